@@ -1,0 +1,17 @@
+//! What cloakroom knows without touching the world: identities, states, and the
+//! decisions about them.
+//!
+//! Owns the vocabulary that every other module speaks. Everything here is a pure
+//! function of its arguments: time and randomness come in as values. It must not know
+//! of databases, sockets, HTTP servers or the runtime.
+
+pub mod fields;
+pub mod operation;
+pub mod principal;
+pub mod ticket;
+pub mod timestamp;
+
+pub use fields::Fields;
+pub use principal::Principal;
+pub use ticket::{OperationId, Ticket, TicketKey};
+pub use timestamp::Timestamp;

@@ -1,0 +1,14 @@
+//! cloakroom: an HTTP async-request gateway.
+//!
+//! A request comes in at the [`front`], is written into the [`ledger`] before it is
+//! answered, is carried out by the [`engine`] through the [`upstream`] client, and what
+//! became of it is read back at the monitor (in [`api`]). Front and engine never call
+//! each other: they meet in the ledger.
+//!
+//! Layers, outermost first; each imports only from those to its right:
+//! `main → cli → app → {front, console, engine} → {api} → {ledger, upstream} → domain`.
+//! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
+
+pub mod clock;
+pub mod domain;
+pub mod lifecycle;

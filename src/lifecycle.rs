@@ -1,0 +1,115 @@
+//! Tasks and their end: the only place that spawns, and what tells everybody to stop.
+//!
+//! Owns the order of a shutdown: first *draining* (take on nothing new, finish what
+//! runs), then *cutting* (let go at once). It must not know what the tasks do.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+
+/// Spawns tasks and tells them when to stop. Clones share one lifecycle.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    draining: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Tasks {
+    /// A lifecycle in which nothing runs yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a task that shutdown waits for. The task itself must end soon after
+    /// [`Tasks::cut`] is told.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(self.tracker.track_future(task))
+    }
+
+    /// Runs a task that is dropped where it stands when [`Tasks::cut`] is told.
+    pub fn spawn_until_cut<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cut = self.cut.clone();
+        self.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Tells everybody to take on nothing new and to finish what runs.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Tells everybody to let go at once; implies draining.
+    pub fn cut(&self) {
+        self.draining.cancel();
+        self.cut.cancel();
+    }
+
+    /// Whether draining has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Completes when draining begins.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Completes when everybody has to let go.
+    pub async fn cutting(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Waits until every task has ended; cuts after `grace`, and waits at most `grace_of_the_cut`
+    /// after that. Returns whether everything ended.
+    pub async fn ended(&self, clock: &Clock, grace: Duration, grace_of_the_cut: Duration) -> bool {
+        self.tracker.close();
+        if clock.timeout(grace, self.tracker.wait()).await.is_ok() {
+            return true;
+        }
+        self.cut();
+        clock.timeout(grace_of_the_cut, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Completes at the first SIGTERM or SIGINT; each further call at the next one.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Starts listening. From now on these signals no longer end the process by themselves.
+    pub fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next request to stop, by its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
