@@ -1,1 +1,23 @@
 //! One accepted request and its fate.
+//!
+//! Owns the closed set of states, the facts an operation carries through them, and the
+//! decision about what comes next ([`settle`]). An operation is written once at its
+//! acceptance and never changed; only its [`State`] moves, and a final state never does.
+
+mod event;
+mod failure;
+mod new;
+mod outcome;
+mod policy;
+mod settle;
+mod state;
+mod work;
+
+pub use event::{Event, EventKind};
+pub use failure::{ErrorCode, Failure, UnknownErrorCode};
+pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, SerialKey};
+pub use outcome::{Answer, Outcome, Sent};
+pub use policy::{Delivery, Policy, RetryPolicy};
+pub use settle::{Effect, Next, Standing, Transition, settle};
+pub use state::{Counts, State, Status, UnknownStatus, WaitingFor};
+pub use work::{Body, BodyKey, Continuation, Request, Work};

@@ -1,0 +1,201 @@
+//! Why an operation failed: a closed list of codes, and messages that say what to do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The code of a failure, stable for programs to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The upstream answered with a status that is no success.
+    UpstreamStatus,
+    /// No connection to the upstream came about.
+    UpstreamUnreachable,
+    /// The upstream did not answer within the attempt's time.
+    UpstreamTimeout,
+    /// The upstream redirected somewhere that is not followed.
+    UpstreamRedirect,
+    /// The upstream broke off, or what it sent is not HTTP.
+    UpstreamProtocol,
+    /// The upstream's answer exceeded the limit.
+    ResponseTooLarge,
+    /// The upstream may or may not have carried the request out.
+    OutcomeUnknown,
+    /// Every attempt that the route allows was made.
+    AttemptsExhausted,
+    /// The gateway died too often while it carried this out.
+    RescuesExhausted,
+    /// The deadline passed first.
+    DeadlineExceeded,
+    /// The configuration no longer has the route's upstream.
+    RouteRemoved,
+    /// The gateway stopped while the request was on the wire. Only ever a cause.
+    Shutdown,
+    /// The gateway died while the request was on the wire. Only ever a cause.
+    OwnerLost,
+}
+
+impl ErrorCode {
+    const ALL: [Self; 13] = [
+        Self::UpstreamStatus,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+        Self::UpstreamRedirect,
+        Self::UpstreamProtocol,
+        Self::ResponseTooLarge,
+        Self::OutcomeUnknown,
+        Self::AttemptsExhausted,
+        Self::RescuesExhausted,
+        Self::DeadlineExceeded,
+        Self::RouteRemoved,
+        Self::Shutdown,
+        Self::OwnerLost,
+    ];
+
+    /// The code in documents and in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UpstreamStatus => "upstream-status",
+            Self::UpstreamUnreachable => "upstream-unreachable",
+            Self::UpstreamTimeout => "upstream-timeout",
+            Self::UpstreamRedirect => "upstream-redirect",
+            Self::UpstreamProtocol => "upstream-protocol",
+            Self::ResponseTooLarge => "response-too-large",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::AttemptsExhausted => "attempts-exhausted",
+            Self::RescuesExhausted => "rescues-exhausted",
+            Self::DeadlineExceeded => "deadline-exceeded",
+            Self::RouteRemoved => "route-removed",
+            Self::Shutdown => "shutdown",
+            Self::OwnerLost => "owner-lost",
+        }
+    }
+
+    /// What happened, as the middle of a sentence.
+    const fn story(self) -> &'static str {
+        match self {
+            Self::UpstreamStatus => "the upstream answered with an error status",
+            Self::UpstreamUnreachable => "no connection to the upstream came about",
+            Self::UpstreamTimeout => "the upstream did not answer in time",
+            Self::UpstreamRedirect => "the upstream redirected to a place that is not followed",
+            Self::UpstreamProtocol => "the connection broke off before a complete answer",
+            Self::ResponseTooLarge => "the upstream's answer was larger than the limit",
+            Self::OutcomeUnknown => "it is unknown whether the upstream acted",
+            Self::AttemptsExhausted => "every attempt failed",
+            Self::RescuesExhausted => "the gateway died each time it carried this out",
+            Self::DeadlineExceeded => "the deadline passed",
+            Self::RouteRemoved => "the upstream is no longer configured",
+            Self::Shutdown => "the gateway was stopped while the request was on its way",
+            Self::OwnerLost => "the gateway died while the request was on its way",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text names no error code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown error code")]
+pub struct UnknownErrorCode;
+
+impl FromStr for ErrorCode {
+    type Err = UnknownErrorCode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownErrorCode> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text).ok_or(UnknownErrorCode)
+    }
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What programs act on.
+    pub code: ErrorCode,
+    /// What brought it about, where the code alone does not say.
+    pub cause: Option<ErrorCode>,
+    /// The status of the upstream's last answer, where there was one.
+    pub status: Option<u16>,
+}
+
+impl Failure {
+    /// A failure that its code explains.
+    pub const fn of(code: ErrorCode) -> Self {
+        Self { code, cause: None, status: None }
+    }
+
+    /// A failure with what brought it about.
+    pub const fn caused(code: ErrorCode, cause: ErrorCode) -> Self {
+        Self { code, cause: Some(cause), status: None }
+    }
+
+    /// The same failure after an answer with that status.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// For people: what happened and what to do next.
+    pub fn message(&self) -> String {
+        let happened = match (self.cause, self.status) {
+            (_, Some(status)) if self.cause.unwrap_or(self.code) == ErrorCode::UpstreamStatus => {
+                format!("the upstream answered {status}")
+            }
+            (Some(cause), _) => cause.story().to_owned(),
+            (None, _) => self.code.story().to_owned(),
+        };
+        match self.code {
+            ErrorCode::UpstreamStatus => {
+                format!(
+                    "{happened}; its answer is at the result. Correct the request and send it anew."
+                )
+            }
+            ErrorCode::OutcomeUnknown => format!(
+                "{happened}, so the upstream may or may not have acted. It was not sent again, because \
+                 this route delivers at most once. Check with the upstream; if repeating is safe there, \
+                 set delivery = \"at-least-once\" on the route."
+            ),
+            ErrorCode::AttemptsExhausted => format!(
+                "every attempt failed, the last because {happened}. See that the upstream is well, then \
+                 retry the operation."
+            ),
+            ErrorCode::DeadlineExceeded => format!(
+                "the deadline passed before the operation could be carried out ({happened}). Retry it, or \
+                 raise the route's deadline."
+            ),
+            ErrorCode::ResponseTooLarge => format!(
+                "{happened}, so it was not kept; the upstream did act. Raise max_response on the upstream."
+            ),
+            ErrorCode::UpstreamRedirect => format!(
+                "{happened}. Send the request to where the upstream points, or correct the route."
+            ),
+            ErrorCode::RouteRemoved => {
+                format!("{happened}. Configure it again, then retry the operation.")
+            }
+            _ => format!("{happened}. See that the upstream is well, then retry the operation."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_names_the_setting_that_would_repeat_it() {
+        let message =
+            Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamTimeout).message();
+        assert!(message.contains("delivery = \"at-least-once\""), "{message}");
+        assert!(message.contains("did not answer in time"), "{message}");
+    }
+
+    #[test]
+    fn codes_are_read_back_as_they_are_written() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.as_str().parse(), Ok(code));
+        }
+    }
+}

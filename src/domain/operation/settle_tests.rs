@@ -1,0 +1,243 @@
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::super::RetryPolicy;
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn policy(delivery: Delivery) -> Policy {
+    Policy {
+        delivery,
+        timeout: Duration::from_secs(30),
+        deadline_at: NOW + HOUR,
+        retry: RetryPolicy {
+            attempts: 3,
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+        },
+        first_answer_is_final: false,
+    }
+}
+
+fn counts(attempts: u32) -> Counts {
+    Counts { attempts, ..Counts::default() }
+}
+
+fn answer(status: u16) -> Answer {
+    Answer { status, redirect_is_success: true, retry_after: None, monitor: None }
+}
+
+fn decide(policy: &Policy, counts: Counts, outcome: &Outcome) -> Transition {
+    settle(Standing { policy, counts }, outcome, NOW, &mut StdRng::seed_from_u64(7))
+}
+
+/// The first attempt's answer decides to: success, another attempt, or this code.
+fn after_status(
+    delivery: Delivery,
+    attempts: u32,
+    status: u16,
+    retry_after: Option<u64>,
+) -> String {
+    let answer = Answer { retry_after: retry_after.map(Duration::from_secs), ..answer(status) };
+    match decide(&policy(delivery), counts(attempts), &Outcome::Answered(answer)).next {
+        Next::Succeeded => "succeeded".to_owned(),
+        Next::Queued { .. } => "again".to_owned(),
+        Next::Failed(failure) => failure.code.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn at_least_once_repeats_what_may_pass_and_nothing_else() {
+    use Delivery::AtLeastOnce;
+    for status in [408, 425, 429, 500, 502, 503, 504] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, None), "again", "{status}");
+    }
+    for status in [200, 201, 202, 204, 301, 302, 303] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, None), "succeeded", "{status}");
+    }
+    for status in [400, 401, 404, 409, 422, 501, 505] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, None), "upstream-status", "{status}");
+    }
+    for status in [300, 304, 307, 308] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, None), "upstream-redirect", "{status}");
+    }
+    assert_eq!(after_status(AtLeastOnce, 2, 409, None), "again");
+}
+
+#[test]
+fn at_most_once_repeats_only_what_was_refused() {
+    use Delivery::AtMostOnce;
+    for (status, retry_after) in [(425, None), (429, None), (429, Some(9)), (503, Some(9))] {
+        assert_eq!(after_status(AtMostOnce, 1, status, retry_after), "again", "{status}");
+    }
+    for status in [408, 409, 500, 502, 503, 504] {
+        assert_eq!(after_status(AtMostOnce, 2, status, None), "upstream-status", "{status}");
+    }
+    assert_eq!(after_status(AtMostOnce, 1, 500, Some(9)), "upstream-status");
+}
+
+#[test]
+fn at_most_once_never_repeats_what_may_have_been_seen() {
+    let policy = policy(Delivery::AtMostOnce);
+    let cause = ErrorCode::UpstreamTimeout;
+    let seen = [
+        (Outcome::Broken { sent: Sent::Perhaps, cause }, cause),
+        (Outcome::Interrupted { sent: Sent::Perhaps }, ErrorCode::Shutdown),
+        (Outcome::Lost, ErrorCode::OwnerLost),
+    ];
+    for (outcome, cause) in seen {
+        let expected = Next::Failed(Failure::caused(ErrorCode::OutcomeUnknown, cause));
+        assert_eq!(decide(&policy, counts(1), &outcome).next, expected);
+    }
+    let unseen = Outcome::Broken { sent: Sent::Nothing, cause: ErrorCode::UpstreamUnreachable };
+    assert!(matches!(decide(&policy, counts(1), &unseen).next, Next::Queued { .. }));
+}
+
+#[test]
+fn a_refusal_that_names_a_time_waits_for_it_and_spends_no_attempt() {
+    for status in [429, 503] {
+        let answer = Answer { retry_after: Some(Duration::from_secs(600)), ..answer(status) };
+        let transition =
+            decide(&policy(Delivery::AtLeastOnce), counts(3), &Outcome::Answered(answer));
+        assert_eq!(transition.counts.spent(), 2);
+        assert_eq!(transition.next, Next::Queued { due_at: NOW + Duration::from_secs(600) });
+    }
+}
+
+#[test]
+fn a_resume_and_a_rescue_are_at_once_and_spend_no_attempt() {
+    let policy = policy(Delivery::AtLeastOnce);
+    for outcome in [Outcome::Interrupted { sent: Sent::Perhaps }, Outcome::Lost] {
+        let transition = decide(&policy, counts(3), &outcome);
+        assert_eq!(transition.next, Next::Queued { due_at: NOW });
+        assert_eq!(transition.counts.spent(), 2);
+    }
+}
+
+#[test]
+fn the_last_attempt_says_why_all_of_them_failed() {
+    let cause = ErrorCode::UpstreamUnreachable;
+    let outcome = Outcome::Broken { sent: Sent::Nothing, cause };
+    let several = policy(Delivery::AtLeastOnce);
+    let exhausted = Failure::caused(ErrorCode::AttemptsExhausted, cause);
+    assert_eq!(decide(&several, counts(3), &outcome).next, Next::Failed(exhausted));
+    let single = Policy { retry: RetryPolicy { attempts: 1, ..several.retry }, ..several };
+    assert_eq!(decide(&single, counts(1), &outcome).next, Next::Failed(Failure::of(cause)));
+}
+
+#[test]
+fn no_attempt_is_planned_at_or_behind_the_deadline() {
+    let answer = Answer { retry_after: Some(HOUR), ..answer(503) };
+    let transition = decide(&policy(Delivery::AtLeastOnce), counts(1), &Outcome::Answered(answer));
+    let Next::Failed(failure) = transition.next else { panic!("{transition:?}") };
+    assert_eq!(failure.code, ErrorCode::DeadlineExceeded);
+    assert_eq!(failure.cause, Some(ErrorCode::UpstreamStatus));
+    assert!(transition.effects.contains(&Effect::KeepAnswer));
+}
+
+#[test]
+fn a_synchronous_request_takes_its_first_complete_answer_and_repeats_only_the_unsent() {
+    let policy = Policy { first_answer_is_final: true, ..policy(Delivery::AtLeastOnce) };
+    let unavailable = decide(&policy, counts(1), &Outcome::Answered(answer(503)));
+    assert!(matches!(unavailable.next, Next::Failed(_)));
+    let accepted = Answer { monitor: Some("http://up/m".into()), ..answer(202) };
+    assert_eq!(decide(&policy, counts(1), &Outcome::Answered(accepted)).next, Next::Succeeded);
+    let cause = ErrorCode::UpstreamProtocol;
+    let cut = decide(&policy, counts(1), &Outcome::Broken { sent: Sent::Perhaps, cause });
+    assert_eq!(cut.next, Next::Failed(Failure::of(cause)));
+    let unsent = decide(&policy, counts(1), &Outcome::Broken { sent: Sent::Nothing, cause });
+    assert!(matches!(unsent.next, Next::Queued { .. }));
+}
+
+#[test]
+fn an_upstream_that_answers_202_is_followed_by_its_own_pace_within_bounds() {
+    for (asked, pause) in [(None, 5), (Some(0), 1), (Some(20), 20), (Some(900), 60)] {
+        let answer = Answer {
+            monitor: Some("http://up/jobs/1".into()),
+            retry_after: asked.map(Duration::from_secs),
+            ..answer(202)
+        };
+        let transition =
+            decide(&policy(Delivery::AtMostOnce), counts(1), &Outcome::Answered(answer));
+        let due_at = NOW + Duration::from_secs(pause);
+        assert_eq!(transition.next, Next::Waiting { on: WaitingFor::Upstream, due_at });
+        let saved = Effect::SaveContinuation(Continuation::monitor("http://up/jobs/1"));
+        assert!(transition.effects.contains(&saved));
+    }
+}
+
+#[test]
+fn following_ends_with_the_monitors_answer_or_with_the_deadline() {
+    let policy = policy(Delivery::AtMostOnce);
+    assert_eq!(decide(&policy, counts(1), &Outcome::Followed(answer(200))).next, Next::Succeeded);
+    assert!(matches!(
+        decide(&policy, counts(1), &Outcome::Followed(answer(404))).next,
+        Next::Failed(_)
+    ));
+    let late = Policy { deadline_at: NOW, ..policy };
+    let transition = decide(&late, counts(1), &Outcome::StillPending { retry_after: None });
+    assert_eq!(transition.next, Next::Failed(Failure::of(ErrorCode::DeadlineExceeded)));
+}
+
+#[test]
+fn too_large_an_answer_is_final_and_keeps_its_status() {
+    let transition =
+        decide(&policy(Delivery::AtLeastOnce), counts(1), &Outcome::TooLarge(answer(201)));
+    let failure = Failure::of(ErrorCode::ResponseTooLarge).with_status(201);
+    assert_eq!(transition.next, Next::Failed(failure));
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    let sent = prop_oneof![Just(Sent::Nothing), Just(Sent::Perhaps)];
+    let any_answer = (100u16..600, any::<bool>(), prop::option::of(0u64..100_000), any::<bool>())
+        .prop_map(|(status, post, seconds, follow)| Answer {
+            status,
+            redirect_is_success: post,
+            retry_after: seconds.map(Duration::from_secs),
+            monitor: (follow && status == 202).then(|| "http://up/jobs/1".to_owned()),
+        });
+    prop_oneof![
+        any_answer.clone().prop_map(Outcome::Answered),
+        any_answer.clone().prop_map(Outcome::TooLarge),
+        any_answer.prop_map(Outcome::Followed),
+        sent.clone().prop_map(|sent| Outcome::Broken { sent, cause: ErrorCode::UpstreamProtocol }),
+        sent.prop_map(|sent| Outcome::Interrupted { sent }),
+        prop::option::of(0u64..100_000)
+            .prop_map(|s| Outcome::StillPending { retry_after: s.map(Duration::from_secs) }),
+        Just(Outcome::Lost),
+        Just(Outcome::Canceled),
+        Just(Outcome::Expired),
+        Just(Outcome::Unroutable),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_there_is_a_next_step_within_the_promises(
+        outcome in any_outcome(), once: bool, sync: bool, attempts in 1u32..20, seed: u64,
+    ) {
+        let delivery = if once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
+        let policy = Policy { first_answer_is_final: sync, ..policy(delivery) };
+        let standing = Standing { policy: &policy, counts: counts(attempts) };
+        let transition = settle(standing, &outcome, NOW, &mut StdRng::seed_from_u64(seed));
+        if let Next::Queued { due_at } | Next::Waiting { due_at, .. } = transition.next {
+            prop_assert!(due_at >= NOW && due_at <= policy.deadline_at);
+        }
+        // Every end says so once, erases the credentials and lets the next of its key go.
+        let says_final = transition.effects.iter().any(
+            |e| matches!(e, Effect::Announce { kind, .. } if kind.is_final()));
+        prop_assert_eq!(says_final, transition.next.is_final());
+        prop_assert_eq!(transition.effects.contains(&Effect::EraseCredentials), transition.next.is_final());
+        prop_assert_eq!(transition.effects.contains(&Effect::PromoteSerialKey), transition.next.is_final());
+        let seen = matches!(outcome, Outcome::Lost
+            | Outcome::Broken { sent: Sent::Perhaps, .. } | Outcome::Interrupted { sent: Sent::Perhaps });
+        if once && seen {
+            let repeated = matches!(transition.next, Next::Queued { .. });
+            prop_assert!(!repeated);
+        }
+    }
+}
