@@ -1,0 +1,394 @@
+//! The group commit: writes queue up while the previous commit is in flight and go down
+//! together in one transaction, each caller told of its own fate.
+//!
+//! Owns the order *reserve, write, commit, tell*. Nobody is told of anything before it
+//! is durable, and nothing waits for a timer: an idle ledger commits a lone write at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::error::{LedgerError, StaleLease};
+use super::handoff::Reservation;
+use super::store::Transaction;
+use super::verbs::{
+    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved, Piece, Placed,
+    ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+};
+use crate::domain::operation::{Body, Counts, Lane, NewOperation, Status, Work};
+use crate::domain::{OperationId, Timestamp};
+
+/// Writes that wait for the committer; more make their callers wait.
+const QUEUE: usize = 4096;
+/// The most writes that go into one transaction.
+const BATCH_WRITES: usize = 256;
+/// About how many octets of bodies go into one transaction.
+const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// Where the fate of a write is told.
+pub(super) type Tell<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// A write that waits for its turn.
+#[derive(Debug)]
+pub(super) enum Write {
+    Accept(Box<NewOperation>, Tell<Accepted>),
+    Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
+    Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
+    ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimOrphans { limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
+    Free(OperationId, Timestamp, Tell<bool>),
+    Progress(ProgressReport, Tell<Progressed>),
+    Stash(Vec<Piece>, Tell<()>),
+    Prune(usize, Timestamp, Tell<Pruned>),
+}
+
+impl Write {
+    fn octets(&self) -> u64 {
+        match self {
+            Self::Accept(operation, _) => match &operation.work {
+                Work::Call(request) => inline_octets(&request.body),
+                Work::Task { arguments, .. } => arguments.len() as u64,
+            },
+            Self::Settle(settlement, _) => settlement.answer.as_ref().map_or(0, |a| inline_octets(&a.body)),
+            Self::Stash(pieces, _) => pieces.iter().map(|piece| piece.octets.len() as u64).sum(),
+            _ => 0,
+        }
+    }
+
+    fn fail(self, error: LedgerError) {
+        // Whoever asked may have gone away; then nobody needs to know.
+        match self {
+            Self::Accept(_, tell) => drop(tell.send(Err(error))),
+            Self::Settle(_, tell) => drop(tell.send(Err(error))),
+            Self::Claim(_, _, tell) => drop(tell.send(Err(error))),
+            Self::ClaimWaiting { tell, .. }
+            | Self::ClaimOrphans { tell, .. }
+            | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
+            Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
+            Self::Free(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Progress(_, tell) => drop(tell.send(Err(error))),
+            Self::Stash(_, tell) => drop(tell.send(Err(error))),
+            Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
+        }
+    }
+}
+
+fn inline_octets(body: &Body) -> u64 {
+    match body {
+        Body::Inline(octets) => octets.len() as u64,
+        Body::Chunked { .. } => 0,
+    }
+}
+
+/// Takes writes in.
+pub(super) type Queue = mpsc::Sender<Write>;
+
+pub(super) fn queue() -> (Queue, mpsc::Receiver<Write>) {
+    mpsc::channel(QUEUE)
+}
+
+/// Commits what is queued until the queue is closed and empty.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Write>) {
+    let mut batch = Vec::with_capacity(BATCH_WRITES);
+    while queue.recv_many(&mut batch, BATCH_WRITES).await > 0 {
+        for part in by_octets(&mut batch) {
+            commit(&shared, part).await;
+        }
+    }
+}
+
+/// Cuts a batch where it grows too large for one transaction.
+fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
+    let mut parts = vec![Vec::with_capacity(batch.len())];
+    let mut octets = 0;
+    for write in batch.drain(..) {
+        octets += write.octets();
+        if octets > BATCH_OCTETS {
+            octets = write.octets();
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(write);
+        }
+    }
+    parts
+}
+
+/// Commits a batch; one that fails is halved until only the guilty write fails.
+async fn commit(shared: &Shared, batch: Vec<Write>) {
+    let mut open = vec![batch];
+    while let Some(mut writes) = open.pop() {
+        if writes.is_empty() {
+            continue;
+        }
+        match Round::default().run(shared, &mut writes).await {
+            Ok(()) => {}
+            Err(error) if writes.len() > 1 && is_about_a_row(&error) => {
+                let second = writes.split_off(writes.len() / 2);
+                open.push(second);
+                open.push(writes);
+            }
+            Err(error) => {
+                shared.note(&error);
+                writes.into_iter().for_each(|write| write.fail(error.clone()));
+            }
+        }
+    }
+}
+
+/// Whether the error may be one write's alone; a full or absent database is everybody's.
+fn is_about_a_row(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Damaged(_))
+}
+
+/// One transaction: what was reserved for it, and what to do once it is durable.
+#[derive(Default)]
+struct Round {
+    slots: Vec<Option<Box<dyn Reservation>>>,
+    moved: Moved,
+    after: Vec<After>,
+}
+
+/// What is done once the transaction is durable.
+type After = Box<dyn FnOnce(&Shared) + Send>;
+
+impl Round {
+    /// Runs the writes; they stay in `writes` if that failed, and are gone otherwise.
+    async fn run(mut self, shared: &Shared, writes: &mut Vec<Write>) -> Result<(), LedgerError> {
+        let mut sorted = Sorted::sort(std::mem::take(writes));
+        let outcome = match shared.store.begin().await {
+            Ok(transaction) => self.write(shared, transaction, &mut sorted).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            *writes = sorted.unsort();
+            return Err(error);
+        }
+        shared.committed(&self.moved);
+        for after in self.after {
+            after(shared);
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        shared: &Shared,
+        mut transaction: Box<dyn Transaction>,
+        sorted: &mut Sorted,
+    ) -> Result<(), LedgerError> {
+        let settled = transaction.settle(&sorted.settlements, &mut self.moved).await?;
+        self.reserve(shared, &mut sorted.acceptances);
+        let verdicts = transaction.accept(&sorted.acceptances).await?;
+        let mut answers = Vec::with_capacity(sorted.others.len());
+        for other in &sorted.others {
+            answers.push(answer(&mut *transaction, other, &mut self.moved).await?);
+        }
+        transaction.commit().await?;
+        self.tell_settled(sorted, settled);
+        self.tell_accepted(shared, sorted, verdicts);
+        for (other, answer) in sorted.others.drain(..).zip(answers) {
+            self.after.push(answer.told_to(other));
+        }
+        Ok(())
+    }
+
+    /// Keeps a slot for each operation that may start at once.
+    fn reserve(&mut self, shared: &Shared, acceptances: &mut [Acceptance]) {
+        let mut queued_before = Vec::new();
+        for acceptance in acceptances {
+            let operation = &acceptance.operation;
+            let due = operation.due_at <= operation.accepted_at;
+            let first = shared.lanes.nobody_due(&operation.lane, operation.accepted_at)
+                && !queued_before.contains(&operation.lane);
+            let slot = (due && first).then(|| shared.reserve(&operation.lane)).flatten();
+            acceptance.hand_off = slot.is_some();
+            if due && slot.is_none() {
+                queued_before.push(operation.lane.clone());
+            }
+            self.slots.push(slot);
+        }
+    }
+
+    fn tell_settled(&mut self, sorted: &mut Sorted, settled: Vec<Result<SettledAs, StaleLease>>) {
+        let tells = sorted.settled.drain(..);
+        for ((settlement, tell), fate) in sorted.settlements.drain(..).zip(tells).zip(settled) {
+            self.after.push(Box::new(move |shared| {
+                if let Ok(SettledAs { status }) = &fate {
+                    shared.settled(settlement.id, *status, &settlement);
+                }
+                let _ = tell.send(Ok(fate.map(|settled| settled.status)));
+            }));
+        }
+    }
+
+    fn tell_accepted(&mut self, shared: &Shared, sorted: &mut Sorted, verdicts: Vec<AcceptVerdict>) {
+        let fates = sorted.acceptances.drain(..).zip(sorted.accepted.drain(..)).zip(verdicts);
+        for (((acceptance, tell), verdict), slot) in fates.zip(std::mem::take(&mut self.slots)) {
+            let operation = acceptance.operation;
+            let accepted = match verdict {
+                AcceptVerdict::Replayed(id) => Accepted::Replayed(id),
+                AcceptVerdict::KeyConflict(id) => Accepted::KeyConflict(id),
+                AcceptVerdict::New { seq, placed } => {
+                    let id = operation.id;
+                    shared.accepted(&operation, placed);
+                    if let (Placed::Running, Some(slot)) = (placed, slot) {
+                        slot.start(handed_off(seq, operation));
+                    }
+                    Accepted::New(id)
+                }
+            };
+            self.after.push(Box::new(move |_| drop(tell.send(Ok(accepted)))));
+        }
+    }
+}
+
+/// A new operation as it is handed to the executor.
+fn handed_off(seq: i64, operation: NewOperation) -> Leased {
+    let serial = operation.serial_key.as_ref().map(|key| key.digest);
+    Leased {
+        lease: Lease { seq, token: FIRST_TOKEN, held: Held::Running, serial },
+        id: operation.id,
+        route: operation.route,
+        lane: operation.lane,
+        work: operation.work,
+        policy: operation.policy,
+        counts: Counts { attempts: 1, ..Counts::default() },
+        upstream_key: operation.upstream_key,
+        accepted_at: operation.accepted_at,
+        continuation: None,
+        cancel_asked: false,
+    }
+}
+
+/// The token of an operation's first lease.
+pub(super) const FIRST_TOKEN: i64 = 1;
+
+/// A batch with its writes by kind, so that each kind goes down in few statements.
+#[derive(Default)]
+struct Sorted {
+    acceptances: Vec<Acceptance>,
+    accepted: Vec<Tell<Accepted>>,
+    settlements: Vec<Settlement>,
+    settled: Vec<Tell<Result<Status, StaleLease>>>,
+    others: Vec<Write>,
+}
+
+impl Sorted {
+    fn sort(writes: Vec<Write>) -> Self {
+        let mut sorted = Self::default();
+        for write in writes {
+            match write {
+                Write::Accept(operation, tell) => {
+                    sorted.acceptances.push(Acceptance { operation: *operation, hand_off: false });
+                    sorted.accepted.push(tell);
+                }
+                Write::Settle(settlement, tell) => {
+                    sorted.settlements.push(*settlement);
+                    sorted.settled.push(tell);
+                }
+                other => sorted.others.push(other),
+            }
+        }
+        sorted
+    }
+
+    fn unsort(self) -> Vec<Write> {
+        let accepts = self.acceptances.into_iter().zip(self.accepted);
+        let settles = self.settlements.into_iter().zip(self.settled);
+        settles
+            .map(|(settlement, tell)| Write::Settle(Box::new(settlement), tell))
+            .chain(accepts.map(|(acceptance, tell)| Write::Accept(Box::new(acceptance.operation), tell)))
+            .chain(self.others)
+            .collect()
+    }
+}
+
+/// What a write that does not come in batches was answered.
+enum Answer {
+    Claimed(Vec<Claimed>),
+    Leased(Vec<Leased>),
+    Canceled(Canceled),
+    Freed(bool),
+    Progressed(Progressed),
+    Stashed,
+    Pruned(Pruned),
+}
+
+async fn answer(
+    transaction: &mut dyn Transaction,
+    write: &Write,
+    moved: &mut Moved,
+) -> Result<Answer, LedgerError> {
+    Ok(match write {
+        Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
+        Write::ClaimWaiting { limit, now, visible_again, .. } => {
+            Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
+        }
+        Write::ClaimOrphans { limit, now, .. } => {
+            Answer::Leased(transaction.claim_orphans(*limit, *now).await?)
+        }
+        Write::ClaimExpired { lane, limit, now, .. } => {
+            Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
+        }
+        Write::Cancel(id, freeing, now, _) => {
+            Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
+        }
+        Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
+        Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
+        Write::Stash(pieces, _) => {
+            transaction.stash(pieces).await?;
+            Answer::Stashed
+        }
+        Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
+        // Sorted apart before.
+        Write::Accept(..) | Write::Settle(..) => {
+            return Err(LedgerError::Damaged("a batch verb among the single ones".to_owned()));
+        }
+    })
+}
+
+impl Answer {
+    /// What is to be done with the answer once it is durable.
+    fn told_to(self, write: Write) -> After {
+        match (self, write) {
+            (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
+                for Claimed { lane, leased, next_due } in &claimed {
+                    shared.lanes.removed(lane, leased.len() as u64);
+                    shared.lanes.looked(lane, *next_due);
+                    shared.waiters.changed(leased.iter().map(|leased| leased.id));
+                }
+                let _ = tell.send(Ok(claimed));
+            }),
+            (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => Box::new(move |shared| {
+                shared.lanes.removed(&lane, leased.len() as u64);
+                let _ = tell.send(Ok(leased));
+            }),
+            (Self::Leased(leased), Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. }) => {
+                Box::new(move |_| drop(tell.send(Ok(leased))))
+            }
+            (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
+                shared.canceled(id, canceled);
+                let _ = tell.send(Ok(canceled));
+            }),
+            (Self::Freed(freed), Write::Free(id, _, tell)) => Box::new(move |shared| {
+                shared.waiters.changed([id]);
+                let _ = tell.send(Ok(freed));
+            }),
+            (Self::Progressed(progressed), Write::Progress(report, tell)) => Box::new(move |shared| {
+                shared.waiters.changed([report.id]);
+                let _ = tell.send(Ok(progressed));
+            }),
+            (Self::Stashed, Write::Stash(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
+            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(pruned))))
+            }
+            (_, write) => Box::new(move |_| {
+                write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
+            }),
+        }
+    }
+}

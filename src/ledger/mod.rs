@@ -1,0 +1,334 @@
+//! Where everything accepted is written down, and the only module that speaks SQL.
+//!
+//! Owns durability, leases and the order of things. [`Ledger`] is what the rest of the
+//! program sees: verbs that are told of their own fate, though they are committed in
+//! groups. Its invariant: nobody is told of a write before it is durable, and only the
+//! holder of the latest lease settles an operation. It must not know of HTTP, upstreams
+//! or configuration.
+
+mod committer;
+mod error;
+mod handoff;
+mod lanes;
+mod sqlite;
+mod store;
+mod verbs;
+mod watch;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use error::{LedgerError, OpenError, StaleLease};
+pub use handoff::{Desk, Reservation};
+pub use sqlite::{Opening, SqliteUrl, sqlite_version};
+pub use verbs::{
+    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation, Page,
+    Piece, ProgressReport, Progressed, Pruned, Retention, Settlement, Subject, Want,
+};
+pub use watch::Watch;
+
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status, Work};
+use crate::domain::ticket::LedgerNumber;
+use crate::domain::{OperationId, TicketKey, Timestamp};
+use crate::lifecycle::Tasks;
+use committer::{Queue, Tell, Write};
+use store::Store;
+use verbs::{Moved, Placed};
+
+/// The ledger. Clones share one.
+#[derive(Clone)]
+pub struct Ledger {
+    queue: Queue,
+    shared: Arc<Shared>,
+    identity: Arc<Identity>,
+}
+
+/// What a ledger is told apart by, made when it was created.
+pub(crate) struct Identity {
+    number: LedgerNumber,
+    ticket_key: TicketKey,
+}
+
+/// What callers and the committer share.
+struct Shared {
+    store: Box<dyn Store>,
+    lanes: lanes::Lanes,
+    waiters: watch::Waiters,
+    desk: OnceLock<Arc<dyn Desk>>,
+    work: Notify,
+    waits: Notify,
+    cancels: broadcast::Sender<OperationId>,
+    fatal: CancellationToken,
+}
+
+impl Ledger {
+    /// Opens a ledger in a SQLite file and starts committing.
+    pub async fn open(opening: Opening, now: Timestamp, tasks: &Tasks) -> Result<Self, OpenError> {
+        let (store, identity) = sqlite::open(opening, now).await?;
+        let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
+        let (queue, writes) = committer::queue();
+        let shared = Arc::new(Shared {
+            store: Box::new(store),
+            lanes: lanes::Lanes::default(),
+            waiters: watch::Waiters::default(),
+            desk: OnceLock::new(),
+            work: Notify::new(),
+            waits: Notify::new(),
+            cancels: broadcast::Sender::new(1024),
+            fatal: CancellationToken::new(),
+        });
+        shared.lanes.load(depths);
+        tasks.spawn({
+            let shared = Arc::clone(&shared);
+            async move {
+                committer::run(Arc::clone(&shared), writes).await;
+                shared.store.close().await;
+            }
+        });
+        Ok(Self { queue, shared, identity: Arc::new(identity) })
+    }
+
+    /// The number that ids of this ledger carry.
+    pub fn number(&self) -> LedgerNumber {
+        self.identity.number
+    }
+
+    /// What makes and opens this ledger's tickets.
+    pub fn ticket_key(&self) -> &TicketKey {
+        &self.identity.ticket_key
+    }
+
+    /// Lends a desk that new operations are handed to. The first one stays.
+    pub fn lend_desk(&self, desk: Arc<dyn Desk>) {
+        let _ = self.shared.desk.set(desk);
+    }
+
+    /// Completes when the disk failed to make a write durable: the process has to end.
+    pub async fn failed(&self) {
+        self.shared.fatal.cancelled().await;
+    }
+
+    /// Writes an operation down. Once this returns [`Accepted::New`], it is not lost.
+    pub async fn accept(&self, operation: NewOperation) -> Result<Accepted, LedgerError> {
+        let depth = self.shared.lanes.queue_depth(&operation.lane.queue);
+        if depth >= operation.max_depth {
+            return Ok(Accepted::QueueFull { depth });
+        }
+        self.write(|tell| Write::Accept(Box::new(operation), tell)).await
+    }
+
+    /// Hands out due operations.
+    pub async fn claim(&self, wants: Vec<Want>, now: Timestamp) -> Result<Vec<Claimed>, LedgerError> {
+        self.write(|tell| Write::Claim(wants, now, tell)).await
+    }
+
+    /// Hands out due operations that follow an upstream. Who does not settle one until
+    /// `visible_again` loses it to the next who asks.
+    pub async fn claim_waiting(
+        &self,
+        limit: usize,
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Result<Vec<Leased>, LedgerError> {
+        self.write(|tell| Write::ClaimWaiting { limit, now, visible_again, tell }).await
+    }
+
+    /// Hands out what former incarnations of this gateway held when they ended.
+    pub async fn claim_orphans(&self, limit: usize, now: Timestamp) -> Result<Vec<Leased>, LedgerError> {
+        self.write(|tell| Write::ClaimOrphans { limit, now, tell }).await
+    }
+
+    /// Hands out what lies in a lane past its deadline, so that it can be ended.
+    pub async fn claim_expired(
+        &self,
+        lane: Lane,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, LedgerError> {
+        self.write(|tell| Write::ClaimExpired { lane, limit, now, tell }).await
+    }
+
+    /// Commits the end of an attempt with all its effects.
+    pub async fn settle(&self, settlement: Settlement) -> Result<Result<Status, StaleLease>, LedgerError> {
+        self.write(|tell| Write::Settle(Box::new(settlement), tell)).await
+    }
+
+    /// Calls an operation off.
+    pub async fn cancel(
+        &self,
+        id: OperationId,
+        freeing: Freeing,
+        now: Timestamp,
+    ) -> Result<Canceled, LedgerError> {
+        self.write(|tell| Write::Cancel(id, freeing, now, tell)).await
+    }
+
+    /// Frees request and result of an operation that has ended; false if it has not.
+    pub async fn free(&self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
+        self.write(|tell| Write::Free(id, now, tell)).await
+    }
+
+    /// Writes down what an upstream reported about its progress.
+    pub async fn progress(&self, report: ProgressReport) -> Result<Progressed, LedgerError> {
+        self.write(|tell| Write::Progress(report, tell)).await
+    }
+
+    /// Writes pieces of a large body down, before the write that refers to them.
+    pub async fn stash(&self, pieces: Vec<Piece>) -> Result<(), LedgerError> {
+        self.write(|tell| Write::Stash(pieces, tell)).await
+    }
+
+    /// Frees what has expired, at most `limit` operations at a time.
+    pub async fn prune(&self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
+        self.write(|tell| Write::Prune(limit, now, tell)).await
+    }
+
+    /// An operation as it stands.
+    pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
+        let mut found = self.shared.store.find(&[id]).await?;
+        Ok(found.pop().flatten())
+    }
+
+    /// The recorded answer of an operation.
+    pub async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
+        self.shared.store.answer(id).await
+    }
+
+    /// The stored work of an operation without its credentials; none once it was freed.
+    pub async fn work(&self, id: OperationId) -> Result<Option<Work>, LedgerError> {
+        self.shared.store.work(id).await
+    }
+
+    /// The timeline behind event number `after`, at most `limit` events.
+    pub async fn events(&self, id: OperationId, after: u32, limit: u32) -> Result<Vec<Event>, LedgerError> {
+        self.shared.store.events(id, after, limit).await
+    }
+
+    /// A page of operations, newest first.
+    pub async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
+        self.shared.store.list(listing).await
+    }
+
+    /// What an operation gave rise to, directly and indirectly; at most `limit`.
+    pub async fn descendants(&self, id: OperationId, limit: u32) -> Result<Vec<Operation>, LedgerError> {
+        self.shared.store.descendants(id, limit).await
+    }
+
+    /// One piece of a large body.
+    pub async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
+        self.shared.store.piece(body, number).await
+    }
+
+    /// Every lane, its depth, and a time before which nothing of it is due.
+    pub fn lanes(&self) -> Vec<LaneDepth> {
+        self.shared.lanes.snapshot()
+    }
+
+    /// When the oldest operation of each of these lanes is due.
+    pub async fn oldest_due(&self, lanes: &[Lane]) -> Result<Vec<Option<Timestamp>>, LedgerError> {
+        self.shared.store.oldest_due(lanes).await
+    }
+
+    /// Sees the changes of one operation. Watch first, then read.
+    pub fn watch(&self, id: OperationId) -> Watch {
+        self.shared.waiters.watch(id)
+    }
+
+    /// Completes when there may be something new to claim.
+    pub async fn work_came(&self) {
+        self.shared.work.notified().await;
+    }
+
+    /// Completes when there may be something new to follow.
+    pub async fn waits_came(&self) {
+        self.shared.waits.notified().await;
+    }
+
+    /// Tells that there may be something to claim: a slot became free.
+    pub fn look_for_work(&self) {
+        self.shared.work.notify_one();
+    }
+
+    /// The running operations that are called off, from now on.
+    pub fn cancels(&self) -> broadcast::Receiver<OperationId> {
+        self.shared.cancels.subscribe()
+    }
+
+    async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
+        let (tell, told) = oneshot::channel();
+        let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
+        self.queue.send(write(tell)).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+}
+
+impl Shared {
+    fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
+        self.desk.get()?.reserve(lane)
+    }
+
+    /// A transaction is durable: lanes and hints follow.
+    fn committed(&self, moved: &Moved) {
+        for (lane, due_at) in &moved.ready {
+            self.lanes.added(lane, *due_at);
+        }
+        for lane in &moved.unqueued {
+            self.lanes.removed(lane, 1);
+        }
+        if !moved.ready.is_empty() {
+            self.work.notify_one();
+        }
+        if moved.waits {
+            self.waits.notify_one();
+        }
+    }
+
+    fn accepted(&self, operation: &NewOperation, placed: Placed) {
+        let route = operation.route.to_string();
+        metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
+        if placed == Placed::Ready {
+            self.lanes.added(&operation.lane, operation.due_at);
+            self.work.notify_one();
+        }
+    }
+
+    fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
+        if status.is_final() {
+            let code = match &settlement.transition.next {
+                Next::Failed(failure) => failure.code.as_str(),
+                _ => "",
+            };
+            metrics::counter!(
+                "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
+            )
+            .increment(1);
+        }
+        self.waiters.changed([id]);
+    }
+
+    fn canceled(&self, id: OperationId, canceled: Canceled) {
+        match canceled {
+            Canceled::Done => {
+                metrics::counter!(
+                    "cloakroom_operations_finished_total", "outcome" => "canceled", "error" => ""
+                )
+                .increment(1);
+            }
+            // Nobody listening means that nothing runs.
+            Canceled::Asked => drop(self.cancels.send(id)),
+            Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
+        }
+        self.waiters.changed([id]);
+    }
+
+    /// A write failed for everybody.
+    fn note(&self, error: &LedgerError) {
+        tracing::error!(%error, "the ledger refused a write");
+        if let LedgerError::NotDurable(_) = error {
+            self.fatal.cancel();
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The seam to a database: verbs in batches inside one transaction, and reads.
+//!
+//! Owns nothing. Each engine implements it; the group commit above it decides what goes
+//! into a transaction. `now` is always an argument: an engine never asks the database
+//! for the time.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::error::{LedgerError, StaleLease};
+use super::verbs::{
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing, Moved,
+    Operation, Page, Piece, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+};
+use crate::domain::operation::{BodyKey, Event, Lane, Work};
+use crate::domain::{OperationId, Timestamp};
+
+/// What a batch verb answers: one entry for each of its arguments, in their order.
+pub(super) type Batch<T> = Result<Vec<T>, LedgerError>;
+
+/// A database that keeps the ledger.
+#[async_trait]
+pub(super) trait Store: Send + Sync + 'static {
+    /// Begins a writing transaction. At most one is open at a time for each committer.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError>;
+
+    /// The operations with these ids; `None` where there is no such row.
+    async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>>;
+
+    /// The recorded answer.
+    async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError>;
+
+    /// The stored work, as long as it has not been freed; credentials left out.
+    async fn work(&self, id: OperationId) -> Result<Option<Work>, LedgerError>;
+
+    /// The timeline behind event number `after`, at most `limit` events.
+    async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event>;
+
+    /// A page of operations.
+    async fn list(&self, listing: &Listing) -> Result<Page, LedgerError>;
+
+    /// What the operation gave rise to, and what that gave rise to; at most `limit`.
+    async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation>;
+
+    /// One piece of a large body.
+    async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError>;
+
+    /// Every known lane with how much lies in it. Walks whole lanes: for the start only.
+    async fn depths(&self) -> Batch<LaneDepth>;
+
+    /// When the oldest operation of each of these lanes is due.
+    async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>>;
+
+    /// Lets go of the database.
+    async fn close(&self);
+}
+
+/// Verbs inside one transaction. Dropping it undoes them.
+#[async_trait]
+pub(super) trait Transaction: Send {
+    /// Writes new operations down.
+    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict>;
+
+    /// Hands out due operations.
+    async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed>;
+
+    /// Hands out due operations that follow an upstream, for `visible_again` at the latest.
+    async fn claim_waiting(&mut self, limit: usize, now: Timestamp, visible_again: Timestamp) -> Batch<Leased>;
+
+    /// Hands out what former incarnations held.
+    async fn claim_orphans(&mut self, limit: usize, now: Timestamp) -> Batch<Leased>;
+
+    /// Hands out what lies in a lane past its deadline.
+    async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;
+
+    /// Commits the ends of attempts with all their effects.
+    async fn settle(
+        &mut self,
+        batch: &[Settlement],
+        moved: &mut Moved,
+    ) -> Batch<Result<SettledAs, StaleLease>>;
+
+    /// Calls an operation off.
+    async fn cancel(
+        &mut self,
+        id: OperationId,
+        freeing: Freeing,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Canceled, LedgerError>;
+
+    /// Frees request and result of an operation that has ended; false if it has not, or
+    /// if there is none.
+    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError>;
+
+    /// Writes a progress report down.
+    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError>;
+
+    /// Writes pieces of large bodies down.
+    async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError>;
+
+    /// Frees what has expired, at most `limit` operations.
+    async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError>;
+
+    /// Makes all of it durable.
+    async fn commit(self: Box<Self>) -> Result<(), LedgerError>;
+}

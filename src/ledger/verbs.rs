@@ -1,0 +1,357 @@
+//! What the ledger is asked, and what it answers: one parameter struct for each verb.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::domain::operation::{
+    Body, BodyKey, Continuation, Counts, Delivery, Event, Lane, NewOperation, Policy, State, Status,
+    Transition, Work,
+};
+use crate::domain::{Fields, OperationId, Principal, Timestamp};
+
+/// The right to settle one operation. Made only by the ledger, when it hands an
+/// operation out; every later hand-out of the same operation has a higher token and
+/// makes this one stale.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) seq: i64,
+    pub(super) token: i64,
+    pub(super) held: Held,
+    pub(super) serial: Option<[u8; 16]>,
+}
+
+impl Lease {
+    /// Rises with every hand-out of the same operation.
+    pub fn token(&self) -> i64 {
+        self.token
+    }
+}
+
+/// In which state an operation is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Running,
+    Waiting,
+}
+
+/// An operation that was handed out to be carried out or followed.
+#[derive(Debug)]
+pub struct Leased {
+    /// The right to settle it.
+    pub lease: Lease,
+    /// Its id.
+    pub id: OperationId,
+    /// The route that took it.
+    pub route: Arc<str>,
+    /// Where it lay.
+    pub lane: Lane,
+    /// What it does.
+    pub work: Work,
+    /// What was promised.
+    pub policy: Policy,
+    /// What has been counted, the present attempt included.
+    pub counts: Counts,
+    /// The client's idempotency key.
+    pub upstream_key: Option<String>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// What to go on from, where it was waiting.
+    pub continuation: Option<Continuation>,
+    /// Whether its cancellation had been asked for.
+    pub cancel_asked: bool,
+}
+
+/// What became of an attempt to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is durably written.
+    New(OperationId),
+    /// The same request had been accepted before, as this operation.
+    Replayed(OperationId),
+    /// The idempotency key stands for another request.
+    KeyConflict(OperationId),
+    /// The queue has no room.
+    QueueFull {
+        /// How many are queued.
+        depth: u64,
+    },
+}
+
+/// Which operations of one lane are wanted.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// The lane.
+    pub lane: Lane,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// What a claim brought from one lane.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The lane.
+    pub lane: Lane,
+    /// The operations, oldest due first.
+    pub leased: Vec<Leased>,
+    /// When the next one of the lane is due, if any is left.
+    pub next_due: Option<Timestamp>,
+}
+
+/// An attempt's end, ready to be committed.
+#[derive(Debug)]
+pub struct Settlement {
+    /// The right to settle.
+    pub lease: Lease,
+    /// The operation.
+    pub id: OperationId,
+    /// What comes next.
+    pub transition: Transition,
+    /// The upstream's answer, kept if the transition says so.
+    pub answer: Option<KeptAnswer>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// An upstream's answer as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its end-to-end fields.
+    pub fields: Fields,
+    /// Its body; none where it was too large to keep.
+    pub body: Body,
+    /// What it named as created: an absolute URL, or a path on the public origin.
+    pub created_location: Option<String>,
+}
+
+/// What became of a request to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canceled {
+    /// It had not begun, and is canceled.
+    Done,
+    /// It runs; its upstream connection is being dropped.
+    Asked,
+    /// It had been canceled before.
+    Already,
+    /// It had ended otherwise.
+    TooLate(Status),
+    /// There is no such operation.
+    Unknown,
+}
+
+/// What becomes of a canceled operation's document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freeing {
+    /// It stays.
+    Keep,
+    /// Request and result are freed.
+    Free,
+}
+
+/// What became of a progress report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progressed {
+    /// It is written.
+    Kept,
+    /// Another one was written less than a second ago.
+    TooSoon,
+    /// That attempt is over.
+    Over,
+}
+
+/// A progress report.
+#[derive(Clone, Debug)]
+pub struct ProgressReport {
+    /// The operation.
+    pub id: OperationId,
+    /// The token of the attempt's lease.
+    pub token: i64,
+    /// How far it is, in percent.
+    pub percent: Option<u8>,
+    /// What there is to say; 200 characters at most.
+    pub message: Option<String>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// One piece of a large body.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The body.
+    pub body: BodyKey,
+    /// Counts from 0.
+    pub number: u32,
+    /// At most [`Body::INLINE_LIMIT`] octets.
+    pub octets: Bytes,
+}
+
+/// How much a prune freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Results freed.
+    pub results: u64,
+    /// Operations removed altogether.
+    pub operations: u64,
+}
+
+/// How long things last after an operation has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Until request and result are freed.
+    pub result: std::time::Duration,
+    /// Until nothing is left of it.
+    pub operation: std::time::Duration,
+}
+
+/// An operation as it stands, without its bodies.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// Whom it belongs to.
+    pub principal: Principal,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// The route that took it.
+    pub route: String,
+    /// Its queue.
+    pub queue: String,
+    /// Its upstream.
+    pub upstream: String,
+    /// Method and target of a call; the name of a task.
+    pub subject: Subject,
+    /// How often the upstream may see it.
+    pub delivery: Delivery,
+    /// When the whole must be done.
+    pub deadline_at: Timestamp,
+    /// Where it stands.
+    pub state: State,
+    /// What has been counted.
+    pub counts: Counts,
+    /// When its first attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When its result is freed, once it has ended.
+    pub expires_at: Option<Timestamp>,
+    /// When request and result were freed.
+    pub freed_at: Option<Timestamp>,
+    /// How far it is, as the upstream reported.
+    pub percent: Option<u8>,
+    /// What the upstream said about that.
+    pub message: Option<String>,
+    /// The status of the recorded answer.
+    pub response_status: Option<u16>,
+    /// What the upstream named as created.
+    pub created_location: Option<String>,
+    /// What it can be found by.
+    pub tags: Vec<String>,
+    /// What the client calls it.
+    pub client_reference: Option<String>,
+    /// The operation that gave rise to it.
+    pub parent: Option<OperationId>,
+    /// The operation that it repeats by hand.
+    pub retry_of: Option<OperationId>,
+    /// The number of its latest event.
+    pub sequence: u32,
+}
+
+/// What an operation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A call of the upstream.
+    Call {
+        /// The method.
+        method: String,
+        /// Path and query as received.
+        target: String,
+    },
+    /// One of the gateway's own jobs.
+    Task(String),
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Only this principal's; everybody's where there is none.
+    pub principal: Option<Principal>,
+    /// Only in this state.
+    pub status: Option<Status>,
+    /// Only of this route.
+    pub route: Option<String>,
+    /// Only of this queue.
+    pub queue: Option<String>,
+    /// Only with this tag.
+    pub tag: Option<String>,
+    /// Accepted at or after.
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    pub until: Option<Timestamp>,
+    /// Older than this one.
+    pub before: Option<OperationId>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A page of a list, newest first.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The operations. May be fewer than asked for while there are more to come.
+    pub operations: Vec<Operation>,
+    /// Where the next page goes on ([`Listing::before`]); none at the end.
+    pub next: Option<OperationId>,
+}
+
+/// A lane and how much lies in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneDepth {
+    /// The lane.
+    pub lane: Lane,
+    /// Operations that are ready or due later.
+    pub depth: u64,
+    /// When the oldest of them was due.
+    pub oldest_due: Option<Timestamp>,
+}
+
+/// An operation to be accepted, and whether there is a free slot to hand it to.
+#[derive(Debug)]
+pub(super) struct Acceptance {
+    pub(super) operation: NewOperation,
+    pub(super) hand_off: bool,
+}
+
+/// The fate of one acceptance inside a transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AcceptVerdict {
+    /// Inserted; `leased` if it was handed off.
+    New { seq: i64, placed: Placed },
+    /// See [`Accepted::Replayed`].
+    Replayed(OperationId),
+    /// See [`Accepted::KeyConflict`].
+    KeyConflict(OperationId),
+}
+
+/// Where a new operation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    Ready,
+    Running,
+    Waiting,
+}
+
+/// What a settled or canceled operation set in motion.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    /// Operations that became ready, with the lane and the time they are due.
+    pub(super) ready: Vec<(Lane, Timestamp)>,
+    /// Operations that left a lane unclaimed.
+    pub(super) unqueued: Vec<Lane>,
+    /// Whether something waits with a time.
+    pub(super) waits: bool,
+}
+
+/// What one settlement came to.
+#[derive(Debug)]
+pub(super) struct SettledAs {
+    pub(super) status: Status,
+}
