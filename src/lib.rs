@@ -10,5 +10,6 @@
 //! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod lifecycle;

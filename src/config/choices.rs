@@ -1,0 +1,87 @@
+//! What a route gives, allows and promises, as words.
+//!
+//! Owns the words. It must not know what follows from them.
+
+use super::{
+    given::Given,
+    setting::{Setting, choose},
+};
+
+/// What a request that asks for nothing gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A 202 at once.
+    Async,
+    /// The answer if it comes within `sync_wait`, else a 202.
+    Hybrid,
+    /// The answer, waited for up to `timeout`.
+    Sync,
+}
+
+/// What a request may ask for; at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allow {
+    /// A 202.
+    pub asynchronous: bool,
+    /// The answer itself.
+    pub synchronous: bool,
+}
+
+/// What is promised about sending a request twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Sent until there is an answer: the upstream may see it more than once.
+    AtLeastOnce,
+    /// Never sent again once the upstream may have seen it.
+    AtMostOnce,
+}
+
+const MODES: [(&str, Mode); 3] =
+    [("async", Mode::Async), ("hybrid", Mode::Hybrid), ("sync", Mode::Sync)];
+const DELIVERIES: [(&str, Delivery); 2] =
+    [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
+
+impl Setting for Mode {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &MODES)
+    }
+
+    fn show(&self) -> String {
+        MODES.iter().find(|(_, mode)| mode == self).map_or("", |(word, _)| word).to_owned()
+    }
+}
+
+impl Setting for Delivery {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &DELIVERIES)
+    }
+
+    fn show(&self) -> String {
+        DELIVERIES.iter().find(|(_, one)| one == self).map_or("", |(word, _)| word).to_owned()
+    }
+}
+
+impl Setting for Allow {
+    fn read(given: &Given) -> Result<Self, String> {
+        let words = [("async", true), ("sync", false)];
+        let mut allow = Self { asynchronous: false, synchronous: false };
+        for item in given.list()? {
+            if choose(&item, &words)? {
+                allow.asynchronous = true;
+            } else {
+                allow.synchronous = true;
+            }
+        }
+        if allow.asynchronous || allow.synchronous {
+            return Ok(allow);
+        }
+        Err("a route that allows nothing is of no use; write [\"async\"], [\"sync\"] or both"
+            .into())
+    }
+
+    fn show(&self) -> String {
+        let words = [(self.asynchronous, "async"), (self.synchronous, "sync")];
+        let words: Vec<_> = words.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect();
+        format!("[{}]", words.join(", "))
+    }
+}

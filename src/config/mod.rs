@@ -1,0 +1,301 @@
+//! The configuration: everything that can be set, read once and checked as a whole.
+//!
+//! Owns the settings' names, defaults and bounds, and is the only reader of the
+//! environment. Its invariant: a [`Config`] that exists is complete and consistent. It
+//! must not know who uses a setting, and imports nothing of the crate.
+//!
+//! A value comes from a flag, else from the environment, else from the TOML file, else
+//! from its default. The variable of a setting is `CLOAKROOM_` and its dotted name in
+//! capitals, everything but letters and digits turned into `_`: `server.max_body` is
+//! `CLOAKROOM_SERVER_MAX_BODY`, and `upstreams.my-orders.url` is
+//! `CLOAKROOM_UPSTREAMS_MY_ORDERS_URL`. In a variable, commas separate the items of a
+//! list, and an empty variable counts as unset. Routes and the fields that upstreams get
+//! have no variables. What nobody knows is an error, except what Kubernetes sets by
+//! itself beside a Service called `cloakroom`.
+
+mod admin;
+mod auth;
+mod choices;
+mod cors;
+mod engine;
+mod given;
+mod log;
+mod pattern;
+mod queues;
+mod reader;
+mod retention;
+mod routes;
+mod selector;
+mod server;
+mod setting;
+mod shutdown;
+mod store;
+mod units;
+mod upstreams;
+mod urls;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use admin::AdminConfig;
+pub use auth::{AuthConfig, PrincipalRule};
+pub use choices::{Allow, Delivery, Mode};
+pub use cors::{CorsConfig, CorsOrigins};
+pub use engine::EngineConfig;
+pub use given::Source;
+pub use log::{LogConfig, LogFormat};
+pub use queues::QueueConfig;
+pub use retention::RetentionConfig;
+pub use routes::{RetryConfig, RouteConfig};
+pub use selector::{KeyRule, Selector};
+pub use server::ServerConfig;
+pub use shutdown::ShutdownConfig;
+pub use store::StoreConfig;
+pub use upstreams::UpstreamConfig;
+
+use reader::Reading;
+
+/// Every setting, resolved and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The public listener.
+    pub server: ServerConfig,
+    /// The operators' listener.
+    pub admin: AdminConfig,
+    /// Who a request belongs to.
+    pub auth: AuthConfig,
+    /// Pages of which origins may use the gateway.
+    pub cors: CorsConfig,
+    /// Where the ledger lives.
+    pub store: StoreConfig,
+    /// How much this node carries out at once.
+    pub engine: EngineConfig,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
+    /// The services behind the gateway, by name; at least one unless
+    /// [`Overrides::upstream_optional`].
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Where unrouted requests go: the upstream called `default`, else the only one. None
+    /// where there are several: then nobody has said.
+    pub fallback_upstream: Option<String>,
+    /// Where operations wait, by name; always with `default`.
+    pub queues: BTreeMap<String, QueueConfig>,
+    /// The routes, those of the file first.
+    pub routes: Vec<RouteConfig>,
+    /// How long things last.
+    pub retention: RetentionConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// What flags of the command line set; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--listen`: `server.listen`.
+    pub listen: Option<String>,
+    /// `--admin-listen`: `admin.listen`.
+    pub admin_listen: Option<String>,
+    /// `--store`: `store.url`.
+    pub store: Option<String>,
+    /// `--public-url`: `server.public_url`.
+    pub public_url: Option<String>,
+    /// `--upstream`: `upstreams.default.url`.
+    pub upstream: Option<String>,
+    /// `--async`: one plain route each, besides those of the file.
+    pub async_routes: Vec<String>,
+    /// `--shared`: `auth.shared`.
+    pub shared: bool,
+    /// For commands that call no upstream (migrating, asking a running gateway): having
+    /// none is no fault.
+    pub upstream_optional: bool,
+}
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Each setting as text, in the order of the sections. Field values that stand in the
+    /// file are not in it.
+    pub sources: Vec<Row>,
+}
+
+/// One setting, as `config print` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The dotted name.
+    pub key: String,
+    /// The value as one would write it.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// One thing that is wrong: where, which setting, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The dotted name; empty where the fault is not about a setting.
+    pub key: String,
+    /// Where it stands.
+    pub source: Source,
+    /// What is wrong, and what would be right.
+    pub says: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source != Source::Default {
+            write!(f, "{}: ", self.source)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.says)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {why}; name another with --config", path.display())]
+    Unreadable {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        why: io::Error,
+    },
+    /// It can be read, but not used: everything that is wrong with it.
+    #[error("the configuration cannot be used:{}", lines(.0))]
+    Faulty(Vec<Fault>),
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().flat_map(|fault| ["\n  ".to_owned(), fault.to_string()]).collect()
+}
+
+/// The environment of this process, for [`Config::load`].
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    // What is not Unicode is no valid value of any setting, and is refused as one.
+    let text = |octets: std::ffi::OsString| octets.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+impl Config {
+    /// Reads the configuration from all its sources.
+    ///
+    /// Either everything is right, or the error names everything that is wrong.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        overrides: Overrides,
+    ) -> Result<Loaded, ConfigError> {
+        let Some(path) = file else { return read("", "", environment, overrides) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| ConfigError::Unreadable { path: path.to_owned(), why })?;
+        read(&path.to_string_lossy(), &text, environment, overrides)
+    }
+
+    /// Reads the configuration from a text alone: no environment, no flags.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let loaded = read("cloakroom.toml", text, std::iter::empty(), Overrides::default())?;
+        Ok(loaded.config)
+    }
+}
+
+fn read(
+    path: &str,
+    text: &str,
+    environment: impl Iterator<Item = (String, String)>,
+    overrides: Overrides,
+) -> Result<Loaded, ConfigError> {
+    let file = given::parse(&Arc::from(path), text).map_err(ConfigError::Faulty)?;
+    let mut reading = Reading::new(file, environment);
+    let shared = overrides.shared.then(|| "true".to_owned());
+    reading.flag("server.listen", "--listen", overrides.listen);
+    reading.flag("admin.listen", "--admin-listen", overrides.admin_listen);
+    reading.flag("store.url", "--store", overrides.store);
+    reading.flag("server.public_url", "--public-url", overrides.public_url);
+    reading.flag("upstreams.default.url", "--upstream", overrides.upstream);
+    reading.flag("auth.shared", "--shared", shared);
+    let config = sections(&mut reading, overrides.async_routes, overrides.upstream_optional);
+    let sources = reading.finish().map_err(ConfigError::Faulty)?;
+    Ok(Loaded { config, sources })
+}
+
+fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional: bool) -> Config {
+    let server = reading.section("server", ServerConfig::read);
+    let admin = reading.section("admin", AdminConfig::read);
+    check_listeners(reading, server.listen, admin.listen);
+    let trusts_a_proxy = !server.trusted_proxies.is_empty();
+    let auth = reading.section("auth", |section| AuthConfig::read(section, trusts_a_proxy));
+    let cors = reading.section("cors", CorsConfig::read);
+    let store = reading.section("store", StoreConfig::read);
+    let engine = reading.section("engine", EngineConfig::read);
+    let shutdown = reading.section("shutdown", ShutdownConfig::read);
+    let retention = reading.section("retention", RetentionConfig::read);
+    let log = reading.section("log", LogConfig::read);
+    let upstreams = upstreams::read(reading);
+    if upstreams.is_empty() && !upstream_optional {
+        let says = "there is no service to stand in front of; pass --upstream \
+                    http://localhost:9000, or add [upstreams.NAME] with its url";
+        reading.fault("upstreams", Source::Default, says);
+    }
+    let queues = queues::read(reading);
+    let fallback = fallback(&upstreams);
+    let around = routes::Surroundings {
+        upstreams: upstreams.keys().map(String::as_str).collect(),
+        fallback: fallback.as_deref(),
+        queues: queues.keys().map(String::as_str).collect(),
+        prefix: &server.prefix,
+    };
+    let routes = routes::read(reading, async_routes, &around);
+    let upstreams = upstreams.into_iter().filter_map(|(name, found)| Some((name, found?)));
+    Config {
+        server,
+        admin,
+        auth,
+        cors,
+        store,
+        engine,
+        shutdown,
+        upstreams: upstreams.collect(),
+        fallback_upstream: fallback,
+        queues,
+        routes,
+        retention,
+        log,
+    }
+}
+
+fn fallback<T>(upstreams: &BTreeMap<String, T>) -> Option<String> {
+    let mut names = upstreams.keys();
+    let chosen = match (upstreams.contains_key(upstreams::DEFAULT), upstreams.len()) {
+        (true, _) => Some(upstreams::DEFAULT),
+        (false, 1) => names.next().map(String::as_str),
+        _ => None,
+    };
+    chosen.map(str::to_owned)
+}
+
+fn check_listeners(reading: &mut Reading, public: SocketAddr, admin: Option<SocketAddr>) {
+    let Some(admin) = admin else { return };
+    let everywhere = public.ip().is_unspecified() || admin.ip().is_unspecified();
+    // Port 0 is a different free port each time.
+    if public.port() == admin.port() && public.port() != 0 && (everywhere || public == admin) {
+        let says = "is the same port as server.listen; choose another, or turn it off with \
+                    listen = \"off\"";
+        reading.fault_about("admin.listen", says);
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! Asks for settings by name and keeps the books.
+//!
+//! Owns precedence (flag, then environment, then file, then default), the list of what
+//! was found where, and the faults. Its invariant: every setting that is asked for makes
+//! one row, and whatever nobody asked for is a fault. It must not know which settings
+//! exist: the sections ask.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
+
+use super::{
+    Fault, Row, Source,
+    given::{Given, Spot, Table},
+    setting::Setting,
+};
+
+const PREFIX: &str = "CLOAKROOM_";
+
+/// One reading of a configuration, from its three sources to rows and faults.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    file: Table,
+    environment: BTreeMap<String, String>,
+    /// By dotted key: the flag and its text.
+    flags: BTreeMap<&'static str, (&'static str, String)>,
+    /// Variables that a setting has, present or not.
+    variables: BTreeSet<String>,
+    /// Variables that a value of the file takes its text from.
+    borrowed: BTreeSet<String>,
+    sections: Vec<&'static str>,
+    rows: Vec<Row>,
+    faults: Vec<Fault>,
+}
+
+impl Reading {
+    pub(super) fn new(file: Table, environment: impl Iterator<Item = (String, String)>) -> Self {
+        Self {
+            file,
+            // An empty variable is what compose files make of an unset one.
+            environment: environment.filter(|(_, value)| !value.is_empty()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// A flag that sets the setting `dotted`, where it was given.
+    pub(super) fn flag(&mut self, dotted: &'static str, flag: &'static str, text: Option<String>) {
+        if let Some(text) = text {
+            self.flags.insert(dotted, (flag, text));
+        }
+    }
+
+    /// Reads one section; keys that `read` did not ask for are faults.
+    pub(super) fn section<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
+        let table = self.tables_of(name);
+        self.table(name.to_owned(), table, read)
+    }
+
+    /// Takes a whole section that holds tables by name.
+    pub(super) fn named_tables(&mut self, name: &'static str) -> BTreeMap<String, Table> {
+        let mut tables = BTreeMap::new();
+        for (key, spot) in self.tables_of(name) {
+            let dotted = format!("{name}.{key}");
+            if let Err(says) = check_name(&key) {
+                self.fault(dotted.clone(), spot.source.clone(), says);
+            }
+            let table = self.as_table(&dotted, spot);
+            tables.insert(key, table);
+        }
+        tables
+    }
+
+    /// Takes a list of tables, `[[name]]`.
+    pub(super) fn listed_tables(&mut self, name: &'static str) -> Vec<Table> {
+        self.sections.push(name);
+        let Some(Spot { given, source }) = self.file.remove(name) else { return Vec::new() };
+        match given {
+            Given::Tables(spots) => {
+                let table = |(index, spot)| self.as_table(&format!("{name}[{index}]"), spot);
+                spots.into_iter().enumerate().map(table).collect()
+            }
+            Given::List(items) if items.is_empty() => Vec::new(),
+            _ => {
+                self.fault(name, source, format!("write each of them as a [[{name}]] section"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads one table that stands at `path`.
+    pub(super) fn table<T>(
+        &mut self,
+        path: String,
+        table: Table,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
+        let mut section = Section { reading: self, path, table, known: Vec::new() };
+        let value = read(&mut section);
+        section.finish();
+        value
+    }
+
+    fn tables_of(&mut self, name: &'static str) -> Table {
+        self.sections.push(name);
+        match self.file.remove(name) {
+            Some(spot) => self.as_table(name, spot),
+            None => Table::new(),
+        }
+    }
+
+    fn as_table(&mut self, dotted: &str, spot: Spot) -> Table {
+        if let Given::Table(table) = spot.given {
+            return table;
+        }
+        let says = format!("expected a [{dotted}] section, found {}", spot.given.kind());
+        self.fault(dotted, spot.source, says);
+        Table::new()
+    }
+
+    /// Names of tables of a section that only the environment speaks of, through the
+    /// variable of `key`: `CLOAKROOM_UPSTREAMS_ORDERS_URL` names `orders`.
+    pub(super) fn named_by_environment(&self, section: &str, key: &str) -> Vec<String> {
+        let start = format!("{}_", variable(section));
+        let end = format!("_{}", key.to_uppercase());
+        let name =
+            |set: &String| Some(set.strip_prefix(&start)?.strip_suffix(&end)?.to_lowercase());
+        self.environment.keys().filter_map(name).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Whether a flag sets this setting.
+    pub(super) fn has_flag(&self, dotted: &str) -> bool {
+        self.flags.contains_key(dotted)
+    }
+
+    /// What a flag or, failing that, the environment says about a setting.
+    fn overriding(&mut self, dotted: &str) -> Option<Spot> {
+        // Lists have no names that a variable could carry.
+        let set = if dotted.contains('[') {
+            None
+        } else {
+            let variable = variable(dotted);
+            self.variables.insert(variable.clone());
+            self.environment
+                .get(&variable)
+                .map(|text| loose(text.clone(), Source::Environment(variable.clone())))
+        };
+        let flag = self.flags.get(dotted);
+        flag.map(|(flag, text)| loose(text.clone(), Source::Flag(flag))).or(set)
+    }
+
+    /// The text of a variable that a value of the file names with `env:`.
+    pub(super) fn borrow_variable(&mut self, name: &str) -> Option<String> {
+        self.borrowed.insert(name.to_owned());
+        self.environment.get(name).cloned()
+    }
+
+    /// Adds a fault.
+    pub(super) fn fault(
+        &mut self,
+        key: impl Into<String>,
+        source: Source,
+        says: impl Into<String>,
+    ) {
+        self.faults.push(Fault { key: key.into(), source, says: says.into() });
+    }
+
+    /// Adds a fault about a setting that has been read: it stands where the setting does.
+    pub(super) fn fault_about(&mut self, key: impl Into<String>, says: impl Into<String>) {
+        let key = key.into();
+        let row = self.rows.iter().find(|row| row.key == key);
+        let source = row.map_or(Source::Default, |row| row.source.clone());
+        self.fault(key, source, says);
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, key: impl Into<String>, value: impl Into<String>, source: Source) {
+        self.rows.push(Row { key: key.into(), value: value.into(), source });
+    }
+
+    /// Ends the reading: what nobody asked for is a fault too.
+    pub(super) fn finish(mut self) -> Result<Vec<Row>, Vec<Fault>> {
+        for (key, spot) in std::mem::take(&mut self.file) {
+            let says = unknown("section", &key, self.sections.iter().copied());
+            self.fault(key, spot.source, says);
+        }
+        let strays: Vec<_> = self.environment.keys().filter(|name| self.is_stray(name)).collect();
+        let says = |name: &str| {
+            let known = self.variables.iter().map(String::as_str);
+            match nearest(name, known) {
+                Some(near) => format!("there is no such variable; did you mean {near}?"),
+                None => "there is no such variable; `cloakroom config print` lists the settings, \
+                         and server.max_body is CLOAKROOM_SERVER_MAX_BODY"
+                    .to_owned(),
+            }
+        };
+        let stray = |name: &String| Fault {
+            key: String::new(),
+            source: Source::Environment(name.clone()),
+            says: says(name),
+        };
+        let strays: Vec<_> = strays.into_iter().map(stray).collect();
+        self.faults.extend(strays);
+        if self.faults.is_empty() { Ok(self.rows) } else { Err(self.faults) }
+    }
+
+    fn is_stray(&self, name: &str) -> bool {
+        let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+        // Kubernetes sets these in every container beside a Service called `cloakroom`.
+        let links = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
+        !links && !self.variables.contains(name) && !self.borrowed.contains(name)
+    }
+}
+
+/// One table that is being read.
+pub(super) struct Section<'r> {
+    pub(super) reading: &'r mut Reading,
+    path: String,
+    table: Table,
+    known: Vec<&'static str>,
+}
+
+impl Section<'_> {
+    /// The dotted name of a key of this table.
+    pub(super) fn dotted(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+
+    /// Whether the file, or a flag in its place, has this key.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Adds a fault about a key of this table that has been read.
+    pub(super) fn fault_about(&mut self, key: &str, says: impl Into<String>) {
+        let dotted = self.dotted(key);
+        self.reading.fault_about(dotted, says);
+    }
+
+    /// A setting, or its default.
+    pub(super) fn get<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+        self.checked(key, default, |_| Ok(()))
+    }
+
+    /// A setting that lies between two bounds.
+    pub(super) fn within<T: Setting + PartialOrd>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        bounds: RangeInclusive<T>,
+    ) -> T {
+        self.checked(key, default, |value| {
+            if bounds.contains(value) {
+                return Ok(());
+            }
+            let (least, most) = (bounds.start().show(), bounds.end().show());
+            Err(format!("{} is out of bounds; from {least} to {most} is possible", value.show()))
+        })
+    }
+
+    /// A setting with a rule of its own.
+    pub(super) fn checked<T: Setting>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        check: impl Fn(&T) -> Result<(), String>,
+    ) -> T {
+        let dotted = self.dotted(key);
+        let (value, source) = match self.find(key) {
+            None => (default, Source::Default),
+            Some(Spot { given, source }) => {
+                let read = T::read(&given).and_then(|value| check(&value).map(|()| value));
+                let value = read.unwrap_or_else(|says| {
+                    self.reading.fault(dotted.clone(), source.clone(), says);
+                    default
+                });
+                (value, source)
+            }
+        };
+        self.reading.row(dotted, value.show(), source);
+        value
+    }
+
+    /// A setting without a default; a fault says what to write where it is missing.
+    pub(super) fn required<T: Setting>(&mut self, key: &'static str, says: &str) -> Option<T> {
+        let faults = self.reading.faults.len();
+        let value = self.get::<Option<T>>(key, None);
+        if value.is_none() && self.reading.faults.len() == faults {
+            let dotted = self.dotted(key);
+            self.reading.fault(dotted, Source::Default, format!("is missing; {says}"));
+        }
+        value
+    }
+
+    /// A table inside this one. Without it, `read` finds only defaults.
+    pub(super) fn table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
+        let table = self.entries(key);
+        let path = self.dotted(key);
+        self.reading.table(path, table, read)
+    }
+
+    /// Takes a table inside this one whose keys the user chooses.
+    pub(super) fn entries(&mut self, key: &'static str) -> Table {
+        self.known.push(key);
+        let dotted = self.dotted(key);
+        match self.table.remove(key) {
+            Some(spot) => self.reading.as_table(&dotted, spot),
+            None => Table::new(),
+        }
+    }
+
+    fn find(&mut self, key: &'static str) -> Option<Spot> {
+        self.known.push(key);
+        let in_file = self.table.remove(key);
+        let dotted = self.dotted(key);
+        self.reading.overriding(&dotted).or(in_file)
+    }
+
+    fn finish(self) {
+        for (key, spot) in self.table {
+            let says = unknown("setting", &key, self.known.iter().copied());
+            self.reading.fault(format!("{}.{key}", self.path), spot.source, says);
+        }
+    }
+}
+
+fn loose(text: String, source: Source) -> Spot {
+    Spot { given: Given::Loose(text), source }
+}
+
+/// The environment variable of a setting: `server.max_body` is `CLOAKROOM_SERVER_MAX_BODY`.
+pub(super) fn variable(dotted: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    PREFIX.chars().chain(dotted.chars().map(letter)).collect()
+}
+
+/// Names of upstreams, queues and routes end up in logs, metrics and URLs.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=64).contains(&name.len()) && name.chars().all(fits) {
+        return Ok(());
+    }
+    Err("a name has 1 to 64 letters, digits, `-`, `_` or `.`".to_owned())
+}
+
+fn unknown<'k>(what: &str, key: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    if let Some(near) = nearest(key, known.clone()) {
+        return format!("there is no such {what}; did you mean {near}?");
+    }
+    let known: Vec<_> = known.collect();
+    format!("there is no such {what}; known here: {}", known.join(", "))
+}
+
+/// The known name that somebody who wrote `key` most likely meant.
+pub(super) fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let distance = |name: &&str| strsim::damerau_levenshtein(key, name);
+    let near = known.min_by_key(distance)?;
+    (distance(&near) <= 2.max(key.len() / 3)).then_some(near)
+}

@@ -1,0 +1,286 @@
+//! `[[routes]]`: which requests are accepted as operations, and what is promised for them.
+//!
+//! Its invariants: names and patterns are unique; upstream and queue exist; a route allows
+//! what its own mode needs. Where nobody names a route, there is one for every POST.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{
+    Source,
+    choices::{Allow, Delivery, Mode},
+    given::{Given, Spot, Table},
+    pattern::Pattern,
+    queues,
+    reader::{Reading, Section, check_name, nearest},
+    selector::{KeyRule, Selector},
+    setting::{Setting, choose},
+    units::{MOMENT, days, hours, minutes, seconds},
+};
+
+/// One route, everything decided.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, named as in the file")]
+pub struct RouteConfig {
+    /// Unique among the routes.
+    pub name: String,
+    /// In capitals, or `*` for any.
+    pub method: String,
+    /// Segments that are literal, `{name}`, or at the end `{*rest}`; begins with `/`.
+    pub path: String,
+    /// Whether this is the route for every POST that stands in where none is named. It
+    /// matches `/` too, and is not meant for gRPC and browser navigations.
+    pub implicit: bool,
+    /// The name of an upstream that exists.
+    pub upstream: String,
+    /// The name of a queue that exists.
+    pub queue: String,
+    /// What a request that asks for nothing gets.
+    pub mode: Mode,
+    /// What a request may ask for.
+    pub allow: Allow,
+    /// How long a hybrid answer is waited for; at most 50 s.
+    pub sync_wait: Duration,
+    /// What is promised about sending twice; none: what the method calls for.
+    pub delivery: Option<Delivery>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How long the whole may take, from acceptance or from not-before.
+    pub deadline: Duration,
+    /// How often and how soon another attempt is made.
+    pub retry: RetryConfig,
+    /// Operations with the same value here run one at a time, in the order accepted.
+    pub serial_key: Option<Selector>,
+    /// Where the key comes from when the client sends none.
+    pub idempotency_key: Option<KeyRule>,
+    /// Whether a request without a key is refused.
+    pub idempotency_required: bool,
+    /// Whether a key only counts while its operation is unfinished.
+    pub unique_pending: bool,
+    /// Tags that every operation of this route gets.
+    pub tags: Vec<String>,
+    /// How long after acceptance the first attempt is due.
+    pub delay: Duration,
+    /// Whether a monitor may lead straight to a foreign origin that the upstream named.
+    pub foreign_location: bool,
+    /// Fields, besides `Authorization` and `Cookie`, whose stored values are erased when
+    /// the operation settles.
+    pub erase: Vec<HeaderName>,
+}
+
+/// How often and how soon another attempt is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryConfig {
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// The first step of the backoff.
+    pub min: Duration,
+    /// The longest step of the backoff; at least `min`.
+    pub max: Duration,
+}
+
+/// What routes refer to.
+pub(super) struct Surroundings<'c> {
+    pub(super) upstreams: Vec<&'c str>,
+    /// The upstream of a route that names none.
+    pub(super) fallback: Option<&'c str>,
+    pub(super) queues: Vec<&'c str>,
+    pub(super) prefix: &'c str,
+}
+
+/// Reads the routes of the file and those of `--async`, or makes the one for every POST.
+pub(super) fn read(
+    reading: &mut Reading,
+    flags: Vec<String>,
+    around: &Surroundings<'_>,
+) -> Vec<RouteConfig> {
+    let mut tables = reading.listed_tables("routes");
+    tables.extend(flags.into_iter().map(|text| {
+        let given = Given::Loose(text);
+        Table::from([("match".to_owned(), Spot { given, source: Source::Flag("--async") })])
+    }));
+    let implicit = tables.is_empty();
+    if implicit {
+        if around.upstreams.is_empty() {
+            return Vec::new();
+        }
+        tables.push(every_post());
+    }
+    let mut routes: Vec<(String, Pattern, RouteConfig)> = Vec::new();
+    for (index, table) in tables.into_iter().enumerate() {
+        let path = format!("routes[{index}]");
+        let route = reading.table(path.clone(), table, |section| route(section, implicit, around));
+        if let Some((pattern, route)) = route {
+            check_unique(reading, &path, &pattern, &route, &routes);
+            routes.push((path, pattern, route));
+        }
+    }
+    routes.into_iter().map(|(_, _, route)| route).collect()
+}
+
+fn every_post() -> Table {
+    let spot = |text: &str| Spot { given: Given::Text(text.to_owned()), source: Source::Default };
+    let name = ("name".to_owned(), spot("every-post"));
+    Table::from([("match".to_owned(), spot("POST /{*rest}")), name])
+}
+
+fn check_unique(
+    reading: &mut Reading,
+    path: &str,
+    pattern: &Pattern,
+    route: &RouteConfig,
+    earlier: &[(String, Pattern, RouteConfig)],
+) {
+    for (other_path, other_pattern, other) in earlier {
+        if pattern.shape() == other_pattern.shape() {
+            let says = format!("{other_path} matches the same requests; leave out one of them");
+            reading.fault_about(format!("{path}.match"), says);
+        } else if route.name == other.name {
+            let says = format!("{other_path} is called {} too; give one another name", other.name);
+            reading.fault_about(format!("{path}.name"), says);
+        }
+    }
+}
+
+/// Reads one route; none if its pattern is missing or wrong.
+fn route(
+    section: &mut Section<'_>,
+    implicit: bool,
+    around: &Surroundings<'_>,
+) -> Option<(Pattern, RouteConfig)> {
+    let pattern = section.required::<Pattern>("match", "write match = \"POST /orders\"");
+    if pattern.as_ref().is_some_and(|pattern| pattern.is_under(around.prefix)) {
+        let says =
+            format!("{} is the gateway's own (server.prefix); it routes nothing", around.prefix);
+        section.fault_about("match", says);
+    }
+    let name = pattern.as_ref().map_or_else(String::new, Pattern::name);
+    let (mode, allow) = mode(section);
+    let parameters = pattern.as_ref().map_or_else(Vec::new, Pattern::parameters);
+    let day = MOMENT..=days(365);
+    let route = RouteConfig {
+        name: section.checked("name", name, |name| check_name(name)),
+        method: String::new(),
+        path: String::new(),
+        implicit,
+        upstream: upstream(section, around),
+        queue: section.checked("queue", queues::DEFAULT.to_owned(), |name| {
+            exists("queue", "queues", name, &around.queues)
+        }),
+        mode,
+        allow,
+        sync_wait: section.within("sync_wait", seconds(10), MOMENT..=seconds(50)),
+        delivery: section.get("delivery", None),
+        timeout: section.within("timeout", minutes(15), day.clone()),
+        deadline: section.within("deadline", hours(24), day),
+        retry: section.table("retry", retry),
+        serial_key: serial_key(section, &parameters),
+        idempotency_key: section.get("idempotency_key", None),
+        idempotency_required: section.get("idempotency_required", false),
+        unique_pending: section.get::<Option<Unique>>("unique", None).is_some(),
+        tags: section.get::<Vec<Tag>>("tags", Vec::new()).into_iter().map(|tag| tag.0).collect(),
+        delay: section.within("delay", Duration::ZERO, Duration::ZERO..=days(365)),
+        foreign_location: section.get("foreign_location", false),
+        erase: section.get("erase", Vec::new()),
+    };
+    let pattern = pattern?;
+    let (method, path) = (pattern.method.clone(), pattern.path.clone());
+    Some((pattern, RouteConfig { method, path, ..route }))
+}
+
+fn upstream(section: &mut Section<'_>, around: &Surroundings<'_>) -> String {
+    let left_out = !section.holds("upstream");
+    let fallback = around.fallback.unwrap_or_default().to_owned();
+    let name = section.checked("upstream", fallback, |name| {
+        exists("upstream", "upstreams", name, &around.upstreams)
+    });
+    // Having none at all is one fault of its own, not one more of each route.
+    if left_out && around.fallback.is_none() && !around.upstreams.is_empty() {
+        let known = around.upstreams.join(", ");
+        section.fault_about(
+            "upstream",
+            format!(
+                "there are several upstreams; add [[routes]] that say which one with upstream = \
+                 (one of {known}), or call one of them default"
+            ),
+        );
+    }
+    name
+}
+
+fn exists(what: &str, section: &str, name: &str, known: &[&str]) -> Result<(), String> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("add [{section}.{name}], or use one of: {}", known.join(", ")),
+    };
+    Err(format!("there is no {what} {name}; {hint}"))
+}
+
+fn mode(section: &mut Section<'_>) -> (Mode, Allow) {
+    let mode = section.get("mode", Mode::Async);
+    let both = Allow { asynchronous: true, synchronous: true };
+    let allow = section.get("allow", both);
+    let needed = match mode {
+        Mode::Async if !allow.asynchronous => "async",
+        Mode::Sync if !allow.synchronous => "sync",
+        Mode::Hybrid if allow != both => "both async and sync",
+        _ => return (mode, allow),
+    };
+    section.fault_about("allow", format!("mode = \"{}\" needs {needed} in it", mode.show()));
+    (mode, allow)
+}
+
+fn retry(section: &mut Section<'_>) -> RetryConfig {
+    let attempts = section.within("attempts", 10, 1..=1000);
+    let min = section.within("min", seconds(1), MOMENT..=hours(24));
+    let max = section.within("max", minutes(5), MOMENT..=hours(24));
+    if max < min {
+        section.fault_about("max", "must not be less than min");
+    }
+    RetryConfig { attempts, min, max }
+}
+
+fn serial_key(section: &mut Section<'_>, parameters: &[&str]) -> Option<Selector> {
+    section.checked("serial_key", None, |key| match key {
+        Some(Selector::Path(name)) if !parameters.contains(&name.as_str()) => {
+            Err(format!("match has no {{{name}}}; put it there, or name another place"))
+        }
+        _ => Ok(()),
+    })
+}
+
+struct Unique;
+
+impl Setting for Unique {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &[("pending", ())]).map(|()| Self)
+    }
+
+    fn show(&self) -> String {
+        "pending".to_owned()
+    }
+}
+
+struct Tag(String);
+
+impl Setting for Tag {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        let plain = text.chars().all(|c| c.is_ascii_graphic() && c != ',');
+        if plain && (1..=256).contains(&text.len()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("`{text}` is not a tag: 1 to 256 ASCII characters without spaces and commas"))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

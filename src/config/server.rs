@@ -1,0 +1,199 @@
+//! `[server]`: the public listener and its limits.
+//!
+//! Owns what a client meets before any route is looked at. Its invariant: no limit is
+//! zero, so that no client can hold a connection for ever.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::{
+    given::Given,
+    reader::Section,
+    setting::Setting,
+    units::{MOMENT, Size, hours, minutes, seconds},
+    urls::Base,
+};
+
+/// The public listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Where clients are listened to.
+    pub listen: SocketAddr,
+    /// What clients reach this gateway under; its path, if any, has no `/` at its end.
+    pub public_url: Option<Url>,
+    /// What upstreams reach this gateway under; `public_url` where unset.
+    pub internal_url: Option<Url>,
+    /// The path under which the gateway's own resources live: begins with `/`, does not
+    /// end with it.
+    pub prefix: String,
+    /// Peers whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest body that is accepted, in bytes.
+    pub max_body: usize,
+    /// The largest header section, in bytes, names and values together.
+    pub max_headers: usize,
+    /// The bytes that all bodies being received may take together; at least `max_body`.
+    pub body_memory: usize,
+    /// How long a header section may take.
+    pub header_timeout: Duration,
+    /// The longest pause between two pieces of a body.
+    pub body_timeout: Duration,
+    /// How long a body may take as a whole.
+    pub body_deadline: Duration,
+    /// How long a connection is kept without a request.
+    pub idle_timeout: Duration,
+    /// How many connections may be open; none: as many as come.
+    pub max_connections: Option<usize>,
+    /// Protocols, in lower case, that a connection may be upgraded to.
+    pub upgrades: Vec<String>,
+}
+
+impl ServerConfig {
+    /// Asks in the order in which the settings are documented: rows are printed in it.
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let hour = MOMENT..=hours(1);
+        let listen = section.get("listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let public_url = section.get::<Option<Base>>("public_url", None);
+        let internal_url = section.get::<Option<Base>>("internal_url", None);
+        let prefix = section.get("prefix", Prefix("/-".to_owned()));
+        let trusted_proxies = section.get("trusted_proxies", Vec::new());
+        let max_body = section.within("max_body", Size::mib(16), Size(1)..=Size::mib(1024));
+        let max_headers = section.within("max_headers", Size::kib(64), Size::kib(8)..=Size::mib(1));
+        Self {
+            listen,
+            public_url: public_url.map(|url| url.0),
+            internal_url: internal_url.map(|url| url.0),
+            prefix: prefix.0,
+            trusted_proxies,
+            max_body: max_body.0,
+            max_headers: max_headers.0,
+            body_memory: body_memory(section, max_body),
+            header_timeout: section.within("header_timeout", seconds(10), hour.clone()),
+            body_timeout: section.within("body_timeout", seconds(30), hour.clone()),
+            body_deadline: section.within("body_deadline", minutes(5), MOMENT..=hours(24)),
+            idle_timeout: section.within("idle_timeout", seconds(75), hour),
+            max_connections: Some(section.get("max_connections", 4096)).filter(|most| *most > 0),
+            upgrades: upgrades(section),
+        }
+    }
+}
+
+fn body_memory(section: &mut Section<'_>, max_body: Size) -> usize {
+    let memory = section.get("body_memory", Size::mib(256));
+    if memory < max_body {
+        let says = "must not be less than server.max_body, or the largest body never fits";
+        section.fault_about("body_memory", says);
+    }
+    memory.0
+}
+
+fn upgrades(section: &mut Section<'_>) -> Vec<String> {
+    let known = section.get("upgrades", vec![Protocol("websocket".to_owned())]);
+    known.into_iter().map(|protocol| protocol.0).collect()
+}
+
+struct Prefix(String);
+
+impl Setting for Prefix {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        let segment = |s: &str| !matches!(s, "" | "." | "..") && s.chars().all(plain);
+        match text.strip_prefix('/') {
+            Some(rest) if rest.split('/').all(segment) => Ok(Self(text.to_owned())),
+            _ => Err(format!(
+                "`{text}` cannot be a prefix; write a path like /- or /gateway/async: it begins \
+                 with `/`, does not end with it, and has letters, digits, `-`, `.`, `_`, `~`"
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+struct Protocol(String);
+
+impl Setting for Protocol {
+    fn read(given: &Given) -> Result<Self, String> {
+        let name = given.text()?.to_ascii_lowercase();
+        let token = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+        if name == "h2c" {
+            return Err("h2c is never upgraded to: it would carry requests past the routes; \
+                        leave it out"
+                .to_owned());
+        }
+        if name.is_empty() || !name.chars().all(token) {
+            return Err(format!("`{name}` is not a protocol's name, like websocket"));
+        }
+        Ok(Self(name))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{faults, read};
+
+    #[test]
+    fn an_empty_section_has_the_documented_limits() {
+        let server = read("").server;
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((server.prefix.as_str(), server.public_url), ("/-", None));
+        assert_eq!((server.max_body, server.max_headers), (16 << 20, 64 << 10));
+        assert_eq!(server.body_memory, 256 << 20);
+        assert_eq!(server.header_timeout.as_secs(), 10);
+        assert_eq!(server.body_timeout.as_secs(), 30);
+        assert_eq!(server.body_deadline.as_secs(), 300);
+        assert_eq!(server.idle_timeout.as_secs(), 75);
+        assert_eq!(server.max_connections, Some(4096));
+        assert_eq!(server.upgrades, ["websocket"]);
+    }
+
+    #[test]
+    fn zero_connections_means_as_many_as_come() {
+        assert_eq!(read("[server]\nmax_connections = 0").server.max_connections, None);
+    }
+
+    #[test]
+    fn a_prefix_is_a_clean_path_without_its_last_slash() {
+        for good in ["/-", "/gateway", "/a/b.c"] {
+            assert_eq!(read(&format!("[server]\nprefix = \"{good}\"")).server.prefix, good);
+        }
+        for bad in ["", "/", "-", "/-/", "/a//b", "/a/../b", "/.", "/a b", "/{x}", "/%2d"] {
+            let says = faults(&format!("[server]\nprefix = \"{bad}\""));
+            assert!(says.contains("server.prefix") && says.contains("/gateway"), "{bad}: {says}");
+        }
+    }
+
+    #[test]
+    fn no_timeout_and_no_size_can_be_zero() {
+        for key in ["header_timeout", "body_timeout", "body_deadline", "idle_timeout"] {
+            let says = faults(&format!("[server]\n{key} = \"0s\""));
+            assert!(says.contains(&format!("server.{key}")) && says.contains("1ms"), "{says}");
+        }
+        assert!(faults("[server]\nmax_body = 0").contains("server.max_body"));
+        assert!(faults("[server]\nmax_headers = 0").contains("from 8KiB"));
+    }
+
+    #[test]
+    fn the_memory_for_bodies_holds_at_least_one() {
+        let says = faults("[server]\nmax_body = \"2MiB\"\nbody_memory = \"1MiB\"");
+        assert!(says.contains("server.body_memory") && says.contains("server.max_body"), "{says}");
+        assert!(faults("[server]\nmax_body = \"512MiB\"").contains("server.body_memory"));
+    }
+
+    #[test]
+    fn h2c_is_never_an_upgrade() {
+        let text = "[server]\nupgrades = [\"WebSocket\", \"H2C\"]";
+        assert!(faults(text).contains("server.upgrades: h2c"));
+        assert_eq!(read("[server]\nupgrades = [\"WebSocket\"]").server.upgrades, ["websocket"]);
+        assert!(read("[server]\nupgrades = []").server.upgrades.is_empty());
+    }
+}

@@ -1,0 +1,208 @@
+//! How one value is read and shown.
+//!
+//! Owns the types that several sections share. Its invariant: what [`Setting::show`]
+//! prints, [`Setting::read`] takes back. It must not know where a value stands.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::{given::Given, reader::nearest};
+
+/// A type that a setting can have.
+pub(super) trait Setting: Sized {
+    /// Reads what was written; the error says what would be right.
+    fn read(given: &Given) -> Result<Self, String>;
+
+    /// The value as one would write it.
+    fn show(&self) -> String;
+}
+
+impl Setting for bool {
+    fn read(given: &Given) -> Result<Self, String> {
+        given.truth()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u32 {
+    fn read(given: &Given) -> Result<Self, String> {
+        let number = given.whole()?;
+        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for usize {
+    fn read(given: &Given) -> Result<Self, String> {
+        let number = given.whole()?;
+        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for String {
+    fn read(given: &Given) -> Result<Self, String> {
+        given.text().map(str::to_owned)
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn read(given: &Given) -> Result<Self, String> {
+        T::read(given).map(Some)
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "(unset)".to_owned(), T::show)
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    fn read(given: &Given) -> Result<Self, String> {
+        let (mut items, mut wrong) = (Self::new(), Vec::new());
+        for item in given.list()? {
+            match T::read(&item) {
+                Ok(item) => items.push(item),
+                Err(says) => wrong.push(says),
+            }
+        }
+        if wrong.is_empty() { Ok(items) } else { Err(wrong.join("; ")) }
+    }
+
+    fn show(&self) -> String {
+        format!("[{}]", self.iter().map(T::show).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Setting for SocketAddr {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        text.parse().map_err(|_| {
+            format!("`{text}` is not an IP address with a port; write one like 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for IpNet {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        let alone = || text.parse::<IpAddr>().map(Self::from);
+        text.parse().or_else(|_| alone()).map_err(|_| {
+            format!("`{text}` is neither an IP address nor a range of them; write one like 10.0.0.0/8 or 192.168.1.7")
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for HeaderName {
+    fn read(given: &Given) -> Result<Self, String> {
+        header_name(given.text()?)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Reads the name of a header field.
+pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| format!("`{text}` is not the name of a header field, like X-User"))
+}
+
+/// Fields that frame a message or steer the hop: nobody can set or read them for another end.
+pub(super) fn is_of_the_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Reads one of a few words.
+pub(super) fn choose<T: Copy>(given: &Given, words: &[(&str, T)]) -> Result<T, String> {
+    let text = given.text()?;
+    if let Some((_, choice)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*choice);
+    }
+    let known = words.iter().map(|(word, _)| *word);
+    let hint = nearest(text, known.clone()).map(|near| format!("did you mean {near}? "));
+    let known: Vec<_> = known.collect();
+    let hint = hint.unwrap_or_default();
+    Err(format!("`{text}` is not possible here; {hint}possible: {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Given {
+        Given::Text(text.into())
+    }
+
+    #[test]
+    fn an_address_without_an_ip_says_how_one_is_written() {
+        for wrong in [":8080", "localhost:8080", "127.0.0.1", "8080"] {
+            let says = SocketAddr::read(&text(wrong)).unwrap_err();
+            assert!(says.contains(wrong) && says.contains("127.0.0.1:8080"), "{says}");
+        }
+    }
+
+    #[test]
+    fn a_single_address_is_a_range_of_one() {
+        let net = IpNet::read(&text("192.168.1.7")).unwrap();
+        assert_eq!(net.to_string(), "192.168.1.7/32");
+        assert!(IpNet::read(&text("10.0.0.0/40")).is_err());
+    }
+
+    #[test]
+    fn every_wrong_item_of_a_list_is_named() {
+        let list = Given::List(vec![text("10.0.0.0/8"), text("x"), text("y")]);
+        let says = Vec::<IpNet>::read(&list).unwrap_err();
+        assert!(says.contains("`x`") && says.contains("`y`") && !says.contains("`10."), "{says}");
+    }
+
+    #[test]
+    fn a_word_that_is_nearly_right_is_suggested() {
+        let says = choose(&text("asinc"), &[("async", 1), ("sync", 2)]).unwrap_err();
+        assert!(says.contains("did you mean async?") && says.contains("async, sync"), "{says}");
+        let says = choose(&text("elephant"), &[("async", 1), ("sync", 2)]).unwrap_err();
+        assert!(!says.contains("did you mean"), "{says}");
+    }
+
+    #[test]
+    fn negative_and_oversized_numbers_are_refused() {
+        assert!(u32::read(&Given::Whole(-1)).is_err());
+        assert!(u32::read(&Given::Whole(1 << 40)).is_err());
+        assert!(usize::read(&Given::Whole(-1)).is_err());
+        assert!(u32::read(&Given::Other("a number with a fraction")).is_err());
+    }
+}

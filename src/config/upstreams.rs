@@ -1,0 +1,231 @@
+//! `[upstreams.NAME]`: the services behind the gateway.
+//!
+//! Owns what is known of each before it is called. Its invariant: values of configured
+//! header fields are marked sensitive and never shown.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use url::{Origin, Url};
+
+use super::{
+    given::{Spot, Table},
+    reader::{Reading, Section, variable},
+    setting::{header_name, is_of_the_connection},
+    units::{MOMENT, Size, minutes, seconds},
+    urls::Bare,
+};
+
+/// A service behind the gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamConfig {
+    /// Scheme, host and port; the path is always `/`.
+    pub url: Url,
+    /// How many attempts may be on their way to it at once.
+    pub max_in_flight: u32,
+    /// Whether it is sent the client's `Host` instead of its own.
+    pub preserve_host: bool,
+    /// Fields that every request to it gets, in place of the client's; values are marked
+    /// sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Foreign origins whose monitors may be followed.
+    pub follow: Vec<Origin>,
+    /// How long a connection may take to open.
+    pub connect_timeout: Duration,
+    /// The longest answer that is recorded, in bytes.
+    pub max_response: usize,
+}
+
+/// The upstream that `--upstream` sets.
+pub(super) const DEFAULT: &str = "default";
+
+/// Reads every upstream; one whose URL is missing is a fault and nothing.
+pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, Option<UpstreamConfig>> {
+    let mut tables = reading.named_tables("upstreams");
+    if reading.has_flag("upstreams.default.url") {
+        tables.entry(DEFAULT.to_owned()).or_default();
+    }
+    for name in reading.named_by_environment("upstreams", "url") {
+        let same = |known: &String| variable(known) == variable(&name);
+        if !tables.keys().any(same) {
+            tables.insert(name, Table::new());
+        }
+    }
+    let mut upstreams = BTreeMap::new();
+    for (name, table) in tables {
+        let upstream = reading.table(format!("upstreams.{name}"), table, upstream);
+        upstreams.insert(name, upstream);
+    }
+    upstreams
+}
+
+fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
+    let url = section.required::<Bare>("url", "say where it is, like http://localhost:9000");
+    // Everything is read before a missing URL ends it: each setting has faults of its own.
+    let max_in_flight = section.within("max_in_flight", 64, 1..=65_536);
+    let preserve_host = section.get("preserve_host", false);
+    let headers = headers(section);
+    let follow = section.get("follow", Vec::new());
+    let connect_timeout = section.within("connect_timeout", seconds(10), MOMENT..=minutes(10));
+    let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
+    Some(UpstreamConfig {
+        url: url?.0,
+        max_in_flight,
+        preserve_host,
+        headers,
+        follow,
+        connect_timeout,
+        max_response,
+    })
+}
+
+fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let path = section.dotted("headers");
+    let mut headers = Vec::new();
+    for (name, spot) in section.entries("headers") {
+        let dotted = format!("{path}.{name}");
+        let source = spot.source.clone();
+        match header(section.reading, &name, &spot) {
+            Ok((name, value, shown)) => {
+                section.reading.row(dotted, shown, source);
+                headers.push((name, value));
+            }
+            Err(says) => section.reading.fault(dotted, source, says),
+        }
+    }
+    headers
+}
+
+/// Reads one field, and what may be shown of it.
+fn header(
+    reading: &mut Reading,
+    name: &str,
+    spot: &Spot,
+) -> Result<(HeaderName, HeaderValue, String), String> {
+    let name = header_name(name)?;
+    if let Some(why) = not_settable(&name) {
+        return Err(format!("cannot be set: {why}"));
+    }
+    let text = spot.given.text()?;
+    let (value, shown) = match text.strip_prefix("env:") {
+        None => (text.to_owned(), "(hidden)".to_owned()),
+        Some(variable) => {
+            let value = reading.borrow_variable(variable).ok_or_else(|| {
+                format!("the environment variable {variable} is not set, or empty; set it")
+            })?;
+            (value, text.to_owned())
+        }
+    };
+    let mut value = HeaderValue::from_str(&value)
+        .map_err(|_| "a field's value is one line of printable ASCII".to_owned())?;
+    value.set_sensitive(true);
+    Ok((name, value, shown))
+}
+
+/// Why a field is not the user's to set.
+fn not_settable(name: &HeaderName) -> Option<&'static str> {
+    let text = name.as_str();
+    if text == "host" {
+        return Some("the upstream gets its own host, or the client's with preserve_host = true");
+    }
+    if is_of_the_connection(name) {
+        return Some("it belongs to the connection");
+    }
+    let gateways = text.starts_with("operation-")
+        || matches!(text, "idempotency-key" | "forwarded" | "via" | "traceparent" | "cdn-loop")
+        || text.starts_with("x-forwarded-");
+    gateways.then_some("the gateway sets it itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Config,
+        testing::{faults, load, load_with, read, rows},
+    };
+
+    #[test]
+    fn an_upstream_needs_nothing_but_its_url() {
+        let upstream = &read("").upstreams["default"];
+        assert_eq!(upstream.url.as_str(), "http://localhost:9000/");
+        assert_eq!((upstream.max_in_flight, upstream.preserve_host), (64, false));
+        assert!(upstream.headers.is_empty() && upstream.follow.is_empty());
+        assert_eq!(upstream.connect_timeout.as_secs(), 10);
+        assert_eq!(upstream.max_response, 16 << 20);
+        assert!(faults("[upstreams.orders]").contains("upstreams.orders.url"));
+    }
+
+    #[test]
+    fn an_upstream_without_a_url_still_has_its_other_mistakes_named() {
+        let says = faults("[upstreams.orders]\nmax_in_flight = 0\nurll = \"http://a\"");
+        assert!(says.contains("upstreams.orders.max_in_flight: 0"), "{says}");
+        assert!(
+            says.contains("upstreams.orders.urll: there is no such setting; did you mean url?")
+        );
+        assert!(!says.contains("upstreams.orders.max_in_flight: there is no"), "{says}");
+    }
+
+    #[test]
+    fn an_upstream_is_an_origin() {
+        let says = faults("[upstreams.orders]\nurl = \"http://a:9000/base\"");
+        assert!(says.contains("upstreams.orders.url: leave out the path"), "{says}");
+    }
+
+    #[test]
+    fn a_field_takes_its_value_from_the_environment() {
+        let text = "[upstreams.default]\nheaders = { Authorization = \"env:CLOAKROOM_TOKEN\" }";
+        let token = [("CLOAKROOM_TOKEN", "Bearer x")];
+        let loaded = load_with(text, &token).unwrap();
+        let (name, value) = &loaded.config.upstreams["default"].headers[0];
+        assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer x"));
+        assert!(!format!("{:?}", loaded.config).contains("Bearer x"));
+        let shown = rows(&loaded);
+        assert_eq!(shown["upstreams.default.headers.Authorization"].value, "env:CLOAKROOM_TOKEN");
+        let says = load(text).unwrap_err().to_string();
+        assert!(says.contains("CLOAKROOM_TOKEN is not set"), "{says}");
+    }
+
+    #[test]
+    fn a_field_that_stands_in_the_file_is_not_shown() {
+        let loaded = load("[upstreams.default.headers]\nX-Key = \"hunter2\"").unwrap();
+        assert_eq!(loaded.config.upstreams["default"].headers[0].1.to_str().unwrap(), "hunter2");
+        assert!(!format!("{:?}", loaded.sources).contains("hunter2"));
+    }
+
+    #[test]
+    fn fields_of_the_gateway_and_the_connection_cannot_be_set() {
+        for name in ["Host", "Content-Length", "Expect", "Operation-Id", "X-Forwarded-For", "a b"] {
+            let says = faults(&format!("[upstreams.default.headers]\n\"{name}\" = \"x\""));
+            assert!(says.contains(&format!("upstreams.default.headers.{name}")), "{name}: {says}");
+        }
+        let says = faults("[upstreams.default.headers]\nX-Key = \"a\\nb\"");
+        assert!(says.contains("one line"), "{says}");
+    }
+
+    #[test]
+    fn the_environment_alone_can_name_an_upstream() {
+        let orders = ("CLOAKROOM_UPSTREAMS_ORDERS_URL", "http://a:1");
+        let config = load_with("", &[orders]).unwrap().config;
+        assert_eq!(config.upstreams["orders"].url.as_str(), "http://a:1/");
+        let both = "[upstreams.Orders]\nurl = \"http://b:2\"";
+        let config = Config::from_toml(both).unwrap();
+        assert_eq!(config.upstreams["Orders"].url.as_str(), "http://b:2/");
+        let config = load_with(both, &[orders]).unwrap().config;
+        assert_eq!(config.upstreams["Orders"].url.as_str(), "http://a:1/");
+        assert!(!config.upstreams.contains_key("orders"));
+    }
+
+    #[test]
+    fn later_settings_are_unknown_now() {
+        assert!(faults("[upstreams.default]\nrate = \"500/s\"").contains("upstreams.default.rate"));
+    }
+
+    #[test]
+    fn origins_to_follow_are_origins() {
+        let text = "[upstreams.default]\nfollow = [\"https://jobs.example:8443\"]";
+        let follow = &read(text).upstreams["default"].follow;
+        assert_eq!(follow[0].ascii_serialization(), "https://jobs.example:8443");
+        let says = faults("[upstreams.default]\nfollow = [\"https://jobs.example/x\"]");
+        assert!(says.contains("upstreams.default.follow"), "{says}");
+    }
+}
