@@ -1,0 +1,14 @@
+//! What HTTP means to the gateway: every decision that a request's head allows.
+//!
+//! Owns the reading and writing of fields, paths and URLs. Everything is a pure
+//! function of plain values (`http` types, durations, instants), so that the front only
+//! has to call it in order. It must not know of configuration, sockets, the ledger or
+//! how a problem is worded as JSON: its errors are enums whose texts tell a client what
+//! to do next.
+//!
+//! Within this module the crate `http` is written `::http`.
+
+mod grammar;
+pub mod path;
+pub mod pattern;
+pub mod route_table;
