@@ -8,7 +8,9 @@
 //!
 //! Within this module the crate `http` is written `::http`.
 
+pub mod expectation;
 mod grammar;
 pub mod path;
 pub mod pattern;
+pub mod prefer;
 pub mod route_table;
