@@ -10,6 +10,7 @@
 
 pub mod expectation;
 mod grammar;
+pub mod idempotency;
 pub mod path;
 pub mod pattern;
 pub mod prefer;
