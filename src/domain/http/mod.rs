@@ -10,8 +10,10 @@
 
 pub mod expectation;
 mod grammar;
+pub mod http_date;
 pub mod idempotency;
 pub mod path;
 pub mod pattern;
 pub mod prefer;
+pub mod retry_after;
 pub mod route_table;
