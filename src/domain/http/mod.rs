@@ -8,6 +8,7 @@
 //!
 //! Within this module the crate `http` is written `::http`.
 
+pub mod additions;
 pub mod expectation;
 mod grammar;
 pub mod http_date;
