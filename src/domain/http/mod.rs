@@ -12,6 +12,7 @@ pub mod additions;
 pub mod expectation;
 mod grammar;
 pub mod http_date;
+pub mod hygiene;
 pub mod idempotency;
 pub mod path;
 pub mod pattern;
