@@ -10,12 +10,16 @@
 
 pub mod additions;
 pub mod expectation;
+pub mod forwarded;
 mod grammar;
 pub mod http_date;
 pub mod hygiene;
 pub mod idempotency;
+pub mod links;
+pub mod location;
 pub mod path;
 pub mod pattern;
 pub mod prefer;
+pub mod public_url;
 pub mod retry_after;
 pub mod route_table;
