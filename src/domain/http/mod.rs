@@ -23,3 +23,4 @@ pub mod prefer;
 pub mod public_url;
 pub mod retry_after;
 pub mod route_table;
+pub mod via;
