@@ -6,6 +6,7 @@
 //! of databases, sockets, HTTP servers or the runtime.
 
 pub mod fields;
+pub mod http;
 pub mod operation;
 pub mod principal;
 pub mod ticket;

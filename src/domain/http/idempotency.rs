@@ -1,0 +1,198 @@
+//! `Idempotency-Key`, and what makes two requests the same request.
+//!
+//! Owns the reading of the key and the fingerprint. The invariant: two requests have
+//! one fingerprint only if they agree in every part, because each part is framed by its
+//! length and its presence. It must not know where keys are kept.
+
+use ::http::{HeaderMap, Method};
+
+use super::grammar::{is_visible, quote, unquote};
+
+/// The field that carries the key.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The longest key, in characters.
+pub const LONGEST_KEY: usize = 255;
+
+/// Why a key is refused (400).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// More than one line.
+    #[error("the idempotency-key field is there {0} times: send one key on one line")]
+    SeveralLines(usize),
+    /// No character.
+    #[error("the idempotency-key is empty: send 1 to 255 visible ascii characters")]
+    Empty,
+    /// Over [`LONGEST_KEY`] characters.
+    #[error("the idempotency-key has {0} characters: send at most 255")]
+    TooLong(usize),
+    /// A space, a control character or something that is not ASCII.
+    #[error("the idempotency-key has characters other than visible ascii: send 1 to 255 of those")]
+    NotVisible,
+    /// Neither a token nor a quoted string.
+    #[error("the idempotency-key is neither a bare token nor one quoted string: put it in quotes")]
+    Malformed,
+}
+
+/// The key of a request, if it has one: the text inside a quoted string, or a bare
+/// token, so that `"k"` and `k` are one key.
+///
+/// A bare key may have any visible ASCII except the characters that mean something in
+/// field values (`"`, `\`, `,`, `;`): a comma there is what several keys look like after
+/// a proxy has joined their lines.
+pub fn key(headers: &HeaderMap) -> Result<Option<String>, KeyProblem> {
+    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    match lines.count() {
+        0 => {}
+        more => return Err(KeyProblem::SeveralLines(more + 1)),
+    }
+    let text = line.to_str().map_err(|_| KeyProblem::NotVisible)?;
+    parse_key(text.trim_matches([' ', '\t'])).map(Some)
+}
+
+/// Reads a key from the text of one field value; see [`key`].
+pub fn parse_key(text: &str) -> Result<String, KeyProblem> {
+    let key = if text.starts_with('"') {
+        unquote(text).ok_or(KeyProblem::Malformed)?
+    } else {
+        text.to_owned()
+    };
+    if key.is_empty() {
+        return Err(KeyProblem::Empty);
+    }
+    if !is_visible(&key) {
+        return Err(KeyProblem::NotVisible);
+    }
+    if !text.starts_with('"') && key.contains(['"', '\\', ',', ';']) {
+        return Err(KeyProblem::Malformed);
+    }
+    match key.len() {
+        1..=LONGEST_KEY => Ok(key),
+        length => Err(KeyProblem::TooLong(length)),
+    }
+}
+
+/// The key as a quoted string, as it is sent on.
+pub fn quoted_key(key: &str) -> String {
+    quote(key)
+}
+
+/// What keeps these digests apart from all others.
+const CONTEXT: &str = "cloakroom 2026-11 idempotency fingerprint 1";
+
+/// The fingerprint of a request: it differs when any part does, absent and empty parts
+/// included.
+///
+/// `target` is the path and query as received; `credentials` is a keyed digest of those,
+/// where callers are not told apart otherwise.
+pub fn fingerprint(
+    method: &Method,
+    target: &str,
+    content_type: Option<&[u8]>,
+    body: &[u8],
+    callback: Option<&str>,
+    credentials: Option<[u8; 32]>,
+) -> [u8; 32] {
+    let parts = [
+        Some(method.as_str().as_bytes()),
+        Some(target.as_bytes()),
+        content_type,
+        Some(body),
+        callback.map(str::as_bytes),
+        credentials.as_ref().map(<[u8; 32]>::as_slice),
+    ];
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    for part in parts {
+        hasher.update(&[u8::from(part.is_some())]);
+        let octets = part.unwrap_or_default();
+        hasher.update(&(octets.len() as u64).to_le_bytes());
+        hasher.update(octets);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn keys(values: &[&[u8]]) -> Result<Option<String>, KeyProblem> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(value).unwrap());
+        }
+        key(&headers)
+    }
+
+    #[test]
+    fn quoted_and_bare_are_the_same_key() {
+        let bare = keys(&[b"8e03978e-40d5-43dd"]).unwrap();
+        assert_eq!(bare.as_deref(), Some("8e03978e-40d5-43dd"));
+        assert_eq!(keys(&[b" \"8e03978e-40d5-43dd\" "]).unwrap(), bare);
+        assert_eq!(keys(&[br#""a\"b\\c,;""#]).unwrap().as_deref(), Some(r#"a"b\c,;"#));
+        assert_eq!(keys(&[b"order:7/a=="]).unwrap().as_deref(), Some("order:7/a=="));
+        assert_eq!(keys(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_key_has_1_to_255_characters() {
+        assert!(keys(&[&[b'k'; 255]]).is_ok());
+        assert_eq!(keys(&[&[b'k'; 256]]), Err(KeyProblem::TooLong(256)));
+        assert_eq!(keys(&[b""]), Err(KeyProblem::Empty));
+        assert_eq!(keys(&[b"\"\""]), Err(KeyProblem::Empty));
+        let quoted = format!("\"{}\"", "k".repeat(255));
+        assert!(keys(&[quoted.as_bytes()]).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_visible_ascii_on_one_line() {
+        assert_eq!(keys(&[b"a b"]), Err(KeyProblem::NotVisible));
+        assert_eq!(keys(&[b"\"a b\""]), Err(KeyProblem::NotVisible));
+        assert_eq!(keys(&["é".as_bytes()]), Err(KeyProblem::NotVisible));
+        assert_eq!(keys(&[b"a", b"a"]), Err(KeyProblem::SeveralLines(2)));
+        for bad in [&b"a,b"[..], b"\"a", b"\"a\";p=1", b"\"a\",\"b\"", b"a\"", b"a;b"] {
+            assert_eq!(keys(&[bad]), Err(KeyProblem::Malformed), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_every_part() {
+        let base = fingerprint(&Method::POST, "/a", None, b"b", None, None);
+        let others = [
+            fingerprint(&Method::PUT, "/a", None, b"b", None, None),
+            fingerprint(&Method::POST, "/a?", None, b"b", None, None),
+            fingerprint(&Method::POST, "/a", Some(b""), b"b", None, None),
+            fingerprint(&Method::POST, "/a", None, b"bc", None, None),
+            fingerprint(&Method::POST, "/ab", None, b"", None, None),
+            fingerprint(&Method::POST, "/a", None, b"b", Some(""), None),
+            fingerprint(&Method::POST, "/a", None, b"b", None, Some([0; 32])),
+        ];
+        assert!(others.iter().all(|other| *other != base));
+        assert_eq!(fingerprint(&Method::POST, "/a", None, b"b", None, None), base);
+    }
+
+    proptest! {
+        #[test]
+        fn octets_never_move_from_one_part_into_the_next(all in "[a-z]{2,12}", one in 0usize..12, other in 0usize..12) {
+            let (one, other) = (one % all.len(), other % all.len());
+            let split = |at: usize| fingerprint(&Method::POST, &all[..at], Some(&all.as_bytes()[at..]), b"", None, None);
+            prop_assert_eq!(split(one) == split(other), one == other);
+        }
+
+        #[test]
+        fn whatever_is_a_key_is_one_when_quoted(text in "[ -~é]{0,300}") {
+            if let Ok(key) = parse_key(&text) {
+                prop_assert_eq!(parse_key(&quoted_key(&key)), Ok(key));
+            }
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(value) = HeaderValue::from_bytes(&octets) {
+                let _ = key(&HeaderMap::from_iter([(::http::HeaderName::from_static(IDEMPOTENCY_KEY), value)]));
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What HTTP means to the gateway: every decision that a request's head allows.
+//!
+//! Owns the reading and writing of fields, paths and URLs. Everything is a pure
+//! function of plain values (`http` types, durations, instants), so that the front only
+//! has to call it in order. It must not know of configuration, sockets, the ledger or
+//! how a problem is worded as JSON: its errors are enums whose texts tell a client what
+//! to do next.
+//!
+//! Within this module the crate `http` is written `::http`.
+
+pub mod additions;
+pub mod expectation;
+pub mod forwarded;
+mod grammar;
+pub mod http_date;
+pub mod hygiene;
+pub mod idempotency;
+pub mod links;
+pub mod location;
+pub mod path;
+pub mod pattern;
+pub mod prefer;
+pub mod public_url;
+pub mod retry_after;
+pub mod route_table;
+pub mod via;

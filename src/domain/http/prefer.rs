@@ -1,0 +1,164 @@
+//! What a client would like: the `Prefer` field (RFC 7240).
+//!
+//! Owns its grammar and the preferences that the gateway knows. Malformed members are
+//! skipped, never an error, and of several with one name the first counts (section 2).
+//! It must not know what a route allows.
+
+use std::time::Duration;
+
+use ::http::HeaderMap;
+
+use super::grammar::{lines, members, pair, split, whole_number};
+
+/// The longest that an answer is held back for `Prefer: wait`.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+/// One preference: `name[=value]` and its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preference {
+    /// In lower case.
+    pub name: String,
+    /// Unquoted; an empty value counts as none.
+    pub value: Option<String>,
+    /// Names in lower case, values unquoted, empty ones counted as none.
+    pub parameters: Vec<(String, Option<String>)>,
+}
+
+impl Preference {
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.parameters.iter().find(|(own, _)| own == name)?;
+        value.as_deref()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = split(text, ';');
+        let (name, value) = pair(parts.next()?).map(without_empty)?;
+        let parameters = parts
+            .filter(|part| !part.is_empty())
+            .map(|part| pair(part).map(without_empty))
+            .collect::<Option<_>>()?;
+        Some(Self { name, value, parameters })
+    }
+}
+
+// RFC 7240 section 2: an empty value is the same as none.
+fn without_empty((name, value): (String, Option<String>)) -> (String, Option<String>) {
+    (name, value.filter(|value| !value.is_empty()))
+}
+
+/// The preferences of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preferences(Vec<Preference>);
+
+impl Preferences {
+    /// Those of all `Prefer` lines.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut all: Vec<Preference> = Vec::new();
+        for member in lines(headers, "prefer").flat_map(members) {
+            if let Some(preference) = Preference::parse(member)
+                && all.iter().all(|earlier| earlier.name != preference.name)
+            {
+                all.push(preference);
+            }
+        }
+        Self(all)
+    }
+
+    /// The preference with this name, given in lower case.
+    pub fn get(&self, name: &str) -> Option<&Preference> {
+        self.0.iter().find(|preference| preference.name == name)
+    }
+
+    /// `respond-async` (RFC 7240 section 4.1), which takes no value.
+    pub fn respond_async(&self) -> bool {
+        self.get("respond-async").is_some_and(|preference| preference.value.is_none())
+    }
+
+    /// `wait` (section 4.3) in whole seconds, no longer than [`LONGEST_WAIT`].
+    pub fn wait(&self) -> Option<Duration> {
+        let seconds = whole_number(self.get("wait")?.value.as_deref()?)?;
+        Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+    }
+
+    /// `return=minimal` (section 4.2).
+    pub fn minimal(&self) -> bool {
+        let value = self.get("return").and_then(|preference| preference.value.as_deref());
+        value.is_some_and(|value| value.eq_ignore_ascii_case("minimal"))
+    }
+}
+
+/// How a wait that was honoured is named in `Preference-Applied`.
+pub fn applied_wait(wait: Duration) -> String {
+    format!("wait={}", wait.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn of(values: &[&str]) -> Preferences {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("prefer", HeaderValue::from_str(value).unwrap());
+        }
+        Preferences::of(&headers)
+    }
+
+    #[test]
+    fn several_lines_and_members_are_one_list() {
+        let all = of(&["respond-async, Wait=10", "return=MINIMAL"]);
+        assert!(all.respond_async() && all.minimal());
+        assert_eq!(all.wait(), Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_first_of_a_name_counts() {
+        assert_eq!(of(&["wait=3, wait=9"]).wait(), Some(Duration::from_secs(3)));
+        assert_eq!(of(&["wait=soon", "wait=9"]).wait(), None);
+        assert!(!of(&["return=representation, return=minimal"]).minimal());
+    }
+
+    #[test]
+    fn a_malformed_member_is_skipped_and_spoils_no_other() {
+        let all = of(&["wait=\"3, b", "=, wait = \"7\"; , respond-async; x=y, ()"]);
+        assert_eq!(all.wait(), Some(Duration::from_secs(7)));
+        assert!(all.respond_async());
+    }
+
+    #[test]
+    fn a_wait_is_whole_seconds_and_capped() {
+        assert_eq!(of(&["wait=51"]).wait(), Some(LONGEST_WAIT));
+        assert_eq!(of(&["wait=99999999999999999999999"]).wait(), Some(LONGEST_WAIT));
+        assert_eq!(of(&["wait=0"]).wait(), Some(Duration::ZERO));
+        for bad in ["wait", "wait=-1", "wait=1.5", "wait=\"\"", "wait=1s"] {
+            assert_eq!(of(&[bad]).wait(), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn respond_async_takes_no_value() {
+        assert!(of(&["Respond-Async=\"\""]).respond_async());
+        assert!(!of(&["respond-async=no"]).respond_async());
+    }
+
+    #[test]
+    fn parameters_keep_commas_inside_quotes() {
+        let all = of(&[r#"respond-async, callback; url="https://a.example/?x=1,2;3""#]);
+        let callback = all.get("callback").unwrap();
+        assert_eq!(callback.parameter("url"), Some("https://a.example/?x=1,2;3"));
+        assert_eq!(callback.parameter("other"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(value) = HeaderValue::from_bytes(&octets) {
+                let all = Preferences::of(&HeaderMap::from_iter([(::http::HeaderName::from_static("prefer"), value)]));
+                prop_assert!(all.wait().is_none_or(|wait| wait <= LONGEST_WAIT));
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which route a request belongs to.
+//!
+//! Owns the order in which routes are tried: the most specific path first, segment by
+//! segment (a literal before `{name}` before `{*rest}`), then a named method before any
+//! method, then the order of definition. It must not know what a route is.
+
+use std::fmt;
+
+use ::http::Method;
+
+use super::path::normalize;
+use super::pattern::{Captures, Pattern, PatternError};
+
+/// The method and path that a route takes, as in `POST /orders/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePattern {
+    /// The method; `None` stands for every method, written `*`.
+    pub method: Option<Method>,
+    /// The path.
+    pub path: Pattern,
+}
+
+/// Why the `match` of a route is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RoutePatternError {
+    /// Not a method, a space and a path.
+    #[error("`{0}` is not a method and a path: write it as in `POST /orders`, `*` for any method")]
+    NotTwoParts(String),
+    /// Not a method, or one that names no path.
+    #[error("`{0}` is not a method that a route can take: methods are written in capitals")]
+    Method(String),
+    /// The path is wrong.
+    #[error(transparent)]
+    Path(#[from] PatternError),
+}
+
+impl RoutePattern {
+    /// Reads `METHOD /path`; the method `*` is every method. Methods are case-sensitive
+    /// (RFC 9110 section 9.1), so one in small letters is a mistake, and CONNECT has no
+    /// path to match.
+    pub fn parse(text: &str) -> Result<Self, RoutePatternError> {
+        let mut words = text.split_whitespace();
+        let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
+            return Err(RoutePatternError::NotTwoParts(text.to_owned()));
+        };
+        Ok(Self { method: parse_method(method)?, path: Pattern::parse(path)? })
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.method.as_ref().is_none_or(|own| own == method)
+    }
+}
+
+fn parse_method(text: &str) -> Result<Option<Method>, RoutePatternError> {
+    if text == "*" {
+        return Ok(None);
+    }
+    let refused = || RoutePatternError::Method(text.to_owned());
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| refused())?;
+    let small = text.bytes().any(|octet| octet.is_ascii_lowercase());
+    if small || method == Method::CONNECT { Err(refused()) } else { Ok(Some(method)) }
+}
+
+impl fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method.as_ref().map_or("*", Method::as_str), self.path)
+    }
+}
+
+/// The methods that routes use: on these, paths are screened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoutedMethods {
+    /// Some route takes every method.
+    All,
+    /// These.
+    Only(Vec<Method>),
+}
+
+impl RoutedMethods {
+    /// Whether the method is one of them.
+    pub fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(methods) => methods.contains(method),
+        }
+    }
+}
+
+/// All routes, in the order in which they are tried.
+#[derive(Clone, Debug)]
+pub struct RouteTable<T> {
+    routes: Vec<(RoutePattern, T)>,
+}
+
+impl<T> RouteTable<T> {
+    /// The table of these routes, given in the order of definition.
+    pub fn new(routes: impl IntoIterator<Item = (RoutePattern, T)>) -> Self {
+        let mut routes: Vec<_> = routes.into_iter().collect();
+        // The sort is stable: what is equally specific stays in the order of definition.
+        routes.sort_by_cached_key(|(pattern, _)| (pattern.path.rank(), pattern.method.is_none()));
+        Self { routes }
+    }
+
+    /// The most specific route for a method and a path as received. A path that only
+    /// other methods' routes match is as unrouted as any other.
+    pub fn find(&self, method: &Method, raw_path: &str) -> Option<(&T, Captures)> {
+        let path = normalize(raw_path);
+        self.routes
+            .iter()
+            .filter(|(pattern, _)| pattern.takes(method))
+            .find_map(|(pattern, route)| Some((route, pattern.path.matches_normalized(&path)?)))
+    }
+
+    /// Whether any route, for whatever method, matches the path: where the gateway
+    /// answers CORS preflights.
+    pub fn names_path(&self, raw_path: &str) -> bool {
+        let path = normalize(raw_path);
+        self.routes.iter().any(|(pattern, _)| pattern.path.matches_normalized(&path).is_some())
+    }
+
+    /// The methods that the routes use.
+    pub fn methods(&self) -> RoutedMethods {
+        let mut methods = Vec::new();
+        for (pattern, _) in &self.routes {
+            match &pattern.method {
+                None => return RoutedMethods::All,
+                Some(method) if !methods.contains(method) => methods.push(method.clone()),
+                Some(_) => {}
+            }
+        }
+        RoutedMethods::Only(methods)
+    }
+
+    /// The routes in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = (&RoutePattern, &T)> {
+        self.routes.iter().map(|(pattern, route)| (pattern, route))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(patterns: &[&'static str]) -> RouteTable<&'static str> {
+        RouteTable::new(patterns.iter().map(|text| (RoutePattern::parse(text).unwrap(), *text)))
+    }
+
+    fn found(
+        table: &RouteTable<&'static str>,
+        method: &Method,
+        path: &str,
+    ) -> Option<&'static str> {
+        table.find(method, path).map(|(route, _)| *route)
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_whatever_the_order_of_definition() {
+        let table = table(&[
+            "POST /{*rest}",
+            "POST /orders/{*rest}",
+            "POST /orders/{id}",
+            "POST /orders/{id}/items",
+            "POST /orders/new",
+            "POST /{a}/new",
+        ]);
+        for (path, route) in [
+            ("/orders/new", Some("POST /orders/new")),
+            ("/orders/7", Some("POST /orders/{id}")),
+            ("/orders/7/items", Some("POST /orders/{id}/items")),
+            ("/orders/7/other", Some("POST /orders/{*rest}")),
+            ("/carts/new", Some("POST /{a}/new")),
+            ("/carts", Some("POST /{*rest}")),
+            ("/", None),
+        ] {
+            assert_eq!(found(&table, &Method::POST, path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_tie_goes_to_the_named_method_and_then_to_the_first_defined() {
+        let tied = table(&["* /a/{x}", "PUT /a/{x}", "PUT /a/{y}"]);
+        assert_eq!(found(&tied, &Method::PUT, "/a/1"), Some("PUT /a/{x}"));
+        assert_eq!(found(&tied, &Method::GET, "/a/1"), Some("* /a/{x}"));
+    }
+
+    #[test]
+    fn a_route_of_another_method_leaves_the_request_unrouted() {
+        let table = table(&["POST /orders"]);
+        assert_eq!(found(&table, &Method::GET, "/orders"), None);
+        assert!(table.names_path("/orders"));
+        assert!(!table.names_path("/carts"));
+    }
+
+    #[test]
+    fn the_routed_methods_are_those_of_the_routes() {
+        let some = table(&["POST /a", "PUT /b", "POST /c"]).methods();
+        assert!(some.contains(&Method::POST) && some.contains(&Method::PUT));
+        assert!(!some.contains(&Method::GET));
+        assert_eq!(table(&["POST /a", "* /b"]).methods(), RoutedMethods::All);
+        assert!(!table(&[]).methods().contains(&Method::POST));
+    }
+
+    #[test]
+    fn a_pattern_reads_and_prints_alike() {
+        for text in ["POST /orders/{id}", "* /a/{*rest}", "PROPFIND /dav"] {
+            assert_eq!(RoutePattern::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_method_and_path_is_refused() {
+        use RoutePatternError as E;
+        for text in ["", "POST", "/orders", "POST /a /b"] {
+            assert!(matches!(RoutePattern::parse(text), Err(E::NotTwoParts(_))), "{text}");
+        }
+        for text in ["post /a", "CONNECT /a", "P(ST /a"] {
+            assert!(matches!(RoutePattern::parse(text), Err(E::Method(_))), "{text}");
+        }
+        assert!(matches!(RoutePattern::parse("POST a"), Err(E::Path(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_pattern_matches_is_found_in_a_table(path in "(/[ab]{0,2}){1,4}") {
+            let table = table(&["POST /{*rest}", "POST /a/{x}", "POST /{x}/b", "POST /a/{*y}"]);
+            let matching = |text: &str| RoutePattern::parse(text).unwrap().path.matches(&path).is_some();
+            let any = table.iter().any(|(pattern, _)| matching(&pattern.to_string()));
+            let found = found(&table, &Method::POST, &path);
+            prop_assert_eq!(found.is_some(), any);
+            prop_assert!(found.is_none_or(matching));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The trail that the gateway leaves on requests it passes on: `Via` and `CDN-Loop`.
+//!
+//! Owns recognising its own trail. The invariant: a request that carries this gateway's
+//! own mark has been here before (RFC 8586). It must not know where requests go.
+
+use ::http::{HeaderMap, HeaderValue, Version};
+
+use super::grammar::{lines, members, pair, quote, split};
+
+/// The name by which the gateway calls itself.
+const PSEUDONYM: &str = "cloakroom";
+
+/// Adds `Via` (RFC 9110 section 7.6.3) for a request that was received in `version`.
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let via = match version {
+        Version::HTTP_10 => "1.0 cloakroom",
+        Version::HTTP_2 => "2 cloakroom",
+        Version::HTTP_3 => "3 cloakroom",
+        _ => "1.1 cloakroom",
+    };
+    headers.append("via", HeaderValue::from_static(via));
+}
+
+/// Adds this gateway's mark. `own_id` tells gateways apart, in ASCII; what could not
+/// stand in a field is left out of it.
+pub fn add_cdn_loop(headers: &mut HeaderMap, own_id: &str) {
+    let mark = format!("{PSEUDONYM}; id={}", quote(&plain(own_id)));
+    if let Ok(mark) = HeaderValue::from_str(&mark) {
+        headers.append("cdn-loop", mark);
+    }
+}
+
+/// Whether the request carries this gateway's own mark: it is answered 508.
+pub fn is_loop(headers: &HeaderMap, own_id: &str) -> bool {
+    let own_id = plain(own_id);
+    lines(headers, "cdn-loop").flat_map(members).any(|mark| {
+        let mut parts = split(mark, ';');
+        let own_name = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PSEUDONYM));
+        let named = |(name, value): (String, Option<String>)| {
+            name == "id" && value.as_deref() == Some(own_id.as_str())
+        };
+        own_name && parts.filter_map(pair).any(named)
+    })
+}
+
+fn plain(id: &str) -> String {
+    id.chars().filter(char::is_ascii_graphic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn marked(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("cdn-loop", HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_request_that_was_here_before_is_a_loop() {
+        let mut headers = marked(&["other.example; id=\"a\""]);
+        assert!(!is_loop(&headers, "a"));
+        add_cdn_loop(&mut headers, "a");
+        assert!(is_loop(&headers, "a"));
+        assert!(!is_loop(&headers, "b"), "another gateway of the same name");
+        assert_eq!(headers.get_all("cdn-loop").iter().nth(1).unwrap(), "cloakroom; id=\"a\"");
+    }
+
+    #[test]
+    fn the_mark_is_found_when_lines_were_joined_or_quoting_was_changed() {
+        assert!(is_loop(&marked(&["x, CLOAKROOM ;v=1;ID=a, y"]), "a"));
+        assert!(!is_loop(&marked(&["x; id=\"cloakroom; id=a\""]), "a"));
+        assert!(!is_loop(&marked(&["cloakroom", "cloakroom; id", "cloakroom; id=\"a"]), "a"));
+    }
+
+    #[test]
+    fn via_names_the_version_received_behind_those_of_others() {
+        let mut headers = HeaderMap::new();
+        headers.append("via", HeaderValue::from_static("1.0 fred"));
+        add_via(&mut headers, Version::HTTP_11);
+        let lines: Vec<_> = headers.get_all("via").iter().collect();
+        assert_eq!(lines, ["1.0 fred", "1.1 cloakroom"]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_gateway_recognises_its_own_mark(id in "\\PC{0,20}", others in "[ -~]{0,20}") {
+            let mut headers = HeaderMap::new();
+            add_cdn_loop(&mut headers, &id);
+            prop_assert!(is_loop(&headers, &id));
+            headers.append("cdn-loop", HeaderValue::from_str(&others).unwrap());
+            prop_assert!(is_loop(&headers, &id));
+        }
+    }
+}
