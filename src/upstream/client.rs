@@ -101,7 +101,7 @@ impl Upstream {
     }
 
     /// As [`Upstream::call`], and follows a 307 or 308 on the upstream's own origin, five
-    /// at most, with method and body; any other is returned. `again` makes the call anew
+    /// at most, with method and body, to its target as URLs are normalized; any other is returned. `again` makes the call anew
     /// for each, always with the same marker.
     ///
     /// An upstream that answers 307 has told that it did nothing (RFC 9110 section
@@ -136,10 +136,8 @@ impl Upstream {
             Some(target) => target.clone(),
             None => PathAndQuery::from_static("/"),
         };
-        let delivery = match parts.method.is_idempotent() {
-            true => Delivery::AtLeastOnce,
-            false => Delivery::AtMostOnce,
-        };
+        let delivery =
+            if parts.method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
         let upgrade = parts.headers.get(header::UPGRADE).cloned();
         let head = (parts.method, target);
         let body = CallBody::proxied(body);
@@ -150,9 +148,9 @@ impl Upstream {
             return Err(Broken::protocol("the upstream switched to a protocol not asked for"));
         }
         let home = Some(self.0.home.clone());
-        Ok(response.map(|incoming| match switches {
-            true => ReplyBody::new(incoming, connection, None).let_go(),
-            false => ReplyBody::new(incoming, connection, home),
+        Ok(response.map(|incoming| {
+            let body = ReplyBody::new(incoming, connection, home);
+            if switches { body.let_go() } else { body }
         }))
     }
 

@@ -57,13 +57,11 @@ impl Dialer {
 
     /// A new connection to an origin.
     pub(super) async fn dial(&self, origin: Uri) -> Result<Connection, Broken> {
-        match self.clock.timeout(self.timeout, self.connect(origin)).await {
-            Ok(connected) => connected.map_err(|error| Broken::unreachable(story(error.as_ref()))),
-            Err(_) => {
-                let limit = self.timeout.as_secs_f64();
-                Err(Broken::unreachable(format!("not connected within {limit} s")))
-            }
-        }
+        let Ok(connected) = self.clock.timeout(self.timeout, self.connect(origin)).await else {
+            let limit = self.timeout.as_secs_f64();
+            return Err(Broken::unreachable(format!("not connected within {limit} s")));
+        };
+        connected.map_err(|error| Broken::unreachable(story(error.as_ref())))
     }
 
     async fn connect(&self, origin: Uri) -> Result<Connection, BoxError> {

@@ -37,20 +37,20 @@ impl Pool {
     /// A connection that may be used for such a delivery, if there is one.
     pub(super) fn take(&self, now: Timestamp, delivery: Delivery) -> Option<Connection> {
         let limit = idle_limit(delivery);
-        let mut shelf = self.lock();
+        let mut kept = self.lock();
         // One that is not ready is closed, has not noticed yet that its answer was read to
         // the end, or still writes a request that was answered early: never waited for.
-        let chosen = shelf.idle.iter().rposition(|(since, connection)| {
+        let chosen = kept.idle.iter().rposition(|(since, connection)| {
             connection.is_ready() && is_within(limit, *since, now)
         })?;
-        Some(shelf.idle.remove(chosen).1)
+        Some(kept.idle.remove(chosen).1)
     }
 
     /// Keeps a connection whose answer was read to the end.
     pub(super) fn put(&self, connection: Connection, now: Timestamp) {
-        let mut shelf = self.lock();
-        if !shelf.closed && !connection.is_closed() {
-            shelf.idle.push((now, connection));
+        let mut kept = self.lock();
+        if !kept.closed && !connection.is_closed() {
+            kept.idle.push((now, connection));
         }
     }
 
@@ -63,9 +63,9 @@ impl Pool {
 
     /// Lets go of all, and keeps none from now on.
     pub(super) fn close(&self) {
-        let mut shelf = self.lock();
-        shelf.closed = true;
-        shelf.idle.clear();
+        let mut kept = self.lock();
+        kept.closed = true;
+        kept.idle.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {
@@ -79,4 +79,17 @@ impl Pool {
 /// comes around again.
 fn is_within(limit: Duration, since: Timestamp, now: Timestamp) -> bool {
     since <= now && now.since(since) <= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_connection_younger() {
+        let (earlier, later) =
+            (Timestamp::from_micros(5_000_000), Timestamp::from_micros(6_000_000));
+        assert!(is_within(Duration::from_secs(1), earlier, later));
+        assert!(!is_within(Duration::from_secs(1), later, earlier));
+    }
 }

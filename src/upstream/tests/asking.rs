@@ -9,7 +9,7 @@ fn answer(status: u16, more: &str, body: &str) -> String {
 }
 
 async fn ask(named_by: NamedBy, answer: &str) -> Asked {
-    let (url, _noted) = serve_always(answer);
+    let (url, _arrived) = serve_always(answer);
     let monitor = Monitor { named_by, url: url.join("/jobs/7").unwrap() };
     at(&url).ask(&monitor, &HeaderMap::new(), &SentMarker::new()).await
 }
@@ -49,7 +49,7 @@ async fn other_answers_are_the_end_with_their_own_status() {
 
 #[tokio::test]
 async fn a_see_other_names_what_was_created_seen_from_the_monitor() {
-    let (url, _noted) = serve_always(&answer(303, "Location: ../orders/9\r\n", ""));
+    let (url, _arrived) = serve_always(&answer(303, "Location: ../orders/9\r\n", ""));
     let monitor = Monitor { named_by: NamedBy::Location, url: url.join("/jobs/7").unwrap() };
     let asked = at(&url).ask(&monitor, &HeaderMap::new(), &SentMarker::new()).await;
     let Asked::Finished { status: 303, created: Some(created), .. } = asked else {
@@ -112,7 +112,7 @@ async fn a_large_answer_is_not_read_for_its_status_and_none_of_it_is_lost() {
 
 #[tokio::test]
 async fn a_document_that_breaks_off_leaves_it_pending() {
-    let (url, _noted) = serve(|listener, _| {
+    let (url, _arrived) = serve(|listener, _| {
         let mut peer = listener.accept();
         peer.request();
         peer.answer("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"status\":\"succeeded\"}");
@@ -126,10 +126,10 @@ async fn a_document_that_breaks_off_leaves_it_pending() {
 async fn credentials_go_to_the_own_origin_and_to_no_other() {
     let (own, mut seen_at_home) = serve_always(OK);
     let (foreign, mut seen_abroad) = serve_always(OK);
-    let mut set = settings(own.clone());
-    set.headers = fields(&[("x-key", "gateway-secret")]).into();
-    set.follow = vec![foreign.origin().ascii_serialization()];
-    let upstream = upstream(set);
+    let mut configured = settings(own.clone());
+    configured.headers = fields(&[("x-key", "gateway-secret")]).into();
+    configured.follow = vec![foreign.origin().ascii_serialization()];
+    let upstream = upstream(configured);
     let sent = fields(&[("authorization", "client-secret"), ("accept", "a/b")]);
     let asking = async |url: &Url| {
         let url = url.join("/jobs/7?x=%20").unwrap();
@@ -153,17 +153,17 @@ async fn credentials_go_to_the_own_origin_and_to_no_other() {
 
 #[tokio::test]
 async fn a_monitor_whose_origin_is_followed_no_longer_is_not_asked() {
-    let (foreign, mut noted) = serve_always(OK);
+    let (foreign, mut arrived) = serve_always(OK);
     let monitor = Monitor { named_by: NamedBy::Location, url: foreign };
     let asked = at(&nowhere()).ask(&monitor, &HeaderMap::new(), &SentMarker::new()).await;
     let Asked::StillPending { trouble: Some(trouble), .. } = asked else { panic!("{asked:?}") };
     assert!(trouble.contains("list it in follow"), "{trouble}");
-    assert!(noted.try_recv().is_err());
+    assert!(arrived.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_monitor_that_moved_is_followed_where_it_may_be() {
-    let (url, _noted) = serve(|listener, _| {
+    let (url, _arrived) = serve(|listener, _| {
         let mut peer = listener.accept();
         peer.request();
         peer.answer(&answer(307, "Location: /jobs/8\r\nConnection: close\r\n", ""));

@@ -1,28 +1,23 @@
 //! Plain proxying, streamed both ways, and tunnels.
 
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{Request, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_stream_free::pieces;
 
 use super::*;
 use crate::domain::operation::{ErrorCode, Sent};
 
-/// A stream out of a channel, without another dependency.
-mod tokio_stream_free {
-    use super::*;
-
-    pub(super) fn pieces(
-        receiver: UnboundedReceiver<&'static str>,
-    ) -> impl futures_util::Stream<Item = Result<Frame<Bytes>, BoxError>> {
-        stream::unfold(receiver, async |mut receiver| {
-            let piece = receiver.recv().await?;
-            Some((Ok(Frame::data(Bytes::from(piece))), receiver))
-        })
-    }
+/// A body out of a channel.
+fn pieces(
+    receiver: UnboundedReceiver<&'static str>,
+) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> {
+    stream::unfold(receiver, async |mut receiver| {
+        let piece = receiver.recv().await?;
+        Some((Ok(Frame::data(Bytes::from(piece))), receiver))
+    })
 }
 
 fn websocket(url: &str) -> Request<Empty<Bytes>> {
@@ -35,7 +30,7 @@ fn websocket(url: &str) -> Request<Empty<Bytes>> {
 
 #[tokio::test]
 async fn bodies_are_passed_on_piece_by_piece_in_both_directions() {
-    let (url, _noted) = serve(|listener, _| {
+    let (url, _arrived) = serve(|listener, _| {
         let mut peer = listener.accept();
         let head = peer.request().unwrap();
         assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
@@ -65,7 +60,7 @@ async fn bodies_are_passed_on_piece_by_piece_in_both_directions() {
 
 #[tokio::test]
 async fn a_forwarded_request_keeps_its_target_and_loses_expect_and_the_urls_host() {
-    let (url, mut noted) = serve_always(OK);
+    let (url, mut arrived) = serve_always(OK);
     let request = Request::get("http://evil.example/a%2Fb?c=%zz")
         .header("host", "evil.example")
         .header("expect", "202-accepted")
@@ -75,19 +70,19 @@ async fn a_forwarded_request_keeps_its_target_and_loses_expect_and_the_urls_host
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "ok");
     let expected = format!("1 GET /a%2Fb?c=%zz HTTP/1.1\r\nhost: {}\r\n\r\n", url.authority());
-    assert_eq!(noted.recv().await.unwrap(), expected);
+    assert_eq!(arrived.recv().await.unwrap(), expected);
 }
 
 #[tokio::test]
 async fn requests_that_are_not_idempotent_use_no_connection_idle_over_a_second() {
-    let (url, mut noted) = serve_always(OK);
+    let (url, mut arrived) = serve_always(OK);
     let clock = clock();
     let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
     for (method, expected) in [("GET", "1"), ("PUT", "1"), ("POST", "2"), ("PATCH", "3")] {
         let request = Request::builder().method(method).uri("/").body(Empty::<Bytes>::new());
         let response = upstream.forward(request.unwrap()).await.unwrap();
         response.into_body().collect().await.unwrap();
-        let seen = noted.recv().await.unwrap();
+        let seen = arrived.recv().await.unwrap();
         assert!(seen.starts_with(&format!("{expected} {method}")), "{seen}");
         clock.advance(Duration::from_millis(1500));
     }
@@ -95,7 +90,7 @@ async fn requests_that_are_not_idempotent_use_no_connection_idle_over_a_second()
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_an_error_and_not_an_end() {
-    let (url, _noted) = serve(|listener, _| {
+    let (url, _arrived) = serve(|listener, _| {
         let mut peer = listener.accept();
         peer.request();
         peer.answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort");
@@ -108,7 +103,7 @@ async fn an_answer_that_breaks_off_is_an_error_and_not_an_end() {
 
 #[tokio::test]
 async fn a_websocket_becomes_a_tunnel() {
-    let (url, mut noted) = serve(|listener, notes| {
+    let (url, mut arrived) = serve(|listener, notes| {
         let mut peer = listener.accept();
         notes.send(peer.request().unwrap()).unwrap();
         // The first octets of the tunnel come along with the head.
@@ -121,7 +116,7 @@ async fn a_websocket_becomes_a_tunnel() {
     let upstream = at(&url);
     let response = upstream.forward(websocket("/chat")).await.unwrap();
     assert_eq!(response.status().as_u16(), 101);
-    let request = noted.recv().await.unwrap();
+    let request = arrived.recv().await.unwrap();
     for line in
         ["connection: upgrade\r\n", "upgrade: websocket\r\n", "sec-websocket-version: 13\r\n"]
     {
@@ -133,12 +128,12 @@ async fn a_websocket_becomes_a_tunnel() {
     tunnel.read_exact(&mut octets).await.unwrap();
     assert_eq!(&octets, b"helloping");
     tunnel.shutdown().await.unwrap();
-    assert_eq!(noted.recv().await.as_deref(), Some("0"));
+    assert_eq!(arrived.recv().await.as_deref(), Some("0"));
 }
 
 #[tokio::test]
 async fn an_upstream_may_decline_to_switch_and_its_answer_is_passed_on() {
-    let (url, _noted) = serve_always("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+    let (url, _arrived) = serve_always("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
     let response = at(&url).forward(websocket("/chat")).await.unwrap();
     assert_eq!(response.status().as_u16(), 403);
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
@@ -147,13 +142,13 @@ async fn an_upstream_may_decline_to_switch_and_its_answer_is_passed_on() {
 #[tokio::test]
 async fn a_switch_to_another_protocol_opens_no_tunnel() {
     for protocol in ["Upgrade: h2c\r\n", ""] {
-        let (url, _noted) = serve_always(&format!(
+        let (url, _arrived) = serve_always(&format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{protocol}\r\n"
         ));
         let broken = at(&url).forward(websocket("/chat")).await.unwrap_err();
         assert_eq!(broken.cause, ErrorCode::UpstreamProtocol);
     }
-    let (url, _noted) = serve_always(
+    let (url, _arrived) = serve_always(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     );
     let request = Request::get("/chat").body(Empty::<Bytes>::new()).unwrap();

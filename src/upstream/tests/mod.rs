@@ -70,9 +70,9 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let (notes, noted) = unbounded_channel();
+    let (notes, arrived) = unbounded_channel();
     std::thread::spawn(move || script(Listener(listener), notes));
-    (url, noted)
+    (url, arrived)
 }
 
 /// An upstream that answers each request on each connection the same, and notes the

@@ -20,7 +20,7 @@ fn serve_in_turn(answers: Vec<String>) -> (Url, UnboundedReceiver<String>) {
 
 #[tokio::test]
 async fn redirects_at_home_are_followed_with_method_and_body() {
-    let (url, mut noted) = serve_in_turn(vec![
+    let (url, mut arrived) = serve_in_turn(vec![
         elsewhere(307, "/orders/"),
         elsewhere(308, "v2?a=%2F#part"),
         OK.to_owned(),
@@ -28,7 +28,7 @@ async fn redirects_at_home_are_followed_with_method_and_body() {
     let reply = at(&url).call_following(|| post("/orders")).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.target.as_str()), (200, "/orders/v2?a=%2F"));
     for target in ["/orders", "/orders/", "/orders/v2?a=%2F"] {
-        let request = noted.recv().await.unwrap();
+        let request = arrived.recv().await.unwrap();
         assert!(request.starts_with(&format!("POST {target} HTTP/1.1\r\n")), "{request}");
         assert!(request.ends_with("\r\n\r\norder"), "{request}");
     }
@@ -36,11 +36,11 @@ async fn redirects_at_home_are_followed_with_method_and_body() {
 
 #[tokio::test]
 async fn the_sixth_redirect_in_a_row_is_the_answer() {
-    let (url, mut noted) = serve_in_turn(vec![elsewhere(307, "/again"); 7]);
+    let (url, mut arrived) = serve_in_turn(vec![elsewhere(307, "/again"); 7]);
     let reply = at(&url).call_following(|| post("/orders")).await.unwrap();
     assert_eq!(reply.status.as_u16(), 307);
     let mut seen = 0;
-    while noted.try_recv().is_ok() {
+    while arrived.try_recv().is_ok() {
         seen += 1;
     }
     assert_eq!(seen, 6);
@@ -58,7 +58,7 @@ async fn redirects_to_other_places_are_the_answer() {
         (302, "/orders/7"),
         (303, "/orders/7"),
     ] {
-        let (url, mut noted) = serve(move |listener, notes| {
+        let (url, mut arrived) = serve(move |listener, notes| {
             let own = listener.0.local_addr().unwrap().to_string();
             let mut peer = listener.accept();
             while let Some(request) = peer.request() {
@@ -68,20 +68,22 @@ async fn redirects_to_other_places_are_the_answer() {
         });
         let reply = at(&url).call_following(|| post("/orders")).await.unwrap();
         assert_eq!(reply.status.as_u16(), status);
-        assert!(noted.recv().await.is_some());
-        assert!(noted.try_recv().is_err(), "{location} was followed");
+        assert!(arrived.recv().await.is_some());
+        assert!(arrived.try_recv().is_err(), "{location} was followed");
     }
 }
 
 #[tokio::test]
 async fn after_a_307_a_failure_to_connect_has_sent_nothing() {
-    let (url, _noted) = serve_in_turn(vec![elsewhere(307, "/orders/")]);
-    let upstream = at(&url);
+    let (url, _arrived) = serve(|listener, _| {
+        let mut peer = listener.accept();
+        drop(listener);
+        peer.request();
+        peer.answer(&elsewhere(307, "/orders/\r\nConnection: close"));
+    });
     let marker = SentMarker::new();
     let call = || Call { marker: marker.clone(), ..post("/orders") };
-    let broken = upstream.call_following(call).await.unwrap_err();
-    assert_eq!(broken.sent, marker.sent());
-    if broken.cause == ErrorCode::UpstreamUnreachable {
-        assert_eq!(broken.sent, Sent::Nothing);
-    }
+    let broken = at(&url).call_following(call).await.unwrap_err();
+    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!(marker.sent(), Sent::Nothing);
 }
