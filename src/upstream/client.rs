@@ -149,8 +149,11 @@ impl Upstream {
         }
         let home = Some(self.0.home.clone());
         Ok(response.map(|incoming| {
-            let body = ReplyBody::new(incoming, connection, home);
-            if switches { body.let_go() } else { body }
+            if switches {
+                ReplyBody::of_tunnel(incoming, connection)
+            } else {
+                ReplyBody::new(incoming, connection, home)
+            }
         }))
     }
 
@@ -291,3 +294,7 @@ fn is_same_protocol(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -59,6 +59,12 @@ impl ReplyBody {
         body
     }
 
+    /// The body of a 101, which has none: the connection is the tunnel's.
+    pub(super) fn of_tunnel(incoming: Incoming, connection: Connection) -> Self {
+        connection.let_go();
+        Self { peeked: None, incoming, connection: None, home: None, length: None }
+    }
+
     /// The next octets, none at the end. An answer that breaks off is an error: a body
     /// shorter than its `Content-Length`, chunks without their end.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Broken> {
@@ -96,14 +102,6 @@ impl ReplyBody {
         if let (Some(connection), Some(home)) = (self.connection.take(), &self.home) {
             home.pool.put(connection, home.clock.now());
         }
-    }
-
-    /// The body of a 101: the connection is the tunnel's.
-    pub(super) fn let_go(mut self) -> Self {
-        if let Some(connection) = self.connection.take() {
-            connection.let_go();
-        }
-        self
     }
 }
 

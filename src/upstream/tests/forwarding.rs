@@ -131,6 +131,26 @@ async fn a_websocket_becomes_a_tunnel() {
     assert_eq!(arrived.recv().await.as_deref(), Some("0"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tunnels_open_however_soon_the_answer_is_let_go() {
+    let (url, _arrived) = serve_always(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    let (upstream, tasks) = (at(&url), Tasks::new());
+    let tunnels = (0..200).map(|_| {
+        let upstream = upstream.clone();
+        tasks.spawn(async move {
+            let mut response = upstream.forward(websocket("/chat")).await.unwrap();
+            let tunnel = hyper::upgrade::on(&mut response);
+            drop(response);
+            tunnel.await.map(drop).map_err(|error| error.to_string())
+        })
+    });
+    for tunnel in tunnels.collect::<Vec<_>>() {
+        assert_eq!(tunnel.await.unwrap(), Ok(()));
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_may_decline_to_switch_and_its_answer_is_passed_on() {
     let (url, _arrived) = serve_always("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");

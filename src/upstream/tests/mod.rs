@@ -23,7 +23,7 @@ use crate::domain::operation::Delivery;
 use crate::domain::{Fields, Timestamp};
 use crate::lifecycle::Tasks;
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// The upstream's end of a connection.
 struct Peer(TcpStream);
@@ -77,7 +77,7 @@ where
 
 /// An upstream that answers each request on each connection the same, and notes the
 /// connection's number and the request.
-fn serve_always(answer: &str) -> (Url, UnboundedReceiver<String>) {
+pub(super) fn serve_always(answer: &str) -> (Url, UnboundedReceiver<String>) {
     let answer = answer.to_owned();
     serve(move |listener, notes| {
         for number in 1.. {
@@ -93,7 +93,7 @@ fn serve_always(answer: &str) -> (Url, UnboundedReceiver<String>) {
 }
 
 /// An address at which nobody listens.
-fn nowhere() -> Url {
+pub(super) fn nowhere() -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
 }
@@ -118,7 +118,7 @@ fn upstream(settings: Settings) -> Upstream {
     Upstream::new(settings, clock(), &Tasks::new()).unwrap()
 }
 
-fn at(origin: &Url) -> Upstream {
+pub(super) fn at(origin: &Url) -> Upstream {
     upstream(settings(origin.clone()))
 }
 
@@ -129,7 +129,7 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     parsed.collect()
 }
 
-fn post(target: &str) -> Call {
+pub(super) fn post(target: &str) -> Call {
     Call {
         method: Method::POST,
         target: target.to_owned(),
@@ -149,7 +149,7 @@ async fn read(body: &mut ReplyBody) -> Result<String, Broken> {
 }
 
 /// A call whose answer is read to the end.
-async fn complete(upstream: &Upstream, call: Call) -> Result<String, Broken> {
+pub(super) async fn complete(upstream: &Upstream, call: Call) -> Result<String, Broken> {
     let mut reply = upstream.call(call).await?;
     read(&mut reply.body).await
 }

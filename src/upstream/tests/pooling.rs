@@ -144,6 +144,28 @@ async fn a_request_that_was_answered_early_does_not_hold_its_connection() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_request_that_was_answered_early_is_not_sent_for_ever() {
+    const LENGTH: usize = 64 << 20;
+    let (go, gone) = std::sync::mpsc::channel();
+    let (url, mut arrived) = serve(move |listener, notes| {
+        let mut peer = listener.accept();
+        peer.0.read_exact(&mut [0; 100]).unwrap();
+        peer.answer("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+        gone.recv().unwrap();
+        let mut rest = Vec::new();
+        let _ = peer.0.read_to_end(&mut rest);
+        notes.send(rest.len().to_string()).unwrap();
+    });
+    let upstream = at(&url);
+    let body = CallBody::from(Bytes::from(vec![b'x'; LENGTH]));
+    drop(upstream.call(Call { body, ..post("/large") }).await.unwrap());
+    drop(upstream);
+    go.send(()).unwrap();
+    let read: usize = arrived.recv().await.unwrap().parse().unwrap();
+    assert!(read < LENGTH / 2, "{read} octets came after the answer");
+}
+
+#[tokio::test]
 async fn draining_closes_idle_connections_so_that_every_task_ends() {
     let (url, mut arrived) = serve(|listener, notes| {
         let mut peer = listener.accept();
