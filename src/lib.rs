@@ -13,3 +13,4 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod lifecycle;
+pub mod upstream;

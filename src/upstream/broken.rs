@@ -1,0 +1,81 @@
+//! Calls that brought no complete answer, and whether the upstream can have seen them.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::domain::operation::{ErrorCode, Sent};
+
+/// Says whether anything of a call can have left, also after the call was dropped.
+///
+/// Clones share one mark. It says [`Sent::Perhaps`] from just before the request is
+/// handed to a connection, and goes back to [`Sent::Nothing`] only where it is certain
+/// that the upstream acted on nothing: the connection gave the request back untouched,
+/// or the upstream sent it elsewhere with a 307 or 308.
+#[derive(Clone, Debug, Default)]
+pub struct SentMarker(Arc<AtomicBool>);
+
+impl SentMarker {
+    /// A marker for a call of which nothing was sent yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the upstream can have seen anything.
+    pub fn sent(&self) -> Sent {
+        if self.0.load(Ordering::Acquire) { Sent::Perhaps } else { Sent::Nothing }
+    }
+
+    pub(super) fn mark(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// No complete answer came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}: {detail}")]
+pub struct Broken {
+    /// Whether the upstream can have seen the request.
+    pub sent: Sent,
+    /// [`ErrorCode::UpstreamUnreachable`] or [`ErrorCode::UpstreamProtocol`].
+    pub cause: ErrorCode,
+    /// What happened, for logs: no URL, no field, no octet of a body.
+    pub detail: String,
+}
+
+impl Broken {
+    /// No connection came about.
+    pub(super) fn unreachable(detail: impl Into<String>) -> Self {
+        let cause = ErrorCode::UpstreamUnreachable;
+        Self { sent: Sent::Nothing, cause, detail: detail.into() }
+    }
+
+    /// The request cannot be put into HTTP.
+    pub(super) fn unsendable(detail: impl Into<String>) -> Self {
+        let cause = ErrorCode::UpstreamProtocol;
+        Self { sent: Sent::Nothing, cause, detail: detail.into() }
+    }
+
+    /// The upstream broke off, or what it sent is not HTTP.
+    pub(super) fn protocol(detail: impl Into<String>) -> Self {
+        let cause = ErrorCode::UpstreamProtocol;
+        Self { sent: Sent::Perhaps, cause, detail: detail.into() }
+    }
+}
+
+/// An error and all that lies behind it, in one line.
+pub(super) fn story(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        // Writing to a string does not fail.
+        let _ = write!(line, ": {error}");
+        behind = error.source();
+    }
+    line
+}

@@ -1,0 +1,300 @@
+//! The client of one upstream.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use hyper::body::Incoming;
+use url::{Origin, Url};
+
+use super::body::{BoxError, CallBody};
+use super::broken::{Broken, SentMarker};
+use super::connection::{Connection, Unanswered};
+use super::dial::Dialer;
+use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
+use super::pool::{Pool, SWEEP_INTERVAL};
+use super::reply::{Home, Reply, ReplyBody};
+use super::settings::{Settings, SettingsError, is_web, wants_tls};
+use crate::clock::Clock;
+use crate::domain::operation::Delivery;
+use crate::lifecycle::Tasks;
+
+/// How many 307 and 308 are followed in a row.
+pub(super) const REDIRECTS: usize = 5;
+
+/// A request to an upstream.
+#[derive(Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// Path and query; these octets go onto the wire.
+    pub target: String,
+    /// The end-to-end fields, complete. `Host` and `Content-Length` are set for it.
+    pub fields: HeaderMap,
+    /// The body.
+    pub body: CallBody,
+    /// Decides how long the connection may have been idle.
+    pub delivery: Delivery,
+    /// Says afterwards whether anything was sent.
+    pub marker: SentMarker,
+}
+
+/// One upstream. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Upstream(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    origin: Origin,
+    follow: Vec<Origin>,
+    dial_to: Uri,
+    dress: Dress,
+    dialer: Dialer,
+    home: Home,
+}
+
+impl Upstream {
+    /// An upstream to which nothing is connected yet. Must be called on the runtime; its
+    /// idle connections are closed when `tasks` drain.
+    pub fn new(settings: Settings, clock: Clock, tasks: &Tasks) -> Result<Self, SettingsError> {
+        let follow = settings.check()?;
+        let name = || settings.name.clone();
+        let not_an_origin = || SettingsError::NotAnOrigin { name: name() };
+        let dial_to = origin_uri(&settings.origin).ok_or_else(not_an_origin)?;
+        let dress = Dress::new(&settings).ok_or_else(not_an_origin)?;
+        let origin = settings.origin.origin();
+        let by_tls = wants_tls(follow.iter().chain([&origin]));
+        let dialer = Dialer::new(settings.connect_timeout, by_tls, clock.clone(), tasks.clone())
+            .map_err(|cause| SettingsError::NoRoots { name: name(), cause })?;
+        let pool = Arc::new(Pool::default());
+        tend(Arc::downgrade(&pool), clock.clone(), tasks);
+        let home = Home { pool, clock };
+        Ok(Self(Arc::new(Shared { settings, origin, follow, dial_to, dress, dialer, home })))
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.0.settings.name
+    }
+
+    /// What it was told to be.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Sends a request once and waits for the head of the answer.
+    ///
+    /// An idle connection that turns out to be closed before anything was written is
+    /// replaced by another; that is not a second sending. Dropping the future cuts the
+    /// connection. There is no time limit beyond that of connecting.
+    pub async fn call(&self, call: Call) -> Result<Reply, Broken> {
+        let Call { method, target, fields, body, delivery, marker } = call;
+        let target = parse_target(target)?;
+        refuse_connect(&method)?;
+        let request = self.0.dress.request((method, target.clone()), fields, body, None);
+        let (response, connection) = self.exchange(request, delivery, &marker).await?;
+        self.reply(response, connection, target, true)
+    }
+
+    /// As [`Upstream::call`], and follows a 307 or 308 on the upstream's own origin, five
+    /// at most, with method and body, to its target as URLs are normalized; any other is returned. `again` makes the call anew
+    /// for each, always with the same marker.
+    ///
+    /// An upstream that answers 307 has told that it did nothing (RFC 9110 section
+    /// 15.4.8), so the marker then says again that nothing was sent: failing to connect
+    /// for the next hop is no unknown outcome.
+    pub async fn call_following(&self, again: impl Fn() -> Call) -> Result<Reply, Broken> {
+        let mut reply = self.call(again()).await?;
+        for _ in 0..REDIRECTS {
+            let Some(url) = self.redirect_of(&reply) else { break };
+            let Some(target) = target_of(&url) else { break };
+            let call = Call { target: target.as_str().to_owned(), ..again() };
+            call.marker.clear();
+            drop(reply);
+            reply = self.call(call).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Passes a request on as it comes and the answer back as it comes.
+    ///
+    /// The request's `Upgrade`, if it still has one, is asked for; the answer is a 101
+    /// only if the upstream switches to that very protocol, and then
+    /// `hyper::upgrade::on` has the tunnel. The authority of its URI is ignored.
+    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<ReplyBody>, Broken>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        refuse_connect(&parts.method)?;
+        let target = match parts.uri.path_and_query() {
+            Some(target) => target.clone(),
+            None => PathAndQuery::from_static("/"),
+        };
+        let delivery =
+            if parts.method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
+        let upgrade = parts.headers.get(header::UPGRADE).cloned();
+        let head = (parts.method, target);
+        let body = CallBody::proxied(body);
+        let request = self.0.dress.request(head, parts.headers, body, upgrade.clone());
+        let (response, connection) = self.exchange(request, delivery, &SentMarker::new()).await?;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switches && !is_same_protocol(upgrade.as_ref(), response.headers()) {
+            return Err(Broken::protocol("the upstream switched to a protocol not asked for"));
+        }
+        let home = Some(self.0.home.clone());
+        Ok(response.map(|incoming| {
+            if switches {
+                ReplyBody::of_tunnel(incoming, connection)
+            } else {
+                ReplyBody::new(incoming, connection, home)
+            }
+        }))
+    }
+
+    /// Gets a URL on the upstream's own origin, or with nothing secret in it on another.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        fields: &HeaderMap,
+        marker: &SentMarker,
+    ) -> Result<Reply, Broken> {
+        let unusable = || Broken::unsendable("the url cannot be requested");
+        let target = target_of(url).ok_or_else(unusable)?;
+        let own = self.is_own(url);
+        let (response, connection) = if own {
+            let head = (Method::GET, target.clone());
+            let request = self.0.dress.request(head, fields.clone(), CallBody::empty(), None);
+            self.exchange(request, Delivery::AtLeastOnce, marker).await?
+        } else {
+            let request = foreign_get(url, fields).ok_or_else(unusable)?;
+            let connection = self.0.dialer.dial(origin_uri(url).ok_or_else(unusable)?).await?;
+            send_new(connection, request, marker).await?
+        };
+        self.reply(response, connection, target, own)
+    }
+
+    /// Whether a URL is one that may be called: http or https, naming no user, on its own
+    /// origin or one that is followed.
+    pub(super) fn is_followed(&self, url: &Url) -> bool {
+        is_web(url) && (self.is_own(url) || self.0.follow.contains(&url.origin()))
+    }
+
+    /// The URL of a target on the upstream.
+    pub(super) fn url_of(&self, target: &PathAndQuery) -> Url {
+        let mut url = self.0.settings.origin.clone();
+        // Not joined: a target that begins with two slashes would name another host.
+        url.set_path(target.path());
+        url.set_query(target.query());
+        url
+    }
+
+    fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.0.origin
+    }
+
+    fn redirect_of(&self, reply: &Reply) -> Option<Url> {
+        if !matches!(reply.status.as_u16(), 307 | 308) {
+            return None;
+        }
+        let url = resolve(&self.url_of(&reply.target), reply.fields.get(header::LOCATION)?)?;
+        (is_web(&url) && self.is_own(&url)).then_some(url)
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<CallBody>,
+        delivery: Delivery,
+        marker: &SentMarker,
+    ) -> Result<(Response<Incoming>, Connection), Broken> {
+        let Home { pool, clock } = &self.0.home;
+        while let Some(mut connection) = pool.take(clock.now(), delivery) {
+            match connection.send(request, marker).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(Unanswered::Broken(broken)) => return Err(broken),
+                Err(Unanswered::Unsent(back)) => request = *back,
+            }
+        }
+        let connection = self.0.dialer.dial(self.0.dial_to.clone()).await?;
+        send_new(connection, request, marker).await
+    }
+
+    fn reply(
+        &self,
+        response: Response<Incoming>,
+        connection: Connection,
+        target: PathAndQuery,
+        own: bool,
+    ) -> Result<Reply, Broken> {
+        let (parts, incoming) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Broken::protocol("the upstream switched protocols without being asked"));
+        }
+        let home = own.then(|| self.0.home.clone());
+        let body = ReplyBody::new(incoming, connection, home);
+        Ok(Reply { status: parts.status, fields: parts.headers, body, target })
+    }
+}
+
+async fn send_new(
+    mut connection: Connection,
+    request: Request<CallBody>,
+    marker: &SentMarker,
+) -> Result<(Response<Incoming>, Connection), Broken> {
+    match connection.send(request, marker).await {
+        Ok(response) => Ok((response, connection)),
+        Err(Unanswered::Broken(broken)) => Err(broken),
+        Err(Unanswered::Unsent(_)) => {
+            Err(Broken::unreachable("the upstream closed the new connection at once"))
+        }
+    }
+}
+
+/// Looks through the pool every second, and closes it when the gateway drains.
+fn tend(pool: Weak<Pool>, clock: Clock, tasks: &Tasks) {
+    let lifecycle = tasks.clone();
+    tasks.spawn(async move {
+        loop {
+            let draining = tokio::select! {
+                () = lifecycle.draining() => true,
+                () = clock.sleep(SWEEP_INTERVAL) => false,
+            };
+            match pool.upgrade() {
+                Some(pool) if draining => return pool.close(),
+                Some(pool) => pool.sweep(clock.now()),
+                None => return,
+            }
+        }
+    });
+}
+
+/// What a field that holds a URI reference means, as answer to a request for `base`.
+pub(super) fn resolve(base: &Url, reference: &HeaderValue) -> Option<Url> {
+    let mut url = base.join(std::str::from_utf8(reference.as_bytes()).ok()?).ok()?;
+    url.set_fragment(None);
+    Some(url)
+}
+
+fn refuse_connect(method: &Method) -> Result<(), Broken> {
+    if *method == Method::CONNECT {
+        return Err(Broken::unsendable("connect is not passed on"));
+    }
+    Ok(())
+}
+
+fn is_same_protocol(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
+    let answered = answer.get(header::UPGRADE);
+    match (asked, answered) {
+        (Some(asked), Some(answered)) => asked.as_bytes().eq_ignore_ascii_case(answered.as_bytes()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

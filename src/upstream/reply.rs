@@ -1,0 +1,148 @@
+//! An upstream's answer: the head at hand, the body still to be read.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::broken::{Broken, story};
+use super::connection::Connection;
+use super::pool::Pool;
+use crate::clock::Clock;
+
+/// An upstream's answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields as they came, those between neighbours included.
+    pub fields: HeaderMap,
+    /// The body.
+    pub body: ReplyBody,
+    /// What was asked for: differs from the request's target after a redirect.
+    pub target: PathAndQuery,
+}
+
+/// The body of an answer, read piece by piece. Dropped before its end, it cuts the
+/// connection.
+#[derive(Debug)]
+pub struct ReplyBody {
+    // Read ahead of the caller.
+    peeked: Option<Bytes>,
+    incoming: Incoming,
+    connection: Option<Connection>,
+    home: Option<Home>,
+    length: Option<u64>,
+}
+
+/// Where a connection goes when its answer was read to the end.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    pub(super) pool: Arc<Pool>,
+    pub(super) clock: Clock,
+}
+
+impl ReplyBody {
+    pub(super) fn new(incoming: Incoming, connection: Connection, home: Option<Home>) -> Self {
+        let length = incoming.size_hint().exact();
+        let connection = Some(connection);
+        let mut body = Self { peeked: None, incoming, connection, home, length };
+        if body.incoming.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// The body of a 101, which has none: the connection is the tunnel's.
+    pub(super) fn of_tunnel(incoming: Incoming, connection: Connection) -> Self {
+        connection.let_go();
+        Self { peeked: None, incoming, connection: None, home: None, length: None }
+    }
+
+    /// The next octets, none at the end. An answer that breaks off is an error: a body
+    /// shorter than its `Content-Length`, chunks without their end.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Broken> {
+        while let Some(frame) = self.frame().await {
+            if let Ok(octets) = frame?.into_data() {
+                return Ok(Some(octets));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Octets in all, where the upstream said so.
+    pub const fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The whole body if it has at most `limit` octets. Whatever was read can still be
+    /// read by the caller.
+    pub(super) async fn peek(&mut self, limit: usize) -> Result<Option<Bytes>, Broken> {
+        let mut read = Vec::new();
+        while let Some(octets) = self.piece().await? {
+            read.extend_from_slice(&octets);
+            if read.len() > limit {
+                self.peeked = Some(read.into());
+                return Ok(None);
+            }
+        }
+        let whole = Bytes::from(read);
+        self.peeked = (!whole.is_empty()).then(|| whole.clone());
+        Ok(Some(whole))
+    }
+
+    /// Gives the connection back: the answer was read to the end.
+    fn release(&mut self) {
+        if let (Some(connection), Some(home)) = (self.connection.take(), &self.home) {
+            home.pool.put(connection, home.clock.now());
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(octets) = self.peeked.take() {
+            return Poll::Ready(Some(Ok(Frame::data(octets))));
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+            Some(Ok(frame)) => {
+                if self.incoming.is_end_stream() {
+                    self.release();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                self.connection = None;
+                Some(Err(Broken::protocol(story(&error))))
+            }
+            None => {
+                self.release();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.peeked.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.peeked {
+            None => self.incoming.size_hint(),
+            // Only an answer that the caller reads piece by piece was ever read ahead.
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

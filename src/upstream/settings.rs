@@ -1,0 +1,91 @@
+//! What an upstream is told to be, checked once at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::{Origin, Url};
+
+use crate::domain::Fields;
+
+/// Where an upstream is and how it is called.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Scheme, host and port; no path, query or userinfo.
+    pub origin: Url,
+    /// Whether it is sent the client's `Host` instead of its own authority.
+    pub preserve_host: bool,
+    /// Added to every request to its own origin, replacing what the client sent.
+    pub headers: Fields,
+    /// Foreign origins whose monitors may be followed, as `https://jobs.example.com`.
+    pub follow: Vec<String>,
+    /// The longest that name lookup, TCP and TLS handshake may take together.
+    pub connect_timeout: Duration,
+    /// The largest answer that is recorded, in octets.
+    pub max_response: u64,
+}
+
+/// An upstream cannot be used as it is set.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The URL is more, or something else, than an http or https origin.
+    #[error(
+        "upstream {name}: url must be an http or https origin like http://localhost:9000, without path, query or user"
+    )]
+    NotAnOrigin {
+        /// The upstream.
+        name: Arc<str>,
+    },
+    /// An entry of `follow` is not an origin.
+    #[error(
+        "upstream {name}: follow must list http or https origins like https://jobs.example.com, but has {entry:?}"
+    )]
+    NotFollowable {
+        /// The upstream.
+        name: Arc<str>,
+        /// The entry.
+        entry: String,
+    },
+    /// TLS has no certificates to trust.
+    #[error(
+        "upstream {name}: no certificate authorities found ({cause}); install the ca-certificates package"
+    )]
+    NoRoots {
+        /// The upstream.
+        name: Arc<str>,
+        /// What the search said.
+        cause: std::io::Error,
+    },
+}
+
+impl Settings {
+    pub(super) fn check(&self) -> Result<Vec<Origin>, SettingsError> {
+        let name = || self.name.clone();
+        if !is_bare_origin(&self.origin) {
+            return Err(SettingsError::NotAnOrigin { name: name() });
+        }
+        let origin_of = |entry: &String| match Url::parse(entry) {
+            Ok(url) if is_bare_origin(&url) => Ok(url.origin()),
+            _ => Err(SettingsError::NotFollowable { name: name(), entry: entry.clone() }),
+        };
+        self.follow.iter().map(origin_of).collect()
+    }
+}
+
+/// Whether any of these is reached by TLS.
+pub(super) fn wants_tls<'a>(mut origins: impl Iterator<Item = &'a Origin>) -> bool {
+    origins.any(|origin| matches!(origin, Origin::Tuple(scheme, ..) if scheme == "https"))
+}
+
+fn is_bare_origin(url: &Url) -> bool {
+    is_web(url) && url.path() == "/" && url.query().is_none() && url.fragment().is_none()
+}
+
+/// Whether a URL is http or https with a host, and names no user.
+pub(super) fn is_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+}

@@ -1,0 +1,229 @@
+//! Which connections are used again.
+
+use std::thread;
+
+use super::*;
+use crate::domain::operation::Sent;
+
+fn repeatable(target: &str) -> Call {
+    Call { delivery: Delivery::AtLeastOnce, ..post(target) }
+}
+
+/// The number of the connection on which the upstream saw its next request.
+async fn connection(arrived: &mut UnboundedReceiver<String>) -> String {
+    arrived.recv().await.unwrap().split_once(' ').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_within_its_time_and_not_after() {
+    let millis = Duration::from_millis;
+    for (delivery, idle, expected) in [
+        (Delivery::AtMostOnce, millis(1000), "1"),
+        (Delivery::AtMostOnce, millis(1001), "2"),
+        (Delivery::AtLeastOnce, millis(1001), "1"),
+        (Delivery::AtLeastOnce, millis(4000), "1"),
+        (Delivery::AtLeastOnce, millis(4001), "2"),
+    ] {
+        let (url, mut arrived) = serve_always(OK);
+        let clock = clock();
+        let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+        complete(&upstream, post("/")).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "1");
+        clock.advance(idle);
+        complete(&upstream, Call { delivery, ..post("/") }).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, expected, "{delivery:?} after {idle:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_used_again_after_answers_of_every_framing() {
+    for answer in [
+        OK,
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: y\r\n\r\n",
+    ] {
+        let (url, mut arrived) = serve_always(answer);
+        let upstream = at(&url);
+        for _ in 0..3 {
+            complete(&upstream, post("/")).await.unwrap();
+            assert_eq!(connection(&mut arrived).await, "1", "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_upstream_closed_is_replaced_without_a_false_alarm() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        for _ in 0..2 {
+            let mut peer = listener.accept();
+            let request = peer.request().unwrap();
+            peer.answer(OK);
+            drop(peer);
+            notes.send(request).unwrap();
+        }
+    });
+    let upstream = at(&url);
+    for _ in 0..2 {
+        let call = post("/orders");
+        let marker = call.marker.clone();
+        assert_eq!(complete(&upstream, call).await.unwrap(), "ok");
+        assert_eq!(marker.sent(), Sent::Perhaps);
+        // The whole request arrived, be it at the first try or at the second.
+        assert!(arrived.recv().await.unwrap().ends_with("order"));
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_each_new_connection_has_been_sent_nothing_or_it_is_unknown() {
+    let (url, _arrived) = serve(|listener, _| {
+        loop {
+            drop(listener.accept());
+        }
+    });
+    let call = post("/orders");
+    let marker = call.marker.clone();
+    let broken = at(&url).call(call).await.unwrap_err();
+    assert_eq!(broken.sent, marker.sent());
+}
+
+#[tokio::test]
+async fn a_connection_that_says_something_out_of_turn_is_not_used_again() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut first = listener.accept();
+        first.request();
+        first.answer(OK);
+        first.answer("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+        notes.send(String::new()).unwrap();
+        let mut second = listener.accept();
+        second.request();
+        second.answer(OK);
+    });
+    let upstream = at(&url);
+    let first = complete(&upstream, post("/")).await;
+    assert!(first.is_ok_and(|it| it == "ok"));
+    arrived.recv().await.unwrap();
+    assert_eq!(complete(&upstream, post("/")).await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_to_its_end_takes_its_connection_along() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut peer = listener.accept();
+        peer.request();
+        peer.answer("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\nbeginning");
+        // Endless, until the client hangs up.
+        while peer.0.write_all(&[b'x'; 4096]).is_ok() {}
+        notes.send("cut".into()).unwrap();
+    });
+    let mut reply = at(&url).call(post("/")).await.unwrap();
+    assert_eq!(reply.body.length(), Some(1_000_000_000_000));
+    assert!(reply.body.piece().await.unwrap().is_some());
+    drop(reply);
+    assert_eq!(arrived.recv().await.as_deref(), Some("cut"));
+}
+
+#[tokio::test]
+async fn a_request_that_was_answered_early_does_not_hold_its_connection() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut early = listener.accept();
+        early.0.read_exact(&mut [0; 100]).unwrap();
+        early.answer("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+        let mut next = listener.accept();
+        notes.send(next.request().unwrap()).unwrap();
+        next.answer(OK);
+        drop(early);
+    });
+    let upstream = at(&url);
+    let body = CallBody::from(Bytes::from(vec![b'x'; 32 << 20]));
+    let reply = upstream.call(Call { body, ..post("/large") }).await.unwrap();
+    assert_eq!(reply.status.as_u16(), 413);
+    drop(reply);
+    assert_eq!(complete(&upstream, repeatable("/next")).await.unwrap(), "ok");
+    assert!(arrived.recv().await.unwrap().starts_with("POST /next"));
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_request_that_was_answered_early_is_not_sent_for_ever() {
+    const LENGTH: usize = 64 << 20;
+    let (go, gone) = std::sync::mpsc::channel();
+    let (url, mut arrived) = serve(move |listener, notes| {
+        let mut peer = listener.accept();
+        peer.0.read_exact(&mut [0; 100]).unwrap();
+        peer.answer("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+        gone.recv().unwrap();
+        let mut rest = Vec::new();
+        let _ = peer.0.read_to_end(&mut rest);
+        notes.send(rest.len().to_string()).unwrap();
+    });
+    let upstream = at(&url);
+    let body = CallBody::from(Bytes::from(vec![b'x'; LENGTH]));
+    drop(upstream.call(Call { body, ..post("/large") }).await.unwrap());
+    drop(upstream);
+    go.send(()).unwrap();
+    let read: usize = arrived.recv().await.unwrap().parse().unwrap();
+    assert!(read < LENGTH / 2, "{read} octets came after the answer");
+}
+
+#[tokio::test]
+async fn draining_closes_idle_connections_so_that_every_task_ends() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut peer = listener.accept();
+        peer.request();
+        peer.answer(OK);
+        notes.send(format!("{:?}", peer.request())).unwrap();
+    });
+    let tasks = Tasks::new();
+    let upstream = Upstream::new(settings(url), clock(), &tasks).unwrap();
+    complete(&upstream, post("/")).await.unwrap();
+    tasks.drain();
+    assert_eq!(arrived.recv().await.as_deref(), Some("None"));
+    assert!(tasks.ended(&Clock::system(), Duration::from_mins(1), Duration::ZERO).await);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_may_use_are_closed_by_the_clock() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut peer = listener.accept();
+        peer.request();
+        peer.answer(OK);
+        notes.send(format!("{:?}", peer.request())).unwrap();
+    });
+    let clock = clock();
+    let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+    complete(&upstream, post("/")).await.unwrap();
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(arrived.recv().await.as_deref(), Some("None"));
+    drop(upstream);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_at_once_each_get_their_own_answer() {
+    let (url, _arrived) = serve(|listener, _| {
+        loop {
+            let mut peer = listener.accept();
+            thread::spawn(move || {
+                while let Some(request) = peer.request() {
+                    let target = request.split(' ').nth(1).unwrap().to_owned();
+                    let length = target.len();
+                    peer.answer(&format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{target}"
+                    ));
+                }
+            });
+        }
+    });
+    let (upstream, tasks) = (at(&url), Tasks::new());
+    let calls = (0..20).map(|caller| {
+        let upstream = upstream.clone();
+        tasks.spawn(async move {
+            for number in 0..20 {
+                let target = format!("/{caller}/{number}");
+                assert_eq!(complete(&upstream, post(&target)).await.unwrap(), target);
+            }
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+}
