@@ -6,4 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, reason = "nothing of a test binary is reachable from outside")]
 
+mod acceptance;
+mod expect;
 mod support;

@@ -64,6 +64,31 @@ impl Setup {
         self
     }
 
+    /// Listens on every address, where URLs follow the request.
+    pub fn listen_everywhere(mut self) -> Self {
+        for (name, text) in &mut self.sections {
+            if name == "server" {
+                *text = text.replace("127.0.0.1:0", "0.0.0.0:0");
+            }
+        }
+        self
+    }
+
+    /// The largest request body, in octets.
+    pub fn max_body(self, octets: usize) -> Self {
+        self.set("server", &format!("max_body = {octets}"))
+    }
+
+    /// The memory that bodies being received share, in octets.
+    pub fn body_memory(self, octets: usize) -> Self {
+        self.set("server", &format!("body_memory = {octets}"))
+    }
+
+    /// The largest answer of the upstream that is kept, in octets.
+    pub fn max_response(self, octets: usize) -> Self {
+        self.set("upstreams.main", &format!("max_response = {octets}"))
+    }
+
     /// The configuration's text, with the ledger in `store`.
     pub fn text(&self, store: &Path) -> String {
         let mut text = format!("[store]\nurl = \"sqlite:{}\"\n", store.display());
@@ -249,7 +274,9 @@ impl Gateway {
             Err(error) => panic!("{error}\n{text}"),
         };
         let admin = app.admin_address().expect("an admin listener");
-        let front = Front { public: app.public_address(), admin };
+        // Bound to every address, it is reached by loopback.
+        let public = SocketAddr::from(([127, 0, 0, 1], app.public_address().port()));
+        let front = Front { public, admin };
         Self { front, clock, app, setup, folder }
     }
 
