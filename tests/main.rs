@@ -8,4 +8,5 @@
 
 mod acceptance;
 mod expect;
+mod monitor;
 mod support;

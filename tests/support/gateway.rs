@@ -74,6 +74,12 @@ impl Setup {
         self
     }
 
+    /// Whether what shows everybody's operations is on the public listener.
+    pub fn set_shared(mut self, shared: bool) -> Self {
+        self.sections.retain(|(name, _)| name != "auth");
+        self.set("auth", &format!("shared = {shared}"))
+    }
+
     /// The largest request body, in octets.
     pub fn max_body(self, octets: usize) -> Self {
         self.set("server", &format!("max_body = {octets}"))
@@ -242,6 +248,11 @@ impl Front {
 #[track_caller]
 pub fn operations_of(list: &Value) -> Vec<Value> {
     list["operations"].as_array().unwrap_or_else(|| panic!("no operations in {list}")).clone()
+}
+
+/// Where the list goes on, if it does.
+pub fn next_page(list: &Value) -> Option<String> {
+    list["links"]["next"].as_str().map(|url| path_of(url).to_owned())
 }
 
 /// A gateway inside the test.
