@@ -7,6 +7,8 @@
 #![allow(unreachable_pub, reason = "nothing of a test binary is reachable from outside")]
 
 mod acceptance;
+mod delivery;
 mod expect;
+mod idempotency;
 mod monitor;
 mod support;
