@@ -7,8 +7,12 @@
 #![allow(unreachable_pub, reason = "nothing of a test binary is reachable from outside")]
 
 mod acceptance;
+mod admin;
+mod bad_input;
 mod delivery;
 mod expect;
 mod idempotency;
+mod lifecycle;
 mod monitor;
+mod proxy;
 mod support;

@@ -39,7 +39,7 @@ async fn a_full_queue_is_503_with_retry_after_and_stores_nothing() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
     let gateway = Setup::before(&upstream)
-        .set("upstreams.main", "max_in_flight = 1")
+        .set("upstreams.default", "max_in_flight = 1")
         .set("queues.default", "max_depth = 3")
         .start()
         .await;
@@ -71,13 +71,13 @@ async fn bodies_being_received_share_one_memory_budget_and_past_it_is_503() {
     for _ in 0..2 {
         let mut connection = Connection::open(gateway.public).await;
         connection.send_head(&post("/orders").field("Content-Length", "100000")).await;
-        connection.send_raw([b'x'; 99_999]).await;
+        connection.send_raw(vec![b'x'; 99_999]).await;
         unfinished.push(connection);
     }
     // The budget is taken as the bodies come in, which nothing outside can see: look
     // until the next one is refused.
     let refused = time::until("a 503", || async {
-        let answer = gateway.send(post("/orders").body("text/plain", [b'y'; 50_000])).await;
+        let answer = gateway.send(post("/orders").body("text/plain", vec![b'y'; 50_000])).await;
         (answer.status == 503).then_some(answer)
     })
     .await;
@@ -87,7 +87,7 @@ async fn bodies_being_received_share_one_memory_budget_and_past_it_is_503() {
         connection.send_raw("x").await;
         connection.response().await.expect(202);
     }
-    gateway.send(post("/orders").body("text/plain", [b'y'; 50_000])).await.expect(202);
+    gateway.send(post("/orders").body("text/plain", vec![b'y'; 50_000])).await.expect(202);
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn the_upstream_is_sent_its_own_authority_as_host() {
 async fn preserve_host_sends_the_host_of_the_request() {
     let upstream = Upstream::start().await;
     let gateway =
-        Setup::before(&upstream).set("upstreams.main", "preserve_host = true").start().await;
+        Setup::before(&upstream).set("upstreams.default", "preserve_host = true").start().await;
     let ticket = gateway.accept(order().field("Host", "api.example.com")).await;
     gateway.settled(&ticket).await;
     assert_eq!(upstream.only().all("host"), ["api.example.com"]);

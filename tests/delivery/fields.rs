@@ -188,8 +188,10 @@ async fn range_and_conditions_are_dropped_from_a_get_that_is_an_operation() {
 #[tokio::test]
 async fn an_upstream_can_be_given_fields_of_its_own() {
     let upstream = Upstream::start().await;
-    let setup = Setup::before(&upstream)
-        .set("upstreams.main.headers", "Authorization = \"Bearer of-the-gateway\"\nX-Zone = \"b\"");
+    let setup = Setup::before(&upstream).set(
+        "upstreams.default.headers",
+        "Authorization = \"Bearer of-the-gateway\"\nX-Zone = \"b\"",
+    );
     let fields = [("Authorization", "Bearer of-the-client"), ("X-Zone", "a")];
     for received in seen(setup, &upstream, &fields).await {
         assert_eq!(received.all("authorization"), ["Bearer of-the-gateway"]);

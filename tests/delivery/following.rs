@@ -83,7 +83,8 @@ async fn while_it_waits_it_holds_no_slot() {
     let upstream = Upstream::start().await;
     upstream.on("/orders", accepted("Location", "/jobs/1"));
     upstream.on("/jobs/1", accepted("Location", "/jobs/1"));
-    let gateway = Setup::before(&upstream).set("upstreams.main", "max_in_flight = 1").start().await;
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 1").start().await;
     for _ in 0..3 {
         let ticket = gateway.post_order().await;
         gateway.until_status(&ticket, "waiting").await;
@@ -168,7 +169,7 @@ async fn other_origins_can_be_allowed() {
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
     upstream.on("/orders", accepted("Location", &format!("{}/jobs/1", other.url())));
     let gateway = Setup::before(&upstream)
-        .set("upstreams.main", &format!("follow = [{:?}]", other.url()))
+        .set("upstreams.default", &format!("follow = [{:?}]", other.url()))
         .start()
         .await;
     let ticket = gateway.post_order().await;

@@ -77,7 +77,7 @@ async fn what_is_still_queued_at_its_deadline_fails_without_being_sent() {
     let upstream = Upstream::start().await;
     upstream.hold("/first");
     let gateway = Setup::before(&upstream)
-        .set("upstreams.main", "max_in_flight = 1")
+        .set("upstreams.default", "max_in_flight = 1")
         .route("POST /first", "")
         .route("POST /orders", "deadline = \"10s\"")
         .start()
@@ -109,7 +109,8 @@ async fn an_endless_answer_ends_as_too_large() {
 async fn no_more_than_max_in_flight_are_at_the_upstream_at_once() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
-    let gateway = Setup::before(&upstream).set("upstreams.main", "max_in_flight = 3").start().await;
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 3").start().await;
     let mut tickets = Vec::new();
     for _ in 0..10 {
         tickets.push(gateway.post_order().await);
@@ -147,7 +148,7 @@ async fn a_route_goes_to_the_upstream_that_it_names() {
     let gateway = Setup::before(&one)
         .set("upstreams.other", &format!("url = {:?}", two.url()))
         .route("POST /orders", "upstream = \"other\"")
-        .route("POST /alarms", "upstream = \"main\"")
+        .route("POST /alarms", "upstream = \"default\"")
         .start()
         .await;
     gateway.post_order().await;
@@ -164,7 +165,7 @@ async fn one_broken_upstream_holds_up_nobody_elses_operations() {
     let gateway = Setup::before(&quick)
         .set("upstreams.slow", &format!("url = {:?}", slow.url()))
         .route("POST /slow", "upstream = \"slow\"")
-        .route("POST /orders", "upstream = \"main\"")
+        .route("POST /orders", "upstream = \"default\"")
         .start()
         .await;
     for _ in 0..200 {

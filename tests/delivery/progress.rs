@@ -94,7 +94,7 @@ async fn malformed_reports_are_4xx_and_change_nothing() {
 async fn a_wrong_token_is_404() {
     let (_upstream, gateway, ticket, url) = running().await;
     let (before, token) = url.rsplit_once('/').unwrap();
-    for token in ["1", "nonsense", &format!("{token}0"), &token.replace(|c| c == 'a', "b")] {
+    for token in ["1", "nonsense", &format!("{token}0"), &token.replace('a', "b")] {
         if url.ends_with(token) {
             continue;
         }

@@ -60,7 +60,8 @@ async fn if_the_client_goes_away_it_still_finishes() {
 async fn it_takes_the_next_permit_ahead_of_its_queue() {
     let upstream = Upstream::start().await;
     upstream.hold("/first");
-    let gateway = Setup::before(&upstream).set("upstreams.main", "max_in_flight = 1").start().await;
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 1").start().await;
     gateway.accept(post("/first")).await;
     upstream.until_received("/first", 1).await;
     for _ in 0..3 {

@@ -9,8 +9,8 @@ async fn deriving(upstream: &Upstream, lines: &str) -> Gateway {
     Setup::before(upstream).route("POST /orders", lines).start().await
 }
 
-fn of(body: serde_json::Value) -> Request {
-    post("/orders").json(&body)
+fn of(body: &serde_json::Value) -> Request {
+    post("/orders").json(body)
 }
 
 #[tokio::test]
@@ -27,11 +27,11 @@ async fn from_a_field() {
 async fn from_a_place_in_the_body() {
     let upstream = Upstream::start().await;
     let gateway = deriving(&upstream, "idempotency_key = \"pointer:/order/number\"").await;
-    let body = |number: u32| of(json!({"order": {"number": number}, "sku": "A-1"}));
+    let body = |number: u32| of(&json!({"order": {"number": number}, "sku": "A-1"}));
     let one = gateway.accept(body(1)).await;
     assert_eq!(gateway.accept(body(1)).await, one);
     assert_ne!(gateway.accept(body(2)).await, one);
-    let other = of(json!({"order": {"number": 1}, "sku": "B-2"}));
+    let other = of(&json!({"order": {"number": 1}, "sku": "B-2"}));
     gateway.send(other).await.problem(422);
 }
 
@@ -39,9 +39,9 @@ async fn from_a_place_in_the_body() {
 async fn from_the_request_as_a_whole() {
     let upstream = Upstream::start().await;
     let gateway = deriving(&upstream, "idempotency_key = \"fingerprint\"").await;
-    let one = gateway.accept(of(json!({"sku": "A-1"}))).await;
-    assert_eq!(gateway.accept(of(json!({"sku": "A-1"}))).await, one);
-    assert_ne!(gateway.accept(of(json!({"sku": "B-2"}))).await, one);
+    let one = gateway.accept(of(&json!({"sku": "A-1"}))).await;
+    assert_eq!(gateway.accept(of(&json!({"sku": "A-1"}))).await, one);
+    assert_ne!(gateway.accept(of(&json!({"sku": "B-2"}))).await, one);
 }
 
 #[tokio::test]

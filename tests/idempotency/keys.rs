@@ -161,7 +161,7 @@ async fn a_key_has_from_1_to_255_characters() {
 async fn a_missing_key_is_400_where_the_route_requires_one() {
     let upstream = Upstream::start().await;
     let gateway =
-        Setup::before(&upstream).route("POST /orders", "idempotency_key = \"required\"").start();
+        Setup::before(&upstream).route("POST /orders", "idempotency_required = true").start();
     let gateway = gateway.await;
     gateway.send(order()).await.problem(400);
     assert_eq!(gateway.listed().await, 0);

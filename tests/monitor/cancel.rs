@@ -49,7 +49,8 @@ async fn what_runs_is_202_and_its_upstream_connection_is_dropped() {
 async fn a_slot_that_a_cancellation_frees_is_used_again() {
     let upstream = Upstream::start().await;
     upstream.hold("/first");
-    let gateway = Setup::before(&upstream).set("upstreams.main", "max_in_flight = 1").start().await;
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 1").start().await;
     let first = gateway.accept(post("/first")).await;
     upstream.until_received("/first", 1).await;
     let second = gateway.accept(post("/second")).await;

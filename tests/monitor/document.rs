@@ -110,7 +110,7 @@ async fn one_that_is_due_later_is_queued_and_says_when() {
 async fn it_names_its_route_and_its_queue() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("queues.urgent", "priority = 10")
+        .set("queues.urgent", "max_depth = 100")
         .route("POST /orders", "name = \"orders\"\nqueue = \"urgent\"")
         .start()
         .await;

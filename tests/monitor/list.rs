@@ -45,7 +45,7 @@ async fn it_filters_by_status() {
 async fn it_filters_by_route_queue_and_tag() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("queues.urgent", "priority = 10")
+        .set("queues.urgent", "max_depth = 100")
         .route("POST /orders", "name = \"orders\"")
         .route("POST /alarms", "name = \"alarms\"\nqueue = \"urgent\"")
         .start()

@@ -55,16 +55,16 @@ impl Request {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         let given = |name: &str| self.fields.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         if !given("host") {
-            head += &format!("Host: {address}\r\n");
+            head.extend(["Host: ", &address.to_string(), "\r\n"]);
         }
         for (name, value) in &self.fields {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         if let Some(body) = &self.body
             && !given("content-length")
             && !given("transfer-encoding")
         {
-            head += &format!("Content-Length: {}\r\n", body.len());
+            head.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         head += "\r\n";
         head.into_bytes()

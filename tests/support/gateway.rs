@@ -43,7 +43,7 @@ impl Setup {
 
     pub fn before_url(url: &str) -> Self {
         Self::default()
-            .set("upstreams.main", &format!("url = {url:?}"))
+            .set("upstreams.default", &format!("url = {url:?}"))
             .set("server", "listen = \"127.0.0.1:0\"")
             .set("admin", "listen = \"127.0.0.1:0\"")
             .set("auth", "shared = true")
@@ -52,7 +52,7 @@ impl Setup {
     /// Adds lines to a section.
     pub fn set(mut self, section: &str, lines: &str) -> Self {
         match self.sections.iter_mut().find(|(name, _)| name == section) {
-            Some((_, text)) => *text += &format!("{lines}\n"),
+            Some((_, text)) => text.extend([lines, "\n"]),
             None => self.sections.push((section.into(), format!("{lines}\n"))),
         }
         self
@@ -65,10 +65,15 @@ impl Setup {
     }
 
     /// Listens on every address, where URLs follow the request.
-    pub fn listen_everywhere(mut self) -> Self {
+    pub fn listen_everywhere(self) -> Self {
+        self.listen_on("0.0.0.0:0")
+    }
+
+    /// Listens on this address.
+    pub fn listen_on(mut self, address: &str) -> Self {
         for (name, text) in &mut self.sections {
             if name == "server" {
-                *text = text.replace("127.0.0.1:0", "0.0.0.0:0");
+                *text = text.replace("127.0.0.1:0", address);
             }
         }
         self
@@ -92,17 +97,17 @@ impl Setup {
 
     /// The largest answer of the upstream that is kept, in octets.
     pub fn max_response(self, octets: usize) -> Self {
-        self.set("upstreams.main", &format!("max_response = {octets}"))
+        self.set("upstreams.default", &format!("max_response = {octets}"))
     }
 
     /// The configuration's text, with the ledger in `store`.
     pub fn text(&self, store: &Path) -> String {
         let mut text = format!("[store]\nurl = \"sqlite:{}\"\n", store.display());
         for (name, lines) in &self.sections {
-            text += &format!("[{name}]\n{lines}");
+            text.extend(["[", name, "]\n", lines]);
         }
         for route in &self.routes {
-            text += &format!("[[routes]]\n{route}");
+            text.extend(["[[routes]]\n", route]);
         }
         text
     }
@@ -116,6 +121,11 @@ impl Setup {
     /// A gateway as a process of its own.
     pub async fn spawn(self) -> Process {
         Process::spawn(self, Arc::new(TempDir::new().unwrap())).await
+    }
+
+    /// A gateway as a process of its own, with its ledger in this folder.
+    pub async fn spawn_in(self, folder: &Path) -> Process {
+        Process::spawn(self, Arc::new(TempDir::new_in(folder).unwrap())).await
     }
 
     /// Runs `serve` as a process that is expected to refuse, and gives its exit and words.
@@ -344,11 +354,6 @@ impl Gateway {
         let Self { clock, app, folder, .. } = self;
         time::within("the stop", app.stop()).await;
         Self::start(setup, folder, clock).await
-    }
-
-    /// Stops it, as SIGTERM does.
-    pub async fn stop(self) {
-        time::within("the stop", self.app.stop()).await;
     }
 }
 

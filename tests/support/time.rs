@@ -68,11 +68,6 @@ pub async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Real time since `begun`, for the bounds of long runs.
-pub fn now() -> Instant {
-    Instant::now()
-}
-
 /// Runs a task beside the test; it ends with the test's runtime.
 pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
 where

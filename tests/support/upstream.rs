@@ -387,7 +387,6 @@ impl Served {
                 _ = self.stream.set_zero_linger();
                 None
             }
-            Answer::Close => None,
             Answer::Raw(bytes) => {
                 self.write(&bytes).await?;
                 _ = self.stream.shutdown().await;
@@ -410,7 +409,8 @@ impl Served {
                 None
             }
             Answer::Upgrade(protocol) => self.upgrade(&protocol).await,
-            Answer::Echo => None,
+            // An echo was answered before its body came.
+            Answer::Close | Answer::Echo => None,
         }
     }
 
@@ -436,10 +436,10 @@ impl Served {
     ) -> Option<()> {
         let mut bytes = format!("HTTP/1.1 {status} Answer\r\n");
         for (name, value) in fields {
-            bytes += &format!("{name}: {value}\r\n");
+            bytes.extend([name, ": ", value, "\r\n"]);
         }
         if !matches!(status, 204 | 304) {
-            bytes += &format!("Content-Length: {}\r\n", body.len());
+            bytes.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         bytes += "\r\n";
         let mut bytes = bytes.into_bytes();
@@ -459,7 +459,7 @@ impl Served {
 
     async fn endless(&mut self) -> Option<()> {
         self.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
-        let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b'x'; 0x10000], b"\r\n"].concat();
         loop {
             self.write(&chunk).await?;
         }
