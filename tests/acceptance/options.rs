@@ -158,7 +158,7 @@ async fn a_child_names_its_parent_and_the_tree_shows_both() {
 async fn a_parent_of_another_principal_is_ignored() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("auth", "principal = \"header:X-User\"")
+        .principal("header:X-User")
         .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
         .start()
         .await;

@@ -77,8 +77,7 @@ async fn no_origin_ever_gets_leave_to_read_it() {
 #[tokio::test]
 async fn livez_and_readyz_need_no_credential() {
     let upstream = Upstream::start().await;
-    let gateway =
-        Setup::before(&upstream).set("auth", "principal = \"authorization\"").start().await;
+    let gateway = Setup::before(&upstream).principal("authorization").start().await;
     for target in ["/livez", "/readyz"] {
         gateway.admin(get(target)).await.expect(200);
         gateway.admin(Request::new("HEAD", target)).await.expect(200);
@@ -120,8 +119,7 @@ async fn metrics_are_not_on_the_public_listener() {
 #[tokio::test]
 async fn an_operator_sees_everybodys_operations() {
     let upstream = Upstream::start().await;
-    let gateway =
-        Setup::before(&upstream).set("auth", "principal = \"authorization\"").start().await;
+    let gateway = Setup::before(&upstream).principal("authorization").start().await;
     for who in ["ann", "bob"] {
         gateway.accept(order().field("Authorization", who)).await;
     }

@@ -39,7 +39,7 @@ async fn values_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn a_principal_from_a_field_needs_a_trusted_proxy_to_set_it() {
     let upstream = Upstream::start().await;
-    let setup = Setup::before(&upstream).set("auth", "principal = \"header:X-User\"");
+    let setup = Setup::before(&upstream).principal("header:X-User");
     refused(setup, &["trusted_proxies"]).await;
 }
 

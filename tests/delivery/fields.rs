@@ -212,7 +212,7 @@ async fn a_gateway_origin_from_the_upstream_is_removed() {
 async fn the_principals_field_is_removed_from_what_anybody_else_sends() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("auth", "principal = \"header:X-User\"")
+        .principal("header:X-User")
         .set("server", "trusted_proxies = [\"192.0.2.0/24\"]")
         .start()
         .await;

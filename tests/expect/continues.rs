@@ -66,8 +66,7 @@ async fn what_can_be_refused_without_the_body_is_refused_without_a_100() {
 #[tokio::test]
 async fn a_missing_credential_is_refused_without_a_100() {
     let upstream = Upstream::start().await;
-    let gateway =
-        Setup::before(&upstream).set("auth", "principal = \"authorization\"").start().await;
+    let gateway = Setup::before(&upstream).principal("authorization").start().await;
     let mut connection = Connection::open(gateway.public).await;
     connection.send_head(&announced(5)).await;
     let answer = connection.response().await;

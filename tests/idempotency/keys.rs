@@ -112,7 +112,7 @@ async fn without_principals_another_credential_is_another_request() {
 async fn a_key_counts_within_its_principal_and_its_route() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("auth", "principal = \"header:X-User\"")
+        .principal("header:X-User")
         .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
         .route("POST /orders", "")
         .route("POST /alarms", "")

@@ -16,7 +16,7 @@ async fn ids(gateway: &Gateway, query: &str) -> Vec<String> {
 #[tokio::test]
 async fn it_is_on_the_public_listener_only_where_everybody_is_meant_to_share() {
     let upstream = Upstream::start().await;
-    let gateway = Setup::before(&upstream).set_shared(false).start().await;
+    let gateway = Setup::before(&upstream).shared(false).start().await;
     let ticket = gateway.post_order().await;
     gateway.get("/-/operations").await.problem(404);
     gateway.get(&ticket.at("status")).await.expect(200);
@@ -117,7 +117,7 @@ async fn a_limit_or_a_page_that_makes_no_sense_is_400() {
 async fn each_principal_sees_its_own() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)
-        .set("auth", "principal = \"header:X-User\"")
+        .principal("header:X-User")
         .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
         .start()
         .await;

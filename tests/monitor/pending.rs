@@ -123,8 +123,7 @@ async fn the_document_is_given_where_it_is_asked_for() {
 #[tokio::test]
 async fn the_operation_of_another_principal_is_404() {
     let upstream = Upstream::start().await;
-    let gateway =
-        Setup::before(&upstream).set("auth", "principal = \"authorization\"").start().await;
+    let gateway = Setup::before(&upstream).principal("authorization").start().await;
     let ann = |request: Request| request.field("Authorization", "Bearer ann");
     let bob = |request: Request| request.field("Authorization", "Bearer bob");
     let ticket = gateway.accept(ann(order())).await;

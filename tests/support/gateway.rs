@@ -80,9 +80,18 @@ impl Setup {
     }
 
     /// Whether what shows everybody's operations is on the public listener.
-    pub fn set_shared(mut self, shared: bool) -> Self {
+    pub fn shared(self, shared: bool) -> Self {
+        self.auth(&format!("shared = {shared}"))
+    }
+
+    /// What tells callers apart.
+    pub fn principal(self, rule: &str) -> Self {
+        self.auth(&format!("principal = {rule:?}"))
+    }
+
+    fn auth(mut self, lines: &str) -> Self {
         self.sections.retain(|(name, _)| name != "auth");
-        self.set("auth", &format!("shared = {shared}"))
+        self.set("auth", lines)
     }
 
     /// The largest request body, in octets.
