@@ -9,6 +9,7 @@
 mod acceptance;
 mod admin;
 mod bad_input;
+mod cli;
 mod delivery;
 mod expect;
 mod idempotency;

@@ -198,3 +198,58 @@ async fn operations_without_a_key_are_each_their_own() {
     });
     listed.await;
 }
+
+#[tokio::test]
+async fn a_route_can_delay_its_operations() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .route("POST /orders", "delay = \"30s\"")
+        .route("POST /at-once", "")
+        .start()
+        .await;
+    let later = gateway.post_order().await;
+    gateway.advance(29);
+    let now = gateway.accept(post("/at-once")).await;
+    gateway.settled(&now).await;
+    assert_eq!(gateway.document(&later).await["status"], "queued");
+    gateway.advance(1);
+    assert_eq!(gateway.settled(&later).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_route_can_derive_the_serial_key_from_its_path_the_query_or_the_body() {
+    for (rule, same) in [
+        ("path:customer", ["/of/7", "/of/7"]),
+        ("query:customer", ["/of/1?customer=7", "/of/2?customer=7&x=1"]),
+        ("pointer:/customer", ["/of/1", "/of/2"]),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/of/1", crate::support::Answer::Never);
+        upstream.on("/of/7", crate::support::Answer::Never);
+        let lines = format!("serial_key = {rule:?}");
+        let gateway = Setup::before(&upstream).route("POST /of/{customer}", &lines).start().await;
+        let body = json!({"customer": 7});
+        gateway.accept(post(same[0]).json(&body)).await;
+        let second = gateway.accept(post(same[1]).json(&body)).await;
+        let document = gateway.document(&second).await;
+        assert_eq!(document["waitingFor"], "serial-key", "{rule}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_queue_accepts_and_carries_nothing_out() {
+    let upstream = Upstream::start().await;
+    let setup = |paused: bool| {
+        Setup::before(&upstream)
+            .set("queues.slow", &format!("paused = {paused}"))
+            .route("POST /orders", "queue = \"slow\"")
+            .route("POST /at-once", "")
+    };
+    let gateway = setup(true).start().await;
+    let paused = gateway.post_order().await;
+    let other = gateway.accept(post("/at-once")).await;
+    gateway.settled(&other).await;
+    assert_eq!(gateway.document(&paused).await["status"], "queued");
+    let gateway = gateway.restart_with(setup(false)).await;
+    assert_eq!(gateway.settled(&paused).await["status"], "succeeded");
+}

@@ -46,7 +46,8 @@ async fn a_principal_from_a_field_needs_a_trusted_proxy_to_set_it() {
 #[tokio::test]
 async fn text_that_is_no_configuration_is_refused_with_its_place() {
     let upstream = Upstream::start().await;
-    refused(Setup::before(&upstream).set("server", "this is = not toml ="), &["line"]).await;
+    refused(Setup::before(&upstream).set("server", "this is = not toml ="), &["cloakroom.toml:"])
+        .await;
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn an_attempt_that_takes_too_long_is_tried_again() {
     upstream.script("/orders", [Answer::Never, Answer::Drip]);
     let gateway = at_least_once(&upstream, "timeout = \"30s\"").await;
     let ticket = gateway.post_order().await;
-    let document = gateway.settled_by_steps_of(10, &ticket).await;
+    let document = gateway.timed_out_by_steps_of(2, &ticket).await;
     assert_eq!(document["status"], "succeeded", "{document}");
     assert_eq!(upstream.received().len(), 3);
 }

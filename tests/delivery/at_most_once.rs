@@ -13,7 +13,7 @@ async fn after(answer: Answer) -> (Upstream, Gateway, Value) {
     let gateway = Gateway::before(&upstream).await;
     let ticket = gateway.post_order().await;
     upstream.until_received("/orders", 1).await;
-    let document = gateway.settled_by_steps_of(60, &ticket).await;
+    let document = gateway.timed_out_by_steps_of(60, &ticket).await;
     (upstream, gateway, document)
 }
 

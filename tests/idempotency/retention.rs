@@ -89,10 +89,12 @@ async fn a_document_says_when_it_expires() {
 async fn stored_credentials_are_erased_when_the_operation_settles() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
-    let mut process = Setup::before(&upstream).spawn().await;
+    let lines = "erase = [\"X-Api-Key\"]";
+    let mut process = Setup::before(&upstream).route("POST /orders", lines).spawn().await;
     let request = order()
         .field("Authorization", "Bearer very-secret-credential")
-        .field("Cookie", "session=very-secret-cookie");
+        .field("Cookie", "session=very-secret-cookie")
+        .field("X-Api-Key", "very-secret-api-key");
     let ticket = process.accept(request).await;
     upstream.until_received("/orders", 1).await;
     upstream.release("/orders");
@@ -102,7 +104,7 @@ async fn stored_credentials_are_erased_when_the_operation_settles() {
     let received = upstream.only();
     assert_eq!(received.field("authorization"), Some("Bearer very-secret-credential"));
     let kept = std::fs::read(process.store()).unwrap();
-    for secret in ["very-secret-credential", "very-secret-cookie"] {
+    for secret in ["very-secret-credential", "very-secret-cookie", "very-secret-api-key"] {
         let found = kept.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{secret} is still in the ledger");
     }

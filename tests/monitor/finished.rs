@@ -81,6 +81,19 @@ async fn a_location_on_a_foreign_origin_goes_through_the_result() {
 }
 
 #[tokio::test]
+async fn a_location_on_a_foreign_origin_is_led_to_where_the_route_allows_it() {
+    let upstream = Upstream::start().await;
+    let location = "https://elsewhere.example/orders/7";
+    upstream.on("/orders", Answer::status(201).field("Location", location));
+    let lines = "foreign_location = true";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let end = gateway.get(&ticket.monitor).await.expect(303);
+    assert_eq!(end.field("location"), Some(location));
+}
+
+#[tokio::test]
 async fn a_location_that_is_no_http_url_goes_through_the_result() {
     for location in [
         "javascript:alert(1)",

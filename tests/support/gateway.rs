@@ -320,16 +320,25 @@ impl Gateway {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// Moves the clock by steps until the operation is final.
+    /// Moves the clock by steps until the operation is final, but not while an attempt is
+    /// on its way: that one is not to run into its timeouts.
     pub async fn settled_by_steps_of(&self, seconds: u64, ticket: &Ticket) -> Value {
         let probe = || async {
             let document = self.document(ticket).await;
-            if !is_final(&document) {
+            if matches!(document["status"].as_str(), Some("queued" | "waiting")) {
                 self.advance(seconds);
             }
             Some(document).filter(is_final)
         };
         time::until("a final state while the clock moves", probe).await
+    }
+
+    /// Moves the clock by steps until the operation is final, also during attempts.
+    pub async fn timed_out_by_steps_of(&self, seconds: u64, ticket: &Ticket) -> Value {
+        self.while_stepping(seconds, "a final state", || async {
+            Some(self.document(ticket).await).filter(is_final)
+        })
+        .await
     }
 
     /// Moves the clock by steps until `probe` has an answer.
@@ -386,8 +395,22 @@ impl Deref for Process {
 
 impl Process {
     async fn spawn(setup: Setup, folder: Arc<TempDir>) -> Self {
-        let config = write_config(&setup, folder.path());
-        let mut child = serve(&config).spawn().expect("the gateway's binary");
+        let command = serve(&write_config(&setup, folder.path()));
+        Self::run(command, setup, folder).await
+    }
+
+    /// One that is told everything by flags, these and where to listen and to store.
+    pub async fn with_flags(flags: &[&str]) -> Self {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let mut command = cloakroom();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.arg("--store").arg(format!("sqlite:{}/cloakroom.db", folder.path().display()));
+        command.args(flags).current_dir(folder.path());
+        Self::run(command, Setup::default(), folder).await
+    }
+
+    async fn run(mut command: Command, setup: Setup, folder: Arc<TempDir>) -> Self {
+        let mut child = command.spawn().expect("the gateway's binary");
         let out = capture(child.stdout.take());
         let err = capture(child.stderr.take());
         let probe = || async {
@@ -419,7 +442,7 @@ impl Process {
         time::within("the end of the process", self.child.wait()).await.unwrap()
     }
 
-    /// Starts it again on the same ledger, once the former process has ended.
+    /// Starts it again on the same ledger and with the same configuration, once the former process has ended.
     pub async fn again(self) -> Self {
         Self::spawn(self.setup.clone(), Arc::clone(&self.folder)).await
     }
@@ -454,10 +477,18 @@ fn write_config(setup: &Setup, folder: &Path) -> PathBuf {
 }
 
 fn serve(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
+    let mut command = cloakroom();
     command.arg("serve").arg("--config").arg(config);
+    command
+}
+
+/// The program, without arguments.
+pub fn cloakroom() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
+    // Settings of whoever runs the tests are not to reach it.
+    command.env_clear();
     command
 }
 
