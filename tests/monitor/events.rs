@@ -2,6 +2,7 @@
 
 use crate::support::client::EventStream;
 use crate::support::gateway::order;
+use crate::support::time::spawn;
 use crate::support::{Gateway, Ticket, Upstream, get, post};
 
 async fn running() -> (Upstream, Gateway, Ticket) {
@@ -110,9 +111,12 @@ async fn a_silent_stream_carries_a_comment_every_15_seconds() {
     assert_eq!(names(&[next_event(&mut stream).await]), ["accepted"]);
     assert_eq!(names(&[next_event(&mut stream).await]), ["started"]);
     for _ in 0..2 {
-        gateway.advance(15);
-        let event = stream.next().await.expect("a stream that goes on");
-        assert!(event.comment.is_some(), "{event:?}");
+        let reading = spawn(async move { (stream.next().await, stream) });
+        let read = || async { reading.is_finished().then_some(()) };
+        gateway.while_stepping(5, "a comment", read).await;
+        let event;
+        (event, stream) = reading.await.unwrap();
+        assert!(event.is_some_and(|event| event.comment.is_some()));
     }
 }
 
