@@ -1,0 +1,175 @@
+//! The 202 itself.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::order;
+use crate::support::{Gateway, Setup, Ticket, Upstream, get, post, time};
+
+#[tokio::test]
+async fn a_routed_request_is_answered_with_202_and_the_monitor_in_absolute_urls() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let answer = gateway.send(order()).await.expect(202);
+    let monitor = answer.expect_field("location");
+    assert!(monitor.starts_with(&format!("{}/-/operations/", gateway.origin())), "{monitor}");
+    assert_eq!(answer.field("content-location"), Some(monitor));
+    assert_eq!(answer.field("operation-location"), Some(&*format!("{monitor}/status")));
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
+    assert_eq!(answer.field("referrer-policy"), Some("no-referrer"));
+    assert_eq!(answer.field("gateway-origin"), Some("cloakroom"));
+    assert_eq!(answer.field("preference-applied"), None);
+}
+
+#[tokio::test]
+async fn retry_after_is_whole_seconds_from_1_to_30() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    for _ in 0..5 {
+        let answer = gateway.send(order()).await.expect(202);
+        let seconds: u32 = answer.expect_field("retry-after").parse().unwrap();
+        assert!((1..=30).contains(&seconds), "{seconds}");
+        gateway.advance(100);
+    }
+}
+
+#[tokio::test]
+async fn the_202_carries_the_operation_document() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let answer = gateway.send(order()).await.expect(202);
+    let document = answer.json();
+    assert_eq!(answer.field("content-type"), Some("application/vnd.cloakroom.operation+json"));
+    assert_eq!(document["id"], answer.expect_field("operation-id"));
+    assert_eq!(document["links"]["monitor"], answer.expect_field("location"));
+    assert_eq!(document["request"], json!({"method": "POST", "url": "/orders"}));
+    assert!(matches!(document["status"].as_str(), Some("queued" | "running")), "{document}");
+}
+
+#[tokio::test]
+async fn the_202_comes_before_the_upstream_has_answered() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    upstream.until_received("/orders", 1).await;
+    upstream.release("/orders");
+    assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn an_id_is_a_version_7_uuid_and_the_ticket_adds_an_unguessable_tail_to_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let (one, two) = (gateway.post_order().await, gateway.post_order().await);
+    let segment = |ticket: &Ticket| ticket.monitor.rsplit('/').next().unwrap().to_owned();
+    for ticket in [&one, &two] {
+        assert_eq!((ticket.id.len(), &ticket.id[14..15]), (36, "7"), "{}", ticket.id);
+        let tail = segment(ticket).strip_prefix(&ticket.id).map(str::len);
+        assert!(tail >= Some(22), "128 bits take 22 characters at least: {ticket:?}");
+    }
+    assert_ne!(one.id, two.id);
+    assert_ne!(segment(&one)[36..], segment(&two)[36..]);
+}
+
+#[tokio::test]
+async fn a_ticket_without_its_right_tail_is_404_on_every_resource() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let mut forged = ticket.monitor.clone();
+    let last = if forged.pop() == Some('0') { '1' } else { '0' };
+    forged.push(last);
+    let bare = format!("/-/operations/{}", ticket.id);
+    for monitor in [&*forged, &*bare, "/-/operations/nonsense"] {
+        for resource in ["", "/status", "/result", "/events", "/tree"] {
+            gateway.get(&format!("{monitor}{resource}")).await.problem(404);
+        }
+        gateway.send(post(format!("{monitor}/cancel"))).await.problem(404);
+        gateway.send(crate::support::Request::new("DELETE", monitor)).await.problem(404);
+    }
+    gateway.get(&ticket.monitor).await.expect(303);
+}
+
+#[tokio::test]
+async fn the_admin_listener_takes_the_bare_id_as_well_as_the_ticket() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let by_id = format!("/-/operations/{}/status", ticket.id);
+    for target in [by_id, ticket.at("status")] {
+        let document: Value = gateway.admin(get(target)).await.expect(200).json();
+        assert_eq!(document["id"], &*ticket.id);
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_original_method_target_and_body() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let request = post("/orders;v=1?q=a%20b&r=%C3%A9").body("application/octet-stream", &*body);
+    let ticket = gateway.accept(request).await;
+    gateway.settled(&ticket).await;
+    let received = upstream.only();
+    assert_eq!(received.method, "POST");
+    assert_eq!(received.target, "/orders;v=1?q=a%20b&r=%C3%A9");
+    assert_eq!(received.expect_field("content-type"), "application/octet-stream");
+    assert!(received.body == body, "{} octets of {}", received.body.len(), body.len());
+}
+
+#[tokio::test]
+async fn an_operation_survives_a_restart_of_the_gateway() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Operation-Delay", "60")).await;
+    let gateway = gateway.restart().await;
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    assert!(upstream.received().is_empty());
+    let document = gateway.settled_by_steps_of(30, &ticket).await;
+    assert_eq!(document["status"], "succeeded");
+    upstream.only();
+}
+
+#[tokio::test]
+async fn any_method_can_be_a_route() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::before(&upstream);
+    let methods = ["PUT", "PATCH", "DELETE", "GET"];
+    for method in methods {
+        setup = setup.route(&format!("{method} /things/{{id}}"), "");
+    }
+    let gateway = setup.start().await;
+    for (done, method) in methods.into_iter().enumerate() {
+        let ticket = gateway.accept(crate::support::Request::new(method, "/things/7")).await;
+        gateway.settled(&ticket).await;
+        assert_eq!(upstream.received()[done].method, method);
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_accepted_whole() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = crate::support::Connection::open(gateway.public).await;
+    let head = post("/orders").field("Transfer-Encoding", "chunked");
+    connection.send_head(&head).await;
+    connection.send_raw("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").await;
+    let ticket = Ticket::of(&connection.response().await.expect(202));
+    gateway.settled(&ticket).await;
+    assert_eq!(upstream.only().body, b"hello world");
+}
+
+#[tokio::test]
+async fn a_connection_takes_one_request_after_the_other() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = crate::support::Connection::open(gateway.public).await;
+    for _ in 0..3 {
+        connection.send(&order()).await.expect(202);
+    }
+    time::until("three operations", || async { (gateway.listed().await == 3).then_some(()) }).await;
+}

@@ -1,0 +1,107 @@
+//! What is too much: 413 and 503, and nothing stored.
+
+use crate::support::gateway::order;
+use crate::support::{Connection, Setup, Upstream, post, time};
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_that_names_the_limit_and_stores_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).max_body(1024).start().await;
+    let problem = gateway.send(post("/orders").body("text/plain", [b'x'; 1025])).await.problem(413);
+    let words = problem.to_string();
+    assert!(
+        words.contains("max_body") || words.contains("1024") || words.contains("1 KiB"),
+        "{words}"
+    );
+    assert_eq!(gateway.listed().await, 0);
+    gateway.send(post("/orders").body("text/plain", [b'x'; 1024])).await.expect(202);
+    assert_eq!(gateway.listed().await, 1);
+}
+
+#[tokio::test]
+async fn a_chunked_body_over_the_limit_is_413_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).max_body(1024).start().await;
+    let mut connection = Connection::open(gateway.public).await;
+    connection.send_head(&post("/orders").field("Transfer-Encoding", "chunked")).await;
+    for _ in 0..11 {
+        let chunk = [b"64\r\n".as_slice(), &[b'x'; 100], b"\r\n"].concat();
+        // It may have answered and closed already.
+        _ = connection.try_send_raw(chunk).await;
+    }
+    connection.response().await.problem(413);
+    assert_eq!(gateway.listed().await, 0);
+    assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_queue_is_503_with_retry_after_and_stores_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Setup::before(&upstream)
+        .set("upstreams.default", "max_in_flight = 1")
+        .set("queues.default", "max_depth = 3")
+        .start()
+        .await;
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let answer = gateway.send(order()).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted.push(crate::support::Ticket::of(&answer));
+        assert!(accepted.len() < 20, "the queue never fills");
+    };
+    let seconds: u32 = refused.expect_field("retry-after").parse().unwrap();
+    assert!(seconds >= 1);
+    refused.problem(503);
+    assert_eq!(gateway.listed().await, accepted.len());
+    upstream.release("/orders");
+    for ticket in &accepted {
+        assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
+    }
+    gateway.send(order()).await.expect(202);
+}
+
+#[tokio::test]
+async fn bodies_being_received_share_one_memory_budget_and_past_it_is_503() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).max_body(100_000).body_memory(200_000).start().await;
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(gateway.public).await;
+        connection.send_head(&post("/orders").field("Content-Length", "100000")).await;
+        connection.send_raw(vec![b'x'; 99_999]).await;
+        unfinished.push(connection);
+    }
+    // The budget is taken as the bodies come in, which nothing outside can see: look
+    // until the next one is refused.
+    let refused = time::until("a 503", || async {
+        let answer = gateway.send(post("/orders").body("text/plain", vec![b'y'; 50_000])).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    refused.expect_field("retry-after");
+    refused.problem(503);
+    for mut connection in unfinished {
+        connection.send_raw("x").await;
+        connection.response().await.expect(202);
+    }
+    gateway.send(post("/orders").body("text/plain", vec![b'y'; 50_000])).await.expect(202);
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_a_4xx_and_stores_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).start().await;
+    let mut connection = Connection::open(gateway.public).await;
+    let huge = order().field("X-Huge", "x".repeat(2_000_000));
+    _ = connection.try_send_raw(huge.bytes(gateway.public)).await;
+    match connection.try_response(false).await {
+        Ok(answer) => assert!(matches!(answer.status, 400 | 413 | 431), "{answer:?}"),
+        // It closes without reading the rest; a reset may overtake the answer.
+        Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut),
+    }
+    assert_eq!(gateway.listed().await, 0);
+    assert!(upstream.received().is_empty());
+}

@@ -1,0 +1,116 @@
+//! Where the URLs in answers come from, and what chooses the upstream.
+
+use crate::support::gateway::order;
+use crate::support::{Connection, Gateway, Setup, Upstream};
+
+#[tokio::test]
+async fn urls_are_built_from_the_public_url_which_may_have_a_path() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("server", "public_url = \"https://api.example.com/base\"")
+        .start()
+        .await;
+    let answer = gateway.send(order()).await.expect(202);
+    let location = answer.expect_field("location");
+    assert!(location.starts_with("https://api.example.com/base/-/operations/"), "{location}");
+}
+
+#[tokio::test]
+async fn on_loopback_the_host_of_a_request_is_not_echoed_into_urls() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let request = order()
+        .field("Host", "evil.example")
+        .field("X-Forwarded-Host", "evil.example")
+        .field("Forwarded", "host=evil.example");
+    let answer = gateway.send(request).await.expect(202);
+    assert!(answer.expect_field("location").starts_with(&gateway.origin()));
+    assert!(!answer.text().contains("evil.example"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn on_any_address_links_follow_the_host_of_their_own_request() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).listen_everywhere().start().await;
+    let answer = gateway.send(order().field("Host", "one.example:81")).await.expect(202);
+    let location = answer.expect_field("location");
+    assert!(location.starts_with("http://one.example:81/-/operations/"), "{location}");
+    let ticket = location.strip_prefix("http://one.example:81").unwrap();
+    let status = crate::support::get(format!("{ticket}/status")).field("Host", "two.example");
+    let document = gateway.send(status).await.expect(200).text();
+    assert!(document.contains("two.example"), "{document}");
+    assert!(!document.contains("one.example"), "what another request said: {document}");
+}
+
+#[tokio::test]
+async fn on_any_address_a_trusted_proxy_says_what_the_public_origin_is() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .listen_everywhere()
+        .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
+        .start()
+        .await;
+    let by_x = order().field("X-Forwarded-Host", "api.example").field("X-Forwarded-Proto", "https");
+    let standard = order().field("Forwarded", "for=192.0.2.1;host=api.example;proto=https");
+    for request in [by_x, standard] {
+        let answer = gateway.send(request).await.expect(202);
+        let location = answer.expect_field("location");
+        assert!(location.starts_with("https://api.example/-/operations/"), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn on_any_address_nobody_else_says_what_the_public_origin_is() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).listen_everywhere().start().await;
+    let request = order()
+        .field("Host", "mine.example")
+        .field("X-Forwarded-Host", "evil.example")
+        .field("X-Forwarded-Proto", "https")
+        .field("Forwarded", "host=evil.example;proto=https");
+    let answer = gateway.send(request).await.expect(202);
+    let location = answer.expect_field("location");
+    assert!(location.starts_with("http://mine.example/-/operations/"), "{location}");
+}
+
+#[tokio::test]
+async fn the_authority_of_an_absolute_form_target_never_chooses_the_upstream() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let other = Upstream::start().await;
+    let mut connection = Connection::open(gateway.public).await;
+    let target = format!("http://{}/orders", other.address);
+    connection
+        .send_raw(format!(
+            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
+            other.address
+        ))
+        .await;
+    let answer = connection.response().await;
+    if answer.status == 202 {
+        upstream.until_received("/orders", 1).await;
+        assert_eq!(upstream.only().expect_field("host"), upstream.address.to_string());
+    } else {
+        answer.problem(400);
+    }
+    assert!(other.received().is_empty());
+}
+
+#[tokio::test]
+async fn the_upstream_is_sent_its_own_authority_as_host() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Host", "api.example.com")).await;
+    gateway.settled(&ticket).await;
+    assert_eq!(upstream.only().all("host"), [upstream.address.to_string()]);
+}
+
+#[tokio::test]
+async fn preserve_host_sends_the_host_of_the_request() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "preserve_host = true").start().await;
+    let ticket = gateway.accept(order().field("Host", "api.example.com")).await;
+    gateway.settled(&ticket).await;
+    assert_eq!(upstream.only().all("host"), ["api.example.com"]);
+}

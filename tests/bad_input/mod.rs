@@ -1,0 +1,6 @@
+//! Everything that is not as it should be: a clear problem, and nothing is lost.
+
+mod clients;
+mod configuration;
+mod disk;
+mod smuggling;

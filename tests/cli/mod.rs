@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::process::Output;
+
+use crate::support::gateway::{Process, cloakroom, order};
+use crate::support::time::within;
+use crate::support::{Upstream, get};
+
+/// Runs the program to its end.
+async fn run(arguments: &[&str], folder: Option<&std::path::Path>) -> Output {
+    let mut command = cloakroom();
+    command.args(arguments);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    within("the end of the command", command.output()).await.unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[tokio::test]
+async fn an_upstream_is_all_that_it_needs_to_be_told() {
+    let upstream = Upstream::start().await;
+    let process = Process::with_flags(&["--upstream", &upstream.url()]).await;
+    let ticket = process.accept(order()).await;
+    let end = process.until_finished(&ticket).await;
+    assert_eq!(end.field("location"), Some(&*format!("{}/orders/1", process.origin())));
+    process.get("/-/operations").await.problem(404);
+}
+
+#[tokio::test]
+async fn flags_name_what_is_asynchronous_and_what_is_shared() {
+    let upstream = Upstream::start().await;
+    let url = upstream.url();
+    let flags = ["--upstream", &*url, "--async", "POST /orders", "--shared"];
+    let process = Process::with_flags(&flags).await;
+    process.send(order()).await.expect(202);
+    process.send(crate::support::post("/alarms")).await.expect(201);
+    assert_eq!(process.listed().await, 1);
+}
+
+#[tokio::test]
+async fn a_flag_gives_the_public_url() {
+    let upstream = Upstream::start().await;
+    let url = upstream.url();
+    let flags = ["--upstream", &*url, "--public-url", "https://api.example.com"];
+    let process = Process::with_flags(&flags).await;
+    let answer = process.send(order()).await.expect(202);
+    let location = answer.expect_field("location");
+    assert!(location.starts_with("https://api.example.com/-/operations/"), "{location}");
+}
+
+#[tokio::test]
+async fn config_check_says_whether_a_configuration_can_be_used() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    let path = file.display().to_string();
+    std::fs::write(&file, "[upstreams.default]\nurl = \"http://localhost:9000\"\n").unwrap();
+    let good = run(&["config", "check", "--config", &path], None).await;
+    assert!(good.status.success(), "{}", words(&good));
+    std::fs::write(&file, "[upstreams.default]\nurll = \"http://localhost:9000\"\n").unwrap();
+    let bad = run(&["config", "check", "--config", &path], None).await;
+    assert!(!bad.status.success());
+    assert!(words(&bad).contains("urll") && words(&bad).contains("`url`"), "{}", words(&bad));
+}
+
+#[tokio::test]
+async fn config_print_shows_each_value_and_where_it_came_from() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    let text = "[upstreams.default]\nurl = \"http://localhost:9000\"\n[engine]\nslots = 7\n";
+    std::fs::write(&file, text).unwrap();
+    let path = file.display().to_string();
+    let printed = run(&["config", "print", "--config", &path], None).await;
+    let said = words(&printed);
+    assert!(printed.status.success(), "{said}");
+    let slots = said.lines().find(|line| line.contains("slots")).unwrap();
+    assert!(slots.contains('7') && slots.contains("cloakroom.toml"), "{slots}");
+    let grace = said.lines().find(|line| line.contains("grace")).unwrap();
+    assert!(grace.contains("30s") && grace.contains("default"), "{grace}");
+}
+
+#[tokio::test]
+async fn the_committed_description_of_the_api_is_what_the_program_prints_and_serves() {
+    let printed = run(&["openapi"], None).await;
+    assert!(printed.status.success(), "{}", words(&printed));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/cloakroom.json");
+    let committed = std::fs::read_to_string(file).expect(file);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert_eq!(printed.trim_end(), committed.trim_end(), "run `cloakroom openapi` again");
+    let upstream = Upstream::start().await;
+    let process = Process::with_flags(&["--upstream", &upstream.url()]).await;
+    let served = process.send(get("/-/openapi.json")).await.expect(200).json();
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(served["paths"], printed["paths"]);
+}
+
+#[tokio::test]
+async fn the_demo_ends_in_the_created_order() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let demo = run(&["demo", "--once"], Some(folder.path())).await;
+    let said = words(&demo);
+    assert!(demo.status.success(), "{said}");
+    for part in ["202", "303", "Location", "at-least-once"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_command_is_refused_with_what_there_is() {
+    let refused = run(&["serv"], None).await;
+    assert!(!refused.status.success());
+    assert!(words(&refused).contains("serve"), "{}", words(&refused));
+}

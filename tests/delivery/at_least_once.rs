@@ -1,0 +1,196 @@
+//! For what is safe to repeat: again until it is answered.
+
+use serde_json::Value;
+
+use crate::support::gateway::order;
+use crate::support::upstream::closed_port;
+use crate::support::{Answer, Gateway, Setup, Ticket, Upstream};
+
+async fn at_least_once(upstream: &Upstream, lines: &str) -> Gateway {
+    let lines = format!("delivery = \"at-least-once\"\n{lines}");
+    Setup::before(upstream).route("POST /orders", &lines).start().await
+}
+
+#[tokio::test]
+async fn everything_that_may_pass_is_tried_again_with_the_same_key_and_a_rising_attempt() {
+    let mut troubles: Vec<Answer> = [408, 425, 429, 500, 502, 503, 504].map(Answer::status).into();
+    troubles.extend([Answer::Reset, Answer::Close, Answer::truncated()]);
+    troubles.push(Answer::Raw(b"this is no HTTP\r\n\r\n".to_vec()));
+    for trouble in troubles {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [trouble.clone(), trouble.clone()]);
+        let gateway = at_least_once(&upstream, "").await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{trouble:?}: {document}");
+        let received = upstream.received();
+        let attempts: Vec<_> =
+            received.iter().map(|r| r.expect_field("operation-attempt")).collect();
+        assert_eq!(attempts, ["1", "2", "3"], "{trouble:?}");
+        for request in &received {
+            assert_eq!(request.field("operation-id"), Some(&*ticket.id));
+            assert_eq!(request.field("idempotency-key"), received[0].field("idempotency-key"));
+            assert_eq!(request.body, received[0].body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_is_tried_again() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::Never, Answer::Drip]);
+    let gateway = at_least_once(&upstream, "timeout = \"30s\"").await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.timed_out_by_steps_of(2, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(upstream.received().len(), 3);
+}
+
+#[tokio::test]
+async fn an_unreachable_upstream_is_tried_again() {
+    let address = closed_port().await;
+    let gateway = Setup::before_url(&format!("http://{address}"))
+        .route("POST /orders", "delivery = \"at-least-once\"")
+        .start()
+        .await;
+    let ticket = gateway.post_order().await;
+    let tried = |document: &Value| document["attempts"].as_u64() >= Some(1);
+    gateway.until_document("an attempt", &ticket, tried).await;
+    let _upstream = Upstream::start_on(address).await;
+    assert_eq!(gateway.settled_by_steps_of(1, &ticket).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn other_answers_are_final() {
+    for status in [400, 401, 403, 404, 409, 410, 422, 501, 505] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(status));
+        let gateway = at_least_once(&upstream, "").await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(60, &ticket).await;
+        assert_eq!(document["error"]["code"], "upstream-status", "{status}");
+        assert_eq!(upstream.received().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_409_to_a_later_attempt_is_tried_again() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::status(500), Answer::status(409)]);
+    let gateway = at_least_once(&upstream, "").await;
+    let ticket = gateway.post_order().await;
+    assert_eq!(gateway.settled_by_steps_of(1, &ticket).await["status"], "succeeded");
+    assert_eq!(upstream.received().len(), 3);
+}
+
+#[tokio::test]
+async fn ten_attempts_are_made() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(500).body("text/plain", "the last words"));
+    let gateway = at_least_once(&upstream, "").await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled_by_steps_of(60, &ticket).await;
+    assert_eq!(document["error"]["code"], "attempts-exhausted", "{document}");
+    assert_eq!(document["responseStatus"], 500);
+    assert_eq!(document["attempts"], 10);
+    assert_eq!(upstream.received().len(), 10);
+    let result = gateway.get(&ticket.at("result")).await.expect(500);
+    assert_eq!(result.text(), "the last words");
+}
+
+#[tokio::test]
+async fn the_number_of_attempts_is_settable() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(500));
+    let gateway = at_least_once(&upstream, "retry = { attempts = 3, min = \"1s\", max = \"2s\" }");
+    let gateway = gateway.await;
+    let ticket = gateway.post_order().await;
+    assert_eq!(gateway.settled_by_steps_of(1, &ticket).await["attempts"], 3);
+    assert_eq!(upstream.received().len(), 3);
+}
+
+/// Waits for the pause after that many attempts and gives when the next one is due.
+async fn next_due(gateway: &Gateway, ticket: &Ticket, attempts: u64) -> String {
+    let pausing = |document: &Value| {
+        document["attempts"] == attempts && document["nextAttemptAt"].is_string()
+    };
+    let document = gateway.until_document("a pause", ticket, pausing).await;
+    assert_eq!(document["status"], "queued");
+    document["nextAttemptAt"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn retry_after_in_seconds_or_as_a_date_is_a_floor() {
+    for after in ["100", "Sat, 21 Nov 2026 08:01:40 GMT"] {
+        for status in [429, 503, 500] {
+            let upstream = Upstream::start().await;
+            upstream.script("/orders", [Answer::status(status).field("Retry-After", after)]);
+            let gateway = at_least_once(&upstream, "").await;
+            let ticket = gateway.post_order().await;
+            let due = next_due(&gateway, &ticket, 1).await;
+            assert!(&*due >= "2026-11-21T08:01:40", "{status} {after}: {due}");
+            assert!(&*due < "2026-11-21T08:01:50", "{status} {after}: {due}");
+            gateway.advance(99);
+            gateway.get(&ticket.monitor).await.expect(202);
+            assert_eq!(upstream.received().len(), 1, "before its time");
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], "succeeded");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_pause_is_at_most_a_second_and_later_ones_at_most_five_minutes() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(500));
+    let gateway = at_least_once(&upstream, "").await;
+    let ticket = gateway.post_order().await;
+    let due = next_due(&gateway, &ticket, 1).await;
+    assert!(&*due <= "2026-11-21T08:00:01.000000Z", "{due}");
+    let document = gateway.settled_by_steps_of(300, &ticket).await;
+    assert_eq!(document["attempts"], 10);
+}
+
+#[tokio::test]
+async fn a_429_or_503_with_retry_after_costs_no_attempt() {
+    let upstream = Upstream::start().await;
+    let busy = [429, 503].map(|status| Answer::status(status).field("Retry-After", "1"));
+    for _ in 0..6 {
+        upstream.script("/orders", busy.clone());
+    }
+    let gateway = at_least_once(&upstream, "retry = { attempts = 2 }").await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(upstream.received().len(), 13);
+}
+
+#[tokio::test]
+async fn refusals_consume_the_deadline() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(503).field("Retry-After", "10"));
+    let gateway = at_least_once(&upstream, "deadline = \"60s\"").await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled_by_steps_of(5, &ticket).await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert!((2..=7).contains(&upstream.received().len()));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_not_tried_again_and_keeps_what_is_known() {
+    let upstream = Upstream::start().await;
+    let answer =
+        Answer::status(201).field("Location", "/orders/7").body("text/plain", [b'x'; 5000]);
+    upstream.on("/orders", answer);
+    let gateway = Setup::before(&upstream)
+        .max_response(4096)
+        .route("POST /orders", "delivery = \"at-least-once\"")
+        .start()
+        .await;
+    let ticket = gateway.accept(order()).await;
+    let document = gateway.settled_by_steps_of(60, &ticket).await;
+    assert_eq!(document["error"]["code"], "response-too-large", "{document}");
+    assert_eq!(document["responseStatus"], 201);
+    assert_eq!(document["createdLocation"], format!("{}/orders/7", gateway.origin()));
+    upstream.only();
+}

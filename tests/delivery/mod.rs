@@ -1,0 +1,8 @@
+//! Contract section 5: what the upstream sees, and how often.
+
+mod at_least_once;
+mod at_most_once;
+mod fields;
+mod following;
+mod limits;
+mod progress;

@@ -1,0 +1,163 @@
+//! A synchronous request is an operation like any other.
+
+use super::{BOTH, with_mode};
+use crate::support::gateway::{operations_of, order};
+use crate::support::time::{self, spawn};
+use crate::support::upstream::closed_port;
+use crate::support::{Answer, Connection, Gateway, Setup, Ticket, Upstream, post};
+
+fn synchronous() -> crate::support::Request {
+    order().field("Expect", "201-created")
+}
+
+/// The document of the only operation, once there is one.
+async fn only_operation(gateway: &Gateway) -> serde_json::Value {
+    time::until("one operation", || async {
+        let list = gateway.get("/-/operations").await.expect(200).json();
+        operations_of(&list).pop()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn it_is_recorded_and_answered_with_its_id_and_its_document() {
+    let upstream = Upstream::start().await;
+    let gateway = with_mode(&upstream, "async", BOTH).start().await;
+    let answer = gateway.send(synchronous()).await.expect(201);
+    let document = gateway
+        .get(crate::support::gateway::path_of(answer.expect_field("operation-location")))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(document["id"], answer.expect_field("operation-id"));
+    assert_eq!(document["status"], "succeeded");
+    assert_eq!(document["responseStatus"], 201);
+    assert_eq!(answer.json(), serde_json::json!({"order": 1}));
+    assert_eq!(answer.field("location"), Some(&*format!("{}/orders/1", gateway.origin())));
+    assert_eq!(upstream.only().expect_field("operation-id"), answer.expect_field("operation-id"));
+}
+
+#[tokio::test]
+async fn if_the_client_goes_away_it_still_finishes() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = with_mode(&upstream, "async", BOTH).start().await;
+    let mut connection = Connection::open(gateway.public).await;
+    connection.send_raw(synchronous().bytes(gateway.public)).await;
+    upstream.until_received("/orders", 1).await;
+    drop(connection);
+    let running = only_operation(&gateway).await;
+    assert_eq!(running["status"], "running");
+    upstream.release("/orders");
+    time::until("its success", || async {
+        (only_operation(&gateway).await["status"] == "succeeded").then_some(())
+    })
+    .await;
+    assert_eq!(upstream.dropped(), 0);
+}
+
+#[tokio::test]
+async fn it_takes_the_next_permit_ahead_of_its_queue() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/first");
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 1").start().await;
+    gateway.accept(post("/first")).await;
+    upstream.until_received("/first", 1).await;
+    for _ in 0..3 {
+        gateway.accept(post("/queued")).await;
+    }
+    let address = gateway.public;
+    let urgent = post("/urgent").field("Expect", "201-created");
+    let urgent = spawn(async move { urgent.send(address).await });
+    time::until("five operations", || async { (gateway.listed().await == 5).then_some(()) }).await;
+    upstream.release("/first");
+    urgent.await.unwrap().expect(201);
+    upstream.until_received("/queued", 3).await;
+    assert_eq!(upstream.received()[1].target, "/urgent");
+}
+
+#[tokio::test]
+async fn its_first_complete_answer_is_final_even_on_a_route_that_retries() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(503).field("Retry-After", "1"));
+    let gateway = Setup::before(&upstream)
+        .route("POST /orders", "delivery = \"at-least-once\"")
+        .start()
+        .await;
+    let answer = gateway.send(synchronous()).await.expect(503);
+    assert_eq!(answer.field("gateway-origin"), Some("upstream"));
+    gateway.advance(600);
+    let next = gateway.accept(post("/next")).await;
+    gateway.settled(&next).await;
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_in_which_nothing_was_sent_is_tried_again_within_the_wait() {
+    let address = closed_port().await;
+    let gateway = Setup::before_url(&format!("http://{address}")).start().await;
+    let public = gateway.public;
+    let waiting = spawn(async move { synchronous().send(public).await });
+    let begun = || async { (only_operation(&gateway).await["attempts"] != 0).then_some(()) };
+    time::until("a first attempt", begun).await;
+    let upstream = Upstream::start_on(address).await;
+    gateway.while_stepping(1, "its answer", || async { waiting.is_finished().then_some(()) }).await;
+    waiting.await.unwrap().expect(201);
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_failure_in_which_something_may_have_been_sent_is_not_tried_again() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        let gateway = Setup::before(&upstream)
+            .route("POST /orders", &format!("delivery = {delivery:?}"))
+            .start()
+            .await;
+        let answer = gateway.send(synchronous()).await;
+        assert!(answer.status >= 400, "{answer:?}");
+        assert_eq!(answer.field("gateway-origin"), Some("cloakroom"));
+        gateway.advance(600);
+        let next = gateway.accept(post("/next")).await;
+        gateway.settled(&next).await;
+        assert_eq!(upstream.received_at("/orders").len(), 1, "{delivery}");
+    }
+}
+
+#[tokio::test]
+async fn when_the_time_runs_out_it_is_504_with_the_monitor_and_the_operation_goes_on() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = with_mode(&upstream, "sync", &["sync"]).start().await;
+    let public = gateway.public;
+    let request = synchronous().field("Prefer", "wait=3");
+    let waiting = spawn(async move { request.send(public).await });
+    upstream.until_received("/orders", 1).await;
+    gateway.while_stepping(1, "the 504", || async { waiting.is_finished().then_some(()) }).await;
+    let answer = waiting.await.unwrap();
+    assert_eq!(answer.field("retry-after"), None);
+    let ticket = Ticket::of(&answer);
+    assert!(answer.problem(504).to_string().contains("Idempotency-Key"));
+    assert_eq!(gateway.document(&ticket).await["status"], "running");
+    upstream.release("/orders");
+    assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_synchronous_route_waits_up_to_its_timeout() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let lines = "mode = \"sync\"\nallow = [\"sync\"]\ntimeout = \"30s\"";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    let public = gateway.public;
+    let waiting = spawn(async move { order().send(public).await });
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(29);
+    gateway.get("/-/operations").await.expect(200);
+    assert!(!waiting.is_finished());
+    gateway.while_stepping(1, "an end", || async { waiting.is_finished().then_some(()) }).await;
+    assert!(waiting.await.unwrap().status >= 400);
+}

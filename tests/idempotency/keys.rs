@@ -1,0 +1,237 @@
+//! `Idempotency-Key` as clients send it.
+
+use std::collections::BTreeSet;
+
+use crate::support::gateway::order;
+use crate::support::time::{spawn, within};
+use crate::support::{Connection, Gateway, Request, Response, Setup, Ticket, Upstream, post};
+
+fn keyed(key: &str) -> Request {
+    order().field("Idempotency-Key", key)
+}
+
+#[tokio::test]
+async fn the_same_request_with_the_same_key_is_the_same_operation_in_any_state() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let first = gateway.send(keyed("\"k-1\"")).await.expect(202);
+    assert_eq!(first.field("idempotency-replayed"), None);
+    let ticket = Ticket::of(&first);
+    for state in ["running", "succeeded"] {
+        gateway.until_status(&ticket, state).await;
+        let again = gateway.send(keyed("\"k-1\"")).await.expect(202);
+        assert_eq!(again.field("idempotency-replayed"), Some("true"), "{state}");
+        assert_eq!(Ticket::of(&again), ticket);
+        upstream.release("/orders");
+    }
+    let gateway = gateway.restart().await;
+    let again = gateway.send(keyed("\"k-1\"")).await.expect(202);
+    assert_eq!(Ticket::of(&again), ticket, "after a restart");
+    upstream.only();
+    assert_eq!(gateway.listed().await, 1);
+}
+
+#[tokio::test]
+async fn a_quoted_string_and_a_bare_token_are_the_same_key() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let quoted = gateway.accept(keyed("\"order-7\"")).await;
+    let bare = gateway.accept(keyed("order-7")).await;
+    assert_eq!(quoted, bare);
+    assert_ne!(gateway.accept(keyed("order-8")).await, quoted);
+}
+
+#[tokio::test]
+async fn a_synchronous_repeat_gets_the_answer_of_the_running_one() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(keyed("k")).await;
+    upstream.until_received("/orders", 1).await;
+    let public = gateway.public;
+    let repeat = spawn(async move { keyed("k").field("Expect", "201-created").send(public).await });
+    gateway.get("/-/operations").await.expect(200);
+    upstream.release("/orders");
+    let answer = within("the answer", repeat).await.unwrap().expect(201);
+    assert_eq!(answer.field("operation-id"), Some(&*ticket.id));
+    assert_eq!(answer.field("idempotency-replayed"), Some("true"));
+    assert_eq!(answer.json(), serde_json::json!({"order": 1}));
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_in_the_mode_that_it_asks_for() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let synchronous = keyed("k").field("Expect", "201-created");
+    let first = gateway.send(synchronous.clone()).await.expect(201);
+    let again = gateway.send(synchronous).await.expect(201);
+    assert_eq!(again.body, first.body);
+    assert_eq!(again.field("operation-id"), first.field("operation-id"));
+    let later = gateway.send(keyed("k")).await.expect(202);
+    assert_eq!(later.field("operation-id"), first.field("operation-id"));
+    upstream.only();
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_request_is_422_and_stores_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(keyed("k").field("X-Trace", "1")).await;
+    let others = [
+        post("/orders").json(&serde_json::json!({"sku": "B-2"})),
+        post("/orders?a=1").json(&serde_json::json!({"sku": "A-1"})),
+        post("/orders").body("text/json", r#"{"sku":"A-1"}"#),
+    ];
+    for other in others {
+        let problem = gateway.send(other.field("Idempotency-Key", "k")).await.problem(422);
+        assert!(problem.to_string().to_lowercase().contains("key"), "{problem}");
+    }
+    // Other fields are no part of the fingerprint.
+    assert_eq!(gateway.accept(keyed("k").field("X-Trace", "2")).await, ticket);
+    assert_eq!(gateway.listed().await, 1);
+    gateway.settled(&ticket).await;
+    upstream.only();
+}
+
+#[tokio::test]
+async fn without_principals_another_credential_is_another_request() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for field in ["Authorization", "Cookie"] {
+        let of = |who: &str| keyed(field).field(field, who);
+        gateway.send(of("ann")).await.expect(202);
+        gateway.send(of("bob")).await.problem(422);
+        gateway.send(keyed(field)).await.problem(422);
+        gateway.send(of("ann")).await.expect(202);
+    }
+}
+
+#[tokio::test]
+async fn a_key_counts_within_its_principal_and_its_route() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .principal("header:X-User")
+        .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
+        .route("POST /orders", "")
+        .route("POST /alarms", "")
+        .start()
+        .await;
+    let mut ids = BTreeSet::new();
+    for path in ["/orders", "/alarms"] {
+        for user in ["ann", "bob"] {
+            let request = post(path).field("Idempotency-Key", "k").field("X-User", user);
+            ids.insert(gateway.accept(request).await.id);
+        }
+    }
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
+async fn keys_that_are_none_are_400_and_store_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let long = "k".repeat(256);
+    for key in ["", "\"\"", "\"", "\"unfinished", "a b", &*long, &*format!("\"{long}\"")] {
+        let problem = gateway.send(keyed(key)).await.problem(400);
+        assert!(problem.to_string().contains("Idempotency-Key"), "{key}: {problem}");
+    }
+    gateway.send(keyed("one").field("Idempotency-Key", "two")).await.problem(400);
+    let mut connection = Connection::open(gateway.public).await;
+    let octets =
+        "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nIdempotency-Key: é\r\n\r\n";
+    connection.send_raw(octets).await;
+    connection.response().await.problem(400);
+    assert_eq!(gateway.listed().await, 0);
+    assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_has_from_1_to_255_characters() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for key in ["k", &*"k".repeat(255), &*format!("\"{}\"", "q".repeat(255))] {
+        gateway.send(keyed(key)).await.expect(202);
+    }
+    assert_eq!(gateway.listed().await, 3);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_400_where_the_route_requires_one() {
+    let upstream = Upstream::start().await;
+    let gateway =
+        Setup::before(&upstream).route("POST /orders", "idempotency_required = true").start();
+    let gateway = gateway.await;
+    gateway.send(order()).await.problem(400);
+    assert_eq!(gateway.listed().await, 0);
+    gateway.send(keyed("k")).await.expect(202);
+}
+
+#[tokio::test]
+async fn the_upstream_sees_the_clients_key_or_else_the_id() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let with = gateway.accept(keyed("\"order-7\"")).await;
+    gateway.settled(&with).await;
+    let without = gateway.post_order().await;
+    gateway.settled(&without).await;
+    let received = upstream.received();
+    let key = |n: usize| received[n].expect_field("idempotency-key").trim_matches('"').to_owned();
+    assert_eq!(key(0), "order-7");
+    assert_eq!(key(1), without.id);
+    assert_eq!(received[0].all("idempotency-key").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_identical_requests_on_twenty_connections_make_one_operation() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for round in 0..5 {
+        let request = keyed(&format!("round-{round}"));
+        let mut connections = Vec::new();
+        for _ in 0..20 {
+            connections.push(Connection::open(gateway.public).await);
+        }
+        let answers: Vec<_> = connections
+            .into_iter()
+            .map(|mut connection| {
+                let request = request.clone();
+                spawn(async move { connection.send(&request).await })
+            })
+            .collect();
+        let mut tickets = BTreeSet::new();
+        let mut first_ones = 0;
+        for answer in answers {
+            let answer: Response = answer.await.unwrap().expect(202);
+            first_ones += usize::from(answer.field("idempotency-replayed").is_none());
+            tickets.insert(Ticket::of(&answer).monitor);
+        }
+        assert_eq!(tickets.len(), 1, "{tickets:?}");
+        assert_eq!(first_ones, 1);
+        upstream.until_received("/orders", round + 1).await;
+    }
+    assert_eq!(gateway.listed().await, 5);
+    assert_eq!(upstream.received().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_synchronous_repeats_get_one_and_the_same_answer() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let public = gateway.public;
+    let request = keyed("k").field("Expect", "201-created");
+    let answers: Vec<_> = (0..20)
+        .map(|_| {
+            let request = request.clone();
+            spawn(async move { request.send(public).await })
+        })
+        .collect();
+    upstream.until_received("/orders", 1).await;
+    upstream.release("/orders");
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().expect(201).json(), serde_json::json!({"order": 1}));
+    }
+    upstream.only();
+}

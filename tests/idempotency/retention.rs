@@ -1,0 +1,111 @@
+//! How long results, rows and keys last; moved through with the clock.
+
+use crate::support::gateway::order;
+use crate::support::{Gateway, Setup, Ticket, Upstream};
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+async fn finished(setup: Setup) -> (Gateway, Ticket) {
+    let gateway = setup.start().await;
+    let ticket = gateway.accept(order().field("Idempotency-Key", "k")).await;
+    gateway.settled(&ticket).await;
+    (gateway, ticket)
+}
+
+/// Looks until the monitor has this status, while the clock goes on by minutes: freeing
+/// happens soon after its time, not at the instant.
+async fn until_monitor(gateway: &Gateway, ticket: &Ticket, status: u16) {
+    gateway
+        .while_stepping(60, &format!("a {status}"), || async {
+            (gateway.get(&ticket.monitor).await.status == status).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_result_is_there_for_a_day_and_then_410() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = finished(Setup::before(&upstream)).await;
+    gateway.advance(23 * HOUR);
+    gateway.get(&ticket.at("result")).await.expect(200);
+    gateway.advance(HOUR);
+    until_monitor(&gateway, &ticket, 410).await;
+    gateway.get(&ticket.at("result")).await.problem(410);
+}
+
+#[tokio::test]
+async fn the_row_and_its_key_stay_for_a_week_and_then_there_is_nothing() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = finished(Setup::before(&upstream)).await;
+    gateway.advance(6 * DAY);
+    until_monitor(&gateway, &ticket, 410).await;
+    let replayed = gateway.send(order().field("Idempotency-Key", "k")).await;
+    assert_eq!(replayed.field("operation-id"), Some(&*ticket.id), "{replayed:?}");
+    upstream.only();
+    gateway.advance(DAY);
+    until_monitor(&gateway, &ticket, 404).await;
+    gateway.get(&ticket.at("status")).await.problem(404);
+    let anew = gateway.accept(order().field("Idempotency-Key", "k")).await;
+    assert_ne!(anew, ticket);
+    gateway.settled(&anew).await;
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn both_times_are_settable() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).set("retention", "result = \"1h\"\noperation = \"2h\"");
+    let (gateway, ticket) = finished(setup).await;
+    gateway.advance(HOUR);
+    until_monitor(&gateway, &ticket, 410).await;
+    gateway.advance(HOUR);
+    until_monitor(&gateway, &ticket, 404).await;
+}
+
+#[tokio::test]
+async fn what_has_not_ended_does_not_expire() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let delay = (3 * DAY).to_string();
+    let ticket = gateway.accept(order().field("Operation-Delay", delay)).await;
+    for _ in 0..4 {
+        gateway.advance(12 * HOUR);
+        gateway.get(&ticket.monitor).await.expect(202);
+    }
+    gateway.settled_by_steps_of(6 * HOUR, &ticket).await;
+    assert_eq!(upstream.only().expect_field("operation-id"), ticket.id);
+}
+
+#[tokio::test]
+async fn a_document_says_when_it_expires() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = finished(Setup::before(&upstream)).await;
+    let expires = gateway.document(&ticket).await["expiresAt"].as_str().unwrap().to_owned();
+    assert!(expires.starts_with("2026-11-22T08:00"), "{expires}");
+}
+
+#[tokio::test]
+async fn stored_credentials_are_erased_when_the_operation_settles() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let lines = "erase = [\"X-Api-Key\"]";
+    let mut process = Setup::before(&upstream).route("POST /orders", lines).spawn().await;
+    let request = order()
+        .field("Authorization", "Bearer very-secret-credential")
+        .field("Cookie", "session=very-secret-cookie")
+        .field("X-Api-Key", "very-secret-api-key");
+    let ticket = process.accept(request).await;
+    upstream.until_received("/orders", 1).await;
+    upstream.release("/orders");
+    process.settled(&ticket).await;
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    let received = upstream.only();
+    assert_eq!(received.field("authorization"), Some("Bearer very-secret-credential"));
+    let kept = std::fs::read(process.store()).unwrap();
+    for secret in ["very-secret-credential", "very-secret-cookie", "very-secret-api-key"] {
+        let found = kept.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{secret} is still in the ledger");
+    }
+}

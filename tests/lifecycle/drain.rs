@@ -1,0 +1,115 @@
+//! SIGTERM: nothing new, what runs gets its grace, and nothing is lost or repeated.
+
+use crate::support::gateway::{Process, order};
+use crate::support::{Setup, Ticket, Upstream, get, time};
+
+/// A process with one order held at the upstream, after a SIGTERM.
+async fn draining(upstream: &Upstream, delivery: &str, grace: &str) -> (Process, Ticket) {
+    upstream.hold("/orders");
+    let process = Setup::before(upstream)
+        .set("shutdown", &format!("grace = {grace:?}"))
+        .route("POST /orders", &format!("delivery = {delivery:?}"))
+        .spawn()
+        .await;
+    let ticket = process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    process.signal("TERM").await;
+    (process, ticket)
+}
+
+#[tokio::test]
+async fn what_runs_is_finished_within_the_grace() {
+    let upstream = Upstream::start().await;
+    let (mut process, ticket) = draining(&upstream, "at-most-once", "60s").await;
+    time::until("readyz says no", || async {
+        let ready = get("/readyz").try_send(process.admin).await;
+        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+    })
+    .await;
+    upstream.release("/orders");
+    assert!(process.ended().await.success());
+    let process = process.again().await;
+    assert_eq!(process.settled(&ticket).await["status"], "succeeded");
+    upstream.only();
+}
+
+#[tokio::test]
+async fn without_anything_to_do_it_ends_at_once_and_well() {
+    let upstream = Upstream::start().await;
+    let mut process = Setup::before(&upstream).spawn().await;
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    let mut process = process.again().await;
+    process.signal("INT").await;
+    assert!(process.ended().await.success());
+}
+
+#[tokio::test]
+async fn at_most_once_on_the_wire_at_the_end_of_the_grace_is_an_unknown_outcome() {
+    let upstream = Upstream::start().await;
+    let (mut process, ticket) = draining(&upstream, "at-most-once", "100ms").await;
+    process.ended().await;
+    upstream.release("/orders");
+    let process = process.again().await;
+    let document = process.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+    upstream.only();
+}
+
+#[tokio::test]
+async fn at_least_once_at_the_end_of_the_grace_is_handed_back_uncounted() {
+    let upstream = Upstream::start().await;
+    let (mut process, ticket) = draining(&upstream, "at-least-once", "100ms").await;
+    process.ended().await;
+    upstream.release("/orders");
+    let process = process.again().await;
+    let document = process.settled(&ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(document["resumes"], 1, "{document}");
+    assert_eq!(document["rescues"], 0, "{document}");
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts() {
+    let upstream = Upstream::start().await;
+    let (mut process, ticket) = draining(&upstream, "at-least-once", "1h").await;
+    time::until("draining", || async {
+        let ready = get("/readyz").try_send(process.admin).await;
+        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+    })
+    .await;
+    process.signal("TERM").await;
+    process.ended().await;
+    upstream.release("/orders");
+    let process = process.again().await;
+    assert_eq!(process.settled(&ticket).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn the_drain_begins_nothing_that_was_still_queued() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let mut process = Setup::before(&upstream)
+        .set("shutdown", "grace = \"60s\"")
+        .set("upstreams.default", "max_in_flight = 1")
+        .spawn()
+        .await;
+    let running = process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    let queued = process.accept(order()).await;
+    process.signal("TERM").await;
+    time::until("draining", || async {
+        let ready = get("/readyz").try_send(process.admin).await;
+        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+    })
+    .await;
+    upstream.release("/orders");
+    assert!(process.ended().await.success());
+    upstream.only();
+    let process = process.again().await;
+    for ticket in [&running, &queued] {
+        assert_eq!(process.settled(ticket).await["status"], "succeeded");
+    }
+    assert_eq!(upstream.received().len(), 2);
+}

@@ -1,0 +1,6 @@
+//! Starting, draining, dying, and coming back.
+
+mod crash;
+mod drain;
+mod kills;
+mod start;

@@ -1,0 +1,179 @@
+//! Where a finished operation's monitor sends its reader.
+
+use crate::support::upstream::closed_port;
+use crate::support::{Answer, Gateway, Request, Response, Setup, Ticket, Upstream, get};
+
+/// The 303 of an order that the upstream answers like this.
+async fn monitor_after(answer: Answer) -> (Upstream, Gateway, Ticket, Response) {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", answer);
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let end = gateway.get(&ticket.monitor).await.expect(303);
+    (upstream, gateway, ticket, end)
+}
+
+fn result_of(gateway: &Gateway, ticket: &Ticket) -> String {
+    format!("{}{}/result", gateway.origin(), ticket.monitor)
+}
+
+#[tokio::test]
+async fn it_sends_to_what_the_upstream_created_on_the_public_origin() {
+    let (upstream, gateway, ticket, end) = monitor_after(Answer::Orders).await;
+    assert_eq!(end.field("location"), Some(&*format!("{}/orders/1", gateway.origin())));
+    assert_eq!(gateway.document(&ticket).await["createdLocation"], end.expect_field("location"));
+    let shown = gateway.get("/orders/1").await.expect(200);
+    assert_eq!(shown.json(), serde_json::json!({"shown": "/orders/1"}));
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_location_that_names_the_upstream_itself_is_put_on_the_public_origin() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for (location, wanted) in [
+        (format!("{}/orders/7?x=1", upstream.url()), "/orders/7?x=1"),
+        ("7".to_owned(), "/7"),
+        ("/a/b".to_owned(), "/a/b"),
+        (format!("//{}/orders/8", upstream.address), "/orders/8"),
+    ] {
+        upstream.on("/orders", Answer::status(201).field("Location", &location));
+        let ticket = gateway.post_order().await;
+        gateway.settled(&ticket).await;
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        let wanted = format!("{}{wanted}", gateway.origin());
+        assert_eq!(end.field("location"), Some(&*wanted), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_in_answer_to_a_post_have_created_what_they_point_to() {
+    for status in [301, 302, 303] {
+        let answer = Answer::status(status).field("Location", "/orders/7");
+        let (upstream, gateway, ticket, end) = monitor_after(answer).await;
+        assert_eq!(end.field("location"), Some(&*format!("{}/orders/7", gateway.origin())));
+        assert_eq!(gateway.document(&ticket).await["status"], "succeeded", "{status}");
+        upstream.only();
+    }
+}
+
+#[tokio::test]
+async fn redirects_in_answer_to_anything_else_are_a_failure() {
+    for status in [301, 302, 303] {
+        let upstream = Upstream::start().await;
+        upstream.on("/things/7", Answer::status(status).field("Location", "/elsewhere"));
+        let gateway = Setup::before(&upstream).route("PUT /things/{id}", "").start().await;
+        let ticket = gateway.accept(Request::new("PUT", "/things/7")).await;
+        let document = gateway.settled(&ticket).await;
+        assert_eq!(document["error"]["code"], "upstream-redirect", "{status}: {document}");
+        upstream.only();
+    }
+}
+
+#[tokio::test]
+async fn a_location_on_a_foreign_origin_goes_through_the_result() {
+    for location in ["https://elsewhere.example/orders/7", "//elsewhere.example/7"] {
+        let answer = Answer::status(201).field("Location", location);
+        let (_upstream, gateway, ticket, end) = monitor_after(answer).await;
+        assert_eq!(end.field("location"), Some(&*result_of(&gateway, &ticket)), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn a_location_on_a_foreign_origin_is_led_to_where_the_route_allows_it() {
+    let upstream = Upstream::start().await;
+    let location = "https://elsewhere.example/orders/7";
+    upstream.on("/orders", Answer::status(201).field("Location", location));
+    let lines = "foreign_location = true";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let end = gateway.get(&ticket.monitor).await.expect(303);
+    assert_eq!(end.field("location"), Some(location));
+}
+
+#[tokio::test]
+async fn a_location_that_is_no_http_url_goes_through_the_result() {
+    for location in [
+        "javascript:alert(1)",
+        "data:text/html,hello",
+        "file:///etc/passwd",
+        "JaVaScRiPt:alert(1)",
+        "http://[::1",
+        "http://user:secret@elsewhere.example/",
+        "\\\\elsewhere.example\\7",
+        "/\\elsewhere.example/7",
+    ] {
+        let answer = Answer::status(201).field("Location", location);
+        let (_upstream, gateway, ticket, end) = monitor_after(answer).await;
+        let target = end.expect_field("location");
+        assert!(target.starts_with(&gateway.origin()), "{location}: {target}");
+        assert!(!target.contains('\\') && !target.contains("alert"), "{location}: {target}");
+        assert_eq!(gateway.document(&ticket).await["status"], "succeeded");
+    }
+}
+
+#[tokio::test]
+async fn a_location_with_control_characters_never_comes_out() {
+    for octet in [b'\x01', b'\x7f', b'\t'] {
+        let upstream = Upstream::start().await;
+        let head = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nLocation: /orders/";
+        upstream.on("/orders", Answer::Raw([head, &[octet][..], b"7\r\n\r\n"].concat()));
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        gateway.settled(&ticket).await;
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        assert!(!end.expect_field("location").bytes().any(|b| b == octet), "{octet}");
+        assert_eq!(upstream.received().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn without_a_created_location_it_sends_to_the_result() {
+    for answer in [
+        Answer::status(200).body("text/plain", "done"),
+        Answer::status(201),
+        Answer::status(204),
+        Answer::status(200).field("Location", "/not-created"),
+        Answer::status(404),
+        Answer::status(422).body("text/plain", "no"),
+    ] {
+        let (_upstream, gateway, ticket, end) = monitor_after(answer.clone()).await;
+        assert_eq!(end.field("location"), Some(&*result_of(&gateway, &ticket)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_without_any_answer_sends_to_the_result_too() {
+    let address = closed_port().await;
+    let lines = "retry = { attempts = 1 }";
+    let gateway =
+        Setup::before_url(&format!("http://{address}")).route("POST /orders", lines).start().await;
+    let ticket = gateway.post_order().await;
+    gateway.settled_by_steps_of(1, &ticket).await;
+    let end = gateway.until_finished(&ticket).await;
+    assert_eq!(end.field("location"), Some(&*result_of(&gateway, &ticket)));
+}
+
+#[tokio::test]
+async fn a_canceled_operation_sends_to_the_result_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let order = crate::support::gateway::order().field("Operation-Delay", "3600");
+    let ticket = gateway.accept(order).await;
+    gateway.send(crate::support::post(ticket.at("cancel"))).await.expect(200);
+    let end = gateway.get(&ticket.monitor).await.expect(303);
+    assert_eq!(end.field("location"), Some(&*result_of(&gateway, &ticket)));
+}
+
+#[tokio::test]
+async fn every_answer_of_a_finished_monitor_is_kept_out_of_caches() {
+    let (_upstream, gateway, ticket, end) = monitor_after(Answer::Orders).await;
+    assert_eq!(end.field("cache-control"), Some("no-store"));
+    assert_eq!(end.field("referrer-policy"), Some("no-referrer"));
+    assert_eq!(end.field("gateway-origin"), Some("cloakroom"));
+    let head = gateway.send(Request::new("HEAD", &*ticket.monitor)).await.expect(303);
+    assert_eq!(head.field("location"), end.field("location"));
+    gateway.send(get(&*ticket.monitor).field("Prefer", "wait=50")).await.expect(303);
+}

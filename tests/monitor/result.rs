@@ -1,0 +1,221 @@
+//! The recorded answer.
+
+use crate::support::gateway::order;
+use crate::support::upstream::closed_port;
+use crate::support::{Answer, Gateway, Request, Response, Setup, Ticket, Upstream, get, post};
+
+async fn recorded(answer: Answer) -> (Gateway, Ticket) {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", answer);
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    (gateway, ticket)
+}
+
+async fn result(gateway: &Gateway, ticket: &Ticket) -> Response {
+    gateway.get(&ticket.at("result")).await
+}
+
+#[tokio::test]
+async fn it_is_the_recorded_body_and_fields_as_often_as_one_asks() {
+    let answer = Answer::status(200).field("X-Own", "kept").body("text/csv", "a,b\n1,2\n");
+    let (gateway, ticket) = recorded(answer).await;
+    for _ in 0..2 {
+        let result = result(&gateway, &ticket).await.expect(200);
+        assert_eq!(result.text(), "a,b\n1,2\n");
+        assert_eq!(result.field("content-type"), Some("text/csv"));
+        assert_eq!(result.field("x-own"), Some("kept"));
+        assert_eq!(result.field("upstream-status"), Some("200"));
+        gateway.advance(3600);
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_comes_back_octet_for_octet() {
+    let body: Vec<u8> = (0..=255).rev().cycle().take(3_000_000).collect();
+    let answer = Answer::status(200).body("application/octet-stream", &*body);
+    let (gateway, ticket) = recorded(answer).await;
+    assert!(result(&gateway, &ticket).await.expect(200).body == body);
+}
+
+#[tokio::test]
+async fn what_a_browser_could_be_led_astray_by_is_fenced_in() {
+    let answer = Answer::status(200).body("text/html", "<script>alert(1)</script>");
+    let (gateway, ticket) = recorded(answer).await;
+    let result = result(&gateway, &ticket).await.expect(200);
+    assert_eq!(result.all("cache-control"), ["private, no-store"]);
+    assert_eq!(result.all("x-content-type-options"), ["nosniff"]);
+    assert_eq!(result.all("content-security-policy"), ["sandbox; default-src 'none'"]);
+}
+
+#[tokio::test]
+async fn what_belonged_to_the_original_exchange_is_never_replayed() {
+    let names = [
+        "Set-Cookie",
+        "Location",
+        "Refresh",
+        "Retry-After",
+        "WWW-Authenticate",
+        "Proxy-Authenticate",
+        "Proxy-Connection",
+        "Clear-Site-Data",
+        "Strict-Transport-Security",
+        "Alt-Svc",
+        "Access-Control-Allow-Origin",
+        "Access-Control-Expose-Headers",
+        "Expires",
+        "Age",
+        "Pragma",
+        "Surrogate-Control",
+        "Keep-Alive",
+        "Trailer",
+        "X-Named-By-Connection",
+        "Operation-Id",
+        "Operation-Location",
+        "X-Progress",
+        "Idempotency-Replayed",
+    ];
+    let mut answer = Answer::status(200)
+        .field("Connection", "X-Named-By-Connection")
+        .field("Upstream-Status", "999")
+        .field("Gateway-Origin", "forged")
+        .field("Cache-Control", "public, max-age=600");
+    for name in names {
+        answer = answer.field(name, "from the upstream");
+    }
+    let (gateway, ticket) = recorded(answer.body("text/plain", "x")).await;
+    let result = result(&gateway, &ticket).await.expect(200);
+    for name in names {
+        assert!(!result.all(name).contains(&"from the upstream"), "{name}: {result:?}");
+    }
+    assert_eq!(result.all("upstream-status"), ["200"]);
+    assert_eq!(result.all("gateway-origin"), ["upstream"]);
+    assert_eq!(result.all("cache-control"), ["private, no-store"]);
+}
+
+#[tokio::test]
+async fn a_recorded_success_is_200_but_204_stays_204() {
+    for (recorded_status, status) in [(200, 200), (201, 200), (203, 200), (204, 204)] {
+        let (gateway, ticket) = recorded(Answer::status(recorded_status)).await;
+        let result = result(&gateway, &ticket).await.expect(status);
+        assert_eq!(result.field("upstream-status"), Some(&*recorded_status.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_that_counts_as_success_is_200() {
+    let answer = Answer::status(302).field("Location", "/orders/7").body("text/plain", "there");
+    let (gateway, ticket) = recorded(answer).await;
+    let result = result(&gateway, &ticket).await.expect(200);
+    assert_eq!(result.field("upstream-status"), Some("302"));
+    assert_eq!(result.text(), "there");
+}
+
+#[tokio::test]
+async fn a_recorded_error_keeps_its_status_and_body() {
+    for status in [400, 403, 404, 409, 410, 422, 451, 500, 501] {
+        let answer = Answer::status(status).body("text/plain", "why");
+        let (gateway, ticket) = recorded(answer).await;
+        let result = result(&gateway, &ticket).await.expect(status);
+        assert_eq!(result.text(), "why");
+        assert_eq!(result.field("upstream-status"), Some(&*status.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn errors_that_clients_and_caches_would_act_on_are_424_with_the_recorded_body() {
+    for status in [401, 407, 408, 421, 502, 503, 504, 425, 429] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(status).body("text/plain", "why"));
+        let lines = "retry = { attempts = 1 }\ndeadline = \"10s\"";
+        let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+        let ticket = gateway.post_order().await;
+        gateway.settled_by_steps_of(1, &ticket).await;
+        let result = result(&gateway, &ticket).await.expect(424);
+        assert_eq!(result.text(), "why", "{status}");
+        assert_eq!(result.field("upstream-status"), Some(&*status.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn without_an_answer_of_the_upstream_it_is_a_424_problem() {
+    let address = closed_port().await;
+    let gateway = Setup::before_url(&format!("http://{address}"))
+        .route("POST /orders", "retry = { attempts = 1 }")
+        .start()
+        .await;
+    let ticket = gateway.post_order().await;
+    gateway.settled_by_steps_of(1, &ticket).await;
+    let problem = result(&gateway, &ticket).await.problem(424);
+    assert!(problem.to_string().contains("upstream-unreachable"), "{problem}");
+}
+
+#[tokio::test]
+async fn of_a_canceled_operation_it_is_a_409_problem() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Operation-Delay", "3600")).await;
+    gateway.send(post(ticket.at("cancel"))).await.expect(200);
+    result(&gateway, &ticket).await.problem(409);
+}
+
+#[tokio::test]
+async fn of_a_pending_operation_it_is_202_with_the_monitor() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Operation-Delay", "3600")).await;
+    let answer = result(&gateway, &ticket).await.expect(202);
+    let monitor = format!("{}{}", gateway.origin(), ticket.monitor);
+    assert_eq!(answer.field("location"), Some(&*monitor));
+}
+
+#[tokio::test]
+async fn a_range_of_it_can_be_asked_for() {
+    let (gateway, ticket) = recorded(Answer::status(200).body("text/plain", "0123456789")).await;
+    for (range, part, content_range) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=7-", "789", "bytes 7-9/10"),
+        ("bytes=-3", "789", "bytes 7-9/10"),
+        ("bytes=8-100", "89", "bytes 8-9/10"),
+    ] {
+        let request = get(ticket.at("result")).field("Range", range);
+        let result = gateway.send(request).await.expect(206);
+        assert_eq!(result.text(), part, "{range}");
+        assert_eq!(result.field("content-range"), Some(content_range));
+        assert_eq!(result.field("upstream-status"), Some("200"));
+    }
+    let beyond = get(ticket.at("result")).field("Range", "bytes=10-");
+    let answer = gateway.send(beyond).await.expect(416);
+    assert_eq!(answer.field("content-range"), Some("bytes */10"));
+}
+
+#[tokio::test]
+async fn a_range_of_a_large_answer_crosses_what_it_is_stored_in() {
+    let body: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+    let (gateway, ticket) =
+        recorded(Answer::status(200).body("application/octet-stream", &*body)).await;
+    let request = get(ticket.at("result")).field("Range", "bytes=262000-525000");
+    let result = gateway.send(request).await.expect(206);
+    assert!(result.body == body[262_000..=525_000]);
+}
+
+#[tokio::test]
+async fn its_etag_saves_sending_it_again() {
+    let (gateway, ticket) = recorded(Answer::status(200).body("text/plain", "hello")).await;
+    let etag = result(&gateway, &ticket).await.expect(200).expect_field("etag").to_owned();
+    let again = get(ticket.at("result")).field("If-None-Match", &*etag);
+    gateway.send(again).await.expect(304);
+    let other = get(ticket.at("result")).field("If-None-Match", "\"other\"");
+    gateway.send(other).await.expect(200);
+    let stale = get(ticket.at("result")).field("Range", "bytes=0-1").field("If-Range", "\"old\"");
+    assert_eq!(gateway.send(stale).await.expect(200).text(), "hello");
+}
+
+#[tokio::test]
+async fn head_tells_its_length_without_its_body() {
+    let (gateway, ticket) = recorded(Answer::status(200).body("text/plain", "hello")).await;
+    let head = gateway.send(Request::new("HEAD", ticket.at("result"))).await.expect(200);
+    assert_eq!(head.field("content-length"), Some("5"));
+    assert_eq!(head.body, b"");
+}

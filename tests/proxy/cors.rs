@@ -1,0 +1,104 @@
+//! Pages of other origins: only those that are named.
+
+use crate::support::gateway::order;
+use crate::support::{Gateway, Request, Response, Setup, Upstream, get};
+
+const APP: &str = "https://app.example";
+
+async fn with_cors(upstream: &Upstream) -> Gateway {
+    Setup::before(upstream).set("cors", &format!("origins = [{APP:?}]")).start().await
+}
+
+fn preflight(path: &str, method: &str) -> Request {
+    Request::new("OPTIONS", path)
+        .field("Access-Control-Request-Method", method)
+        .field("Access-Control-Request-Headers", "content-type, idempotency-key, prefer")
+}
+
+fn allows(answer: &Response) -> Option<&str> {
+    answer.field("access-control-allow-origin")
+}
+
+#[tokio::test]
+async fn preflights_are_answered_on_routed_paths_and_under_the_prefix() {
+    let upstream = Upstream::start().await;
+    let gateway = with_cors(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let below = &*ticket.at("status");
+    for (path, method) in [("/orders", "POST"), (&*ticket.monitor, "DELETE"), (below, "GET")] {
+        let answer = gateway.send(preflight(path, method).field("Origin", APP)).await;
+        assert!(matches!(answer.status, 200 | 204), "{answer:?}");
+        assert_eq!(allows(&answer), Some(APP));
+        assert!(answer.expect_field("access-control-allow-methods").contains(method));
+        let fields = answer.expect_field("access-control-allow-headers").to_lowercase();
+        assert!(fields.contains("idempotency-key") || fields == "*", "{fields}");
+        assert!(answer.all("vary").join(",").to_lowercase().contains("origin"));
+    }
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_named_origin_may_read_the_answer_and_the_gateways_fields() {
+    let upstream = Upstream::start().await;
+    let gateway = with_cors(&upstream).await;
+    let answer = gateway.send(order().field("Origin", APP)).await.expect(202);
+    assert_eq!(allows(&answer), Some(APP));
+    let exposed = answer.expect_field("access-control-expose-headers").to_lowercase();
+    for name in [
+        "Location",
+        "Content-Location",
+        "Operation-Location",
+        "Operation-Id",
+        "Retry-After",
+        "Preference-Applied",
+        "X-Progress",
+        "Idempotency-Replayed",
+        "Gateway-Origin",
+        "Upstream-Status",
+    ] {
+        let name = name.to_lowercase();
+        assert!(exposed.split(',').any(|member| member.trim() == name), "{name} in {exposed}");
+    }
+    let monitor = crate::support::gateway::path_of(answer.expect_field("location")).to_owned();
+    let polled = gateway.send(get(monitor).field("Origin", APP)).await;
+    assert_eq!(allows(&polled), Some(APP));
+    let missing = gateway.send(get("/-/operations/x").field("Origin", APP)).await;
+    assert_eq!(allows(&missing), Some(APP), "errors have to be readable too");
+}
+
+#[tokio::test]
+async fn any_other_origin_gets_no_leave() {
+    let upstream = Upstream::start().await;
+    let gateway = with_cors(&upstream).await;
+    for origin in ["https://evil.example", "http://app.example", "https://app.example.evil", "null"]
+    {
+        let answer = gateway.send(order().field("Origin", origin)).await;
+        assert_eq!(allows(&answer), None, "{origin}");
+        let answer = gateway.send(preflight("/orders", "POST").field("Origin", origin)).await;
+        assert_eq!(allows(&answer), None, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn unless_set_nobody_gets_leave() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    assert_eq!(allows(&gateway.send(order().field("Origin", APP)).await.expect(202)), None);
+    let answer = gateway.send(preflight("/-/operations", "GET").field("Origin", APP)).await;
+    assert_eq!(allows(&answer), None);
+}
+
+#[tokio::test]
+async fn elsewhere_a_preflight_is_the_upstreams_to_answer() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("cors", &format!("origins = [{APP:?}]"))
+        .route("POST /orders", "")
+        .start()
+        .await;
+    let request = preflight("/catalogue", "PUT").field("Origin", APP);
+    let answer = gateway.send(request).await.expect(200);
+    assert_eq!(answer.field("gateway-origin"), Some("upstream"));
+    assert_eq!(upstream.only().method, "OPTIONS");
+}

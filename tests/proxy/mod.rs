@@ -1,0 +1,6 @@
+//! Contract section 1: which requests are routed, and what happens to all others.
+
+mod cors;
+mod matching;
+mod streaming;
+mod upgrade;

@@ -1,0 +1,13 @@
+//! What the tests share: the gateway under test, a fake upstream, a client, and patience.
+//!
+//! Only `gateway` names items of the program; the rest knows HTTP and nothing else.
+
+pub mod client;
+pub mod gateway;
+mod proof;
+pub mod time;
+pub mod upstream;
+
+pub use client::{Connection, Request, Response, get, post};
+pub use gateway::{Gateway, Setup, Ticket};
+pub use upstream::{Answer, Upstream};

@@ -1,0 +1,78 @@
+//! Real time, for tests: how long to be patient, and how to look again.
+//!
+//! Owns the only waiting that the tests do. Nothing else here sleeps: a test waits for
+//! a condition, and a condition that never comes is a failure after [`PATIENCE`].
+#![expect(clippy::disallowed_methods, reason = "tests are patient in real time")]
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+/// How long anything may take before it counts as hung.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause between two looks at a condition.
+const LOOK_AGAIN: Duration = Duration::from_millis(3);
+
+/// The output of `work`, or `None` if it hung.
+pub async fn bounded<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, work).await.ok()
+}
+
+/// The output of `work`; fails the test if it hung.
+#[track_caller]
+pub fn within<T>(what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        match bounded(work).await {
+            Some(output) => output,
+            None => panic!("{place}: {what}: nothing after {PATIENCE:?}"),
+        }
+    }
+}
+
+/// Probes until there is an answer; fails the test if there is none in [`PATIENCE`].
+#[track_caller]
+pub fn until<T, P, F>(what: &str, probe: P) -> impl Future<Output = T>
+where
+    P: FnMut() -> F,
+    F: Future<Output = Option<T>>,
+{
+    until_within(PATIENCE, what, probe)
+}
+
+/// Probes until there is an answer; fails the test if there is none within `limit`.
+#[track_caller]
+pub fn until_within<T, P, F>(limit: Duration, what: &str, mut probe: P) -> impl Future<Output = T>
+where
+    P: FnMut() -> F,
+    F: Future<Output = Option<T>>,
+{
+    let place = std::panic::Location::caller();
+    async move {
+        let begun = Instant::now();
+        loop {
+            if let Some(answer) = probe().await {
+                return answer;
+            }
+            assert!(begun.elapsed() < limit, "{place}: {what}: still not so after {limit:?}");
+            pause(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Lets real time pass. For fakes that take their time and for random moments, never
+/// for waiting until something has happened.
+pub async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Runs a task beside the test; it ends with the test's runtime.
+pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(task)
+}
