@@ -12,5 +12,6 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod ledger;
 pub mod lifecycle;
 pub mod upstream;

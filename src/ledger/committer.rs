@@ -13,8 +13,8 @@ use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
 use super::store::Transaction;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved, Piece, Placed,
-    ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
+    Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{Body, Counts, Lane, NewOperation, Status, Work};
 use crate::domain::{OperationId, Timestamp};
@@ -52,7 +52,9 @@ impl Write {
                 Work::Call(request) => inline_octets(&request.body),
                 Work::Task { arguments, .. } => arguments.len() as u64,
             },
-            Self::Settle(settlement, _) => settlement.answer.as_ref().map_or(0, |a| inline_octets(&a.body)),
+            Self::Settle(settlement, _) => {
+                settlement.answer.as_ref().map_or(0, |a| inline_octets(&a.body))
+            }
             Self::Stash(pieces, _) => pieces.iter().map(|piece| piece.octets.len() as u64).sum(),
             _ => 0,
         }
@@ -225,7 +227,12 @@ impl Round {
         }
     }
 
-    fn tell_accepted(&mut self, shared: &Shared, sorted: &mut Sorted, verdicts: Vec<AcceptVerdict>) {
+    fn tell_accepted(
+        &mut self,
+        shared: &Shared,
+        sorted: &mut Sorted,
+        verdicts: Vec<AcceptVerdict>,
+    ) {
         let fates = sorted.acceptances.drain(..).zip(sorted.accepted.drain(..)).zip(verdicts);
         for (((acceptance, tell), verdict), slot) in fates.zip(std::mem::take(&mut self.slots)) {
             let operation = acceptance.operation;
@@ -301,7 +308,10 @@ impl Sorted {
         let settles = self.settlements.into_iter().zip(self.settled);
         settles
             .map(|(settlement, tell)| Write::Settle(Box::new(settlement), tell))
-            .chain(accepts.map(|(acceptance, tell)| Write::Accept(Box::new(acceptance.operation), tell)))
+            .chain(
+                accepts
+                    .map(|(acceptance, tell)| Write::Accept(Box::new(acceptance.operation), tell)),
+            )
             .chain(self.others)
             .collect()
     }
@@ -363,13 +373,16 @@ impl Answer {
                 }
                 let _ = tell.send(Ok(claimed));
             }),
-            (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => Box::new(move |shared| {
-                shared.lanes.removed(&lane, leased.len() as u64);
-                let _ = tell.send(Ok(leased));
-            }),
-            (Self::Leased(leased), Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. }) => {
-                Box::new(move |_| drop(tell.send(Ok(leased))))
+            (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => {
+                Box::new(move |shared| {
+                    shared.lanes.removed(&lane, leased.len() as u64);
+                    let _ = tell.send(Ok(leased));
+                })
             }
+            (
+                Self::Leased(leased),
+                Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },
+            ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
             (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
                 shared.canceled(id, canceled);
                 let _ = tell.send(Ok(canceled));
@@ -378,10 +391,12 @@ impl Answer {
                 shared.waiters.changed([id]);
                 let _ = tell.send(Ok(freed));
             }),
-            (Self::Progressed(progressed), Write::Progress(report, tell)) => Box::new(move |shared| {
-                shared.waiters.changed([report.id]);
-                let _ = tell.send(Ok(progressed));
-            }),
+            (Self::Progressed(progressed), Write::Progress(report, tell)) => {
+                Box::new(move |shared| {
+                    shared.waiters.changed([report.id]);
+                    let _ = tell.send(Ok(progressed));
+                })
+            }
             (Self::Stashed, Write::Stash(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
             (Self::Pruned(pruned), Write::Prune(_, _, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(pruned))))

@@ -31,13 +31,17 @@ pub enum OpenError {
         path: String,
     },
     /// Migrations are pending and were not to be run.
-    #[error("the ledger needs {pending} migration(s): run `cloakroom migrate`, or start without --no-migrate")]
+    #[error(
+        "the ledger needs {pending} migration(s): run `cloakroom migrate`, or start without --no-migrate"
+    )]
     MigrationsPending {
         /// How many.
         pending: usize,
     },
     /// The store's URL is not understood.
-    #[error("store.url = \"{0}\" is no SQLite ledger: write sqlite:PATH, as in sqlite:cloakroom.db")]
+    #[error(
+        "store.url = \"{0}\" is no SQLite ledger: write sqlite:PATH, as in sqlite:cloakroom.db"
+    )]
     BadUrl(String),
     /// The SQLite library has the WAL-reset bug.
     #[error("SQLite {0} can corrupt its write-ahead log: build with 3.51.3 or later")]

@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use handoff::{Desk, Reservation};
-pub use sqlite::{Opening, SqliteUrl, sqlite_version};
+pub use sqlite::{Opening, sqlite_version};
 pub use verbs::{
-    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation, Page,
-    Piece, ProgressReport, Progressed, Pruned, Retention, Settlement, Subject, Want,
+    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
+    Page, Piece, ProgressReport, Progressed, Pruned, Retention, Settlement, Subject, Want,
 };
 pub use watch::Watch;
 
@@ -121,7 +121,11 @@ impl Ledger {
     }
 
     /// Hands out due operations.
-    pub async fn claim(&self, wants: Vec<Want>, now: Timestamp) -> Result<Vec<Claimed>, LedgerError> {
+    pub async fn claim(
+        &self,
+        wants: Vec<Want>,
+        now: Timestamp,
+    ) -> Result<Vec<Claimed>, LedgerError> {
         self.write(|tell| Write::Claim(wants, now, tell)).await
     }
 
@@ -137,7 +141,11 @@ impl Ledger {
     }
 
     /// Hands out what former incarnations of this gateway held when they ended.
-    pub async fn claim_orphans(&self, limit: usize, now: Timestamp) -> Result<Vec<Leased>, LedgerError> {
+    pub async fn claim_orphans(
+        &self,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, LedgerError> {
         self.write(|tell| Write::ClaimOrphans { limit, now, tell }).await
     }
 
@@ -152,7 +160,10 @@ impl Ledger {
     }
 
     /// Commits the end of an attempt with all its effects.
-    pub async fn settle(&self, settlement: Settlement) -> Result<Result<Status, StaleLease>, LedgerError> {
+    pub async fn settle(
+        &self,
+        settlement: Settlement,
+    ) -> Result<Result<Status, StaleLease>, LedgerError> {
         self.write(|tell| Write::Settle(Box::new(settlement), tell)).await
     }
 
@@ -203,7 +214,12 @@ impl Ledger {
     }
 
     /// The timeline behind event number `after`, at most `limit` events.
-    pub async fn events(&self, id: OperationId, after: u32, limit: u32) -> Result<Vec<Event>, LedgerError> {
+    pub async fn events(
+        &self,
+        id: OperationId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<Event>, LedgerError> {
         self.shared.store.events(id, after, limit).await
     }
 
@@ -213,7 +229,11 @@ impl Ledger {
     }
 
     /// What an operation gave rise to, directly and indirectly; at most `limit`.
-    pub async fn descendants(&self, id: OperationId, limit: u32) -> Result<Vec<Operation>, LedgerError> {
+    pub async fn descendants(
+        &self,
+        id: OperationId,
+        limit: u32,
+    ) -> Result<Vec<Operation>, LedgerError> {
         self.shared.store.descendants(id, limit).await
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::error::{LedgerError, StaleLease};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing, Moved,
-    Operation, Page, Piece, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
+    Moved, Operation, Page, Piece, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane, Work};
 use crate::domain::{OperationId, Timestamp};
@@ -65,7 +65,12 @@ pub(super) trait Transaction: Send {
     async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed>;
 
     /// Hands out due operations that follow an upstream, for `visible_again` at the latest.
-    async fn claim_waiting(&mut self, limit: usize, now: Timestamp, visible_again: Timestamp) -> Batch<Leased>;
+    async fn claim_waiting(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Batch<Leased>;
 
     /// Hands out what former incarnations held.
     async fn claim_orphans(&mut self, limit: usize, now: Timestamp) -> Batch<Leased>;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Event, Lane, NewOperation, Policy, State, Status,
-    Transition, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, Event, Lane, NewOperation, Policy, State,
+    Status, Transition, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
