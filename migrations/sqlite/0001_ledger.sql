@@ -71,6 +71,8 @@ CREATE TABLE requests (
     CHECK ((body IS NULL) <> (body_key IS NULL))
 );
 
+CREATE INDEX requests_in_pieces ON requests (body_key) WHERE body_key IS NOT NULL;
+
 -- Apart from `requests`, because it is erased when the operation ends.
 CREATE TABLE credentials (
     seq         INTEGER PRIMARY KEY,
@@ -109,13 +111,14 @@ CREATE TABLE running (
     -- 0: go on; 1: called off; 2: called off, and freed when it ends.
     cancel      INTEGER NOT NULL DEFAULT 0 CHECK (cancel IN (0, 1, 2)),
     progress_at INTEGER,
-    attempts    INTEGER NOT NULL CHECK (attempts > 0),
+    attempts    INTEGER NOT NULL,
     resumes     INTEGER NOT NULL,
     rescues     INTEGER NOT NULL,
     refusals    INTEGER NOT NULL,
     token       INTEGER NOT NULL CHECK (token > 0),
     sequence    INTEGER NOT NULL CHECK (sequence > 0),
-    started_at  INTEGER NOT NULL,
+    -- None where it was handed out only to be ended.
+    started_at  INTEGER,
     percent     INTEGER,
     message     TEXT
 );
@@ -165,8 +168,7 @@ CREATE TABLE outcomes (
     error_code       TEXT,
     error_cause      TEXT,
     error_status     INTEGER,
-    CHECK ((state = 'failed') = (error_code IS NOT NULL)),
-    CHECK (state <> 'succeeded' OR response_status IS NOT NULL OR started_at IS NOT NULL)
+    CHECK ((state = 'failed') = (error_code IS NOT NULL))
 );
 CREATE INDEX outcomes_unsuccessful ON outcomes (state, seq) WHERE state <> 'succeeded';
 
@@ -179,6 +181,8 @@ CREATE TABLE results (
     body_length INTEGER NOT NULL CHECK (body_length >= 0),
     CHECK ((body IS NULL) <> (body_key IS NULL))
 );
+
+CREATE INDEX results_in_pieces ON results (body_key) WHERE body_key IS NOT NULL;
 
 -- The timeline. Sequence 1, the acceptance, is what `operations` says and has no row.
 CREATE TABLE events (

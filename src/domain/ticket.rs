@@ -135,17 +135,18 @@ impl TicketKey {
         self.matches(Purpose::Ticket, id, 0, tail).then_some(id)
     }
 
-    /// The token that lets one attempt, named by its lease's token, report progress.
-    pub fn progress_token(&self, id: OperationId, lease: i64) -> String {
-        let tail = self.tail(Purpose::Progress, id, lease);
-        format!("{lease}-{}", hex(&tail))
+    /// The token that lets one attempt, named by its number, report progress.
+    pub fn progress_token(&self, id: OperationId, attempt: u32) -> String {
+        let tail = self.tail(Purpose::Progress, id, attempt);
+        format!("{attempt}-{}", hex(&tail))
     }
 
-    /// The lease token inside a progress token, if that was made for this operation.
-    pub fn open_progress_token(&self, id: OperationId, text: &str) -> Option<i64> {
-        let (lease, tail) = text.split_once('-')?;
-        let lease = lease.parse().ok()?;
-        self.matches(Purpose::Progress, id, lease, unhex(tail)?).then_some(lease)
+    /// The number of the attempt that a progress token was made for, if it was made for
+    /// this operation.
+    pub fn open_progress_token(&self, id: OperationId, text: &str) -> Option<u32> {
+        let (attempt, tail) = text.split_once('-')?;
+        let attempt = attempt.parse().ok()?;
+        self.matches(Purpose::Progress, id, attempt, unhex(tail)?).then_some(attempt)
     }
 
     /// A keyed digest of something secret (a credential), for comparing it later
@@ -160,11 +161,11 @@ impl TicketKey {
         *hasher.finalize().as_bytes()
     }
 
-    fn tail(&self, purpose: Purpose, id: OperationId, lease: i64) -> [u8; TAIL_LENGTH] {
-        let mut message = [0; 25];
+    fn tail(&self, purpose: Purpose, id: OperationId, attempt: u32) -> [u8; TAIL_LENGTH] {
+        let mut message = [0; 21];
         message[0] = purpose as u8;
         message[1..17].copy_from_slice(id.as_bytes());
-        message[17..].copy_from_slice(&lease.to_le_bytes());
+        message[17..].copy_from_slice(&attempt.to_le_bytes());
         let mut tail = [0; TAIL_LENGTH];
         tail.copy_from_slice(&blake3::keyed_hash(&self.0, &message).as_bytes()[..TAIL_LENGTH]);
         tail
@@ -174,10 +175,10 @@ impl TicketKey {
         &self,
         purpose: Purpose,
         id: OperationId,
-        lease: i64,
+        attempt: u32,
         tail: [u8; TAIL_LENGTH],
     ) -> bool {
-        let expected = self.tail(purpose, id, lease);
+        let expected = self.tail(purpose, id, attempt);
         expected.iter().zip(tail).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
     }
 }

@@ -160,6 +160,7 @@ type After = Box<dyn FnOnce(&Shared) + Send>;
 impl Round {
     /// Runs the writes; they stay in `writes` if that failed, and are gone otherwise.
     async fn run(mut self, shared: &Shared, writes: &mut Vec<Write>) -> Result<(), LedgerError> {
+        let (count, begun) = (writes.len(), shared.clock.now());
         let mut sorted = Sorted::sort(std::mem::take(writes));
         let outcome = match shared.store.begin().await {
             Ok(transaction) => self.write(shared, transaction, &mut sorted).await,
@@ -169,6 +170,9 @@ impl Round {
             *writes = sorted.unsort();
             return Err(error);
         }
+        metrics::histogram!("cloakroom_ledger_batch_writes").record(count as f64);
+        metrics::histogram!("cloakroom_ledger_commit_seconds")
+            .record(shared.clock.now().since(begun));
         shared.committed(&self.moved);
         for after in self.after {
             after(shared);

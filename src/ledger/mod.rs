@@ -10,8 +10,11 @@ mod committer;
 mod error;
 mod handoff;
 mod lanes;
+mod reads;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod suite;
 mod verbs;
 mod watch;
 
@@ -30,11 +33,13 @@ pub use verbs::{
 };
 pub use watch::Watch;
 
+use crate::clock::Clock;
 use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status, Work};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
 use committer::{Queue, Tell, Write};
+use reads::Questions;
 use store::Store;
 use verbs::{Moved, Placed};
 
@@ -42,6 +47,7 @@ use verbs::{Moved, Placed};
 #[derive(Clone)]
 pub struct Ledger {
     queue: Queue,
+    questions: Questions,
     shared: Arc<Shared>,
     identity: Arc<Identity>,
 }
@@ -62,12 +68,13 @@ struct Shared {
     waits: Notify,
     cancels: broadcast::Sender<OperationId>,
     fatal: CancellationToken,
+    clock: Clock,
 }
 
 impl Ledger {
     /// Opens a ledger in a SQLite file and starts committing.
-    pub async fn open(opening: Opening, now: Timestamp, tasks: &Tasks) -> Result<Self, OpenError> {
-        let (store, identity) = sqlite::open(opening, now).await?;
+    pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
+        let (store, identity) = sqlite::open(opening, clock.now()).await?;
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
         let shared = Arc::new(Shared {
@@ -79,16 +86,22 @@ impl Ledger {
             waits: Notify::new(),
             cancels: broadcast::Sender::new(1024),
             fatal: CancellationToken::new(),
+            clock: clock.clone(),
         });
         shared.lanes.load(depths);
+        let (questions, asked) = reads::queue();
         tasks.spawn({
             let shared = Arc::clone(&shared);
             async move {
-                committer::run(Arc::clone(&shared), writes).await;
+                // Both end when the last handle of the ledger is gone.
+                tokio::join!(
+                    committer::run(Arc::clone(&shared), writes),
+                    reads::run(Arc::clone(&shared), asked),
+                );
                 shared.store.close().await;
             }
         });
-        Ok(Self { queue, shared, identity: Arc::new(identity) })
+        Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
     }
 
     /// The number that ids of this ledger carry.
@@ -199,8 +212,7 @@ impl Ledger {
 
     /// An operation as it stands.
     pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
-        let mut found = self.shared.store.find(&[id]).await?;
-        Ok(found.pop().flatten())
+        reads::find(&self.questions, id).await
     }
 
     /// The recorded answer of an operation.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Event, Lane, NewOperation, Policy, State,
-    Status, Transition, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, State, Status,
+    Transition, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
@@ -166,8 +166,8 @@ pub enum Progressed {
 pub struct ProgressReport {
     /// The operation.
     pub id: OperationId,
-    /// The token of the attempt's lease.
-    pub token: i64,
+    /// The number of the attempt that it is about.
+    pub attempt: u32,
     /// How far it is, in percent.
     pub percent: Option<u8>,
     /// What there is to say; 200 characters at most.

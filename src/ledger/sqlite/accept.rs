@@ -1,0 +1,337 @@
+//! Writing new operations down.
+
+use std::collections::{HashMap, HashSet};
+
+use super::batch::{Among, Insert};
+use super::rows::{
+    Carried, TAG_SEPARATOR, as_micros, damaged, delivery_name, get, id, maybe_id, put_body,
+};
+use super::{Book, Writing, settle};
+use crate::domain::operation::{
+    Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, WaitingFor, Work,
+};
+use crate::domain::{OperationId, Timestamp};
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
+
+static OPERATIONS: Insert = Insert::new(
+    "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, task, delivery, \
+     timeout_us, deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, \
+     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags) VALUES",
+    26,
+);
+static REQUESTS: Insert =
+    Insert::new("INSERT INTO requests (seq, fields, body, body_key, body_length) VALUES", 5);
+static CREDENTIALS: Insert = Insert::new("INSERT INTO credentials (seq, fields) VALUES", 2);
+static TAGS: Insert = Insert::new("INSERT OR IGNORE INTO tags (tag, seq) VALUES", 2);
+static KEYS: Insert = Insert::new(
+    "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint, scope, seq) VALUES",
+    4,
+);
+static SERIAL: Insert = Insert::new("INSERT INTO serial_keys (digest, seq) VALUES", 2);
+static SERIAL_WAITING: Insert = Insert::new(
+    "INSERT INTO waiting (seq, lane, waiting_for, due_at, serial_digest, version, continuation, attempts, resumes, \
+     rescues, refusals, token, sequence, started_at, percent, message) VALUES",
+    16,
+);
+static PIECES: Insert =
+    Insert::new("INSERT OR REPLACE INTO pieces (body, number, octets) VALUES", 3);
+static STANDING_KEYS: Among = Among::new(
+    "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
+     JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest IN",
+    "",
+);
+static PARENTS: Among = Among::new("SELECT id, principal, root FROM operations WHERE id IN", "");
+static HELD: Among = Among::new("SELECT digest FROM serial_keys WHERE digest IN", "");
+
+/// A new operation with its place and its ties to others.
+struct Entry<'a> {
+    seq: i64,
+    operation: &'a NewOperation,
+    lane: i64,
+    placed: Placed,
+    parent: Option<(OperationId, OperationId)>,
+}
+
+pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut keys = standing_keys(writing, batch).await?;
+    let parents = parents(writing, batch).await?;
+    let mut held = held_serial_keys(writing, batch).await?;
+    let mut verdicts = Vec::with_capacity(batch.len());
+    let mut entries = Vec::with_capacity(batch.len());
+    for Acceptance { operation, hand_off } in batch {
+        if let Some(verdict) =
+            operation.idempotency.as_ref().and_then(|claim| repeat_of(&mut keys, claim, operation))
+        {
+            verdicts.push(verdict);
+            continue;
+        }
+        let seq = writing.next_seq;
+        writing.next_seq += 1;
+        let waits = operation.serial_key.as_ref().is_some_and(|key| !held.insert(key.digest));
+        let placed = match (waits, hand_off) {
+            (true, _) => Placed::Waiting,
+            (false, true) => Placed::Running,
+            (false, false) => Placed::Ready,
+        };
+        let parent =
+            operation.parent.and_then(|id| parents.of(id, operation).map(|root| (id, root)));
+        entries.push(Entry {
+            seq,
+            operation,
+            lane: writing.book.number(&operation.lane)?,
+            placed,
+            parent,
+        });
+        verdicts.push(AcceptVerdict::New { seq, placed });
+    }
+    insert(writing, &entries).await?;
+    place(writing, &entries).await?;
+    Ok(verdicts)
+}
+
+/// What stands under an idempotency key.
+struct Standing {
+    fingerprint: [u8; 32],
+    id: OperationId,
+    /// It no longer counts: it was to count only while pending.
+    over: bool,
+}
+
+async fn standing_keys(
+    writing: &mut Writing,
+    batch: &[Acceptance],
+) -> Result<HashMap<[u8; 16], Standing>, LedgerError> {
+    let digests: Vec<_> = batch
+        .iter()
+        .filter_map(|acceptance| Some(acceptance.operation.idempotency?.digest))
+        .collect();
+    let bind = |digest: &[u8; 16], values: &mut super::batch::Values| {
+        values.put(digest.to_vec());
+    };
+    let rows = STANDING_KEYS.fetch(writing.connection()?, &digests, bind, |_| ()).await?;
+    let mut standing = HashMap::with_capacity(digests.len());
+    for row in &rows {
+        let digest = get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)?;
+        let over = get::<&str>(row, "scope")? == "pending" && get::<bool>(row, "finished")?;
+        let fingerprint = get::<&[u8]>(row, "fingerprint")?.try_into().map_err(damaged)?;
+        standing.insert(digest, Standing { fingerprint, id: id(row, "id")?, over });
+    }
+    Ok(standing)
+}
+
+/// The verdict on a repeat; none if the operation is the first under its key, which
+/// from now on stands for it.
+fn repeat_of(
+    keys: &mut HashMap<[u8; 16], Standing>,
+    claim: &IdempotencyClaim,
+    operation: &NewOperation,
+) -> Option<AcceptVerdict> {
+    if let Some(standing) = keys.get(&claim.digest).filter(|standing| !standing.over) {
+        return Some(if standing.fingerprint == claim.fingerprint {
+            AcceptVerdict::Replayed(standing.id)
+        } else {
+            AcceptVerdict::KeyConflict(standing.id)
+        });
+    }
+    let standing = Standing { fingerprint: claim.fingerprint, id: operation.id, over: false };
+    keys.insert(claim.digest, standing);
+    None
+}
+
+/// The parents that a batch names, as far as they exist.
+struct Parents(HashMap<OperationId, (Vec<u8>, OperationId)>);
+
+impl Parents {
+    /// The root of the parent's tree, if the parent is the same principal's.
+    fn of(&self, parent: OperationId, child: &NewOperation) -> Option<OperationId> {
+        let (principal, root) = self.0.get(&parent)?;
+        (principal == child.principal.as_bytes()).then_some(*root)
+    }
+}
+
+async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents, LedgerError> {
+    let named: Vec<_> = batch.iter().filter_map(|acceptance| acceptance.operation.parent).collect();
+    let bind = |id: &OperationId, values: &mut super::batch::Values| {
+        values.put(id.as_bytes().to_vec());
+    };
+    let rows = PARENTS.fetch(writing.connection()?, &named, bind, |_| ()).await?;
+    let mut parents = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let parent = id(row, "id")?;
+        let root = maybe_id(row, "root")?.unwrap_or(parent);
+        parents.insert(parent, (get(row, "principal")?, root));
+    }
+    Ok(Parents(parents))
+}
+
+async fn held_serial_keys(
+    writing: &mut Writing,
+    batch: &[Acceptance],
+) -> Result<HashSet<[u8; 16]>, LedgerError> {
+    let digests: Vec<_> = batch
+        .iter()
+        .filter_map(|acceptance| Some(acceptance.operation.serial_key.as_ref()?.digest))
+        .collect();
+    let bind = |digest: &[u8; 16], values: &mut super::batch::Values| {
+        values.put(digest.to_vec());
+    };
+    let rows = HELD.fetch(writing.connection()?, &digests, bind, |_| ()).await?;
+    rows.iter().map(|row| get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)).collect()
+}
+
+async fn insert(writing: &mut Writing, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
+    let connection = writing.connection()?;
+    OPERATIONS.rows(connection, entries, put_operation).await?;
+    REQUESTS.rows(connection, entries, put_request).await?;
+    let secret: Vec<_> =
+        entries.iter().filter_map(|entry| Some((entry.seq, credentials(entry)?))).collect();
+    CREDENTIALS
+        .rows(connection, &secret, |(seq, fields), values| {
+            values.put(*seq).put(fields.clone());
+        })
+        .await?;
+    let tags: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.operation.tags.iter().map(|tag| (tag, entry.seq)))
+        .collect();
+    TAGS.rows(connection, &tags, |(tag, seq), values| {
+        values.put((*tag).clone()).put(*seq);
+    })
+    .await?;
+    let keys: Vec<_> =
+        entries.iter().filter_map(|e| Some((e.operation.idempotency?, e.seq))).collect();
+    KEYS.rows(connection, &keys, |(claim, seq), values| {
+        let scope = match claim.scope {
+            KeyScope::Retained => "retained",
+            KeyScope::Pending => "pending",
+        };
+        values.put(claim.digest.to_vec()).put(claim.fingerprint.to_vec()).put(scope).put(*seq);
+    })
+    .await?;
+    let serial: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.placed != Placed::Waiting)
+        .filter_map(|entry| Some((entry.operation.serial_key.as_ref()?.digest, entry.seq)))
+        .collect();
+    SERIAL
+        .rows(connection, &serial, |(digest, seq), values| {
+            values.put(digest.to_vec()).put(*seq);
+        })
+        .await
+}
+
+fn put_operation(entry: &Entry<'_>, values: &mut super::batch::Values) {
+    let Entry { seq, operation, lane, parent, .. } = entry;
+    let octets = |id: OperationId| id.as_bytes().to_vec();
+    values.put(*seq).put(octets(operation.id)).put(operation.accepted_at.as_micros());
+    values.put(operation.principal.as_bytes().to_vec()).put(operation.route.to_string()).put(*lane);
+    match &operation.work {
+        Work::Call(request) => values
+            .put(Some(request.method.as_str().to_owned()))
+            .put(Some(request.target.clone()))
+            .put(None::<String>),
+        Work::Task { name, .. } => {
+            values.put(None::<String>).put(None::<String>).put(Some(name.clone()))
+        }
+    };
+    let policy = &operation.policy;
+    values
+        .put(delivery_name(policy.delivery))
+        .put(as_micros(policy.timeout))
+        .put(policy.deadline_at.as_micros());
+    values
+        .put(policy.retry.attempts)
+        .put(as_micros(policy.retry.min))
+        .put(as_micros(policy.retry.max));
+    values
+        .put(policy.first_answer_is_final)
+        .put(operation.due_at.as_micros())
+        .put(operation.upstream_key.clone());
+    values.put(operation.idempotency.map(|claim| claim.digest.to_vec()));
+    values.put(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
+    values.put(operation.serial_key.as_ref().map(|key| key.text.clone()));
+    values.put(parent.map(|(id, _)| octets(id))).put(parent.map(|(_, root)| octets(root)));
+    values.put(operation.retry_of.map(octets)).put(operation.client_reference.clone());
+    values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
+}
+
+fn put_request(entry: &Entry<'_>, values: &mut super::batch::Values) {
+    values.put(entry.seq);
+    match &entry.operation.work {
+        Work::Call(request) => put_body(&request.body, values.put(request.fields.encode())),
+        Work::Task { arguments, .. } => {
+            put_body(&Body::Inline(arguments.clone()), values.put(Vec::<u8>::new()));
+        }
+    }
+}
+
+fn credentials(entry: &Entry<'_>) -> Option<Vec<u8>> {
+    match &entry.operation.work {
+        Work::Call(request) if !request.credentials.is_empty() => {
+            Some(request.credentials.encode())
+        }
+        Work::Call(_) | Work::Task { .. } => None,
+    }
+}
+
+/// Puts each operation into the state that it begins in.
+async fn place(writing: &mut Writing, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
+    let book = std::sync::Arc::clone(&writing.book);
+    let connection = writing.connection()?;
+    let of = |placed| entries.iter().filter(move |entry| entry.placed == placed);
+    let ready: Vec<_> = of(Placed::Ready)
+        .map(|e| settle::ReadyRow::new(e.seq, e.lane, e.operation.due_at))
+        .collect();
+    settle::READY.rows(connection, &ready, settle::ReadyRow::put).await?;
+    let running: Vec<_> = of(Placed::Running).map(|entry| running_row(entry, &book)).collect();
+    settle::RUNNING.rows(connection, &running, settle::RunningRow::put).await?;
+    let started: Vec<_> = running.iter().map(settle::RunningRow::started).collect();
+    settle::EVENTS.rows(connection, &started, settle::EventRow::put).await?;
+    let waiting: Vec<_> = of(Placed::Waiting).collect();
+    SERIAL_WAITING
+        .rows(connection, &waiting, |entry, values| {
+            values
+                .put(entry.seq)
+                .put(entry.lane)
+                .put(WaitingFor::SerialKey.as_str())
+                .put(None::<i64>);
+            values.put(entry.operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
+            values.put(None::<u16>).put(None::<Vec<u8>>);
+            // The acceptance and the wait are both told.
+            Carried { sequence: 2, ..Carried::fresh() }.put(values);
+        })
+        .await?;
+    let waits: Vec<_> =
+        of(Placed::Waiting).map(|e| wait_event(e, e.operation.accepted_at)).collect();
+    settle::EVENTS.rows(connection, &waits, settle::EventRow::put).await
+}
+
+fn running_row(entry: &Entry<'_>, book: &Book) -> settle::RunningRow {
+    let now = entry.operation.accepted_at;
+    let carried = Carried::fresh().begun(now);
+    settle::RunningRow {
+        seq: entry.seq,
+        lane: entry.lane,
+        node: book.incarnation,
+        since: now,
+        carried,
+    }
+}
+
+fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
+    settle::EventRow::plain(entry.seq, 2, at, EventKind::Waiting)
+}
+
+pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
+    let connection = writing.connection()?;
+    PIECES
+        .rows(connection, pieces, |piece, values| {
+            values.put(piece.body.0).put(piece.number).put(piece.octets.to_vec());
+        })
+        .await
+}

@@ -1,0 +1,167 @@
+//! The end of an operation: its outcome, its result, what is erased, and who goes next.
+
+use super::Writing;
+use super::batch::{Among, Insert, Values};
+use super::open::trouble;
+use super::prune;
+use super::rows::{Carried, get, put_body, time};
+use super::settle::{EVENTS, EventRow, READY, ReadyRow, book};
+use crate::domain::Timestamp;
+use crate::domain::operation::{ErrorCode, EventKind, Failure, Next, Status};
+use crate::ledger::error::LedgerError;
+use crate::ledger::verbs::{KeptAnswer, Moved};
+
+static OUTCOMES: Insert = Insert::new(
+    "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, \
+     sequence, started_at, percent, message, response_status, created_location, error_code, error_cause, error_status) \
+     VALUES",
+    18,
+);
+static RESULTS: Insert =
+    Insert::new("INSERT INTO results (seq, fields, body, body_key, body_length) VALUES", 5);
+static EXPIRIES: Insert = Insert::new("INSERT INTO expiries (due_at, seq, kind) VALUES", 3);
+static CREDENTIALS_GONE: Among = Among::new("DELETE FROM credentials WHERE seq IN", "");
+
+/// An operation that ends.
+pub(super) struct Finish {
+    pub(super) seq: i64,
+    pub(super) at: Timestamp,
+    /// A final one.
+    pub(super) next: Next,
+    pub(super) carried: Carried,
+    pub(super) answer: Option<KeptAnswer>,
+    pub(super) serial: Option<[u8; 16]>,
+    /// Request and result are freed at once.
+    pub(super) freed: bool,
+}
+
+impl Finish {
+    /// The final state's name.
+    pub(super) fn status(&self) -> Status {
+        match self.next {
+            Next::Failed(_) => Status::Failed,
+            Next::Canceled => Status::Canceled,
+            _ => Status::Succeeded,
+        }
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        match &self.next {
+            Next::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    fn put(&self, expires_at: Timestamp, values: &mut Values) {
+        values
+            .put(self.seq)
+            .put(self.status().as_str())
+            .put(self.at.as_micros())
+            .put(expires_at.as_micros());
+        values.put(self.freed.then_some(self.at.as_micros()));
+        self.carried.put_without_token(values);
+        let answer = self.answer.as_ref();
+        values
+            .put(answer.map(|answer| answer.status))
+            .put(answer.and_then(|a| a.created_location.clone()));
+        let failure = self.failure();
+        values.put(failure.map(|failure| failure.code.as_str()));
+        values.put(failure.and_then(|failure| failure.cause).map(ErrorCode::as_str));
+        values.put(failure.and_then(|failure| failure.status));
+    }
+}
+
+pub(super) async fn finish(
+    writing: &mut Writing,
+    finished: Vec<Finish>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    if finished.is_empty() {
+        return Ok(());
+    }
+    let retention = writing.book.retention;
+    let connection = writing.connection()?;
+    OUTCOMES
+        .rows(connection, &finished, |finish, values| {
+            finish.put(finish.at + retention.result, values)
+        })
+        .await?;
+    let answers: Vec<_> = finished
+        .iter()
+        .filter(|finish| !finish.freed)
+        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
+        .collect();
+    RESULTS
+        .rows(connection, &answers, |(seq, answer), values| {
+            put_body(&answer.body, values.put(*seq).put(answer.fields.encode()));
+        })
+        .await?;
+    EXPIRIES
+        .rows(connection, &finished, |finish, values| {
+            let (after, kind) = match finish.freed {
+                true => (retention.operation, "operation"),
+                false => (retention.result, "result"),
+            };
+            values.put((finish.at + after).as_micros()).put(finish.seq).put(kind);
+        })
+        .await?;
+    let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
+    CREDENTIALS_GONE.numbers(connection, &seqs).await?;
+    for finish in &finished {
+        if finish.freed {
+            prune::erase_bodies(writing, finish.seq).await?;
+        }
+        if let Some(digest) = finish.serial {
+            promote(writing, finish.seq, digest, finish.at, moved).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the next operation of a serial key go, if the one that ended held it.
+async fn promote(
+    writing: &mut Writing,
+    ended: i64,
+    digest: [u8; 16],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    let released = sqlx::query("DELETE FROM serial_keys WHERE digest = ? AND seq = ?")
+        .bind(digest.to_vec())
+        .bind(ended)
+        .execute(writing.connection()?)
+        .await
+        .map_err(trouble)?;
+    if released.rows_affected() == 0 {
+        return Ok(());
+    }
+    let next = sqlx::query(
+        "SELECT w.*, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
+         WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1",
+    )
+    .bind(digest.to_vec())
+    .fetch_optional(writing.connection()?)
+    .await
+    .map_err(trouble)?;
+    let Some(next) = next else { return Ok(()) };
+    let (seq, lane) = (get::<i64>(&next, "seq")?, get::<i64>(&next, "lane")?);
+    let due_at = time(&next, "not_before")?.max(now);
+    let mut carried = Carried::of(&next)?;
+    carried.sequence += 1;
+    let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
+    moved.ready.push((book(writing).lane(lane)?.clone(), due_at));
+    let connection = writing.connection()?;
+    sqlx::query("DELETE FROM waiting WHERE seq = ?")
+        .bind(seq)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    sqlx::query("INSERT INTO serial_keys (digest, seq) VALUES (?, ?)")
+        .bind(digest.to_vec())
+        .bind(seq)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    READY.rows(connection, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put).await?;
+    EVENTS.rows(connection, &[event], EventRow::put).await
+}

@@ -1,0 +1,219 @@
+//! Opening the file: one gateway at a time, a library that is safe, and a schema that is
+//! up to date.
+
+use std::borrow::Cow;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqlStr};
+
+use super::Opening;
+use crate::ledger::error::{LedgerError, OpenError};
+
+/// The first SQLite without the WAL-reset bug.
+const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
+/// Pages in the write-ahead log before it is written back.
+const CHECKPOINT_PAGES: &str = "4000";
+/// Statements that each connection keeps prepared.
+const STATEMENTS: usize = 512;
+
+/// The version of the SQLite library, as in `3.51.3`.
+pub fn sqlite_version() -> String {
+    libsqlite3_sys::SQLITE_VERSION.to_string_lossy().into_owned()
+}
+
+/// Refuses a library that can corrupt the file.
+pub(super) fn check_library(version: &str) -> Result<(), OpenError> {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let found = (next(), next(), next());
+    if found < SAFE_VERSION {
+        return Err(OpenError::UnsafeSqlite(version.to_owned()));
+    }
+    Ok(())
+}
+
+/// What was wrong with a database, in the terms of callers' decisions.
+#[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
+pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
+    let code = match &error {
+        sqlx::Error::Database(database) => {
+            database.code().and_then(|code| code.parse::<i32>().ok())
+        }
+        _ => None,
+    };
+    let says = error.to_string();
+    match code {
+        Some(libsqlite3_sys::SQLITE_FULL | libsqlite3_sys::SQLITE_IOERR_SHMSIZE) => {
+            LedgerError::Full
+        }
+        Some(libsqlite3_sys::SQLITE_IOERR_FSYNC | libsqlite3_sys::SQLITE_IOERR_DIR_FSYNC) => {
+            LedgerError::NotDurable(says)
+        }
+        // The low octet is the family of the code.
+        Some(code) if code & 0xff == libsqlite3_sys::SQLITE_CONSTRAINT => {
+            LedgerError::Damaged(says)
+        }
+        _ => LedgerError::Unavailable(says),
+    }
+}
+
+/// Says that the file could not be read.
+pub(super) fn unreadable(path: &Path, reason: impl std::fmt::Display) -> OpenError {
+    OpenError::Unreadable { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// Holds the right to the file for this process; `flock` frees it however that ends.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    pub(super) fn take(ledger: &Path) -> Result<Self, OpenError> {
+        let path = beside(ledger, "lock");
+        let file = owned_file(&path).map_err(|error| unreadable(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(OpenError::InUse { path: ledger.display().to_string() })
+            }
+            Err(TryLockError::Error(error)) => Err(unreadable(&path, error)),
+        }
+    }
+}
+
+/// A file beside the ledger, named after it.
+pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Opens a file that only this user may read, creating it if there is none.
+fn owned_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// How every connection to the file is made.
+fn options(opening: &Opening) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&opening.path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(STATEMENTS)
+        // What is erased is overwritten.
+        .pragma("secure_delete", "ON")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("cache_size", "-16000")
+        .disable_statement_logging()
+}
+
+/// The one connection that writes.
+pub(super) async fn writer(opening: &Opening) -> Result<SqliteConnection, OpenError> {
+    let failed = |error| unreadable(&opening.path, error);
+    owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
+    let mut connection = options(opening)
+        .thread_name(|_| "ledger-writer".to_owned())
+        .connect()
+        .await
+        .map_err(failed)?;
+    migrate(&mut connection, opening).await?;
+    Ok(connection)
+}
+
+/// How connections that only read are made.
+pub(super) fn reader(opening: &Opening) -> SqliteConnectOptions {
+    options(opening).read_only(true).pragma("cache_size", "-4000").row_buffer_size(128)
+}
+
+async fn migrate(connection: &mut SqliteConnection, opening: &Opening) -> Result<(), OpenError> {
+    let failed = |error: sqlx::migrate::MigrateError| unreadable(&opening.path, error);
+    let migrator = Migrator::with_migrations(migrations());
+    if !opening.migrate {
+        connection.ensure_migrations_table(&migrator.table_name).await.map_err(failed)?;
+        let applied =
+            connection.list_applied_migrations(&migrator.table_name).await.map_err(failed)?;
+        let pending =
+            migrator.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count();
+        if pending > 0 {
+            return Err(OpenError::MigrationsPending { pending });
+        }
+    }
+    migrator.run_direct(None, connection, false).await.map_err(failed)
+}
+
+/// Every migration, embedded.
+fn migrations() -> Vec<Migration> {
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(
+            version,
+            Cow::Borrowed(name),
+            MigrationType::Simple,
+            SqlStr::from_static(sql),
+            false,
+        )
+    };
+    vec![migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))]
+}
+
+/// Left behind when a write could not be made durable: the next start looks closely.
+pub(super) fn mark_suspect(ledger: &Path) {
+    if let Err(error) = owned_file(&beside(ledger, "suspect")) {
+        tracing::warn!(%error, "could not mark the ledger for a check at the next start");
+    }
+}
+
+/// Checks the file if the last process to have it marked it.
+pub(super) async fn check_suspect(
+    connection: &mut SqliteConnection,
+    ledger: &Path,
+) -> Result<(), OpenError> {
+    let mark = beside(ledger, "suspect");
+    if !mark.exists() {
+        return Ok(());
+    }
+    tracing::warn!("the last run could not make a write durable; checking the ledger");
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unreadable(ledger, error))?;
+    if found != "ok" {
+        return Err(OpenError::Damaged { path: ledger.display().to_string(), found });
+    }
+    std::fs::remove_file(&mark).map_err(|error| unreadable(&mark, error))
+}
+
+/// Writes the log back into the file and cuts it, so that nothing erased is left in it.
+pub(super) async fn close(connection: SqliteConnection) {
+    let mut connection = connection;
+    if let Err(error) =
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await
+    {
+        tracing::warn!(%error, "could not write the ledger's log back");
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "could not close the ledger");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_that_is_built_in_is_safe_and_older_ones_are_refused() {
+        assert!(check_library(&sqlite_version()).is_ok());
+        for version in ["3.51.2", "3.40.1", "nonsense"] {
+            assert!(check_library(version).is_err(), "{version}");
+        }
+        assert!(check_library("3.52.0").is_ok());
+    }
+}

@@ -1,0 +1,300 @@
+//! Reading: each statement sees one moment, so an operation is always in one state.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
+
+use super::Book;
+use super::batch::{Among, Values};
+use super::open::trouble;
+use super::rows::{self, get, id, maybe_time, operation};
+use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status, Work};
+use crate::domain::{OperationId, Timestamp};
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page};
+
+/// An operation with its state, from whichever table has that.
+macro_rules! operations {
+    ($from:literal) => {
+        concat!(
+            "SELECT o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
+             o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
+             WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
+             WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
+             coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
+             coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
+             coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
+             coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
+             coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
+             coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
+             coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
+             coalesce(x.message, u.message, r.message, w.message) AS message, \
+             coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
+             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status FROM ",
+            $from,
+            " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
+             LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
+             LEFT JOIN waiting w ON w.seq = o.seq WHERE "
+        )
+    };
+}
+
+static FIND: Among = Among::new(concat!(operations!("operations o"), "o.id IN"), "");
+
+async fn connection(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, LedgerError> {
+    readers.acquire().await.map_err(trouble)
+}
+
+fn put_id(id: &OperationId, values: &mut Values) {
+    values.put(id.as_bytes().to_vec());
+}
+
+pub(super) async fn find(readers: &SqlitePool, ids: &[OperationId]) -> Batch<Option<Operation>> {
+    let rows = FIND.fetch(&mut *connection(readers).await?, ids, put_id, |_| ()).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let operation = operation(row)?;
+        found.insert(operation.id, operation);
+    }
+    // The same id may be asked for twice in one batch.
+    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+async fn one(
+    readers: &SqlitePool,
+    sql: &'static str,
+    id: OperationId,
+) -> Result<Option<SqliteRow>, LedgerError> {
+    let query = sqlx::query(sql).bind(id.as_bytes().to_vec());
+    query.fetch_optional(&mut *connection(readers).await?).await.map_err(trouble)
+}
+
+pub(super) async fn answer(
+    readers: &SqlitePool,
+    id: OperationId,
+) -> Result<Option<KeptAnswer>, LedgerError> {
+    let row = one(
+        readers,
+        "SELECT x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
+         JOIN outcomes x ON x.seq = o.seq JOIN results q ON q.seq = o.seq WHERE o.id = ?",
+        id,
+    )
+    .await?;
+    row.as_ref().map(rows::answer).transpose()
+}
+
+pub(super) async fn work(
+    readers: &SqlitePool,
+    id: OperationId,
+) -> Result<Option<Work>, LedgerError> {
+    let row = one(
+        readers,
+        "SELECT o.method, o.target, o.task, q.fields, NULL AS credentials, q.body, q.body_key, q.body_length \
+         FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = ?",
+        id,
+    )
+    .await?;
+    row.as_ref().map_or(Ok(None), rows::work)
+}
+
+pub(super) async fn events(
+    readers: &SqlitePool,
+    id: OperationId,
+    after: u32,
+    limit: u32,
+) -> Batch<Event> {
+    let accepted = one(readers, "SELECT accepted_at FROM operations WHERE id = ?", id).await?;
+    let Some(accepted) = accepted else { return Ok(Vec::new()) };
+    let mut events = Vec::new();
+    if after < 1 {
+        events.push(Event {
+            sequence: 1,
+            at: rows::time(&accepted, "accepted_at")?,
+            kind: EventKind::Accepted,
+            attempt: 0,
+            status: None,
+            code: None,
+            next_at: None,
+            percent: None,
+            message: None,
+        });
+    }
+    let rows = sqlx::query(
+        "SELECT e.* FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = ?) AND e.sequence > ? \
+         ORDER BY e.sequence LIMIT ?",
+    )
+    .bind(id.as_bytes().to_vec())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(&mut *connection(readers).await?)
+    .await
+    .map_err(trouble)?;
+    for row in &rows {
+        events.push(rows::event(row)?);
+    }
+    events.truncate(limit as usize);
+    Ok(events)
+}
+
+/// How many operations one page looks at, so that a filter that fits nothing does not
+/// walk the whole ledger.
+const LOOKED_AT: i64 = 5_000;
+
+pub(super) async fn list(readers: &SqlitePool, listing: &Listing) -> Result<Page, LedgerError> {
+    let mut connection = connection(readers).await?;
+    let (candidates, looked_to) = candidates(&mut connection, listing).await?;
+    let rows = FIND.fetch(&mut connection, &candidates, put_id, |_| ()).await?;
+    let mut operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
+    operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
+    let full = candidates.len() >= listing.limit;
+    let next = if full { candidates.last().copied() } else { looked_to };
+    Ok(Page { operations, next })
+}
+
+/// The ids of a page, newest first, and how far it looked if there is more behind.
+async fn candidates(
+    connection: &mut SqliteConnection,
+    listing: &Listing,
+) -> Result<(Vec<OperationId>, Option<OperationId>), LedgerError> {
+    let (mut filter, mut values) = (String::new(), Values::default());
+    let upper = listing.before.map_or([0xff; 16], |before| *before.as_bytes());
+    values.put(upper.to_vec()).put(LOOKED_AT);
+    let mut and = |clause: &str| {
+        filter.push_str(" AND ");
+        filter.push_str(clause);
+    };
+    if let Some(principal) = &listing.principal {
+        and("o.principal = ?");
+        values.put(principal.as_bytes().to_vec());
+    }
+    if let Some(route) = &listing.route {
+        and("o.route = ?");
+        values.put(route.clone());
+    }
+    if let Some(queue) = &listing.queue {
+        and("o.lane IN (SELECT lane FROM lanes WHERE queue = ?)");
+        values.put(queue.clone());
+    }
+    if let Some(tag) = &listing.tag {
+        and("EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND t.seq = o.seq)");
+        values.put(tag.clone());
+    }
+    if let Some(since) = listing.since {
+        and("o.accepted_at >= ?");
+        values.put(since.as_micros());
+    }
+    if let Some(until) = listing.until {
+        and("o.accepted_at < ?");
+        values.put(until.as_micros());
+    }
+    if let Some(status) = listing.status {
+        and(match status {
+            Status::Queued => "EXISTS (SELECT 1 FROM ready WHERE seq = o.seq)",
+            Status::Running => "EXISTS (SELECT 1 FROM running WHERE seq = o.seq)",
+            Status::Waiting => "EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq)",
+            Status::Succeeded => {
+                "EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = 'succeeded')"
+            }
+            Status::Failed => {
+                "EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = 'failed')"
+            }
+            Status::Canceled => {
+                "EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = 'canceled')"
+            }
+        });
+    }
+    values.put(listing.limit as i64);
+    let sql = format!(
+        "WITH looked AS MATERIALIZED (SELECT * FROM operations WHERE id < ? ORDER BY id DESC LIMIT ?) \
+         SELECT id, (SELECT min(id) FROM looked) AS last, (SELECT count(*) FROM looked) AS looked_at \
+         FROM (SELECT o.id FROM looked o WHERE 1{filter} ORDER BY o.id DESC LIMIT ?) \
+         UNION ALL SELECT NULL, (SELECT min(id) FROM looked), (SELECT count(*) FROM looked)"
+    );
+    let query =
+        sqlx::query_with::<Sqlite, _>(AssertSqlSafe(sql), values.finish()?).persistent(false);
+    let found = query.fetch_all(connection).await.map_err(trouble)?;
+    let Some((end, page)) = found.split_last() else { return Ok((Vec::new(), None)) };
+    let more = get::<i64>(end, "looked_at")? >= LOOKED_AT;
+    let looked_to = if more { rows::maybe_id(end, "last")? } else { None };
+    Ok((page.iter().map(|row| id(row, "id")).collect::<Result<_, _>>()?, looked_to))
+}
+
+pub(super) async fn descendants(
+    readers: &SqlitePool,
+    of: OperationId,
+    limit: u32,
+) -> Batch<Operation> {
+    let rows = sqlx::query(
+        "WITH RECURSIVE below (id) AS (SELECT o.id FROM operations o WHERE o.root = \
+         (SELECT coalesce(root, id) FROM operations WHERE id = ?1) AND o.parent = ?1 \
+         UNION SELECT o.id FROM below b JOIN operations o ON o.parent = b.id \
+         AND o.root = (SELECT coalesce(root, id) FROM operations WHERE id = ?1)) \
+         SELECT id FROM below ORDER BY id LIMIT ?2",
+    )
+    .bind(of.as_bytes().to_vec())
+    .bind(limit)
+    .fetch_all(&mut *connection(readers).await?)
+    .await
+    .map_err(trouble)?;
+    let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
+    Ok(find(readers, &ids).await?.into_iter().flatten().collect())
+}
+
+pub(super) async fn piece(
+    readers: &SqlitePool,
+    body: BodyKey,
+    number: u32,
+) -> Result<Option<Bytes>, LedgerError> {
+    let row = sqlx::query("SELECT octets FROM pieces WHERE body = ? AND number = ?")
+        .bind(body.0)
+        .bind(number)
+        .fetch_optional(&mut *connection(readers).await?)
+        .await
+        .map_err(trouble)?;
+    row.as_ref().map(rows::piece).transpose()
+}
+
+pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth> {
+    let rows = sqlx::query(
+        "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
+    )
+    .fetch_all(&mut *connection(readers).await?)
+    .await
+    .map_err(trouble)?;
+    let mut depths: HashMap<_, _> = book
+        .lanes
+        .iter()
+        .map(|(number, lane)| {
+            (*number, LaneDepth { lane: lane.clone(), depth: 0, oldest_due: None })
+        })
+        .collect();
+    for row in &rows {
+        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+            known.depth = get::<i64>(row, "depth")?.unsigned_abs();
+            known.oldest_due = maybe_time(row, "oldest")?;
+        }
+    }
+    Ok(depths.into_values().collect())
+}
+
+pub(super) async fn oldest_due(
+    readers: &SqlitePool,
+    book: &Book,
+    lanes: &[Lane],
+) -> Batch<Option<Timestamp>> {
+    let mut connection = connection(readers).await?;
+    let mut oldest = Vec::with_capacity(lanes.len());
+    for lane in lanes {
+        let row =
+            sqlx::query("SELECT due_at FROM ready WHERE lane = ? ORDER BY due_at, seq LIMIT 1")
+                .bind(book.number(lane)?)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(trouble)?;
+        oldest.push(row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))?);
+    }
+    Ok(oldest)
+}
