@@ -41,10 +41,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let now = shared.clock.now();
         let mut full = false;
         match step(&shared, &room, now).await {
-            Ok(claimed) => {
+            Ok(step) => {
                 shared.beats.beat(Loop::Follower, now);
-                full = room.available_permits() == 0;
-                if full || claimed > 0 {
+                full = step.full;
+                if full || step.claimed > 0 {
                     seen_at = now;
                 }
             }
@@ -66,15 +66,22 @@ fn poll_interval(now: Timestamp, seen_at: Timestamp) -> Duration {
     if now.since(seen_at) > HIDDEN + IDLE_POLL { IDLE_POLL } else { POLL }
 }
 
+/// What a claim came to.
+struct Step {
+    claimed: usize,
+    /// It brought as many as there was room for.
+    full: bool,
+}
+
 /// Claims once what is due, and asks for each in a task of its own.
 async fn step(
     shared: &Arc<Shared>,
     room: &Arc<Semaphore>,
     now: Timestamp,
-) -> Result<usize, LedgerError> {
+) -> Result<Step, LedgerError> {
     let limit = room.available_permits();
     if limit == 0 {
-        return Ok(0);
+        return Ok(Step { claimed: 0, full: true });
     }
     let claimed = shared.ledger.claim_waiting(limit, now, now + HIDDEN).await?;
     let count = claimed.len();
@@ -82,7 +89,7 @@ async fn step(
         let place = Arc::clone(room).try_acquire_owned().ok();
         shared.tasks.spawn(follow(Arc::clone(shared), leased, place));
     }
-    Ok(count)
+    Ok(Step { claimed: count, full: count >= limit })
 }
 
 async fn follow(shared: Arc<Shared>, leased: Leased, place: Option<OwnedSemaphorePermit>) {
