@@ -12,6 +12,7 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod engine;
 pub mod ledger;
 pub mod lifecycle;
 pub mod upstream;

@@ -12,8 +12,8 @@ use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
 /// The right to settle one operation. Made only by the ledger, when it hands an
 /// operation out; every later hand-out of the same operation has a higher token and
-/// makes this one stale.
-#[derive(Debug)]
+/// makes this one stale. A clone is the same right, for settling again what failed.
+#[derive(Clone, Debug)]
 pub struct Lease {
     pub(super) seq: i64,
     pub(super) token: i64,
@@ -99,7 +99,7 @@ pub struct Claimed {
 }
 
 /// An attempt's end, ready to be committed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settlement {
     /// The right to settle.
     pub lease: Lease,

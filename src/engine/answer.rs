@@ -1,0 +1,268 @@
+//! An upstream's reply, read and kept.
+//!
+//! Owns what is recorded of an answer and what of it counts for the decision. Its
+//! invariant: whatever the size of an answer, about one piece of it is in memory. It
+//! must not know what comes next.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use http_body::Body as _;
+use url::Url;
+
+use super::Shared;
+use super::ending::Ended;
+use super::gathering::Gathering;
+use super::insist::insist;
+use crate::domain::Timestamp;
+use crate::domain::http::location::{Resolved, resolve};
+use crate::domain::http::{hygiene, retry_after};
+use crate::domain::operation::{Answer, Body, BodyKey, Outcome, Policy, Sent};
+use crate::ledger::{KeptAnswer, LedgerError, Piece};
+use crate::upstream::{Broken, Reply, ReplyBody, Upstream};
+
+/// How long, and how far in octets, the body of a 202 that names a monitor is read to its
+/// end, so that the connection can be used again.
+const REMAINDER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
+
+/// What was asked and how its answer is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) max_response: u64,
+    pub(super) method: &'a Method,
+    pub(super) policy: &'a Policy,
+}
+
+/// Reads the reply to an attempt.
+pub(super) async fn of_attempt(shared: &Shared, asking: Asking<'_>, mut reply: Reply) -> Ended {
+    let answer = Answer {
+        monitor: monitor(asking, &reply),
+        ..asking.answer(reply.status.as_u16(), &reply.fields, shared.clock.now())
+    };
+    if answer.monitor.is_some() {
+        // The head says it all. Whatever becomes of the body, the upstream works on it.
+        let _ = shared.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
+        return Ended::of(Outcome::Answered(answer));
+    }
+    let origin = &asking.upstream.settings().origin;
+    let created_location = created(reply.status, asking.method, &reply.fields)
+        .and_then(|value| located(value, origin, reply.target.as_str()));
+    let read = body(shared, &mut reply.body, asking.max_response).await;
+    kept(answer, read, Outcome::Answered, |body| KeptAnswer {
+        status: reply.status.as_u16(),
+        fields: recorded(reply.fields),
+        body,
+        created_location,
+    })
+}
+
+/// Reads the final answer of an upstream's monitor. `status` is what it counts as,
+/// `created_url` what it names as created.
+pub(super) async fn of_monitor(
+    shared: &Shared,
+    asking: Asking<'_>,
+    status: u16,
+    created_url: Option<String>,
+    mut reply: Reply,
+) -> Ended {
+    let answer = asking.answer(status, &reply.fields, shared.clock.now());
+    let names_created = created_by(status, asking.method);
+    let created_location = created_url.filter(|_| names_created).and_then(|url| {
+        let value = HeaderValue::from_str(&url).ok()?;
+        located(&value, &asking.upstream.settings().origin, "/")
+    });
+    let read = body(shared, &mut reply.body, asking.max_response).await;
+    kept(answer, read, Outcome::Followed, |body| KeptAnswer {
+        status,
+        fields: recorded(reply.fields),
+        body,
+        created_location,
+    })
+}
+
+impl Asking<'_> {
+    fn answer(&self, status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
+        let named = fields.get(header::RETRY_AFTER);
+        Answer {
+            status,
+            redirect_is_success: *self.method == Method::POST,
+            retry_after: named.and_then(|value| retry_after::parse(value, now)),
+            monitor: None,
+        }
+    }
+}
+
+/// The upstream's monitor. One of an operation that takes its first answer as final would
+/// not be followed, so that answer is kept like any other.
+fn monitor(asking: Asking<'_>, reply: &Reply) -> Option<String> {
+    if asking.policy.first_answer_is_final {
+        return None;
+    }
+    let monitor = asking.upstream.monitor_of(reply.status, &reply.fields, &reply.target)?;
+    Some(monitor.to_string())
+}
+
+/// Reads what is left if that is little, so that the connection is given back.
+async fn finish(body: &mut ReplyBody) {
+    let mut left = REMAINDER.1;
+    while !body.is_end_stream() {
+        match body.piece().await {
+            Ok(Some(octets)) if octets.len() <= left => left -= octets.len(),
+            _ => return,
+        }
+    }
+}
+
+/// What came of reading a body.
+enum Read {
+    Whole(Body),
+    TooLarge,
+    Broken(Broken),
+    /// The ledger took no pieces, and the process is about to end.
+    Unkept(LedgerError),
+}
+
+fn kept(
+    answer: Answer,
+    read: Read,
+    outcome: impl FnOnce(Answer) -> Outcome,
+    keep: impl FnOnce(Body) -> KeptAnswer,
+) -> Ended {
+    match read {
+        Read::Whole(body) => Ended { answer: Some(keep(body)), ..Ended::of(outcome(answer)) },
+        Read::TooLarge => {
+            let kept = keep(Body::empty());
+            Ended { answer: Some(kept), ..Ended::of(Outcome::TooLarge(answer)) }
+        }
+        Read::Broken(broken) => {
+            let outcome = Outcome::Broken { sent: Sent::Perhaps, cause: broken.cause };
+            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+        }
+        Read::Unkept(error) => {
+            let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
+            Ended { detail: Some(error.to_string()), ..Ended::of(outcome) }
+        }
+    }
+}
+
+async fn body(shared: &Shared, body: &mut ReplyBody, limit: u64) -> Read {
+    if body.length().is_some_and(|length| length > limit) {
+        return Read::TooLarge;
+    }
+    let mut gathering = Gathering::under(BodyKey(rand::random()));
+    loop {
+        match body.piece().await {
+            Ok(Some(octets)) => gathering.push(octets),
+            Ok(None) => break,
+            Err(broken) => return Read::Broken(broken),
+        }
+        if gathering.length() > limit {
+            return Read::TooLarge;
+        }
+        while let Some(piece) = gathering.cut() {
+            if let Err(error) = stash(shared, piece).await {
+                return Read::Unkept(error);
+            }
+        }
+    }
+    match gathering.finish() {
+        (body, None) => Read::Whole(body),
+        (body, Some(last)) => match stash(shared, last).await {
+            Ok(()) => Read::Whole(body),
+            Err(error) => Read::Unkept(error),
+        },
+    }
+}
+
+async fn stash(shared: &Shared, piece: Piece) -> Result<(), LedgerError> {
+    insist(shared, || shared.ledger.stash(vec![piece.clone()])).await
+}
+
+fn recorded(mut fields: HeaderMap) -> crate::domain::Fields {
+    hygiene::response_fields_from_upstream(&mut fields);
+    fields.into()
+}
+
+/// Whether an answer's `Location` names something that was created.
+fn created_by(status: u16, method: &Method) -> bool {
+    status == 201 || (matches!(status, 301..=303) && *method == Method::POST)
+}
+
+fn created<'a>(
+    status: StatusCode,
+    method: &Method,
+    fields: &'a HeaderMap,
+) -> Option<&'a HeaderValue> {
+    created_by(status.as_u16(), method).then(|| fields.get(header::LOCATION)).flatten()
+}
+
+/// A location as it is stored: a path on the public origin, or a foreign URL.
+fn located(value: &HeaderValue, origin: &Url, target: &str) -> Option<String> {
+    match resolve(value, origin, target, "") {
+        Resolved::Own(path) => Some(path),
+        Resolved::Foreign(url) => Some(url),
+        Resolved::Unusable => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::operation::ErrorCode;
+
+    fn answer() -> Answer {
+        Answer { status: 201, redirect_is_success: true, retry_after: None, monitor: None }
+    }
+
+    fn keep(body: Body) -> KeptAnswer {
+        let fields = crate::domain::Fields::new();
+        KeptAnswer { status: 201, fields, body, created_location: Some("/orders/7".into()) }
+    }
+
+    fn ended(read: Read) -> Ended {
+        kept(answer(), read, Outcome::Answered, keep)
+    }
+
+    #[test]
+    fn what_is_created_is_kept_as_a_path_of_ones_own_or_a_foreign_url() {
+        let origin = Url::parse("http://orders.internal:9000").unwrap();
+        let at = |text: &'static str| {
+            located(&HeaderValue::from_static(text), &origin, "/shop/orders?x=1")
+        };
+        assert_eq!(at("7").as_deref(), Some("/shop/7"));
+        assert_eq!(at("http://orders.internal:9000/orders/7?a").as_deref(), Some("/orders/7?a"));
+        assert_eq!(at("https://other.example/7").as_deref(), Some("https://other.example/7"));
+        assert_eq!(at("javascript:alert(1)"), None);
+    }
+
+    #[test]
+    fn a_redirect_names_something_created_only_to_a_post() {
+        for (status, method, named) in [
+            (201, Method::PUT, true),
+            (303, Method::POST, true),
+            (303, Method::PUT, false),
+            (200, Method::POST, false),
+            (307, Method::POST, false),
+        ] {
+            assert_eq!(created_by(status, &method), named, "{status} to {method}");
+        }
+    }
+
+    #[test]
+    fn too_large_a_body_leaves_the_head_and_what_was_created() {
+        let Ended { outcome, answer: kept, .. } = ended(Read::TooLarge);
+        assert_eq!(outcome, Outcome::TooLarge(answer()));
+        assert_eq!(kept, Some(keep(Body::empty())));
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_leaves_it_open_whether_the_upstream_acted() {
+        let cause = ErrorCode::UpstreamProtocol;
+        let broken = Broken { sent: Sent::Perhaps, cause, detail: "reset".into() };
+        let Ended { outcome, answer, .. } = ended(Read::Broken(broken));
+        assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
+        assert_eq!(answer, None);
+    }
+}

@@ -1,0 +1,77 @@
+//! When each loop of the engine last got its work done.
+//!
+//! Owns the last success of every loop and how old it may grow, for `readyz`.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+
+/// A loop of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loop {
+    Dispatcher,
+    Follower,
+    Expiry,
+    Pruner,
+}
+
+impl Loop {
+    const ALL: [Self; 4] = [Self::Dispatcher, Self::Follower, Self::Expiry, Self::Pruner];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dispatcher => "dispatcher",
+            Self::Follower => "follower",
+            Self::Expiry => "expiry",
+            Self::Pruner => "pruner",
+        }
+    }
+
+    /// How old a last success may be: several rounds of the loop.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Dispatcher | Self::Follower => Duration::from_mins(1),
+            Self::Expiry | Self::Pruner => Duration::from_mins(5),
+        }
+    }
+}
+
+/// The last success of each loop.
+#[derive(Debug)]
+pub(super) struct Beats([AtomicI64; 4]);
+
+impl Beats {
+    /// Every loop counts as well at the start.
+    pub(super) fn starting(now: Timestamp) -> Self {
+        Self(std::array::from_fn(|_| AtomicI64::new(now.as_micros())))
+    }
+
+    /// A loop got its work done.
+    pub(super) fn beat(&self, which: Loop, now: Timestamp) {
+        self.0[which as usize].store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// A loop whose last success is too old.
+    pub(super) fn stalled(&self, now: Timestamp) -> Option<&'static str> {
+        let last =
+            |which: Loop| Timestamp::from_micros(self.0[which as usize].load(Ordering::Relaxed));
+        let late = |which: &Loop| now.since(last(*which)) > which.patience();
+        Loop::ALL.into_iter().find(late).map(Loop::name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_fell_silent_is_named() {
+        let beats = Beats::starting(Timestamp::EPOCH);
+        let later = Timestamp::EPOCH + Duration::from_secs(61);
+        beats.beat(Loop::Dispatcher, later);
+        assert_eq!(beats.stalled(later), Some("follower"));
+        beats.beat(Loop::Follower, later);
+        assert_eq!(beats.stalled(later), None);
+    }
+}

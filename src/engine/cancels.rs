@@ -1,0 +1,134 @@
+//! Which running attempts are called off.
+//!
+//! Owns the way from the ledger's word that an operation is called off to the attempt
+//! that carries it out. The invariant: a cancellation is not lost when it comes between
+//! the commit of a claim and the start of the attempt. It must not know what an attempt
+//! does about it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::OperationId;
+use crate::lifecycle::Tasks;
+
+/// How many cancellations are remembered whose attempt has not been seen.
+const REMEMBERED: usize = 1024;
+
+/// The running attempts. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cancels(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    running: HashMap<OperationId, CancellationToken>,
+    // Called off before their attempt was entered, oldest first.
+    early: VecDeque<OperationId>,
+}
+
+/// An attempt that can be called off for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Cancelable {
+    cancels: Cancels,
+    id: OperationId,
+    token: CancellationToken,
+}
+
+impl Cancels {
+    /// Routes what comes from the ledger until that ends or everybody has to let go.
+    pub(super) fn listen(&self, mut called_off: Receiver<OperationId>, tasks: &Tasks) {
+        let cancels = self.clone();
+        tasks.spawn_until_cut(async move {
+            loop {
+                match called_off.recv().await {
+                    Ok(id) => cancels.call_off(id),
+                    Err(RecvError::Lagged(missed)) => tracing::warn!(
+                        missed,
+                        "cancellations came too fast; cancel again what is still running"
+                    ),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+    }
+
+    /// Enters an attempt that is about to begin.
+    pub(super) fn enter(&self, id: OperationId) -> Cancelable {
+        let token = CancellationToken::new();
+        let mut known = self.lock();
+        if let Some(position) = known.early.iter().position(|early| *early == id) {
+            known.early.remove(position);
+            token.cancel();
+        }
+        known.running.insert(id, token.clone());
+        drop(known);
+        Cancelable { cancels: self.clone(), id, token }
+    }
+
+    fn call_off(&self, id: OperationId) {
+        let mut known = self.lock();
+        if let Some(token) = known.running.get(&id) {
+            return token.cancel();
+        }
+        if known.early.len() == REMEMBERED {
+            known.early.pop_front();
+        }
+        known.early.push_back(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Each change leaves the lists whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cancelable {
+    /// Completes when the attempt is called off.
+    pub(super) async fn called_off(&self) {
+        self.token.cancelled().await;
+    }
+}
+
+impl Drop for Cancelable {
+    fn drop(&mut self) {
+        self.cancels.lock().running.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn id(seed: u8) -> OperationId {
+        OperationId::new(Timestamp::EPOCH, 0, [seed; 10])
+    }
+
+    #[test]
+    fn only_the_attempt_that_is_named_is_called_off() {
+        let cancels = Cancels::default();
+        let (one, other) = (cancels.enter(id(1)), cancels.enter(id(2)));
+        cancels.call_off(id(1));
+        assert!(one.token.is_cancelled() && !other.token.is_cancelled());
+    }
+
+    #[test]
+    fn a_cancellation_ahead_of_the_attempt_is_not_lost_and_counts_once() {
+        let cancels = Cancels::default();
+        cancels.call_off(id(1));
+        assert!(cancels.enter(id(1)).token.is_cancelled());
+        assert!(!cancels.enter(id(1)).token.is_cancelled());
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let cancels = Cancels::default();
+        for _ in 0..=REMEMBERED {
+            cancels.call_off(id(9));
+        }
+        assert_eq!(cancels.lock().early.len(), REMEMBERED);
+    }
+}

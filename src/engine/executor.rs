@@ -1,0 +1,124 @@
+//! One attempt: begin, send, classify, keep, settle.
+//!
+//! Owns the race of an attempt against its time limit, its cancellation and the end of
+//! the gateway. Its invariant: an attempt that began ends in exactly one settlement, and
+//! its permit is held until that has reached the ledger. It must not know how the
+//! operation came here.
+
+use std::sync::Arc;
+
+use super::answer::{self, Asking};
+use super::cancels::Cancelable;
+use super::ending::{self, Ended};
+use super::permits::Permit;
+use super::{Shared, outgoing};
+use crate::domain::Timestamp;
+use crate::domain::operation::{ErrorCode, Outcome, Policy, Work};
+use crate::ledger::Leased;
+use crate::upstream::SentMarker;
+
+/// Starts an attempt in a task of its own.
+pub(super) fn start(shared: &Arc<Shared>, leased: Leased, permit: Option<Permit>) {
+    let cancelable = shared.cancels.enter(leased.id);
+    let task = carry_out(Arc::clone(shared), leased, permit, cancelable);
+    shared.tasks.spawn(task);
+}
+
+async fn carry_out(
+    shared: Arc<Shared>,
+    leased: Leased,
+    permit: Option<Permit>,
+    cancelable: Cancelable,
+) {
+    let began = shared.clock.now();
+    let ended = attempt(&shared, &leased, &cancelable, began).await;
+    // Before the settlement: behind it, the next attempt may be entered already.
+    drop(cancelable);
+    let took = shared.clock.now().since(began);
+    shared.meters.ended(&leased.lane.upstream, &ended.outcome, took);
+    ending::commit(&shared, &leased, ended).await;
+    drop(permit);
+}
+
+/// The attempt up to its outcome. Its time limit covers all of it, keeping the pieces of
+/// a large answer included.
+async fn attempt(
+    shared: &Shared,
+    leased: &Leased,
+    cancelable: &Cancelable,
+    now: Timestamp,
+) -> Ended {
+    if let Some(outcome) = unsendable(shared, leased, now) {
+        return Ended::of(outcome);
+    }
+    let limit = leased.policy.timeout.min(leased.policy.deadline_at.since(now));
+    let marker = SentMarker::new();
+    let outcome = tokio::select! {
+        biased;
+        ended = exchange(shared, leased, &marker) => return ended,
+        () = cancelable.called_off() => Outcome::Canceled,
+        () = shared.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
+        () = shared.clock.sleep(limit) => {
+            Outcome::Broken { sent: marker.sent(), cause: ErrorCode::UpstreamTimeout }
+        }
+    };
+    Ended::of(outcome)
+}
+
+/// Why nothing is sent, if so.
+fn unsendable(shared: &Shared, leased: &Leased, now: Timestamp) -> Option<Outcome> {
+    if leased.cancel_asked {
+        return Some(Outcome::Canceled);
+    }
+    if shared.upstream(&leased.lane.upstream).is_none() {
+        return Some(Outcome::Unroutable);
+    }
+    is_late(&leased.policy, now).then_some(Outcome::Expired)
+}
+
+fn is_late(policy: &Policy, now: Timestamp) -> bool {
+    now >= policy.deadline_at
+}
+
+async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker) -> Ended {
+    // The gateway has no jobs of its own yet, so a task leads nowhere.
+    let (Work::Call(request), Some((upstream, max_response))) =
+        (&leased.work, shared.upstream(&leased.lane.upstream))
+    else {
+        return Ended::of(Outcome::Unroutable);
+    };
+    let again = || outgoing::call(shared, leased, request, marker);
+    match upstream.call_following(again).await {
+        Ok(reply) => {
+            let (method, policy) = (&request.method, &leased.policy);
+            let asking = Asking { upstream, max_response, method, policy };
+            answer::of_attempt(shared, asking, reply).await
+        }
+        Err(broken) => {
+            let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
+            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::operation::{Delivery, RetryPolicy};
+    use std::time::Duration;
+
+    #[test]
+    fn nothing_begins_at_the_deadline() {
+        let deadline_at = Timestamp::from_micros(9);
+        let (min, max) = (Duration::ZERO, Duration::ZERO);
+        let policy = Policy {
+            delivery: Delivery::AtMostOnce,
+            timeout: Duration::from_secs(1),
+            deadline_at,
+            retry: RetryPolicy { attempts: 1, min, max },
+            first_answer_is_final: false,
+        };
+        assert!(is_late(&policy, deadline_at));
+        assert!(!is_late(&policy, Timestamp::from_micros(8)));
+    }
+}

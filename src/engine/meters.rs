@@ -1,0 +1,85 @@
+//! What the engine counts.
+//!
+//! Owns the metrics of attempts, with their handles made once: an attempt only adds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram};
+
+use crate::domain::operation::Outcome;
+
+/// The names of outcomes, in the order of [`position`].
+const OUTCOMES: [&str; 10] = [
+    "answered",
+    "too-large",
+    "broken",
+    "interrupted",
+    "lost",
+    "canceled",
+    "expired",
+    "unroutable",
+    "still-pending",
+    "followed",
+];
+
+const fn position(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Answered(_) => 0,
+        Outcome::TooLarge(_) => 1,
+        Outcome::Broken { .. } => 2,
+        Outcome::Interrupted { .. } => 3,
+        Outcome::Lost => 4,
+        Outcome::Canceled => 5,
+        Outcome::Expired => 6,
+        Outcome::Unroutable => 7,
+        Outcome::StillPending { .. } => 8,
+        Outcome::Followed(_) => 9,
+    }
+}
+
+/// The name of an outcome in metrics and logs.
+pub(super) const fn outcome_name(outcome: &Outcome) -> &'static str {
+    OUTCOMES[position(outcome)]
+}
+
+/// The metrics of attempts, by upstream.
+pub(super) struct Meters(HashMap<Arc<str>, Meter>);
+
+struct Meter {
+    outcomes: [Counter; OUTCOMES.len()],
+    duration: Histogram,
+}
+
+impl Meters {
+    /// Metrics for these upstreams.
+    pub(super) fn of<'a>(upstreams: impl Iterator<Item = &'a Arc<str>>) -> Self {
+        Self(upstreams.map(|name| (Arc::clone(name), Meter::of(name))).collect())
+    }
+
+    /// An attempt has ended. Attempts for upstreams that are not configured send nothing
+    /// and are not counted.
+    pub(super) fn ended(&self, upstream: &str, outcome: &Outcome, took: Duration) {
+        if let Some(meter) = self.0.get(upstream) {
+            meter.outcomes[position(outcome)].increment(1);
+            meter.duration.record(took.as_secs_f64());
+        }
+    }
+}
+
+impl Meter {
+    fn of(upstream: &Arc<str>) -> Self {
+        let counter = |outcome: &'static str| {
+            let upstream = upstream.to_string();
+            metrics::counter!("cloakroom_attempts_total", "upstream" => upstream, "outcome" => outcome)
+        };
+        let upstream = upstream.to_string();
+        Self {
+            outcomes: OUTCOMES.map(counter),
+            duration: metrics::histogram!(
+                "cloakroom_attempt_duration_seconds", "upstream" => upstream
+            ),
+        }
+    }
+}

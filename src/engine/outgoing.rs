@@ -1,0 +1,212 @@
+//! An operation's request as its upstream sees it.
+//!
+//! Owns the fields that the gateway adds to a stored request, and those it leaves out.
+//! It must not know what `upstream` does to every request alike (`Host`, lengths,
+//! configured fields).
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::Method;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::Shared;
+use crate::domain::OperationId;
+use crate::domain::http::idempotency::{IDEMPOTENCY_KEY, quoted_key};
+use crate::domain::operation::{Body, BodyKey, Request};
+use crate::ledger::{Leased, Ledger, LedgerError};
+use crate::upstream::{Call, CallBody, SentMarker};
+
+const KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
+const ID: HeaderName = HeaderName::from_static("operation-id");
+const ATTEMPT: HeaderName = HeaderName::from_static("operation-attempt");
+const PROGRESS_URL: HeaderName = HeaderName::from_static("operation-progress-url");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// What the gateway says about an attempt.
+struct Marks<'a> {
+    id: OperationId,
+    key: Option<&'a str>,
+    attempt: u32,
+    progress_url: Option<String>,
+}
+
+/// The call that an attempt makes.
+pub(super) fn call(
+    shared: &Shared,
+    leased: &Leased,
+    request: &Request,
+    marker: &SentMarker,
+) -> Call {
+    let marks = Marks {
+        id: leased.id,
+        key: leased.upstream_key.as_deref(),
+        attempt: leased.counts.attempts,
+        progress_url: progress_url(shared, leased),
+    };
+    Call {
+        method: request.method.clone(),
+        target: request.target.clone(),
+        fields: fields(request, marks),
+        body: body(&request.body, &shared.ledger),
+        delivery: leased.policy.delivery,
+        marker: marker.clone(),
+    }
+}
+
+/// The fields for asking the upstream's own monitor: the stored ones, without those that
+/// speak of the body that was sent.
+pub(super) fn asking_fields(id: OperationId, request: &Request) -> HeaderMap {
+    let mut fields = stored(request);
+    let of_the_body = |name: &str| name.starts_with("content-");
+    remove_where(&mut fields, |name| of_the_body(name) || is_conditional(name));
+    set(&mut fields, ID, id.to_string());
+    fields.insert(header::ACCEPT_ENCODING, IDENTITY);
+    fields
+}
+
+fn fields(request: &Request, marks: Marks<'_>) -> HeaderMap {
+    let mut fields = stored(request);
+    if matches!(request.method, Method::GET | Method::HEAD) {
+        // The whole is recorded, whatever part the client has of it.
+        remove_where(&mut fields, is_conditional);
+    }
+    let id = marks.id.to_string();
+    set(&mut fields, KEY, quoted_key(marks.key.unwrap_or(&id)));
+    set(&mut fields, ID, id);
+    fields.insert(ATTEMPT, HeaderValue::from(marks.attempt));
+    if let Some(url) = marks.progress_url {
+        set(&mut fields, PROGRESS_URL, url);
+    }
+    fields.insert(header::ACCEPT_ENCODING, IDENTITY);
+    fields
+}
+
+fn stored(request: &Request) -> HeaderMap {
+    let mut fields = request.fields.clone();
+    fields.extend(&request.credentials);
+    fields.into_map()
+}
+
+fn is_conditional(name: &str) -> bool {
+    name == "range" || name.starts_with("if-")
+}
+
+fn remove_where(fields: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> =
+        fields.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in names {
+        fields.remove(name);
+    }
+}
+
+/// Sets a field. All of these are visible ASCII; what is not would not be HTTP.
+fn set(fields: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+        fields.insert(name, value);
+    }
+}
+
+fn progress_url(shared: &Shared, leased: &Leased) -> Option<String> {
+    let base = shared.settings.progress_base.as_deref()?;
+    let key = shared.ledger.ticket_key();
+    let token = key.progress_token(leased.id, leased.lease.token());
+    Some(format!("{base}/operations/{}/progress/{token}", key.ticket(leased.id)))
+}
+
+/// A piece of a stored body could not be read.
+#[derive(Debug, thiserror::Error)]
+enum PieceError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("piece {0} of the stored body is missing")]
+    Missing(u32),
+}
+
+fn body(body: &Body, ledger: &Ledger) -> CallBody {
+    match body {
+        Body::Inline(octets) => octets.clone().into(),
+        Body::Chunked { key, length } => {
+            CallBody::stream(*length, pieces(ledger.clone(), *key, *length))
+        }
+    }
+}
+
+/// The pieces of a stored body, in order.
+fn pieces(
+    ledger: Ledger,
+    key: BodyKey,
+    length: u64,
+) -> impl stream::Stream<Item = Result<Bytes, PieceError>> + Send + 'static {
+    stream::try_unfold((ledger, 0, length), move |(ledger, number, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let piece = ledger.piece(key, number).await?.ok_or(PieceError::Missing(number))?;
+        let left = left.saturating_sub(piece.len() as u64);
+        Ok(Some((piece, (ledger, number + 1, left))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Fields, Timestamp};
+
+    fn request(method: Method, given: &[(&'static str, &'static str)]) -> Request {
+        let mut map = HeaderMap::new();
+        for (name, value) in given {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let (credentials, fields) = Fields::from(map).split(|name| *name == header::AUTHORIZATION);
+        let target = "/orders".to_owned();
+        Request { method, target, fields, credentials, body: Body::empty() }
+    }
+
+    fn id() -> OperationId {
+        OperationId::new(Timestamp::EPOCH, 0, [1; 10])
+    }
+
+    fn sent(request: &Request, key: Option<&str>) -> HeaderMap {
+        let progress_url = Some("http://gw/-/operations/t/progress/1-a".to_owned());
+        fields(request, Marks { id: id(), key, attempt: 3, progress_url })
+    }
+
+    #[test]
+    fn an_attempt_says_who_it_is_and_where_to_report() {
+        let given = [("accept-encoding", "gzip"), ("authorization", "Basic x"), ("a", "1")];
+        let sent = sent(&request(Method::POST, &given), None);
+        assert_eq!(sent["operation-id"], id().to_string());
+        assert_eq!(sent["operation-attempt"], "3");
+        assert_eq!(sent["operation-progress-url"], "http://gw/-/operations/t/progress/1-a");
+        assert_eq!(sent["idempotency-key"], format!("\"{}\"", id()));
+        assert_eq!(
+            (&sent["authorization"], &sent["a"]),
+            (&"Basic x".parse().unwrap(), &"1".parse().unwrap())
+        );
+        assert_eq!(sent.get_all("accept-encoding").iter().collect::<Vec<_>>(), ["identity"]);
+    }
+
+    #[test]
+    fn the_clients_key_goes_on_quoted_and_replaces_what_it_wrote() {
+        let request = request(Method::POST, &[("idempotency-key", "bare")]);
+        let sent = sent(&request, Some("ba\"re"));
+        assert_eq!(sent.get_all("idempotency-key").iter().collect::<Vec<_>>(), ["\"ba\\\"re\""]);
+    }
+
+    #[test]
+    fn only_where_something_is_got_conditions_and_ranges_stay_behind() {
+        let given = [("range", "bytes=0-1"), ("if-none-match", "\"a\""), ("if-range", "\"a\"")];
+        let got = sent(&request(Method::GET, &given), None);
+        assert!(given.iter().all(|(name, _)| !got.contains_key(*name)), "{got:?}");
+        let put = sent(&request(Method::PUT, &given), None);
+        assert_eq!(put["if-none-match"], "\"a\"");
+    }
+
+    #[test]
+    fn a_monitor_is_asked_without_what_speaks_of_the_body() {
+        let given = [("content-type", "text/plain"), ("content-length", "3"), ("accept", "a/b")];
+        let asked = asking_fields(id(), &request(Method::POST, &given));
+        assert_eq!(asked["accept"], "a/b");
+        assert!(!asked.contains_key("content-type") && !asked.contains_key("content-length"));
+    }
+}

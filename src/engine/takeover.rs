@@ -1,0 +1,43 @@
+//! What former incarnations of this gateway held when they ended.
+//!
+//! Owns the first thing that an engine does: end those attempts as lost, so that what may
+//! be repeated is repeated at once, and the rest says that its outcome is unknown.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::Shared;
+use super::ending::{self, Ended};
+use crate::domain::operation::Outcome;
+use crate::ledger::Leased;
+
+/// How many are taken over together.
+const BATCH: usize = 256;
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Takes all over, or as many as there are before the tasks drain.
+pub(super) async fn run(shared: &Shared) {
+    let mut taken = 0;
+    while !shared.tasks.is_draining() {
+        match shared.ledger.claim_orphans(BATCH, shared.clock.now()).await {
+            Ok(orphans) if orphans.is_empty() => break,
+            Ok(orphans) => {
+                taken += orphans.len();
+                join_all(orphans.iter().map(|orphan| end(shared, orphan))).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "nothing could be taken over; trying again in a second");
+                shared.pause(BACK_OFF).await;
+            }
+        }
+    }
+    if taken > 0 {
+        tracing::info!(operations = taken, "took over what ran when the gateway ended");
+    }
+}
+
+async fn end(shared: &Shared, orphan: &Leased) {
+    let outcome = if orphan.cancel_asked { Outcome::Canceled } else { Outcome::Lost };
+    ending::commit(shared, orphan, Ended::of(outcome)).await;
+}
