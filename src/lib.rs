@@ -13,6 +13,8 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod front;
 pub mod ledger;
 pub mod lifecycle;
+pub mod listener;
 pub mod upstream;

@@ -57,7 +57,8 @@ mod tests {
         let clock = Clock::manual(start);
         let mut alarm = Alarm::new(clock.clone());
         let mut context = Context::from_waker(Waker::noop());
-        let mut look = |seconds| alarm.poll_until(&mut context, start + Duration::from_secs(seconds));
+        let mut look =
+            |seconds| alarm.poll_until(&mut context, start + Duration::from_secs(seconds));
         assert!(look(10).is_pending());
         clock.advance(Duration::from_secs(10));
         assert!(look(20).is_pending());

@@ -116,7 +116,8 @@ impl Listener {
                 taken = next => taken,
             };
             let Some((stream, peer, place)) = taken else { continue };
-            let connection = Connection { stream, peer, clock: clock.clone(), limits: limits.clone() };
+            let connection =
+                Connection { stream, peer, clock: clock.clone(), limits: limits.clone() };
             let (service, lifecycle) = (service.clone(), tasks.clone());
             tasks.spawn_until_cut(async move {
                 connection.serve(service, lifecycle).await;
