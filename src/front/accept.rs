@@ -87,7 +87,7 @@ impl Inner {
                 method: parts.method,
                 fields: Fields::from(fields),
                 credentials: Fields::from(credentials),
-                body: self.keep(collected.octets.clone()).await?,
+                body: self.keep(collected.octets).await?,
             }),
             policy,
             due_at,
@@ -100,7 +100,8 @@ impl Inner {
             tags: tags(&route.tags, additions.tags),
             max_depth: route.max_depth,
         };
-        Pending { api: &self.api, route, decision: &decision, base: &base }.answer(operation).await
+        let pending = Pending { api: &self.api, route, decision: &decision, base: &base };
+        pending.answer(operation, collected.memory).await
     }
 
     /// Everything that can be checked without the body.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue};
 
+use super::body::Memory;
 use super::route::Route;
 use crate::api::pending::{self, Acceptance};
 use crate::api::problem::kinds;
@@ -31,19 +32,26 @@ pub(super) struct Pending<'f> {
 }
 
 impl Pending<'_> {
-    /// Writes the operation down and answers.
-    pub(super) async fn answer(&self, operation: NewOperation) -> Result<Response, Problem> {
+    /// Writes the operation down and answers. `memory` is that of its body, given back
+    /// once it is written.
+    pub(super) async fn answer(
+        &self,
+        operation: NewOperation,
+        memory: Option<Memory>,
+    ) -> Result<Response, Problem> {
         let ledger = &self.api.ledger;
         let (links, queue) = (self.links(operation.id), operation.lane.queue.clone());
         let wait = self.wait();
         let watch = wait.map(|_| ledger.watch(operation.id));
         let document = Document::accepted(&operation, &links);
-        match ledger.accept(operation).await? {
+        let accepted = ledger.accept(operation).await?;
+        drop(memory);
+        match accepted {
             Accepted::New(id) => match wait.zip(watch) {
                 None => Ok(self.accepted(&document)),
                 Some((wait, watch)) => {
                     let ended = self.ended(id, watch, wait, false).await?;
-                    self.after_waiting(ended, &links, || self.accepted(&document)).await
+                    self.after_waiting(id, ended, &links, || self.accepted(&document)).await
                 }
             },
             Accepted::Replayed(id) => {
@@ -72,7 +80,7 @@ impl Pending<'_> {
         } else {
             self.ended(id, watch, wait, true).await?
         };
-        self.after_waiting(ended, &links, || self.accepted(&document)).await
+        self.after_waiting(id, ended, &links, || self.accepted(&document)).await
     }
 
     fn links(&self, id: OperationId) -> Links {
@@ -116,6 +124,7 @@ impl Pending<'_> {
 
     async fn after_waiting(
         &self,
+        id: OperationId,
         ended: Option<Operation>,
         links: &Links,
         accepted: impl FnOnce() -> Response,
@@ -123,7 +132,7 @@ impl Pending<'_> {
         match ended {
             Some(operation) => self.pass_on(operation, links).await,
             None if self.decision.may_fall_back_to_202 => Ok(accepted()),
-            None => Err(self.late(links)),
+            None => Err(self.late(id, links)),
         }
     }
 
@@ -142,9 +151,11 @@ impl Pending<'_> {
         )
     }
 
-    fn late(&self, links: &Links) -> Problem {
+    fn late(&self, id: OperationId, links: &Links) -> Problem {
         let problem = Problem::answer_late(links.monitor());
-        let problem = problem.with_field(own::OPERATION_LOCATION, links.status());
+        let problem = problem
+            .with_field(own::OPERATION_ID, id.to_string())
+            .with_field(own::OPERATION_LOCATION, links.status());
         match self.decision.applied_when(false) {
             Some(applied) => problem.with_field(own::PREFERENCE_APPLIED, applied),
             None => problem,

@@ -21,11 +21,14 @@ const STEP: usize = 64 * 1024;
 /// The memory that all bodies share.
 pub(super) struct Budget(Arc<Semaphore>);
 
-/// A body that was received, and the memory that it takes until it is dropped.
+/// A body that was received, and the memory that was reserved for it.
 pub(super) struct Collected {
     pub(super) octets: Bytes,
-    _memory: Option<OwnedSemaphorePermit>,
+    pub(super) memory: Option<Memory>,
 }
+
+/// Memory that is given back when this is dropped.
+pub(super) type Memory = OwnedSemaphorePermit;
 
 impl Budget {
     /// So many octets in all.
@@ -63,7 +66,7 @@ impl Budget {
             }
         }
         let octets = if joined.is_empty() { only } else { joined.freeze() };
-        Ok(Collected { octets, _memory: gathering.memory })
+        Ok(Collected { octets, memory: gathering.memory })
     }
 }
 

@@ -31,7 +31,7 @@ use crate::api::{Api, Peer, Problem};
 use crate::config::PrincipalRule;
 use crate::domain::http::forwarded::{self, Scheme, Sender};
 use crate::domain::http::route_table::{RouteTable, RoutedMethods};
-use crate::domain::http::{expectation, hygiene, path, public_url, via};
+use crate::domain::http::{expectation, hygiene, public_url, via};
 use crate::lifecycle::Tasks;
 use crate::listener::Received;
 use crate::upstream::Upstream;

@@ -203,3 +203,6 @@ impl Connection {
 
 /// What a connection may buffer at least, so that bodies are read in large pieces.
 const SMALLEST_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
