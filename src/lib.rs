@@ -14,6 +14,8 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod front;
 pub mod ledger;
 pub mod lifecycle;
+pub mod listener;
 pub mod upstream;

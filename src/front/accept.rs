@@ -1,0 +1,335 @@
+//! Accepting: from a routed request to an operation in the ledger.
+//!
+//! Owns the order of the checks and what is stored of a request. The invariant: the body
+//! is first asked for when everything else has passed, because that is when hyper sends
+//! the 100 that a client may be waiting for.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName,
+    HeaderValue,
+};
+use http::{Method, Request as HttpRequest};
+
+use super::answer::Pending;
+use super::route::Route;
+use super::selector::Seen;
+use super::{Caller, Inner};
+use crate::api::{Problem, principal_of};
+use crate::config::KeyRule;
+use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY};
+use crate::domain::http::expectation::{self, Decision};
+use crate::domain::http::idempotency;
+use crate::domain::http::pattern::Captures;
+use crate::domain::http::prefer::Preferences;
+use crate::domain::operation::{
+    Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
+};
+use crate::domain::{Fields, OperationId, Principal};
+use crate::ledger::Piece;
+use crate::listener::Received;
+
+/// How many pieces of a large body are written at once: 4 MiB.
+const PIECES_AT_ONCE: usize = 16;
+
+/// What the head of a request says.
+struct Head {
+    principal: Principal,
+    decision: Decision,
+    additions: Additions,
+    key: Option<String>,
+    base: String,
+}
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+impl Inner {
+    /// Accepts a request that a route takes, and answers it as it asks to be.
+    pub(super) async fn accept(
+        &self,
+        request: HttpRequest<Received>,
+        route: &Route,
+        captures: &Captures,
+        caller: &Caller,
+    ) -> Result<Response, Problem> {
+        let head = self.check_head(request.headers(), route, caller)?;
+        let (parts, body) = request.into_parts();
+        let collected = self.budget.collect(body, self.max_body).await?;
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let seen = Seen {
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            captures,
+            body: &collected.octets,
+        };
+        let now = self.api.clock.now();
+        let id = OperationId::new(now, self.api.ledger.number(), rand::random());
+        let idempotency = self.claim(route, &head, seen, &parts.method, target)?;
+        let serial_key = self.serial_key(route, &head, seen);
+        let parent = self.parent(&head).await?;
+        let Head { principal, decision, additions, key, base } = head;
+        let due_at = route.due_at(now, &additions);
+        let policy = route.policy(&parts.method, &additions, due_at, &decision);
+        let mut fields = parts.headers;
+        self.dress(&mut fields, caller, parts.version);
+        trim(&mut fields, &parts.method, id);
+        let credentials = take(&mut fields, &route.erase);
+        let target = target.to_owned();
+        let operation = NewOperation {
+            id,
+            accepted_at: now,
+            principal,
+            route: route.name.clone(),
+            lane: route.lane(decision.answer),
+            work: Work::Call(Request {
+                target,
+                method: parts.method,
+                fields: Fields::from(fields),
+                credentials: Fields::from(credentials),
+                body: self.keep(collected.octets).await?,
+            }),
+            policy,
+            due_at,
+            upstream_key: key,
+            idempotency,
+            serial_key,
+            parent,
+            retry_of: None,
+            client_reference: additions.client_reference,
+            tags: tags(&route.tags, additions.tags),
+            max_depth: route.max_depth,
+        };
+        let pending = Pending { api: &self.api, route, decision: &decision, base: &base };
+        pending.answer(operation, collected.memory).await
+    }
+
+    /// Everything that can be checked without the body.
+    fn check_head(
+        &self,
+        headers: &HeaderMap,
+        route: &Route,
+        caller: &Caller,
+    ) -> Result<Head, Problem> {
+        let key = self.api.ledger.ticket_key();
+        let principal = principal_of(&self.api.settings, key, headers, caller.peer.ip())?;
+        let decision = expectation::decide(headers, &route.offer)?;
+        let additions = Additions::parse(headers, self.api.clock.now(), route.granted)?;
+        refuse_callbacks(headers)?;
+        let key = idempotency::key(headers)?;
+        if key.is_none() && route.key_required && !may_have_key(route, headers) {
+            return Err(Problem::key_missing());
+        }
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let announced = announced.and_then(|length| length.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > self.max_body as u64) {
+            return Err(Problem::body_too_large(self.max_body as u64));
+        }
+        let base = self.base(headers, caller)?;
+        Ok(Head { principal, decision, additions, key, base })
+    }
+
+    /// What makes a repeat of the request the same operation: the client's key, else the
+    /// one that the route derives.
+    fn claim(
+        &self,
+        route: &Route,
+        head: &Head,
+        seen: Seen<'_>,
+        method: &Method,
+        target: &str,
+    ) -> Result<Option<IdempotencyClaim>, Problem> {
+        let derives = head.key.is_none();
+        let rule = route.key_rule.as_ref().filter(|_| derives);
+        if head.key.is_none() && rule.is_none() {
+            return Ok(None);
+        }
+        let content_type = seen.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let credentials = self.credentials(&head.principal, seen.headers);
+        let fingerprint =
+            idempotency::fingerprint(method, target, content_type, seen.body, None, credentials);
+        let derived = rule.and_then(|rule| match rule {
+            KeyRule::Header(name) => seen.field(name).map(String::into_bytes),
+            KeyRule::Pointer(pointer) => seen.pointer(pointer).map(String::into_bytes),
+            KeyRule::Fingerprint => Some(fingerprint.to_vec()),
+        });
+        let key = head.key.as_ref().map(|key| key.as_bytes().to_vec()).or(derived);
+        let Some(key) = key else {
+            return if route.key_required { Err(Problem::key_missing()) } else { Ok(None) };
+        };
+        let kind: &[u8] = if derives { b"derived" } else { b"sent" };
+        let scope = [head.principal.as_bytes(), route.name.as_bytes(), kind, &key];
+        let digest = self.api.ledger.ticket_key().digest("idempotency", &scope);
+        Ok(Some(IdempotencyClaim {
+            digest: first_half(&digest),
+            fingerprint,
+            scope: route.key_scope,
+        }))
+    }
+
+    /// Where callers are not told apart otherwise, another credential is another request.
+    fn credentials(&self, principal: &Principal, headers: &HeaderMap) -> Option<[u8; 32]> {
+        if *principal != Principal::everyone() {
+            return None;
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for name in [AUTHORIZATION, COOKIE] {
+            let lines = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
+            let before = parts.len();
+            parts.extend(lines);
+            if parts.len() > before {
+                // The name behind its lines keeps the two fields apart.
+                parts.push(if name == AUTHORIZATION { b"authorization" } else { b"cookie" });
+            }
+        }
+        let key = self.api.ledger.ticket_key();
+        (!parts.is_empty()).then(|| key.digest("credentials", &parts))
+    }
+
+    fn serial_key(&self, route: &Route, head: &Head, seen: Seen<'_>) -> Option<SerialKey> {
+        let derived = || route.serial_key.as_ref().and_then(|place| seen.at(place));
+        let key = head.additions.serial_key.clone().or_else(derived)?;
+        let upstream = route.upstream().name().as_bytes();
+        let scope = [upstream, head.principal.as_bytes(), key.as_bytes()];
+        let digest = self.api.ledger.ticket_key().digest("serial-key", &scope);
+        let text = key.chars().take(LONGEST_SERIAL_KEY).collect();
+        Some(SerialKey { digest: first_half(&digest), text })
+    }
+
+    /// The parent that was named, if it is of the same principal.
+    async fn parent(&self, head: &Head) -> Result<Option<OperationId>, Problem> {
+        let Some(id) = head.additions.parent else { return Ok(None) };
+        let found = self.api.ledger.find(id).await?;
+        Ok(found.filter(|parent| parent.principal == head.principal).map(|parent| parent.id))
+    }
+
+    /// The body as the ledger keeps it: a large one is written down in pieces first.
+    async fn keep(&self, octets: Bytes) -> Result<Body, Problem> {
+        if octets.len() <= Body::INLINE_LIMIT {
+            return Ok(Body::Inline(octets));
+        }
+        let (key, length) = (BodyKey(rand::random()), octets.len() as u64);
+        let mut pieces = Vec::with_capacity(PIECES_AT_ONCE);
+        for (number, start) in (0..octets.len()).step_by(Body::INLINE_LIMIT).enumerate() {
+            let end = (start + Body::INLINE_LIMIT).min(octets.len());
+            let number = number as u32;
+            pieces.push(Piece { body: key, number, octets: octets.slice(start..end) });
+            if pieces.len() == PIECES_AT_ONCE || end == octets.len() {
+                self.api.ledger.stash(std::mem::take(&mut pieces)).await?;
+            }
+        }
+        Ok(Body::Chunked { key, length })
+    }
+}
+
+fn refuse_callbacks(headers: &HeaderMap) -> Result<(), Problem> {
+    let preferred = || Preferences::of(headers).get("callback").is_some();
+    let is_asked =
+        headers.contains_key("callback-url") || (headers.contains_key("prefer") && preferred());
+    if is_asked { Err(Problem::callbacks_off()) } else { Ok(()) }
+}
+
+/// Whether a key may yet be derived; a pointer is followed when the body is there.
+fn may_have_key(route: &Route, headers: &HeaderMap) -> bool {
+    match &route.key_rule {
+        None => false,
+        Some(KeyRule::Header(name)) => headers.contains_key(name),
+        Some(KeyRule::Pointer(_) | KeyRule::Fingerprint) => true,
+    }
+}
+
+/// Fits the fields to being recorded: the answer is kept as it is, whole and plain, and
+/// the key is set anew for each attempt.
+fn trim(fields: &mut HeaderMap, method: &Method, id: OperationId) {
+    fields.remove(idempotency::IDEMPOTENCY_KEY);
+    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if method == Method::GET || method == Method::HEAD {
+        let conditions = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
+        for name in conditions.into_iter().chain(["if-range", "range"]) {
+            fields.remove(name);
+        }
+    }
+    let traced = fields.get(&TRACEPARENT).is_some_and(|value| is_trace(value.as_bytes()));
+    if !traced {
+        fields.remove("tracestate");
+        if let Ok(value) = HeaderValue::from_str(&trace_of(id)) {
+            fields.insert(TRACEPARENT, value);
+        }
+    }
+}
+
+/// Whether a value is a `traceparent` of version 00 (W3C Trace Context section 3.2) or
+/// of a later one, which may be longer.
+fn is_trace(value: &[u8]) -> bool {
+    let hex = |octets: &[u8]| octets.iter().all(|o| matches!(o, b'0'..=b'9' | b'a'..=b'f'));
+    let set = |octets: &[u8]| hex(octets) && octets.iter().any(|octet| *octet != b'0');
+    let whole = value.len() == 55 || (value.len() > 55 && value[55] == b'-');
+    whole
+        && [2, 35, 52].into_iter().all(|dash| value[dash] == b'-')
+        && hex(&value[..2])
+        && set(&value[3..35])
+        && set(&value[36..52])
+        && hex(&value[53..55])
+}
+
+/// The trace of an operation that came without one: named by its id.
+fn trace_of(id: OperationId) -> String {
+    let trace = u128::from_be_bytes(*id.as_bytes());
+    // The variant's bit keeps the lower half from being zero.
+    format!("00-{trace:032x}-{:016x}-01", trace as u64)
+}
+
+/// Takes these fields out.
+fn take(fields: &mut HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    for name in names {
+        for value in fields.get_all(name) {
+            taken.append(name.clone(), value.clone());
+        }
+        fields.remove(name);
+    }
+    taken
+}
+
+fn tags(of_route: &[String], mut of_request: Vec<String>) -> Vec<String> {
+    for tag in of_route {
+        if !of_request.contains(tag) {
+            of_request.push(tag.clone());
+        }
+    }
+    of_request
+}
+
+fn first_half(digest: &[u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn a_trace_is_kept_if_it_is_one_and_else_made_from_the_id() {
+        let id = OperationId::new(Timestamp::from_micros(1_700_000_000_000_000), 7, [0; 10]);
+        let made = trace_of(id);
+        assert!(is_trace(made.as_bytes()), "{made}");
+        assert_eq!(made[3..35], id.to_string().replace('-', ""));
+        for wrong in ["", "00-0-0-01", &made.to_uppercase().replace("00-", "zz-"), &made[..54]] {
+            assert!(!is_trace(wrong.as_bytes()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_taken_out_with_all_their_lines() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [("cookie", "a=b"), ("cookie", "c=d"), ("x-own", "1")] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        let taken = take(&mut fields, &[AUTHORIZATION, COOKIE]);
+        assert_eq!(taken.get_all(COOKIE).iter().count(), 2);
+        assert_eq!(fields.len(), 1);
+    }
+}

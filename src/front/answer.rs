@@ -1,0 +1,233 @@
+//! Answering what was accepted: at once, or with what the upstream answers.
+//!
+//! Owns the waiting. The invariant: whoever waits has watched before the operation was
+//! written, so no end is missed; and giving up waiting changes nothing about the
+//! operation. It must not know how operations are carried out.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
+
+use super::body::Memory;
+use super::route::Route;
+use crate::api::pending::{self, Acceptance};
+use crate::api::problem::kinds;
+use crate::api::recorded::{self, Passage};
+use crate::api::{Api, Document, Problem, own};
+use crate::domain::OperationId;
+use crate::domain::http::expectation::{Answer, Decision};
+use crate::domain::http::links::Links;
+use crate::domain::operation::{ErrorCode, Failure, NewOperation, State};
+use crate::ledger::{Accepted, LedgerError, Operation, Subject, Watch};
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A request that is about to be accepted, and how it wants to be answered.
+pub(super) struct Pending<'f> {
+    pub(super) api: &'f Api,
+    pub(super) route: &'f Route,
+    pub(super) decision: &'f Decision,
+    pub(super) base: &'f str,
+}
+
+impl Pending<'_> {
+    /// Writes the operation down and answers. `memory` is that of its body, given back
+    /// once it is written.
+    pub(super) async fn answer(
+        &self,
+        operation: NewOperation,
+        memory: Option<Memory>,
+    ) -> Result<Response, Problem> {
+        let ledger = &self.api.ledger;
+        let (links, queue) = (self.links(operation.id), operation.lane.queue.clone());
+        let wait = self.wait();
+        let watch = wait.map(|_| ledger.watch(operation.id));
+        let document = Document::accepted(&operation, &links);
+        let accepted = ledger.accept(operation).await?;
+        drop(memory);
+        match accepted {
+            Accepted::New(id) => match wait.zip(watch) {
+                None => Ok(self.accepted(&document)),
+                Some((wait, watch)) => {
+                    let ended = self.ended(id, watch, wait, false).await?;
+                    self.after_waiting(id, ended, &links, || self.accepted(&document)).await
+                }
+            },
+            Accepted::Replayed(id) => {
+                drop(watch);
+                let mut response = self.again(id).await.unwrap_or_else(Problem::into_response);
+                response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+                Ok(response)
+            }
+            Accepted::KeyConflict(_) => Err(Problem::key_conflict()),
+            Accepted::QueueFull { depth } => {
+                let again = self.api.settings.pace.estimate(&self.route.name, depth);
+                Err(Problem::queue_full(&queue, depth, again))
+            }
+        }
+    }
+
+    /// Answers a repeat with the operation that there is.
+    async fn again(&self, id: OperationId) -> Result<Response, Problem> {
+        let links = self.links(id);
+        let watch = self.api.ledger.watch(id);
+        let found = self.api.ledger.find(id).await?.ok_or_else(Problem::no_such_operation)?;
+        let document = Document::of(&found, &links, self.base);
+        let Some(wait) = self.wait() else { return Ok(self.accepted(&document)) };
+        let ended = if found.state.status().is_final() {
+            Some(found)
+        } else {
+            self.ended(id, watch, wait, true).await?
+        };
+        self.after_waiting(id, ended, &links, || self.accepted(&document)).await
+    }
+
+    fn links(&self, id: OperationId) -> Links {
+        let ticket = self.api.ledger.ticket_key().ticket(id);
+        Links::new(self.base, &self.api.settings.prefix, ticket)
+    }
+
+    /// How long an answer is waited for; none for a 202 at once.
+    fn wait(&self) -> Option<Duration> {
+        match self.decision.answer {
+            Answer::Async => None,
+            Answer::Hybrid { wait } if wait.is_zero() => None,
+            Answer::Hybrid { wait } | Answer::Sync { wait } => Some(wait),
+        }
+    }
+
+    /// The operation once it has ended, if that is within the time. `look_first` where it
+    /// may have changed before it was watched.
+    async fn ended(
+        &self,
+        id: OperationId,
+        mut watch: Watch,
+        wait: Duration,
+        look_first: bool,
+    ) -> Result<Option<Operation>, LedgerError> {
+        let end = async {
+            let mut look = look_first;
+            loop {
+                if look
+                    && let Some(found) = self.api.ledger.find(id).await?
+                    && found.state.status().is_final()
+                {
+                    return Ok(found);
+                }
+                watch.changed().await;
+                look = true;
+            }
+        };
+        self.api.clock.timeout(wait, end).await.ok().transpose()
+    }
+
+    async fn after_waiting(
+        &self,
+        id: OperationId,
+        ended: Option<Operation>,
+        links: &Links,
+        accepted: impl FnOnce() -> Response,
+    ) -> Result<Response, Problem> {
+        match ended {
+            Some(operation) => self.pass_on(operation, links).await,
+            None if self.decision.may_fall_back_to_202 => Ok(accepted()),
+            None => Err(self.late(id, links)),
+        }
+    }
+
+    fn accepted(&self, document: &Document) -> Response {
+        let depth = self.api.ledger.lanes();
+        let depth = depth.iter().filter(|lane| *lane.lane.queue == *document.queue);
+        let depth = depth.map(|lane| lane.depth).sum();
+        let applied = self.decision.applied_when(true);
+        pending::accepted(
+            document,
+            Acceptance {
+                minimal: self.decision.minimal,
+                applied: applied.as_deref(),
+                retry_after: self.api.settings.pace.estimate(&document.route, depth),
+            },
+        )
+    }
+
+    fn late(&self, id: OperationId, links: &Links) -> Problem {
+        let problem = Problem::answer_late(links.monitor());
+        let problem = problem
+            .with_field(own::OPERATION_ID, id.to_string())
+            .with_field(own::OPERATION_LOCATION, links.status());
+        match self.decision.applied_when(false) {
+            Some(applied) => problem.with_field(own::PREFERENCE_APPLIED, applied),
+            None => problem,
+        }
+    }
+
+    /// What became of it: the upstream's answer as it was, or why there is none.
+    async fn pass_on(&self, operation: Operation, links: &Links) -> Result<Response, Problem> {
+        let named = |problem: Problem| {
+            problem
+                .with_field(own::OPERATION_ID, operation.id.to_string())
+                .with_field(own::OPERATION_LOCATION, links.status())
+        };
+        if operation.freed_at.is_some() {
+            return Err(named(Problem::gone()));
+        }
+        let failure = match &operation.state {
+            State::Canceled { .. } => return Err(named(Problem::canceled())),
+            State::Failed { failure, .. } => Some(failure),
+            _ => None,
+        };
+        if failure.is_none_or(|failure| failure.code != ErrorCode::ResponseTooLarge)
+            && let Some(answer) =
+                self.api.ledger.answer(operation.id).await.map_err(Problem::from)?
+        {
+            let applied = self.decision.applied_when(false);
+            let target = match &operation.subject {
+                Subject::Call { target, .. } | Subject::Task(target) => target,
+            };
+            let passage = Passage {
+                id: operation.id,
+                links,
+                base: self.base,
+                upstream: &self.route.upstream().settings().origin,
+                target,
+                applied: applied.as_deref(),
+            };
+            return Ok(recorded::passed_on(&self.api.ledger, answer, passage));
+        }
+        Err(named(failure.map_or_else(Problem::gone, unanswered)))
+    }
+}
+
+/// A failure without an answer of the upstream's that could be passed on.
+fn unanswered(failure: &Failure) -> Problem {
+    let kind = match failure.cause.unwrap_or(failure.code) {
+        _ if failure.code == ErrorCode::DeadlineExceeded => &kinds::UPSTREAM_SILENT,
+        ErrorCode::UpstreamTimeout => &kinds::UPSTREAM_SILENT,
+        ErrorCode::UpstreamUnreachable => &kinds::UPSTREAM_UNREACHABLE,
+        _ => &kinds::UPSTREAM_BROKEN,
+    };
+    let problem = Problem::new(kind, failure.message()).with("code", failure.code.as_str());
+    match failure.cause {
+        Some(cause) => problem.with("cause", cause.as_str()),
+        None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_too_long_is_504_and_all_else_502() {
+        for (failure, status) in [
+            (Failure::of(ErrorCode::DeadlineExceeded), 504),
+            (Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamTimeout), 504),
+            (Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamProtocol), 502),
+            (Failure::of(ErrorCode::UpstreamUnreachable), 502),
+            (Failure::of(ErrorCode::ResponseTooLarge), 502),
+        ] {
+            assert_eq!(unanswered(&failure).status(), status, "{failure:?}");
+        }
+    }
+}

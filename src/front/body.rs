@@ -1,0 +1,109 @@
+//! Bodies being received.
+//!
+//! Owns the limits: how large one body may be, and how much all of them may take
+//! together. The invariant: memory is reserved before octets are kept, and given back
+//! when the body is written down or dropped.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::Problem;
+use crate::listener::{ReceiveError, Received};
+
+/// Memory is reserved in steps of so many octets: a client that announces much and sends
+/// nothing takes no more than this.
+const STEP: usize = 64 * 1024;
+
+/// The memory that all bodies share.
+pub(super) struct Budget(Arc<Semaphore>);
+
+/// A body that was received, and the memory that was reserved for it.
+pub(super) struct Collected {
+    pub(super) octets: Bytes,
+    pub(super) memory: Option<Memory>,
+}
+
+/// Memory that is given back when this is dropped.
+pub(super) type Memory = OwnedSemaphorePermit;
+
+impl Budget {
+    /// So many octets in all.
+    pub(super) fn new(octets: usize) -> Self {
+        Self(Arc::new(Semaphore::new(octets.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Receives a body of at most `limit` octets.
+    pub(super) async fn collect(
+        &self,
+        mut body: Received,
+        limit: usize,
+    ) -> Result<Collected, Problem> {
+        let mut announced = body.size_hint().exact().map(|length| length as usize);
+        let mut gathering = Gathering { budget: self, memory: None, reserved: 0 };
+        if let Some(length @ 1..) = announced {
+            gathering.reserve(length.min(STEP))?;
+        }
+        let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            // Trailers of an accepted request are not kept: nothing replays them.
+            let Ok(octets) = frame.map_err(refusal)?.into_data() else { continue };
+            let length = only.len() + joined.len() + octets.len();
+            if length > limit {
+                return Err(Problem::body_too_large(limit as u64));
+            }
+            announced = announced.filter(|announced| *announced >= length);
+            gathering.hold(length, announced.unwrap_or(length))?;
+            if only.is_empty() && joined.is_empty() {
+                // Most bodies come in one piece, which is kept as it is.
+                only = octets;
+            } else {
+                joined.extend_from_slice(&std::mem::take(&mut only));
+                joined.extend_from_slice(&octets);
+            }
+        }
+        let octets = if joined.is_empty() { only } else { joined.freeze() };
+        Ok(Collected { octets, memory: gathering.memory })
+    }
+}
+
+struct Gathering<'b> {
+    budget: &'b Budget,
+    memory: Option<OwnedSemaphorePermit>,
+    reserved: usize,
+}
+
+impl Gathering<'_> {
+    /// Sees to it that `length` octets are reserved, or a step more of those to come.
+    fn hold(&mut self, length: usize, announced: usize) -> Result<(), Problem> {
+        if length <= self.reserved {
+            return Ok(());
+        }
+        let ahead = announced.min(self.reserved + STEP).max(length);
+        self.reserve(ahead - self.reserved)
+    }
+
+    fn reserve(&mut self, more: usize) -> Result<(), Problem> {
+        let permits = u32::try_from(more).map_err(|_| Problem::memory_full())?;
+        let taken = self.budget.0.clone().try_acquire_many_owned(permits);
+        let taken = taken.map_err(|_| Problem::memory_full())?;
+        match &mut self.memory {
+            Some(memory) => memory.merge(taken),
+            None => self.memory = Some(taken),
+        }
+        self.reserved += more;
+        Ok(())
+    }
+}
+
+fn refusal(error: ReceiveError) -> Problem {
+    match error {
+        ReceiveError::TooSlow => Problem::too_slow(),
+        ReceiveError::Broken(_) => {
+            Problem::malformed_body(None, "the body broke off or is framed wrongly: send it again")
+        }
+    }
+}

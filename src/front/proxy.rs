@@ -1,0 +1,84 @@
+//! Passing on what is not routed: streamed both ways, nothing kept.
+//!
+//! Owns what changes on the way: the fields that may not pass, and locations that name
+//! the upstream. It must not know of operations.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+
+use super::{Caller, Inner, tunnel};
+use crate::api::{Problem, own};
+use crate::domain::http::hygiene;
+use crate::domain::http::location::{Resolved, resolve};
+use crate::domain::operation::ErrorCode;
+use crate::listener::{Occupied, Received};
+use crate::upstream::{Broken, ReplyBody, Upstream};
+
+impl Inner {
+    /// Passes a request on, and its answer back.
+    pub(super) async fn proxy(
+        &self,
+        mut request: Request<Received>,
+        upstream: &Upstream,
+        caller: &Caller,
+    ) -> Result<Response, Problem> {
+        let protocol = tunnel::protocol(request.headers(), &self.upgrades);
+        let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+        let occupied = request.extensions_mut().remove::<Occupied>();
+        let target =
+            request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let base = self.base(request.headers(), caller).ok();
+        let version = request.version();
+        self.dress(request.headers_mut(), caller, version);
+        if let Some(protocol) = protocol.clone() {
+            request.headers_mut().insert(UPGRADE, protocol);
+        }
+        request.body_mut().stream();
+        let mut response = upstream.forward(request).await.map_err(|broken| told(&broken))?;
+        hygiene::response_fields_from_upstream(response.headers_mut());
+        if let Some(base) = base {
+            rebase(response.headers_mut(), upstream, &target, &base);
+        }
+        let from_upstream = HeaderValue::from_static("upstream");
+        response.headers_mut().insert(own::GATEWAY_ORIGIN, from_upstream);
+        match (client, protocol) {
+            (Some(client), Some(protocol)) if is_switch(&response) => {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(UPGRADE, protocol);
+                tunnel::open(&self.tasks, client, hyper::upgrade::on(&mut response), occupied);
+                Ok(response.map(|_| Body::empty()))
+            }
+            _ => Ok(response.map(Body::new)),
+        }
+    }
+}
+
+fn is_switch(response: &http::Response<ReplyBody>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Puts locations that name the upstream onto the public origin. Others pass as they
+/// are: nothing of them is kept.
+fn rebase(headers: &mut HeaderMap, upstream: &Upstream, target: &str, base: &str) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let Some(value) = headers.get(&name) else { continue };
+        if let Resolved::Own(url) = resolve(value, &upstream.settings().origin, target, base) {
+            own::set(headers, name, url);
+        }
+    }
+}
+
+fn told(broken: &Broken) -> Problem {
+    tracing::warn!(error = %broken, "a request could not be passed on");
+    match broken.cause {
+        ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),
+        ErrorCode::UpstreamTimeout => Problem::upstream_silent(),
+        _ => Problem::upstream_broken(
+            "the upstream broke off before its answer, or what it sent is not http: see that it is \
+             well, then try again",
+        ),
+    }
+}

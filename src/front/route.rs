@@ -1,0 +1,189 @@
+//! A route, with everything about it that is the same for all its requests.
+//!
+//! Owns the translation from the configuration's words to the domain's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method, header};
+
+use crate::config::{self, Config, KeyRule, RouteConfig, Selector};
+use crate::domain::Timestamp;
+use crate::domain::http::additions::{Additions, Granted};
+use crate::domain::http::expectation::{Allow, Answer, Decision, Mode, Offer};
+use crate::domain::http::pattern::Pattern;
+use crate::domain::http::route_table::{RoutePattern, RouteTable};
+use crate::domain::operation::{Delivery, KeyScope, Lane, Policy, RetryPolicy};
+use crate::upstream::{Upstream, Upstreams};
+
+use super::settings::UnknownRoute;
+
+/// A route, ready for requests.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) name: Arc<str>,
+    pub(super) offer: Offer,
+    pub(super) granted: Granted,
+    pub(super) serial_key: Option<Selector>,
+    pub(super) key_rule: Option<KeyRule>,
+    pub(super) key_required: bool,
+    pub(super) key_scope: KeyScope,
+    pub(super) tags: Vec<String>,
+    /// Names of the fields whose stored values are erased when an operation ends.
+    pub(super) erase: Vec<HeaderName>,
+    pub(super) max_depth: u64,
+    queue: Arc<str>,
+    upstream: Upstream,
+    delivery: Option<Delivery>,
+    retry: RetryPolicy,
+    delay: Duration,
+    implicit: bool,
+}
+
+/// Always erased, whatever a route names.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+/// The table of all routes of a configuration.
+pub(super) fn table(
+    config: &Config,
+    upstreams: &Upstreams,
+) -> Result<RouteTable<Route>, UnknownRoute> {
+    let compile = |route| Ok((pattern(route)?, Route::of(route, config, upstreams)?));
+    let routes: Vec<_> = config.routes.iter().map(compile).collect::<Result<_, _>>()?;
+    Ok(RouteTable::new(routes))
+}
+
+fn pattern(route: &RouteConfig) -> Result<RoutePattern, UnknownRoute> {
+    if route.implicit {
+        return Ok(RoutePattern { method: Some(Method::POST), path: Pattern::any() });
+    }
+    let text = format!("{} {}", route.method, route.path);
+    RoutePattern::parse(&text)
+        .map_err(|why| UnknownRoute { route: route.name.clone(), why: why.to_string() })
+}
+
+impl Route {
+    fn of(
+        route: &RouteConfig,
+        config: &Config,
+        upstreams: &Upstreams,
+    ) -> Result<Self, UnknownRoute> {
+        let unknown = |why: String| UnknownRoute { route: route.name.clone(), why };
+        let upstream = upstreams.get(&route.upstream);
+        let queue = config.queues.get(&route.queue);
+        Ok(Self {
+            name: route.name.as_str().into(),
+            offer: offer(route),
+            granted: Granted { timeout: route.timeout, deadline: route.deadline },
+            serial_key: route.serial_key.clone(),
+            key_rule: route.idempotency_key.clone(),
+            key_required: route.idempotency_required,
+            key_scope: if route.unique_pending { KeyScope::Pending } else { KeyScope::Retained },
+            tags: route.tags.clone(),
+            erase: CREDENTIALS.into_iter().chain(route.erase.iter().cloned()).collect(),
+            max_depth: queue
+                .ok_or_else(|| unknown(format!("there is no queue {}", route.queue)))?
+                .max_depth
+                .into(),
+            queue: route.queue.as_str().into(),
+            upstream: upstream
+                .ok_or_else(|| unknown(format!("there is no upstream {}", route.upstream)))?
+                .clone(),
+            delivery: route.delivery.map(delivery),
+            retry: RetryPolicy {
+                attempts: route.retry.attempts,
+                min: route.retry.min,
+                max: route.retry.max,
+            },
+            delay: route.delay,
+            implicit: route.implicit,
+        })
+    }
+
+    /// Whether it stands in because no route was named.
+    pub(super) const fn is_implicit(&self) -> bool {
+        self.implicit
+    }
+
+    /// Where its requests go.
+    pub(super) const fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Where its operations lie; those that a client waits for lie apart.
+    pub(super) fn lane(&self, answer: Answer) -> Lane {
+        let express = match answer {
+            Answer::Async => false,
+            Answer::Hybrid { wait } | Answer::Sync { wait } => !wait.is_zero(),
+        };
+        Lane { queue: self.queue.clone(), upstream: self.upstream.name().clone(), express }
+    }
+
+    /// When an operation may begin that is accepted now.
+    pub(super) fn due_at(&self, now: Timestamp, additions: &Additions) -> Timestamp {
+        additions.not_before.unwrap_or(now + self.delay)
+    }
+
+    /// What is promised to a request.
+    pub(super) fn policy(
+        &self,
+        method: &Method,
+        additions: &Additions,
+        due_at: Timestamp,
+        decision: &Decision,
+    ) -> Policy {
+        Policy {
+            delivery: self.delivery.unwrap_or_else(|| by_method(method)),
+            timeout: additions.timeout.unwrap_or(self.granted.timeout),
+            deadline_at: due_at + additions.deadline.unwrap_or(self.granted.deadline),
+            retry: self.retry,
+            first_answer_is_final: matches!(decision.answer, Answer::Sync { .. }),
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2: what is idempotent may be repeated.
+fn by_method(method: &Method) -> Delivery {
+    if method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce }
+}
+
+fn delivery(word: config::Delivery) -> Delivery {
+    match word {
+        config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
+        config::Delivery::AtMostOnce => Delivery::AtMostOnce,
+    }
+}
+
+fn offer(route: &RouteConfig) -> Offer {
+    Offer {
+        mode: match route.mode {
+            config::Mode::Async => Mode::Async,
+            config::Mode::Hybrid => Mode::Hybrid,
+            config::Mode::Sync => Mode::Sync,
+        },
+        allow: Allow {
+            asynchronous: route.allow.asynchronous,
+            synchronous: route.allow.synchronous,
+        },
+        sync_wait: route.sync_wait,
+        timeout: route.timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_may_be_repeated_are_delivered_at_least_once() {
+        for (method, expected) in [
+            (Method::POST, Delivery::AtMostOnce),
+            (Method::PATCH, Delivery::AtMostOnce),
+            (Method::PUT, Delivery::AtLeastOnce),
+            (Method::DELETE, Delivery::AtLeastOnce),
+            (Method::GET, Delivery::AtLeastOnce),
+        ] {
+            assert_eq!(by_method(&method), expected, "{method}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the front is told to be.
+
+use axum::Router;
+
+use super::route::{self, Route};
+use crate::api::Api;
+use crate::config::{Config, CorsOrigins};
+use crate::domain::http::route_table::RouteTable;
+use crate::lifecycle::Tasks;
+use crate::upstream::{Upstream, Upstreams};
+
+/// What the front is told to be.
+pub struct FrontSettings {
+    pub(super) api: Api,
+    /// The gateway's own resources, with paths as they are beneath the prefix.
+    pub(super) own: Router,
+    pub(super) routes: RouteTable<Route>,
+    /// Where what no route takes goes.
+    pub(super) fallback: Option<Upstream>,
+    pub(super) cors: CorsOrigins,
+    /// Protocols, in lower case, that may be upgraded to.
+    pub(super) upgrades: Vec<String>,
+    /// The largest body that is accepted, in octets.
+    pub(super) max_body: usize,
+    /// How many octets all bodies being received may take together.
+    pub(super) body_memory: usize,
+    /// Tells this gateway from others in `CDN-Loop`.
+    pub(super) gateway_id: String,
+    pub(super) tasks: Tasks,
+}
+
+/// A route refers to something that there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("the route {route} cannot be used: {why}")]
+pub struct UnknownRoute {
+    /// The route's name.
+    pub route: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl FrontSettings {
+    /// The settings of a configuration. `own` answers for the gateway's own resources,
+    /// by their paths beneath the prefix.
+    pub fn from_config(
+        config: &Config,
+        api: Api,
+        own: Router,
+        upstreams: &Upstreams,
+        tasks: Tasks,
+    ) -> Result<Self, UnknownRoute> {
+        let fallback = config.fallback_upstream.as_deref().and_then(|name| upstreams.get(name));
+        Ok(Self {
+            own,
+            routes: route::table(config, upstreams)?,
+            fallback: fallback.cloned(),
+            cors: config.cors.origins.clone(),
+            upgrades: config.server.upgrades.clone(),
+            max_body: config.server.max_body,
+            body_memory: config.server.body_memory,
+            gateway_id: gateway_id(&api),
+            api,
+            tasks,
+        })
+    }
+}
+
+/// The same for every start of a gateway on the same ledger, and tells nothing of it.
+fn gateway_id(api: &Api) -> String {
+    let digest = api.ledger.ticket_key().digest("cdn-loop", &[]);
+    digest[..8].iter().map(|octet| format!("{octet:02x}")).collect()
+}

@@ -1,0 +1,143 @@
+//! The bodies of an exchange, as the listener hands them on.
+//!
+//! Owns the pace at which a request's body has to come. Both bodies mark the connection
+//! as occupied for as long as they live.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::alarm::Alarm;
+use super::socket::Occupied;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+
+/// A request's body did not come whole.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// It came too slowly: 408.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// The client went away, or its framing is wrong.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+}
+
+/// How fast a body has to come.
+pub(super) struct Pace {
+    alarm: Alarm,
+    pause: Duration,
+    whole: Option<Duration>,
+    // Set when the body is first waited for.
+    over_at: Option<Timestamp>,
+    paused_until: Option<Timestamp>,
+}
+
+impl Pace {
+    pub(super) const fn new(clock: Clock, pause: Duration, whole: Duration) -> Self {
+        let whole = Some(whole);
+        Self { alarm: Alarm::new(clock), pause, whole, over_at: None, paused_until: None }
+    }
+
+    /// Ready when the body has been waited for too long.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let now = self.alarm.now();
+        let mut until = *self.paused_until.get_or_insert(now + self.pause);
+        if let Some(whole) = self.whole {
+            until = until.min(*self.over_at.get_or_insert(now + whole));
+        }
+        self.alarm.poll_until(context, until)
+    }
+}
+
+/// A request's body, at the pace that the limits ask for.
+pub struct Received {
+    incoming: Incoming,
+    pace: Pace,
+    occupied: Occupied,
+}
+
+impl Received {
+    pub(super) fn new(incoming: Incoming, pace: Pace, occupied: Occupied) -> Self {
+        Self { incoming, pace, occupied }
+    }
+
+    /// Lets the body take as long as it likes as a whole, if only it never pauses for
+    /// too long: for what is passed on while it comes.
+    pub fn stream(&mut self) {
+        self.pace.whole = None;
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = ReceiveError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Ready(frame) => {
+                this.pace.paused_until = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(ReceiveError::Broken)))
+            }
+            Poll::Pending => {
+                this.pace.poll_over(context).map(|()| Some(Err(ReceiveError::TooSlow)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if !self.incoming.is_end_stream() {
+            self.occupied.left_unread();
+        }
+    }
+}
+
+/// An answer's body on its way out.
+pub(super) struct Answering {
+    body: axum::body::Body,
+    _occupied: Occupied,
+}
+
+impl Answering {
+    pub(super) fn new(body: axum::body::Body, occupied: Occupied) -> Self {
+        Self { body, _occupied: occupied }
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,208 @@
+//! Listening: sockets, connections and how long a peer may take.
+//!
+//! Owns everything between `bind` and a parsed request, for both listeners. Its
+//! invariant: no peer holds a connection for longer than the limits say without sending
+//! or being answered. It must not know what is asked or answered.
+
+mod alarm;
+mod body;
+mod socket;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::caller::Peer;
+use crate::clock::Clock;
+use crate::config::ServerConfig;
+use crate::lifecycle::Tasks;
+use body::{Answering, Pace};
+pub use body::{ReceiveError, Received};
+pub use socket::Occupied;
+use socket::{Occupancy, Socket};
+
+/// How long to wait after the system refused to hand out a connection (no descriptors
+/// left, as a rule): trying again at once would only burn time.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// How much and how long a peer may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The largest header section, in octets: 431 past it.
+    pub max_headers: usize,
+    /// How long a header section may take.
+    pub header_timeout: Duration,
+    /// How long a connection is kept without a request.
+    pub idle_timeout: Duration,
+    /// The longest pause between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// How long a request's body may take as a whole.
+    pub body_deadline: Duration,
+    /// How many connections are open at once; the next ones wait to be taken.
+    pub max_connections: Option<usize>,
+}
+
+impl From<&ServerConfig> for Limits {
+    fn from(server: &ServerConfig) -> Self {
+        Self {
+            max_headers: server.max_headers,
+            header_timeout: server.header_timeout,
+            idle_timeout: server.idle_timeout,
+            body_timeout: server.body_timeout,
+            body_deadline: server.body_deadline,
+            max_connections: server.max_connections,
+        }
+    }
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {why}; stop what uses it, or choose another with {setting}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What sets it, as `--listen (server.listen)`.
+    pub setting: &'static str,
+    /// What the system says.
+    #[source]
+    pub why: std::io::Error,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens. `setting` is what chooses the address, for the error.
+    pub async fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+        let refused = |why| BindError { address, setting, why };
+        let socket = TcpListener::bind(address).await.map_err(refused)?;
+        let address = socket.local_addr().map_err(refused)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that is really listened on: the port is never 0.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes connections until `tasks` drain, and answers their requests with `service`.
+    /// Connections then finish what they are at; cutting drops them.
+    pub async fn serve<S, F>(self, service: S, limits: Limits, clock: Clock, tasks: Tasks)
+    where
+        S: Fn(Request<Received>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<axum::body::Body>> + Send + 'static,
+    {
+        let places = limits.max_connections.map(|most| Arc::new(Semaphore::new(most)));
+        let limits = Arc::new(limits);
+        loop {
+            let next = next(&self.socket, places.as_ref(), &clock);
+            let taken = tokio::select! {
+                () = tasks.draining() => return,
+                taken = next => taken,
+            };
+            let Some((stream, peer, place)) = taken else { continue };
+            let connection =
+                Connection { stream, peer, clock: clock.clone(), limits: limits.clone() };
+            let (service, lifecycle) = (service.clone(), tasks.clone());
+            tasks.spawn_until_cut(async move {
+                connection.serve(service, lifecycle).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+type Taken = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
+
+/// The next connection, once there is a place for it.
+async fn next(
+    socket: &TcpListener,
+    places: Option<&Arc<Semaphore>>,
+    clock: &Clock,
+) -> Option<Taken> {
+    let place = match places {
+        Some(places) => places.clone().acquire_owned().await.ok(),
+        None => None,
+    };
+    match socket.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be taken; raise the limit of open files if that goes on");
+            clock.sleep(BREATH).await;
+            None
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    clock: Clock,
+    limits: Arc<Limits>,
+}
+
+impl Connection {
+    async fn serve<S, F>(self, service: S, tasks: Tasks)
+    where
+        S: Fn(Request<Received>) -> F + Send + 'static,
+        F: Future<Output = Response<axum::body::Body>> + Send + 'static,
+    {
+        let Self { stream, peer, clock, limits } = self;
+        // Answers are written whole; waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let occupancy = Arc::new(Occupancy::default());
+        let socket = Socket::new(stream, occupancy.clone(), clock.clone(), &limits);
+        let max_headers = limits.max_headers;
+        let pace = (clock.clone(), limits);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let occupied = occupancy.enter();
+            let pace = Pace::new(pace.0.clone(), pace.1.body_timeout, pace.1.body_deadline);
+            let mut request =
+                request.map(|incoming| Received::new(incoming, pace, occupied.clone()));
+            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(occupied.clone());
+            let answer = service(request);
+            async move { Ok::<_, Infallible>(answer.await.map(|body| Answering::new(body, occupied))) }
+        });
+        let connection = http1::Builder::new()
+            .timer(clock)
+            // The socket keeps the times of heads and pauses: one limit for both would not do.
+            .header_read_timeout(None)
+            .max_header_size(max_headers)
+            .max_buf_size(max_headers.max(SMALLEST_BUFFER))
+            .serve_connection(TokioIo::new(socket), answer)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = tasks.draining() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+/// What a connection may buffer at least, so that bodies are read in large pieces.
+const SMALLEST_BUFFER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! A client's socket, and how long it may keep still.
+//!
+//! Owns two limits that hyper does not tell apart: how long a head may take once it has
+//! begun, and how long a connection may lie idle between two exchanges. Its invariant:
+//! while an exchange goes on neither runs.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Limits;
+use super::alarm::Alarm;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+
+/// How long, and for how many octets, a refused body is still read after the answer:
+/// closing on unread octets resets the connection, and the client loses the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_OCTETS: usize = 4 * 1024 * 1024;
+
+/// Whether exchanges go on over a connection.
+#[derive(Debug, Default)]
+pub(super) struct Occupancy {
+    users: AtomicUsize,
+    exchanges: AtomicU64,
+    unread: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Occupancy {
+    /// An exchange begins.
+    pub(super) fn enter(self: &Arc<Self>) -> Occupied {
+        self.exchanges.fetch_add(1, Ordering::AcqRel);
+        self.users.fetch_add(1, Ordering::AcqRel);
+        Occupied(Arc::clone(self))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 0
+    }
+}
+
+/// Keeps a connection from counting as idle for as long as it, or a clone, lives.
+#[derive(Debug)]
+pub struct Occupied(Arc<Occupancy>);
+
+impl Occupied {
+    pub(super) fn left_unread(&self) {
+        self.0.unread.store(true, Ordering::Release);
+    }
+}
+
+impl Clone for Occupied {
+    fn clone(&self) -> Self {
+        self.0.users.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        if self.0.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.waker.wake();
+        }
+    }
+}
+
+/// What is waited for while no exchange goes on.
+#[derive(Clone, Copy)]
+enum Awaited {
+    /// A head that has begun, or the first one.
+    Head(Timestamp),
+    /// Whatever comes next.
+    Anything(Timestamp),
+}
+
+/// A client's socket.
+pub(super) struct Socket {
+    stream: TcpStream,
+    occupancy: Arc<Occupancy>,
+    alarm: Alarm,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    awaited: Awaited,
+    exchanges: u64,
+    lingering: Option<(Timestamp, usize)>,
+}
+
+impl Socket {
+    pub(super) fn new(
+        stream: TcpStream,
+        occupancy: Arc<Occupancy>,
+        clock: Clock,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            stream,
+            occupancy,
+            awaited: Awaited::Head(clock.now() + limits.header_timeout),
+            alarm: Alarm::new(clock),
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            exchanges: 0,
+            lingering: None,
+        }
+    }
+
+    /// Octets came: if they begin a head, it has to be whole in time.
+    fn came(&mut self) {
+        if self.occupancy.is_busy() {
+            return;
+        }
+        self.note_exchanges();
+        if let Awaited::Anything(_) = self.awaited {
+            self.awaited = Awaited::Head(self.alarm.now() + self.header_timeout);
+        }
+    }
+
+    /// Nothing came: ready when that has gone on for too long.
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.occupancy.waker.register(context.waker());
+        if self.occupancy.is_busy() {
+            return Poll::Pending;
+        }
+        self.note_exchanges();
+        let (Awaited::Head(until) | Awaited::Anything(until)) = self.awaited;
+        self.alarm.poll_until(context, until)
+    }
+
+    /// After an exchange the connection is idle anew.
+    fn note_exchanges(&mut self) {
+        let exchanges = self.occupancy.exchanges.load(Ordering::Acquire);
+        if exchanges != self.exchanges {
+            self.exchanges = exchanges;
+            self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
+        }
+    }
+
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut waste = [0; 16 * 1024];
+        loop {
+            let begun = (self.alarm.now() + LINGER, 0);
+            let (until, read) = *self.lingering.get_or_insert(begun);
+            let mut buffer = ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending => return self.alarm.poll_until(context, until),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    let came = buffer.filled().len();
+                    if came == 0 || read + came > LINGER_OCTETS {
+                        return Poll::Ready(());
+                    }
+                    self.lingering = Some((until, read + came));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_ready() {
+            self.came();
+            return polled;
+        }
+        ready!(self.poll_over(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        if self.occupancy.unread.load(Ordering::Acquire) {
+            ready!(self.poll_linger(context));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

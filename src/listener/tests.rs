@@ -1,0 +1,126 @@
+use axum::body::Body;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::domain::Timestamp;
+
+/// A listener that answers a body with its length, or 408; and a client of it.
+async fn connected(clock: &Clock) -> TcpStream {
+    let seconds = Duration::from_secs;
+    let limits = Limits {
+        max_headers: 64 * 1024,
+        header_timeout: seconds(10),
+        idle_timeout: seconds(75),
+        body_timeout: seconds(30),
+        body_deadline: seconds(300),
+        max_connections: Some(10),
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = Listener::bind(any, "--listen (server.listen)").await.unwrap();
+    let address = listener.local_address();
+    let answer = |request: Request<Received>| async {
+        let collected = request.into_body().collect().await;
+        match collected {
+            Ok(body) => Response::new(Body::from(body.to_bytes().len().to_string())),
+            Err(_) => Response::builder().status(408).body(Body::empty()).unwrap(),
+        }
+    };
+    let tasks = Tasks::new();
+    tasks.spawn(listener.serve(answer, limits, clock.clone(), tasks.clone()));
+    TcpStream::connect(address).await.unwrap()
+}
+
+async fn asked(client: &mut TcpStream, octets: &str) {
+    client.write_all(octets.as_bytes()).await.unwrap();
+}
+
+/// What comes until the answer's head has, and its first octet of a body.
+async fn answered(client: &mut TcpStream) -> String {
+    let mut came = String::new();
+    while !came.contains("\r\n\r\n") {
+        let mut buffer = [0; 1024];
+        let length = client.read(&mut buffer).await.unwrap();
+        assert_ne!(length, 0, "closed after {came:?}");
+        came.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    came
+}
+
+/// Moves the clock until the connection is closed, and says how far.
+async fn closed_after(client: &mut TcpStream, clock: &Clock) -> u32 {
+    let mut seconds = 0;
+    loop {
+        let mut buffer = [0; 1024];
+        tokio::select! {
+            biased;
+            read = client.read(&mut buffer) => {
+                if read.unwrap_or(0) == 0 {
+                    return seconds;
+                }
+            }
+            // A hundred turns let the connection look at the clock.
+            () = async { for _ in 0..100 { tokio::task::yield_now().await; } } => {
+                clock.advance(Duration::from_secs(1));
+                seconds += 1;
+            }
+        }
+        assert!(seconds < 1000, "never closed");
+    }
+}
+
+#[tokio::test]
+async fn one_connection_takes_several_requests_and_then_lies_idle_for_its_time() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    for _ in 0..3 {
+        asked(&mut client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello").await;
+        assert!(answered(&mut client).await.starts_with("HTTP/1.1 200"));
+    }
+    assert!(closed_after(&mut client, &clock).await >= 75);
+}
+
+#[tokio::test]
+async fn a_head_that_is_never_whole_ends_the_connection_sooner() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    asked(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    answered(&mut client).await;
+    asked(&mut client, "GET / HTTP/1.1\r\nHost").await;
+    let seconds = closed_after(&mut client, &clock).await;
+    assert!((10..75).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_never_whole_is_told_so() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    asked(&mut client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel").await;
+    let answer = tokio::select! {
+        answer = answered(&mut client) => answer,
+        () = async { loop {
+            clock.advance(Duration::from_secs(1));
+            for _ in 0..100 { tokio::task::yield_now().await; }
+        } } => unreachable!("the clock moves for ever"),
+    };
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_431() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    let huge = "x".repeat(100_000);
+    asked(&mut client, &format!("GET / HTTP/1.1\r\nHost: x\r\nX-Huge: {huge}\r\n\r\n")).await;
+    assert!(answered(&mut client).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn an_address_in_use_names_itself_and_its_setting() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let first = Listener::bind(any, "--listen (server.listen)").await.unwrap();
+    let refused = Listener::bind(first.local_address(), "--listen (server.listen)").await;
+    let words = refused.unwrap_err().to_string();
+    let address = first.local_address().to_string();
+    assert!(words.contains(&address) && words.contains("--listen"), "{words}");
+}
