@@ -9,9 +9,13 @@
 //! `main → cli → app → {front, console, engine} → {api} → {ledger, upstream} → domain`.
 //! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod ledger;
 pub mod lifecycle;
+pub mod telemetry;
 pub mod upstream;
