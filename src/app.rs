@@ -43,3 +43,8 @@ impl App {
     /// Drains.
     pub async fn stop(self) {}
 }
+
+/// The description of the HTTP API.
+pub fn openapi() -> String {
+    "{}".to_owned()
+}

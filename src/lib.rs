@@ -9,6 +9,7 @@
 //! `main → cli → app → {front, console, engine} → {api} → {ledger, upstream} → domain`.
 //! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::print;
 
-/// Prints it.
-pub(super) fn run() -> Result<(), Failure> {
-    print::say("{}")
+/// Prints it, whole lines of JSON.
+pub(super) fn run(description: &str) -> Result<(), Failure> {
+    print::say(description.trim_end())
 }

@@ -18,9 +18,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, REFERRER_POLICY};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::api::{Problem, own};
 use crate::telemetry::Metrics;
 
 /// What waits in one queue for one upstream, when asked.
@@ -80,7 +81,7 @@ pub fn router(settings: ConsoleSettings) -> Router {
         .route("/metrics", get(scrape))
         .with_state(Arc::clone(&shared))
         .nest(&shared.prefix, operators)
-        .fallback(unknown)
+        .fallback(|| async { Problem::no_such_resource() })
         .layer(middleware::from_fn_with_state(shared, admitted))
 }
 
@@ -90,15 +91,18 @@ async fn admitted(State(shared): State<Arc<Shared>>, request: Request, next: Nex
         Ok(()) => next.run(request).await,
         Err(refusal) => refused(refusal),
     };
-    for (name, value) in [
-        (CACHE_CONTROL, "no-store"),
-        (REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("x-content-type-options"), "nosniff"),
-        (HeaderName::from_static("gateway-origin"), "cloakroom"),
-    ] {
-        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    // What the operators' API says about caching stands.
+    for (name, value) in own_marks() {
+        response.headers_mut().entry(name).or_insert(value);
     }
     response
+}
+
+fn own_marks() -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let mut marks = HeaderMap::new();
+    own::mark(&mut marks);
+    marks.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    marks.into_iter().filter_map(|(name, value)| Some((name?, value)))
 }
 
 async fn index(State(shared): State<Arc<Shared>>) -> Response {
@@ -115,7 +119,8 @@ async fn index(State(shared): State<Arc<Shared>>) -> Response {
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     match (shared.ready)() {
         Ok(()) => text("ready\n"),
-        Err(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", &reason),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, text(format!("not ready: {reason}\n")))
+            .into_response(),
     }
 }
 
@@ -125,35 +130,11 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 
-async fn unknown() -> Response {
-    problem(StatusCode::NOT_FOUND, "not-found", "nothing is here; / lists what there is")
-}
-
 fn refused(refusal: guard::Refusal) -> Response {
     match refusal {
-        guard::Refusal::Misdirected => problem(
-            StatusCode::MISDIRECTED_REQUEST,
-            "misdirected",
-            "this listener answers to localhost and to IP addresses; to reach it by another \
-             name, add the name to admin.hosts",
-        ),
-        guard::Refusal::ForeignPage => problem(
-            StatusCode::FORBIDDEN,
-            "foreign-page",
-            "this may come from a page on another origin, so nothing was changed; a program \
-             sends Content-Type: application/json and no Origin",
-        ),
+        guard::Refusal::Misdirected => Problem::misdirected().into_response(),
+        guard::Refusal::ForeignPage => Problem::cross_site().into_response(),
     }
-}
-
-fn problem(status: StatusCode, kind: &str, detail: &str) -> Response {
-    let body = serde_json::json!({
-        "type": format!("urn:cloakroom:problem:{kind}"),
-        "title": kind.replace('-', " "),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }
 
 fn text(body: impl Into<String>) -> Response {

@@ -1,5 +1,6 @@
 //! The admin listener as a whole, without a socket.
 
+use http::header::CACHE_CONTROL;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;

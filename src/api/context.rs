@@ -1,0 +1,42 @@
+//! What every resource needs: the ledger, the clock and a few settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Pace;
+use crate::clock::Clock;
+use crate::config::PrincipalRule;
+use crate::domain::http::public_url::PublicOrigin;
+use crate::ledger::Ledger;
+
+/// Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Api {
+    /// Where operations are.
+    pub ledger: Ledger,
+    /// What tells the time.
+    pub clock: Clock,
+    /// What was configured.
+    pub settings: Arc<ApiSettings>,
+}
+
+/// The settings that show in the gateway's own resources.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// Where the resources live: begins with `/`, does not end with it.
+    pub prefix: String,
+    /// What links are built on.
+    pub public: PublicOrigin,
+    /// Peers whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What tells callers apart.
+    pub principal: PrincipalRule,
+    /// Whether the public listener lists everybody's operations.
+    pub shared: bool,
+    /// By route: whether the monitor leads to a created location on another origin.
+    pub foreign_location: HashMap<String, bool>,
+    /// How long routes have been taking.
+    pub pace: Pace,
+}

@@ -1,0 +1,238 @@
+//! The operation document, as the contract's section 4 shows it.
+//!
+//! Owns which member is null when. Every URL in it is absolute. It must not know who
+//! reads it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::Timestamp;
+use crate::domain::http::links::Links;
+use crate::domain::operation::{Failure, NewOperation, State, Status, WaitingFor, Work};
+use crate::ledger::{Operation, Subject};
+
+/// An operation and where it stands. Clients take an unknown status for pending and
+/// ignore members that they do not know.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// Its id, a UUID.
+    pub id: String,
+    /// Where it stands.
+    #[schema(examples("queued", "running", "waiting", "succeeded", "failed", "canceled"))]
+    pub status: String,
+    /// When it was accepted, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// When its first attempt began.
+    #[schema(format = DateTime)]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[schema(format = DateTime)]
+    pub finished_at: Option<String>,
+    /// When request and result are freed; known once it has ended.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// What was asked of the upstream.
+    pub request: DocumentRequest,
+    /// The route that took it.
+    pub route: String,
+    /// The queue that it lies in.
+    pub queue: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts handed back or interrupted by a shutdown.
+    pub resumes: u32,
+    /// Attempts whose gateway died.
+    pub rescues: u32,
+    /// When the next attempt is due.
+    #[schema(format = DateTime)]
+    pub next_attempt_at: Option<String>,
+    /// What a waiting operation waits for.
+    #[schema(examples("upstream", "serial-key"))]
+    pub waiting_for: Option<String>,
+    /// How far it is, as the upstream reported.
+    #[schema(maximum = 100)]
+    pub percent_complete: Option<u8>,
+    /// What the upstream said about that.
+    pub message: Option<String>,
+    /// The status of the recorded answer.
+    pub response_status: Option<u16>,
+    /// Where the recorded answer is, once it has ended.
+    pub resource_location: Option<String>,
+    /// What the upstream named as created.
+    pub created_location: Option<String>,
+    /// Why it failed.
+    pub error: Option<DocumentError>,
+    /// What an operator found out about an unknown outcome.
+    pub verdict: Option<String>,
+    /// What it can be found by.
+    pub tags: Vec<String>,
+    /// What the client calls it.
+    pub client_reference: Option<String>,
+    /// The id of the operation that gave rise to it.
+    pub parent: Option<String>,
+    /// The id of the operation that it repeats by hand.
+    pub retry_of: Option<String>,
+    /// Where its resources are.
+    pub links: DocumentLinks,
+}
+
+/// What was asked of the upstream.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DocumentRequest {
+    /// The method.
+    pub method: String,
+    /// Path and query as given.
+    pub url: String,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DocumentError {
+    /// For programs; stays.
+    #[schema(examples("upstream-status", "outcome-unknown", "upstream-timeout"))]
+    pub code: String,
+    /// For people: what happened and what to do next.
+    pub message: String,
+    /// What brought it about, where the code alone does not say.
+    pub cause: Option<String>,
+}
+
+/// Where an operation's resources are.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DocumentLinks {
+    /// 202 while pending, 303 when finished.
+    pub monitor: String,
+    /// This document.
+    pub status: String,
+    /// The recorded answer.
+    pub result: String,
+    /// The timeline.
+    pub events: String,
+    /// Where a POST cancels.
+    pub cancel: String,
+    /// What it gave rise to.
+    pub tree: String,
+}
+
+impl Document {
+    /// An operation as it stands. `base` is the public origin.
+    pub fn of(operation: &Operation, links: &Links, base: &str) -> Self {
+        let finished = operation.state.finished_at();
+        let (next_attempt_at, waiting_for) = next(&operation.state);
+        Self {
+            id: operation.id.to_string(),
+            status: operation.state.status().to_string(),
+            created_at: operation.accepted_at.rfc3339(),
+            started_at: operation.started_at.map(Timestamp::rfc3339),
+            finished_at: finished.map(Timestamp::rfc3339),
+            expires_at: operation.expires_at.map(Timestamp::rfc3339),
+            request: match &operation.subject {
+                Subject::Call { method, target } => DocumentRequest::new(method, target),
+                Subject::Task(name) => DocumentRequest::new("TASK", name),
+            },
+            route: operation.route.clone(),
+            queue: operation.queue.clone(),
+            attempts: operation.counts.attempts,
+            resumes: operation.counts.resumes,
+            rescues: operation.counts.rescues,
+            next_attempt_at: next_attempt_at.map(Timestamp::rfc3339),
+            waiting_for: waiting_for.map(|on| on.as_str().to_owned()),
+            percent_complete: operation.percent,
+            message: operation.message.clone(),
+            response_status: operation.response_status,
+            resource_location: finished.map(|_| links.result()),
+            created_location: operation.created_location.as_deref().map(|to| public(to, base)),
+            error: match &operation.state {
+                State::Failed { failure, .. } => Some(DocumentError::of(failure)),
+                _ => None,
+            },
+            verdict: None,
+            tags: operation.tags.clone(),
+            client_reference: operation.client_reference.clone(),
+            parent: operation.parent.map(|id| id.to_string()),
+            retry_of: operation.retry_of.map(|id| id.to_string()),
+            links: DocumentLinks::of(links),
+        }
+    }
+
+    /// An operation that has just been accepted, without asking the ledger.
+    pub fn accepted(operation: &NewOperation, links: &Links) -> Self {
+        Self {
+            id: operation.id.to_string(),
+            status: Status::Queued.to_string(),
+            created_at: operation.accepted_at.rfc3339(),
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            request: match &operation.work {
+                Work::Call(request) => {
+                    DocumentRequest::new(request.method.as_str(), &request.target)
+                }
+                Work::Task { name, .. } => DocumentRequest::new("TASK", name),
+            },
+            route: operation.route.to_string(),
+            queue: operation.lane.queue.to_string(),
+            attempts: 0,
+            resumes: 0,
+            rescues: 0,
+            next_attempt_at: Some(operation.due_at.rfc3339()),
+            waiting_for: None,
+            percent_complete: None,
+            message: None,
+            response_status: None,
+            resource_location: None,
+            created_location: None,
+            error: None,
+            verdict: None,
+            tags: operation.tags.clone(),
+            client_reference: operation.client_reference.clone(),
+            parent: operation.parent.map(|id| id.to_string()),
+            retry_of: operation.retry_of.map(|id| id.to_string()),
+            links: DocumentLinks::of(links),
+        }
+    }
+}
+
+/// A created location as it is shown: a path is on the public origin.
+pub fn public(location: &str, base: &str) -> String {
+    if location.starts_with('/') { format!("{base}{location}") } else { location.to_owned() }
+}
+
+fn next(state: &State) -> (Option<Timestamp>, Option<WaitingFor>) {
+    match state {
+        State::Queued { due_at } => (Some(*due_at), None),
+        State::Waiting { on, due_at } => (*due_at, Some(*on)),
+        _ => (None, None),
+    }
+}
+
+impl DocumentRequest {
+    fn new(method: &str, url: &str) -> Self {
+        Self { method: method.to_owned(), url: url.to_owned() }
+    }
+}
+
+impl DocumentError {
+    fn of(failure: &Failure) -> Self {
+        Self {
+            code: failure.code.to_string(),
+            message: failure.message(),
+            cause: failure.cause.map(|cause| cause.to_string()),
+        }
+    }
+}
+
+impl DocumentLinks {
+    fn of(links: &Links) -> Self {
+        Self {
+            monitor: links.monitor().to_owned(),
+            status: links.status(),
+            result: links.result(),
+            events: links.events(),
+            cancel: links.cancel(),
+            tree: links.tree(),
+        }
+    }
+}

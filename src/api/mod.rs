@@ -1,0 +1,22 @@
+//! The gateway's own resources: monitor, document, result, events, list, and what
+//! operators do with them.
+//!
+//! Owns how an operation looks from outside, and the one table of problems. Everything
+//! here lives under the prefix; the public listener and the admin listener both mount
+//! it. It must not know how requests are accepted, carried out or sent.
+
+pub mod caller;
+pub mod context;
+pub mod document;
+pub mod origin;
+pub mod own;
+pub mod pace;
+pub mod pending;
+pub mod problem;
+pub mod recorded;
+
+pub use caller::{Caller, Peer, principal_of};
+pub use context::{Api, ApiSettings};
+pub use document::Document;
+pub use pace::Pace;
+pub use problem::Problem;

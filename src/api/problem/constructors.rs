@@ -1,0 +1,235 @@
+//! One constructor for each refusal, so that every place words it the same.
+
+use http::header::{ALLOW, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
+use serde_json::Value;
+
+use super::{Problem, kinds};
+use crate::api::own::UPSTREAM_STATUS;
+use crate::domain::operation::{Failure, Status};
+
+impl Problem {
+    /// 400: that header field, spelled as in its definition, cannot be used.
+    pub fn malformed_field(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(&kinds::MALFORMED_FIELD, detail).with("field", field)
+    }
+
+    /// 400: that query parameter cannot be used.
+    pub fn malformed_parameter(parameter: &str, detail: impl Into<String>) -> Self {
+        Self::new(&kinds::MALFORMED_PARAMETER, detail).with("parameter", parameter)
+    }
+
+    /// 400: the path cannot be used.
+    pub fn malformed_path(detail: impl Into<String>) -> Self {
+        Self::new(&kinds::MALFORMED_PATH, detail)
+    }
+
+    /// 400: the body, or that member of it, cannot be used.
+    pub fn malformed_body(member: Option<&str>, detail: impl Into<String>) -> Self {
+        let problem = Self::new(&kinds::MALFORMED_BODY, detail);
+        match member {
+            Some(member) => problem.with("field", member),
+            None => problem,
+        }
+    }
+
+    /// 400: the route requires an idempotency key.
+    pub fn key_missing() -> Self {
+        let detail = "this route needs an Idempotency-Key field: send one that is new for each new \
+                      request and the same for each repeat";
+        Self::new(&kinds::KEY_MISSING, detail).with("field", "Idempotency-Key")
+    }
+
+    /// 400: the route takes no callbacks.
+    pub fn callbacks_off() -> Self {
+        let detail = "callbacks are off on this route: leave the callback out and ask the monitor, \
+                      or have the operator allow it in the route's callbacks";
+        Self::new(&kinds::CALLBACKS_OFF, detail).with("field", "Callback-Url")
+    }
+
+    /// 401 with the challenge that would be met.
+    pub fn unauthorized(challenge: &str, detail: impl Into<String>) -> Self {
+        Self::new(&kinds::UNAUTHORIZED, detail).with_field(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// 403: a page of another site sent it.
+    pub fn cross_site() -> Self {
+        let detail = "requests that change something come from this listener's own pages, or are \
+                      sent with content-type application/json by a program";
+        Self::new(&kinds::FORBIDDEN, detail)
+    }
+
+    /// 404: nothing of the gateway's is here.
+    pub fn no_such_resource() -> Self {
+        let detail = "the gateway has no resource of this name; see openapi.json beside it";
+        Self::new(&kinds::NO_RESOURCE, detail)
+    }
+
+    /// 404: unknown, expired altogether, somebody else's, or not the right ticket: which of
+    /// these is not told.
+    pub fn no_such_operation() -> Self {
+        let detail = "the ticket names no operation: take the url from the 202's location as it is";
+        Self::new(&kinds::NO_OPERATION, detail)
+    }
+
+    /// 404: the progress token was not made for this operation.
+    pub fn no_such_token() -> Self {
+        let detail =
+            "report to the Operation-Progress-Url of the attempt that is being carried out";
+        Self::new(&kinds::NO_TOKEN, detail)
+    }
+
+    /// 405; `allow` lists what is offered, as in `GET, HEAD`.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self::new(&kinds::METHOD_NOT_ALLOWED, "use one of the methods in the allow field")
+            .with_field(ALLOW, allow)
+    }
+
+    /// 408: head or body did not arrive in time.
+    pub fn too_slow() -> Self {
+        Self::new(&kinds::TOO_SLOW, "the request did not arrive in time: send it again")
+    }
+
+    /// 409: it cannot be canceled any more.
+    pub fn ended(status: Status) -> Self {
+        let detail = format!("the operation has {status} and cannot be canceled any more");
+        Self::new(&kinds::ENDED, detail).with("operationStatus", status.as_str())
+    }
+
+    /// 409: only what has ended can be retried.
+    pub fn not_ended(status: Status) -> Self {
+        let detail = format!("the operation is {status}: wait for its end, or cancel it first");
+        Self::new(&kinds::NOT_ENDED, detail).with("operationStatus", status.as_str())
+    }
+
+    /// 409: a canceled operation has no result.
+    pub fn canceled() -> Self {
+        Self::new(&kinds::CANCELED, "the operation was canceled, so it has no result: send it anew")
+    }
+
+    /// 409: a progress report of an attempt that is over.
+    pub fn attempt_over() -> Self {
+        let detail = "the attempt that this token was made for is over: report no more";
+        Self::new(&kinds::ATTEMPT_OVER, detail)
+    }
+
+    /// 410: request and result were freed.
+    pub fn gone() -> Self {
+        let detail = "request and result were freed, because they expired or were deleted; the \
+                      document is still at status";
+        Self::new(&kinds::GONE, detail)
+    }
+
+    /// 413: over `server.max_body` octets.
+    pub fn body_too_large(limit: u64) -> Self {
+        let detail = format!("the body is larger than {limit} octets (server.max_body)");
+        Self::new(&kinds::BODY_TOO_LARGE, detail).with("limit", limit)
+    }
+
+    /// 414.
+    pub fn target_too_long() -> Self {
+        Self::new(&kinds::URI_TOO_LONG, "shorten path and query")
+    }
+
+    /// 416: the body has `length` octets.
+    pub fn range_beyond(length: u64) -> Self {
+        let detail = format!("the result has {length} octets: ask for a range that begins in it");
+        Self::new(&kinds::RANGE_BEYOND, detail)
+            .with_field(CONTENT_RANGE, format!("bytes */{length}"))
+    }
+
+    /// 421: the admin listener does not answer to that host.
+    pub fn misdirected() -> Self {
+        let detail = "this listener answers to localhost, to ip addresses and to the names in \
+                      admin.hosts: use one of these";
+        Self::new(&kinds::MISDIRECTED, detail)
+    }
+
+    /// 422: the idempotency key stands for another request.
+    pub fn key_conflict() -> Self {
+        let detail = "this Idempotency-Key was used for a request that was not the same: take a new \
+                      key for a new request";
+        Self::new(&kinds::KEY_CONFLICT, detail).with("field", "Idempotency-Key")
+    }
+
+    /// 424: the operation failed without an answer that could be shown.
+    pub fn no_answer(failure: &Failure) -> Self {
+        let cause = failure.cause.map_or(Value::Null, |cause| cause.as_str().into());
+        let problem = Self::new(&kinds::NO_ANSWER, failure.message())
+            .with("code", failure.code.as_str())
+            .with("cause", cause);
+        match failure.status {
+            Some(status) => problem.with_field(UPSTREAM_STATUS, status.to_string()),
+            None => problem,
+        }
+    }
+
+    /// 431: over `server.max_headers` octets.
+    pub fn headers_too_large(limit: u64) -> Self {
+        let detail =
+            format!("the header section is larger than {limit} octets (server.max_headers)");
+        Self::new(&kinds::HEADERS_TOO_LARGE, detail).with("limit", limit)
+    }
+
+    /// 500: nothing is told beyond that.
+    pub fn internal() -> Self {
+        Self::new(&kinds::INTERNAL, "the gateway could not answer; its log says why")
+    }
+
+    /// 501: that upgrade is not offered.
+    pub fn upgrade_not_supported() -> Self {
+        let detail = "this protocol is not among server.upgrades: ask without the upgrade";
+        Self::new(&kinds::UPGRADE, detail)
+    }
+
+    /// 502: no connection to the upstream came about.
+    pub fn upstream_unreachable() -> Self {
+        Self::new(&kinds::UPSTREAM_UNREACHABLE, "see that the upstream is well, then try again")
+    }
+
+    /// 502: the upstream's answer cannot be passed on.
+    pub fn upstream_broken(detail: impl Into<String>) -> Self {
+        Self::new(&kinds::UPSTREAM_BROKEN, detail)
+    }
+
+    /// 503: bodies being received take all the memory there is for them.
+    pub fn memory_full() -> Self {
+        Self::new(&kinds::MEMORY_FULL, "try again in a moment").retry_after(1)
+    }
+
+    /// 503: the queue has `depth` operations already.
+    pub fn queue_full(queue: &str, depth: u64, retry_after: u64) -> Self {
+        let detail = format!("the queue {queue} has no room (max_depth): try again later");
+        Self::new(&kinds::QUEUE_FULL, detail)
+            .with("queue", queue)
+            .with("depth", depth)
+            .retry_after(retry_after)
+    }
+
+    /// 503: the gateway takes on nothing new.
+    pub fn stopping() -> Self {
+        Self::new(&kinds::STOPPING, "try again in a moment").retry_after(1)
+    }
+
+    /// 504: an upstream that was only proxied to did not answer.
+    pub fn upstream_silent() -> Self {
+        Self::new(&kinds::UPSTREAM_SILENT, "see that the upstream is well, then try again")
+    }
+
+    /// 504: the time for a synchronous answer is over and the operation goes on. Without
+    /// `Retry-After`, so that no stock client repeats the request by itself.
+    pub fn answer_late(monitor: &str) -> Self {
+        let detail = "the operation goes on: ask its monitor (location). To send the request again \
+                      without its being carried out twice, send it with an Idempotency-Key";
+        Self::new(&kinds::ANSWER_LATE, detail)
+            .with("field", "Idempotency-Key")
+            .with("monitor", monitor)
+            .with_field(LOCATION, monitor)
+    }
+
+    /// 508: the request has been here before.
+    pub fn came_back() -> Self {
+        let detail =
+            "the request came back to the gateway that had sent it: correct the upstream's url";
+        Self::new(&kinds::LOOP, detail)
+    }
+}

@@ -1,0 +1,73 @@
+//! Which problem each error is told as.
+
+use super::{Problem, kinds};
+use crate::domain::http::additions::AdditionProblem;
+use crate::domain::http::expectation::Refused;
+use crate::domain::http::hygiene::FieldProblem;
+use crate::domain::http::idempotency::KeyProblem;
+use crate::domain::http::path::PathProblem;
+use crate::domain::http::public_url::HostProblem;
+use crate::ledger::LedgerError;
+
+/// Long enough for a disk to be given room or a database to come back, in seconds.
+const LEDGER_RETRY: u64 = 5;
+
+impl From<LedgerError> for Problem {
+    /// What happened inside is logged, and nothing of it told.
+    fn from(error: LedgerError) -> Self {
+        tracing::error!(%error, "a request was refused because of the ledger");
+        match error {
+            LedgerError::Full | LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => {
+                Self::new(&kinds::LEDGER_AWAY, "nothing was accepted or changed: try again later")
+                    .retry_after(LEDGER_RETRY)
+            }
+            LedgerError::Damaged(_) => Self::internal(),
+        }
+    }
+}
+
+impl From<AdditionProblem> for Problem {
+    fn from(problem: AdditionProblem) -> Self {
+        Self::malformed_field(problem.field, problem.to_string())
+    }
+}
+
+impl From<KeyProblem> for Problem {
+    fn from(problem: KeyProblem) -> Self {
+        Self::malformed_field("Idempotency-Key", problem.to_string())
+    }
+}
+
+impl From<HostProblem> for Problem {
+    fn from(problem: HostProblem) -> Self {
+        Self::malformed_field("Host", problem.to_string())
+    }
+}
+
+impl From<PathProblem> for Problem {
+    fn from(problem: PathProblem) -> Self {
+        Self::malformed_path(problem.to_string())
+    }
+}
+
+impl From<FieldProblem> for Problem {
+    fn from(problem: FieldProblem) -> Self {
+        let detail = problem.to_string();
+        let field = match &problem {
+            FieldProblem::ConnectionNames(_) => "Connection",
+            FieldProblem::SeveralHosts => "Host",
+            FieldProblem::ContentLength => "Content-Length",
+            FieldProblem::TwoFramings => "Transfer-Encoding",
+            FieldProblem::ControlCharacter(name) => name,
+        };
+        Self::malformed_field(field, detail)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::new(&kinds::EXPECTATION, refused.to_string())
+            .with("expectation", refused.expectation)
+            .with("supported", refused.supported)
+    }
+}

@@ -1,0 +1,75 @@
+//! The table of problems.
+
+use http::StatusCode;
+
+/// A kind of problem: what programs tell problems apart by.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The last part of its `type`. Never changes.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    status: u16,
+}
+
+impl Kind {
+    /// Its `type`.
+    pub fn uri(&self) -> String {
+        format!("urn:cloakroom:problem:{}", self.name)
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+macro_rules! kinds {
+    ($($constant:ident $status:literal $name:literal $title:literal;)*) => {
+        $(#[doc = concat!("`", $name, "`, ", $status, ": ", $title, ".")]
+        pub static $constant: Kind = Kind { name: $name, title: $title, status: $status };)*
+
+        /// Every kind.
+        pub static ALL: &[&Kind] = &[$(&$constant),*];
+    };
+}
+
+kinds! {
+    MALFORMED_FIELD 400 "malformed-field" "a header field cannot be used";
+    MALFORMED_PARAMETER 400 "malformed-parameter" "a query parameter cannot be used";
+    MALFORMED_PATH 400 "malformed-path" "the path cannot be used";
+    MALFORMED_BODY 400 "malformed-body" "the body cannot be used";
+    KEY_MISSING 400 "idempotency-key-missing" "an idempotency key is required here";
+    CALLBACKS_OFF 400 "callbacks-off" "callbacks are not taken here";
+    UNAUTHORIZED 401 "credential-missing" "a credential is required";
+    FORBIDDEN 403 "cross-site" "this request may not come from another site";
+    NO_RESOURCE 404 "no-such-resource" "there is nothing here";
+    NO_OPERATION 404 "no-such-operation" "there is no such operation";
+    NO_TOKEN 404 "no-such-progress-token" "this token serves no attempt";
+    METHOD_NOT_ALLOWED 405 "method-not-allowed" "this method is not offered here";
+    TOO_SLOW 408 "request-too-slow" "the request took too long to arrive";
+    ENDED 409 "already-ended" "the operation has ended";
+    NOT_ENDED 409 "not-ended" "the operation has not ended";
+    CANCELED 409 "canceled" "the operation was canceled";
+    ATTEMPT_OVER 409 "attempt-over" "the attempt is over";
+    GONE 410 "gone" "the result was freed";
+    BODY_TOO_LARGE 413 "body-too-large" "the body is too large";
+    URI_TOO_LONG 414 "target-too-long" "the target is too long";
+    RANGE_BEYOND 416 "range-beyond-end" "the range lies beyond the end";
+    EXPECTATION 417 "expectation-failed" "the expectation cannot be met";
+    MISDIRECTED 421 "misdirected" "this listener does not answer to that host";
+    KEY_CONFLICT 422 "idempotency-key-reused" "the idempotency key stands for another request";
+    NO_ANSWER 424 "no-answer" "there is no answer of the upstream";
+    HEADERS_TOO_LARGE 431 "header-too-large" "the header section is too large";
+    INTERNAL 500 "internal" "the gateway failed";
+    UPGRADE 501 "upgrade-not-supported" "this upgrade is not offered";
+    UPSTREAM_BROKEN 502 "upstream-protocol" "the upstream gave no usable answer";
+    UPSTREAM_UNREACHABLE 502 "upstream-unreachable" "the upstream cannot be reached";
+    MEMORY_FULL 503 "memory-full" "too many bodies are being received";
+    QUEUE_FULL 503 "queue-full" "the queue is full";
+    LEDGER_AWAY 503 "ledger-unavailable" "the ledger cannot be written";
+    STOPPING 503 "stopping" "the gateway is stopping";
+    UPSTREAM_SILENT 504 "upstream-timeout" "the upstream did not answer in time";
+    ANSWER_LATE 504 "answer-late" "the answer did not come in time";
+    LOOP 508 "loop" "the request came back to its own gateway";
+}

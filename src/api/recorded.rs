@@ -1,0 +1,122 @@
+//! What an upstream answered, given to a client: at once to a synchronous request, or
+//! later as the result.
+//!
+//! Owns what becomes of the recorded fields, and the streaming of recorded bodies: never
+//! more than one piece of a large one is in memory. It must not know who asks.
+
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CONTENT_LENGTH, CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
+use http::{HeaderValue, StatusCode};
+use url::Url;
+
+use super::own;
+use crate::domain::http::hygiene;
+use crate::domain::http::links::Links;
+use crate::domain::http::location::{Resolved, resolve};
+use crate::domain::operation::Body as Kept;
+use crate::domain::{OperationId, operation};
+use crate::ledger::{KeptAnswer, Ledger, LedgerError};
+
+/// What has to be known of a synchronous request to pass its answer on.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<'a> {
+    /// The operation.
+    pub id: OperationId,
+    /// Its links.
+    pub links: &'a Links,
+    /// The public origin.
+    pub base: &'a str,
+    /// The upstream's URL.
+    pub upstream: &'a Url,
+    /// Path and query that the upstream was asked for.
+    pub target: &'a str,
+    /// What `Preference-Applied` says.
+    pub applied: Option<&'a str>,
+}
+
+/// The upstream's real answer: its status, its end-to-end fields, its body.
+pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: Passage<'_>) -> Response {
+    let mut headers = answer.fields.into_map();
+    hygiene::response_fields_from_upstream(&mut headers);
+    for name in [LOCATION, CONTENT_LOCATION] {
+        relocate(&mut headers, &name, &passage);
+    }
+    headers.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
+    own::set(&mut headers, own::OPERATION_ID, passage.id.to_string());
+    own::set(&mut headers, own::OPERATION_LOCATION, passage.links.status());
+    if let Some(applied) = passage.applied {
+        own::set(&mut headers, own::PREFERENCE_APPLIED, applied);
+    }
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let length = answer.body.length();
+    let mut response = Response::new(body(ledger, answer.body, 0..length));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    set_length(&mut response, length);
+    response
+}
+
+/// States a body's length, where an answer of that status has one.
+pub fn set_length(response: &mut Response, length: u64) {
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    } else {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// Moves a location onto the public origin; one that leads nowhere is left out.
+fn relocate(headers: &mut HeaderMap, name: &HeaderName, passage: &Passage<'_>) {
+    let Some(value) = headers.remove(name) else { return };
+    match resolve(&value, passage.upstream, passage.target, passage.base) {
+        Resolved::Own(url) | Resolved::Foreign(url) => own::set(headers, name.clone(), url),
+        Resolved::Unusable => {}
+    }
+}
+
+/// A range of a recorded body's octets, streamed from its pieces where it is large.
+pub fn body(ledger: &Ledger, kept: Kept, range: Range<u64>) -> Body {
+    match kept {
+        Kept::Inline(octets) => {
+            let (start, end) = (range.start as usize, range.end as usize);
+            let within = start <= end && end <= octets.len();
+            Body::from(if within { octets.slice(start..end) } else { Bytes::new() })
+        }
+        Kept::Chunked { key, .. } => {
+            let ledger = ledger.clone();
+            Body::from_stream(stream::try_unfold(range, move |rest| {
+                let ledger = ledger.clone();
+                async move { next_part(&ledger, key, rest).await }
+            }))
+        }
+    }
+}
+
+/// The first part of what is left, and what is left after it.
+async fn next_part(
+    ledger: &Ledger,
+    key: operation::BodyKey,
+    rest: Range<u64>,
+) -> Result<Option<(Bytes, Range<u64>)>, LedgerError> {
+    const PIECE: u64 = Kept::INLINE_LIMIT as u64;
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let (number, skip) = (rest.start / PIECE, rest.start % PIECE);
+    let piece = ledger.piece(key, number as u32).await?;
+    let end = (rest.end - number * PIECE).min(PIECE);
+    match piece {
+        // Every piece but the last is whole, so a short one would shift all that follow.
+        Some(octets) if octets.len() as u64 >= end => {
+            let part = octets.slice(skip as usize..end as usize);
+            Ok(Some((part, number * PIECE + end..rest.end)))
+        }
+        _ => Err(LedgerError::Damaged(format!("piece {number} of a body is missing or short"))),
+    }
+}
