@@ -10,12 +10,16 @@
 //! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
 
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod engine;
 pub mod front;
 pub mod ledger;
 pub mod lifecycle;
 pub mod listener;
+pub mod telemetry;
 pub mod upstream;

@@ -1,0 +1,116 @@
+//! What is told at start: what is asynchronous, and what the operator should know.
+//!
+//! Pure: it sees nothing but the configuration.
+
+use crate::config::{Config, Delivery, Mode, PrincipalRule, RouteConfig};
+
+/// What becomes of which requests, one line each.
+pub(super) fn routes(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = config.routes.iter().map(route).collect();
+    lines.push(match &config.fallback_upstream {
+        Some(name) => format!("anything else: passed straight through to {name}"),
+        None => "anything else: refused, because several upstreams are there and none is called \
+                 `default`"
+            .to_owned(),
+    });
+    lines
+}
+
+fn route(route: &RouteConfig) -> String {
+    let mode = match route.mode {
+        Mode::Async => "asynchronous",
+        Mode::Hybrid => "answered if it is quick, else asynchronous",
+        Mode::Sync => "answered, and recorded",
+    };
+    let delivery = match route.delivery {
+        Some(Delivery::AtLeastOnce) => "at-least-once",
+        Some(Delivery::AtMostOnce) => "at-most-once",
+        None if is_idempotent(&route.method) => "at-least-once",
+        None if route.method == "*" => "delivered as the method calls for",
+        None => "at-most-once",
+    };
+    let upstream = &route.upstream;
+    if route.implicit {
+        return format!(
+            "every POST, but gRPC and browser navigations: {mode}, {delivery}, by {upstream}"
+        );
+    }
+    format!("{} {}: {mode}, {delivery}, by {upstream}", route.method, route.path)
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
+}
+
+/// What could surprise somebody later, each with what to do about it.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = vec![format!(
+        "the header fields and bodies of stored requests, credentials included, lie unencrypted \
+         in {}, readable by its owner only; credentials are erased when their operation ends",
+        config.store.path.display()
+    )];
+    let loopback = config.server.listen.ip().is_loopback();
+    if config.server.public_url.is_none() && !loopback {
+        warnings.push(
+            "server.public_url is not set, so that links in answers follow each request's Host; \
+             set it with --public-url https://…"
+                .to_owned(),
+        );
+    }
+    if config.auth.shared && config.auth.principal == PrincipalRule::None && !loopback {
+        warnings.push(
+            "auth.shared lets whoever reaches the public listener list everybody's operations; \
+             leave it out unless they are one circle"
+                .to_owned(),
+        );
+    }
+    if config.admin.listen.is_some_and(|address| !address.ip().is_loopback()) {
+        warnings.push(
+            "the admin listener asks for no credentials and is not on loopback; see to it that \
+             only operators reach it"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        let upstream = "[upstreams.default]\nurl = \"http://localhost:9000\"\n";
+        Config::from_toml(&format!("{upstream}{more}")).unwrap()
+    }
+
+    #[test]
+    fn without_routes_every_post_is_told_to_be_asynchronous() {
+        let lines = routes(&config(""));
+        assert!(lines[0].contains("every POST"), "{lines:?}");
+        assert!(lines[0].contains("at-most-once"), "{lines:?}");
+        assert!(lines[1].contains("straight through to default"), "{lines:?}");
+    }
+
+    #[test]
+    fn each_route_is_told_with_its_promise() {
+        let lines = routes(&config(
+            "[[routes]]\nmatch = \"PUT /orders/{id}\"\nmode = \"hybrid\"\n\
+             [[routes]]\nmatch = \"POST /orders\"\ndelivery = \"at-least-once\"",
+        ));
+        assert!(lines[0].starts_with("PUT /orders/{id}: answered if"), "{lines:?}");
+        assert!(lines[0].contains("at-least-once"), "{lines:?}");
+        assert!(lines[1].starts_with("POST /orders: asynchronous, at-least-once"), "{lines:?}");
+    }
+
+    #[test]
+    fn on_loopback_only_the_stored_credentials_are_worth_a_warning() {
+        assert_eq!(warnings(&config("")).len(), 1);
+        let open = "[server]\nlisten = \"0.0.0.0:8080\"\n[admin]\nlisten = \"0.0.0.0:8081\"\n\
+                    [auth]\nshared = true";
+        let said = warnings(&config(open)).join("\n");
+        for setting in ["--public-url", "auth.shared", "admin listener"] {
+            assert!(said.contains(setting), "{setting} in {said}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `cloakroom config`: whether the configuration can be used, and what it is.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::print;
+use super::settings::Settings;
+use crate::config::{Loaded, Row};
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  cloakroom config check --config cloakroom.toml
+  cloakroom config check --upstream http://localhost:9000 --async 'POST /orders'";
+
+const PRINT_EXAMPLES: &str = "\
+Examples:
+  cloakroom config print --config cloakroom.toml
+  cloakroom config print --config cloakroom.toml --json | jq '.[\"server.listen\"]'";
+
+#[derive(Args, Debug)]
+pub(super) struct Configured {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say everything that is wrong with the configuration.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Which),
+    /// Show every value and where it came from.
+    #[command(after_help = PRINT_EXAMPLES)]
+    Print(Which),
+}
+
+#[derive(Args, Debug)]
+struct Which {
+    #[command(flatten)]
+    settings: Settings,
+    /// For machines.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Configured {
+    /// Checks or prints.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Check(which) => check(&which),
+            Command::Print(which) => show(&which),
+        }
+    }
+}
+
+fn check(which: &Which) -> Result<(), Failure> {
+    match which.settings.load() {
+        Ok(_) if which.json => print::say_json(&json!({ "usable": true, "faults": [] })),
+        Ok(_) => print::say("the configuration can be used"),
+        Err(Failure::Config(error)) if which.json => {
+            print::say_json(&json!({ "usable": false, "faults": faults(&error) }))?;
+            Err(Failure::Config(error))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn faults(error: &crate::config::ConfigError) -> Vec<serde_json::Value> {
+    use crate::config::ConfigError::{Faulty, Unreadable};
+    match error {
+        Unreadable { .. } => vec![json!({ "says": error.to_string() })],
+        Faulty(faults) => faults
+            .iter()
+            .map(|fault| {
+                let source = fault.source.to_string();
+                json!({ "key": fault.key, "source": source, "says": fault.says })
+            })
+            .collect(),
+    }
+}
+
+fn show(which: &Which) -> Result<(), Failure> {
+    let Loaded { sources, .. } = which.settings.load()?;
+    if which.json {
+        return print::say_json(&by_name(&sources));
+    }
+    let rows = sources.into_iter().map(|row| [row.key, row.value, row.source.to_string()]);
+    print::say(&print::table(["SETTING", "VALUE", "SOURCE"], rows.collect()))
+}
+
+fn by_name(rows: &[Row]) -> serde_json::Value {
+    rows.iter()
+        .map(|row| {
+            let source = row.source.to_string();
+            (row.key.clone(), json!({ "value": row.value, "source": source }))
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn machines_get_every_setting_by_its_name() {
+        let row = Row {
+            key: "engine.slots".into(),
+            value: "7".into(),
+            source: Source::Environment("CLOAKROOM_ENGINE_SLOTS".into()),
+        };
+        let wanted =
+            json!({ "engine.slots": { "value": "7", "source": "CLOAKROOM_ENGINE_SLOTS" } });
+        assert_eq!(by_name(&[row]), wanted);
+    }
+
+    #[test]
+    fn machines_get_each_fault_with_its_place() {
+        let error = crate::config::Config::from_toml("[server]\nlisten = 5").unwrap_err();
+        let faults = faults(&error);
+        let listen = faults.iter().find(|fault| fault["key"] == "server.listen").unwrap();
+        assert!(listen["source"].as_str().unwrap().ends_with(":2"), "{listen}");
+    }
+}

@@ -1,0 +1,143 @@
+//! `cloakroom demo`: the whole conversation on real traffic, for somebody who has just
+//! arrived.
+
+mod conversation;
+mod folder;
+mod orders;
+mod voice;
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::serve::listen_for_signals;
+use crate::app::{App, Options};
+use crate::clock::Clock;
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::lifecycle::{Signals, Tasks};
+use crate::telemetry;
+use conversation::{Client, Led};
+use folder::Folder;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom demo          leaves everything running, for you to try more
+  cloakroom demo --once   ends after the conversation; fails if it did not go as it should";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Demo {
+    /// End after the conversation.
+    #[arg(long)]
+    once: bool,
+}
+
+impl Demo {
+    /// Starts an order service and a gateway, converses, and leaves both running.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        // The conversation is the output; only what goes wrong may come between.
+        let log = LogConfig { filter: "error".to_owned(), format: LogFormat::Text };
+        telemetry::start_logging(&log);
+        let mut signals = listen_for_signals()?;
+        let tasks = Tasks::new();
+        let made = Folder::make();
+        let folder = made.map_err(|error| failed("make a temporary folder", &error))?;
+        let started = orders::start(clock.clone(), &tasks).await;
+        let upstream = started.map_err(|error| failed("start the order service", &error))?;
+        let config = configuration(&folder, upstream)?;
+        let app = App::start(config, Options { migrate: true }, clock.clone()).await?;
+        let ended = tokio::select! {
+            ended = self.act(clock, &app, upstream, &mut signals) => ended,
+            () = app.failed() => Err(Failure::Failed("the ledger's disk failed".to_owned())),
+        };
+        stop(app, &mut signals).await;
+        tasks.cut();
+        ended
+    }
+
+    async fn act(
+        &self,
+        clock: Clock,
+        app: &App,
+        upstream: SocketAddr,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        let gateway = app.public_address();
+        voice::explain(&format!(
+            "An order service runs on http://{upstream}, and cloakroom in front of it on \
+             http://{gateway}.\nEvery POST is accepted at once and carried out in the background; \
+             the service itself was not changed."
+        ))?;
+        let client = Client::new(clock, gateway);
+        let led = tokio::select! {
+            led = client.converse() => led?,
+            _ = signals.next() => return Err(Failure::Failed("interrupted".to_owned())),
+        };
+        if self.once {
+            return voice::heading("It ended in the created order, as it should.");
+        }
+        suggest(app, &led)?;
+        signals.next().await;
+        voice::explain("\nstopping")
+    }
+}
+
+/// A running attempt may take its time to stop; a further signal does not wait for it.
+async fn stop(app: App, signals: &mut Signals) {
+    tokio::select! {
+        () = app.stop() => {}
+        _ = signals.next() => {}
+    }
+}
+
+fn configuration(folder: &Folder, upstream: SocketAddr) -> Result<Config, Failure> {
+    let store = format!("sqlite:{}", folder.file("cloakroom.db").display());
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [store]\nurl = {store:?}\n[shutdown]\ngrace = \"2s\"\n\
+         [upstreams.orders]\nurl = \"http://{upstream}\"\n"
+    );
+    Ok(Config::from_toml(&text)?)
+}
+
+fn suggest(app: &App, led: &Led) -> Result<(), Failure> {
+    let gateway = app.public_address();
+    let json = "-H 'Content-Type: application/json'";
+    let order = format!("curl -i http://{gateway}/orders {json} -d '{{\"sku\":\"B-2\"}}'");
+    let Led { order: created, payment } = led;
+    voice::heading("Both go on running. Try, in another terminal:")?;
+    voice::explain(&format!(
+        "\n  an order of your own; then GET its Location with curl -i\n    {order}\n\
+         \n  the same, if you would rather wait for the answer\n    \
+         {order} -H 'Operation-Expect: 201-created'\n\
+         \n  the same, sent twice, makes one order (run it twice)\n    \
+         {order} -H 'Idempotency-Key: \"mine\"'\n\
+         \n  the order that was created, and what happened to the payment\n    curl {created}\n    \
+         curl {payment}/events"
+    ))?;
+    if let Some(admin) = app.admin_address() {
+        voice::explain(&format!(
+            "\n  every operation, as an operator sees it\n    \
+             cloakroom ops list --admin http://{admin}"
+        ))?;
+    }
+    voice::explain("\nCtrl-C ends both and leaves nothing behind.")
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_has_a_configuration_that_can_be_used() {
+        let folder = Folder::make().unwrap();
+        let config = configuration(&folder, SocketAddr::from(([127, 0, 0, 1], 9))).unwrap();
+        assert_eq!(config.store.path, folder.file("cloakroom.db"));
+        assert_eq!(config.fallback_upstream.as_deref(), Some("orders"));
+    }
+}

@@ -1,0 +1,103 @@
+//! How the demo shows a conversation: requests, answers, and what it says in between.
+
+use anstyle::{AnsiColor, Style};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use serde_json::Value;
+
+use super::super::failure::Failure;
+use super::super::print::{plain, say};
+
+const HEADING: Style = Style::new().bold();
+const SENT: Style = AnsiColor::Cyan.on_default();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Yellow.on_default();
+const QUIET: Style = Style::new().dimmed();
+
+/// The fields that matter in this conversation, as they are spelled for people.
+const FIELDS: [&str; 8] = [
+    "Content-Type",
+    "Prefer",
+    "Location",
+    "Operation-Id",
+    "Retry-After",
+    "X-Progress",
+    "Upstream-Status",
+    "Gateway-Origin",
+];
+
+/// The members that matter in an operation's document.
+const MEMBERS: [&str; 7] =
+    ["id", "status", "attempts", "percentComplete", "responseStatus", "createdLocation", "error"];
+
+/// Says what comes next.
+pub(super) fn heading(text: &str) -> Result<(), Failure> {
+    say(&format!("\n{HEADING}{text}{HEADING:#}"))
+}
+
+/// Explains.
+pub(super) fn explain(text: &str) -> Result<(), Failure> {
+    say(text)
+}
+
+/// Mentions something on the side.
+pub(super) fn aside(text: &str) -> Result<(), Failure> {
+    say(&format!("{QUIET}  ({text}){QUIET:#}"))
+}
+
+/// Shows a request.
+pub(super) fn request(request: &Request<Bytes>) -> Result<(), Failure> {
+    let target = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    say(&format!("\n{SENT}--> {} {target}{SENT:#}", request.method()))?;
+    rest(request.headers(), request.body())
+}
+
+/// Shows an answer.
+pub(super) fn response(response: &Response<Bytes>) -> Result<(), Failure> {
+    let status = response.status();
+    let colour = if status.as_u16() < 400 { GOOD } else { BAD };
+    say(&format!("{colour}<-- {status}{colour:#}"))?;
+    rest(response.headers(), response.body())
+}
+
+fn rest(fields: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+    for name in FIELDS {
+        for value in fields.get_all(name) {
+            let value = plain(&String::from_utf8_lossy(value.as_bytes()));
+            say(&format!("    {name}: {value}"))?;
+        }
+    }
+    if body.is_empty() { Ok(()) } else { say(&format!("    {}", shown(body))) }
+}
+
+/// A body in one line; of an operation's document, what matters here.
+fn shown(body: &[u8]) -> String {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(document)) if document.contains_key("links") => {
+            let told = MEMBERS.iter().filter_map(|name| {
+                let value = document.get(*name).filter(|value| !value.is_null())?;
+                Some(format!("{:?}:{value}", *name))
+            });
+            format!("{{{}, ...}}", told.collect::<Vec<_>>().join(","))
+        }
+        Ok(value) => value.to_string(),
+        Err(_) => plain(&String::from_utf8_lossy(body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_document_only_what_matters_is_shown() {
+        let document = br#"{"id":"0192","status":"queued","tags":[],"error":null,"links":{}}"#;
+        assert_eq!(shown(document), r#"{"id":"0192","status":"queued", ...}"#);
+    }
+
+    #[test]
+    fn other_bodies_are_shown_whole_and_harmless() {
+        assert_eq!(shown(b"{\"order\": 1}\n"), r#"{"order":1}"#);
+        assert!(!shown(b"a\x1b[2Jb").contains('\x1b'));
+    }
+}

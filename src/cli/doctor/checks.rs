@@ -1,0 +1,227 @@
+//! What is looked at, each by itself.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::fs::{Access, access, statvfs};
+use tokio::net::TcpStream;
+
+use super::{Check, Verdict};
+use crate::clock::Clock;
+use crate::config::{Config, UpstreamConfig};
+use crate::domain::Timestamp;
+
+const MIB: u64 = 1 << 20;
+/// Below this the ledger is about to be full.
+const HARDLY_ROOM: u64 = 64 * MIB;
+/// Below this somebody should look soon.
+const LITTLE_ROOM: u64 = 1024 * MIB;
+/// How long an upstream may take to accept a connection here.
+const REACHING: Duration = Duration::from_secs(3);
+/// 2025-01-01: this program is younger.
+const BIRTH: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
+/// How far ahead a file may lie before the clock is suspected.
+const AHEAD: Duration = Duration::from_mins(5);
+/// SQLite before this can corrupt its write-ahead log.
+const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
+
+/// Looks at everything, with a configuration that has been loaded.
+pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
+    let mut checks = vec![Check::new("configuration", Verdict::Fine, "it can be used")];
+    let folder = folder_of(&config.store.path);
+    checks.push(writable(&folder));
+    checks.push(room(&folder));
+    checks.push(sqlite(&crate::ledger::sqlite_version()));
+    for (name, upstream) in &config.upstreams {
+        checks.push(reachable(name, upstream, clock).await);
+    }
+    checks.push(free("server.listen", config.server.listen));
+    if let Some(address) = config.admin.listen {
+        checks.push(free("admin.listen", address));
+    }
+    checks.push(public_url(config));
+    checks.push(time(clock.now(), written(&config.store.path)));
+    checks
+}
+
+fn folder_of(ledger: &Path) -> PathBuf {
+    match ledger.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn writable(folder: &Path) -> Check {
+    let name = format!("ledger's folder {}", folder.display());
+    match access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Check::new(name, Verdict::Fine, "it can be written to"),
+        Err(rustix::io::Errno::NOENT) => Check::new(
+            name,
+            Verdict::Failed,
+            "it does not exist; make it, or name another place with --store",
+        ),
+        Err(error) => Check::new(
+            name,
+            Verdict::Failed,
+            format!(
+                "it cannot be written to ({error}); give the gateway's user the right to, or name \
+                 another place with --store"
+            ),
+        ),
+    }
+}
+
+fn room(folder: &Path) -> Check {
+    match statvfs(folder) {
+        Ok(disk) => enough(disk.f_bavail.saturating_mul(disk.f_frsize)),
+        Err(error) => {
+            Check::new("room on the disk", Verdict::Warning, format!("cannot be told: {error}"))
+        }
+    }
+}
+
+fn enough(free: u64) -> Check {
+    let mib = free / MIB;
+    let (verdict, says) = match free {
+        _ if free < HARDLY_ROOM => (
+            Verdict::Failed,
+            format!("only {mib} MiB are left; make room, or requests are answered 503"),
+        ),
+        _ if free < LITTLE_ROOM => {
+            (Verdict::Warning, format!("{mib} MiB are left; make room before it is full"))
+        }
+        _ => (Verdict::Fine, format!("{mib} MiB are left")),
+    };
+    Check::new("room on the disk", verdict, says)
+}
+
+fn sqlite(version: &str) -> Check {
+    let numbers: Vec<u32> = version.split('.').map_while(|number| number.parse().ok()).collect();
+    if numbers.as_slice() >= SAFE_SQLITE.as_slice() {
+        return Check::new("SQLite", Verdict::Fine, version);
+    }
+    let says = format!("{version} can corrupt its write-ahead log; build with 3.51.3 or later");
+    Check::new("SQLite", Verdict::Failed, says)
+}
+
+async fn reachable(name: &str, upstream: &UpstreamConfig, clock: &Clock) -> Check {
+    let called = format!("upstream {name}");
+    let url = &upstream.url;
+    let port = url.port_or_known_default().unwrap_or(80);
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let why = match clock.timeout(REACHING, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => {
+            return Check::new(called, Verdict::Fine, format!("{url} accepts connections"));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no connection within {} s", REACHING.as_secs()),
+    };
+    let says = format!(
+        "{url} cannot be reached ({why}); start it, or correct upstreams.{name}.url (--upstream)"
+    );
+    Check::new(called, Verdict::Failed, says)
+}
+
+fn free(setting: &str, address: SocketAddr) -> Check {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => Check::new(setting, Verdict::Fine, format!("{address} is free")),
+        Err(error) => {
+            let says = format!(
+                "{address} cannot be listened on ({error}); stop what is there (a running \
+                 gateway?), or choose another"
+            );
+            Check::new(setting, Verdict::Failed, says)
+        }
+    }
+}
+
+fn public_url(config: &Config) -> Check {
+    let listen = config.server.listen;
+    let (verdict, says) = match &config.server.public_url {
+        Some(url) => (Verdict::Fine, url.to_string()),
+        None if listen.ip().is_loopback() => {
+            (Verdict::Fine, format!("not set; links lead to http://{listen}"))
+        }
+        None => (
+            Verdict::Warning,
+            "not set, so that links follow each request's Host; set it with --public-url https://…"
+                .to_owned(),
+        ),
+    };
+    Check::new("server.public_url", verdict, says)
+}
+
+/// When the ledger was last written, if there is one.
+fn written(ledger: &Path) -> Option<Timestamp> {
+    let modified = std::fs::metadata(ledger).ok()?.modified().ok()?;
+    Some(Timestamp::EPOCH + modified.duration_since(UNIX_EPOCH).ok()?)
+}
+
+fn time(now: Timestamp, written: Option<Timestamp>) -> Check {
+    if now < BIRTH {
+        let says = format!("it shows {now}, which is long past; set it, and keep it set with NTP");
+        return Check::new("clock", Verdict::Failed, says);
+    }
+    match written {
+        Some(written) if written.since(now) > AHEAD => {
+            let says = format!(
+                "it shows {now}, but the ledger was written at {written}; if it was set back, what \
+                 is due waits until then"
+            );
+            Check::new("clock", Verdict::Warning, says)
+        }
+        _ => Check::new("clock", Verdict::Fine, now.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_runs_out_in_two_steps() {
+        let verdict = |mib: u64| enough(mib * MIB).verdict;
+        assert_eq!(verdict(1), Verdict::Failed);
+        assert_eq!(verdict(500), Verdict::Warning);
+        assert_eq!(verdict(5_000), Verdict::Fine);
+    }
+
+    #[test]
+    fn sqlite_has_to_be_a_safe_one() {
+        for version in ["3.51.3", "3.51.10", "3.52.0", "4.0.0"] {
+            assert_eq!(sqlite(version).verdict, Verdict::Fine, "{version}");
+        }
+        for version in ["3.51.2", "3.40.1", ""] {
+            assert_eq!(sqlite(version).verdict, Verdict::Failed, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_to_exist() {
+        let folder = tempfile::TempDir::new().unwrap();
+        assert_eq!(writable(folder.path()).verdict, Verdict::Fine);
+        let check = writable(&folder.path().join("none"));
+        assert_eq!(check.verdict, Verdict::Failed);
+        assert!(check.says.contains("--store"));
+        assert_eq!(folder_of(Path::new("cloakroom.db")), Path::new("."));
+    }
+
+    #[test]
+    fn a_port_has_to_be_free() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        assert_eq!(free("server.listen", address).verdict, Verdict::Failed);
+        drop(taken);
+        assert_eq!(free("server.listen", address).verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_is_noticed() {
+        let now = BIRTH + Duration::from_hours(1);
+        assert_eq!(time(now, None).verdict, Verdict::Fine);
+        assert_eq!(time(now, Some(now)).verdict, Verdict::Fine);
+        assert_eq!(time(now, Some(now + AHEAD + AHEAD)).verdict, Verdict::Warning);
+        assert_eq!(time(Timestamp::EPOCH, None).verdict, Verdict::Failed);
+    }
+}

@@ -1,0 +1,89 @@
+//! `cloakroom doctor`: looks for what would keep the gateway from working here.
+
+mod checks;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::print;
+use super::settings::Settings;
+use crate::clock::Clock;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom doctor --upstream http://localhost:9000
+  cloakroom doctor --config cloakroom.toml --json
+
+Run it where the gateway is to run, before it runs: its ports have to be free.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    settings: Settings,
+    /// For machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a check turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Warning,
+    Failed,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Check {
+    name: String,
+    verdict: Verdict,
+    /// What was found and, unless it is fine, what to do next.
+    says: String,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, verdict: Verdict, says: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict, says: says.into() }
+    }
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "ok",
+            Self::Warning => "warn",
+            Self::Failed => "fail",
+        }
+    }
+}
+
+impl Doctor {
+    /// Looks at everything, and prints what it found; fails where something failed.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let checks = match self.settings.load() {
+            Ok(loaded) => checks::all(&loaded.config, &clock).await,
+            Err(failure) => {
+                vec![Check::new("configuration", Verdict::Failed, failure.to_string())]
+            }
+        };
+        self.tell(&checks)?;
+        let failed = checks.iter().any(|check| check.verdict == Verdict::Failed);
+        if failed { Err(Failure::Told) } else { Ok(()) }
+    }
+
+    fn tell(&self, checks: &[Check]) -> Result<(), Failure> {
+        if self.json {
+            let told = checks.iter().map(|check| {
+                json!({ "check": check.name, "verdict": check.verdict.word(), "says": check.says })
+            });
+            return print::say_json(&json!({ "checks": told.collect::<Vec<_>>() }));
+        }
+        for check in checks {
+            print::say(&format!("{:<4}  {}: {}", check.verdict.word(), check.name, check.says))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a command failed, and the exit code that tells it.
+
+use std::process::ExitCode;
+
+use super::print;
+use crate::app::StartError;
+use crate::config::ConfigError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It is configured wrongly.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It was asked wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// The gateway did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something else did not work; the text says what to do next.
+    #[error("{0}")]
+    Failed(String),
+    /// What was wrong has been printed as the result.
+    #[error("")]
+    Told,
+    /// Whoever reads the output has gone away: nobody is left to tell.
+    #[error("")]
+    NobodyReads,
+}
+
+impl Failure {
+    /// Tells it on the standard error output; returns the exit code.
+    pub(super) fn tell(&self) -> ExitCode {
+        match self {
+            Self::Told => {}
+            Self::NobodyReads => return ExitCode::SUCCESS,
+            _ => {
+                // Nowhere is left to say that this could not be said.
+                let _ = print::complain(&format!("error: {self}"));
+            }
+        }
+        self.code()
+    }
+
+    fn code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asked_or_configured_wrongly_is_2_and_everything_else_1() {
+        let unreadable = crate::config::Config::from_toml("a = 1").unwrap_err();
+        assert_eq!(Failure::from(unreadable).code(), ExitCode::from(2));
+        assert_eq!(Failure::Usage(String::new()).code(), ExitCode::from(2));
+        assert_eq!(Failure::Failed(String::new()).code(), ExitCode::from(1));
+        assert_eq!(Failure::Told.code(), ExitCode::from(1));
+    }
+}

@@ -1,0 +1,53 @@
+//! `cloakroom migrate`: brings the ledger's schema up to date and ends.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::{print, settings};
+use crate::clock::Clock;
+use crate::ledger::{Ledger, Opening, Retention};
+use crate::lifecycle::Tasks;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom migrate --store sqlite:/var/lib/cloakroom/cloakroom.db
+  cloakroom migrate --config cloakroom.toml && cloakroom serve --config cloakroom.toml --no-migrate";
+
+/// How long the ledger may take to close.
+const CLOSING: Duration = Duration::from_secs(30);
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Migrate {
+    #[command(flatten)]
+    ledger: settings::Ledger,
+}
+
+impl Migrate {
+    /// Opens the ledger with its migrations, and closes it.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let config = self.ledger.load()?.config;
+        crate::telemetry::start_logging(&config.log);
+        let path = config.store.path.display().to_string();
+        let retention =
+            Retention { result: config.retention.result, operation: config.retention.operation };
+        let opening = Opening {
+            path: config.store.path,
+            readers: 1,
+            migrate: true,
+            retention,
+            lanes: Vec::new(),
+        };
+        let tasks = Tasks::new();
+        let opened = Ledger::open(opening, clock.now(), &tasks).await;
+        // Its last owner closes it.
+        drop(opened.map_err(|error| Failure::Failed(error.to_string()))?);
+        tasks.drain();
+        if !tasks.ended(&clock, CLOSING, Duration::ZERO).await {
+            return Err(Failure::Failed(format!("the ledger {path} does not close; try again")));
+        }
+        print::say(&format!("the ledger {path} is up to date"))
+    }
+}

@@ -1,0 +1,85 @@
+//! The command line: what the program is asked to do, and how it tells the outcome.
+//!
+//! Owns the flags, what is printed for people and for machines, and the exit codes: 0
+//! fine, 1 it failed, 2 it was asked wrongly or is configured wrongly. Results go to the
+//! standard output, everything else to the standard error output. It must not know how
+//! anything is done: each command calls the part that does it.
+
+mod banner;
+mod config;
+mod demo;
+mod doctor;
+mod exchange;
+mod failure;
+mod migrate;
+mod openapi;
+mod ops;
+mod print;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::Clock;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom demo                                    see what it does, on real traffic
+  cloakroom serve --upstream http://localhost:9000  put it in front of a service
+  cloakroom ops list --status failed                what went wrong";
+
+/// Hand in a request, take a ticket, collect the result: an HTTP gateway that makes slow
+/// requests asynchronous.
+#[derive(Debug, Parser)]
+#[command(name = "cloakroom", version, after_help = EXAMPLES, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in front of a service.
+    Serve(serve::Serve),
+    /// See the whole conversation on real traffic, with a small order service behind it.
+    Demo(demo::Demo),
+    /// Bring the ledger's schema up to date, and end.
+    Migrate(migrate::Migrate),
+    /// Check the configuration, or show every value and where it came from.
+    Config(config::Configured),
+    /// Look for what would keep the gateway from working here.
+    Doctor(doctor::Doctor),
+    /// Print the description of the HTTP API (OpenAPI 3.1).
+    Openapi,
+    /// List, show, cancel and retry operations of a running gateway.
+    Ops(ops::Ops),
+}
+
+/// Reads the command line; ends the process where it asks for help or makes no sense.
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// Carries the command out and says how the process ends.
+pub async fn run(cli: Cli) -> ExitCode {
+    let clock = Clock::system();
+    let done = match cli.command {
+        Command::Serve(serve) => serve.run(clock).await,
+        Command::Demo(demo) => demo.run(clock).await,
+        Command::Migrate(migrate) => migrate.run(clock).await,
+        Command::Config(config) => config.run(),
+        Command::Doctor(doctor) => doctor.run(clock).await,
+        Command::Openapi => openapi::run(&crate::app::openapi()),
+        Command::Ops(ops) => ops.run(clock).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

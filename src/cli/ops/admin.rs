@@ -1,0 +1,179 @@
+//! The admin listener of a running gateway, as a client sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, Uri};
+use serde_json::Value;
+
+use super::super::exchange::{NoAnswer, exchange};
+use super::super::failure::Failure;
+use super::super::print::plain;
+use crate::clock::Clock;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gateway's operators' API.
+pub(super) struct Admin {
+    clock: Clock,
+    /// Scheme and authority, without a `/` at the end.
+    origin: String,
+    /// The path of the list of operations.
+    operations: String,
+}
+
+impl Admin {
+    /// The API of the gateway whose admin listener is at `url`.
+    pub(super) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
+        let refused = |why: &str| {
+            Failure::Usage(format!("--admin {url}: {why}; write it like http://127.0.0.1:8081"))
+        };
+        let uri: Uri = url.parse().map_err(|_| refused("this is not a URL"))?;
+        match (uri.scheme_str(), uri.authority(), uri.path()) {
+            (Some("http"), Some(authority), "/") => Ok(Self {
+                clock,
+                origin: format!("http://{authority}"),
+                operations: format!("{}/operations", prefix.trim_end_matches('/')),
+            }),
+            (Some("https"), ..) => Err(refused(
+                "the admin listener speaks plain http; reach a remote one through a tunnel, like \
+                 ssh -L 8081:127.0.0.1:8081 HOST",
+            )),
+            (_, _, path) if path != "/" && uri.authority().is_some() => {
+                Err(refused("leave out the path (there is --prefix)"))
+            }
+            _ => Err(refused("scheme and host are needed")),
+        }
+    }
+
+    /// A page of the list.
+    pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
+        json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
+    }
+
+    /// What a `links.next` leads to: its host is the gateway's idea of itself, which need
+    /// not be ours.
+    pub(super) async fn page(&self, link: &str) -> Result<Value, Failure> {
+        let target = link.parse::<Uri>().ok().and_then(|uri| uri.path_and_query().cloned());
+        let target = target.ok_or_else(|| strange("the link to the next page is no URL"))?;
+        json(self.done("GET", target.as_str()).await?.body())
+    }
+
+    /// A resource of one operation, as JSON.
+    pub(super) async fn read(&self, which: &str, resource: &str) -> Result<Value, Failure> {
+        json(self.done("GET", &self.path(which, resource)?).await?.body())
+    }
+
+    /// A resource of one operation, whatever its status.
+    pub(super) async fn fetch(
+        &self,
+        which: &str,
+        resource: &str,
+    ) -> Result<Response<Bytes>, Failure> {
+        self.asked("GET", &self.path(which, resource)?).await
+    }
+
+    /// Has something done to one operation.
+    pub(super) async fn act(&self, which: &str, verb: &str) -> Result<Response<Bytes>, Failure> {
+        self.done("POST", &self.path(which, verb)?).await
+    }
+
+    fn path(&self, which: &str, resource: &str) -> Result<String, Failure> {
+        Ok(format!("{}/{}/{resource}", self.operations, name_in(which)?))
+    }
+
+    async fn done(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
+        let answer = self.asked(method, target).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
+    async fn asked(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
+        let writes = method == "POST";
+        let request = Request::builder().method(method).uri(format!("{}{target}", self.origin));
+        // What it says is JSON, so that the listener knows it is not a page's form.
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let body = Bytes::from_static(if writes { b"{}" } else { b"" });
+        let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
+        let answer = exchange(&self.clock, PATIENCE, request).await;
+        answer.map_err(|error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, error: &NoAnswer) -> Failure {
+        Failure::Failed(format!(
+            "no gateway answers at {}: {error}; start one with `cloakroom serve`, or say where \
+             its admin listener is (it is printed at start) with --admin http://HOST:PORT",
+            self.origin
+        ))
+    }
+}
+
+/// The id or ticket in what somebody pasted: it may be a whole URL.
+fn name_in(which: &str) -> Result<&str, Failure> {
+    let rest = which.rsplit_once("/operations/").map_or(which, |(_, rest)| rest);
+    let name = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
+    if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
+        return Err(Failure::Usage(format!(
+            "`{which}` is not an operation's id; take one from `cloakroom ops list`, or from \
+             Operation-Id or Location of a 202"
+        )));
+    }
+    Ok(name)
+}
+
+/// What the gateway says about why not.
+pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
+    let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let told = ["detail", "title"].iter().find_map(|name| problem[*name].as_str());
+    let told = told.map_or_else(|| "it gives no reason".to_owned(), plain);
+    Failure::Failed(format!("the gateway says {}: {told}", answer.status()))
+}
+
+/// The answer is not what a gateway says.
+pub(super) fn strange(what: &str) -> Failure {
+    Failure::Failed(format!(
+        "{what}; is this the admin listener of a cloakroom? see --admin and --prefix"
+    ))
+}
+
+/// A body that has to be JSON.
+pub(super) fn json(body: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(body).map_err(|_| strange("the answer is not JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_named_by_id_ticket_or_url() {
+        for which in [
+            "0192-ab",
+            "http://localhost:8080/-/operations/0192-ab",
+            "https://api.example.com/-/operations/0192-ab/status?x=1",
+        ] {
+            assert_eq!(name_in(which).unwrap(), "0192-ab", "{which}");
+        }
+        for which in ["", "a b", "../metrics", "http://localhost/-/operations/", "ä"] {
+            assert!(name_in(which).is_err(), "{which}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_admin_listener_is_refused_with_an_example() {
+        for url in ["localhost:8081", "https://localhost", "http://localhost/x", "http://", "a b"] {
+            let refused = Admin::new(Clock::system(), url, "/-").err().unwrap();
+            assert!(refused.to_string().contains("http://127.0.0.1:8081"), "{refused}");
+        }
+        assert!(Admin::new(Clock::system(), "http://localhost:8081/", "/-").is_ok());
+    }
+
+    #[test]
+    fn a_refusal_repeats_the_problem_s_words() {
+        let body = Bytes::from_static(br#"{"title":"conflict","detail":"it has succeeded"}"#);
+        let answer = Response::builder().status(409).body(body).unwrap();
+        assert_eq!(refusal(&answer).to_string(), "the gateway says 409 Conflict: it has succeeded");
+    }
+}

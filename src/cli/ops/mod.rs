@@ -1,0 +1,66 @@
+//! `cloakroom ops`: operations of a running gateway, through its admin listener.
+
+mod admin;
+mod cancel;
+mod list;
+mod result;
+mod retry;
+mod show;
+mod since;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use crate::clock::Clock;
+use admin::Admin;
+
+#[derive(Args, Debug)]
+pub(super) struct Ops {
+    #[command(subcommand)]
+    command: Command,
+    /// The admin listener of the gateway.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    admin: String,
+    /// The prefix of the gateway's own resources (`server.prefix`).
+    #[arg(long, global = true, value_name = "PATH", default_value = "/-")]
+    prefix: String,
+    /// For machines.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List operations, newest first.
+    List(list::List),
+    /// Show an operation and what happened to it.
+    Show(show::Show),
+    /// Print the upstream's recorded answer; its status goes to the error output.
+    Result(result::ShowResult),
+    /// Call an operation off.
+    Cancel(cancel::Cancel),
+    /// Send a finished operation again, as a new one with the same key to the upstream.
+    Retry(retry::Retry),
+}
+
+/// The operation that is meant.
+#[derive(Args, Debug)]
+struct Which {
+    /// Its id, its ticket, or a URL with one of them in it.
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Ops {
+    /// Asks the gateway, and prints what it says.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let admin = Admin::new(clock.clone(), &self.admin, &self.prefix)?;
+        match self.command {
+            Command::List(list) => list.run(&admin, &clock, self.json).await,
+            Command::Show(show) => show.run(&admin, self.json).await,
+            Command::Result(result) => result.run(&admin).await,
+            Command::Cancel(cancel) => cancel.run(&admin, self.json).await,
+            Command::Retry(retry) => retry.run(&admin, self.json).await,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `cloakroom ops retry`: sends a finished operation again, as its successor.
+
+use clap::Args;
+
+use super::super::failure::Failure;
+use super::super::print;
+use super::Which;
+use super::admin::{Admin, json, strange};
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom ops retry 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a
+  cloakroom ops show \"$(cloakroom ops retry 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a)\"
+
+The first operation stays as it is. The upstream sees the same Idempotency-Key again; one
+that ignores it may do the work twice.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Retry {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Retry {
+    /// Has it sent again, and prints the successor's id.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let answer = admin.act(&self.which.id, "retry").await?;
+        if as_json {
+            return print::say_json(&json(answer.body())?);
+        }
+        let id = answer.headers().get("operation-id").and_then(|value| value.to_str().ok());
+        print::say(id.ok_or_else(|| strange("the answer names no successor"))?)
+    }
+}

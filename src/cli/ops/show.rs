@@ -1,0 +1,114 @@
+//! `cloakroom ops show`: an operation's document, and its timeline.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::failure::Failure;
+use super::super::print;
+use super::Which;
+use super::admin::Admin;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom ops show 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a
+  cloakroom ops show https://api.example.com/-/operations/TICKET --json";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Show {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Show {
+    /// Prints both.
+    pub(super) async fn run(self, admin: &Admin, json: bool) -> Result<(), Failure> {
+        let document = admin.read(&self.which.id, "status").await?;
+        let timeline = admin.read(&self.which.id, "events").await?;
+        let events = timeline.get("events").cloned().unwrap_or(timeline);
+        if json {
+            return print::say_json(&json!({ "operation": document, "events": events }));
+        }
+        print::say(&print::table(["", ""], members(&document)))?;
+        let rows: Vec<_> = events.as_array().into_iter().flatten().map(event).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        print::say("")?;
+        print::say(&print::table(["WHEN", "WHAT", ""], rows))
+    }
+}
+
+/// What a document says, a line each; what it does not say is left out.
+fn members(document: &Value) -> Vec<[String; 2]> {
+    let mut rows = Vec::new();
+    if let Value::Object(members) = document {
+        for (name, value) in members {
+            flatten(name, value, &mut rows);
+        }
+    }
+    rows
+}
+
+fn flatten(name: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    match value {
+        Value::Null => {}
+        Value::Array(items) if items.is_empty() => {}
+        Value::Object(members) => {
+            for (inner, value) in members {
+                flatten(&format!("{name}.{inner}"), value, rows);
+            }
+        }
+        _ => rows.push([name.to_owned(), text(value)]),
+    }
+}
+
+/// An event: when, what, and everything else that it says.
+fn event(event: &Value) -> [String; 3] {
+    let pick = |names: [&'static str; 3]| names.into_iter().find(|name| event[*name].is_string());
+    let when = pick(["timestamp", "at", "time"]);
+    let what = pick(["type", "event", "kind"]);
+    let rest = members(event).into_iter().filter(|[name, _]| {
+        Some(name.as_str()) != when && Some(name.as_str()) != what && name != "sequence"
+    });
+    let rest: Vec<_> = rest.map(|[name, value]| format!("{name}={value}")).collect();
+    let told = |name: Option<&str>| name.map(|name| text(&event[name])).unwrap_or_default();
+    [told(when), told(what), rest.join(" ")]
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_told_line_by_line_without_what_is_unknown() {
+        let document = json!({ "id": "0192", "error": { "code": "upstream-timeout", "cause": null },
+            "tags": ["a:1", "b:2"], "verdict": null, "attempts": 2 });
+        let rows = members(&document);
+        let row = |name: &str, value: &str| [name.to_owned(), value.to_owned()];
+        assert_eq!(
+            rows,
+            [
+                row("id", "0192"),
+                row("error.code", "upstream-timeout"),
+                row("tags", "a:1, b:2"),
+                row("attempts", "2"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_event_is_told_by_when_and_what_first() {
+        let told = event(&json!({ "sequence": 3, "type": "retried", "attempt": 2,
+            "timestamp": "2026-11-21T08:00:00Z" }));
+        assert_eq!(told, ["2026-11-21T08:00:00Z", "retried", "attempt=2"]);
+    }
+}

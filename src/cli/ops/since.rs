@@ -1,0 +1,55 @@
+//! Points in time as people give them: `2h`, or an instant.
+
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+
+/// An instant in RFC 3339 of what was given: that already, or how long ago.
+pub(super) fn instant(given: &str, now: Timestamp) -> Result<String, String> {
+    if let Ok(instant) = given.parse::<jiff::Timestamp>() {
+        return Ok(instant.to_string());
+    }
+    let says = || {
+        format!(
+            "`{given}`: write how long ago, like 90s, 15m, 2h or 7d, or an instant \
+                           like 2026-11-21T08:00:00Z"
+        )
+    };
+    let unit = given.chars().last().ok_or_else(says)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(says()),
+    };
+    let number: u32 = given[..given.len() - 1].parse().map_err(|_| says())?;
+    Ok((now - Duration::from_secs(u64::from(number) * seconds)).rfc3339())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_ago_is_counted_back_from_now() {
+        let now = Timestamp::EPOCH + Duration::from_secs(10 * 86_400);
+        assert_eq!(instant("2h", now).unwrap(), "1970-01-10T22:00:00.000000Z");
+        assert_eq!(instant("7d", now).unwrap(), "1970-01-04T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn an_instant_stays_what_it_is() {
+        let given = "2026-11-21T08:00:00Z";
+        assert_eq!(instant(given, Timestamp::EPOCH).unwrap(), given);
+        let given = "2026-11-21T09:00:00+01:00";
+        assert_eq!(instant(given, Timestamp::EPOCH).unwrap(), "2026-11-21T08:00:00Z");
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_examples() {
+        for given in ["", "h", "-1h", "2w", "yesterday", "1ü"] {
+            assert!(instant(given, Timestamp::EPOCH).unwrap_err().contains("15m"), "{given}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `cloakroom serve`: runs the gateway until it is told to stop.
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::settings::Settings;
+use super::{banner, print};
+use crate::app::{App, Options};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::lifecycle::Signals;
+use crate::telemetry;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom serve --upstream http://localhost:9000
+  cloakroom serve --upstream http://localhost:9000 --async 'POST /orders' --async 'POST /reports/{id}'
+  cloakroom serve --config cloakroom.toml
+  cloakroom serve --upstream http://app:9000 --listen 0.0.0.0:8080 --public-url https://api.example.com
+
+SIGTERM or Ctrl-C lets what runs finish within shutdown.grace; a second one ends at once.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// Refuse to start when the ledger needs migrations, instead of running them.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+impl Serve {
+    /// Starts the gateway, tells where it is, and waits for its end.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let config = self.settings.load()?.config;
+        telemetry::start_logging(&config.log);
+        // Before the start: a signal that comes meanwhile must not be lost.
+        let mut signals = listen_for_signals()?;
+        let options = Options { migrate: !self.no_migrate };
+        let app = App::start(config.clone(), options, clock).await?;
+        tell(&config, &app)?;
+        until_stopped(app, &mut signals).await
+    }
+}
+
+/// From now on, Ctrl-C and SIGTERM are ours to answer.
+pub(super) fn listen_for_signals() -> Result<Signals, Failure> {
+    Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen to signals: {error}")))
+}
+
+fn tell(config: &Config, app: &App) -> Result<(), Failure> {
+    for line in banner::routes(config) {
+        print::say(&line)?;
+    }
+    for warning in banner::warnings(config).iter().chain(&app.notes()) {
+        print::say(&format!("note: {warning}"))?;
+    }
+    print::say(&format!("listening on http://{}", app.public_address()))?;
+    match app.admin_address() {
+        Some(address) => print::say(&format!("admin on http://{address}")),
+        None => print::say("no admin listener (admin.listen is off)"),
+    }
+}
+
+async fn until_stopped(app: App, signals: &mut Signals) -> Result<(), Failure> {
+    let signal = tokio::select! {
+        () = app.failed() => {
+            return Err(Failure::Failed(
+                "the ledger's disk failed to make a write durable, so the gateway ended rather \
+                 than promise what it cannot keep; look at the disk, then start it again"
+                    .to_owned(),
+            ));
+        }
+        signal = signals.next() => signal,
+    };
+    tracing::info!(signal, "draining: nothing new is taken on, what runs gets its grace");
+    tokio::select! {
+        () = app.stop() => tracing::info!("stopped"),
+        signal = signals.next() => tracing::warn!(signal, "a second signal: ending at once"),
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The flags that set something in the configuration.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use crate::config::{Config, Loaded, Overrides, environment};
+
+/// The configuration: a file, the environment (`CLOAKROOM_…`), and these flags, which win.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Settings {
+    /// The service to stand in front of.
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where clients are listened to [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where operators are listened to, or `off` [default: 127.0.0.1:8081].
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    #[command(flatten)]
+    ledger: Ledger,
+    /// What clients reach the gateway under.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// What is accepted asynchronously; may be repeated [default: every POST].
+    #[arg(long = "async", value_name = "METHOD PATH")]
+    async_routes: Vec<String>,
+    /// Everybody who reaches the gateway may list everybody's operations.
+    #[arg(long)]
+    shared: bool,
+}
+
+/// Where the configuration and the ledger are.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Ledger {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The ledger [default: `sqlite:cloakroom.db`].
+    #[arg(long, value_name = "sqlite:FILE")]
+    store: Option<String>,
+}
+
+impl Settings {
+    /// What the flags set.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+            admin_listen: self.admin_listen.clone(),
+            store: self.ledger.store.clone(),
+            public_url: self.public_url.clone(),
+            upstream: self.upstream.clone(),
+            async_routes: self.async_routes.clone(),
+            shared: self.shared,
+            upstream_optional: false,
+        }
+    }
+
+    /// Reads the configuration.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        Ok(Config::load(self.ledger.config.as_deref(), environment(), self.overrides())?)
+    }
+}
+
+impl Ledger {
+    /// Reads the configuration for a command that calls no upstream.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        let store = self.store.clone();
+        let overrides = Overrides { store, upstream_optional: true, ..Overrides::default() };
+        Ok(Config::load(self.config.as_deref(), environment(), overrides)?)
+    }
+}

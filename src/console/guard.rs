@@ -1,0 +1,195 @@
+//! Who may speak to the admin listener.
+//!
+//! Owns two refusals. A request that names another host is not meant for this listener: a
+//! page whose name resolves to loopback (DNS rebinding) gets no answer. And a request that
+//! changes something must come from the console's own pages or from a program, never from
+//! a page on another origin. Pure: it sees fields, and knows no credential.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, Method, Uri};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It names a host that this listener does not answer for: 421.
+    Misdirected,
+    /// It would change something, and may come from another origin's page: 403.
+    ForeignPage,
+}
+
+/// Whether a request may be answered. `hosts` are lower-case names without a port.
+pub(super) fn admit(
+    method: &Method,
+    uri: &Uri,
+    fields: &HeaderMap,
+    hosts: &[String],
+) -> Result<(), Refusal> {
+    let authority = authority(uri, fields).ok_or(Refusal::Misdirected)?;
+    if !is_ours(&authority, hosts) {
+        return Err(Refusal::Misdirected);
+    }
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    if reads || may_write(fields, &authority) { Ok(()) } else { Err(Refusal::ForeignPage) }
+}
+
+/// Host and port that the request is meant for, in lower case.
+fn authority(uri: &Uri, fields: &HeaderMap) -> Option<String> {
+    // An absolute target takes the place of Host (RFC 9112 section 3.2.2).
+    if let Some(authority) = uri.authority() {
+        return Some(authority.as_str().to_ascii_lowercase());
+    }
+    let mut named = fields.get_all(HOST).iter();
+    let only = named.next().filter(|_| named.next().is_none())?;
+    only.to_str().ok().map(str::to_ascii_lowercase)
+}
+
+fn is_ours(authority: &str, hosts: &[String]) -> bool {
+    let Some(host) = without_port(authority) else { return false };
+    if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return inside.parse::<Ipv6Addr>().is_ok();
+    }
+    host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4())
+        || hosts.iter().any(|ours| ours == host)
+}
+
+fn without_port(authority: &str) -> Option<&str> {
+    let end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let Some(colon) = authority[end..].find(':') else { return Some(authority) };
+    let port = &authority[end + colon + 1..];
+    port.bytes().all(|octet| octet.is_ascii_digit()).then(|| &authority[..end + colon])
+}
+
+fn may_write(fields: &HeaderMap, authority: &str) -> bool {
+    // What a browser says about itself decides alone: pages cannot set this field.
+    if fields.contains_key(SEC_FETCH_SITE) {
+        let own = |value: &http::HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
+        return fields.get_all(SEC_FETCH_SITE).iter().all(own);
+    }
+    if fields.contains_key(ORIGIN) {
+        let same = |value: &http::HeaderValue| is_origin_of(value.as_bytes(), authority);
+        return fields.get_all(ORIGIN).iter().all(same);
+    }
+    is_json(fields)
+}
+
+/// Whether an origin is that of this host, over http or, through a proxy, https.
+fn is_origin_of(origin: &[u8], authority: &str) -> bool {
+    let Ok(origin) = std::str::from_utf8(origin) else { return false };
+    let origin = origin.to_ascii_lowercase();
+    let bare = |text: &str, port: &str| text.strip_suffix(port).unwrap_or(text).to_owned();
+    match origin.split_once("://") {
+        Some(("http", named)) => bare(named, ":80") == bare(authority, ":80"),
+        Some(("https", named)) => bare(named, ":443") == bare(authority, ":443"),
+        _ => false,
+    }
+}
+
+/// A content type that no form can send without a preflight.
+fn is_json(fields: &HeaderMap) -> bool {
+    let mut types = fields.get_all(CONTENT_TYPE).iter();
+    let only = types.next().filter(|_| types.next().is_none());
+    let essence =
+        only.and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: Method, fields: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        admit(&method, &Uri::from_static("/metrics"), &map, &["ops.example".to_owned()])
+    }
+
+    fn posted(fields: &[(&str, &str)]) -> Result<(), Refusal> {
+        let host = [("host", "localhost:8081")];
+        asked(Method::POST, &[&host, fields].concat())
+    }
+
+    #[test]
+    fn localhost_ip_literals_and_listed_hosts_are_answered() {
+        for host in
+            ["localhost", "LOCALHOST:8081", "127.0.0.1", "10.1.2.3:80", "[::1]:9", "ops.example:1"]
+        {
+            assert_eq!(asked(Method::GET, &[("host", host)]), Ok(()), "{host}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_misdirected() {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "ops.example.evil",
+            "127.0.0.1.evil",
+            "::1",
+            "[evil]",
+            "[::1",
+            "localhost:80:80",
+            "a@localhost",
+        ] {
+            assert_eq!(asked(Method::GET, &[("host", host)]), Err(Refusal::Misdirected), "{host}");
+        }
+        assert_eq!(asked(Method::GET, &[]), Err(Refusal::Misdirected));
+        let two = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(asked(Method::GET, &two), Err(Refusal::Misdirected));
+    }
+
+    #[test]
+    fn an_absolute_target_decides_over_the_host_field() {
+        let fields = HeaderMap::from_iter([(HOST, "localhost".parse().unwrap())]);
+        let target = Uri::from_static("http://evil.example/metrics");
+        assert_eq!(admit(&Method::GET, &target, &fields, &[]), Err(Refusal::Misdirected));
+    }
+
+    #[test]
+    fn own_pages_and_programs_may_write() {
+        for fields in [
+            [("sec-fetch-site", "same-origin")],
+            [("sec-fetch-site", "none")],
+            [("origin", "http://localhost:8081")],
+            [("content-type", "application/json")],
+            [("content-type", "Application/JSON; charset=utf-8")],
+        ] {
+            assert_eq!(posted(&fields), Ok(()), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn pages_on_other_origins_may_not() {
+        let json = ("content-type", "application/json");
+        for fields in [
+            vec![],
+            vec![("content-type", "text/plain")],
+            vec![("content-type", "application/x-www-form-urlencoded")],
+            vec![("sec-fetch-site", "cross-site"), json],
+            vec![("sec-fetch-site", "same-site"), ("origin", "http://localhost:8081")],
+            vec![("origin", "null"), json],
+            vec![("origin", "http://localhost:8082"), json],
+            vec![("origin", "https://evil.example"), json],
+            vec![json, ("content-type", "text/plain")],
+        ] {
+            assert_eq!(posted(&fields), Err(Refusal::ForeignPage), "{fields:?}");
+        }
+        let preflight = asked(Method::OPTIONS, &[("host", "localhost")]);
+        assert_eq!(preflight, Err(Refusal::ForeignPage));
+    }
+
+    #[test]
+    fn an_origin_matches_with_its_default_port_left_out() {
+        assert!(is_origin_of(b"https://ops.example", "ops.example"));
+        assert!(is_origin_of(b"http://ops.example", "ops.example:80"));
+        assert!(!is_origin_of(b"http://ops.example:81", "ops.example"));
+        assert!(!is_origin_of(b"file://ops.example", "ops.example"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The admin listener: whether the gateway lives and is ready, its metrics, and the
+//! operators' API.
+//!
+//! Owns what stands beside the operators' API and who may speak to any of it. Its
+//! invariant: nothing is answered before [`guard`] has admitted the request, and nothing
+//! here lets another origin read it. It must not know how operations are shown: that
+//! router is given to it.
+
+mod guard;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::api::{Problem, own};
+use crate::telemetry::Metrics;
+
+/// What waits in one queue for one upstream, when asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The queue's name.
+    pub queue: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// Operations that are ready or due later.
+    pub depth: u64,
+    /// How long the oldest that is due has been waiting; none where nothing is due.
+    pub oldest: Option<Duration>,
+}
+
+/// Says why the gateway takes on nothing at present, if so.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Looks at what waits, once for each scrape. Rows of the same queue and upstream are
+/// added up.
+pub type Depths = Arc<dyn Fn() -> BoxFuture<'static, Vec<QueueDepth>> + Send + Sync>;
+
+/// What the admin listener is made of.
+#[derive(Clone)]
+pub struct ConsoleSettings {
+    /// Names, in lower case and without a port, that it answers to besides localhost and
+    /// IP literals.
+    pub hosts: Vec<String>,
+    /// The path under which the operators' API lives: begins with `/`, does not end with it.
+    pub prefix: String,
+    /// The operators' API, its paths without the prefix.
+    pub operators: Router,
+    /// Whether the gateway is ready.
+    pub ready: Ready,
+    /// What waits.
+    pub depths: Depths,
+    /// What has been recorded.
+    pub metrics: Metrics,
+}
+
+struct Shared {
+    hosts: Vec<String>,
+    prefix: String,
+    ready: Ready,
+    depths: Depths,
+    metrics: Metrics,
+}
+
+/// Everything that the admin listener answers.
+pub fn router(settings: ConsoleSettings) -> Router {
+    let ConsoleSettings { hosts, prefix, operators, ready, depths, metrics } = settings;
+    let shared = Arc::new(Shared { hosts, prefix, ready, depths, metrics });
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(|| async { text("alive\n") }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .with_state(Arc::clone(&shared))
+        .nest(&shared.prefix, operators)
+        .fallback(|| async { Problem::no_such_resource() })
+        .layer(middleware::from_fn_with_state(shared, admitted))
+}
+
+async fn admitted(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let seen = guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts);
+    let mut response = match seen {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refused(refusal),
+    };
+    // What the operators' API says about caching stands.
+    for (name, value) in own_marks() {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+fn own_marks() -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let mut marks = HeaderMap::new();
+    own::mark(&mut marks);
+    marks.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    marks.into_iter().filter_map(|(name, value)| Some((name?, value)))
+}
+
+async fn index(State(shared): State<Arc<Shared>>) -> Response {
+    let prefix = &shared.prefix;
+    text(format!(
+        "cloakroom, the operators' side\n\n\
+         /livez               whether the process lives\n\
+         /readyz              whether it takes on requests\n\
+         /metrics             for Prometheus\n\
+         {prefix}/operations  every operation; see also `cloakroom ops list`\n"
+    ))
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    match (shared.ready)() {
+        Ok(()) => text("ready\n"),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, text(format!("not ready: {reason}\n")))
+            .into_response(),
+    }
+}
+
+async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
+    metrics::set_depths(&(shared.depths)().await);
+    let body = shared.metrics.render();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
+}
+
+fn refused(refusal: guard::Refusal) -> Response {
+    match refusal {
+        guard::Refusal::Misdirected => Problem::misdirected().into_response(),
+        guard::Refusal::ForeignPage => Problem::cross_site().into_response(),
+    }
+}
+
+fn text(body: impl Into<String>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

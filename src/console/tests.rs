@@ -1,0 +1,66 @@
+//! The admin listener as a whole, without a socket.
+
+use http::header::CACHE_CONTROL;
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::*;
+
+fn console(ready: Result<(), String>) -> Router {
+    router(ConsoleSettings {
+        hosts: Vec::new(),
+        prefix: "/-".to_owned(),
+        operators: Router::new().route("/operations", get(|| async { "all of them" })),
+        ready: Arc::new(move || ready.clone()),
+        depths: Arc::new(|| {
+            let row = QueueDepth {
+                queue: "default".to_owned(),
+                upstream: "console-test".to_owned(),
+                depth: 3,
+                oldest: Some(Duration::from_millis(1500)),
+            };
+            Box::pin(async { vec![row] })
+        }),
+        metrics: crate::telemetry::metrics(),
+    })
+}
+
+async fn asked(console: Router, host: &str, target: &str) -> (StatusCode, String) {
+    let request = Request::get(target).header("host", host).body(axum::body::Body::empty());
+    let response = TowerToHyperService::new(console).call(request.unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    assert_eq!(head.headers["gateway-origin"], "cloakroom");
+    assert_eq!(head.headers[CACHE_CONTROL], "no-store");
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn ready_until_told_otherwise_and_alive_all_along() {
+    assert_eq!(asked(console(Ok(())), "localhost", "/readyz").await.0, 200);
+    let draining = console(Err("it is draining".to_owned()));
+    let (status, said) = asked(draining.clone(), "localhost", "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(said.contains("it is draining"), "{said}");
+    assert_eq!(asked(draining, "localhost", "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_scrape_looks_at_what_waits() {
+    let (status, said) = asked(console(Ok(())), "127.0.0.1:8081", "/metrics").await;
+    assert_eq!(status, 200);
+    let labels = "{queue=\"default\",upstream=\"console-test\"}";
+    assert!(said.contains(&format!("cloakroom_queue_depth{labels} 3")), "{said}");
+    assert!(said.contains(&format!("cloakroom_queue_oldest_seconds{labels} 1.5")), "{said}");
+}
+
+#[tokio::test]
+async fn everything_lies_behind_the_guard() {
+    for target in ["/", "/livez", "/metrics", "/-/operations", "/nowhere"] {
+        assert_eq!(asked(console(Ok(())), "evil.example", target).await.0, 421, "{target}");
+    }
+    assert_eq!(asked(console(Ok(())), "localhost", "/-/operations").await.1, "all of them");
+    assert_eq!(asked(console(Ok(())), "localhost", "/nowhere").await.0, 404);
+    assert!(asked(console(Ok(())), "localhost", "/").await.1.contains("/-/operations"));
+}

@@ -1,0 +1,125 @@
+//! Metrics: their recorder, and what each of them means.
+//!
+//! Names follow the Prometheus conventions: base units, `_total` on counters.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::clock::Clock;
+
+/// How often samples are folded into their buckets where nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+const COMMIT_SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const BATCH_WRITES: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
+const ATTEMPT_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+];
+
+const HISTOGRAMS: [(&str, &[f64]); 3] = [
+    ("cloakroom_ledger_commit_seconds", COMMIT_SECONDS),
+    ("cloakroom_ledger_batch_writes", BATCH_WRITES),
+    ("cloakroom_attempt_duration_seconds", ATTEMPT_SECONDS),
+];
+
+/// Every metric of this process. Clones share one.
+#[derive(Clone, Debug)]
+pub struct Metrics(PrometheusHandle);
+
+/// The metrics of this process; the first call begins to record.
+pub fn metrics() -> Metrics {
+    static RECORDED: OnceLock<Metrics> = OnceLock::new();
+    RECORDED.get_or_init(install).clone()
+}
+
+impl Metrics {
+    /// All samples, in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Keeps what has been recorded small, for ever: histograms keep every sample until
+    /// they are scraped or this has passed by.
+    pub async fn upkeep(self, clock: Clock) {
+        loop {
+            clock.sleep(UPKEEP).await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn install() -> Metrics {
+    let recorder = builder().build_recorder();
+    let handle = recorder.handle();
+    // Another recorder is there only where this library is part of another program, which
+    // then sees our metrics in its own way.
+    let _ = metrics::set_global_recorder(recorder);
+    describe();
+    Metrics(handle)
+}
+
+fn builder() -> PrometheusBuilder {
+    let bucketed =
+        HISTOGRAMS.iter().try_fold(PrometheusBuilder::new(), |builder, (name, edges)| {
+            builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), edges)
+        });
+    // It refuses empty lists only, and none of ours is.
+    bucketed.unwrap_or_default()
+}
+
+fn describe() {
+    describe_counter!("cloakroom_operations_accepted_total", "Operations accepted, by route.");
+    describe_counter!(
+        "cloakroom_operations_finished_total",
+        "Operations that reached a final state, by outcome and, for failures, error code."
+    );
+    describe_gauge!("cloakroom_operations_running", "Operations whose attempt is on its way.");
+    describe_gauge!("cloakroom_queue_depth", "Operations that are ready or due later.");
+    describe_gauge!(
+        "cloakroom_queue_oldest_seconds",
+        Unit::Seconds,
+        "How long the oldest due operation has been waiting; 0 where nothing is due."
+    );
+    describe_counter!("cloakroom_attempts_total", "Attempts, by upstream and how they ended.");
+    describe_histogram!(
+        "cloakroom_attempt_duration_seconds",
+        Unit::Seconds,
+        "How long attempts took."
+    );
+    describe_histogram!(
+        "cloakroom_ledger_commit_seconds",
+        Unit::Seconds,
+        "How long it took to make a batch of writes durable."
+    );
+    describe_histogram!("cloakroom_ledger_batch_writes", "Writes that shared one commit.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_rendered_with_its_meaning_and_buckets() {
+        let recorded = metrics();
+        metrics::counter!("cloakroom_operations_accepted_total", "route" => "unit").increment(2);
+        metrics::histogram!("cloakroom_ledger_batch_writes").record(3.0);
+        let text = recorded.render();
+        assert!(text.contains("# TYPE cloakroom_operations_accepted_total counter"), "{text}");
+        assert!(text.contains("cloakroom_operations_accepted_total{route=\"unit\"} 2"), "{text}");
+        assert!(text.contains("cloakroom_ledger_batch_writes_bucket{le=\"4\"}"), "{text}");
+    }
+
+    #[test]
+    fn asking_again_gives_the_same_metrics() {
+        let first = metrics();
+        let again = metrics();
+        metrics::gauge!("cloakroom_operations_running").set(1.0);
+        assert!(first.render().contains("cloakroom_operations_running"));
+        assert!(again.render().contains("cloakroom_operations_running"));
+    }
+}
