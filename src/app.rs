@@ -1,50 +1,321 @@
-//! Stands in for the composition root until that is there.
+//! The composition root: a configuration becomes a running gateway.
+//!
+//! Owns the order in which the parts begin and end. Nothing else knows all of them.
+
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api, ApiSettings, Pace};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, PrincipalRule, UpstreamConfig};
+use crate::console::{Console, ConsoleSettings, Depths, QueueDepth};
+use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
+use crate::domain::operation::Lane;
+use crate::domain::{Fields, Timestamp};
+use crate::engine::{self, Engine, UpstreamLimits};
+use crate::front::{Front, FrontSettings, UnknownRoute};
+use crate::ledger::{Ledger, LedgerError, OpenError, Opening, Retention};
+use crate::lifecycle::Tasks;
+use crate::listener::{BindError, Limits, Listener};
+use crate::telemetry::{Metrics, metrics};
+use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
 
-/// A running gateway.
-#[derive(Debug)]
-pub struct App(());
+/// How long what was cut may take to end.
+const CUT: Duration = Duration::from_secs(5);
 
-/// How it is started.
+/// How a gateway is started.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Whether pending migrations are run.
+    /// Whether pending migrations of the ledger are run; otherwise they are an error.
     pub migrate: bool,
 }
 
-/// Why it did not start.
+/// A gateway did not start.
 #[derive(Debug, thiserror::Error)]
-#[error("not available in this build")]
-pub struct StartError;
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// An upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] SettingsError),
+    /// The public URL cannot be used.
+    #[error("server.public_url cannot be used: {0}")]
+    PublicUrl(#[from] PublicUrlProblem),
+    /// A route cannot be used.
+    #[error(transparent)]
+    Route(#[from] UnknownRoute),
+}
 
-#[expect(clippy::unused_async, reason = "as the real one")]
+/// A running gateway.
+#[derive(Debug)]
+pub struct App {
+    public: SocketAddr,
+    admin: Option<SocketAddr>,
+    notes: Vec<String>,
+    fatal: CancellationToken,
+    grace: Duration,
+    clock: Clock,
+    tasks: Tasks,
+}
+
 impl App {
-    /// Starts it.
-    pub async fn start(_: Config, _: Options, _: Clock) -> Result<Self, StartError> {
-        Err(StartError)
+    /// Starts a gateway: binds, opens the ledger, begins to carry out, then answers.
+    pub async fn start(config: Config, options: Options, clock: Clock) -> Result<Self, StartError> {
+        let tasks = Tasks::new();
+        let recorded = metrics();
+        // Before the ledger: an address in use must leave no trace.
+        let listener = Listener::bind(config.server.listen, "--listen").await?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(Listener::bind(address, "--admin-listen").await?),
+            None => None,
+        };
+        let public_url = config.server.public_url.as_ref().map(url::Url::as_str);
+        let public = PublicOrigin::resolve(public_url, listener.local_address())?;
+        let upstreams = upstreams(&config, &clock, &tasks)?;
+        let ledger = Ledger::open(opening(&config, options), &clock, &tasks).await?;
+        let started = Self {
+            public: listener.local_address(),
+            admin: admin.as_ref().map(Listener::local_address),
+            notes: stranded(&ledger, &upstreams),
+            fatal: ledger.fatal(),
+            grace: config.shutdown.grace,
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        let settings = engine_settings(&config, &public);
+        let engine = Engine::start(
+            ledger.clone(),
+            upstreams.clone(),
+            settings,
+            clock.clone(),
+            tasks.clone(),
+        );
+        let api =
+            Api { ledger, clock: clock.clone(), settings: Arc::new(api_settings(&config, public)) };
+        let own = api::public_router(api.clone());
+        let front =
+            FrontSettings::from_config(&config, api.clone(), own, &upstreams, tasks.clone());
+        let front = match front {
+            Ok(front) => Front::new(front),
+            Err(error) => {
+                tasks.cut();
+                return Err(error.into());
+            }
+        };
+        let limits = Limits::from(&config.server);
+        if let Some(admin) = admin {
+            let console = console(&config, &api, engine, &tasks, recorded.clone());
+            let console = Console::new(console);
+            let answer = move |request| {
+                let console = console.clone();
+                async move { console.handle(request).await }
+            };
+            tasks.spawn(admin.serve(answer, limits.clone(), clock.clone(), tasks.clone()));
+        }
+        tasks.spawn_until_cut(until_drained(recorded.upkeep(clock.clone()), tasks.clone()));
+        let answer = move |request| {
+            let front = front.clone();
+            async move { front.handle(request).await }
+        };
+        tasks.spawn(listener.serve(answer, limits, clock, tasks.clone()));
+        Ok(started)
     }
-    /// Where clients are listened to.
+
+    /// Where clients are listened to; the port is never 0.
     pub fn public_address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+        self.public
     }
-    /// Where operators are listened to.
+
+    /// Where operators are listened to, if anywhere.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        None
+        self.admin
     }
-    /// What to tell at start.
+
+    /// What whoever starts it should know.
     pub fn notes(&self) -> Vec<String> {
-        Vec::new()
+        self.notes.clone()
     }
-    /// Completes when it cannot go on.
-    pub async fn failed(&self) {}
-    /// Drains.
-    pub async fn stop(self) {}
+
+    /// Completes when the ledger could not be made durable: the process has to end.
+    pub async fn failed(&self) {
+        self.fatal.cancelled().await;
+    }
+
+    /// Takes on nothing new, lets what runs finish within the grace, and closes the ledger.
+    pub async fn stop(self) {
+        self.tasks.drain();
+        if !self.tasks.ended(&self.clock, self.grace, CUT).await {
+            tracing::error!("some tasks did not end in time");
+        }
+    }
+}
+
+async fn until_drained(work: impl Future<Output = ()>, tasks: Tasks) {
+    tokio::select! {
+        () = work => {}
+        () = tasks.draining() => {}
+    }
+}
+
+fn upstreams(config: &Config, clock: &Clock, tasks: &Tasks) -> Result<Upstreams, SettingsError> {
+    let upstream = |(name, upstream): (&String, &UpstreamConfig)| {
+        let mut headers = Fields::new();
+        for (field, value) in &upstream.headers {
+            headers.as_map_mut().append(field.clone(), value.clone());
+        }
+        let settings = Settings {
+            name: name.as_str().into(),
+            origin: upstream.url.clone(),
+            preserve_host: upstream.preserve_host,
+            headers,
+            follow: upstream.follow.iter().map(url::Origin::ascii_serialization).collect(),
+            connect_timeout: upstream.connect_timeout,
+            max_response: upstream.max_response as u64,
+        };
+        Upstream::new(settings, clock.clone(), tasks)
+    };
+    config.upstreams.iter().map(upstream).collect()
+}
+
+fn opening(config: &Config, options: Options) -> Opening {
+    let lane = |queue: &str, upstream: &str, express| Lane {
+        queue: queue.into(),
+        upstream: upstream.into(),
+        express,
+    };
+    let pairs = config.queues.keys().flat_map(|q| config.upstreams.keys().map(move |u| (q, u)));
+    let lanes = pairs.flat_map(|(q, u)| [false, true].map(|express| lane(q, u, express)));
+    Opening {
+        path: config.store.path.clone(),
+        readers: config.store.readers,
+        migrate: options.migrate,
+        retention: Retention {
+            result: config.retention.result,
+            operation: config.retention.operation,
+        },
+        lanes: lanes.collect(),
+    }
+}
+
+/// Says what lies in the ledger for upstreams that are no longer configured.
+fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
+    let gone = |lane: &Lane| upstreams.get(&lane.upstream).is_none();
+    let lanes = ledger.lanes().into_iter().filter(|row| row.depth > 0 && gone(&row.lane));
+    lanes
+        .map(|row| {
+            let (depth, upstream) = (row.depth, row.lane.upstream);
+            format!(
+                "{depth} operations wait for the upstream {upstream}, which is not configured: they stay \
+                 until it is again, or until their deadline"
+            )
+        })
+        .collect()
+}
+
+fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
+    let internal = config.server.internal_url.as_ref().map(url::Url::as_str);
+    let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
+    let limits = |upstream: &UpstreamConfig| UpstreamLimits {
+        max_in_flight: upstream.max_in_flight,
+        max_response: upstream.max_response as u64,
+    };
+    engine::Settings {
+        slots: config.engine.slots,
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|(name, u)| (name.as_str().into(), limits(u)))
+            .collect(),
+        paused: paused(config),
+        progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
+    }
+}
+
+fn paused(config: &Config) -> HashSet<Arc<str>> {
+    config
+        .queues
+        .iter()
+        .filter(|(_, queue)| queue.paused)
+        .map(|(name, _)| name.as_str().into())
+        .collect()
+}
+
+fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
+    let foreign = config.routes.iter().map(|route| (route.name.clone(), route.foreign_location));
+    ApiSettings {
+        prefix: config.server.prefix.clone(),
+        public,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        principal: config.auth.principal.clone(),
+        shared: config.auth.shared || config.auth.principal != PrincipalRule::None,
+        foreign_location: foreign.collect::<HashMap<_, _>>(),
+        pace: Pace::default(),
+    }
+}
+
+fn console(
+    config: &Config,
+    api: &Api,
+    engine: Engine,
+    tasks: &Tasks,
+    metrics: Metrics,
+) -> ConsoleSettings {
+    let (clock, tasks) = (api.clock.clone(), tasks.clone());
+    let ready = move || {
+        if tasks.is_draining() {
+            return Err("draining: the gateway is stopping".to_owned());
+        }
+        match engine.stalled(clock.now()) {
+            Some(part) => Err(format!("the {part} has not come round for too long")),
+            None => Ok(()),
+        }
+    };
+    ConsoleSettings {
+        hosts: config.admin.hosts.clone(),
+        prefix: config.server.prefix.clone(),
+        operators: api::operators_router(api.clone()),
+        ready: Arc::new(ready),
+        depths: depths(api),
+        metrics,
+    }
+}
+
+/// Looks at every lane when asked.
+fn depths(api: &Api) -> Depths {
+    let (ledger, clock) = (api.ledger.clone(), api.clock.clone());
+    Arc::new(move || {
+        let (ledger, now) = (ledger.clone(), clock.now());
+        Box::pin(async move {
+            measured(&ledger, now).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "could not look at the queues");
+                Vec::new()
+            })
+        })
+    })
+}
+
+async fn measured(ledger: &Ledger, now: Timestamp) -> Result<Vec<QueueDepth>, LedgerError> {
+    let lanes = ledger.lanes();
+    let names: Vec<_> = lanes.iter().map(|row| row.lane.clone()).collect();
+    let oldest = ledger.oldest_due(&names).await?;
+    let row = |(row, oldest): (crate::ledger::LaneDepth, Option<Timestamp>)| QueueDepth {
+        queue: row.lane.queue.to_string(),
+        upstream: row.lane.upstream.to_string(),
+        depth: row.depth,
+        oldest: oldest.filter(|due| *due <= now).map(|due| now.since(due)),
+    };
+    Ok(lanes.into_iter().zip(oldest).map(row).collect())
 }
 
 /// The description of the HTTP API.
-pub fn openapi() -> String {
-    "{}".to_owned()
+pub fn openapi() -> &'static str {
+    api::openapi::document()
 }

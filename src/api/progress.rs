@@ -23,7 +23,7 @@ const LONGEST_MESSAGE: usize = 200;
 /// nobody is asked who they are.
 pub(super) struct Attempt {
     id: OperationId,
-    token: i64,
+    attempt: u32,
 }
 
 impl FromRequestParts<Door> for Attempt {
@@ -37,8 +37,8 @@ impl FromRequestParts<Door> for Attempt {
         let ticket = path_parameter(parts, "ticket").await.unwrap_or_default();
         let token = path_parameter(parts, "token").await.unwrap_or_default();
         let id = key.open(&ticket).ok_or_else(Problem::no_such_operation)?;
-        let token = key.open_progress_token(id, &token).ok_or_else(Problem::no_such_token)?;
-        Ok(Self { id, token })
+        let attempt = key.open_progress_token(id, &token).ok_or_else(Problem::no_such_token)?;
+        Ok(Self { id, attempt })
     }
 }
 
@@ -51,8 +51,8 @@ pub(super) async fn report(
         .await
         .map_err(|_| Problem::body_too_large(LONGEST as u64))?;
     let (percent, message) = read(&octets)?;
-    let Attempt { id, token } = attempt;
-    let report = ProgressReport { id, token, percent, message, at: door.api.clock.now() };
+    let Attempt { id, attempt } = attempt;
+    let report = ProgressReport { id, attempt, percent, message, at: door.api.clock.now() };
     match door.api.ledger.progress(report).await? {
         Progressed::Kept | Progressed::TooSoon => Ok(own::empty(StatusCode::NO_CONTENT)),
         Progressed::Over => Err(Problem::attempt_over()),

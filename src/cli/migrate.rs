@@ -41,7 +41,7 @@ impl Migrate {
             lanes: Vec::new(),
         };
         let tasks = Tasks::new();
-        let opened = Ledger::open(opening, clock.now(), &tasks).await;
+        let opened = Ledger::open(opening, &clock, &tasks).await;
         // Its last owner closes it.
         drop(opened.map_err(|error| Failure::Failed(error.to_string()))?);
         tasks.drain();

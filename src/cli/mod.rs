@@ -72,7 +72,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Migrate(migrate) => migrate.run(clock).await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
-        Command::Openapi => openapi::run(&crate::app::openapi()),
+        Command::Openapi => openapi::run(crate::app::openapi()),
         Command::Ops(ops) => ops.run(clock).await,
     };
     match done {

@@ -9,10 +9,12 @@
 mod guard;
 mod metrics;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -20,8 +22,11 @@ use axum::routing::get;
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
 use crate::api::{Problem, own};
+use crate::listener::Received;
 use crate::telemetry::Metrics;
 
 /// What waits in one queue for one upstream, when asked.
@@ -83,6 +88,23 @@ pub fn router(settings: ConsoleSettings) -> Router {
         .nest(&shared.prefix, operators)
         .fallback(|| async { Problem::no_such_resource() })
         .layer(middleware::from_fn_with_state(shared, admitted))
+}
+
+/// The admin listener. Clones share one.
+#[derive(Clone)]
+pub struct Console(TowerToHyperService<Router>);
+
+impl Console {
+    /// The answers for these settings.
+    pub fn new(settings: ConsoleSettings) -> Self {
+        Self(TowerToHyperService::new(router(settings)))
+    }
+
+    /// Answers a request. Never fails: what goes wrong is a problem.
+    pub async fn handle(&self, request: http::Request<Received>) -> Response {
+        let answer: Result<Response, Infallible> = self.0.call(request.map(Body::new)).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
 }
 
 async fn admitted(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {

@@ -109,7 +109,7 @@ fn set(fields: &mut HeaderMap, name: HeaderName, value: String) {
 fn progress_url(shared: &Shared, leased: &Leased) -> Option<String> {
     let base = shared.settings.progress_base.as_deref()?;
     let key = shared.ledger.ticket_key();
-    let token = key.progress_token(leased.id, leased.lease.token());
+    let token = key.progress_token(leased.id, leased.counts.attempts);
     Some(format!("{base}/operations/{}/progress/{token}", key.ticket(leased.id)))
 }
 

@@ -119,9 +119,9 @@ impl Ledger {
         let _ = self.shared.desk.set(desk);
     }
 
-    /// Completes when the disk failed to make a write durable: the process has to end.
-    pub async fn failed(&self) {
-        self.shared.fatal.cancelled().await;
+    /// Is cancelled when the disk failed to make a write durable: the process has to end.
+    pub fn fatal(&self) -> CancellationToken {
+        self.shared.fatal.clone()
     }
 
     /// Writes an operation down. Once this returns [`Accepted::New`], it is not lost.
