@@ -87,7 +87,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut response = if Form::of(&headers) == Form::Stream {
-        live::stream(&found, &headers).await?
+        live::stream(&found, &headers)
     } else {
         let timeline = page(&found, after(query.as_deref())?).await?;
         own::json(StatusCode::OK, own::JSON_TYPE, &timeline)

@@ -17,7 +17,7 @@ use http::{HeaderValue, StatusCode};
 use super::events::EventDocument;
 use super::negotiation::STREAM_TYPE;
 use super::visit::Found;
-use super::{Api, Problem, own};
+use super::{Api, own};
 use crate::domain::OperationId;
 use crate::domain::operation::Event;
 use crate::ledger::{LedgerError, Watch};
@@ -30,11 +30,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The events behind `Last-Event-ID`; 204, which tells a browser not to come back, where
 /// the terminal one has been read.
-pub(super) async fn stream(found: &Found, headers: &HeaderMap) -> Result<Response, Problem> {
+pub(super) fn stream(found: &Found, headers: &HeaderMap) -> Response {
     let operation = &found.operation;
     let after = last_seen(headers).filter(|last| *last <= operation.sequence).unwrap_or(0);
     if found.status().is_final() && after == operation.sequence {
-        return Ok(own::empty(StatusCode::NO_CONTENT));
+        return own::empty(StatusCode::NO_CONTENT);
     }
     let api = found.visit.api.clone();
     let watch = api.ledger.watch(operation.id);
@@ -45,7 +45,7 @@ pub(super) async fn stream(found: &Found, headers: &HeaderMap) -> Result<Respons
     // nginx would otherwise hold events back until its buffer is full.
     fields.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     *response.body_mut() = Body::from_stream(stream::try_unfold(reader, Reader::next));
-    Ok(response)
+    response
 }
 
 /// What is no number, or a number that has not been given out, counts as nothing seen.

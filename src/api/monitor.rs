@@ -23,7 +23,7 @@ pub(super) async fn show(found: Found, headers: HeaderMap) -> Result<Response, P
     let form = Form::of(&headers);
     let wait = monitor_wait(&headers);
     let mut response = match (form, wait) {
-        (Form::Stream, _) => live::stream(&found, &headers).await?,
+        (Form::Stream, _) => live::stream(&found, &headers),
         (_, Some(wait)) => {
             let found = until_final(found, wait).await?;
             found.not_gone()?;

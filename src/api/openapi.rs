@@ -1,37 +1,121 @@
-//! The description of the public interface, OpenAPI 3.1.
+//! The description of the public interface, after `OpenAPI` 3.1.
+//!
+//! Owns the document that `cloakroom openapi` prints and `openapi.json` serves. Schemas
+//! come from the types that are answered with; which status each resource has is in
+//! [`paths`]. Paths are those under the usual prefix, `/-`.
+
+mod parts;
+mod paths;
 
 use std::sync::LazyLock;
 
+use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
-use super::events::{EventDocument, Timeline};
-use super::list::List;
+use super::events::{EventDocument, Timeline, TimelineLinks};
+use super::list::{List, ListLinks};
 use super::tree::Tree;
 
 #[derive(OpenApi)]
-#[openapi(
-    info(title = "cloakroom", description = "An HTTP async-request gateway."),
-    components(schemas(
-        Document,
-        DocumentRequest,
-        DocumentError,
-        DocumentLinks,
-        EventDocument,
-        Timeline,
-        List,
-        Tree
-    ))
-)]
-struct Described;
+#[openapi(components(schemas(
+    Document,
+    DocumentRequest,
+    DocumentError,
+    DocumentLinks,
+    EventDocument,
+    Timeline,
+    TimelineLinks,
+    List,
+    ListLinks,
+    Tree
+)))]
+struct Schemas;
 
 /// The description as JSON, indented, with a line end behind it.
 pub fn document() -> &'static str {
-    static TEXT: LazyLock<String> = LazyLock::new(|| {
-        // Schemas are made of strings and maps with text keys: they serialize.
-        let mut text = serde_json::to_string_pretty(&Described::openapi()).unwrap_or_default();
-        text.push('\n');
-        text
-    });
+    static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", described()));
     &TEXT
+}
+
+fn described() -> Value {
+    // Schemas are made of strings and maps with text keys: they serialize.
+    let schemas = serde_json::to_value(Schemas::openapi()).unwrap_or_default();
+    let mut components = schemas["components"].clone();
+    components["schemas"]["Problem"] = parts::problem_schema();
+    components["schemas"]["Progress"] = parts::progress_schema();
+    components["headers"] = parts::headers();
+    components["securitySchemes"] = json!({
+        "credential": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Needed where auth.principal tells callers apart.",
+        },
+    });
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "cloakroom",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An HTTP async-request gateway: a request that a route names is \
+                            accepted with 202 and a monitor, carried out in the background, and \
+                            ends in a 303 to what came of it.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{}, { "credential": [] }],
+        "paths": paths::all(),
+        "components": components,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let description: Value = serde_json::from_str(document()).unwrap();
+        let mut found = Vec::new();
+        references(&description, &mut found);
+        assert!(found.len() > 20);
+        for reference in found {
+            let pointer = reference.trim_start_matches('#');
+            assert!(description.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn every_resource_is_described_with_its_answers() {
+        let description: Value = serde_json::from_str(document()).unwrap();
+        assert_eq!(description["openapi"], "3.1.0");
+        for (path, method) in [
+            ("/-/operations", "get"),
+            ("/-/operations/{ticket}", "get"),
+            ("/-/operations/{ticket}", "head"),
+            ("/-/operations/{ticket}", "delete"),
+            ("/-/operations/{ticket}/status", "get"),
+            ("/-/operations/{ticket}/result", "get"),
+            ("/-/operations/{ticket}/events", "get"),
+            ("/-/operations/{ticket}/cancel", "post"),
+            ("/-/operations/{ticket}/tree", "get"),
+            ("/-/operations/{ticket}/progress/{token}", "post"),
+            ("/-/operations/{ticket}/retry", "post"),
+            ("/-/openapi.json", "get"),
+        ] {
+            let responses = &description["paths"][path][method]["responses"];
+            assert!(responses.as_object().is_some_and(|all| !all.is_empty()), "{method} {path}");
+        }
+    }
 }

@@ -76,10 +76,8 @@ fn replay(
     // Only what is given as 200 has ranges and validators.
     let whole = status == StatusCode::OK;
     let fresh = whole && has(headers, &etag);
-    let part = match whole && *method == Method::GET {
-        true => wanted(headers, &etag, length),
-        false => Part::Whole,
-    };
+    let part =
+        if whole && *method == Method::GET { wanted(headers, &etag, length) } else { Part::Whole };
     let (status, range) = match part {
         _ if fresh => (StatusCode::NOT_MODIFIED, 0..0),
         Part::Whole => (status, 0..length),

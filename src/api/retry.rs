@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use http::HeaderValue;
 
 use super::pending::{Acceptance, accepted};
 use super::visit::Found;
-use super::{Api, Document, Problem, own};
+use super::{Api, Document, Problem};
 use crate::domain::OperationId;
 use crate::domain::http::idempotency;
 use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, RetryPolicy, Work};
@@ -45,12 +44,7 @@ pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
         // It claims no key, so it is never taken for another one.
         Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict(_) => {
             let retry_after = found.retry_after();
-            let mut response =
-                accepted(&document, Acceptance { retry_after, ..Acceptance::default() });
-            response
-                .headers_mut()
-                .insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("cloakroom"));
-            Ok(response)
+            Ok(accepted(&document, Acceptance { retry_after, ..Acceptance::default() }))
         }
     }
 }
