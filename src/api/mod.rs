@@ -6,17 +6,34 @@
 //! it. It must not know how requests are accepted, carried out or sent.
 
 pub mod caller;
+mod cancel;
 pub mod context;
+mod delete;
 pub mod document;
+mod events;
+mod list;
+mod live;
+mod monitor;
+mod negotiation;
+pub mod openapi;
 pub mod origin;
 pub mod own;
 pub mod pace;
 pub mod pending;
 pub mod problem;
+mod progress;
+mod range;
 pub mod recorded;
+mod result;
+mod retry;
+mod router;
+mod status;
+mod tree;
+mod visit;
 
 pub use caller::{Caller, Peer, principal_of};
 pub use context::{Api, ApiSettings};
 pub use document::Document;
 pub use pace::Pace;
 pub use problem::Problem;
+pub use router::{operators_router, public_router};

@@ -1,0 +1,119 @@
+//! `GET …/events`: the timeline, as JSON or live.
+
+use axum::extract::RawQuery;
+use axum::response::Response;
+use http::header::VARY;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::negotiation::Form;
+use super::visit::Found;
+use super::{Problem, live, own};
+use crate::domain::Timestamp;
+use crate::domain::operation::Event;
+
+/// The most events of one answer.
+const PAGE: u32 = 1000;
+
+/// One line of a timeline.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventDocument {
+    /// Rises within an operation; the `id:` of a live event.
+    sequence: u32,
+    /// What happened.
+    #[schema(examples("operation.accepted", "operation.started", "operation.succeeded"))]
+    r#type: String,
+    /// When, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    at: String,
+    /// The attempt that it belongs to; 0 before the first.
+    attempt: u32,
+    /// The upstream's status, where it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// The code of what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    /// When the next attempt is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent_complete: Option<u8>,
+    /// What the upstream said about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl EventDocument {
+    pub(super) fn of(event: &Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            r#type: format!("operation.{}", event.kind),
+            at: event.at.rfc3339(),
+            attempt: event.attempt,
+            status: event.status,
+            code: event.code.map(|code| code.to_string()),
+            next_attempt_at: event.next_at.map(Timestamp::rfc3339),
+            percent_complete: event.percent,
+            message: event.message.clone(),
+        }
+    }
+}
+
+/// A timeline, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Timeline {
+    /// What happened.
+    events: Vec<EventDocument>,
+    /// Where it goes on.
+    links: TimelineLinks,
+}
+
+/// Where a timeline belongs and goes on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TimelineLinks {
+    /// The operation's monitor.
+    monitor: String,
+    /// What comes after these events; null at the end.
+    next: Option<String>,
+}
+
+pub(super) async fn show(
+    found: Found,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut response = if Form::of(&headers) == Form::Stream {
+        live::stream(&found, &headers).await?
+    } else {
+        let timeline = page(&found, after(query.as_deref())?).await?;
+        own::json(StatusCode::OK, own::JSON_TYPE, &timeline)
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+async fn page(found: &Found, after: u32) -> Result<Timeline, Problem> {
+    let (visit, id) = (&found.visit, found.operation.id);
+    let events = visit.api.ledger.events(id, after, PAGE).await?;
+    let links = visit.links(id);
+    let full = events.len() >= PAGE as usize;
+    let last = events.last().filter(|_| full);
+    let next = last.map(|event| format!("{}?after={}", links.events(), event.sequence));
+    Ok(Timeline {
+        events: events.iter().map(EventDocument::of).collect(),
+        links: TimelineLinks { monitor: links.monitor().to_owned(), next },
+    })
+}
+
+/// The number behind which the timeline is asked for.
+fn after(query: Option<&str>) -> Result<u32, Problem> {
+    let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let Some((_, text)) = parameters.find(|(name, _)| name == "after") else { return Ok(0) };
+    text.parse().map_err(|_| {
+        Problem::malformed_parameter("after", "after is the sequence number of an event")
+    })
+}

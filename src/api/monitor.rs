@@ -1,0 +1,105 @@
+//! `GET|HEAD …/{ticket}`: 202 while pending, 303 when finished.
+//!
+//! Owns where a finished operation leads, and holding an answer back (`Prefer: wait`).
+//! The invariant: a wait watches first and reads then, so that no end is slept through.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use http::header::{ETAG, HeaderMap, LOCATION, VARY};
+use http::{HeaderValue, StatusCode};
+
+use super::document::public;
+use super::negotiation::{Form, has};
+use super::visit::Found;
+use super::{Problem, live, own, pending};
+use crate::domain::http::expectation::monitor_wait;
+use crate::domain::http::prefer::applied_wait;
+use crate::domain::operation::Status;
+use crate::ledger::Operation;
+
+pub(super) async fn show(found: Found, headers: HeaderMap) -> Result<Response, Problem> {
+    found.not_gone()?;
+    let form = Form::of(&headers);
+    let wait = monitor_wait(&headers);
+    let mut response = match (form, wait) {
+        (Form::Stream, _) => live::stream(&found, &headers).await?,
+        (_, Some(wait)) => {
+            let found = until_final(found, wait).await?;
+            found.not_gone()?;
+            let mut response = answer(&found, form, &headers);
+            own::set(response.headers_mut(), own::PREFERENCE_APPLIED, applied_wait(wait));
+            response
+        }
+        (_, None) => answer(&found, form, &headers),
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+fn answer(found: &Found, form: Form, headers: &HeaderMap) -> Response {
+    if !found.status().is_final() {
+        return still_pending(found, headers);
+    }
+    let document = found.document();
+    if form == Form::Document {
+        return own::json(StatusCode::OK, own::DOCUMENT_TYPE, &document);
+    }
+    let mut response = own::empty(StatusCode::SEE_OTHER);
+    let headers = response.headers_mut();
+    own::set(headers, LOCATION, destination(found));
+    own::set(headers, own::OPERATION_LOCATION, &document.links.status);
+    own::set(headers, own::OPERATION_ID, &document.id);
+    response
+}
+
+fn still_pending(found: &Found, headers: &HeaderMap) -> Response {
+    let etag = etag(&found.operation);
+    let document = found.document();
+    let mut response = if has(headers, &etag) {
+        let mut response = own::empty(StatusCode::NOT_MODIFIED);
+        pending::point_to_monitor(response.headers_mut(), &document, found.retry_after());
+        response
+    } else {
+        pending::still(&document, found.retry_after())
+    };
+    own::set(response.headers_mut(), ETAG, etag);
+    response
+}
+
+/// Each change of an operation has an event, and each event a number.
+fn etag(operation: &Operation) -> String {
+    format!("\"{}-{}\"", operation.state.status(), operation.sequence)
+}
+
+/// What was created, on the public origin or where the route allows it on another; else
+/// the result.
+fn destination(found: &Found) -> String {
+    let (operation, visit) = (&found.operation, &found.visit);
+    let created = operation.created_location.as_deref();
+    let foreign = visit.api.settings.foreign_location.get(&operation.route);
+    match created.filter(|_| found.status() == Status::Succeeded) {
+        Some(path) if path.starts_with('/') => public(path, &visit.base),
+        Some(url) if foreign == Some(&true) => url.to_owned(),
+        _ => visit.links(operation.id).result(),
+    }
+}
+
+/// Waits until the operation has ended, but no longer than `wait`.
+async fn until_final(found: Found, wait: Duration) -> Result<Found, Problem> {
+    let api = found.visit.api.clone();
+    let id = found.operation.id;
+    let ended = async {
+        let mut watch = api.ledger.watch(id);
+        while let Some(operation) = api.ledger.find(id).await?
+            && !operation.state.status().is_final()
+        {
+            watch.changed().await;
+        }
+        Ok::<_, Problem>(())
+    };
+    if let Ok(ended) = api.clock.timeout(wait, ended).await {
+        ended?;
+    }
+    found.again().await
+}

@@ -1,0 +1,104 @@
+//! What form of an answer a request would like, and whether it has it already.
+//!
+//! Owns the reading of `Accept` and `If-None-Match` as far as the resources need it.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
+
+use super::own::DOCUMENT_TYPE;
+
+/// The type of a live event stream.
+pub(super) const STREAM_TYPE: &str = "text/event-stream";
+
+/// What was asked for by name; ranges such as `*/*` ask for nothing in particular.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Whatever the resource gives by itself.
+    Usual,
+    /// Live events.
+    Stream,
+    /// The document itself, no redirect.
+    Document,
+}
+
+impl Form {
+    /// The form that the request likes best; of equals the first.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut best = (Self::Usual, 0.0);
+        for range in members(headers, &ACCEPT) {
+            let mut parts = range.split(';').map(str::trim);
+            let form = match parts.next().map(str::to_ascii_lowercase).as_deref() {
+                Some(STREAM_TYPE) => Self::Stream,
+                Some(DOCUMENT_TYPE) => Self::Document,
+                _ => continue,
+            };
+            let quality = parts.find_map(quality).unwrap_or(1.0);
+            if quality > best.1 {
+                best = (form, quality);
+            }
+        }
+        best.0
+    }
+}
+
+fn quality(parameter: &str) -> Option<f32> {
+    let (name, value) = parameter.split_once('=')?;
+    name.eq_ignore_ascii_case("q").then(|| value.parse().unwrap_or(0.0))
+}
+
+/// Whether the request has the representation with this tag (RFC 9110 section 13.1.2).
+pub(super) fn has(headers: &HeaderMap, etag: &str) -> bool {
+    let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag;
+    members(headers, &IF_NONE_MATCH).any(same)
+}
+
+fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: HeaderName, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_form_is_asked_for_by_its_name_only() {
+        for (accept, form) in [
+            ("*/*", Form::Usual),
+            ("text/*, application/json", Form::Usual),
+            ("text/event-stream", Form::Stream),
+            ("Text/Event-Stream; q=0.5, */*", Form::Stream),
+            ("text/event-stream;q=0", Form::Usual),
+            ("application/vnd.cloakroom.operation+json", Form::Document),
+            (
+                "text/event-stream;q=0.1, application/vnd.cloakroom.operation+json;q=0.2",
+                Form::Document,
+            ),
+            ("text/event-stream, application/vnd.cloakroom.operation+json", Form::Stream),
+            ("text/event-stream;q=x", Form::Usual),
+        ] {
+            assert_eq!(Form::of(&with(ACCEPT, accept)), form, "{accept}");
+        }
+        assert_eq!(Form::of(&HeaderMap::new()), Form::Usual);
+    }
+
+    #[test]
+    fn a_tag_is_compared_weakly_among_several() {
+        for (tags, known) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+        ] {
+            assert_eq!(has(&with(IF_NONE_MATCH, tags), "\"a\""), known, "{tags}");
+        }
+        assert!(!has(&HeaderMap::new(), "\"a\""));
+    }
+}

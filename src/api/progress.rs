@@ -1,0 +1,137 @@
+//! `POST …/progress/{token}`: where the upstream reports how far it is.
+//!
+//! The token is the only credential, and serves the attempt that it was made for. What
+//! is reported is for people to read; it decides nothing.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, State};
+use axum::response::Response;
+use http::{Request, StatusCode};
+use serde_json::Value;
+
+use super::visit::{Door, path_parameter};
+use super::{Problem, own};
+use crate::domain::OperationId;
+use crate::ledger::{ProgressReport, Progressed};
+
+/// The longest report, in octets.
+const LONGEST: usize = 16 * 1024;
+/// The longest message that is kept, in characters.
+const LONGEST_MESSAGE: usize = 200;
+
+/// The attempt that a path names. The upstream has no ticket's owner's credential, so
+/// nobody is asked who they are.
+pub(super) struct Attempt {
+    id: OperationId,
+    token: i64,
+}
+
+impl FromRequestParts<Door> for Attempt {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        door: &Door,
+    ) -> Result<Self, Problem> {
+        let key = door.api.ledger.ticket_key();
+        let ticket = path_parameter(parts, "ticket").await.unwrap_or_default();
+        let token = path_parameter(parts, "token").await.unwrap_or_default();
+        let id = key.open(&ticket).ok_or_else(Problem::no_such_operation)?;
+        let token = key.open_progress_token(id, &token).ok_or_else(Problem::no_such_token)?;
+        Ok(Self { id, token })
+    }
+}
+
+pub(super) async fn report(
+    State(door): State<Door>,
+    attempt: Attempt,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let octets = to_bytes(request.into_body(), LONGEST)
+        .await
+        .map_err(|_| Problem::body_too_large(LONGEST as u64))?;
+    let (percent, message) = read(&octets)?;
+    let Attempt { id, token } = attempt;
+    let report = ProgressReport { id, token, percent, message, at: door.api.clock.now() };
+    match door.api.ledger.progress(report).await? {
+        Progressed::Kept | Progressed::TooSoon => Ok(own::empty(StatusCode::NO_CONTENT)),
+        Progressed::Over => Err(Problem::attempt_over()),
+    }
+}
+
+type Report = (Option<u8>, Option<String>);
+
+fn read(octets: &[u8]) -> Result<Report, Problem> {
+    let form = "send a JSON object such as {\"percentComplete\":40,\"message\":\"four of ten\"}";
+    let Ok(Value::Object(members)) = serde_json::from_slice(octets) else {
+        return Err(Problem::malformed_body(None, form));
+    };
+    let percent = match members.get("percentComplete") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(percent(value)?),
+    };
+    let message = match members.get("message") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(shown(text)),
+        Some(_) => return Err(Problem::malformed_body(Some("message"), "message is a text")),
+    };
+    if percent.is_none() && message.is_none() {
+        return Err(Problem::malformed_body(Some("percentComplete"), form));
+    }
+    Ok((percent, message))
+}
+
+fn percent(value: &Value) -> Result<u8, Problem> {
+    let number = value.as_f64().filter(|number| (0.0..=100.0).contains(number));
+    // Whole percents are kept; the part behind the point is dropped.
+    number.map(|number| number as u8).ok_or_else(|| {
+        let detail = "percentComplete is a number from 0 to 100";
+        Problem::malformed_body(Some("percentComplete"), detail)
+    })
+}
+
+/// On one line and not too long.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).take(LONGEST_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_percentage_or_a_message_or_both() {
+        let of = |text: &str| read(text.as_bytes()).unwrap();
+        assert_eq!(of(r#"{"percentComplete":40,"message":"m"}"#), (Some(40), Some("m".into())));
+        assert_eq!(of(r#"{"percentComplete":33.9}"#), (Some(33), None));
+        assert_eq!(of(r#"{"message":"m","else":1}"#), (None, Some("m".into())));
+    }
+
+    #[test]
+    fn what_is_no_report_is_400() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "null",
+            "{}",
+            r#"{"percentComplete":"x"}"#,
+            r#"{"percentComplete":101}"#,
+            r#"{"percentComplete":-1}"#,
+            r#"{"percentComplete":1e99}"#,
+            r#"{"message":7}"#,
+        ] {
+            assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_and_stays_on_one_line() {
+        let (_, message) =
+            read(format!("{{\"message\":\"a\\r\\nb{}\"}}", "é".repeat(300)).as_bytes()).unwrap();
+        let message = message.unwrap();
+        assert!(message.starts_with("a  bé"));
+        assert_eq!(message.chars().count(), 200);
+    }
+}

@@ -1,0 +1,144 @@
+//! `GET …/result`: the recorded answer, fenced in, as often as one asks.
+//!
+//! Owns which status a recorded one is told as: a replayed failure must not look like a
+//! live one that clients and proxies in between would act on.
+
+use axum::response::Response;
+use http::header::{self, HeaderMap, HeaderName};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::negotiation::has;
+use super::range::{Part, wanted};
+use super::visit::Found;
+use super::{Problem, own, pending, recorded};
+use crate::domain::http::hygiene;
+use crate::domain::operation::{ErrorCode, Failure, State, Status};
+use crate::ledger::KeptAnswer;
+
+pub(super) async fn show(
+    found: Found,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    found.not_gone()?;
+    match &found.operation.state {
+        State::Canceled { .. } => Err(Problem::canceled()),
+        State::Failed { failure, .. } if failure.code == ErrorCode::ResponseTooLarge => {
+            Err(without_answer(&found, failure))
+        }
+        State::Failed { failure, .. } => match answer_of(&found).await? {
+            Some(answer) => replay(&found, answer, &method, &headers),
+            None => Err(without_answer(&found, failure)),
+        },
+        State::Succeeded { .. } => match answer_of(&found).await? {
+            Some(answer) => replay(&found, answer, &method, &headers),
+            // It was freed since it was looked up.
+            None => Err(Problem::gone()),
+        },
+        State::Queued { .. } | State::Running { .. } | State::Waiting { .. } => {
+            Ok(pending::still(&found.document(), found.retry_after()))
+        }
+    }
+}
+
+async fn answer_of(found: &Found) -> Result<Option<KeptAnswer>, Problem> {
+    Ok(found.visit.api.ledger.answer(found.operation.id).await?)
+}
+
+fn without_answer(found: &Found, failure: &Failure) -> Problem {
+    let mut failure = failure.clone();
+    failure.status = failure.status.or(found.operation.response_status);
+    Problem::no_answer(&failure)
+}
+
+/// What a recorded status is told as.
+fn told(recorded: u16, succeeded: bool) -> StatusCode {
+    match recorded {
+        204 => StatusCode::NO_CONTENT,
+        200..=299 => StatusCode::OK,
+        300..=399 if succeeded => StatusCode::OK,
+        // Stock clients and CDNs would sign in anew, retry, or go elsewhere.
+        401 | 407 | 408 | 421 | 425 | 429 | 502 | 503 | 504 => StatusCode::FAILED_DEPENDENCY,
+        400..=599 => StatusCode::from_u16(recorded).unwrap_or(StatusCode::FAILED_DEPENDENCY),
+        _ => StatusCode::FAILED_DEPENDENCY,
+    }
+}
+
+fn replay(
+    found: &Found,
+    answer: KeptAnswer,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let status = told(answer.status, found.status() == Status::Succeeded);
+    let length = answer.body.length();
+    let etag = format!("\"{}\"", found.operation.id);
+    // Only what is given as 200 has ranges and validators.
+    let whole = status == StatusCode::OK;
+    let fresh = whole && has(headers, &etag);
+    let part = match whole && *method == Method::GET {
+        true => wanted(headers, &etag, length),
+        false => Part::Whole,
+    };
+    let (status, range) = match part {
+        _ if fresh => (StatusCode::NOT_MODIFIED, 0..0),
+        Part::Whole => (status, 0..length),
+        Part::Some(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Part::Beyond => return Err(Problem::range_beyond(length)),
+    };
+    let mut fields = replayed_fields(found, &answer);
+    if whole {
+        own::set(&mut fields, header::ETAG, &etag);
+        fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        let shown = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+        own::set(&mut fields, header::CONTENT_RANGE, shown);
+    }
+    let size = range.end - range.start;
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let range = if bodiless { 0..0 } else { range };
+    let mut response = Response::new(recorded::body(&found.visit.api.ledger, answer.body, range));
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    recorded::set_length(&mut response, size);
+    Ok(response)
+}
+
+fn replayed_fields(found: &Found, answer: &KeptAnswer) -> HeaderMap {
+    let mut fields = hygiene::for_replay(answer.fields.as_map());
+    fields.remove(header::CONTENT_RANGE);
+    for (name, value) in hygiene::RESULT_FIELDS {
+        fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    fields.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
+    fields.insert(own::UPSTREAM_STATUS, HeaderValue::from(answer.status));
+    let id = found.operation.id;
+    own::set(&mut fields, own::OPERATION_ID, id.to_string());
+    own::set(&mut fields, own::OPERATION_LOCATION, found.visit.links(id).status());
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_success_is_200_and_204_stays() {
+        for (recorded, status) in [(200, 200), (201, 200), (204, 204), (206, 200), (299, 200)] {
+            assert_eq!(told(recorded, true), status);
+        }
+        assert_eq!(told(302, true), 200);
+    }
+
+    #[test]
+    fn what_others_would_act_on_is_424() {
+        for recorded in [401, 407, 408, 421, 425, 429, 502, 503, 504, 302, 304, 101, 700] {
+            assert_eq!(told(recorded, false), 424, "{recorded}");
+        }
+        for recorded in [400, 403, 404, 409, 410, 422, 451, 500, 501] {
+            assert_eq!(told(recorded, false), recorded);
+        }
+    }
+}

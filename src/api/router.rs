@@ -1,0 +1,69 @@
+//! Which resource is where, for each listener. Paths are those behind the prefix.
+//!
+//! Owns 404 and 405 beneath the prefix. Where callers are told apart, those too are for
+//! somebody who says who they are, except where the token in the path is the credential.
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+
+use super::problem::kinds;
+use super::visit::{Door, Side, Visit};
+use super::{Api, Problem, own};
+use super::{
+    cancel, delete, events, list, monitor, openapi, progress, result, retry, status, tree,
+};
+
+/// The resources of the public listener.
+pub fn public_router(api: Api) -> Router {
+    let router = shared().route("/operations/{ticket}/progress/{token}", post(progress::report));
+    finished(router, api, Side::Public)
+}
+
+/// The resources of the admin listener: the same for operators, and what is only theirs.
+pub fn operators_router(api: Api) -> Router {
+    let router = shared().route("/operations/{ticket}/retry", post(retry::retry));
+    finished(router, api, Side::Operators)
+}
+
+fn shared() -> Router<Door> {
+    Router::new()
+        .route("/operations", get(list::show))
+        .route("/operations/{ticket}", get(monitor::show).delete(delete::delete))
+        .route("/operations/{ticket}/status", get(status::show))
+        .route("/operations/{ticket}/result", get(result::show))
+        .route("/operations/{ticket}/events", get(events::show))
+        .route("/operations/{ticket}/cancel", post(cancel::cancel))
+        .route("/operations/{ticket}/tree", get(tree::show))
+        .route("/openapi.json", get(described))
+}
+
+fn finished(router: Router<Door>, api: Api, side: Side) -> Router {
+    router
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Door { api, side })
+}
+
+async fn described(_visit: Visit) -> Response {
+    let text = openapi::document();
+    let mut response = own::empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(own::JSON_TYPE));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    *response.body_mut() = Body::from(text);
+    response
+}
+
+async fn nothing(_visit: Visit) -> Response {
+    Problem::no_such_resource().into_response()
+}
+
+/// The router adds `Allow`, which it alone knows.
+async fn wrong_method(_visit: Visit) -> Response {
+    let detail = "use one of the methods in the allow field";
+    Problem::new(&kinds::METHOD_NOT_ALLOWED, detail).into_response()
+}

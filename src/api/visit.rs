@@ -1,0 +1,165 @@
+//! A request to one of the resources: who asks, and for which operation.
+//!
+//! Owns the rule who may see what: a client its own operations by ticket, an operator
+//! everybody's by id or ticket. Whatever a caller may not see is answered exactly like
+//! what does not exist.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+
+use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
+use crate::domain::http::links::Links;
+use crate::domain::operation::Status;
+use crate::domain::{OperationId, Timestamp};
+use crate::ledger::Operation;
+
+/// What the resources of one listener share.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) api: Api,
+    pub(super) side: Side,
+}
+
+/// Which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Public,
+    Operators,
+}
+
+/// Who asks, and what links in the answer are built on.
+pub(super) struct Visit {
+    pub(super) api: Api,
+    pub(super) caller: Caller,
+    pub(super) base: String,
+}
+
+impl FromRequestParts<Door> for Visit {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        // Without a peer nothing is believed.
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let peer = parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0.ip());
+        let settings = &door.api.settings;
+        let caller = match door.side {
+            Side::Operators => Caller::Operator,
+            Side::Public => {
+                let key = door.api.ledger.ticket_key();
+                Caller::Client(principal_of(settings, key, &parts.headers, peer)?)
+            }
+        };
+        let base = origin::base(settings, &parts.headers, peer)?;
+        Ok(Self { api: door.api.clone(), caller, base })
+    }
+}
+
+impl Visit {
+    /// The links of an operation.
+    pub(super) fn links(&self, id: OperationId) -> Links {
+        let ticket = self.api.ledger.ticket_key().ticket(id);
+        origin::links(&self.api.settings, &self.base, ticket)
+    }
+
+    /// The document of an operation.
+    pub(super) fn document(&self, operation: &Operation) -> Document {
+        Document::of(operation, &self.links(operation.id), &self.base)
+    }
+
+    /// Whether the caller may see an operation.
+    pub(super) fn may_see(&self, operation: &Operation) -> bool {
+        match &self.caller {
+            Caller::Operator => true,
+            Caller::Client(principal) => *principal == operation.principal,
+        }
+    }
+
+    /// When to ask again about an operation.
+    pub(super) fn retry_after(&self, operation: &Operation) -> u64 {
+        let depth = match operation.state.status() {
+            Status::Queued => self.depth(&operation.queue),
+            _ => 0,
+        };
+        self.api.settings.pace.estimate(&operation.route, depth)
+    }
+
+    fn depth(&self, queue: &str) -> u64 {
+        let lanes = self.api.ledger.lanes();
+        lanes.iter().filter(|row| &*row.lane.queue == queue).map(|row| row.depth).sum()
+    }
+
+    fn open(&self, name: &str) -> Option<OperationId> {
+        let by_ticket = self.api.ledger.ticket_key().open(name);
+        match self.caller {
+            Caller::Operator => by_ticket.or_else(|| name.parse().ok()),
+            Caller::Client(_) => by_ticket,
+        }
+    }
+
+    async fn find(self, name: &str) -> Result<Found, Problem> {
+        let id = self.open(name).ok_or_else(Problem::no_such_operation)?;
+        let operation = self.api.ledger.find(id).await?;
+        let operation = operation.filter(|operation| self.may_see(operation));
+        Ok(Found { operation: operation.ok_or_else(Problem::no_such_operation)?, visit: self })
+    }
+}
+
+/// The operation that the path names, which the caller may see.
+pub(super) struct Found {
+    pub(super) visit: Visit,
+    pub(super) operation: Operation,
+}
+
+impl FromRequestParts<Door> for Found {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let visit = Visit::from_request_parts(parts, door).await?;
+        let name = path_parameter(parts, "ticket").await;
+        visit.find(&name.ok_or_else(Problem::no_such_operation)?).await
+    }
+}
+
+impl Found {
+    /// Refuses with 410 once request and result are freed or have expired. Document,
+    /// timeline and tree are shown as long as the row stands, because they are what is
+    /// kept; the monitor and the result are about what is gone.
+    pub(super) fn not_gone(&self) -> Result<(), Problem> {
+        if is_gone(&self.operation, self.visit.api.clock.now()) {
+            return Err(Problem::gone());
+        }
+        Ok(())
+    }
+
+    /// The operation as it stands now.
+    pub(super) async fn again(mut self) -> Result<Self, Problem> {
+        let operation = self.visit.api.ledger.find(self.operation.id).await?;
+        self.operation = operation.ok_or_else(Problem::no_such_operation)?;
+        Ok(self)
+    }
+
+    pub(super) fn document(&self) -> Document {
+        self.visit.document(&self.operation)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.operation.state.status()
+    }
+
+    pub(super) fn retry_after(&self) -> u64 {
+        self.visit.retry_after(&self.operation)
+    }
+}
+
+fn is_gone(operation: &Operation, now: Timestamp) -> bool {
+    operation.freed_at.is_some() || operation.expires_at.is_some_and(|expires| expires <= now)
+}
+
+/// A parameter of the path, decoded; none where it is not there or no text.
+pub(super) async fn path_parameter(parts: &mut Parts, name: &str) -> Option<String> {
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let mut found = parameters.iter().filter(|(own, _)| *own == name);
+    found.next().map(|(_, value)| value.to_owned())
+}
