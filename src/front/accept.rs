@@ -139,8 +139,8 @@ impl Inner {
         method: &Method,
         target: &str,
     ) -> Result<Option<IdempotencyClaim>, Problem> {
-        let derives = head.key.is_none();
-        let rule = route.key_rule.as_ref().filter(|_| derives);
+        let is_sent = head.key.is_some();
+        let rule = route.key_rule.as_ref().filter(|_| !is_sent);
         if head.key.is_none() && rule.is_none() {
             return Ok(None);
         }
@@ -157,7 +157,7 @@ impl Inner {
         let Some(key) = key else {
             return if route.key_required { Err(Problem::key_missing()) } else { Ok(None) };
         };
-        let kind: &[u8] = if derives { b"derived" } else { b"sent" };
+        let kind: &[u8] = if is_sent { b"sent" } else { b"derived" };
         let scope = [head.principal.as_bytes(), route.name.as_bytes(), kind, &key];
         let digest = self.api.ledger.ticket_key().digest("idempotency", &scope);
         Ok(Some(IdempotencyClaim {

@@ -50,7 +50,7 @@ impl Budget {
         let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
             // Trailers of an accepted request are not kept: nothing replays them.
-            let Ok(octets) = frame.map_err(refusal)?.into_data() else { continue };
+            let Ok(octets) = frame.map_err(|error| refusal(&error))?.into_data() else { continue };
             let length = only.len() + joined.len() + octets.len();
             if length > limit {
                 return Err(Problem::body_too_large(limit as u64));
@@ -99,7 +99,7 @@ impl Gathering<'_> {
     }
 }
 
-fn refusal(error: ReceiveError) -> Problem {
+fn refusal(error: &ReceiveError) -> Problem {
     match error {
         ReceiveError::TooSlow => Problem::too_slow(),
         ReceiveError::Broken(_) => {

@@ -130,15 +130,15 @@ impl Inner {
         };
         let own_preflight = || self.cors.is_preflight(request.method(), headers);
         let place = placing.place(request.method(), request.uri().path(), headers, own_preflight);
-        match place.map_err(|problem| (true, problem))? {
-            Some(place) => Ok((place, caller)),
-            None => {
-                expectation::unrouted(request.method(), false, headers)
-                    .map_err(|refused| (false, refused.into()))?;
-                let upstream = self.fallback.as_ref().ok_or_else(|| (false, nowhere()))?;
-                Ok((Place::Proxied(upstream), caller))
-            }
-        }
+        let upstream = match place.map_err(|problem| (true, problem))? {
+            Some(Place::Proxied(upstream)) => Some(upstream),
+            Some(place) => return Ok((place, caller)),
+            None => self.fallback.as_ref(),
+        };
+        expectation::unrouted(request.method(), false, headers)
+            .map_err(|refused| (false, refused.into()))?;
+        let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
+        Ok((Place::Proxied(upstream), caller))
     }
 
     /// Refuses what no method and no path would make good.

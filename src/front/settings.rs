@@ -3,7 +3,7 @@
 use axum::Router;
 
 use super::route::{self, Route};
-use crate::api::Api;
+use crate::api::{Api, public_router};
 use crate::config::{Config, CorsOrigins};
 use crate::domain::http::route_table::RouteTable;
 use crate::lifecycle::Tasks;
@@ -40,18 +40,16 @@ pub struct UnknownRoute {
 }
 
 impl FrontSettings {
-    /// The settings of a configuration. `own` answers for the gateway's own resources,
-    /// by their paths beneath the prefix.
+    /// The settings of a configuration.
     pub fn from_config(
         config: &Config,
         api: Api,
-        own: Router,
         upstreams: &Upstreams,
         tasks: Tasks,
     ) -> Result<Self, UnknownRoute> {
         let fallback = config.fallback_upstream.as_deref().and_then(|name| upstreams.get(name));
         Ok(Self {
-            own,
+            own: public_router(api.clone()),
             routes: route::table(config, upstreams)?,
             fallback: fallback.cloned(),
             cors: config.cors.origins.clone(),
@@ -68,5 +66,6 @@ impl FrontSettings {
 /// The same for every start of a gateway on the same ledger, and tells nothing of it.
 fn gateway_id(api: &Api) -> String {
     let digest = api.ledger.ticket_key().digest("cdn-loop", &[]);
-    digest[..8].iter().map(|octet| format!("{octet:02x}")).collect()
+    let (half, _) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    format!("{:016x}", u64::from_be_bytes(*half))
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{EXPECT, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -59,11 +60,26 @@ pub struct Received {
     incoming: Incoming,
     pace: Pace,
     occupied: Occupied,
+    owes_continue: bool,
 }
 
 impl Received {
     pub(super) fn new(incoming: Incoming, pace: Pace, occupied: Occupied) -> Self {
-        Self { incoming, pace, occupied }
+        Self { incoming, pace, occupied, owes_continue: false }
+    }
+
+    /// Sees to the 100 that these fields ask for, where hyper would not: it knows only
+    /// the expectation that stands alone.
+    pub(super) fn expect(&mut self, headers: &HeaderMap) {
+        let alone = headers.get_all(EXPECT).iter().next_back();
+        let by_hyper =
+            alone.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let lines = headers.get_all(EXPECT).iter().chain(headers.get_all("operation-expect"));
+        let is_asked = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split([',', '/']))
+            .any(|member| member.trim().eq_ignore_ascii_case("100-continue"));
+        self.owes_continue = is_asked && !by_hyper && !self.incoming.is_end_stream();
     }
 
     /// Lets the body take as long as it likes as a whole, if only it never pauses for
@@ -82,6 +98,9 @@ impl Body for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         let this = &mut *self;
+        if std::mem::take(&mut this.owes_continue) {
+            this.occupied.owe_continue();
+        }
         match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
                 this.pace.paused_until = None;

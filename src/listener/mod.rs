@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -174,6 +174,11 @@ impl Connection {
             let pace = Pace::new(pace.0.clone(), pace.1.body_timeout, pace.1.body_deadline);
             let mut request =
                 request.map(|incoming| Received::new(incoming, pace, occupied.clone()));
+            if request.version() == Version::HTTP_11 {
+                let (head, mut body) = request.into_parts();
+                body.expect(&head.headers);
+                request = Request::from_parts(head, body);
+            }
             request.extensions_mut().insert(Peer(peer));
             request.extensions_mut().insert(occupied.clone());
             let answer = service(request);

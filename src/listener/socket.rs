@@ -25,12 +25,16 @@ use crate::domain::Timestamp;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_OCTETS: usize = 4 * 1024 * 1024;
 
+/// hyper sends this only where `Expect` has nothing else in it.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Whether exchanges go on over a connection.
 #[derive(Debug, Default)]
 pub(super) struct Occupancy {
     users: AtomicUsize,
     exchanges: AtomicU64,
     unread: AtomicBool,
+    owes_continue: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -54,6 +58,11 @@ pub struct Occupied(Arc<Occupancy>);
 impl Occupied {
     pub(super) fn left_unread(&self) {
         self.0.unread.store(true, Ordering::Release);
+    }
+
+    /// The body is wanted now, and hyper will not say so by itself.
+    pub(super) fn owe_continue(&self) {
+        self.0.owes_continue.store(true, Ordering::Release);
     }
 }
 
@@ -91,6 +100,8 @@ pub(super) struct Socket {
     awaited: Awaited,
     exchanges: u64,
     lingering: Option<(Timestamp, usize)>,
+    // Octets of an earlier answer may still wait to be written.
+    is_blocked: bool,
 }
 
 impl Socket {
@@ -109,6 +120,7 @@ impl Socket {
             idle_timeout: limits.idle_timeout,
             exchanges: 0,
             lingering: None,
+            is_blocked: false,
         }
     }
 
@@ -170,6 +182,10 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.occupancy.owes_continue.swap(false, Ordering::AcqRel) && !self.is_blocked {
+            // So few octets go out whole or not at all; then the client sends without.
+            let _ = self.stream.try_write(CONTINUE);
+        }
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
             self.came();
@@ -186,7 +202,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, octets)
+        let polled = Pin::new(&mut self.stream).poll_write(context, octets);
+        self.is_blocked = polled.is_pending();
+        polled
     }
 
     fn poll_write_vectored(
@@ -194,7 +212,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, octets)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, octets);
+        self.is_blocked = polled.is_pending();
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

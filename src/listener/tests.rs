@@ -124,3 +124,15 @@ async fn an_address_in_use_names_itself_and_its_setting() {
     let address = first.local_address().to_string();
     assert!(words.contains(&address) && words.contains("--listen"), "{words}");
 }
+
+#[tokio::test]
+async fn a_100_is_sent_also_where_it_is_expected_beside_something_else() {
+    for expected in ["100-continue", "100-continue, 201-created", "202-accepted/100-continue"] {
+        let mut client = connected(&Clock::manual(Timestamp::EPOCH)).await;
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: {expected}");
+        asked(&mut client, &format!("{head}\r\n\r\n")).await;
+        assert!(answered(&mut client).await.starts_with("HTTP/1.1 100"), "{expected}");
+        asked(&mut client, "hello").await;
+        assert!(answered(&mut client).await.starts_with("HTTP/1.1 200"), "{expected}");
+    }
+}
