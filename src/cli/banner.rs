@@ -24,10 +24,9 @@ fn route(route: &RouteConfig) -> String {
     };
     let delivery = match route.delivery {
         Some(Delivery::AtLeastOnce) => "at-least-once",
-        Some(Delivery::AtMostOnce) => "at-most-once",
         None if is_idempotent(&route.method) => "at-least-once",
         None if route.method == "*" => "delivered as the method calls for",
-        None => "at-most-once",
+        None | Some(Delivery::AtMostOnce) => "at-most-once",
     };
     let upstream = &route.upstream;
     if route.implicit {

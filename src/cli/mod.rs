@@ -52,7 +52,7 @@ enum Command {
     Config(config::Configured),
     /// Look for what would keep the gateway from working here.
     Doctor(doctor::Doctor),
-    /// Print the description of the HTTP API (OpenAPI 3.1).
+    /// Print the description of the HTTP API as JSON.
     Openapi,
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),

@@ -46,6 +46,9 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -
     }
     let rows = rows.into_iter().map(|row| row.map(|cell| plain(&cell)));
     table.set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }
 

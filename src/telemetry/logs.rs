@@ -14,9 +14,10 @@ pub fn start(config: &LogConfig) {
         .with_ansi(terminal)
         .with_env_filter(EnvFilter::builder().parse_lossy(&config.filter));
     // An error means that somebody logs already.
-    let _ = match is_json(config.format, terminal) {
-        true => lines.json().flatten_event(true).with_ansi(false).try_init(),
-        false => lines.try_init(),
+    let _ = if is_json(config.format, terminal) {
+        lines.json().flatten_event(true).with_ansi(false).try_init()
+    } else {
+        lines.try_init()
     };
 }
 

@@ -23,7 +23,7 @@ const REACHING: Duration = Duration::from_secs(3);
 const BIRTH: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
 /// How far ahead a file may lie before the clock is suspected.
 const AHEAD: Duration = Duration::from_mins(5);
-/// SQLite before this can corrupt its write-ahead log.
+/// `SQLite` before this can corrupt its write-ahead log.
 const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// Looks at everything, with a configuration that has been loaded.
