@@ -100,9 +100,7 @@ impl App {
         );
         let api =
             Api { ledger, clock: clock.clone(), settings: Arc::new(api_settings(&config, public)) };
-        let own = api::public_router(api.clone());
-        let front =
-            FrontSettings::from_config(&config, api.clone(), own, &upstreams, tasks.clone());
+        let front = FrontSettings::from_config(&config, api.clone(), &upstreams, tasks.clone());
         let front = match front {
             Ok(front) => Front::new(front),
             Err(error) => {

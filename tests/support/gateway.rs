@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cloakroom::app::App;
+use cloakroom::app::{App, Options};
 use cloakroom::clock::Clock;
 use cloakroom::config::Config;
 use cloakroom::domain::Timestamp;
@@ -298,7 +298,7 @@ impl Gateway {
             Ok(config) => config,
             Err(error) => panic!("{error}\n{text}"),
         };
-        let starting = App::start(config, clock.clone());
+        let starting = App::start(config, Options { migrate: true }, clock.clone());
         let app = match time::within("the start", starting).await {
             Ok(app) => app,
             Err(error) => panic!("{error}\n{text}"),
