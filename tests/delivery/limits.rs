@@ -129,7 +129,7 @@ async fn no_more_than_max_in_flight_are_at_the_upstream_at_once() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_no_longer_configured_fails_what_was_for_it() {
+async fn what_was_for_an_upstream_that_is_no_longer_configured_waits_for_it_until_the_deadline() {
     let (one, two) = (Upstream::start().await, Upstream::start().await);
     let with_two = Setup::before(&one)
         .set("upstreams.other", &format!("url = {:?}", two.url()))
@@ -137,7 +137,9 @@ async fn an_upstream_that_is_no_longer_configured_fails_what_was_for_it() {
     let gateway = with_two.start().await;
     let ticket = gateway.accept(order().field("Operation-Delay", "60")).await;
     let gateway = gateway.restart_with(Setup::before(&one)).await;
-    let document = gateway.settled_by_steps_of(30, &ticket).await;
+    gateway.advance(3600);
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    let document = gateway.settled_by_steps_of(3600, &ticket).await;
     assert_eq!(document["error"]["code"], "route-removed", "{document}");
     assert!(one.received().is_empty() && two.received().is_empty());
 }
