@@ -63,6 +63,8 @@ impl Occupied {
     /// The body is wanted now, and hyper will not say so by itself.
     pub(super) fn owe_continue(&self) {
         self.0.owes_continue.store(true, Ordering::Release);
+        // hyper may have looked at the socket before the body was wanted.
+        self.0.waker.wake();
     }
 }
 
