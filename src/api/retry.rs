@@ -5,7 +5,6 @@
 //! erased when the first one ended: it goes without them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::response::Response;
 
@@ -13,17 +12,8 @@ use super::pending::{Acceptance, accepted};
 use super::visit::Found;
 use super::{Api, Document, Problem};
 use crate::domain::OperationId;
-use crate::domain::http::idempotency;
-use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, RetryPolicy, Work};
-use crate::ledger::{Accepted, LedgerError, Operation, Piece};
-
-/// How long an attempt of a repeat may take, where its deadline is not nearer.
-const TIMEOUT: Duration = Duration::from_mins(15);
-/// How failures of a repeat are tried again.
-const RETRY: RetryPolicy =
-    RetryPolicy { attempts: 10, min: Duration::from_secs(1), max: Duration::from_mins(5) };
-/// The longest chain of repeats that is followed back to the first.
-const LONGEST_CHAIN: usize = 100;
+use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Work};
+use crate::ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
 pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
     if !found.status().is_final() {
@@ -31,10 +21,9 @@ pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
     }
     found.not_gone()?;
     let (visit, former) = (&found.visit, &found.operation);
-    let work = visit.api.ledger.work(former.id).await?.ok_or_else(Problem::gone)?;
-    let key = upstream_key(&visit.api, former, &work).await?;
-    let work = copied(&visit.api, work).await?;
-    let successor = successor(&visit.api, former, work, key);
+    let mut promised = visit.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
+    promised.work = copied(&visit.api, promised.work).await?;
+    let successor = successor(&visit.api, former, promised);
     let document = Document::accepted(&successor, &visit.links(successor.id));
     match visit.api.ledger.accept(successor).await? {
         Accepted::QueueFull { depth } => {
@@ -49,25 +38,10 @@ pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
     }
 }
 
-/// The key that the first of the chain came with: the client's, else that one's id.
-async fn upstream_key(api: &Api, former: &Operation, work: &Work) -> Result<String, Problem> {
-    if let Work::Call(request) = work
-        && let Ok(Some(key)) = idempotency::key(request.fields.as_map())
-    {
-        return Ok(key);
-    }
-    let (mut first, mut before) = (former.id, former.retry_of);
-    for _ in 0..LONGEST_CHAIN {
-        let Some(id) = before else { break };
-        first = id;
-        before = api.ledger.find(id).await?.and_then(|operation| operation.retry_of);
-    }
-    Ok(first.to_string())
-}
-
-fn successor(api: &Api, former: &Operation, work: Work, key: String) -> NewOperation {
+fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation {
     let now = api.clock.now();
     let granted = former.deadline_at.since(former.accepted_at);
+    let Promised { work, policy, upstream_key, serial_key } = promised;
     NewOperation {
         id: OperationId::new(now, api.ledger.number(), rand::random()),
         accepted_at: now,
@@ -79,17 +53,12 @@ fn successor(api: &Api, former: &Operation, work: Work, key: String) -> NewOpera
             express: false,
         },
         work,
-        policy: Policy {
-            delivery: former.delivery,
-            timeout: TIMEOUT.min(granted),
-            deadline_at: now + granted,
-            retry: RETRY,
-            first_answer_is_final: false,
-        },
+        policy: Policy { deadline_at: now + granted, first_answer_is_final: false, ..policy },
         due_at: now,
-        upstream_key: Some(key),
+        // The first of a chain of repeats came with its own id, the others with a key.
+        upstream_key: Some(upstream_key.unwrap_or_else(|| former.id.to_string())),
         idempotency: None,
-        serial_key: None,
+        serial_key,
         parent: former.parent,
         retry_of: Some(former.id),
         client_reference: former.client_reference.clone(),

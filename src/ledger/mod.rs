@@ -29,12 +29,13 @@ pub use handoff::{Desk, Reservation};
 pub use sqlite::{Opening, sqlite_version};
 pub use verbs::{
     Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
-    Page, Piece, ProgressReport, Progressed, Pruned, Retention, Settlement, Subject, Want,
+    Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
+    Want,
 };
 pub use watch::Watch;
 
 use crate::clock::Clock;
-use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status, Work};
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
@@ -220,9 +221,9 @@ impl Ledger {
         self.shared.store.answer(id).await
     }
 
-    /// The stored work of an operation without its credentials; none once it was freed.
-    pub async fn work(&self, id: OperationId) -> Result<Option<Work>, LedgerError> {
-        self.shared.store.work(id).await
+    /// What an operation was accepted as; none once that was freed.
+    pub async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
+        self.shared.store.promised(id).await
     }
 
     /// The timeline behind event number `after`, at most `limit` events.

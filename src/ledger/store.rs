@@ -10,9 +10,10 @@ use bytes::Bytes;
 use super::error::{LedgerError, StaleLease};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, SettledAs,
+    Settlement, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane, Work};
+use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};
 
 /// What a batch verb answers: one entry for each of its arguments, in their order.
@@ -30,8 +31,8 @@ pub(super) trait Store: Send + Sync + 'static {
     /// The recorded answer.
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError>;
 
-    /// The stored work, as long as it has not been freed; credentials left out.
-    async fn work(&self, id: OperationId) -> Result<Option<Work>, LedgerError>;
+    /// What it was accepted as, as long as that has not been freed.
+    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError>;
 
     /// The timeline behind event number `after`, at most `limit` events.
     async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event>;

@@ -184,7 +184,8 @@ async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(
         kinds,
         [(1, EventKind::Accepted), (2, EventKind::Started), (3, EventKind::Succeeded)]
     );
-    let Some(Work::Call(kept)) = ledger.work(id).await.unwrap() else { panic!("no request") };
+    let kept = ledger.promised(id).await.unwrap().unwrap();
+    let Work::Call(kept) = kept.work else { panic!("no request") };
     assert!(kept.credentials.is_empty());
     close(ledger, tasks).await;
 }
@@ -331,7 +332,7 @@ async fn canceling_ends_what_has_not_begun_and_asks_what_runs() {
         Ok(Status::Canceled)
     );
     assert!(ledger.find(running_id).await.unwrap().unwrap().freed_at.is_some());
-    assert!(ledger.work(running_id).await.unwrap().is_none());
+    assert!(ledger.promised(running_id).await.unwrap().is_none());
     close(ledger, tasks).await;
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, State, Status,
-    Transition, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
+    Status, Transition, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
@@ -203,6 +203,19 @@ pub struct Retention {
     pub result: std::time::Duration,
     /// Until nothing is left of it.
     pub operation: std::time::Duration,
+}
+
+/// What an operation was accepted as, for repeating it by hand.
+#[derive(Clone, Debug)]
+pub struct Promised {
+    /// What it does; its credentials are left out.
+    pub work: Work,
+    /// What was promised.
+    pub policy: Policy,
+    /// The key that the upstream was sent, where that is not the id.
+    pub upstream_key: Option<String>,
+    /// The key in whose order it ran.
+    pub serial_key: Option<SerialKey>,
 }
 
 /// An operation as it stands, without its bodies.

@@ -31,10 +31,10 @@ use super::error::{LedgerError, OpenError, StaleLease};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Pruned, Retention, SettledAs,
-    Settlement, Want,
+    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention,
+    SettledAs, Settlement, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane, Work};
+use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, TicketKey, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
@@ -278,8 +278,8 @@ impl Store for Sqlite {
         read::answer(&self.readers, id).await
     }
 
-    async fn work(&self, id: OperationId) -> Result<Option<Work>, LedgerError> {
-        read::work(&self.readers, id).await
+    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
+        read::promised(&self.readers, id).await
     }
 
     async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {

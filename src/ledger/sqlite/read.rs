@@ -10,11 +10,11 @@ use super::Book;
 use super::batch::{Among, Values};
 use super::open::trouble;
 use super::rows::{self, get, id, maybe_time, operation};
-use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status, Work};
+use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page};
+use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
 /// An operation with its state, from whichever table has that.
 macro_rules! operations {
@@ -86,18 +86,18 @@ pub(super) async fn answer(
     row.as_ref().map(rows::answer).transpose()
 }
 
-pub(super) async fn work(
+pub(super) async fn promised(
     readers: &SqlitePool,
     id: OperationId,
-) -> Result<Option<Work>, LedgerError> {
+) -> Result<Option<Promised>, LedgerError> {
     let row = one(
         readers,
-        "SELECT o.method, o.target, o.task, q.fields, NULL AS credentials, q.body, q.body_key, q.body_length \
+        "SELECT o.*, q.fields, NULL AS credentials, q.body, q.body_key, q.body_length \
          FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = ?",
         id,
     )
     .await?;
-    row.as_ref().map_or(Ok(None), rows::work)
+    row.as_ref().map_or(Ok(None), rows::promised)
 }
 
 pub(super) async fn events(

@@ -11,11 +11,11 @@ use sqlx::{Decode, Row, Sqlite, Type};
 use super::batch::Values;
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane,
-    Policy, Request, RetryPolicy, State, WaitingFor, Work,
+    Policy, Request, RetryPolicy, SerialKey, State, WaitingFor, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{Held, KeptAnswer, Lease, Leased, Operation, Subject};
+use crate::ledger::verbs::{Held, KeptAnswer, Lease, Leased, Operation, Promised, Subject};
 
 /// Says that a stored value makes no sense.
 pub(super) fn damaged(what: impl std::fmt::Display) -> LedgerError {
@@ -196,8 +196,24 @@ fn fields(row: &SqliteRow, column: &str) -> Result<Fields, LedgerError> {
     Fields::decode(octets).map_err(damaged)
 }
 
+/// What it was accepted as; none once its request is gone.
+pub(super) fn promised(row: &SqliteRow) -> Result<Option<Promised>, LedgerError> {
+    let Some(work) = work(row)? else { return Ok(None) };
+    let digest = get::<Option<&[u8]>>(row, "serial_digest")?.map(TryInto::try_into).transpose();
+    let text = get::<Option<String>>(row, "serial_key")?;
+    Ok(Some(Promised {
+        work,
+        policy: policy(row)?,
+        upstream_key: get(row, "upstream_key")?,
+        serial_key: digest
+            .map_err(damaged)?
+            .zip(text)
+            .map(|(digest, text)| SerialKey { digest, text }),
+    }))
+}
+
 /// The stored work; none once its request is gone.
-pub(super) fn work(row: &SqliteRow) -> Result<Option<Work>, LedgerError> {
+fn work(row: &SqliteRow) -> Result<Option<Work>, LedgerError> {
     if get::<Option<i64>>(row, "body_length")?.is_none() {
         return Ok(None);
     }
