@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::domain::operation::{
     Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Outcome, Policy,
-    Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, settle,
+    Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, Work, settle,
 };
 use crate::domain::{Fields, Principal};
 
