@@ -16,7 +16,7 @@ use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
     Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
 };
-use crate::domain::operation::{Body, Counts, Lane, NewOperation, Status, Work};
+use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
 use crate::domain::{OperationId, Timestamp};
 
 /// Writes that wait for the committer; more make their callers wait.
@@ -42,6 +42,7 @@ pub(super) enum Write {
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
     Stash(Vec<Piece>, Tell<()>),
+    Discard(BodyKey, Tell<()>),
     Prune(usize, Timestamp, Tell<Pruned>),
 }
 
@@ -72,7 +73,7 @@ impl Write {
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, tell) => drop(tell.send(Err(error))),
+            Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
         }
     }
@@ -328,7 +329,7 @@ enum Answer {
     Canceled(Canceled),
     Freed(bool),
     Progressed(Progressed),
-    Stashed,
+    Done,
     Pruned(Pruned),
 }
 
@@ -355,7 +356,11 @@ async fn answer(
         Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
         Write::Stash(pieces, _) => {
             transaction.stash(pieces).await?;
-            Answer::Stashed
+            Answer::Done
+        }
+        Write::Discard(body, _) => {
+            transaction.discard(*body).await?;
+            Answer::Done
         }
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
         // Sorted apart before.
@@ -401,7 +406,9 @@ impl Answer {
                     let _ = tell.send(Ok(progressed));
                 })
             }
-            (Self::Stashed, Write::Stash(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
+            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(()))))
+            }
             (Self::Pruned(pruned), Write::Prune(_, _, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(pruned))))
             }

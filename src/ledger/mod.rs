@@ -206,6 +206,12 @@ impl Ledger {
         self.write(|tell| Write::Stash(pieces, tell)).await
     }
 
+    /// Deletes the pieces of a body that was stashed and then not needed. Those that
+    /// nobody discards go when the ledger is opened the next time.
+    pub async fn discard(&self, body: BodyKey) -> Result<(), LedgerError> {
+        self.write(|tell| Write::Discard(body, tell)).await
+    }
+
     /// Frees what has expired, at most `limit` operations at a time.
     pub async fn prune(&self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         self.write(|tell| Write::Prune(limit, now, tell)).await

@@ -105,6 +105,9 @@ pub(super) trait Transaction: Send {
     /// Writes pieces of large bodies down.
     async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError>;
 
+    /// Deletes the pieces of a body that nothing refers to.
+    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError>;
+
     /// Frees what has expired, at most `limit` operations.
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError>;
 

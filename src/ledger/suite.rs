@@ -529,6 +529,22 @@ async fn a_full_queue_takes_no_more() {
 }
 
 #[tokio::test]
+async fn pieces_that_nothing_refers_to_go_when_discarded_or_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, tasks) = open(folder.path(), START).await;
+    let piece =
+        |body| Piece { body: BodyKey(body), number: 0, octets: Bytes::from_static(b"body") };
+    ledger.stash(vec![piece(1), piece(2)]).await.unwrap();
+    ledger.discard(BodyKey(1)).await.unwrap();
+    assert!(ledger.piece(BodyKey(1), 0).await.unwrap().is_none());
+    assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_some());
+    close(ledger, tasks).await;
+    let (ledger, tasks) = open(folder.path(), START).await;
+    assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_none());
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
 async fn one_bad_row_fails_alone_and_not_the_batch_that_it_came_in() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, tasks) = open(folder.path(), START).await;

@@ -376,6 +376,10 @@ impl Transaction for Writing {
         accept::stash(self, pieces).await
     }
 
+    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
+        prune::erase_pieces(self, body.0).await
+    }
+
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         prune::prune(self, limit, now).await
     }

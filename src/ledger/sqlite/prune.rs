@@ -1,7 +1,5 @@
 //! Letting go of what is over: first request and result, later the whole operation.
 
-use sqlx::sqlite::SqliteRow;
-
 use super::Writing;
 use super::open::trouble;
 use super::rows::{TAG_SEPARATOR, get, time};
@@ -104,14 +102,16 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), 
         let gone =
             sqlx::query(sql).bind(seq).fetch_all(writing.connection()?).await.map_err(trouble)?;
         for row in &gone {
-            erase_pieces(writing, row).await?;
+            if let Some(body) = get::<Option<i64>>(row, "body_key")? {
+                erase_pieces(writing, body).await?;
+            }
         }
     }
     Ok(())
 }
 
-async fn erase_pieces(writing: &mut Writing, row: &SqliteRow) -> Result<(), LedgerError> {
-    let Some(body) = get::<Option<i64>>(row, "body_key")? else { return Ok(()) };
+/// Deletes the pieces of a body.
+pub(super) async fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
     let query = sqlx::query("DELETE FROM pieces WHERE body = ?").bind(body);
     query.execute(writing.connection()?).await.map(drop).map_err(trouble)
 }
