@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::batch::{Among, Insert};
+use super::batch::{Script, Statement, Values};
 use super::rows::{
     Carried, TAG_SEPARATOR, as_micros, damaged, delivery_name, get, id, maybe_id, put_body,
 };
-use super::{Book, Writing, settle};
+use super::{Writing, settle};
 use crate::domain::operation::{
     Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, WaitingFor, Work,
 };
@@ -15,35 +15,36 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 
-static OPERATIONS: Insert = Insert::new(
+static OPERATIONS: Statement = Statement::insert(
     "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, task, delivery, \
      timeout_us, deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, \
-     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags) VALUES",
+     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags)",
     26,
 );
-static REQUESTS: Insert =
-    Insert::new("INSERT INTO requests (seq, fields, body, body_key, body_length) VALUES", 5);
-static CREDENTIALS: Insert = Insert::new("INSERT INTO credentials (seq, fields) VALUES", 2);
-static TAGS: Insert = Insert::new("INSERT OR IGNORE INTO tags (tag, seq) VALUES", 2);
-static KEYS: Insert = Insert::new(
-    "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint, scope, seq) VALUES",
+static REQUESTS: Statement =
+    Statement::insert("INSERT INTO requests (seq, fields, body, body_key, body_length)", 5);
+static CREDENTIALS: Statement = Statement::insert("INSERT INTO credentials (seq, fields)", 2);
+static TAGS: Statement = Statement::insert("INSERT OR IGNORE INTO tags (tag, seq)", 2);
+static KEYS: Statement = Statement::insert(
+    "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint, scope, seq)",
     4,
 );
-static SERIAL: Insert = Insert::new("INSERT INTO serial_keys (digest, seq) VALUES", 2);
-static SERIAL_WAITING: Insert = Insert::new(
+static SERIAL: Statement = Statement::insert("INSERT INTO serial_keys (digest, seq)", 2);
+static SERIAL_WAITING: Statement = Statement::insert(
     "INSERT INTO waiting (seq, lane, waiting_for, due_at, serial_digest, version, continuation, attempts, resumes, \
-     rescues, refusals, token, sequence, started_at, percent, message) VALUES",
+     rescues, refusals, token, sequence, started_at, percent, message)",
     16,
 );
-static PIECES: Insert =
-    Insert::new("INSERT OR REPLACE INTO pieces (body, number, octets) VALUES", 3);
-static STANDING_KEYS: Among = Among::new(
+static PIECES: Statement =
+    Statement::insert("INSERT OR REPLACE INTO pieces (body, number, octets)", 3);
+static STANDING_KEYS: Statement = Statement::among(
     "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest IN",
     "",
 );
-static PARENTS: Among = Among::new("SELECT id, principal, root FROM operations WHERE id IN", "");
-static HELD: Among = Among::new("SELECT digest FROM serial_keys WHERE digest IN", "");
+static PARENTS: Statement =
+    Statement::among("SELECT id, principal, root FROM operations WHERE id IN", "");
+static HELD: Statement = Statement::among("SELECT digest FROM serial_keys WHERE digest IN", "");
 
 /// A new operation with its place and its ties to others.
 struct Entry<'a> {
@@ -89,8 +90,9 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         });
         verdicts.push(AcceptVerdict::New { seq, placed });
     }
-    insert(writing, &entries).await?;
-    place(writing, &entries).await?;
+    let mut script = Script::default();
+    place(write(&mut script, &entries), &entries, writing.book.incarnation);
+    script.run(writing.connection()?).await?;
     Ok(verdicts)
 }
 
@@ -110,10 +112,10 @@ async fn standing_keys(
         .iter()
         .filter_map(|acceptance| Some(acceptance.operation.idempotency?.digest))
         .collect();
-    let bind = |digest: &[u8; 16], values: &mut super::batch::Values| {
+    let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = STANDING_KEYS.fetch(writing.connection()?, &digests, bind, |_| ()).await?;
+    let rows = STANDING_KEYS.fetch(writing.connection()?, &digests, bind).await?;
     let mut standing = HashMap::with_capacity(digests.len());
     for row in &rows {
         let digest = get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)?;
@@ -156,10 +158,10 @@ impl Parents {
 
 async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents, LedgerError> {
     let named: Vec<_> = batch.iter().filter_map(|acceptance| acceptance.operation.parent).collect();
-    let bind = |id: &OperationId, values: &mut super::batch::Values| {
+    let bind = |id: &OperationId, values: &mut Values| {
         values.put(id.as_bytes().to_vec());
     };
-    let rows = PARENTS.fetch(writing.connection()?, &named, bind, |_| ()).await?;
+    let rows = PARENTS.fetch(writing.connection()?, &named, bind).await?;
     let mut parents = HashMap::with_capacity(rows.len());
     for row in &rows {
         let parent = id(row, "id")?;
@@ -177,55 +179,50 @@ async fn held_serial_keys(
         .iter()
         .filter_map(|acceptance| Some(acceptance.operation.serial_key.as_ref()?.digest))
         .collect();
-    let bind = |digest: &[u8; 16], values: &mut super::batch::Values| {
+    let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = HELD.fetch(writing.connection()?, &digests, bind, |_| ()).await?;
+    let rows = HELD.fetch(writing.connection()?, &digests, bind).await?;
     rows.iter().map(|row| get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)).collect()
 }
 
-async fn insert(writing: &mut Writing, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
-    let connection = writing.connection()?;
-    OPERATIONS.rows(connection, entries, put_operation).await?;
-    REQUESTS.rows(connection, entries, put_request).await?;
+/// What each operation is, whatever state it begins in.
+fn write<'a>(script: &'a mut Script, entries: &[Entry<'_>]) -> &'a mut Script {
     let secret: Vec<_> =
         entries.iter().filter_map(|entry| Some((entry.seq, credentials(entry)?))).collect();
-    CREDENTIALS
-        .rows(connection, &secret, |(seq, fields), values| {
-            values.put(*seq).put(fields.clone());
-        })
-        .await?;
     let tags: Vec<_> = entries
         .iter()
         .flat_map(|entry| entry.operation.tags.iter().map(|tag| (tag, entry.seq)))
         .collect();
-    TAGS.rows(connection, &tags, |(tag, seq), values| {
-        values.put((*tag).clone()).put(*seq);
-    })
-    .await?;
     let keys: Vec<_> =
         entries.iter().filter_map(|e| Some((e.operation.idempotency?, e.seq))).collect();
-    KEYS.rows(connection, &keys, |(claim, seq), values| {
-        let scope = match claim.scope {
-            KeyScope::Retained => "retained",
-            KeyScope::Pending => "pending",
-        };
-        values.put(claim.digest.to_vec()).put(claim.fingerprint.to_vec()).put(scope).put(*seq);
-    })
-    .await?;
     let serial: Vec<_> = entries
         .iter()
         .filter(|entry| entry.placed != Placed::Waiting)
         .filter_map(|entry| Some((entry.operation.serial_key.as_ref()?.digest, entry.seq)))
         .collect();
-    SERIAL
-        .rows(connection, &serial, |(digest, seq), values| {
+    script
+        .add(&OPERATIONS, entries, put_operation)
+        .add(&REQUESTS, entries, put_request)
+        .add(&CREDENTIALS, &secret, |(seq, fields), values| {
+            values.put(*seq).put(fields.clone());
+        })
+        .add(&TAGS, &tags, |(tag, seq), values| {
+            values.put((*tag).clone()).put(*seq);
+        })
+        .add(&KEYS, &keys, |(claim, seq), values| {
+            let scope = match claim.scope {
+                KeyScope::Retained => "retained",
+                KeyScope::Pending => "pending",
+            };
+            values.put(claim.digest.to_vec()).put(claim.fingerprint.to_vec()).put(scope).put(*seq);
+        })
+        .add(&SERIAL, &serial, |(digest, seq), values| {
             values.put(digest.to_vec()).put(*seq);
         })
-        .await
 }
 
-fn put_operation(entry: &Entry<'_>, values: &mut super::batch::Values) {
+fn put_operation(entry: &Entry<'_>, values: &mut Values) {
     let Entry { seq, operation, lane, parent, .. } = entry;
     let octets = |id: OperationId| id.as_bytes().to_vec();
     values.put(*seq).put(octets(operation.id)).put(operation.accepted_at.as_micros());
@@ -260,7 +257,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut super::batch::Values) {
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
 }
 
-fn put_request(entry: &Entry<'_>, values: &mut super::batch::Values) {
+fn put_request(entry: &Entry<'_>, values: &mut Values) {
     values.put(entry.seq);
     match &entry.operation.work {
         Work::Call(request) => put_body(&request.body, values.put(request.fields.encode())),
@@ -280,47 +277,35 @@ fn credentials(entry: &Entry<'_>) -> Option<Vec<u8>> {
 }
 
 /// Puts each operation into the state that it begins in.
-async fn place(writing: &mut Writing, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
-    let book = std::sync::Arc::clone(&writing.book);
-    let connection = writing.connection()?;
+fn place(script: &mut Script, entries: &[Entry<'_>], node: i64) {
     let of = |placed| entries.iter().filter(move |entry| entry.placed == placed);
     let ready: Vec<_> = of(Placed::Ready)
-        .map(|e| settle::ReadyRow::new(e.seq, e.lane, e.operation.due_at))
+        .map(|entry| settle::ReadyRow::new(entry.seq, entry.lane, entry.operation.due_at))
         .collect();
-    settle::READY.rows(connection, &ready, settle::ReadyRow::put).await?;
-    let running: Vec<_> = of(Placed::Running).map(|entry| running_row(entry, &book)).collect();
-    settle::RUNNING.rows(connection, &running, settle::RunningRow::put).await?;
-    let started: Vec<_> = running.iter().map(settle::RunningRow::started).collect();
-    settle::EVENTS.rows(connection, &started, settle::EventRow::put).await?;
+    let running: Vec<_> = of(Placed::Running).map(|entry| running_row(entry, node)).collect();
     let waiting: Vec<_> = of(Placed::Waiting).collect();
-    SERIAL_WAITING
-        .rows(connection, &waiting, |entry, values| {
-            values
-                .put(entry.seq)
-                .put(entry.lane)
-                .put(WaitingFor::SerialKey.as_str())
-                .put(None::<i64>);
-            values.put(entry.operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
-            values.put(None::<u16>).put(None::<Vec<u8>>);
-            // The acceptance and the wait are both told.
-            Carried { sequence: 2, ..Carried::fresh() }.put(values);
-        })
-        .await?;
-    let waits: Vec<_> =
-        of(Placed::Waiting).map(|e| wait_event(e, e.operation.accepted_at)).collect();
-    settle::EVENTS.rows(connection, &waits, settle::EventRow::put).await
+    let started = running.iter().map(settle::RunningRow::started);
+    let waits = of(Placed::Waiting).map(|entry| wait_event(entry, entry.operation.accepted_at));
+    let events: Vec<_> = started.chain(waits).collect();
+    script
+        .add(&settle::READY, &ready, settle::ReadyRow::put)
+        .add(&settle::RUNNING, &running, settle::RunningRow::put)
+        .add(&SERIAL_WAITING, &waiting, |entry, values| put_waiting(entry, values))
+        .add(&settle::EVENTS, &events, settle::EventRow::put);
 }
 
-fn running_row(entry: &Entry<'_>, book: &Book) -> settle::RunningRow {
+fn put_waiting(entry: &Entry<'_>, values: &mut Values) {
+    values.put(entry.seq).put(entry.lane).put(WaitingFor::SerialKey.as_str()).put(None::<i64>);
+    values.put(entry.operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
+    values.put(None::<u16>).put(None::<Vec<u8>>);
+    // The acceptance and the wait are both told.
+    Carried { sequence: 2, ..Carried::fresh() }.put(values);
+}
+
+fn running_row(entry: &Entry<'_>, node: i64) -> settle::RunningRow {
     let now = entry.operation.accepted_at;
     let carried = Carried::fresh().begun(now);
-    settle::RunningRow {
-        seq: entry.seq,
-        lane: entry.lane,
-        node: book.incarnation,
-        since: now,
-        carried,
-    }
+    settle::RunningRow { seq: entry.seq, lane: entry.lane, node, since: now, carried }
 }
 
 fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
@@ -328,10 +313,9 @@ fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
 }
 
 pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
-    let connection = writing.connection()?;
-    PIECES
-        .rows(connection, pieces, |piece, values| {
-            values.put(piece.body.0).put(piece.number).put(piece.octets.to_vec());
-        })
-        .await
+    let mut script = Script::default();
+    script.add(&PIECES, pieces, |piece, values| {
+        values.put(piece.body.0).put(piece.number).put(piece.octets.to_vec());
+    });
+    script.run(writing.connection()?).await
 }

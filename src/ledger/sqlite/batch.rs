@@ -1,9 +1,12 @@
-//! Statements over many rows, in a few fixed sizes, so that each is prepared once.
+//! Statements over many rows, in a few fixed sizes, and several of them in one go.
 //!
-//! A statement costs a hop to the connection's thread; one per batch instead of one per
-//! row is what makes the group commit worth its name.
+//! A statement costs a hop to the connection's thread, which is dearer than what it does.
+//! So a batch is one statement per table, padded with NULLs to the next fixed size so
+//! that each is prepared once, and the statements that bring no rows back travel
+//! together as one [`Script`].
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
@@ -11,12 +14,9 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
 use super::open::trouble;
 use crate::ledger::error::LedgerError;
 
-/// The sizes that statements come in; any batch is a sum of them.
-const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
-
-type Prepared = [OnceLock<Arc<str>>; SIZES.len()];
-
-const UNPREPARED: Prepared = [const { OnceLock::new() }; SIZES.len()];
+/// The sizes that statements come in; a larger batch takes several of the largest.
+const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+const LARGEST: usize = SIZES[SIZES.len() - 1];
 
 /// The values of a statement, in order.
 #[derive(Default)]
@@ -34,6 +34,7 @@ impl Values {
         self
     }
 
+    /// The values, for a query.
     pub(super) fn finish(self) -> Result<SqliteArguments, LedgerError> {
         match self.refused {
             None => Ok(self.arguments),
@@ -42,110 +43,185 @@ impl Values {
     }
 }
 
-/// An INSERT of rows.
-pub(super) struct Insert {
+/// A statement about a batch: something around a list that has one item a row.
+pub(super) struct Statement {
     head: &'static str,
-    columns: usize,
-    prepared: Prepared,
+    item: Item,
+    tail: &'static str,
+    prepared: [OnceLock<Arc<str>>; SIZES.len()],
 }
 
-impl Insert {
-    /// `head` is the statement up to and with VALUES.
-    pub(super) const fn new(head: &'static str, columns: usize) -> Self {
-        Self { head, columns, prepared: UNPREPARED }
+#[derive(Clone, Copy)]
+enum Item {
+    /// A row of that many columns to be inserted.
+    Row(usize),
+    /// A key among others.
+    Key,
+    /// A condition of two values that one row fulfils.
+    Pair(&'static str),
+}
+
+impl Item {
+    const fn values(self) -> usize {
+        match self {
+            Self::Row(columns) => columns,
+            Self::Key => 1,
+            Self::Pair(_) => 2,
+        }
+    }
+}
+
+impl Statement {
+    const fn new(head: &'static str, item: Item, tail: &'static str) -> Self {
+        Self { head, item, tail, prepared: [const { OnceLock::new() }; SIZES.len()] }
+    }
+
+    /// An INSERT; `head` is the statement up to its list of columns. The first column
+    /// must be one that is never NULL: that is how padding is told apart.
+    pub(super) const fn insert(head: &'static str, columns: usize) -> Self {
+        Self::new(head, Item::Row(columns), "")
+    }
+
+    /// A statement about rows whose key is one of many; `head` goes up to and with IN.
+    pub(super) const fn among(head: &'static str, tail: &'static str) -> Self {
+        Self::new(head, Item::Key, tail)
+    }
+
+    /// A statement about rows of which each fulfils `condition` with its two values;
+    /// `head` goes up to and with WHERE.
+    pub(super) const fn pairs(
+        head: &'static str,
+        condition: &'static str,
+        tail: &'static str,
+    ) -> Self {
+        Self::new(head, Item::Pair(condition), tail)
     }
 
     fn sql(&self, index: usize) -> Arc<str> {
-        let make = || {
-            let row = format!("({})", vec!["?"; self.columns].join(","));
-            format!("{} {}", self.head, vec![row; SIZES[index]].join(",")).into()
-        };
-        Arc::clone(self.prepared[index].get_or_init(make))
+        Arc::clone(self.prepared[index].get_or_init(|| self.text(SIZES[index]).into()))
     }
 
-    /// Inserts the rows, as `bind` puts their values.
-    pub(super) async fn rows<T>(
-        &self,
-        connection: &mut SqliteConnection,
-        mut rows: &[T],
-        bind: impl Fn(&T, &mut Values),
-    ) -> Result<(), LedgerError> {
-        for (index, size) in SIZES.into_iter().enumerate() {
-            while rows.len() >= size {
-                let (these, rest) = rows.split_at(size);
-                let mut values = Values::default();
-                values.arguments.reserve(size * self.columns, 0);
-                these.iter().for_each(|row| bind(row, &mut values));
-                let sql = AssertSqlSafe(self.sql(index));
-                let query = sqlx::query_with::<Sqlite, _>(sql, values.finish()?);
-                query.execute(&mut *connection).await.map_err(trouble)?;
-                rows = rest;
+    fn text(&self, size: usize) -> String {
+        let Self { head, tail, .. } = self;
+        match self.item {
+            Item::Row(columns) => {
+                let row = format!("({})", vec!["?"; columns].join(","));
+                let rows = vec![row; size].join(",");
+                format!("{head} SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL")
+            }
+            Item::Key => format!("{head} ({}) {tail}", vec!["?"; size].join(",")),
+            Item::Pair(condition) => {
+                format!("{head} {} {tail}", vec![condition; size].join(" OR "))
             }
         }
-        Ok(())
-    }
-}
-
-/// A statement about the rows whose key is one of many.
-pub(super) struct Among {
-    head: &'static str,
-    tail: &'static str,
-    prepared: Prepared,
-}
-
-impl Among {
-    /// `head` is the statement up to and with `IN`, `tail` what follows the list.
-    pub(super) const fn new(head: &'static str, tail: &'static str) -> Self {
-        Self { head, tail, prepared: UNPREPARED }
     }
 
-    fn sql(&self, index: usize) -> Arc<str> {
-        let make = || {
-            let list = vec!["?"; SIZES[index]].join(",");
-            format!("{} ({list}) {}", self.head, self.tail).into()
-        };
-        Arc::clone(self.prepared[index].get_or_init(make))
+    /// Puts the values of one chunk and its padding; the size it was padded to.
+    fn put<T>(&self, chunk: &[T], values: &mut Values, bind: &impl Fn(&T, &mut Values)) -> usize {
+        let index = SIZES.iter().position(|size| *size >= chunk.len()).unwrap_or(SIZES.len() - 1);
+        values.arguments.reserve(SIZES[index] * self.item.values(), 0);
+        chunk.iter().for_each(|row| bind(row, values));
+        for _ in 0..(SIZES[index] - chunk.len()) * self.item.values() {
+            values.put(None::<i64>);
+        }
+        index
     }
 
-    /// The rows that the statement brings for these keys, in no particular order.
-    /// `last` puts values for parameters in the tail.
+    /// The rows that the statement brings for these, in no particular order.
     pub(super) async fn fetch<T>(
         &self,
         connection: &mut SqliteConnection,
-        mut keys: &[T],
+        items: &[T],
         bind: impl Fn(&T, &mut Values),
-        last: impl Fn(&mut Values),
     ) -> Result<Vec<SqliteRow>, LedgerError> {
-        let mut found = Vec::with_capacity(keys.len());
-        for (index, size) in SIZES.into_iter().enumerate() {
-            while keys.len() >= size {
-                let (these, rest) = keys.split_at(size);
-                let mut values = Values::default();
-                these.iter().for_each(|key| bind(key, &mut values));
-                last(&mut values);
-                let sql = AssertSqlSafe(self.sql(index));
-                let query = sqlx::query_with::<Sqlite, _>(sql, values.finish()?);
-                found.extend(query.fetch_all(&mut *connection).await.map_err(trouble)?);
-                keys = rest;
-            }
+        let mut found = Vec::with_capacity(items.len());
+        for chunk in items.chunks(LARGEST) {
+            let mut values = Values::default();
+            let index = self.put(chunk, &mut values, &bind);
+            let query =
+                sqlx::query_with::<Sqlite, _>(AssertSqlSafe(self.sql(index)), values.finish()?);
+            found.extend(query.fetch_all(&mut *connection).await.map_err(trouble)?);
         }
         Ok(found)
     }
 
-    /// Runs the statement for these numbers.
+    /// The rows that the statement brings for these numbers.
     pub(super) async fn numbers(
         &self,
         connection: &mut SqliteConnection,
         keys: &[i64],
     ) -> Result<Vec<SqliteRow>, LedgerError> {
-        self.fetch(
-            connection,
-            keys,
-            |key, values| {
-                values.put(*key);
-            },
-            |_| (),
-        )
-        .await
+        self.fetch(connection, keys, put_number).await
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "it is a binding of items, which are given by reference"
+)]
+fn put_number(number: &i64, values: &mut Values) {
+    values.put(*number);
+}
+
+/// Statements that bring no rows, to be run together in their order.
+#[derive(Default)]
+pub(super) struct Script {
+    statements: Vec<(&'static Statement, usize)>,
+    values: Values,
+}
+
+/// The texts of scripts by their statements, told apart by address and size.
+type Texts = Mutex<HashMap<Vec<(usize, usize)>, Arc<str>>>;
+static TEXTS: OnceLock<Texts> = OnceLock::new();
+/// Texts that are kept; the few combinations that really occur fit many times over.
+const TEXTS_KEPT: usize = 4096;
+
+impl Script {
+    /// Adds a statement about these rows; nothing if there are none.
+    pub(super) fn add<T>(
+        &mut self,
+        statement: &'static Statement,
+        rows: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> &mut Self {
+        for chunk in rows.chunks(LARGEST) {
+            let index = statement.put(chunk, &mut self.values, &bind);
+            self.statements.push((statement, index));
+        }
+        self
+    }
+
+    /// Adds a statement about these numbers.
+    pub(super) fn add_numbers(&mut self, statement: &'static Statement, keys: &[i64]) -> &mut Self {
+        self.add(statement, keys, put_number)
+    }
+
+    fn sql(&self) -> Arc<str> {
+        let key: Vec<_> = self
+            .statements
+            .iter()
+            .map(|(statement, index)| (std::ptr::from_ref(*statement).addr(), *index))
+            .collect();
+        let texts = TEXTS.get_or_init(Mutex::default);
+        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() >= TEXTS_KEPT {
+            texts.clear();
+        }
+        let join = || {
+            let texts: Vec<_> =
+                self.statements.iter().map(|(statement, index)| statement.sql(*index)).collect();
+            texts.join(";\n").into()
+        };
+        Arc::clone(texts.entry(key).or_insert_with(join))
+    }
+
+    /// Runs them all.
+    pub(super) async fn run(self, connection: &mut SqliteConnection) -> Result<(), LedgerError> {
+        if self.statements.is_empty() {
+            return Ok(());
+        }
+        let sql = AssertSqlSafe(self.sql());
+        let query = sqlx::query_with::<Sqlite, _>(sql, self.values.finish()?);
+        query.execute(connection).await.map(drop).map_err(trouble)
     }
 }

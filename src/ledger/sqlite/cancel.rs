@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Writing;
+use super::batch::Script;
 use super::finish::{Finish, finish};
 use super::open::trouble;
 use super::rows::{Carried, damaged, get, maybe_time};
@@ -87,10 +88,10 @@ async fn call_off(
     let attempt = carried.counts.attempts;
     let event =
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
-    EVENTS.rows(writing.connection()?, &[event], EventRow::put).await?;
+    tell(writing, event).await?;
     let freed = freeing == Freeing::Free;
     let end = Finish { seq, at: now, next: Next::Canceled, carried, answer: None, serial, freed };
-    finish(writing, vec![end], moved).await?;
+    finish(writing, Script::default(), vec![end], moved).await?;
     Ok(Canceled::Done)
 }
 
@@ -144,8 +145,7 @@ async fn keep(
         message: report.message.clone(),
         ..EventRow::plain(seq, sequence, report.at, EventKind::Progressed)
     };
-    let connection = writing.connection()?;
-    EVENTS.rows(connection, &[event], EventRow::put).await?;
+    tell(writing, event).await?;
     let update = match table {
         "running" => {
             "UPDATE running SET sequence = ?1, percent = coalesce(?2, percent), message = coalesce(?3, message), \
@@ -162,8 +162,14 @@ async fn keep(
         .bind(report.message.clone())
         .bind(report.at.as_micros())
         .bind(seq)
-        .execute(connection)
+        .execute(writing.connection()?)
         .await
         .map_err(trouble)?;
     Ok(Progressed::Kept)
+}
+
+async fn tell(writing: &mut Writing, event: EventRow) -> Result<(), LedgerError> {
+    let mut script = Script::default();
+    script.add(&EVENTS, &[event], EventRow::put);
+    script.run(writing.connection()?).await
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::sqlite::SqliteRow;
 
 use super::Writing;
-use super::batch::Among;
+use super::batch::{Script, Statement};
 use super::open::trouble;
 use super::rows::{Carried, continuation, damaged, get, leased, maybe_time};
 use super::settle::{EVENTS, EventRow, READY_GONE, RUNNING, RunningRow};
@@ -15,7 +15,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
-static WORK: Among = Among::new(
+static WORK: Statement = Statement::among(
     "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
      o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.upstream_key, o.serial_digest, \
      q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
@@ -65,19 +65,26 @@ async fn begin(
         let carried = Carried::of(row)?.begun(now);
         running.push(RunningRow { seq: get(row, "seq")?, lane: number, node, since: now, carried });
     }
-    run(writing, &running).await?;
     let events: Vec<_> = running.iter().map(RunningRow::started).collect();
-    EVENTS.rows(writing.connection()?, &events, EventRow::put).await?;
+    run(writing, &running, &events).await?;
     hand_out(writing, running.into_iter().map(|row| (row.seq, out(lane, row.carried))).collect())
         .await
 }
 
 /// Moves rows from ready to running.
-async fn run(writing: &mut Writing, running: &[RunningRow]) -> Result<(), LedgerError> {
+async fn run(
+    writing: &mut Writing,
+    running: &[RunningRow],
+    events: &[EventRow],
+) -> Result<(), LedgerError> {
     let seqs: Vec<_> = running.iter().map(|row| row.seq).collect();
-    let connection = writing.connection()?;
-    READY_GONE.numbers(connection, &seqs).await?;
-    RUNNING.rows(connection, running, RunningRow::put).await
+    let mut script = Script::default();
+    script.add_numbers(&READY_GONE, &seqs).add(&RUNNING, running, RunningRow::put).add(
+        &EVENTS,
+        events,
+        EventRow::put,
+    );
+    script.run(writing.connection()?).await
 }
 
 fn out(lane: &Lane, carried: Carried) -> Out {
@@ -192,7 +199,7 @@ pub(super) async fn claim_expired(
         carried.token += 1;
         running.push(RunningRow { seq: get(row, "seq")?, lane: number, node, since: now, carried });
     }
-    run(writing, &running).await?;
+    run(writing, &running, &[]).await?;
     hand_out(writing, running.into_iter().map(|row| (row.seq, out(lane, row.carried))).collect())
         .await
 }

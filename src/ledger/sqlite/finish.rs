@@ -1,7 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::batch::{Among, Insert, Values};
+use super::batch::{Script, Statement, Values};
 use super::open::trouble;
 use super::prune;
 use super::rows::{Carried, get, put_body, time};
@@ -9,18 +9,18 @@ use super::settle::{EVENTS, EventRow, READY, ReadyRow, book};
 use crate::domain::Timestamp;
 use crate::domain::operation::{ErrorCode, EventKind, Failure, Next, Status};
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{KeptAnswer, Moved};
+use crate::ledger::verbs::{KeptAnswer, Moved, Retention};
 
-static OUTCOMES: Insert = Insert::new(
+static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, \
      sequence, started_at, percent, message, response_status, created_location, error_code, error_cause, error_status) \
-     VALUES",
+    ",
     18,
 );
-static RESULTS: Insert =
-    Insert::new("INSERT INTO results (seq, fields, body, body_key, body_length) VALUES", 5);
-static EXPIRIES: Insert = Insert::new("INSERT INTO expiries (due_at, seq, kind) VALUES", 3);
-static CREDENTIALS_GONE: Among = Among::new("DELETE FROM credentials WHERE seq IN", "");
+static RESULTS: Statement =
+    Statement::insert("INSERT INTO results (seq, fields, body, body_key, body_length)", 5);
+static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries (due_at, seq, kind)", 3);
+static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials WHERE seq IN", "");
 
 /// An operation that ends.
 pub(super) struct Finish {
@@ -71,42 +71,15 @@ impl Finish {
     }
 }
 
+/// Runs what was written so far together with the ends of these operations.
 pub(super) async fn finish(
     writing: &mut Writing,
+    mut script: Script,
     finished: Vec<Finish>,
     moved: &mut Moved,
 ) -> Result<(), LedgerError> {
-    if finished.is_empty() {
-        return Ok(());
-    }
-    let retention = writing.book.retention;
-    let connection = writing.connection()?;
-    OUTCOMES
-        .rows(connection, &finished, |finish, values| {
-            finish.put(finish.at + retention.result, values)
-        })
-        .await?;
-    let answers: Vec<_> = finished
-        .iter()
-        .filter(|finish| !finish.freed)
-        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
-        .collect();
-    RESULTS
-        .rows(connection, &answers, |(seq, answer), values| {
-            put_body(&answer.body, values.put(*seq).put(answer.fields.encode()));
-        })
-        .await?;
-    EXPIRIES
-        .rows(connection, &finished, |finish, values| {
-            let (after, kind) = match finish.freed {
-                true => (retention.operation, "operation"),
-                false => (retention.result, "result"),
-            };
-            values.put((finish.at + after).as_micros()).put(finish.seq).put(kind);
-        })
-        .await?;
-    let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
-    CREDENTIALS_GONE.numbers(connection, &seqs).await?;
+    write(&mut script, &finished, writing.book.retention);
+    script.run(writing.connection()?).await?;
     for finish in &finished {
         if finish.freed {
             prune::erase_bodies(writing, finish.seq).await?;
@@ -116,6 +89,28 @@ pub(super) async fn finish(
         }
     }
     Ok(())
+}
+
+fn write(script: &mut Script, finished: &[Finish], retention: Retention) {
+    let answers: Vec<_> = finished
+        .iter()
+        .filter(|finish| !finish.freed)
+        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
+        .collect();
+    let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
+    script
+        .add(&OUTCOMES, finished, |finish, values| finish.put(finish.at + retention.result, values))
+        .add(&RESULTS, &answers, |(seq, answer), values| {
+            put_body(&answer.body, values.put(*seq).put(answer.fields.encode()));
+        })
+        .add(&EXPIRIES, finished, |finish, values| {
+            let (after, kind) = match finish.freed {
+                true => (retention.operation, "operation"),
+                false => (retention.result, "result"),
+            };
+            values.put((finish.at + after).as_micros()).put(finish.seq).put(kind);
+        })
+        .add_numbers(&CREDENTIALS_GONE, &seqs);
 }
 
 /// Lets the next operation of a serial key go, if the one that ended held it.
@@ -162,6 +157,8 @@ async fn promote(
         .execute(&mut *connection)
         .await
         .map_err(trouble)?;
-    READY.rows(connection, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put).await?;
-    EVENTS.rows(connection, &[event], EventRow::put).await
+    let mut script = Script::default();
+    script.add(&READY, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put);
+    script.add(&EVENTS, &[event], EventRow::put);
+    script.run(connection).await
 }

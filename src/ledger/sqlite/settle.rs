@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Writing;
-use super::batch::{Among, Insert, Values};
+use super::batch::{Script, Statement, Values};
 use super::finish::{self, Finish};
 use super::rows::{Carried, get};
 use crate::domain::Timestamp;
@@ -15,30 +15,33 @@ use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 
-pub(super) static READY: Insert = Insert::new(
+pub(super) static READY: Statement = Statement::insert(
     "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message) VALUES",
+     percent, message)",
     12,
 );
-pub(super) static RUNNING: Insert = Insert::new(
+pub(super) static RUNNING: Statement = Statement::insert(
     "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message) VALUES",
+     percent, message)",
     13,
 );
-pub(super) static EVENTS: Insert = Insert::new(
-    "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) VALUES",
+pub(super) static EVENTS: Statement = Statement::insert(
+    "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message)",
     10,
 );
-pub(super) static READY_GONE: Among = Among::new("DELETE FROM ready WHERE seq IN", "");
-static WAITING: Insert = Insert::new(
+pub(super) static READY_GONE: Statement = Statement::among("DELETE FROM ready WHERE seq IN", "");
+static WAITING: Statement = Statement::insert(
     "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
-     token, sequence, started_at, percent, message) VALUES",
+     token, sequence, started_at, percent, message)",
     15,
 );
-static RUNNING_NOW: Among = Among::new("SELECT * FROM running WHERE seq IN", "");
-static RUNNING_GONE: Among = Among::new("DELETE FROM running WHERE seq IN", "");
-static WAITING_NOW: Among = Among::new("SELECT *, 0 AS cancel FROM waiting WHERE seq IN", "");
-static WAITING_GONE: Among = Among::new("DELETE FROM waiting WHERE seq IN", "");
+static RUNNING_TAKEN: Statement =
+    Statement::pairs("DELETE FROM running WHERE", "(seq = ? AND token = ?)", "RETURNING *");
+static WAITING_TAKEN: Statement = Statement::pairs(
+    "DELETE FROM waiting WHERE",
+    "(seq = ? AND token = ?)",
+    "RETURNING *, 0 AS cancel",
+);
 
 /// A row of `ready`.
 pub(super) struct ReadyRow {
@@ -174,16 +177,17 @@ pub(super) async fn settle(
     let mut rows = Rows::default();
     let mut settled = Vec::with_capacity(batch.len());
     for settlement in batch {
-        match found.remove(&settlement.lease.seq) {
+        match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
             Some(found) => settled.push(Ok(rows.add(writing, settlement, found, moved)?)),
             None => settled.push(Err(StaleLease)),
         }
     }
-    let connection = writing.connection()?;
-    READY.rows(connection, &rows.ready, ReadyRow::put).await?;
-    WAITING.rows(connection, &rows.waiting, WaitingRow::put).await?;
-    EVENTS.rows(connection, &rows.events, EventRow::put).await?;
-    finish::finish(writing, rows.finished, moved).await?;
+    let mut script = Script::default();
+    script
+        .add(&READY, &rows.ready, ReadyRow::put)
+        .add(&WAITING, &rows.waiting, WaitingRow::put)
+        .add(&EVENTS, &rows.events, EventRow::put);
+    finish::finish(writing, script, rows.finished, moved).await?;
     Ok(settled)
 }
 
@@ -192,37 +196,31 @@ async fn take(
     writing: &mut Writing,
     batch: &[Settlement],
     held: Held,
-    found: &mut HashMap<i64, Found>,
+    found: &mut HashMap<(i64, i64), Found>,
 ) -> Result<(), LedgerError> {
-    let leases: HashMap<_, _> = batch
+    let mut leases: Vec<_> = batch
         .iter()
         .filter(|settlement| settlement.lease.held == held)
         .map(|settlement| (settlement.lease.seq, settlement.lease.token))
         .collect();
-    if leases.is_empty() {
-        return Ok(());
-    }
-    let (now, gone) = match held {
-        Held::Running => (&RUNNING_NOW, &RUNNING_GONE),
-        Held::Waiting => (&WAITING_NOW, &WAITING_GONE),
+    leases.sort_unstable();
+    let taken = match held {
+        Held::Running => &RUNNING_TAKEN,
+        Held::Waiting => &WAITING_TAKEN,
     };
-    let mut seqs: Vec<_> = leases.keys().copied().collect();
-    seqs.sort_unstable();
-    let mut taken = Vec::with_capacity(seqs.len());
-    for row in &now.numbers(writing.connection()?, &seqs).await? {
-        let (seq, carried) = (get::<i64>(row, "seq")?, Carried::of(row)?);
-        if leases.get(&seq) != Some(&carried.token) {
-            continue;
-        }
+    let bind = |(seq, token): &(i64, i64), values: &mut Values| {
+        values.put(*seq).put(*token);
+    };
+    for row in &taken.fetch(writing.connection()?, &leases, bind).await? {
         let continuation = match held {
             Held::Running => None,
             Held::Waiting => super::rows::continuation(row)?,
         };
-        let cancel = get(row, "cancel")?;
-        found.insert(seq, Found { lane: get(row, "lane")?, carried, continuation, cancel });
-        taken.push(seq);
+        let (lane, cancel) = (get(row, "lane")?, get(row, "cancel")?);
+        let key = (get(row, "seq")?, get(row, "token")?);
+        found.insert(key, Found { lane, carried: Carried::of(row)?, continuation, cancel });
     }
-    gone.numbers(writing.connection()?, &taken).await.map(drop)
+    Ok(())
 }
 
 /// What was asked to be called off and would go on is canceled instead; what has ended
