@@ -15,8 +15,8 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Limits;
 use super::alarm::Alarm;
+use super::{Limits, ReceiveError};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
@@ -35,6 +35,8 @@ pub(super) struct Occupancy {
     exchanges: AtomicU64,
     unread: AtomicBool,
     owes_continue: AtomicBool,
+    was_too_slow: AtomicBool,
+    broke_off: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -56,6 +58,24 @@ impl Occupancy {
 pub struct Occupied(Arc<Occupancy>);
 
 impl Occupied {
+    /// Whether a request's body came too slowly on this connection: no other follows it.
+    pub fn was_too_slow(&self) -> bool {
+        self.0.was_too_slow.load(Ordering::Acquire)
+    }
+
+    /// Whether a request's body broke off on this connection: no other follows it.
+    pub fn broke_off(&self) -> bool {
+        self.0.broke_off.load(Ordering::Acquire)
+    }
+
+    pub(super) fn failed(&self, error: &ReceiveError) {
+        let mark = match error {
+            ReceiveError::TooSlow => &self.0.was_too_slow,
+            ReceiveError::Broken(_) => &self.0.broke_off,
+        };
+        mark.store(true, Ordering::Release);
+    }
+
     pub(super) fn left_unread(&self) {
         self.0.unread.store(true, Ordering::Release);
     }
