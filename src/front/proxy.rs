@@ -49,7 +49,12 @@ impl Inner {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(UPGRADE, protocol);
-                tunnel::open(&self.tasks, client, hyper::upgrade::on(&mut response), occupied);
+                tunnel::open(
+                    &self.lifecycles.own,
+                    client,
+                    hyper::upgrade::on(&mut response),
+                    occupied,
+                );
                 Ok(response.map(|_| Body::empty()))
             }
             _ => Ok(response.map(Body::new)),
