@@ -17,7 +17,7 @@ use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
 use crate::domain::{Fields, Timestamp};
 use crate::engine::{self, Engine, UpstreamLimits};
-use crate::front::{Front, FrontSettings, UnknownRoute};
+use crate::front::{self, Front, FrontSettings, UnknownRoute};
 use crate::ledger::{Ledger, LedgerError, OpenError, Opening, Retention};
 use crate::lifecycle::Tasks;
 use crate::listener::{BindError, Limits, Listener};
@@ -63,13 +63,26 @@ pub struct App {
     fatal: CancellationToken,
     grace: Duration,
     clock: Clock,
-    tasks: Tasks,
+    parts: Parts,
+}
+
+/// What ends one after the other: whoever shows how things stand outlives what is shown.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    /// Carries out.
+    engine: Tasks,
+    /// Answers clients.
+    front: Tasks,
+    /// Answers operators.
+    admin: Tasks,
+    /// All that the others stand on: the ledger, connections to upstreams.
+    ground: Tasks,
 }
 
 impl App {
     /// Starts a gateway: binds, opens the ledger, begins to carry out, then answers.
     pub async fn start(config: Config, options: Options, clock: Clock) -> Result<Self, StartError> {
-        let tasks = Tasks::new();
+        let parts = Parts::default();
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
         let listener = Listener::bind(config.server.listen, "--listen").await?;
@@ -79,8 +92,8 @@ impl App {
         };
         let public_url = config.server.public_url.as_ref().map(url::Url::as_str);
         let public = PublicOrigin::resolve(public_url, listener.local_address())?;
-        let upstreams = upstreams(&config, &clock, &tasks)?;
-        let ledger = Ledger::open(opening(&config, options), &clock, &tasks).await?;
+        let upstreams = upstreams(&config, &clock, &parts.ground)?;
+        let ledger = Ledger::open(opening(&config, options), &clock, &parts.ground).await?;
         let started = Self {
             public: listener.local_address(),
             admin: admin.as_ref().map(Listener::local_address),
@@ -88,7 +101,7 @@ impl App {
             fatal: ledger.fatal(),
             grace: config.shutdown.grace,
             clock: clock.clone(),
-            tasks: tasks.clone(),
+            parts: parts.clone(),
         };
         let settings = engine_settings(&config, &public);
         let engine = Engine::start(
@@ -96,34 +109,39 @@ impl App {
             upstreams.clone(),
             settings,
             clock.clone(),
-            tasks.clone(),
+            parts.engine.clone(),
         );
         let api =
             Api { ledger, clock: clock.clone(), settings: Arc::new(api_settings(&config, public)) };
-        let front = FrontSettings::from_config(&config, api.clone(), &upstreams, tasks.clone());
+        let lifecycles =
+            front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
+        let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);
         let front = match front {
             Ok(front) => Front::new(front),
             Err(error) => {
-                tasks.cut();
+                parts.engine.cut();
+                parts.ground.cut();
                 return Err(error.into());
             }
         };
         let limits = Limits::from(&config.server);
         if let Some(admin) = admin {
-            let console = console(&config, &api, engine, &tasks, recorded.clone());
+            let console = console(&config, &api, engine, &parts.engine, recorded.clone());
             let console = Console::new(console);
             let answer = move |request| {
                 let console = console.clone();
                 async move { console.handle(request).await }
             };
-            tasks.spawn(admin.serve(answer, limits.clone(), clock.clone(), tasks.clone()));
+            let tasks = parts.admin.clone();
+            parts.admin.spawn(admin.serve(answer, limits.clone(), clock.clone(), tasks));
         }
-        tasks.spawn_until_cut(until_drained(recorded.upkeep(clock.clone()), tasks.clone()));
+        let upkeep = until_drained(recorded.upkeep(clock.clone()), parts.ground.clone());
+        parts.ground.spawn_until_cut(upkeep);
         let answer = move |request| {
             let front = front.clone();
             async move { front.handle(request).await }
         };
-        tasks.spawn(listener.serve(answer, limits, clock, tasks.clone()));
+        parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
         Ok(started)
     }
 
@@ -147,10 +165,24 @@ impl App {
         self.fatal.cancelled().await;
     }
 
-    /// Takes on nothing new, lets what runs finish within the grace, and closes the ledger.
+    /// Begins nothing new, lets what runs finish within the grace, and closes the ledger.
+    ///
+    /// Clients are answered as long as something runs, so that they see how it ends, and
+    /// operators until all else has ended, so that `readyz` says no instead of nothing.
     pub async fn stop(self) {
-        self.tasks.drain();
-        if !self.tasks.ended(&self.clock, self.grace, CUT).await {
+        let Self { parts, clock, grace, .. } = self;
+        let until = clock.now() + grace;
+        let mut all = true;
+        // The front may hand over one last operation while the engine is about to end.
+        for part in [&parts.engine, &parts.front, &parts.engine] {
+            part.drain();
+            all &= part.ended(&clock, until.since(clock.now()), CUT).await;
+        }
+        for part in [&parts.admin, &parts.ground] {
+            part.drain();
+            all &= part.ended(&clock, CUT, CUT).await;
+        }
+        if !all {
             tracing::error!("some tasks did not end in time");
         }
     }

@@ -41,6 +41,7 @@ fn answer(found: &Found, form: Form, headers: &HeaderMap) -> Response {
     if !found.status().is_final() {
         return still_pending(found, headers);
     }
+    found.visit.api.settings.pace.saw(&found.operation);
     let document = found.document();
     if form == Form::Document {
         return own::json(StatusCode::OK, own::DOCUMENT_TYPE, &document);

@@ -9,6 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::domain::http::retry_after;
+use crate::domain::operation::State;
+use crate::ledger::Operation;
 
 /// Means by route. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +23,20 @@ const WEIGHT: u64 = 8;
 const ABREAST: u64 = 32;
 
 impl Pace {
-    /// An operation of this route took so long, from its acceptance to its end.
+    /// Somebody was shown an operation that has ended. How often does not matter: whoever
+    /// asks for what ended long ago learns of that time again.
+    pub fn saw(&self, operation: &Operation) {
+        let finished = match operation.state {
+            State::Succeeded { at } | State::Failed { at, .. } => at,
+            // It says when the client had enough, not how long the work takes.
+            _ => return,
+        };
+        if let Some(started) = operation.started_at {
+            self.observe(&operation.route, finished.since(started));
+        }
+    }
+
+    /// An operation of this route took so long, from the beginning of its first attempt.
     pub fn observe(&self, route: &str, took: Duration) {
         let took = (took.as_micros() as u64).max(1);
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -97,17 +97,24 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// Its answer in parts: the fields are all there, the length among them.
+    pub fn into_parts(self) -> (StatusCode, HeaderMap, Vec<u8>) {
         let octets = self.body().to_string().into_bytes();
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.0.status;
-        let headers = response.headers_mut();
-        *headers = self.0.fields;
-        own::mark(headers);
+        let mut headers = self.0.fields;
+        own::mark(&mut headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(octets.len()));
-        *response.body_mut() = Body::from(octets);
+        (self.0.status, headers, octets)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, headers, octets) = self.into_parts();
+        let mut response = Response::new(Body::from(octets));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
         response
     }
 }

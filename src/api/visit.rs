@@ -79,15 +79,10 @@ impl Visit {
     /// When to ask again about an operation.
     pub(super) fn retry_after(&self, operation: &Operation) -> u64 {
         let depth = match operation.state.status() {
-            Status::Queued => self.depth(&operation.queue),
+            Status::Queued => self.api.ledger.queue_depth(&operation.queue),
             _ => 0,
         };
         self.api.settings.pace.estimate(&operation.route, depth)
-    }
-
-    fn depth(&self, queue: &str) -> u64 {
-        let lanes = self.api.ledger.lanes();
-        lanes.iter().filter(|row| &*row.lane.queue == queue).map(|row| row.depth).sum()
     }
 
     fn open(&self, name: &str) -> Option<OperationId> {

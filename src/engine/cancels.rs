@@ -38,12 +38,22 @@ pub(super) struct Cancelable {
 }
 
 impl Cancels {
-    /// Routes what comes from the ledger until that ends or everybody has to let go.
-    pub(super) fn listen(&self, mut called_off: Receiver<OperationId>, tasks: &Tasks) {
+    /// Routes what comes from the ledger until nothing is carried out any more: attempts
+    /// can be called off also while draining.
+    pub(super) fn listen(
+        &self,
+        mut called_off: Receiver<OperationId>,
+        over: CancellationToken,
+        tasks: &Tasks,
+    ) {
         let cancels = self.clone();
         tasks.spawn_until_cut(async move {
             loop {
-                match called_off.recv().await {
+                let heard = tokio::select! {
+                    () = over.cancelled() => return,
+                    heard = called_off.recv() => heard,
+                };
+                match heard {
                     Ok(id) => cancels.call_off(id),
                     Err(RecvError::Lagged(missed)) => tracing::warn!(
                         missed,

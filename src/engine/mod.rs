@@ -26,6 +26,8 @@ mod takeover;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
@@ -80,6 +82,8 @@ struct Shared {
     cancels: Cancels,
     meters: Meters,
     beats: Arc<Beats>,
+    // Tells when the last part is gone.
+    _over: DropGuard,
 }
 
 impl Engine {
@@ -98,7 +102,8 @@ impl Engine {
         let meters = Meters::of(settings.upstreams.keys());
         let beats = Arc::new(Beats::starting(clock.now()));
         let cancels = Cancels::default();
-        cancels.listen(ledger.cancels(), &tasks);
+        let over = CancellationToken::new();
+        cancels.listen(ledger.cancels(), over.clone(), &tasks);
         let engine = Self { permits: permits.clone(), beats: Arc::clone(&beats) };
         let shared = Arc::new(Shared {
             ledger,
@@ -110,6 +115,7 @@ impl Engine {
             cancels,
             meters,
             beats,
+            _over: over.drop_guard(),
         });
         shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
         shared.tasks.clone().spawn(begin(shared));

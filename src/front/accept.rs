@@ -19,7 +19,7 @@ use super::{Caller, Inner};
 use crate::api::{Problem, principal_of};
 use crate::config::KeyRule;
 use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY};
-use crate::domain::http::expectation::{self, Decision};
+use crate::domain::http::expectation::{self, Answer, Decision};
 use crate::domain::http::idempotency;
 use crate::domain::http::pattern::Captures;
 use crate::domain::http::prefer::Preferences;
@@ -113,7 +113,10 @@ impl Inner {
     ) -> Result<Head, Problem> {
         let key = self.api.ledger.ticket_key();
         let principal = principal_of(&self.api.settings, key, headers, caller.peer.ip())?;
-        let decision = expectation::decide(headers, &route.offer)?;
+        let mut decision = expectation::decide(headers, &route.offer)?;
+        if self.lifecycles.engine.is_draining() {
+            decision = without_waiting(decision)?;
+        }
         let additions = Additions::parse(headers, self.api.clock.now(), route.granted)?;
         refuse_callbacks(headers)?;
         let key = idempotency::key(headers)?;
@@ -219,6 +222,17 @@ impl Inner {
             }
         }
         Ok(Body::Chunked { key, length })
+    }
+}
+
+/// While the gateway stops, what is accepted lies in the ledger until the next start, so
+/// nobody is made to wait for it: whoever may be told 202 is, at once; who may not is sent
+/// away before anything is stored.
+fn without_waiting(decision: Decision) -> Result<Decision, Problem> {
+    match decision.answer {
+        Answer::Async => Ok(decision),
+        _ if decision.may_fall_back_to_202 => Ok(Decision { answer: Answer::Async, ..decision }),
+        _ => Err(Problem::stopping()),
     }
 }
 

@@ -130,16 +130,17 @@ impl Pending<'_> {
         accepted: impl FnOnce() -> Response,
     ) -> Result<Response, Problem> {
         match ended {
-            Some(operation) => self.pass_on(operation, links).await,
+            Some(operation) => {
+                self.api.settings.pace.saw(&operation);
+                self.pass_on(operation, links).await
+            }
             None if self.decision.may_fall_back_to_202 => Ok(accepted()),
             None => Err(self.late(id, links)),
         }
     }
 
     fn accepted(&self, document: &Document) -> Response {
-        let depth = self.api.ledger.lanes();
-        let depth = depth.iter().filter(|lane| *lane.lane.queue == *document.queue);
-        let depth = depth.map(|lane| lane.depth).sum();
+        let depth = self.api.ledger.queue_depth(&document.queue);
         let applied = self.decision.applied_when(true);
         pending::accepted(
             document,

@@ -102,8 +102,10 @@ impl Gathering<'_> {
 fn refusal(error: &ReceiveError) -> Problem {
     match error {
         ReceiveError::TooSlow => Problem::too_slow(),
-        ReceiveError::Broken(_) => {
-            Problem::malformed_body(None, "the body broke off or is framed wrongly: send it again")
-        }
+        ReceiveError::Broken(_) => broke_off(),
     }
+}
+
+pub(super) fn broke_off() -> Problem {
+    Problem::malformed_body(None, "the body broke off or is framed wrongly: send it again")
 }

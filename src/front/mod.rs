@@ -32,14 +32,13 @@ use crate::config::PrincipalRule;
 use crate::domain::http::forwarded::{self, Scheme, Sender};
 use crate::domain::http::route_table::{RouteTable, RoutedMethods};
 use crate::domain::http::{expectation, hygiene, public_url, via};
-use crate::lifecycle::Tasks;
 use crate::listener::Received;
 use crate::upstream::Upstream;
 use body::Budget;
 use cors::Cors;
 use place::{Place, Placing};
 use route::Route;
-pub use settings::{FrontSettings, UnknownRoute};
+pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
 /// The answers of the public listener. Clones share everything.
 #[derive(Clone)]
@@ -58,7 +57,7 @@ struct Inner {
     gateway_id: String,
     // The field that names the principal, which upstreams rely on.
     trusted_fields: Vec<HeaderName>,
-    tasks: Tasks,
+    lifecycles: Lifecycles,
 }
 
 /// What is known of a request before anything is decided.
@@ -83,7 +82,7 @@ impl Front {
             max_body: settings.max_body,
             budget: Budget::new(settings.body_memory),
             gateway_id: settings.gateway_id,
-            tasks: settings.tasks,
+            lifecycles: settings.lifecycles,
             api,
             routes,
             fallback,

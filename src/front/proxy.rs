@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
-use super::{Caller, Inner, tunnel};
+use super::{Caller, Inner, body, tunnel};
 use crate::api::{Problem, own};
 use crate::domain::http::hygiene;
 use crate::domain::http::location::{Resolved, resolve};
@@ -36,7 +36,8 @@ impl Inner {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
-        let mut response = upstream.forward(request).await.map_err(|broken| told(&broken))?;
+        let forwarded = upstream.forward(request).await;
+        let mut response = forwarded.map_err(|broken| told(&broken, occupied.as_ref()))?;
         hygiene::response_fields_from_upstream(response.headers_mut());
         if let Some(base) = base {
             rebase(response.headers_mut(), upstream, &target, &base);
@@ -48,7 +49,12 @@ impl Inner {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(UPGRADE, protocol);
-                tunnel::open(&self.tasks, client, hyper::upgrade::on(&mut response), occupied);
+                tunnel::open(
+                    &self.lifecycles.own,
+                    client,
+                    hyper::upgrade::on(&mut response),
+                    occupied,
+                );
                 Ok(response.map(|_| Body::empty()))
             }
             _ => Ok(response.map(Body::new)),
@@ -71,7 +77,13 @@ fn rebase(headers: &mut HeaderMap, upstream: &Upstream, target: &str, base: &str
     }
 }
 
-fn told(broken: &Broken) -> Problem {
+fn told(broken: &Broken, client: Option<&Occupied>) -> Problem {
+    if client.is_some_and(Occupied::was_too_slow) {
+        return Problem::too_slow();
+    }
+    if client.is_some_and(Occupied::broke_off) {
+        return body::broke_off();
+    }
     tracing::warn!(error = %broken, "a request could not be passed on");
     match broken.cause {
         ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),

@@ -26,7 +26,16 @@ pub struct FrontSettings {
     pub(super) body_memory: usize,
     /// Tells this gateway from others in `CDN-Loop`.
     pub(super) gateway_id: String,
-    pub(super) tasks: Tasks,
+    pub(super) lifecycles: Lifecycles,
+}
+
+/// Whose ends the front has to know.
+#[derive(Clone, Debug)]
+pub struct Lifecycles {
+    /// Its own.
+    pub own: Tasks,
+    /// That of what carries out: once it drains, nothing new is begun.
+    pub engine: Tasks,
 }
 
 /// A route refers to something that there is not.
@@ -45,7 +54,7 @@ impl FrontSettings {
         config: &Config,
         api: Api,
         upstreams: &Upstreams,
-        tasks: Tasks,
+        lifecycles: Lifecycles,
     ) -> Result<Self, UnknownRoute> {
         let fallback = config.fallback_upstream.as_deref().and_then(|name| upstreams.get(name));
         Ok(Self {
@@ -58,7 +67,7 @@ impl FrontSettings {
             body_memory: config.server.body_memory,
             gateway_id: gateway_id(&api),
             api,
-            tasks,
+            lifecycles,
         })
     }
 }

@@ -266,6 +266,11 @@ impl Ledger {
         self.shared.lanes.snapshot()
     }
 
+    /// How many operations are queued in a queue, over all of its lanes.
+    pub fn queue_depth(&self, queue: &str) -> u64 {
+        self.shared.lanes.queue_depth(queue)
+    }
+
     /// When the oldest operation of each of these lanes is due.
     pub async fn oldest_due(&self, lanes: &[Lane]) -> Result<Vec<Option<Timestamp>>, LedgerError> {
         self.shared.store.oldest_due(lanes).await

@@ -101,7 +101,7 @@ impl Body for Received {
         if std::mem::take(&mut this.owes_continue) {
             this.occupied.owe_continue();
         }
-        match Pin::new(&mut this.incoming).poll_frame(context) {
+        let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
                 this.pace.paused_until = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(ReceiveError::Broken)))
@@ -109,7 +109,12 @@ impl Body for Received {
             Poll::Pending => {
                 this.pace.poll_over(context).map(|()| Some(Err(ReceiveError::TooSlow)))
             }
+        };
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            // Whoever passes the body on only learns that something went wrong.
+            this.occupied.failed(error);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod body;
+mod refusal;
 mod socket;
 
 use std::convert::Infallible;

@@ -15,8 +15,8 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Limits;
 use super::alarm::Alarm;
+use super::{Limits, ReceiveError, refusal};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
@@ -35,6 +35,8 @@ pub(super) struct Occupancy {
     exchanges: AtomicU64,
     unread: AtomicBool,
     owes_continue: AtomicBool,
+    was_too_slow: AtomicBool,
+    broke_off: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -56,6 +58,24 @@ impl Occupancy {
 pub struct Occupied(Arc<Occupancy>);
 
 impl Occupied {
+    /// Whether a request's body came too slowly on this connection: no other follows it.
+    pub fn was_too_slow(&self) -> bool {
+        self.0.was_too_slow.load(Ordering::Acquire)
+    }
+
+    /// Whether a request's body broke off on this connection: no other follows it.
+    pub fn broke_off(&self) -> bool {
+        self.0.broke_off.load(Ordering::Acquire)
+    }
+
+    pub(super) fn failed(&self, error: &ReceiveError) {
+        let mark = match error {
+            ReceiveError::TooSlow => &self.0.was_too_slow,
+            ReceiveError::Broken(_) => &self.0.broke_off,
+        };
+        mark.store(true, Ordering::Release);
+    }
+
     pub(super) fn left_unread(&self) {
         self.0.unread.store(true, Ordering::Release);
     }
@@ -104,6 +124,13 @@ pub(super) struct Socket {
     lingering: Option<(Timestamp, usize)>,
     // Octets of an earlier answer may still wait to be written.
     is_blocked: bool,
+    // Some octets of the head that is awaited have come.
+    has_begun: bool,
+    max_headers: usize,
+    // The answers of so many exchanges have been written whole.
+    answered: u64,
+    // What is written in place of hyper's own refusal, before anything else.
+    owed: Vec<u8>,
 }
 
 impl Socket {
@@ -123,7 +150,37 @@ impl Socket {
             exchanges: 0,
             lingering: None,
             is_blocked: false,
+            has_begun: false,
+            max_headers: limits.max_headers,
+            answered: 0,
+            owed: Vec::new(),
         }
+    }
+
+    /// Takes hyper's own refusal out of what it writes, and owes a problem instead. It is
+    /// hyper's own where every exchange has been answered and none goes on.
+    fn replaces(&mut self, octets: &[u8]) -> bool {
+        let is_own = !self.occupancy.is_busy()
+            && self.answered == self.occupancy.exchanges.load(Ordering::Acquire);
+        let Some(problem) = is_own.then(|| refusal::instead_of(octets, self.max_headers)).flatten()
+        else {
+            return false;
+        };
+        self.owed = problem;
+        // What is left of the request would reset the connection, and with it the answer.
+        self.occupancy.unread.store(true, Ordering::Release);
+        true
+    }
+
+    fn poll_owed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.owed))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed.drain(..written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Octets came: if they begin a head, it has to be whole in time.
@@ -132,6 +189,7 @@ impl Socket {
             return;
         }
         self.note_exchanges();
+        self.has_begun = true;
         if let Awaited::Anything(_) = self.awaited {
             self.awaited = Awaited::Head(self.alarm.now() + self.header_timeout);
         }
@@ -153,6 +211,7 @@ impl Socket {
         let exchanges = self.occupancy.exchanges.load(Ordering::Acquire);
         if exchanges != self.exchanges {
             self.exchanges = exchanges;
+            self.has_begun = false;
             self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
         }
     }
@@ -194,6 +253,10 @@ impl AsyncRead for Socket {
             return polled;
         }
         ready!(self.poll_over(context));
+        if self.has_begun && !self.is_blocked {
+            // Who began a head is told; it goes out whole or the connection just ends.
+            let _ = self.stream.try_write(&refusal::too_slow());
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -204,6 +267,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_owed(context))?;
+        if self.replaces(octets) {
+            return Poll::Ready(Ok(octets.len()));
+        }
         let polled = Pin::new(&mut self.stream).poll_write(context, octets);
         self.is_blocked = polled.is_pending();
         polled
@@ -214,6 +281,10 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         octets: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_owed(context))?;
+        if octets.first().is_some_and(|first| self.replaces(first)) {
+            return Poll::Ready(Ok(octets.iter().map(|slice| slice.len()).sum()));
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, octets);
         self.is_blocked = polled.is_pending();
         polled
@@ -224,11 +295,17 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(self.poll_owed(context))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        if !self.occupancy.is_busy() {
+            self.answered = self.occupancy.exchanges.load(Ordering::Acquire);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
+            ready!(self.poll_owed(context))?;
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         }
         if self.occupancy.unread.load(Ordering::Acquire) {

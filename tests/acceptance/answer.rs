@@ -173,3 +173,19 @@ async fn a_connection_takes_one_request_after_the_other() {
     }
     time::until("three operations", || async { (gateway.listed().await == 3).then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn retry_after_follows_what_the_route_has_been_taking() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let first = gateway.send(order()).await.expect(202);
+    assert_eq!(first.expect_field("retry-after"), "1");
+    let ticket = Ticket::of(&first);
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(12);
+    upstream.release("/orders");
+    gateway.until_finished(&ticket).await;
+    let next = gateway.send(order()).await.expect(202);
+    assert_eq!(next.expect_field("retry-after"), "12");
+}

@@ -26,12 +26,13 @@ async fn a_client_that_never_finishes_its_head_is_shown_out() {
     let gateway = Gateway::before(&upstream).await;
     let mut connection = Connection::open(gateway.public).await;
     connection.send_raw("POST /orders HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
-    let ended = time::spawn(async move { connection.closed().await });
+    let ended = time::spawn(async move { connection.try_response(false).await });
     gateway
         .while_stepping(5, "the end of its patience", || async {
             ended.is_finished().then_some(())
         })
         .await;
+    ended.await.unwrap().unwrap().problem(408);
 }
 
 #[tokio::test]
@@ -47,10 +48,76 @@ async fn a_client_that_never_finishes_its_body_is_shown_out() {
             answered.is_finished().then_some(())
         })
         .await;
-    if let Ok(answer) = answered.await.unwrap() {
-        answer.problem(408);
-    }
+    answered.await.unwrap().unwrap().problem(408);
     assert_eq!(gateway.listed().await, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_408_also_where_it_is_passed_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = Connection::open(gateway.public).await;
+    let request = crate::support::Request::new("PUT", "/things/7");
+    connection.send_head(&request.field("Content-Length", "1000")).await;
+    connection.send_raw("a few octets").await;
+    let answered = time::spawn(async move { connection.try_response(false).await });
+    gateway
+        .while_stepping(5, "the end of its patience", || async {
+            answered.is_finished().then_some(())
+        })
+        .await;
+    answered.await.unwrap().unwrap().problem(408);
+}
+
+#[tokio::test]
+async fn a_body_that_is_framed_wrongly_is_400_also_where_it_is_passed_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = Connection::open(gateway.public).await;
+    let head = "PUT /things/7 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    connection.send_raw(format!("{head}5\r\nhello\r\nno length\r\n")).await;
+    connection.response().await.problem(400);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_as_a_request_is_a_problem_too() {
+    let upstream = Upstream::start().await;
+    // Larger than the longest target that is read at all.
+    let gateway = Setup::before(&upstream).set("server", "max_headers = 131072").start().await;
+    let (target, long) = ("x".repeat(100_000), "x".repeat(200_000));
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\nX Space: a\r\n\r\n".to_owned(), 400),
+        ("no request at all\r\n\r\n".to_owned(), 400),
+        (format!("GET /{target} HTTP/1.1\r\nHost: x\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"), 431),
+    ] {
+        // Alone, and behind a request that was answered on the same connection.
+        for before in [0, 1, 3] {
+            let mut connection = Connection::open(gateway.public).await;
+            for _ in 0..before {
+                connection.send(&get("/-/operations")).await.expect(200);
+            }
+            let _ = connection.try_send_raw(&request).await;
+            let answer = connection.response().await;
+            assert_eq!(answer.expect_field("connection"), "close");
+            assert!(answer.field("date").is_some());
+            assert_eq!(answer.expect_field("cache-control"), "no-store");
+            answer.problem(status);
+            assert_eq!(connection.closed().await, b"");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_looks_like_a_refusal_is_passed_on_untouched() {
+    let octets = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Upstream::start().await;
+    upstream.on("/odd", Answer::status(200).body("message/http", octets));
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = Connection::open(gateway.public).await;
+    for _ in 0..3 {
+        assert_eq!(connection.send(&get("/odd")).await.expect(200).text(), octets);
+    }
 }
 
 #[tokio::test]

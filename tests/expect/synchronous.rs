@@ -83,6 +83,7 @@ async fn its_first_complete_answer_is_final_even_on_a_route_that_retries() {
     upstream.on("/orders", Answer::status(503).field("Retry-After", "1"));
     let gateway = Setup::before(&upstream)
         .route("POST /orders", "delivery = \"at-least-once\"")
+        .route("POST /next", "")
         .start()
         .await;
     let answer = gateway.send(synchronous()).await.expect(503);
@@ -114,6 +115,7 @@ async fn a_failure_in_which_something_may_have_been_sent_is_not_tried_again() {
         upstream.on("/orders", Answer::Reset);
         let gateway = Setup::before(&upstream)
             .route("POST /orders", &format!("delivery = {delivery:?}"))
+            .route("POST /next", "")
             .start()
             .await;
         let answer = gateway.send(synchronous()).await;

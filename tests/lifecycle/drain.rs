@@ -1,7 +1,7 @@
 //! SIGTERM: nothing new, what runs gets its grace, and nothing is lost or repeated.
 
 use crate::support::gateway::{Process, order};
-use crate::support::{Setup, Ticket, Upstream, get, time};
+use crate::support::{Setup, Ticket, Upstream, get, post, time};
 
 /// A process with one order held at the upstream, after a SIGTERM.
 async fn draining(upstream: &Upstream, delivery: &str, grace: &str) -> (Process, Ticket) {
@@ -22,8 +22,8 @@ async fn what_runs_is_finished_within_the_grace() {
     let upstream = Upstream::start().await;
     let (mut process, ticket) = draining(&upstream, "at-most-once", "60s").await;
     time::until("readyz says no", || async {
-        let ready = get("/readyz").try_send(process.admin).await;
-        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+        let ready = get("/readyz").send(process.admin).await;
+        (ready.status == 503).then_some(())
     })
     .await;
     upstream.release("/orders");
@@ -75,8 +75,8 @@ async fn a_second_signal_cuts() {
     let upstream = Upstream::start().await;
     let (mut process, ticket) = draining(&upstream, "at-least-once", "1h").await;
     time::until("draining", || async {
-        let ready = get("/readyz").try_send(process.admin).await;
-        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+        let ready = get("/readyz").send(process.admin).await;
+        (ready.status == 503).then_some(())
     })
     .await;
     process.signal("TERM").await;
@@ -100,8 +100,8 @@ async fn the_drain_begins_nothing_that_was_still_queued() {
     let queued = process.accept(order()).await;
     process.signal("TERM").await;
     time::until("draining", || async {
-        let ready = get("/readyz").try_send(process.admin).await;
-        (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
+        let ready = get("/readyz").send(process.admin).await;
+        (ready.status == 503).then_some(())
     })
     .await;
     upstream.release("/orders");
@@ -112,4 +112,44 @@ async fn the_drain_begins_nothing_that_was_still_queued() {
         assert_eq!(process.settled(ticket).await["status"], "succeeded");
     }
     assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn clients_and_operators_are_answered_until_what_runs_has_ended() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let setup = Setup::before(&upstream)
+        .set("shutdown", "grace = \"60s\"")
+        .route("POST /orders", "mode = \"hybrid\"\nallow = [\"async\", \"sync\"]")
+        .route("POST /sync", "mode = \"sync\"\nallow = [\"sync\"]");
+    let mut process = setup.spawn().await;
+    let ticket = process.accept(order().field("Prefer", "respond-async")).await;
+    upstream.until_received("/orders", 1).await;
+    process.signal("TERM").await;
+    time::until("draining", || async {
+        (get("/readyz").send(process.admin).await.status == 503).then_some(())
+    })
+    .await;
+    process.admin(get("/livez")).await.expect(200);
+    process.admin(get("/metrics")).await.expect(200);
+    assert_eq!(process.document(&ticket).await["status"], "running");
+    process.get("/anything").await.expect(200);
+
+    // Accepted for the next start, without a wait that could bring nothing.
+    let later = process.accept(order()).await;
+    let refused = process.send(post("/sync")).await;
+    assert_eq!(refused.expect_field("retry-after"), "1");
+    refused.problem(503);
+    assert_eq!(process.listed().await, 2);
+
+    let address = process.public;
+    let target = ticket.monitor.clone();
+    let polling =
+        time::spawn(async move { get(target).field("Prefer", "wait=30").try_send(address).await });
+    upstream.release("/orders");
+    assert_eq!(polling.await.unwrap().unwrap().status, 303);
+    assert!(process.ended().await.success());
+    let process = process.again().await;
+    assert_eq!(process.settled(&later).await["status"], "succeeded");
+    assert_eq!(upstream.received_at("/orders").len(), 2);
 }

@@ -8,6 +8,13 @@ use crate::api::own::UPSTREAM_STATUS;
 use crate::domain::operation::{Failure, Status};
 
 impl Problem {
+    /// 400: the head of the request cannot be read.
+    pub fn malformed_request() -> Self {
+        let detail = "the request line or a header field is not well-formed HTTP/1.1, or the body's \
+                      framing is ambiguous: see RFC 9112, and send it on a new connection";
+        Self::new(&kinds::MALFORMED_REQUEST, detail)
+    }
+
     /// 400: that header field, spelled as in its definition, cannot be used.
     pub fn malformed_field(field: &str, detail: impl Into<String>) -> Self {
         Self::new(&kinds::MALFORMED_FIELD, detail).with("field", field)

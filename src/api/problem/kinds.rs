@@ -35,6 +35,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    MALFORMED_REQUEST 400 "malformed-request" "the request is not well-formed http";
     MALFORMED_FIELD 400 "malformed-field" "a header field cannot be used";
     MALFORMED_PARAMETER 400 "malformed-parameter" "a query parameter cannot be used";
     MALFORMED_PATH 400 "malformed-path" "the path cannot be used";

@@ -7,7 +7,7 @@
 
 use ::http::header::{HeaderMap, HeaderName};
 
-use super::grammar::{excerpt, trim};
+use super::grammar::excerpt;
 
 /// Why a request's fields are refused (400).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,13 +115,30 @@ pub const RESULT_FIELDS: [(&str, &str); 3] = [
     ("content-security-policy", "sandbox; default-src 'none'"),
 ];
 
-/// The name with `_` read as `-`, as some servers do.
-fn canonical(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+/// An octet of a name as some servers read it: without case, and `_` for `-`.
+const fn plain(octet: u8) -> u8 {
+    if octet == b'_' { b'-' } else { octet.to_ascii_lowercase() }
 }
 
-fn is_own(name: &str) -> bool {
-    OWN.contains(&name) || OWN_FAMILIES.iter().any(|family| name.starts_with(family))
+/// Whether some server takes the one name for the other. Compared in place, because every
+/// field of every request comes by here.
+fn reads_as(name: &[u8], original: &str) -> bool {
+    name.len() == original.len() && begins_as(name, original)
+}
+
+fn begins_as(name: &[u8], family: &str) -> bool {
+    let pairs = name.iter().zip(family.as_bytes());
+    name.len() >= family.len() && pairs.into_iter().all(|(one, other)| plain(*one) == plain(*other))
+}
+
+fn is_own(name: &[u8]) -> bool {
+    OWN.iter().any(|own| reads_as(name, own))
+        || OWN_FAMILIES.iter().any(|family| begins_as(name, family))
+}
+
+/// Whether a name, in any spelling, is one of [`is_forwarding`].
+fn reads_as_forwarding(name: &[u8]) -> bool {
+    reads_as(name, "forwarded") || reads_as(name, "x-real-ip") || begins_as(name, "x-forwarded-")
 }
 
 /// Whether a field tells about hops before this one: `Forwarded`, `X-Forwarded-*`,
@@ -140,16 +157,14 @@ pub fn screen(headers: &HeaderMap, trusted: &[HeaderName]) -> Result<(), FieldPr
         return Err(FieldProblem::SeveralHosts);
     }
     screen_framing(headers)?;
-    let kept = |name: &String| {
-        let name = canonical(name);
-        let is_trusted = trusted.iter().any(|trusted| canonical(trusted.as_str()) == name);
-        is_trusted
-            || KEPT_FROM_CONNECTION.contains(&name.as_str())
-            || is_forwarding(&name)
-            || is_own(&name)
+    let kept = |name: &&[u8]| {
+        trusted.iter().any(|trusted| reads_as(name, trusted.as_str()))
+            || KEPT_FROM_CONNECTION.iter().any(|kept| reads_as(name, kept))
+            || reads_as_forwarding(name)
+            || is_own(name)
     };
     match connection_names(headers).find(kept) {
-        Some(name) => Err(FieldProblem::ConnectionNames(excerpt(&name))),
+        Some(name) => Err(FieldProblem::ConnectionNames(excerpt(&String::from_utf8_lossy(name)))),
         None => Ok(()),
     }
 }
@@ -173,19 +188,27 @@ fn has_control(value: &[u8]) -> bool {
 }
 
 /// The names in all `Connection` lines, as written.
-fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = String> {
-    headers.get_all("connection").into_iter().flat_map(|line| {
-        let line = String::from_utf8_lossy(line.as_bytes());
-        let names = line.split(',').map(|name| trim(name).to_owned());
-        names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
-    })
+fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all("connection").into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|octet| *octet == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty())
 }
 
 /// Removes what speaks of one connection only: the fields that `Connection` names and
 /// the known ones. On requests [`screen`] comes first.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<String> = connection_names(headers).collect();
-    for name in named.iter().map(String::as_str).chain(HOP_BY_HOP) {
+    let further = |name: &&[u8]| !HOP_BY_HOP.iter().any(|known| reads_as(name, known));
+    // What is no name names no field. As a rule this stays empty, and takes no memory.
+    let named: Vec<HeaderName> = connection_names(headers)
+        .filter(further)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    for name in &named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -204,11 +227,11 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 /// themselves stay.
 pub fn remove_gateway_fields(headers: &mut HeaderMap, trusted: &[HeaderName]) {
     remove_where(headers, |name| {
-        let plain = canonical(name);
-        let is_alias = |original: &str| canonical(original) == plain && original != name;
+        let octets = name.as_bytes();
+        let is_alias = |original: &str| reads_as(octets, original) && original != name;
         name == "expect"
-            || is_own(&plain)
-            || (name != plain && is_forwarding(&plain))
+            || is_own(octets)
+            || (name.contains('_') && reads_as_forwarding(octets))
             || TRUSTED.iter().any(|original| is_alias(original))
             || trusted.iter().any(|original| is_alias(original.as_str()))
     });
@@ -217,15 +240,14 @@ pub fn remove_gateway_fields(headers: &mut HeaderMap, trusted: &[HeaderName]) {
 /// Removes a field and its aliases: the one that names the principal, from a peer that
 /// is not trusted to.
 pub fn remove_with_aliases(headers: &mut HeaderMap, field: &HeaderName) {
-    let field = canonical(field.as_str());
-    remove_where(headers, |name| canonical(name) == field);
+    remove_where(headers, |name| reads_as(name.as_bytes(), field.as_str()));
 }
 
 /// Removes from an upstream's answer what it may not say to a client: hop-by-hop fields,
 /// and `Gateway-Origin` in any spelling.
 pub fn response_fields_from_upstream(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    remove_where(headers, |name| canonical(name) == "gateway-origin");
+    remove_where(headers, |name| reads_as(name.as_bytes(), "gateway-origin"));
 }
 
 /// The fields of a recorded answer that its result repeats. [`RESULT_FIELDS`], the
@@ -234,10 +256,10 @@ pub fn for_replay(recorded: &HeaderMap) -> HeaderMap {
     let mut replayed = recorded.clone();
     remove_hop_by_hop(&mut replayed);
     remove_where(&mut replayed, |name| {
-        let plain = canonical(name);
-        is_own(&plain)
-            || NOT_REPLAYED.contains(&plain.as_str())
-            || NOT_REPLAYED_FAMILIES.iter().any(|family| plain.starts_with(family))
+        let name = name.as_bytes();
+        is_own(name)
+            || NOT_REPLAYED.iter().any(|field| reads_as(name, field))
+            || NOT_REPLAYED_FAMILIES.iter().any(|family| begins_as(name, family))
     });
     replayed
 }
@@ -440,7 +462,7 @@ mod tests {
             remove_gateway_fields(&mut twice, &[user()]);
             remove_hop_by_hop(&mut twice);
             prop_assert_eq!(&once, &twice);
-            prop_assert!(once.keys().all(|name| !is_own(&canonical(name.as_str()))));
+            prop_assert!(once.keys().all(|name| !is_own(name.as_str().as_bytes())));
             prop_assert_eq!(for_replay(&for_replay(&once)), for_replay(&once));
         }
 

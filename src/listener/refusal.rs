@@ -1,0 +1,71 @@
+//! What hyper says by itself where a head cannot be read, said as a problem.
+//!
+//! Owns the octets of such answers: nothing above the listener ever sees the request, so
+//! they are written by hand. It must not know when they are due.
+
+use http::StatusCode;
+
+use crate::api::Problem;
+
+/// What stands for the head that hyper made by itself; none where that is no refusal.
+pub(super) fn instead_of(head: &[u8], max_headers: usize) -> Option<Vec<u8>> {
+    let status = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
+    let problem = match StatusCode::from_bytes(status.get(..3)?).ok()? {
+        StatusCode::BAD_REQUEST => Problem::malformed_request(),
+        StatusCode::URI_TOO_LONG => Problem::target_too_long(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            Problem::headers_too_large(max_headers as u64)
+        }
+        _ => return None,
+    };
+    let lines = head.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut dates =
+        lines.filter(|line| line.get(..5).is_some_and(|n| n.eq_ignore_ascii_case(b"date:")));
+    Some(octets(problem, dates.next()))
+}
+
+/// For a head that was begun and never became whole.
+pub(super) fn too_slow() -> Vec<u8> {
+    octets(Problem::too_slow(), None)
+}
+
+fn octets(problem: Problem, date: Option<&[u8]>) -> Vec<u8> {
+    let (status, fields, body) = problem.into_parts();
+    let mut octets = format!("HTTP/1.1 {status}\r\nconnection: close\r\n").into_bytes();
+    if let Some(date) = date {
+        octets.extend_from_slice(date);
+        octets.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in &fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            octets.extend_from_slice(part);
+        }
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets.extend_from_slice(&body);
+    octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_become_problems_that_keep_the_date_and_all_else_is_left_alone() {
+        for (status, name) in
+            [(400, "malformed-request"), (414, "target-too-long"), (431, "header-too-large")]
+        {
+            let head = format!("HTTP/1.1 {status} x\r\ndate: today\r\n\r\n");
+            let text = String::from_utf8(instead_of(head.as_bytes(), 9).unwrap()).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            let fields = ["date: today", "connection: close", "gateway-origin: cloakroom"];
+            assert!(fields.iter().all(|field| text.contains(field)), "{text}");
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{text}");
+            assert!(body.contains(name), "{text}");
+        }
+        for other in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 4", "hello", ""] {
+            assert_eq!(instead_of(other.as_bytes(), 9), None, "{other}");
+        }
+    }
+}
