@@ -1,4 +1,4 @@
-"""A small order service for scripts/schemathesis: creates orders, and fails at /failing."""
+"""A small order service: creates orders, and fails at /failing."""
 
 import itertools
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +13,6 @@ class Orders(BaseHTTPRequestHandler):
         self.answer(200, b'{"order":1}')
 
     def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/failing":
             self.answer(400, b'{"error":"no such article"}')
         else:
@@ -21,7 +20,15 @@ class Orders(BaseHTTPRequestHandler):
 
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET
 
+    def do_TRACE(self):
+        self.answer(405, b"{}", [("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
+
+    do_QUERY = do_TRACE
+
     def answer(self, status, body, fields=()):
+        # What is not read of a request would be taken for the next one.
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.close_connection |= "Transfer-Encoding" in self.headers
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -13,6 +13,7 @@ mod cli;
 mod delivery;
 mod expect;
 mod idempotency;
+mod layers;
 mod lifecycle;
 mod monitor;
 mod proxy;

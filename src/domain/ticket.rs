@@ -4,7 +4,7 @@
 //! id and a tail that only the holder of the [`TicketKey`] can make, so that seeing an
 //! id somewhere gives no access. Nothing is stored to check a ticket.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -184,7 +184,11 @@ impl TicketKey {
 }
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 fn unhex(text: &str) -> Option<[u8; TAIL_LENGTH]> {

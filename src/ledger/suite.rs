@@ -17,7 +17,7 @@ use crate::domain::operation::{
 use crate::domain::{Fields, Principal};
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn lane(express: bool) -> Lane {
     Lane { queue: "default".into(), upstream: "orders".into(), express }
@@ -346,7 +346,7 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart() {
     let accepted = Answer {
         status: 202,
         redirect_is_success: true,
-        retry_after: Some(Duration::from_secs(60)),
+        retry_after: Some(Duration::from_mins(1)),
         monitor: Some("http://up/jobs/1".into()),
     };
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();

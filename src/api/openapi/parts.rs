@@ -53,6 +53,16 @@ pub(super) fn headers() -> Value {
         "X-Progress": text("Under 100 characters of ASCII, the percentage first."),
         "ETag": text("Changes with the operation."),
         "Preference-Applied": text("The preferences that were honoured (RFC 7240)."),
+        "Content-Location": uri("The monitor, whose document this is."),
+        "Idempotency-Replayed": text("`true`: the key was known, and this is that operation."),
+        "Cache-Control": text("Nothing of this is to be stored."),
+        "Referrer-Policy": text("The URL is a secret and not to be told."),
+        "Vary": text("`Accept`: it decides what is shown."),
+        "WWW-Authenticate": text("The challenge (RFC 9110 section 11.6.1)."),
+        "Accept-Ranges": text("`bytes`."),
+        "Content-Range": text("Which octets these are, and of how many."),
+        "Content-Security-Policy": text("What the upstream wrote runs nothing here."),
+        "X-Content-Type-Options": text("`nosniff`."),
         "Upstream-Status": {
             "description": "The status that the upstream answered with.",
             "schema": { "type": "integer", "minimum": 100, "maximum": 999 },
@@ -67,7 +77,7 @@ pub(super) fn headers() -> Value {
 /// A response of that description, with these fields and this content.
 pub(super) fn response(says: &str, fields: &[&str], content: Value) -> Value {
     let mut headers = Map::new();
-    for field in ["Gateway-Origin"].iter().chain(fields) {
+    for field in ["Gateway-Origin", "Cache-Control", "Referrer-Policy"].iter().chain(fields) {
         let reference = json!({ "$ref": format!("#/components/headers/{field}") });
         headers.insert((*field).to_owned(), reference);
     }
@@ -93,26 +103,39 @@ pub(super) fn json_of(schema: &str) -> Value {
     content(JSON_TYPE, schema)
 }
 
-/// The responses that are problems, by status.
+/// The responses that are problems, by status. Those of the connection, of callers and of
+/// the ledger can meet every request.
 pub(super) fn problems(statuses: &[(u16, &str)]) -> Map<String, Value> {
     let everywhere = [
         (400, "The path, a field or a parameter cannot be used."),
         (401, "A credential is required."),
-        (500, "The gateway failed."),
-        (503, "The ledger cannot be reached; see Retry-After."),
+        (403, "On the admin listener: a page of another site sent it."),
+        (408, "The request did not arrive in time."),
+        (414, "The target is too long."),
+        (421, "On the admin listener: it does not answer to that host."),
+        (431, "The header section is too large."),
+        (500, "The gateway failed; its log says why."),
+        (503, "The ledger cannot be reached, or the gateway is stopping."),
     ];
     let mut responses = Map::new();
     for (status, says) in everywhere.iter().chain(statuses) {
-        responses.insert(status.to_string(), response(says, &[], content(PROBLEM_TYPE, "Problem")));
+        let fields: &[&str] = match status {
+            401 => &["WWW-Authenticate"],
+            416 => &["Content-Range"],
+            503 => &["Retry-After"],
+            _ => &[],
+        };
+        let refusal = response(says, fields, content(PROBLEM_TYPE, "Problem"));
+        responses.insert(status.to_string(), refusal);
     }
     responses
 }
 
 /// A parameter in the path.
-pub(super) fn in_path(name: &str, says: &str) -> Value {
+pub(super) fn in_path(name: &str, says: &str, pattern: &str) -> Value {
     json!({
         "name": name, "in": "path", "required": true, "description": says,
-        "schema": { "type": "string", "pattern": "^[0-9A-Za-z-]+$" },
+        "schema": { "type": "string", "pattern": pattern },
     })
 }
 

@@ -10,11 +10,14 @@ type Statuses<'a> = &'a [(u16, &'a str)];
 const UNKNOWN: (u16, &str) = (404, "No such operation, or somebody else's.");
 const GONE: (u16, &str) = (410, "Request and result were freed.");
 
+/// A ticket, an id or a token.
+const NAME: &str = "^[0-9A-Za-z-]+$";
+
 const PENDING_FIELDS: [&str; 4] = ["Location", "Operation-Location", "Operation-Id", "Retry-After"];
 
 pub(super) fn all() -> Value {
     json!({
-        "/{route}": { "parameters": [in_path("route", "A path that a route names.")], "post": submit() },
+        "/{route}": { "parameters": [route()], "post": submit() },
         "/-/operations": { "get": list() },
         "/-/operations/{ticket}": {
             "parameters": [ticket()],
@@ -26,7 +29,7 @@ pub(super) fn all() -> Value {
         "/-/operations/{ticket}/cancel": { "parameters": [ticket()], "post": cancel() },
         "/-/operations/{ticket}/tree": { "parameters": [ticket()], "get": tree() },
         "/-/operations/{ticket}/progress/{token}": {
-            "parameters": [ticket(), in_path("token", "Serves one attempt.")],
+            "parameters": [ticket(), in_path("token", "Serves one attempt.", NAME)],
             "post": progress("reportProgress"),
         },
         "/-/operations/{ticket}/retry": { "parameters": [ticket()], "post": retry() },
@@ -35,7 +38,16 @@ pub(super) fn all() -> Value {
 }
 
 fn ticket() -> Value {
-    in_path("ticket", "The ticket, as it stands in the 202's Location; operators may use the id.")
+    let says = "The ticket, as it stands in the 202's Location; operators may use the id.";
+    in_path("ticket", says, NAME)
+}
+
+/// One segment; what servers disagree on, and dots that lead elsewhere, are refused.
+fn route() -> Value {
+    let says = "A path that a route names, without its first slash. It may have several \
+                segments, which this notation cannot say; any method that a route names may \
+                stand in for POST.";
+    in_path("route", says, r"^(?!\.{1,2}$|-$)[^/\\\u0000]+$")
 }
 
 /// An operation with its good responses and its problems.
@@ -53,81 +65,181 @@ fn with(mut resource: Value, member: &str, value: Value) -> Value {
     resource
 }
 
-/// A 202, with links from its operation id on to the resources.
-fn accepted(says: &str) -> Value {
-    let to = |id: &str| {
-        json!({
-            "operationId": id,
-            "parameters": { "ticket": "$response.body#/links/monitor" },
-            "description": "The ticket is the last segment of this URL.",
-        })
+/// Where the links of an answer find the ticket.
+#[derive(Clone, Copy)]
+enum TicketIn {
+    /// In the request's path, where it was asked with.
+    Path,
+    /// At the end of `Location`. OpenAPI's runtime expressions take whole values only; what
+    /// stands behind `#` is a notation of schemathesis, which other readers may not know:
+    /// they are told by the description.
+    Location,
+}
+
+/// A response with links to the resources of its operation.
+fn linked(response: Value, ticket: TicketIn) -> Value {
+    let (expression, says) = match ticket {
+        TicketIn::Path => ("$request.path.ticket", "With the same ticket."),
+        TicketIn::Location => (
+            r"$response.header.Location#regex:/operations/([^/?#]+)$",
+            "The ticket is the last segment of Location.",
+        ),
     };
-    let response = response(says, &PENDING_FIELDS, document());
+    let to = |id: &str| json!({ "operationId": id, "parameters": { "ticket": expression }, "description": says });
     let links = json!({
         "monitor": to("showMonitor"), "status": to("showStatus"), "result": to("showResult"),
-        "events": to("showEvents"), "cancel": to("cancelOperation"),
+        "events": to("showEvents"), "tree": to("showTree"), "cancel": to("cancelOperation"),
+        "delete": to("deleteOperation"),
     });
     with(response, "links", links)
 }
 
+/// The 202 of a new operation.
+fn accepted(says: &str) -> Value {
+    let fields = [&PENDING_FIELDS[..], &["Content-Location", "Preference-Applied"]].concat();
+    linked(response(says, &fields, document()), TicketIn::Location)
+}
+
+/// The 202 of one that is still pending.
+fn pending(says: &str, further: &[&str]) -> Value {
+    let fields = [&PENDING_FIELDS[..], &["X-Progress"], further].concat();
+    linked(response(says, &fields, document()), TicketIn::Path)
+}
+
 fn submit() -> Value {
-    let text = || json!({ "type": "string" });
-    let resource = resource(
+    let mut taken = accepted("Durably accepted.");
+    taken["headers"]["Idempotency-Replayed"] =
+        json!({ "$ref": "#/components/headers/Idempotency-Replayed" });
+    let mut resource = resource(
         "submit",
         "Hand in a request",
-        vec![(202, accepted("Durably accepted."))],
+        vec![(202, taken)],
         &[
+            (409, "A synchronous one was canceled."),
+            (410, "The key's operation was freed; a synchronous answer is not there any more."),
             (413, "The body is too large."),
             (417, "The expectation cannot be met; nothing was stored or sent."),
             (422, "The idempotency key stands for another request."),
+            (502, "A synchronous one failed without an answer."),
             (504, "The time for a synchronous answer is over; the operation goes on."),
+            (508, "The request came back to the gateway that had sent it."),
         ],
     );
-    let mut resource = with(
-        resource,
-        "parameters",
-        json!([
-            optional(
-                "header",
-                "Prefer",
-                "respond-async, wait=N, return=minimal (RFC 7240).",
-                text()
-            ),
-            optional("header", "Operation-Expect", "As Expect: 202-accepted, 200-ok, …", text()),
-            optional("header", "Idempotency-Key", "1 to 255 visible characters.", text()),
-            optional("header", "Operation-Tags", "What it can be found by.", text()),
-            optional("header", "Client-Reference", "What the client calls it.", text()),
-        ]),
+    resource["responses"]["503"]["description"] = json!(
+        "The queue is full, too many bodies are being received, the ledger cannot be \
+               written, or the gateway is stopping."
     );
+    for field in ["Location", "Operation-Location", "Operation-Id"] {
+        resource["responses"]["504"]["headers"][field] =
+            json!({ "$ref": format!("#/components/headers/{field}") });
+    }
     resource["responses"]["default"] = json!({ "description": "The upstream's own answer, where a synchronous one was asked for." });
+    resource["parameters"] = additions();
+    resource["requestBody"] = json!({
+        "description": "Whatever the upstream takes, up to server.max_body.",
+        "content": { "*/*": { "schema": {} } },
+    });
     let progress = json!({ "{$request.header.Operation-Progress-Url}": { "post": progress("upstreamProgress") } });
     with(resource, "callbacks", json!({ "progress": progress }))
 }
 
+/// What a client may add to a request.
+fn additions() -> Value {
+    let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+    let header = |name: &str, says: &str, schema: Value| optional("header", name, says, schema);
+    let whole =
+        |least: u32, most: u64| json!({ "type": "integer", "minimum": least, "maximum": most });
+    let expected = "^(202-accepted|200-ok|201-created|204-no-content)\
+                    ([,/] ?(202-accepted|200-ok|201-created|204-no-content))*$";
+    // A bare token, or a quoted string.
+    let key = r#"^([!#-+\--:<-\[\]-~]{1,255}|"[!#-\[\]-~]{1,255}")$"#;
+    let tag = r"[!#-+\--\[\]-~]{1,100}";
+    json!([
+        header(
+            "Prefer",
+            "respond-async, wait=N, return=minimal (RFC 7240); what cannot be read is ignored.",
+            json!({ "type": "string" })
+        ),
+        header(
+            "Operation-Expect",
+            "What Expect would say, which some proxies swallow.",
+            text(expected)
+        ),
+        header("Idempotency-Key", "1 to 255 visible characters, in quotes or bare.", text(key)),
+        header(
+            "Operation-Tags",
+            "What it can be found by: up to 16, separated by commas.",
+            text(&format!("^{tag}(, ?{tag}){{0,15}}$"))
+        ),
+        header("Operation-Delay", "Seconds before it begins.", whole(0, 31_536_000)),
+        header(
+            "Operation-Timeout",
+            "Seconds for one attempt; lowers the route's.",
+            whole(1, 86_400)
+        ),
+        header(
+            "Operation-Deadline",
+            "Seconds for the whole; lowers the route's.",
+            whole(1, 86_400)
+        ),
+        header(
+            "Operation-Serial-Key",
+            "One at a time of those that share it.",
+            text("^[!-~]{1,255}$")
+        ),
+        header(
+            "Operation-Parent",
+            "The operation that gave rise to it.",
+            json!({ "type": "string", "format": "uuid" })
+        ),
+        header(
+            "Client-Reference",
+            "What the client calls it.",
+            text("^[!-~]([ -~]{0,254}[!-~])?$")
+        ),
+    ])
+}
+
 fn monitor(id: &str) -> Value {
     let text = || json!({ "type": "string" });
-    let mut pending = accepted("Still pending.");
-    for field in ["X-Progress", "ETag"] {
-        pending["headers"][field] = json!({ "$ref": format!("#/components/headers/{field}") });
-    }
     let mut shown = document();
     shown["text/event-stream"] = json!({ "schema": { "type": "string" } });
     let resource = resource(
         id,
         "The monitor: 202 while pending, 303 when finished",
         vec![
-            (200, response("The document or live events, where Accept names them.", &[], shown)),
-            (202, pending),
+            (
+                200,
+                response(
+                    "The document or live events, where Accept names them.",
+                    &["Vary", "Preference-Applied"],
+                    shown,
+                ),
+            ),
+            (202, pending("Still pending.", &["ETag", "Vary", "Preference-Applied"])),
             (204, response("The terminal event has been read.", &[], Value::Null)),
             (
                 303,
                 response(
                     "Finished.",
-                    &["Location", "Operation-Location", "Operation-Id"],
+                    &[
+                        "Location",
+                        "Operation-Location",
+                        "Operation-Id",
+                        "Vary",
+                        "Preference-Applied",
+                    ],
                     Value::Null,
                 ),
             ),
-            (304, response("Still pending, and nothing has changed.", &["ETag"], Value::Null)),
+            (
+                304,
+                response(
+                    "Still pending, and nothing has changed.",
+                    &[&PENDING_FIELDS[..], &["ETag", "Vary", "Preference-Applied"]].concat(),
+                    Value::Null,
+                ),
+            ),
         ],
         &[UNKNOWN, GONE],
     );
@@ -152,7 +264,7 @@ fn delete() -> Value {
         "deleteOperation",
         "Cancel, and free request and result",
         vec![
-            (202, accepted("It runs; its upstream connection is being dropped.")),
+            (202, pending("It runs; its upstream connection is being dropped.", &[])),
             (204, response("Freed.", &[], Value::Null)),
         ],
         &[UNKNOWN, GONE],
@@ -160,43 +272,58 @@ fn delete() -> Value {
 }
 
 fn status() -> Value {
-    let good = vec![(200, response("The document.", &[], document()))];
+    let good = vec![(200, linked(response("The document.", &[], document()), TicketIn::Path))];
     resource("showStatus", "The operation document", good, &[UNKNOWN])
 }
 
 fn result() -> Value {
     let any = json!({ "*/*": {} });
-    let fields = ["Upstream-Status", "Operation-Id", "Operation-Location", "ETag"];
+    let fields = [
+        "Upstream-Status",
+        "Operation-Id",
+        "Operation-Location",
+        "X-Content-Type-Options",
+        "Content-Security-Policy",
+    ];
+    let ranged = [&fields[..], &["ETag", "Accept-Ranges"]].concat();
+    let part = [&ranged[..], &["Content-Range"]].concat();
     let mut resource = resource(
         "showResult",
         "The recorded answer",
         vec![
-            (200, response("The recorded answer.", &fields, any.clone())),
-            (202, accepted("Still pending.")),
+            (200, response("The recorded answer.", &ranged, any.clone())),
+            (202, pending("Still pending.", &[])),
             (204, response("The recorded answer has no content.", &fields, Value::Null)),
-            (206, response("A range of the recorded answer.", &fields, any.clone())),
-            (304, response("The client has it.", &fields, Value::Null)),
-            (
-                424,
-                response(
-                    "No answer of the upstream's, or one that clients would act on.",
-                    &["Upstream-Status"],
-                    any.clone(),
-                ),
-            ),
+            (206, response("A range of the recorded answer.", &part, any.clone())),
+            (304, response("The client has it.", &ranged, Value::Null)),
         ],
-        &[UNKNOWN, (409, "The operation was canceled."), GONE, (416, "Beyond the end.")],
+        &[
+            UNKNOWN,
+            (409, "The operation was canceled."),
+            GONE,
+            (416, "Beyond the end."),
+            (424, "No answer of the upstream's, or one that clients would act on."),
+        ],
     );
+    // A recorded error has its own status, and may share it with a refusal of the
+    // gateway's: Gateway-Origin and Upstream-Status tell them apart.
+    let recorded = |status: &str| status.starts_with(['4', '5']);
+    if let Some(responses) = resource["responses"].as_object_mut() {
+        for (_, response) in responses.iter_mut().filter(|(status, _)| recorded(status)) {
+            response["content"]["*/*"] = json!({});
+            response["headers"]["Upstream-Status"] =
+                json!({ "$ref": "#/components/headers/Upstream-Status" });
+        }
+    }
     resource["responses"]["4XX"] = response("The recorded error.", &fields, any.clone());
     resource["responses"]["5XX"] = response("The recorded error.", &fields, any);
-    with(
-        resource,
-        "parameters",
-        json!([
-            optional("header", "Range", "One range of octets.", json!({ "type": "string" })),
-            optional("header", "If-None-Match", "The ETag.", json!({ "type": "string" })),
-        ]),
-    )
+    let text = || json!({ "type": "string" });
+    let parameters = json!([
+        optional("header", "Range", "One range of octets; anything else is ignored.", text()),
+        optional("header", "If-Range", "The ETag of what the client has in part.", text()),
+        optional("header", "If-None-Match", "The ETag of what the client has.", text()),
+    ]);
+    with(resource, "parameters", parameters)
 }
 
 fn events() -> Value {
@@ -206,7 +333,7 @@ fn events() -> Value {
         "showEvents",
         "The timeline, as JSON or live",
         vec![
-            (200, response("What happened.", &[], shown)),
+            (200, response("What happened.", &["Vary"], shown)),
             (204, response("The terminal event has been read.", &[], Value::Null)),
         ],
         &[UNKNOWN],
@@ -233,7 +360,7 @@ fn cancel() -> Value {
         "Cancel, and keep the document",
         vec![
             (200, response("Canceled.", &[], document())),
-            (202, accepted("It runs; its upstream connection is being dropped.")),
+            (202, pending("It runs; its upstream connection is being dropped.", &[])),
         ],
         &[UNKNOWN, (409, "It had already succeeded or failed."), GONE],
     )

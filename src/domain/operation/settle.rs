@@ -89,7 +89,7 @@ pub enum Effect {
 /// How soon an upstream's monitor is asked again when it does not say.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// The bounds of an upstream monitor's `Retry-After`.
-const FOLLOW_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const FOLLOW_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Decides what comes after an attempt.
 pub fn settle(

@@ -6,6 +6,10 @@ use http::Method;
 use crate::domain::Fields;
 
 /// What an operation does.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are calls: a box would cost each of them"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Call the upstream.
