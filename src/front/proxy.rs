@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use super::{Caller, Inner, tunnel};
 use crate::api::{Problem, own};
@@ -36,7 +36,9 @@ impl Inner {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
-        let mut response = upstream.forward(request).await.map_err(|broken| told(&broken))?;
+        let method = request.method().clone();
+        let forwarded = upstream.forward(request).await;
+        let mut response = forwarded.map_err(|broken| told(&broken, &method, upstream))?;
         hygiene::response_fields_from_upstream(response.headers_mut());
         if let Some(base) = base {
             rebase(response.headers_mut(), upstream, &target, &base);
@@ -71,8 +73,9 @@ fn rebase(headers: &mut HeaderMap, upstream: &Upstream, target: &str, base: &str
     }
 }
 
-fn told(broken: &Broken) -> Problem {
-    tracing::warn!(error = %broken, "a request could not be passed on");
+fn told(broken: &Broken, method: &Method, upstream: &Upstream) -> Problem {
+    let name = &*upstream.settings().name;
+    tracing::warn!(upstream = name, %method, error = %broken, "a request could not be passed on");
     match broken.cause {
         ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),
         ErrorCode::UpstreamTimeout => Problem::upstream_silent(),
