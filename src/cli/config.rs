@@ -18,7 +18,15 @@ Examples:
   cloakroom config print --config cloakroom.toml
   cloakroom config print --config cloakroom.toml --json | jq '.[\"server.listen\"]'";
 
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom config check --config cloakroom.toml
+  cloakroom config print --config cloakroom.toml
+
+What counts is the file, then the environment (CLOAKROOM_SERVER_LISTEN=…), then flags.";
+
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Configured {
     #[command(subcommand)]
     command: Command,

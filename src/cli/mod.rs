@@ -53,6 +53,7 @@ enum Command {
     /// Look for what would keep the gateway from working here.
     Doctor(doctor::Doctor),
     /// Print the description of the HTTP API as JSON.
+    #[command(after_help = openapi::EXAMPLES)]
     Openapi,
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),

@@ -3,6 +3,10 @@
 use super::failure::Failure;
 use super::print;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  cloakroom openapi > cloakroom.json";
+
 /// Prints it, whole lines of JSON.
 pub(super) fn run(description: &str) -> Result<(), Failure> {
     print::say(description.trim_end())

@@ -6,7 +6,7 @@
 use super::Shared;
 use super::insist::insist;
 use super::meters::outcome_name;
-use crate::domain::operation::{Effect, Next, Outcome, Standing, Transition, settle};
+use crate::domain::operation::{Effect, ErrorCode, Next, Outcome, Standing, Transition, settle};
 use crate::ledger::{KeptAnswer, Leased, Settlement};
 
 /// How an attempt ended.
@@ -26,12 +26,13 @@ impl Ended {
     }
 }
 
-/// Decides what comes next and commits it.
-pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) {
+/// Decides what comes next and commits it; says what that was.
+pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Next {
     let at = shared.clock.now();
     let standing = Standing { policy: &leased.policy, counts: leased.counts };
     let transition = settle(standing, &ended.outcome, at, &mut rand::rng());
     log(leased, &ended, &transition);
+    let next = transition.next.clone();
     let kept = transition.effects.contains(&Effect::KeepAnswer);
     let answer = ended.answer.filter(|_| kept);
     let settlement =
@@ -45,33 +46,55 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) {
             "the end of an attempt could not be written down; the next start takes it over"
         ),
     }
+    next
 }
 
+/// An attempt's end, as a line with what everybody looks for.
+macro_rules! tell {
+    ($level:ident, $leased:expr, $ended:expr, $($more:tt)*) => {
+        tracing::$level!(
+            operation = %$leased.id,
+            route = &*$leased.route,
+            upstream = &*$leased.lane.upstream,
+            attempt = $leased.counts.attempts,
+            outcome = outcome_name(&$ended.outcome),
+            detail = $ended.detail.as_deref(),
+            $($more)*
+        )
+    };
+}
+
+/// Somebody has to see to what failed, unless the upstream refused what the client sent.
 fn log(leased: &Leased, ended: &Ended, transition: &Transition) {
-    let outcome = outcome_name(&ended.outcome);
-    let detail = ended.detail.as_deref().unwrap_or_default();
     match &transition.next {
-        Next::Failed(failure) => tracing::info!(
-            operation = %leased.id,
-            route = &*leased.route,
-            upstream = &*leased.lane.upstream,
-            attempt = leased.counts.attempts,
-            code = %failure.code,
-            status = failure.status,
-            outcome,
-            detail,
-            "an operation failed: {}",
-            failure.message()
+        Next::Failed(failure) => {
+            let (code, status) = (failure.code.as_str(), failure.status);
+            let cause = failure.cause.map(ErrorCode::as_str);
+            if status.is_some_and(|status| status < 500) {
+                tell!(
+                    info,
+                    leased,
+                    ended,
+                    code,
+                    cause,
+                    status,
+                    "the upstream refused an operation"
+                );
+            } else {
+                tell!(
+                    warn,
+                    leased,
+                    ended,
+                    code,
+                    cause,
+                    status,
+                    "an operation failed; `cloakroom ops show` says what to do"
+                );
+            }
+        }
+        Next::Queued { due_at } => tell!(
+            info, leased, ended, due_at = %due_at, "an attempt failed and will be made again"
         ),
-        next => tracing::debug!(
-            operation = %leased.id,
-            route = &*leased.route,
-            upstream = &*leased.lane.upstream,
-            attempt = leased.counts.attempts,
-            outcome,
-            detail,
-            ?next,
-            "an attempt ended"
-        ),
+        next => tell!(debug, leased, ended, ?next, "an attempt ended"),
     }
 }

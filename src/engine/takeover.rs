@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use super::Shared;
 use super::ending::{self, Ended};
-use crate::domain::operation::Outcome;
+use crate::domain::operation::{ErrorCode, Next, Outcome};
 use crate::ledger::Leased;
 
 /// How many are taken over together.
@@ -18,13 +18,14 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Takes all over, or as many as there are before the tasks drain.
 pub(super) async fn run(shared: &Shared) {
-    let mut taken = 0;
+    let (mut taken, mut unknown) = (0, 0);
     while !shared.tasks.is_draining() {
         match shared.ledger.claim_orphans(BATCH, shared.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,
             Ok(orphans) => {
                 taken += orphans.len();
-                join_all(orphans.iter().map(|orphan| end(shared, orphan))).await;
+                let ends = join_all(orphans.iter().map(|orphan| end(shared, orphan))).await;
+                unknown += ends.iter().filter(|next| is_unknown(next)).count();
             }
             Err(error) => {
                 tracing::warn!(%error, "nothing could be taken over; trying again in a second");
@@ -32,12 +33,28 @@ pub(super) async fn run(shared: &Shared) {
             }
         }
     }
-    if taken > 0 {
-        tracing::info!(operations = taken, "took over what ran when the gateway ended");
+    tell(taken, unknown);
+}
+
+fn tell(taken: usize, unknown: usize) {
+    let rescued = taken - unknown;
+    if unknown > 0 {
+        tracing::warn!(
+            rescued,
+            unknown,
+            "took over what ran when the gateway ended; see those whose outcome is unknown with \
+             `cloakroom ops list --status failed`"
+        );
+    } else if taken > 0 {
+        tracing::info!(rescued, unknown, "took over what ran when the gateway ended");
     }
 }
 
-async fn end(shared: &Shared, orphan: &Leased) {
+fn is_unknown(next: &Next) -> bool {
+    matches!(next, Next::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown)
+}
+
+async fn end(shared: &Shared, orphan: &Leased) -> Next {
     let outcome = if orphan.cancel_asked { Outcome::Canceled } else { Outcome::Lost };
-    ending::commit(shared, orphan, Ended::of(outcome)).await;
+    ending::commit(shared, orphan, Ended::of(outcome)).await
 }

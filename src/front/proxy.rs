@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use super::{Caller, Inner, body, tunnel};
 use crate::api::{Problem, own};
@@ -36,8 +36,10 @@ impl Inner {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
+        let method = request.method().clone();
         let forwarded = upstream.forward(request).await;
-        let mut response = forwarded.map_err(|broken| told(&broken, occupied.as_ref()))?;
+        let mut response =
+            forwarded.map_err(|broken| told(&broken, &method, upstream, occupied.as_ref()))?;
         hygiene::response_fields_from_upstream(response.headers_mut());
         if let Some(base) = base {
             rebase(response.headers_mut(), upstream, &target, &base);
@@ -77,14 +79,20 @@ fn rebase(headers: &mut HeaderMap, upstream: &Upstream, target: &str, base: &str
     }
 }
 
-fn told(broken: &Broken, client: Option<&Occupied>) -> Problem {
+fn told(
+    broken: &Broken,
+    method: &Method,
+    upstream: &Upstream,
+    client: Option<&Occupied>,
+) -> Problem {
     if client.is_some_and(Occupied::was_too_slow) {
         return Problem::too_slow();
     }
     if client.is_some_and(Occupied::broke_off) {
         return body::broke_off();
     }
-    tracing::warn!(error = %broken, "a request could not be passed on");
+    let name = &*upstream.settings().name;
+    tracing::warn!(upstream = name, %method, error = %broken, "a request could not be passed on");
     match broken.cause {
         ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),
         ErrorCode::UpstreamTimeout => Problem::upstream_silent(),

@@ -32,9 +32,12 @@ pub enum OpenError {
     },
     /// Migrations are pending and were not to be run.
     #[error(
-        "the ledger needs {pending} migration(s): run `cloakroom migrate`, or start without --no-migrate"
+        "the ledger {path} needs {pending} migration(s): run `cloakroom migrate` with the same \
+         --config or --store, or start without --no-migrate"
     )]
     MigrationsPending {
+        /// The ledger's file.
+        path: String,
         /// How many.
         pending: usize,
     },

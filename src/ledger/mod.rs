@@ -7,6 +7,7 @@
 //! or configuration.
 
 mod committer;
+mod complaints;
 mod error;
 mod handoff;
 mod lanes;
@@ -68,6 +69,7 @@ struct Shared {
     work: Notify,
     waits: Notify,
     cancels: broadcast::Sender<OperationId>,
+    complaints: complaints::Complaints,
     fatal: CancellationToken,
     clock: Clock,
 }
@@ -86,6 +88,7 @@ impl Ledger {
             work: Notify::new(),
             waits: Notify::new(),
             cancels: broadcast::Sender::new(1024),
+            complaints: complaints::Complaints::default(),
             fatal: CancellationToken::new(),
             clock: clock.clone(),
         });
@@ -370,7 +373,7 @@ impl Shared {
 
     /// A write failed for everybody.
     fn note(&self, error: &LedgerError) {
-        tracing::error!(%error, "the ledger refused a write");
+        self.complaints.note(error, self.clock.now());
         if let LedgerError::NotDurable(_) = error {
             self.fatal.cancel();
         }

@@ -573,7 +573,7 @@ async fn a_second_gateway_is_refused_and_pending_migrations_are_named() {
     };
     let pending =
         Ledger::open(opening(false), &Clock::manual(START), &Tasks::new()).await.err().unwrap();
-    assert!(matches!(pending, OpenError::MigrationsPending { pending: 1 }), "{pending}");
+    assert!(matches!(pending, OpenError::MigrationsPending { pending: 1, .. }), "{pending}");
     let (ledger, tasks) = open(folder.path(), START).await;
     let second =
         Ledger::open(opening(true), &Clock::manual(START), &Tasks::new()).await.err().unwrap();

@@ -11,7 +11,7 @@ pub fn start(config: &LogConfig) {
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(terminal)
+        .with_ansi(is_coloured())
         .with_env_filter(EnvFilter::builder().parse_lossy(&config.filter));
     // An error means that somebody logs already.
     let _ = if is_json(config.format, terminal) {
@@ -19,6 +19,11 @@ pub fn start(config: &LogConfig) {
     } else {
         lines.try_init()
     };
+}
+
+/// On a terminal, unless whoever sits there wants none (`NO_COLOR`).
+fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
 fn is_json(format: LogFormat, terminal: bool) -> bool {

@@ -97,6 +97,10 @@ fn describe() {
         "How long it took to make a batch of writes durable."
     );
     describe_histogram!("cloakroom_ledger_batch_writes", "Writes that shared one commit.");
+    describe_counter!(
+        "cloakroom_ledger_refused_writes_total",
+        "Writes that the ledger refused, because its disk is full or does not answer."
+    );
 }
 
 #[cfg(test)]

@@ -123,9 +123,23 @@ fn name_in(which: &str) -> Result<&str, Failure> {
     Ok(name)
 }
 
-/// What the gateway says about why not.
+/// What the gateway says about why not; where its words are for clients, ours are for
+/// operators.
 pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
     let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    match problem["type"].as_str() {
+        Some("urn:cloakroom:problem:no-such-operation") => {
+            return Failure::Failed(
+                "no operation has this id: it was never accepted here, or its retention has \
+                 passed; `cloakroom ops list` shows what there is"
+                    .to_owned(),
+            );
+        }
+        Some("urn:cloakroom:problem:no-such-resource") => {
+            return strange("the gateway has nothing there");
+        }
+        _ => {}
+    }
     let told = ["detail", "title"].iter().find_map(|name| problem[*name].as_str());
     let told = told.map_or_else(|| "it gives no reason".to_owned(), plain);
     Failure::Failed(format!("the gateway says {}: {told}", answer.status()))

@@ -14,7 +14,17 @@ use super::failure::Failure;
 use crate::clock::Clock;
 use admin::Admin;
 
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom ops list --status failed
+  cloakroom ops show ID
+  cloakroom ops retry ID
+  cloakroom ops list --admin http://127.0.0.1:9081 --json
+
+ID is what `ops list` shows, or a client's ticket.";
+
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Ops {
     #[command(subcommand)]
     command: Command,

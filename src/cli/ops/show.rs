@@ -31,11 +31,22 @@ impl Show {
         }
         print::say(&print::table(["", ""], members(&document)))?;
         let rows: Vec<_> = events.as_array().into_iter().flatten().map(event).collect();
-        if rows.is_empty() {
-            return Ok(());
+        if !rows.is_empty() {
+            print::say("")?;
+            print::say(&print::table(["WHEN", "WHAT", ""], rows))?;
         }
-        print::say("")?;
-        print::say(&print::table(["WHEN", "WHAT", ""], rows))
+        next_step(&document)
+    }
+}
+
+/// What can be done about a failure, on the side.
+fn next_step(document: &Value) -> Result<(), Failure> {
+    match (document["status"].as_str(), document["id"].as_str()) {
+        (Some("failed"), Some(id)) => print::complain(&format!(
+            "\nto send it again with the same key: cloakroom ops retry {}",
+            print::plain(id)
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -148,6 +148,13 @@ impl Failure {
             (None, _) => self.code.story().to_owned(),
         };
         match self.code {
+            // What the upstream itself calls its own failure, no other request mends.
+            ErrorCode::UpstreamStatus if self.status.is_some_and(|status| status >= 500) => {
+                format!(
+                    "{happened}; its answer is at the result. See what went wrong there, then \
+                     retry the operation."
+                )
+            }
             ErrorCode::UpstreamStatus => {
                 format!(
                     "{happened}; its answer is at the result. Correct the request and send it anew."

@@ -144,7 +144,8 @@ async fn migrate(connection: &mut SqliteConnection, opening: &Opening) -> Result
         let pending =
             migrator.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count();
         if pending > 0 {
-            return Err(OpenError::MigrationsPending { pending });
+            let path = opening.path.display().to_string();
+            return Err(OpenError::MigrationsPending { path, pending });
         }
     }
     migrator.run_direct(None, connection, false).await.map_err(failed)
