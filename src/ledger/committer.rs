@@ -378,13 +378,14 @@ impl Answer {
                 for Claimed { lane, leased, next_due } in &claimed {
                     shared.lanes.removed(lane, leased.len() as u64);
                     shared.lanes.looked(lane, *next_due);
-                    shared.waiters.changed(leased.iter().map(|leased| leased.id));
+                    shared.changed(leased.iter().map(|leased| leased.id));
                 }
                 let _ = tell.send(Ok(claimed));
             }),
             (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => {
                 Box::new(move |shared| {
                     shared.lanes.removed(&lane, leased.len() as u64);
+                    shared.changed(leased.iter().map(|leased| leased.id));
                     let _ = tell.send(Ok(leased));
                 })
             }
@@ -397,21 +398,24 @@ impl Answer {
                 let _ = tell.send(Ok(canceled));
             }),
             (Self::Freed(freed), Write::Free(id, _, tell)) => Box::new(move |shared| {
-                shared.waiters.changed([id]);
+                shared.changed([id]);
                 let _ = tell.send(Ok(freed));
             }),
             (Self::Progressed(progressed), Write::Progress(report, tell)) => {
                 Box::new(move |shared| {
-                    shared.waiters.changed([report.id]);
+                    shared.changed([report.id]);
                     let _ = tell.send(Ok(progressed));
                 })
             }
             (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(()))))
             }
-            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => {
-                Box::new(move |_| drop(tell.send(Ok(pruned))))
-            }
+            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
+                if pruned != Pruned::default() {
+                    shared.snapshots.forget_all();
+                }
+                let _ = tell.send(Ok(pruned));
+            }),
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
             }),

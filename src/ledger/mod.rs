@@ -12,6 +12,7 @@ mod error;
 mod handoff;
 mod lanes;
 mod reads;
+mod snapshots;
 mod sqlite;
 mod store;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
 use committer::{Queue, Tell, Write};
 use reads::Questions;
+use snapshots::{Present, Snapshots};
 use store::Store;
 use verbs::{Moved, Placed};
 
@@ -65,6 +67,7 @@ struct Shared {
     store: Box<dyn Store>,
     lanes: lanes::Lanes,
     waiters: watch::Waiters,
+    snapshots: Snapshots,
     desk: OnceLock<Arc<dyn Desk>>,
     work: Notify,
     waits: Notify,
@@ -84,6 +87,7 @@ impl Ledger {
             store: Box::new(store),
             lanes: lanes::Lanes::default(),
             waiters: watch::Waiters::default(),
+            snapshots: Snapshots::default(),
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
@@ -222,7 +226,13 @@ impl Ledger {
 
     /// An operation as it stands.
     pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
-        reads::find(&self.questions, id).await
+        let reading = match self.shared.snapshots.look(id) {
+            Present::Known(operation) => return Ok(Some(operation)),
+            Present::Unknown(reading) => reading,
+        };
+        let found = reads::find(&self.questions, id).await?;
+        self.shared.snapshots.read(id, reading, found.as_ref());
+        Ok(found)
     }
 
     /// The recorded answer of an operation.
@@ -317,8 +327,15 @@ impl Shared {
         self.desk.get()?.reserve(lane)
     }
 
+    /// These have changed, durably; nobody has been told yet.
+    fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
+        self.snapshots.forget(ids.clone());
+        self.waiters.changed(ids);
+    }
+
     /// A transaction is durable: lanes and hints follow.
     fn committed(&self, moved: &Moved) {
+        self.changed(moved.released.iter().copied());
         for (lane, due_at) in &moved.ready {
             self.lanes.added(lane, *due_at);
         }
@@ -353,7 +370,7 @@ impl Shared {
             )
             .increment(1);
         }
-        self.waiters.changed([id]);
+        self.changed([id]);
     }
 
     fn canceled(&self, id: OperationId, canceled: Canceled) {
@@ -368,7 +385,7 @@ impl Shared {
             Canceled::Asked => drop(self.cancels.send(id)),
             Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
         }
-        self.waiters.changed([id]);
+        self.changed([id]);
     }
 
     /// A write failed for everybody.

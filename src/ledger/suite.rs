@@ -545,6 +545,51 @@ async fn pieces_that_nothing_refers_to_go_when_discarded_or_at_the_next_start() 
 }
 
 #[tokio::test]
+async fn every_reading_brings_the_present_state_however_it_came_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, tasks) = open(folder.path(), START).await;
+    let serial = |number| {
+        let key = SerialKey { digest: [7; 16], text: "customer-7".into() };
+        NewOperation { serial_key: Some(key), ..operation(number, START) }
+    };
+    let (first, second) = (serial(1).id, serial(2).id);
+    ledger.accept(serial(1)).await.unwrap();
+    ledger.accept(serial(2)).await.unwrap();
+    let both = async || {
+        let status = async |id| ledger.find(id).await.unwrap().map(|found| found.state.status());
+        (status(first).await, status(second).await)
+    };
+    assert_eq!(both().await, (Some(Status::Queued), Some(Status::Waiting)));
+    let leased = claim_one(&ledger, START).await;
+    assert_eq!(both().await, (Some(Status::Running), Some(Status::Waiting)));
+    finish(&ledger, leased, START).await;
+    assert_eq!(both().await, (Some(Status::Succeeded), Some(Status::Queued)));
+    ledger.free(first, START).await.unwrap();
+    assert!(ledger.find(first).await.unwrap().unwrap().freed_at.is_some());
+    ledger.cancel(second, Freeing::Keep, START).await.unwrap();
+    assert_eq!(both().await, (Some(Status::Succeeded), Some(Status::Canceled)));
+    ledger.prune(9, START + 7 * HOUR).await.unwrap();
+    ledger.prune(9, START + 7 * HOUR).await.unwrap();
+    assert_eq!(both().await, (None, None));
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
+async fn a_reading_that_straddles_a_change_keeps_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, tasks) = open(folder.path(), START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let id = operation(1, START).id;
+    let before = ledger.find(id).await.unwrap().unwrap();
+    let snapshots = snapshots::Snapshots::default();
+    let Present::Unknown(reading) = snapshots.look(id) else { panic!("nothing was read yet") };
+    snapshots.forget([id]);
+    snapshots.read(id, reading, Some(&before));
+    assert!(matches!(snapshots.look(id), Present::Unknown(_)));
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
 async fn one_bad_row_fails_alone_and_not_the_batch_that_it_came_in() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, tasks) = open(folder.path(), START).await;

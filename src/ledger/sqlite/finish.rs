@@ -4,7 +4,7 @@ use super::Writing;
 use super::batch::{Script, Statement, Values};
 use super::open::trouble;
 use super::prune;
-use super::rows::{Carried, get, put_body, time};
+use super::rows::{Carried, get, id, put_body, time};
 use super::settle::{EVENTS, EventRow, READY, ReadyRow, book};
 use crate::domain::Timestamp;
 use crate::domain::operation::{ErrorCode, EventKind, Failure, Next, Status};
@@ -131,7 +131,7 @@ async fn promote(
         return Ok(());
     }
     let next = sqlx::query(
-        "SELECT w.*, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
+        "SELECT w.*, o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
          WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1",
     )
     .bind(digest.to_vec())
@@ -145,6 +145,7 @@ async fn promote(
     carried.sequence += 1;
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
     moved.ready.push((book(writing).lane(lane)?.clone(), due_at));
+    moved.released.push(id(&next, "id")?);
     let connection = writing.connection()?;
     sqlx::query("DELETE FROM waiting WHERE seq = ?")
         .bind(seq)
