@@ -26,10 +26,11 @@ impl Pace {
     /// Somebody was shown an operation that has ended. How often does not matter: whoever
     /// asks for what ended long ago learns of that time again.
     pub fn saw(&self, operation: &Operation) {
-        let finished = match operation.state {
-            State::Succeeded { at } | State::Failed { at, .. } => at,
-            // It says when the client had enough, not how long the work takes.
-            _ => return,
+        // A cancellation says when the client had enough, not how long the work takes.
+        let (State::Succeeded { at: finished } | State::Failed { at: finished, .. }) =
+            operation.state
+        else {
+            return;
         };
         if let Some(started) = operation.started_at {
             self.observe(&operation.route, finished.since(started));

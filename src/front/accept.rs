@@ -100,7 +100,8 @@ impl Inner {
             tags: tags(&route.tags, additions.tags),
             max_depth: route.max_depth,
         };
-        let pending = Pending { api: &self.api, route, decision: &decision, base: &base };
+        let own = &self.lifecycles.own;
+        let pending = Pending { api: &self.api, route, decision: &decision, base: &base, own };
         pending.answer(operation, collected.memory).await
     }
 

@@ -20,6 +20,7 @@ use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
 use crate::domain::operation::{ErrorCode, Failure, NewOperation, State};
 use crate::ledger::{Accepted, LedgerError, Operation, Subject, Watch};
+use crate::lifecycle::Tasks;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -29,6 +30,8 @@ pub(super) struct Pending<'f> {
     pub(super) route: &'f Route,
     pub(super) decision: &'f Decision,
     pub(super) base: &'f str,
+    /// The front's own end: no answer comes after it.
+    pub(super) own: &'f Tasks,
 }
 
 impl Pending<'_> {
@@ -119,7 +122,10 @@ impl Pending<'_> {
                 look = true;
             }
         };
-        self.api.clock.timeout(wait, end).await.ok().transpose()
+        tokio::select! {
+            ended = self.api.clock.timeout(wait, end) => ended.ok().transpose(),
+            () = self.own.draining() => Ok(None),
+        }
     }
 
     async fn after_waiting(

@@ -253,6 +253,8 @@ async fn a_browsers_preflight_of_nothing_is_no_error() {
     let gateway = Setup::before(&upstream).start().await;
     let options = crate::support::Request::new("OPTIONS", "/orders");
     assert!(gateway.send(options).await.status < 500);
+    let asterisk = crate::support::Request::new("PUT", "*");
+    gateway.send(asterisk).await.problem(400);
     let star = crate::support::Request::new("OPTIONS", "*");
     assert!(gateway.send(star).await.status < 500);
 }

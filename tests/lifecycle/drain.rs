@@ -1,5 +1,6 @@
 //! SIGTERM: nothing new, what runs gets its grace, and nothing is lost or repeated.
 
+use crate::support::client::EventStream;
 use crate::support::gateway::{Process, order};
 use crate::support::{Setup, Ticket, Upstream, get, post, time};
 
@@ -152,4 +153,29 @@ async fn clients_and_operators_are_answered_until_what_runs_has_ended() {
     let process = process.again().await;
     assert_eq!(process.settled(&later).await["status"], "succeeded");
     assert_eq!(upstream.received_at("/orders").len(), 2);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_what_will_not_begin_any_more_does_not_hold_up_the_end() {
+    let upstream = Upstream::start().await;
+    let mut process = Setup::before(&upstream)
+        .set("shutdown", "grace = \"1h\"")
+        .set("queues.default", "paused = true")
+        .spawn()
+        .await;
+    let ticket = process.post_order().await;
+    let address = process.public;
+    let monitor = get(&*ticket.monitor);
+    let mut events = EventStream::open(address, monitor.clone()).await;
+    assert_eq!(events.head.status, 200);
+    let polling =
+        time::spawn(async move { monitor.field("Prefer", "wait=50").send(address).await });
+    let synchronous = order().field("Expect", "201-created");
+    let waiting = time::spawn(async move { synchronous.send(address).await });
+    time::until("two operations", || async { (process.listed().await == 2).then_some(()) }).await;
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    polling.await.unwrap().expect(202);
+    waiting.await.unwrap().problem(504);
+    events.rest().await;
 }

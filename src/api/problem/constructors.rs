@@ -172,8 +172,10 @@ impl Problem {
 
     /// 431: over `server.max_headers` octets.
     pub fn headers_too_large(limit: u64) -> Self {
-        let detail =
-            format!("the header section is larger than {limit} octets (server.max_headers)");
+        let detail = format!(
+            "the header section is larger than {limit} octets (server.max_headers), or has \
+                     over 100 fields: send less"
+        );
         Self::new(&kinds::HEADERS_TOO_LARGE, detail).with("limit", limit)
     }
 
