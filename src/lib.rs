@@ -7,7 +7,8 @@
 //!
 //! Layers, outermost first; each imports only from those to its right:
 //! `main → cli → app → {front, console, engine} → {api} → {ledger, upstream} → domain`.
-//! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use.
+//! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use;
+//! [`listener`] serves what front and console make. `tests/layers` holds this.
 
 pub mod api;
 pub mod app;
