@@ -1,5 +1,9 @@
 //! The command line.
 
+mod configured;
+mod manners;
+mod ops;
+
 use std::process::Output;
 
 use crate::support::gateway::{Process, cloakroom, order};
@@ -14,6 +18,17 @@ async fn run(arguments: &[&str], folder: Option<&std::path::Path>) -> Output {
         command.current_dir(folder);
     }
     within("the end of the command", command.output()).await.unwrap()
+}
+
+/// Runs the program to its end in an environment of just these variables.
+async fn run_with(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = cloakroom();
+    command.args(arguments).envs(environment.iter().copied());
+    within("the end of the command", command.output()).await.unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn words(output: &Output) -> String {

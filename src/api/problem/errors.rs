@@ -15,10 +15,11 @@ const LEDGER_RETRY: u64 = 5;
 impl From<LedgerError> for Problem {
     /// What happened inside is logged, and nothing of it told.
     fn from(error: LedgerError) -> Self {
-        match &error {
-            // The ledger tells of its full disk itself, and not once for each request.
-            LedgerError::Full => tracing::debug!(%error, "a request was refused"),
-            _ => tracing::error!(%error, "a request was refused because of the ledger"),
+        // The ledger tells of its full disk itself, and not once for each request.
+        if matches!(error, LedgerError::Full) {
+            tracing::debug!(%error, "a request was refused");
+        } else {
+            tracing::error!(%error, "a request was refused because of the ledger");
         }
         match error {
             LedgerError::Full | LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => {

@@ -156,3 +156,6 @@ fn unexpected(wanted: &str, answer: &Response<Bytes>) -> Failure {
         answer.status()
     ))
 }
+
+#[cfg(test)]
+mod tests;

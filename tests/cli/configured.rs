@@ -1,0 +1,190 @@
+//! `cloakroom config`, `doctor` and `migrate`: before a gateway runs.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{run, run_with, stdout, words};
+use crate::support::gateway::cloakroom;
+use crate::support::time::within;
+use crate::support::{Setup, Upstream, upstream};
+
+const GOOD: &str = "[upstreams.default]\nurl = \"http://localhost:9000\"\n";
+
+fn written(folder: &Path, text: &str) -> String {
+    let file = folder.join("cloakroom.toml");
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+#[tokio::test]
+async fn check_tells_every_fault_with_its_place_and_machines_the_same() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = written(folder.path(), "[server]\nlistne = \"x\"\n[engine]\nslots = \"many\"\n");
+    let said = run(&["config", "check", "--config", &path], None).await;
+    assert_eq!(said.status.code(), Some(2));
+    for part in ["cloakroom.toml:2", "listen?", "cloakroom.toml:4", "engine.slots"] {
+        assert!(words(&said).contains(part), "{part} in {}", words(&said));
+    }
+    let told = run(&["config", "check", "--json", "--config", &path], None).await;
+    assert_eq!(told.status.code(), Some(2));
+    let told: Value = serde_json::from_str(&stdout(&told)).expect("JSON");
+    assert_eq!(told["usable"], false);
+    assert!(told["faults"].as_array().unwrap().len() >= 2, "{told}");
+    let path = written(folder.path(), GOOD);
+    let told = run(&["config", "check", "--json", "--config", &path], None).await;
+    let told: Value = serde_json::from_str(&stdout(&told)).expect("JSON");
+    assert_eq!(told["usable"], true);
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment_and_that_over_the_file() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let text = format!("{GOOD}[server]\nlisten = \"127.0.0.1:1\"\n[engine]\nslots = 7\n");
+    let path = written(folder.path(), &text);
+    let environment =
+        [("CLOAKROOM_SERVER_LISTEN", "127.0.0.1:2"), ("CLOAKROOM_ADMIN_LISTEN", "127.0.0.1:3")];
+    let arguments = ["config", "print", "--json", "--config", &path, "--listen", "127.0.0.1:4"];
+    let printed = run_with(&environment, &arguments).await;
+    assert!(printed.status.success(), "{}", words(&printed));
+    let printed: Value = serde_json::from_str(&stdout(&printed)).expect("JSON");
+    for (setting, value, source) in [
+        ("server.listen", "127.0.0.1:4", "--listen"),
+        ("admin.listen", "127.0.0.1:3", "CLOAKROOM_ADMIN_LISTEN"),
+        ("engine.slots", "7", "cloakroom.toml:6"),
+        ("shutdown.grace", "30s", "default"),
+    ] {
+        let row = &printed[setting];
+        assert_eq!(row["value"], value, "{setting}: {row}");
+        assert!(row["source"].as_str().unwrap().ends_with(source), "{setting}: {row}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_variable_is_refused_with_the_nearest_known_one() {
+    let check = ["config", "check", "--upstream", "http://localhost:9000"];
+    let said = run_with(&[("CLOAKROOM_SERVER_LISTNE", "x")], &check).await;
+    assert_eq!(said.status.code(), Some(2));
+    for part in ["CLOAKROOM_SERVER_LISTNE", "CLOAKROOM_SERVER_LISTEN"] {
+        assert!(words(&said).contains(part), "{part} in {}", words(&said));
+    }
+}
+
+#[tokio::test]
+async fn without_an_upstream_it_says_how_to_name_one() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for arguments in [&["serve"][..], &["config", "check"]] {
+        let said = run(arguments, Some(folder.path())).await;
+        assert_eq!(said.status.code(), Some(2));
+        assert!(words(&said).contains("--upstream"), "{}", words(&said));
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_not_there_is_named() {
+    let said = run(&["serve", "--config", "/nowhere/cloakroom.toml"], None).await;
+    assert_eq!(said.status.code(), Some(2));
+    assert!(words(&said).contains("/nowhere/cloakroom.toml"), "{}", words(&said));
+}
+
+/// What the doctor finds, by the name of the check.
+async fn examined(flags: &[&str]) -> (bool, Vec<(String, String, String)>) {
+    let output = run(&[&["doctor", "--json"], flags].concat(), None).await;
+    let found: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let checks = found["checks"].as_array().expect("checks").iter();
+    let checks = checks.map(|it| (text(&it["check"]), text(&it["verdict"]), text(&it["says"])));
+    (output.status.success(), checks.collect())
+}
+
+#[tokio::test]
+async fn the_doctor_is_content_where_everything_is_fine() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = format!("sqlite:{}/cloakroom.db", folder.path().display());
+    let url = upstream.url();
+    let flags = ["--upstream", &*url, "--store", &*store, "--listen", "127.0.0.1:0"];
+    let flags = [&flags[..], &["--admin-listen", "127.0.0.1:0"]].concat();
+    let (well, checks) = examined(&flags).await;
+    assert!(well && checks.iter().all(|(_, verdict, _)| verdict != "fail"), "{checks:?}");
+    let table = run(&[&["doctor"], &*flags].concat(), None).await;
+    assert!(table.status.success());
+    assert!(stdout(&table).lines().all(|line| line.starts_with("ok ") || line.starts_with("warn")));
+    assert!(!folder.path().join("cloakroom.db").exists(), "it looks and leaves nothing behind");
+}
+
+#[tokio::test]
+async fn the_doctor_names_what_fails_and_what_to_do() {
+    let upstream = Upstream::start().await;
+    let taken = upstream.address.to_string();
+    let gone = format!("http://{}", upstream::closed_port().await);
+    let flags = ["--upstream", &*gone, "--store", "sqlite:/nowhere/x.db", "--listen", &*taken];
+    let (well, checks) = examined(&flags).await;
+    assert!(!well);
+    for (check, advice) in [
+        ("upstream default", "--upstream"),
+        ("ledger's folder /nowhere", "--store"),
+        ("server.listen", "choose another"),
+    ] {
+        let found = checks.iter().find(|(name, ..)| name == check);
+        let (_, verdict, says) = found.unwrap_or_else(|| panic!("{check} in {checks:?}"));
+        assert_eq!(verdict, "fail", "{check}");
+        assert!(says.contains(advice), "{says}");
+    }
+    let table = run(&[&["doctor"], &flags[..]].concat(), None).await;
+    assert_eq!(table.status.code(), Some(1));
+    assert!(stdout(&table).contains("fail  upstream default"), "{}", stdout(&table));
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_configuration_that_cannot_be_used() {
+    let (well, checks) = examined(&["--upstream", "ftp://localhost"]).await;
+    assert!(!well);
+    assert!(matches!(&*checks, [(name, ..)] if name == "configuration"), "{checks:?}");
+}
+
+#[tokio::test]
+async fn serve_without_migrations_refuses_a_new_ledger_until_migrate_has_run() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("cloakroom.db").display().to_string();
+    let store = format!("sqlite:{path}");
+    let url = upstream.url();
+    let serve = ["serve", "--no-migrate", "--upstream", &*url, "--store", &*store];
+    let serve =
+        [&serve[..], &["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]].concat();
+    for _ in 0..2 {
+        let refused = run(&serve, None).await;
+        assert_eq!(refused.status.code(), Some(1));
+        for part in [&*path, "cloakroom migrate"] {
+            assert!(words(&refused).contains(part), "{part} in {}", words(&refused));
+        }
+    }
+    for _ in 0..2 {
+        let migrated = run(&["migrate", "--store", &store], None).await;
+        assert!(migrated.status.success(), "{}", words(&migrated));
+        assert!(stdout(&migrated).contains("up to date"), "{}", words(&migrated));
+    }
+    let mut gateway = cloakroom().args(&serve).spawn().unwrap();
+    let mut said = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    let listening = async {
+        while let Some(line) = said.next_line().await.unwrap() {
+            if line.starts_with("listening on ") {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(within("the start of the process", listening).await);
+}
+
+#[tokio::test]
+async fn migrate_refuses_a_ledger_that_a_gateway_has() {
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream).spawn().await;
+    let store = format!("sqlite:{}", process.store().display());
+    let refused = run(&["migrate", "--store", &store], None).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused).contains("in use by another gateway"), "{}", words(&refused));
+}
