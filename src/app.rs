@@ -98,8 +98,8 @@ impl App {
             clock.clone(),
             tasks.clone(),
         );
-        let api =
-            Api { ledger, clock: clock.clone(), settings: Arc::new(api_settings(&config, public)) };
+        let settings = Arc::new(api_settings(&config, public));
+        let api = Api { ledger, clock: clock.clone(), tasks: tasks.clone(), settings };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, tasks.clone());
         let front = match front {
             Ok(front) => Front::new(front),

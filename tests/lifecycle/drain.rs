@@ -1,7 +1,8 @@
 //! SIGTERM: nothing new, what runs gets its grace, and nothing is lost or repeated.
 
+use crate::support::client::EventStream;
 use crate::support::gateway::{Process, order};
-use crate::support::{Setup, Ticket, Upstream, get, time};
+use crate::support::{Connection, Setup, Ticket, Upstream, get, time};
 
 /// A process with one order held at the upstream, after a SIGTERM.
 async fn draining(upstream: &Upstream, delivery: &str, grace: &str) -> (Process, Ticket) {
@@ -112,4 +113,40 @@ async fn the_drain_begins_nothing_that_was_still_queued() {
         assert_eq!(process.settled(ticket).await["status"], "succeeded");
     }
     assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_held_at_the_monitor_is_told_that_it_is_pending() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let mut process = Setup::before(&upstream).set("shutdown", "grace = \"1h\"").spawn().await;
+    let ticket = process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    let mut held = Connection::open(process.public).await;
+    held.send_head(&get(&*ticket.monitor).field("Prefer", "wait=50")).await;
+    // One that has been read to its start is held for certain.
+    let mut stream = EventStream::open(process.public, get(ticket.at("events"))).await;
+    time::within("an event", stream.next()).await.expect("the accepted event");
+    process.signal("TERM").await;
+    let answer = time::within("the held answer", held.response()).await.expect(202);
+    answer.expect_field("retry-after");
+    assert_eq!(answer.json()["status"], "running");
+    // Its end is a clean one: a reader that it surprised would have seen an error.
+    time::within("the end of the stream", stream.rest()).await;
+    upstream.release("/orders");
+    assert!(process.ended().await.success());
+    let process = process.again().await;
+    assert_eq!(process.settled(&ticket).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn readers_of_a_silent_stream_do_not_hold_up_the_end() {
+    let upstream = Upstream::start().await;
+    let mut process = Setup::before(&upstream).set("shutdown", "grace = \"1h\"").spawn().await;
+    let ticket = process.accept(order().field("Operation-Delay", "3600")).await;
+    let mut stream = EventStream::open(process.public, get(ticket.at("events"))).await;
+    time::within("an event", stream.next()).await.expect("the accepted event");
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    assert!(stream.rest().await.is_empty());
 }
