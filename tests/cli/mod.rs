@@ -67,7 +67,11 @@ async fn config_check_says_whether_a_configuration_can_be_used() {
     std::fs::write(&file, "[upstreams.default]\nurll = \"http://localhost:9000\"\n").unwrap();
     let bad = run(&["config", "check", "--config", &path], None).await;
     assert!(!bad.status.success());
-    assert!(words(&bad).contains("urll") && words(&bad).contains("did you mean url?"), "{}", words(&bad));
+    assert!(
+        words(&bad).contains("urll") && words(&bad).contains("did you mean url?"),
+        "{}",
+        words(&bad)
+    );
 }
 
 #[tokio::test]
