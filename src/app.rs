@@ -111,8 +111,8 @@ impl App {
             clock.clone(),
             parts.engine.clone(),
         );
-        let api =
-            Api { ledger, clock: clock.clone(), settings: Arc::new(api_settings(&config, public)) };
+        let settings = Arc::new(api_settings(&config, public));
+        let api = Api { ledger, clock: clock.clone(), tasks: parts.front.clone(), settings };
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);

@@ -1,4 +1,4 @@
-//! What every resource needs: the ledger, the clock and a few settings.
+//! What every resource needs: the ledger, the clock, word of the end, and a few settings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::PrincipalRule;
 use crate::domain::http::public_url::PublicOrigin;
 use crate::ledger::Ledger;
+use crate::lifecycle::Tasks;
 
 /// Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// What tells the time.
     pub clock: Clock,
+    /// Tells who waits here that the gateway stops.
+    pub tasks: Tasks,
     /// What was configured.
     pub settings: Arc<ApiSettings>,
 }

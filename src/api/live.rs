@@ -1,5 +1,6 @@
 //! Live events as `text/event-stream`: each with its number as `id:`, a comment every
-//! 15 seconds of silence, the end behind the terminal event.
+//! 15 seconds of silence, the end behind the terminal event, or where the gateway stops:
+//! the reader comes back to the next one.
 //!
 //! The invariant: a reader that comes back with the last `id:` it saw misses nothing and
 //! sees nothing twice. It must not know what the events mean.
@@ -74,7 +75,13 @@ impl Reader {
                 self.ended = events.iter().any(|event| event.kind.is_final());
                 return Ok(Some((Bytes::from(written(&events)), self)));
             }
-            if self.api.clock.timeout(SILENCE, self.watch.changed()).await.is_err() {
+            let silence = self.api.clock.timeout(SILENCE, self.watch.changed());
+            let changed = tokio::select! {
+                biased;
+                changed = silence => changed,
+                () = self.api.tasks.draining() => return Ok(None),
+            };
+            if changed.is_err() {
                 return Ok(Some((Bytes::from_static(b": still here\n\n"), self)));
             }
         }

@@ -1,7 +1,8 @@
 //! `GET|HEAD …/{ticket}`: 202 while pending, 303 when finished.
 //!
 //! Owns where a finished operation leads, and holding an answer back (`Prefer: wait`).
-//! The invariant: a wait watches first and reads then, so that no end is slept through.
+//! The invariants: a wait watches first and reads then, so that no end is slept through;
+//! and nobody waits on a gateway that stops, because the next one can be asked instead.
 
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ fn destination(found: &Found) -> String {
     }
 }
 
-/// Waits until the operation has ended, but no longer than `wait`.
+/// Waits until the operation has ended, but no longer than `wait`, and not while the
+/// gateway drains.
 async fn until_final(found: Found, wait: Duration) -> Result<Found, Problem> {
     let api = found.visit.api.clone();
     let id = found.operation.id;
@@ -99,8 +101,10 @@ async fn until_final(found: Found, wait: Duration) -> Result<Found, Problem> {
         }
         Ok::<_, Problem>(())
     };
-    if let Ok(ended) = api.clock.timeout(wait, ended).await {
-        ended?;
+    tokio::select! {
+        biased;
+        ended = api.clock.timeout(wait, ended) => if let Ok(ended) = ended { ended? },
+        () = api.tasks.draining() => {}
     }
     found.again().await
 }

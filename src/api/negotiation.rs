@@ -22,22 +22,27 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form that the request likes best; of equals the first.
+    /// The form that the request likes best; of equals the first that it names. Whatever
+    /// else it likes better than those stands for the usual one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut best = (Self::Usual, 0.0);
+        let (mut best, mut else_liked) = ((Self::Usual, 0.0), 0.0);
         for range in members(headers, &ACCEPT) {
             let mut parts = range.split(';').map(str::trim);
-            let form = match parts.next().map(str::to_ascii_lowercase).as_deref() {
+            let name = parts.next().map(str::to_ascii_lowercase);
+            let quality = parts.find_map(quality).unwrap_or(1.0);
+            let form = match name.as_deref() {
                 Some(STREAM_TYPE) => Self::Stream,
                 Some(DOCUMENT_TYPE) => Self::Document,
-                _ => continue,
+                _ => {
+                    else_liked = quality.max(else_liked);
+                    continue;
+                }
             };
-            let quality = parts.find_map(quality).unwrap_or(1.0);
             if quality > best.1 {
                 best = (form, quality);
             }
         }
-        best.0
+        if else_liked > best.1 { Self::Usual } else { best.0 }
     }
 }
 
@@ -73,7 +78,10 @@ mod tests {
             ("*/*", Form::Usual),
             ("text/*, application/json", Form::Usual),
             ("text/event-stream", Form::Stream),
-            ("Text/Event-Stream; q=0.5, */*", Form::Stream),
+            ("Text/Event-Stream, */*", Form::Stream),
+            ("Text/Event-Stream; q=0.5, */*; q=0.1", Form::Stream),
+            ("text/event-stream; q=0.5, */*", Form::Usual),
+            ("application/json, text/event-stream; q=0.9", Form::Usual),
             ("text/event-stream;q=0", Form::Usual),
             ("application/vnd.cloakroom.operation+json", Form::Document),
             (

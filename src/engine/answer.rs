@@ -12,13 +12,14 @@ use http_body::Body as _;
 use url::Url;
 
 use super::Shared;
+use super::allowance::Allowance;
 use super::ending::Ended;
 use super::gathering::Gathering;
 use super::insist::insist;
 use crate::domain::Timestamp;
 use crate::domain::http::location::{Resolved, resolve};
 use crate::domain::http::{hygiene, retry_after};
-use crate::domain::operation::{Answer, Body, BodyKey, Outcome, Policy, Sent};
+use crate::domain::operation::{Answer, Body, BodyKey, ErrorCode, Outcome, Policy, Sent};
 use crate::ledger::{KeptAnswer, LedgerError, Piece};
 use crate::upstream::{Broken, Reply, ReplyBody, Upstream};
 
@@ -35,8 +36,13 @@ pub(super) struct Asking<'a> {
     pub(super) policy: &'a Policy,
 }
 
-/// Reads the reply to an attempt.
-pub(super) async fn of_attempt(shared: &Shared, asking: Asking<'_>, mut reply: Reply) -> Ended {
+/// Reads the reply to an attempt, in what is left of its time.
+pub(super) async fn of_attempt(
+    shared: &Shared,
+    asking: Asking<'_>,
+    allowance: &mut Allowance<'_>,
+    mut reply: Reply,
+) -> Ended {
     let answer = Answer {
         monitor: monitor(asking, &reply),
         ..asking.answer(reply.status.as_u16(), &reply.fields, shared.clock.now())
@@ -49,7 +55,7 @@ pub(super) async fn of_attempt(shared: &Shared, asking: Asking<'_>, mut reply: R
     let origin = &asking.upstream.settings().origin;
     let created_location = created(reply.status, asking.method, &reply.fields)
         .and_then(|value| located(value, origin, reply.target.as_str()));
-    let read = body(shared, &mut reply.body, asking.max_response).await;
+    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Answered, |body| KeptAnswer {
         status: reply.status.as_u16(),
         fields: recorded(reply.fields),
@@ -63,6 +69,7 @@ pub(super) async fn of_attempt(shared: &Shared, asking: Asking<'_>, mut reply: R
 pub(super) async fn of_monitor(
     shared: &Shared,
     asking: Asking<'_>,
+    allowance: &mut Allowance<'_>,
     status: u16,
     created_url: Option<String>,
     mut reply: Reply,
@@ -73,7 +80,7 @@ pub(super) async fn of_monitor(
         let value = HeaderValue::from_str(&url).ok()?;
         located(&value, &asking.upstream.settings().origin, "/")
     });
-    let read = body(shared, &mut reply.body, asking.max_response).await;
+    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Followed, |body| KeptAnswer {
         status,
         fields: recorded(reply.fields),
@@ -120,6 +127,8 @@ enum Read {
     Whole(Body),
     TooLarge,
     Broken(Broken),
+    /// The upstream's time was up first.
+    Late,
     /// The ledger took no pieces, and the process is about to end.
     Unkept(LedgerError),
 }
@@ -140,6 +149,7 @@ fn kept(
             let outcome = Outcome::Broken { sent: Sent::Perhaps, cause: broken.cause };
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
         }
+        Read::Late => Ended::of(late(Sent::Perhaps)),
         Read::Unkept(error) => {
             let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
             Ended { detail: Some(error.to_string()), ..Ended::of(outcome) }
@@ -147,16 +157,27 @@ fn kept(
     }
 }
 
-async fn body(shared: &Shared, body: &mut ReplyBody, limit: u64) -> Read {
+/// What an attempt comes to whose time is up.
+pub(super) const fn late(sent: Sent) -> Outcome {
+    Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout }
+}
+
+async fn body(
+    shared: &Shared,
+    body: &mut ReplyBody,
+    limit: u64,
+    allowance: &mut Allowance<'_>,
+) -> Read {
     if body.length().is_some_and(|length| length > limit) {
         return Read::TooLarge;
     }
     let mut gathering = Gathering::under(BodyKey(rand::random()));
     loop {
-        match body.piece().await {
-            Ok(Some(octets)) => gathering.push(octets),
-            Ok(None) => break,
-            Err(broken) => return Read::Broken(broken),
+        match allowance.wait_for(body.piece()).await {
+            Ok(Ok(Some(octets))) => gathering.push(octets),
+            Ok(Ok(None)) => break,
+            Ok(Err(broken)) => return Read::Broken(broken),
+            Err(_) => return Read::Late,
         }
         if gathering.length() > limit {
             return Read::TooLarge;
@@ -210,7 +231,6 @@ fn located(value: &HeaderValue, origin: &Url, target: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::ErrorCode;
 
     fn answer() -> Answer {
         Answer { status: 201, redirect_is_success: true, retry_after: None, monitor: None }

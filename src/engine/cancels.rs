@@ -96,6 +96,11 @@ impl Cancels {
 }
 
 impl Cancelable {
+    /// Whether the attempt is called off already.
+    pub(super) fn is_called_off(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Completes when the attempt is called off.
     pub(super) async fn called_off(&self) {
         self.token.cancelled().await;

@@ -6,14 +6,16 @@
 //! operation came here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::{self, Ended};
 use super::permits::Permit;
 use super::{Shared, outgoing};
 use crate::domain::Timestamp;
-use crate::domain::operation::{ErrorCode, Outcome, Policy, Work};
+use crate::domain::operation::{Outcome, Policy, Work};
 use crate::ledger::Leased;
 use crate::upstream::SentMarker;
 
@@ -40,14 +42,18 @@ async fn carry_out(
     drop(permit);
 }
 
-/// The attempt up to its outcome. Its time limit covers all of it, keeping the pieces of
-/// a large answer included.
+/// The attempt up to its outcome. Its time limit is for the upstream: waiting until the
+/// ledger has room for a piece of a large answer does not count.
 async fn attempt(
     shared: &Shared,
     leased: &Leased,
     cancelable: &Cancelable,
     now: Timestamp,
 ) -> Ended {
+    // Otherwise a connection at hand could take the request up before that is looked at.
+    if cancelable.is_called_off() {
+        return Ended::of(Outcome::Canceled);
+    }
     if let Some(outcome) = unsendable(shared, leased, now) {
         return Ended::of(outcome);
     }
@@ -55,12 +61,9 @@ async fn attempt(
     let marker = SentMarker::new();
     let outcome = tokio::select! {
         biased;
-        ended = exchange(shared, leased, &marker) => return ended,
+        ended = exchange(shared, leased, &marker, limit) => return ended,
         () = cancelable.called_off() => Outcome::Canceled,
         () = shared.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
-        () = shared.clock.sleep(limit) => {
-            Outcome::Broken { sent: marker.sent(), cause: ErrorCode::UpstreamTimeout }
-        }
     };
     Ended::of(outcome)
 }
@@ -80,7 +83,7 @@ fn is_late(policy: &Policy, now: Timestamp) -> bool {
     now >= policy.deadline_at
 }
 
-async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker) -> Ended {
+async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: Duration) -> Ended {
     // The gateway has no jobs of its own yet, so a task leads nowhere.
     let (Work::Call(request), Some((upstream, max_response))) =
         (&leased.work, shared.upstream(&leased.lane.upstream))
@@ -88,13 +91,15 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker) -> Ende
         return Ended::of(Outcome::Unroutable);
     };
     let again = || outgoing::call(shared, leased, request, marker);
-    match upstream.call_following(again).await {
-        Ok(reply) => {
+    let mut allowance = Allowance::of(&shared.clock, limit);
+    match allowance.wait_for(upstream.call_following(again)).await {
+        Err(_) => Ended::of(answer::late(marker.sent())),
+        Ok(Ok(reply)) => {
             let (method, policy) = (&request.method, &leased.policy);
             let asking = Asking { upstream, max_response, method, policy };
-            answer::of_attempt(shared, asking, reply).await
+            answer::of_attempt(shared, asking, &mut allowance, reply).await
         }
-        Err(broken) => {
+        Ok(Err(broken)) => {
             let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
         }
@@ -105,7 +110,6 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker) -> Ende
 mod tests {
     use super::*;
     use crate::domain::operation::{Delivery, RetryPolicy};
-    use std::time::Duration;
 
     #[test]
     fn nothing_begins_at_the_deadline() {

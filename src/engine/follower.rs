@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::beats::Loop;
 use super::ending::{self, Ended};
@@ -127,11 +128,8 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
             Ended { detail: trouble, ..Ended::of(Outcome::StillPending { retry_after }) }
         }
         Some(Asked::Finished { status, created, reply }) => {
-            let read = answer::of_monitor(shared, asking, status, created, *reply);
-            match shared.clock.timeout(READING, read).await {
-                Ok(ended) => unbroken(ended),
-                Err(_) => still_pending("the monitor's answer took too long to read"),
-            }
+            let mut time = Allowance::of(&shared.clock, READING);
+            unbroken(answer::of_monitor(shared, asking, &mut time, status, created, *reply).await)
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`settle`](crate::domain::operation::settle) alone. It must not know of clients, the
 //! front or configuration files: it meets the rest in the ledger.
 
+mod allowance;
 mod answer;
 mod beats;
 mod cancels;

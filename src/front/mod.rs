@@ -23,8 +23,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, Method, Request, Uri};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -174,33 +172,8 @@ impl Inner {
             return Problem::no_such_resource().into_response();
         };
         *request.uri_mut() = uri;
-        // Nothing that a wait could bring comes once the front ends: whoever is held back
-        // is then answered as things stand. Only a GET or HEAD is, and has no body to lose.
-        let again = (request.method().is_safe() && request.headers().contains_key("prefer"))
-            .then(|| without_preferences(&request));
-        let answer: Result<Response, Infallible> = tokio::select! {
-            answer = self.own.call(request.map(Body::new)) => answer,
-            answer = self.at_the_end(again) => answer,
-        };
-        let response = answer.unwrap_or_else(|never| match never {});
-        if response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
-            return response.map(|events| self.until_the_end(events));
-        }
-        response
-    }
-
-    /// Asks once more when the front begins to end.
-    async fn at_the_end(&self, again: Option<Request<Body>>) -> Result<Response, Infallible> {
-        let Some(again) = again else { return std::future::pending().await };
-        self.lifecycles.own.draining().await;
-        self.own.call(again).await
-    }
-
-    /// Live events end with the front: their reader comes back with what it saw last.
-    fn until_the_end(&self, events: Body) -> Body {
-        let own = self.lifecycles.own.clone();
-        let end = Box::pin(async move { own.draining().await });
-        Body::from_stream(events.into_data_stream().take_until(end))
+        let answer: Result<Response, Infallible> = self.own.call(request.map(Body::new)).await;
+        answer.unwrap_or_else(|never| match never {})
     }
 
     /// Makes a request's fields fit to be sent on.
@@ -222,16 +195,6 @@ impl Inner {
         let public = &self.api.settings.public;
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
     }
-}
-
-fn without_preferences(request: &Request<Received>) -> Request<Body> {
-    let mut again = Request::new(Body::empty());
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    *again.extensions_mut() = request.extensions().clone();
-    again.headers_mut().remove("prefer");
-    again
 }
 
 /// Nothing is routed here, and nobody said which of several upstreams it is for.

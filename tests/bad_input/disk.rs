@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::support::gateway::order;
-use crate::support::{Setup, Ticket, Upstream, post, time};
+use crate::support::gateway::{Process, order};
+use crate::support::{Answer, Setup, Ticket, Upstream, post, time};
 
 async fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -69,5 +69,62 @@ async fn a_full_disk_is_503_and_what_was_accepted_is_carried_out_when_there_is_r
     accepted.push(after);
     for ticket in &accepted {
         assert_eq!(process.settled(ticket).await["status"], "succeeded");
+    }
+}
+
+/// How often the ledger has refused a write so far.
+fn refusals(process: &Process) -> usize {
+    process.stderr().matches("the ledger refused a write").count()
+}
+
+/// Carries an order out whose end comes while the disk is full, and gives how it ended
+/// once there is room again.
+async fn ended_on_a_full_disk(answer: Answer, patience: usize) -> Option<serde_json::Value> {
+    let Some(disk) = SmallDisk::mount().await else {
+        eprintln!("not run: mounting a small file system needs root");
+        return None;
+    };
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", answer);
+    upstream.hold("/orders");
+    let process = Setup::before(&upstream)
+        .route("POST /orders", "timeout = \"2s\"")
+        .route("POST /ballast", "")
+        .spawn_in(disk.0.path())
+        .await;
+    let ticket = process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    let ballast = disk.0.path().join("ballast");
+    _ = std::fs::write(&ballast, vec![0; 8 << 20]);
+    time::until("a 503", || async {
+        let ballast = post("/ballast").body("text/plain", vec![b'x'; 100_000]);
+        (process.send(ballast).await.status == 503).then_some(())
+    })
+    .await;
+    let before = refusals(&process);
+    upstream.release("/orders");
+    let refused = || async { (refusals(&process) >= before + patience).then_some(()) };
+    time::until("refused writes", refused).await;
+    assert_eq!(process.document(&ticket).await["status"], "running");
+    std::fs::remove_file(&ballast).unwrap();
+    let document = process.settled(&ticket).await;
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+    Some(document)
+}
+
+#[tokio::test]
+async fn an_end_that_the_full_disk_did_not_take_is_written_down_when_there_is_room() {
+    let answer = Answer::status(200).body("text/plain", vec![b'y'; 250_000]);
+    if let Some(document) = ended_on_a_full_disk(answer, 3).await {
+        assert_eq!(document["status"], "succeeded", "{document}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_is_not_blamed_for_the_time_that_a_full_disk_takes() {
+    let answer = Answer::status(200).body("text/plain", vec![b'y'; 700_000]);
+    // By then, longer than the attempt may take.
+    if let Some(document) = ended_on_a_full_disk(answer, 7).await {
+        assert_eq!(document["status"], "succeeded", "{document}");
     }
 }

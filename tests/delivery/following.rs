@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, post};
+use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post};
 
 fn accepted(field: &str, monitor: &str) -> Answer {
     Answer::status(202).field(field, monitor).field("Retry-After", "2")
@@ -188,4 +188,36 @@ async fn a_waiting_operation_can_be_canceled() {
     let after = gateway.accept(post("/after")).await;
     gateway.settled(&after).await;
     assert_eq!(upstream.received_at("/jobs/1").len(), asked);
+}
+
+#[tokio::test]
+async fn one_that_is_just_being_asked_about_can_be_canceled_and_what_it_says_then_counts_no_more() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = waiting(&upstream).await;
+    upstream.on("/jobs/1", Answer::status(200).body("text/plain", vec![b'x'; 700_000]));
+    upstream.hold("/jobs/1");
+    let asked = upstream.received_at("/jobs/1").len();
+    let being_asked = || async { (upstream.received_at("/jobs/1").len() > asked).then_some(()) };
+    gateway.while_stepping(1, "a question", being_asked).await;
+    let document = gateway.send(post(ticket.at("cancel"))).await.expect(200).json();
+    assert_eq!(document["status"], "canceled");
+    upstream.release("/jobs/1");
+    // What comes behind it shows that the answer was dealt with.
+    upstream.on("/orders", Answer::Orders);
+    let after = gateway.post_order().await;
+    gateway.settled(&after).await;
+    assert_eq!(gateway.document(&ticket).await, document);
+    gateway.advance(600);
+    let later = gateway.post_order().await;
+    gateway.settled(&later).await;
+    assert_eq!(upstream.received_at("/jobs/1").len(), asked + 1);
+}
+
+#[tokio::test]
+async fn a_waiting_operation_can_be_deleted() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = waiting(&upstream).await;
+    gateway.send(Request::new("DELETE", &*ticket.monitor)).await.expect(204);
+    gateway.get(&ticket.monitor).await.problem(410);
+    assert_eq!(gateway.document(&ticket).await["status"], "canceled");
 }

@@ -179,3 +179,15 @@ async fn whoever_waits_for_what_will_not_begin_any_more_does_not_hold_up_the_end
     waiting.await.unwrap().problem(504);
     events.rest().await;
 }
+
+#[tokio::test]
+async fn readers_of_a_silent_stream_do_not_hold_up_the_end() {
+    let upstream = Upstream::start().await;
+    let mut process = Setup::before(&upstream).set("shutdown", "grace = \"1h\"").spawn().await;
+    let ticket = process.accept(order().field("Operation-Delay", "3600")).await;
+    let mut stream = EventStream::open(process.public, get(ticket.at("events"))).await;
+    time::within("an event", stream.next()).await.expect("the accepted event");
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    assert!(stream.rest().await.is_empty());
+}

@@ -1,0 +1,50 @@
+//! The time that an upstream may take.
+//!
+//! Owns what counts as the upstream's time: only what is spent waiting for it. While the
+//! ledger does not take a piece of an answer, the upstream is not to blame for the pause,
+//! and an attempt that it answered must not end as its timeout. It must not know what is
+//! waited for.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Elapsed};
+
+/// What is left of a time limit.
+pub(super) struct Allowance<'a> {
+    clock: &'a Clock,
+    left: Duration,
+}
+
+impl<'a> Allowance<'a> {
+    pub(super) const fn of(clock: &'a Clock, limit: Duration) -> Self {
+        Self { clock, left: limit }
+    }
+
+    /// Waits for the upstream for as long as there is time left.
+    pub(super) async fn wait_for<F: Future>(&mut self, upstream: F) -> Result<F::Output, Elapsed> {
+        let began = self.clock.now();
+        let output = self.clock.timeout(self.left, upstream).await;
+        self.left = self.left.saturating_sub(self.clock.now().since(began));
+        output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    #[tokio::test]
+    async fn only_what_the_upstream_took_is_taken_off() {
+        let clock = Clock::manual(Timestamp::EPOCH);
+        let mut allowance = Allowance::of(&clock, Duration::from_secs(10));
+        let slow = async { clock.advance(Duration::from_secs(7)) };
+        assert_eq!(allowance.wait_for(slow).await, Ok(()));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(allowance.left, Duration::from_secs(3));
+        let (never, late) = (std::future::pending::<()>(), Duration::from_secs(3));
+        let waiting = allowance.wait_for(never);
+        let (waited, ()) = tokio::join!(waiting, async { clock.advance(late) });
+        assert_eq!(waited, Err(Elapsed));
+    }
+}
