@@ -114,8 +114,10 @@ async fn client(number: usize, mut current: watch::Receiver<Option<SocketAddr>>,
             Ok(answer) if answer.status == 202 => load.note(kind, Ticket::of(&answer)),
             Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
             // The process is gone: go on when the next one is there.
-            Err(_) => {
-                load.cut.fetch_add(1, Ordering::Relaxed);
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::ConnectionRefused {
+                    load.cut.fetch_add(1, Ordering::Relaxed);
+                }
                 if current.changed().await.is_err() {
                     return;
                 }
