@@ -1,40 +1,14 @@
 //! What a route gives, allows and promises, as words.
 //!
-//! Owns the words. It must not know what follows from them.
+//! Owns the words; what they stand for is the domain's.
+
+pub use crate::domain::http::expectation::{Allow, Mode};
+pub use crate::domain::operation::Delivery;
 
 use super::{
     given::Given,
     setting::{Setting, choose},
 };
-
-/// What a request that asks for nothing gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A 202 at once.
-    Async,
-    /// The answer if it comes within `sync_wait`, else a 202.
-    Hybrid,
-    /// The answer, waited for up to `timeout`.
-    Sync,
-}
-
-/// What a request may ask for; at least one of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allow {
-    /// A 202.
-    pub asynchronous: bool,
-    /// The answer itself.
-    pub synchronous: bool,
-}
-
-/// What is promised about sending a request twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Sent until there is an answer: the upstream may see it more than once.
-    AtLeastOnce,
-    /// Never sent again once the upstream may have seen it.
-    AtMostOnce,
-}
 
 const MODES: [(&str, Mode); 3] =
     [("async", Mode::Async), ("hybrid", Mode::Hybrid), ("sync", Mode::Sync)];

@@ -222,7 +222,7 @@ fn exists(what: &str, section: &str, name: &str, known: &[&str]) -> Result<(), S
 
 fn mode(section: &mut Section<'_>) -> (Mode, Allow) {
     let mode = section.get("mode", Mode::Async);
-    let both = Allow { asynchronous: true, synchronous: true };
+    let both = Allow::ALL;
     let allow = section.get("allow", both);
     let needed = match mode {
         Mode::Async if !allow.asynchronous => "async",

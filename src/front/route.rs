@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, header};
 
-use crate::config::{self, Config, KeyRule, RouteConfig, Selector};
+use crate::config::{Config, KeyRule, RouteConfig, Selector};
 use crate::domain::Timestamp;
 use crate::domain::http::additions::{Additions, Granted};
-use crate::domain::http::expectation::{Allow, Answer, Decision, Mode, Offer};
+use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
 use crate::domain::http::route_table::{RoutePattern, RouteTable};
 use crate::domain::operation::{Delivery, KeyScope, Lane, Policy, RetryPolicy};
@@ -89,7 +89,7 @@ impl Route {
             upstream: upstream
                 .ok_or_else(|| unknown(format!("there is no upstream {}", route.upstream)))?
                 .clone(),
-            delivery: route.delivery.map(delivery),
+            delivery: route.delivery,
             retry: RetryPolicy {
                 attempts: route.retry.attempts,
                 min: route.retry.min,
@@ -147,24 +147,10 @@ fn by_method(method: &Method) -> Delivery {
     if method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce }
 }
 
-fn delivery(word: config::Delivery) -> Delivery {
-    match word {
-        config::Delivery::AtLeastOnce => Delivery::AtLeastOnce,
-        config::Delivery::AtMostOnce => Delivery::AtMostOnce,
-    }
-}
-
 fn offer(route: &RouteConfig) -> Offer {
     Offer {
-        mode: match route.mode {
-            config::Mode::Async => Mode::Async,
-            config::Mode::Hybrid => Mode::Hybrid,
-            config::Mode::Sync => Mode::Sync,
-        },
-        allow: Allow {
-            asynchronous: route.allow.asynchronous,
-            synchronous: route.allow.synchronous,
-        },
+        mode: route.mode,
+        allow: route.allow,
         sync_wait: route.sync_wait,
         timeout: route.timeout,
     }

@@ -19,6 +19,7 @@ use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
 use super::settings::{Settings, SettingsError, is_web, wants_tls};
 use crate::clock::Clock;
+use crate::domain::http::location;
 use crate::domain::operation::Delivery;
 use crate::lifecycle::Tasks;
 
@@ -275,7 +276,7 @@ fn tend(pool: Weak<Pool>, clock: Clock, tasks: &Tasks) {
 
 /// What a field that holds a URI reference means, as answer to a request for `base`.
 pub(super) fn resolve(base: &Url, reference: &HeaderValue) -> Option<Url> {
-    let mut url = base.join(std::str::from_utf8(reference.as_bytes()).ok()?).ok()?;
+    let mut url = location::joined(base, reference)?;
     url.set_fragment(None);
     Some(url)
 }

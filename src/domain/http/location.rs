@@ -26,7 +26,7 @@ pub enum Resolved {
 /// and query that were requested there, which relative references start from;
 /// `public_base` what links are built on (`https://api.example.com/base`).
 pub fn resolve(value: &HeaderValue, upstream: &Url, target: &str, public_base: &str) -> Resolved {
-    let Some(url) = absolute(value, upstream, target) else { return Resolved::Unusable };
+    let Some(url) = joined(&requested(upstream, target), value) else { return Resolved::Unusable };
     if url.origin() == upstream.origin() {
         return Resolved::Own(rebased(&url, public_base));
     }
@@ -39,13 +39,15 @@ pub fn resolve(value: &HeaderValue, upstream: &Url, target: &str, public_base: &
     }
 }
 
-fn absolute(value: &HeaderValue, upstream: &Url, target: &str) -> Option<Url> {
+/// The URL that a reference means in an answer to a request for `base`; none where it is
+/// empty, has control characters, or leads to anything but http and https.
+pub fn joined(base: &Url, value: &HeaderValue) -> Option<Url> {
     // Servers send UTF-8 here too. The parser would silently drop tabs and line ends.
     let text = trim(std::str::from_utf8(value.as_bytes()).ok()?);
     if text.is_empty() || text.contains(char::is_control) {
         return None;
     }
-    let url = requested(upstream, target).join(text).ok()?;
+    let url = base.join(text).ok()?;
     let usable = matches!(url.scheme(), "http" | "https") && url.has_host();
     usable.then_some(url)
 }
