@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use crate::support::gateway::{Process, order};
-use crate::support::{Answer, Setup, Ticket, Upstream, post, time};
+use crate::support::{Answer, Setup, Ticket, Upstream, get, post, time};
 
 async fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -73,8 +73,12 @@ async fn a_full_disk_is_503_and_what_was_accepted_is_carried_out_when_there_is_r
 }
 
 /// How often the ledger has refused a write so far.
-fn refusals(process: &Process) -> usize {
-    process.stderr().matches("the ledger refused a write").count()
+async fn refusals(process: &Process) -> usize {
+    let metrics = process.admin(get("/metrics")).await.expect(200).text();
+    let counted = metrics.lines().find_map(|line| {
+        line.strip_prefix("cloakroom_ledger_refused_writes_total ")?.trim().parse().ok()
+    });
+    counted.unwrap_or(0)
 }
 
 /// Carries an order out whose end comes while the disk is full, and gives how it ended
@@ -101,9 +105,9 @@ async fn ended_on_a_full_disk(answer: Answer, patience: usize) -> Option<serde_j
         (process.send(ballast).await.status == 503).then_some(())
     })
     .await;
-    let before = refusals(&process);
+    let before = refusals(&process).await;
     upstream.release("/orders");
-    let refused = || async { (refusals(&process) >= before + patience).then_some(()) };
+    let refused = || async { (refusals(&process).await >= before + patience).then_some(()) };
     time::until("refused writes", refused).await;
     assert_eq!(process.document(&ticket).await["status"], "running");
     std::fs::remove_file(&ballast).unwrap();
