@@ -89,7 +89,7 @@ pub enum Effect {
 /// How soon an upstream's monitor is asked again when it does not say.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// The bounds of an upstream monitor's `Retry-After`.
-const FOLLOW_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const FOLLOW_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Decides what comes after an attempt.
 pub fn settle(
@@ -197,7 +197,7 @@ impl Decision<'_> {
             };
             return self.fail(failure, status);
         }
-        let due_at = self.now + self.policy.retry.wait(self.counts.spent(), floor, rng);
+        let due_at = self.now + self.policy.retry.wait(self.counts.failed(), floor, rng);
         if due_at >= self.policy.deadline_at {
             let failure =
                 Failure { code: ErrorCode::DeadlineExceeded, cause: Some(failure.code), status };
