@@ -160,7 +160,7 @@ async fn a_429_or_503_with_retry_after_costs_no_attempt() {
     }
     let gateway = at_least_once(&upstream, "retry = { attempts = 2 }").await;
     let ticket = gateway.post_order().await;
-    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    let document = gateway.settled_by_steps_of(60, &ticket).await;
     assert_eq!(document["status"], "succeeded", "{document}");
     assert_eq!(upstream.received().len(), 13);
 }

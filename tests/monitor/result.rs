@@ -219,3 +219,37 @@ async fn head_tells_its_length_without_its_body() {
     assert_eq!(head.field("content-length"), Some("5"));
     assert_eq!(head.body, b"");
 }
+
+#[tokio::test]
+async fn what_any_tag_matches_is_not_sent_again_and_beyond_its_end_is_416() {
+    let (gateway, ticket) = recorded(Answer::status(200).body("text/plain", "0123456789")).await;
+    let at = || get(ticket.at("result"));
+    let answer = gateway.send(at().field("If-None-Match", "\"other\", *")).await.expect(304);
+    assert!(answer.body.is_empty());
+    let beyond = gateway.send(at().field("Range", "bytes=10-")).await;
+    assert_eq!(beyond.field("content-range"), Some("bytes */10"));
+    beyond.problem(416);
+    let first = gateway.send(at().field("Range", "bytes=0-0")).await.expect(206);
+    assert_eq!((first.field("content-range"), &*first.body), (Some("bytes 0-0/10"), &b"0"[..]));
+    // What changed since is given whole, and so is what several ranges ask for.
+    for fields in [
+        [("Range", "bytes=1-2"), ("If-Range", "\"old\"")],
+        [("Range", "bytes=0-1,4-5"), ("A", "b")],
+    ] {
+        let request =
+            fields.iter().fold(at(), |request, (name, value)| request.field(name, *value));
+        assert_eq!(gateway.send(request).await.expect(200).body, b"0123456789");
+    }
+}
+
+#[tokio::test]
+async fn of_a_head_request_it_is_the_fields_whatever_length_they_tell() {
+    let upstream = Upstream::start().await;
+    let promised = b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 99999999999\r\n\r\n";
+    upstream.on("/orders", Answer::Raw(promised.to_vec()));
+    let gateway = Setup::before(&upstream).route("HEAD /orders", "mode = \"async\"").start().await;
+    let ticket = Ticket::of(&gateway.send(Request::new("HEAD", "/orders")).await.expect(202));
+    assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    let answer = result(&gateway, &ticket).await.expect(200);
+    assert_eq!((answer.field("a"), answer.body.len()), (Some("b"), 0));
+}

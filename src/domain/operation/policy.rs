@@ -45,10 +45,10 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after `spent` failures: a random part of a ceiling that doubles.
+    /// How long to wait after `failed` attempts: a random part of a ceiling that doubles.
     /// `floor` is what the upstream asked for (`Retry-After`); the wait is never less.
-    pub fn wait(&self, spent: u32, floor: Option<Duration>, rng: &mut impl Rng) -> Duration {
-        let doublings = spent.saturating_sub(1).min(31);
+    pub fn wait(&self, failed: u32, floor: Option<Duration>, rng: &mut impl Rng) -> Duration {
+        let doublings = failed.saturating_sub(1).min(31);
         let ceiling = self.min.saturating_mul(1 << doublings).min(self.max);
         let jittered = ceiling.mul_f64(rng.random::<f64>());
         jittered.max(floor.unwrap_or_default())

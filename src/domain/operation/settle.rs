@@ -197,7 +197,7 @@ impl Decision<'_> {
             };
             return self.fail(failure, status);
         }
-        let due_at = self.now + self.policy.retry.wait(self.counts.spent(), floor, rng);
+        let due_at = self.now + self.policy.retry.wait(self.counts.failed(), floor, rng);
         if due_at >= self.policy.deadline_at {
             let failure =
                 Failure { code: ErrorCode::DeadlineExceeded, cause: Some(failure.code), status };

@@ -109,6 +109,22 @@ fn a_refusal_that_names_a_time_waits_for_it_and_spends_no_attempt() {
 }
 
 #[test]
+fn pauses_grow_also_while_an_upstream_only_refuses() {
+    let policy = policy(Delivery::AtLeastOnce);
+    let counts = Counts { refusals: 19, ..counts(20) };
+    let at_once = Answer { retry_after: Some(Duration::ZERO), ..answer(503) };
+    let outcome = Outcome::Answered(at_once);
+    let longest = (0..100).map(|seed| {
+        let mut rng = StdRng::seed_from_u64(seed);
+        match settle(Standing { policy: &policy, counts }, &outcome, NOW, &mut rng).next {
+            Next::Queued { due_at } => due_at.since(NOW),
+            next => panic!("{next:?}"),
+        }
+    });
+    assert!(longest.max() > Some(policy.retry.max / 2));
+}
+
+#[test]
 fn a_resume_and_a_rescue_are_at_once_and_spend_no_attempt() {
     let policy = policy(Delivery::AtLeastOnce);
     for outcome in [Outcome::Interrupted { sent: Sent::Perhaps }, Outcome::Lost] {

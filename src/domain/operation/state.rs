@@ -173,6 +173,13 @@ pub struct Counts {
 impl Counts {
     /// The attempts that count against the retry limit.
     pub const fn spent(self) -> u32 {
-        self.attempts.saturating_sub(self.resumes + self.rescues + self.refusals)
+        self.failed().saturating_sub(self.refusals)
+    }
+
+    /// The attempts that the upstream's trouble ended, refusals among them: what the pause
+    /// before the next one grows with, so that an upstream that refuses everything at once
+    /// is not asked twice a second for a day.
+    pub const fn failed(self) -> u32 {
+        self.attempts.saturating_sub(self.resumes + self.rescues)
     }
 }
