@@ -20,6 +20,7 @@ mod suite;
 mod verbs;
 mod watch;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -68,6 +69,7 @@ struct Shared {
     lanes: lanes::Lanes,
     waiters: watch::Waiters,
     snapshots: Snapshots,
+    waiting: AtomicI64,
     desk: OnceLock<Arc<dyn Desk>>,
     work: Notify,
     waits: Notify,
@@ -82,12 +84,14 @@ impl Ledger {
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
         let (store, identity) = sqlite::open(opening, clock.now()).await?;
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
+        let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
         let shared = Arc::new(Shared {
             store: Box::new(store),
             lanes: lanes::Lanes::default(),
             waiters: watch::Waiters::default(),
             snapshots: Snapshots::default(),
+            waiting: AtomicI64::new(waiting as i64),
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
@@ -97,6 +101,7 @@ impl Ledger {
             clock: clock.clone(),
         });
         shared.lanes.load(depths);
+        metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let (questions, asked) = reads::queue();
         tasks.spawn({
             let shared = Arc::clone(&shared);
@@ -333,9 +338,18 @@ impl Shared {
         self.waiters.changed(ids);
     }
 
+    /// So many more wait than before.
+    fn wait(&self, more: i64) {
+        if more != 0 {
+            let waiting = self.waiting.fetch_add(more, Ordering::Relaxed) + more;
+            metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
+        }
+    }
+
     /// A transaction is durable: lanes and hints follow.
     fn committed(&self, moved: &Moved) {
         self.changed(moved.released.iter().copied());
+        self.wait(moved.waiting);
         for (lane, due_at) in &moved.ready {
             self.lanes.added(lane, *due_at);
         }
@@ -353,6 +367,9 @@ impl Shared {
     fn accepted(&self, operation: &NewOperation, placed: Placed) {
         let route = operation.route.to_string();
         metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
+        if placed == Placed::Waiting {
+            self.wait(1);
+        }
         if placed == Placed::Ready {
             self.lanes.added(&operation.lane, operation.due_at);
             self.work.notify_one();

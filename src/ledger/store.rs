@@ -49,6 +49,9 @@ pub(super) trait Store: Send + Sync + 'static {
     /// Every known lane with how much lies in it. Walks whole lanes: for the start only.
     async fn depths(&self) -> Batch<LaneDepth>;
 
+    /// How many operations wait. Counts rows: for the start only.
+    async fn waiting(&self) -> Result<u64, LedgerError>;
+
     /// When the oldest operation of each of these lanes is due.
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>>;
 

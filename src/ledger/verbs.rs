@@ -359,6 +359,8 @@ pub(super) struct Moved {
     pub(super) ready: Vec<(Lane, Timestamp)>,
     /// Operations that left a lane unclaimed.
     pub(super) unqueued: Vec<Lane>,
+    /// How many more wait than before.
+    pub(super) waiting: i64,
     /// Operations that were released by the end of another.
     pub(super) released: Vec<OperationId>,
     /// Whether something waits with a time.

@@ -79,6 +79,10 @@ fn describe() {
         "Operations that reached a final state, by outcome and, for failures, error code."
     );
     describe_gauge!("cloakroom_operations_running", "Operations whose attempt is on its way.");
+    describe_gauge!(
+        "cloakroom_operations_waiting",
+        "Operations that wait for their upstream or for a serial key and hold no slot."
+    );
     describe_gauge!("cloakroom_queue_depth", "Operations that are ready or due later.");
     describe_gauge!(
         "cloakroom_queue_oldest_seconds",

@@ -151,7 +151,7 @@ async fn after_a_crash_it_says_how_many_it_rescued_and_how_many_are_unknown() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_finished_running_or_in_a_queue() {
+async fn what_was_accepted_is_finished_running_waiting_or_in_a_queue() {
     let upstream = Upstream::start().await;
     upstream.on("/wrong", Answer::status(400));
     upstream.hold("/held");
@@ -160,8 +160,13 @@ async fn what_was_accepted_is_finished_running_or_in_a_queue() {
         let ticket = process.accept(post(path)).await;
         process.settled(&ticket).await;
     }
-    process.accept(post("/held")).await;
+    process.accept(post("/held").field("Operation-Serial-Key", "a")).await;
     upstream.until_received("/held", 1).await;
+    for _ in 0..3 {
+        process.accept(order().field("Operation-Serial-Key", "a")).await;
+    }
+    let waiting = process.accept(order().field("Operation-Serial-Key", "a")).await;
+    process.send(post(waiting.at("cancel"))).await.expect(200);
     for _ in 0..2 {
         process.accept(order().field("Operation-Delay", "3600")).await;
     }
@@ -171,9 +176,10 @@ async fn what_was_accepted_is_finished_running_or_in_a_queue() {
     process.send(Request::new("DELETE", &*deleted.monitor)).await.expect(204);
     let metrics = process.admin(get("/metrics")).await.expect(200).text();
     for (name, wanted) in [
-        ("cloakroom_operations_accepted_total{", 8),
-        ("cloakroom_operations_finished_total{", 5),
-        ("cloakroom_operations_finished_total{outcome=\"canceled\"", 2),
+        ("cloakroom_operations_accepted_total{", 12),
+        ("cloakroom_operations_finished_total{", 6),
+        ("cloakroom_operations_finished_total{outcome=\"canceled\"", 3),
+        ("cloakroom_operations_waiting ", 3),
         ("cloakroom_operations_running ", 1),
         ("cloakroom_queue_depth{", 2),
     ] {

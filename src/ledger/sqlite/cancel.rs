@@ -79,9 +79,11 @@ async fn call_off(
             moved.unqueued.push(writing.book.lane(get(&row, "lane")?)?.clone());
             row
         }
-        None => taken(writing, "DELETE FROM waiting WHERE seq = ? RETURNING *", seq)
-            .await?
-            .ok_or_else(|| damaged(format!("operation {seq} is in no state")))?,
+        None => {
+            moved.waiting -= 1;
+            let row = taken(writing, "DELETE FROM waiting WHERE seq = ? RETURNING *", seq).await?;
+            row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?
+        }
     };
     let mut carried = Carried::of(&row)?;
     carried.sequence += 1;

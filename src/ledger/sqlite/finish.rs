@@ -145,6 +145,7 @@ async fn promote(
     carried.sequence += 1;
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
     moved.ready.push((book(writing).lane(lane)?.clone(), due_at));
+    moved.waiting -= 1;
     moved.released.push(id(&next, "id")?);
     let connection = writing.connection()?;
     sqlx::query("DELETE FROM waiting WHERE seq = ?")

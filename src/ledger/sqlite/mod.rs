@@ -302,6 +302,10 @@ impl Store for Sqlite {
         read::depths(&self.readers, &self.book).await
     }
 
+    async fn waiting(&self) -> Result<u64, LedgerError> {
+        read::waiting(&self.readers).await
+    }
+
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
         read::oldest_due(&self.readers, &self.book, lanes).await
     }

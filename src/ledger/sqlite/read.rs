@@ -280,6 +280,14 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
     Ok(depths.into_values().collect())
 }
 
+pub(super) async fn waiting(readers: &SqlitePool) -> Result<u64, LedgerError> {
+    let row = sqlx::query("SELECT count(*) AS waiting FROM waiting")
+        .fetch_one(&mut *connection(readers).await?)
+        .await
+        .map_err(trouble)?;
+    get::<i64>(&row, "waiting").map(i64::unsigned_abs)
+}
+
 pub(super) async fn oldest_due(
     readers: &SqlitePool,
     book: &Book,

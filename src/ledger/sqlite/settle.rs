@@ -250,6 +250,9 @@ impl Rows {
     ) -> Result<SettledAs, LedgerError> {
         let (seq, at) = (settlement.lease.seq, settlement.at);
         let transition = heeding_cancel(&settlement.transition, found.cancel);
+        if settlement.lease.held == Held::Waiting {
+            moved.waiting -= 1;
+        }
         let Found { lane, mut carried, continuation, cancel } = found;
         carried.counts = transition.counts;
         self.tell(seq, at, &transition, &mut carried);
@@ -261,6 +264,7 @@ impl Rows {
             }
             Next::Waiting { on, due_at } => {
                 moved.waits = true;
+                moved.waiting += 1;
                 let continuation = saved(&transition).or(continuation);
                 self.waiting.push(WaitingRow {
                     seq,
