@@ -15,12 +15,12 @@ use super::Shared;
 use super::allowance::Allowance;
 use super::ending::Ended;
 use super::gathering::Gathering;
-use super::insist::insist;
+use super::stash::Stash;
 use crate::domain::Timestamp;
 use crate::domain::http::location::{Resolved, resolve};
 use crate::domain::http::{hygiene, retry_after};
 use crate::domain::operation::{Answer, Body, BodyKey, ErrorCode, Outcome, Policy, Sent};
-use crate::ledger::{KeptAnswer, LedgerError, Piece};
+use crate::ledger::{KeptAnswer, LedgerError};
 use crate::upstream::{Broken, Reply, ReplyBody, Upstream};
 
 /// How long, and how far in octets, the body of a 202 that names a monitor is read to its
@@ -171,7 +171,8 @@ async fn body(
     if body.length().is_some_and(|length| length > limit) {
         return Read::TooLarge;
     }
-    let mut gathering = Gathering::under(BodyKey(rand::random()));
+    let key = BodyKey(rand::random());
+    let (mut gathering, mut stash) = (Gathering::under(key), Stash::under(shared, key));
     loop {
         match allowance.wait_for(body.piece()).await {
             Ok(Ok(Some(octets))) => gathering.push(octets),
@@ -183,22 +184,19 @@ async fn body(
             return Read::TooLarge;
         }
         while let Some(piece) = gathering.cut() {
-            if let Err(error) = stash(shared, piece).await {
+            if let Err(error) = stash.put(piece).await {
                 return Read::Unkept(error);
             }
         }
     }
-    match gathering.finish() {
-        (body, None) => Read::Whole(body),
-        (body, Some(last)) => match stash(shared, last).await {
-            Ok(()) => Read::Whole(body),
-            Err(error) => Read::Unkept(error),
-        },
+    let (body, last) = gathering.finish();
+    if let Some(last) = last
+        && let Err(error) = stash.put(last).await
+    {
+        return Read::Unkept(error);
     }
-}
-
-async fn stash(shared: &Shared, piece: Piece) -> Result<(), LedgerError> {
-    insist(shared, || shared.ledger.stash(vec![piece.clone()])).await
+    stash.hand_on();
+    Read::Whole(body)
 }
 
 fn recorded(mut fields: HeaderMap) -> crate::domain::Fields {

@@ -8,8 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::OperationId;
@@ -42,7 +41,7 @@ impl Cancels {
     /// can be called off also while draining.
     pub(super) fn listen(
         &self,
-        mut called_off: Receiver<OperationId>,
+        mut called_off: UnboundedReceiver<OperationId>,
         over: CancellationToken,
         tasks: &Tasks,
     ) {
@@ -54,12 +53,8 @@ impl Cancels {
                     heard = called_off.recv() => heard,
                 };
                 match heard {
-                    Ok(id) => cancels.call_off(id),
-                    Err(RecvError::Lagged(missed)) => tracing::warn!(
-                        missed,
-                        "cancellations came too fast; cancel again what is still running"
-                    ),
-                    Err(RecvError::Closed) => return,
+                    Some(id) => cancels.call_off(id),
+                    None => return,
                 }
             }
         });

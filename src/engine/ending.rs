@@ -3,9 +3,9 @@
 //! Owns the way of an outcome into the ledger: the decision is the domain's, and it is
 //! repeated to the ledger until that has it or somebody else holds the operation.
 
-use super::Shared;
 use super::insist::insist;
 use super::meters::outcome_name;
+use super::{Shared, stash};
 use crate::domain::operation::{Effect, ErrorCode, Next, Outcome, Standing, Transition, settle};
 use crate::ledger::{KeptAnswer, Leased, Settlement};
 
@@ -34,12 +34,20 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Ne
     log(leased, &ended, &transition);
     let next = transition.next.clone();
     let kept = transition.effects.contains(&Effect::KeepAnswer);
-    let answer = ended.answer.filter(|_| kept);
+    let (answer, unwanted) = if kept { (ended.answer, None) } else { (None, ended.answer) };
+    if let Some(unwanted) = unwanted {
+        stash::let_go(shared, &unwanted.body);
+    }
     let settlement =
         Settlement { lease: leased.lease.clone(), id: leased.id, transition, answer, at };
     match insist(shared, || shared.ledger.settle(settlement.clone())).await {
         Ok(Ok(_)) => {}
-        Ok(Err(stale)) => tracing::debug!(operation = %leased.id, "not settled: {stale}"),
+        Ok(Err(stale)) => {
+            tracing::debug!(operation = %leased.id, "not settled: {stale}");
+            if let Some(answer) = &settlement.answer {
+                stash::let_go(shared, &answer.body);
+            }
+        }
         Err(error) => tracing::error!(
             operation = %leased.id,
             %error,

@@ -22,6 +22,7 @@ mod meters;
 mod outgoing;
 mod permits;
 mod pruner;
+mod stash;
 mod takeover;
 
 use std::collections::{HashMap, HashSet};

@@ -21,10 +21,10 @@ mod verbs;
 mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
@@ -73,7 +73,7 @@ struct Shared {
     desk: OnceLock<Arc<dyn Desk>>,
     work: Notify,
     waits: Notify,
-    cancels: broadcast::Sender<OperationId>,
+    cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     complaints: complaints::Complaints,
     fatal: CancellationToken,
     clock: Clock,
@@ -95,7 +95,7 @@ impl Ledger {
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
-            cancels: broadcast::Sender::new(1024),
+            cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
             fatal: CancellationToken::new(),
             clock: clock.clone(),
@@ -141,6 +141,9 @@ impl Ledger {
     pub async fn accept(&self, operation: NewOperation) -> Result<Accepted, LedgerError> {
         let depth = self.shared.lanes.queue_depth(&operation.lane.queue);
         if depth >= operation.max_depth {
+            if let Some(pieces) = operation.work.pieces() {
+                self.discard(pieces).await?;
+            }
             return Ok(Accepted::QueueFull { depth });
         }
         self.write(|tell| Write::Accept(Box::new(operation), tell)).await
@@ -314,9 +317,12 @@ impl Ledger {
         self.shared.work.notify_one();
     }
 
-    /// The running operations that are called off, from now on.
-    pub fn cancels(&self) -> broadcast::Receiver<OperationId> {
-        self.shared.cancels.subscribe()
+    /// The running operations that are called off, from now on. The last who asked for
+    /// them is told; none of them is lost.
+    pub fn cancels(&self) -> mpsc::UnboundedReceiver<OperationId> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.shared.listeners() = Some(sender);
+        receiver
     }
 
     async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
@@ -336,6 +342,11 @@ impl Shared {
     fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
         self.snapshots.forget(ids.clone());
         self.waiters.changed(ids);
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
+        // It holds a plain value.
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many more wait than before.
@@ -399,7 +410,11 @@ impl Shared {
                 .increment(1);
             }
             // Nobody listening means that nothing runs.
-            Canceled::Asked => drop(self.cancels.send(id)),
+            Canceled::Asked => {
+                if let Some(listener) = &*self.listeners() {
+                    let _ = listener.send(id);
+                }
+            }
             Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
         }
         self.changed([id]);

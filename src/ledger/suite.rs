@@ -544,6 +544,45 @@ async fn pieces_that_nothing_refers_to_go_when_discarded_or_at_the_next_start() 
     close(ledger, tasks).await;
 }
 
+/// An operation whose body is one piece under that name.
+async fn in_pieces(ledger: &Ledger, operation: NewOperation, key: BodyKey) -> NewOperation {
+    let piece = Piece { body: key, number: 0, octets: Bytes::from_static(b"body") };
+    ledger.stash(vec![piece]).await.unwrap();
+    let Work::Call(request) = operation.work.clone() else { panic!("no call") };
+    let work = Work::Call(Request { body: Body::Chunked { key, length: 4 }, ..request });
+    NewOperation { work, ..operation }
+}
+
+#[tokio::test]
+async fn no_piece_of_a_body_outlives_what_it_was_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, tasks) = open(folder.path(), START).await;
+    let (request, repeat, refused, answer) = (BodyKey(1), BodyKey(2), BodyKey(3), BodyKey(4));
+    let first = in_pieces(&ledger, with_key(1, 9, 9, KeyScope::Retained), request).await;
+    let id = first.id;
+    ledger.accept(first).await.unwrap();
+    let again = in_pieces(&ledger, with_key(2, 9, 9, KeyScope::Retained), repeat).await;
+    assert_eq!(ledger.accept(again).await.unwrap(), Accepted::Replayed(id));
+    let full =
+        in_pieces(&ledger, NewOperation { max_depth: 1, ..operation(3, START) }, refused).await;
+    assert_eq!(ledger.accept(full).await.unwrap(), Accepted::QueueFull { depth: 1 });
+    let left = async |key| ledger.piece(key, 0).await.unwrap().is_some();
+    assert_eq!(
+        (left(request).await, left(repeat).await, left(refused).await),
+        (true, false, false)
+    );
+    let leased = claim_one(&ledger, START).await;
+    ledger.cancel(id, Freeing::Free, START).await.unwrap();
+    let piece = Piece { body: answer, number: 0, octets: Bytes::from_static(b"made") };
+    ledger.stash(vec![piece]).await.unwrap();
+    let mut settlement = outcome_of(leased, &answered(201), START);
+    settlement.answer =
+        Some(KeptAnswer { body: Body::Chunked { key: answer, length: 4 }, ..created() });
+    ledger.settle(settlement).await.unwrap().unwrap();
+    assert_eq!((left(request).await, left(answer).await), (false, false));
+    close(ledger, tasks).await;
+}
+
 #[tokio::test]
 async fn every_reading_brings_the_present_state_however_it_came_about() {
     let folder = tempfile::tempdir().unwrap();

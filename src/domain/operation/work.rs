@@ -23,6 +23,16 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The name of its body's pieces, where that is kept in pieces.
+    pub fn pieces(&self) -> Option<BodyKey> {
+        match self {
+            Self::Call(Request { body: Body::Chunked { key, .. }, .. }) => Some(*key),
+            Self::Call(_) | Self::Task { .. } => None,
+        }
+    }
+}
+
 /// A client's request as it is sent to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

@@ -6,7 +6,7 @@ use super::batch::{Script, Statement, Values};
 use super::rows::{
     Carried, TAG_SEPARATOR, as_micros, damaged, delivery_name, get, id, maybe_id, put_body,
 };
-use super::{Writing, settle};
+use super::{Writing, prune, settle};
 use crate::domain::operation::{
     Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, WaitingFor, Work,
 };
@@ -68,6 +68,10 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         if let Some(verdict) =
             operation.idempotency.as_ref().and_then(|claim| repeat_of(&mut keys, claim, operation))
         {
+            // Its pieces were written before anybody knew that it is a repeat.
+            if let Some(key) = operation.work.pieces() {
+                prune::erase_pieces(writing, key.0).await?;
+            }
             verdicts.push(verdict);
             continue;
         }

@@ -7,7 +7,7 @@ use super::prune;
 use super::rows::{Carried, get, id, put_body, time};
 use super::settle::{EVENTS, EventRow, READY, ReadyRow, book};
 use crate::domain::Timestamp;
-use crate::domain::operation::{ErrorCode, EventKind, Failure, Next, Status};
+use crate::domain::operation::{Body, ErrorCode, EventKind, Failure, Next, Status};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{KeptAnswer, Moved, Retention};
 
@@ -83,6 +83,10 @@ pub(super) async fn finish(
     for finish in &finished {
         if finish.freed {
             prune::erase_bodies(writing, finish.seq).await?;
+            // Its result was never written, so nothing refers to the pieces.
+            if let Some(Body::Chunked { key, .. }) = finish.answer.as_ref().map(|kept| &kept.body) {
+                prune::erase_pieces(writing, key.0).await?;
+            }
         }
         if let Some(digest) = finish.serial {
             promote(writing, finish.seq, digest, finish.at, moved).await?;
