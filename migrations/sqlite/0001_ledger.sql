@@ -27,7 +27,8 @@ CREATE TABLE lanes (
 );
 
 CREATE TABLE operations (
-    seq              INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Handed out by the writer, rising; the order accepted.
+    seq              INTEGER PRIMARY KEY,
     id               BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),
     accepted_at      INTEGER NOT NULL,
     principal        BLOB    NOT NULL,

@@ -209,11 +209,10 @@ async fn tidy(connection: &mut SqliteConnection, now: Timestamp) -> Result<i64, 
     .execute(&mut *connection)
     .await
     .map_err(trouble)?;
-    let row =
-        sqlx::query("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'operations'")
-            .fetch_one(connection)
-            .await
-            .map_err(trouble)?;
+    let row = sqlx::query("SELECT coalesce(max(seq), 0) FROM operations")
+        .fetch_one(connection)
+        .await
+        .map_err(trouble)?;
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
 }
 
