@@ -96,7 +96,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     }
     let mut script = Script::default();
     place(write(&mut script, &entries), &entries, writing.book.incarnation);
-    script.run(writing.connection()?).await?;
+    script.run(writing).await?;
     Ok(verdicts)
 }
 
@@ -119,7 +119,7 @@ async fn standing_keys(
     let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = STANDING_KEYS.fetch(writing.connection()?, &digests, bind).await?;
+    let rows = STANDING_KEYS.fetch(writing.connection().await?, &digests, bind).await?;
     let mut standing = HashMap::with_capacity(digests.len());
     for row in &rows {
         let digest = get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)?;
@@ -165,7 +165,7 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
     let bind = |id: &OperationId, values: &mut Values| {
         values.put(id.as_bytes().to_vec());
     };
-    let rows = PARENTS.fetch(writing.connection()?, &named, bind).await?;
+    let rows = PARENTS.fetch(writing.connection().await?, &named, bind).await?;
     let mut parents = HashMap::with_capacity(rows.len());
     for row in &rows {
         let parent = id(row, "id")?;
@@ -186,7 +186,7 @@ async fn held_serial_keys(
     let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = HELD.fetch(writing.connection()?, &digests, bind).await?;
+    let rows = HELD.fetch(writing.connection().await?, &digests, bind).await?;
     rows.iter().map(|row| get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)).collect()
 }
 
@@ -321,5 +321,5 @@ pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(),
     script.add(&PIECES, pieces, |piece, values| {
         values.put(piece.body.0).put(piece.number).put(piece.octets.to_vec());
     });
-    script.run(writing.connection()?).await
+    script.run(writing).await
 }

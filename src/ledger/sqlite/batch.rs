@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
 
+use super::Writing;
 use super::open::trouble;
 use crate::ledger::error::LedgerError;
 
@@ -57,6 +58,8 @@ enum Item {
     Row(usize),
     /// A key among others.
     Key,
+    /// Nothing: the statement is not about rows.
+    Nothing,
     /// A condition of two values that one row fulfils.
     Pair(&'static str),
 }
@@ -65,6 +68,7 @@ impl Item {
     const fn values(self) -> usize {
         match self {
             Self::Row(columns) => columns,
+            Self::Nothing => 0,
             Self::Key => 1,
             Self::Pair(_) => 2,
         }
@@ -109,6 +113,7 @@ impl Statement {
                 let rows = vec![row; size].join(",");
                 format!("{head} SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL")
             }
+            Item::Nothing => (*head).to_owned(),
             Item::Key => format!("{head} ({}) {tail}", vec!["?"; size].join(",")),
             Item::Pair(condition) => {
                 format!("{head} {} {tail}", vec![condition; size].join(" OR "))
@@ -163,6 +168,11 @@ fn put_number(number: &i64, values: &mut Values) {
     values.put(*number);
 }
 
+/// Begins a writing transaction.
+static BEGIN: Statement = Statement::new(BEGIN_SQL, Item::Nothing, "");
+/// The same by itself.
+pub(super) const BEGIN_SQL: &str = "BEGIN IMMEDIATE";
+
 /// Statements that bring no rows, to be run together in their order.
 #[derive(Default)]
 pub(super) struct Script {
@@ -215,13 +225,16 @@ impl Script {
         Arc::clone(texts.entry(key).or_insert_with(join))
     }
 
-    /// Runs them all.
-    pub(super) async fn run(self, connection: &mut SqliteConnection) -> Result<(), LedgerError> {
+    /// Runs them all; the transaction begins with them where it has not yet begun.
+    pub(super) async fn run(mut self, writing: &mut Writing) -> Result<(), LedgerError> {
         if self.statements.is_empty() {
             return Ok(());
         }
+        if writing.begins() {
+            self.statements.insert(0, (&BEGIN, 0));
+        }
         let sql = AssertSqlSafe(self.sql());
         let query = sqlx::query_with::<Sqlite, _>(sql, self.values.finish()?);
-        query.execute(connection).await.map(drop).map_err(trouble)
+        query.execute(writing.connection().await?).await.map(drop).map_err(trouble)
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn cancel(
          LEFT JOIN outcomes x ON x.seq = o.seq LEFT JOIN running u ON u.seq = o.seq WHERE o.id = ?",
     )
     .bind(id.as_bytes().to_vec())
-    .fetch_optional(writing.connection()?)
+    .fetch_optional(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let Some(found) = found else { return Ok(Canceled::Unknown) };
@@ -59,7 +59,7 @@ async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<Cancel
     sqlx::query("UPDATE running SET cancel = max(cancel, ?) WHERE seq = ?")
         .bind(wish)
         .bind(seq)
-        .execute(writing.connection()?)
+        .execute(writing.connection().await?)
         .await
         .map_err(trouble)?;
     Ok(Canceled::Asked)
@@ -102,7 +102,7 @@ async fn taken(
     sql: &'static str,
     seq: i64,
 ) -> Result<Option<SqliteRow>, LedgerError> {
-    sqlx::query(sql).bind(seq).fetch_optional(writing.connection()?).await.map_err(trouble)
+    sqlx::query(sql).bind(seq).fetch_optional(writing.connection().await?).await.map_err(trouble)
 }
 
 pub(super) async fn progress(
@@ -114,7 +114,7 @@ pub(super) async fn progress(
         let row = sqlx::query(sql)
             .bind(report.id.as_bytes().to_vec())
             .bind(report.attempt)
-            .fetch_optional(writing.connection()?)
+            .fetch_optional(writing.connection().await?)
             .await
             .map_err(trouble)?;
         if let Some(row) = row {
@@ -164,7 +164,7 @@ async fn keep(
         .bind(report.message.clone())
         .bind(report.at.as_micros())
         .bind(seq)
-        .execute(writing.connection()?)
+        .execute(writing.connection().await?)
         .await
         .map_err(trouble)?;
     Ok(Progressed::Kept)
@@ -173,5 +173,5 @@ async fn keep(
 async fn tell(writing: &mut Writing, event: EventRow) -> Result<(), LedgerError> {
     let mut script = Script::default();
     script.add(&EVENTS, &[event], EventRow::put);
-    script.run(writing.connection()?).await
+    script.run(writing).await
 }

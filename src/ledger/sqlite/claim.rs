@@ -42,7 +42,7 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
         .bind(lane)
         .bind(now.as_micros())
         .bind(want.limit as i64)
-        .fetch_all(writing.connection()?)
+        .fetch_all(writing.connection().await?)
         .await
         .map_err(trouble)?;
         let leased = begin(writing, &rows, &want.lane, now).await?;
@@ -84,7 +84,7 @@ async fn run(
         events,
         EventRow::put,
     );
-    script.run(writing.connection()?).await
+    script.run(writing).await
 }
 
 fn out(lane: &Lane, carried: Carried) -> Out {
@@ -100,7 +100,7 @@ fn out(lane: &Lane, carried: Carried) -> Out {
 async fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>, LedgerError> {
     let row = sqlx::query("SELECT due_at FROM ready WHERE lane = ? ORDER BY due_at, seq LIMIT 1")
         .bind(lane)
-        .fetch_optional(writing.connection()?)
+        .fetch_optional(writing.connection().await?)
         .await
         .map_err(trouble)?;
     row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))
@@ -109,7 +109,7 @@ async fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>,
 /// Reads the work of operations and makes their leases, in the order given.
 async fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased> {
     let seqs: Vec<_> = outs.iter().map(|(seq, _)| *seq).collect();
-    let rows = WORK.numbers(writing.connection()?, &seqs).await?;
+    let rows = WORK.numbers(writing.connection().await?, &seqs).await?;
     let mut by_seq = HashMap::with_capacity(rows.len());
     for row in &rows {
         by_seq.insert(get::<i64>(row, "seq")?, row);
@@ -134,7 +134,7 @@ pub(super) async fn claim_waiting(
     .bind(visible_again.as_micros())
     .bind(now.as_micros())
     .bind(limit as i64)
-    .fetch_all(writing.connection()?)
+    .fetch_all(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let mut outs = Vec::with_capacity(rows.len());
@@ -164,7 +164,7 @@ pub(super) async fn claim_orphans(
     .bind(now.as_micros())
     .bind(node)
     .bind(limit as i64)
-    .fetch_all(writing.connection()?)
+    .fetch_all(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let mut outs = Vec::with_capacity(rows.len());
@@ -190,7 +190,7 @@ pub(super) async fn claim_expired(
     .bind(number)
     .bind(now.as_micros())
     .bind(limit as i64)
-    .fetch_all(writing.connection()?)
+    .fetch_all(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let mut running = Vec::with_capacity(rows.len());

@@ -79,7 +79,7 @@ pub(super) async fn finish(
     moved: &mut Moved,
 ) -> Result<(), LedgerError> {
     write(&mut script, &finished, writing.book.retention);
-    script.run(writing.connection()?).await?;
+    script.run(writing).await?;
     for finish in &finished {
         if finish.freed {
             prune::erase_bodies(writing, finish.seq).await?;
@@ -128,7 +128,7 @@ async fn promote(
     let released = sqlx::query("DELETE FROM serial_keys WHERE digest = ? AND seq = ?")
         .bind(digest.to_vec())
         .bind(ended)
-        .execute(writing.connection()?)
+        .execute(writing.connection().await?)
         .await
         .map_err(trouble)?;
     if released.rows_affected() == 0 {
@@ -139,7 +139,7 @@ async fn promote(
          WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1",
     )
     .bind(digest.to_vec())
-    .fetch_optional(writing.connection()?)
+    .fetch_optional(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let Some(next) = next else { return Ok(()) };
@@ -151,7 +151,7 @@ async fn promote(
     moved.ready.push((book(writing).lane(lane)?.clone(), due_at));
     moved.waiting -= 1;
     moved.released.push(id(&next, "id")?);
-    let connection = writing.connection()?;
+    let connection = writing.connection().await?;
     sqlx::query("DELETE FROM waiting WHERE seq = ?")
         .bind(seq)
         .execute(&mut *connection)
@@ -166,5 +166,5 @@ async fn promote(
     let mut script = Script::default();
     script.add(&READY, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put);
     script.add(&EVENTS, &[event], EventRow::put);
-    script.run(connection).await
+    script.run(writing).await
 }

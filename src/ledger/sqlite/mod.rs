@@ -67,7 +67,7 @@ pub(super) struct Sqlite {
 struct Writer {
     /// None once the ledger is closed.
     connection: Option<SqliteConnection>,
-    /// A transaction was begun and not committed.
+    /// A transaction was begun, or is about to be, and not committed.
     open: bool,
     /// The next operation's place in the order accepted.
     next_seq: i64,
@@ -232,8 +232,17 @@ struct Writing {
 }
 
 impl Writing {
-    fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
+    /// The connection, inside the transaction.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
+        if self.begins() {
+            run(connection(&mut self.writer)?, batch::BEGIN_SQL).await?;
+        }
         connection(&mut self.writer)
+    }
+
+    /// Whether the transaction is still to begin; whoever asks begins it.
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.writer.open, true)
     }
 }
 
@@ -258,8 +267,6 @@ impl Store for Sqlite {
                 tracing::debug!(%error, "nothing to roll back");
             }
         }
-        run(connection(&mut writer)?, "BEGIN IMMEDIATE").await?;
-        writer.open = true;
         let next_seq = writer.next_seq;
         Ok(Box::new(Writing {
             writer,
@@ -388,7 +395,10 @@ impl Transaction for Writing {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
-        let committed = run(self.connection()?, "COMMIT").await;
+        if !self.writer.open {
+            return Ok(());
+        }
+        let committed = run(self.connection().await?, "COMMIT").await;
         if let Err(LedgerError::NotDurable(_)) = &committed {
             open::mark_suspect(&self.path);
         }

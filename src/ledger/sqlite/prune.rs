@@ -18,7 +18,7 @@ pub(super) async fn prune(
     )
     .bind(now.as_micros())
     .bind(limit as i64)
-    .fetch_all(writing.connection()?)
+    .fetch_all(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let mut pruned = Pruned::default();
@@ -44,7 +44,7 @@ pub(super) async fn free(
         "SELECT x.seq, x.expires_at, x.freed_at FROM outcomes x JOIN operations o ON o.seq = x.seq WHERE o.id = ?",
     )
     .bind(id.as_bytes().to_vec())
-    .fetch_optional(writing.connection()?)
+    .fetch_optional(writing.connection().await?)
     .await
     .map_err(trouble)?;
     let Some(row) = row else { return Ok(false) };
@@ -70,7 +70,7 @@ async fn free_at(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<(), 
     let retention = writing.book.retention;
     let ended = sqlx::query("SELECT finished_at FROM outcomes WHERE seq = ?")
         .bind(seq)
-        .fetch_one(writing.connection()?)
+        .fetch_one(writing.connection().await?)
         .await
         .map_err(trouble)?;
     let due_at = time(&ended, "finished_at")? + retention.operation;
@@ -90,7 +90,7 @@ async fn numbered(
     at: Timestamp,
 ) -> Result<(), LedgerError> {
     let query = sqlx::query(sql).bind(seq).bind(at.as_micros());
-    query.execute(writing.connection()?).await.map(drop).map_err(trouble)
+    query.execute(writing.connection().await?).await.map(drop).map_err(trouble)
 }
 
 /// Deletes request and result of an operation with all their pieces.
@@ -99,8 +99,11 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), 
         "DELETE FROM requests WHERE seq = ? RETURNING body_key",
         "DELETE FROM results WHERE seq = ? RETURNING body_key",
     ] {
-        let gone =
-            sqlx::query(sql).bind(seq).fetch_all(writing.connection()?).await.map_err(trouble)?;
+        let gone = sqlx::query(sql)
+            .bind(seq)
+            .fetch_all(writing.connection().await?)
+            .await
+            .map_err(trouble)?;
         for row in &gone {
             if let Some(body) = get::<Option<i64>>(row, "body_key")? {
                 erase_pieces(writing, body).await?;
@@ -113,7 +116,7 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), 
 /// Deletes the pieces of a body.
 pub(super) async fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
     let query = sqlx::query("DELETE FROM pieces WHERE body = ?").bind(body);
-    query.execute(writing.connection()?).await.map(drop).map_err(trouble)
+    query.execute(writing.connection().await?).await.map(drop).map_err(trouble)
 }
 
 /// Leaves nothing of an operation.
@@ -126,7 +129,7 @@ async fn remove(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
         "DELETE FROM outcomes WHERE seq = ?1",
         "DELETE FROM operations WHERE seq = ?1",
     ] {
-        sqlx::query(sql).bind(seq).execute(writing.connection()?).await.map_err(trouble)?;
+        sqlx::query(sql).bind(seq).execute(writing.connection().await?).await.map_err(trouble)?;
     }
     Ok(())
 }
@@ -134,7 +137,7 @@ async fn remove(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
 async fn erase_tags(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
     let row = sqlx::query("SELECT tags FROM operations WHERE seq = ?")
         .bind(seq)
-        .fetch_optional(writing.connection()?)
+        .fetch_optional(writing.connection().await?)
         .await
         .map_err(trouble)?;
     let tags = row.map_or(Ok(None), |row| get::<Option<String>>(&row, "tags"))?.unwrap_or_default();
@@ -142,7 +145,7 @@ async fn erase_tags(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> 
         let query = sqlx::query("DELETE FROM tags WHERE tag = ? AND seq = ?")
             .bind(tag.to_owned())
             .bind(seq);
-        query.execute(writing.connection()?).await.map_err(trouble)?;
+        query.execute(writing.connection().await?).await.map_err(trouble)?;
     }
     Ok(())
 }
