@@ -1,5 +1,7 @@
 //! The 202 itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::gateway::order;
@@ -25,12 +27,14 @@ async fn retry_after_is_whole_seconds_from_1_to_30() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
     let gateway = Gateway::before(&upstream).await;
-    for _ in 0..5 {
-        let answer = gateway.send(order()).await.expect(202);
-        let seconds: u32 = answer.expect_field("retry-after").parse().unwrap();
-        assert!((1..=30).contains(&seconds), "{seconds}");
-        gateway.advance(100);
-    }
+    let first = gateway.send(order()).await.expect(202);
+    assert_eq!(first.all("retry-after"), ["1"]);
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(800);
+    upstream.release("/orders");
+    gateway.until_finished(&Ticket::of(&first)).await;
+    let next = gateway.send(order()).await.expect(202);
+    assert_eq!(next.all("retry-after"), ["30"]);
 }
 
 #[tokio::test]
@@ -188,4 +192,46 @@ async fn retry_after_follows_what_the_route_has_been_taking() {
     gateway.until_finished(&ticket).await;
     let next = gateway.send(order()).await.expect(202);
     assert_eq!(next.expect_field("retry-after"), "12");
+}
+
+#[tokio::test]
+async fn retry_after_grows_with_the_queue() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "max_in_flight = 1").start().await;
+    let first = gateway.post_order().await;
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(3);
+    upstream.release("/orders");
+    gateway.until_finished(&first).await;
+    upstream.hold("/orders");
+    for _ in 0..70 {
+        gateway.post_order().await;
+    }
+    time::until("a longer time", || async {
+        let seconds = gateway.send(order()).await.expect(202);
+        let seconds: u32 = seconds.expect_field("retry-after").parse().unwrap();
+        (seconds > 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn neighbours_in_time_share_nothing_but_their_time_and_their_ledger() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    // The clock stands still, so that these are of one millisecond.
+    let (mut times, mut random) = (BTreeSet::new(), BTreeSet::new());
+    let (mut above, mut before) = (0, 0);
+    for _ in 0..40 {
+        let id = gateway.accept(order().field("Operation-Delay", "60")).await.id.replace('-', "");
+        times.insert(id[..12].to_owned());
+        let tail = u64::from_str_radix(&id[20..], 16).unwrap();
+        above += usize::from(tail > before);
+        before = tail;
+        random.insert(tail);
+    }
+    assert_eq!((times.len(), random.len()), (1, 40));
+    assert!((4..=36).contains(&above), "it counts: {above} of 40 rise");
 }

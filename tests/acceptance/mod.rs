@@ -3,4 +3,6 @@
 mod answer;
 mod limits;
 mod options;
+mod own;
+mod principals;
 mod urls;

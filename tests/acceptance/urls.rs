@@ -1,7 +1,7 @@
 //! Where the URLs in answers come from, and what chooses the upstream.
 
 use crate::support::gateway::order;
-use crate::support::{Connection, Gateway, Setup, Upstream};
+use crate::support::{Answer, Connection, Gateway, Setup, Upstream, get};
 
 #[tokio::test]
 async fn urls_are_built_from_the_public_url_which_may_have_a_path() {
@@ -86,13 +86,10 @@ async fn the_authority_of_an_absolute_form_target_never_chooses_the_upstream() {
             other.address
         ))
         .await;
-    let answer = connection.response().await;
-    if answer.status == 202 {
-        upstream.until_received("/orders", 1).await;
-        assert_eq!(upstream.only().expect_field("host"), upstream.address.to_string());
-    } else {
-        answer.problem(400);
-    }
+    connection.response().await.expect(202);
+    upstream.until_received("/orders", 1).await;
+    assert_eq!(upstream.only().target, "/orders");
+    assert_eq!(upstream.only().expect_field("host"), upstream.address.to_string());
     assert!(other.received().is_empty());
 }
 
@@ -113,4 +110,46 @@ async fn preserve_host_sends_the_host_of_the_request() {
     let ticket = gateway.accept(order().field("Host", "api.example.com")).await;
     gateway.settled(&ticket).await;
     assert_eq!(upstream.only().all("host"), ["api.example.com"]);
+}
+
+#[tokio::test]
+async fn an_absolute_form_target_is_proxied_to_the_upstream_and_only_its_path_is_sent() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let other = Upstream::start().await;
+    let target = format!("http://{}/catalogue?a=1", other.address);
+    get(target).field("Host", other.address.to_string()).send(gateway.public).await.expect(200);
+    assert_eq!(upstream.only().target, "/catalogue?a=1");
+    assert_eq!(upstream.only().all("host"), [upstream.address.to_string()]);
+    assert!(other.received().is_empty());
+    let under_the_prefix = format!("http://{}/-/nothing", other.address);
+    gateway.get(&under_the_prefix).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_host_is_in_its_own_answer_only() {
+    let upstream = Upstream::start().await;
+    let here = format!("{}/orders/7", upstream.url());
+    upstream.on("/orders", Answer::status(201).field("Location", &here));
+    let gateway = Setup::before(&upstream).listen_everywhere().start().await;
+    let keyed = |host: &str| order().field("Host", host).field("Idempotency-Key", "k");
+    let first = gateway.send(keyed("one.example")).await.expect(202);
+    let path = first.expect_field("location").strip_prefix("http://one.example").unwrap();
+    gateway
+        .send(get(path).field("Host", "two.example").field("Prefer", "wait=5"))
+        .await
+        .expect(303);
+    let again = gateway.send(keyed("two.example")).await.expect(202);
+    for resource in ["", "/status", "/result", "/events", "/tree"] {
+        let request = get(format!("{path}{resource}")).field("Host", "two.example");
+        let answer = gateway.send(request).await;
+        let said = format!("{:?} {}", answer.fields, answer.text());
+        assert!(!said.contains("one.example"), "{resource}: {said}");
+    }
+    let said = format!("{:?} {}", again.fields, again.text());
+    assert!(said.contains("two.example") && !said.contains("one.example"), "{said}");
+    let received = upstream.only();
+    for name in ["operation-progress-url", "host"] {
+        assert!(!received.all(name).join(" ").contains("one.example"), "{name}: {received:?}");
+    }
 }

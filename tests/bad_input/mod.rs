@@ -3,4 +3,5 @@
 mod clients;
 mod configuration;
 mod disk;
+mod fsync;
 mod smuggling;

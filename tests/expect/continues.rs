@@ -1,6 +1,7 @@
 //! `Expect: 100-continue`: the body is asked for only when it can be of use.
 
 use super::{BOTH, with_mode};
+use crate::support::gateway::path_of;
 use crate::support::{Connection, Gateway, Request, Setup, Ticket, Upstream, post};
 
 fn announced(length: usize) -> Request {
@@ -89,4 +90,47 @@ async fn a_proxied_request_is_asked_for_its_body_too() {
     connection.response().await.expect(200);
     assert_eq!(upstream.only().body, b"hello");
     assert_eq!(upstream.only().field("expect"), None);
+}
+
+#[tokio::test]
+async fn neither_a_loop_nor_an_ambiguous_path_nor_a_missing_key_is_asked_for_its_body() {
+    let upstream = Upstream::start().await;
+    let lines = "idempotency_required = true";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    gateway.get("/catalogue").await.expect(200);
+    let mark = upstream.only().expect_field("cdn-loop").to_owned();
+    refused_unread(&gateway, announced(5).field("CDN-Loop", mark), 508).await;
+    refused_unread(&gateway, announced(5), 400).await;
+    let ambiguous = post("/orders%2F7").field("Content-Length", "5");
+    refused_unread(&gateway, ambiguous.field("Expect", "100-continue"), 400).await;
+}
+
+#[tokio::test]
+async fn a_proxied_request_with_an_expectation_that_fails_is_not_asked_for_its_body() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for expectation in ["100-continue, tea", "100-continue, 202-accepted"] {
+        let put = Request::new("PUT", "/things/7").field("Content-Length", "5");
+        refused_unread(&gateway, put.field("Expect", expectation), 417).await;
+    }
+    assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn under_the_prefix_a_body_is_asked_for_too() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    gateway.accept(post("/orders")).await;
+    let received = upstream.until_received("/orders", 1).await;
+    let progress = path_of(received[0].expect_field("operation-progress-url")).to_owned();
+    let mut connection = Connection::open(gateway.public).await;
+    let body = r#"{"percentComplete":40}"#;
+    let report = post(progress)
+        .field("Content-Type", "application/json")
+        .field("Content-Length", body.len().to_string());
+    connection.send_head(&report.field("Expect", "100-continue")).await;
+    assert_eq!(connection.head().await.status, 100);
+    connection.send_raw(body).await;
+    assert!(connection.response().await.status < 300);
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::support::gateway::order;
 use crate::support::time::{spawn, within};
-use crate::support::{Connection, Gateway, Request, Response, Setup, Ticket, Upstream, post};
+use crate::support::{
+    Answer, Connection, Gateway, Request, Response, Setup, Ticket, Upstream, post,
+};
 
 fn keyed(key: &str) -> Request {
     order().field("Idempotency-Key", key)
@@ -234,4 +236,64 @@ async fn twenty_synchronous_repeats_get_one_and_the_same_answer() {
         assert_eq!(answer.await.unwrap().expect(201).json(), serde_json::json!({"order": 1}));
     }
     upstream.only();
+}
+
+#[tokio::test]
+async fn a_repeat_with_a_wait_gets_202_when_the_running_one_takes_longer() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(keyed("k")).await;
+    upstream.until_received("/orders", 1).await;
+    let public = gateway.public;
+    let repeat = spawn(async move { keyed("k").field("Prefer", "wait=5").send(public).await });
+    gateway.while_stepping(1, "the 202", || async { repeat.is_finished().then_some(()) }).await;
+    let answer = repeat.await.unwrap().expect(202);
+    assert_eq!(answer.field("idempotency-replayed"), Some("true"));
+    assert_eq!(Ticket::of(&answer), ticket);
+    upstream.release("/orders");
+    gateway.settled(&ticket).await;
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_synchronous_repeat_of_one_that_failed_or_was_canceled_is_answered_and_sends_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::Reset);
+    let gateway = Gateway::before(&upstream).await;
+    let failed = gateway.accept(keyed("failed")).await;
+    gateway.settled(&failed).await;
+    let canceled = gateway.accept(keyed("canceled").field("Operation-Delay", "60")).await;
+    gateway.send(post(canceled.at("cancel"))).await.expect(200);
+    for (key, ticket) in [("failed", &failed), ("canceled", &canceled)] {
+        let answer = gateway.send(keyed(key).field("Expect", "201-created")).await;
+        assert!(answer.status >= 400, "{key}: {answer:?}");
+        assert_eq!(answer.field("operation-id"), Some(&*ticket.id), "{key}");
+        assert_eq!(answer.field("idempotency-replayed"), Some("true"), "{key}");
+    }
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_synchronous_repeat_whose_result_was_freed_says_so_and_sends_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(keyed("k")).await;
+    gateway.settled(&ticket).await;
+    gateway.send(Request::new("DELETE", &*ticket.monitor)).await.expect(204);
+    let answer = gateway.send(keyed("k").field("Expect", "201-created")).await;
+    assert_eq!(answer.field("operation-id"), Some(&*ticket.id));
+    answer.problem(410);
+    upstream.only();
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_free() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    gateway.send(keyed("k").field("Expect", "tea")).await.problem(417);
+    gateway.send(keyed("k").field("Operation-Timeout", "-1")).await.problem(400);
+    let other = post("/orders").body("text/plain", "another request");
+    let answer = gateway.send(other.field("Idempotency-Key", "k")).await.expect(202);
+    assert_eq!(answer.field("idempotency-replayed"), None);
 }

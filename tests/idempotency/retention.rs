@@ -1,7 +1,7 @@
 //! How long results, rows and keys last; moved through with the clock.
 
 use crate::support::gateway::order;
-use crate::support::{Gateway, Setup, Ticket, Upstream};
+use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -107,5 +107,56 @@ async fn stored_credentials_are_erased_when_the_operation_settles() {
     for secret in ["very-secret-credential", "very-secret-cookie", "very-secret-api-key"] {
         let found = kept.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{secret} is still in the ledger");
+    }
+}
+
+#[tokio::test]
+async fn what_failed_or_was_canceled_expires_alike() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(400));
+    let gateway = Gateway::before(&upstream).await;
+    let failed = gateway.post_order().await;
+    gateway.settled(&failed).await;
+    let canceled = gateway.accept(order().field("Operation-Delay", "60")).await;
+    gateway.send(post(canceled.at("cancel"))).await.expect(200);
+    for (time, status) in [(DAY, 410), (6 * DAY, 404)] {
+        gateway.advance(time);
+        for ticket in [&failed, &canceled] {
+            until_monitor(&gateway, ticket, status).await;
+            gateway.get(&ticket.at("result")).await.problem(status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_credentials_of_what_was_canceled_before_it_began_are_erased_too() {
+    let upstream = Upstream::start().await;
+    let mut process = Setup::before(&upstream).spawn().await;
+    let request = order()
+        .field("Operation-Delay", "3600")
+        .field("Authorization", "Bearer very-secret-credential");
+    let ticket = process.accept(request).await;
+    process.send(post(ticket.at("cancel"))).await.expect(200);
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    let kept = std::fs::read(process.store()).unwrap();
+    let secret = b"very-secret-credential";
+    assert!(!kept.windows(secret.len()).any(|window| window == secret));
+}
+
+#[tokio::test]
+async fn what_was_freed_is_no_more_in_the_ledger() {
+    let upstream = Upstream::start().await;
+    let answer = Answer::status(200).body("text/plain", "the answer to look for");
+    upstream.on("/orders", answer);
+    let mut process = Setup::before(&upstream).spawn().await;
+    let ticket = process.accept(post("/orders").body("text/plain", "the body to look for")).await;
+    process.settled(&ticket).await;
+    process.send(Request::new("DELETE", &*ticket.monitor)).await.expect(204);
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    let kept = std::fs::read(process.store()).unwrap();
+    for text in ["the answer to look for", "the body to look for"] {
+        assert!(!kept.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
 }

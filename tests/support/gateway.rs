@@ -424,9 +424,14 @@ impl Process {
         Self { front: Front { public, admin }, child, setup, folder, out, err }
     }
 
+    /// What the system calls it while it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a process that still runs")
+    }
+
     /// Sends a signal by its name.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("a process that still runs");
+        let pid = self.pid();
         let kill = format!("kill -{name} {pid}");
         let sent = Command::new("sh").args(["-c", &kill]).status().await.unwrap();
         assert!(sent.success(), "{kill}");
