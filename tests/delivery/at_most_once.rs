@@ -159,7 +159,9 @@ async fn the_promise_of_its_acceptance_stays_when_the_configuration_changes() {
     let upstream = Upstream::start().await;
     upstream.on("/orders", Answer::Reset);
     let delivery = |mode: &str| {
-        Setup::before(&upstream).route("POST /orders", &format!("delivery = {mode:?}"))
+        Setup::before(&upstream)
+            .route("POST /orders", &format!("delivery = {mode:?}"))
+            .route("POST /last", "")
     };
     let gateway = delivery("at-most-once").start().await;
     let ticket = gateway.accept(order().field("Operation-Delay", "60")).await;

@@ -64,7 +64,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_lies_between_the_floor_and_the_ceiling(spent in 0u32..100, floor in 0u64..600, seed: u64) {
-            let policy = RetryPolicy { attempts: 10, min: Duration::from_secs(1), max: Duration::from_secs(300) };
+            let policy = RetryPolicy { attempts: 10, min: Duration::from_secs(1), max: Duration::from_mins(5) };
             let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
             let floor = Duration::from_secs(floor);
             let wait = policy.wait(spent, Some(floor), &mut rng);

@@ -6,7 +6,7 @@ use super::super::RetryPolicy;
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn policy(delivery: Delivery) -> Policy {
     Policy {
@@ -16,7 +16,7 @@ fn policy(delivery: Delivery) -> Policy {
         retry: RetryPolicy {
             attempts: 3,
             min: Duration::from_secs(1),
-            max: Duration::from_secs(300),
+            max: Duration::from_mins(5),
         },
         first_answer_is_final: false,
     }
@@ -100,11 +100,11 @@ fn at_most_once_never_repeats_what_may_have_been_seen() {
 #[test]
 fn a_refusal_that_names_a_time_waits_for_it_and_spends_no_attempt() {
     for status in [429, 503] {
-        let answer = Answer { retry_after: Some(Duration::from_secs(600)), ..answer(status) };
+        let answer = Answer { retry_after: Some(Duration::from_mins(10)), ..answer(status) };
         let transition =
             decide(&policy(Delivery::AtLeastOnce), counts(3), &Outcome::Answered(answer));
         assert_eq!(transition.counts.spent(), 2);
-        assert_eq!(transition.next, Next::Queued { due_at: NOW + Duration::from_secs(600) });
+        assert_eq!(transition.next, Next::Queued { due_at: NOW + Duration::from_mins(10) });
     }
 }
 
