@@ -40,7 +40,7 @@ mod tests {
         let mut allowance = Allowance::of(&clock, Duration::from_secs(10));
         let slow = async { clock.advance(Duration::from_secs(7)) };
         assert_eq!(allowance.wait_for(slow).await, Ok(()));
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(allowance.left, Duration::from_secs(3));
         let (never, late) = (std::future::pending::<()>(), Duration::from_secs(3));
         let waiting = allowance.wait_for(never);

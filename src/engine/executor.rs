@@ -92,7 +92,8 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
     };
     let again = || outgoing::call(shared, leased, request, marker);
     let mut allowance = Allowance::of(&shared.clock, limit);
-    match allowance.wait_for(upstream.call_following(again)).await {
+    // Boxed, because it is large, and each hand it goes through would make room for it anew.
+    match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
         Err(_) => Ended::of(answer::late(marker.sent())),
         Ok(Ok(reply)) => {
             let (method, policy) = (&request.method, &leased.policy);
