@@ -235,7 +235,7 @@ impl Ledger {
     /// An operation as it stands.
     pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
         let reading = match self.shared.snapshots.look(id) {
-            Present::Known(operation) => return Ok(Some(operation)),
+            Present::Known(operation) => return Ok(Some(*operation)),
             Present::Unknown(reading) => reading,
         };
         let found = reads::find(&self.questions, id).await?;

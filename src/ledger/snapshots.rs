@@ -38,7 +38,7 @@ pub(super) struct Reading(u64);
 
 /// What is known at present.
 pub(super) enum Present {
-    Known(Operation),
+    Known(Box<Operation>),
     /// Has to be read.
     Unknown(Reading),
 }
@@ -48,7 +48,7 @@ impl Snapshots {
     pub(super) fn look(&self, id: OperationId) -> Present {
         let mut slots = self.lock();
         match slots.by_id.get(&id) {
-            Some(Slot::Known(operation)) => return Present::Known((**operation).clone()),
+            Some(Slot::Known(operation)) => return Present::Known(operation.clone()),
             Some(Slot::Reading(number)) => return Present::Unknown(Reading(*number)),
             None => {}
         }

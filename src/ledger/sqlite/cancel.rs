@@ -74,16 +74,14 @@ async fn call_off(
     now: Timestamp,
     moved: &mut Moved,
 ) -> Result<Canceled, LedgerError> {
-    let row = match taken(writing, "DELETE FROM ready WHERE seq = ? RETURNING *", seq).await? {
-        Some(row) => {
-            moved.unqueued.push(writing.book.lane(get(&row, "lane")?)?.clone());
-            row
-        }
-        None => {
-            moved.waiting -= 1;
-            let row = taken(writing, "DELETE FROM waiting WHERE seq = ? RETURNING *", seq).await?;
-            row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?
-        }
+    let ready = taken(writing, "DELETE FROM ready WHERE seq = ? RETURNING *", seq).await?;
+    let row = if let Some(row) = ready {
+        moved.unqueued.push(writing.book.lane(get(&row, "lane")?)?.clone());
+        row
+    } else {
+        moved.waiting -= 1;
+        let row = taken(writing, "DELETE FROM waiting WHERE seq = ? RETURNING *", seq).await?;
+        row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?
     };
     let mut carried = Carried::of(&row)?;
     carried.sequence += 1;

@@ -17,7 +17,7 @@ async fn answering(tasks: &Tasks, answers: &[&str]) -> SocketAddr {
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             // Each request of the conversation fits into one segment of loopback.
-            let _ = stream.read(&mut [0; 65_536]).await.unwrap();
+            let _ = stream.read(&mut vec![0; 65_536]).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
