@@ -116,7 +116,7 @@ async fn whoever_goes_away_in_mid_body_gives_its_memory_back() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream).max_body(100_000).body_memory(200_000).start().await;
     let head = post("/orders").field("Content-Length", "100000");
-    let (refused, others) = three_in_room_for_two(&gateway, head, &[b'x'; 99_999]).await;
+    let (refused, others) = three_in_room_for_two(&gateway, head, &vec![b'x'; 99_999]).await;
     refused.problem(503);
     drop(others);
     time::until("memory again", || async {
