@@ -223,3 +223,24 @@ async fn the_principals_field_is_removed_from_what_anybody_else_sends() {
     assert_eq!(received.field("x-user"), None);
     assert_eq!(received.field("x_user"), None);
 }
+
+#[tokio::test]
+async fn no_alias_of_what_the_gateway_reads_or_sets_passes() {
+    let upstream = Upstream::start().await;
+    let fields = [
+        ("Idempotency_Key", "forged"),
+        ("Operation_Expect", "forged"),
+        ("Operation-Id_", "forged"),
+        ("X-Forwarded_Host", "forged"),
+        ("X_Forwarded_Proto", "forged"),
+        ("CDN_Loop", "forged"),
+        ("Gateway-Origin", "forged"),
+        ("Gateway_Origin", "forged"),
+        ("Upstream_Status", "forged"),
+    ];
+    for received in seen(Setup::before(&upstream), &upstream, &fields).await {
+        for (name, value) in &received.fields {
+            assert!(!value.contains("forged"), "{name}: {value}");
+        }
+    }
+}

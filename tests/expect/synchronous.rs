@@ -1,7 +1,7 @@
 //! A synchronous request is an operation like any other.
 
 use super::{BOTH, with_mode};
-use crate::support::gateway::{operations_of, order};
+use crate::support::gateway::{is_final, operations_of, order, path_of};
 use crate::support::time::{self, spawn};
 use crate::support::upstream::closed_port;
 use crate::support::{Answer, Connection, Gateway, Setup, Ticket, Upstream, post};
@@ -162,4 +162,32 @@ async fn a_synchronous_route_waits_up_to_its_timeout() {
     assert!(!waiting.is_finished());
     gateway.while_stepping(1, "an end", || async { waiting.is_finished().then_some(()) }).await;
     assert!(waiting.await.unwrap().status >= 400);
+}
+
+#[tokio::test]
+async fn however_it_ends_the_answer_names_the_operation_and_where_its_document_is() {
+    for ending in [Answer::status(204), Answer::status(404), Answer::status(500), Answer::Reset] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", ending.clone());
+        let gateway = with_mode(&upstream, "async", BOTH).start().await;
+        let answer = gateway.send(synchronous()).await;
+        let id = answer.expect_field("operation-id");
+        let own = path_of(answer.expect_field("operation-location"));
+        let document = gateway.get(own).await.expect(200).json();
+        assert_eq!(document["id"], id);
+        assert!(is_final(&document), "the answer came before its commit: {ending:?} {document}");
+    }
+}
+
+#[tokio::test]
+async fn its_key_makes_a_repeat_the_same_operation_and_sends_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(500).body("text/plain", "broken"));
+    let gateway = with_mode(&upstream, "sync", BOTH).start().await;
+    let keyed = || order().field("Idempotency-Key", "k");
+    let first = gateway.send(keyed()).await.expect(500);
+    let again = gateway.send(keyed()).await.expect(500);
+    assert_eq!(again.text(), "broken");
+    assert_eq!(again.field("operation-id"), first.field("operation-id"));
+    upstream.only();
 }

@@ -174,3 +174,22 @@ async fn the_longer_of_two_routes_wins() {
     assert_eq!(gateway.document(&special).await["route"], "special");
     assert_eq!(gateway.document(&any).await["route"], "any");
 }
+
+#[tokio::test]
+async fn a_route_that_is_named_takes_grpc_and_navigations_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).route("POST /orders", "").start().await;
+    gateway.send(order().field("Sec-Fetch-Mode", "navigate")).await.expect(202);
+    gateway.send(post("/orders").body("application/grpc", "x")).await.expect(202);
+}
+
+#[tokio::test]
+async fn an_ambiguous_path_passes_where_its_method_is_one_that_no_route_uses() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).route("PUT /orders/{id}", "").start().await;
+    for target in ["/other%2F7", "/other//7", "/other%5C7"] {
+        raw(&gateway, "PUT", target).await.problem(400);
+        raw(&gateway, "POST", target).await.expect(201);
+        assert_eq!(upstream.received().last().unwrap().target, target);
+    }
+}

@@ -137,3 +137,18 @@ async fn nothing_of_it_is_stored() {
     gateway.send(Request::new("PUT", "/things/7").body("text/plain", "x")).await.expect(200);
     assert_eq!(gateway.listed().await, 0);
 }
+
+#[tokio::test]
+async fn a_location_is_put_below_the_path_of_the_public_url() {
+    let upstream = Upstream::start().await;
+    let here = format!("{}/things/7", upstream.url());
+    let gateway = Setup::before(&upstream)
+        .set("server", "public_url = \"https://api.example.com/base\"")
+        .start()
+        .await;
+    for location in [&*here, "/things/7"] {
+        upstream.on("/moved", Answer::status(302).field("Location", location));
+        let answer = gateway.get("/moved").await.expect(302);
+        assert_eq!(answer.field("location"), Some("https://api.example.com/base/things/7"));
+    }
+}
