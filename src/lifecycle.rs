@@ -36,6 +36,16 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task))
     }
 
+    /// Runs a task on a thread of its own, so that it never stands in line behind others.
+    /// For the few that everybody waits for.
+    pub fn spawn_apart<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Handle::current();
+        self.tracker.spawn_blocking(move || runtime.block_on(task));
+    }
+
     /// Runs a task that is dropped where it stands when [`Tasks::cut`] is told.
     pub fn spawn_until_cut<F>(&self, task: F)
     where

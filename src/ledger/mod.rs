@@ -103,14 +103,20 @@ impl Ledger {
         shared.lanes.load(depths);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let (questions, asked) = reads::queue();
-        tasks.spawn({
+        // Both end when the last handle of the ledger is gone.
+        let (answered, no_more_questions) = oneshot::channel();
+        tasks.spawn_apart({
             let shared = Arc::clone(&shared);
             async move {
-                // Both end when the last handle of the ledger is gone.
-                tokio::join!(
-                    committer::run(Arc::clone(&shared), writes),
-                    reads::run(Arc::clone(&shared), asked),
-                );
+                reads::run(shared, asked).await;
+                let _ = answered.send(());
+            }
+        });
+        tasks.spawn_apart({
+            let shared = Arc::clone(&shared);
+            async move {
+                committer::run(Arc::clone(&shared), writes).await;
+                let _ = no_more_questions.await;
                 shared.store.close().await;
             }
         });
