@@ -102,7 +102,7 @@ CREATE TABLE ready (
     percent     INTEGER,
     message     TEXT
 );
-CREATE INDEX ready_by_lane ON ready (lane, due_at, seq);
+CREATE INDEX ready_by_lane ON ready (lane, due_at);
 
 CREATE TABLE running (
     seq         INTEGER PRIMARY KEY,
