@@ -12,6 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::Shared;
 use crate::domain::OperationId;
 use crate::domain::http::idempotency::{IDEMPOTENCY_KEY, quoted_key};
+use crate::domain::http::{forwarded, trace};
 use crate::domain::operation::{Body, BodyKey, Request};
 use crate::ledger::{Leased, Ledger, LedgerError};
 use crate::upstream::{Call, CallBody, SentMarker};
@@ -56,7 +57,7 @@ pub(super) fn call(
 /// The fields for asking the upstream's own monitor: the stored ones, without those that
 /// speak of the body that was sent.
 pub(super) fn asking_fields(id: OperationId, request: &Request) -> HeaderMap {
-    let mut fields = stored(request);
+    let mut fields = stored(id, request);
     let of_the_body = |name: &str| name.starts_with("content-");
     remove_where(&mut fields, |name| of_the_body(name) || is_conditional(name));
     set(&mut fields, ID, id.to_string());
@@ -65,7 +66,7 @@ pub(super) fn asking_fields(id: OperationId, request: &Request) -> HeaderMap {
 }
 
 fn fields(request: &Request, marks: Marks<'_>) -> HeaderMap {
-    let mut fields = stored(request);
+    let mut fields = stored(marks.id, request);
     if matches!(request.method, Method::GET | Method::HEAD) {
         // The whole is recorded, whatever part the client has of it.
         remove_where(&mut fields, is_conditional);
@@ -81,10 +82,14 @@ fn fields(request: &Request, marks: Marks<'_>) -> HeaderMap {
     fields
 }
 
-fn stored(request: &Request) -> HeaderMap {
+/// The stored fields, with what is left out of them because it follows from the rest.
+fn stored(id: OperationId, request: &Request) -> HeaderMap {
     let mut fields = request.fields.clone();
     fields.extend(&request.credentials);
-    fields.into_map()
+    let mut fields = fields.into_map();
+    forwarded::repeat(&mut fields);
+    trace::complete(&mut fields, id);
+    fields
 }
 
 fn is_conditional(name: &str) -> bool {

@@ -23,6 +23,7 @@ use crate::domain::http::expectation::{self, Answer, Decision};
 use crate::domain::http::idempotency;
 use crate::domain::http::pattern::Captures;
 use crate::domain::http::prefer::Preferences;
+use crate::domain::http::trace;
 use crate::domain::operation::{
     Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
 };
@@ -41,8 +42,6 @@ struct Head {
     key: Option<String>,
     base: String,
 }
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 impl Inner {
     /// Accepts a request that a route takes, and answers it as it asks to be.
@@ -73,7 +72,7 @@ impl Inner {
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
         let mut fields = parts.headers;
         self.dress(&mut fields, caller, parts.version);
-        trim(&mut fields, &parts.method, id);
+        trim(&mut fields, &parts.method);
         let credentials = take(&mut fields, &route.erase);
         let target = target.to_owned();
         let operation = NewOperation {
@@ -253,45 +252,19 @@ fn may_have_key(route: &Route, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Fits the fields to being recorded: the answer is kept as it is, whole and plain, and
-/// the key is set anew for each attempt.
-fn trim(fields: &mut HeaderMap, method: &Method, id: OperationId) {
+/// Fits the fields to being stored: what each attempt sets anew, and what the stored body
+/// says better, is left out.
+fn trim(fields: &mut HeaderMap, method: &Method) {
     fields.remove(idempotency::IDEMPOTENCY_KEY);
-    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    fields.remove(ACCEPT_ENCODING);
+    fields.remove(CONTENT_LENGTH);
     if method == Method::GET || method == Method::HEAD {
         let conditions = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
         for name in conditions.into_iter().chain(["if-range", "range"]) {
             fields.remove(name);
         }
     }
-    let traced = fields.get(&TRACEPARENT).is_some_and(|value| is_trace(value.as_bytes()));
-    if !traced {
-        fields.remove("tracestate");
-        if let Ok(value) = HeaderValue::from_str(&trace_of(id)) {
-            fields.insert(TRACEPARENT, value);
-        }
-    }
-}
-
-/// Whether a value is a `traceparent` of version 00 (W3C Trace Context section 3.2) or
-/// of a later one, which may be longer.
-fn is_trace(value: &[u8]) -> bool {
-    let hex = |octets: &[u8]| octets.iter().all(|o| matches!(o, b'0'..=b'9' | b'a'..=b'f'));
-    let set = |octets: &[u8]| hex(octets) && octets.iter().any(|octet| *octet != b'0');
-    let whole = value.len() == 55 || (value.len() > 55 && value[55] == b'-');
-    whole
-        && [2, 35, 52].into_iter().all(|dash| value[dash] == b'-')
-        && hex(&value[..2])
-        && set(&value[3..35])
-        && set(&value[36..52])
-        && hex(&value[53..55])
-}
-
-/// The trace of an operation that came without one: named by its id.
-fn trace_of(id: OperationId) -> String {
-    let trace = u128::from_be_bytes(*id.as_bytes());
-    // The variant's bit keeps the lower half from being zero.
-    format!("00-{trace:032x}-{:016x}-01", trace as u64)
+    trace::screen(fields);
 }
 
 /// Takes these fields out.
@@ -324,18 +297,6 @@ fn first_half(digest: &[u8; 32]) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
-
-    #[test]
-    fn a_trace_is_kept_if_it_is_one_and_else_made_from_the_id() {
-        let id = OperationId::new(Timestamp::from_micros(1_700_000_000_000_000), 7, [0; 10]);
-        let made = trace_of(id);
-        assert!(is_trace(made.as_bytes()), "{made}");
-        assert_eq!(made[3..35], id.to_string().replace('-', ""));
-        for wrong in ["", "00-0-0-01", &made.to_uppercase().replace("00-", "zz-"), &made[..54]] {
-            assert!(!is_trace(wrong.as_bytes()), "{wrong}");
-        }
-    }
 
     #[test]
     fn credentials_are_taken_out_with_all_their_lines() {

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 
 use super::{Caller, Inner, body, tunnel};
 use crate::api::{Problem, own};
-use crate::domain::http::hygiene;
 use crate::domain::http::location::{Resolved, resolve};
+use crate::domain::http::{forwarded, hygiene};
 use crate::domain::operation::ErrorCode;
 use crate::listener::{Occupied, Received};
 use crate::upstream::{Broken, ReplyBody, Upstream};
@@ -32,6 +32,7 @@ impl Inner {
         let base = self.base(request.headers(), caller).ok();
         let version = request.version();
         self.dress(request.headers_mut(), caller, version);
+        forwarded::repeat(request.headers_mut());
         if let Some(protocol) = protocol.clone() {
             request.headers_mut().insert(UPGRADE, protocol);
         }

@@ -3,6 +3,8 @@
 //!
 //! Owns the order *reserve, write, commit, tell*. Nobody is told of anything before it
 //! is durable, and nothing waits for a timer: an idle ledger commits a lone write at once.
+//! What the next group depends on follows a commit at once; callers are told beside it,
+//! while the next group is already on its way.
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
+use super::lanes::Lanes;
 use super::store::Transaction;
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
@@ -21,6 +24,8 @@ use crate::domain::{OperationId, Timestamp};
 
 /// Writes that wait for the committer; more make their callers wait.
 const QUEUE: usize = 4096;
+/// Committed groups whose callers have not been told; more make the committer wait.
+const UNTOLD: usize = 16;
 /// The most writes that go into one transaction.
 const BATCH_WRITES: usize = 256;
 /// About how many octets of bodies go into one transaction.
@@ -94,11 +99,27 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Write>) {
 }
 
 /// Commits what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Write>) {
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Write>, told: Told) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
     while queue.recv_many(&mut batch, BATCH_WRITES).await > 0 {
         for part in by_octets(&mut batch) {
-            commit(&shared, part).await;
+            commit(&shared, part, &told).await;
+        }
+    }
+}
+
+/// Takes in what is to be told after a commit.
+pub(super) type Told = mpsc::Sender<Vec<After>>;
+
+pub(super) fn told() -> (Told, mpsc::Receiver<Vec<After>>) {
+    mpsc::channel(UNTOLD)
+}
+
+/// Tells the callers of each group, group by group.
+pub(super) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After>>) {
+    while let Some(afters) = told.recv().await {
+        for after in afters {
+            after(&shared);
         }
     }
 }
@@ -121,13 +142,13 @@ fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
 }
 
 /// Commits a batch; one that fails is halved until only the guilty write fails.
-async fn commit(shared: &Shared, batch: Vec<Write>) {
+async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
     let mut open = vec![batch];
     while let Some(mut writes) = open.pop() {
         if writes.is_empty() {
             continue;
         }
-        match Round::default().run(shared, &mut writes).await {
+        match Round::default().run(shared, &mut writes, told).await {
             Ok(()) => {}
             Err(error) if writes.len() > 1 && is_about_a_row(&error) => {
                 let second = writes.split_off(writes.len() / 2);
@@ -156,11 +177,16 @@ struct Round {
 }
 
 /// What is done once the transaction is durable.
-type After = Box<dyn FnOnce(&Shared) + Send>;
+pub(super) type After = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
     /// Runs the writes; they stay in `writes` if that failed, and are gone otherwise.
-    async fn run(mut self, shared: &Shared, writes: &mut Vec<Write>) -> Result<(), LedgerError> {
+    async fn run(
+        mut self,
+        shared: &Shared,
+        writes: &mut Vec<Write>,
+        told: &Told,
+    ) -> Result<(), LedgerError> {
         let (count, begun) = (writes.len(), shared.clock.now());
         let mut sorted = Sorted::sort(std::mem::take(writes));
         let outcome = match shared.store.begin().await {
@@ -175,9 +201,8 @@ impl Round {
         metrics::histogram!("cloakroom_ledger_commit_seconds")
             .record(shared.clock.now().since(begun));
         shared.committed(&self.moved);
-        for after in self.after {
-            after(shared);
-        }
+        // It takes them as long as there is a committer.
+        let _ = told.send(self.after).await;
         Ok(())
     }
 
@@ -198,6 +223,7 @@ impl Round {
         self.tell_settled(sorted, settled);
         self.tell_accepted(shared, sorted, verdicts);
         for (other, answer) in sorted.others.drain(..).zip(answers) {
+            answer.show(&other, &shared.lanes);
             self.after.push(answer.told_to(other));
         }
         Ok(())
@@ -371,24 +397,35 @@ async fn answer(
 }
 
 impl Answer {
+    /// Lets the lanes follow, before anything more is put into them.
+    fn show(&self, write: &Write, lanes: &Lanes) {
+        match (self, write) {
+            (Self::Claimed(claimed), _) => {
+                for Claimed { lane, leased, next_due } in claimed {
+                    lanes.removed(lane, leased.len() as u64);
+                    lanes.looked(lane, *next_due);
+                }
+            }
+            (Self::Leased(leased), Write::ClaimExpired { lane, .. }) => {
+                lanes.removed(lane, leased.len() as u64);
+            }
+            _ => {}
+        }
+    }
+
     /// What is to be done with the answer once it is durable.
     fn told_to(self, write: Write) -> After {
         match (self, write) {
             (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
-                for Claimed { lane, leased, next_due } in &claimed {
-                    shared.lanes.removed(lane, leased.len() as u64);
-                    shared.lanes.looked(lane, *next_due);
+                for Claimed { leased, .. } in &claimed {
                     shared.changed(leased.iter().map(|leased| leased.id));
                 }
                 let _ = tell.send(Ok(claimed));
             }),
-            (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => {
-                Box::new(move |shared| {
-                    shared.lanes.removed(&lane, leased.len() as u64);
-                    shared.changed(leased.iter().map(|leased| leased.id));
-                    let _ = tell.send(Ok(leased));
-                })
-            }
+            (Self::Leased(leased), Write::ClaimExpired { tell, .. }) => Box::new(move |shared| {
+                shared.changed(leased.iter().map(|leased| leased.id));
+                let _ = tell.send(Ok(leased));
+            }),
             (
                 Self::Leased(leased),
                 Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },

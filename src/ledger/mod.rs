@@ -103,7 +103,7 @@ impl Ledger {
         shared.lanes.load(depths);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let (questions, asked) = reads::queue();
-        // Both end when the last handle of the ledger is gone.
+        // They end when the last handle of the ledger is gone.
         let (answered, no_more_questions) = oneshot::channel();
         tasks.spawn_apart({
             let shared = Arc::clone(&shared);
@@ -112,10 +112,12 @@ impl Ledger {
                 let _ = answered.send(());
             }
         });
+        let (told, to_tell) = committer::told();
+        tasks.spawn(committer::tell(Arc::clone(&shared), to_tell));
         tasks.spawn_apart({
             let shared = Arc::clone(&shared);
             async move {
-                committer::run(Arc::clone(&shared), writes).await;
+                committer::run(Arc::clone(&shared), writes, told).await;
                 let _ = no_more_questions.await;
                 shared.store.close().await;
             }

@@ -172,14 +172,12 @@ fn parse_host(text: &str) -> Option<String> {
     check_host(text).filter(|host| !host.is_empty())
 }
 
-/// Writes `Forwarded` and `X-Forwarded-For/-Host/-Proto` into a request that is sent on.
+/// Writes `Forwarded` into a request that is sent on.
 ///
-/// What the client side sent of these, and of other forwarding fields where the peer is
-/// not trusted, is dropped; both families then tell the same. `scheme` and `host` are
+/// What the client side sent of it and of `X-Forwarded-For/-Host/-Proto`, and of other
+/// forwarding fields where the peer is not trusted, is dropped. `scheme` and `host` are
 /// those of the connection itself, for what no trusted peer has told.
 pub fn announce(headers: &mut HeaderMap, sender: &Sender, scheme: Scheme, host: Option<&str>) {
-    const WRITTEN: [&str; 4] =
-        ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
     let dropped: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_forwarding(name.as_str()))
@@ -190,14 +188,34 @@ pub fn announce(headers: &mut HeaderMap, sender: &Sender, scheme: Scheme, host: 
         headers.remove(name);
     }
     let scheme = sender.scheme.unwrap_or(scheme);
-    let host = sender.host.as_deref().or(host);
-    let addresses: Vec<String> = sender.path.iter().map(IpAddr::to_string).collect();
+    let fits = |host: &&str| HeaderValue::from_str(host).is_ok();
+    let host = sender.host.as_deref().or(host).filter(fits);
+    set(headers, FORWARDED, &forwarded(&sender.path, scheme, host));
+}
+
+const FORWARDED: &str = "forwarded";
+/// What the gateway writes itself, whatever a peer said.
+const WRITTEN: [&str; 4] = [FORWARDED, "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+/// Says in `X-Forwarded-For/-Host/-Proto` what [`announce`] wrote into `Forwarded`: for
+/// upstreams that read the older fields, and only when a request goes to one, because a
+/// request that is stored would say everything twice.
+pub fn repeat(headers: &mut HeaderMap) {
+    let Some(elements) = headers.get(FORWARDED).and_then(|value| value.to_str().ok()) else {
+        return;
+    };
+    let elements: Vec<&str> = members(elements).collect();
+    let client = elements.first().copied().unwrap_or_default();
+    let (host, scheme) = (parameter(client, "host"), parameter(client, "proto"));
+    let nodes = elements.iter().filter_map(|element| parse_node(&parameter(element, "for")?));
+    let addresses: Vec<String> = nodes.map(|address| address.to_string()).collect();
     set(headers, "x-forwarded-for", &addresses.join(", "));
-    set(headers, "x-forwarded-proto", scheme.as_str());
-    if let Some(host) = host {
-        set(headers, "x-forwarded-host", host);
+    if let Some(scheme) = scheme {
+        set(headers, "x-forwarded-proto", &scheme);
     }
-    set(headers, "forwarded", &forwarded(&sender.path, scheme, host));
+    if let Some(host) = host {
+        set(headers, "x-forwarded-host", &host);
+    }
 }
 
 /// The elements of `Forwarded`; the first, about the client, has scheme and host.
@@ -217,8 +235,7 @@ fn node(address: &IpAddr) -> String {
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    // Addresses, schemes and checked hosts always fit into a field; a host that was not
-    // checked and does not fit is left out.
+    // Addresses, schemes and hosts that fit always make a field.
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
@@ -357,6 +374,7 @@ mod tests {
         ]);
         let direct = Sender::direct(ip("2001:db8::1"));
         announce(&mut headers, &direct, Scheme::Http, Some("a.example:80"));
+        repeat(&mut headers);
         assert_eq!(
             headers,
             map(&[
@@ -380,6 +398,8 @@ mod tests {
         ];
         let mut headers = map(&fields);
         announce(&mut headers, &sender("10.0.0.1", &fields), Scheme::Http, Some("inner"));
+        assert!(!headers.contains_key("x-forwarded-for"));
+        repeat(&mut headers);
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7, 10.0.0.1");
         assert_eq!(headers["x-forwarded-host"], "good.example");
         assert_eq!(headers["x-forwarded-proto"], "https");
@@ -395,7 +415,8 @@ mod tests {
             let mut headers = HeaderMap::new();
             announce(&mut headers, &Sender::direct(client), Scheme::Https, Some("a.example:1"));
             if family {
-                headers.retain_forwarded();
+                repeat(&mut headers);
+                headers.remove(FORWARDED);
             }
             let next = Sender::of(ip("127.0.0.1"), &["127.0.0.0/8".parse().unwrap()], &headers);
             prop_assert_eq!(next.client, client);
@@ -415,22 +436,12 @@ mod tests {
                 let mut headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
                 let sender = Sender::of(ip("10.0.0.1"), &trusted, &headers);
                 announce(&mut headers, &sender, Scheme::Http, None);
+                repeat(&mut headers);
                 let mut again = headers.clone();
                 announce(&mut again, &sender, Scheme::Http, None);
+                repeat(&mut again);
                 prop_assert_eq!(again, headers);
             }
-        }
-    }
-
-    trait RetainForwarded {
-        fn retain_forwarded(&mut self);
-    }
-
-    impl RetainForwarded for HeaderMap {
-        fn retain_forwarded(&mut self) {
-            let forwarded = self["forwarded"].clone();
-            self.clear();
-            self.insert("forwarded", forwarded);
         }
     }
 }

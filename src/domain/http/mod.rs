@@ -23,4 +23,5 @@ pub mod prefer;
 pub mod public_url;
 pub mod retry_after;
 pub mod route_table;
+pub mod trace;
 pub mod via;

@@ -1,6 +1,7 @@
 //! Writing new operations down.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::batch::{Script, Statement, Values};
 use super::rows::{
@@ -16,10 +17,16 @@ use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 
 static OPERATIONS: Statement = Statement::insert(
-    "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, task, delivery, \
-     timeout_us, deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, \
+    "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
+     deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, task, upstream_key, \
      key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags)",
     26,
+);
+/// The same without what most operations do not have.
+static PLAIN: Statement = Statement::insert(
+    "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
+     deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at)",
+    16,
 );
 static REQUESTS: Statement =
     Statement::insert("INSERT INTO requests (seq, fields, body, body_key, body_length)", 5);
@@ -53,6 +60,22 @@ struct Entry<'a> {
     lane: i64,
     placed: Placed,
     parent: Option<(OperationId, OperationId)>,
+}
+
+impl Entry<'_> {
+    /// A call with nothing but what every call has.
+    fn is_plain(&self) -> bool {
+        let NewOperation { work, upstream_key, serial_key, retry_of, .. } = self.operation;
+        let NewOperation { idempotency, client_reference, tags, .. } = self.operation;
+        matches!(work, Work::Call(_))
+            && upstream_key.is_none()
+            && idempotency.is_none()
+            && serial_key.is_none()
+            && self.parent.is_none()
+            && retry_of.is_none()
+            && client_reference.is_none()
+            && tags.is_empty()
+    }
 }
 
 pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
@@ -96,7 +119,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     }
     let mut script = Script::default();
     place(write(&mut script, &entries), &entries, writing.book.incarnation);
-    script.run(writing).await?;
+    writing.defer(script).await?;
     Ok(verdicts)
 }
 
@@ -119,7 +142,7 @@ async fn standing_keys(
     let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = STANDING_KEYS.fetch(writing.connection().await?, &digests, bind).await?;
+    let rows = STANDING_KEYS.fetch_in(writing, &digests, bind).await?;
     let mut standing = HashMap::with_capacity(digests.len());
     for row in &rows {
         let digest = get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)?;
@@ -165,7 +188,7 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
     let bind = |id: &OperationId, values: &mut Values| {
         values.put(id.as_bytes().to_vec());
     };
-    let rows = PARENTS.fetch(writing.connection().await?, &named, bind).await?;
+    let rows = PARENTS.fetch_in(writing, &named, bind).await?;
     let mut parents = HashMap::with_capacity(rows.len());
     for row in &rows {
         let parent = id(row, "id")?;
@@ -186,7 +209,7 @@ async fn held_serial_keys(
     let bind = |digest: &[u8; 16], values: &mut Values| {
         values.put(digest.to_vec());
     };
-    let rows = HELD.fetch(writing.connection().await?, &digests, bind).await?;
+    let rows = HELD.fetch_in(writing, &digests, bind).await?;
     rows.iter().map(|row| get::<&[u8]>(row, "digest")?.try_into().map_err(damaged)).collect()
 }
 
@@ -205,8 +228,12 @@ fn write<'a>(script: &'a mut Script, entries: &[Entry<'_>]) -> &'a mut Script {
         .filter(|entry| entry.placed != Placed::Waiting)
         .filter_map(|entry| Some((entry.operation.serial_key.as_ref()?.digest, entry.seq)))
         .collect();
+    if entries.iter().all(Entry::is_plain) {
+        script.add(&PLAIN, entries, put_plain);
+    } else {
+        script.add(&OPERATIONS, entries, put_operation);
+    }
     script
-        .add(&OPERATIONS, entries, put_operation)
         .add(&REQUESTS, entries, put_request)
         .add(&CREDENTIALS, &secret, |(seq, fields), values| {
             values.put(*seq).put(fields.clone());
@@ -226,19 +253,20 @@ fn write<'a>(script: &'a mut Script, entries: &[Entry<'_>]) -> &'a mut Script {
         })
 }
 
-fn put_operation(entry: &Entry<'_>, values: &mut Values) {
-    let Entry { seq, operation, lane, parent, .. } = entry;
-    let octets = |id: OperationId| id.as_bytes().to_vec();
+fn octets(id: OperationId) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+fn put_plain(entry: &Entry<'_>, values: &mut Values) {
+    let Entry { seq, operation, lane, .. } = entry;
     values.put(*seq).put(octets(operation.id)).put(operation.accepted_at.as_micros());
-    values.put(operation.principal.as_bytes().to_vec()).put(operation.route.to_string()).put(*lane);
+    values.put(operation.principal.as_bytes().to_vec()).put(Arc::clone(&operation.route));
+    values.put(*lane);
     match &operation.work {
-        Work::Call(request) => values
-            .put(Some(request.method.as_str().to_owned()))
-            .put(Some(request.target.clone()))
-            .put(None::<String>),
-        Work::Task { name, .. } => {
-            values.put(None::<String>).put(None::<String>).put(Some(name.clone()))
+        Work::Call(request) => {
+            values.put(Some(request.method.as_str().to_owned())).put(Some(request.target.clone()))
         }
+        Work::Task { .. } => values.put(None::<String>).put(None::<String>),
     };
     let policy = &operation.policy;
     values
@@ -249,10 +277,17 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values) {
         .put(policy.retry.attempts)
         .put(as_micros(policy.retry.min))
         .put(as_micros(policy.retry.max));
-    values
-        .put(policy.first_answer_is_final)
-        .put(operation.due_at.as_micros())
-        .put(operation.upstream_key.clone());
+    values.put(policy.first_answer_is_final).put(operation.due_at.as_micros());
+}
+
+fn put_operation(entry: &Entry<'_>, values: &mut Values) {
+    let Entry { operation, parent, .. } = entry;
+    put_plain(entry, values);
+    match &operation.work {
+        Work::Call(_) => values.put(None::<String>),
+        Work::Task { name, .. } => values.put(Some(name.clone())),
+    };
+    values.put(operation.upstream_key.clone());
     values.put(operation.idempotency.map(|claim| claim.digest.to_vec()));
     values.put(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
     values.put(operation.serial_key.as_ref().map(|key| key.text.clone()));
@@ -321,5 +356,5 @@ pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(),
     script.add(&PIECES, pieces, |piece, values| {
         values.put(piece.body.0).put(piece.number).put(piece.octets.to_vec());
     });
-    script.run(writing).await
+    writing.defer(script).await
 }

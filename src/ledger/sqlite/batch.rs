@@ -3,7 +3,7 @@
 //! A statement costs a hop to the connection's thread, which is dearer than what it does.
 //! So a batch is one statement per table, padded with NULLs to the next fixed size so
 //! that each is prepared once, and the statements that bring no rows back travel
-//! together as one [`Script`].
+//! together as one [`Script`], with the beginning or the end of the transaction.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
 
-use super::Writing;
 use super::open::trouble;
+use super::{Writer, Writing};
 use crate::ledger::error::LedgerError;
 
-/// The sizes that statements come in; a larger batch takes several of the largest.
-const SIZES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+/// The sizes that statements come in; a larger batch takes several of the largest. Close
+/// enough to waste little on padding, and few enough for their combinations in scripts to
+/// stay prepared.
+const SIZES: [usize; 12] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128];
 const LARGEST: usize = SIZES[SIZES.len() - 1];
 
 /// The values of a statement, in order.
@@ -150,13 +152,34 @@ impl Statement {
         Ok(found)
     }
 
+    /// The same inside a writing transaction, which begins with it where it has not yet
+    /// begun. Asks nothing where there is nothing to ask about.
+    pub(super) async fn fetch_in<T>(
+        &'static self,
+        writing: &mut Writing,
+        items: &[T],
+        bind: impl Fn(&T, &mut Values),
+    ) -> Result<Vec<SqliteRow>, LedgerError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        writing.flush().await?;
+        let mut found = Vec::with_capacity(items.len());
+        for chunk in items.chunks(LARGEST) {
+            let mut script = Script::default();
+            script.add(self, chunk, &bind);
+            found.extend(script.fetch(&mut writing.writer).await?);
+        }
+        Ok(found)
+    }
+
     /// The rows that the statement brings for these numbers.
-    pub(super) async fn numbers(
-        &self,
-        connection: &mut SqliteConnection,
+    pub(super) async fn numbers_in(
+        &'static self,
+        writing: &mut Writing,
         keys: &[i64],
     ) -> Result<Vec<SqliteRow>, LedgerError> {
-        self.fetch(connection, keys, put_number).await
+        self.fetch_in(writing, keys, put_number).await
     }
 }
 
@@ -172,6 +195,10 @@ fn put_number(number: &i64, values: &mut Values) {
 static BEGIN: Statement = Statement::new(BEGIN_SQL, Item::Nothing, "");
 /// The same by itself.
 pub(super) const BEGIN_SQL: &str = "BEGIN IMMEDIATE";
+/// Makes it durable.
+static COMMIT: Statement = Statement::new(COMMIT_SQL, Item::Nothing, "");
+/// The same by itself.
+pub(super) const COMMIT_SQL: &str = "COMMIT";
 
 /// Statements that bring no rows, to be run together in their order.
 #[derive(Default)]
@@ -225,16 +252,35 @@ impl Script {
         Arc::clone(texts.entry(key).or_insert_with(join))
     }
 
+    /// Whether there is nothing to run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
     /// Runs them all; the transaction begins with them where it has not yet begun.
-    pub(super) async fn run(mut self, writing: &mut Writing) -> Result<(), LedgerError> {
-        if self.statements.is_empty() {
-            return Ok(());
-        }
-        if writing.begins() {
+    pub(super) async fn run(self, writer: &mut Writer) -> Result<(), LedgerError> {
+        let (sql, values) = self.ready(writer)?;
+        let query = sqlx::query_with::<Sqlite, _>(AssertSqlSafe(sql), values);
+        query.execute(writer.connection()?).await.map(drop).map_err(trouble)
+    }
+
+    /// Runs them all, and commits.
+    pub(super) async fn commit(mut self, writer: &mut Writer) -> Result<(), LedgerError> {
+        self.statements.push((&COMMIT, 0));
+        self.run(writer).await
+    }
+
+    /// Runs them all and brings their rows.
+    async fn fetch(self, writer: &mut Writer) -> Result<Vec<SqliteRow>, LedgerError> {
+        let (sql, values) = self.ready(writer)?;
+        let query = sqlx::query_with::<Sqlite, _>(AssertSqlSafe(sql), values);
+        query.fetch_all(writer.connection()?).await.map_err(trouble)
+    }
+
+    fn ready(mut self, writer: &mut Writer) -> Result<(Arc<str>, SqliteArguments), LedgerError> {
+        if writer.begins() {
             self.statements.insert(0, (&BEGIN, 0));
         }
-        let sql = AssertSqlSafe(self.sql());
-        let query = sqlx::query_with::<Sqlite, _>(sql, self.values.finish()?);
-        query.execute(writing.connection().await?).await.map(drop).map_err(trouble)
+        Ok((self.sql(), self.values.finish()?))
     }
 }

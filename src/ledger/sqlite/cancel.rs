@@ -171,5 +171,5 @@ async fn keep(
 async fn tell(writing: &mut Writing, event: EventRow) -> Result<(), LedgerError> {
     let mut script = Script::default();
     script.add(&EVENTS, &[event], EventRow::put);
-    script.run(writing).await
+    writing.defer(script).await
 }

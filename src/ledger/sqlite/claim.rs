@@ -84,7 +84,7 @@ async fn run(
         events,
         EventRow::put,
     );
-    script.run(writing).await
+    writing.defer(script).await
 }
 
 fn out(lane: &Lane, carried: Carried) -> Out {
@@ -109,7 +109,7 @@ async fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>,
 /// Reads the work of operations and makes their leases, in the order given.
 async fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased> {
     let seqs: Vec<_> = outs.iter().map(|(seq, _)| *seq).collect();
-    let rows = WORK.numbers(writing.connection().await?, &seqs).await?;
+    let rows = WORK.numbers_in(writing, &seqs).await?;
     let mut by_seq = HashMap::with_capacity(rows.len());
     for row in &rows {
         by_seq.insert(get::<i64>(row, "seq")?, row);

@@ -79,7 +79,7 @@ pub(super) async fn finish(
     moved: &mut Moved,
 ) -> Result<(), LedgerError> {
     write(&mut script, &finished, writing.book.retention);
-    script.run(writing).await?;
+    writing.defer(script).await?;
     for finish in &finished {
         if finish.freed {
             prune::erase_bodies(writing, finish.seq).await?;
@@ -166,5 +166,5 @@ async fn promote(
     let mut script = Script::default();
     script.add(&READY, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put);
     script.add(&EVENTS, &[event], EventRow::put);
-    script.run(writing).await
+    writing.defer(script).await
 }

@@ -36,6 +36,7 @@ use super::verbs::{
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, TicketKey, Timestamp};
+use batch::Script;
 pub use open::sqlite_version;
 use open::trouble;
 
@@ -229,28 +230,49 @@ struct Writing {
     book: Arc<Book>,
     path: PathBuf,
     next_seq: i64,
+    /// What is run with the next statement, or with the commit.
+    deferred: Option<Script>,
 }
 
 impl Writing {
-    /// The connection, inside the transaction.
+    /// The connection, inside the transaction, behind everything that was written.
     async fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
-        if self.begins() {
-            run(connection(&mut self.writer)?, batch::BEGIN_SQL).await?;
+        self.flush().await?;
+        if self.writer.begins() {
+            run(self.writer.connection()?, batch::BEGIN_SQL).await?;
         }
-        connection(&mut self.writer)
+        self.writer.connection()
+    }
+
+    /// Keeps a script until something else is asked, so that the last one of the
+    /// transaction travels with its commit.
+    async fn defer(&mut self, script: Script) -> Result<(), LedgerError> {
+        if !script.is_empty() {
+            self.flush().await?;
+            self.deferred = Some(script);
+        }
+        Ok(())
+    }
+
+    /// Runs what was deferred.
+    async fn flush(&mut self) -> Result<(), LedgerError> {
+        match self.deferred.take() {
+            Some(script) => script.run(&mut self.writer).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Writer {
+    fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
+        let closed = || LedgerError::Unavailable("the ledger is closed".to_owned());
+        self.connection.as_mut().ok_or_else(closed)
     }
 
     /// Whether the transaction is still to begin; whoever asks begins it.
     fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.writer.open, true)
+        !std::mem::replace(&mut self.open, true)
     }
-}
-
-fn connection(writer: &mut Writer) -> Result<&mut SqliteConnection, LedgerError> {
-    writer
-        .connection
-        .as_mut()
-        .ok_or_else(|| LedgerError::Unavailable("the ledger is closed".to_owned()))
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), LedgerError> {
@@ -263,7 +285,7 @@ impl Store for Sqlite {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         if std::mem::take(&mut writer.open) {
             // SQLite may have undone it by itself; then there is nothing to undo.
-            if let Err(error) = run(connection(&mut writer)?, "ROLLBACK").await {
+            if let Err(error) = run(writer.connection()?, "ROLLBACK").await {
                 tracing::debug!(%error, "nothing to roll back");
             }
         }
@@ -273,6 +295,7 @@ impl Store for Sqlite {
             book: Arc::clone(&self.book),
             path: self.path.clone(),
             next_seq,
+            deferred: None,
         }))
     }
 
@@ -395,10 +418,11 @@ impl Transaction for Writing {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
-        if !self.writer.open {
-            return Ok(());
-        }
-        let committed = run(self.connection().await?, "COMMIT").await;
+        let committed = match self.deferred.take() {
+            Some(script) => script.commit(&mut self.writer).await,
+            None if self.writer.open => run(self.writer.connection()?, batch::COMMIT_SQL).await,
+            None => return Ok(()),
+        };
         if let Err(LedgerError::NotDurable(_)) = &committed {
             open::mark_suspect(&self.path);
         }

@@ -211,7 +211,7 @@ async fn take(
     let bind = |(seq, token): &(i64, i64), values: &mut Values| {
         values.put(*seq).put(*token);
     };
-    for row in &taken.fetch(writing.connection().await?, &leases, bind).await? {
+    for row in &taken.fetch_in(writing, &leases, bind).await? {
         let continuation = match held {
             Held::Running => None,
             Held::Waiting => super::rows::continuation(row)?,
