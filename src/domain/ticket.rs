@@ -97,8 +97,7 @@ impl Ticket {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-", self.id)?;
-        self.tail.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        write!(f, "{}-{:032x}", self.id, u128::from_be_bytes(self.tail))
     }
 }
 

@@ -66,7 +66,14 @@ impl Inner {
         let id = OperationId::new(now, self.api.ledger.number(), rand::random());
         let idempotency = self.claim(route, &head, seen, &parts.method, target)?;
         let serial_key = self.serial_key(route, &head, seen);
-        let parent = self.parent(&head).await?;
+        let parent = match head.additions.parent {
+            None => None,
+            Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
+        };
+        let body = match collected.octets.len() {
+            ..=Body::INLINE_LIMIT => Body::Inline(collected.octets),
+            _ => Box::pin(self.keep(collected.octets)).await?,
+        };
         let Head { principal, decision, additions, key, base } = head;
         let due_at = route.due_at(now, &additions);
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
@@ -86,7 +93,7 @@ impl Inner {
                 method: parts.method,
                 fields: Fields::from(fields),
                 credentials: Fields::from(credentials),
-                body: self.keep(collected.octets).await?,
+                body,
             }),
             policy,
             due_at,
@@ -200,17 +207,17 @@ impl Inner {
     }
 
     /// The parent that was named, if it is of the same principal.
-    async fn parent(&self, head: &Head) -> Result<Option<OperationId>, Problem> {
-        let Some(id) = head.additions.parent else { return Ok(None) };
-        let found = self.api.ledger.find(id).await?;
-        Ok(found.filter(|parent| parent.principal == head.principal).map(|parent| parent.id))
+    async fn parent(
+        &self,
+        named: OperationId,
+        principal: &Principal,
+    ) -> Result<Option<OperationId>, Problem> {
+        let found = self.api.ledger.find(named).await?;
+        Ok(found.filter(|parent| parent.principal == *principal).map(|parent| parent.id))
     }
 
-    /// The body as the ledger keeps it: a large one is written down in pieces first.
+    /// A large body as the ledger keeps it: written down in pieces first.
     async fn keep(&self, octets: Bytes) -> Result<Body, Problem> {
-        if octets.len() <= Body::INLINE_LIMIT {
-            return Ok(Body::Inline(octets));
-        }
         let (key, length) = (BodyKey(rand::random()), octets.len() as u64);
         let mut pieces = Vec::with_capacity(PIECES_AT_ONCE);
         for (number, start) in (0..octets.len()).step_by(Body::INLINE_LIMIT).enumerate() {

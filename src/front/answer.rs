@@ -53,13 +53,17 @@ impl Pending<'_> {
             Accepted::New(id) => match wait.zip(watch) {
                 None => Ok(self.accepted(&document)),
                 Some((wait, watch)) => {
-                    let ended = self.ended(id, watch, wait, false).await?;
-                    self.after_waiting(id, ended, &links, || self.accepted(&document)).await
+                    let waited = async {
+                        let ended = self.ended(id, watch, wait, false).await?;
+                        self.after_waiting(id, ended, &links, || self.accepted(&document)).await
+                    };
+                    Box::pin(waited).await
                 }
             },
             Accepted::Replayed(id) => {
                 drop(watch);
-                let mut response = self.again(id).await.unwrap_or_else(Problem::into_response);
+                let again = Box::pin(self.again(id)).await;
+                let mut response = again.unwrap_or_else(Problem::into_response);
                 response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
                 Ok(response)
             }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
@@ -55,6 +55,8 @@ struct Inner {
     max_body: usize,
     budget: Budget,
     gateway_id: String,
+    // What it says in `CDN-Loop`.
+    mark: HeaderValue,
     // The field that names the principal, which upstreams rely on.
     trusted_fields: Vec<HeaderName>,
     lifecycles: Lifecycles,
@@ -81,6 +83,7 @@ impl Front {
             cors: Cors::new(cors),
             max_body: settings.max_body,
             budget: Budget::new(settings.body_memory),
+            mark: via::mark(&settings.gateway_id),
             gateway_id: settings.gateway_id,
             lifecycles: settings.lifecycles,
             api,
@@ -97,13 +100,14 @@ impl Front {
         let origin = front.cors.origin(request.headers());
         let (place, mut response) = match front.look(&request) {
             Ok((Place::Preflight, _)) => return front.cors.preflight(request.headers()),
-            Ok((Place::Own(rest), _)) => (true, front.ask_own(request, &rest).await),
+            // Boxed, so that the many that are accepted do not carry the room of the others.
+            Ok((Place::Own(rest), _)) => (true, Box::pin(front.ask_own(request, &rest)).await),
             Ok((Place::Routed(route, captures), caller)) => {
                 let accepted = front.accept(request, route, &captures, &caller).await;
                 (true, accepted.unwrap_or_else(Problem::into_response))
             }
             Ok((Place::Proxied(upstream), caller)) => {
-                let passed = front.proxy(request, upstream, &caller).await;
+                let passed = Box::pin(front.proxy(request, upstream, &caller)).await;
                 (false, passed.unwrap_or_else(Problem::into_response))
             }
             Err((own, problem)) => (own, problem.into_response()),
@@ -187,7 +191,7 @@ impl Inner {
         }
         forwarded::announce(headers, &caller.sender, Scheme::Http, caller.host.as_deref());
         via::add_via(headers, version);
-        via::add_cdn_loop(headers, &self.gateway_id);
+        via::add_cdn_loop(headers, &self.mark);
     }
 
     /// What links in the answer to this request are built on.

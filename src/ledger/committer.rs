@@ -267,6 +267,7 @@ impl Round {
         let fates = sorted.acceptances.drain(..).zip(sorted.accepted.drain(..)).zip(verdicts);
         for (((acceptance, tell), verdict), slot) in fates.zip(std::mem::take(&mut self.slots)) {
             let operation = acceptance.operation;
+            let route = Arc::clone(&operation.route);
             let accepted = match verdict {
                 AcceptVerdict::Replayed(id) => Accepted::Replayed(id),
                 AcceptVerdict::KeyConflict(id) => Accepted::KeyConflict(id),
@@ -279,7 +280,12 @@ impl Round {
                     Accepted::New(id)
                 }
             };
-            self.after.push(Box::new(move |_| drop(tell.send(Ok(accepted)))));
+            self.after.push(Box::new(move |_| {
+                if let Accepted::New(_) = accepted {
+                    Shared::count_accepted(&route);
+                }
+                let _ = tell.send(Ok(accepted));
+            }));
         }
     }
 }

@@ -146,15 +146,22 @@ impl Ledger {
     }
 
     /// Writes an operation down. Once this returns [`Accepted::New`], it is not lost.
-    pub async fn accept(&self, operation: NewOperation) -> Result<Accepted, LedgerError> {
-        let depth = self.shared.lanes.queue_depth(&operation.lane.queue);
-        if depth >= operation.max_depth {
-            if let Some(pieces) = operation.work.pieces() {
-                self.discard(pieces).await?;
+    pub fn accept(
+        &self,
+        operation: NewOperation,
+    ) -> impl Future<Output = Result<Accepted, LedgerError>> + Send {
+        // Boxed before anything waits: whoever waits for this keeps room for all of it.
+        let operation = Box::new(operation);
+        async move {
+            let depth = self.shared.lanes.queue_depth(&operation.lane.queue);
+            if depth >= operation.max_depth {
+                if let Some(pieces) = operation.work.pieces() {
+                    self.discard(pieces).await?;
+                }
+                return Ok(Accepted::QueueFull { depth });
             }
-            return Ok(Accepted::QueueFull { depth });
+            self.write(|tell| Write::Accept(operation, tell)).await
         }
-        self.write(|tell| Write::Accept(Box::new(operation), tell)).await
     }
 
     /// Hands out due operations.
@@ -383,9 +390,12 @@ impl Shared {
         }
     }
 
-    fn accepted(&self, operation: &NewOperation, placed: Placed) {
-        let route = operation.route.to_string();
+    fn count_accepted(route: &Arc<str>) {
+        let route = Arc::clone(route);
         metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
+    }
+
+    fn accepted(&self, operation: &NewOperation, placed: Placed) {
         if placed == Placed::Waiting {
             self.wait(1);
         }

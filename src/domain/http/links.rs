@@ -55,7 +55,7 @@ impl Links {
     }
 
     fn beneath(&self, resource: &str) -> String {
-        format!("{}/{resource}", self.monitor)
+        [&self.monitor, "/", resource].concat()
     }
 }
 

@@ -3,7 +3,8 @@
 //! Owns recognising its own trail. The invariant: a request that carries this gateway's
 //! own mark has been here before (RFC 8586). It must not know where requests go.
 
-use ::http::{HeaderMap, HeaderValue, Version};
+use ::http::header::VIA;
+use ::http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::grammar::{lines, members, pair, quote, split};
 
@@ -18,16 +19,21 @@ pub fn add_via(headers: &mut HeaderMap, version: Version) {
         Version::HTTP_3 => "3 cloakroom",
         _ => "1.1 cloakroom",
     };
-    headers.append("via", HeaderValue::from_static(via));
+    headers.append(VIA, HeaderValue::from_static(via));
 }
 
-/// Adds this gateway's mark. `own_id` tells gateways apart, in ASCII; what could not
-/// stand in a field is left out of it.
-pub fn add_cdn_loop(headers: &mut HeaderMap, own_id: &str) {
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// A gateway's mark. `own_id` tells gateways apart, in ASCII; what could not stand in a
+/// field is left out of it.
+pub fn mark(own_id: &str) -> HeaderValue {
     let mark = format!("{PSEUDONYM}; id={}", quote(&plain(own_id)));
-    if let Ok(mark) = HeaderValue::from_str(&mark) {
-        headers.append("cdn-loop", mark);
-    }
+    HeaderValue::from_str(&mark).unwrap_or(HeaderValue::from_static(PSEUDONYM))
+}
+
+/// Adds a gateway's mark.
+pub fn add_cdn_loop(headers: &mut HeaderMap, mark: &HeaderValue) {
+    headers.append(CDN_LOOP, mark.clone());
 }
 
 /// Whether the request carries this gateway's own mark: it is answered 508.
@@ -64,7 +70,7 @@ mod tests {
     fn a_request_that_was_here_before_is_a_loop() {
         let mut headers = marked(&["other.example; id=\"a\""]);
         assert!(!is_loop(&headers, "a"));
-        add_cdn_loop(&mut headers, "a");
+        add_cdn_loop(&mut headers, &mark("a"));
         assert!(is_loop(&headers, "a"));
         assert!(!is_loop(&headers, "b"), "another gateway of the same name");
         assert_eq!(headers.get_all("cdn-loop").iter().nth(1).unwrap(), "cloakroom; id=\"a\"");
@@ -90,7 +96,7 @@ mod tests {
         #[test]
         fn every_gateway_recognises_its_own_mark(id in "\\PC{0,20}", others in "[ -~]{0,20}") {
             let mut headers = HeaderMap::new();
-            add_cdn_loop(&mut headers, &id);
+            add_cdn_loop(&mut headers, &mark(&id));
             prop_assert!(is_loop(&headers, &id));
             headers.append("cdn-loop", HeaderValue::from_str(&others).unwrap());
             prop_assert!(is_loop(&headers, &id));

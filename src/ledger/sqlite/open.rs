@@ -17,10 +17,7 @@ use crate::ledger::error::{LedgerError, OpenError};
 /// The first SQLite without the WAL-reset bug.
 const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// Pages in the write-ahead log before it is written back.
-const CHECKPOINT_PAGES: &str = "8000";
-/// The size of a page in a new file. A group of operations spans fewer of these than of
-/// the usual 4096 octets, and each page of a commit is two writes.
-const PAGE_OCTETS: u32 = 8192;
+const CHECKPOINT_PAGES: &str = "16000";
 /// Statements that each connection keeps prepared.
 const STATEMENTS: usize = 512;
 
@@ -109,7 +106,6 @@ fn options(opening: &Opening) -> SqliteConnectOptions {
         .filename(&opening.path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .page_size(PAGE_OCTETS)
         .foreign_keys(false)
         .busy_timeout(Duration::from_secs(10))
         .statement_cache_capacity(STATEMENTS)
