@@ -8,10 +8,12 @@
 
 mod committer;
 mod complaints;
+mod ends;
 mod error;
 mod handoff;
 mod lanes;
 mod reads;
+mod rows;
 mod snapshots;
 mod sqlite;
 mod store;

@@ -116,7 +116,7 @@ async fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased>
     }
     let lease = |(seq, out): (i64, Out)| {
         let row = by_seq.get(&seq).ok_or_else(|| damaged(format!("operation {seq} is missing")))?;
-        leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
+        leased(*row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
     };
     outs.into_iter().map(lease).collect()
 }
