@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
+use super::lanes::Moment;
 use super::store::Transaction;
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
@@ -26,6 +27,9 @@ const BATCH_WRITES: usize = 256;
 /// About how many octets of bodies go into one transaction.
 const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
 
+/// How often a batch is tried again that stood in another's way.
+const TRIES: usize = 8;
+
 /// Where the fate of a write is told.
 pub(super) type Tell<T> = oneshot::Sender<Result<T, LedgerError>>;
 
@@ -36,7 +40,7 @@ pub(super) enum Write {
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimOrphans { limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimOrphans { dead: Vec<i64>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
@@ -93,14 +97,23 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Write>) {
     mpsc::channel(QUEUE)
 }
 
-/// Commits what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Write>) {
+/// What several committers take from in turn.
+pub(super) type Queued = Arc<tokio::sync::Mutex<mpsc::Receiver<Write>>>;
+
+/// Commits what is queued until the queue is closed and empty. Several may run at once,
+/// each with its own transaction: then what one is committing, the others do not know of,
+/// and the database decides who comes first.
+pub(super) async fn run(shared: Arc<Shared>, queue: Queued) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
-    while queue.recv_many(&mut batch, BATCH_WRITES).await > 0 {
+    while take(&queue, &mut batch).await > 0 {
         for part in by_octets(&mut batch) {
             commit(&shared, part).await;
         }
     }
+}
+
+async fn take(queue: &Queued, batch: &mut Vec<Write>) -> usize {
+    queue.lock().await.recv_many(batch, BATCH_WRITES).await
 }
 
 /// Cuts a batch where it grows too large for one transaction.
@@ -122,17 +135,21 @@ fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
 
 /// Commits a batch; one that fails is halved until only the guilty write fails.
 async fn commit(shared: &Shared, batch: Vec<Write>) {
-    let mut open = vec![batch];
-    while let Some(mut writes) = open.pop() {
+    let mut open = vec![(batch, 0)];
+    while let Some((mut writes, tries)) = open.pop() {
         if writes.is_empty() {
             continue;
         }
-        match Round::default().run(shared, &mut writes).await {
+        match Round::new(shared).run(shared, &mut writes).await {
             Ok(()) => {}
+            Err(LedgerError::Contended(why)) if tries < TRIES => {
+                tracing::debug!(why, "a batch stood in another's way; trying again");
+                open.push((writes, tries + 1));
+            }
             Err(error) if writes.len() > 1 && is_about_a_row(&error) => {
                 let second = writes.split_off(writes.len() / 2);
-                open.push(second);
-                open.push(writes);
+                open.push((second, 0));
+                open.push((writes, 0));
             }
             Err(error) => {
                 shared.note(&error);
@@ -148,8 +165,8 @@ fn is_about_a_row(error: &LedgerError) -> bool {
 }
 
 /// One transaction: what was reserved for it, and what to do once it is durable.
-#[derive(Default)]
 struct Round {
+    since: Moment,
     slots: Vec<Option<Box<dyn Reservation>>>,
     moved: Moved,
     after: Vec<After>,
@@ -159,6 +176,15 @@ struct Round {
 type After = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            since: shared.lanes.moment(),
+            slots: Vec::new(),
+            moved: Moved::default(),
+            after: Vec::new(),
+        }
+    }
+
     /// Runs the writes; they stay in `writes` if that failed, and are gone otherwise.
     async fn run(mut self, shared: &Shared, writes: &mut Vec<Write>) -> Result<(), LedgerError> {
         let (count, begun) = (writes.len(), shared.clock.now());
@@ -187,6 +213,7 @@ impl Round {
         mut transaction: Box<dyn Transaction>,
         sorted: &mut Sorted,
     ) -> Result<(), LedgerError> {
+        transaction.prepare(&sorted.settlements, &sorted.acceptances).await?;
         let settled = transaction.settle(&sorted.settlements, &mut self.moved).await?;
         self.reserve(shared, &mut sorted.acceptances);
         let verdicts = transaction.accept(&sorted.acceptances).await?;
@@ -198,7 +225,7 @@ impl Round {
         self.tell_settled(sorted, settled);
         self.tell_accepted(shared, sorted, verdicts);
         for (other, answer) in sorted.others.drain(..).zip(answers) {
-            self.after.push(answer.told_to(other));
+            self.after.push(answer.told_to(other, self.since));
         }
         Ok(())
     }
@@ -343,8 +370,8 @@ async fn answer(
         Write::ClaimWaiting { limit, now, visible_again, .. } => {
             Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
         }
-        Write::ClaimOrphans { limit, now, .. } => {
-            Answer::Leased(transaction.claim_orphans(*limit, *now).await?)
+        Write::ClaimOrphans { dead, limit, now, .. } => {
+            Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
         }
         Write::ClaimExpired { lane, limit, now, .. } => {
             Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
@@ -372,12 +399,11 @@ async fn answer(
 
 impl Answer {
     /// What is to be done with the answer once it is durable.
-    fn told_to(self, write: Write) -> After {
+    fn told_to(self, write: Write, since: Moment) -> After {
         match (self, write) {
             (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
                 for Claimed { lane, leased, next_due } in &claimed {
-                    shared.lanes.removed(lane, leased.len() as u64);
-                    shared.lanes.looked(lane, *next_due);
+                    shared.lanes.claimed(lane, leased.len() as u64, *next_due, since);
                     shared.changed(leased.iter().map(|leased| leased.id));
                 }
                 let _ = tell.send(Ok(claimed));

@@ -20,6 +20,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// The number of its lane.
+    pub(super) fn lane(&self) -> i64 {
+        self.lane
+    }
+
     /// From the row that was taken.
     pub(super) fn of(row: &impl Stored, held: Held) -> Result<Self, LedgerError> {
         let continuation = match held {

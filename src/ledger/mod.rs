@@ -11,7 +11,11 @@ mod complaints;
 mod ends;
 mod error;
 mod handoff;
+mod hints;
 mod lanes;
+mod looking;
+mod opening;
+mod postgres;
 mod reads;
 mod rows;
 mod snapshots;
@@ -31,7 +35,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use handoff::{Desk, Reservation};
-pub use sqlite::{Opening, sqlite_version};
+pub use opening::{Location, Opening, Pooler, Server};
+pub use postgres::postgres_version;
+pub use sqlite::sqlite_version;
 pub use verbs::{
     Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
     Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
@@ -69,6 +75,7 @@ pub(crate) struct Identity {
 struct Shared {
     store: Box<dyn Store>,
     lanes: lanes::Lanes,
+    hints: hints::Hints,
     waiters: watch::Waiters,
     snapshots: Snapshots,
     waiting: AtomicI64,
@@ -82,15 +89,17 @@ struct Shared {
 }
 
 impl Ledger {
-    /// Opens a ledger in a SQLite file and starts committing.
+    /// Opens a ledger and starts committing.
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
-        let (store, identity) = sqlite::open(opening, clock.now()).await?;
+        let (store, identity) = store(opening, clock.now()).await?;
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
+        let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
-            store: Box::new(store),
-            lanes: lanes::Lanes::default(),
+            lanes: lanes::Lanes::new(shared_by_others),
+            store,
+            hints: hints::Hints::new(shared_by_others),
             waiters: watch::Waiters::default(),
             snapshots: Snapshots::default(),
             waiting: AtomicI64::new(waiting as i64),
@@ -104,24 +113,7 @@ impl Ledger {
         });
         shared.lanes.load(depths);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        let (questions, asked) = reads::queue();
-        // Both end when the last handle of the ledger is gone.
-        let (answered, no_more_questions) = oneshot::channel();
-        tasks.spawn_apart({
-            let shared = Arc::clone(&shared);
-            async move {
-                reads::run(shared, asked).await;
-                let _ = answered.send(());
-            }
-        });
-        tasks.spawn_apart({
-            let shared = Arc::clone(&shared);
-            async move {
-                committer::run(Arc::clone(&shared), writes).await;
-                let _ = no_more_questions.await;
-                shared.store.close().await;
-            }
-        });
+        let questions = start(&shared, writes, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
     }
 
@@ -177,13 +169,24 @@ impl Ledger {
         self.write(|tell| Write::ClaimWaiting { limit, now, visible_again, tell }).await
     }
 
-    /// Hands out what former incarnations of this gateway held when they ended.
+    /// The number of this start, which what it runs names as its owner.
+    pub fn incarnation(&self) -> i64 {
+        self.shared.store.incarnation()
+    }
+
+    /// The incarnations that were known to be dead when the ledger was opened.
+    pub fn dead_at_open(&self) -> Vec<i64> {
+        self.shared.store.dead_at_open().to_vec()
+    }
+
+    /// Hands out what these incarnations held, which are dead.
     pub async fn claim_orphans(
         &self,
+        dead: Vec<i64>,
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimOrphans { limit, now, tell }).await
+        self.write(|tell| Write::ClaimOrphans { dead, limit, now, tell }).await
     }
 
     /// Hands out what lies in a lane past its deadline, so that it can be ended.
@@ -242,6 +245,9 @@ impl Ledger {
 
     /// An operation as it stands.
     pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
+        if self.shared.store.is_shared() {
+            return reads::find(&self.questions, id).await;
+        }
         let reading = match self.shared.snapshots.look(id) {
             Present::Known(operation) => return Ok(Some(*operation)),
             Present::Unknown(reading) => reading,
@@ -341,6 +347,70 @@ impl Ledger {
     }
 }
 
+/// Opens the store that the location names.
+async fn store(opening: Opening, now: Timestamp) -> Result<(Box<dyn Store>, Identity), OpenError> {
+    match &opening.location {
+        Location::Sqlite { path, readers } => {
+            let (store, identity) = sqlite::open(
+                sqlite::Opening {
+                    path: path.clone(),
+                    readers: *readers,
+                    migrate: opening.migrate,
+                    retention: opening.retention,
+                    lanes: opening.lanes,
+                },
+                now,
+            )
+            .await?;
+            Ok((Box::new(store), identity))
+        }
+        Location::Postgres(server) => {
+            let (store, identity) = postgres::open(&opening, server, now).await?;
+            Ok((Box::new(store), identity))
+        }
+    }
+}
+
+/// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
+/// last handle of the ledger is gone.
+fn start(shared: &Arc<Shared>, writes: mpsc::Receiver<Write>, tasks: &Tasks) -> Questions {
+    let (questions, asked) = reads::queue();
+    // Its last sender is dropped when nobody writes, reads or looks any more.
+    let (busy, mut idle) = mpsc::channel::<()>(1);
+    let closing = CancellationToken::new();
+    let reading = (Arc::clone(shared), busy.clone());
+    tasks.spawn_apart(async move {
+        reads::run(reading.0, asked).await;
+        drop(reading.1);
+    });
+    let writes: committer::Queued = Arc::new(tokio::sync::Mutex::new(writes));
+    for _ in 0..shared.store.committers() {
+        let guard = closing.clone().drop_guard();
+        let (writer, writes, busy) = (Arc::clone(shared), Arc::clone(&writes), busy.clone());
+        tasks.spawn_apart(async move {
+            committer::run(writer, writes).await;
+            drop((guard, busy));
+        });
+    }
+    if shared.store.is_shared() {
+        let (looker, busy) = (Arc::clone(shared), busy.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = looking::run(&looker) => {}
+            }
+            drop(busy);
+        });
+    }
+    drop(busy);
+    let closed = Arc::clone(shared);
+    tasks.spawn(async move {
+        while idle.recv().await.is_some() {}
+        closed.store.close().await;
+    });
+    questions
+}
+
 impl Shared {
     fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
         self.desk.get()?.reserve(lane)
@@ -349,6 +419,7 @@ impl Shared {
     /// These have changed, durably; nobody has been told yet.
     fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
         self.snapshots.forget(ids.clone());
+        self.hints.changed(ids.clone());
         self.waiters.changed(ids);
     }
 
@@ -375,6 +446,7 @@ impl Shared {
         for lane in &moved.unqueued {
             self.lanes.removed(lane, 1);
         }
+        self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
         if !moved.ready.is_empty() {
             self.work.notify_one();
         }
@@ -391,6 +463,7 @@ impl Shared {
         }
         if placed == Placed::Ready {
             self.lanes.added(&operation.lane, operation.due_at);
+            self.hints.ready([&operation.lane]);
             self.work.notify_one();
         }
     }
@@ -417,15 +490,20 @@ impl Shared {
                 )
                 .increment(1);
             }
-            // Nobody listening means that nothing runs.
             Canceled::Asked => {
-                if let Some(listener) = &*self.listeners() {
-                    let _ = listener.send(id);
-                }
+                self.hints.called_off(id);
+                self.call_off(id);
             }
             Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
         }
         self.changed([id]);
+    }
+
+    /// Tells whoever carries it out. Nobody listening means that nothing runs here.
+    fn call_off(&self, id: OperationId) {
+        if let Some(listener) = &*self.listeners() {
+            let _ = listener.send(id);
+        }
     }
 
     /// A write failed for everybody.

@@ -13,7 +13,7 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, put_body};
 pub(super) use operation::{
-    answer, continuation, delivery_name, event, leased, operation, piece, promised,
+    answer, continuation, delivery_name, event, leased, operation, operations, piece, promised,
 };
 
 use super::error::LedgerError;

@@ -18,6 +18,34 @@ use crate::domain::{Fields, Principal};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{Held, KeptAnswer, Lease, Leased, Operation, Promised, Subject};
 
+/// An operation with its state, from whichever table has that.
+macro_rules! operations {
+    ($from:literal) => {
+        concat!(
+            "SELECT o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
+             o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
+             WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
+             WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
+             coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
+             coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
+             coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
+             coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
+             coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
+             coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
+             coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
+             coalesce(x.message, u.message, r.message, w.message) AS message, \
+             coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
+             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status FROM ",
+            $from,
+            " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
+             LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
+             LEFT JOIN waiting w ON w.seq = o.seq WHERE "
+        )
+    };
+}
+
+pub(in crate::ledger) use operations;
+
 /// How delivery is stored.
 pub(in crate::ledger) const fn delivery_name(delivery: Delivery) -> &'static str {
     match delivery {
@@ -55,7 +83,9 @@ pub(in crate::ledger) fn body(row: &impl Stored) -> Result<Body, LedgerError> {
             let length = number::<i64>(row, "body_length")?.unsigned_abs();
             Ok(Body::Chunked { key: BodyKey(key), length })
         }
-        None => Ok(Body::Inline(row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into())),
+        None => {
+            Ok(Body::Inline(row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into()))
+        }
     }
 }
 
@@ -73,9 +103,7 @@ pub(in crate::ledger) fn promised(row: &impl Stored) -> Result<Option<Promised>,
         work,
         policy: policy(row)?,
         upstream_key: maybe_text(row, "upstream_key")?,
-        serial_key: digest
-            .zip(key)
-            .map(|(digest, text)| SerialKey { digest, text }),
+        serial_key: digest.zip(key).map(|(digest, text)| SerialKey { digest, text }),
     }))
 }
 
@@ -108,12 +136,7 @@ pub(in crate::ledger) fn leased(
 ) -> Result<Leased, LedgerError> {
     let serial = exactly(row, "serial_digest")?;
     Ok(Leased {
-        lease: Lease {
-            seq: number(row, "seq")?,
-            token: carried.token,
-            held,
-            serial,
-        },
+        lease: Lease { seq: number(row, "seq")?, token: carried.token, held, serial },
         id: id(row, "id")?,
         route: Arc::from(text(row, "route")?),
         lane,
@@ -128,7 +151,9 @@ pub(in crate::ledger) fn leased(
 }
 
 /// What a waiting row goes on from.
-pub(in crate::ledger) fn continuation(row: &impl Stored) -> Result<Option<Continuation>, LedgerError> {
+pub(in crate::ledger) fn continuation(
+    row: &impl Stored,
+) -> Result<Option<Continuation>, LedgerError> {
     let state = row.octets("continuation")?.map(<[u8]>::to_vec);
     let version = maybe_number::<u16>(row, "version")?;
     Ok(state.zip(version).map(|(state, version)| Continuation { version, state: state.into() }))
@@ -138,7 +163,10 @@ pub(in crate::ledger) fn continuation(row: &impl Stored) -> Result<Option<Contin
 pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, LedgerError> {
     let subject = match maybe_text(row, "task")? {
         Some(name) => Subject::Task(name),
-        None => Subject::Call { method: text(row, "method")?.to_owned(), target: text(row, "target")?.to_owned() },
+        None => Subject::Call {
+            method: text(row, "method")?.to_owned(),
+            target: text(row, "target")?.to_owned(),
+        },
     };
     let tags = row.text("tags")?;
     Ok(Operation {
