@@ -211,3 +211,42 @@ pub fn folder_of_its_own() -> PathBuf {
     }
     folder
 }
+
+/// A PgBouncer that lends its few connections to a cluster for a transaction each.
+pub struct PgBouncer {
+    port: u16,
+    _watchdog: Watchdog,
+}
+
+impl PgBouncer {
+    /// Starts one with so many connections to each database of the cluster.
+    pub fn before(cluster: &Cluster, connections: u32) -> Self {
+        let (folder, port) = (folder_of_its_own(), free_port());
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user={USER}\n[pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = {connections}\nmax_client_conn = 500\n",
+            cluster.port
+        );
+        let file = folder.join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("a file");
+        let mut server = as_user(&pgbouncer());
+        server.arg(&file);
+        let bouncer = Self { port, _watchdog: watched(&folder, &server) };
+        let listens = || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        until("PgBouncer to start", listens);
+        bouncer
+    }
+
+    /// The address of a database of the cluster, by way of this one.
+    pub fn url(&self, direct: &str) -> String {
+        let name = direct.rsplit('/').next().unwrap_or_default();
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+}
+
+/// Debian puts it where only root looks.
+fn pgbouncer() -> PathBuf {
+    let there = Path::new("/usr/sbin/pgbouncer");
+    if there.exists() { there.to_owned() } else { PathBuf::from("pgbouncer") }
+}

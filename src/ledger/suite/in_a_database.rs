@@ -204,7 +204,11 @@ async fn batches_that_touch_the_same_keys_in_any_order_all_succeed() {
     let fates: Vec<_> = join_all(accepts).await.into_iter().map(|fate| fate.unwrap()).collect();
     let new = fates.iter().filter(|fate| matches!(fate, Accepted::New(_))).count();
     assert_eq!(new, 16, "{fates:?}");
+    let Place::Database(url) = &two.place else { panic!("no database") };
+    let name = url.rsplit('/').next().unwrap().to_owned();
     two.close().await;
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(cluster().sql(&name, deadlocks), "0");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What every ledger has to do, whatever keeps it: one suite, run once per engine.
 
+mod behind_a_pooler;
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]
 mod cluster;
