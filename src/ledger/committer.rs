@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
+use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
 use super::lanes::Moment;
+use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
@@ -65,7 +66,7 @@ impl Write {
         }
     }
 
-    fn fail(self, error: LedgerError) {
+    pub(super) fn fail(self, error: LedgerError) {
         // Whoever asked may have gone away; then nobody needs to know.
         match self {
             Self::Accept(_, tell) => drop(tell.send(Err(error))),
@@ -173,7 +174,7 @@ struct Round {
 }
 
 /// What is done once the transaction is durable.
-type After = Box<dyn FnOnce(&Shared) + Send>;
+pub(super) type After = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
     fn new(shared: &Shared) -> Self {
@@ -346,105 +347,5 @@ impl Sorted {
             )
             .chain(self.others)
             .collect()
-    }
-}
-
-/// What a write that does not come in batches was answered.
-enum Answer {
-    Claimed(Vec<Claimed>),
-    Leased(Vec<Leased>),
-    Canceled(Canceled),
-    Freed(bool),
-    Progressed(Progressed),
-    Done,
-    Pruned(Pruned),
-}
-
-async fn answer(
-    transaction: &mut dyn Transaction,
-    write: &Write,
-    moved: &mut Moved,
-) -> Result<Answer, LedgerError> {
-    Ok(match write {
-        Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
-        Write::ClaimWaiting { limit, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
-        }
-        Write::ClaimOrphans { dead, limit, now, .. } => {
-            Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
-        }
-        Write::ClaimExpired { lane, limit, now, .. } => {
-            Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
-        }
-        Write::Cancel(id, freeing, now, _) => {
-            Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
-        }
-        Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
-        Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
-        Write::Stash(pieces, _) => {
-            transaction.stash(pieces).await?;
-            Answer::Done
-        }
-        Write::Discard(body, _) => {
-            transaction.discard(*body).await?;
-            Answer::Done
-        }
-        Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
-        // Sorted apart before.
-        Write::Accept(..) | Write::Settle(..) => {
-            return Err(LedgerError::Damaged("a batch verb among the single ones".to_owned()));
-        }
-    })
-}
-
-impl Answer {
-    /// What is to be done with the answer once it is durable.
-    fn told_to(self, write: Write, since: Moment) -> After {
-        match (self, write) {
-            (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
-                for Claimed { lane, leased, next_due } in &claimed {
-                    shared.lanes.claimed(lane, leased.len() as u64, *next_due, since);
-                    shared.changed(leased.iter().map(|leased| leased.id));
-                }
-                let _ = tell.send(Ok(claimed));
-            }),
-            (Self::Leased(leased), Write::ClaimExpired { lane, tell, .. }) => {
-                Box::new(move |shared| {
-                    shared.lanes.removed(&lane, leased.len() as u64);
-                    shared.changed(leased.iter().map(|leased| leased.id));
-                    let _ = tell.send(Ok(leased));
-                })
-            }
-            (
-                Self::Leased(leased),
-                Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },
-            ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
-            (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
-                shared.canceled(id, canceled);
-                let _ = tell.send(Ok(canceled));
-            }),
-            (Self::Freed(freed), Write::Free(id, _, tell)) => Box::new(move |shared| {
-                shared.changed([id]);
-                let _ = tell.send(Ok(freed));
-            }),
-            (Self::Progressed(progressed), Write::Progress(report, tell)) => {
-                Box::new(move |shared| {
-                    shared.changed([report.id]);
-                    let _ = tell.send(Ok(progressed));
-                })
-            }
-            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
-                Box::new(move |_| drop(tell.send(Ok(()))))
-            }
-            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
-                if pruned != Pruned::default() {
-                    shared.snapshots.forget_all();
-                }
-                let _ = tell.send(Ok(pruned));
-            }),
-            (_, write) => Box::new(move |_| {
-                write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
-            }),
-        }
     }
 }

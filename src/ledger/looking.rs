@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::Shared;
 use super::error::LedgerError;
+use super::shared::Shared;
 use super::verbs::Hint;
 use crate::clock::Clock;
 

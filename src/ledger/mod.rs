@@ -6,6 +6,7 @@
 //! holder of the latest lease settles an operation. It must not know of HTTP, upstreams
 //! or configuration.
 
+mod answers;
 mod committer;
 mod complaints;
 mod ends;
@@ -18,6 +19,7 @@ mod opening;
 mod postgres;
 mod reads;
 mod rows;
+mod shared;
 mod snapshots;
 mod sqlite;
 mod store;
@@ -26,8 +28,8 @@ mod suite;
 mod verbs;
 mod watch;
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -46,15 +48,14 @@ pub use verbs::{
 pub use watch::Watch;
 
 use crate::clock::Clock;
-use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status};
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
 use committer::{Queue, Tell, Write};
 use reads::Questions;
+use shared::Shared;
 use snapshots::{Present, Snapshots};
-use store::Store;
-use verbs::{Moved, Placed};
 
 /// The ledger. Clones share one.
 #[derive(Clone)]
@@ -71,27 +72,10 @@ pub(crate) struct Identity {
     ticket_key: TicketKey,
 }
 
-/// What callers and the committer share.
-struct Shared {
-    store: Box<dyn Store>,
-    lanes: lanes::Lanes,
-    hints: hints::Hints,
-    waiters: watch::Waiters,
-    snapshots: Snapshots,
-    waiting: AtomicI64,
-    desk: OnceLock<Arc<dyn Desk>>,
-    work: Notify,
-    waits: Notify,
-    cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
-    complaints: complaints::Complaints,
-    fatal: CancellationToken,
-    clock: Clock,
-}
-
 impl Ledger {
     /// Opens a ledger and starts committing.
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
-        let (store, identity) = store(opening, clock.now()).await?;
+        let (store, identity) = Box::pin(opening::store(opening, clock.now())).await?;
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
@@ -113,7 +97,7 @@ impl Ledger {
         });
         shared.lanes.load(depths);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        let questions = start(&shared, writes, tasks);
+        let questions = opening::start(&shared, writes, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
     }
 
@@ -344,173 +328,5 @@ impl Ledger {
         let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
         self.queue.send(write(tell)).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
-    }
-}
-
-/// Opens the store that the location names.
-async fn store(opening: Opening, now: Timestamp) -> Result<(Box<dyn Store>, Identity), OpenError> {
-    match &opening.location {
-        Location::Sqlite { path, readers } => {
-            let (store, identity) = sqlite::open(
-                sqlite::Opening {
-                    path: path.clone(),
-                    readers: *readers,
-                    migrate: opening.migrate,
-                    retention: opening.retention,
-                    lanes: opening.lanes,
-                },
-                now,
-            )
-            .await?;
-            Ok((Box::new(store), identity))
-        }
-        Location::Postgres(server) => {
-            let (store, identity) = postgres::open(&opening, server, now).await?;
-            Ok((Box::new(store), identity))
-        }
-    }
-}
-
-/// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
-/// last handle of the ledger is gone.
-fn start(shared: &Arc<Shared>, writes: mpsc::Receiver<Write>, tasks: &Tasks) -> Questions {
-    let (questions, asked) = reads::queue();
-    // Its last sender is dropped when nobody writes, reads or looks any more.
-    let (busy, mut idle) = mpsc::channel::<()>(1);
-    let closing = CancellationToken::new();
-    let reading = (Arc::clone(shared), busy.clone());
-    tasks.spawn_apart(async move {
-        reads::run(reading.0, asked).await;
-        drop(reading.1);
-    });
-    let writes: committer::Queued = Arc::new(tokio::sync::Mutex::new(writes));
-    for _ in 0..shared.store.committers() {
-        let guard = closing.clone().drop_guard();
-        let (writer, writes, busy) = (Arc::clone(shared), Arc::clone(&writes), busy.clone());
-        tasks.spawn_apart(async move {
-            committer::run(writer, writes).await;
-            drop((guard, busy));
-        });
-    }
-    if shared.store.is_shared() {
-        let (looker, busy) = (Arc::clone(shared), busy.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = closing.cancelled() => {}
-                () = looking::run(&looker) => {}
-            }
-            drop(busy);
-        });
-    }
-    drop(busy);
-    let closed = Arc::clone(shared);
-    tasks.spawn(async move {
-        while idle.recv().await.is_some() {}
-        closed.store.close().await;
-    });
-    questions
-}
-
-impl Shared {
-    fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
-        self.desk.get()?.reserve(lane)
-    }
-
-    /// These have changed, durably; nobody has been told yet.
-    fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
-        self.snapshots.forget(ids.clone());
-        self.hints.changed(ids.clone());
-        self.waiters.changed(ids);
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
-        // It holds a plain value.
-        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// So many more wait than before.
-    fn wait(&self, more: i64) {
-        if more != 0 {
-            let waiting = self.waiting.fetch_add(more, Ordering::Relaxed) + more;
-            metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        }
-    }
-
-    /// A transaction is durable: lanes and hints follow.
-    fn committed(&self, moved: &Moved) {
-        self.changed(moved.released.iter().copied());
-        self.wait(moved.waiting);
-        for (lane, due_at) in &moved.ready {
-            self.lanes.added(lane, *due_at);
-        }
-        for lane in &moved.unqueued {
-            self.lanes.removed(lane, 1);
-        }
-        self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
-        if !moved.ready.is_empty() {
-            self.work.notify_one();
-        }
-        if moved.waits {
-            self.waits.notify_one();
-        }
-    }
-
-    fn accepted(&self, operation: &NewOperation, placed: Placed) {
-        let route = operation.route.to_string();
-        metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
-        if placed == Placed::Waiting {
-            self.wait(1);
-        }
-        if placed == Placed::Ready {
-            self.lanes.added(&operation.lane, operation.due_at);
-            self.hints.ready([&operation.lane]);
-            self.work.notify_one();
-        }
-    }
-
-    fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
-        if status.is_final() {
-            let code = match &settlement.transition.next {
-                Next::Failed(failure) => failure.code.as_str(),
-                _ => "",
-            };
-            metrics::counter!(
-                "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
-            )
-            .increment(1);
-        }
-        self.changed([id]);
-    }
-
-    fn canceled(&self, id: OperationId, canceled: Canceled) {
-        match canceled {
-            Canceled::Done => {
-                metrics::counter!(
-                    "cloakroom_operations_finished_total", "outcome" => "canceled", "error" => ""
-                )
-                .increment(1);
-            }
-            Canceled::Asked => {
-                self.hints.called_off(id);
-                self.call_off(id);
-            }
-            Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
-        }
-        self.changed([id]);
-    }
-
-    /// Tells whoever carries it out. Nobody listening means that nothing runs here.
-    fn call_off(&self, id: OperationId) {
-        if let Some(listener) = &*self.listeners() {
-            let _ = listener.send(id);
-        }
-    }
-
-    /// A write failed for everybody.
-    fn note(&self, error: &LedgerError) {
-        self.complaints.note(error, self.clock.now());
-        if let LedgerError::NotDurable(_) = error {
-            self.fatal.cancel();
-        }
     }
 }

@@ -1,12 +1,26 @@
-//! How a ledger is opened.
+//! How a ledger is opened, and what then runs for it.
+//!
+//! Owns the choice of the engine and the order in which a ledger begins and ends. It is
+//! the only place that knows which engines there are.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::committer::{self, Write};
+use super::error::OpenError;
+use super::reads::{self, Questions};
+use super::shared::Shared;
+use super::store::Store;
 use super::verbs::Retention;
-use crate::domain::DatabaseUrl;
+use super::{Identity, looking, postgres, sqlite};
 use crate::domain::operation::Lane;
+use crate::domain::{DatabaseUrl, Timestamp};
+use crate::lifecycle::Tasks;
 
 /// How a ledger is opened.
 #[derive(Clone, Debug)]
@@ -67,4 +81,75 @@ pub enum Pooler {
     None,
     /// One that lends a session for each transaction, as PgBouncer does.
     Transaction,
+}
+
+/// Opens the store that the location names.
+pub(super) async fn store(
+    opening: Opening,
+    now: Timestamp,
+) -> Result<(Box<dyn Store>, Identity), OpenError> {
+    match &opening.location {
+        Location::Sqlite { path, readers } => {
+            let (store, identity) = sqlite::open(
+                sqlite::Opening {
+                    path: path.clone(),
+                    readers: *readers,
+                    migrate: opening.migrate,
+                    retention: opening.retention,
+                    lanes: opening.lanes,
+                },
+                now,
+            )
+            .await?;
+            Ok((Box::new(store), identity))
+        }
+        Location::Postgres(server) => {
+            let (store, identity) = postgres::open(&opening, server, now).await?;
+            Ok((Box::new(store), identity))
+        }
+    }
+}
+
+/// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
+/// last handle of the ledger is gone.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    writes: mpsc::Receiver<Write>,
+    tasks: &Tasks,
+) -> Questions {
+    let (questions, asked) = reads::queue();
+    // Its last sender is dropped when nobody writes, reads or looks any more.
+    let (busy, mut idle) = mpsc::channel::<()>(1);
+    let closing = CancellationToken::new();
+    let reading = (Arc::clone(shared), busy.clone());
+    tasks.spawn_apart(async move {
+        reads::run(reading.0, asked).await;
+        drop(reading.1);
+    });
+    let writes: committer::Queued = Arc::new(tokio::sync::Mutex::new(writes));
+    for _ in 0..shared.store.committers() {
+        let guard = closing.clone().drop_guard();
+        let (writer, writes, busy) = (Arc::clone(shared), Arc::clone(&writes), busy.clone());
+        tasks.spawn_apart(async move {
+            committer::run(writer, writes).await;
+            drop((guard, busy));
+        });
+    }
+    if shared.store.is_shared() {
+        let (looker, busy) = (Arc::clone(shared), busy.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = looking::run(&looker) => {}
+            }
+            drop(busy);
+        });
+    }
+    drop(busy);
+    let closed = Arc::clone(shared);
+    tasks.spawn(async move {
+        while idle.recv().await.is_some() {}
+        closed.store.close().await;
+    });
+    questions
 }

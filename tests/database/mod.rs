@@ -1,7 +1,6 @@
 //! Gateways whose ledger is a PostgreSQL database: alone, in a fleet, and without it.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use crate::support::gateway::{Process, order};
 use crate::support::postgres::{Cluster, cluster};
@@ -65,10 +64,8 @@ async fn what_one_gateway_accepts_another_finishes_and_wakes_its_poller() {
         let (front, wait) = (accepts.public, get(&*ticket.monitor).field("Prefer", "wait=9"));
         let polled = spawn(async move { wait.send(front).await });
         accepts.until_status(&ticket, "running").await;
-        let released = Instant::now();
         upstream.release(path);
         polled.await.unwrap().expect(303);
-        eprintln!("a poller at {path} was woken after {:?}", released.elapsed());
     }
     for path in ["/one", "/two"] {
         assert_eq!(upstream.received_at(path).len(), 1);

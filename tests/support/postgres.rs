@@ -12,10 +12,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a server may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The pause between two looks at a condition.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Who runs the server where the tests run as root, which it refuses to be.
 const USER: &str = "postgres";
 
@@ -157,11 +159,13 @@ fn watched(folder: &Path, server: &Command) -> Watchdog {
 
 /// Looks until it is so.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < PATIENCE, "waited for {what} for {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(20));
+    for _ in 0..PATIENCE.as_millis() / LOOK_AGAIN.as_millis() {
+        if so() {
+            return;
+        }
+        thread::sleep(LOOK_AGAIN);
     }
+    panic!("waited for {what} for {PATIENCE:?}");
 }
 
 /// A port that nobody listens on.
