@@ -11,19 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, ApiSettings, Pace};
 use crate::clock::Clock;
-use crate::config::{Config, PrincipalRule, UpstreamConfig};
+use crate::config::{Config, PoolerKind, PrincipalRule, StoreConfig, StoreUrl, UpstreamConfig};
 use crate::console::{Console, ConsoleSettings, Depths, QueueDepth};
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
 use crate::domain::{Fields, Timestamp};
 use crate::engine::{self, Engine, UpstreamLimits};
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
-use crate::ledger::{Ledger, LedgerError, OpenError, Opening, Retention};
+use crate::ledger::{Ledger, LedgerError, Location, OpenError, Opening, Pooler, Retention, Server};
 use crate::lifecycle::Tasks;
 use crate::listener::{BindError, Limits, Listener};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
 
+/// How long a database may take to be there when the gateway starts: machines that start
+/// together do not start at once.
+const DATABASE_START: Duration = Duration::from_mins(1);
 /// How long what was cut may take to end.
 const CUT: Duration = Duration::from_secs(5);
 
@@ -224,14 +227,30 @@ fn opening(config: &Config, options: Options) -> Opening {
     let pairs = config.queues.keys().flat_map(|q| config.upstreams.keys().map(move |u| (q, u)));
     let lanes = pairs.flat_map(|(q, u)| [false, true].map(|express| lane(q, u, express)));
     Opening {
-        path: config.store.path.clone(),
-        readers: config.store.readers,
+        location: location(&config.store),
         migrate: options.migrate,
         retention: Retention {
             result: config.retention.result,
             operation: config.retention.operation,
         },
         lanes: lanes.collect(),
+    }
+}
+
+/// Where a configuration puts the ledger.
+pub(crate) fn location(store: &StoreConfig) -> Location {
+    match &store.url {
+        StoreUrl::Sqlite(path) => Location::Sqlite { path: path.clone(), readers: store.readers },
+        StoreUrl::Postgres(url) => Location::Postgres(Server {
+            url: url.clone(),
+            direct_url: store.direct_url.clone(),
+            pooler: match store.pooler {
+                PoolerKind::None => Pooler::None,
+                PoolerKind::Transaction => Pooler::Transaction,
+            },
+            pool: store.pool,
+            patience: DATABASE_START,
+        }),
     }
 }
 

@@ -10,6 +10,7 @@ mod acceptance;
 mod admin;
 mod bad_input;
 mod cli;
+mod database;
 mod delivery;
 mod expect;
 mod idempotency;

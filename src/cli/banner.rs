@@ -2,7 +2,7 @@
 //!
 //! Pure: it sees nothing but the configuration.
 
-use crate::config::{Config, Delivery, Mode, PrincipalRule, RouteConfig};
+use crate::config::{Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl};
 
 /// What becomes of which requests, one line each.
 pub(super) fn routes(config: &Config) -> Vec<String> {
@@ -44,10 +44,14 @@ fn is_idempotent(method: &str) -> bool {
 
 /// What could surprise somebody later, each with what to do about it.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let readers = match config.store.url {
+        StoreUrl::Sqlite(_) => "its owner only",
+        StoreUrl::Postgres(_) => "whoever may read the database",
+    };
     let mut warnings = vec![format!(
         "the header fields and bodies of stored requests, credentials included, lie unencrypted \
-         in {}, readable by its owner only; credentials are erased when their operation ends",
-        config.store.path.display()
+         in {}, readable by {readers}; credentials are erased when their operation ends",
+        config.store.url
     )];
     let loopback = config.server.listen.ip().is_loopback();
     if config.server.public_url.is_none() && !loopback {

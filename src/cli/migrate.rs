@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::{print, settings};
+use crate::app;
 use crate::clock::Clock;
 use crate::ledger::{Ledger, Opening, Retention};
 use crate::lifecycle::Tasks;
@@ -30,24 +31,19 @@ impl Migrate {
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
         let config = self.ledger.load()?.config;
         crate::telemetry::start_logging(&config.log);
-        let path = config.store.path.display().to_string();
+        let location = app::location(&config.store);
+        let shown = location.to_string();
         let retention =
             Retention { result: config.retention.result, operation: config.retention.operation };
-        let opening = Opening {
-            path: config.store.path,
-            readers: 1,
-            migrate: true,
-            retention,
-            lanes: Vec::new(),
-        };
+        let opening = Opening { location, migrate: true, retention, lanes: Vec::new() };
         let tasks = Tasks::new();
         let opened = Ledger::open(opening, &clock, &tasks).await;
         // Its last owner closes it.
         drop(opened.map_err(|error| Failure::Failed(error.to_string()))?);
         tasks.drain();
         if !tasks.ended(&clock, CLOSING, Duration::ZERO).await {
-            return Err(Failure::Failed(format!("the ledger {path} does not close; try again")));
+            return Err(Failure::Failed(format!("the ledger {shown} does not close; try again")));
         }
-        print::say(&format!("the ledger {path} is up to date"))
+        print::say(&format!("the ledger {shown} is up to date"))
     }
 }

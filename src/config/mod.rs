@@ -55,7 +55,7 @@ pub use routes::{RetryConfig, RouteConfig};
 pub use selector::{KeyRule, Selector};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
-pub use store::StoreConfig;
+pub use store::{PoolerKind, StoreConfig, StoreUrl};
 pub use upstreams::UpstreamConfig;
 
 use reader::Reading;

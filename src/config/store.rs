@@ -1,39 +1,106 @@
 //! `[store]`: where the ledger lives.
 //!
-//! Owns the reading of `store.url`. Its invariant: the ledger is a file, never memory:
-//! what a 202 promised would not outlive the process.
+//! Owns the reading of `store.url` and of what belongs to a database server. Its
+//! invariants: the ledger is a file or a database, never memory, because what a 202
+//! promised would not outlive the process; and a password is never shown.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use super::{given::Given, reader::Section, setting::Setting};
+use crate::domain::DatabaseUrl;
+
+use super::{
+    given::Given,
+    reader::Section,
+    setting::{Setting, choose},
+};
 
 /// Where the ledger lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreConfig {
-    /// The `SQLite` file, as given: relative to the working directory unless absolute.
-    pub path: PathBuf,
-    /// How many connections read at once.
+    /// The file or the database.
+    pub url: StoreUrl,
+    /// How many connections read a file at once.
     pub readers: u32,
+    /// The most connections to a database server.
+    pub pool: u32,
+    /// What lies between the gateway and its database server.
+    pub pooler: PoolerKind,
+    /// The way past a pooler, for migrations and for listening.
+    pub direct_url: Option<DatabaseUrl>,
 }
 
-impl StoreConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            path: section.get("url", Sqlite(PathBuf::from("cloakroom.db"))).0,
-            readers: section.within("readers", 4, 1..=64),
+/// A ledger's file or database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A `SQLite` file, as given: relative to the working directory unless absolute.
+    Sqlite(PathBuf),
+    /// A `PostgreSQL` database.
+    Postgres(DatabaseUrl),
+}
+
+impl StoreUrl {
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
         }
     }
 }
 
-struct Sqlite(PathBuf);
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(formatter),
+            Self::Postgres(url) => url.fmt(formatter),
+        }
+    }
+}
 
-impl Setting for Sqlite {
+/// What lies between the gateway and its database server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolerKind {
+    /// Nothing, or something that keeps sessions.
+    None,
+    /// One that lends a server's session for each transaction, like `PgBouncer`.
+    Transaction,
+}
+
+impl StoreConfig {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let url = section.get("url", StoreUrl::Sqlite(PathBuf::from("cloakroom.db")));
+        let store = Self {
+            url,
+            readers: section.within("readers", 4, 1..=64),
+            pool: section.within("pool", 10, 2..=1000),
+            pooler: section.get("pooler", PoolerKind::None),
+            direct_url: section.get("direct_url", None),
+        };
+        if store.url.path().is_some() {
+            for key in ["pool", "pooler", "direct_url"] {
+                if section.holds(key) {
+                    section.fault_about(key, "this is for a store.url that begins with postgres:");
+                }
+            }
+        } else if section.holds("readers") {
+            section.fault_about(
+                "readers",
+                "this is for a store.url that begins with sqlite:; set store.pool",
+            );
+        }
+        store
+    }
+}
+
+impl Setting for StoreUrl {
     fn read(given: &Given) -> Result<Self, String> {
         let text = given.text()?;
-        let example = "write sqlite:FILE, like sqlite:cloakroom.db or sqlite:/var/lib/cloakroom.db";
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            return Err(format!("PostgreSQL is not available in this version; {example}"));
+            return Ok(Self::Postgres(DatabaseUrl::read(given)?));
         }
+        let example = "write sqlite:FILE, like sqlite:cloakroom.db or sqlite:/var/lib/cloakroom.db, \
+                       or postgres://USER:PASSWORD@HOST:PORT/DATABASE";
         let path = text.strip_prefix("sqlite:").ok_or_else(|| example.to_owned())?;
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.contains('?') {
@@ -41,22 +108,47 @@ impl Setting for Sqlite {
         }
         if path.is_empty() || path.ends_with('/') || path == ":memory:" {
             return Err(format!(
-                "the ledger is a file, so that it outlives the process; {example}"
+                "the ledger is a file or a database, so that it outlives the process; {example}"
             ));
         }
-        Ok(Self(PathBuf::from(path)))
+        Ok(Self::Sqlite(PathBuf::from(path)))
     }
 
     fn show(&self) -> String {
-        format!("sqlite:{}", self.0.display())
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => url.show(),
+        }
+    }
+}
+
+impl Setting for DatabaseUrl {
+    fn read(given: &Given) -> Result<Self, String> {
+        given.text()?.parse::<Self>().map_err(|error| error.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+const POOLERS: [(&str, PoolerKind); 2] =
+    [("none", PoolerKind::None), ("transaction", PoolerKind::Transaction)];
+
+impl Setting for PoolerKind {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &POOLERS)
+    }
+
+    fn show(&self) -> String {
+        POOLERS.iter().find(|(_, one)| one == self).map_or("", |(word, _)| word).to_owned()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::testing::{faults, read};
+    use super::*;
 
     fn url(url: &str) -> String {
         format!("[store]\nurl = \"{url}\"")
@@ -64,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_ledger_is_a_file_in_the_working_directory_unless_told() {
-        assert_eq!(read("").store.path, Path::new("cloakroom.db"));
+        assert_eq!(read("").store.url.path(), Some(Path::new("cloakroom.db")));
         assert_eq!(read("").store.readers, 4);
     }
 
@@ -76,7 +168,7 @@ mod tests {
             ("sqlite://a.db", "a.db"),
             ("sqlite:///var/a.db", "/var/a.db"),
         ] {
-            assert_eq!(read(&url(given)).store.path, Path::new(path), "{given}");
+            assert_eq!(read(&url(given)).store.url.path(), Some(Path::new(path)), "{given}");
         }
     }
 
@@ -91,10 +183,34 @@ mod tests {
     }
 
     #[test]
-    fn postgresql_is_said_to_come_later_without_repeating_its_password() {
-        let says = faults(&url("postgres://user:hunter2@db/x"));
-        assert!(says.contains("PostgreSQL is not available in this version"), "{says}");
-        assert!(!says.contains("hunter2"));
+    fn a_database_is_told_by_its_scheme_and_its_password_is_never_shown() {
+        let store = read(&url("postgres://user:hunter2@db/x")).store;
+        assert_eq!(store.url.path(), None);
+        assert_eq!((store.pool, store.pooler), (10, PoolerKind::None));
+        for shown in [store.url.show(), store.url.to_string(), format!("{store:?}")] {
+            assert!(!shown.contains("hunter2") && shown.contains("user"), "{shown}");
+        }
+        let says =
+            faults(&format!("{}\ndirect_url = \"mysql://u:hunter2@db\"", url("postgres://db/x")));
+        assert!(says.contains("store.direct_url") && !says.contains("hunter2"), "{says}");
+    }
+
+    #[test]
+    fn a_pooler_is_named_by_what_it_keeps() {
+        let with = |lines: &str| format!("{}\n{lines}", url("postgres://db/x"));
+        let store =
+            read(&with("pooler = \"transaction\"\ndirect_url = \"postgres://db:1/x\"")).store;
+        assert_eq!(store.pooler, PoolerKind::Transaction);
+        assert!(store.direct_url.is_some());
+        assert!(faults(&with("pooler = \"session\"")).contains("store.pooler"));
+        assert!(faults(&with("pool = 1")).contains("store.pool"));
+    }
+
+    #[test]
+    fn what_is_for_the_other_kind_of_ledger_is_refused() {
+        assert!(faults("[store]\npool = 5").contains("store.pool"));
+        let readers = format!("{}\nreaders = 2", url("postgres://db/x"));
+        assert!(faults(&readers).contains("store.pool"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn every_flag_sets_its_setting() {
     };
     let config = Config::load(None, no_environment(), overrides).unwrap().config;
     assert_eq!((config.server.listen.port(), config.admin.listen), (1, None));
-    assert_eq!(config.store.path, Path::new("a.db"));
+    assert_eq!(config.store.url.path(), Some(Path::new("a.db")));
     assert_eq!(config.server.public_url.unwrap().as_str(), "https://a.example/x");
     assert_eq!(config.upstreams["default"].url.as_str(), "http://b:2/");
     assert!(config.auth.shared);

@@ -5,6 +5,7 @@
 //! function of its arguments: time and randomness come in as values. It must not know
 //! of databases, sockets, HTTP servers or the runtime.
 
+pub mod database_url;
 pub mod fields;
 pub mod http;
 pub mod operation;
@@ -12,6 +13,7 @@ pub mod principal;
 pub mod ticket;
 pub mod timestamp;
 
+pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use fields::Fields;
 pub use principal::Principal;
 pub use ticket::{OperationId, Ticket, TicketKey};

@@ -80,9 +80,9 @@ fn reserve(shared: &Shared, lanes: Vec<LaneDepth>) -> HashMap<Lane, Vec<Permit>>
     }
     shared.permits.want();
     let mut reserved = HashMap::with_capacity(lanes.len());
-    for LaneDepth { lane, depth, .. } in lanes {
+    for LaneDepth { lane, claimable, .. } in lanes {
         let purpose = if lane.express { Purpose::First } else { Purpose::PerhapsRetry };
-        let limit = usize::try_from(depth.max(1)).unwrap_or(usize::MAX);
+        let limit = usize::try_from(claimable.max(1)).unwrap_or(usize::MAX);
         let permits = shared.permits.take_up_to(limit, &lane.upstream, purpose);
         if !permits.is_empty() {
             reserved.insert(lane, permits);
@@ -115,7 +115,7 @@ mod tests {
 
     fn lane(queue: &str, express: bool, due: Option<i64>) -> LaneDepth {
         let lane = Lane { queue: queue.into(), upstream: "u".into(), express };
-        LaneDepth { lane, depth: 1, oldest_due: due.map(Timestamp::from_micros) }
+        LaneDepth { lane, depth: 1, claimable: 1, oldest_due: due.map(Timestamp::from_micros) }
     }
 
     #[test]

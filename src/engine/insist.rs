@@ -29,7 +29,9 @@ where
         let cutting = shared.tasks.cutting().now_or_never().is_some();
         match error {
             LedgerError::NotDurable(_) => return Err(error),
-            LedgerError::Unavailable(_) if cutting => return Err(error),
+            LedgerError::Unavailable(_) | LedgerError::Contended(_) if cutting => {
+                return Err(error);
+            }
             _ => wait(shared, pause, cutting).await,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);

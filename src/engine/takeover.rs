@@ -19,8 +19,9 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// Takes all over, or as many as there are before the tasks drain.
 pub(super) async fn run(shared: &Shared) {
     let (mut taken, mut unknown) = (0, 0);
+    let dead = shared.ledger.dead_at_open();
     while !shared.tasks.is_draining() {
-        match shared.ledger.claim_orphans(BATCH, shared.clock.now()).await {
+        match shared.ledger.claim_orphans(dead.clone(), BATCH, shared.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,
             Ok(orphans) => {
                 taken += orphans.len();

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
+use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
-use super::lanes::Lanes;
+use super::lanes::Moment;
+use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
@@ -31,6 +32,9 @@ const BATCH_WRITES: usize = 256;
 /// About how many octets of bodies go into one transaction.
 const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
 
+/// How often a batch is tried again that stood in another's way.
+const TRIES: usize = 8;
+
 /// Where the fate of a write is told.
 pub(super) type Tell<T> = oneshot::Sender<Result<T, LedgerError>>;
 
@@ -41,7 +45,7 @@ pub(super) enum Write {
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimOrphans { limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimOrphans { dead: Vec<i64>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
@@ -66,7 +70,7 @@ impl Write {
         }
     }
 
-    fn fail(self, error: LedgerError) {
+    pub(super) fn fail(self, error: LedgerError) {
         // Whoever asked may have gone away; then nobody needs to know.
         match self {
             Self::Accept(_, tell) => drop(tell.send(Err(error))),
@@ -98,10 +102,15 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Write>) {
     mpsc::channel(QUEUE)
 }
 
-/// Commits what is queued until the queue is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Write>, told: Told) {
+/// What several committers take from in turn.
+pub(super) type Queued = Arc<tokio::sync::Mutex<mpsc::Receiver<Write>>>;
+
+/// Commits what is queued until the queue is closed and empty. Several may run at once,
+/// each with its own transaction: then what one is committing, the others do not know of,
+/// and the database decides who comes first.
+pub(super) async fn run(shared: Arc<Shared>, queue: Queued, told: Told) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
-    while queue.recv_many(&mut batch, BATCH_WRITES).await > 0 {
+    while take(&queue, &mut batch).await > 0 {
         for part in by_octets(&mut batch) {
             commit(&shared, part, &told).await;
         }
@@ -124,6 +133,10 @@ pub(super) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After
     }
 }
 
+async fn take(queue: &Queued, batch: &mut Vec<Write>) -> usize {
+    queue.lock().await.recv_many(batch, BATCH_WRITES).await
+}
+
 /// Cuts a batch where it grows too large for one transaction.
 fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
     let mut parts = vec![Vec::with_capacity(batch.len())];
@@ -143,17 +156,21 @@ fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
 
 /// Commits a batch; one that fails is halved until only the guilty write fails.
 async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
-    let mut open = vec![batch];
-    while let Some(mut writes) = open.pop() {
+    let mut open = vec![(batch, 0)];
+    while let Some((mut writes, tries)) = open.pop() {
         if writes.is_empty() {
             continue;
         }
-        match Round::default().run(shared, &mut writes, told).await {
+        match Round::new(shared).run(shared, &mut writes, told).await {
             Ok(()) => {}
+            Err(LedgerError::Contended(why)) if tries < TRIES => {
+                tracing::debug!(why, "a batch stood in another's way; trying again");
+                open.push((writes, tries + 1));
+            }
             Err(error) if writes.len() > 1 && is_about_a_row(&error) => {
                 let second = writes.split_off(writes.len() / 2);
-                open.push(second);
-                open.push(writes);
+                open.push((second, 0));
+                open.push((writes, 0));
             }
             Err(error) => {
                 shared.note(&error);
@@ -169,8 +186,8 @@ fn is_about_a_row(error: &LedgerError) -> bool {
 }
 
 /// One transaction: what was reserved for it, and what to do once it is durable.
-#[derive(Default)]
 struct Round {
+    since: Moment,
     slots: Vec<Option<Box<dyn Reservation>>>,
     moved: Moved,
     after: Vec<After>,
@@ -180,6 +197,15 @@ struct Round {
 pub(super) type After = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            since: shared.lanes.moment(),
+            slots: Vec::new(),
+            moved: Moved::default(),
+            after: Vec::new(),
+        }
+    }
+
     /// Runs the writes; they stay in `writes` if that failed, and are gone otherwise.
     async fn run(
         mut self,
@@ -212,6 +238,7 @@ impl Round {
         mut transaction: Box<dyn Transaction>,
         sorted: &mut Sorted,
     ) -> Result<(), LedgerError> {
+        transaction.prepare(&sorted.settlements, &sorted.acceptances).await?;
         let settled = transaction.settle(&sorted.settlements, &mut self.moved).await?;
         self.reserve(shared, &mut sorted.acceptances);
         let verdicts = transaction.accept(&sorted.acceptances).await?;
@@ -223,7 +250,7 @@ impl Round {
         self.tell_settled(sorted, settled);
         self.tell_accepted(shared, sorted, verdicts);
         for (other, answer) in sorted.others.drain(..).zip(answers) {
-            answer.show(&other, &shared.lanes);
+            answer.show(&other, &shared.lanes, self.since);
             self.after.push(answer.told_to(other));
         }
         Ok(())
@@ -351,117 +378,5 @@ impl Sorted {
             )
             .chain(self.others)
             .collect()
-    }
-}
-
-/// What a write that does not come in batches was answered.
-enum Answer {
-    Claimed(Vec<Claimed>),
-    Leased(Vec<Leased>),
-    Canceled(Canceled),
-    Freed(bool),
-    Progressed(Progressed),
-    Done,
-    Pruned(Pruned),
-}
-
-async fn answer(
-    transaction: &mut dyn Transaction,
-    write: &Write,
-    moved: &mut Moved,
-) -> Result<Answer, LedgerError> {
-    Ok(match write {
-        Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
-        Write::ClaimWaiting { limit, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
-        }
-        Write::ClaimOrphans { limit, now, .. } => {
-            Answer::Leased(transaction.claim_orphans(*limit, *now).await?)
-        }
-        Write::ClaimExpired { lane, limit, now, .. } => {
-            Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
-        }
-        Write::Cancel(id, freeing, now, _) => {
-            Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
-        }
-        Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
-        Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
-        Write::Stash(pieces, _) => {
-            transaction.stash(pieces).await?;
-            Answer::Done
-        }
-        Write::Discard(body, _) => {
-            transaction.discard(*body).await?;
-            Answer::Done
-        }
-        Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
-        // Sorted apart before.
-        Write::Accept(..) | Write::Settle(..) => {
-            return Err(LedgerError::Damaged("a batch verb among the single ones".to_owned()));
-        }
-    })
-}
-
-impl Answer {
-    /// Lets the lanes follow, before anything more is put into them.
-    fn show(&self, write: &Write, lanes: &Lanes) {
-        match (self, write) {
-            (Self::Claimed(claimed), _) => {
-                for Claimed { lane, leased, next_due } in claimed {
-                    lanes.removed(lane, leased.len() as u64);
-                    lanes.looked(lane, *next_due);
-                }
-            }
-            (Self::Leased(leased), Write::ClaimExpired { lane, .. }) => {
-                lanes.removed(lane, leased.len() as u64);
-            }
-            _ => {}
-        }
-    }
-
-    /// What is to be done with the answer once it is durable.
-    fn told_to(self, write: Write) -> After {
-        match (self, write) {
-            (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
-                for Claimed { leased, .. } in &claimed {
-                    shared.changed(leased.iter().map(|leased| leased.id));
-                }
-                let _ = tell.send(Ok(claimed));
-            }),
-            (Self::Leased(leased), Write::ClaimExpired { tell, .. }) => Box::new(move |shared| {
-                shared.changed(leased.iter().map(|leased| leased.id));
-                let _ = tell.send(Ok(leased));
-            }),
-            (
-                Self::Leased(leased),
-                Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },
-            ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
-            (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
-                shared.canceled(id, canceled);
-                let _ = tell.send(Ok(canceled));
-            }),
-            (Self::Freed(freed), Write::Free(id, _, tell)) => Box::new(move |shared| {
-                shared.changed([id]);
-                let _ = tell.send(Ok(freed));
-            }),
-            (Self::Progressed(progressed), Write::Progress(report, tell)) => {
-                Box::new(move |shared| {
-                    shared.changed([report.id]);
-                    let _ = tell.send(Ok(progressed));
-                })
-            }
-            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
-                Box::new(move |_| drop(tell.send(Ok(()))))
-            }
-            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
-                if pruned != Pruned::default() {
-                    shared.snapshots.forget_all();
-                }
-                let _ = tell.send(Ok(pruned));
-            }),
-            (_, write) => Box::new(move |_| {
-                write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
-            }),
-        }
     }
 }

@@ -9,6 +9,10 @@ pub enum LedgerError {
     /// The ledger cannot be reached at present. Nothing was changed, or nobody can tell.
     #[error("the ledger does not answer: {0}")]
     Unavailable(String),
+    /// It stood in the way of another write at the same moment. Nothing was changed; it
+    /// works when tried again.
+    #[error("the ledger is contended: {0}")]
+    Contended(String),
     /// The disk refused to make a write durable. The process must end, because what it
     /// believes and what the disk holds may differ.
     #[error("the disk failed to make the ledger durable: {0}")]
@@ -41,11 +45,33 @@ pub enum OpenError {
         /// How many.
         pending: usize,
     },
-    /// The store's URL is not understood.
+    /// The database could not be reached for too long.
     #[error(
-        "store.url = \"{0}\" is no SQLite ledger: write sqlite:PATH, as in sqlite:cloakroom.db"
+        "the database {url} has been away for {waited} s ({reason}): start it, or correct store.url \
+         (--store)"
     )]
-    BadUrl(String),
+    Away {
+        /// Where it should be, without its password.
+        url: String,
+        /// How long it was waited for, in seconds.
+        waited: u64,
+        /// The last thing that it said.
+        reason: String,
+    },
+    /// The server is too old.
+    #[error("PostgreSQL {0} is too old: the ledger needs 15 or later")]
+    OldPostgres(u32),
+    /// The server has fewer connections than this node alone may want.
+    #[error(
+        "this node may want {each} connections (store.pool and one more), but the database has \
+         {room}: lower store.pool, or raise the database's max_connections"
+    )]
+    NoRoom {
+        /// How many this node may want.
+        each: u64,
+        /// How many there are.
+        room: u64,
+    },
     /// The SQLite library has the WAL-reset bug.
     #[error("SQLite {0} can corrupt its write-ahead log: build with 3.51.3 or later")]
     UnsafeSqlite(String),

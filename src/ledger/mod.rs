@@ -6,12 +6,20 @@
 //! holder of the latest lease settles an operation. It must not know of HTTP, upstreams
 //! or configuration.
 
+mod answers;
 mod committer;
 mod complaints;
+mod ends;
 mod error;
 mod handoff;
+mod hints;
 mod lanes;
+mod looking;
+mod opening;
+mod postgres;
 mod reads;
+mod rows;
+mod shared;
 mod snapshots;
 mod sqlite;
 mod store;
@@ -20,8 +28,8 @@ mod suite;
 mod verbs;
 mod watch;
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -29,7 +37,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use handoff::{Desk, Reservation};
-pub use sqlite::{Opening, sqlite_version};
+pub use opening::{Location, Opening, Pooler, Server};
+pub use postgres::postgres_version;
+pub use sqlite::sqlite_version;
 pub use verbs::{
     Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
     Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
@@ -38,15 +48,14 @@ pub use verbs::{
 pub use watch::Watch;
 
 use crate::clock::Clock;
-use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Next, Status};
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
 use committer::{Queue, Tell, Write};
 use reads::Questions;
+use shared::Shared;
 use snapshots::{Present, Snapshots};
-use store::Store;
-use verbs::{Moved, Placed};
 
 /// The ledger. Clones share one.
 #[derive(Clone)]
@@ -63,32 +72,18 @@ pub(crate) struct Identity {
     ticket_key: TicketKey,
 }
 
-/// What callers and the committer share.
-struct Shared {
-    store: Box<dyn Store>,
-    lanes: lanes::Lanes,
-    waiters: watch::Waiters,
-    snapshots: Snapshots,
-    waiting: AtomicI64,
-    desk: OnceLock<Arc<dyn Desk>>,
-    work: Notify,
-    waits: Notify,
-    cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
-    complaints: complaints::Complaints,
-    fatal: CancellationToken,
-    clock: Clock,
-}
-
 impl Ledger {
-    /// Opens a ledger in a SQLite file and starts committing.
+    /// Opens a ledger and starts committing.
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
-        let (store, identity) = sqlite::open(opening, clock.now()).await?;
+        let (store, identity) = Box::pin(opening::store(opening, clock.now())).await?;
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
+        let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
-            store: Box::new(store),
-            lanes: lanes::Lanes::default(),
+            lanes: lanes::Lanes::new(shared_by_others),
+            store,
+            hints: hints::Hints::new(shared_by_others),
             waiters: watch::Waiters::default(),
             snapshots: Snapshots::default(),
             waiting: AtomicI64::new(waiting as i64),
@@ -102,26 +97,7 @@ impl Ledger {
         });
         shared.lanes.load(depths);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        let (questions, asked) = reads::queue();
-        // They end when the last handle of the ledger is gone.
-        let (answered, no_more_questions) = oneshot::channel();
-        tasks.spawn_apart({
-            let shared = Arc::clone(&shared);
-            async move {
-                reads::run(shared, asked).await;
-                let _ = answered.send(());
-            }
-        });
-        let (told, to_tell) = committer::told();
-        tasks.spawn(committer::tell(Arc::clone(&shared), to_tell));
-        tasks.spawn_apart({
-            let shared = Arc::clone(&shared);
-            async move {
-                committer::run(Arc::clone(&shared), writes, told).await;
-                let _ = no_more_questions.await;
-                shared.store.close().await;
-            }
-        });
+        let questions = opening::start(&shared, writes, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
     }
 
@@ -184,13 +160,24 @@ impl Ledger {
         self.write(|tell| Write::ClaimWaiting { limit, now, visible_again, tell }).await
     }
 
-    /// Hands out what former incarnations of this gateway held when they ended.
+    /// The number of this start, which what it runs names as its owner.
+    pub fn incarnation(&self) -> i64 {
+        self.shared.store.incarnation()
+    }
+
+    /// The incarnations that were known to be dead when the ledger was opened.
+    pub fn dead_at_open(&self) -> Vec<i64> {
+        self.shared.store.dead_at_open().to_vec()
+    }
+
+    /// Hands out what these incarnations held, which are dead.
     pub async fn claim_orphans(
         &self,
+        dead: Vec<i64>,
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimOrphans { limit, now, tell }).await
+        self.write(|tell| Write::ClaimOrphans { dead, limit, now, tell }).await
     }
 
     /// Hands out what lies in a lane past its deadline, so that it can be ended.
@@ -249,6 +236,9 @@ impl Ledger {
 
     /// An operation as it stands.
     pub async fn find(&self, id: OperationId) -> Result<Option<Operation>, LedgerError> {
+        if self.shared.store.is_shared() {
+            return reads::find(&self.questions, id).await;
+        }
         let reading = match self.shared.snapshots.look(id) {
             Present::Known(operation) => return Ok(Some(*operation)),
             Present::Unknown(reading) => reading,
@@ -345,104 +335,5 @@ impl Ledger {
         let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
         self.queue.send(write(tell)).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
-    }
-}
-
-impl Shared {
-    fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
-        self.desk.get()?.reserve(lane)
-    }
-
-    /// These have changed, durably; nobody has been told yet.
-    fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
-        self.snapshots.forget(ids.clone());
-        self.waiters.changed(ids);
-    }
-
-    fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
-        // It holds a plain value.
-        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// So many more wait than before.
-    fn wait(&self, more: i64) {
-        if more != 0 {
-            let waiting = self.waiting.fetch_add(more, Ordering::Relaxed) + more;
-            metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        }
-    }
-
-    /// A transaction is durable: lanes and hints follow.
-    fn committed(&self, moved: &Moved) {
-        self.changed(moved.released.iter().copied());
-        self.wait(moved.waiting);
-        for (lane, due_at) in &moved.ready {
-            self.lanes.added(lane, *due_at);
-        }
-        for lane in &moved.unqueued {
-            self.lanes.removed(lane, 1);
-        }
-        if !moved.ready.is_empty() {
-            self.work.notify_one();
-        }
-        if moved.waits {
-            self.waits.notify_one();
-        }
-    }
-
-    fn count_accepted(route: &Arc<str>) {
-        let route = Arc::clone(route);
-        metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
-    }
-
-    fn accepted(&self, operation: &NewOperation, placed: Placed) {
-        if placed == Placed::Waiting {
-            self.wait(1);
-        }
-        if placed == Placed::Ready {
-            self.lanes.added(&operation.lane, operation.due_at);
-            self.work.notify_one();
-        }
-    }
-
-    fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
-        if status.is_final() {
-            let code = match &settlement.transition.next {
-                Next::Failed(failure) => failure.code.as_str(),
-                _ => "",
-            };
-            metrics::counter!(
-                "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
-            )
-            .increment(1);
-        }
-        self.changed([id]);
-    }
-
-    fn canceled(&self, id: OperationId, canceled: Canceled) {
-        match canceled {
-            Canceled::Done => {
-                metrics::counter!(
-                    "cloakroom_operations_finished_total", "outcome" => "canceled", "error" => ""
-                )
-                .increment(1);
-            }
-            // Nobody listening means that nothing runs.
-            Canceled::Asked => {
-                if let Some(listener) = &*self.listeners() {
-                    let _ = listener.send(id);
-                }
-            }
-            Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
-        }
-        self.changed([id]);
-    }
-
-    /// A write failed for everybody.
-    fn note(&self, error: &LedgerError) {
-        self.complaints.note(error, self.clock.now());
-        if let LedgerError::NotDurable(_) = error {
-            self.fatal.cancel();
-        }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::error::LedgerError;
+use super::shared::Shared;
 use super::verbs::Operation;
 use crate::domain::OperationId;
 

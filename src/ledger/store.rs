@@ -7,11 +7,11 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::error::{LedgerError, StaleLease};
+use super::error::{LedgerError, OpenError, StaleLease};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, SettledAs,
-    Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
+    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};
@@ -22,11 +22,52 @@ pub(super) type Batch<T> = Result<Vec<T>, LedgerError>;
 /// A database that keeps the ledger.
 #[async_trait]
 pub(super) trait Store: Send + Sync + 'static {
+    /// How many transactions may write at once.
+    fn committers(&self) -> usize {
+        1
+    }
+
+    /// Whether other processes write to it too, so that what this one remembers of it
+    /// may have changed.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The number of this start, which rows that it runs name as their owner.
+    fn incarnation(&self) -> i64;
+
+    /// The incarnations that were known to be dead when it was opened.
+    fn dead_at_open(&self) -> &[i64];
+
+    /// Says that it could not be read.
+    fn unreadable(&self, error: &LedgerError) -> OpenError;
+
     /// Begins a writing transaction. At most one is open at a time for each committer.
     async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError>;
 
     /// The operations with these ids; `None` where there is no such row.
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>>;
+
+    /// The number of the latest event of each of these that exists, for a store that
+    /// others write to.
+    async fn sequences(&self, _ids: &[OperationId]) -> Batch<(OperationId, u32)> {
+        Ok(Vec::new())
+    }
+
+    /// What this node runs and others have called off, for a store that others write to.
+    async fn called_off(&self) -> Batch<OperationId> {
+        Ok(Vec::new())
+    }
+
+    /// Hurries the other nodes. It may get lost.
+    async fn tell(&self, _hint: Hint) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// The next hint of another node. Whoever stops waiting loses what comes meanwhile.
+    async fn hear(&self) -> Hint {
+        std::future::pending().await
+    }
 
     /// The recorded answer.
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError>;
@@ -62,6 +103,15 @@ pub(super) trait Store: Send + Sync + 'static {
 /// Verbs inside one transaction. Dropping it undoes them.
 #[async_trait]
 pub(super) trait Transaction: Send {
+    /// Is told of a batch before its verbs are: what others compete for is locked first.
+    async fn prepare(
+        &mut self,
+        _settlements: &[Settlement],
+        _acceptances: &[Acceptance],
+    ) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Writes new operations down.
     async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict>;
 
@@ -76,8 +126,8 @@ pub(super) trait Transaction: Send {
         visible_again: Timestamp,
     ) -> Batch<Leased>;
 
-    /// Hands out what former incarnations held.
-    async fn claim_orphans(&mut self, limit: usize, now: Timestamp) -> Batch<Leased>;
+    /// Hands out what these incarnations held, which are dead.
+    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased>;
 
     /// Hands out what lies in a lane past its deadline.
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;

@@ -322,6 +322,9 @@ pub struct LaneDepth {
     pub lane: Lane,
     /// Operations that are ready or due later.
     pub depth: u64,
+    /// How many it is worth to ask for at once; may be more or fewer than there are where
+    /// others take from the lane too.
+    pub claimable: u64,
     /// When the oldest of them was due.
     pub oldest_due: Option<Timestamp>,
 }
@@ -365,6 +368,17 @@ pub(super) struct Moved {
     pub(super) released: Vec<OperationId>,
     /// Whether something waits with a time.
     pub(super) waits: bool,
+}
+
+/// What nodes tell each other so that nobody has to look often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hint {
+    /// Lanes in which something became ready.
+    pub(super) lanes: Vec<Lane>,
+    /// Operations that have changed.
+    pub(super) changed: Vec<OperationId>,
+    /// Operations that run and are called off.
+    pub(super) called_off: Vec<OperationId>,
 }
 
 /// What one settlement came to.

@@ -30,6 +30,8 @@ const START: Timestamp = Timestamp::from_micros(1_795_248_000_000_000);
 /// A configuration, put together from snippets.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
+    /// The ledger's database; a file of the gateway's own where there is none.
+    database: Option<String>,
     sections: Vec<(String, String)>,
     routes: Vec<String>,
 }
@@ -55,6 +57,12 @@ impl Setup {
             Some((_, text)) => text.extend([lines, "\n"]),
             None => self.sections.push((section.into(), format!("{lines}\n"))),
         }
+        self
+    }
+
+    /// Keeps the ledger in the database at this address.
+    pub fn on(mut self, database: &str) -> Self {
+        self.database = Some(database.to_owned());
         self
     }
 
@@ -111,7 +119,8 @@ impl Setup {
 
     /// The configuration's text, with the ledger in `store`.
     pub fn text(&self, store: &Path) -> String {
-        let mut text = format!("[store]\nurl = \"sqlite:{}\"\n", store.display());
+        let file = format!("sqlite:{}", store.display());
+        let mut text = format!("[store]\nurl = {:?}\n", self.database.as_ref().unwrap_or(&file));
         for (name, lines) in &self.sections {
             text.extend(["[", name, "]\n", lines]);
         }

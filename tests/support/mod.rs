@@ -4,6 +4,8 @@
 
 pub mod client;
 pub mod gateway;
+#[allow(dead_code, reason = "it is shared with the tests inside the program")]
+pub mod postgres;
 mod proof;
 pub mod time;
 pub mod upstream;

@@ -22,7 +22,10 @@ impl From<LedgerError> for Problem {
             tracing::error!(%error, "a request was refused because of the ledger");
         }
         match error {
-            LedgerError::Full | LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => {
+            LedgerError::Full
+            | LedgerError::Unavailable(_)
+            | LedgerError::Contended(_)
+            | LedgerError::NotDurable(_) => {
                 Self::new(&kinds::LEDGER_AWAY, "nothing was accepted or changed: try again later")
                     .retry_after(LEDGER_RETRY)
             }

@@ -137,7 +137,7 @@ mod tests {
     fn the_demo_has_a_configuration_that_can_be_used() {
         let folder = Folder::make().unwrap();
         let config = configuration(&folder, SocketAddr::from(([127, 0, 0, 1], 9))).unwrap();
-        assert_eq!(config.store.path, folder.file("cloakroom.db"));
+        assert_eq!(config.store.url.path(), Some(&*folder.file("cloakroom.db")));
         assert_eq!(config.fallback_upstream.as_deref(), Some("orders"));
     }
 }

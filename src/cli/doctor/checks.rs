@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::{Check, Verdict};
 use crate::clock::Clock;
-use crate::config::{Config, UpstreamConfig};
-use crate::domain::Timestamp;
+use crate::config::{Config, StoreUrl, UpstreamConfig};
+use crate::domain::{DatabaseUrl, Timestamp};
 
 const MIB: u64 = 1 << 20;
 /// Below this the ledger is about to be full.
@@ -29,10 +29,20 @@ const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 /// Looks at everything, with a configuration that has been loaded.
 pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
     let mut checks = vec![Check::new("configuration", Verdict::Fine, "it can be used")];
-    let folder = folder_of(&config.store.path);
-    checks.push(writable(&folder));
-    checks.push(room(&folder));
-    checks.push(sqlite(&crate::ledger::sqlite_version()));
+    match &config.store.url {
+        StoreUrl::Sqlite(path) => {
+            let folder = folder_of(path);
+            checks.push(writable(&folder));
+            checks.push(room(&folder));
+            checks.push(sqlite(&crate::ledger::sqlite_version()));
+        }
+        StoreUrl::Postgres(url) => {
+            checks.push(database(url, clock).await);
+            if let Some(direct) = &config.store.direct_url {
+                checks.push(database(direct, clock).await);
+            }
+        }
+    }
     for (name, upstream) in &config.upstreams {
         checks.push(reachable(name, upstream, clock).await);
     }
@@ -41,7 +51,7 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
         checks.push(free("admin.listen", address));
     }
     checks.push(public_url(config));
-    checks.push(time(clock.now(), written(&config.store.path)));
+    checks.push(time(clock.now(), config.store.url.path().and_then(written)));
     checks
 }
 
@@ -103,6 +113,20 @@ fn sqlite(version: &str) -> Check {
     }
     let says = format!("{version} can corrupt its write-ahead log; build with 3.51.3 or later");
     Check::new("SQLite", Verdict::Failed, says)
+}
+
+/// Whether the database can be logged in to, and is new enough.
+async fn database(url: &DatabaseUrl, clock: &Clock) -> Check {
+    let called = format!("database {url}");
+    match clock.timeout(REACHING, crate::ledger::postgres_version(url)).await {
+        Ok(Ok(version)) => Check::new(called, Verdict::Fine, format!("PostgreSQL {version}")),
+        Ok(Err(error)) => Check::new(called, Verdict::Failed, error.to_string()),
+        Err(_) => {
+            let says =
+                format!("no answer within {} s; start it, or correct --store", REACHING.as_secs());
+            Check::new(called, Verdict::Failed, says)
+        }
+    }
 }
 
 async fn reachable(name: &str, upstream: &UpstreamConfig, clock: &Clock) -> Check {

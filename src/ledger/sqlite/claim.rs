@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::Writing;
 use super::batch::{Script, Statement};
@@ -116,7 +116,7 @@ async fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased>
     }
     let lease = |(seq, out): (i64, Out)| {
         let row = by_seq.get(&seq).ok_or_else(|| damaged(format!("operation {seq} is missing")))?;
-        leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
+        leased(*row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
     };
     outs.into_iter().map(lease).collect()
 }
@@ -150,19 +150,29 @@ pub(super) async fn claim_waiting(
     hand_out(writing, outs).await
 }
 
+/// The incarnations that own what runs.
+pub(super) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
+    let rows = sqlx::query("SELECT DISTINCT node FROM running")
+        .fetch_all(connection)
+        .await
+        .map_err(trouble)?;
+    rows.iter().map(|row| get(row, "node")).collect()
+}
+
 pub(super) async fn claim_orphans(
     writing: &mut Writing,
+    dead: &[i64],
     limit: usize,
     now: Timestamp,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let rows = sqlx::query(
         "UPDATE running SET token = token + 1, node = ?, since = ? WHERE seq IN \
-         (SELECT seq FROM running WHERE node <> ? ORDER BY seq LIMIT ?) RETURNING *",
+         (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING *",
     )
     .bind(node)
     .bind(now.as_micros())
-    .bind(node)
+    .bind(format!("{dead:?}"))
     .bind(limit as i64)
     .fetch_all(writing.connection().await?)
     .await

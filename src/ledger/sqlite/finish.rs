@@ -1,15 +1,16 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::batch::{Script, Statement, Values};
+use super::batch::{Script, Statement};
 use super::open::trouble;
 use super::prune;
 use super::rows::{Carried, get, id, put_body, time};
 use super::settle::{EVENTS, EventRow, READY, ReadyRow, book};
 use crate::domain::Timestamp;
-use crate::domain::operation::{Body, ErrorCode, EventKind, Failure, Next, Status};
+use crate::domain::operation::{Body, EventKind};
+pub(super) use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{KeptAnswer, Moved, Retention};
+use crate::ledger::verbs::{Moved, Retention};
 
 static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, \
@@ -21,55 +22,6 @@ static RESULTS: Statement =
     Statement::insert("INSERT INTO results (seq, fields, body, body_key, body_length)", 5);
 static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries (due_at, seq, kind)", 3);
 static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials WHERE seq IN", "");
-
-/// An operation that ends.
-pub(super) struct Finish {
-    pub(super) seq: i64,
-    pub(super) at: Timestamp,
-    /// A final one.
-    pub(super) next: Next,
-    pub(super) carried: Carried,
-    pub(super) answer: Option<KeptAnswer>,
-    pub(super) serial: Option<[u8; 16]>,
-    /// Request and result are freed at once.
-    pub(super) freed: bool,
-}
-
-impl Finish {
-    /// The final state's name.
-    pub(super) fn status(&self) -> Status {
-        match self.next {
-            Next::Failed(_) => Status::Failed,
-            Next::Canceled => Status::Canceled,
-            _ => Status::Succeeded,
-        }
-    }
-
-    fn failure(&self) -> Option<&Failure> {
-        match &self.next {
-            Next::Failed(failure) => Some(failure),
-            _ => None,
-        }
-    }
-
-    fn put(&self, expires_at: Timestamp, values: &mut Values) {
-        values
-            .put(self.seq)
-            .put(self.status().as_str())
-            .put(self.at.as_micros())
-            .put(expires_at.as_micros());
-        values.put(self.freed.then_some(self.at.as_micros()));
-        self.carried.put_without_token(values);
-        let answer = self.answer.as_ref();
-        values
-            .put(answer.map(|answer| answer.status))
-            .put(answer.and_then(|a| a.created_location.clone()));
-        let failure = self.failure();
-        values.put(failure.map(|failure| failure.code.as_str()));
-        values.put(failure.and_then(|failure| failure.cause).map(ErrorCode::as_str));
-        values.put(failure.and_then(|failure| failure.status));
-    }
-}
 
 /// Runs what was written so far together with the ends of these operations.
 pub(super) async fn finish(

@@ -40,19 +40,19 @@ use batch::Script;
 pub use open::sqlite_version;
 use open::trouble;
 
-/// How a ledger is opened.
+/// How a ledger in a file is opened.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub(super) struct Opening {
     /// The SQLite file.
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// Connections that read; at least 1.
-    pub readers: u32,
+    pub(super) readers: u32,
     /// Whether pending migrations are run; otherwise they are an error.
-    pub migrate: bool,
+    pub(super) migrate: bool,
     /// How long things last.
-    pub retention: Retention,
+    pub(super) retention: Retention,
     /// Every lane that operations may be accepted into.
-    pub lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
 }
 
 /// A ledger in a SQLite file.
@@ -61,6 +61,8 @@ pub(super) struct Sqlite {
     writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     book: Arc<Book>,
+    /// Former starts that left something running.
+    dead: Vec<i64>,
     lock: std::sync::Mutex<Option<open::FileLock>>,
 }
 
@@ -106,6 +108,7 @@ pub(super) async fn open(
     let identity = identity(&mut connection, now).await.map_err(failed)?;
     let book = register(&mut connection, &opening, now).await.map_err(failed)?;
     let next_seq = tidy(&mut connection, now).await.map_err(failed)?;
+    let dead = claim::owners(&mut connection).await.map_err(failed)?;
     let readers = SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(opening.readers.max(1))
@@ -121,6 +124,7 @@ pub(super) async fn open(
         writer: Arc::new(Mutex::new(writer)),
         readers,
         book: Arc::new(book),
+        dead,
         lock: std::sync::Mutex::new(Some(lock)),
     };
     Ok((sqlite, identity))
@@ -217,13 +221,6 @@ async fn tidy(connection: &mut SqliteConnection, now: Timestamp) -> Result<i64, 
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
 }
 
-impl Sqlite {
-    /// Says that the file could not be read.
-    pub(super) fn unreadable(&self, error: &LedgerError) -> OpenError {
-        open::unreadable(&self.path, error)
-    }
-}
-
 /// One writing transaction.
 struct Writing {
     writer: OwnedMutexGuard<Writer>,
@@ -281,6 +278,18 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
 
 #[async_trait]
 impl Store for Sqlite {
+    fn incarnation(&self) -> i64 {
+        self.book.incarnation
+    }
+
+    fn dead_at_open(&self) -> &[i64] {
+        &self.dead
+    }
+
+    fn unreadable(&self, error: &LedgerError) -> OpenError {
+        open::unreadable(&self.path, error)
+    }
+
     async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         if std::mem::take(&mut writer.open) {
@@ -371,8 +380,8 @@ impl Transaction for Writing {
         claim::claim_waiting(self, limit, now, visible_again).await
     }
 
-    async fn claim_orphans(&mut self, limit: usize, now: Timestamp) -> Batch<Leased> {
-        claim::claim_orphans(self, limit, now).await
+    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
+        claim::claim_orphans(self, dead, limit, now).await
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {

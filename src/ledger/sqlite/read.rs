@@ -9,38 +9,12 @@ use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
 use super::Book;
 use super::batch::{Statement, Values};
 use super::open::trouble;
-use super::rows::{self, get, id, maybe_time, operation};
+use super::rows::{self, get, id, maybe_time, operation, operations};
 use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
-
-/// An operation with its state, from whichever table has that.
-macro_rules! operations {
-    ($from:literal) => {
-        concat!(
-            "SELECT o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
-             o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
-             WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
-             WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
-             coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
-             coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
-             coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
-             coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
-             coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
-             coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
-             coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
-             coalesce(x.message, u.message, r.message, w.message) AS message, \
-             coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
-             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status FROM ",
-            $from,
-            " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
-             LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
-             LEFT JOIN waiting w ON w.seq = o.seq WHERE "
-        )
-    };
-}
 
 static FIND: Statement = Statement::among(concat!(operations!("operations o"), "o.id IN"), "");
 
@@ -268,12 +242,13 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
         .lanes
         .iter()
         .map(|(number, lane)| {
-            (*number, LaneDepth { lane: lane.clone(), depth: 0, oldest_due: None })
+            (*number, LaneDepth { lane: lane.clone(), depth: 0, claimable: 0, oldest_due: None })
         })
         .collect();
     for row in &rows {
         if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
             known.depth = get::<i64>(row, "depth")?.unsigned_abs();
+            known.claimable = known.depth;
             known.oldest_due = maybe_time(row, "oldest")?;
         }
     }

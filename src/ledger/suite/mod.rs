@@ -1,6 +1,12 @@
 //! What every ledger has to do, whatever keeps it: one suite, run once per engine.
 
-use std::path::Path;
+mod behind_a_pooler;
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]
+mod cluster;
+mod in_a_database;
+mod in_a_file;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,19 +29,54 @@ fn lane(express: bool) -> Lane {
     Lane { queue: "default".into(), upstream: "orders".into(), express }
 }
 
-async fn open(path: &Path, now: Timestamp) -> (Ledger, Tasks) {
-    let tasks = Tasks::new();
-    let opening = Opening {
-        path: path.join("cloakroom.db"),
-        readers: 2,
-        migrate: true,
-        retention: Retention { result: HOUR, operation: 7 * HOUR },
-        lanes: vec![lane(false), lane(true)],
-    };
-    (Ledger::open(opening, &Clock::manual(now), &tasks).await.unwrap(), tasks)
+/// Where a ledger of a test's own is.
+pub(super) enum Place {
+    /// In a folder.
+    File(tempfile::TempDir),
+    /// In a database, at this address.
+    Database(String),
 }
 
-async fn close(ledger: Ledger, tasks: Tasks) {
+impl Place {
+    pub(super) fn sqlite() -> Self {
+        Self::File(tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn postgres() -> Self {
+        Self::Database(cluster::cluster().database())
+    }
+
+    pub(super) fn location(&self) -> Location {
+        match self {
+            Self::File(folder) => {
+                Location::Sqlite { path: folder.path().join("cloakroom.db"), readers: 2 }
+            }
+            Self::Database(url) => Location::Postgres(Server {
+                url: url.parse().unwrap(),
+                direct_url: None,
+                pooler: Pooler::None,
+                pool: 5,
+                patience: Duration::ZERO,
+            }),
+        }
+    }
+
+    pub(super) fn opening(&self) -> Opening {
+        Opening {
+            location: self.location(),
+            migrate: true,
+            retention: Retention { result: HOUR, operation: 7 * HOUR },
+            lanes: vec![lane(false), lane(true)],
+        }
+    }
+
+    pub(super) async fn open(&self, now: Timestamp) -> (Ledger, Tasks) {
+        let tasks = Tasks::new();
+        (Ledger::open(self.opening(), &Clock::manual(now), &tasks).await.unwrap(), tasks)
+    }
+}
+
+pub(super) async fn close(ledger: Ledger, tasks: Tasks) {
     drop(ledger);
     tasks.drain();
     let patience = Duration::from_secs(10);
@@ -141,16 +182,14 @@ impl Reservation for Hands {
     }
 }
 
-#[tokio::test]
-async fn an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let new = operation(1, START);
     let (id, work) = (new.id, new.work.clone());
     let ticket = ledger.ticket_key().ticket(id).to_string();
     assert_eq!(ledger.accept(new).await.unwrap(), Accepted::New(id));
     close(ledger, tasks).await;
-    let (ledger, tasks) = open(folder.path(), START).await;
+    let (ledger, tasks) = place.open(START).await;
     assert_eq!(ledger.ticket_key().open(&ticket), Some(id));
     assert_eq!(ledger.lanes().iter().map(|lane| lane.depth).sum::<u64>(), 1);
     let leased = claim_one(&ledger, START).await;
@@ -158,10 +197,8 @@ async fn an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_rest
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let new = operation(1, START);
     let id = new.id;
     ledger.accept(new).await.unwrap();
@@ -190,17 +227,16 @@ async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_stale_lease_settles_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_stale_lease_settles_nothing(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let new = operation(1, START);
     let id = new.id;
     ledger.accept(new).await.unwrap();
     let stale = claim_one(&ledger, START).await;
+    let dead = vec![ledger.incarnation()];
     close(ledger, tasks).await;
-    let (ledger, tasks) = open(folder.path(), START).await;
-    let mut orphans = ledger.claim_orphans(10, START).await.unwrap();
+    let (ledger, tasks) = place.open(START).await;
+    let mut orphans = ledger.claim_orphans(dead.clone(), 10, START).await.unwrap();
     let orphan = orphans.remove(0);
     assert!(orphans.is_empty() && orphan.id == id);
     assert_eq!(
@@ -210,14 +246,14 @@ async fn a_stale_lease_settles_nothing() {
     assert_eq!(state(&ledger, id).await, State::Running { since: START });
     let settled = ledger.settle(outcome_of(orphan, &Outcome::Lost, START)).await.unwrap();
     assert_eq!(settled, Ok(Status::Queued));
-    assert!(ledger.claim_orphans(10, START).await.unwrap().is_empty());
+    assert!(ledger.claim_orphans(dead, 10, START).await.unwrap().is_empty());
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn the_same_key_is_the_same_operation_and_another_request_under_it_is_a_conflict() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn the_same_key_is_the_same_operation_and_another_request_under_it_is_a_conflict(
+    place: Place,
+) {
+    let (ledger, tasks) = place.open(START).await;
     let first = with_key(1, 9, 5, KeyScope::Retained);
     let id = first.id;
     let batch =
@@ -233,10 +269,8 @@ async fn the_same_key_is_the_same_operation_and_another_request_under_it_is_a_co
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_key_that_counts_while_pending_is_free_again_at_the_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_key_that_counts_while_pending_is_free_again_at_the_end(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let first = with_key(1, 9, 5, KeyScope::Pending);
     let (first_id, second) = (first.id, with_key(2, 9, 6, KeyScope::Pending));
     let second_id = second.id;
@@ -248,10 +282,8 @@ async fn a_key_that_counts_while_pending_is_free_again_at_the_end() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let (hands, mut handed) = mpsc::unbounded_channel();
     ledger.lend_desk(Arc::new(Hands(hands)));
@@ -268,10 +300,8 @@ async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_wa
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn operations_of_one_serial_key_go_one_at_a_time_in_the_order_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn operations_of_one_serial_key_go_one_at_a_time_in_the_order_accepted(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let serial = |number| {
         let key = SerialKey { digest: [7; 16], text: "customer-7".into() };
         NewOperation { serial_key: Some(key), ..operation(number, START) }
@@ -293,10 +323,8 @@ async fn operations_of_one_serial_key_go_one_at_a_time_in_the_order_accepted() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_retry_is_due_later_and_not_claimed_before() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_retry_is_due_later_and_not_claimed_before(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
@@ -310,10 +338,8 @@ async fn a_retry_is_due_later_and_not_claimed_before() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn canceling_ends_what_has_not_begun_and_asks_what_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn canceling_ends_what_has_not_begun_and_asks_what_runs(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let (queued, running) = (operation(1, START), operation(2, START));
     let (queued_id, running_id) = (queued.id, running.id);
     ledger.accept(running).await.unwrap();
@@ -336,10 +362,8 @@ async fn canceling_ends_what_has_not_begun_and_asks_what_runs() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn an_upstream_that_is_followed_is_asked_again_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let id = leased.id;
@@ -352,23 +376,22 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart() {
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
     assert!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().is_empty());
     close(ledger, tasks).await;
-    let (ledger, tasks) = open(folder.path(), START).await;
-    let followed = ledger.claim_waiting(9, START, START + HOUR).await.unwrap().remove(0);
+    let later = START + Duration::from_mins(1);
+    let (ledger, tasks) = place.open(later).await;
+    let followed = ledger.claim_waiting(9, later, later + HOUR).await.unwrap().remove(0);
     let continuation = followed.continuation.clone().unwrap();
     assert_eq!((followed.id, continuation.as_monitor()), (id, Some("http://up/jobs/1")));
     let pending = Outcome::StillPending { retry_after: None };
-    ledger.settle(outcome_of(followed, &pending, START)).await.unwrap().unwrap();
-    let due = START + Duration::from_secs(5);
+    ledger.settle(outcome_of(followed, &pending, later)).await.unwrap().unwrap();
+    let due = later + Duration::from_secs(5);
     let followed = ledger.claim_waiting(9, due, due + HOUR).await.unwrap().remove(0);
     assert_eq!(followed.continuation, Some(continuation));
     assert_eq!(finish(&ledger, followed, due).await, Status::Succeeded);
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let new = NewOperation {
         tags: vec!["a:\"1".into(), "b".into()],
         ..with_key(1, 3, 3, KeyScope::Retained)
@@ -402,10 +425,8 @@ async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags()
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let id = leased.id;
@@ -421,10 +442,8 @@ async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn progress_is_kept_once_a_second_and_only_for_the_present_attempt() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn progress_is_kept_once_a_second_and_only_for_the_present_attempt(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let id = leased.id;
@@ -449,10 +468,8 @@ async fn progress_is_kept_once_a_second_and_only_for_the_present_attempt() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_tree_is_what_an_operation_gave_rise_to_and_stays_within_its_principal() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_tree_is_what_an_operation_gave_rise_to_and_stays_within_its_principal(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let child = |number, parent| NewOperation { parent: Some(parent), ..operation(number, START) };
     let root = operation(1, START);
     let second = child(2, root.id);
@@ -470,10 +487,8 @@ async fn a_tree_is_what_an_operation_gave_rise_to_and_stays_within_its_principal
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_list_goes_page_by_page_and_filters() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_list_goes_page_by_page_and_filters(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     for number in 1..=5u8 {
         let at = START + Duration::from_secs(u64::from(number));
         ledger.accept(operation(number, at)).await.unwrap();
@@ -501,10 +516,8 @@ async fn a_list_goes_page_by_page_and_filters() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     assert!(ledger.claim_expired(lane(false), 9, START).await.unwrap().is_empty());
     let late = START + 24 * HOUR;
@@ -516,10 +529,8 @@ async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_full_queue_takes_no_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_full_queue_takes_no_more(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     for number in 1..=2 {
         ledger.accept(NewOperation { max_depth: 2, ..operation(number, START) }).await.unwrap();
     }
@@ -528,10 +539,8 @@ async fn a_full_queue_takes_no_more() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn pieces_that_nothing_refers_to_go_when_discarded_or_at_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn pieces_that_nothing_refers_to_go_when_discarded(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let piece =
         |body| Piece { body: BodyKey(body), number: 0, octets: Bytes::from_static(b"body") };
     ledger.stash(vec![piece(1), piece(2)]).await.unwrap();
@@ -539,8 +548,56 @@ async fn pieces_that_nothing_refers_to_go_when_discarded_or_at_the_next_start() 
     assert!(ledger.piece(BodyKey(1), 0).await.unwrap().is_none());
     assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_some());
     close(ledger, tasks).await;
-    let (ledger, tasks) = open(folder.path(), START).await;
-    assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_none());
+}
+
+/// The odd octets and characters that fields, bodies and texts may have.
+async fn what_is_odd_comes_back_as_it_was(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let mut fields = Fields::new();
+    for odd in [&[0x80, 0xff, b'"', b'\\', b'{', b'}', b'\'', b','][..], b"", b"NULL", b"$1"] {
+        fields.as_map_mut().append("x-odd", http::HeaderValue::from_bytes(odd).unwrap());
+    }
+    let every_octet: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    let mut ids = Vec::new();
+    for (number, body) in [every_octet, Vec::new(), b"\\x00{NULL}".to_vec()].into_iter().enumerate()
+    {
+        let new = operation(number as u8 + 1, START);
+        let Work::Call(request) = new.work.clone() else { panic!("no call") };
+        let request = Request {
+            target: "/o'rders/%00?x={\"a\",NULL}&y=\\".into(),
+            fields: fields.clone(),
+            body: Body::Inline(body.into()),
+            ..request
+        };
+        let new = NewOperation {
+            work: Work::Call(request),
+            upstream_key: Some("k\"ey, {NULL} 'ü€😀".into()),
+            tags: vec!["NULL".into(), "{a,b}".into(), "ü 'x' \\".into()],
+            client_reference: Some(String::new()),
+            ..new
+        };
+        ids.push((new.id, new.work.clone(), new.tags.clone(), new.upstream_key.clone()));
+        ledger.accept(new).await.unwrap();
+    }
+    for (id, work, tags, key) in ids {
+        let leased = claim_one(&ledger, START).await;
+        assert_eq!((leased.id, &leased.work, &leased.upstream_key), (id, &work, &key));
+        let found = ledger.find(id).await.unwrap().unwrap();
+        assert_eq!((found.tags, found.client_reference.as_deref()), (tags, Some("")));
+        let Work::Call(request) = work else { panic!("no call") };
+        let answer = KeptAnswer {
+            status: 200,
+            fields: request.fields,
+            body: request.body,
+            created_location: Some("/ü?'".into()),
+        };
+        let settlement = Settlement {
+            answer: Some(answer.clone()),
+            ..outcome_of(leased, &answered(200), START)
+        };
+        ledger.settle(settlement).await.unwrap().unwrap();
+        assert_eq!(ledger.answer(id).await.unwrap(), Some(answer));
+    }
     close(ledger, tasks).await;
 }
 
@@ -553,10 +610,8 @@ async fn in_pieces(ledger: &Ledger, operation: NewOperation, key: BodyKey) -> Ne
     NewOperation { work, ..operation }
 }
 
-#[tokio::test]
-async fn no_piece_of_a_body_outlives_what_it_was_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn no_piece_of_a_body_outlives_what_it_was_for(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let (request, repeat, refused, answer) = (BodyKey(1), BodyKey(2), BodyKey(3), BodyKey(4));
     let first = in_pieces(&ledger, with_key(1, 9, 9, KeyScope::Retained), request).await;
     let id = first.id;
@@ -583,10 +638,8 @@ async fn no_piece_of_a_body_outlives_what_it_was_for() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn every_reading_brings_the_present_state_however_it_came_about() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn every_reading_brings_the_present_state_however_it_came_about(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let serial = |number| {
         let key = SerialKey { digest: [7; 16], text: "customer-7".into() };
         NewOperation { serial_key: Some(key), ..operation(number, START) }
@@ -613,10 +666,8 @@ async fn every_reading_brings_the_present_state_however_it_came_about() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_reading_that_straddles_a_change_keeps_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn a_reading_that_straddles_a_change_keeps_nothing(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let id = operation(1, START).id;
     let before = ledger.find(id).await.unwrap().unwrap();
@@ -628,10 +679,8 @@ async fn a_reading_that_straddles_a_change_keeps_nothing() {
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn one_bad_row_fails_alone_and_not_the_batch_that_it_came_in() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn one_bad_row_fails_alone_and_not_the_batch_that_it_came_in(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     let mut batch: Vec<_> = (1..=40).map(|number| operation(number, START)).collect();
     // The same id twice breaks a constraint of the schema.
     batch[17].id = batch[3].id;
@@ -640,37 +689,14 @@ async fn one_bad_row_fails_alone_and_not_the_batch_that_it_came_in() {
             .await;
     let failed: Vec<_> =
         (0..).zip(&fates).filter(|(_, fate)| fate.is_err()).map(|(place, _)| place).collect();
-    assert_eq!(failed, [17]);
+    // Where several commit at once, either of the two may be the second.
+    assert!(failed == [17] || failed == [3], "{failed:?}");
     assert_eq!(ledger.lanes().iter().map(|lane| lane.depth).sum::<u64>(), 39);
     close(ledger, tasks).await;
 }
 
-#[tokio::test]
-async fn a_second_gateway_is_refused_and_pending_migrations_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let opening = |migrate| Opening {
-        path: folder.path().join("cloakroom.db"),
-        readers: 1,
-        migrate,
-        retention: Retention { result: HOUR, operation: HOUR },
-        lanes: Vec::new(),
-    };
-    let pending =
-        Ledger::open(opening(false), &Clock::manual(START), &Tasks::new()).await.err().unwrap();
-    assert!(matches!(pending, OpenError::MigrationsPending { pending: 1, .. }), "{pending}");
-    let (ledger, tasks) = open(folder.path(), START).await;
-    let second =
-        Ledger::open(opening(true), &Clock::manual(START), &Tasks::new()).await.err().unwrap();
-    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
-    close(ledger, tasks).await;
-    let (ledger, tasks) = open(folder.path(), START).await;
-    close(ledger, tasks).await;
-}
-
-#[tokio::test]
-async fn whoever_watches_is_woken_by_the_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let (ledger, tasks) = open(folder.path(), START).await;
+async fn whoever_watches_is_woken_by_the_end(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let mut watch = ledger.watch(leased.id);
@@ -678,3 +704,52 @@ async fn whoever_watches_is_woken_by_the_end() {
     watch.changed().await;
     close(ledger, tasks).await;
 }
+
+/// The suite on one engine: each of its tests gets a place of its own.
+macro_rules! ledger_suite {
+    ($engine:ident) => {
+        suite_of!($engine:
+            an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart,
+            an_operation_goes_from_queued_over_running_to_its_end_with_all_effects,
+            a_stale_lease_settles_nothing,
+            the_same_key_is_the_same_operation_and_another_request_under_it_is_a_conflict,
+            a_key_that_counts_while_pending_is_free_again_at_the_end,
+            a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits,
+            operations_of_one_serial_key_go_one_at_a_time_in_the_order_accepted,
+            a_retry_is_due_later_and_not_claimed_before,
+            canceling_ends_what_has_not_begun_and_asks_what_runs,
+            an_upstream_that_is_followed_is_asked_again_after_a_restart,
+            results_are_freed_first_and_operations_later_with_their_keys_and_tags,
+            freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry,
+            progress_is_kept_once_a_second_and_only_for_the_present_attempt,
+            a_tree_is_what_an_operation_gave_rise_to_and_stays_within_its_principal,
+            a_list_goes_page_by_page_and_filters,
+            what_lies_past_its_deadline_can_be_ended_without_an_attempt,
+            a_full_queue_takes_no_more,
+            pieces_that_nothing_refers_to_go_when_discarded,
+            what_is_odd_comes_back_as_it_was,
+            no_piece_of_a_body_outlives_what_it_was_for,
+            every_reading_brings_the_present_state_however_it_came_about,
+            a_reading_that_straddles_a_change_keeps_nothing,
+            one_bad_row_fails_alone_and_not_the_batch_that_it_came_in,
+            whoever_watches_is_woken_by_the_end,
+        );
+    };
+}
+
+macro_rules! suite_of {
+    ($engine:ident: $($name:ident,)*) => {
+        mod $engine {
+            use super::Place;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(Place::$engine()).await;
+                }
+            )*
+        }
+    };
+}
+
+ledger_suite!(sqlite);
+ledger_suite!(postgres);

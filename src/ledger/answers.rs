@@ -1,0 +1,118 @@
+//! Writes that do not come in batches: asking for one, and telling what came of it.
+
+use super::committer::{After, Write};
+use super::error::LedgerError;
+use super::lanes::{Lanes, Moment};
+use super::store::Transaction;
+use super::verbs::{Canceled, Claimed, Leased, Moved, Progressed, Pruned};
+
+/// What a write that does not come in batches was answered.
+pub(super) enum Answer {
+    Claimed(Vec<Claimed>),
+    Leased(Vec<Leased>),
+    Canceled(Canceled),
+    Freed(bool),
+    Progressed(Progressed),
+    Done,
+    Pruned(Pruned),
+}
+
+pub(super) async fn answer(
+    transaction: &mut dyn Transaction,
+    write: &Write,
+    moved: &mut Moved,
+) -> Result<Answer, LedgerError> {
+    Ok(match write {
+        Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
+        Write::ClaimWaiting { limit, now, visible_again, .. } => {
+            Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
+        }
+        Write::ClaimOrphans { dead, limit, now, .. } => {
+            Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
+        }
+        Write::ClaimExpired { lane, limit, now, .. } => {
+            Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
+        }
+        Write::Cancel(id, freeing, now, _) => {
+            Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
+        }
+        Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
+        Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
+        Write::Stash(pieces, _) => {
+            transaction.stash(pieces).await?;
+            Answer::Done
+        }
+        Write::Discard(body, _) => {
+            transaction.discard(*body).await?;
+            Answer::Done
+        }
+        Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
+        // Sorted apart before.
+        Write::Accept(..) | Write::Settle(..) => {
+            return Err(LedgerError::Damaged("a batch verb among the single ones".to_owned()));
+        }
+    })
+}
+
+impl Answer {
+    /// Lets the lanes follow, before anything more is put into them.
+    pub(super) fn show(&self, write: &Write, lanes: &Lanes, since: Moment) {
+        match (self, write) {
+            (Self::Claimed(claimed), _) => {
+                for Claimed { lane, leased, next_due } in claimed {
+                    lanes.claimed(lane, leased.len() as u64, *next_due, since);
+                }
+            }
+            (Self::Leased(leased), Write::ClaimExpired { lane, .. }) => {
+                lanes.removed(lane, leased.len() as u64);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is to be done with the answer once it is durable.
+    pub(super) fn told_to(self, write: Write) -> After {
+        match (self, write) {
+            (Self::Claimed(claimed), Write::Claim(_, _, tell)) => Box::new(move |shared| {
+                for Claimed { leased, .. } in &claimed {
+                    shared.changed(leased.iter().map(|leased| leased.id));
+                }
+                let _ = tell.send(Ok(claimed));
+            }),
+            (Self::Leased(leased), Write::ClaimExpired { tell, .. }) => Box::new(move |shared| {
+                shared.changed(leased.iter().map(|leased| leased.id));
+                let _ = tell.send(Ok(leased));
+            }),
+            (
+                Self::Leased(leased),
+                Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },
+            ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
+            (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
+                shared.canceled(id, canceled);
+                let _ = tell.send(Ok(canceled));
+            }),
+            (Self::Freed(freed), Write::Free(id, _, tell)) => Box::new(move |shared| {
+                shared.changed([id]);
+                let _ = tell.send(Ok(freed));
+            }),
+            (Self::Progressed(progressed), Write::Progress(report, tell)) => {
+                Box::new(move |shared| {
+                    shared.changed([report.id]);
+                    let _ = tell.send(Ok(progressed));
+                })
+            }
+            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(()))))
+            }
+            (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
+                if pruned != Pruned::default() {
+                    shared.snapshots.forget_all();
+                }
+                let _ = tell.send(Ok(pruned));
+            }),
+            (_, write) => Box::new(move |_| {
+                write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
+            }),
+        }
+    }
+}

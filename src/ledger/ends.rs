@@ -1,0 +1,196 @@
+//! What the settlements of a batch come to, as rows.
+//!
+//! Owns the reading of a transition: which table the operation moves to, what goes into
+//! its timeline, what is kept of the answer. It must not know how rows are written.
+
+use super::error::LedgerError;
+use super::rows::{Carried, Cells, EventRow, ReadyRow, Stored, WaitingRow, continuation, number};
+use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
+use crate::domain::Timestamp;
+use crate::domain::operation::{
+    Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, Status, Transition,
+};
+
+/// An operation as its holder left it, found under the right token.
+pub(super) struct Found {
+    lane: i64,
+    carried: Carried,
+    continuation: Option<Continuation>,
+    cancel: i64,
+}
+
+impl Found {
+    /// The number of its lane.
+    pub(super) fn lane(&self) -> i64 {
+        self.lane
+    }
+
+    /// From the row that was taken.
+    pub(super) fn of(row: &impl Stored, held: Held) -> Result<Self, LedgerError> {
+        let continuation = match held {
+            Held::Running => None,
+            Held::Waiting => continuation(row)?,
+        };
+        let (lane, cancel) = (number(row, "lane")?, number(row, "cancel")?);
+        Ok(Self { lane, carried: Carried::of(row)?, continuation, cancel })
+    }
+}
+
+/// An operation that ends.
+pub(super) struct Finish {
+    pub(super) seq: i64,
+    pub(super) at: Timestamp,
+    /// A final one.
+    pub(super) next: Next,
+    pub(super) carried: Carried,
+    pub(super) answer: Option<KeptAnswer>,
+    pub(super) serial: Option<[u8; 16]>,
+    /// Request and result are freed at once.
+    pub(super) freed: bool,
+}
+
+impl Finish {
+    /// The final state's name.
+    pub(super) fn status(&self) -> Status {
+        match self.next {
+            Next::Failed(_) => Status::Failed,
+            Next::Canceled => Status::Canceled,
+            _ => Status::Succeeded,
+        }
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        match &self.next {
+            Next::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Puts its row of `outcomes`.
+    pub(super) fn put(&self, expires_at: Timestamp, cells: &mut impl Cells) {
+        cells
+            .number(self.seq)
+            .text(self.status().as_str().to_owned())
+            .number(self.at.as_micros())
+            .number(expires_at.as_micros());
+        cells.number(self.freed.then_some(self.at.as_micros()));
+        self.carried.put_without_token(cells);
+        let (answer, failure) = (self.answer.as_ref(), self.failure());
+        let name = |code: ErrorCode| code.as_str().to_owned();
+        cells
+            .number(answer.map(|answer| i64::from(answer.status)))
+            .text(answer.and_then(|answer| answer.created_location.clone()))
+            .text(failure.map(|failure| name(failure.code)))
+            .text(failure.and_then(|failure| failure.cause).map(name))
+            .number(failure.and_then(|failure| failure.status).map(i64::from));
+    }
+}
+
+/// What the settlements of a batch come to, by table.
+#[derive(Default)]
+pub(super) struct Ends {
+    pub(super) ready: Vec<ReadyRow>,
+    pub(super) waiting: Vec<WaitingRow>,
+    pub(super) events: Vec<EventRow>,
+    pub(super) finished: Vec<Finish>,
+}
+
+impl Ends {
+    /// Adds what a settlement comes to; `lane` names the lane of a number.
+    pub(super) fn add(
+        &mut self,
+        settlement: &Settlement,
+        found: Found,
+        lane: impl FnOnce(i64) -> Result<Lane, LedgerError>,
+        moved: &mut Moved,
+    ) -> Result<SettledAs, LedgerError> {
+        let (seq, at) = (settlement.lease.seq, settlement.at);
+        let transition = heeding_cancel(&settlement.transition, found.cancel);
+        if settlement.lease.held == Held::Waiting {
+            moved.waiting -= 1;
+        }
+        let Found { lane: number, mut carried, continuation, cancel } = found;
+        carried.counts = transition.counts;
+        self.tell(seq, at, &transition, &mut carried);
+        let status = match &transition.next {
+            Next::Queued { due_at } => {
+                moved.ready.push((lane(number)?, *due_at));
+                self.ready.push(ReadyRow { seq, lane: number, due_at: *due_at, carried });
+                Status::Queued
+            }
+            Next::Waiting { on, due_at } => {
+                moved.waits = true;
+                moved.waiting += 1;
+                self.waiting.push(WaitingRow {
+                    seq,
+                    lane: number,
+                    on: *on,
+                    due_at: *due_at,
+                    continuation: saved(&transition).or(continuation),
+                    carried,
+                });
+                Status::Waiting
+            }
+            next => {
+                let keeps = transition.effects.contains(&Effect::KeepAnswer);
+                let finish = Finish {
+                    seq,
+                    at,
+                    next: next.clone(),
+                    carried,
+                    answer: settlement.answer.clone().filter(|_| keeps),
+                    serial: settlement.lease.serial,
+                    freed: cancel == 2,
+                };
+                let status = finish.status();
+                self.finished.push(finish);
+                status
+            }
+        };
+        Ok(SettledAs { status })
+    }
+
+    /// Puts what the transition announces into the timeline.
+    fn tell(&mut self, seq: i64, at: Timestamp, transition: &Transition, carried: &mut Carried) {
+        let next_at = match transition.next {
+            Next::Queued { due_at } | Next::Waiting { due_at, .. } => Some(due_at),
+            _ => None,
+        };
+        for effect in &transition.effects {
+            if let Effect::Announce { kind, code, status } = effect {
+                carried.sequence += 1;
+                self.events.push(EventRow {
+                    attempt: carried.counts.attempts,
+                    status: *status,
+                    code: *code,
+                    next_at,
+                    ..EventRow::plain(seq, carried.sequence, at, *kind)
+                });
+            }
+        }
+    }
+}
+
+/// What was asked to be called off and would go on is canceled instead; what has ended
+/// meanwhile has won the race.
+fn heeding_cancel(transition: &Transition, cancel: i64) -> Transition {
+    if cancel == 0 || transition.next.is_final() {
+        return transition.clone();
+    }
+    Transition {
+        next: Next::Canceled,
+        counts: transition.counts,
+        effects: vec![
+            Effect::Announce { kind: EventKind::Canceled, code: None, status: None },
+            Effect::EraseCredentials,
+            Effect::PromoteSerialKey,
+        ],
+    }
+}
+
+fn saved(transition: &Transition) -> Option<Continuation> {
+    transition.effects.iter().find_map(|effect| match effect {
+        Effect::SaveContinuation(continuation) => Some(continuation.clone()),
+        _ => None,
+    })
+}

@@ -1,0 +1,83 @@
+//! What a node knows of the ledger while it has it open: who it is, and the lanes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sqlx::postgres::PgRow;
+
+use crate::domain::operation::Lane;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{Stored, damaged, number, text};
+use crate::ledger::verbs::Retention;
+
+/// Every lane there is; another node may have made some since they were read.
+pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
+
+/// What a node knows while the ledger is open.
+pub(super) struct Book {
+    pub(super) incarnation: i64,
+    pub(super) retention: Retention,
+    lanes: RwLock<Arc<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    numbers: HashMap<Lane, i64>,
+    lanes: HashMap<i64, Lane>,
+}
+
+impl Book {
+    pub(super) fn new(
+        incarnation: i64,
+        retention: Retention,
+        lanes: &[PgRow],
+    ) -> Result<Self, LedgerError> {
+        let book = Self { incarnation, retention, lanes: RwLock::default() };
+        book.learn(lanes)?;
+        Ok(book)
+    }
+
+    /// Takes in all the lanes that there are.
+    pub(super) fn learn(&self, rows: &[PgRow]) -> Result<(), LedgerError> {
+        let mut known = Known::default();
+        for row in rows {
+            let lane = Lane {
+                queue: text(row, "queue")?.into(),
+                upstream: text(row, "upstream")?.into(),
+                express: row.flag("express")?,
+            };
+            let place = number(row, "lane")?;
+            known.numbers.insert(lane.clone(), place);
+            known.lanes.insert(place, lane);
+        }
+        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        // It is replaced as a whole.
+        Arc::clone(&self.lanes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of a lane.
+    pub(super) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
+        let unknown = || damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
+        self.known().numbers.get(lane).copied().ok_or_else(unknown)
+    }
+
+    /// The lane of a number.
+    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        let unknown = || damaged(format!("lane {number} is unknown"));
+        self.known().lanes.get(&number).cloned().ok_or_else(unknown)
+    }
+
+    /// Whether the lane of a number is known.
+    pub(super) fn knows(&self, number: i64) -> bool {
+        self.known().lanes.contains_key(&number)
+    }
+
+    /// Every lane with its number.
+    pub(super) fn all(&self) -> Vec<(i64, Lane)> {
+        self.known().lanes.iter().map(|(number, lane)| (*number, lane.clone())).collect()
+    }
+}

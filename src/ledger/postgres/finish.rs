@@ -1,0 +1,129 @@
+//! The end of an operation: its outcome, its result, what is erased, and who goes next.
+
+use super::batch::{Statement, Values};
+use super::prune;
+use super::settle::{EVENTS, READY};
+use super::writing::{Writing, octets};
+use crate::domain::Timestamp;
+use crate::domain::operation::{Body, EventKind};
+use crate::ledger::ends::Finish;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{
+    Carried, Cells, EventRow, ReadyRow, damaged, exactly, id, number, put_body, time,
+};
+use crate::ledger::verbs::Moved;
+
+static OUTCOMES: Statement = Statement::insert(
+    "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, \
+     sequence, started_at, percent, message, response_status, created_location, error_code, error_cause, error_status)",
+    "ntnnnnnnnnnntntttn",
+);
+static RESULTS: Statement =
+    Statement::insert("INSERT INTO results (seq, fields, body, body_key, body_length)", "noonn");
+static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries (due_at, seq, kind)", "nnt");
+static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials WHERE seq = ANY");
+static WAITING_GONE: Statement = Statement::among("DELETE FROM waiting WHERE seq = ANY");
+/// Differs from SQLite because a batch is asked about at once: the first that waits for
+/// each of these keys.
+const NEXT: &str = "SELECT w.*, o.id, o.due_at AS not_before FROM UNNEST($1::bytea[]) AS freed (digest) \
+     CROSS JOIN LATERAL (SELECT * FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS w \
+     JOIN operations o ON o.seq = w.seq";
+
+/// Writes the ends of these operations down.
+pub(super) async fn finish(
+    writing: &mut Writing,
+    finished: Vec<Finish>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    write(writing, &finished);
+    for finish in finished.iter().filter(|finish| finish.freed) {
+        prune::erase_bodies(writing, vec![finish.seq]).await?;
+        // Its result was never written, so nothing refers to the pieces.
+        if let Some(Body::Chunked { key, .. }) = finish.answer.as_ref().map(|kept| &kept.body) {
+            prune::erase_pieces(writing, vec![key.0]).await?;
+        }
+    }
+    promote(writing, &finished, moved).await
+}
+
+fn write(writing: &mut Writing, finished: &[Finish]) {
+    let retention = writing.book.retention;
+    let answers: Vec<_> = finished
+        .iter()
+        .filter(|finish| !finish.freed)
+        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
+        .collect();
+    let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
+    writing
+        .script
+        .add(&OUTCOMES, finished, |finish, cells| finish.put(finish.at + retention.result, cells))
+        .add(&RESULTS, &answers, |(seq, answer), cells| {
+            cells.number(*seq).octets(answer.fields.encode());
+            put_body(&answer.body, cells);
+        })
+        .add(&EXPIRIES, finished, |finish, cells| {
+            let (after, kind) = match finish.freed {
+                true => (retention.operation, "operation"),
+                false => (retention.result, "result"),
+            };
+            cells.number((finish.at + after).as_micros()).number(finish.seq).text(kind.to_owned());
+        })
+        .add_numbers(&CREDENTIALS_GONE, &seqs);
+}
+
+/// Lets the next operation of each serial key go that one of these held. The rows of the
+/// keys are locked, so nobody can begin to wait for one unseen.
+async fn promote(
+    writing: &mut Writing,
+    finished: &[Finish],
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    let mut freed = Vec::new();
+    for finish in finished {
+        if let Some(digest) = finish.serial
+            && writing.release(digest, finish.seq)
+        {
+            freed.push((digest, finish.at));
+        }
+    }
+    if freed.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<_> = freed.iter().map(|(digest, _)| *digest).collect();
+    let rows = writing.rows(NEXT, Values::default().with(octets(&digests))).await?;
+    let lanes: Result<Vec<_>, _> = rows.iter().map(|row| number(row, "lane")).collect();
+    writing.learn_lanes(lanes?).await?;
+    for row in &rows {
+        let digest = exactly(row, "serial_digest")?;
+        let ended = freed.iter().find(|(freed, _)| Some(*freed) == digest);
+        let (digest, at) = ended.copied().ok_or_else(|| damaged("another key's operation"))?;
+        let seq = number(row, "seq")?;
+        writing.take(digest, seq);
+        release(writing, row, seq, at, moved)?;
+    }
+    Ok(())
+}
+
+/// Moves one that waited for its key to ready.
+fn release(
+    writing: &mut Writing,
+    row: &sqlx::postgres::PgRow,
+    seq: i64,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    let lane = number(row, "lane")?;
+    let due_at = time(row, "not_before")?.max(now);
+    let mut carried = Carried::of(row)?;
+    carried.sequence += 1;
+    let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
+    moved.ready.push((writing.lane(lane)?, due_at));
+    moved.waiting -= 1;
+    moved.released.push(id(row, "id")?);
+    writing
+        .script
+        .add_numbers(&WAITING_GONE, &[seq])
+        .add(&READY, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put)
+        .add(&EVENTS, &[event], EventRow::put);
+    Ok(())
+}

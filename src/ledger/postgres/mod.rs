@@ -1,0 +1,250 @@
+//! The ledger in a PostgreSQL database, which many gateways write to at once.
+//!
+//! Owns the connections and the statements. Its invariants: an operation has exactly one
+//! row among `ready`, `running`, `waiting` and `outcomes`; nothing is kept in a session,
+//! so that a pooler may lie between; every wait has an end. It must not know who asks, or
+//! what time it is.
+
+mod accept;
+mod batch;
+mod book;
+mod cancel;
+mod claim;
+mod finish;
+mod hints;
+mod open;
+mod pool;
+mod prune;
+mod read;
+mod settle;
+mod trouble;
+mod writing;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Identity;
+use super::error::{LedgerError, OpenError, StaleLease};
+use super::opening::{Opening, Pooler, Server};
+use super::store::{Batch, Store, Transaction};
+use super::verbs::{
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
+    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    SettledAs, Settlement, Want,
+};
+use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::{OperationId, Timestamp};
+use batch::Values;
+use book::Book;
+use hints::Ears;
+pub use open::postgres_version;
+use pool::Pool;
+use writing::Writing;
+
+/// The most transactions that write at once.
+const COMMITTERS: u32 = 3;
+
+/// A ledger in a PostgreSQL database.
+pub(super) struct Postgres {
+    server: Server,
+    pool: Arc<Pool>,
+    book: Arc<Book>,
+    /// None where only a pooler can be reached, which keeps no session.
+    ears: Option<Ears>,
+}
+
+/// Opens the database, brings its schema up to date and registers this start.
+pub(super) async fn open(
+    opening: &Opening,
+    server: &Server,
+    now: Timestamp,
+) -> Result<(Postgres, Identity), OpenError> {
+    let open::Opened { pool, book, identity } = open::open(opening, server, now).await?;
+    let listens_at = match server.pooler {
+        Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
+        Pooler::Transaction => server.direct_url.as_ref(),
+    };
+    let ears = listens_at.map(open::options).transpose()?.map(|options| {
+        Ears::new(options.application_name(&format!("cloakroom hints {}", book.incarnation)))
+    });
+    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), ears }, identity))
+}
+
+#[async_trait]
+impl Store for Postgres {
+    fn committers(&self) -> usize {
+        // Some are left for who reads.
+        self.server.pool.saturating_sub(1).clamp(1, COMMITTERS) as usize
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn incarnation(&self) -> i64 {
+        self.book.incarnation
+    }
+
+    fn dead_at_open(&self) -> &[i64] {
+        &[]
+    }
+
+    fn unreadable(&self, error: &LedgerError) -> OpenError {
+        OpenError::Unreadable { path: self.server.url.to_string(), reason: error.to_string() }
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
+        Ok(Box::new(Writing::new(Arc::clone(&self.pool), Arc::clone(&self.book))))
+    }
+
+    async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
+        read::find(&self.pool, ids).await
+    }
+
+    async fn sequences(&self, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
+        read::sequences(&self.pool, ids).await
+    }
+
+    async fn called_off(&self) -> Batch<OperationId> {
+        read::called_off(&self.pool, &self.book).await
+    }
+
+    async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
+        let told = hints::written(&hint, &self.book);
+        let values = Values::default().with(hints::CHANNEL).with(told).finish()?;
+        self.pool.read("SELECT pg_notify($1, $2)", values).await.map(drop)
+    }
+
+    async fn hear(&self) -> Hint {
+        match &self.ears {
+            Some(ears) => ears.hear(&self.book).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
+        read::answer(&self.pool, id).await
+    }
+
+    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
+        read::promised(&self.pool, id).await
+    }
+
+    async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {
+        read::events(&self.pool, id, after, limit).await
+    }
+
+    async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
+        read::list(&self.pool, listing).await
+    }
+
+    async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation> {
+        read::descendants(&self.pool, id, limit).await
+    }
+
+    async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
+        read::piece(&self.pool, body, number).await
+    }
+
+    async fn depths(&self) -> Batch<LaneDepth> {
+        read::depths(&self.pool, &self.book).await
+    }
+
+    async fn waiting(&self) -> Result<u64, LedgerError> {
+        read::waiting(&self.pool).await
+    }
+
+    async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
+        read::oldest_due(&self.pool, &self.book, lanes).await
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Transaction for Writing {
+    async fn prepare(
+        &mut self,
+        settlements: &[Settlement],
+        acceptances: &[Acceptance],
+    ) -> Result<(), LedgerError> {
+        if settlements.is_empty() && acceptances.is_empty() {
+            return Ok(());
+        }
+        // Of those that would go on too: one that was called off ends.
+        let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
+        let digests = held.chain(accept::serial_digests(acceptances)).collect();
+        Writing::prepare(self, digests, acceptances.len()).await
+    }
+
+    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+        accept::accept(self, batch).await
+    }
+
+    async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
+        claim::claim(self, wants, now).await
+    }
+
+    async fn claim_waiting(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Batch<Leased> {
+        claim::claim_waiting(self, limit, now, visible_again).await
+    }
+
+    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
+        claim::claim_orphans(self, dead, limit, now).await
+    }
+
+    async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
+        claim::claim_expired(self, lane, limit, now).await
+    }
+
+    async fn settle(
+        &mut self,
+        batch: &[Settlement],
+        moved: &mut Moved,
+    ) -> Batch<Result<SettledAs, StaleLease>> {
+        settle::settle(self, batch, moved).await
+    }
+
+    async fn cancel(
+        &mut self,
+        id: OperationId,
+        freeing: Freeing,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Canceled, LedgerError> {
+        cancel::cancel(self, id, freeing, now, moved).await
+    }
+
+    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
+        prune::free(self, id, now).await
+    }
+
+    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
+        cancel::progress(self, report).await
+    }
+
+    async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {
+        accept::stash(self, pieces).await
+    }
+
+    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
+        prune::erase_pieces(self, vec![body.0]).await
+    }
+
+    async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
+        prune::prune(self, limit, now).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), LedgerError> {
+        Writing::commit(*self).await
+    }
+}

@@ -1,0 +1,313 @@
+//! Opening the database: a server that is there and new enough, with room for this node,
+//! and a schema that is up to date.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, SqlStr};
+
+use super::batch::Values;
+use super::book::{Book, LANES};
+use super::pool::{PATIENCE, Pool};
+use super::trouble::trouble;
+use crate::clock::Clock;
+use crate::domain::operation::Lane;
+use crate::domain::{DatabaseUrl, TicketKey, Timestamp};
+use crate::ledger::Identity;
+use crate::ledger::error::{LedgerError, OpenError};
+use crate::ledger::opening::{Opening, Pooler, Server};
+use crate::ledger::rows::{damaged, exactly, number, text};
+
+/// The oldest server that the statements are written for.
+const OLDEST: u32 = 150_000;
+/// How long between two tries to reach a server that is away.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a migration may take before its connection counts as lost.
+const MIGRATING: Duration = Duration::from_hours(24);
+/// A server that is starting, stopping, or has no connection left.
+const NOT_NOW: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "08006"];
+/// By what a node's connections are known to the server.
+const NAME: &str = "cloakroom node ";
+
+/// What is known once a database is open.
+pub(super) struct Opened {
+    pub(super) pool: Arc<Pool>,
+    pub(super) book: Book,
+    pub(super) identity: Identity,
+}
+
+/// Says what went wrong with the database at that address.
+fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
+    OpenError::Unreadable { path: url.to_string(), reason: reason.to_string() }
+}
+
+/// How connections to that address are made.
+pub(super) fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
+    let options = PgConnectOptions::from_str(url.secret());
+    // What it says may repeat the address, and that has a password.
+    options.map_err(|_| unreadable(url, "its address cannot be used"))
+}
+
+/// Opens the database, brings its schema up to date and registers this start.
+pub(super) async fn open(
+    opening: &Opening,
+    server: &Server,
+    now: Timestamp,
+) -> Result<Opened, OpenError> {
+    let direct = server.direct_url.as_ref().unwrap_or(&server.url);
+    let mut connection = reach(direct, server).await?;
+    let opened = prepare(&mut connection, opening, server, direct, now).await;
+    let _ = Clock::system().timeout(PATIENCE, connection.close()).await;
+    let (incarnation, durable, identity) = opened?;
+    let failed = |error: LedgerError| unreadable(&server.url, error);
+    let options = options(&server.url)?.application_name(&format!("{NAME}{incarnation}"));
+    let pool = Pool::new(options, server.pooler, server.pool, durable);
+    let lanes = Values::default().finish().map_err(failed)?;
+    let rows = pool.read(LANES, lanes).await.map_err(failed)?;
+    let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
+    Ok(Opened { pool, book, identity })
+}
+
+/// The version of the server at that address, as in `15.4`; an error if it cannot be
+/// reached, or is too old.
+pub async fn postgres_version(url: &DatabaseUrl) -> Result<String, OpenError> {
+    let options = options(url)?.extra_float_digits(None).disable_statement_logging();
+    let connected = PgConnection::connect_with(&options).await;
+    let connection = connected.map_err(|error| unreadable(url, error))?;
+    let version = connection.server_version_num();
+    check_version(version)?;
+    let _ = connection.close().await;
+    let number = version.unwrap_or_default();
+    Ok(format!("{}.{}", number / 10_000, number % 10_000))
+}
+
+/// Connects, and waits for a server that is away as long as the opening has patience.
+async fn reach(url: &DatabaseUrl, server: &Server) -> Result<PgConnection, OpenError> {
+    let mut options = options(url)?.application_name("cloakroom start").disable_statement_logging();
+    if server.pooler == Pooler::Transaction {
+        options = options.extra_float_digits(None);
+    }
+    let clock = Clock::system();
+    let give_up_at = clock.now() + server.patience;
+    let mut told = false;
+    loop {
+        let why = match clock.timeout(PATIENCE, PgConnection::connect_with(&options)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) if !is_away(&error) => return Err(unreadable(url, error)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        if clock.now() >= give_up_at {
+            let waited = server.patience.as_secs();
+            return Err(OpenError::Away { url: url.to_string(), waited, reason: why });
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(database = %url, why, "the database is away; waiting for it");
+        }
+        clock.sleep(AGAIN).await;
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| NOT_NOW.contains(&&*code))
+        }
+        sqlx::Error::Io(_) => true,
+        _ => false,
+    }
+}
+
+/// What is done by one connection that passes every pooler.
+async fn prepare(
+    connection: &mut PgConnection,
+    opening: &Opening,
+    server: &Server,
+    url: &DatabaseUrl,
+    now: Timestamp,
+) -> Result<(i64, bool, Identity), OpenError> {
+    let failed = |error: LedgerError| unreadable(url, error);
+    check_version(connection.server_version_num())?;
+    let migrating = migrate(connection, opening, url);
+    let migrated = Clock::system().timeout(MIGRATING, migrating).await;
+    migrated.map_err(|_| unreadable(url, "its migrations do not end"))??;
+    let work = async {
+        let durable = is_durable(connection).await.map_err(failed)?;
+        if server.pooler == Pooler::None {
+            make_room(connection, server).await?;
+        }
+        let identity = identity(connection, now).await.map_err(failed)?;
+        let incarnation = register(connection, &opening.lanes, now).await.map_err(failed)?;
+        Ok((incarnation, durable, identity))
+    };
+    let prepared = Clock::system().timeout(PATIENCE, work).await;
+    prepared.map_err(|_| unreadable(url, "it does not answer"))?
+}
+
+fn check_version(version: Option<u32>) -> Result<(), OpenError> {
+    match version {
+        Some(found) if found < OLDEST => Err(OpenError::OldPostgres(found / 10_000)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a commit of this server is on its disk.
+async fn is_durable(connection: &mut PgConnection) -> Result<bool, LedgerError> {
+    let row = sqlx::query(
+        "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commits",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(trouble)?;
+    if text(&row, "fsync")? == "off" {
+        tracing::warn!(
+            "the database has fsync = off: what was accepted may be lost with its machine"
+        );
+    }
+    Ok(text(&row, "commits")? != "off")
+}
+
+/// Whether the connections of all nodes fit into the server.
+async fn make_room(connection: &mut PgConnection, server: &Server) -> Result<(), OpenError> {
+    let failed = |error| unreadable(&server.url, trouble(error));
+    let row = sqlx::query(
+        "SELECT current_setting('max_connections')::bigint \
+         - current_setting('superuser_reserved_connections')::bigint AS room, \
+         (SELECT count(DISTINCT application_name) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name LIKE 'cloakroom node %') AS others",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(failed)?;
+    let damaged = |error: LedgerError| unreadable(&server.url, error);
+    let room: u64 = number(&row, "room").map_err(damaged)?;
+    let others: u64 = number(&row, "others").map_err(damaged)?;
+    // One more listens for hints.
+    let each = u64::from(server.pool) + 1;
+    if each > room {
+        return Err(OpenError::NoRoom { each, room });
+    }
+    let (nodes, wanted) = (others + 1, (others + 1) * each);
+    if wanted > room {
+        tracing::warn!(
+            nodes,
+            each,
+            wanted,
+            room,
+            "the nodes may want more connections than the database has: lower store.pool, raise \
+             its max_connections, or put a pooler between"
+        );
+    }
+    Ok(())
+}
+
+async fn migrate(
+    connection: &mut PgConnection,
+    opening: &Opening,
+    url: &DatabaseUrl,
+) -> Result<(), OpenError> {
+    let failed = |error: sqlx::migrate::MigrateError| unreadable(url, error);
+    let migrator = Migrator::with_migrations(migrations());
+    if !opening.migrate {
+        let pending = pending(connection, &migrator).await.map_err(failed)?;
+        if pending > 0 {
+            return Err(OpenError::MigrationsPending { path: url.to_string(), pending });
+        }
+        return Ok(());
+    }
+    migrator.run_direct(None, connection, false).await.map_err(failed)
+}
+
+async fn pending(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+) -> Result<usize, sqlx::migrate::MigrateError> {
+    connection.ensure_migrations_table(&migrator.table_name).await?;
+    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
+    let known = |version| applied.iter().any(|migration| migration.version == version);
+    Ok(migrator.iter().filter(|migration| !known(migration.version)).count())
+}
+
+/// Every migration, embedded.
+fn migrations() -> Vec<Migration> {
+    let migration = |version, name: &'static str, sql: &'static str| {
+        Migration::new(
+            version,
+            Cow::Borrowed(name),
+            MigrationType::Simple,
+            SqlStr::from_static(sql),
+            false,
+        )
+    };
+    vec![migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))]
+}
+
+/// Reads what the ledger is told apart by; makes it when the ledger is new.
+async fn identity(connection: &mut PgConnection, now: Timestamp) -> Result<Identity, LedgerError> {
+    let (number_of, key): (u8, [u8; 32]) = {
+        let mut rng = rand::rng();
+        (rng.random(), rng.random())
+    };
+    sqlx::query(
+        "INSERT INTO ledger (one, number, ticket_key, created_at) VALUES (1, $1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(i64::from(number_of))
+    .bind(key.to_vec())
+    .bind(now.as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
+        .fetch_one(connection)
+        .await
+        .map_err(trouble)?;
+    let key = exactly(&row, "ticket_key")?.ok_or_else(|| damaged("a ledger without a key"))?;
+    Ok(Identity { number: number(&row, "number")?, ticket_key: TicketKey::new(key) })
+}
+
+/// Writes this start and the lanes down; gives its incarnation.
+async fn register(
+    connection: &mut PgConnection,
+    lanes: &[Lane],
+    now: Timestamp,
+) -> Result<i64, LedgerError> {
+    let row = sqlx::query(
+        "INSERT INTO nodes (name, version, started_at) VALUES ('local', $1, $2) RETURNING incarnation",
+    )
+    .bind(env!("CARGO_PKG_VERSION"))
+    .bind(now.as_micros())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    let mut lanes: Vec<_> = lanes.iter().collect();
+    // Two nodes that start at once must not wait for each other.
+    lanes.sort_unstable();
+    for lane in lanes {
+        sqlx::query(
+            "INSERT INTO lanes (queue, upstream, express) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(lane.queue.to_string())
+        .bind(lane.upstream.to_string())
+        .bind(lane.express)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    }
+    number(&row, "incarnation")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_before_the_fifteenth_is_refused() {
+        assert!(check_version(Some(140_012)).is_err());
+        assert!(check_version(Some(150_000)).is_ok());
+    }
+}

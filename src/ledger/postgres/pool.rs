@@ -1,0 +1,270 @@
+//! Connections to the server, lent one at a time.
+//!
+//! Owns how many there are and how long anything may take. Its invariant: only a
+//! connection that is between two transactions and has just answered is lent again;
+//! every other one is closed, so that nothing waits behind a server that is gone.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::trouble::trouble;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::ledger::error::LedgerError;
+use crate::ledger::opening::Pooler;
+
+/// The longest that a statement may take, or the wait for a free connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that connecting may take.
+const CONNECTING: Duration = Duration::from_secs(5);
+/// How long a server that could not be reached counts as away, so that whoever asks
+/// meanwhile is told at once.
+const AWAY: Duration = Duration::from_millis(200);
+/// Statements that each connection keeps prepared.
+const STATEMENTS: usize = 256;
+
+/// What holds in every session or, behind a pooler, in every transaction. Every table is
+/// reached by an index: what is planned for a small table is wrong for a large one, and
+/// plans are kept. Who holds locks and falls silent loses them.
+const SETTINGS: [(&str, &str); 7] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("lock_timeout", "8000"),
+    ("statement_timeout", "10000"),
+    ("idle_in_transaction_session_timeout", "10000"),
+];
+
+/// Connections to the server.
+pub(super) struct Pool {
+    options: PgConnectOptions,
+    begin: String,
+    pooler: Pooler,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+    /// The real one: a database is as slow as it is, whatever a test's clock says.
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<PgConnection>,
+    away: Option<(Timestamp, LedgerError)>,
+    closed: bool,
+}
+
+impl Pool {
+    /// A pool of at most `size` connections; none is made before it is needed.
+    pub(super) fn new(
+        options: PgConnectOptions,
+        pooler: Pooler,
+        size: u32,
+        durable: bool,
+    ) -> Arc<Self> {
+        let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
+        let mut options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
+        match pooler {
+            Pooler::None => options = options.options(SETTINGS),
+            // Differs from a session's: the server behind a pooler may be another one for
+            // each transaction, and the pooler refuses what it does not know.
+            Pooler::Transaction => {
+                options = options.extra_float_digits(None);
+                for (name, value) in SETTINGS {
+                    // A String takes everything.
+                    let _ = write!(begin, "; SET LOCAL {name} = '{value}'");
+                }
+            }
+        }
+        if !durable {
+            begin.push_str("; SET LOCAL synchronous_commit = on");
+        }
+        Arc::new(Self {
+            options,
+            begin,
+            pooler,
+            slots: Arc::new(Semaphore::new(size as usize)),
+            state: Mutex::default(),
+            clock: Clock::system(),
+        })
+    }
+
+    /// The result of `work`, unless that takes too long.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, LedgerError> {
+        let late = |_| {
+            let says = format!("the database has not answered for {} s", limit.as_secs());
+            LedgerError::Unavailable(says)
+        };
+        self.clock.timeout(limit, work).await.map_err(late)?.map_err(trouble)
+    }
+
+    /// Lends a connection that nobody else uses.
+    async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
+        let slot = self.clock.timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
+        let slot = match slot {
+            Ok(Ok(slot)) => slot,
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => {
+                let says = "all connections are in use: raise store.pool";
+                return Err(LedgerError::Unavailable(says.to_owned()));
+            }
+        };
+        let idle = self.state().idle.pop();
+        let used = idle.is_some();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        Ok(Lent { connection, used, pool: Arc::clone(self), _slot: slot })
+    }
+
+    async fn connect(&self) -> Result<PgConnection, LedgerError> {
+        {
+            let state = self.state();
+            if state.closed {
+                return Err(closed());
+            }
+            if let Some((until, error)) = &state.away
+                && self.clock.now() < *until
+            {
+                return Err(error.clone());
+            }
+        }
+        let connected = self.within(CONNECTING, PgConnection::connect_with(&self.options)).await;
+        let mut state = self.state();
+        match connected {
+            Ok(connection) => {
+                state.away = None;
+                Ok(connection)
+            }
+            Err(error) => {
+                state.away = Some((self.clock.now() + AWAY, error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Lends a connection on which a transaction has begun; brings the rows of what is
+    /// asked for in the same go.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        and: Option<String>,
+    ) -> Result<(Lent, Vec<PgRow>), LedgerError> {
+        let mut sql = self.begin.clone();
+        if let Some(and) = and {
+            sql.push_str("; ");
+            sql.push_str(&and);
+        }
+        loop {
+            let mut lent = self.lend().await?;
+            match lent.simple(sql.clone()).await {
+                Ok(rows) => return Ok((lent, rows)),
+                Err(error) => self.retryable(&lent, error)?,
+            }
+        }
+    }
+
+    /// Passes what failed on a connection that had lain idle: the server may have been
+    /// started anew since, and then none of the idle ones is any good.
+    fn retryable(&self, lent: &Lent, error: LedgerError) -> Result<(), LedgerError> {
+        if lent.used && matches!(error, LedgerError::Unavailable(_)) {
+            self.state().idle.clear();
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// The rows that a reading statement brings.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        sql: impl SqlSafeStr,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        let sql = sql.into_sql_str();
+        loop {
+            let mut lent = match self.pooler {
+                Pooler::None => self.lend().await?,
+                Pooler::Transaction => self.begin(None).await?.0,
+            };
+            match lent.rows(sql.clone(), arguments.clone()).await {
+                Ok(rows) => {
+                    if self.pooler == Pooler::Transaction {
+                        lent.simple("COMMIT".to_owned()).await?;
+                    }
+                    lent.give_back();
+                    return Ok(rows);
+                }
+                Err(error) => self.retryable(&lent, error)?,
+            }
+        }
+    }
+
+    /// Closes what is idle; nothing is lent from now on.
+    pub(super) async fn close(&self) {
+        self.slots.close();
+        let idle = {
+            let mut state = self.state();
+            state.closed = true;
+            std::mem::take(&mut state.idle)
+        };
+        for connection in idle {
+            // Whoever does not hear the farewell sees the socket close.
+            let _ = self.within(PATIENCE, connection.close()).await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> LedgerError {
+    LedgerError::Unavailable("the ledger is closed".to_owned())
+}
+
+/// A connection that is lent. Dropping it closes it, and the server undoes what was open.
+pub(super) struct Lent {
+    connection: PgConnection,
+    used: bool,
+    pool: Arc<Pool>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// The rows that a statement brings.
+    pub(super) async fn rows(
+        &mut self,
+        sql: impl SqlSafeStr,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        metrics::counter!("cloakroom_ledger_statements_total").increment(1);
+        let query = sqlx::query_with::<Postgres, _>(sql, arguments)
+            .persistent(self.pool.pooler == Pooler::None);
+        self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await
+    }
+
+    /// Runs statements without values together; the rows of the last that brings any.
+    pub(super) async fn simple(&mut self, sql: String) -> Result<Vec<PgRow>, LedgerError> {
+        metrics::counter!("cloakroom_ledger_statements_total").increment(1);
+        let query = sqlx::raw_sql(AssertSqlSafe(sql));
+        self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await
+    }
+
+    /// Gives a connection back on which no transaction is open.
+    pub(super) fn give_back(self) {
+        let mut state = self.pool.state();
+        if !state.closed {
+            state.idle.push(self.connection);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Reading: each statement sees one moment, so an operation is always in one state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+
+use super::batch::{Values, storable};
+use super::book::Book;
+use super::claim::{HEADS, heads};
+use super::pool::Pool;
+use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
+use crate::domain::{OperationId, Timestamp};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{self, id, maybe_id, maybe_time, number, operation, operations, time};
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
+
+const FIND: &str = concat!(operations!("operations o"), "o.id = ANY ($1)");
+
+fn octets(id: OperationId) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+pub(super) async fn find(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<Option<Operation>> {
+    let wanted: Vec<_> = ids.iter().copied().map(octets).collect();
+    let rows = pool.read(FIND, Values::default().with(wanted).finish()?).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let operation = operation(row)?;
+        found.insert(operation.id, operation);
+    }
+    // The same id may be asked for twice in one batch.
+    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+async fn one(
+    pool: &Arc<Pool>,
+    sql: &'static str,
+    id: OperationId,
+) -> Result<Option<PgRow>, LedgerError> {
+    let rows = pool.read(sql, Values::default().with(octets(id)).finish()?).await?;
+    Ok(rows.into_iter().next())
+}
+
+pub(super) async fn answer(
+    pool: &Arc<Pool>,
+    id: OperationId,
+) -> Result<Option<KeptAnswer>, LedgerError> {
+    let row = one(
+        pool,
+        "SELECT x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
+         JOIN outcomes x ON x.seq = o.seq JOIN results q ON q.seq = o.seq WHERE o.id = $1",
+        id,
+    )
+    .await?;
+    row.as_ref().map(rows::answer).transpose()
+}
+
+pub(super) async fn promised(
+    pool: &Arc<Pool>,
+    id: OperationId,
+) -> Result<Option<Promised>, LedgerError> {
+    let row = one(
+        pool,
+        "SELECT o.*, q.fields, NULL::bytea AS credentials, q.body, q.body_key, q.body_length \
+         FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = $1",
+        id,
+    )
+    .await?;
+    row.as_ref().map_or(Ok(None), rows::promised)
+}
+
+pub(super) async fn events(
+    pool: &Arc<Pool>,
+    id: OperationId,
+    after: u32,
+    limit: u32,
+) -> Batch<Event> {
+    let accepted = one(pool, "SELECT accepted_at FROM operations WHERE id = $1", id).await?;
+    let Some(accepted) = accepted else { return Ok(Vec::new()) };
+    let mut events = Vec::new();
+    if after < 1 {
+        events.push(Event {
+            sequence: 1,
+            at: time(&accepted, "accepted_at")?,
+            kind: EventKind::Accepted,
+            attempt: 0,
+            status: None,
+            code: None,
+            next_at: None,
+            percent: None,
+            message: None,
+        });
+    }
+    let values = Values::default()
+        .with(octets(id))
+        .with(i64::from(after))
+        .with(i64::from(limit))
+        .finish()?;
+    let told = pool
+        .read(
+            "SELECT e.* FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = $1) AND e.sequence > $2 \
+             ORDER BY e.sequence LIMIT $3",
+            values,
+        )
+        .await?;
+    for row in &told {
+        events.push(rows::event(row)?);
+    }
+    events.truncate(limit as usize);
+    Ok(events)
+}
+
+/// How many operations one page looks at, so that a filter that fits nothing does not
+/// walk the whole ledger.
+const LOOKED_AT: i64 = 5_000;
+
+/// Differs from SQLite because a plan is kept for the statement: a filter that is not
+/// asked for is NULL, and the text is always the same.
+const LIST: &str = "WITH looked AS MATERIALIZED \
+     (SELECT * FROM operations WHERE id < $1 ORDER BY id DESC LIMIT $2) \
+     (SELECT o.id, NULL::bytea AS last, NULL::bigint AS looked_at FROM looked o \
+     WHERE ($3::bytea IS NULL OR o.principal = $3) AND ($4::text IS NULL OR o.route = $4) \
+     AND ($5::text IS NULL OR o.lane IN (SELECT lane FROM lanes WHERE queue = $5)) \
+     AND ($6::text IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.tag = $6 AND t.seq = o.seq)) \
+     AND ($7::bigint IS NULL OR o.accepted_at >= $7) AND ($8::bigint IS NULL OR o.accepted_at < $8) \
+     AND CASE $9::text WHEN 'queued' THEN EXISTS (SELECT 1 FROM ready WHERE seq = o.seq) \
+     WHEN 'running' THEN EXISTS (SELECT 1 FROM running WHERE seq = o.seq) \
+     WHEN 'waiting' THEN EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq) \
+     ELSE $9 IS NULL OR EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = $9) END \
+     ORDER BY o.id DESC LIMIT $10) \
+     UNION ALL SELECT NULL, (SELECT id FROM looked ORDER BY id LIMIT 1), (SELECT count(*) FROM looked)";
+
+pub(super) async fn list(pool: &Arc<Pool>, listing: &Listing) -> Result<Page, LedgerError> {
+    let (candidates, looked_to) = candidates(pool, listing).await?;
+    let mut operations: Vec<_> = find(pool, &candidates).await?.into_iter().flatten().collect();
+    operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
+    let full = candidates.len() >= listing.limit;
+    let next = if full { candidates.last().copied() } else { looked_to };
+    Ok(Page { operations, next })
+}
+
+/// The ids of a page, newest first, and how far it looked if there is more behind.
+async fn candidates(
+    pool: &Arc<Pool>,
+    listing: &Listing,
+) -> Result<(Vec<OperationId>, Option<OperationId>), LedgerError> {
+    let upper = listing.before.map_or([0xff; 16], |before| *before.as_bytes());
+    let values = Values::default()
+        .with(upper.to_vec())
+        .with(LOOKED_AT)
+        .with(listing.principal.as_ref().map(|principal| principal.as_bytes().to_vec()))
+        .with(listing.route.clone().map(storable))
+        .with(listing.queue.clone().map(storable))
+        .with(listing.tag.clone().map(storable))
+        .with(listing.since.map(Timestamp::as_micros))
+        .with(listing.until.map(Timestamp::as_micros))
+        .with(listing.status.map(Status::as_str))
+        .with(listing.limit as i64);
+    let (mut ids, mut looked_to) = (Vec::new(), None);
+    for row in &pool.read(LIST, values.finish()?).await? {
+        match maybe_id(row, "id")? {
+            Some(id) => ids.push(id),
+            None if number::<i64>(row, "looked_at")? >= LOOKED_AT => {
+                looked_to = maybe_id(row, "last")?;
+            }
+            None => {}
+        }
+    }
+    ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
+    Ok((ids, looked_to))
+}
+
+pub(super) async fn descendants(pool: &Arc<Pool>, of: OperationId, limit: u32) -> Batch<Operation> {
+    let rows = pool
+        .read(
+            "WITH RECURSIVE below (id) AS (SELECT o.id FROM operations o WHERE o.root = \
+             (SELECT coalesce(root, id) FROM operations WHERE id = $1) AND o.parent = $1 \
+             UNION SELECT o.id FROM below b JOIN operations o ON o.parent = b.id \
+             AND o.root = (SELECT coalesce(root, id) FROM operations WHERE id = $1)) \
+             SELECT id FROM below ORDER BY id LIMIT $2",
+            Values::default().with(octets(of)).with(i64::from(limit)).finish()?,
+        )
+        .await?;
+    let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
+    Ok(find(pool, &ids).await?.into_iter().flatten().collect())
+}
+
+pub(super) async fn piece(
+    pool: &Arc<Pool>,
+    body: BodyKey,
+    number: u32,
+) -> Result<Option<Bytes>, LedgerError> {
+    let rows = pool
+        .read(
+            "SELECT octets FROM pieces WHERE body = $1 AND number = $2",
+            Values::default().with(body.0).with(i64::from(number)).finish()?,
+        )
+        .await?;
+    rows.first().map(rows::piece).transpose()
+}
+
+pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
+    let rows = pool
+        .read(
+            "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
+            Values::default().finish()?,
+        )
+        .await?;
+    let empty =
+        |(number, lane)| (number, LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None });
+    let mut depths: HashMap<_, _> = book.all().into_iter().map(empty).collect();
+    for row in &rows {
+        if let Some(known) = depths.get_mut(&number::<i64>(row, "lane")?) {
+            known.depth = number(row, "depth")?;
+            known.claimable = known.depth;
+            known.oldest_due = maybe_time(row, "oldest")?;
+        }
+    }
+    Ok(depths.into_values().collect())
+}
+
+pub(super) async fn waiting(pool: &Arc<Pool>) -> Result<u64, LedgerError> {
+    let rows =
+        pool.read("SELECT count(*) AS waiting FROM waiting", Values::default().finish()?).await?;
+    rows.first().map_or(Ok(0), |row| number(row, "waiting"))
+}
+
+pub(super) async fn oldest_due(
+    pool: &Arc<Pool>,
+    book: &Book,
+    lanes: &[Lane],
+) -> Batch<Option<Timestamp>> {
+    let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
+    let rows = pool.read(HEADS, Values::default().with(numbers.clone()).finish()?).await?;
+    let heads = heads(&rows)?;
+    Ok(numbers.iter().map(|number| heads.get(number).copied().flatten()).collect())
+}
+
+/// Differs from SQLite because only here others write: the number of the latest event of
+/// each operation, which rises with whatever happens to it.
+const SEQUENCES: &str = "SELECT o.id, coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence \
+     FROM operations o LEFT JOIN outcomes x ON x.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
+     LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN waiting w ON w.seq = o.seq WHERE o.id = ANY ($1)";
+
+pub(super) async fn sequences(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
+    let wanted: Vec<_> = ids.iter().copied().map(octets).collect();
+    let rows = pool.read(SEQUENCES, Values::default().with(wanted).finish()?).await?;
+    rows.iter().map(|row| Ok((id(row, "id")?, number(row, "sequence")?))).collect()
+}
+
+const CALLED_OFF: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
+     WHERE u.node = $1 AND u.cancel > 0";
+
+pub(super) async fn called_off(pool: &Arc<Pool>, book: &Book) -> Batch<OperationId> {
+    let values = Values::default().with(book.incarnation).finish()?;
+    let rows = pool.read(CALLED_OFF, values).await?;
+    rows.iter().map(|row| id(row, "id")).collect()
+}

@@ -1,0 +1,230 @@
+//! One writing transaction.
+//!
+//! Owns its order: what decides who goes first is locked before anything else, in one
+//! sorted statement, and only then are places handed out; what brings no rows back is
+//! kept until something has to see it, and travels together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use super::batch::{Script, Values};
+use super::book::{Book, LANES};
+use super::pool::{Lent, Pool};
+use crate::domain::operation::Lane;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{damaged, exactly, number};
+
+/// One writing transaction. Dropping it undoes it.
+pub(super) struct Writing {
+    pool: Arc<Pool>,
+    pub(super) book: Arc<Book>,
+    lent: Option<Lent>,
+    /// What is still to be written.
+    pub(super) script: Script,
+    places: VecDeque<i64>,
+    keys: BTreeMap<[u8; 16], Holder>,
+}
+
+/// Who may run, of those with a serial key whose row is locked.
+#[derive(Clone, Copy)]
+struct Holder {
+    /// As the row says; 0 where it was made to be locked.
+    stored: i64,
+    /// As it shall say; 0 where nobody is left.
+    held: i64,
+}
+
+/// Locks the row of each key, making it where there is none. Sorted, so that no two
+/// batches wait for each other.
+const LOCK: &str = "INSERT INTO serial_keys (digest, seq) \
+     SELECT digest, 0 FROM UNNEST($1::bytea[]) AS wanted (digest) ORDER BY digest \
+     ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq";
+const HELD: &str = "UPDATE serial_keys AS k SET seq = h.seq \
+     FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) WHERE k.digest = h.digest";
+const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
+
+impl Writing {
+    pub(super) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
+        Self {
+            pool,
+            book,
+            lent: None,
+            script: Script::default(),
+            places: VecDeque::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Begins, locks these serial keys, and takes that many places in the order accepted.
+    pub(super) async fn prepare(
+        &mut self,
+        mut digests: Vec<[u8; 16]>,
+        places: usize,
+    ) -> Result<(), LedgerError> {
+        digests.sort_unstable();
+        digests.dedup();
+        let take = "SELECT nextval('operations_order') AS seq FROM generate_series(1, ";
+        let take = (places > 0).then(|| format!("{take}{places})"));
+        let taken = if digests.is_empty() {
+            self.begin(take).await?
+        } else {
+            self.lock(digests).await?;
+            match take {
+                Some(take) => self.read(AssertSqlSafe(take), PgArguments::default()).await?,
+                None => Vec::new(),
+            }
+        };
+        let seqs: Result<Vec<i64>, _> = taken.iter().map(|row| number(row, "seq")).collect();
+        self.places.extend(seqs?);
+        Ok(())
+    }
+
+    /// The next place in the order accepted.
+    pub(super) fn place(&mut self) -> Result<i64, LedgerError> {
+        self.places.pop_front().ok_or_else(|| damaged("no place was taken"))
+    }
+
+    async fn begin(&mut self, and: Option<String>) -> Result<Vec<PgRow>, LedgerError> {
+        let (lent, rows) = self.pool.begin(and).await?;
+        self.lent = Some(lent);
+        Ok(rows)
+    }
+
+    /// The rows that a statement brings, which sees all that was written before.
+    pub(super) async fn rows(
+        &mut self,
+        sql: impl SqlSafeStr,
+        values: Values,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        self.flush().await?;
+        self.read(sql, values.finish()?).await
+    }
+
+    /// The first row that a statement brings.
+    pub(super) async fn row(
+        &mut self,
+        sql: &'static str,
+        values: Values,
+    ) -> Result<Option<PgRow>, LedgerError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement that brings nothing.
+    pub(super) async fn run(
+        &mut self,
+        sql: &'static str,
+        values: Values,
+    ) -> Result<(), LedgerError> {
+        self.rows(sql, values).await.map(drop)
+    }
+
+    async fn read(
+        &mut self,
+        sql: impl SqlSafeStr,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        if self.lent.is_none() {
+            self.begin(None).await?;
+        }
+        let Some(lent) = &mut self.lent else { return Err(damaged("no transaction")) };
+        lent.rows(sql, arguments).await
+    }
+
+    /// Writes what is still to be written.
+    pub(super) async fn flush(&mut self) -> Result<(), LedgerError> {
+        if self.script.is_empty() {
+            return Ok(());
+        }
+        let (sql, arguments) = std::mem::take(&mut self.script).finish()?;
+        self.read(AssertSqlSafe(sql), arguments).await.map(drop)
+    }
+
+    /// Locks the rows of serial keys that are not locked yet; these are sorted.
+    pub(super) async fn lock(&mut self, mut digests: Vec<[u8; 16]>) -> Result<(), LedgerError> {
+        digests.retain(|digest| !self.keys.contains_key(digest));
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows(LOCK, Values::default().with(octets(&digests))).await?;
+        for row in &rows {
+            let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
+            let stored = number(row, "seq")?;
+            self.keys.insert(digest, Holder { stored, held: stored });
+        }
+        Ok(())
+    }
+
+    /// Takes a locked key for an operation; false if another one has it.
+    pub(super) fn take(&mut self, digest: [u8; 16], seq: i64) -> bool {
+        let holder = self.keys.entry(digest).or_insert(Holder { stored: 0, held: 0 });
+        if holder.held == 0 {
+            holder.held = seq;
+        }
+        holder.held == seq
+    }
+
+    /// Lets a locked key go; false if the operation does not have it.
+    pub(super) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
+        match self.keys.get_mut(&digest) {
+            Some(holder) if holder.held == seq => {
+                holder.held = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes down who has the locked keys.
+    async fn keep_keys(&mut self) -> Result<(), LedgerError> {
+        let keys = std::mem::take(&mut self.keys);
+        let freed: Vec<_> =
+            keys.iter().filter(|(_, key)| key.held == 0).map(|(digest, _)| *digest).collect();
+        let (held, seqs): (Vec<_>, Vec<_>) = keys
+            .iter()
+            .filter(|(_, key)| key.held != 0 && key.held != key.stored)
+            .map(|(digest, key)| (*digest, key.held))
+            .unzip();
+        if !held.is_empty() {
+            self.run(HELD, Values::default().with(octets(&held)).with(seqs)).await?;
+        }
+        if !freed.is_empty() {
+            self.run(FREED, Values::default().with(octets(&freed))).await?;
+        }
+        Ok(())
+    }
+
+    /// The lane of a number, which another node may have made a moment ago.
+    pub(super) async fn learn_lanes(
+        &mut self,
+        numbers: impl IntoIterator<Item = i64>,
+    ) -> Result<(), LedgerError> {
+        if numbers.into_iter().all(|number| self.book.knows(number)) {
+            return Ok(());
+        }
+        let rows = self.rows(LANES, Values::default()).await?;
+        self.book.learn(&rows)
+    }
+
+    /// The lane of a number that was learnt.
+    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        self.book.lane(number)
+    }
+
+    /// Makes all of it durable. An error means that nobody knows.
+    pub(super) async fn commit(mut self) -> Result<(), LedgerError> {
+        self.flush().await?;
+        self.keep_keys().await?;
+        let Some(mut lent) = self.lent.take() else { return Ok(()) };
+        lent.simple("COMMIT".to_owned()).await?;
+        lent.give_back();
+        Ok(())
+    }
+}
+
+/// Octets as the values of an array.
+pub(super) fn octets<const N: usize>(values: &[[u8; N]]) -> Vec<Vec<u8>> {
+    values.iter().map(|value| value.to_vec()).collect()
+}

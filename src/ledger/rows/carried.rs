@@ -1,0 +1,216 @@
+//! What an operation carries from state to state, and the rows of the states.
+
+use super::{Cells, Stored, maybe_number, maybe_text, maybe_time, number};
+use crate::domain::Timestamp;
+use crate::domain::operation::{Body, Continuation, Counts, ErrorCode, EventKind, WaitingFor};
+use crate::ledger::error::LedgerError;
+
+/// What an operation carries from state to state.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Carried {
+    pub(in crate::ledger) counts: Counts,
+    pub(in crate::ledger) token: i64,
+    pub(in crate::ledger) sequence: u32,
+    pub(in crate::ledger) started_at: Option<Timestamp>,
+    pub(in crate::ledger) percent: Option<u8>,
+    pub(in crate::ledger) message: Option<String>,
+}
+
+impl Carried {
+    /// At the moment of acceptance, which is event number 1.
+    pub(in crate::ledger) fn fresh() -> Self {
+        Self {
+            counts: Counts::default(),
+            token: 0,
+            sequence: 1,
+            started_at: None,
+            percent: None,
+            message: None,
+        }
+    }
+
+    /// After the next attempt has begun.
+    pub(in crate::ledger) fn begun(mut self, now: Timestamp) -> Self {
+        self.counts.attempts += 1;
+        self.token += 1;
+        self.sequence += 1;
+        self.started_at.get_or_insert(now);
+        self
+    }
+
+    /// From a row that has all of its columns.
+    pub(in crate::ledger) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+        Ok(Self {
+            counts: counts(row)?,
+            token: number(row, "token")?,
+            sequence: number(row, "sequence")?,
+            started_at: maybe_time(row, "started_at")?,
+            percent: maybe_number(row, "percent")?,
+            message: maybe_text(row, "message")?,
+        })
+    }
+
+    /// Puts all of its columns but the token, in the order of the tables.
+    pub(in crate::ledger) fn put_without_token(&self, cells: &mut impl Cells) {
+        self.put_counts(cells);
+        self.put_rest(cells);
+    }
+
+    /// Puts all of its columns in the order of the tables.
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        self.put_counts(cells);
+        cells.number(self.token);
+        self.put_rest(cells);
+    }
+
+    fn put_counts(&self, cells: &mut impl Cells) {
+        let Counts { attempts, resumes, rescues, refusals } = self.counts;
+        for count in [attempts, resumes, rescues, refusals] {
+            cells.number(i64::from(count));
+        }
+    }
+
+    fn put_rest(&self, cells: &mut impl Cells) {
+        cells
+            .number(i64::from(self.sequence))
+            .number(self.started_at.map(Timestamp::as_micros))
+            .number(self.percent.map(i64::from))
+            .text(self.message.clone());
+    }
+}
+
+pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
+    Ok(Counts {
+        attempts: number(row, "attempts")?,
+        resumes: number(row, "resumes")?,
+        rescues: number(row, "rescues")?,
+        refusals: number(row, "refusals")?,
+    })
+}
+
+/// Puts the three columns of a body.
+pub(in crate::ledger) fn put_body(body: &Body, cells: &mut impl Cells) {
+    match body {
+        Body::Inline(octets) => cells.octets(octets.to_vec()).number(None),
+        Body::Chunked { key, .. } => cells.octets(None).number(key.0),
+    };
+    cells.number(body.length() as i64);
+}
+
+/// A row of `ready`.
+#[derive(Debug)]
+pub(in crate::ledger) struct ReadyRow {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) lane: i64,
+    pub(in crate::ledger) due_at: Timestamp,
+    pub(in crate::ledger) carried: Carried,
+}
+
+impl ReadyRow {
+    /// Of an operation that was just accepted.
+    pub(in crate::ledger) fn new(seq: i64, lane: i64, due_at: Timestamp) -> Self {
+        Self { seq, lane, due_at, carried: Carried::fresh() }
+    }
+
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        cells.number(self.seq).number(self.lane).number(self.due_at.as_micros());
+        self.carried.put(cells);
+    }
+}
+
+/// A row of `running`.
+#[derive(Debug)]
+pub(in crate::ledger) struct RunningRow {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) lane: i64,
+    pub(in crate::ledger) node: i64,
+    pub(in crate::ledger) since: Timestamp,
+    pub(in crate::ledger) carried: Carried,
+}
+
+impl RunningRow {
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        cells.number(self.seq).number(self.lane).number(self.node).number(self.since.as_micros());
+        self.carried.put(cells);
+    }
+
+    /// The event that goes with its beginning.
+    pub(in crate::ledger) fn started(&self) -> EventRow {
+        let attempt = self.carried.counts.attempts;
+        EventRow {
+            attempt,
+            ..EventRow::plain(self.seq, self.carried.sequence, self.since, EventKind::Started)
+        }
+    }
+}
+
+/// A row of `waiting`, of an operation that follows an upstream.
+#[derive(Debug)]
+pub(in crate::ledger) struct WaitingRow {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) lane: i64,
+    pub(in crate::ledger) on: WaitingFor,
+    pub(in crate::ledger) due_at: Timestamp,
+    pub(in crate::ledger) continuation: Option<Continuation>,
+    pub(in crate::ledger) carried: Carried,
+}
+
+impl WaitingRow {
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        let continuation = self.continuation.as_ref();
+        cells.number(self.seq).number(self.lane).text(self.on.as_str().to_owned());
+        cells.number(self.due_at.as_micros());
+        cells.number(continuation.map(|it| i64::from(it.version)));
+        cells.octets(continuation.map(|it| it.state.to_vec()));
+        self.carried.put(cells);
+    }
+}
+
+/// A row of `events`.
+#[derive(Debug)]
+pub(in crate::ledger) struct EventRow {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) sequence: u32,
+    pub(in crate::ledger) at: Timestamp,
+    pub(in crate::ledger) kind: EventKind,
+    pub(in crate::ledger) attempt: u32,
+    pub(in crate::ledger) status: Option<u16>,
+    pub(in crate::ledger) code: Option<ErrorCode>,
+    pub(in crate::ledger) next_at: Option<Timestamp>,
+    pub(in crate::ledger) percent: Option<u8>,
+    pub(in crate::ledger) message: Option<String>,
+}
+
+impl EventRow {
+    /// An event of which there is no more to say.
+    pub(in crate::ledger) fn plain(
+        seq: i64,
+        sequence: u32,
+        at: Timestamp,
+        kind: EventKind,
+    ) -> Self {
+        Self {
+            seq,
+            sequence,
+            at,
+            kind,
+            attempt: 0,
+            status: None,
+            code: None,
+            next_at: None,
+            percent: None,
+            message: None,
+        }
+    }
+
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        cells.number(self.seq).number(i64::from(self.sequence)).number(self.at.as_micros());
+        cells.text(self.kind.as_str().to_owned()).number(i64::from(self.attempt));
+        cells.number(self.status.map(i64::from));
+        cells.text(self.code.map(|code| code.as_str().to_owned()));
+        cells
+            .number(self.next_at.map(Timestamp::as_micros))
+            .number(self.percent.map(i64::from))
+            .text(self.message.clone());
+    }
+}

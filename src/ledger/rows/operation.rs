@@ -1,0 +1,258 @@
+//! Operations, their work and their answers, from the rows that hold them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::carried::counts;
+use super::{
+    Carried, Stored, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_text,
+    maybe_time, micros, number, octets, text, time,
+};
+use crate::domain::operation::{
+    Body, BodyKey, Continuation, Delivery, ErrorCode, Event, EventKind, Failure, Lane, Policy,
+    Request, RetryPolicy, SerialKey, State, WaitingFor, Work,
+};
+use crate::domain::{Fields, Principal};
+use crate::ledger::error::LedgerError;
+use crate::ledger::verbs::{Held, KeptAnswer, Lease, Leased, Operation, Promised, Subject};
+
+/// An operation with its state, from whichever table has that.
+macro_rules! operations {
+    ($from:literal) => {
+        concat!(
+            "SELECT o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
+             o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
+             WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
+             WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
+             coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
+             coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
+             coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
+             coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
+             coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
+             coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
+             coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
+             coalesce(x.message, u.message, r.message, w.message) AS message, \
+             coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
+             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status FROM ",
+            $from,
+            " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
+             LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
+             LEFT JOIN waiting w ON w.seq = o.seq WHERE "
+        )
+    };
+}
+
+pub(in crate::ledger) use operations;
+
+/// How delivery is stored.
+pub(in crate::ledger) const fn delivery_name(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::AtMostOnce => "at-most-once",
+        Delivery::AtLeastOnce => "at-least-once",
+    }
+}
+
+fn delivery(row: &impl Stored) -> Result<Delivery, LedgerError> {
+    match text(row, "delivery")? {
+        "at-most-once" => Ok(Delivery::AtMostOnce),
+        "at-least-once" => Ok(Delivery::AtLeastOnce),
+        other => Err(damaged(format!("unknown delivery {other}"))),
+    }
+}
+
+fn policy(row: &impl Stored) -> Result<Policy, LedgerError> {
+    Ok(Policy {
+        delivery: delivery(row)?,
+        timeout: micros(row, "timeout_us")?,
+        deadline_at: time(row, "deadline_at")?,
+        retry: RetryPolicy {
+            attempts: number(row, "retry_attempts")?,
+            min: micros(row, "retry_min_us")?,
+            max: micros(row, "retry_max_us")?,
+        },
+        first_answer_is_final: row.flag("first_is_final")?,
+    })
+}
+
+/// A stored body: in the row, or where its pieces are.
+pub(in crate::ledger) fn body(row: &impl Stored) -> Result<Body, LedgerError> {
+    match row.number("body_key")? {
+        Some(key) => {
+            let length = number::<i64>(row, "body_length")?.unsigned_abs();
+            Ok(Body::Chunked { key: BodyKey(key), length })
+        }
+        None => {
+            Ok(Body::Inline(row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into()))
+        }
+    }
+}
+
+fn fields(row: &impl Stored, column: &str) -> Result<Fields, LedgerError> {
+    let octets = row.octets(column)?.map(<[u8]>::to_vec).unwrap_or_default();
+    Fields::decode(octets).map_err(damaged)
+}
+
+/// What it was accepted as; none once its request is gone.
+pub(in crate::ledger) fn promised(row: &impl Stored) -> Result<Option<Promised>, LedgerError> {
+    let Some(work) = work(row)? else { return Ok(None) };
+    let digest = exactly(row, "serial_digest")?;
+    let key = maybe_text(row, "serial_key")?;
+    Ok(Some(Promised {
+        work,
+        policy: policy(row)?,
+        upstream_key: maybe_text(row, "upstream_key")?,
+        serial_key: digest.zip(key).map(|(digest, text)| SerialKey { digest, text }),
+    }))
+}
+
+/// The stored work; none once its request is gone.
+fn work(row: &impl Stored) -> Result<Option<Work>, LedgerError> {
+    if row.number("body_length")?.is_none() {
+        return Ok(None);
+    }
+    if let Some(name) = maybe_text(row, "task")? {
+        let arguments = row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into();
+        return Ok(Some(Work::Task { name, arguments }));
+    }
+    Ok(Some(Work::Call(Request {
+        method: Method::from_bytes(text(row, "method")?.as_bytes()).map_err(damaged)?,
+        target: text(row, "target")?.to_owned(),
+        fields: fields(row, "fields")?,
+        credentials: fields(row, "credentials")?,
+        body: body(row)?,
+    })))
+}
+
+/// An operation that is handed out, from a row of operation, request and credentials.
+pub(in crate::ledger) fn leased(
+    row: &impl Stored,
+    lane: Lane,
+    carried: &Carried,
+    held: Held,
+    continuation: Option<Continuation>,
+    cancel_asked: bool,
+) -> Result<Leased, LedgerError> {
+    let serial = exactly(row, "serial_digest")?;
+    Ok(Leased {
+        lease: Lease { seq: number(row, "seq")?, token: carried.token, held, serial },
+        id: id(row, "id")?,
+        route: Arc::from(text(row, "route")?),
+        lane,
+        work: work(row)?.ok_or_else(|| damaged("an unfinished operation has no request"))?,
+        policy: policy(row)?,
+        counts: carried.counts,
+        upstream_key: maybe_text(row, "upstream_key")?,
+        accepted_at: time(row, "accepted_at")?,
+        continuation,
+        cancel_asked,
+    })
+}
+
+/// What a waiting row goes on from.
+pub(in crate::ledger) fn continuation(
+    row: &impl Stored,
+) -> Result<Option<Continuation>, LedgerError> {
+    let state = row.octets("continuation")?.map(<[u8]>::to_vec);
+    let version = maybe_number::<u16>(row, "version")?;
+    Ok(state.zip(version).map(|(state, version)| Continuation { version, state: state.into() }))
+}
+
+/// An operation as it stands, from the joined row of a reading.
+pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, LedgerError> {
+    let subject = match maybe_text(row, "task")? {
+        Some(name) => Subject::Task(name),
+        None => Subject::Call {
+            method: text(row, "method")?.to_owned(),
+            target: text(row, "target")?.to_owned(),
+        },
+    };
+    let tags = row.text("tags")?;
+    Ok(Operation {
+        id: id(row, "id")?,
+        principal: Principal::named(octets(row, "principal")?),
+        accepted_at: time(row, "accepted_at")?,
+        route: text(row, "route")?.to_owned(),
+        queue: text(row, "queue")?.to_owned(),
+        upstream: text(row, "upstream")?.to_owned(),
+        subject,
+        delivery: delivery(row)?,
+        deadline_at: time(row, "deadline_at")?,
+        state: state(row)?,
+        counts: counts(row)?,
+        started_at: maybe_time(row, "started_at")?,
+        expires_at: maybe_time(row, "expires_at")?,
+        freed_at: maybe_time(row, "freed_at")?,
+        percent: maybe_number(row, "percent")?,
+        message: maybe_text(row, "message")?,
+        response_status: maybe_number(row, "response_status")?,
+        created_location: maybe_text(row, "created_location")?,
+        tags: tags
+            .map(|tags| tags.split(TAG_SEPARATOR).map(str::to_owned).collect())
+            .unwrap_or_default(),
+        client_reference: maybe_text(row, "client_reference")?,
+        parent: maybe_id(row, "parent")?,
+        retry_of: maybe_id(row, "retry_of")?,
+        sequence: number(row, "sequence")?,
+    })
+}
+
+fn state(row: &impl Stored) -> Result<State, LedgerError> {
+    Ok(match text(row, "status")? {
+        "queued" => State::Queued { due_at: time(row, "due")? },
+        "running" => State::Running { since: time(row, "since")? },
+        "waiting" => State::Waiting {
+            on: text(row, "waiting_for")?.parse::<WaitingFor>().map_err(damaged)?,
+            due_at: maybe_time(row, "due")?,
+        },
+        "succeeded" => State::Succeeded { at: time(row, "finished_at")? },
+        "failed" => State::Failed { at: time(row, "finished_at")?, failure: failure(row)? },
+        "canceled" => State::Canceled { at: time(row, "finished_at")? },
+        other => return Err(damaged(format!("unknown state {other}"))),
+    })
+}
+
+fn code(row: &impl Stored, column: &str) -> Result<Option<ErrorCode>, LedgerError> {
+    row.text(column)?.map(|code| code.parse().map_err(damaged)).transpose()
+}
+
+fn failure(row: &impl Stored) -> Result<Failure, LedgerError> {
+    Ok(Failure {
+        code: code(row, "error_code")?.ok_or_else(|| damaged("a failure without a code"))?,
+        cause: code(row, "error_cause")?,
+        status: maybe_number(row, "error_status")?,
+    })
+}
+
+/// A recorded answer, from a row of outcome and result.
+pub(in crate::ledger) fn answer(row: &impl Stored) -> Result<KeptAnswer, LedgerError> {
+    Ok(KeptAnswer {
+        status: maybe_number::<u16>(row, "response_status")?
+            .ok_or_else(|| damaged("a result without a status"))?,
+        fields: fields(row, "fields")?,
+        body: body(row)?,
+        created_location: maybe_text(row, "created_location")?,
+    })
+}
+
+/// One line of the timeline.
+pub(in crate::ledger) fn event(row: &impl Stored) -> Result<Event, LedgerError> {
+    let kind = text(row, "kind")?;
+    Ok(Event {
+        sequence: number(row, "sequence")?,
+        at: time(row, "at")?,
+        kind: EventKind::named(kind).ok_or_else(|| damaged(format!("unknown event {kind}")))?,
+        attempt: number(row, "attempt")?,
+        status: maybe_number(row, "status")?,
+        code: code(row, "code")?,
+        next_at: maybe_time(row, "next_at")?,
+        percent: maybe_number(row, "percent")?,
+        message: maybe_text(row, "message")?,
+    })
+}
+
+/// The octets of a piece.
+pub(in crate::ledger) fn piece(row: &impl Stored) -> Result<Bytes, LedgerError> {
+    octets(row, "octets").map(Bytes::copy_from_slice)
+}

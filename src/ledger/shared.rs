@@ -1,0 +1,144 @@
+//! What the callers of a ledger and those who commit, read and look for it share.
+//!
+//! Owns what follows from a durable change: counts, hints, and who is woken. Its
+//! invariant: nothing here happens before the change is durable.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::error::LedgerError;
+use super::handoff::{Desk, Reservation};
+use super::snapshots::Snapshots;
+use super::store::Store;
+use super::verbs::{Canceled, Moved, Placed, Settlement};
+use super::{complaints, hints, lanes, watch};
+use crate::clock::Clock;
+use crate::domain::OperationId;
+use crate::domain::operation::{Lane, NewOperation, Next, Status};
+
+/// What callers and the committer share.
+pub(super) struct Shared {
+    pub(super) store: Box<dyn Store>,
+    pub(super) lanes: lanes::Lanes,
+    pub(super) hints: hints::Hints,
+    pub(super) waiters: watch::Waiters,
+    pub(super) snapshots: Snapshots,
+    pub(super) waiting: AtomicI64,
+    pub(super) desk: OnceLock<Arc<dyn Desk>>,
+    pub(super) work: Notify,
+    pub(super) waits: Notify,
+    pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
+    pub(super) complaints: complaints::Complaints,
+    pub(super) fatal: CancellationToken,
+    pub(super) clock: Clock,
+}
+
+impl Shared {
+    pub(super) fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
+        self.desk.get()?.reserve(lane)
+    }
+
+    /// These have changed, durably; nobody has been told yet.
+    pub(super) fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
+        self.snapshots.forget(ids.clone());
+        self.hints.changed(ids.clone());
+        self.waiters.changed(ids);
+    }
+
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
+        // It holds a plain value.
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many more wait than before.
+    pub(super) fn wait(&self, more: i64) {
+        if more != 0 {
+            let waiting = self.waiting.fetch_add(more, Ordering::Relaxed) + more;
+            metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
+        }
+    }
+
+    /// A transaction is durable: lanes and hints follow.
+    pub(super) fn committed(&self, moved: &Moved) {
+        self.changed(moved.released.iter().copied());
+        self.wait(moved.waiting);
+        for (lane, due_at) in &moved.ready {
+            self.lanes.added(lane, *due_at);
+        }
+        for lane in &moved.unqueued {
+            self.lanes.removed(lane, 1);
+        }
+        self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
+        if !moved.ready.is_empty() {
+            self.work.notify_one();
+        }
+        if moved.waits {
+            self.waits.notify_one();
+        }
+    }
+
+    pub(super) fn count_accepted(route: &Arc<str>) {
+        let route = Arc::clone(route);
+        metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
+    }
+
+    pub(super) fn accepted(&self, operation: &NewOperation, placed: Placed) {
+        if placed == Placed::Waiting {
+            self.wait(1);
+        }
+        if placed == Placed::Ready {
+            self.lanes.added(&operation.lane, operation.due_at);
+            self.hints.ready([&operation.lane]);
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
+        if status.is_final() {
+            let code = match &settlement.transition.next {
+                Next::Failed(failure) => failure.code.as_str(),
+                _ => "",
+            };
+            metrics::counter!(
+                "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
+            )
+            .increment(1);
+        }
+        self.changed([id]);
+    }
+
+    pub(super) fn canceled(&self, id: OperationId, canceled: Canceled) {
+        match canceled {
+            Canceled::Done => {
+                metrics::counter!(
+                    "cloakroom_operations_finished_total", "outcome" => "canceled", "error" => ""
+                )
+                .increment(1);
+            }
+            Canceled::Asked => {
+                self.hints.called_off(id);
+                self.call_off(id);
+            }
+            Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
+        }
+        self.changed([id]);
+    }
+
+    /// Tells whoever carries it out. Nobody listening means that nothing runs here.
+    pub(super) fn call_off(&self, id: OperationId) {
+        if let Some(listener) = &*self.listeners() {
+            let _ = listener.send(id);
+        }
+    }
+
+    /// A write failed for everybody.
+    pub(super) fn note(&self, error: &LedgerError) {
+        self.complaints.note(error, self.clock.now());
+        if let LedgerError::NotDurable(_) = error {
+            self.fatal.cancel();
+        }
+    }
+}
