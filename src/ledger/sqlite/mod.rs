@@ -14,6 +14,8 @@ mod prune;
 mod read;
 mod rows;
 mod settle;
+mod start;
+mod writer;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,9 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rand::RngExt;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
+use sqlx::Connection;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
@@ -35,10 +36,10 @@ use super::verbs::{
     SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
-use crate::domain::{OperationId, TicketKey, Timestamp};
-use batch::Script;
+use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
+use writer::Writer;
 
 /// How a ledger in a file is opened.
 #[derive(Clone, Debug)]
@@ -64,16 +65,6 @@ pub(super) struct Sqlite {
     /// Former starts that left something running.
     dead: Vec<i64>,
     lock: std::sync::Mutex<Option<open::FileLock>>,
-}
-
-/// The writing connection and what its transactions hand on.
-struct Writer {
-    /// None once the ledger is closed.
-    connection: Option<SqliteConnection>,
-    /// A transaction was begun, or is about to be, and not committed.
-    open: bool,
-    /// The next operation's place in the order accepted.
-    next_seq: i64,
 }
 
 /// What does not change while the ledger is open.
@@ -102,13 +93,13 @@ pub(super) async fn open(
 ) -> Result<(Sqlite, Identity), OpenError> {
     open::check_library(&sqlite_version())?;
     let lock = open::FileLock::take(&opening.path)?;
-    let mut connection = open::writer(&opening).await?;
+    let mut connection = open::opener(&opening).await?;
     open::check_suspect(&mut connection, &opening.path).await?;
     let failed = |error: LedgerError| open::unreadable(&opening.path, error);
-    let identity = identity(&mut connection, now).await.map_err(failed)?;
-    let book = register(&mut connection, &opening, now).await.map_err(failed)?;
-    let next_seq = tidy(&mut connection, now).await.map_err(failed)?;
-    let dead = claim::owners(&mut connection).await.map_err(failed)?;
+    let identity = start::identity(&mut connection, now).await.map_err(failed)?;
+    let book = start::register(&mut connection, &opening, now).await.map_err(failed)?;
+    let next_seq = start::tidy(&mut connection, now).await.map_err(failed)?;
+    let dead = start::owners(&mut connection).await.map_err(failed)?;
     let readers = SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(opening.readers.max(1))
@@ -118,7 +109,8 @@ pub(super) async fn open(
         .connect_with(open::reader(&opening))
         .await
         .map_err(|error| failed(trouble(error)))?;
-    let writer = Writer { connection: Some(connection), open: false, next_seq };
+    let writer = open::writer(&opening.path, next_seq).map_err(failed)?;
+    connection.close().await.map_err(|error| failed(trouble(error)))?;
     let sqlite = Sqlite {
         path: opening.path,
         writer: Arc::new(Mutex::new(writer)),
@@ -130,150 +122,12 @@ pub(super) async fn open(
     Ok((sqlite, identity))
 }
 
-/// Reads what the ledger is told apart by; makes it when the ledger is new.
-async fn identity(
-    connection: &mut SqliteConnection,
-    now: Timestamp,
-) -> Result<Identity, LedgerError> {
-    let mut rng = rand::rng();
-    sqlx::query(
-        "INSERT OR IGNORE INTO ledger (one, number, ticket_key, created_at) VALUES (1, ?, ?, ?)",
-    )
-    .bind(i64::from(rng.random::<u8>()))
-    .bind(rng.random::<[u8; 32]>().to_vec())
-    .bind(now.as_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
-    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
-        .fetch_one(connection)
-        .await
-        .map_err(trouble)?;
-    let key = rows::get::<&[u8]>(&row, "ticket_key")?.try_into().map_err(rows::damaged)?;
-    Ok(Identity { number: rows::get(&row, "number")?, ticket_key: TicketKey::new(key) })
-}
-
-/// Writes this start down and learns the lanes.
-async fn register(
-    connection: &mut SqliteConnection,
-    opening: &Opening,
-    now: Timestamp,
-) -> Result<Book, LedgerError> {
-    let started =
-        sqlx::query("INSERT INTO nodes (name, version, started_at) VALUES ('local', ?, ?)")
-            .bind(env!("CARGO_PKG_VERSION"))
-            .bind(now.as_micros())
-            .execute(&mut *connection)
-            .await
-            .map_err(trouble)?;
-    for lane in &opening.lanes {
-        sqlx::query("INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)")
-            .bind(lane.queue.to_string())
-            .bind(lane.upstream.to_string())
-            .bind(lane.express)
-            .execute(&mut *connection)
-            .await
-            .map_err(trouble)?;
-    }
-    let known = sqlx::query("SELECT lane, queue, upstream, express FROM lanes")
-        .fetch_all(connection)
-        .await
-        .map_err(trouble)?;
-    let mut lanes = HashMap::new();
-    for row in &known {
-        let lane = Lane {
-            queue: rows::get::<&str>(row, "queue")?.into(),
-            upstream: rows::get::<&str>(row, "upstream")?.into(),
-            express: rows::get(row, "express")?,
-        };
-        lanes.insert(rows::get(row, "lane")?, lane);
-    }
-    let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
-    Ok(Book {
-        incarnation: started.last_insert_rowid(),
-        retention: opening.retention,
-        numbers,
-        lanes,
-    })
-}
-
-/// Holding the file, what former starts were in the middle of is void: upstreams that
-/// were followed are asked at once, and pieces that no row refers to go. Returns the
-/// next operation's place.
-async fn tidy(connection: &mut SqliteConnection, now: Timestamp) -> Result<i64, LedgerError> {
-    sqlx::query("UPDATE waiting SET due_at = ? WHERE due_at > ?")
-        .bind(now.as_micros())
-        .bind(now.as_micros())
-        .execute(&mut *connection)
-        .await
-        .map_err(trouble)?;
-    sqlx::query(
-        "DELETE FROM pieces WHERE body NOT IN (SELECT body_key FROM requests WHERE body_key IS NOT NULL)
-         AND body NOT IN (SELECT body_key FROM results WHERE body_key IS NOT NULL)",
-    )
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
-    let row = sqlx::query("SELECT coalesce(max(seq), 0) FROM operations")
-        .fetch_one(connection)
-        .await
-        .map_err(trouble)?;
-    row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
-}
-
 /// One writing transaction.
 struct Writing {
     writer: OwnedMutexGuard<Writer>,
     book: Arc<Book>,
     path: PathBuf,
     next_seq: i64,
-    /// What is run with the next statement, or with the commit.
-    deferred: Option<Script>,
-}
-
-impl Writing {
-    /// The connection, inside the transaction, behind everything that was written.
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
-        self.flush().await?;
-        if self.writer.begins() {
-            run(self.writer.connection()?, batch::BEGIN_SQL).await?;
-        }
-        self.writer.connection()
-    }
-
-    /// Keeps a script until something else is asked, so that the last one of the
-    /// transaction travels with its commit.
-    async fn defer(&mut self, script: Script) -> Result<(), LedgerError> {
-        if !script.is_empty() {
-            self.flush().await?;
-            self.deferred = Some(script);
-        }
-        Ok(())
-    }
-
-    /// Runs what was deferred.
-    async fn flush(&mut self) -> Result<(), LedgerError> {
-        match self.deferred.take() {
-            Some(script) => script.run(&mut self.writer).await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Writer {
-    fn connection(&mut self) -> Result<&mut SqliteConnection, LedgerError> {
-        let closed = || LedgerError::Unavailable("the ledger is closed".to_owned());
-        self.connection.as_mut().ok_or_else(closed)
-    }
-
-    /// Whether the transaction is still to begin; whoever asks begins it.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.open, true)
-    }
-}
-
-async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), LedgerError> {
-    sqlx::query(sql).execute(connection).await.map(drop).map_err(trouble)
 }
 
 #[async_trait]
@@ -292,19 +146,13 @@ impl Store for Sqlite {
 
     async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        if std::mem::take(&mut writer.open) {
-            // SQLite may have undone it by itself; then there is nothing to undo.
-            if let Err(error) = run(writer.connection()?, "ROLLBACK").await {
-                tracing::debug!(%error, "nothing to roll back");
-            }
-        }
+        writer.undo()?;
         let next_seq = writer.next_seq;
         Ok(Box::new(Writing {
             writer,
             book: Arc::clone(&self.book),
             path: self.path.clone(),
             next_seq,
-            deferred: None,
         }))
     }
 
@@ -350,12 +198,8 @@ impl Store for Sqlite {
 
     async fn close(&self) {
         self.readers.close().await;
-        let mut writer = self.writer.lock().await;
-        if let Some(mut connection) = writer.connection.take() {
-            if writer.open {
-                let _ = run(&mut connection, "ROLLBACK").await;
-            }
-            open::close(connection).await;
+        if let Err(error) = self.writer.lock().await.close() {
+            tracing::warn!(%error, "could not write the ledger's log back and close it");
         }
         self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     }
@@ -364,11 +208,11 @@ impl Store for Sqlite {
 #[async_trait]
 impl Transaction for Writing {
     async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
-        accept::accept(self, batch).await
+        accept::accept(self, batch)
     }
 
     async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
-        claim::claim(self, wants, now).await
+        claim::claim(self, wants, now)
     }
 
     async fn claim_waiting(
@@ -377,15 +221,15 @@ impl Transaction for Writing {
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Batch<Leased> {
-        claim::claim_waiting(self, limit, now, visible_again).await
+        claim::claim_waiting(self, limit, now, visible_again)
     }
 
     async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
-        claim::claim_orphans(self, dead, limit, now).await
+        claim::claim_orphans(self, dead, limit, now)
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
-        claim::claim_expired(self, lane, limit, now).await
+        claim::claim_expired(self, lane, limit, now)
     }
 
     async fn settle(
@@ -393,7 +237,7 @@ impl Transaction for Writing {
         batch: &[Settlement],
         moved: &mut Moved,
     ) -> Batch<Result<SettledAs, StaleLease>> {
-        settle::settle(self, batch, moved).await
+        settle::settle(self, batch, moved)
     }
 
     async fn cancel(
@@ -403,40 +247,35 @@ impl Transaction for Writing {
         now: Timestamp,
         moved: &mut Moved,
     ) -> Result<Canceled, LedgerError> {
-        cancel::cancel(self, id, freeing, now, moved).await
+        cancel::cancel(self, id, freeing, now, moved)
     }
 
     async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
-        prune::free(self, id, now).await
+        prune::free(self, id, now)
     }
 
     async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
-        cancel::progress(self, report).await
+        cancel::progress(self, report)
     }
 
     async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {
-        accept::stash(self, pieces).await
+        accept::stash(self, pieces)
     }
 
     async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
-        prune::erase_pieces(self, body.0).await
+        prune::erase_pieces(self, body.0)
     }
 
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
-        prune::prune(self, limit, now).await
+        prune::prune(self, limit, now)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
-        let committed = match self.deferred.take() {
-            Some(script) => script.commit(&mut self.writer).await,
-            None if self.writer.open => run(self.writer.connection()?, batch::COMMIT_SQL).await,
-            None => return Ok(()),
-        };
+        let committed = self.writer.commit();
         if let Err(LedgerError::NotDurable(_)) = &committed {
             open::mark_suspect(&self.path);
         }
         committed?;
-        self.writer.open = false;
         self.writer.next_seq = self.next_seq;
         Ok(())
     }

@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlStr};
+use sqlx::{ConnectOptions, SqlStr};
 
 use super::Opening;
+use super::writer::Writer;
 use crate::ledger::error::{LedgerError, OpenError};
 
 /// The first SQLite without the WAL-reset bug.
 const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// Pages in the write-ahead log before it is written back.
 const CHECKPOINT_PAGES: &str = "16000";
-/// Statements that each connection keeps prepared.
-const STATEMENTS: usize = 512;
+/// Statements that each reader keeps prepared.
+const STATEMENTS: usize = 64;
+/// What is erased is overwritten.
+const SECURE_DELETE: (&str, &str) = ("secure_delete", "ON");
 
 /// The version of the SQLite library, as in `3.51.3`.
 pub fn sqlite_version() -> String {
@@ -46,7 +49,17 @@ pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
         }
         _ => None,
     };
-    let says = error.to_string();
+    classified(code, error.to_string())
+}
+
+/// The same of the connection that writes.
+#[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
+pub(super) fn native_trouble(error: rusqlite::Error) -> LedgerError {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    classified(code, error.to_string())
+}
+
+fn classified(code: Option<i32>, says: String) -> LedgerError {
     match code {
         Some(libsqlite3_sys::SQLITE_FULL | libsqlite3_sys::SQLITE_IOERR_SHMSIZE) => {
             LedgerError::Full
@@ -109,24 +122,30 @@ fn options(opening: &Opening) -> SqliteConnectOptions {
         .foreign_keys(false)
         .busy_timeout(Duration::from_secs(10))
         .statement_cache_capacity(STATEMENTS)
-        // What is erased is overwritten.
-        .pragma("secure_delete", "ON")
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .pragma("cache_size", "-16000")
+        .pragma(SECURE_DELETE.0, SECURE_DELETE.1)
         .disable_statement_logging()
 }
 
-/// The one connection that writes.
-pub(super) async fn writer(opening: &Opening) -> Result<SqliteConnection, OpenError> {
+/// The connection that brings the file's schema up to date, for the time of opening.
+pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenError> {
     let failed = |error| unreadable(&opening.path, error);
     owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
-    let mut connection = options(opening)
-        .thread_name(|_| "ledger-writer".to_owned())
-        .connect()
-        .await
-        .map_err(failed)?;
+    let mut connection = options(opening).connect().await.map_err(failed)?;
     migrate(&mut connection, opening).await?;
     Ok(connection)
+}
+
+/// The one connection that writes from then on.
+pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
+    let pragmas = [
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("foreign_keys", "OFF"),
+        SECURE_DELETE,
+        ("wal_autocheckpoint", CHECKPOINT_PAGES),
+        ("cache_size", "-16000"),
+    ];
+    Writer::open(path, &pragmas, next_seq)
 }
 
 /// How connections that only read are made.
@@ -190,19 +209,6 @@ pub(super) async fn check_suspect(
         return Err(OpenError::Damaged { path: ledger.display().to_string(), found });
     }
     std::fs::remove_file(&mark).map_err(|error| unreadable(&mark, error))
-}
-
-/// Writes the log back into the file and cuts it, so that nothing erased is left in it.
-pub(super) async fn close(connection: SqliteConnection) {
-    let mut connection = connection;
-    if let Err(error) =
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await
-    {
-        tracing::warn!(%error, "could not write the ledger's log back");
-    }
-    if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "could not close the ledger");
-    }
 }
 
 #[cfg(test)]

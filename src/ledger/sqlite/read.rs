@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
 
 use super::Book;
-use super::batch::{Statement, Values};
+use super::batch::{Among, Values};
 use super::open::trouble;
 use super::rows::{self, get, id, maybe_time, operation, operations};
 use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
@@ -16,18 +16,14 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
-static FIND: Statement = Statement::among(concat!(operations!("operations o"), "o.id IN"), "");
+static FIND: Among = Among::new(concat!(operations!("operations o"), "o.id IN"));
 
 async fn connection(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, LedgerError> {
     readers.acquire().await.map_err(trouble)
 }
 
-fn put_id(id: &OperationId, values: &mut Values) {
-    values.put(id.as_bytes().to_vec());
-}
-
 pub(super) async fn find(readers: &SqlitePool, ids: &[OperationId]) -> Batch<Option<Operation>> {
-    let rows = FIND.fetch(&mut *connection(readers).await?, ids, put_id).await?;
+    let rows = FIND.fetch(&mut *connection(readers).await?, ids).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let operation = operation(row)?;
@@ -120,7 +116,7 @@ const LOOKED_AT: i64 = 5_000;
 pub(super) async fn list(readers: &SqlitePool, listing: &Listing) -> Result<Page, LedgerError> {
     let mut connection = connection(readers).await?;
     let (candidates, looked_to) = candidates(&mut connection, listing).await?;
-    let rows = FIND.fetch(&mut connection, &candidates, put_id).await?;
+    let rows = FIND.fetch(&mut connection, &candidates).await?;
     let mut operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
     let full = candidates.len() >= listing.limit;

@@ -1,47 +1,33 @@
 //! Committing the ends of attempts.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::Writing;
-use super::batch::{Script, Statement, Values};
 use super::finish;
+use super::rows::number;
 pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
-use super::rows::{WaitingRow, get};
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 
-pub(super) static READY: Statement = Statement::insert(
-    "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message)",
-    12,
-);
-pub(super) static RUNNING: Statement = Statement::insert(
-    "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message)",
-    13,
-);
-pub(super) static EVENTS: Statement = Statement::insert(
-    "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message)",
-    10,
-);
-pub(super) static READY_GONE: Statement = Statement::among("DELETE FROM ready WHERE seq IN", "");
-static WAITING: Statement = Statement::insert(
-    "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
-     token, sequence, started_at, percent, message)",
-    15,
-);
-static RUNNING_TAKEN: Statement =
-    Statement::pairs("DELETE FROM running WHERE", "(seq = ? AND token = ?)", "RETURNING *");
-static WAITING_TAKEN: Statement = Statement::pairs(
-    "DELETE FROM waiting WHERE",
-    "(seq = ? AND token = ?)",
-    "RETURNING *, 0 AS cancel",
-);
+pub(super) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
+const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
+     token, sequence, started_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const RUNNING_TAKEN: &str = "DELETE FROM running WHERE seq = ? AND token = ? RETURNING *";
+const WAITING_TAKEN: &str =
+    "DELETE FROM waiting WHERE seq = ? AND token = ? RETURNING *, 0 AS cancel";
 
-pub(super) async fn settle(
+pub(super) fn settle(
     writing: &mut Writing,
     batch: &[Settlement],
     moved: &mut Moved,
@@ -50,8 +36,8 @@ pub(super) async fn settle(
         return Ok(Vec::new());
     }
     let mut found = HashMap::new();
-    take(writing, batch, Held::Running, &mut found).await?;
-    take(writing, batch, Held::Waiting, &mut found).await?;
+    take(writing, batch, Held::Running, &mut found)?;
+    take(writing, batch, Held::Waiting, &mut found)?;
     let mut ends = Ends::default();
     let mut settled = Vec::with_capacity(batch.len());
     for settlement in batch {
@@ -63,17 +49,15 @@ pub(super) async fn settle(
             None => settled.push(Err(StaleLease)),
         }
     }
-    let mut script = Script::default();
-    script
-        .add(&READY, &ends.ready, ReadyRow::put)
-        .add(&WAITING, &ends.waiting, WaitingRow::put)
-        .add(&EVENTS, &ends.events, EventRow::put);
-    finish::finish(writing, script, ends.finished, moved).await?;
+    writing.writer.each(READY, &ends.ready, |row, values| row.put(values))?;
+    writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
+    writing.writer.each(EVENTS, &ends.events, |row, values| row.put(values))?;
+    finish::finish(writing, &ends.finished, moved)?;
     Ok(settled)
 }
 
 /// Takes the rows of those settlements whose lease is the latest.
-async fn take(
+fn take(
     writing: &mut Writing,
     batch: &[Settlement],
     held: Held,
@@ -86,20 +70,15 @@ async fn take(
         .collect();
     leases.sort_unstable();
     let taken = match held {
-        Held::Running => &RUNNING_TAKEN,
-        Held::Waiting => &WAITING_TAKEN,
+        Held::Running => RUNNING_TAKEN,
+        Held::Waiting => WAITING_TAKEN,
     };
-    let bind = |(seq, token): &(i64, i64), values: &mut Values| {
-        values.put(*seq).put(*token);
-    };
-    for row in &taken.fetch_in(writing, &leases, bind).await? {
-        let key = (get(row, "seq")?, get(row, "token")?);
+    let rows = writing.writer.all_of_each(taken, &leases, |(seq, token), values| {
+        values.put(seq).put(token);
+    })?;
+    for row in &rows {
+        let key = (number(row, "seq")?, number(row, "token")?);
         found.insert(key, Found::of(row, held)?);
     }
     Ok(())
-}
-
-/// The book of an open transaction, for whoever needs it beside the connection.
-pub(super) fn book(writing: &Writing) -> Arc<super::Book> {
-    Arc::clone(&writing.book)
 }

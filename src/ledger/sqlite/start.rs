@@ -1,0 +1,121 @@
+//! What a start of a gateway writes into the file before anything else, and learns from it.
+//!
+//! Owns the order in which a file becomes this process's: who the ledger is, the number of
+//! this start, the lanes, and what former starts were in the middle of.
+
+use std::collections::HashMap;
+
+use rand::RngExt;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::open::trouble;
+use super::{Book, Opening, rows};
+use crate::domain::operation::Lane;
+use crate::domain::{TicketKey, Timestamp};
+use crate::ledger::Identity;
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::Batch;
+
+/// Reads what the ledger is told apart by; makes it when the ledger is new.
+pub(super) async fn identity(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Identity, LedgerError> {
+    let mut rng = rand::rng();
+    sqlx::query(
+        "INSERT OR IGNORE INTO ledger (one, number, ticket_key, created_at) VALUES (1, ?, ?, ?)",
+    )
+    .bind(i64::from(rng.random::<u8>()))
+    .bind(rng.random::<[u8; 32]>().to_vec())
+    .bind(now.as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
+        .fetch_one(connection)
+        .await
+        .map_err(trouble)?;
+    let key = rows::get::<&[u8]>(&row, "ticket_key")?.try_into().map_err(rows::damaged)?;
+    Ok(Identity { number: rows::get(&row, "number")?, ticket_key: TicketKey::new(key) })
+}
+
+/// Writes this start down and learns the lanes.
+pub(super) async fn register(
+    connection: &mut SqliteConnection,
+    opening: &Opening,
+    now: Timestamp,
+) -> Result<Book, LedgerError> {
+    let started =
+        sqlx::query("INSERT INTO nodes (name, version, started_at) VALUES ('local', ?, ?)")
+            .bind(env!("CARGO_PKG_VERSION"))
+            .bind(now.as_micros())
+            .execute(&mut *connection)
+            .await
+            .map_err(trouble)?;
+    for lane in &opening.lanes {
+        sqlx::query("INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)")
+            .bind(lane.queue.to_string())
+            .bind(lane.upstream.to_string())
+            .bind(lane.express)
+            .execute(&mut *connection)
+            .await
+            .map_err(trouble)?;
+    }
+    let known = sqlx::query("SELECT lane, queue, upstream, express FROM lanes")
+        .fetch_all(connection)
+        .await
+        .map_err(trouble)?;
+    let mut lanes = HashMap::new();
+    for row in &known {
+        let lane = Lane {
+            queue: rows::get::<&str>(row, "queue")?.into(),
+            upstream: rows::get::<&str>(row, "upstream")?.into(),
+            express: rows::get(row, "express")?,
+        };
+        lanes.insert(rows::get(row, "lane")?, lane);
+    }
+    let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
+    Ok(Book {
+        incarnation: started.last_insert_rowid(),
+        retention: opening.retention,
+        numbers,
+        lanes,
+    })
+}
+
+/// Holding the file, what former starts were in the middle of is void: upstreams that
+/// were followed are asked at once, and pieces that no row refers to go. Returns the
+/// next operation's place.
+pub(super) async fn tidy(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<i64, LedgerError> {
+    sqlx::query("UPDATE waiting SET due_at = ? WHERE due_at > ?")
+        .bind(now.as_micros())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    sqlx::query(
+        "DELETE FROM pieces WHERE body NOT IN (SELECT body_key FROM requests WHERE body_key IS NOT NULL)
+         AND body NOT IN (SELECT body_key FROM results WHERE body_key IS NOT NULL)",
+    )
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    let row = sqlx::query("SELECT coalesce(max(seq), 0) FROM operations")
+        .fetch_one(connection)
+        .await
+        .map_err(trouble)?;
+    row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
+}
+
+/// The incarnations that own what runs.
+pub(super) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
+    let rows = sqlx::query("SELECT DISTINCT node FROM running")
+        .fetch_all(connection)
+        .await
+        .map_err(trouble)?;
+    rows.iter().map(|row| rows::get(row, "node")).collect()
+}
