@@ -100,6 +100,28 @@ async fn what_one_node_accepts_another_finishes_and_the_first_one_s_client_is_wo
 }
 
 #[tokio::test]
+async fn what_a_node_with_a_slow_clock_accepts_is_found_behind_what_was_claimed_before() {
+    let two = Two::open().await;
+    let late = START + HOUR;
+    for number in [1, 2] {
+        two.one.accept(operation(number, late)).await.unwrap();
+    }
+    claim_one(&two.one, late).await;
+    two.other.accept(operation(3, START)).await.unwrap();
+    let behind = operation(3, START).id;
+    let mut found = Vec::new();
+    until("what lies behind", async || {
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let leased = two.one.claim(wants, late).await.unwrap().remove(0).leased;
+        found.extend(leased.into_iter().map(|leased| leased.id));
+        found.contains(&behind)
+    })
+    .await;
+    assert_eq!(found.len(), 2);
+    two.close().await;
+}
+
+#[tokio::test]
 async fn no_operation_is_handed_out_twice_however_many_ask() {
     let two = Two::open().await;
     let ids: BTreeSet<_> = (0..200).map(|number| operation(number, START).id).collect();
