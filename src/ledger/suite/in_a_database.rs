@@ -255,6 +255,25 @@ async fn while_the_database_is_away_writes_are_refused_and_afterwards_they_work_
 }
 
 #[tokio::test]
+async fn a_database_that_starts_late_is_waited_for() {
+    let cluster = Cluster::start();
+    let place = Place::Database(cluster.database());
+    cluster.stop();
+    let Location::Postgres(server) = place.location() else { panic!("no database") };
+    let location = Location::Postgres(Server { patience: Duration::from_mins(1), ..server });
+    let opening = Opening { location, ..place.opening() };
+    let (clock, tasks) = (Clock::manual(START), Tasks::new());
+    let starting = std::thread::spawn(move || {
+        cluster.start_again();
+        cluster
+    });
+    let ledger = Ledger::open(opening, &clock, &tasks).await.unwrap();
+    ledger.accept(operation(1, START)).await.unwrap();
+    close(ledger, tasks).await;
+    drop(starting.join().unwrap());
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_is_named_without_its_password() {
     let place = Place::Database("postgres://u:hunter2@127.0.0.1:1/x".to_owned());
     let refused = Ledger::open(place.opening(), &Clock::manual(START), &Tasks::new()).await;
