@@ -69,27 +69,13 @@ pub enum PoolerKind {
 
 impl StoreConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let url = section.get("url", StoreUrl::Sqlite(PathBuf::from("cloakroom.db")));
-        let store = Self {
-            url,
+        Self {
+            url: section.get("url", StoreUrl::Sqlite(PathBuf::from("cloakroom.db"))),
             readers: section.within("readers", 4, 1..=64),
             pool: section.within("pool", 10, 2..=1000),
             pooler: section.get("pooler", PoolerKind::None),
             direct_url: section.get("direct_url", None),
-        };
-        if store.url.path().is_some() {
-            for key in ["pool", "pooler", "direct_url"] {
-                if section.holds(key) {
-                    section.fault_about(key, "this is for a store.url that begins with postgres:");
-                }
-            }
-        } else if section.holds("readers") {
-            section.fault_about(
-                "readers",
-                "this is for a store.url that begins with sqlite:; set store.pool",
-            );
         }
-        store
     }
 }
 
@@ -207,10 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_other_kind_of_ledger_is_refused() {
-        assert!(faults("[store]\npool = 5").contains("store.pool"));
-        let readers = format!("{}\nreaders = 2", url("postgres://db/x"));
-        assert!(faults(&readers).contains("store.pool"));
+    fn what_is_for_the_other_kind_of_ledger_may_stand_so_that_only_the_url_differs() {
+        let store = read("[store]\npool = 5\nreaders = 2").store;
+        assert_eq!((store.pool, store.readers), (5, 2));
     }
 
     #[test]

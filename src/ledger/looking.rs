@@ -112,10 +112,11 @@ async fn watched(shared: &Shared, clock: &Clock) {
 /// it has ended.
 async fn called_off(shared: &Shared, clock: &Clock) {
     loop {
+        let begun = clock.now();
         for id in told(shared.store.called_off().await).unwrap_or_default() {
             shared.call_off(id);
         }
-        clock.sleep(LANES_IDLE).await;
+        clock.sleep(LANES_IDLE.max(clock.now().since(begun) * SHARE * 10)).await;
     }
 }
 

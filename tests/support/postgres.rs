@@ -24,9 +24,9 @@ const USER: &str = "postgres";
 /// Runs the server, as told line by line, and removes it when nobody is left to tell.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
-folder=$1; shift
+folder=$1 signal=$2; shift 2
 run() { "$@" >>"$folder/log" 2>&1 </dev/null & pid=$!; }
-halt() { kill -QUIT $pid 2>/dev/null; wait $pid 2>/dev/null; }
+halt() { kill -$signal $pid 2>/dev/null; wait $pid 2>/dev/null; }
 run "$@"
 while read -r word; do
   case $word in stop) halt; echo stopped ;; start) run "$@" ;; esac
@@ -77,7 +77,7 @@ impl Cluster {
         {
             server.args(["-c", setting]);
         }
-        let watchdog = watched(&folder, &server);
+        let watchdog = watched(&folder, &server, "QUIT");
         let databases = AtomicU32::new(0);
         let cluster = Self { port, bin, folder, databases, watchdog: Mutex::new(watchdog) };
         cluster.until_ready();
@@ -146,10 +146,11 @@ impl Cluster {
     }
 }
 
-/// Runs a server under a watchdog that outlives whoever started it.
-fn watched(folder: &Path, server: &Command) -> Watchdog {
+/// Runs a server under a watchdog that outlives whoever started it, and ends it by the
+/// signal that it takes for an immediate end.
+fn watched(folder: &Path, server: &Command, signal: &str) -> Watchdog {
     let mut shell = Command::new("sh");
-    shell.args(["-c", WATCHDOG, "watchdog"]).arg(folder).arg(server.get_program());
+    shell.args(["-c", WATCHDOG, "watchdog"]).arg(folder).arg(signal).arg(server.get_program());
     shell.args(server.get_args()).current_dir("/").process_group(0);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = shell.spawn().expect("sh runs");
@@ -236,7 +237,7 @@ impl PgBouncer {
         std::fs::write(&file, settings).expect("a file");
         let mut server = as_user(&pgbouncer());
         server.arg(&file);
-        let bouncer = Self { port, _watchdog: watched(&folder, &server) };
+        let bouncer = Self { port, _watchdog: watched(&folder, &server, "TERM") };
         let listens = || std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         until("PgBouncer to start", listens);
         bouncer

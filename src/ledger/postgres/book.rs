@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sqlx::postgres::PgRow;
 
+use super::marks::Marks;
 use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, damaged, number, text};
@@ -17,6 +18,7 @@ pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes
 pub(super) struct Book {
     pub(super) incarnation: i64,
     pub(super) retention: Retention,
+    pub(super) marks: Marks,
     lanes: RwLock<Arc<Known>>,
 }
 
@@ -32,7 +34,8 @@ impl Book {
         retention: Retention,
         lanes: &[PgRow],
     ) -> Result<Self, LedgerError> {
-        let book = Self { incarnation, retention, lanes: RwLock::default() };
+        let book =
+            Self { incarnation, retention, marks: Marks::default(), lanes: RwLock::default() };
         book.learn(lanes)?;
         Ok(book)
     }

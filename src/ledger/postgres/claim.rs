@@ -17,13 +17,14 @@ use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
 /// Differs from SQLite because others claim too: what another one is taking is passed
-/// over, and all lanes are asked at once.
+/// over, all lanes are asked at once, and none is walked from its very beginning.
 const TAKEN: &str = "DELETE FROM ready WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, most) CROSS JOIN LATERAL \
-     (SELECT seq FROM ready WHERE lane = want.lane AND due_at <= $3 ORDER BY due_at, seq LIMIT want.most \
+     SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
+     (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $3 \
+     ORDER BY due_at, seq LIMIT want.most \
      FOR UPDATE SKIP LOCKED) AS r)) RETURNING *";
-pub(super) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[]) AS want (lane) \
-     LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane ORDER BY due_at, seq LIMIT 1) AS head ON true";
+pub(super) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low) \
+     LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low ORDER BY due_at, seq LIMIT 1) AS head ON true";
 const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, \
      o.deadline_at, o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.upstream_key, \
      o.serial_digest, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
@@ -53,11 +54,17 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
     let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
-    let values = Values::default().with(lanes.clone()).with(limits).with(now.as_micros());
+    let lows = writing.book.marks.of(&lanes);
+    let values =
+        Values::default().with(lanes.clone()).with(limits).with(now.as_micros()).with(lows);
     let mut taken = writing.rows(TAKEN, values).await?;
     sort_by_due(&mut taken)?;
+    for row in &taken {
+        writing.book.marks.taken(number(row, "lane")?, time(row, "due_at")?);
+    }
     let mut by_lane = begin(writing, &taken, now).await?;
-    let heads = heads(&writing.rows(HEADS, Values::default().with(lanes.clone())).await?)?;
+    let values = Values::default().with(lanes.clone()).with(writing.book.marks.of(&lanes));
+    let heads = heads(&writing.rows(HEADS, values).await?)?;
     let claimed = |(want, number): (&Want, i64)| Claimed {
         lane: want.lane.clone(),
         leased: by_lane.remove(&number).unwrap_or_default(),

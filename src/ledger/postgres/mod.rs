@@ -12,6 +12,7 @@ mod cancel;
 mod claim;
 mod finish;
 mod hints;
+mod marks;
 mod open;
 mod pool;
 mod prune;

@@ -234,8 +234,14 @@ pub(super) async fn oldest_due(
     lanes: &[Lane],
 ) -> Batch<Option<Timestamp>> {
     let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
-    let rows = pool.read(HEADS, Values::default().with(numbers.clone()).finish()?).await?;
-    let heads = heads(&rows)?;
+    let slowly = book.marks.is_due();
+    let lows = if slowly { vec![i64::MIN; numbers.len()] } else { book.marks.of(&numbers) };
+    let values = Values::default().with(numbers.clone()).with(lows);
+    let heads = heads(&pool.read(HEADS, values.finish()?).await?)?;
+    if slowly {
+        let found = heads.iter().filter_map(|(lane, head)| Some((*lane, (*head)?)));
+        found.for_each(|(lane, head)| book.marks.found(lane, head));
+    }
     Ok(numbers.iter().map(|number| heads.get(number).copied().flatten()).collect())
 }
 

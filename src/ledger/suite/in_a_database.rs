@@ -100,6 +100,28 @@ async fn what_one_node_accepts_another_finishes_and_the_first_one_s_client_is_wo
 }
 
 #[tokio::test]
+async fn what_a_node_with_a_slow_clock_accepts_is_found_behind_what_was_claimed_before() {
+    let two = Two::open().await;
+    let late = START + HOUR;
+    for number in [1, 2] {
+        two.one.accept(operation(number, late)).await.unwrap();
+    }
+    claim_one(&two.one, late).await;
+    two.other.accept(operation(3, START)).await.unwrap();
+    let behind = operation(3, START).id;
+    let mut found = Vec::new();
+    until("what lies behind", async || {
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let leased = two.one.claim(wants, late).await.unwrap().remove(0).leased;
+        found.extend(leased.into_iter().map(|leased| leased.id));
+        found.contains(&behind)
+    })
+    .await;
+    assert_eq!(found.len(), 2);
+    two.close().await;
+}
+
+#[tokio::test]
 async fn no_operation_is_handed_out_twice_however_many_ask() {
     let two = Two::open().await;
     let ids: BTreeSet<_> = (0..200).map(|number| operation(number, START).id).collect();
@@ -230,6 +252,25 @@ async fn while_the_database_is_away_writes_are_refused_and_afterwards_they_work_
     assert_eq!(ledger.settle(settlement).await.unwrap(), Ok(Status::Succeeded));
     assert!(ledger.find(operation(2, START).id).await.unwrap().is_none());
     close(ledger, tasks).await;
+}
+
+#[tokio::test]
+async fn a_database_that_starts_late_is_waited_for() {
+    let cluster = Cluster::start();
+    let place = Place::Database(cluster.database());
+    cluster.stop();
+    let Location::Postgres(server) = place.location() else { panic!("no database") };
+    let location = Location::Postgres(Server { patience: Duration::from_mins(1), ..server });
+    let opening = Opening { location, ..place.opening() };
+    let (clock, tasks) = (Clock::manual(START), Tasks::new());
+    let starting = std::thread::spawn(move || {
+        cluster.start_again();
+        cluster
+    });
+    let ledger = Ledger::open(opening, &clock, &tasks).await.unwrap();
+    ledger.accept(operation(1, START)).await.unwrap();
+    close(ledger, tasks).await;
+    drop(starting.join().unwrap());
 }
 
 #[tokio::test]

@@ -386,6 +386,10 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Plac
     let due = later + Duration::from_secs(5);
     let followed = ledger.claim_waiting(9, due, due + HOUR).await.unwrap().remove(0);
     assert_eq!(followed.continuation, Some(continuation));
+    let message = Some("half".to_owned());
+    let report = ProgressReport { id, attempt: 1, percent: Some(50), message, at: due };
+    assert_eq!(ledger.progress(report.clone()).await.unwrap(), Progressed::Kept);
+    assert_eq!(ledger.progress(report).await.unwrap(), Progressed::TooSoon);
     assert_eq!(finish(&ledger, followed, due).await, Status::Succeeded);
     close(ledger, tasks).await;
 }
