@@ -74,6 +74,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 /// Crates that belong to a few modules.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["ledger"]),
+    ("rusqlite", &["ledger"]),
     ("axum", &["front", "console", "api", "listener"]),
     ("clap", &["cli"]),
 ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlStr};
+use sqlx::{ConnectOptions, Connection, SqlStr};
 
 use super::Opening;
 use super::writer::Writer;
@@ -131,14 +131,18 @@ pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenEr
     let failed = |error| unreadable(&opening.path, error);
     owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
     let mut connection = options(opening).connect().await.map_err(failed)?;
-    migrate(&mut connection, opening).await?;
+    if let Err(error) = migrate(&mut connection, opening).await {
+        // Dropped, it would let go of the file only after whoever opens it next.
+        let _ = connection.close().await;
+        return Err(error);
+    }
     Ok(connection)
 }
 
 /// The one connection that writes from then on.
 pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
+    // That the log is written ahead is a property of the file.
     let pragmas = [
-        ("journal_mode", "WAL"),
         ("synchronous", "FULL"),
         ("foreign_keys", "OFF"),
         SECURE_DELETE,

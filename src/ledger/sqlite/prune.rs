@@ -100,10 +100,10 @@ pub(super) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), Ledger
         let gone = writing.writer.one(sql, |values| {
             values.put(seq);
         })?;
-        if let Some(row) = gone {
-            if let Some(body) = maybe_number(&row, "body_key")? {
-                erase_pieces(writing, body)?;
-            }
+        if let Some(row) = gone
+            && let Some(body) = maybe_number(&row, "body_key")?
+        {
+            erase_pieces(writing, body)?;
         }
     }
     Ok(())
