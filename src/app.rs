@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, ApiSettings, Pace};
 use crate::clock::Clock;
-use crate::config::{Config, PrincipalRule, UpstreamConfig};
+use crate::config::{Config, PrincipalRule, QueueConfig, UpstreamConfig};
 use crate::console::{Console, ConsoleSettings, Depths, QueueDepth};
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
+use crate::domain::turn::Expected;
 use crate::domain::{Fields, Timestamp};
-use crate::engine::{self, Engine, UpstreamLimits};
+use crate::engine::{self, Engine, QueueLimits, UpstreamLimits};
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
 use crate::ledger::{Ledger, LedgerError, OpenError, Opening, Retention};
 use crate::lifecycle::Tasks;
@@ -255,10 +256,19 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
     let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
     let limits = |upstream: &UpstreamConfig| UpstreamLimits {
         max_in_flight: upstream.max_in_flight,
+        rate: upstream.rate,
         max_response: upstream.max_response as u64,
+    };
+    let expected = |queue: &QueueConfig| QueueLimits {
+        expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
+        max_in_flight: queue.max_in_flight,
+        rate: queue.rate,
     };
     engine::Settings {
         slots: config.engine.slots,
+        max_share: config.engine.max_share,
+        first_attempts: config.engine.first_attempts,
+        queues: config.queues.iter().map(|(name, q)| (name.as_str().into(), expected(q))).collect(),
         upstreams: config
             .upstreams
             .iter()
