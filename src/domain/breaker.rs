@@ -142,16 +142,16 @@ impl Window {
     }
 }
 
-/// The breaker of one upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breaker(State);
-
-/// Closed.
-impl Default for Breaker {
+/// Closed, and nothing has ended yet.
+impl Default for State {
     fn default() -> Self {
-        Self(State::Closed { unreached: 0, window: Window::default() })
+        Self::Closed { unreached: 0, window: Window::default() }
     }
 }
+
+/// The breaker of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker(State);
 
 impl Breaker {
     /// Where it stands.
