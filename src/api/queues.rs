@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::standing::{Backlog, LookAtQueues, QueueStanding, Standing, UpstreamStanding};
 use super::visit::Visit;
 use super::{Problem, own};
+use crate::domain::Timestamp;
 use crate::domain::breaker::State;
 
 /// The queues and upstreams of this node.
@@ -146,7 +147,7 @@ impl BreakerDocument {
             }
             State::HalfOpen { since, .. } => (BreakerState::HalfOpen, Some(*since), None),
         };
-        let text = |at: Option<crate::domain::Timestamp>| at.map(crate::domain::Timestamp::rfc3339);
+        let text = |at: Option<Timestamp>| at.map(Timestamp::rfc3339);
         Self { state, since: text(since), next_probe_at: text(next) }
     }
 }
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn an_open_breaker_says_when_it_is_tried_again() {
-        let since = crate::domain::Timestamp::from_micros(1_795_248_000_000_000);
+        let since = Timestamp::from_micros(1_795_248_000_000_000);
         let open = State::Open { since, pause: Duration::from_secs(30), openings: 2 };
         let document = serde_json::to_value(BreakerDocument::of(&open)).unwrap();
         assert_eq!(document["state"], "open");

@@ -1,7 +1,9 @@
 //! What is measured only when somebody looks: how much waits and for how long, what runs
 //! of what may, and which upstreams are left alone.
 
-use crate::api::standing::{PermitsInUse, Standing};
+use std::collections::BTreeMap;
+
+use crate::api::standing::{Backlog, LaneStanding, PermitsInUse, Standing};
 use crate::domain::breaker::State;
 
 /// Sets the gauges of every queue and upstream.
@@ -28,16 +30,19 @@ fn set_permits(of: &'static str, name: &str, permits: PermitsInUse) {
 }
 
 fn set_depths(standing: &Standing) {
-    for lane in &standing.lanes {
-        let same = |other: &&crate::api::standing::LaneStanding| {
-            (&other.queue, &other.upstream) == (&lane.queue, &lane.upstream)
-        };
-        let all = standing.lanes.iter().filter(same);
-        let sum = all.map(|lane| lane.backlog).reduce(|one, other| one.with(other));
-        let sum = sum.unwrap_or_default();
-        let labels = [("queue", lane.queue.clone()), ("upstream", lane.upstream.clone())];
-        metrics::gauge!("cloakroom_queue_depth", &labels).set(sum.depth as f64);
-        let oldest = sum.oldest.unwrap_or_default();
+    for ((queue, upstream), backlog) in added_up(&standing.lanes) {
+        let labels = [("queue", queue.to_owned()), ("upstream", upstream.to_owned())];
+        metrics::gauge!("cloakroom_queue_depth", &labels).set(backlog.depth as f64);
+        let oldest = backlog.oldest.unwrap_or_default();
         metrics::gauge!("cloakroom_queue_oldest_seconds", &labels).set(oldest.as_secs_f64());
     }
+}
+
+fn added_up(lanes: &[LaneStanding]) -> BTreeMap<(&str, &str), Backlog> {
+    let mut sums = BTreeMap::<_, Backlog>::new();
+    for lane in lanes {
+        let sum = sums.entry((&*lane.queue, &*lane.upstream)).or_default();
+        *sum = sum.with(lane.backlog);
+    }
+    sums
 }

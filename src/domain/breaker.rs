@@ -47,11 +47,7 @@ impl Sign {
     pub fn of(outcome: &Outcome, allowed: Duration) -> Option<Self> {
         match outcome {
             Outcome::Answered(answer) | Outcome::TooLarge(answer) => Some(Self::of_answer(answer)),
-            Outcome::Broken { cause: ErrorCode::UpstreamTimeout, .. } if allowed < PATIENT => None,
-            // A request that cannot be put into HTTP.
-            Outcome::Broken { cause: ErrorCode::UpstreamProtocol, sent: Sent::Nothing } => None,
-            Outcome::Broken { sent: Sent::Nothing, .. } => Some(Self::Unreached),
-            Outcome::Broken { sent: Sent::Perhaps, .. } => Some(Self::Fails),
+            Outcome::Broken { cause, sent } => Self::of_break(*cause, *sent, allowed),
             Outcome::Interrupted { .. }
             | Outcome::Lost
             | Outcome::Canceled
@@ -59,6 +55,16 @@ impl Sign {
             | Outcome::Unroutable
             | Outcome::StillPending { .. }
             | Outcome::Followed(_) => None,
+        }
+    }
+
+    fn of_break(cause: ErrorCode, sent: Sent, allowed: Duration) -> Option<Self> {
+        match (cause, sent) {
+            (ErrorCode::UpstreamTimeout, _) if allowed < PATIENT => None,
+            // A request that cannot be put into HTTP.
+            (ErrorCode::UpstreamProtocol, Sent::Nothing) => None,
+            (_, Sent::Nothing) => Some(Self::Unreached),
+            (_, Sent::Perhaps) => Some(Self::Fails),
         }
     }
 

@@ -177,7 +177,7 @@ fn only_what_says_that_nobody_is_there_counts() {
 #[test]
 fn a_client_in_a_hurry_does_not_shut_the_door_for_others() {
     let late = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamTimeout };
-    assert_eq!(Sign::of(&late, PATIENT - Duration::from_millis(1)), None);
+    assert_eq!(Sign::of(&late, PATIENT / 2), None);
 }
 
 /// Something that happens to a breaker.

@@ -24,8 +24,8 @@ const STUCK: Duration = Duration::from_secs(5);
 /// How many are ended together.
 const BATCH: usize = 256;
 /// A look walks the lane on the writer. It is not repeated before this many times as long
-/// as it took, so that a deep lane takes half a hundredth of the writer's time at most.
-const SPARING: u32 = 200;
+/// as it took, or a minute.
+const SPARING: (u32, Duration) = (200, Duration::from_mins(1));
 
 /// When each lane may be looked through again, where that is not at once.
 type Rested = HashMap<Lane, Timestamp>;
@@ -72,7 +72,7 @@ async fn expire(shared: &Shared, lane: &Lane) -> Result<Timestamp, LedgerError> 
         let ends = overdue.iter().map(|it| ending::commit(shared, it, Ended::of(outcome.clone())));
         join_all(ends).await;
         if overdue.is_empty() || shared.tasks.is_draining() {
-            return Ok(now + now.since(began) * SPARING);
+            return Ok(now + (now.since(began) * SPARING.0).min(SPARING.1));
         }
     }
 }

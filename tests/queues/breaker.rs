@@ -1,7 +1,5 @@
 //! Upstreams that are down: their operations wait, and nobody else notices.
 
-use serde_json::Value;
-
 use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, get, post, time, upstream};
 
 const AGAIN: &str = "delivery = \"at-least-once\"";
@@ -104,25 +102,12 @@ async fn a_deadline_that_passes_while_an_upstream_is_down_ends_the_operation_on_
     let (gateway, _) = down(Setup::before_url(&format!("http://{address}")), 60).await;
     let hurried = post("/orders").field("Operation-Deadline", "30");
     let ticket = gateway.accept(hurried).await;
-    let mut seconds = 0;
-    let document: Value = gateway
-        .while_stepping(1, "the end", || {
-            seconds += 1;
-            async {
-                let document = gateway.document(&ticket).await;
-                crate::support::gateway::is_final(&document).then_some(document)
-            }
-        })
-        .await;
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    gateway.advance(31);
+    // Without further time passing.
+    let document = gateway.settled(&ticket).await;
     assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
     assert_eq!(document["attempts"], 0, "{document}");
-    assert!(seconds >= 30, "{seconds}");
-    let at = |member: &str| {
-        let text = document[member].as_str().unwrap();
-        text.parse::<jiff::Timestamp>().unwrap().as_second()
-    };
-    let took = at("finishedAt") - at("createdAt");
-    assert!((30..=45).contains(&took), "{took}");
 }
 
 #[tokio::test]
@@ -159,10 +144,8 @@ async fn a_client_on_the_line_gets_a_ticket_for_what_waits() {
     let (gateway, _) = down(setup, 0).await;
     let public = gateway.public;
     let asking = time::spawn(async move { post("/asked").send(public).await });
-    let answer = gateway
-        .while_stepping(1, "an answer", || async { asking.is_finished().then_some(()) })
-        .await;
-    let () = answer;
+    let answered = || async { asking.is_finished().then_some(()) };
+    gateway.while_stepping(1, "an answer", answered).await;
     let answer = asking.await.unwrap();
     assert!(matches!(answer.status, 502 | 504), "{answer:?}");
     answer.expect_field("operation-id");
