@@ -27,7 +27,12 @@ impl Desk for EngineDesk {
             return None;
         }
         let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::HandedOver };
-        let permit = shared.permits.take(lane, purpose, shared.clock.now()).ok()?;
+        let permit = shared.permits.take(lane, purpose, shared.clock.now());
+        if permit.is_err() {
+            // A part of it was out for a moment, which others may have been refused.
+            shared.permits.given_up();
+        }
+        let permit = permit.ok()?;
         Some(Box::new(Slot { shared, permit }))
     }
 }

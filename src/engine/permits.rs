@@ -236,6 +236,11 @@ impl Permits {
         slots.queues.values().for_each(Limits::call_up);
     }
 
+    /// Tells who waits for a permit that somebody else went without one.
+    pub(super) fn given_up(&self) {
+        self.0.tell();
+    }
+
     /// Completes when a permit was given back after [`Permits::want`].
     pub(super) async fn freed(&self) {
         self.0.freed.notified().await;

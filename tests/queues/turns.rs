@@ -19,12 +19,11 @@ async fn with_one_slot(upstream: &Upstream, queues: &str) -> Gateway {
 }
 
 /// Where the requests behind the first one went, in the order in which they arrived.
-async fn order(gateway: &Gateway, upstream: &Upstream, paths: &[&str]) -> Vec<String> {
+async fn order(upstream: &Upstream, paths: &[&str]) -> Vec<String> {
     upstream.release("/first");
     for path in paths {
         upstream.until_received(path, 1).await;
     }
-    gateway.get("/-/operations").await.expect(200);
     upstream.received().iter().skip(1).map(|request| request.path().to_owned()).collect()
 }
 
@@ -34,7 +33,7 @@ async fn the_queue_with_the_higher_priority_goes_first() {
     let gateway = with_one_slot(&upstream, "priority = 10").await;
     gateway.accept(post("/plain")).await;
     gateway.accept(post("/urgent")).await;
-    let order = order(&gateway, &upstream, &["/plain", "/urgent"]).await;
+    let order = order(&upstream, &["/plain", "/urgent"]).await;
     assert_eq!(order, ["/urgent", "/plain"]);
 }
 
@@ -46,7 +45,7 @@ async fn a_queue_that_has_waited_too_often_too_long_goes_before_a_higher_one() {
     // Ten times what may be expected of the plain one.
     gateway.advance(601);
     gateway.accept(post("/urgent")).await;
-    let order = order(&gateway, &upstream, &["/plain", "/urgent"]).await;
+    let order = order(&upstream, &["/plain", "/urgent"]).await;
     assert_eq!(order, ["/plain", "/urgent"]);
 }
 
@@ -57,7 +56,7 @@ async fn of_equal_priority_the_queue_that_may_wait_less_goes_first() {
     gateway.accept(post("/plain")).await;
     gateway.accept(post("/urgent")).await;
     gateway.advance(3);
-    let order = order(&gateway, &upstream, &["/plain", "/urgent"]).await;
+    let order = order(&upstream, &["/plain", "/urgent"]).await;
     assert_eq!(order, ["/urgent", "/plain"]);
 }
 
@@ -75,7 +74,7 @@ async fn whoever_has_a_client_on_the_line_goes_before_any_priority() {
         (crate::support::gateway::operations_of(&list).len() == 2).then_some(())
     };
     crate::support::time::until("both to wait", both_wait).await;
-    let order = order(&gateway, &upstream, &["/asked", "/urgent"]).await;
+    let order = order(&upstream, &["/asked", "/urgent"]).await;
     assert_eq!(order, ["/asked", "/urgent"]);
     asking.await.unwrap().expect(201);
 }
@@ -86,7 +85,7 @@ async fn a_paused_queue_holds_up_no_other() {
     let gateway = with_one_slot(&upstream, "priority = 100\npaused = true").await;
     let urgent = gateway.accept(post("/urgent")).await;
     gateway.accept(post("/plain")).await;
-    let order = order(&gateway, &upstream, &["/plain"]).await;
+    let order = order(&upstream, &["/plain"]).await;
     assert_eq!(order, ["/plain"]);
     assert_eq!(gateway.document(&urgent).await["status"], "queued");
     gateway.admin(get("/readyz")).await.expect(200);
