@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, post};
+use crate::support::gateway::operations_of;
+use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, post, time};
 
 const SLOW: Duration = Duration::from_millis(5);
 
@@ -24,15 +25,21 @@ async fn no_more_of_a_queue_run_at_once_than_it_may_over_all_its_upstreams() {
         .route("POST /alarms", "upstream = \"other\"\nqueue = \"narrow\"")
         .start()
         .await;
-    for upstream in [&one, &two] {
-        upstream.on("/orders", Answer::status(201).slowly(SLOW));
-        upstream.on("/alarms", Answer::status(201).slowly(SLOW));
-    }
+    one.on("/orders", Answer::status(201).slowly(SLOW));
+    two.on("/alarms", Answer::status(201).slowly(SLOW));
+    one.hold("/orders");
+    two.hold("/alarms");
     let mut tickets = Vec::new();
     for _ in 0..40 {
         tickets.extend(accept(&gateway, "/orders", 1).await);
         tickets.extend(accept(&gateway, "/alarms", 1).await);
     }
+    let arrived = || one.received().len() + two.received().len();
+    time::until("three to arrive", || async { (arrived() == 3).then_some(()) }).await;
+    let running = gateway.get("/-/operations?status=running").await.expect(200).json();
+    assert_eq!((operations_of(&running).len(), arrived()), (3, 3));
+    one.release("/orders");
+    two.release("/alarms");
     for ticket in &tickets {
         assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
     }
