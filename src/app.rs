@@ -2,6 +2,8 @@
 //!
 //! Owns the order in which the parts begin and end. Nothing else knows all of them.
 
+mod standing;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,14 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, ApiSettings, Pace};
 use crate::clock::Clock;
-use crate::config::{Config, PoolerKind, PrincipalRule, StoreConfig, StoreUrl, UpstreamConfig};
-use crate::console::{Console, ConsoleSettings, Depths, QueueDepth};
+use crate::config::{
+    Config, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl, UpstreamConfig,
+};
+use crate::console::{Console, ConsoleSettings};
+use crate::domain::Fields;
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
-use crate::domain::{Fields, Timestamp};
-use crate::engine::{self, Engine, UpstreamLimits};
+use crate::domain::turn::Expected;
+use crate::engine::{self, Engine, QueueLimits, UpstreamLimits};
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
-use crate::ledger::{Ledger, LedgerError, Location, OpenError, Opening, Pooler, Retention, Server};
+use crate::ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
 use crate::lifecycle::Tasks;
 use crate::listener::{BindError, Limits, Listener};
 use crate::telemetry::{Metrics, metrics};
@@ -274,10 +279,19 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
     let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
     let limits = |upstream: &UpstreamConfig| UpstreamLimits {
         max_in_flight: upstream.max_in_flight,
+        rate: upstream.rate,
         max_response: upstream.max_response as u64,
+    };
+    let expected = |queue: &QueueConfig| QueueLimits {
+        expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
+        max_in_flight: queue.max_in_flight,
+        rate: queue.rate,
     };
     engine::Settings {
         slots: config.engine.slots,
+        max_share: config.engine.max_share,
+        first_attempts: config.engine.first_attempts,
+        queues: config.queues.iter().map(|(name, q)| (name.as_str().into(), expected(q))).collect(),
         upstreams: config
             .upstreams
             .iter()
@@ -317,6 +331,7 @@ fn console(
     tasks: &Tasks,
     metrics: Metrics,
 ) -> ConsoleSettings {
+    let look = standing::look(config, api, engine.clone());
     let (clock, tasks) = (api.clock.clone(), tasks.clone());
     let ready = move || {
         if tasks.is_draining() {
@@ -330,38 +345,11 @@ fn console(
     ConsoleSettings {
         hosts: config.admin.hosts.clone(),
         prefix: config.server.prefix.clone(),
-        operators: api::operators_router(api.clone()),
+        operators: api::operators_router(api.clone(), look.clone()),
         ready: Arc::new(ready),
-        depths: depths(api),
+        look,
         metrics,
     }
-}
-
-/// Looks at every lane when asked.
-fn depths(api: &Api) -> Depths {
-    let (ledger, clock) = (api.ledger.clone(), api.clock.clone());
-    Arc::new(move || {
-        let (ledger, now) = (ledger.clone(), clock.now());
-        Box::pin(async move {
-            measured(&ledger, now).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "could not look at the queues");
-                Vec::new()
-            })
-        })
-    })
-}
-
-async fn measured(ledger: &Ledger, now: Timestamp) -> Result<Vec<QueueDepth>, LedgerError> {
-    let lanes = ledger.lanes();
-    let names: Vec<_> = lanes.iter().map(|row| row.lane.clone()).collect();
-    let oldest = ledger.oldest_due(&names).await?;
-    let row = |(row, oldest): (crate::ledger::LaneDepth, Option<Timestamp>)| QueueDepth {
-        queue: row.lane.queue.to_string(),
-        upstream: row.lane.upstream.to_string(),
-        depth: row.depth,
-        oldest: oldest.filter(|due| *due <= now).map(|due| now.since(due)),
-    };
-    Ok(lanes.into_iter().zip(oldest).map(row).collect())
 }
 
 /// The description of the HTTP API.

@@ -18,4 +18,5 @@ mod layers;
 mod lifecycle;
 mod monitor;
 mod proxy;
+mod queues;
 mod support;

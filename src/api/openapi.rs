@@ -15,6 +15,7 @@ use utoipa::OpenApi;
 use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
+use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
 use super::tree::Tree;
 
 #[derive(OpenApi)]
@@ -28,7 +29,11 @@ use super::tree::Tree;
     TimelineLinks,
     List,
     ListLinks,
-    Tree
+    Tree,
+    QueueList,
+    QueueDocument,
+    UpstreamDocument,
+    BreakerDocument
 )))]
 struct Schemas;
 
@@ -112,6 +117,7 @@ mod tests {
             ("/-/operations/{ticket}/tree", "get"),
             ("/-/operations/{ticket}/progress/{token}", "post"),
             ("/-/operations/{ticket}/retry", "post"),
+            ("/-/queues", "get"),
             ("/-/openapi.json", "get"),
         ] {
             let responses = &description["paths"][path][method]["responses"];

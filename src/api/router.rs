@@ -11,10 +11,11 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
 use super::problem::kinds;
+use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, openapi, progress, result, retry, status, tree,
+    cancel, delete, events, list, monitor, openapi, progress, queues, result, retry, status, tree,
 };
 
 /// The resources of the public listener.
@@ -24,8 +25,10 @@ pub fn public_router(api: Api) -> Router {
 }
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
-pub fn operators_router(api: Api) -> Router {
-    let router = shared().route("/operations/{ticket}/retry", post(retry::retry));
+pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
+    let router = shared()
+        .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/queues", get(move |visit: Visit| queues::show(look.clone(), visit)));
     finished(router, api, Side::Operators)
 }
 

@@ -5,6 +5,7 @@
 //! standard output, everything else to the standard error output. It must not know how
 //! anything is done: each command calls the part that does it.
 
+mod admin;
 mod banner;
 mod config;
 mod demo;
@@ -15,6 +16,7 @@ mod migrate;
 mod openapi;
 mod ops;
 mod print;
+mod queues;
 mod serve;
 mod settings;
 
@@ -57,6 +59,8 @@ enum Command {
     Openapi,
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
+    /// Show what waits in a running gateway and how long, what runs, and what holds it up.
+    Queues(queues::Queues),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.
@@ -75,6 +79,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
         Command::Ops(ops) => ops.run(clock).await,
+        Command::Queues(queues) => queues.run(clock).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

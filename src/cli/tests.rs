@@ -31,6 +31,7 @@ fn every_command_is_understood() {
         "cloakroom ops result 0192",
         "cloakroom ops cancel 0192",
         "cloakroom ops retry 0192 --json",
+        "cloakroom queues --json --admin http://127.0.0.1:9 --prefix /x",
     ] {
         let parsed = Cli::try_parse_from(line.split(' '));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -2,7 +2,8 @@
 //!
 //! Owns the settings' names, defaults and bounds, and is the only reader of the
 //! environment. Its invariant: a [`Config`] that exists is complete and consistent. It
-//! must not know who uses a setting, and imports nothing of the crate.
+//! must not know who uses a setting, and imports nothing of the crate but the domain's
+//! words.
 //!
 //! A value comes from a flag, else from the environment, else from the TOML file, else
 //! from its default. The variable of a setting is `CLOAKROOM_` and its dotted name in

@@ -3,12 +3,25 @@
 //! Its invariant: there is always a queue called `default`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::reader::Reading;
+use super::reader::{Reading, Section};
+use super::units::{MOMENT, hours, minutes};
+use crate::domain::limit::Rate;
+use crate::domain::turn::MOST_PRIORITY;
 
 /// Where operations wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
+    /// Which queue goes first: the higher one, until another has waited too long.
+    pub priority: i32,
+    /// How long an operation may wait before it counts as late.
+    pub target_wait: Duration,
+    /// How many operations of it may run at once; as many as there are slots where there
+    /// is none.
+    pub max_in_flight: Option<u32>,
+    /// How many attempts may begin in a time; as many as come where there is none.
+    pub rate: Option<Rate>,
     /// How many operations may wait; past it, new ones are refused.
     pub max_depth: u32,
     /// Whether operations are accepted but not carried out.
@@ -23,13 +36,25 @@ pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, QueueConfig> {
     tables.entry(DEFAULT.to_owned()).or_default();
     let mut queues = BTreeMap::new();
     for (name, table) in tables {
-        let queue = reading.table(format!("queues.{name}"), table, |section| QueueConfig {
-            max_depth: section.within("max_depth", 100_000, 1..=u32::MAX),
-            paused: section.get("paused", false),
-        });
+        let queue = reading.table(format!("queues.{name}"), table, queue);
         queues.insert(name, queue);
     }
     queues
+}
+
+fn queue(section: &mut Section<'_>) -> QueueConfig {
+    let most = hours(24 * 7);
+    QueueConfig {
+        priority: section.within("priority", 0, -MOST_PRIORITY..=MOST_PRIORITY),
+        target_wait: section.within("target_wait", minutes(1), MOMENT..=most),
+        max_in_flight: section.checked("max_in_flight", None, |limit| match limit {
+            Some(0) => Err("0 would carry nothing out; paused = true does that".to_owned()),
+            _ => Ok(()),
+        }),
+        rate: section.get("rate", None),
+        max_depth: section.within("max_depth", 100_000, 1..=u32::MAX),
+        paused: section.get("paused", false),
+    }
 }
 
 #[cfg(test)]
@@ -39,7 +64,14 @@ mod tests {
 
     #[test]
     fn there_is_always_a_default_queue() {
-        let expected = QueueConfig { max_depth: 100_000, paused: false };
+        let expected = QueueConfig {
+            priority: 0,
+            target_wait: minutes(1),
+            max_in_flight: None,
+            rate: None,
+            max_depth: 100_000,
+            paused: false,
+        };
         assert_eq!(read("").queues["default"], expected);
         let queues = read("[queues.urgent]\npaused = true").queues;
         assert_eq!(queues["default"], expected);
@@ -52,9 +84,27 @@ mod tests {
     }
 
     #[test]
-    fn later_settings_are_unknown_now() {
-        assert!(faults("[queues.a]\npriority = 10").contains("queues.a.priority"));
-        assert!(faults("[queues.a]\ntarget_wait = \"1s\"").contains("queues.a.target_wait"));
+    fn what_may_be_expected_of_a_queue_is_read() {
+        let text = "[queues.urgent]\npriority = -10\ntarget_wait = \"1s\"\nmax_in_flight = 4\nrate = \"30/m\"";
+        let urgent = &read(text).queues["urgent"];
+        assert_eq!((urgent.priority, urgent.target_wait), (-10, Duration::from_secs(1)));
+        assert_eq!((urgent.max_in_flight, urgent.rate), (Some(4), "30/m".parse().ok()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (line, says) in [
+            ("priority = 101", "from -100 to 100"),
+            ("priority = \"high\"", "a whole number"),
+            ("target_wait = \"0s\"", "from 1ms"),
+            ("max_in_flight = 0", "paused = true"),
+            ("rate = \"5 per second\"", "500/s"),
+            ("target_wiat = \"1s\"", "did you mean target_wait?"),
+            ("prioritiy = 1", "did you mean priority?"),
+        ] {
+            let found = faults(&format!("[queues.a]\n{line}"));
+            assert!(found.contains("queues.a.") && found.contains(says), "{line}: {found}");
+        }
     }
 
     #[test]

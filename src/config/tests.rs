@@ -127,7 +127,7 @@ fn unknown_names_that_are_near_to_nothing_come_with_what_is_known() {
 
 #[test]
 fn settings_of_later_versions_are_unknown() {
-    for text in ["[webhooks]\nallow = []", "[secrets]\nkey = \"x\"", "[queues.a]\nrate = \"1/s\""] {
+    for text in ["[webhooks]\nallow = []", "[secrets]\nkey = \"x\""] {
         assert!(faults(text).contains("there is no such"), "{text}");
     }
 }

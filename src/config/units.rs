@@ -1,11 +1,12 @@
-//! Durations and sizes as people write them.
+//! Durations, sizes, shares and rates as people write them.
 //!
-//! Owns `1h30m` and `16MiB`. Its invariant: no silent rounding or overflow, and a
+//! Owns `1h30m`, `16MiB`, `50%` and how `500/s` is asked for. Its invariant: no silent rounding or overflow, and a
 //! duration always has a unit.
 
 use std::time::Duration;
 
 use super::{given::Given, setting::Setting};
+use crate::domain::limit::Rate;
 
 /// Milliseconds of each unit, longest first.
 const TIMES: [(&str, u64); 5] =
@@ -119,6 +120,39 @@ fn size(text: &str) -> Option<Size> {
     usize::try_from(number).ok()?.checked_mul(bytes).map(Size)
 }
 
+/// A share of something, in hundredths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) struct Percent(pub(super) u8);
+
+impl Setting for Percent {
+    fn read(given: &Given) -> Result<Self, String> {
+        let read = |text: &str| {
+            let (percent, rest) = number(text.strip_suffix('%')?)?;
+            u8::try_from(percent).ok().filter(|percent| rest.is_empty() && *percent <= 100)
+        };
+        let refused = || "a share is written in percent, like \"50%\"".to_owned();
+        given.text().ok().and_then(read).map(Self).ok_or_else(refused)
+    }
+
+    fn show(&self) -> String {
+        format!("{}%", self.0)
+    }
+}
+
+impl Setting for Rate {
+    fn read(given: &Given) -> Result<Self, String> {
+        if let Given::Whole(number) = given {
+            return Err(format!("a rate says in what time; write \"{number}/s\" for each second"));
+        }
+        let text = given.text()?;
+        text.parse().map_err(|not| format!("`{text}` is {not}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 fn number(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
@@ -182,6 +216,27 @@ mod tests {
             assert!(read::<Size>(text).unwrap_err().contains("16MiB"), "{text}");
         }
         assert!(Size::read(&Given::Whole(-1)).is_err());
+    }
+
+    #[test]
+    fn a_share_is_written_in_percent() {
+        assert_eq!(
+            (read("50%"), read("0%"), read("100%")),
+            (Ok(Percent(50)), Ok(Percent(0)), Ok(Percent(100)))
+        );
+        for text in ["", "%", "50", "101%", "-1%", "0.5", "5 %", "5%%", "300%"] {
+            assert!(read::<Percent>(text).unwrap_err().contains("\"50%\""), "{text}");
+        }
+        assert!(Percent::read(&Given::Whole(50)).is_err());
+        assert_eq!(Percent(50).show(), "50%");
+    }
+
+    #[test]
+    fn a_rate_says_in_what_time() {
+        let rate: Rate = read("500/s").unwrap();
+        assert_eq!(rate.show(), "500/s");
+        assert!(read::<Rate>("500").unwrap_err().contains("`500` is not a rate; write one like"));
+        assert!(Rate::read(&Given::Whole(30)).unwrap_err().contains("\"30/s\""));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     units::{MOMENT, Size, minutes, seconds},
     urls::Bare,
 };
+use crate::domain::limit::Rate;
 
 /// A service behind the gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct UpstreamConfig {
     pub url: Url,
     /// How many attempts may be on their way to it at once.
     pub max_in_flight: u32,
+    /// How many attempts may begin in a time; as many as come where there is none.
+    pub rate: Option<Rate>,
     /// Whether it is sent the client's `Host` instead of its own.
     pub preserve_host: bool,
     /// Fields that every request to it gets, in place of the client's; values are marked
@@ -63,6 +66,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let url = section.required::<Bare>("url", "say where it is, like http://localhost:9000");
     // Everything is read before a missing URL ends it: each setting has faults of its own.
     let max_in_flight = section.within("max_in_flight", 64, 1..=65_536);
+    let rate = section.get("rate", None);
     let preserve_host = section.get("preserve_host", false);
     let headers = headers(section);
     let follow = section.get("follow", Vec::new());
@@ -71,6 +75,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     Some(UpstreamConfig {
         url: url?.0,
         max_in_flight,
+        rate,
         preserve_host,
         headers,
         follow,
@@ -216,8 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn later_settings_are_unknown_now() {
-        assert!(faults("[upstreams.default]\nrate = \"500/s\"").contains("upstreams.default.rate"));
+    fn a_rate_is_kept_as_it_is_written() {
+        assert_eq!(read("").upstreams["default"].rate, None);
+        let rate = read("[upstreams.default]\nrate = \"500/s\"").upstreams["default"].rate;
+        assert_eq!(rate.unwrap().to_string(), "500/s");
+        assert!(faults("[upstreams.default]\nrate = \"fast\"").contains("upstreams.default.rate"));
+        assert!(faults("[upstreams.default]\nrates = \"5/s\"").contains("did you mean rate?"));
     }
 
     #[test]

@@ -1,44 +1,48 @@
-//! What is measured only when somebody looks: how much waits, and for how long.
+//! What is measured only when somebody looks: how much waits and for how long, what runs
+//! of what may, and which upstreams are left alone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::QueueDepth;
+use crate::api::standing::{Backlog, LaneStanding, PermitsInUse, Standing};
+use crate::domain::breaker::State;
 
-/// Sets the gauges of every queue and upstream that is in `rows`.
-pub(super) fn set_depths(rows: &[QueueDepth]) {
-    for ((queue, upstream), (depth, oldest)) in added_up(rows) {
+/// Sets the gauges of every queue and upstream.
+pub(super) fn set(standing: &Standing) {
+    set_depths(standing);
+    for queue in &standing.queues {
+        let target = queue.expected.target_wait.as_secs_f64();
+        metrics::gauge!("cloakroom_queue_target_wait_seconds", "queue" => queue.name.clone())
+            .set(target);
+        set_permits("queue", &queue.name, queue.permits);
+    }
+    for upstream in &standing.upstreams {
+        let open = !matches!(upstream.breaker, State::Closed { .. });
+        metrics::gauge!("cloakroom_upstream_breaker_open", "upstream" => upstream.name.clone())
+            .set(f64::from(u8::from(open)));
+        set_permits("upstream", &upstream.name, upstream.permits);
+    }
+}
+
+fn set_permits(of: &'static str, name: &str, permits: PermitsInUse) {
+    let labels = [("of", of.to_owned()), ("name", name.to_owned())];
+    metrics::gauge!("cloakroom_permits_in_use", &labels).set(permits.running as f64);
+    metrics::gauge!("cloakroom_permits_limit", &labels).set(permits.limit as f64);
+}
+
+fn set_depths(standing: &Standing) {
+    for ((queue, upstream), backlog) in added_up(&standing.lanes) {
         let labels = [("queue", queue.to_owned()), ("upstream", upstream.to_owned())];
-        metrics::gauge!("cloakroom_queue_depth", &labels).set(depth as f64);
+        metrics::gauge!("cloakroom_queue_depth", &labels).set(backlog.depth as f64);
+        let oldest = backlog.oldest.unwrap_or_default();
         metrics::gauge!("cloakroom_queue_oldest_seconds", &labels).set(oldest.as_secs_f64());
     }
 }
 
-fn added_up(rows: &[QueueDepth]) -> BTreeMap<(&str, &str), (u64, Duration)> {
-    let mut sums = BTreeMap::<_, (u64, Duration)>::new();
-    for row in rows {
-        let (depth, oldest) = sums.entry((&*row.queue, &*row.upstream)).or_default();
-        *depth += row.depth;
-        *oldest = (*oldest).max(row.oldest.unwrap_or_default());
+fn added_up(lanes: &[LaneStanding]) -> BTreeMap<(&str, &str), Backlog> {
+    let mut sums = BTreeMap::<_, Backlog>::new();
+    for lane in lanes {
+        let sum = sums.entry((&*lane.queue, &*lane.upstream)).or_default();
+        *sum = sum.with(lane.backlog);
     }
     sums
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(queue: &str, depth: u64, oldest: Option<u64>) -> QueueDepth {
-        let oldest = oldest.map(Duration::from_secs);
-        QueueDepth { queue: queue.into(), upstream: "orders".into(), depth, oldest }
-    }
-
-    #[test]
-    fn lanes_of_one_queue_are_added_up_and_the_oldest_counts() {
-        let rows =
-            [row("a", 2, None), row("b", 7, Some(1)), row("a", 3, Some(9)), row("a", 1, Some(4))];
-        let sums = added_up(&rows);
-        assert_eq!(sums[&("a", "orders")], (6, Duration::from_secs(9)));
-        assert_eq!(sums[&("b", "orders")], (7, Duration::from_secs(1)));
-    }
 }

@@ -11,7 +11,6 @@ mod metrics;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,35 +18,18 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
+use crate::api::standing::LookAtQueues;
 use crate::api::{Problem, own};
 use crate::listener::Received;
 use crate::telemetry::Metrics;
 
-/// What waits in one queue for one upstream, when asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// The queue's name.
-    pub queue: String,
-    /// The upstream's name.
-    pub upstream: String,
-    /// Operations that are ready or due later.
-    pub depth: u64,
-    /// How long the oldest that is due has been waiting; none where nothing is due.
-    pub oldest: Option<Duration>,
-}
-
 /// Says why the gateway takes on nothing at present, if so.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-
-/// Looks at what waits, once for each scrape. Rows of the same queue and upstream are
-/// added up.
-pub type Depths = Arc<dyn Fn() -> BoxFuture<'static, Vec<QueueDepth>> + Send + Sync>;
 
 /// What the admin listener is made of.
 #[derive(Clone)]
@@ -61,8 +43,8 @@ pub struct ConsoleSettings {
     pub operators: Router,
     /// Whether the gateway is ready.
     pub ready: Ready,
-    /// What waits.
-    pub depths: Depths,
+    /// How queues and upstreams stand.
+    pub look: LookAtQueues,
     /// What has been recorded.
     pub metrics: Metrics,
 }
@@ -71,14 +53,14 @@ struct Shared {
     hosts: Vec<String>,
     prefix: String,
     ready: Ready,
-    depths: Depths,
+    look: LookAtQueues,
     metrics: Metrics,
 }
 
 /// Everything that the admin listener answers.
 pub fn router(settings: ConsoleSettings) -> Router {
-    let ConsoleSettings { hosts, prefix, operators, ready, depths, metrics } = settings;
-    let shared = Arc::new(Shared { hosts, prefix, ready, depths, metrics });
+    let ConsoleSettings { hosts, prefix, operators, ready, look, metrics } = settings;
+    let shared = Arc::new(Shared { hosts, prefix, ready, look, metrics });
     Router::new()
         .route("/", get(index))
         .route("/livez", get(|| async { text("alive\n") }))
@@ -134,7 +116,8 @@ async fn index(State(shared): State<Arc<Shared>>) -> Response {
          /livez               whether the process lives\n\
          /readyz              whether it takes on requests\n\
          /metrics             for Prometheus\n\
-         {prefix}/operations  every operation; see also `cloakroom ops list`\n"
+         {prefix}/operations  every operation; see also `cloakroom ops list`\n\
+         {prefix}/queues      what waits and how long; see also `cloakroom queues`\n"
     ))
 }
 
@@ -147,7 +130,11 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
-    metrics::set_depths(&(shared.depths)().await);
+    match (shared.look)().await {
+        Ok(standing) => metrics::set(&standing),
+        // What is counted as it happens is told all the same.
+        Err(error) => tracing::warn!(%error, "could not look at the queues"),
+    }
     let body = shared.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }

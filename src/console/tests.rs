@@ -6,6 +6,43 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::*;
+use crate::api::standing::{
+    Backlog, LaneStanding, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
+};
+use crate::domain::Timestamp;
+use crate::domain::breaker::State;
+use crate::domain::turn::Expected;
+use std::time::Duration;
+
+fn standing() -> Standing {
+    let lane = |depth, oldest| LaneStanding {
+        queue: "default".to_owned(),
+        upstream: "console-test".to_owned(),
+        backlog: Backlog { depth, oldest },
+    };
+    let upstream = |name: &str, breaker| UpstreamStanding {
+        name: name.to_owned(),
+        permits: PermitsInUse { running: 2, limit: 8 },
+        max_in_flight: 8,
+        rate: None,
+        breaker,
+    };
+    let open = State::HalfOpen { since: Timestamp::EPOCH, probes: 1, openings: 1 };
+    let queue = QueueStanding {
+        name: "console-test".to_owned(),
+        expected: Expected { priority: 0, target_wait: Duration::from_millis(2500) },
+        permits: PermitsInUse { running: 3, limit: 4 },
+        max_in_flight: Some(4),
+        rate: None,
+        max_depth: 9,
+        paused: false,
+    };
+    Standing {
+        lanes: vec![lane(2, Some(Duration::from_millis(1500))), lane(1, None)],
+        queues: vec![queue],
+        upstreams: vec![upstream("console-up", State::default()), upstream("console-down", open)],
+    }
+}
 
 fn console(ready: Result<(), String>) -> Router {
     router(ConsoleSettings {
@@ -13,15 +50,7 @@ fn console(ready: Result<(), String>) -> Router {
         prefix: "/-".to_owned(),
         operators: Router::new().route("/operations", get(|| async { "all of them" })),
         ready: Arc::new(move || ready.clone()),
-        depths: Arc::new(|| {
-            let row = QueueDepth {
-                queue: "default".to_owned(),
-                upstream: "console-test".to_owned(),
-                depth: 3,
-                oldest: Some(Duration::from_millis(1500)),
-            };
-            Box::pin(async { vec![row] })
-        }),
+        look: Arc::new(|| Box::pin(async { Ok(standing()) })),
         metrics: crate::telemetry::metrics(),
     })
 }
@@ -53,6 +82,16 @@ async fn a_scrape_looks_at_what_waits() {
     let labels = "{queue=\"default\",upstream=\"console-test\"}";
     assert!(said.contains(&format!("cloakroom_queue_depth{labels} 3")), "{said}");
     assert!(said.contains(&format!("cloakroom_queue_oldest_seconds{labels} 1.5")), "{said}");
+    for line in [
+        "cloakroom_queue_target_wait_seconds{queue=\"console-test\"} 2.5",
+        "cloakroom_upstream_breaker_open{upstream=\"console-up\"} 0",
+        "cloakroom_upstream_breaker_open{upstream=\"console-down\"} 1",
+        "cloakroom_permits_in_use{of=\"queue\",name=\"console-test\"} 3",
+        "cloakroom_permits_limit{of=\"queue\",name=\"console-test\"} 4",
+        "cloakroom_permits_limit{of=\"upstream\",name=\"console-up\"} 8",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
 }
 
 #[tokio::test]

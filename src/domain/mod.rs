@@ -5,13 +5,16 @@
 //! function of its arguments: time and randomness come in as values. It must not know
 //! of databases, sockets, HTTP servers or the runtime.
 
+pub mod breaker;
 pub mod database_url;
 pub mod fields;
 pub mod http;
+pub mod limit;
 pub mod operation;
 pub mod principal;
 pub mod ticket;
 pub mod timestamp;
+pub mod turn;
 
 pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use fields::Fields;

@@ -1,7 +1,8 @@
 //! Where the ledger hands new operations over.
 //!
 //! Owns the refusal of what must not start at once: while draining, in a paused queue,
-//! for an upstream without a free slot or without configuration.
+//! for an upstream that is down or not configured, beyond a limit, or ahead of others who
+//! wait for the same slot.
 
 use std::sync::{Arc, Weak};
 
@@ -25,7 +26,13 @@ impl Desk for EngineDesk {
         if shared.tasks.is_draining() || shared.is_paused(lane) {
             return None;
         }
-        let permit = shared.permits.take(&lane.upstream, Purpose::First)?;
+        let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::HandedOver };
+        let permit = shared.permits.take(lane, purpose, shared.clock.now());
+        if permit.is_err() {
+            // A part of it was out for a moment, which others may have been refused.
+            shared.permits.given_up();
+        }
+        let permit = permit.ok()?;
         Some(Box::new(Slot { shared, permit }))
     }
 }

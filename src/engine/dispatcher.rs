@@ -1,18 +1,20 @@
 //! What is claimed, and when.
 //!
 //! Owns the order in which lanes are served: those with a client on the line first, then
-//! the one whose oldest is due longest. Its invariant: it never claims more than it holds
-//! permits for. It must not know what an attempt does.
+//! the most urgent, by its queue's priority and by how long its oldest has been waiting.
+//! Its invariant: it never claims more than it holds permits for. It must not know what an
+//! attempt does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::beats::Loop;
-use super::permits::{Permit, Purpose};
+use super::permits::{Permit, Purpose, Refusal};
 use super::{Shared, executor};
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
+use crate::domain::turn::Expected;
 use crate::ledger::{Claimed, LaneDepth, LedgerError, Want};
 
 /// How soon a claim is tried again that failed, or brought nothing where something
@@ -52,40 +54,64 @@ async fn step(shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>,
     let mut lanes = shared.ledger.lanes();
     lanes.retain(|depth| depth.oldest_due.is_some() && shared.is_claimed(&depth.lane));
     let next = lanes.iter().filter_map(|depth| depth.oldest_due).filter(|due| *due > now).min();
-    let mut reserved = reserve(shared, by_turn(lanes, now));
-    if reserved.is_empty() {
+    let turns = by_turn(lanes, now, |queue| shared.expected(queue));
+    let Reserved { mut permits, again } = reserve(shared, turns, now);
+    let next = next.into_iter().chain(again).min();
+    if permits.is_empty() {
         return Ok(next);
     }
-    let wants = reserved
+    let wants = permits
         .iter()
         .map(|(lane, permits)| Want { lane: lane.clone(), limit: permits.len() })
         .collect();
     let claimed = shared.ledger.claim(wants, now).await?;
-    let began: usize = claimed.into_iter().map(|it| begin(shared, it, &mut reserved)).sum();
+    let began: usize = claimed.into_iter().map(|it| begin(shared, it, &mut permits)).sum();
     let again = if began > 0 { now } else { now + BACK_OFF };
     Ok(Some(next.map_or(again, |next| next.min(again))))
 }
 
 /// The lanes in which somebody is due, in the order in which they are served.
-fn by_turn(mut lanes: Vec<LaneDepth>, now: Timestamp) -> Vec<LaneDepth> {
-    lanes.retain(|depth| depth.oldest_due.is_some_and(|due| due <= now));
-    lanes.sort_by_key(|depth| (!depth.lane.express, depth.oldest_due));
-    lanes
+fn by_turn(
+    lanes: Vec<LaneDepth>,
+    now: Timestamp,
+    expected: impl Fn(&str) -> Expected,
+) -> Vec<LaneDepth> {
+    let weighed = |depth: LaneDepth| {
+        let due = depth.oldest_due.filter(|due| *due <= now)?;
+        let urgency = expected(&depth.lane.queue).urgency(now.since(due));
+        Some((urgency, due, depth))
+    };
+    let mut turns: Vec<_> = lanes.into_iter().filter_map(weighed).collect();
+    turns.sort_by(|(urgency, due, depth), (other, other_due, other_depth)| {
+        let waited_for = other_depth.lane.express.cmp(&depth.lane.express);
+        waited_for.then(other.total_cmp(urgency)).then(due.cmp(other_due))
+    });
+    turns.into_iter().map(|(_, _, depth)| depth).collect()
+}
+
+/// What was reserved before a claim.
+struct Reserved {
+    permits: HashMap<Lane, Vec<Permit>>,
+    /// When a rate or a breaker lets more begin.
+    again: Option<Timestamp>,
 }
 
 /// Permits for as much of each lane as can be begun now.
-fn reserve(shared: &Shared, lanes: Vec<LaneDepth>) -> HashMap<Lane, Vec<Permit>> {
+fn reserve(shared: &Shared, lanes: Vec<LaneDepth>, now: Timestamp) -> Reserved {
+    let mut reserved = Reserved { permits: HashMap::with_capacity(lanes.len()), again: None };
     if lanes.is_empty() {
-        return HashMap::new();
+        return reserved;
     }
     shared.permits.want();
-    let mut reserved = HashMap::with_capacity(lanes.len());
     for LaneDepth { lane, claimable, .. } in lanes {
-        let purpose = if lane.express { Purpose::First } else { Purpose::PerhapsRetry };
+        let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::PerhapsRetry };
         let limit = usize::try_from(claimable.max(1)).unwrap_or(usize::MAX);
-        let permits = shared.permits.take_up_to(limit, &lane.upstream, purpose);
+        let (permits, refusal) = shared.permits.take_up_to(limit, &lane, purpose, now);
+        if let Some(Refusal::Until(then)) = refusal {
+            reserved.again = Some(reserved.again.map_or(then, |again| again.min(then)));
+        }
         if !permits.is_empty() {
-            reserved.insert(lane, permits);
+            reserved.permits.insert(lane, permits);
         }
     }
     reserved
@@ -113,22 +139,38 @@ fn begin(
 mod tests {
     use super::*;
 
-    fn lane(queue: &str, express: bool, due: Option<i64>) -> LaneDepth {
+    fn lane(queue: &str, express: bool, due: Option<u64>) -> LaneDepth {
         let lane = Lane { queue: queue.into(), upstream: "u".into(), express };
-        LaneDepth { lane, depth: 1, claimable: 1, oldest_due: due.map(Timestamp::from_micros) }
+        let oldest_due = due.map(|seconds| Timestamp::EPOCH + Duration::from_secs(seconds));
+        LaneDepth { lane, depth: 1, claimable: 1, oldest_due }
+    }
+
+    fn served(lanes: Vec<LaneDepth>) -> Vec<String> {
+        let expected = |queue: &str| match queue {
+            "urgent" => Expected { priority: 10, target_wait: Duration::from_secs(1) },
+            _ => Expected::default(),
+        };
+        let turns = by_turn(lanes, Timestamp::EPOCH + Duration::from_secs(1000), expected);
+        turns.into_iter().map(|depth| depth.lane.queue.to_string()).collect()
     }
 
     #[test]
     fn who_is_waited_for_goes_first_and_then_who_is_due_longest() {
         let lanes = vec![
             lane("late", false, Some(3)),
-            lane("not yet", false, Some(11)),
+            lane("not yet", false, Some(1001)),
             lane("early", false, Some(1)),
-            lane("on the line", true, Some(9)),
+            lane("on the line", true, Some(999)),
             lane("empty", true, None),
         ];
-        let turns = by_turn(lanes, Timestamp::from_micros(10));
-        let queues: Vec<&str> = turns.iter().map(|depth| &*depth.lane.queue).collect();
-        assert_eq!(queues, ["on the line", "early", "late"]);
+        assert_eq!(served(lanes), ["on the line", "early", "late"]);
+    }
+
+    #[test]
+    fn priority_goes_before_age_until_somebody_has_waited_too_long() {
+        let two =
+            |plain| vec![lane("plain", false, Some(plain)), lane("urgent", false, Some(1000))];
+        assert_eq!(served(two(500)), ["urgent", "plain"]);
+        assert_eq!(served(two(300)), ["plain", "urgent"]);
     }
 }

@@ -15,12 +15,17 @@ use super::ending::{self, Ended};
 use super::permits::Permit;
 use super::{Shared, outgoing};
 use crate::domain::Timestamp;
+use crate::domain::breaker::Sign;
 use crate::domain::operation::{Outcome, Policy, Work};
 use crate::ledger::Leased;
 use crate::upstream::SentMarker;
 
 /// Starts an attempt in a task of its own.
-pub(super) fn start(shared: &Arc<Shared>, leased: Leased, permit: Option<Permit>) {
+pub(super) fn start(shared: &Arc<Shared>, leased: Leased, mut permit: Option<Permit>) {
+    if let Some(permit) = &mut permit {
+        permit.begins();
+    }
+    shared.meters.started(&leased.lane.queue);
     let cancelable = shared.cancels.enter(leased.id);
     let task = carry_out(Arc::clone(shared), leased, permit, cancelable);
     shared.tasks.spawn(task);
@@ -29,15 +34,19 @@ pub(super) fn start(shared: &Arc<Shared>, leased: Leased, permit: Option<Permit>
 async fn carry_out(
     shared: Arc<Shared>,
     leased: Leased,
-    permit: Option<Permit>,
+    mut permit: Option<Permit>,
     cancelable: Cancelable,
 ) {
     let began = shared.clock.now();
     let ended = attempt(&shared, &leased, &cancelable, began).await;
     // Before the settlement: behind it, the next attempt may be entered already.
     drop(cancelable);
-    let took = shared.clock.now().since(began);
-    shared.meters.ended(&leased.lane.upstream, &ended.outcome, took);
+    let now = shared.clock.now();
+    shared.meters.ended(&leased.lane.upstream, &ended.outcome, now.since(began));
+    if let Some(permit) = &mut permit {
+        let allowed = time_limit(&leased.policy, began);
+        permit.ended(Sign::of(&ended.outcome, allowed), now);
+    }
     ending::commit(&shared, &leased, ended).await;
     drop(permit);
 }
@@ -57,7 +66,7 @@ async fn attempt(
     if let Some(outcome) = unsendable(shared, leased, now) {
         return Ended::of(outcome);
     }
-    let limit = leased.policy.timeout.min(leased.policy.deadline_at.since(now));
+    let limit = time_limit(&leased.policy, now);
     let marker = SentMarker::new();
     let outcome = tokio::select! {
         biased;
@@ -66,6 +75,11 @@ async fn attempt(
         () = shared.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
     };
     Ended::of(outcome)
+}
+
+/// How long an attempt may take that begins now.
+fn time_limit(policy: &Policy, now: Timestamp) -> Duration {
+    policy.timeout.min(policy.deadline_at.since(now))
 }
 
 /// Why nothing is sent, if so.

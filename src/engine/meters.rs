@@ -44,8 +44,11 @@ pub(super) const fn outcome_name(outcome: &Outcome) -> &'static str {
     OUTCOMES[position(outcome)]
 }
 
-/// The metrics of attempts, by upstream.
-pub(super) struct Meters(HashMap<Arc<str>, Meter>);
+/// The metrics of attempts.
+pub(super) struct Meters {
+    upstreams: HashMap<Arc<str>, Meter>,
+    started: HashMap<Arc<str>, Counter>,
+}
 
 struct Meter {
     outcomes: [Counter; OUTCOMES.len()],
@@ -53,19 +56,38 @@ struct Meter {
 }
 
 impl Meters {
-    /// Metrics for these upstreams.
-    pub(super) fn of<'a>(upstreams: impl Iterator<Item = &'a Arc<str>>) -> Self {
-        Self(upstreams.map(|name| (Arc::clone(name), Meter::of(name))).collect())
+    /// Metrics for these upstreams and queues.
+    pub(super) fn of<'a>(
+        upstreams: impl Iterator<Item = &'a Arc<str>>,
+        queues: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Self {
+        Self {
+            upstreams: upstreams.map(|name| (Arc::clone(name), Meter::of(name))).collect(),
+            started: queues.map(|name| (Arc::clone(name), started(name))).collect(),
+        }
+    }
+
+    /// An attempt begins.
+    pub(super) fn started(&self, queue: &str) {
+        match self.started.get(queue) {
+            Some(counter) => counter.increment(1),
+            // What was accepted before its queue was taken out of the configuration.
+            None => started(queue).increment(1),
+        }
     }
 
     /// An attempt has ended. Attempts for upstreams that are not configured send nothing
     /// and are not counted.
     pub(super) fn ended(&self, upstream: &str, outcome: &Outcome, took: Duration) {
-        if let Some(meter) = self.0.get(upstream) {
+        if let Some(meter) = self.upstreams.get(upstream) {
             meter.outcomes[position(outcome)].increment(1);
             meter.duration.record(took.as_secs_f64());
         }
     }
+}
+
+fn started(queue: &str) -> Counter {
+    metrics::counter!("cloakroom_queue_started_total", "queue" => queue.to_owned())
 }
 
 impl Meter {

@@ -12,6 +12,7 @@ mod beats;
 mod cancels;
 mod desk;
 mod dispatcher;
+mod door;
 mod ending;
 mod executor;
 mod expiry;
@@ -20,8 +21,10 @@ mod gathering;
 mod insist;
 mod meters;
 mod outgoing;
+mod pace;
 mod permits;
 mod pruner;
+mod share;
 mod stash;
 mod takeover;
 
@@ -31,23 +34,33 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
-use crate::domain::Timestamp;
+use crate::domain::limit::Rate;
 use crate::domain::operation::Lane;
+use crate::domain::turn::Expected;
+use crate::domain::{Timestamp, breaker};
 use crate::ledger::Ledger;
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
 use meters::Meters;
+pub use permits::InUse;
 use permits::Permits;
 
 /// How an engine works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many attempts may run at once on this node.
     pub slots: usize,
+    /// The largest share of them that one upstream gets where there are several, in
+    /// percent.
+    pub max_share: u8,
+    /// The share of them that is kept for first attempts, in percent.
+    pub first_attempts: u8,
     /// The limits of each configured upstream, by its name.
     pub upstreams: HashMap<Arc<str>, UpstreamLimits>,
+    /// What may be expected of each configured queue, by its name.
+    pub queues: HashMap<Arc<str>, QueueLimits>,
     /// Queues of which nothing is begun.
     pub paused: HashSet<Arc<str>>,
     /// What the URLs for progress reports begin with: absolute, with the gateway's prefix
@@ -56,13 +69,41 @@ pub struct Settings {
     pub progress_base: Option<String>,
 }
 
+/// A single slot for nobody, and the usual shares.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            max_share: 50,
+            first_attempts: 20,
+            upstreams: HashMap::new(),
+            queues: HashMap::new(),
+            paused: HashSet::new(),
+            progress_base: None,
+        }
+    }
+}
+
 /// The limits of one upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamLimits {
     /// How many attempts may be in flight to it.
     pub max_in_flight: u32,
+    /// How many attempts may begin in a time, if that is limited.
+    pub rate: Option<Rate>,
     /// The largest answer of it that is recorded, in octets.
     pub max_response: u64,
+}
+
+/// What may be expected of one queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueLimits {
+    /// Whose turn it is.
+    pub expected: Expected,
+    /// How many attempts of it may run, if that is limited.
+    pub max_in_flight: Option<u32>,
+    /// How many attempts may begin in a time, if that is limited.
+    pub rate: Option<Rate>,
 }
 
 /// A running engine, as others look at it. It runs until the tasks drain, whether or not
@@ -99,9 +140,8 @@ impl Engine {
         clock: Clock,
         tasks: Tasks,
     ) -> Self {
-        let limits = settings.upstreams.iter().map(|(name, it)| (name, it.max_in_flight));
-        let permits = Permits::new(settings.slots, limits);
-        let meters = Meters::of(settings.upstreams.keys());
+        let permits = Permits::new(&settings, clock.now());
+        let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());
         let beats = Arc::new(Beats::starting(clock.now()));
         let cancels = Cancels::default();
         let over = CancellationToken::new();
@@ -129,6 +169,17 @@ impl Engine {
         self.permits.taken()
     }
 
+    /// How much of a configured queue's limit is in use on this node.
+    pub fn queue(&self, name: &str) -> Option<InUse> {
+        self.permits.of_queue(name)
+    }
+
+    /// How much of a configured upstream's limit is in use on this node, and how its
+    /// breaker stands.
+    pub fn upstream(&self, name: &str) -> Option<(InUse, breaker::State)> {
+        self.permits.of_upstream(name)
+    }
+
     /// The name of a loop whose last success is too old: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
         self.beats.stalled(now)
@@ -148,6 +199,11 @@ impl Shared {
     fn is_paused(&self, lane: &Lane) -> bool {
         // Most gateways pause nothing: then the name is not hashed.
         !self.settings.paused.is_empty() && self.settings.paused.contains(&lane.queue)
+    }
+
+    /// What may be expected of a queue.
+    fn expected(&self, queue: &str) -> Expected {
+        self.settings.queues.get(queue).map(|queue| queue.expected).unwrap_or_default()
     }
 
     /// Whether operations of the lane are begun at all.

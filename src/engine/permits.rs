@@ -1,125 +1,208 @@
-//! How much may run at once.
+//! How much may run at once, and begin in a time.
 //!
-//! Owns the slots of this node and their sharing: over all, per upstream, and between
-//! first attempts and retries. Its invariant: no count is ever above its limit, and every
-//! permit gives back exactly what it took when it is dropped. It must not know what runs.
+//! Owns what limits an attempt on this node: the slots and their sharing between
+//! upstreams, queues, and first attempts and retries; the rates; and the doors to the
+//! upstreams. Its invariant: no count is ever above its limit, and every permit gives back
+//! exactly what it took when it is dropped. It must not know what runs.
 //!
-//! A fifth of the slots is kept for first attempts. Whether a claimed operation is a
+//! A part of the slots is kept for first attempts. Whether a claimed operation is a
 //! retry shows only once it is claimed, so a claim takes permits of the retries' share
 //! and [`Permit::is_first_attempt`] hands that part back. Retries therefore never have
-//! more than four fifths, while first attempts may fill every slot. What is handed over
+//! the part that is kept, while first attempts may fill every slot. What is handed over
 //! at acceptance is a first attempt from the beginning, and what a client waits for on
 //! the line counts as one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// The slots of this node. Clones share them.
+use super::Settings;
+use super::door::{Door, Passage};
+use super::pace::{Pace, Token};
+use super::share::{Asker, Seat, Share};
+use crate::domain::Timestamp;
+use crate::domain::breaker::{Sign, State};
+use crate::domain::limit::Rate;
+use crate::domain::operation::Lane;
+
+/// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Permits(Arc<Slots>);
 
 #[derive(Debug)]
 struct Slots {
-    all: Share,
-    retries: Share,
-    upstreams: HashMap<Arc<str>, Arc<Share>>,
+    all: Arc<Share>,
+    retries: Arc<Share>,
+    upstreams: HashMap<Arc<str>, Gate>,
+    queues: HashMap<Arc<str>, Limits>,
     // Whether somebody waits for a permit; keeps every other release from waking anybody.
     wanted: AtomicBool,
     freed: Notify,
     gauge: metrics::Gauge,
 }
 
-/// A part of the slots.
+/// What limits an upstream or a queue.
 #[derive(Debug)]
-struct Share {
-    limit: usize,
-    taken: AtomicUsize,
+struct Limits {
+    in_flight: Arc<Share>,
+    rate: Option<Arc<Pace>>,
 }
 
-impl Share {
-    const fn of(limit: usize) -> Self {
-        Self { limit, taken: AtomicUsize::new(0) }
+/// What limits an upstream, and whether it is called at all.
+#[derive(Debug)]
+struct Gate {
+    limits: Limits,
+    door: Arc<Door>,
+}
+
+impl Limits {
+    fn of(in_flight: usize, rate: Option<Rate>, now: Timestamp) -> Self {
+        Self { in_flight: Share::of(in_flight), rate: rate.map(|rate| Pace::of(rate, now)) }
     }
 
-    fn take(&self) -> bool {
-        let more = |taken| (taken < self.limit).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    fn call_up(&self) {
+        self.in_flight.call_up();
+        if let Some(rate) = &self.rate {
+            rate.call_up();
+        }
     }
 
-    fn give_back(&self) {
-        self.taken.fetch_sub(1, Ordering::SeqCst);
+    fn in_use(&self) -> InUse {
+        InUse { running: self.in_flight.taken(), limit: self.in_flight.limit() }
     }
+}
 
-    fn taken(&self) -> usize {
-        self.taken.load(Ordering::SeqCst)
-    }
+/// How much of a limit is in use on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Attempts that run.
+    pub running: usize,
+    /// How many may.
+    pub limit: usize,
 }
 
 /// What a permit is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A first attempt, or one that a client waits for on the line.
-    First,
-    /// Perhaps a retry.
+    /// An attempt that a client waits for on the line.
+    OnTheLine,
+    /// A first attempt of what has just been accepted.
+    HandedOver,
+    /// An attempt of what has waited, perhaps a retry.
     PerhapsRetry,
+}
+
+impl Purpose {
+    const fn asker(self) -> Asker {
+        match self {
+            Self::HandedOver => Asker::Newcomer,
+            Self::OnTheLine | Self::PerhapsRetry => Asker::InLine,
+        }
+    }
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// As many run as may; [`Permits::freed`] tells when one has ended.
+    Full,
+    /// A rate or a breaker: not before then.
+    Until(Timestamp),
+    /// There is no such upstream.
+    Unknown,
 }
 
 /// The right to run one attempt; dropped, it is free again.
 #[derive(Debug)]
 pub(super) struct Permit {
-    slots: Arc<Slots>,
-    upstream: Arc<Share>,
-    of_retries: bool,
+    passage: Passage,
+    retries: Option<Seat>,
+    _seats: [Option<Seat>; 3],
+    tokens: [Option<Token>; 2],
+    // Dropped last: whoever is told finds the rest given back.
+    out: Out,
 }
 
+/// Counts a permit, and tells who waits for one when it is given back.
+#[derive(Debug)]
+struct Out(Arc<Slots>);
+
 impl Permits {
-    /// `slots` in all, and for each upstream how many may be in flight to it. Where there
-    /// are several upstreams, none gets more than half of all slots.
-    pub(super) fn new<'a>(
-        slots: usize,
-        upstreams: impl ExactSizeIterator<Item = (&'a Arc<str>, u32)>,
-    ) -> Self {
-        let most = if upstreams.len() > 1 { (slots / 2).max(1) } else { slots };
-        let share = |(name, in_flight): (&Arc<str>, u32)| {
-            (Arc::clone(name), Arc::new(Share::of(most.min(in_flight as usize))))
-        };
+    /// The slots and limits of these settings, with every rate's bucket full.
+    pub(super) fn new(settings: &Settings, now: Timestamp) -> Self {
+        let slots = settings.slots;
+        let of_slots = |percent: u8| slots * usize::from(percent) / 100;
+        let alone = settings.upstreams.len() <= 1;
+        let most = if alone { slots } else { of_slots(settings.max_share).max(1) };
+        let upstreams = settings.upstreams.iter().map(|(name, it)| {
+            let limits = Limits::of(most.min(it.max_in_flight as usize), it.rate, now);
+            (Arc::clone(name), Gate { limits, door: Door::to(name) })
+        });
+        let queues = settings.queues.iter().map(|(name, it)| {
+            let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
+            (Arc::clone(name), Limits::of(in_flight, it.rate, now))
+        });
         Self(Arc::new(Slots {
             all: Share::of(slots),
-            retries: Share::of((slots - slots / 5).min(slots)),
-            upstreams: upstreams.map(share).collect(),
+            retries: Share::of((slots - of_slots(settings.first_attempts)).max(1)),
+            upstreams: upstreams.collect(),
+            queues: queues.collect(),
             wanted: AtomicBool::new(false),
             freed: Notify::new(),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
 
-    /// A permit to call that upstream, if one is free; never for an unknown upstream.
-    pub(super) fn take(&self, upstream: &str, purpose: Purpose) -> Option<Permit> {
+    /// A permit for an attempt of that lane, if nothing stands against it.
+    pub(super) fn take(
+        &self,
+        lane: &Lane,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
         let slots = &self.0;
-        let upstream = slots.upstreams.get(upstream)?;
-        let of_retries = purpose == Purpose::PerhapsRetry;
-        if !upstream.take() {
-            return None;
-        }
-        if !slots.all.take() {
-            upstream.give_back();
-            return None;
-        }
-        if of_retries && !slots.retries.take() {
-            slots.all.give_back();
-            upstream.give_back();
-            return None;
-        }
-        slots.gauge.increment(1.0);
-        Some(Permit { slots: Arc::clone(slots), upstream: Arc::clone(upstream), of_retries })
+        let gate = slots.upstreams.get(&lane.upstream).ok_or(Refusal::Unknown)?;
+        // What was accepted before its queue was taken out of the configuration.
+        let queue = slots.queues.get(&lane.queue);
+        // First: where the upstream is down, all else is left to others.
+        let passage = gate.door.pass(now).map_err(Refusal::Until)?;
+        let asker = purpose.asker();
+        let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
+        let upstream = seat(&gate.limits.in_flight)?;
+        let queued = queue.map(|queue| seat(&queue.in_flight)).transpose()?;
+        let slot = seat(&slots.all)?;
+        let retry = purpose == Purpose::PerhapsRetry;
+        let retries = retry.then(|| seat(&slots.retries)).transpose()?;
+        let token = |pace: &Arc<Pace>| pace.take(asker, now).map_err(Refusal::Until);
+        let of_queue = queue.and_then(|queue| queue.rate.as_ref()).map(token).transpose()?;
+        let of_upstream = gate.limits.rate.as_ref().map(token).transpose()?;
+        Ok(Permit {
+            passage,
+            retries,
+            _seats: [Some(upstream), queued, Some(slot)],
+            tokens: [of_queue, of_upstream],
+            out: Out::count(slots),
+        })
     }
 
-    /// As many permits as are free, at most `limit`.
-    pub(super) fn take_up_to(&self, limit: usize, upstream: &str, purpose: Purpose) -> Vec<Permit> {
-        std::iter::from_fn(|| self.take(upstream, purpose)).take(limit).collect()
+    /// As many permits as there are, at most `limit`, and what stood against another one.
+    pub(super) fn take_up_to(
+        &self,
+        limit: usize,
+        lane: &Lane,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> (Vec<Permit>, Option<Refusal>) {
+        let mut permits = Vec::new();
+        while permits.len() < limit {
+            match self.take(lane, purpose, now) {
+                Ok(permit) => permits.push(permit),
+                Err(refusal) => return (permits, Some(refusal)),
+            }
+        }
+        (permits, None)
     }
 
     /// Whether an upstream of that name has slots at all.
@@ -132,10 +215,30 @@ impl Permits {
         self.0.all.taken()
     }
 
-    /// Asks to be told of the next permit that is given back. Ask first, then take: a
-    /// permit given back in between is then not missed.
+    /// How much of a queue's limit is in use.
+    pub(super) fn of_queue(&self, queue: &str) -> Option<InUse> {
+        self.0.queues.get(queue).map(Limits::in_use)
+    }
+
+    /// How much of an upstream's limit is in use, and how its breaker stands.
+    pub(super) fn of_upstream(&self, upstream: &str) -> Option<(InUse, State)> {
+        self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.door.state()))
+    }
+
+    /// Asks to be told of the next permit that is given back, and calls up all who were
+    /// refused one before. Ask first, then take: a permit given back in between is then
+    /// not missed.
     pub(super) fn want(&self) {
-        self.0.wanted.store(true, Ordering::SeqCst);
+        let slots = &self.0;
+        slots.wanted.store(true, Ordering::SeqCst);
+        slots.all.call_up();
+        slots.upstreams.values().for_each(|gate| gate.limits.call_up());
+        slots.queues.values().for_each(Limits::call_up);
+    }
+
+    /// Tells who waits for a permit that somebody else went without one.
+    pub(super) fn given_up(&self) {
+        self.0.tell();
     }
 
     /// Completes when a permit was given back after [`Permits::want`].
@@ -155,85 +258,36 @@ impl Slots {
 impl Permit {
     /// Takes the permit out of the retries' share.
     pub(super) fn is_first_attempt(&mut self) {
-        if std::mem::take(&mut self.of_retries) {
-            self.slots.retries.give_back();
-            self.slots.tell();
+        if self.retries.take().is_some() {
+            self.out.0.tell();
         }
+    }
+
+    /// The attempt begins: it counts for the rates.
+    pub(super) fn begins(&mut self) {
+        self.tokens.iter_mut().flatten().for_each(Token::used);
+    }
+
+    /// The attempt has ended, and says this about its upstream, if anything.
+    pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
+        self.passage.ended(sign, now);
     }
 }
 
-impl Drop for Permit {
+impl Out {
+    fn count(slots: &Arc<Slots>) -> Self {
+        slots.gauge.increment(1.0);
+        Self(Arc::clone(slots))
+    }
+}
+
+impl Drop for Out {
     fn drop(&mut self) {
-        if self.of_retries {
-            self.slots.retries.give_back();
-        }
-        self.slots.all.give_back();
-        self.upstream.give_back();
-        self.slots.gauge.decrement(1.0);
-        self.slots.tell();
+        self.0.gauge.decrement(1.0);
+        self.0.tell();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    fn permits(slots: usize, upstreams: &[(&str, u32)]) -> Permits {
-        let named: Vec<(Arc<str>, u32)> =
-            upstreams.iter().map(|(name, limit)| (Arc::from(*name), *limit)).collect();
-        Permits::new(slots, named.iter().map(|(name, limit)| (name, *limit)))
-    }
-
-    #[test]
-    fn one_upstream_alone_may_have_every_slot_up_to_its_own_limit() {
-        let alone = permits(10, &[("a", 64)]);
-        assert_eq!(alone.take_up_to(99, "a", Purpose::First).len(), 10);
-        let limited = permits(10, &[("a", 3)]);
-        assert_eq!(limited.take_up_to(99, "a", Purpose::First).len(), 3);
-        assert!(limited.take("b", Purpose::First).is_none());
-    }
-
-    #[test]
-    fn of_several_upstreams_none_gets_more_than_half() {
-        let shared = permits(10, &[("a", 64), ("b", 64), ("c", 64)]);
-        let a = shared.take_up_to(99, "a", Purpose::First);
-        assert_eq!(a.len(), 5);
-        let b = shared.take_up_to(99, "b", Purpose::First);
-        assert_eq!((b.len(), shared.taken()), (5, 10));
-        assert!(shared.take("c", Purpose::First).is_none());
-        drop(a);
-        assert_eq!(shared.take_up_to(99, "c", Purpose::First).len(), 5);
-    }
-
-    #[test]
-    fn retries_leave_a_fifth_to_first_attempts() {
-        let shared = permits(10, &[("a", 64)]);
-        let mut retries = shared.take_up_to(99, "a", Purpose::PerhapsRetry);
-        assert_eq!(retries.len(), 8);
-        let first = shared.take_up_to(99, "a", Purpose::First);
-        assert_eq!(first.len(), 2);
-        // Three of the claimed were none: as many retries may follow once there are slots.
-        retries.iter_mut().take(3).for_each(Permit::is_first_attempt);
-        drop(first);
-        assert_eq!(shared.take_up_to(99, "a", Purpose::PerhapsRetry).len(), 2);
-        drop(retries);
-        assert_eq!((shared.taken(), shared.0.retries.taken()), (0, 0));
-    }
-
-    #[test]
-    fn a_single_slot_serves_retries_too() {
-        assert!(permits(1, &[("a", 1), ("b", 1)]).take("a", Purpose::PerhapsRetry).is_some());
-    }
-
-    #[test]
-    fn only_who_wants_a_permit_is_told_of_one() {
-        let shared = permits(1, &[("a", 1)]);
-        drop(shared.take("a", Purpose::First));
-        assert!(shared.freed().now_or_never().is_none());
-        let taken = shared.take("a", Purpose::First);
-        shared.want();
-        drop(taken);
-        assert!(shared.freed().now_or_never().is_some());
-    }
-}
+#[path = "permits_tests.rs"]
+mod tests;

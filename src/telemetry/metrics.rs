@@ -89,6 +89,24 @@ fn describe() {
         Unit::Seconds,
         "How long the oldest due operation has been waiting; 0 where nothing is due."
     );
+    describe_gauge!(
+        "cloakroom_queue_target_wait_seconds",
+        Unit::Seconds,
+        "How long an operation may wait in the queue before it counts as late."
+    );
+    describe_counter!("cloakroom_queue_started_total", "Attempts that began, by queue.");
+    describe_gauge!(
+        "cloakroom_upstream_breaker_open",
+        "1 while the upstream does not answer and is left alone, else 0."
+    );
+    describe_gauge!(
+        "cloakroom_permits_in_use",
+        "Attempts that run on this node, by queue and by upstream."
+    );
+    describe_gauge!(
+        "cloakroom_permits_limit",
+        "How many attempts may run on this node, by queue and by upstream."
+    );
     describe_counter!("cloakroom_attempts_total", "Attempts, by upstream and how they ended.");
     describe_histogram!(
         "cloakroom_attempt_duration_seconds",

@@ -26,6 +26,7 @@ async fn every_command_has_help_with_examples() {
         "ops result",
         "ops cancel",
         "ops retry",
+        "queues",
     ] {
         let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let help = run(&arguments, None).await;

@@ -125,6 +125,8 @@ struct Books {
     orders: usize,
     connections: usize,
     dropped: usize,
+    present: usize,
+    most_present: usize,
 }
 
 struct Shared {
@@ -237,6 +239,11 @@ impl Upstream {
         self.shared.books().dropped
     }
 
+    /// The most requests that were here at once: read, and not yet answered.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.books().most_present
+    }
+
     /// Connections opened so far.
     pub fn connections(&self) -> usize {
         self.shared.books().connections
@@ -262,7 +269,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let buffer = Vec::new();
         connections.spawn(async move {
-            let mut connection = Served { stream, buffer, number, shared };
+            let mut connection = Served { stream, buffer, number, shared, present: false };
             while connection.serve().await.is_some() {}
         });
     }
@@ -273,9 +280,29 @@ struct Served {
     buffer: Vec<u8>,
     number: usize,
     shared: Arc<Shared>,
+    present: bool,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl Served {
+    fn enter(&mut self, request: &Received) {
+        self.present = true;
+        let mut books = self.shared.books();
+        books.received.push(request.clone());
+        books.present += 1;
+        books.most_present = books.most_present.max(books.present);
+    }
+
+    /// Before the answer is written: the other side may send the next at once.
+    fn leave(&mut self) {
+        self.shared.books().present -= usize::from(std::mem::take(&mut self.present));
+    }
+
     /// Takes one request; `None` when the connection is done with.
     async fn serve(&mut self) -> Option<()> {
         let mut request = self.read_head().await?;
@@ -285,7 +312,7 @@ impl Served {
             return self.echo(&request).await;
         }
         self.read_body(&mut request).await?;
-        self.shared.books().received.push(request.clone());
+        self.enter(&request);
         self.wait_at_gate(request.path()).await?;
         Box::pin(self.perform(answer, &request)).await
     }
@@ -434,6 +461,7 @@ impl Served {
         fields: &[(String, String)],
         body: &[u8],
     ) -> Option<()> {
+        self.leave();
         let mut bytes = format!("HTTP/1.1 {status} Answer\r\n");
         for (name, value) in fields {
             bytes.extend([name, ": ", value, "\r\n"]);

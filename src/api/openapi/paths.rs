@@ -33,6 +33,7 @@ pub(super) fn all() -> Value {
             "post": progress("reportProgress"),
         },
         "/-/operations/{ticket}/retry": { "parameters": [ticket()], "post": retry() },
+        "/-/queues": { "get": queues() },
         "/-/openapi.json": { "get": described() },
     })
 }
@@ -389,6 +390,15 @@ fn retry() -> Value {
         "Repeat a finished operation; on the admin listener only",
         vec![(202, accepted("The successor is accepted."))],
         &[UNKNOWN, (409, "It has not ended."), GONE],
+    )
+}
+
+fn queues() -> Value {
+    resource(
+        "listQueues",
+        "How queues and upstreams stand on this node; on the admin listener only",
+        vec![(200, response("Queues and upstreams, by name.", &[], json_of("QueueList")))],
+        &[(404, "On the public listener.")],
     )
 }
 

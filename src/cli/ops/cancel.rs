@@ -3,10 +3,10 @@
 use clap::Args;
 use http::StatusCode;
 
+use super::super::admin::{Admin, json};
 use super::super::failure::Failure;
 use super::super::print;
 use super::Which;
-use super::admin::{Admin, json};
 
 const EXAMPLES: &str = "\
 Examples:

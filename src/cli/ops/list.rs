@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::super::admin::{Admin, strange};
 use super::super::failure::Failure;
 use super::super::print;
-use super::admin::{Admin, strange};
 use super::since::instant;
 use crate::clock::Clock;
 

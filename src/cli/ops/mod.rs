@@ -1,6 +1,5 @@
 //! `cloakroom ops`: operations of a running gateway, through its admin listener.
 
-mod admin;
 mod cancel;
 mod list;
 mod result;
@@ -10,9 +9,9 @@ mod since;
 
 use clap::{Args, Subcommand};
 
+use super::admin::Where;
 use super::failure::Failure;
 use crate::clock::Clock;
-use admin::Admin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,12 +27,8 @@ ID is what `ops list` shows, or a client's ticket.";
 pub(super) struct Ops {
     #[command(subcommand)]
     command: Command,
-    /// The admin listener of the gateway.
-    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    admin: String,
-    /// The prefix of the gateway's own resources (`server.prefix`).
-    #[arg(long, global = true, value_name = "PATH", default_value = "/-")]
-    prefix: String,
+    #[command(flatten)]
+    gateway: Where,
     /// For machines.
     #[arg(long, global = true)]
     json: bool,
@@ -64,7 +59,7 @@ struct Which {
 impl Ops {
     /// Asks the gateway, and prints what it says.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
-        let admin = Admin::new(clock.clone(), &self.admin, &self.prefix)?;
+        let admin = self.gateway.admin(clock.clone())?;
         match self.command {
             Command::List(list) => list.run(&admin, &clock, self.json).await,
             Command::Show(show) => show.run(&admin, self.json).await,

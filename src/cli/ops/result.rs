@@ -5,10 +5,10 @@ use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 
+use super::super::admin::{Admin, refusal};
 use super::super::failure::Failure;
 use super::super::print;
 use super::Which;
-use super::admin::{Admin, refusal};
 
 const EXAMPLES: &str = "\
 Examples:

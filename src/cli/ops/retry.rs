@@ -2,10 +2,10 @@
 
 use clap::Args;
 
+use super::super::admin::{Admin, json, strange};
 use super::super::failure::Failure;
 use super::super::print;
 use super::Which;
-use super::admin::{Admin, json, strange};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::super::admin::Admin;
 use super::super::failure::Failure;
 use super::super::print;
 use super::Which;
-use super::admin::Admin;
 
 const EXAMPLES: &str = "\
 Examples:

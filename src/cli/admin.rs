@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, Uri};
 use serde_json::Value;
 
-use super::super::exchange::{NoAnswer, exchange};
-use super::super::failure::Failure;
-use super::super::print::plain;
+use super::exchange::{NoAnswer, exchange};
+use super::failure::Failure;
+use super::print::plain;
 use crate::clock::Clock;
 
 /// How long an answer may take.
@@ -20,13 +21,32 @@ pub(super) struct Admin {
     clock: Clock,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
-    /// The path of the list of operations.
+    /// The path of the list of operations, and of that of the queues.
     operations: String,
+    queues: String,
+}
+
+/// Which gateway is meant.
+#[derive(Args, Debug)]
+pub(super) struct Where {
+    /// The admin listener of the gateway.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    admin: String,
+    /// The prefix of the gateway's own resources (`server.prefix`).
+    #[arg(long, global = true, value_name = "PATH", default_value = "/-")]
+    prefix: String,
+}
+
+impl Where {
+    /// The operators' API there.
+    pub(super) fn admin(&self, clock: Clock) -> Result<Admin, Failure> {
+        Admin::new(clock, &self.admin, &self.prefix)
+    }
 }
 
 impl Admin {
     /// The API of the gateway whose admin listener is at `url`.
-    pub(super) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
+    fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
         let refused = |why: &str| {
             Failure::Usage(format!("--admin {url}: {why}; write it like http://127.0.0.1:8081"))
         };
@@ -36,6 +56,7 @@ impl Admin {
                 clock,
                 origin: format!("http://{authority}"),
                 operations: format!("{}/operations", prefix.trim_end_matches('/')),
+                queues: format!("{}/queues", prefix.trim_end_matches('/')),
             }),
             (Some("https"), ..) => Err(refused(
                 "the admin listener speaks plain http; reach a remote one through a tunnel, like \
@@ -46,6 +67,11 @@ impl Admin {
             }
             _ => Err(refused("scheme and host are needed")),
         }
+    }
+
+    /// How queues and upstreams stand.
+    pub(super) async fn queues(&self) -> Result<Value, Failure> {
+        json(self.done("GET", &self.queues).await?.body())
     }
 
     /// A page of the list.

@@ -1,0 +1,210 @@
+//! `GET /queues`: what waits and how long, what runs, and what holds it up. For operators.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::standing::{Backlog, LookAtQueues, QueueStanding, Standing, UpstreamStanding};
+use super::visit::Visit;
+use super::{Problem, own};
+use crate::domain::Timestamp;
+use crate::domain::breaker::State;
+
+/// The queues and upstreams of this node.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QueueList {
+    /// The queues, by name.
+    queues: Vec<QueueDocument>,
+    /// The upstreams, by name.
+    upstreams: Vec<UpstreamDocument>,
+}
+
+/// A queue, what may be expected of it, and how it stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct QueueDocument {
+    name: String,
+    /// Higher goes first.
+    priority: i32,
+    /// How long an operation may wait.
+    target_wait_seconds: f64,
+    /// Operations that are ready or due later.
+    depth: u64,
+    /// How many may be.
+    max_depth: u32,
+    /// How long the oldest that is due has been waiting; null where nothing is due.
+    oldest_age_seconds: Option<f64>,
+    /// Whether that is longer than may be expected.
+    late: bool,
+    /// Attempts that run.
+    running: usize,
+    /// How many may; null where nothing was set.
+    max_in_flight: Option<u32>,
+    /// How many may begin in a time, like 30/m; null where nothing was set.
+    rate: Option<String>,
+    /// Whether nothing of it is begun.
+    paused: bool,
+}
+
+/// An upstream and how it stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UpstreamDocument {
+    name: String,
+    /// Operations for it that are ready or due later, in all queues.
+    depth: u64,
+    /// How long the oldest that is due has been waiting; null where nothing is due.
+    oldest_age_seconds: Option<f64>,
+    /// Attempts that run.
+    running: usize,
+    /// How many may.
+    max_in_flight: u32,
+    /// How many may begin in a time, like 500/s; null where nothing was set.
+    rate: Option<String>,
+    breaker: BreakerDocument,
+}
+
+/// Whether an upstream is called at all.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BreakerDocument {
+    state: BreakerState,
+    /// Since when it is open, or when the latest probe began; null while it is closed.
+    #[schema(format = DateTime)]
+    since: Option<String>,
+    /// When the next attempt may begin; null while it is closed or a probe is on its way.
+    #[schema(format = DateTime)]
+    next_probe_at: Option<String>,
+}
+
+/// Closed: attempts begin. Open: none does. Half-open: one finds out.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum BreakerState {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+pub(super) async fn show(look: LookAtQueues, _visit: Visit) -> Result<Response, Problem> {
+    let list = QueueList::of(&look().await?);
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+}
+
+impl QueueList {
+    fn of(standing: &Standing) -> Self {
+        let queue =
+            |queue: &QueueStanding| QueueDocument::of(queue, standing.in_queue(&queue.name));
+        let upstream = |upstream: &UpstreamStanding| {
+            UpstreamDocument::of(upstream, standing.for_upstream(&upstream.name))
+        };
+        Self {
+            queues: standing.queues.iter().map(queue).collect(),
+            upstreams: standing.upstreams.iter().map(upstream).collect(),
+        }
+    }
+}
+
+impl QueueDocument {
+    fn of(queue: &QueueStanding, backlog: Backlog) -> Self {
+        Self {
+            name: queue.name.clone(),
+            priority: queue.expected.priority,
+            target_wait_seconds: queue.expected.target_wait.as_secs_f64(),
+            depth: backlog.depth,
+            max_depth: queue.max_depth,
+            oldest_age_seconds: backlog.oldest.map(|age| age.as_secs_f64()),
+            late: backlog.oldest.is_some_and(|age| queue.expected.is_late(age)),
+            running: queue.permits.running,
+            max_in_flight: queue.max_in_flight,
+            rate: queue.rate.map(|rate| rate.to_string()),
+            paused: queue.paused,
+        }
+    }
+}
+
+impl UpstreamDocument {
+    fn of(upstream: &UpstreamStanding, backlog: Backlog) -> Self {
+        Self {
+            name: upstream.name.clone(),
+            depth: backlog.depth,
+            oldest_age_seconds: backlog.oldest.map(|age| age.as_secs_f64()),
+            running: upstream.permits.running,
+            max_in_flight: upstream.max_in_flight,
+            rate: upstream.rate.map(|rate| rate.to_string()),
+            breaker: BreakerDocument::of(&upstream.breaker),
+        }
+    }
+}
+
+impl BreakerDocument {
+    fn of(state: &State) -> Self {
+        let (state, since, next) = match state {
+            State::Closed { .. } => (BreakerState::Closed, None, None),
+            State::Open { since, pause, .. } => {
+                (BreakerState::Open, Some(*since), Some(*since + *pause))
+            }
+            State::HalfOpen { since, .. } => (BreakerState::HalfOpen, Some(*since), None),
+        };
+        let text = |at: Option<Timestamp>| at.map(Timestamp::rfc3339);
+        Self { state, since: text(since), next_probe_at: text(next) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::{LaneStanding, PermitsInUse};
+    use super::*;
+    use crate::domain::turn::Expected;
+    use std::time::Duration;
+
+    fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStanding {
+        let backlog = Backlog { depth, oldest: oldest.map(Duration::from_secs) };
+        LaneStanding { queue: queue.into(), upstream: upstream.into(), backlog }
+    }
+
+    fn queue(name: &str) -> QueueStanding {
+        QueueStanding {
+            name: name.into(),
+            expected: Expected { priority: 3, target_wait: Duration::from_secs(8) },
+            permits: PermitsInUse { running: 2, limit: 9 },
+            max_in_flight: None,
+            rate: "30/m".parse().ok(),
+            max_depth: 7,
+            paused: false,
+        }
+    }
+
+    #[test]
+    fn lanes_are_added_up_by_queue_and_by_upstream_and_the_oldest_counts() {
+        let standing = Standing {
+            lanes: vec![
+                lane("a", "x", 2, Some(4)),
+                lane("a", "y", 3, Some(9)),
+                lane("a", "x", 1, None),
+                lane("b", "x", 5, None),
+            ],
+            queues: vec![queue("a"), queue("b")],
+            upstreams: Vec::new(),
+        };
+        let list = QueueList::of(&standing);
+        let [a, b] = &list.queues[..] else { panic!("{list:?}") };
+        assert_eq!((a.depth, a.oldest_age_seconds, a.late), (6, Some(9.0), true));
+        assert_eq!((b.depth, b.oldest_age_seconds, b.late), (5, None, false));
+        assert_eq!((a.rate.as_deref(), a.running, a.max_depth), (Some("30/m"), 2, 7));
+        assert_eq!(standing.for_upstream("x").depth, 8);
+    }
+
+    #[test]
+    fn an_open_breaker_says_when_it_is_tried_again() {
+        let since = Timestamp::from_micros(1_795_248_000_000_000);
+        let open = State::Open { since, pause: Duration::from_secs(30), openings: 2 };
+        let document = serde_json::to_value(BreakerDocument::of(&open)).unwrap();
+        assert_eq!(document["state"], "open");
+        assert_eq!(document["since"], "2026-11-21T08:00:00.000000Z");
+        assert_eq!(document["nextProbeAt"], "2026-11-21T08:00:30.000000Z");
+        let half = State::HalfOpen { since, probes: 1, openings: 2 };
+        assert_eq!(serde_json::to_value(BreakerDocument::of(&half)).unwrap()["state"], "half-open");
+    }
+}

@@ -1,0 +1,117 @@
+//! How queues and upstreams stand on this node, in the terms of whoever looks.
+//!
+//! Owns what is told about them; whoever puts the gateway together knows where it comes
+//! from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::breaker::State;
+use crate::domain::limit::Rate;
+use crate::domain::turn::Expected;
+use crate::ledger::LedgerError;
+
+/// Looks at them, once for each time that somebody asks.
+pub type LookAtQueues =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<Standing, LedgerError>> + Send + Sync>;
+
+/// How everything stands.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// What waits, by queue and upstream; rows of the same two are added up.
+    pub lanes: Vec<LaneStanding>,
+    /// The queues.
+    pub queues: Vec<QueueStanding>,
+    /// The upstreams.
+    pub upstreams: Vec<UpstreamStanding>,
+}
+
+/// What waits in one queue for one upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStanding {
+    /// The queue's name.
+    pub queue: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// What waits.
+    pub backlog: Backlog,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Operations that are ready or due later.
+    pub depth: u64,
+    /// How long the oldest that is due has been waiting; none where nothing is due.
+    pub oldest: Option<Duration>,
+}
+
+impl Backlog {
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { depth: self.depth + other.depth, oldest: self.oldest.max(other.oldest) }
+    }
+}
+
+impl Standing {
+    /// What waits in a queue, for whatever upstream.
+    pub fn in_queue(&self, queue: &str) -> Backlog {
+        self.backlog(|lane| lane.queue == queue)
+    }
+
+    /// What waits for an upstream, in whatever queue.
+    pub fn for_upstream(&self, upstream: &str) -> Backlog {
+        self.backlog(|lane| lane.upstream == upstream)
+    }
+
+    fn backlog(&self, counts: impl Fn(&LaneStanding) -> bool) -> Backlog {
+        let counted = self.lanes.iter().filter(|lane| counts(lane));
+        counted.fold(Backlog::default(), |sum, lane| sum.with(lane.backlog))
+    }
+}
+
+/// What is in use of a number of permits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PermitsInUse {
+    /// Attempts that run.
+    pub running: usize,
+    /// How many may on this node.
+    pub limit: usize,
+}
+
+/// One queue.
+#[derive(Clone, Debug)]
+pub struct QueueStanding {
+    /// Its name.
+    pub name: String,
+    /// What may be expected of it.
+    pub expected: Expected,
+    /// What runs of it.
+    pub permits: PermitsInUse,
+    /// How many may run, where that was set.
+    pub max_in_flight: Option<u32>,
+    /// How many may begin in a time, where that was set.
+    pub rate: Option<Rate>,
+    /// How many may wait.
+    pub max_depth: u32,
+    /// Whether nothing of it is begun.
+    pub paused: bool,
+}
+
+/// One upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamStanding {
+    /// Its name.
+    pub name: String,
+    /// What runs to it.
+    pub permits: PermitsInUse,
+    /// How many may run, as it was set.
+    pub max_in_flight: u32,
+    /// How many may begin in a time, where that was set.
+    pub rate: Option<Rate>,
+    /// Whether it is called at all.
+    pub breaker: State,
+}

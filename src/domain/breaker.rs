@@ -1,0 +1,226 @@
+//! When an upstream is left alone, and when it is tried again.
+//!
+//! Owns the breaker: closed while the upstream answers, open for a pause once it plainly
+//! does not, and half-open while a probe is on its way. Its invariant: while it is not
+//! closed, attempts begin one at a time. It must not know who asks or what is sent.
+//!
+//! Only what says that nobody is there counts against an upstream: no connection, an
+//! attempt that broke off or ran out of time, and 502, 503 or 504, which is how proxies
+//! tell that nobody is behind them. A 503 with `Retry-After` is an upstream that is there
+//! and asks for patience, and any other status, 500 included, is an answer: whoever sent
+//! a request that breaks its handler must not shut the door for everybody.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::Timestamp;
+use super::operation::{Answer, ErrorCode, Outcome, Sent};
+
+/// So many in a row that reached nobody open it.
+const UNREACHED: u32 = 5;
+/// The stretch of time, as two halves, over which failures of all kinds are weighed.
+const HALF: Duration = Duration::from_secs(15);
+/// So many attempts must have ended in that time before their share means anything.
+const ENOUGH: u32 = 20;
+/// This share of failures opens it, in fifths.
+const FIFTHS: u32 = 4;
+/// The longest pause at first, and after many failed probes.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// A timeout says something of the upstream if it had this long: clients may ask for less.
+const PATIENT: Duration = Duration::from_secs(10);
+
+/// What an attempt's end says about its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It answers.
+    Answers,
+    /// It could not be reached: nothing was sent.
+    Unreached,
+    /// It was reached, and failed to answer.
+    Fails,
+}
+
+impl Sign {
+    /// Reads the sign in an outcome; `allowed` is the time that the attempt had. Many
+    /// outcomes say nothing about the upstream.
+    pub fn of(outcome: &Outcome, allowed: Duration) -> Option<Self> {
+        match outcome {
+            Outcome::Answered(answer) | Outcome::TooLarge(answer) => Some(Self::of_answer(answer)),
+            Outcome::Broken { cause, sent } => Self::of_break(*cause, *sent, allowed),
+            Outcome::Interrupted { .. }
+            | Outcome::Lost
+            | Outcome::Canceled
+            | Outcome::Expired
+            | Outcome::Unroutable
+            | Outcome::StillPending { .. }
+            | Outcome::Followed(_) => None,
+        }
+    }
+
+    fn of_break(cause: ErrorCode, sent: Sent, allowed: Duration) -> Option<Self> {
+        match (cause, sent) {
+            (ErrorCode::UpstreamTimeout, _) if allowed < PATIENT => None,
+            // A request that cannot be put into HTTP.
+            (ErrorCode::UpstreamProtocol, Sent::Nothing) => None,
+            (_, Sent::Nothing) => Some(Self::Unreached),
+            (_, Sent::Perhaps) => Some(Self::Fails),
+        }
+    }
+
+    const fn of_answer(answer: &Answer) -> Self {
+        match answer.status {
+            502 | 504 => Self::Fails,
+            503 if answer.retry_after.is_none() => Self::Fails,
+            _ => Self::Answers,
+        }
+    }
+}
+
+/// Leave for one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The breaker is closed.
+    Free,
+    /// This attempt finds out how the upstream is.
+    Probe,
+}
+
+/// Where a breaker stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Attempts begin freely.
+    Closed {
+        /// How many in a row reached nobody.
+        unreached: u32,
+        /// What ended lately.
+        window: Window,
+    },
+    /// No attempt begins.
+    Open {
+        /// Since when.
+        since: Timestamp,
+        /// For how long.
+        pause: Duration,
+        /// How often it has opened without having been closed.
+        openings: u32,
+    },
+    /// A probe is on its way.
+    HalfOpen {
+        /// When the latest probe began.
+        since: Timestamp,
+        /// How many are on their way.
+        probes: u32,
+        /// How often it has opened without having been closed.
+        openings: u32,
+    },
+}
+
+/// How many attempts ended lately, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    since: Timestamp,
+    present: Tally,
+    before: Tally,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    ended: u32,
+    failed: u32,
+}
+
+impl Window {
+    fn count(&mut self, failed: bool, now: Timestamp) {
+        let age = now.since(self.since);
+        if age >= HALF || now < self.since {
+            let before = if age < HALF * 2 { self.present } else { Tally::default() };
+            *self = Self { since: now, present: Tally::default(), before };
+        }
+        self.present.ended += 1;
+        self.present.failed += u32::from(failed);
+    }
+
+    const fn is_hopeless(&self) -> bool {
+        let ended = self.present.ended + self.before.ended;
+        let failed = self.present.failed + self.before.failed;
+        ended >= ENOUGH && failed * 5 >= ended * FIFTHS
+    }
+}
+
+/// Closed, and nothing has ended yet.
+impl Default for State {
+    fn default() -> Self {
+        Self::Closed { unreached: 0, window: Window::default() }
+    }
+}
+
+/// The breaker of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker(State);
+
+impl Breaker {
+    /// Where it stands.
+    pub const fn state(&self) -> &State {
+        &self.0
+    }
+
+    /// Leave for one attempt, or when to ask again. A probe that takes long is not waited
+    /// for alone: after the longest pause another one may find out sooner.
+    pub fn pass(&mut self, now: Timestamp) -> Result<Pass, Timestamp> {
+        let (since, pause, probes, openings) = match self.0 {
+            State::Closed { .. } => return Ok(Pass::Free),
+            State::Open { since, pause, openings } => (since, pause, 0, openings),
+            State::HalfOpen { since, probes, openings } => (since, PAUSES.1, probes, openings),
+        };
+        // A clock that was set back must not leave the upstream alone for hours.
+        let over = since + pause;
+        if since <= now && now < over {
+            return Err(over);
+        }
+        self.0 = State::HalfOpen { since: now, probes: probes + 1, openings };
+        Ok(Pass::Probe)
+    }
+
+    /// An attempt has ended.
+    pub fn ended(&mut self, pass: Pass, sign: Sign, now: Timestamp, rng: &mut impl Rng) {
+        let probe = pass == Pass::Probe;
+        match (&mut self.0, sign) {
+            (State::Closed { unreached, window }, sign) => {
+                *unreached = if sign == Sign::Unreached { *unreached + 1 } else { 0 };
+                window.count(sign != Sign::Answers, now);
+                if *unreached >= UNREACHED || window.is_hopeless() {
+                    self.open(0, now, rng);
+                }
+            }
+            (_, Sign::Answers) if probe => *self = Self::default(),
+            (State::HalfOpen { openings, .. }, _) if probe => {
+                let openings = *openings;
+                self.open(openings, now, rng);
+            }
+            // It began before the breaker opened.
+            _ => {}
+        }
+    }
+
+    /// A probe has ended without having found out anything.
+    pub const fn abandoned(&mut self) {
+        if let State::HalfOpen { since, probes, openings } = self.0 {
+            self.0 = match probes {
+                0 | 1 => State::Open { since, pause: Duration::ZERO, openings },
+                _ => State::HalfOpen { since, probes: probes - 1, openings },
+            };
+        }
+    }
+
+    /// Opens, for a random part of a ceiling that doubles.
+    fn open(&mut self, openings: u32, now: Timestamp, rng: &mut impl Rng) {
+        let ceiling = PAUSES.0.saturating_mul(1 << openings.min(31)).min(PAUSES.1);
+        let pause = ceiling.mul_f64(rng.random::<f64>());
+        self.0 = State::Open { since: now, pause, openings: openings + 1 };
+    }
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;

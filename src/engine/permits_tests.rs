@@ -1,0 +1,152 @@
+//! Who gets a slot, who a token, and who has to wait.
+
+use std::time::Duration;
+
+use super::*;
+use crate::engine::{QueueLimits, UpstreamLimits};
+use futures_util::FutureExt;
+
+const NOW: Timestamp = Timestamp::EPOCH;
+
+fn settings(slots: usize, upstreams: &[(&str, u32)]) -> Settings {
+    let limits = |limit| UpstreamLimits { max_in_flight: limit, rate: None, max_response: 1 };
+    let upstreams = upstreams.iter().map(|(name, limit)| (Arc::from(*name), limits(*limit)));
+    Settings { slots, upstreams: upstreams.collect(), ..Settings::default() }
+}
+
+fn permits(slots: usize, upstreams: &[(&str, u32)]) -> Permits {
+    Permits::new(&settings(slots, upstreams), NOW)
+}
+
+fn lane(upstream: &str) -> Lane {
+    Lane { queue: "default".into(), upstream: upstream.into(), express: false }
+}
+
+impl Permits {
+    fn all_for(&self, upstream: &str, purpose: Purpose) -> Vec<Permit> {
+        self.take_up_to(99, &lane(upstream), purpose, NOW).0
+    }
+}
+
+#[test]
+fn one_upstream_alone_may_have_every_slot_up_to_its_own_limit() {
+    let alone = permits(10, &[("a", 64)]);
+    assert_eq!(alone.all_for("a", Purpose::HandedOver).len(), 10);
+    let limited = permits(10, &[("a", 3)]);
+    assert_eq!(limited.all_for("a", Purpose::HandedOver).len(), 3);
+    let unknown = limited.take(&lane("b"), Purpose::HandedOver, NOW);
+    assert_eq!(unknown.err(), Some(Refusal::Unknown));
+}
+
+#[test]
+fn of_several_upstreams_none_gets_more_than_its_share() {
+    let shared = permits(10, &[("a", 64), ("b", 64), ("c", 64)]);
+    let a = shared.all_for("a", Purpose::HandedOver);
+    assert_eq!(a.len(), 5);
+    let b = shared.all_for("b", Purpose::HandedOver);
+    assert_eq!((b.len(), shared.taken()), (5, 10));
+    assert_eq!(shared.take(&lane("c"), Purpose::PerhapsRetry, NOW).err(), Some(Refusal::Full));
+    drop(a);
+    assert_eq!(shared.all_for("c", Purpose::PerhapsRetry).len(), 5);
+    let third = Settings { max_share: 30, ..settings(10, &[("a", 64), ("b", 64)]) };
+    assert_eq!(Permits::new(&third, NOW).all_for("a", Purpose::HandedOver).len(), 3);
+}
+
+#[test]
+fn retries_leave_a_part_to_first_attempts() {
+    let shared = permits(10, &[("a", 64)]);
+    let mut retries = shared.all_for("a", Purpose::PerhapsRetry);
+    assert_eq!(retries.len(), 8);
+    let first = shared.all_for("a", Purpose::OnTheLine);
+    assert_eq!(first.len(), 2);
+    // Three of the claimed were none: as many retries may follow once there are slots.
+    retries.iter_mut().take(3).for_each(Permit::is_first_attempt);
+    drop(first);
+    assert_eq!(shared.all_for("a", Purpose::PerhapsRetry).len(), 2);
+    drop(retries);
+    assert_eq!((shared.taken(), shared.0.retries.taken()), (0, 0));
+}
+
+#[test]
+fn a_single_slot_serves_retries_too() {
+    let single = permits(1, &[("a", 1), ("b", 1)]);
+    assert!(single.take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
+    let kept = Settings { first_attempts: 90, ..settings(1, &[("a", 1)]) };
+    assert!(Permits::new(&kept, NOW).take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
+}
+
+#[test]
+fn a_queue_has_a_limit_of_its_own_over_all_upstreams() {
+    let mut settings = settings(10, &[("a", 64), ("b", 64)]);
+    let limits = QueueLimits { max_in_flight: Some(3), ..QueueLimits::default() };
+    settings.queues.insert("default".into(), limits);
+    let permits = Permits::new(&settings, NOW);
+    let a = permits.take_up_to(2, &lane("a"), Purpose::PerhapsRetry, NOW).0;
+    let b = permits.all_for("b", Purpose::OnTheLine);
+    assert_eq!((a.len(), b.len()), (2, 1));
+    assert_eq!(permits.of_queue("default"), Some(InUse { running: 3, limit: 3 }));
+    let other = Lane { queue: "unheard-of".into(), ..lane("b") };
+    assert!(permits.take(&other, Purpose::PerhapsRetry, NOW).is_ok());
+}
+
+#[test]
+fn a_rate_says_when_to_ask_again_and_counts_only_what_began() {
+    let mut settings = settings(10, &[("a", 64)]);
+    let rate = "2/s".parse().ok();
+    settings.queues.insert("default".into(), QueueLimits { rate, ..QueueLimits::default() });
+    let permits = Permits::new(&settings, NOW);
+    let (unused, refusal) = permits.take_up_to(9, &lane("a"), Purpose::PerhapsRetry, NOW);
+    let next = NOW + Duration::from_millis(500);
+    assert_eq!((unused.len(), refusal), (2, Some(Refusal::Until(next))));
+    drop(unused);
+    permits.want();
+    let mut began = permits.all_for("a", Purpose::PerhapsRetry);
+    assert_eq!(began.len(), 2);
+    began.iter_mut().for_each(Permit::begins);
+    drop(began);
+    assert!(permits.all_for("a", Purpose::PerhapsRetry).is_empty());
+    assert_eq!(permits.taken(), 0, "what was refused holds nothing");
+}
+
+#[test]
+fn while_an_upstream_is_down_one_at_a_time_finds_out_and_others_go_on() {
+    let permits = permits(10, &[("a", 64), ("b", 64)]);
+    for _ in 0..5 {
+        let mut permit = permits.take(&lane("a"), Purpose::HandedOver, NOW).unwrap();
+        permit.ended(Some(Sign::Unreached), NOW);
+    }
+    let Err(Refusal::Until(over)) = permits.take(&lane("a"), Purpose::HandedOver, NOW) else {
+        panic!("open")
+    };
+    let one = permits.take_up_to(9, &lane("a"), Purpose::PerhapsRetry, over).0;
+    assert_eq!(one.len(), 1);
+    assert_eq!(permits.all_for("b", Purpose::PerhapsRetry).len(), 5);
+    for mut probe in one {
+        probe.ended(Some(Sign::Answers), over);
+    }
+    assert_eq!(permits.take_up_to(9, &lane("a"), Purpose::PerhapsRetry, over).0.len(), 5);
+}
+
+#[test]
+fn who_has_just_come_does_not_overtake_who_waits() {
+    let single = permits(1, &[("a", 1)]);
+    let taken = single.take(&lane("a"), Purpose::HandedOver, NOW).unwrap();
+    single.want();
+    assert!(single.take(&lane("a"), Purpose::PerhapsRetry, NOW).is_err());
+    drop(taken);
+    assert!(single.take(&lane("a"), Purpose::HandedOver, NOW).is_err());
+    assert!(single.take(&lane("a"), Purpose::OnTheLine, NOW).is_ok());
+    single.want();
+    assert!(single.take(&lane("a"), Purpose::HandedOver, NOW).is_ok());
+}
+
+#[test]
+fn only_who_wants_a_permit_is_told_of_one() {
+    let shared = permits(1, &[("a", 1)]);
+    drop(shared.take(&lane("a"), Purpose::HandedOver, NOW));
+    assert!(shared.freed().now_or_never().is_none());
+    let taken = shared.take(&lane("a"), Purpose::HandedOver, NOW);
+    shared.want();
+    drop(taken);
+    assert!(shared.freed().now_or_never().is_some());
+}

@@ -1,0 +1,157 @@
+//! How many run at once, and how many begin in a time.
+
+use std::time::Duration;
+
+use crate::support::gateway::operations_of;
+use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, post, time};
+
+const SLOW: Duration = Duration::from_millis(5);
+
+async fn accept(gateway: &Gateway, path: &str, count: usize) -> Vec<Ticket> {
+    let mut tickets = Vec::new();
+    for _ in 0..count {
+        tickets.push(gateway.accept(post(path)).await);
+    }
+    tickets
+}
+
+#[tokio::test]
+async fn no_more_of_a_queue_run_at_once_than_it_may_over_all_its_upstreams() {
+    let (one, two) = (Upstream::start().await, Upstream::start().await);
+    let gateway = Setup::before(&one)
+        .set("upstreams.other", &format!("url = {:?}", two.url()))
+        .set("queues.narrow", "max_in_flight = 3")
+        .route("POST /orders", "upstream = \"default\"\nqueue = \"narrow\"")
+        .route("POST /alarms", "upstream = \"other\"\nqueue = \"narrow\"")
+        .start()
+        .await;
+    one.on("/orders", Answer::status(201).slowly(SLOW));
+    two.on("/alarms", Answer::status(201).slowly(SLOW));
+    one.hold("/orders");
+    two.hold("/alarms");
+    let mut tickets = Vec::new();
+    for _ in 0..40 {
+        tickets.extend(accept(&gateway, "/orders", 1).await);
+        tickets.extend(accept(&gateway, "/alarms", 1).await);
+    }
+    let arrived = || one.received().len() + two.received().len();
+    time::until("three to arrive", || async { (arrived() == 3).then_some(()) }).await;
+    let running = gateway.get("/-/operations?status=running").await.expect(200).json();
+    assert_eq!((operations_of(&running).len(), arrived()), (3, 3));
+    one.release("/orders");
+    two.release("/alarms");
+    for ticket in &tickets {
+        assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
+    }
+    let most = (one.most_at_once(), two.most_at_once());
+    assert!(most.0 <= 3 && most.1 <= 3, "{most:?}");
+}
+
+#[tokio::test]
+async fn a_queue_has_its_limit_and_others_take_the_rest() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/reports");
+    let gateway = Setup::before(&upstream)
+        .set("queues.reports", "max_in_flight = 3\npriority = 50")
+        .route("POST /reports", "queue = \"reports\"")
+        .route("POST /orders", "")
+        .start()
+        .await;
+    let reports = accept(&gateway, "/reports", 10).await;
+    upstream.until_received("/reports", 3).await;
+    for ticket in accept(&gateway, "/orders", 5).await {
+        assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    }
+    assert_eq!(upstream.received_at("/reports").len(), 3);
+    upstream.release("/reports");
+    for ticket in &reports {
+        assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
+    }
+    assert!(upstream.most_at_once() <= 4, "{}", upstream.most_at_once());
+}
+
+/// Accepts many at once, then lets second after second pass until the last has arrived; at
+/// no time have more arrived than five a second and five besides.
+async fn keeps_to_five_a_second(setup: Setup, upstream: &Upstream, paths: &[&str]) {
+    let gateway = setup.start().await;
+    let mut tickets = Vec::new();
+    for _ in 0..20 {
+        for path in paths {
+            tickets.extend(accept(&gateway, path, 1).await);
+        }
+    }
+    let mut seconds = 0;
+    for ticket in &tickets {
+        gateway
+            .while_stepping(1, "the last to arrive", || {
+                let arrived = upstream.received().len();
+                assert!(arrived <= 5 + 5 * seconds, "{arrived} in {seconds} s");
+                seconds += 1;
+                async { (gateway.document(ticket).await["status"] == "succeeded").then_some(()) }
+            })
+            .await;
+        // Looked, and did not step.
+        seconds -= 1;
+    }
+    assert!(seconds + 1 >= tickets.len() / 5 - 1, "{seconds}");
+    assert_eq!(upstream.received().len(), tickets.len());
+}
+
+#[tokio::test]
+async fn no_more_of_a_queue_begin_in_a_second_than_its_rate_says() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream)
+        .set("queues.slow", "rate = \"5/s\"")
+        .route("POST /orders", "queue = \"slow\"");
+    keeps_to_five_a_second(setup, &upstream, &["/orders"]).await;
+}
+
+#[tokio::test]
+async fn queues_share_the_rate_of_their_upstream() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream)
+        .set("upstreams.default", "rate = \"5/s\"")
+        .set("queues.urgent", "priority = 9")
+        .route("POST /orders", "")
+        .route("POST /alarms", "queue = \"urgent\"");
+    keeps_to_five_a_second(setup, &upstream, &["/orders", "/alarms"]).await;
+}
+
+#[tokio::test]
+async fn a_rate_makes_nobody_wait_who_is_not_subject_to_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("queues.rare", "rate = \"1/h\"\npriority = 100")
+        .route("POST /reports", "queue = \"rare\"")
+        .route("POST /orders", "")
+        .start()
+        .await;
+    let reports = accept(&gateway, "/reports", 3).await;
+    for ticket in accept(&gateway, "/orders", 20).await {
+        assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    }
+    assert_eq!(gateway.settled(&reports[0]).await["status"], "succeeded");
+    assert_eq!(upstream.received_at("/reports").len(), 1);
+    assert_eq!(gateway.document(&reports[1]).await["attempts"], 0);
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_limit_ends_at_its_deadline() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/reports");
+    let gateway = Setup::before(&upstream)
+        .set("queues.narrow", "max_in_flight = 1")
+        .route("POST /reports", "queue = \"narrow\"\ndeadline = \"1h\"\ntimeout = \"1h\"")
+        .start()
+        .await;
+    gateway.accept(post("/reports")).await;
+    upstream.until_received("/reports", 1).await;
+    let ticket = gateway.accept(post("/reports").field("Operation-Deadline", "30")).await;
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    gateway.advance(31);
+    // Without further time passing.
+    let document = gateway.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert_eq!(document["attempts"], 0);
+    assert_eq!(upstream.received().len(), 1);
+}

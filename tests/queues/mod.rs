@@ -1,0 +1,6 @@
+//! Queues by what may be expected of them, limits, and upstreams that are down.
+
+mod breaker;
+mod limits;
+mod seen;
+mod turns;
