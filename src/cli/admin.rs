@@ -69,6 +69,13 @@ impl Admin {
         }
     }
 
+    /// What a probe (`/readyz`, `/livez`) says; a failure where that is not that all is well.
+    pub(super) async fn probe(&self, target: &str) -> Result<String, Failure> {
+        let answer = self.asked("GET", target).await?;
+        let words = plain(String::from_utf8_lossy(answer.body()).trim_end());
+        if answer.status().is_success() { Ok(words) } else { Err(Failure::Failed(words)) }
+    }
+
     /// How queues and upstreams stand.
     pub(super) async fn queues(&self) -> Result<Value, Failure> {
         json(self.done("GET", &self.queues).await?.body())

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod exchange;
 mod failure;
+mod health;
 mod migrate;
 mod openapi;
 mod ops;
@@ -57,6 +58,8 @@ enum Command {
     /// Print the description of the HTTP API as JSON.
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
+    /// Ask a running gateway whether it is well.
+    Health(health::Health),
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
     /// Show what waits in a running gateway and how long, what runs, and what holds it up.
@@ -78,6 +81,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
+        Command::Health(health) => health.run(clock).await,
         Command::Ops(ops) => ops.run(clock).await,
         Command::Queues(queues) => queues.run(clock).await,
     };

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod configured;
+mod health;
 mod manners;
 mod ops;
 

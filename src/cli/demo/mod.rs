@@ -6,7 +6,7 @@ mod folder;
 mod orders;
 mod voice;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
 
@@ -23,7 +23,9 @@ use folder::Folder;
 const EXAMPLES: &str = "\
 Examples:
   cloakroom demo          leaves everything running, for you to try more
-  cloakroom demo --once   ends after the conversation; fails if it did not go as it should";
+  cloakroom demo --once   ends after the conversation; fails if it did not go as it should
+  cloakroom demo --orders 127.0.0.1:9000
+                          only the order service, to put a gateway of your own in front of";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -31,7 +33,13 @@ pub(super) struct Demo {
     /// End after the conversation.
     #[arg(long)]
     once: bool,
+    /// Start the order service alone, at this address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "once")]
+    orders: Option<SocketAddr>,
 }
+
+/// Where the order service listens unless told: a free port of loopback.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Demo {
     /// Starts an order service and a gateway, converses, and leaves both running.
@@ -41,10 +49,17 @@ impl Demo {
         telemetry::start_logging(&log);
         let mut signals = listen_for_signals()?;
         let tasks = Tasks::new();
+        let address = self.orders.unwrap_or(ANYWHERE);
+        let started = orders::start(clock.clone(), &tasks, address).await;
+        let upstream = started.map_err(|error| failed("start the order service", &error))?;
+        if self.orders.is_some() {
+            voice::explain(&format!("an order service listens on http://{upstream}"))?;
+            signals.next().await;
+            tasks.cut();
+            return Ok(());
+        }
         let made = Folder::make();
         let folder = made.map_err(|error| failed("make a temporary folder", &error))?;
-        let started = orders::start(clock.clone(), &tasks).await;
-        let upstream = started.map_err(|error| failed("start the order service", &error))?;
         let config = configuration(&folder, upstream)?;
         let app = App::start(config, Options { migrate: true }, clock.clone()).await?;
         let ended = tokio::select! {

@@ -32,9 +32,13 @@ struct Orders {
 #[error("the connection is dropped without an answer")]
 struct Dropped;
 
-/// Starts it on a free port of loopback; it goes on until `tasks` are cut.
-pub(super) async fn start(clock: Clock, tasks: &Tasks) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+/// Starts it; it goes on until `tasks` are cut.
+pub(super) async fn start(
+    clock: Clock,
+    tasks: &Tasks,
+    address: SocketAddr,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let orders = Orders { clock, made: Arc::default() };
     let connections = tasks.clone();

@@ -1,0 +1,35 @@
+//! `cloakroom health`: whether a running gateway is well, for probes of containers that
+//! have no other client at hand.
+
+use clap::Args;
+
+use super::admin::Where;
+use super::failure::Failure;
+use super::print;
+use crate::clock::Clock;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom health                                 whether it takes requests and gets its work done
+  cloakroom health --alive                         whether it runs at all
+  cloakroom health --admin http://127.0.0.1:9081   of another gateway";
+
+/// Ends with 0 where the gateway is well, and with 1 where it is not or does not answer.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Health {
+    #[command(flatten)]
+    gateway: Where,
+    /// Ask whether it runs, not whether it is ready.
+    #[arg(long)]
+    alive: bool,
+}
+
+impl Health {
+    /// Asks once.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let probe = if self.alive { "/livez" } else { "/readyz" };
+        let words = self.gateway.admin(clock)?.probe(probe).await?;
+        print::say(words.trim_end())
+    }
+}
