@@ -118,6 +118,8 @@ mod tests {
             ("/-/operations/{ticket}/progress/{token}", "post"),
             ("/-/operations/{ticket}/retry", "post"),
             ("/-/queues", "get"),
+            ("/-/queues/{queue}/pause", "post"),
+            ("/-/queues/{queue}/resume", "post"),
             ("/-/openapi.json", "get"),
         ] {
             let responses = &description["paths"][path][method]["responses"];

@@ -1,4 +1,5 @@
-//! `GET /queues`: what waits and how long, what runs, and what holds it up. For operators.
+//! `GET /queues`: what waits and how long, what runs, and what holds it up; and
+//! `POST /queues/{name}/pause` and `/resume`. For operators.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -10,6 +11,7 @@ use super::visit::Visit;
 use super::{Problem, own};
 use crate::domain::Timestamp;
 use crate::domain::breaker::State;
+use crate::ledger::Pausing;
 
 /// The queues and upstreams of this node.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,6 +92,30 @@ enum BreakerState {
 pub(super) async fn show(look: LookAtQueues, _visit: Visit) -> Result<Response, Problem> {
     let list = QueueList::of(&look().await?);
     Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+}
+
+/// Pauses a queue, or resumes it, on every node of the ledger.
+pub(super) async fn pause(
+    look: LookAtQueues,
+    visit: Visit,
+    queue: String,
+    paused: bool,
+) -> Result<Response, Problem> {
+    let named = |standing: &Standing| standing.queues.iter().any(|known| known.name == queue);
+    if !named(&look().await?) {
+        return Err(Problem::no_such_queue(&queue));
+    }
+    let at = visit.api.clock.now();
+    visit.api.ledger.pause(Pausing { queue: queue.clone(), paused, at }).await?;
+    let standing = look().await?;
+    let Some(found) = standing.queues.iter().find(|known| known.name == queue) else {
+        return Err(Problem::no_such_queue(&queue));
+    };
+    if found.paused && !paused {
+        return Err(Problem::paused_by_configuration(&queue));
+    }
+    let document = QueueDocument::of(found, standing.in_queue(&queue));
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
 }
 
 impl QueueList {

@@ -5,8 +5,9 @@
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
@@ -28,8 +29,16 @@ pub fn public_router(api: Api) -> Router {
 pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
     let router = shared()
         .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/queues/{queue}/pause", pausing(look.clone(), true))
+        .route("/queues/{queue}/resume", pausing(look.clone(), false))
         .route("/queues", get(move |visit: Visit| queues::show(look.clone(), visit)));
     finished(router, api, Side::Operators)
+}
+
+fn pausing(look: LookAtQueues, paused: bool) -> MethodRouter<Door> {
+    post(move |visit: Visit, Path(queue): Path<String>| {
+        queues::pause(look.clone(), visit, queue, paused)
+    })
 }
 
 fn shared() -> Router<Door> {

@@ -73,7 +73,7 @@ impl Sources {
             max_in_flight: queue.max_in_flight,
             rate: queue.rate,
             max_depth: queue.max_depth,
-            paused: queue.paused,
+            paused: queue.paused || self.ledger.is_paused(name),
         }
     }
 

@@ -81,6 +81,17 @@ impl Admin {
         json(self.done("GET", &self.queues).await?.body())
     }
 
+    /// Pauses a queue or resumes it (`pause`, `resume`); how it stands then.
+    pub(super) async fn hold_queue(&self, queue: &str, verb: &str) -> Result<Value, Failure> {
+        let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
+        if queue.is_empty() || !queue.bytes().all(plain) {
+            let says = format!("`{queue}` is no queue's name; `cloakroom queues` shows them");
+            return Err(Failure::Usage(says));
+        }
+        let target = format!("{}/{queue}/{verb}", self.queues);
+        json(self.done("POST", &target).await?.body())
+    }
+
     /// A page of the list.
     pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())

@@ -1,11 +1,12 @@
-//! `cloakroom queues`: how the queues and upstreams of a running gateway stand.
+//! `cloakroom queues`: how the queues and upstreams of a running gateway stand, and what
+//! holds a queue or lets it go on.
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin::{Where, strange};
+use super::admin::{Admin, Where, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -14,6 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   cloakroom queues
   cloakroom queues --json | jq '.queues[] | select(.late).name'
+  cloakroom queues pause reports      begin nothing of it, on any node; nothing is lost
+  cloakroom queues resume reports     go on where it was
 
 STATE is late where the oldest has waited longer than the queue's target_wait, and down
 where an upstream does not answer: its operations then wait without using up attempts.";
@@ -21,17 +24,59 @@ where an upstream does not answer: its operations then wait without using up att
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Queues {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     gateway: Where,
     /// For machines.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Begin nothing of these queues on any node; what runs goes on, new ones are accepted.
+    #[command(after_help = "Examples:\n  cloakroom queues pause reports exports")]
+    Pause(Which),
+    /// Go on with these queues where they were.
+    #[command(after_help = "Examples:\n  cloakroom queues resume reports")]
+    Resume(Which),
+}
+
+/// The queues that are meant.
+#[derive(Args, Debug)]
+struct Which {
+    /// Their names.
+    #[arg(value_name = "QUEUE", required = true)]
+    names: Vec<String>,
 }
 
 impl Queues {
     /// Asks the gateway, and prints what it says.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
-        let standing = self.gateway.admin(clock)?.queues().await?;
+        let admin = self.gateway.admin(clock)?;
+        match &self.command {
+            None => self.show(&admin).await,
+            Some(Command::Pause(which)) => self.hold(&admin, which, "pause").await,
+            Some(Command::Resume(which)) => self.hold(&admin, which, "resume").await,
+        }
+    }
+
+    async fn hold(&self, admin: &Admin, which: &Which, verb: &str) -> Result<(), Failure> {
+        for name in &which.names {
+            let standing = admin.hold_queue(name, verb).await?;
+            if self.json {
+                print::say_json(&standing)?;
+            } else {
+                let depth = text(&standing["depth"]);
+                print::say(&format!("{name}: {verb}d, {depth} waiting"))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&self, admin: &Admin) -> Result<(), Failure> {
+        let standing = admin.queues().await?;
         if self.json {
             return print::say_json(&standing);
         }

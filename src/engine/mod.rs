@@ -198,7 +198,8 @@ async fn begin(shared: Arc<Shared>) {
 impl Shared {
     fn is_paused(&self, lane: &Lane) -> bool {
         // Most gateways pause nothing: then the name is not hashed.
-        !self.settings.paused.is_empty() && self.settings.paused.contains(&lane.queue)
+        (!self.settings.paused.is_empty() && self.settings.paused.contains(&lane.queue))
+            || self.ledger.is_paused(&lane.queue)
     }
 
     /// What may be expected of a queue.

@@ -13,6 +13,7 @@ pub(super) enum Answer {
     Canceled(Canceled),
     Freed(bool),
     Progressed(Progressed),
+    Paused(bool),
     Done,
     Pruned(Pruned),
 }
@@ -38,6 +39,7 @@ pub(super) async fn answer(
         }
         Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
         Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
+        Write::Pause(wish, _) => Answer::Paused(transaction.pause(wish).await?),
         Write::Stash(pieces, _) => {
             transaction.stash(pieces).await?;
             Answer::Done
@@ -101,6 +103,11 @@ impl Answer {
                     let _ = tell.send(Ok(progressed));
                 })
             }
+            (Self::Paused(changed), Write::Pause(wish, tell)) => Box::new(move |shared| {
+                shared.paused.set(&wish.queue, wish.paused);
+                shared.work.notify_one();
+                let _ = tell.send(Ok(changed));
+            }),
             (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(()))))
             }

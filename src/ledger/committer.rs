@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
-    Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
 use crate::domain::{OperationId, Timestamp};
@@ -50,6 +50,7 @@ pub(super) enum Write {
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
+    Pause(Pausing, Tell<bool>),
     Stash(Vec<Piece>, Tell<()>),
     Discard(BodyKey, Tell<()>),
     Prune(usize, Timestamp, Tell<Pruned>),
@@ -80,8 +81,8 @@ impl Write {
             | Self::ClaimOrphans { tell, .. }
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
-            Self::Free(_, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
+            Self::Free(_, _, tell) | Self::Pause(_, tell) => drop(tell.send(Err(error))),
             Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
         }

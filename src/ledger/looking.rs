@@ -33,6 +33,7 @@ pub(super) async fn run(shared: &Shared) {
         lanes(shared, &clock, &hurry),
         watched(shared, &clock),
         called_off(shared, &clock),
+        paused(shared, &clock),
         hear(shared, &hurry),
         shared.hints.run(&*shared.store, &clock),
     );
@@ -117,6 +118,18 @@ async fn called_off(shared: &Shared, clock: &Clock) {
             shared.call_off(id);
         }
         clock.sleep(LANES_IDLE.max(clock.now().since(begun) * SHARE * 10)).await;
+    }
+}
+
+/// Sees which queues others have paused or resumed.
+async fn paused(shared: &Shared, clock: &Clock) {
+    loop {
+        clock.sleep(LANES_IDLE).await;
+        if let Some(queues) = told(shared.store.paused().await)
+            && shared.paused.replace(queues)
+        {
+            shared.work.notify_one();
+        }
     }
 }
 

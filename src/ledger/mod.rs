@@ -16,6 +16,7 @@ mod hints;
 mod lanes;
 mod looking;
 mod opening;
+mod paused;
 mod postgres;
 mod reads;
 mod rows;
@@ -42,8 +43,8 @@ pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
     Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
-    Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
-    Want,
+    Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement,
+    Subject, Want,
 };
 pub use watch::Watch;
 
@@ -86,6 +87,7 @@ impl Ledger {
             hints: hints::Hints::new(shared_by_others),
             waiters: watch::Waiters::default(),
             snapshots: Snapshots::default(),
+            paused: paused::Paused::default(),
             waiting: AtomicI64::new(waiting as i64),
             desk: OnceLock::new(),
             work: Notify::new(),
@@ -96,6 +98,8 @@ impl Ledger {
             clock: clock.clone(),
         });
         shared.lanes.load(depths);
+        let paused = shared.store.paused().await;
+        shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let questions = opening::start(&shared, writes, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
@@ -300,6 +304,18 @@ impl Ledger {
     /// When the oldest operation of each of these lanes is due.
     pub async fn oldest_due(&self, lanes: &[Lane]) -> Result<Vec<Option<Timestamp>>, LedgerError> {
         self.shared.store.oldest_due(lanes).await
+    }
+
+    /// Pauses a queue or resumes it; false if it was so before. Nothing in it is lost: it
+    /// goes on where it was.
+    pub async fn pause(&self, wish: Pausing) -> Result<bool, LedgerError> {
+        self.write(|tell| Write::Pause(wish, tell)).await
+    }
+
+    /// Whether a queue is paused here in the ledger. What another node has paused is seen
+    /// within about a second.
+    pub fn is_paused(&self, queue: &str) -> bool {
+        self.shared.paused.contains(queue)
     }
 
     /// Sees the changes of one operation. Watch first, then read.

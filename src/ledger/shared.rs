@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::LedgerError;
 use super::handoff::{Desk, Reservation};
+use super::paused::Paused;
 use super::snapshots::Snapshots;
 use super::store::Store;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
@@ -26,6 +27,7 @@ pub(super) struct Shared {
     pub(super) hints: hints::Hints,
     pub(super) waiters: watch::Waiters,
     pub(super) snapshots: Snapshots,
+    pub(super) paused: Paused,
     pub(super) waiting: AtomicI64,
     pub(super) desk: OnceLock<Arc<dyn Desk>>,
     pub(super) work: Notify,

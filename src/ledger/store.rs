@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
-    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
     SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
@@ -87,6 +87,9 @@ pub(super) trait Store: Send + Sync + 'static {
     /// One piece of a large body.
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError>;
 
+    /// The queues that are paused.
+    async fn paused(&self) -> Batch<String>;
+
     /// Every known lane with how much lies in it. Walks whole lanes: for the start only.
     async fn depths(&self) -> Batch<LaneDepth>;
 
@@ -154,6 +157,9 @@ pub(super) trait Transaction: Send {
 
     /// Writes a progress report down.
     async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError>;
+
+    /// Pauses a queue or resumes it; false if it was so before.
+    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError>;
 
     /// Writes pieces of large bodies down.
     async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError>;

@@ -176,6 +176,17 @@ pub struct ProgressReport {
     pub at: Timestamp,
 }
 
+/// A wish to pause a queue, or to resume it.
+#[derive(Clone, Debug)]
+pub struct Pausing {
+    /// The queue.
+    pub queue: String,
+    /// Whether nothing of it is to be begun from now on.
+    pub paused: bool,
+    /// Now.
+    pub at: Timestamp,
+}
+
 /// One piece of a large body.
 #[derive(Clone, Debug)]
 pub struct Piece {

@@ -2,5 +2,6 @@
 
 mod breaker;
 mod limits;
+mod pausing;
 mod seen;
 mod turns;

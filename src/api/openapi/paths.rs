@@ -34,6 +34,8 @@ pub(super) fn all() -> Value {
         },
         "/-/operations/{ticket}/retry": { "parameters": [ticket()], "post": retry() },
         "/-/queues": { "get": queues() },
+        "/-/queues/{queue}/pause": { "parameters": [queue()], "post": pause() },
+        "/-/queues/{queue}/resume": { "parameters": [queue()], "post": resume() },
         "/-/openapi.json": { "get": described() },
     })
 }
@@ -42,6 +44,12 @@ fn ticket() -> Value {
     let says = "The ticket, as it stands in the 202's Location; operators may use the id.";
     in_path("ticket", says, NAME)
 }
+
+fn queue() -> Value {
+    in_path("queue", "The queue's name.", NAME)
+}
+
+const NO_QUEUE: (u16, &str) = (404, "There is no such queue, or this is the public listener.");
 
 /// One segment; what servers disagree on, and dots that lead elsewhere, are refused.
 fn route() -> Value {
@@ -399,6 +407,24 @@ fn queues() -> Value {
         "How queues and upstreams stand on this node; on the admin listener only",
         vec![(200, response("Queues and upstreams, by name.", &[], json_of("QueueList")))],
         &[(404, "On the public listener.")],
+    )
+}
+
+fn pause() -> Value {
+    resource(
+        "pauseQueue",
+        "Begin nothing of a queue, on any node of the ledger; on the admin listener only",
+        vec![(200, response("The queue as it stands now.", &[], json_of("QueueDocument")))],
+        &[NO_QUEUE],
+    )
+}
+
+fn resume() -> Value {
+    resource(
+        "resumeQueue",
+        "Go on with a queue where it was; on the admin listener only",
+        vec![(200, response("The queue as it stands now.", &[], json_of("QueueDocument")))],
+        &[NO_QUEUE, (409, "This node's configuration pauses it.")],
     )
 }
 

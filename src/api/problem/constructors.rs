@@ -78,6 +78,19 @@ impl Problem {
         Self::new(&kinds::NO_OPERATION, detail)
     }
 
+    /// 404: no queue has this name here.
+    pub fn no_such_queue(name: &str) -> Self {
+        let detail = "no queue of this node has that name: see which there are at /queues";
+        Self::new(&kinds::NO_QUEUE, detail).with("queue", name)
+    }
+
+    /// 409: what the configuration pauses cannot be resumed through the ledger.
+    pub fn paused_by_configuration(name: &str) -> Self {
+        let detail = "the queue stays paused on this node, because its configuration says so: \
+                      take `paused` out of it and start the node again";
+        Self::new(&kinds::PAUSED, detail).with("queue", name)
+    }
+
     /// 404: the progress token was not made for this operation.
     pub fn no_such_token() -> Self {
         let detail =

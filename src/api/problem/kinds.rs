@@ -46,11 +46,13 @@ kinds! {
     FORBIDDEN 403 "cross-site" "this request may not come from another site";
     NO_RESOURCE 404 "no-such-resource" "there is nothing here";
     NO_OPERATION 404 "no-such-operation" "there is no such operation";
+    NO_QUEUE 404 "no-such-queue" "there is no such queue";
     NO_TOKEN 404 "no-such-progress-token" "this token serves no attempt";
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this method is not offered here";
     TOO_SLOW 408 "request-too-slow" "the request took too long to arrive";
     ENDED 409 "already-ended" "the operation has ended";
     NOT_ENDED 409 "not-ended" "the operation has not ended";
+    PAUSED 409 "paused-by-configuration" "the configuration pauses the queue";
     CANCELED 409 "canceled" "the operation was canceled";
     ATTEMPT_OVER 409 "attempt-over" "the attempt is over";
     GONE 410 "gone" "the result was freed";

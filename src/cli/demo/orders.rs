@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn an_order_is_thought_about_and_can_then_be_fetched() {
         let (clock, tasks) = (Clock::manual(Timestamp::EPOCH), Tasks::new());
-        let at = start(clock.clone(), &tasks).await.unwrap();
+        let at = start(clock.clone(), &tasks, crate::cli::demo::ANYWHERE).await.unwrap();
         let created = tasks.spawn(asked(at, "POST", "/orders", "{\"sku\":\"A-1\"}"));
         while !created.is_finished() {
             clock.advance(THINKING);
@@ -146,7 +146,9 @@ mod tests {
     #[tokio::test]
     async fn a_payment_is_read_and_never_answered() {
         let tasks = Tasks::new();
-        let at = start(Clock::manual(Timestamp::EPOCH), &tasks).await.unwrap();
+        let at = start(Clock::manual(Timestamp::EPOCH), &tasks, crate::cli::demo::ANYWHERE)
+            .await
+            .unwrap();
         let answer = asked(at, "POST", "/payments", "{}").await;
         assert!(matches!(answer, Err(NoAnswer::Broken(_))), "{answer:?}");
         tasks.cut();

@@ -1,5 +1,5 @@
-//! What is said about an operation from outside while it is under way: called off, or
-//! how far it is.
+//! What is said from outside while things are under way: an operation is called off, or
+//! how far it is; a queue is paused.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::domain::{OperationId, Timestamp};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Carried, EventRow, Stored, damaged, exactly, maybe_time, number};
-use crate::ledger::verbs::{Canceled, Freeing, Moved, ProgressReport, Progressed};
+use crate::ledger::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
 
 /// The least time between two progress reports that are kept.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -180,4 +180,16 @@ async fn keep(
         .with(report.at.as_micros());
     writing.run(tell, values).await?;
     Ok(Progressed::Kept)
+}
+
+pub(super) async fn pause(writing: &mut Writing, wish: &Pausing) -> Result<bool, LedgerError> {
+    let queue = Values::default().with(wish.queue.clone());
+    let changed = if wish.paused {
+        let sql = "INSERT INTO paused_queues (queue, paused_at) VALUES ($1, $2) \
+             ON CONFLICT (queue) DO NOTHING RETURNING queue";
+        writing.row(sql, queue.with(wish.at.as_micros())).await?
+    } else {
+        writing.row("DELETE FROM paused_queues WHERE queue = $1 RETURNING queue", queue).await?
+    };
+    Ok(changed.is_some())
 }

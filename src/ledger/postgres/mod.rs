@@ -32,7 +32,7 @@ use super::opening::{Opening, Pooler, Server};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
-    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
     SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
@@ -149,6 +149,10 @@ impl Store for Postgres {
         read::piece(&self.pool, body, number).await
     }
 
+    async fn paused(&self) -> Batch<String> {
+        read::paused(&self.pool).await
+    }
+
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.pool, &self.book).await
     }
@@ -231,6 +235,10 @@ impl Transaction for Writing {
 
     async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
         cancel::progress(self, report).await
+    }
+
+    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError> {
+        cancel::pause(self, wish).await
     }
 
     async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {

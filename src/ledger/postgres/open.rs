@@ -244,7 +244,10 @@ fn migrations() -> Vec<Migration> {
             false,
         )
     };
-    vec![migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))]
+    vec![
+        migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
+        migration(4, "queues", include_str!("../../../migrations/postgres/0004_queues.sql")),
+    ]
 }
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.

@@ -13,7 +13,9 @@ use super::pool::Pool;
 use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{self, id, maybe_id, maybe_time, number, operation, operations, time};
+use crate::ledger::rows::{
+    self, id, maybe_id, maybe_time, number, operation, operations, text, time,
+};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
@@ -200,6 +202,12 @@ pub(super) async fn piece(
         )
         .await?;
     rows.first().map(rows::piece).transpose()
+}
+
+/// The queues that are paused.
+pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
+    let rows = pool.read("SELECT queue FROM paused_queues", Values::default().finish()?).await?;
+    rows.iter().map(|row| Ok(text(row, "queue")?.to_owned())).collect()
 }
 
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {

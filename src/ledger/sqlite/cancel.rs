@@ -1,5 +1,5 @@
-//! What is said about an operation from outside while it is under way: called off, or
-//! how far it is.
+//! What is said from outside while things are under way: an operation is called off, or
+//! how far it is; a queue is paused.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::writer::Row;
 use crate::domain::operation::{EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{Canceled, Freeing, Moved, ProgressReport, Progressed};
+use crate::ledger::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
 
 /// The least time between two progress reports that are kept.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -152,4 +152,20 @@ fn keep(
 
 fn tell(writing: &mut Writing, event: &EventRow) -> Result<(), LedgerError> {
     writing.writer.run(EVENTS, |values| event.put(values)).map(drop)
+}
+
+pub(super) fn pause(writing: &mut Writing, wish: &Pausing) -> Result<bool, LedgerError> {
+    let changed = if wish.paused {
+        writing.writer.run(
+            "INSERT OR IGNORE INTO paused_queues (queue, paused_at) VALUES (?, ?)",
+            |values| {
+                values.put(&wish.queue).put(wish.at.as_micros());
+            },
+        )?
+    } else {
+        writing.writer.run("DELETE FROM paused_queues WHERE queue = ?", |values| {
+            values.put(&wish.queue);
+        })?
+    };
+    Ok(changed > 0)
 }

@@ -32,8 +32,8 @@ use super::error::{LedgerError, OpenError, StaleLease};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention,
-    SettledAs, Settlement, Want,
+    Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
+    Retention, SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};
@@ -184,6 +184,10 @@ impl Store for Sqlite {
         read::piece(&self.readers, body, number).await
     }
 
+    async fn paused(&self) -> Batch<String> {
+        read::paused(&self.readers).await
+    }
+
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.readers, &self.book).await
     }
@@ -256,6 +260,10 @@ impl Transaction for Writing {
 
     async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
         cancel::progress(self, report)
+    }
+
+    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError> {
+        cancel::pause(self, wish)
     }
 
     async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {

@@ -185,7 +185,10 @@ fn migrations() -> Vec<Migration> {
             false,
         )
     };
-    vec![migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))]
+    vec![
+        migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
+        migration(4, "queues", include_str!("../../../migrations/sqlite/0004_queues.sql")),
+    ]
 }
 
 /// Left behind when a write could not be made durable: the next start looks closely.

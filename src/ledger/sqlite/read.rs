@@ -227,6 +227,15 @@ pub(super) async fn piece(
     row.as_ref().map(rows::piece).transpose()
 }
 
+/// The queues that are paused.
+pub(super) async fn paused(readers: &SqlitePool) -> Batch<String> {
+    let rows = sqlx::query("SELECT queue FROM paused_queues")
+        .fetch_all(&mut *connection(readers).await?)
+        .await
+        .map_err(trouble)?;
+    rows.iter().map(|row| get(row, "queue")).collect()
+}
+
 pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth> {
     let rows = sqlx::query(
         "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",

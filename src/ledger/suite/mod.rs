@@ -709,6 +709,22 @@ async fn whoever_watches_is_woken_by_the_end(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_paused_queue_is_paused_until_it_is_resumed_also_over_a_restart(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let wish = |paused| Pausing { queue: "default".into(), paused, at: START };
+    assert!(!ledger.is_paused("default"));
+    assert!(ledger.pause(wish(true)).await.unwrap());
+    assert!(!ledger.pause(wish(true)).await.unwrap(), "it was paused before");
+    assert!(ledger.is_paused("default") && !ledger.is_paused("other"));
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    assert!(ledger.is_paused("default"));
+    assert!(ledger.pause(wish(false)).await.unwrap());
+    assert!(!ledger.is_paused("default"));
+    assert!(!ledger.pause(wish(false)).await.unwrap(), "nothing was paused");
+    close(ledger, tasks).await;
+}
+
 /// The suite on one engine: each of its tests gets a place of its own.
 macro_rules! ledger_suite {
     ($engine:ident) => {
@@ -730,6 +746,7 @@ macro_rules! ledger_suite {
             a_list_goes_page_by_page_and_filters,
             what_lies_past_its_deadline_can_be_ended_without_an_attempt,
             a_full_queue_takes_no_more,
+            a_paused_queue_is_paused_until_it_is_resumed_also_over_a_restart,
             pieces_that_nothing_refers_to_go_when_discarded,
             what_is_odd_comes_back_as_it_was,
             no_piece_of_a_body_outlives_what_it_was_for,
