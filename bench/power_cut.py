@@ -39,6 +39,13 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Connections break off here: their other side is killed."""
+
+
 class Gateway:
     """One process on the ledger of the disk."""
 
@@ -97,7 +104,7 @@ def client(number, running, accepted, unanswered):
 
 
 def cut():
-    """Takes the disk away as a power cut does. Whether what was not made durable is gone."""
+    """Takes the disk away as a power cut does, right after a write that is not made durable."""
     with open(f"{disk}/witness", "w") as witness:
         witness.write(str(time.time()))
         witness.flush()
@@ -145,8 +152,7 @@ def settled(running, path):
 
 
 def main():
-    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    upstream.daemon_threads = True
+    upstream = Server(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{upstream.server_address[1]}"
     total = collections.Counter()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::support::gateway::{Front, Process, next_page, operations_of};
@@ -198,7 +198,7 @@ async fn twenty_kills_under_keyed_load_leave_one_operation_for_every_key() {
     }
     let tickets: Vec<Ticket> = load.with(|seen| seen.told.values().cloned().collect());
     for ticket in &tickets {
-        let _: Value = process.settled(ticket).await;
+        process.settled(ticket).await;
     }
     let stored = by_key(&process).await;
     let (several, without) = load.with(|seen| count_wrong(&stored, seen));
