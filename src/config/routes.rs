@@ -52,6 +52,10 @@ pub struct RouteConfig {
     pub retry: RetryConfig,
     /// Operations with the same value here run one at a time, in the order accepted.
     pub serial_key: Option<Selector>,
+    /// Where the id of the operation that gave rise to it is, when the client names none.
+    pub parent: Option<Selector>,
+    /// Where what the client calls it is, when the client does not say.
+    pub client_reference: Option<Selector>,
     /// Where the key comes from when the client sends none.
     pub idempotency_key: Option<KeyRule>,
     /// Whether a request without a key is refused.
@@ -175,7 +179,9 @@ fn route(
         timeout: section.within("timeout", minutes(15), day.clone()),
         deadline: section.within("deadline", hours(24), day),
         retry: section.table("retry", retry),
-        serial_key: serial_key(section, &parameters),
+        serial_key: place(section, "serial_key", &parameters),
+        parent: place(section, "parent", &parameters),
+        client_reference: place(section, "client_reference", &parameters),
         idempotency_key: section.get("idempotency_key", None),
         idempotency_required: section.get("idempotency_required", false),
         unique_pending: section.get::<Option<Unique>>("unique", None).is_some(),
@@ -244,8 +250,8 @@ fn retry(section: &mut Section<'_>) -> RetryConfig {
     RetryConfig { attempts, min, max }
 }
 
-fn serial_key(section: &mut Section<'_>, parameters: &[&str]) -> Option<Selector> {
-    section.checked("serial_key", None, |key| match key {
+fn place(section: &mut Section<'_>, key: &'static str, parameters: &[&str]) -> Option<Selector> {
+    section.checked(key, None, |place| match place {
         Some(Selector::Path(name)) if !parameters.contains(&name.as_str()) => {
             Err(format!("match has no {{{name}}}; put it there, or name another place"))
         }

@@ -56,7 +56,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = shared.ledger.waits_came() => seen_at = shared.clock.now(),
             // More may be due than there was room for.
             _ = room.acquire(), if full => {}
-            () = shared.clock.sleep(poll_interval(now, seen_at)) => {}
+            // From when it looked: what fell due meanwhile is not slept through.
+            () = shared.clock.sleep_until(now + poll_interval(now, seen_at)) => {}
         }
     }
 }

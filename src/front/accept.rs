@@ -18,7 +18,7 @@ use super::selector::Seen;
 use super::{Caller, Inner};
 use crate::api::{Problem, principal_of};
 use crate::config::KeyRule;
-use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY};
+use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
 use crate::domain::http::expectation::{self, Answer, Decision};
 use crate::domain::http::idempotency;
 use crate::domain::http::pattern::Captures;
@@ -66,7 +66,8 @@ impl Inner {
         let id = OperationId::new(now, self.api.ledger.number(), rand::random());
         let idempotency = self.claim(route, &head, seen, &parts.method, target)?;
         let serial_key = self.serial_key(route, &head, seen);
-        let parent = match head.additions.parent {
+        let reference = reference(route, seen);
+        let parent = match head.additions.parent.or_else(|| parent(route, seen)) {
             None => None,
             Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
         };
@@ -102,7 +103,7 @@ impl Inner {
             serial_key,
             parent,
             retry_of: None,
-            client_reference: additions.client_reference,
+            client_reference: additions.client_reference.or(reference),
             tags: tags(&route.tags, additions.tags),
             max_depth: route.max_depth,
         };
@@ -284,6 +285,17 @@ fn take(fields: &mut HeaderMap, names: &[HeaderName]) -> HeaderMap {
         fields.remove(name);
     }
     taken
+}
+
+/// What the client calls it, where the route finds that. What could not be sent as a
+/// reference is none.
+fn reference(route: &Route, seen: Seen<'_>) -> Option<String> {
+    seen.at(route.client_reference.as_ref()?).filter(|text| is_reference(text))
+}
+
+/// The parent that the route finds named.
+fn parent(route: &Route, seen: Seen<'_>) -> Option<OperationId> {
+    parent_named(&seen.at(route.parent.as_ref()?)?)
 }
 
 fn tags(of_route: &[String], mut of_request: Vec<String>) -> Vec<String> {

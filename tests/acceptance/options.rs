@@ -237,6 +237,32 @@ async fn a_route_can_derive_the_serial_key_from_its_path_the_query_or_the_body()
 }
 
 #[tokio::test]
+async fn a_route_can_derive_the_client_reference_and_the_parent() {
+    let upstream = Upstream::start().await;
+    let lines = "client_reference = \"pointer:/number\"\nparent = \"header:Caused-By\"";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    let (one, two) = (gateway.post_order().await, gateway.post_order().await);
+    let long = "7".repeat(257);
+    let derived = |number: serde_json::Value, parent: &str| {
+        post("/orders").json(&json!({ "number": number })).field("Caused-By", parent)
+    };
+    let own = derived(json!(4711), &one.id)
+        .field("Client-Reference", "mine")
+        .field("Operation-Parent", &*two.id);
+    for (request, reference, parent) in [
+        (derived(json!(4711), &one.id), json!("4711"), json!(one.id)),
+        // What the client says itself goes before.
+        (own, json!("mine"), json!(two.id)),
+        // What could not be sent as one is none.
+        (derived(json!(long), "nobody"), json!(null), json!(null)),
+    ] {
+        let ticket = gateway.accept(request).await;
+        let document = gateway.document(&ticket).await;
+        assert_eq!((&document["clientReference"], &document["parent"]), (&reference, &parent));
+    }
+}
+
+#[tokio::test]
 async fn a_paused_queue_accepts_and_carries_nothing_out() {
     let upstream = Upstream::start().await;
     let setup = |paused: bool| {

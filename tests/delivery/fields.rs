@@ -150,6 +150,8 @@ async fn forwarding_fields_of_just_anybody_are_not_believed() {
         }
         assert_eq!(received.all("x-forwarded-for"), ["127.0.0.1"]);
         assert_eq!(received.all("x-forwarded-proto"), ["http"]);
+        let host = received.expect_field("x-forwarded-host");
+        assert!(host.starts_with("127.0.0.1:") && host != upstream.address.to_string(), "{host}");
         assert!(received.expect_field("forwarded").contains("for=127.0.0.1"));
     }
 }

@@ -5,4 +5,6 @@ mod at_most_once;
 mod fields;
 mod following;
 mod limits;
+mod outcomes;
 mod progress;
+mod promises;

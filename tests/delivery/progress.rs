@@ -170,3 +170,16 @@ async fn the_address_for_it_can_be_an_internal_one() {
     let url = received.expect_field("operation-progress-url");
     assert!(url.starts_with("http://gateway.internal:8080/-/operations/"), "{url}");
 }
+
+#[tokio::test]
+async fn without_an_internal_one_the_address_for_it_is_below_the_public_url() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("server", "public_url = \"https://api.example.com/shop\"")
+        .start()
+        .await;
+    gateway.send(post("/orders")).await.expect(202);
+    let received = upstream.until_received("/orders", 1).await;
+    let url = received[0].expect_field("operation-progress-url");
+    assert!(url.starts_with("https://api.example.com/shop/-/operations/"), "{url}");
+}

@@ -2,5 +2,6 @@
 
 mod crash;
 mod drain;
+mod keyed_kills;
 mod kills;
 mod start;

@@ -37,8 +37,9 @@ async fn what_runs_is_202_and_its_upstream_connection_is_dropped() {
     let gateway = Gateway::before(&upstream).await;
     let ticket = gateway.post_order().await;
     upstream.until_received("/orders", 1).await;
-    let answer = cancel(&gateway, &ticket).await;
-    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    let answer = cancel(&gateway, &ticket).await.expect(202);
+    let monitor = format!("{}{}", gateway.origin(), ticket.monitor);
+    assert_eq!(answer.field("location"), Some(&*monitor));
     time::until("the drop", || async { (upstream.dropped() == 1).then_some(()) }).await;
     assert_eq!(gateway.settled(&ticket).await["status"], "canceled");
     cancel(&gateway, &ticket).await.expect(200);
@@ -69,6 +70,30 @@ async fn what_has_already_ended_is_409() {
         cancel(&gateway, &ticket).await.problem(409);
         assert_eq!(gateway.document(&ticket).await, document);
     }
+}
+
+#[tokio::test]
+async fn one_that_races_with_the_end_is_told_what_can_still_come_of_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for round in 1..=20 {
+        upstream.hold("/orders");
+        let ticket = gateway.post_order().await;
+        upstream.until_received("/orders", round).await;
+        let (public, request) = (gateway.public, post(ticket.at("cancel")));
+        let canceling = time::spawn(async move { request.send(public).await });
+        upstream.release("/orders");
+        let told = canceling.await.unwrap().status;
+        let document = gateway.settled(&ticket).await;
+        match told {
+            200 => assert_eq!(document["status"], "canceled"),
+            // It may have lost the race.
+            202 => assert_ne!(document["status"], "failed"),
+            _ => assert_eq!((told, &document["status"]), (409, &"succeeded".into())),
+        }
+        assert_eq!(gateway.document(&ticket).await, document);
+    }
+    assert_eq!(upstream.received().len(), 20, "nothing is sent to undo it");
 }
 
 #[tokio::test]

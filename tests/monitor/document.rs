@@ -94,6 +94,58 @@ async fn a_finished_one_says_when_and_how_it_ended_and_when_it_expires() {
 }
 
 #[tokio::test]
+async fn while_it_runs_it_says_since_when_and_nothing_of_an_end() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    upstream.until_received("/orders", 1).await;
+    let document = gateway.document(&ticket).await;
+    assert_eq!((&document["status"], &document["attempts"]), (&json!("running"), &json!(1)));
+    assert!(is_rfc_3339_in_utc(&document["startedAt"]), "{document}");
+    for member in [
+        "finishedAt",
+        "expiresAt",
+        "nextAttemptAt",
+        "waitingFor",
+        "responseStatus",
+        "resourceLocation",
+        "createdLocation",
+        "error",
+    ] {
+        assert_eq!(document[member], Value::Null, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_200_also_of_what_failed_was_canceled_freed_or_has_expired() {
+    let upstream = Upstream::start().await;
+    upstream.on("/failing", Answer::status(400));
+    let gateway = Gateway::before(&upstream).await;
+    let failed = gateway.accept(post("/failing")).await;
+    gateway.settled(&failed).await;
+    let canceled = gateway.accept(order().field("Operation-Delay", "60")).await;
+    gateway.send(post(canceled.at("cancel"))).await.expect(200);
+    let freed = gateway.post_order().await;
+    gateway.settled(&freed).await;
+    let free = crate::support::Request::new("DELETE", &*freed.monitor);
+    gateway.send(free).await.expect(204);
+    let all = [(&failed, "failed"), (&canceled, "canceled"), (&freed, "succeeded")];
+    for (ticket, status) in all {
+        assert_eq!(gateway.document(ticket).await["status"], status);
+    }
+    gateway.advance(25 * 3600);
+    gateway
+        .while_stepping(60, "the 410", || async {
+            (gateway.get(&failed.monitor).await.status == 410).then_some(())
+        })
+        .await;
+    for (ticket, status) in all {
+        assert_eq!(gateway.document(ticket).await["status"], status);
+    }
+}
+
+#[tokio::test]
 async fn one_that_is_due_later_is_queued_and_says_when() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

@@ -110,14 +110,16 @@ async fn a_silent_stream_carries_a_comment_every_15_seconds() {
     let mut stream = EventStream::open(gateway.public, get(ticket.at("events"))).await;
     assert_eq!(names(&[next_event(&mut stream).await]), ["accepted"]);
     assert_eq!(names(&[next_event(&mut stream).await]), ["started"]);
+    let begun = gateway.clock.now();
     for _ in 0..2 {
         let reading = spawn(async move { (stream.next().await, stream) });
         let read = || async { reading.is_finished().then_some(()) };
-        gateway.while_stepping(5, "a comment", read).await;
+        gateway.while_stepping(1, "a comment", read).await;
         let event;
         (event, stream) = reading.await.unwrap();
         assert!(event.is_some_and(|event| event.comment.is_some()));
     }
+    assert!(gateway.clock.now().since(begun).as_secs() >= 30, "too often");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The monitor of an operation that has not ended.
 
-use crate::support::gateway::order;
+use serde_json::json;
+
+use crate::support::gateway::{order, path_of};
 use crate::support::time::spawn;
-use crate::support::{Gateway, Request, Setup, Ticket, Upstream, get};
+use crate::support::{Gateway, Request, Setup, Ticket, Upstream, get, post};
 
 async fn pending() -> (Upstream, Gateway, Ticket) {
     let upstream = Upstream::start().await;
@@ -58,6 +60,20 @@ async fn an_etag_gets_304_while_nothing_has_changed_and_only_while_pending() {
 }
 
 #[tokio::test]
+async fn progress_that_was_reported_since_is_no_304() {
+    let (upstream, gateway, ticket) = pending().await;
+    let etag = gateway.get(&ticket.monitor).await.expect(202).expect_field("etag").to_owned();
+    let received = upstream.only();
+    let report = path_of(received.expect_field("operation-progress-url")).to_owned();
+    let report = post(report).json(&json!({"percentComplete": 40}));
+    gateway.send(report).await.expect(204);
+    let again = get(&*ticket.monitor).field("If-None-Match", &*etag);
+    let answer = gateway.send(again).await.expect(202);
+    assert_eq!(answer.json()["percentComplete"], 40);
+    assert_ne!(answer.expect_field("etag"), etag);
+}
+
+#[tokio::test]
 async fn it_varies_by_accept() {
     let (upstream, gateway, ticket) = pending().await;
     let varies = |answer: &crate::support::Response| {
@@ -79,7 +95,8 @@ async fn with_a_wait_it_is_held_until_the_operation_finishes() {
     assert!(!held.is_finished());
     // No further movement of the clock: only the end of the operation can wake it.
     upstream.release("/orders");
-    held.await.unwrap().expect(303);
+    let answer = held.await.unwrap().expect(303);
+    assert_eq!(answer.field("preference-applied"), Some("wait=40"));
 }
 
 #[tokio::test]
@@ -110,8 +127,8 @@ async fn the_document_is_given_where_it_is_asked_for() {
     let (upstream, gateway, ticket) = pending().await;
     let kind = "application/vnd.cloakroom.operation+json";
     let request = get(&*ticket.monitor).field("Accept", kind);
-    let answer = gateway.send(request.clone()).await;
-    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    let answer = gateway.send(request.clone()).await.expect(202);
+    assert_eq!(answer.field("content-type"), Some(kind));
     assert_eq!(answer.json()["status"], "running");
     upstream.release("/orders");
     gateway.settled(&ticket).await;

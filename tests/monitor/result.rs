@@ -214,7 +214,8 @@ async fn its_etag_saves_sending_it_again() {
     let (gateway, ticket) = recorded(Answer::status(200).body("text/plain", "hello")).await;
     let etag = result(&gateway, &ticket).await.expect(200).expect_field("etag").to_owned();
     let again = get(ticket.at("result")).field("If-None-Match", &*etag);
-    gateway.send(again).await.expect(304);
+    let unchanged = gateway.send(again).await.expect(304);
+    assert_eq!(unchanged.field("upstream-status"), Some("200"));
     let other = get(ticket.at("result")).field("If-None-Match", "\"other\"");
     gateway.send(other).await.expect(200);
     let stale = get(ticket.at("result")).field("Range", "bytes=0-1").field("If-Range", "\"old\"");

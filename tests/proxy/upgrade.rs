@@ -107,6 +107,23 @@ async fn an_upgrade_on_a_routed_path_is_passed_on_not_accepted() {
 }
 
 #[tokio::test]
+async fn what_the_gateway_reads_or_sets_is_removed_from_an_upgrade_too() {
+    let upstream = Upstream::start().await;
+    upstream.on("/live", Answer::Upgrade("websocket".into()));
+    let gateway = Gateway::before(&upstream).await;
+    let mut request = upgrade(get("/live"), "websocket").field("X-Own", "kept");
+    for name in ["Operation-Id", "Operation_Attempt", "Callback-Url", "Client_Reference"] {
+        request = request.field(name, "forged");
+    }
+    let mut connection = Connection::open(gateway.public).await;
+    connection.send_head(&request).await;
+    connection.head().await.expect(101);
+    let received = upstream.only();
+    assert_eq!(received.all("x-own"), ["kept"]);
+    assert!(received.fields.iter().all(|(_, value)| value != "forged"), "{received:?}");
+}
+
+#[tokio::test]
 async fn connect_opens_no_tunnel() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

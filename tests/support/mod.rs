@@ -7,6 +7,7 @@ pub mod gateway;
 #[allow(dead_code, reason = "it is shared with the tests inside the program")]
 pub mod postgres;
 mod proof;
+pub mod strace;
 pub mod time;
 pub mod upstream;
 

@@ -45,6 +45,8 @@ fn every_setting_of_a_route_is_taken() {
         deadline = "1h"
         retry = { attempts = 3, min = "10ms", max = "1s" }
         serial_key = "path:id"
+        parent = "header:Caused-By"
+        client_reference = "query:number"
         idempotency_key = "pointer:/number"
         idempotency_required = true
         unique = "pending"
@@ -59,6 +61,8 @@ fn every_setting_of_a_route_is_taken() {
     assert_eq!((route.timeout, route.deadline), (seconds(30), hours(1)));
     assert_eq!((route.retry.attempts, route.retry.min), (3, Duration::from_millis(10)));
     assert_eq!(route.serial_key, Some(Selector::Path("id".into())));
+    assert_eq!(route.parent, Some(Selector::Header(HeaderName::from_static("caused-by"))));
+    assert_eq!(route.client_reference, Some(Selector::Query("number".into())));
     assert_eq!(route.idempotency_key, Some(KeyRule::Pointer("/number".into())));
     assert!(route.idempotency_required && route.unique_pending && route.foreign_location);
     assert_eq!((route.tags, route.erase.len()), (vec!["kind:order".to_owned()], 1));

@@ -217,12 +217,12 @@ fn serial_key(headers: &HeaderMap) -> Result<Option<String>, AdditionProblem> {
 
 fn parent(headers: &HeaderMap) -> Result<Option<OperationId>, AdditionProblem> {
     let Some(text) = single(headers, PARENT, Fault::BadParent)? else { return Ok(None) };
-    id_of(text).map(Some).ok_or(problem(PARENT, Fault::BadParent))
+    parent_named(text).map(Some).ok_or(problem(PARENT, Fault::BadParent))
 }
 
 /// The id in the text of an id or a ticket. The ticket's tail is not checked: naming a
 /// parent gives no access to it.
-fn id_of(text: &str) -> Option<OperationId> {
+pub fn parent_named(text: &str) -> Option<OperationId> {
     let (id, tail) = text.split_at_checked(36)?;
     let hex = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
     let is_ticket =
@@ -231,14 +231,17 @@ fn id_of(text: &str) -> Option<OperationId> {
 }
 
 fn client_reference(headers: &HeaderMap) -> Result<Option<String>, AdditionProblem> {
-    let reference = single(headers, REFERENCE, Fault::BadReference)?;
-    let plain = |octet: u8| octet == b' ' || octet.is_ascii_graphic();
-    match reference {
-        Some(text) if text.len() > LONGEST_REFERENCE || !text.bytes().all(plain) => {
-            Err(problem(REFERENCE, Fault::BadReference))
-        }
+    match single(headers, REFERENCE, Fault::BadReference)? {
+        Some(text) if !is_reference(text) => Err(problem(REFERENCE, Fault::BadReference)),
         text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
     }
+}
+
+/// Whether a text can be a client's reference: ASCII of at most [`LONGEST_REFERENCE`]
+/// characters without controls.
+pub fn is_reference(text: &str) -> bool {
+    let plain = |octet: u8| octet == b' ' || octet.is_ascii_graphic();
+    text.len() <= LONGEST_REFERENCE && text.bytes().all(plain)
 }
 
 #[cfg(test)]

@@ -200,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn every_message_goes_on_to_what_to_do() {
+        let advice = ["retry", "correct", "raise", "set ", "send the request"];
+        for code in ErrorCode::ALL {
+            let message = Failure::of(code).message().to_lowercase();
+            let (_, rest) = message.split_once([';', '.']).unwrap();
+            assert!(advice.iter().any(|word| rest.contains(word)), "{code}: {message}");
+        }
+    }
+
+    #[test]
     fn codes_are_read_back_as_they_are_written() {
         for code in ErrorCode::ALL {
             assert_eq!(code.as_str().parse(), Ok(code));

@@ -73,4 +73,20 @@ mod tests {
             prop_assert!(wait <= floor.max(ceiling));
         }
     }
+
+    #[test]
+    fn waits_are_spread_over_all_of_a_ceiling_that_doubles() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_mins(5));
+        let policy = RetryPolicy { attempts: 10, min, max };
+        let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+        for (failed, ceiling) in [(1, 1), (2, 2), (3, 4), (6, 32), (9, 256), (10, 300), (99, 300)] {
+            let mut waits: Vec<f64> =
+                (0..1000).map(|_| policy.wait(failed, None, &mut rng).as_secs_f64()).collect();
+            waits.sort_by(f64::total_cmp);
+            for tenth in 1..10 {
+                let share = waits[tenth * 100] / f64::from(ceiling);
+                assert!((share - tenth as f64 / 10.0).abs() < 0.06, "{failed}: {share}");
+            }
+        }
+    }
 }
