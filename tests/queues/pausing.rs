@@ -76,7 +76,7 @@ async fn a_queue_that_is_paused_at_one_gateway_is_paused_at_all_and_goes_on_at_a
     for ticket in &held {
         assert_eq!(one.document(ticket).await["status"], "queued");
     }
-    assert!(command(&other, &["resume", "reports"]).await.contains("2 waiting"));
+    assert!(command(&other, &["resume", "reports"]).await.starts_with("reports: resumed"));
     for ticket in &held {
         assert_eq!(one.settled(ticket).await["status"], "succeeded");
     }
