@@ -7,6 +7,7 @@
 
 pub mod database_url;
 pub mod fields;
+pub mod fleet;
 pub mod http;
 pub mod operation;
 pub mod principal;

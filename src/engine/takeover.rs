@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::Shared;
 use super::ending::{self, Ended};
 use crate::domain::operation::{ErrorCode, Next, Outcome};
-use crate::ledger::Leased;
+use crate::ledger::{Dead, Leased};
 
 /// How many are taken over together.
 const BATCH: usize = 256;
@@ -19,7 +19,12 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// Takes all over, or as many as there are before the tasks drain.
 pub(super) async fn run(shared: &Shared) {
     let (mut taken, mut unknown) = (0, 0);
-    let dead = shared.ledger.dead_at_open();
+    let dead: Vec<_> = shared
+        .ledger
+        .dead_at_open()
+        .into_iter()
+        .map(|incarnation| Dead { incarnation, beat: None })
+        .collect();
     while !shared.tasks.is_draining() {
         match shared.ledger.claim_orphans(dead.clone(), BATCH, shared.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,

@@ -17,8 +17,9 @@ use super::lanes::Moment;
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
-    Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Accepted, Beaten, Canceled, Claimed, Dead, Freeing, Held, Lease,
+    LeaseKey, Leased, Moved, Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs,
+    Settlement, Vitals, Want,
 };
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
 use crate::domain::{OperationId, Timestamp};
@@ -45,8 +46,11 @@ pub(super) enum Write {
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimOrphans { dead: Vec<i64>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimOrphans { dead: Vec<Dead>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
+    Beat(Box<Vitals>, Timestamp, Tell<Beaten>),
+    Leave(Timestamp, Tell<()>),
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
@@ -78,7 +82,10 @@ impl Write {
             Self::Claim(_, _, tell) => drop(tell.send(Err(error))),
             Self::ClaimWaiting { tell, .. }
             | Self::ClaimOrphans { tell, .. }
+            | Self::Reclaim(_, _, tell)
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
+            Self::Beat(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Leave(_, tell) => drop(tell.send(Err(error))),
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),

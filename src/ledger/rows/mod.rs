@@ -5,6 +5,7 @@
 //! statement is made or run.
 
 mod carried;
+mod node;
 mod operation;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, put_body};
+pub(super) use node::{node, owned, put_vitals, sign};
 pub(super) use operation::{
     answer, continuation, delivery_name, event, leased, operation, operations, piece, promised,
 };

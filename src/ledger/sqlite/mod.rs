@@ -9,6 +9,7 @@ mod batch;
 mod cancel;
 mod claim;
 mod finish;
+mod nodes;
 mod open;
 mod prune;
 mod read;
@@ -31,9 +32,9 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention,
-    SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Beaten, Canceled, Claimed, Dead, Freeing, KeptAnswer, LaneDepth,
+    LeaseKey, Leased, Listing, Moved, NodeRow, Operation, Page, Piece, ProgressReport, Progressed,
+    Promised, Pruned, Retention, SettledAs, Settlement, Vitals, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};
@@ -140,6 +141,10 @@ impl Store for Sqlite {
         &self.dead
     }
 
+    async fn nodes(&self) -> Batch<NodeRow> {
+        nodes::list(&self.readers).await
+    }
+
     fn unreadable(&self, error: &LedgerError) -> OpenError {
         open::unreadable(&self.path, error)
     }
@@ -224,8 +229,25 @@ impl Transaction for Writing {
         claim::claim_waiting(self, limit, now, visible_again)
     }
 
-    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
+    async fn claim_orphans(
+        &mut self,
+        dead: &[Dead],
+        limit: usize,
+        now: Timestamp,
+    ) -> Batch<Leased> {
         claim::claim_orphans(self, dead, limit, now)
+    }
+
+    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
+        claim::reclaim(self, lost, now)
+    }
+
+    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, now)
+    }
+
+    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, now)
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {

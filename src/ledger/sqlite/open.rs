@@ -185,7 +185,10 @@ fn migrations() -> Vec<Migration> {
             false,
         )
     };
-    vec![migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))]
+    vec![
+        migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
+        migration(2, "fleet", include_str!("../../../migrations/sqlite/0002_fleet.sql")),
+    ]
 }
 
 /// Left behind when a write could not be made durable: the next start looks closely.
