@@ -15,6 +15,7 @@ use utoipa::OpenApi;
 use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
+use super::nodes::{NodeDocument, Nodes};
 use super::tree::Tree;
 
 #[derive(OpenApi)]
@@ -28,6 +29,8 @@ use super::tree::Tree;
     TimelineLinks,
     List,
     ListLinks,
+    Nodes,
+    NodeDocument,
     Tree
 )))]
 struct Schemas;

@@ -14,7 +14,7 @@ use super::problem::kinds;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, openapi, progress, result, retry, status, tree,
+    cancel, delete, events, list, monitor, nodes, openapi, progress, result, retry, status, tree,
 };
 
 /// The resources of the public listener.
@@ -25,7 +25,9 @@ pub fn public_router(api: Api) -> Router {
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
 pub fn operators_router(api: Api) -> Router {
-    let router = shared().route("/operations/{ticket}/retry", post(retry::retry));
+    let router = shared()
+        .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/nodes", get(nodes::show));
     finished(router, api, Side::Operators)
 }
 

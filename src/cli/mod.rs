@@ -12,11 +12,13 @@ mod doctor;
 mod exchange;
 mod failure;
 mod migrate;
+mod nodes;
 mod openapi;
 mod ops;
 mod print;
 mod serve;
 mod settings;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway in front of a service.
     Serve(serve::Serve),
+    /// Carry out what other nodes accept, without a public listener.
+    Worker(worker::Worker),
     /// See the whole conversation on real traffic, with a small order service behind it.
     Demo(demo::Demo),
     /// Bring the ledger's schema up to date, and end.
@@ -55,6 +59,8 @@ enum Command {
     /// Print the description of the HTTP API as JSON.
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
+    /// List the nodes that share the ledger, and how they are.
+    Nodes(nodes::Nodes),
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
 }
@@ -69,11 +75,13 @@ pub async fn run(cli: Cli) -> ExitCode {
     let clock = Clock::system();
     let done = match cli.command {
         Command::Serve(serve) => serve.run(clock).await,
+        Command::Worker(worker) => worker.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
+        Command::Nodes(nodes) => nodes.run(clock).await,
         Command::Ops(ops) => ops.run(clock).await,
     };
     match done {

@@ -1,27 +1,75 @@
-//! `[engine]`: how much this node carries out at once.
+//! `[engine]`: what this node is among others, and how much it carries out at once.
 
+use super::choices::Role;
 use super::reader::Section;
 
-/// How much this node carries out at once.
+/// What this node is among others, and how much it carries out at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
+    /// What people call the node; the machine's name unless set.
+    pub name: String,
+    /// What it is there for.
+    pub role: Role,
+    /// The queues that it works on; empty: every one.
+    pub queues: Vec<String>,
     /// How many attempts may run at once on this node.
     pub slots: usize,
 }
 
 impl EngineConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        Self { slots: section.within("slots", 256, 1..=65_536) }
+        Self {
+            name: section.get("name", machine()),
+            role: section.get("role", Role::Both),
+            queues: section.get("queues", Vec::new()),
+            slots: section.within("slots", 256, 1..=65_536),
+        }
+    }
+}
+
+/// What this machine is called.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "node".to_owned(),
+        name => name.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{faults, read};
+    use super::*;
 
     #[test]
     fn a_node_has_at_least_one_slot() {
         assert_eq!(read("").engine.slots, 256);
         assert!(faults("[engine]\nslots = 0").contains("engine.slots"));
+    }
+
+    #[test]
+    fn a_node_does_everything_unless_told() {
+        let engine = read("").engine;
+        assert_eq!((engine.role, engine.queues.len()), (Role::Both, 0));
+        assert!(!engine.name.is_empty());
+    }
+
+    #[test]
+    fn a_fleet_needs_a_database_that_it_can_share() {
+        for role in ["front", "worker"] {
+            let lines = format!("[engine]\nrole = {role:?}\n");
+            assert!(faults(&lines).contains("PostgreSQL"), "{role}");
+            let shared = format!("{lines}[store]\nurl = \"postgres://db/x\"");
+            assert_eq!(read(&shared).engine.role.as_str(), role);
+        }
+        assert!(faults("[engine]\nrole = \"boss\"").contains("engine.role"));
+    }
+
+    #[test]
+    fn a_queue_that_a_node_works_on_is_there() {
+        let says = faults("[engine]\nqueues = [\"reprots\"]\n[queues.reports]");
+        assert!(says.contains("engine.queues") && says.contains("reprots"), "{says}");
+        let engine = read("[engine]\nqueues = [\"reports\", \"default\"]\n[queues.reports]").engine;
+        assert_eq!(engine.queues, ["reports", "default"]);
     }
 }

@@ -1,7 +1,8 @@
 //! Where the ledger hands new operations over.
 //!
-//! Owns the refusal of what must not start at once: while draining, in a paused queue,
-//! for an upstream without a free slot or without configuration.
+//! Owns the refusal of what must not start at once: while draining or without a confirmed
+//! beat, in a queue that is paused or another node's, for an upstream without a free slot
+//! or without configuration.
 
 use std::sync::{Arc, Weak};
 
@@ -22,7 +23,8 @@ struct Slot {
 impl Desk for EngineDesk {
     fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
         let shared = self.0.upgrade()?;
-        if shared.tasks.is_draining() || shared.is_paused(lane) {
+        let begins = shared.pulse.may_begin() && shared.is_claimed(lane);
+        if shared.tasks.is_draining() || !begins {
             return None;
         }
         let permit = shared.permits.take(&lane.upstream, Purpose::First)?;

@@ -12,6 +12,7 @@ use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::{self, Ended};
+use super::holdings::Holding;
 use super::permits::Permit;
 use super::{Shared, outgoing};
 use crate::domain::Timestamp;
@@ -21,9 +22,20 @@ use crate::upstream::SentMarker;
 
 /// Starts an attempt in a task of its own.
 pub(super) fn start(shared: &Arc<Shared>, leased: Leased, permit: Option<Permit>) {
+    // One that was disowned is somebody else's by now.
+    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
     let cancelable = shared.cancels.enter(leased.id);
-    let task = carry_out(Arc::clone(shared), leased, permit, cancelable);
+    let task = carry_out(Arc::clone(shared), leased, permit, cancelable, holding);
     shared.tasks.spawn(task);
+}
+
+/// Carries an attempt out that needs no permit, and waits for its end, whatever that is.
+pub(super) async fn alone(shared: &Arc<Shared>, leased: Leased) {
+    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+    let cancelable = shared.cancels.enter(leased.id);
+    let task = carry_out(Arc::clone(shared), leased, None, cancelable, holding);
+    // A panic of it is no end of who waits for it.
+    let _ = shared.tasks.spawn(task).await;
 }
 
 async fn carry_out(
@@ -31,6 +43,7 @@ async fn carry_out(
     leased: Leased,
     permit: Option<Permit>,
     cancelable: Cancelable,
+    holding: Holding,
 ) {
     let began = shared.clock.now();
     let ended = attempt(&shared, &leased, &cancelable, began).await;
@@ -39,6 +52,7 @@ async fn carry_out(
     let took = shared.clock.now().since(began);
     shared.meters.ended(&leased.lane.upstream, &ended.outcome, took);
     ending::commit(&shared, &leased, ended).await;
+    holding.settled();
     drop(permit);
 }
 
@@ -58,7 +72,8 @@ async fn attempt(
         return Ended::of(outcome);
     }
     let limit = leased.policy.timeout.min(leased.policy.deadline_at.since(now));
-    let marker = SentMarker::new();
+    let pulse = shared.pulse.clone();
+    let marker = SentMarker::behind(Box::new(move || pulse.may_begin()));
     let outcome = tokio::select! {
         biased;
         ended = exchange(shared, leased, &marker, limit) => return ended,
@@ -100,6 +115,8 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
             let asking = Asking { upstream, max_response, method, policy };
             answer::of_attempt(shared, asking, &mut allowance, reply).await
         }
+        // Others may have taken over what it holds: who may not begin hands it back.
+        Ok(Err(_)) if marker.was_held() => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
         Ok(Err(broken)) => {
             let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }

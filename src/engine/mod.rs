@@ -17,32 +17,40 @@ mod executor;
 mod expiry;
 mod follower;
 mod gathering;
+mod holdings;
 mod insist;
 mod meters;
+mod nodes;
 mod outgoing;
 mod permits;
 mod pruner;
+mod pulse;
+mod quarantine;
 mod stash;
 mod takeover;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::fleet::Role;
 use crate::domain::operation::Lane;
 use crate::ledger::Ledger;
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
+use holdings::Holdings;
 use meters::Meters;
 use permits::Permits;
+use pulse::Pulse;
 
 /// How an engine works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many attempts may run at once on this node.
     pub slots: usize,
@@ -50,10 +58,27 @@ pub struct Settings {
     pub upstreams: HashMap<Arc<str>, UpstreamLimits>,
     /// Queues of which nothing is begun.
     pub paused: HashSet<Arc<str>>,
+    /// The queues that this node works on; empty: every one.
+    pub queues: BTreeSet<Arc<str>>,
+    /// What this node is among others.
+    pub node: NodeSettings,
     /// What the URLs for progress reports begin with: absolute, with the gateway's prefix
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
     pub progress_base: Option<String>,
+}
+
+/// What a node is among others.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// What people call it.
+    pub name: String,
+    /// What it is there for.
+    pub role: Role,
+    /// What its configuration is told apart by.
+    pub fingerprint: String,
+    /// How long its beat may stay away before others take over what it holds.
+    pub lease: Duration,
 }
 
 /// The limits of one upstream.
@@ -71,6 +96,7 @@ pub struct UpstreamLimits {
 pub struct Engine {
     permits: Permits,
     beats: Arc<Beats>,
+    pulse: Pulse,
 }
 
 /// What all parts of the engine work with.
@@ -82,6 +108,8 @@ struct Shared {
     tasks: Tasks,
     permits: Permits,
     cancels: Cancels,
+    holdings: Holdings,
+    pulse: Pulse,
     meters: Meters,
     beats: Arc<Beats>,
     // Tells when the last part is gone.
@@ -102,11 +130,14 @@ impl Engine {
         let limits = settings.upstreams.iter().map(|(name, it)| (name, it.max_in_flight));
         let permits = Permits::new(settings.slots, limits);
         let meters = Meters::of(settings.upstreams.keys());
-        let beats = Arc::new(Beats::starting(clock.now()));
+        let works = settings.node.role.works();
+        let beats = Arc::new(Beats::starting(clock.now(), works));
         let cancels = Cancels::default();
         let over = CancellationToken::new();
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
-        let engine = Self { permits: permits.clone(), beats: Arc::clone(&beats) };
+        let pulse = Pulse::starting(&clock, settings.node.lease, ledger.is_shared());
+        let engine =
+            Self { permits: permits.clone(), beats: Arc::clone(&beats), pulse: pulse.clone() };
         let shared = Arc::new(Shared {
             ledger,
             upstreams,
@@ -115,11 +146,15 @@ impl Engine {
             tasks,
             permits,
             cancels,
+            holdings: Holdings::default(),
+            pulse,
             meters,
             beats,
             _over: over.drop_guard(),
         });
-        shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
+        if works {
+            shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
+        }
         shared.tasks.clone().spawn(begin(shared));
         engine
     }
@@ -131,15 +166,24 @@ impl Engine {
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
+        if !self.pulse.may_begin() {
+            return Some("beat");
+        }
         self.beats.stalled(now)
     }
 }
 
 async fn begin(shared: Arc<Shared>) {
-    takeover::run(&shared).await;
+    takeover::start(&shared).await;
     let tasks = shared.tasks.clone();
-    tasks.spawn(dispatcher::run(Arc::clone(&shared)));
-    tasks.spawn(follower::run(Arc::clone(&shared)));
+    let (found, to_see_to) = tokio::sync::watch::channel(nodes::Findings::default());
+    tasks.spawn(nodes::run(Arc::clone(&shared), found));
+    tasks.spawn(takeover::run(Arc::clone(&shared), to_see_to));
+    if shared.settings.node.role.works() {
+        tasks.spawn(dispatcher::run(Arc::clone(&shared)));
+        tasks.spawn(follower::run(Arc::clone(&shared)));
+        tasks.spawn(quarantine::run(Arc::clone(&shared)));
+    }
     tasks.spawn(expiry::run(Arc::clone(&shared)));
     tasks.spawn(pruner::run(shared));
 }
@@ -150,9 +194,17 @@ impl Shared {
         !self.settings.paused.is_empty() && self.settings.paused.contains(&lane.queue)
     }
 
-    /// Whether operations of the lane are begun at all.
+    /// Whether operations of the lane are begun at all, alone or beside others.
+    fn is_served(&self, lane: &Lane) -> bool {
+        let queues = &self.settings.queues;
+        let works = self.settings.node.role.works();
+        let given = queues.is_empty() || queues.contains(&lane.queue);
+        works && given && self.permits.knows(&lane.upstream) && !self.is_paused(lane)
+    }
+
+    /// Whether operations of the lane are begun beside others.
     fn is_claimed(&self, lane: &Lane) -> bool {
-        self.permits.knows(&lane.upstream) && !self.is_paused(lane)
+        !lane.quarantine && self.is_served(lane)
     }
 
     /// An upstream with the largest answer of it that is recorded.

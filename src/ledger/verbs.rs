@@ -43,6 +43,14 @@ pub struct LeaseKey {
     pub(super) token: i64,
 }
 
+#[cfg(test)]
+impl LeaseKey {
+    /// The first hand-out of the operation of that number.
+    pub fn for_tests(seq: i64) -> Self {
+        Self { seq, token: 1 }
+    }
+}
+
 /// What a node tells of itself with each beat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vitals {

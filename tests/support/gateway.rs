@@ -314,7 +314,10 @@ impl Gateway {
         };
         let admin = app.admin_address().expect("an admin listener");
         // Bound to every address, it is reached by loopback.
-        let public = SocketAddr::from(([127, 0, 0, 1], app.public_address().port()));
+        let public = SocketAddr::from((
+            [127, 0, 0, 1],
+            app.public_address().expect("a public listener").port(),
+        ));
         let front = Front { public, admin };
         Self { front, clock, app, setup, folder }
     }

@@ -16,17 +16,19 @@ use crate::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway's operators' API.
-pub(super) struct Admin {
+pub(in crate::cli) struct Admin {
     clock: Clock,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
     /// The path of the list of operations.
     operations: String,
+    /// The path of the list of nodes.
+    nodes: String,
 }
 
 impl Admin {
     /// The API of the gateway whose admin listener is at `url`.
-    pub(super) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
         let refused = |why: &str| {
             Failure::Usage(format!("--admin {url}: {why}; write it like http://127.0.0.1:8081"))
         };
@@ -36,6 +38,7 @@ impl Admin {
                 clock,
                 origin: format!("http://{authority}"),
                 operations: format!("{}/operations", prefix.trim_end_matches('/')),
+                nodes: format!("{}/nodes", prefix.trim_end_matches('/')),
             }),
             (Some("https"), ..) => Err(refused(
                 "the admin listener speaks plain http; reach a remote one through a tunnel, like \
@@ -49,8 +52,13 @@ impl Admin {
     }
 
     /// A page of the list.
-    pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn list(&self, query: &str) -> Result<Value, Failure> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
+    }
+
+    /// The nodes.
+    pub(in crate::cli) async fn nodes(&self) -> Result<Value, Failure> {
+        json(self.done("GET", &self.nodes).await?.body())
     }
 
     /// What a `links.next` leads to: its host is the gateway's idea of itself, which need
@@ -146,7 +154,7 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
 }
 
 /// The answer is not what a gateway says.
-pub(super) fn strange(what: &str) -> Failure {
+pub(in crate::cli) fn strange(what: &str) -> Failure {
     Failure::Failed(format!(
         "{what}; is this the admin listener of a cloakroom? see --admin and --prefix"
     ))

@@ -1,6 +1,6 @@
 //! `cloakroom ops`: operations of a running gateway, through its admin listener.
 
-mod admin;
+pub(super) mod admin;
 mod cancel;
 mod list;
 mod result;

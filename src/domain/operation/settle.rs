@@ -126,6 +126,10 @@ pub fn settle(
         }
         Outcome::Lost => {
             let counts = Counts { rescues: counts.rescues + 1, ..counts };
+            if counts.is_beyond_rescue() {
+                let failure = Failure::caused(ErrorCode::RescuesExhausted, ErrorCode::OwnerLost);
+                return Decision { counts, ..decision }.fail(failure, None);
+            }
             Decision { counts, ..decision }.again_at(now, EventKind::Rescued, None)
         }
         Outcome::Canceled => decision.end(Next::Canceled, EventKind::Canceled, None, None),

@@ -124,7 +124,7 @@ pub(super) fn claim_waiting(
     )?;
     let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
-        let lane = writing.book.lane(number(row, "lane")?)?.clone();
+        let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             held: Held::Waiting,
             continuation: continuation(row)?,
@@ -170,7 +170,7 @@ pub(super) fn reclaim(writing: &mut Writing, lost: &[LeaseKey], now: Timestamp) 
 fn still_running(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
-        let lane = writing.book.lane(number(row, "lane")?)?.clone();
+        let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             cancel_asked: number::<i64>(row, "cancel")? > 0,
             ..out(&lane, Carried::of(row)?)

@@ -79,11 +79,12 @@ struct Book {
 impl Book {
     fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
         let unknown = || rows::damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
-        self.numbers.get(lane).copied().ok_or_else(unknown)
+        rows::numbered(lane, |lane| self.numbers.get(lane).copied()).ok_or_else(unknown)
     }
 
-    fn lane(&self, number: i64) -> Result<&Lane, LedgerError> {
-        self.lanes.get(&number).ok_or_else(|| rows::damaged(format!("lane {number} is unknown")))
+    fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        let unknown = || rows::damaged(format!("lane {number} is unknown"));
+        rows::named(number, |number| self.lanes.get(&number).cloned()).ok_or_else(unknown)
     }
 }
 

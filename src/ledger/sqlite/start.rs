@@ -75,6 +75,7 @@ pub(super) async fn register(
             queue: rows::get::<&str>(row, "queue")?.into(),
             upstream: rows::get::<&str>(row, "upstream")?.into(),
             express: rows::get(row, "express")?,
+            quarantine: false,
         };
         lanes.insert(rows::get(row, "lane")?, lane);
     }

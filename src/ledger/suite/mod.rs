@@ -27,7 +27,7 @@ const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const HOUR: Duration = Duration::from_hours(1);
 
 fn lane(express: bool) -> Lane {
-    Lane { queue: "default".into(), upstream: "orders".into(), express }
+    Lane { queue: "default".into(), upstream: "orders".into(), express, quarantine: false }
 }
 
 /// Where a ledger of a test's own is.
