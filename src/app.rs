@@ -306,7 +306,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
         paused: paused(config),
         queues: config.engine.queues.iter().map(|name| name.as_str().into()).collect(),
         node: NodeSettings {
-            name: config.engine.name.clone(),
+            name: config.engine.node_name(),
             role: config.engine.role,
             fingerprint: config.fingerprint(),
             lease: config.store.lease,

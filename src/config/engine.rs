@@ -6,8 +6,8 @@ use super::reader::Section;
 /// What this node is among others, and how much it carries out at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
-    /// What people call the node; the machine's name unless set.
-    pub name: String,
+    /// What people call the node; see [`EngineConfig::node_name`].
+    pub name: Option<String>,
     /// What it is there for.
     pub role: Role,
     /// The queues that it works on; empty: every one.
@@ -19,20 +19,22 @@ pub struct EngineConfig {
 impl EngineConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Self {
-            name: section.get("name", machine()),
+            name: section.get("name", None),
             role: section.get("role", Role::Both),
             queues: section.get("queues", Vec::new()),
             slots: section.within("slots", 256, 1..=65_536),
         }
     }
-}
 
-/// What this machine is called.
-fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "node".to_owned(),
-        name => name.to_owned(),
+    /// What people call the node: the machine's name unless another is set.
+    pub fn node_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            match name.trim() {
+                "" => "node".to_owned(),
+                name => name.to_owned(),
+            }
+        })
     }
 }
 
@@ -51,7 +53,7 @@ mod tests {
     fn a_node_does_everything_unless_told() {
         let engine = read("").engine;
         assert_eq!((engine.role, engine.queues.len()), (Role::Both, 0));
-        assert!(!engine.name.is_empty());
+        assert!(!engine.node_name().is_empty());
     }
 
     #[test]

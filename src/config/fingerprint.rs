@@ -33,7 +33,7 @@ mod tests {
     fn it_differs_with_what_is_promised_and_not_with_the_machine() {
         let plain = read("").fingerprint();
         assert_eq!(plain.len(), 12);
-        assert_eq!(plain, read("[engine]\nslots = 3\n[log]\nlevel = \"debug\"").fingerprint());
+        assert_eq!(plain, read("[engine]\nslots = 3\n[log]\nformat = \"json\"").fingerprint());
         assert_ne!(plain, read("[queues.reports]").fingerprint());
         assert_ne!(plain, read("[retention]\nresult = \"1h\"").fingerprint());
     }
