@@ -117,7 +117,7 @@ impl Liveness {
     /// nobody could beat, or nobody was watched.
     pub fn look(&mut self, now: Duration, signs: &[Sign]) -> Vec<Sign> {
         let passed = self.looked_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
-        let regular = self.lease * 2 / BEATS_A_LEASE;
+        let regular = self.lease / 2;
         let counts = if passed <= regular { passed } else { Duration::ZERO };
         self.looked_at = Some(now);
         let before = std::mem::take(&mut self.seen);
@@ -261,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn who_stands_still_takes_nobody_for_dead_when_it_goes_on(still in 6_001u64..1_000_000) {
+        fn who_stands_still_takes_nobody_for_dead_when_it_goes_on(still in 7_501u64..1_000_000) {
             let mut liveness = Liveness::new(LEASE);
             liveness.look(Duration::ZERO, &[sign(1, 7)]);
             let dead = liveness.look(Duration::from_millis(still), &[sign(1, 7)]);

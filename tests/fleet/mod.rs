@@ -1,5 +1,6 @@
 //! Several nodes on one database: who does what, and what becomes of it when one dies.
 
+mod clocks;
 mod deaths;
 mod nodes;
 mod roles;

@@ -155,6 +155,16 @@ impl Setup {
         Process::run(command, self, folder).await
     }
 
+    /// A gateway as a process of its own whose system clock is off by that much, as in
+    /// `+120s`.
+    pub async fn spawn_off_by(self, offset: &str) -> Process {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let mut command = serve(&write_config(&self, folder.path()));
+        command.env("LD_PRELOAD", wrong_clock()).env("FAKETIME", offset);
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Process::run(command, self, folder).await
+    }
+
     /// A gateway as a process of its own, with its ledger in this folder.
     pub async fn spawn_in(self, folder: &Path) -> Process {
         Process::spawn(self, Arc::new(TempDir::new_in(folder).unwrap())).await
@@ -512,6 +522,13 @@ fn serve(config: &Path) -> Command {
     let mut command = cloakroom();
     command.arg("serve").arg("--config").arg(config);
     command
+}
+
+/// The library that shows a program another time; on Debian, of the package `faketime`.
+fn wrong_clock() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut libraries = folders.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists()).expect("faketime is installed")
 }
 
 /// The program, without arguments.

@@ -148,10 +148,12 @@ fn the_last_attempt_says_why_all_of_them_failed() {
 #[test]
 fn after_its_second_rescue_an_operation_runs_alone_and_after_three_crashes_alone_it_fails() {
     let at_least_once = policy(Delivery::AtLeastOnce);
-    for (rescues, quarantined) in [(0, false), (1, true), (2, true), (3, true)] {
+    for (rescues, quarantined, pause) in [(0, false, 0), (1, true, 2), (2, true, 6), (3, true, 18)]
+    {
         let before = Counts { rescues, ..counts(rescues + 1) };
         let transition = decide(&at_least_once, before, &Outcome::Lost);
-        assert_eq!(transition.next, Next::Queued { due_at: NOW }, "{rescues}");
+        let due_at = NOW + Duration::from_secs(pause);
+        assert_eq!(transition.next, Next::Queued { due_at }, "{rescues}");
         assert_eq!(transition.counts.rescues, rescues + 1);
         assert_eq!(transition.counts.is_quarantined(), quarantined, "{rescues}");
         assert_eq!(transition.counts.spent(), 0);

@@ -182,6 +182,11 @@ impl Counts {
         self.rescues >= QUARANTINED_FROM
     }
 
+    /// How often nodes died of it alone; none where it does not run alone.
+    pub const fn alone_before(self) -> Option<u32> {
+        self.rescues.checked_sub(QUARANTINED_FROM)
+    }
+
     /// Whether nodes died often enough while they carried it out alone.
     pub const fn is_beyond_rescue(self) -> bool {
         self.rescues >= QUARANTINED_FROM + CRASHES_ALONE
