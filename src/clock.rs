@@ -55,7 +55,7 @@ impl Course {
 
     fn at(self, elapsed: Duration) -> Timestamp {
         let passed = elapsed.saturating_sub(self.from);
-        self.shown + (passed - (passed / 2).min(self.ahead))
+        self.shown + passed.saturating_sub((passed / 2).min(self.ahead))
     }
 
     /// The course from that moment on, when it is really `now`.

@@ -261,7 +261,7 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         reading.fault("upstreams", Source::Default, says);
     }
     let queues = queues::read(reading);
-    check_node(reading, &engine, &store, queues.keys());
+    check_node(reading, &engine, &store, &queues);
     let fallback = fallback(&upstreams);
     let around = routes::Surroundings {
         upstreams: upstreams.keys().map(String::as_str).collect(),
@@ -299,18 +299,18 @@ fn fallback<T>(upstreams: &BTreeMap<String, T>) -> Option<String> {
 }
 
 /// A node of a fleet shares a database with the others, and works on queues that are there.
-fn check_node<'q>(
+fn check_node(
     reading: &mut Reading,
     engine: &EngineConfig,
     store: &StoreConfig,
-    queues: impl Iterator<Item = &'q String> + Clone,
+    queues: &BTreeMap<String, QueueConfig>,
 ) {
     if engine.role != Role::Both && store.url.path().is_some() {
         let says = "a fleet needs PostgreSQL: a SQLite file has one gateway, which does everything; \
                     set store.url to postgres://USER:PASSWORD@HOST:PORT/DATABASE, or leave out the role";
         reading.fault_about("engine.role", says);
     }
-    for name in engine.queues.iter().filter(|name| !queues.clone().any(|queue| queue == *name)) {
+    for name in engine.queues.iter().filter(|name| !queues.contains_key(*name)) {
         let says = format!("there is no queue called {name}; add [queues.{name}], or leave it out");
         reading.fault_about("engine.queues", says);
     }

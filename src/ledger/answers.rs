@@ -2,9 +2,10 @@
 
 use super::committer::{After, Write};
 use super::error::LedgerError;
+use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
 use super::store::Transaction;
-use super::verbs::{Beaten, Canceled, Claimed, Leased, Moved, Progressed, Pruned};
+use super::verbs::{Canceled, Claimed, Leased, Moved, Progressed, Pruned};
 
 /// What a write that does not come in batches was answered.
 pub(super) enum Answer {

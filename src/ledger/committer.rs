@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Beaten, Canceled, Claimed, Dead, Freeing, Held, Lease,
-    LeaseKey, Leased, Moved, Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs,
-    Settlement, Vitals, Want,
+    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
+    Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
 use crate::domain::{OperationId, Timestamp};
@@ -85,11 +85,12 @@ impl Write {
             | Self::Reclaim(_, _, tell)
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
             Self::Beat(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Leave(_, tell) => drop(tell.send(Err(error))),
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
+            Self::Stash(_, tell) | Self::Discard(_, tell) | Self::Leave(_, tell) => {
+                drop(tell.send(Err(error)));
+            }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
         }
     }

@@ -11,6 +11,7 @@ mod committer;
 mod complaints;
 mod ends;
 mod error;
+mod fleet;
 mod handoff;
 mod hints;
 mod lanes;
@@ -36,14 +37,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
+pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
-    Accepted, Beaten, Canceled, Claimed, Dead, Freeing, KeptAnswer, LaneDepth, Lease, LeaseKey,
-    Leased, Listing, NodeRow, Operation, Owned, Page, Piece, ProgressReport, Progressed, Promised,
-    Pruned, Retention, Settlement, Subject, Vitals, Want,
+    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
+    Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
+    Want,
 };
 pub use watch::Watch;
 

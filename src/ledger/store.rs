@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Beaten, Canceled, Claimed, Dead, Freeing, Hint, KeptAnswer,
-    LaneDepth, LeaseKey, Leased, Listing, Moved, NodeRow, Operation, Page, Piece, ProgressReport,
-    Progressed, Promised, Pruned, SettledAs, Settlement, Vitals, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
+    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};

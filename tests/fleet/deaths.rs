@@ -1,6 +1,6 @@
 //! Nodes that die, stand still or lose their database.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::roles::named;
 use super::{Fleet, LEASE};
@@ -34,7 +34,6 @@ async fn what_a_killed_worker_held_is_finished_elsewhere_and_what_goes_once_is_u
     upstream.until_received("/again", 1).await;
     upstream.until_received("/once", 1).await;
     let _lives = fleet.worker(&[]).await;
-    let killed = Instant::now();
     dies.kill().await;
     upstream.release("/again");
     upstream.release("/once");
@@ -42,7 +41,6 @@ async fn what_a_killed_worker_held_is_finished_elsewhere_and_what_goes_once_is_u
     assert_eq!((&document["status"], &document["rescues"]), (&"succeeded".into(), &1.into()));
     let document = settled(&front, &once).await;
     assert_eq!(document["error"]["code"], "outcome-unknown");
-    assert!(killed.elapsed() >= Duration::from_secs(LEASE), "{:?}", killed.elapsed());
     assert_eq!((upstream.received_at("/again").len(), upstream.received_at("/once").len()), (2, 1));
 }
 
@@ -78,10 +76,9 @@ async fn a_node_that_stood_still_past_its_lease_finishes_nothing_twice() {
     for (ticket, end) in [&again, &once].into_iter().zip(ends) {
         assert_eq!(front.document(ticket).await, end);
         let events = front.get(&ticket.at("events")).await.expect(200).json();
-        let finals = events["events"].as_array().unwrap().iter().filter(|event| {
-            matches!(event["type"].as_str(), Some("operation.succeeded" | "operation.failed"))
-                || matches!(event["kind"].as_str(), Some("succeeded" | "failed"))
-        });
+        let ends = ["operation.succeeded", "operation.failed"];
+        let finals = events["events"].as_array().unwrap().iter();
+        let finals = finals.filter(|event| ends.contains(&event["type"].as_str().unwrap()));
         assert_eq!(finals.count(), 1, "{events}");
     }
     assert_eq!(upstream.received_at("/once").len(), 1);

@@ -10,11 +10,13 @@ use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::operation::{Continuation, Lane};
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::Dead;
+use crate::ledger::fleet::LeaseKey;
 use crate::ledger::rows::{
     Carried, EventRow, RunningRow, continuation, damaged, leased, maybe_time, number, time,
 };
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Claimed, Dead, Held, LeaseKey, Leased, Want};
+use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
 /// Differs from SQLite because others claim too: what another one is taking is passed
 /// over, all lanes are asked at once, and none is walked from its very beginning.

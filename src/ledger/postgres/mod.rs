@@ -29,12 +29,13 @@ use bytes::Bytes;
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Beaten, Canceled, Claimed, Dead, Freeing, Hint, KeptAnswer,
-    LaneDepth, LeaseKey, Leased, Listing, Moved, NodeRow, Operation, Page, Piece, ProgressReport,
-    Progressed, Promised, Pruned, SettledAs, Settlement, Vitals, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
+    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
+    SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};

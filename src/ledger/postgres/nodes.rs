@@ -7,9 +7,9 @@ use super::pool::Pool;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::{Beaten, NodeRow, Vitals};
 use crate::ledger::rows::{as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Beaten, NodeRow, Vitals};
 
 /// Differs from SQLite because nodes are to agree on the time: each samples the server's.
 const BEAT: &str = "UPDATE nodes SET name = $1, role = $2, queues = $3, slots = $4, running = $5, fingerprint = $6, \

@@ -3,7 +3,7 @@
 use super::{Cells, Stored, as_micros, damaged, maybe_time, micros, number, text, time};
 use crate::domain::fleet::Sign;
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{LeaseKey, NodeRow, Owned, Vitals};
+use crate::ledger::fleet::{LeaseKey, NodeRow, Owned, Vitals};
 
 /// Puts what a beat tells, in the order of the statements.
 pub(in crate::ledger) fn put_vitals(vitals: &Vitals, cells: &mut impl Cells) {

@@ -7,8 +7,10 @@ use super::writer::Row;
 use crate::domain::Timestamp;
 use crate::domain::operation::{Continuation, Lane};
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::Dead;
+use crate::ledger::fleet::LeaseKey;
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Claimed, Dead, Held, LeaseKey, Leased, Want};
+use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
 const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
      o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.upstream_key, o.serial_digest, \

@@ -30,11 +30,12 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Beaten, Canceled, Claimed, Dead, Freeing, KeptAnswer, LaneDepth,
-    LeaseKey, Leased, Listing, Moved, NodeRow, Operation, Page, Piece, ProgressReport, Progressed,
-    Promised, Pruned, Retention, SettledAs, Settlement, Vitals, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
+    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention,
+    SettledAs, Settlement, Want,
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};

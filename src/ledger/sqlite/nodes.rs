@@ -7,8 +7,8 @@ use super::open::trouble;
 use super::rows::{damaged, node, number, owned, put_vitals, sign};
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::{Beaten, NodeRow, Vitals};
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Beaten, NodeRow, Vitals};
 
 pub(super) fn beat(
     writing: &mut Writing,
