@@ -21,7 +21,7 @@ use crate::domain::Fields;
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
 use crate::domain::turn::Expected;
-use crate::engine::{self, Engine, QueueLimits, UpstreamLimits};
+use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
 use crate::ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
 use crate::lifecycle::Tasks;
@@ -65,7 +65,7 @@ pub enum StartError {
 /// A running gateway.
 #[derive(Debug)]
 pub struct App {
-    public: SocketAddr,
+    public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     notes: Vec<String>,
     fatal: CancellationToken,
@@ -93,17 +93,19 @@ impl App {
         let parts = Parts::default();
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
-        let listener = Listener::bind(config.server.listen, "--listen").await?;
+        let listener = match config.engine.role.answers() {
+            true => Some(Listener::bind(config.server.listen, "--listen").await?),
+            false => None,
+        };
         let admin = match config.admin.listen {
             Some(address) => Some(Listener::bind(address, "--admin-listen").await?),
             None => None,
         };
-        let public_url = config.server.public_url.as_ref().map(url::Url::as_str);
-        let public = PublicOrigin::resolve(public_url, listener.local_address())?;
+        let public = public_origin(&config, listener.as_ref())?;
         let upstreams = upstreams(&config, &clock, &parts.ground)?;
         let ledger = Ledger::open(opening(&config, options), &clock, &parts.ground).await?;
         let started = Self {
-            public: listener.local_address(),
+            public: listener.as_ref().map(Listener::local_address),
             admin: admin.as_ref().map(Listener::local_address),
             notes: stranded(&ledger, &upstreams),
             fatal: ledger.fatal(),
@@ -145,16 +147,18 @@ impl App {
         }
         let upkeep = until_drained(recorded.upkeep(clock.clone()), parts.ground.clone());
         parts.ground.spawn_until_cut(upkeep);
-        let answer = move |request| {
-            let front = front.clone();
-            async move { front.handle(request).await }
-        };
-        parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
+        if let Some(listener) = listener {
+            let answer = move |request| {
+                let front = front.clone();
+                async move { front.handle(request).await }
+            };
+            parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
+        }
         Ok(started)
     }
 
-    /// Where clients are listened to; the port is never 0.
-    pub fn public_address(&self) -> SocketAddr {
+    /// Where clients are listened to, if anywhere; the port is never 0.
+    pub fn public_address(&self) -> Option<SocketAddr> {
         self.public
     }
 
@@ -196,6 +200,21 @@ impl App {
     }
 }
 
+/// What links are built on. A node that answers no clients knows only what it was told.
+fn public_origin(
+    config: &Config,
+    listener: Option<&Listener>,
+) -> Result<PublicOrigin, PublicUrlProblem> {
+    let public_url = config.server.public_url.as_ref().map(url::Url::as_str);
+    match (public_url, listener) {
+        (None, None) => Ok(PublicOrigin::PerRequest),
+        (_, listener) => {
+            let address = listener.map_or(config.server.listen, Listener::local_address);
+            PublicOrigin::resolve(public_url, address)
+        }
+    }
+}
+
 async fn until_drained(work: impl Future<Output = ()>, tasks: Tasks) {
     tokio::select! {
         () = work => {}
@@ -228,6 +247,7 @@ fn opening(config: &Config, options: Options) -> Opening {
         queue: queue.into(),
         upstream: upstream.into(),
         express,
+        quarantine: false,
     };
     let pairs = config.queues.keys().flat_map(|q| config.upstreams.keys().map(move |u| (q, u)));
     let lanes = pairs.flat_map(|(q, u)| [false, true].map(|express| lane(q, u, express)));
@@ -298,6 +318,13 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
             .map(|(name, u)| (name.as_str().into(), limits(u)))
             .collect(),
         paused: paused(config),
+        works_on: config.engine.queues.iter().map(|name| name.as_str().into()).collect(),
+        node: NodeSettings {
+            name: config.engine.node_name(),
+            role: config.engine.role,
+            fingerprint: config.fingerprint(),
+            lease: config.store.lease,
+        },
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
     }
 }

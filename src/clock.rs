@@ -1,13 +1,16 @@
 //! The only reader of time, and the only sleep and timeout.
 //!
-//! Owns what "now" means. In production it is the system's clock; in tests it is a clock
-//! that stands still until the test moves it, and every sleeper wakes when its instant
-//! has come. It must not know what anybody waits for.
+//! Owns what "now" means. In production it is where the system's clock stood at the start
+//! and monotonic time since, until [`Clock::steer`] tells of a better one: the database's,
+//! which all nodes share. Its invariant: but for the first time that it is steered, it
+//! never goes back. In tests it is a clock that
+//! stands still until the test moves it, and every sleeper wakes when its instant has
+//! come. It must not know what anybody waits for.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,8 +24,46 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    System(Arc<Steered>),
     Manual(Arc<Mutex<Manual>>),
+}
+
+/// Monotonic time, and what is read off it.
+#[derive(Debug)]
+struct Steered {
+    began: Instant,
+    course: RwLock<Course>,
+}
+
+/// A line through time: where it starts, and how much it is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Course {
+    /// Monotonic time at which this course began.
+    from: Duration,
+    /// What the clock showed then.
+    shown: Timestamp,
+    /// How much that was ahead; caught up with by going at half the speed.
+    ahead: Duration,
+    /// Whether it was told by a better clock.
+    told: bool,
+}
+
+impl Course {
+    const fn starting(now: Timestamp) -> Self {
+        Self { from: Duration::ZERO, shown: now, ahead: Duration::ZERO, told: false }
+    }
+
+    fn at(self, elapsed: Duration) -> Timestamp {
+        let passed = elapsed.saturating_sub(self.from);
+        self.shown + passed.saturating_sub((passed / 2).min(self.ahead))
+    }
+
+    /// The course from that moment on, when it is really `now`.
+    fn steered(self, elapsed: Duration, now: Timestamp) -> Self {
+        // Nothing came of what it showed before, so there is nothing to go back behind.
+        let shown = if self.told { self.at(elapsed) } else { now };
+        Self { from: elapsed, shown: shown.max(now), ahead: shown.since(now), told: true }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,9 +80,19 @@ struct Manual {
 pub struct Elapsed;
 
 impl Clock {
-    /// The clock of this machine.
+    /// The clock of this machine, as it stands now.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn system() -> Self {
-        Self(Source::System)
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::showing(Timestamp::EPOCH + since)
+    }
+
+    /// A clock that goes like this machine's, but shows that time now.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads monotonic time")]
+    pub fn showing(now: Timestamp) -> Self {
+        let course = Course::starting(now);
+        let steered = Steered { began: Instant::now(), course: RwLock::new(course) };
+        Self(Source::System(Arc::new(steered)))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -51,14 +102,35 @@ impl Clock {
     }
 
     /// The present instant.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp::EPOCH + since
+            // It is replaced as a whole.
+            Source::System(steered) => {
+                let course = *steered.course.read().unwrap_or_else(PoisonError::into_inner);
+                course.at(self.elapsed())
             }
             Source::Manual(manual) => lock(manual).now,
+        }
+    }
+
+    /// Monotonic time since the clock was made, which nobody steers: for how long things
+    /// last on this machine.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads monotonic time")]
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::System(steered) => Instant::now().saturating_duration_since(steered.began),
+            Source::Manual(manual) => lock(manual).now.since(Timestamp::EPOCH),
+        }
+    }
+
+    /// Takes over the time of a better clock: at once the first time; later, where this one
+    /// is ahead, it goes at half the speed until the other has caught up. A manual clock is
+    /// not moved.
+    pub fn steer(&self, now: Timestamp) {
+        if let Source::System(steered) = &self.0 {
+            let elapsed = self.elapsed();
+            let mut course = steered.course.write().unwrap_or_else(PoisonError::into_inner);
+            *course = course.steered(elapsed, now);
         }
     }
 
@@ -100,7 +172,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
     fn sleeper(&self, duration: Duration) -> Sleeper {
         match &self.0 {
-            Source::System => Sleeper::System(Box::pin(tokio::time::sleep(duration))),
+            Source::System(_) => Sleeper::System(Box::pin(tokio::time::sleep(duration))),
             Source::Manual(manual) => {
                 let (wake, woken) = oneshot::channel();
                 let mut manual = lock(manual);
@@ -179,6 +251,37 @@ mod tests {
         let limit = clock.timeout(Duration::from_secs(1), sleeper);
         clock.advance(Duration::from_secs(1));
         assert_eq!(limit.await, Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_at_the_start_shows_the_better_time_at_once() {
+        let told = Timestamp::EPOCH + Duration::from_hours(1);
+        for off in [told - Duration::from_mins(2), told + Duration::from_mins(2)] {
+            let clock = Clock::showing(off);
+            clock.steer(told);
+            assert!(clock.now() >= told && clock.now() < told + Duration::from_mins(1));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_clock_never_goes_back_and_comes_to_show_what_it_was_told(
+            steps in proptest::collection::vec((0u64..10_000, -20_000i64..20_000), 1..20)
+        ) {
+            let start = Timestamp::from_micros(1_000_000_000);
+            let mut course = Course { told: true, ..Course::starting(start) };
+            let (mut elapsed, mut last) = (Duration::ZERO, start);
+            for (passed, off) in steps {
+                elapsed += Duration::from_micros(passed);
+                proptest::prop_assert!(course.at(elapsed) >= last);
+                last = course.at(elapsed);
+                let told = Timestamp::from_micros(last.as_micros() + off);
+                course = course.steered(elapsed, told);
+                proptest::prop_assert!(course.at(elapsed) >= last);
+                let long = Duration::from_secs(1);
+                proptest::prop_assert_eq!(course.at(elapsed + long), told + long);
+            }
+        }
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod cli;
 mod database;
 mod delivery;
 mod expect;
+mod fleet;
 mod idempotency;
 mod layers;
 mod lifecycle;

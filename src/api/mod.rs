@@ -15,6 +15,7 @@ mod list;
 mod live;
 mod monitor;
 mod negotiation;
+mod nodes;
 pub mod openapi;
 pub mod origin;
 pub mod own;

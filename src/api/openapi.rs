@@ -15,6 +15,7 @@ use utoipa::OpenApi;
 use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
+use super::nodes::{NodeDocument, Nodes};
 use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
 use super::tree::Tree;
 
@@ -29,6 +30,8 @@ use super::tree::Tree;
     TimelineLinks,
     List,
     ListLinks,
+    Nodes,
+    NodeDocument,
     Tree,
     QueueList,
     QueueDocument,

@@ -51,6 +51,7 @@ fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation 
             queue: Arc::from(former.queue.as_str()),
             upstream: Arc::from(former.upstream.as_str()),
             express: false,
+            quarantine: false,
         },
         work,
         policy: Policy { deadline_at: now + granted, first_answer_is_final: false, ..policy },

@@ -16,7 +16,8 @@ use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, openapi, progress, queues, result, retry, status, tree,
+    cancel, delete, events, list, monitor, nodes, openapi, progress, queues, result, retry, status,
+    tree,
 };
 
 /// The resources of the public listener.
@@ -29,6 +30,7 @@ pub fn public_router(api: Api) -> Router {
 pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
     let router = shared()
         .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/nodes", get(nodes::show))
         .route("/queues/{queue}/pause", pausing(look.clone(), true))
         .route("/queues/{queue}/resume", pausing(look.clone(), false))
         .route("/queues", get(move |visit: Visit| queues::show(look.clone(), visit)));

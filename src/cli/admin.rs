@@ -24,6 +24,8 @@ pub(super) struct Admin {
     /// The path of the list of operations, and of that of the queues.
     operations: String,
     queues: String,
+    /// The path of the list of nodes.
+    nodes: String,
 }
 
 /// Which gateway is meant.
@@ -57,6 +59,7 @@ impl Admin {
                 origin: format!("http://{authority}"),
                 operations: format!("{}/operations", prefix.trim_end_matches('/')),
                 queues: format!("{}/queues", prefix.trim_end_matches('/')),
+                nodes: format!("{}/nodes", prefix.trim_end_matches('/')),
             }),
             (Some("https"), ..) => Err(refused(
                 "the admin listener speaks plain http; reach a remote one through a tunnel, like \
@@ -95,6 +98,11 @@ impl Admin {
     /// A page of the list.
     pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
+    }
+
+    /// The nodes.
+    pub(super) async fn nodes(&self) -> Result<Value, Failure> {
+        json(self.done("GET", &self.nodes).await?.body())
     }
 
     /// What a `links.next` leads to: its host is the gateway's idea of itself, which need

@@ -42,6 +42,15 @@ fn is_idempotent(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
 }
 
+/// What a node without a public listener does.
+pub(super) fn work(config: &Config) -> String {
+    let queues = match &*config.engine.queues {
+        [] => "every queue".to_owned(),
+        queues => queues.join(", "),
+    };
+    format!("working on {queues} with {} slots; no public listener", config.engine.slots)
+}
+
 /// What could surprise somebody later, each with what to do about it.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let readers = match config.store.url {

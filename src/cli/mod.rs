@@ -14,12 +14,14 @@ mod exchange;
 mod failure;
 mod health;
 mod migrate;
+mod nodes;
 mod openapi;
 mod ops;
 mod print;
 mod queues;
 mod serve;
 mod settings;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway in front of a service.
     Serve(serve::Serve),
+    /// Carry out what other nodes accept, without a public listener.
+    Worker(worker::Worker),
     /// See the whole conversation on real traffic, with a small order service behind it.
     Demo(demo::Demo),
     /// Bring the ledger's schema up to date, and end.
@@ -60,6 +64,8 @@ enum Command {
     Openapi,
     /// Ask a running gateway whether it is well.
     Health(health::Health),
+    /// List the nodes that share the ledger, and how they are.
+    Nodes(nodes::Nodes),
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
     /// Show what waits in a running gateway and how long, what runs, and what holds it up.
@@ -76,12 +82,14 @@ pub async fn run(cli: Cli) -> ExitCode {
     let clock = Clock::system();
     let done = match cli.command {
         Command::Serve(serve) => serve.run(clock).await,
+        Command::Worker(worker) => worker.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
         Command::Health(health) => health.run(clock).await,
+        Command::Nodes(nodes) => nodes.run(clock).await,
         Command::Ops(ops) => ops.run(clock).await,
         Command::Queues(queues) => queues.run(clock).await,
     };

@@ -17,6 +17,7 @@ Examples:
   cloakroom serve --upstream http://localhost:9000 --async 'POST /orders' --async 'POST /reports/{id}'
   cloakroom serve --config cloakroom.toml
   cloakroom serve --upstream http://app:9000 --listen 0.0.0.0:8080 --public-url https://api.example.com
+  cloakroom serve --role front --store postgres://gw@db/gw --config cloakroom.toml
 
 SIGTERM or Ctrl-C lets what runs finish within shutdown.grace; a second one ends at once.";
 
@@ -25,6 +26,10 @@ SIGTERM or Ctrl-C lets what runs finish within shutdown.grace; a second one ends
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) settings: Settings,
+    /// What this node is there for: `both`, or `front` to accept and answer and leave the
+    /// work to workers on the same database.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
     /// Refuse to start when the ledger needs migrations, instead of running them.
     #[arg(long)]
     no_migrate: bool,
@@ -33,15 +38,19 @@ pub(super) struct Serve {
 impl Serve {
     /// Starts the gateway, tells where it is, and waits for its end.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
-        let config = self.settings.load()?.config;
-        telemetry::start_logging(&config.log);
-        // Before the start: a signal that comes meanwhile must not be lost.
-        let mut signals = listen_for_signals()?;
-        let options = Options { migrate: !self.no_migrate };
-        let app = App::start(config.clone(), options, clock).await?;
-        tell(&config, &app)?;
-        until_stopped(app, &mut signals).await
+        let config = self.settings.load_as(self.role)?.config;
+        run(config, Options { migrate: !self.no_migrate }, clock).await
     }
+}
+
+/// Runs a node until it is told to stop.
+pub(super) async fn run(config: Config, options: Options, clock: Clock) -> Result<(), Failure> {
+    telemetry::start_logging(&config.log);
+    // Before the start: a signal that comes meanwhile must not be lost.
+    let mut signals = listen_for_signals()?;
+    let app = App::start(config.clone(), options, clock).await?;
+    tell(&config, &app)?;
+    until_stopped(app, &mut signals).await
 }
 
 /// From now on, Ctrl-C and SIGTERM are ours to answer.
@@ -50,13 +59,18 @@ pub(super) fn listen_for_signals() -> Result<Signals, Failure> {
 }
 
 fn tell(config: &Config, app: &App) -> Result<(), Failure> {
-    for line in banner::routes(config) {
-        print::say(&line)?;
+    if config.engine.role.answers() {
+        for line in banner::routes(config) {
+            print::say(&line)?;
+        }
     }
     for warning in banner::warnings(config).iter().chain(&app.notes()) {
         print::say(&format!("note: {warning}"))?;
     }
-    print::say(&format!("listening on http://{}", app.public_address()))?;
+    match app.public_address() {
+        Some(address) => print::say(&format!("listening on http://{address}"))?,
+        None => print::say(&banner::work(config))?,
+    }
     match app.admin_address() {
         Some(address) => print::say(&format!("admin on http://{address}")),
         None => print::say("no admin listener (admin.listen is off)"),

@@ -30,6 +30,22 @@ pub(super) struct Settings {
     /// Everybody who reaches the gateway may list everybody's operations.
     #[arg(long)]
     shared: bool,
+    #[command(flatten)]
+    pub(super) node: Node,
+}
+
+/// What a node is among others.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Node {
+    /// The queues to work on, with commas between [default: every one].
+    #[arg(long, value_name = "NAMES")]
+    queues: Option<String>,
+    /// How many attempts may run at once [default: 256].
+    #[arg(long, value_name = "NUMBER")]
+    slots: Option<String>,
+    /// What the node is called [default: the machine's name].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
 }
 
 /// Where the configuration and the ledger are.
@@ -54,13 +70,23 @@ impl Settings {
             upstream: self.upstream.clone(),
             async_routes: self.async_routes.clone(),
             shared: self.shared,
+            role: None,
+            queues: self.node.queues.clone(),
+            slots: self.node.slots.clone(),
+            name: self.node.name.clone(),
             upstream_optional: false,
         }
     }
 
     /// Reads the configuration.
     pub(super) fn load(&self) -> Result<Loaded, Failure> {
-        Ok(Config::load(self.ledger.config.as_deref(), environment(), self.overrides())?)
+        self.load_as(None)
+    }
+
+    /// Reads the configuration of a node with that role, where one is given.
+    pub(super) fn load_as(&self, role: Option<String>) -> Result<Loaded, Failure> {
+        let overrides = Overrides { role, ..self.overrides() };
+        Ok(Config::load(self.ledger.config.as_deref(), environment(), overrides)?)
     }
 }
 

@@ -1,7 +1,8 @@
-//! What a route gives, allows and promises, as words.
+//! What a route gives, allows and promises, and what a node is there for, as words.
 //!
 //! Owns the words; what they stand for is the domain's.
 
+pub use crate::domain::fleet::Role;
 pub use crate::domain::http::expectation::{Allow, Mode};
 pub use crate::domain::operation::Delivery;
 
@@ -32,6 +33,16 @@ impl Setting for Delivery {
 
     fn show(&self) -> String {
         DELIVERIES.iter().find(|(_, one)| one == self).map_or("", |(word, _)| word).to_owned()
+    }
+}
+
+impl Setting for Role {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &Self::ALL.map(|role| (role.as_str(), role)))
+    }
+
+    fn show(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

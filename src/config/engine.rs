@@ -1,11 +1,19 @@
-//! `[engine]`: how much this node carries out at once, and how that is shared.
+//! `[engine]`: what this node is among others, how much it carries out at once, and how that
+//! is shared.
 
+use super::choices::Role;
 use super::reader::Section;
 use super::units::Percent;
 
-/// How much this node carries out at once.
+/// What this node is among others, and how much it carries out at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
+    /// What people call the node; see [`EngineConfig::node_name`].
+    pub name: Option<String>,
+    /// What it is there for.
+    pub role: Role,
+    /// The queues that it works on; empty: every one.
+    pub queues: Vec<String>,
     /// How many attempts may run at once on this node.
     pub slots: usize,
     /// The largest share of the slots that one upstream gets where there are several, in
@@ -18,6 +26,9 @@ pub struct EngineConfig {
 impl EngineConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         Self {
+            name: section.get("name", None),
+            role: section.get("role", Role::Both),
+            queues: section.get("queues", Vec::new()),
             slots: section.within("slots", 256, 1..=65_536),
             max_share: section.within("max_share", Percent(50), Percent(1)..=Percent(100)).0,
             first_attempts: section
@@ -25,11 +36,23 @@ impl EngineConfig {
                 .0,
         }
     }
+
+    /// What people call the node: the machine's name unless another is set.
+    pub fn node_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            match name.trim() {
+                "" => "node".to_owned(),
+                name => name.to_owned(),
+            }
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{faults, read};
+    use super::*;
 
     #[test]
     fn a_node_has_at_least_one_slot() {
@@ -46,5 +69,31 @@ mod tests {
         assert!(faults("[engine]\nmax_share = \"0%\"").contains("from 1% to 100%"));
         assert!(faults("[engine]\nfirst_attempts = 0.2").contains("engine.first_attempts"));
         assert!(faults("[engine]\nmax_shares = \"50%\"").contains("did you mean max_share?"));
+    }
+
+    #[test]
+    fn a_node_does_everything_unless_told() {
+        let engine = read("").engine;
+        assert_eq!((engine.role, engine.queues.len()), (Role::Both, 0));
+        assert!(!engine.node_name().is_empty());
+    }
+
+    #[test]
+    fn a_fleet_needs_a_database_that_it_can_share() {
+        for role in ["front", "worker"] {
+            let lines = format!("[engine]\nrole = {role:?}\n");
+            assert!(faults(&lines).contains("PostgreSQL"), "{role}");
+            let shared = format!("{lines}[store]\nurl = \"postgres://db/x\"");
+            assert_eq!(read(&shared).engine.role.as_str(), role);
+        }
+        assert!(faults("[engine]\nrole = \"boss\"").contains("engine.role"));
+    }
+
+    #[test]
+    fn a_queue_that_a_node_works_on_is_there() {
+        let says = faults("[engine]\nqueues = [\"reprots\"]\n[queues.reports]");
+        assert!(says.contains("engine.queues") && says.contains("reprots"), "{says}");
+        let engine = read("[engine]\nqueues = [\"reports\", \"default\"]\n[queues.reports]").engine;
+        assert_eq!(engine.queues, ["reports", "default"]);
     }
 }

@@ -19,6 +19,7 @@ mod auth;
 mod choices;
 mod cors;
 mod engine;
+mod fingerprint;
 mod given;
 mod log;
 mod pattern;
@@ -45,7 +46,7 @@ use std::{
 
 pub use admin::AdminConfig;
 pub use auth::{AuthConfig, PrincipalRule};
-pub use choices::{Allow, Delivery, Mode};
+pub use choices::{Allow, Delivery, Mode, Role};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use given::Source;
@@ -111,6 +112,14 @@ pub struct Overrides {
     pub async_routes: Vec<String>,
     /// `--shared`: `auth.shared`.
     pub shared: bool,
+    /// `--role`, or the command itself: `engine.role`.
+    pub role: Option<String>,
+    /// `--queues`: `engine.queues`, with commas between.
+    pub queues: Option<String>,
+    /// `--slots`: `engine.slots`.
+    pub slots: Option<String>,
+    /// `--name`: `engine.name`.
+    pub name: Option<String>,
     /// For commands that call no upstream (migrating, asking a running gateway): having
     /// none is no fault.
     pub upstream_optional: bool,
@@ -225,6 +234,10 @@ fn read(
     reading.flag("server.public_url", "--public-url", overrides.public_url);
     reading.flag("upstreams.default.url", "--upstream", overrides.upstream);
     reading.flag("auth.shared", "--shared", shared);
+    reading.flag("engine.role", "--role", overrides.role);
+    reading.flag("engine.queues", "--queues", overrides.queues);
+    reading.flag("engine.slots", "--slots", overrides.slots);
+    reading.flag("engine.name", "--name", overrides.name);
     let config = sections(&mut reading, overrides.async_routes, overrides.upstream_optional);
     let sources = reading.finish().map_err(ConfigError::Faulty)?;
     Ok(Loaded { config, sources })
@@ -249,6 +262,7 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         reading.fault("upstreams", Source::Default, says);
     }
     let queues = queues::read(reading);
+    check_node(reading, &engine, &store, &queues);
     let fallback = fallback(&upstreams);
     let around = routes::Surroundings {
         upstreams: upstreams.keys().map(String::as_str).collect(),
@@ -283,6 +297,24 @@ fn fallback<T>(upstreams: &BTreeMap<String, T>) -> Option<String> {
         _ => None,
     };
     chosen.map(str::to_owned)
+}
+
+/// A node of a fleet shares a database with the others, and works on queues that are there.
+fn check_node(
+    reading: &mut Reading,
+    engine: &EngineConfig,
+    store: &StoreConfig,
+    queues: &BTreeMap<String, QueueConfig>,
+) {
+    if engine.role != Role::Both && store.url.path().is_some() {
+        let says = "a fleet needs PostgreSQL: a SQLite file has one gateway, which does everything; \
+                    set store.url to postgres://USER:PASSWORD@HOST:PORT/DATABASE, or leave out the role";
+        reading.fault_about("engine.role", says);
+    }
+    for name in engine.queues.iter().filter(|name| !queues.contains_key(*name)) {
+        let says = format!("there is no queue called {name}; add [queues.{name}], or leave it out");
+        reading.fault_about("engine.queues", says);
+    }
 }
 
 fn check_listeners(reading: &mut Reading, public: SocketAddr, admin: Option<SocketAddr>) {

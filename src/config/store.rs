@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::domain::DatabaseUrl;
 
@@ -13,6 +14,7 @@ use super::{
     given::Given,
     reader::Section,
     setting::{Setting, choose},
+    units::{minutes, seconds},
 };
 
 /// Where the ledger lives.
@@ -26,6 +28,8 @@ pub struct StoreConfig {
     pub pool: u32,
     /// What lies between the gateway and its database server.
     pub pooler: PoolerKind,
+    /// How long a node's beat may stay away before others take over what it holds.
+    pub lease: Duration,
     /// The way past a pooler, for migrations and for listening.
     pub direct_url: Option<DatabaseUrl>,
 }
@@ -75,6 +79,7 @@ impl StoreConfig {
             pool: section.within("pool", 10, 2..=1000),
             pooler: section.get("pooler", PoolerKind::None),
             direct_url: section.get("direct_url", None),
+            lease: section.within("lease", seconds(15), seconds(1)..=minutes(2)),
         }
     }
 }
@@ -196,6 +201,13 @@ mod tests {
     fn what_is_for_the_other_kind_of_ledger_may_stand_so_that_only_the_url_differs() {
         let store = read("[store]\npool = 5\nreaders = 2").store;
         assert_eq!((store.pool, store.readers), (5, 2));
+    }
+
+    #[test]
+    fn a_lease_lasts_from_a_second_to_two_minutes() {
+        assert_eq!(read("").store.lease, seconds(15));
+        assert_eq!(read("[store]\nlease = \"2s\"").store.lease, seconds(2));
+        assert!(faults("[store]\nlease = \"3m\"").contains("store.lease"));
     }
 
     #[test]

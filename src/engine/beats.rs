@@ -14,10 +14,12 @@ pub(super) enum Loop {
     Follower,
     Expiry,
     Pruner,
+    Nodes,
 }
 
 impl Loop {
-    const ALL: [Self; 4] = [Self::Dispatcher, Self::Follower, Self::Expiry, Self::Pruner];
+    const ALL: [Self; 5] =
+        [Self::Dispatcher, Self::Follower, Self::Expiry, Self::Pruner, Self::Nodes];
 
     const fn name(self) -> &'static str {
         match self {
@@ -25,13 +27,14 @@ impl Loop {
             Self::Follower => "follower",
             Self::Expiry => "expiry",
             Self::Pruner => "pruner",
+            Self::Nodes => "beat",
         }
     }
 
     /// How old a last success may be: several rounds of the loop.
     const fn patience(self) -> Duration {
         match self {
-            Self::Dispatcher | Self::Follower => Duration::from_mins(1),
+            Self::Dispatcher | Self::Follower | Self::Nodes => Duration::from_mins(1),
             Self::Expiry | Self::Pruner => Duration::from_mins(5),
         }
     }
@@ -39,12 +42,19 @@ impl Loop {
 
 /// The last success of each loop.
 #[derive(Debug)]
-pub(super) struct Beats([AtomicI64; 4]);
+pub(super) struct Beats([AtomicI64; 5]);
 
 impl Beats {
-    /// Every loop counts as well at the start.
-    pub(super) fn starting(now: Timestamp) -> Self {
-        Self(std::array::from_fn(|_| AtomicI64::new(now.as_micros())))
+    /// Every loop counts as well at the start; those that carry out, for ever where the
+    /// node does not work.
+    pub(super) fn starting(now: Timestamp, works: bool) -> Self {
+        let beats = Self(std::array::from_fn(|_| AtomicI64::new(now.as_micros())));
+        if !works {
+            for which in [Loop::Dispatcher, Loop::Follower] {
+                beats.beat(which, Timestamp::from_micros(i64::MAX));
+            }
+        }
+        beats
     }
 
     /// A loop got its work done.
@@ -67,10 +77,14 @@ mod tests {
 
     #[test]
     fn a_loop_that_fell_silent_is_named() {
-        let beats = Beats::starting(Timestamp::EPOCH);
+        let beats = Beats::starting(Timestamp::EPOCH, true);
         let later = Timestamp::EPOCH + Duration::from_secs(61);
         beats.beat(Loop::Dispatcher, later);
+        beats.beat(Loop::Nodes, later);
         assert_eq!(beats.stalled(later), Some("follower"));
+        let front = Beats::starting(Timestamp::EPOCH, false);
+        front.beat(Loop::Nodes, later);
+        assert_eq!(front.stalled(later), None);
         beats.beat(Loop::Follower, later);
         assert_eq!(beats.stalled(later), None);
     }

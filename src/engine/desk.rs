@@ -1,8 +1,8 @@
 //! Where the ledger hands new operations over.
 //!
-//! Owns the refusal of what must not start at once: while draining, in a paused queue,
-//! for an upstream that is down or not configured, beyond a limit, or ahead of others who
-//! wait for the same slot.
+//! Owns the refusal of what must not start at once: while draining or without a confirmed
+//! beat, in a queue that is paused or another node's, for an upstream that is down or not
+//! configured, beyond a limit, or ahead of others who wait for the same slot.
 
 use std::sync::{Arc, Weak};
 
@@ -23,7 +23,8 @@ struct Slot {
 impl Desk for EngineDesk {
     fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
         let shared = self.0.upgrade()?;
-        if shared.tasks.is_draining() || shared.is_paused(lane) {
+        let begins = shared.pulse.may_begin() && shared.is_claimed(lane);
+        if shared.tasks.is_draining() || !begins {
             return None;
         }
         let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::HandedOver };

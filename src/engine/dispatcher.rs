@@ -51,6 +51,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Claims once what is due and can be begun. Returns when to look again by itself, if
 /// that is known; `now` where there may be more at once.
 async fn step(shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>, LedgerError> {
+    if !shared.pulse.may_begin() {
+        return Ok(None);
+    }
     let mut lanes = shared.ledger.lanes();
     lanes.retain(|depth| depth.oldest_due.is_some() && shared.is_claimed(&depth.lane));
     let next = lanes.iter().filter_map(|depth| depth.oldest_due).filter(|due| *due > now).min();
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     fn lane(queue: &str, express: bool, due: Option<u64>) -> LaneDepth {
-        let lane = Lane { queue: queue.into(), upstream: "u".into(), express };
+        let lane = Lane { queue: queue.into(), upstream: "u".into(), express, quarantine: false };
         let oldest_due = due.map(|seconds| Timestamp::EPOCH + Duration::from_secs(seconds));
         LaneDepth { lane, depth: 1, claimable: 1, oldest_due }
     }

@@ -12,6 +12,7 @@ use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::{self, Ended};
+use super::holdings::Holding;
 use super::permits::Permit;
 use super::{Shared, outgoing};
 use crate::domain::Timestamp;
@@ -22,13 +23,24 @@ use crate::upstream::SentMarker;
 
 /// Starts an attempt in a task of its own.
 pub(super) fn start(shared: &Arc<Shared>, leased: Leased, mut permit: Option<Permit>) {
+    // One that was disowned is somebody else's by now.
+    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
     if let Some(permit) = &mut permit {
         permit.begins();
     }
     shared.meters.started(&leased.lane.queue);
     let cancelable = shared.cancels.enter(leased.id);
-    let task = carry_out(Arc::clone(shared), leased, permit, cancelable);
+    let task = carry_out(Arc::clone(shared), leased, permit, cancelable, holding);
     shared.tasks.spawn(task);
+}
+
+/// Carries an attempt out that needs no permit, and waits for its end, whatever that is.
+pub(super) async fn alone(shared: &Arc<Shared>, leased: Leased) {
+    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+    let cancelable = shared.cancels.enter(leased.id);
+    let task = carry_out(Arc::clone(shared), leased, None, cancelable, holding);
+    // A panic of it is no end of who waits for it.
+    let _ = shared.tasks.spawn(task).await;
 }
 
 async fn carry_out(
@@ -36,6 +48,7 @@ async fn carry_out(
     leased: Leased,
     mut permit: Option<Permit>,
     cancelable: Cancelable,
+    holding: Holding,
 ) {
     let began = shared.clock.now();
     let ended = attempt(&shared, &leased, &cancelable, began).await;
@@ -48,6 +61,7 @@ async fn carry_out(
         permit.ended(Sign::of(&ended.outcome, allowed), now);
     }
     ending::commit(&shared, &leased, ended).await;
+    holding.settled();
     drop(permit);
 }
 
@@ -67,7 +81,8 @@ async fn attempt(
         return Ended::of(outcome);
     }
     let limit = time_limit(&leased.policy, now);
-    let marker = SentMarker::new();
+    let pulse = shared.pulse.clone();
+    let marker = SentMarker::behind(Box::new(move || pulse.may_begin()));
     let outcome = tokio::select! {
         biased;
         ended = exchange(shared, leased, &marker, limit) => return ended,
@@ -114,6 +129,8 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
             let asking = Asking { upstream, max_response, method, policy };
             answer::of_attempt(shared, asking, &mut allowance, reply).await
         }
+        // Others may have taken over what it holds: who may not begin hands it back.
+        Ok(Err(_)) if marker.was_held() => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
         Ok(Err(broken)) => {
             let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }

@@ -112,7 +112,11 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
     let (Work::Call(request), Some((upstream, max_response))) =
         (&leased.work, shared.upstream(&leased.lane.upstream))
     else {
-        return Ended::of(Outcome::Unroutable);
+        // Another node may know the upstream.
+        return Ended::of(match shared.ledger.is_shared() {
+            true => Outcome::StillPending { retry_after: None },
+            false => Outcome::Unroutable,
+        });
     };
     let saved = leased.continuation.as_ref().and_then(Continuation::as_monitor);
     let Some(monitor) = saved.and_then(|text| text.parse::<Monitor>().ok()) else {

@@ -18,34 +18,43 @@ mod executor;
 mod expiry;
 mod follower;
 mod gathering;
+mod holdings;
 mod insist;
 mod meters;
+mod nodes;
 mod outgoing;
 mod pace;
 mod permits;
 mod pruner;
+mod pulse;
+mod quarantine;
 mod share;
 mod stash;
 mod takeover;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::breaker;
+use crate::domain::fleet::Role;
 use crate::domain::limit::Rate;
 use crate::domain::operation::Lane;
 use crate::domain::turn::Expected;
-use crate::domain::{Timestamp, breaker};
 use crate::ledger::Ledger;
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
+use holdings::Holdings;
 use meters::Meters;
 pub use permits::InUse;
 use permits::Permits;
+use pulse::Pulse;
 
 /// How an engine works.
 #[derive(Clone, Debug)]
@@ -63,6 +72,10 @@ pub struct Settings {
     pub queues: HashMap<Arc<str>, QueueLimits>,
     /// Queues of which nothing is begun.
     pub paused: HashSet<Arc<str>>,
+    /// The queues that this node works on; empty: every one.
+    pub works_on: BTreeSet<Arc<str>>,
+    /// What this node is among others.
+    pub node: NodeSettings,
     /// What the URLs for progress reports begin with: absolute, with the gateway's prefix
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
@@ -79,9 +92,29 @@ impl Default for Settings {
             upstreams: HashMap::new(),
             queues: HashMap::new(),
             paused: HashSet::new(),
+            works_on: BTreeSet::new(),
+            node: NodeSettings {
+                name: String::new(),
+                role: Role::Both,
+                fingerprint: String::new(),
+                lease: Duration::from_secs(15),
+            },
             progress_base: None,
         }
     }
+}
+
+/// What a node is among others.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// What people call it.
+    pub name: String,
+    /// What it is there for.
+    pub role: Role,
+    /// What its configuration is told apart by.
+    pub fingerprint: String,
+    /// How long its beat may stay away before others take over what it holds.
+    pub lease: Duration,
 }
 
 /// The limits of one upstream.
@@ -112,6 +145,7 @@ pub struct QueueLimits {
 pub struct Engine {
     permits: Permits,
     beats: Arc<Beats>,
+    pulse: Pulse,
 }
 
 /// What all parts of the engine work with.
@@ -123,6 +157,8 @@ struct Shared {
     tasks: Tasks,
     permits: Permits,
     cancels: Cancels,
+    holdings: Holdings,
+    pulse: Pulse,
     meters: Meters,
     beats: Arc<Beats>,
     // Tells when the last part is gone.
@@ -142,11 +178,14 @@ impl Engine {
     ) -> Self {
         let permits = Permits::new(&settings, clock.now());
         let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());
-        let beats = Arc::new(Beats::starting(clock.now()));
+        let works = settings.node.role.works();
+        let beats = Arc::new(Beats::starting(clock.now(), works));
         let cancels = Cancels::default();
         let over = CancellationToken::new();
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
-        let engine = Self { permits: permits.clone(), beats: Arc::clone(&beats) };
+        let pulse = Pulse::starting(&clock, settings.node.lease, ledger.is_shared());
+        let engine =
+            Self { permits: permits.clone(), beats: Arc::clone(&beats), pulse: pulse.clone() };
         let shared = Arc::new(Shared {
             ledger,
             upstreams,
@@ -155,11 +194,15 @@ impl Engine {
             tasks,
             permits,
             cancels,
+            holdings: Holdings::default(),
+            pulse,
             meters,
             beats,
             _over: over.drop_guard(),
         });
-        shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
+        if works {
+            shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
+        }
         shared.tasks.clone().spawn(begin(shared));
         engine
     }
@@ -182,15 +225,24 @@ impl Engine {
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
+        if !self.pulse.may_begin() {
+            return Some("beat");
+        }
         self.beats.stalled(now)
     }
 }
 
 async fn begin(shared: Arc<Shared>) {
-    takeover::run(&shared).await;
+    takeover::start(&shared).await;
     let tasks = shared.tasks.clone();
-    tasks.spawn(dispatcher::run(Arc::clone(&shared)));
-    tasks.spawn(follower::run(Arc::clone(&shared)));
+    let (found, to_see_to) = tokio::sync::watch::channel(nodes::Findings::default());
+    tasks.spawn(nodes::run(Arc::clone(&shared), found));
+    tasks.spawn(takeover::run(Arc::clone(&shared), to_see_to));
+    if shared.settings.node.role.works() {
+        tasks.spawn(dispatcher::run(Arc::clone(&shared)));
+        tasks.spawn(follower::run(Arc::clone(&shared)));
+        tasks.spawn(quarantine::run(Arc::clone(&shared)));
+    }
     tasks.spawn(expiry::run(Arc::clone(&shared)));
     tasks.spawn(pruner::run(shared));
 }
@@ -207,9 +259,17 @@ impl Shared {
         self.settings.queues.get(queue).map(|queue| queue.expected).unwrap_or_default()
     }
 
-    /// Whether operations of the lane are begun at all.
+    /// Whether operations of the lane are begun at all, alone or beside others.
+    fn is_served(&self, lane: &Lane) -> bool {
+        let queues = &self.settings.works_on;
+        let works = self.settings.node.role.works();
+        let given = queues.is_empty() || queues.contains(&lane.queue);
+        works && given && self.permits.knows(&lane.upstream) && !self.is_paused(lane)
+    }
+
+    /// Whether operations of the lane are begun beside others.
     fn is_claimed(&self, lane: &Lane) -> bool {
-        self.permits.knows(&lane.upstream) && !self.is_paused(lane)
+        !lane.quarantine && self.is_served(lane)
     }
 
     /// An upstream with the largest answer of it that is recorded.

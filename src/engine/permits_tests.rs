@@ -19,7 +19,7 @@ fn permits(slots: usize, upstreams: &[(&str, u32)]) -> Permits {
 }
 
 fn lane(upstream: &str) -> Lane {
-    Lane { queue: "default".into(), upstream: upstream.into(), express: false }
+    Lane { queue: "default".into(), upstream: upstream.into(), express: false, quarantine: false }
 }
 
 impl Permits {

@@ -1,25 +1,50 @@
-//! What former incarnations of this gateway held when they ended.
+//! What nobody carries out any more, though the ledger says that somebody does.
 //!
-//! Owns the first thing that an engine does: end those attempts as lost, so that what may
-//! be repeated is repeated at once, and the rest says that its outcome is unknown.
+//! Owns its end: what dead nodes held is ended as lost, so that what may be repeated is
+//! repeated at once, and the rest says that its outcome is unknown; what was handed to this
+//! node and never reached it goes back uncounted. Who else does the same is kept apart by
+//! the ledger: each hand-out has one holder.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use super::Shared;
 use super::ending::{self, Ended};
-use crate::domain::operation::{ErrorCode, Next, Outcome};
-use crate::ledger::Leased;
+use super::nodes::Findings;
+use crate::domain::operation::{ErrorCode, Next, Outcome, Sent};
+use crate::ledger::{Dead, LeaseKey, Leased};
 
 /// How many are taken over together.
 const BATCH: usize = 256;
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Takes all over, or as many as there are before the tasks drain.
-pub(super) async fn run(shared: &Shared) {
+/// Takes over what former starts held, or as much of it as there is before the tasks drain.
+pub(super) async fn start(shared: &Shared) {
+    let dead = shared.ledger.dead_at_open().into_iter();
+    let dead = dead.map(|incarnation| Dead { incarnation, beat: None }).collect();
+    take_over(shared, dead, "took over what ran when the gateway ended").await;
+}
+
+/// Sees to what is found until nobody looks any more.
+pub(super) async fn run(shared: Arc<Shared>, mut found: watch::Receiver<Findings>) {
+    while found.changed().await.is_ok() {
+        let Findings { dead, amiss } = found.borrow_and_update().clone();
+        if !dead.is_empty() {
+            take_over(&shared, dead, "took over what a dead node held").await;
+        }
+        if !amiss.is_empty() {
+            give_back(&shared, amiss.never_begun, &Outcome::Interrupted { sent: Sent::Nothing })
+                .await;
+            give_back(&shared, amiss.lost, &Outcome::Lost).await;
+        }
+    }
+}
+
+async fn take_over(shared: &Shared, dead: Vec<Dead>, story: &str) {
     let (mut taken, mut unknown) = (0, 0);
-    let dead = shared.ledger.dead_at_open();
     while !shared.tasks.is_draining() {
         match shared.ledger.claim_orphans(dead.clone(), BATCH, shared.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,
@@ -34,20 +59,22 @@ pub(super) async fn run(shared: &Shared) {
             }
         }
     }
-    tell(taken, unknown);
+    tell(taken, unknown, story);
 }
 
-fn tell(taken: usize, unknown: usize) {
+fn tell(taken: usize, unknown: usize, story: &str) {
     let rescued = taken - unknown;
+    for (outcome, count) in [("rescued", rescued), ("outcome-unknown", unknown)] {
+        metrics::counter!("cloakroom_rescues_total", "outcome" => outcome).increment(count as u64);
+    }
     if unknown > 0 {
         tracing::warn!(
             rescued,
             unknown,
-            "took over what ran when the gateway ended; see those whose outcome is unknown with \
-             `cloakroom ops list --status failed`"
+            "{story}; see those whose outcome is unknown with `cloakroom ops list --status failed`"
         );
     } else if taken > 0 {
-        tracing::info!(rescued, unknown, "took over what ran when the gateway ended");
+        tracing::info!(rescued, unknown, "{story}");
     }
 }
 
@@ -58,4 +85,28 @@ fn is_unknown(next: &Next) -> bool {
 async fn end(shared: &Shared, orphan: &Leased) -> Next {
     let outcome = if orphan.cancel_asked { Outcome::Canceled } else { Outcome::Lost };
     ending::commit(shared, orphan, Ended::of(outcome)).await
+}
+
+/// Ends what was handed to this node and is not carried out here.
+async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
+    if keys.is_empty() {
+        return;
+    }
+    match shared.ledger.reclaim(keys, shared.clock.now()).await {
+        Ok(leased) => {
+            tracing::info!(
+                count = leased.len(),
+                ?outcome,
+                "gave back what nobody carries out here"
+            );
+            let outcome = |leased: &Leased| match leased.cancel_asked {
+                true => Outcome::Canceled,
+                false => outcome.clone(),
+            };
+            let ends = leased.iter().map(|it| ending::commit(shared, it, Ended::of(outcome(it))));
+            join_all(ends).await;
+        }
+        // The next beat finds them again.
+        Err(error) => tracing::warn!(%error, "nothing could be given back"),
+    }
 }

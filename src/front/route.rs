@@ -120,7 +120,12 @@ impl Route {
             Answer::Async => false,
             Answer::Hybrid { wait } | Answer::Sync { wait } => !wait.is_zero(),
         };
-        Lane { queue: self.queue.clone(), upstream: self.upstream.name().clone(), express }
+        Lane {
+            queue: self.queue.clone(),
+            upstream: self.upstream.name().clone(),
+            express,
+            quarantine: false,
+        }
     }
 
     /// When an operation may begin that is accepted now.

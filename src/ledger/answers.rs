@@ -2,6 +2,7 @@
 
 use super::committer::{After, Write};
 use super::error::LedgerError;
+use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Leased, Moved, Progressed, Pruned};
@@ -10,6 +11,7 @@ use super::verbs::{Canceled, Claimed, Leased, Moved, Progressed, Pruned};
 pub(super) enum Answer {
     Claimed(Vec<Claimed>),
     Leased(Vec<Leased>),
+    Beaten(Box<Beaten>),
     Canceled(Canceled),
     Freed(bool),
     Progressed(Progressed),
@@ -33,6 +35,14 @@ pub(super) async fn answer(
         }
         Write::ClaimExpired { lane, limit, now, .. } => {
             Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
+        }
+        Write::Reclaim(lost, now, _) => Answer::Leased(transaction.reclaim(lost, *now).await?),
+        Write::Beat(vitals, now, _) => {
+            Answer::Beaten(Box::new(transaction.beat(vitals, *now).await?))
+        }
+        Write::Leave(now, _) => {
+            transaction.leave(*now).await?;
+            Answer::Done
         }
         Write::Cancel(id, freeing, now, _) => {
             Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
@@ -87,8 +97,14 @@ impl Answer {
             }),
             (
                 Self::Leased(leased),
-                Write::ClaimWaiting { tell, .. } | Write::ClaimOrphans { tell, .. },
+                Write::ClaimWaiting { tell, .. }
+                | Write::ClaimOrphans { tell, .. }
+                | Write::Reclaim(_, _, tell),
             ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
+            (Self::Beaten(beaten), Write::Beat(_, _, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(*beaten))))
+            }
+            (Self::Done, Write::Leave(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
             (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
                 shared.canceled(id, canceled);
                 let _ = tell.send(Ok(canceled));

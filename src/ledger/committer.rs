@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
 use super::shared::Shared;
@@ -45,8 +46,11 @@ pub(super) enum Write {
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimOrphans { dead: Vec<i64>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimOrphans { dead: Vec<Dead>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
+    Beat(Box<Vitals>, Timestamp, Tell<Beaten>),
+    Leave(Timestamp, Tell<()>),
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
@@ -79,11 +83,15 @@ impl Write {
             Self::Claim(_, _, tell) => drop(tell.send(Err(error))),
             Self::ClaimWaiting { tell, .. }
             | Self::ClaimOrphans { tell, .. }
+            | Self::Reclaim(_, _, tell)
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
+            Self::Beat(_, _, tell) => drop(tell.send(Err(error))),
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) | Self::Pause(_, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
+            Self::Stash(_, tell) | Self::Discard(_, tell) | Self::Leave(_, tell) => {
+                drop(tell.send(Err(error)));
+            }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
         }
     }

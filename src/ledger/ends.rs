@@ -4,7 +4,9 @@
 //! its timeline, what is kept of the answer. It must not know how rows are written.
 
 use super::error::LedgerError;
-use super::rows::{Carried, Cells, EventRow, ReadyRow, Stored, WaitingRow, continuation, number};
+use super::rows::{
+    Carried, Cells, EventRow, ReadyRow, Stored, WaitingRow, continuation, home, number,
+};
 use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
 use crate::domain::Timestamp;
 use crate::domain::operation::{
@@ -111,6 +113,7 @@ impl Ends {
         }
         let Found { lane: number, mut carried, continuation, cancel } = found;
         carried.counts = transition.counts;
+        let number = home(number, carried.counts);
         self.tell(seq, at, &transition, &mut carried);
         let status = match &transition.next {
             Next::Queued { due_at } => {

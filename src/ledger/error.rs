@@ -27,8 +27,9 @@ pub enum LedgerError {
 pub enum OpenError {
     /// Another gateway has it.
     #[error(
-        "the ledger {path} is in use by another gateway: stop that one, or give this one a ledger \
-         of its own with --store"
+        "the ledger {path} is in use by another gateway, and a file has one: stop that one, or give \
+         this one a ledger of its own with --store; a fleet that shares a ledger needs PostgreSQL \
+         (--store postgres://…)"
     )]
     InUse {
         /// The ledger's file.

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn lane() -> Lane {
-        Lane { queue: "q".into(), upstream: "u".into(), express: false }
+        Lane { queue: "q".into(), upstream: "u".into(), express: false, quarantine: false }
     }
 
     fn at(micros: i64) -> Timestamp {

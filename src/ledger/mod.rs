@@ -11,6 +11,7 @@ mod committer;
 mod complaints;
 mod ends;
 mod error;
+mod fleet;
 mod handoff;
 mod hints;
 mod lanes;
@@ -37,6 +38,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use error::{LedgerError, OpenError, StaleLease};
+pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};
 pub use postgres::postgres_version;
@@ -77,6 +79,9 @@ impl Ledger {
     /// Opens a ledger and starts committing.
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
         let (store, identity) = Box::pin(opening::store(opening, clock.now())).await?;
+        if let Some(now) = store.time().await.map_err(|error| store.unreadable(&error))? {
+            clock.steer(now);
+        }
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
         let (queue, writes) = committer::queue();
@@ -174,10 +179,47 @@ impl Ledger {
         self.shared.store.dead_at_open().to_vec()
     }
 
-    /// Hands out what these incarnations held, which are dead.
+    /// Tells the others that this node is there, and brings what they tell. Ledger time is
+    /// the database's from then on.
+    pub async fn beat(&self, vitals: Vitals) -> Result<Beaten, LedgerError> {
+        let now = self.shared.clock.now();
+        let beaten = self.write(|tell| Write::Beat(Box::new(vitals), now, tell)).await?;
+        if let Some(now) = beaten.time {
+            self.shared.clock.steer(now);
+        }
+        Ok(beaten)
+    }
+
+    /// Says that this node is gone for good, so that nobody waits for it.
+    pub async fn leave(&self, now: Timestamp) -> Result<(), LedgerError> {
+        self.write(|tell| Write::Leave(now, tell)).await
+    }
+
+    /// Every node that the ledger remembers, the latest start first.
+    pub async fn nodes(&self) -> Result<Vec<NodeRow>, LedgerError> {
+        self.shared.store.nodes().await
+    }
+
+    /// Whether other processes may use the ledger too.
+    pub fn is_shared(&self) -> bool {
+        self.shared.store.is_shared()
+    }
+
+    /// Hands out anew what this node was handed and holds no more. Those of which there
+    /// has been another hand-out since are left out.
+    pub async fn reclaim(
+        &self,
+        lost: Vec<LeaseKey>,
+        now: Timestamp,
+    ) -> Result<Vec<Leased>, LedgerError> {
+        self.write(|tell| Write::Reclaim(lost, now, tell)).await
+    }
+
+    /// Hands out what these nodes held, as far as they are dead: one that has beaten since
+    /// keeps what it has.
     pub async fn claim_orphans(
         &self,
-        dead: Vec<i64>,
+        dead: Vec<Dead>,
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {

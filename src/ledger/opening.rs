@@ -104,7 +104,7 @@ pub(super) async fn store(
             Ok((Box::new(store), identity))
         }
         Location::Postgres(server) => {
-            let (store, identity) = postgres::open(&opening, server, now).await?;
+            let (store, identity) = postgres::open(&opening, server).await?;
             Ok((Box::new(store), identity))
         }
     }

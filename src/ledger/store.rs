@@ -1,13 +1,16 @@
 //! The seam to a database: verbs in batches inside one transaction, and reads.
 //!
 //! Owns nothing. Each engine implements it; the group commit above it decides what goes
-//! into a transaction. `now` is always an argument: an engine never asks the database
-//! for the time.
+//! into a transaction. `now` is always an argument: an engine asks the database for the
+//! time only to pass it on.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
     Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
@@ -15,6 +18,9 @@ use super::verbs::{
 };
 use crate::domain::operation::{BodyKey, Event, Lane};
 use crate::domain::{OperationId, Timestamp};
+
+/// How long a node is remembered that has not beaten any more.
+pub(super) const NODES_KEPT: Duration = Duration::from_hours(24);
 
 /// What a batch verb answers: one entry for each of its arguments, in their order.
 pub(super) type Batch<T> = Result<Vec<T>, LedgerError>;
@@ -38,6 +44,14 @@ pub(super) trait Store: Send + Sync + 'static {
 
     /// The incarnations that were known to be dead when it was opened.
     fn dead_at_open(&self) -> &[i64];
+
+    /// The database's time, where it has one of its own.
+    async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Every node that is remembered, the latest start first.
+    async fn nodes(&self) -> Batch<NodeRow>;
 
     /// Says that it could not be read.
     fn unreadable(&self, error: &LedgerError) -> OpenError;
@@ -129,8 +143,18 @@ pub(super) trait Transaction: Send {
         visible_again: Timestamp,
     ) -> Batch<Leased>;
 
-    /// Hands out what these incarnations held, which are dead.
-    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased>;
+    /// Hands out what these nodes held, unless they have beaten since.
+    async fn claim_orphans(&mut self, dead: &[Dead], limit: usize, now: Timestamp)
+    -> Batch<Leased>;
+
+    /// Hands out anew what this node was handed.
+    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased>;
+
+    /// Writes a beat of this node down.
+    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError>;
+
+    /// Writes down that this node has ended.
+    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError>;
 
     /// Hands out what lies in a lane past its deadline.
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;

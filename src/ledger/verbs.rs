@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fleet::LeaseKey;
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
     Status, Transition, Work,
@@ -25,6 +26,11 @@ impl Lease {
     /// Rises with every hand-out of the same operation.
     pub fn token(&self) -> i64 {
         self.token
+    }
+
+    /// What this hand-out is known by.
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey { seq: self.seq, token: self.token }
     }
 }
 

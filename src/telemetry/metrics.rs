@@ -83,6 +83,19 @@ fn describe() {
         "cloakroom_operations_waiting",
         "Operations that wait for their upstream or for a serial key and hold no slot."
     );
+    describe_gauge!(
+        "cloakroom_nodes",
+        "Nodes that share the ledger, as this one sees them, by state."
+    );
+    describe_gauge!(
+        "cloakroom_beat_age_seconds",
+        Unit::Seconds,
+        "How long ago this node sent its last confirmed beat."
+    );
+    describe_counter!(
+        "cloakroom_rescues_total",
+        "Operations taken over from nodes that died, by what became of them."
+    );
     describe_gauge!("cloakroom_queue_depth", "Operations that are ready or due later.");
     describe_gauge!(
         "cloakroom_queue_oldest_seconds",

@@ -13,8 +13,24 @@ use crate::domain::operation::{ErrorCode, Sent};
 /// handed to a connection, and goes back to [`Sent::Nothing`] only where it is certain
 /// that the upstream acted on nothing: the connection gave the request back untouched,
 /// or the upstream sent it elsewhere with a 307 or 308.
-#[derive(Clone, Debug, Default)]
-pub struct SentMarker(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct SentMarker(Arc<Mark>);
+
+#[derive(Default)]
+struct Mark {
+    sent: AtomicBool,
+    held: AtomicBool,
+    gate: Option<Gate>,
+}
+
+/// Whether a request may still be sent, asked at the last moment.
+pub(crate) type Gate = Box<dyn Fn() -> bool + Send + Sync>;
+
+impl std::fmt::Debug for SentMarker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SentMarker").field(&self.sent()).finish()
+    }
+}
 
 impl SentMarker {
     /// A marker for a call of which nothing was sent yet.
@@ -22,17 +38,34 @@ impl SentMarker {
         Self::default()
     }
 
+    /// The same for a call that goes only through that gate.
+    pub(crate) fn behind(gate: Gate) -> Self {
+        Self(Arc::new(Mark { gate: Some(gate), ..Mark::default() }))
+    }
+
+    /// Whether the gate was shut when the call was about to be sent.
+    pub fn was_held(&self) -> bool {
+        self.0.held.load(Ordering::Acquire)
+    }
+
+    /// Looks at the gate; to be done right before something is sent.
+    pub(super) fn may_send(&self) -> bool {
+        let open = self.0.gate.as_ref().is_none_or(|gate| gate());
+        self.0.held.store(!open, Ordering::Release);
+        open
+    }
+
     /// Whether the upstream can have seen anything.
     pub fn sent(&self) -> Sent {
-        if self.0.load(Ordering::Acquire) { Sent::Perhaps } else { Sent::Nothing }
+        if self.0.sent.load(Ordering::Acquire) { Sent::Perhaps } else { Sent::Nothing }
     }
 
     pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.sent.store(true, Ordering::Release);
     }
 
     pub(super) fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.sent.store(false, Ordering::Release);
     }
 }
 

@@ -46,6 +46,9 @@ impl Connection {
         request: Request<CallBody>,
         marker: &SentMarker,
     ) -> Result<Response<Incoming>, Unanswered> {
+        if !marker.may_send() {
+            return Err(Unanswered::Broken(Broken::unsendable("it may not be sent any more")));
+        }
         marker.mark();
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(response),

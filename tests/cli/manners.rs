@@ -13,6 +13,7 @@ async fn every_command_has_help_with_examples() {
     for command in [
         "",
         "serve",
+        "worker",
         "demo",
         "migrate",
         "config",
@@ -20,6 +21,7 @@ async fn every_command_has_help_with_examples() {
         "config print",
         "doctor",
         "openapi",
+        "nodes",
         "ops",
         "ops list",
         "ops show",

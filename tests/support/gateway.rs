@@ -27,6 +27,9 @@ use super::upstream::Upstream;
 /// When a manual clock starts: 2026-11-21T08:00:00Z.
 const START: Timestamp = Timestamp::from_micros(1_795_248_000_000_000);
 
+/// Where a node listens that answers no client.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// A configuration, put together from snippets.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
@@ -121,7 +124,10 @@ impl Setup {
     pub fn text(&self, store: &Path) -> String {
         let file = format!("sqlite:{}", store.display());
         let mut text = format!("[store]\nurl = {:?}\n", self.database.as_ref().unwrap_or(&file));
-        for (name, lines) in &self.sections {
+        let (store, others): (Vec<_>, Vec<_>) =
+            self.sections.iter().partition(|(name, _)| name == "store");
+        store.iter().for_each(|(_, lines)| text.push_str(lines));
+        for (name, lines) in others {
             text.extend(["[", name, "]\n", lines]);
         }
         for route in &self.routes {
@@ -139,6 +145,24 @@ impl Setup {
     /// A gateway as a process of its own.
     pub async fn spawn(self) -> Process {
         Process::spawn(self, Arc::new(TempDir::new().unwrap())).await
+    }
+
+    /// A node as a process of its own, by this command and these flags.
+    pub async fn spawn_as(self, arguments: &[&str]) -> Process {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let mut command = cloakroom();
+        command.args(arguments).arg("--config").arg(write_config(&self, folder.path()));
+        Process::run(command, self, folder).await
+    }
+
+    /// A gateway as a process of its own whose system clock is off by that much, as in
+    /// `+120s`.
+    pub async fn spawn_off_by(self, offset: &str) -> Process {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let mut command = serve(&write_config(&self, folder.path()));
+        command.env("LD_PRELOAD", wrong_clock()).env("FAKETIME", offset);
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Process::run(command, self, folder).await
     }
 
     /// A gateway as a process of its own, with its ledger in this folder.
@@ -314,7 +338,10 @@ impl Gateway {
         };
         let admin = app.admin_address().expect("an admin listener");
         // Bound to every address, it is reached by loopback.
-        let public = SocketAddr::from(([127, 0, 0, 1], app.public_address().port()));
+        let public = SocketAddr::from((
+            [127, 0, 0, 1],
+            app.public_address().expect("a public listener").port(),
+        ));
         let front = Front { public, admin };
         Self { front, clock, app, setup, folder }
     }
@@ -424,7 +451,8 @@ impl Process {
         let err = capture(child.stderr.take());
         let probe = || async {
             let printed = text(&out);
-            let public = address_after("listening on http://", &printed);
+            let nowhere = || printed.contains("no public listener").then_some(NOWHERE);
+            let public = address_after("listening on http://", &printed).or_else(nowhere);
             let admin = address_after("admin on http://", &printed);
             public.zip(admin)
         };
@@ -494,6 +522,13 @@ fn serve(config: &Path) -> Command {
     let mut command = cloakroom();
     command.arg("serve").arg("--config").arg(config);
     command
+}
+
+/// The library that shows a program another time; on Debian, of the package `faketime`.
+fn wrong_clock() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut libraries = folders.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists()).expect("faketime is installed")
 }
 
 /// The program, without arguments.

@@ -36,6 +36,7 @@ pub(super) fn all() -> Value {
         "/-/queues": { "get": queues() },
         "/-/queues/{queue}/pause": { "parameters": [queue()], "post": pause() },
         "/-/queues/{queue}/resume": { "parameters": [queue()], "post": resume() },
+        "/-/nodes": { "get": nodes() },
         "/-/openapi.json": { "get": described() },
     })
 }
@@ -463,6 +464,12 @@ fn list() -> Value {
             optional("query", "limit", "How many at most.", limit),
         ]),
     )
+}
+
+fn nodes() -> Value {
+    let says = "List the nodes that share the ledger; on the admin listener only";
+    let good = vec![(200, response("The nodes, the latest start first.", &[], json_of("Nodes")))];
+    resource("listNodes", says, good, &[(404, "Only the admin listener has it.")])
 }
 
 fn described() -> Value {

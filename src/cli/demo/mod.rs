@@ -78,7 +78,7 @@ impl Demo {
         upstream: SocketAddr,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
-        let gateway = app.public_address();
+        let gateway = address(app)?;
         voice::explain(&format!(
             "An order service runs on http://{upstream}, and cloakroom in front of it on \
              http://{gateway}.\nEvery POST is accepted at once and carried out in the background; \
@@ -96,6 +96,11 @@ impl Demo {
         signals.next().await;
         voice::explain("\nstopping")
     }
+}
+
+fn address(app: &App) -> Result<SocketAddr, Failure> {
+    let nowhere = || Failure::Failed("the gateway listens nowhere".to_owned());
+    app.public_address().ok_or_else(nowhere)
 }
 
 /// A running attempt may take its time to stop; a further signal does not wait for it.
@@ -117,7 +122,7 @@ fn configuration(folder: &Folder, upstream: SocketAddr) -> Result<Config, Failur
 }
 
 fn suggest(app: &App, led: &Led) -> Result<(), Failure> {
-    let gateway = app.public_address();
+    let gateway = address(app)?;
     let json = "-H 'Content-Type: application/json'";
     let order = format!("curl -i http://{gateway}/orders {json} -d '{{\"sku\":\"B-2\"}}'");
     let Led { order: created, payment } = led;

@@ -179,6 +179,12 @@ impl Failure {
             ErrorCode::UpstreamRedirect => format!(
                 "{happened}. Send the request to where the upstream points, or correct the route."
             ),
+            ErrorCode::RescuesExhausted => {
+                "node after node died while it carried this out, the last ones while it ran alone, so \
+                 it was given up before it takes more of them with it. See in the logs of those nodes, \
+                 and of the upstream, what this request does; then retry the operation."
+                    .to_owned()
+            }
             ErrorCode::RouteRemoved => {
                 format!("{happened}. Configure it again, then retry the operation.")
             }

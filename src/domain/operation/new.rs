@@ -6,7 +6,8 @@ use super::{Policy, Work};
 use crate::domain::{OperationId, Principal, Timestamp};
 
 /// Where claimable work lies: operations of one queue for one upstream. Those of
-/// synchronous requests lie apart, because they take the next permit ahead of the rest.
+/// synchronous requests lie apart, because they take the next permit ahead of the rest,
+/// and so do those that run alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {
     /// The queue's name.
@@ -15,6 +16,16 @@ pub struct Lane {
     pub upstream: Arc<str>,
     /// Whether a client is on the line for it.
     pub express: bool,
+    /// Whether what lies in it runs alone ([`Counts::is_quarantined`](super::Counts)).
+    pub quarantine: bool,
+}
+
+impl Lane {
+    /// Where operations of this lane lie once they have to run alone.
+    #[must_use]
+    pub fn quarantined(&self) -> Self {
+        Self { quarantine: true, ..self.clone() }
+    }
 }
 
 /// Everything about an operation that is decided when it is accepted, and never changes.

@@ -86,6 +86,8 @@ pub enum Effect {
     PromoteSerialKey,
 }
 
+/// The pause before an operation runs alone for the first time.
+const ALONE_AFTER: Duration = Duration::from_secs(2);
 /// How soon an upstream's monitor is asked again when it does not say.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// The bounds of an upstream monitor's `Retry-After`.
@@ -126,7 +128,11 @@ pub fn settle(
         }
         Outcome::Lost => {
             let counts = Counts { rescues: counts.rescues + 1, ..counts };
-            Decision { counts, ..decision }.again_at(now, EventKind::Rescued, None)
+            if counts.is_beyond_rescue() {
+                let failure = Failure::caused(ErrorCode::RescuesExhausted, ErrorCode::OwnerLost);
+                return Decision { counts, ..decision }.fail(failure, None);
+            }
+            Decision { counts, ..decision }.rescued()
         }
         Outcome::Canceled => decision.end(Next::Canceled, EventKind::Canceled, None, None),
         Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
@@ -204,6 +210,19 @@ impl Decision<'_> {
             return self.fail(failure, status);
         }
         self.again_at(due_at, EventKind::Retrying, Some((failure.code, status)))
+    }
+
+    /// Again at once; alone, after a pause that grows, so that a row of deaths that have
+    /// nothing to do with it does not use its chances up.
+    fn rescued(self) -> Transition {
+        let alone = self.counts.alone_before();
+        let pause = alone.map_or(Duration::ZERO, |times| ALONE_AFTER * 3_u32.pow(times));
+        let due_at = self.now + pause;
+        if pause > Duration::ZERO && due_at >= self.policy.deadline_at {
+            let (code, cause) = (ErrorCode::DeadlineExceeded, ErrorCode::OwnerLost);
+            return self.fail(Failure::caused(code, cause), None);
+        }
+        self.again_at(due_at, EventKind::Rescued, None)
     }
 
     fn again_at(

@@ -146,6 +146,32 @@ fn the_last_attempt_says_why_all_of_them_failed() {
 }
 
 #[test]
+fn after_its_second_rescue_an_operation_runs_alone_and_after_three_crashes_alone_it_fails() {
+    let at_least_once = policy(Delivery::AtLeastOnce);
+    for (rescues, quarantined, pause) in [(0, false, 0), (1, true, 2), (2, true, 6), (3, true, 18)]
+    {
+        let before = Counts { rescues, ..counts(rescues + 1) };
+        let transition = decide(&at_least_once, before, &Outcome::Lost);
+        let due_at = NOW + Duration::from_secs(pause);
+        assert_eq!(transition.next, Next::Queued { due_at }, "{rescues}");
+        assert_eq!(transition.counts.rescues, rescues + 1);
+        assert_eq!(transition.counts.is_quarantined(), quarantined, "{rescues}");
+        assert_eq!(transition.counts.spent(), 0);
+    }
+    let last = decide(&at_least_once, Counts { rescues: 4, ..counts(5) }, &Outcome::Lost);
+    let Next::Failed(failure) = last.next else { panic!("{last:?}") };
+    assert_eq!(failure.code, ErrorCode::RescuesExhausted);
+    assert!(failure.message().contains("alone"), "{}", failure.message());
+}
+
+#[test]
+fn what_is_delivered_at_most_once_is_never_rescued() {
+    let lost = decide(&policy(Delivery::AtMostOnce), counts(1), &Outcome::Lost);
+    let unknown = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost);
+    assert_eq!((lost.next, lost.counts.rescues), (Next::Failed(unknown), 0));
+}
+
+#[test]
 fn no_attempt_is_planned_at_or_behind_the_deadline() {
     let answer = Answer { retry_after: Some(HOUR), ..answer(503) };
     let transition = decide(&policy(Delivery::AtLeastOnce), counts(1), &Outcome::Answered(answer));

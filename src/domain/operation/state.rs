@@ -156,6 +156,11 @@ impl FromStr for WaitingFor {
     }
 }
 
+/// The number of rescues behind which an operation runs alone.
+const QUARANTINED_FROM: u32 = 2;
+/// How many crashes it may take a node alone before it is given up.
+const CRASHES_ALONE: u32 = 3;
+
 /// How often an operation has been begun, and which beginnings do not count against
 /// its retry limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +176,22 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether it runs alone from now on: nodes died often enough while they carried it
+    /// out, among other things, that it may be what kills them.
+    pub const fn is_quarantined(self) -> bool {
+        self.rescues >= QUARANTINED_FROM
+    }
+
+    /// How often nodes died of it alone; none where it does not run alone.
+    pub const fn alone_before(self) -> Option<u32> {
+        self.rescues.checked_sub(QUARANTINED_FROM)
+    }
+
+    /// Whether nodes died often enough while they carried it out alone.
+    pub const fn is_beyond_rescue(self) -> bool {
+        self.rescues >= QUARANTINED_FROM + CRASHES_ALONE
+    }
+
     /// The attempts that count against the retry limit.
     pub const fn spent(self) -> u32 {
         self.failed().saturating_sub(self.refusals)

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::marks::Marks;
 use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{Stored, damaged, number, text};
+use crate::ledger::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
 use crate::ledger::verbs::Retention;
 
 /// Every lane there is; another node may have made some since they were read.
@@ -48,6 +48,7 @@ impl Book {
                 queue: text(row, "queue")?.into(),
                 upstream: text(row, "upstream")?.into(),
                 express: row.flag("express")?,
+                quarantine: false,
             };
             let place = number(row, "lane")?;
             known.numbers.insert(lane.clone(), place);
@@ -65,22 +66,22 @@ impl Book {
     /// The number of a lane.
     pub(super) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
         let unknown = || damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
-        self.known().numbers.get(lane).copied().ok_or_else(unknown)
+        numbered(lane, |lane| self.known().numbers.get(lane).copied()).ok_or_else(unknown)
     }
 
     /// The lane of a number.
     pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
         let unknown = || damaged(format!("lane {number} is unknown"));
-        self.known().lanes.get(&number).cloned().ok_or_else(unknown)
+        named(number, |number| self.known().lanes.get(&number).cloned()).ok_or_else(unknown)
     }
 
     /// Whether the lane of a number is known.
     pub(super) fn knows(&self, number: i64) -> bool {
-        self.known().lanes.contains_key(&number)
+        self.known().lanes.contains_key(&number.abs())
     }
 
     /// Every lane with its number.
     pub(super) fn all(&self) -> Vec<(i64, Lane)> {
-        self.known().lanes.iter().map(|(number, lane)| (*number, lane.clone())).collect()
+        with_quarantines(self.known().lanes.iter())
     }
 }

@@ -10,6 +10,8 @@ use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::operation::{Continuation, Lane};
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::Dead;
+use crate::ledger::fleet::LeaseKey;
 use crate::ledger::rows::{
     Carried, EventRow, RunningRow, continuation, damaged, leased, maybe_time, number, time,
 };
@@ -31,8 +33,18 @@ const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.targ
      LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ANY ($1)";
 const WAITING: &str = "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
      SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *";
-const ORPHANS: &str = "UPDATE running SET token = token + 1, node = $1, since = $2 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM running WHERE node = ANY ($3) ORDER BY seq LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING *";
+/// Differs from SQLite because who counts as dead may come back: its row is locked, so that
+/// it either has beaten before, and keeps all, or beats after, and finds nothing left.
+const ORPHANS: &str = "WITH gone AS MATERIALIZED (SELECT n.incarnation FROM nodes n \
+     JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat) ON n.incarnation = dead.incarnation \
+     WHERE dead.beat IS NULL OR n.beat = dead.beat ORDER BY n.incarnation FOR UPDATE OF n) \
+     UPDATE running SET token = token + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
+     SELECT seq FROM running WHERE node IN (SELECT incarnation FROM gone) ORDER BY seq LIMIT $4 \
+     FOR UPDATE SKIP LOCKED)) RETURNING *";
+const RECLAIMED: &str = "WITH mine AS MATERIALIZED (SELECT r.seq FROM running r \
+     JOIN UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) ON r.seq = lost.seq AND r.token = lost.token \
+     WHERE r.node = $1 ORDER BY r.seq FOR UPDATE OF r) \
+     UPDATE running AS r SET token = r.token + 1, since = $2 FROM mine WHERE r.seq = mine.seq RETURNING r.*";
 const EXPIRED: &str = "DELETE FROM ready WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = $1 AND o.deadline_at <= $2 \
      LIMIT $3 FOR UPDATE OF r SKIP LOCKED)) RETURNING *";
@@ -156,19 +168,37 @@ pub(super) async fn claim_waiting(
 
 pub(super) async fn claim_orphans(
     writing: &mut Writing,
-    dead: &[i64],
+    dead: &[Dead],
     limit: usize,
     now: Timestamp,
 ) -> Batch<Leased> {
     if dead.is_empty() {
         return Ok(Vec::new());
     }
+    let (incarnations, beats): (Vec<_>, Vec<_>) =
+        dead.iter().map(|dead| (dead.incarnation, dead.beat)).unzip();
     let values = Values::default()
         .with(writing.book.incarnation)
         .with(now.as_micros())
-        .with(dead.to_vec())
-        .with(limit as i64);
+        .with(incarnations)
+        .with(limit as i64)
+        .with(beats);
     let rows = writing.rows(ORPHANS, values).await?;
+    held(writing, &rows, Held::Running).await
+}
+
+pub(super) async fn reclaim(
+    writing: &mut Writing,
+    lost: &[LeaseKey],
+    now: Timestamp,
+) -> Batch<Leased> {
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (seqs, tokens): (Vec<_>, Vec<_>) = lost.iter().map(|key| (key.seq, key.token)).unzip();
+    let node = writing.book.incarnation;
+    let values = Values::default().with(node).with(now.as_micros()).with(seqs).with(tokens);
+    let rows = writing.rows(RECLAIMED, values).await?;
     held(writing, &rows, Held::Running).await
 }
 

@@ -13,6 +13,7 @@ mod claim;
 mod finish;
 mod hints;
 mod marks;
+mod nodes;
 mod open;
 mod pool;
 mod prune;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
@@ -60,9 +62,8 @@ pub(super) struct Postgres {
 pub(super) async fn open(
     opening: &Opening,
     server: &Server,
-    now: Timestamp,
 ) -> Result<(Postgres, Identity), OpenError> {
-    let open::Opened { pool, book, identity } = open::open(opening, server, now).await?;
+    let open::Opened { pool, book, identity } = open::open(opening, server).await?;
     let listens_at = match server.pooler {
         Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
         Pooler::Transaction => server.direct_url.as_ref(),
@@ -90,6 +91,14 @@ impl Store for Postgres {
 
     fn dead_at_open(&self) -> &[i64] {
         &[]
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
+        nodes::time(&self.pool).await.map(Some)
+    }
+
+    async fn nodes(&self) -> Batch<NodeRow> {
+        nodes::list(&self.pool).await
     }
 
     fn unreadable(&self, error: &LedgerError) -> OpenError {
@@ -203,8 +212,25 @@ impl Transaction for Writing {
         claim::claim_waiting(self, limit, now, visible_again).await
     }
 
-    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
+    async fn claim_orphans(
+        &mut self,
+        dead: &[Dead],
+        limit: usize,
+        now: Timestamp,
+    ) -> Batch<Leased> {
         claim::claim_orphans(self, dead, limit, now).await
+    }
+
+    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
+        claim::reclaim(self, lost, now).await
+    }
+
+    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, now).await
+    }
+
+    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, now).await
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, SqlStr};
 
 use super::batch::Values;
 use super::book::{Book, LANES};
+use super::nodes::TIME;
 use super::pool::{PATIENCE, Pool};
 use super::trouble::trouble;
 use crate::clock::Clock;
@@ -21,7 +22,8 @@ use crate::domain::{DatabaseUrl, TicketKey, Timestamp};
 use crate::ledger::Identity;
 use crate::ledger::error::{LedgerError, OpenError};
 use crate::ledger::opening::{Opening, Pooler, Server};
-use crate::ledger::rows::{damaged, exactly, number, text};
+use crate::ledger::rows::{damaged, exactly, number, text, time};
+use crate::ledger::store::NODES_KEPT;
 
 /// The oldest server that the statements are written for.
 const OLDEST: u32 = 150_000;
@@ -54,14 +56,10 @@ pub(super) fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> 
 }
 
 /// Opens the database, brings its schema up to date and registers this start.
-pub(super) async fn open(
-    opening: &Opening,
-    server: &Server,
-    now: Timestamp,
-) -> Result<Opened, OpenError> {
+pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, OpenError> {
     let direct = server.direct_url.as_ref().unwrap_or(&server.url);
     let mut connection = reach(direct, server).await?;
-    let opened = prepare(&mut connection, opening, server, direct, now).await;
+    let opened = prepare(&mut connection, opening, server, direct).await;
     let _ = Clock::system().timeout(PATIENCE, connection.close()).await;
     let (incarnation, durable, identity) = opened?;
     let failed = |error: LedgerError| unreadable(&server.url, error);
@@ -129,7 +127,6 @@ async fn prepare(
     opening: &Opening,
     server: &Server,
     url: &DatabaseUrl,
-    now: Timestamp,
 ) -> Result<(i64, bool, Identity), OpenError> {
     let failed = |error: LedgerError| unreadable(url, error);
     check_version(connection.server_version_num())?;
@@ -141,7 +138,9 @@ async fn prepare(
         if server.pooler == Pooler::None {
             make_room(connection, server).await?;
         }
+        let now = server_time(connection).await.map_err(failed)?;
         let identity = identity(connection, now).await.map_err(failed)?;
+        forget(connection, now).await.map_err(failed)?;
         let incarnation = register(connection, &opening.lanes, now).await.map_err(failed)?;
         Ok((incarnation, durable, identity))
     };
@@ -246,6 +245,7 @@ fn migrations() -> Vec<Migration> {
     };
     vec![
         migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
+        migration(2, "fleet", include_str!("../../../migrations/postgres/0002_fleet.sql")),
         migration(4, "queues", include_str!("../../../migrations/postgres/0004_queues.sql")),
     ]
 }
@@ -273,6 +273,25 @@ async fn identity(connection: &mut PgConnection, now: Timestamp) -> Result<Ident
     Ok(Identity { number: number(&row, "number")?, ticket_key: TicketKey::new(key) })
 }
 
+/// What all nodes go by, whatever this machine's clock shows.
+async fn server_time(connection: &mut PgConnection) -> Result<Timestamp, LedgerError> {
+    let row = sqlx::query(TIME).fetch_one(connection).await.map_err(trouble)?;
+    time(&row, "sampled")
+}
+
+/// Forgets nodes that nobody has heard of for long and that own nothing.
+async fn forget(connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerError> {
+    sqlx::query(
+        "DELETE FROM nodes WHERE greatest(beat_at, started_at) < $1 AND coalesce(ended_at, 0) < $1 \
+         AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)",
+    )
+    .bind((now - NODES_KEPT).as_micros())
+    .execute(connection)
+    .await
+    .map_err(trouble)?;
+    Ok(())
+}
+
 /// Writes this start and the lanes down; gives its incarnation.
 async fn register(
     connection: &mut PgConnection,
@@ -280,7 +299,7 @@ async fn register(
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
     let row = sqlx::query(
-        "INSERT INTO nodes (name, version, started_at) VALUES ('local', $1, $2) RETURNING incarnation",
+        "INSERT INTO nodes (name, version, started_at, beat_at) VALUES ('local', $1, $2, $2) RETURNING incarnation",
     )
     .bind(env!("CARGO_PKG_VERSION"))
     .bind(now.as_micros())

@@ -5,6 +5,8 @@
 //! statement is made or run.
 
 mod carried;
+mod lane;
+mod node;
 mod operation;
 
 use std::time::Duration;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, put_body};
+pub(super) use lane::{home, named, numbered, with_quarantines};
+pub(super) use node::{node, owned, put_vitals, sign};
 pub(super) use operation::{
     answer, continuation, delivery_name, event, leased, operation, operations, piece, promised,
 };

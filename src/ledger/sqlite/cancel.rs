@@ -68,7 +68,7 @@ fn call_off(
 ) -> Result<Canceled, LedgerError> {
     let ready = taken(writing, "DELETE FROM ready WHERE seq = ? RETURNING *", seq)?;
     let row = if let Some(row) = ready {
-        moved.unqueued.push(writing.book.lane(number(&row, "lane")?)?.clone());
+        moved.unqueued.push(writing.book.lane(number(&row, "lane")?)?);
         row
     } else {
         moved.waiting -= 1;

@@ -7,6 +7,8 @@ use super::writer::Row;
 use crate::domain::Timestamp;
 use crate::domain::operation::{Continuation, Lane};
 use crate::ledger::error::LedgerError;
+use crate::ledger::fleet::Dead;
+use crate::ledger::fleet::LeaseKey;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
@@ -124,7 +126,7 @@ pub(super) fn claim_waiting(
     )?;
     let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
-        let lane = writing.book.lane(number(row, "lane")?)?.clone();
+        let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             held: Held::Waiting,
             continuation: continuation(row)?,
@@ -137,22 +139,40 @@ pub(super) fn claim_waiting(
 
 pub(super) fn claim_orphans(
     writing: &mut Writing,
-    dead: &[i64],
+    dead: &[Dead],
     limit: usize,
     now: Timestamp,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
+    let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
     let dead = format!("{dead:?}");
     let rows = writing.writer.all(
-        "UPDATE running SET token = token + 1, node = ?, since = ? WHERE seq IN \
+        "UPDATE running SET token = token + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
          (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING *",
         |values| {
             values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
         },
     )?;
+    still_running(writing, &rows)
+}
+
+pub(super) fn reclaim(writing: &mut Writing, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
+    let node = writing.book.incarnation;
+    let rows = writing.writer.all_of_each(
+        "UPDATE running SET token = token + 1, since = ? WHERE seq = ? AND token = ? AND node = ? RETURNING *",
+        lost,
+        |key, values| {
+            values.put(now.as_micros()).put(key.seq).put(key.token).put(node);
+        },
+    )?;
+    still_running(writing, &rows)
+}
+
+/// Hands out rows that stay where they are.
+fn still_running(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let lane = writing.book.lane(number(row, "lane")?)?.clone();
+    for row in rows {
+        let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             cancel_asked: number::<i64>(row, "cancel")? > 0,
             ..out(&lane, Carried::of(row)?)

@@ -95,7 +95,7 @@ fn promote(
     let mut carried = Carried::of(&next)?;
     carried.sequence += 1;
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
-    moved.ready.push((writing.book.lane(lane)?.clone(), due_at));
+    moved.ready.push((writing.book.lane(lane)?, due_at));
     moved.waiting -= 1;
     moved.released.push(id(&next, "id")?);
     let writer = &mut writing.writer;

@@ -9,6 +9,7 @@ mod batch;
 mod cancel;
 mod claim;
 mod finish;
+mod nodes;
 mod open;
 mod prune;
 mod read;
@@ -29,6 +30,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
@@ -78,11 +80,12 @@ struct Book {
 impl Book {
     fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
         let unknown = || rows::damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
-        self.numbers.get(lane).copied().ok_or_else(unknown)
+        rows::numbered(lane, |lane| self.numbers.get(lane).copied()).ok_or_else(unknown)
     }
 
-    fn lane(&self, number: i64) -> Result<&Lane, LedgerError> {
-        self.lanes.get(&number).ok_or_else(|| rows::damaged(format!("lane {number} is unknown")))
+    fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        let unknown = || rows::damaged(format!("lane {number} is unknown"));
+        rows::named(number, |number| self.lanes.get(&number).cloned()).ok_or_else(unknown)
     }
 }
 
@@ -138,6 +141,10 @@ impl Store for Sqlite {
 
     fn dead_at_open(&self) -> &[i64] {
         &self.dead
+    }
+
+    async fn nodes(&self) -> Batch<NodeRow> {
+        nodes::list(&self.readers).await
     }
 
     fn unreadable(&self, error: &LedgerError) -> OpenError {
@@ -228,8 +235,25 @@ impl Transaction for Writing {
         claim::claim_waiting(self, limit, now, visible_again)
     }
 
-    async fn claim_orphans(&mut self, dead: &[i64], limit: usize, now: Timestamp) -> Batch<Leased> {
+    async fn claim_orphans(
+        &mut self,
+        dead: &[Dead],
+        limit: usize,
+        now: Timestamp,
+    ) -> Batch<Leased> {
         claim::claim_orphans(self, dead, limit, now)
+    }
+
+    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
+        claim::reclaim(self, lost, now)
+    }
+
+    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, now)
+    }
+
+    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, now)
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {

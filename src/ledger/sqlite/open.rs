@@ -187,6 +187,7 @@ fn migrations() -> Vec<Migration> {
     };
     vec![
         migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
+        migration(2, "fleet", include_str!("../../../migrations/sqlite/0002_fleet.sql")),
         migration(4, "queues", include_str!("../../../migrations/sqlite/0004_queues.sql")),
     ]
 }

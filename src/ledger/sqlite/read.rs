@@ -243,13 +243,10 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
     .fetch_all(&mut *connection(readers).await?)
     .await
     .map_err(trouble)?;
-    let mut depths: HashMap<_, _> = book
-        .lanes
-        .iter()
-        .map(|(number, lane)| {
-            (*number, LaneDepth { lane: lane.clone(), depth: 0, claimable: 0, oldest_due: None })
-        })
-        .collect();
+    let empty =
+        |(number, lane)| (number, LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None });
+    let lanes = rows::with_quarantines(book.lanes.iter());
+    let mut depths: HashMap<_, _> = lanes.into_iter().map(empty).collect();
     for row in &rows {
         if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
             known.depth = get::<i64>(row, "depth")?.unsigned_abs();

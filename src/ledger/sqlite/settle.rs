@@ -43,7 +43,7 @@ pub(super) fn settle(
     for settlement in batch {
         match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
             Some(found) => {
-                let lane = |number| writing.book.lane(number).cloned();
+                let lane = |number| writing.book.lane(number);
                 settled.push(Ok(ends.add(settlement, found, lane, moved)?));
             }
             None => settled.push(Err(StaleLease)),

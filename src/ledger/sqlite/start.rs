@@ -15,7 +15,7 @@ use crate::domain::operation::Lane;
 use crate::domain::{TicketKey, Timestamp};
 use crate::ledger::Identity;
 use crate::ledger::error::LedgerError;
-use crate::ledger::store::Batch;
+use crate::ledger::store::{Batch, NODES_KEPT};
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.
 pub(super) async fn identity(
@@ -46,13 +46,16 @@ pub(super) async fn register(
     opening: &Opening,
     now: Timestamp,
 ) -> Result<Book, LedgerError> {
-    let started =
-        sqlx::query("INSERT INTO nodes (name, version, started_at) VALUES ('local', ?, ?)")
-            .bind(env!("CARGO_PKG_VERSION"))
-            .bind(now.as_micros())
-            .execute(&mut *connection)
-            .await
-            .map_err(trouble)?;
+    let started = sqlx::query(
+        "INSERT INTO nodes (name, version, started_at, beat_at) VALUES ('local', ?, ?, ?)",
+    )
+    .bind(env!("CARGO_PKG_VERSION"))
+    .bind(now.as_micros())
+    .bind(now.as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    forget(connection, started.last_insert_rowid(), now).await?;
     for lane in &opening.lanes {
         sqlx::query("INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)")
             .bind(lane.queue.to_string())
@@ -72,6 +75,7 @@ pub(super) async fn register(
             queue: rows::get::<&str>(row, "queue")?.into(),
             upstream: rows::get::<&str>(row, "upstream")?.into(),
             express: rows::get(row, "express")?,
+            quarantine: false,
         };
         lanes.insert(rows::get(row, "lane")?, lane);
     }
@@ -82,6 +86,32 @@ pub(super) async fn register(
         numbers,
         lanes,
     })
+}
+
+/// Holding the file, all former starts have ended; the old ones are forgotten.
+async fn forget(
+    connection: &mut SqliteConnection,
+    incarnation: i64,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation <> ? AND ended_at IS NULL",
+    )
+    .bind(now.as_micros())
+    .bind(incarnation)
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    sqlx::query(
+        "DELETE FROM nodes WHERE incarnation <> ? AND ended_at < ? \
+         AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)",
+    )
+    .bind(incarnation)
+    .bind((now - NODES_KEPT).as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    Ok(())
 }
 
 /// Holding the file, what former starts were in the middle of is void: upstreams that

@@ -234,6 +234,42 @@ async fn batches_that_touch_the_same_keys_in_any_order_all_succeed() {
 }
 
 #[tokio::test]
+async fn whoever_has_beaten_since_keeps_what_it_holds_and_who_left_is_not_waited_for() {
+    let two = Two::open().await;
+    let of = |ledger: &Ledger, beat| vec![Dead { incarnation: ledger.incarnation(), beat }];
+    two.one.accept(operation(1, START)).await.unwrap();
+    let leased = claim(&two.one, 1).await.remove(0);
+    let beat = two.one.beat(vitals()).await.unwrap().beat;
+    let seen = two.other.beat(vitals()).await.unwrap().others;
+    assert_eq!((seen.len(), seen[0].beat, seen[0].holds, seen[0].ended), (1, beat, true, false));
+    two.one.beat(vitals()).await.unwrap();
+    let orphans = two.other.claim_orphans(of(&two.one, Some(beat)), 9, START).await.unwrap();
+    assert!(orphans.is_empty());
+    two.one.leave(START).await.unwrap();
+    assert!(two.other.beat(vitals()).await.unwrap().others[0].ended);
+    let orphans = two.other.claim_orphans(of(&two.one, Some(beat + 1)), 9, START).await.unwrap();
+    assert_eq!(orphans.len(), 1);
+    let stale = two.one.settle(outcome_of(leased, &answered(201), START)).await.unwrap();
+    assert_eq!(stale, Err(StaleLease));
+    two.close().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_off_goes_by_the_database_s_time() {
+    let place = Place::postgres();
+    let right = Clock::system();
+    for off in [right.now() - Duration::from_mins(2), right.now() + Duration::from_mins(2)] {
+        let (clock, tasks) = (Clock::showing(off), Tasks::new());
+        let ledger = Ledger::open(place.opening(), &clock, &tasks).await.unwrap();
+        let time = ledger.beat(vitals()).await.unwrap().time.unwrap();
+        let near = |one: Timestamp, other: Timestamp| one.since(other) < Duration::from_secs(30);
+        assert!(near(time, right.now()) && near(right.now(), time));
+        assert!(near(right.now(), clock.now()) && near(clock.now(), right.now()));
+        close(ledger, tasks).await;
+    }
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_writes_are_refused_and_afterwards_they_work_again() {
     let cluster = Cluster::start();
     let place = Place::Database(cluster.database());

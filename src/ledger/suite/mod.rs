@@ -16,6 +16,7 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::domain::fleet::Role;
 use crate::domain::operation::{
     Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Outcome, Policy,
     Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, Work, settle,
@@ -26,7 +27,7 @@ const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 const HOUR: Duration = Duration::from_hours(1);
 
 fn lane(express: bool) -> Lane {
-    Lane { queue: "default".into(), upstream: "orders".into(), express }
+    Lane { queue: "default".into(), upstream: "orders".into(), express, quarantine: false }
 }
 
 /// Where a ledger of a test's own is.
@@ -233,7 +234,7 @@ async fn a_stale_lease_settles_nothing(place: Place) {
     let id = new.id;
     ledger.accept(new).await.unwrap();
     let stale = claim_one(&ledger, START).await;
-    let dead = vec![ledger.incarnation()];
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
     close(ledger, tasks).await;
     let (ledger, tasks) = place.open(START).await;
     let mut orphans = ledger.claim_orphans(dead.clone(), 10, START).await.unwrap();
@@ -725,6 +726,70 @@ async fn a_paused_queue_is_paused_until_it_is_resumed_also_over_a_restart(place:
     close(ledger, tasks).await;
 }
 
+fn vitals() -> Vitals {
+    Vitals {
+        name: "one".to_owned(),
+        role: Role::Worker,
+        queues: vec!["reports".to_owned(), "default".to_owned()],
+        slots: 7,
+        running: 2,
+        fingerprint: "f".to_owned(),
+        lease: Duration::from_secs(15),
+    }
+}
+
+async fn a_beat_tells_of_this_node_and_brings_what_it_owns(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let first = ledger.beat(vitals()).await.unwrap();
+    assert!(first.held.is_empty() && first.others.is_empty(), "{first:?}");
+    ledger.accept(operation(1, START)).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let second = ledger.beat(vitals()).await.unwrap();
+    assert_eq!(second.beat, first.beat + 1);
+    let key = leased.lease.key();
+    assert_eq!(second.held, [Owned { key, taken_over: false, cancel_asked: false }]);
+    let nodes = ledger.nodes().await.unwrap();
+    assert_eq!(nodes.len(), 1);
+    assert_eq!((nodes[0].vitals.clone(), nodes[0].ended_at), (vitals(), None));
+    ledger.leave(START).await.unwrap();
+    assert_eq!(ledger.nodes().await.unwrap()[0].ended_at, Some(START));
+    close(ledger, tasks).await;
+}
+
+async fn what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_nothing(
+    place: Place,
+) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let lost = claim_one(&ledger, START).await;
+    let again = ledger.reclaim(vec![lost.lease.key()], START).await.unwrap().remove(0);
+    assert!(ledger.reclaim(vec![lost.lease.key()], START).await.unwrap().is_empty());
+    assert_eq!(
+        ledger.settle(outcome_of(lost, &answered(201), START)).await.unwrap(),
+        Err(StaleLease)
+    );
+    let unsent = Outcome::Interrupted { sent: Sent::Nothing };
+    let settled = ledger.settle(outcome_of(again, &unsent, START)).await.unwrap();
+    assert_eq!(settled, Ok(Status::Queued));
+    let counts = claim_one(&ledger, START).await.counts;
+    assert_eq!((counts.attempts, counts.resumes, counts.spent()), (2, 1, 1));
+    close(ledger, tasks).await;
+}
+
+async fn what_was_taken_over_says_so_until_it_is_settled(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    claim_one(&ledger, START).await;
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    let orphan = ledger.claim_orphans(dead, 9, START).await.unwrap().remove(0);
+    let held = ledger.beat(vitals()).await.unwrap().held;
+    assert_eq!(held[0], Owned { key: orphan.lease.key(), taken_over: true, cancel_asked: false });
+    ledger.settle(outcome_of(orphan, &Outcome::Lost, START)).await.unwrap().unwrap();
+    claim_one(&ledger, START).await;
+    assert!(!ledger.beat(vitals()).await.unwrap().held[0].taken_over);
+    close(ledger, tasks).await;
+}
+
 /// The suite on one engine: each of its tests gets a place of its own.
 macro_rules! ledger_suite {
     ($engine:ident) => {
@@ -754,6 +819,9 @@ macro_rules! ledger_suite {
             a_reading_that_straddles_a_change_keeps_nothing,
             one_bad_row_fails_alone_and_not_the_batch_that_it_came_in,
             whoever_watches_is_woken_by_the_end,
+            a_beat_tells_of_this_node_and_brings_what_it_owns,
+            what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_nothing,
+            what_was_taken_over_says_so_until_it_is_settled,
         );
     };
 }

@@ -1,0 +1,36 @@
+//! `cloakroom worker`: carries out what fronts accept, and answers no client.
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::serve;
+use super::settings::Settings;
+use crate::app::Options;
+use crate::clock::Clock;
+use crate::domain::fleet::Role;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom worker --store postgres://gw@db/gw --config cloakroom.toml
+  cloakroom worker --queues reports,default --slots 8 --config cloakroom.toml --admin-listen 127.0.0.1:8082
+
+A worker has an admin listener (health, metrics) and no public one. It carries out only what is
+for upstreams that its configuration names. `cloakroom nodes` shows every node.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Worker {
+    #[command(flatten)]
+    settings: Settings,
+    /// Refuse to start when the ledger needs migrations, instead of running them.
+    #[arg(long)]
+    no_migrate: bool,
+}
+
+impl Worker {
+    /// Runs the worker until it is told to stop.
+    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let config = self.settings.load_as(Some(Role::Worker.to_string()))?.config;
+        serve::run(config, Options { migrate: !self.no_migrate }, clock).await
+    }
+}

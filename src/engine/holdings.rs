@@ -1,0 +1,207 @@
+//! What this node really holds of what the ledger says it does.
+//!
+//! Owns the comparison of the two. Its invariants: a hand-out is begun once or disowned,
+//! never both; and one that was begun and did not come to its settlement is told from one
+//! that was never begun, because the former may have been sent.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::ledger::{LeaseKey, Owned};
+
+/// How many are remembered that were disowned.
+const REMEMBERED: usize = 4096;
+
+/// What this node holds. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holdings(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: Mutex<Table>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    held: HashSet<LeaseKey>,
+    // Begun, and ended without a settlement: their task panicked.
+    broken: HashSet<LeaseKey>,
+    // Not to be begun any more, oldest first.
+    disowned: VecDeque<LeaseKey>,
+    // Named by the ledger at the last beat and not held, by how often.
+    strange: HashMap<LeaseKey, u32>,
+}
+
+/// A hand-out that is being carried out, until it is settled.
+#[derive(Debug)]
+pub(super) struct Holding {
+    holdings: Holdings,
+    key: LeaseKey,
+    settled: bool,
+}
+
+/// What the ledger says that this node holds, and it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amiss {
+    /// Nothing of them was sent: their hand-out got lost on the way.
+    pub(super) never_begun: Vec<LeaseKey>,
+    /// They may have been sent.
+    pub(super) lost: Vec<LeaseKey>,
+}
+
+impl Amiss {
+    pub(super) fn is_empty(&self) -> bool {
+        self.never_begun.is_empty() && self.lost.is_empty()
+    }
+}
+
+impl Holdings {
+    /// Enters a hand-out that is about to begin; none if it was disowned.
+    pub(super) fn enter(&self, key: LeaseKey) -> Option<Holding> {
+        let mut table = self.lock();
+        if table.disowned.contains(&key) {
+            return None;
+        }
+        table.held.insert(key);
+        drop(table);
+        Some(Holding { holdings: self.clone(), key, settled: false })
+    }
+
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// Completes when none is held.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.len() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Compares with what the ledger says. What never began is believed only the second
+    /// time: the first time its hand-out may still be on its way. It is disowned then.
+    pub(super) fn compare(&self, owned: &[Owned]) -> Amiss {
+        let mut table = self.lock();
+        let mut amiss = Amiss::default();
+        let before = std::mem::take(&mut table.strange);
+        let named: HashSet<_> = owned.iter().map(|owned| owned.key).collect();
+        for owned in owned
+            .iter()
+            .filter(|owned| !table.held.contains(&owned.key))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            let times = before.get(&owned.key).copied().unwrap_or(0) + 1;
+            if table.broken.contains(&owned.key) {
+                amiss.lost.push(owned.key);
+                continue;
+            }
+            table.strange.insert(owned.key, times);
+            if times < 2 {
+                continue;
+            }
+            table.disown(owned.key);
+            match owned.taken_over {
+                true => amiss.lost.push(owned.key),
+                false => amiss.never_begun.push(owned.key),
+            }
+        }
+        table.broken.retain(|key| named.contains(key));
+        amiss
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Each change leaves it whole.
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn disown(&mut self, key: LeaseKey) {
+        if self.disowned.contains(&key) {
+            return;
+        }
+        if self.disowned.len() == REMEMBERED {
+            self.disowned.pop_front();
+        }
+        self.disowned.push_back(key);
+    }
+}
+
+impl Holding {
+    /// Its end has reached the ledger, or somebody else holds it.
+    pub(super) fn settled(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let mut table = self.holdings.lock();
+        table.held.remove(&self.key);
+        if !self.settled {
+            table.broken.insert(self.key);
+        }
+        if table.held.is_empty() {
+            drop(table);
+            self.holdings.0.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: i64) -> LeaseKey {
+        LeaseKey::for_tests(number)
+    }
+
+    fn owned(number: i64) -> Owned {
+        Owned { key: key(number), taken_over: false, cancel_asked: false }
+    }
+
+    #[test]
+    fn what_is_held_is_not_amiss_and_what_never_came_is_the_second_time() {
+        let holdings = Holdings::default();
+        let _held = holdings.enter(key(1)).unwrap();
+        assert!(holdings.compare(&[owned(1), owned(2)]).is_empty());
+        let amiss = holdings.compare(&[owned(1), owned(2)]);
+        assert_eq!((amiss.never_begun, amiss.lost), (vec![key(2)], vec![]));
+    }
+
+    #[test]
+    fn what_comes_late_but_before_it_is_disowned_is_begun_and_afterwards_it_is_not() {
+        let holdings = Holdings::default();
+        holdings.compare(&[owned(1), owned(2)]);
+        let _late = holdings.enter(key(1)).unwrap();
+        assert_eq!(holdings.compare(&[owned(1), owned(2)]).never_begun, [key(2)]);
+        assert!(holdings.enter(key(2)).is_none());
+    }
+
+    #[test]
+    fn an_attempt_that_ended_without_a_settlement_may_have_been_sent() {
+        let holdings = Holdings::default();
+        drop(holdings.enter(key(1)));
+        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
+        holdings.enter(key(2)).unwrap().settled();
+        assert!(holdings.compare(&[owned(2)]).is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_over_may_have_been_sent_by_the_dead() {
+        let holdings = Holdings::default();
+        let orphan = Owned { taken_over: true, ..owned(1) };
+        holdings.compare(&[orphan]);
+        let amiss = holdings.compare(&[orphan]);
+        assert_eq!((amiss.never_begun, amiss.lost), (vec![], vec![key(1)]));
+    }
+}

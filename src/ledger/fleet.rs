@@ -1,0 +1,91 @@
+//! What nodes tell each other by way of the ledger: the parameters of those verbs.
+
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+use crate::domain::fleet::{Role, Sign};
+
+/// What one hand-out of one operation is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseKey {
+    pub(super) seq: i64,
+    pub(super) token: i64,
+}
+
+#[cfg(test)]
+impl LeaseKey {
+    /// The first hand-out of the operation of that number.
+    pub fn for_tests(seq: i64) -> Self {
+        Self { seq, token: 1 }
+    }
+}
+
+/// What a node tells of itself with each beat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// What people call it.
+    pub name: String,
+    /// What it is there for.
+    pub role: Role,
+    /// The queues that it works on; empty: every one.
+    pub queues: Vec<String>,
+    /// How many attempts may run at once on it.
+    pub slots: u32,
+    /// How many run.
+    pub running: u32,
+    /// What its configuration is told apart by.
+    pub fingerprint: String,
+    /// How long its beat may stay away before it counts as dead.
+    pub lease: Duration,
+}
+
+/// What a beat brings back.
+#[derive(Clone, Debug)]
+pub struct Beaten {
+    /// The number of this beat.
+    pub beat: i64,
+    /// The database's time, where it has one of its own.
+    pub time: Option<Timestamp>,
+    /// Every other node that may still be there, or that owns what runs.
+    pub others: Vec<Sign>,
+    /// What this node owns, as the ledger knows it.
+    pub held: Vec<Owned>,
+}
+
+/// A running operation whose row names this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// The hand-out.
+    pub key: LeaseKey,
+    /// Whether it was taken over from a dead node, which may have sent it.
+    pub taken_over: bool,
+    /// Whether it was called off.
+    pub cancel_asked: bool,
+}
+
+/// A node that is dead, as its survivors saw it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// The number of its start.
+    pub incarnation: i64,
+    /// The beat behind which none came; it is not dead once there is another. None where
+    /// it is known to have ended.
+    pub beat: Option<i64>,
+}
+
+/// A node as it stands in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// The number of its start.
+    pub incarnation: i64,
+    /// What it told with its last beat.
+    pub vitals: Vitals,
+    /// Its release.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it beat last.
+    pub beat_at: Timestamp,
+    /// When it stopped of its own accord.
+    pub ended_at: Option<Timestamp>,
+}

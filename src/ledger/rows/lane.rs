@@ -1,0 +1,40 @@
+//! How lanes are numbered.
+//!
+//! A lane has a row and its number. Its quarantine has no row of its own: its number is
+//! the lane's, negative.
+
+use crate::domain::operation::{Counts, Lane};
+
+/// The number of a lane, where `of` knows those that have rows.
+pub(in crate::ledger) fn numbered(
+    lane: &Lane,
+    of: impl FnOnce(&Lane) -> Option<i64>,
+) -> Option<i64> {
+    if !lane.quarantine {
+        return of(lane);
+    }
+    of(&Lane { quarantine: false, ..lane.clone() }).map(|number| -number)
+}
+
+/// The lane of a number, where `of` knows those that have rows.
+pub(in crate::ledger) fn named(number: i64, of: impl FnOnce(i64) -> Option<Lane>) -> Option<Lane> {
+    let lane = of(number.abs())?;
+    Some(if number < 0 { lane.quarantined() } else { lane })
+}
+
+/// Lanes with their numbers, and the quarantines that go with them.
+pub(in crate::ledger) fn with_quarantines<'a>(
+    lanes: impl Iterator<Item = (&'a i64, &'a Lane)>,
+) -> Vec<(i64, Lane)> {
+    let mut all = Vec::new();
+    for (number, lane) in lanes {
+        all.push((*number, lane.clone()));
+        all.push((-number, lane.quarantined()));
+    }
+    all
+}
+
+/// Where an operation of that lane lies with these counts.
+pub(in crate::ledger) const fn home(number: i64, counts: Counts) -> i64 {
+    if counts.is_quarantined() { -number.abs() } else { number }
+}
