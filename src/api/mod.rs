@@ -27,8 +27,10 @@ pub mod recorded;
 mod result;
 mod retry;
 mod router;
+mod serial;
 mod status;
 mod tree;
+mod verdict;
 mod visit;
 
 pub use caller::{Caller, Peer, principal_of};

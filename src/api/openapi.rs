@@ -12,9 +12,10 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
+use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest, DocumentVerdict};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
+use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
 use super::tree::Tree;
 
 #[derive(OpenApi)]
@@ -23,12 +24,17 @@ use super::tree::Tree;
     DocumentRequest,
     DocumentError,
     DocumentLinks,
+    DocumentVerdict,
     EventDocument,
     Timeline,
     TimelineLinks,
     List,
     ListLinks,
-    Tree
+    Tree,
+    SerialKeys,
+    SerialKeyDocument,
+    SerialLinks,
+    Release
 )))]
 struct Schemas;
 
@@ -112,6 +118,9 @@ mod tests {
             ("/-/operations/{ticket}/tree", "get"),
             ("/-/operations/{ticket}/progress/{token}", "post"),
             ("/-/operations/{ticket}/retry", "post"),
+            ("/-/operations/{ticket}/verdict", "post"),
+            ("/-/serial", "get"),
+            ("/-/serial/{name}/release", "post"),
             ("/-/openapi.json", "get"),
         ] {
             let responses = &description["paths"][path][method]["responses"];

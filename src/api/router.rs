@@ -14,7 +14,8 @@ use super::problem::kinds;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, openapi, progress, result, retry, status, tree,
+    cancel, delete, events, list, monitor, openapi, progress, result, retry, serial, status, tree,
+    verdict,
 };
 
 /// The resources of the public listener.
@@ -25,7 +26,11 @@ pub fn public_router(api: Api) -> Router {
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
 pub fn operators_router(api: Api) -> Router {
-    let router = shared().route("/operations/{ticket}/retry", post(retry::retry));
+    let router = shared()
+        .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/operations/{ticket}/verdict", post(verdict::give))
+        .route("/serial", get(serial::list))
+        .route("/serial/{name}/release", post(serial::release));
     finished(router, api, Side::Operators)
 }
 

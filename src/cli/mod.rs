@@ -15,6 +15,7 @@ mod migrate;
 mod openapi;
 mod ops;
 mod print;
+mod serial;
 mod serve;
 mod settings;
 
@@ -57,6 +58,8 @@ enum Command {
     Openapi,
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
+    /// List serial keys of a running gateway, and release those that a failure blocks.
+    Serial(serial::Serial),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.
@@ -75,6 +78,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
         Command::Ops(ops) => ops.run(clock).await,
+        Command::Serial(serial) => serial.run(clock).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,6 +31,10 @@ fn every_command_is_understood() {
         "cloakroom ops result 0192",
         "cloakroom ops cancel 0192",
         "cloakroom ops retry 0192 --json",
+        "cloakroom ops list --unknown",
+        "cloakroom ops verdict 0192 --happened --location /a --note b",
+        "cloakroom serial list --blocked --json",
+        "cloakroom serial release a b --admin http://127.0.0.1:9",
     ] {
         let parsed = Cli::try_parse_from(line.split(' '));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

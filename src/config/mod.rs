@@ -44,7 +44,7 @@ use std::{
 
 pub use admin::AdminConfig;
 pub use auth::{AuthConfig, PrincipalRule};
-pub use choices::{Allow, Delivery, Mode};
+pub use choices::{Allow, Delivery, Mode, OnFailure, Recheck};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use given::Source;

@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::{
     Source,
-    choices::{Allow, Delivery, Mode},
+    choices::{Allow, Delivery, Mode, OnFailure, Recheck},
     given::{Given, Spot, Table},
     pattern::Pattern,
     queues,
@@ -52,6 +52,10 @@ pub struct RouteConfig {
     pub retry: RetryConfig,
     /// Operations with the same value here run one at a time, in the order accepted.
     pub serial_key: Option<Selector>,
+    /// What becomes of their key when one of them fails, also of one that a client sent.
+    pub serial_on_failure: OnFailure,
+    /// How the upstream is asked whether an attempt took effect.
+    pub recheck: Option<Recheck>,
     /// Where the key comes from when the client sends none.
     pub idempotency_key: Option<KeyRule>,
     /// Whether a request without a key is refused.
@@ -176,6 +180,8 @@ fn route(
         deadline: section.within("deadline", hours(24), day),
         retry: section.table("retry", retry),
         serial_key: serial_key(section, &parameters),
+        serial_on_failure: section.get("serial_on_failure", OnFailure::Skip),
+        recheck: section.get("recheck", None),
         idempotency_key: section.get("idempotency_key", None),
         idempotency_required: section.get("idempotency_required", false),
         unique_pending: section.get::<Option<Unique>>("unique", None).is_some(),

@@ -22,6 +22,7 @@ mod meters;
 mod outgoing;
 mod permits;
 mod pruner;
+mod recheck;
 mod stash;
 mod takeover;
 

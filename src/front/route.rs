@@ -13,7 +13,7 @@ use crate::domain::http::additions::{Additions, Granted};
 use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
 use crate::domain::http::route_table::{RoutePattern, RouteTable};
-use crate::domain::operation::{Delivery, KeyScope, Lane, Policy, RetryPolicy};
+use crate::domain::operation::{Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy};
 use crate::upstream::{Upstream, Upstreams};
 
 use super::settings::UnknownRoute;
@@ -25,6 +25,8 @@ pub(super) struct Route {
     pub(super) offer: Offer,
     pub(super) granted: Granted,
     pub(super) serial_key: Option<Selector>,
+    on_failure: OnFailure,
+    recheck: Option<Recheck>,
     pub(super) key_rule: Option<KeyRule>,
     pub(super) key_required: bool,
     pub(super) key_scope: KeyScope,
@@ -76,6 +78,8 @@ impl Route {
             offer: offer(route),
             granted: Granted { timeout: route.timeout, deadline: route.deadline },
             serial_key: route.serial_key.clone(),
+            on_failure: route.serial_on_failure,
+            recheck: route.recheck.clone(),
             key_rule: route.idempotency_key.clone(),
             key_required: route.idempotency_required,
             key_scope: if route.unique_pending { KeyScope::Pending } else { KeyScope::Retained },
@@ -138,6 +142,8 @@ impl Route {
             deadline_at: due_at + additions.deadline.unwrap_or(self.granted.deadline),
             retry: self.retry,
             first_answer_is_final: matches!(decision.answer, Answer::Sync { .. }),
+            on_failure: self.on_failure,
+            recheck: self.recheck.clone(),
         }
     }
 }

@@ -17,10 +17,11 @@ use super::lanes::Moment;
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
-    Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Judged, Lease, Leased,
+    Moved, Piece, Placed, ProgressReport, Progressed, Pruned, SerialName, SettledAs, Settlement,
+    Unblocked, Want,
 };
-use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
+use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
 use crate::domain::{OperationId, Timestamp};
 
 /// Writes that wait for the committer; more make their callers wait.
@@ -53,6 +54,8 @@ pub(super) enum Write {
     Stash(Vec<Piece>, Tell<()>),
     Discard(BodyKey, Tell<()>),
     Prune(usize, Timestamp, Tell<Pruned>),
+    Unblock(SerialName, Timestamp, Tell<Unblocked>),
+    Judge(OperationId, Verdict, Tell<Judged>),
 }
 
 impl Write {
@@ -84,6 +87,8 @@ impl Write {
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
             Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
         }
     }
 }
@@ -332,6 +337,7 @@ fn handed_off(seq: i64, operation: NewOperation) -> Leased {
         accepted_at: operation.accepted_at,
         continuation: None,
         cancel_asked: false,
+        client_reference: operation.client_reference,
     }
 }
 

@@ -41,14 +41,14 @@ pub use opening::{Location, Opening, Pooler, Server};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
-    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
-    Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement, Subject,
-    Want,
+    Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
+    LaneDepth, Lease, Leased, Listing, NoSerialName, Operation, Page, Piece, ProgressReport,
+    Progressed, Promised, Pruned, Retention, SerialName, Settlement, Subject, Unblocked, Want,
 };
 pub use watch::Watch;
 
 use crate::clock::Clock;
-use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status};
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
@@ -232,6 +232,25 @@ impl Ledger {
     /// Frees what has expired, at most `limit` operations at a time.
     pub async fn prune(&self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         self.write(|tell| Write::Prune(limit, now, tell)).await
+    }
+
+    /// Lets the next of a serial key go that a failure blocks.
+    pub async fn unblock(
+        &self,
+        name: SerialName,
+        now: Timestamp,
+    ) -> Result<Unblocked, LedgerError> {
+        self.write(|tell| Write::Unblock(name, now, tell)).await
+    }
+
+    /// Writes down what a person found out about an unknown outcome.
+    pub async fn judge(&self, id: OperationId, verdict: Verdict) -> Result<Judged, LedgerError> {
+        self.write(|tell| Write::Judge(id, verdict, tell)).await
+    }
+
+    /// Serial keys that somebody holds, in the order of their names.
+    pub async fn keys(&self, listing: KeyListing) -> Result<Vec<KeyInUse>, LedgerError> {
+        self.shared.store.keys(listing).await
     }
 
     /// An operation as it stands.

@@ -3,6 +3,7 @@
 mod configured;
 mod manners;
 mod ops;
+mod serial;
 
 use std::process::Output;
 

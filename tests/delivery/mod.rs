@@ -6,3 +6,4 @@ mod fields;
 mod following;
 mod limits;
 mod progress;
+mod recheck;

@@ -51,6 +51,8 @@ kinds! {
     TOO_SLOW 408 "request-too-slow" "the request took too long to arrive";
     ENDED 409 "already-ended" "the operation has ended";
     NOT_ENDED 409 "not-ended" "the operation has not ended";
+    NOT_UNKNOWN 409 "outcome-known" "the outcome is not unknown";
+    NOT_BLOCKED 409 "not-blocked" "nothing blocks the serial key";
     CANCELED 409 "canceled" "the operation was canceled";
     ATTEMPT_OVER 409 "attempt-over" "the attempt is over";
     GONE 410 "gone" "the result was freed";

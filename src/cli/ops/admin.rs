@@ -16,7 +16,7 @@ use crate::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway's operators' API.
-pub(super) struct Admin {
+pub(in crate::cli) struct Admin {
     clock: Clock,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
@@ -26,7 +26,7 @@ pub(super) struct Admin {
 
 impl Admin {
     /// The API of the gateway whose admin listener is at `url`.
-    pub(super) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
+    pub(in crate::cli) fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
         let refused = |why: &str| {
             Failure::Usage(format!("--admin {url}: {why}; write it like http://127.0.0.1:8081"))
         };
@@ -49,25 +49,25 @@ impl Admin {
     }
 
     /// A page of the list.
-    pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn list(&self, query: &str) -> Result<Value, Failure> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
     }
 
     /// What a `links.next` leads to: its host is the gateway's idea of itself, which need
     /// not be ours.
-    pub(super) async fn page(&self, link: &str) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn page(&self, link: &str) -> Result<Value, Failure> {
         let target = link.parse::<Uri>().ok().and_then(|uri| uri.path_and_query().cloned());
         let target = target.ok_or_else(|| strange("the link to the next page is no URL"))?;
         json(self.done("GET", target.as_str()).await?.body())
     }
 
     /// A resource of one operation, as JSON.
-    pub(super) async fn read(&self, which: &str, resource: &str) -> Result<Value, Failure> {
+    pub(in crate::cli) async fn read(&self, which: &str, resource: &str) -> Result<Value, Failure> {
         json(self.done("GET", &self.path(which, resource)?).await?.body())
     }
 
     /// A resource of one operation, whatever its status.
-    pub(super) async fn fetch(
+    pub(in crate::cli) async fn fetch(
         &self,
         which: &str,
         resource: &str,
@@ -76,8 +76,39 @@ impl Admin {
     }
 
     /// Has something done to one operation.
-    pub(super) async fn act(&self, which: &str, verb: &str) -> Result<Response<Bytes>, Failure> {
+    pub(in crate::cli) async fn act(
+        &self,
+        which: &str,
+        verb: &str,
+    ) -> Result<Response<Bytes>, Failure> {
         self.done("POST", &self.path(which, verb)?).await
+    }
+
+    /// Tells the gateway something about one operation.
+    pub(in crate::cli) async fn tell(
+        &self,
+        which: &str,
+        what: &str,
+        told: &Value,
+    ) -> Result<Value, Failure> {
+        let body = Bytes::from(told.to_string());
+        let answer = self.sent("POST", &self.path(which, what)?, body).await?;
+        if answer.status().is_success() { json(answer.body()) } else { Err(refusal(&answer)) }
+    }
+
+    /// Another resource of the gateway's, as JSON.
+    pub(in crate::cli) async fn look(&self, resource: &str) -> Result<Value, Failure> {
+        json(self.done("GET", &self.beside(resource)).await?.body())
+    }
+
+    /// Has something else done.
+    pub(in crate::cli) async fn have_done(&self, resource: &str) -> Result<Value, Failure> {
+        json(self.done("POST", &self.beside(resource)).await?.body())
+    }
+
+    fn beside(&self, resource: &str) -> String {
+        let prefix = self.operations.trim_end_matches("/operations");
+        format!("{prefix}/{resource}")
     }
 
     fn path(&self, which: &str, resource: &str) -> Result<String, Failure> {
@@ -90,11 +121,19 @@ impl Admin {
     }
 
     async fn asked(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
-        let writes = method == "POST";
+        let body = Bytes::from_static(if method == "POST" { b"{}" } else { b"" });
+        self.sent(method, target, body).await
+    }
+
+    async fn sent(
+        &self,
+        method: &str,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Failure> {
         let request = Request::builder().method(method).uri(format!("{}{target}", self.origin));
         // What it says is JSON, so that the listener knows it is not a page's form.
         let request = request.header(CONTENT_TYPE, "application/json");
-        let body = Bytes::from_static(if writes { b"{}" } else { b"" });
         let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
         let answer = exchange(&self.clock, PATIENCE, request).await;
         answer.map_err(|error| self.unreachable(&error))
@@ -125,7 +164,7 @@ fn name_in(which: &str) -> Result<&str, Failure> {
 
 /// What the gateway says about why not; where its words are for clients, ours are for
 /// operators.
-pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
+pub(in crate::cli) fn refusal(answer: &Response<Bytes>) -> Failure {
     let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     match problem["type"].as_str() {
         Some("urn:cloakroom:problem:no-such-operation") => {
@@ -146,14 +185,14 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
 }
 
 /// The answer is not what a gateway says.
-pub(super) fn strange(what: &str) -> Failure {
+pub(in crate::cli) fn strange(what: &str) -> Failure {
     Failure::Failed(format!(
         "{what}; is this the admin listener of a cloakroom? see --admin and --prefix"
     ))
 }
 
 /// A body that has to be JSON.
-pub(super) fn json(body: &[u8]) -> Result<Value, Failure> {
+pub(in crate::cli) fn json(body: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(body).map_err(|_| strange("the answer is not JSON"))
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{
-    Answer, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, Outcome, Policy, Sent,
-    WaitingFor,
+    Answer, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, OnFailure, Outcome,
+    Policy, Sent, WaitingFor,
 };
 use crate::domain::Timestamp;
 
@@ -84,6 +84,8 @@ pub enum Effect {
     EraseCredentials,
     /// Let the next operation of the serial key go.
     PromoteSerialKey,
+    /// Let nobody of the serial key go until a person does.
+    BlockSerialKey,
 }
 
 /// How soon an upstream's monitor is asked again when it does not say.
@@ -100,6 +102,7 @@ pub fn settle(
 ) -> Transition {
     let Standing { policy, counts } = standing;
     let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    let may_ask = policy.recheck.is_some();
     let decision = Decision { policy, counts, now };
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
@@ -114,6 +117,12 @@ pub fn settle(
             decision.fail(Failure::of(*cause), None)
         }
         Outcome::Broken { cause, .. } => decision.retry(Failure::of(*cause), None, rng),
+        Outcome::Refuted { cause } => decision.refuted(*cause, rng),
+        Outcome::TookEffect { status } => decision.took_effect(*status),
+        Outcome::Unclear { status } => decision.unclear(*status),
+        Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once && may_ask => {
+            decision.rescued()
+        }
         Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::Shutdown), None)
         }
@@ -121,19 +130,35 @@ pub fn settle(
             let counts = Counts { resumes: counts.resumes + 1, ..counts };
             Decision { counts, ..decision }.again_at(now, EventKind::Resumed, None)
         }
-        Outcome::Lost if at_most_once => {
+        Outcome::Lost if at_most_once && !may_ask => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }
-        Outcome::Lost => {
-            let counts = Counts { rescues: counts.rescues + 1, ..counts };
-            Decision { counts, ..decision }.again_at(now, EventKind::Rescued, None)
-        }
+        Outcome::Lost => decision.rescued(),
         Outcome::Canceled => decision.end(Next::Canceled, EventKind::Canceled, None, None),
+        // What was lost may have taken effect, and nobody has asked.
+        Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
+            decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
+        }
         Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
         Outcome::Unroutable => decision.fail(Failure::of(ErrorCode::RouteRemoved), None),
         Outcome::StillPending { retry_after } => decision.follow(None, *retry_after),
         Outcome::Followed(answer) => decision.conclude(answer),
     }
+}
+
+/// Whether the upstream is to be asked what came of the attempt before its outcome is
+/// settled: it would end as unknown otherwise.
+pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
+    let open = matches!(outcome, Outcome::Broken { sent: Sent::Perhaps, .. });
+    open && policy.delivery == Delivery::AtMostOnce && policy.recheck.is_some()
+}
+
+/// Whether an attempt that is about to begin follows one that was lost and may have taken
+/// effect, so that it may only be sent if the upstream says that it did not.
+pub fn is_in_doubt(policy: &Policy, counts: Counts) -> bool {
+    // Without a way to ask, it would have ended.
+    let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    at_most_once && policy.recheck.is_some() && counts.rescues > 0
 }
 
 #[derive(Clone, Copy)]
@@ -182,6 +207,25 @@ impl Decision<'_> {
         let redirected = matches!(answer.status, 300..=399);
         let code = if redirected { ErrorCode::UpstreamRedirect } else { ErrorCode::UpstreamStatus };
         self.fail(Failure::of(code).with_status(answer.status), Some(answer.status))
+    }
+
+    fn rescued(self) -> Transition {
+        let counts = Counts { rescues: self.counts.rescues + 1, ..self.counts };
+        Self { counts, ..self }.again_at(self.now, EventKind::Rescued, None)
+    }
+
+    fn took_effect(self, status: u16) -> Transition {
+        let end = self.end(Next::Succeeded, EventKind::Succeeded, None, Some(status));
+        rechecked(end, Some(status))
+    }
+
+    fn refuted(self, cause: ErrorCode, rng: &mut impl Rng) -> Transition {
+        rechecked(self.retry(Failure::of(cause), None, rng), Some(404))
+    }
+
+    fn unclear(self, status: Option<u16>) -> Transition {
+        let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost);
+        rechecked(self.fail(failure, None), status)
     }
 
     fn retry(self, failure: Failure, floor: Option<Duration>, rng: &mut impl Rng) -> Transition {
@@ -255,16 +299,24 @@ impl Decision<'_> {
         code: Option<ErrorCode>,
         answered: Option<u16>,
     ) -> Transition {
+        let blocks = self.policy.on_failure == OnFailure::Block && matches!(next, Next::Failed(_));
         let mut effects = vec![
             Effect::Announce { kind, code, status: answered },
             Effect::EraseCredentials,
-            Effect::PromoteSerialKey,
+            if blocks { Effect::BlockSerialKey } else { Effect::PromoteSerialKey },
         ];
         if answered.is_some() {
             effects.push(Effect::KeepAnswer);
         }
         Transition { next, counts: self.counts, effects }
     }
+}
+
+/// The same, with the upstream's word of it first.
+fn rechecked(mut transition: Transition, status: Option<u16>) -> Transition {
+    let told = Effect::Announce { kind: EventKind::Rechecked, code: None, status };
+    transition.effects.insert(0, told);
+    transition
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ mod open;
 mod pool;
 mod prune;
 mod read;
+mod serial;
 mod settle;
 mod trouble;
+mod verdict;
 mod writing;
 
 use std::sync::Arc;
@@ -31,11 +33,11 @@ use super::error::{LedgerError, OpenError, StaleLease};
 use super::opening::{Opening, Pooler, Server};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
-    Listing, Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned,
-    SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Piece, ProgressReport,
+    Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
 use book::Book;
@@ -149,6 +151,10 @@ impl Store for Postgres {
         read::piece(&self.pool, body, number).await
     }
 
+    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+        serial::keys(&self.pool, listing).await
+    }
+
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.pool, &self.book).await
     }
@@ -243,6 +249,19 @@ impl Transaction for Writing {
 
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         prune::prune(self, limit, now).await
+    }
+
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError> {
+        serial::unblock(self, name, now, moved).await
+    }
+
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
+        verdict::judge(self, id, verdict).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

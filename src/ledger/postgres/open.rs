@@ -212,7 +212,9 @@ async fn migrate(
     url: &DatabaseUrl,
 ) -> Result<(), OpenError> {
     let failed = |error: sqlx::migrate::MigrateError| unreadable(url, error);
-    let migrator = Migrator::with_migrations(migrations());
+    let mut migrator = Migrator::with_migrations(migrations());
+    // A later release only adds to the schema: this one goes on working beside it.
+    migrator.set_ignore_missing(true);
     if !opening.migrate {
         let pending = pending(connection, &migrator).await.map_err(failed)?;
         if pending > 0 {
@@ -244,7 +246,10 @@ fn migrations() -> Vec<Migration> {
             false,
         )
     };
-    vec![migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))]
+    vec![
+        migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
+        migration(3, "serial", include_str!("../../../migrations/postgres/0003_serial.sql")),
+    ]
 }
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.

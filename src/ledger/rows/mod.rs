@@ -13,7 +13,8 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, put_body};
 pub(super) use operation::{
-    answer, continuation, delivery_name, event, leased, operation, operations, piece, promised,
+    answer, continuation, delivery_name, event, key_in_use, leased, on_failure_name, operation,
+    operations, piece, promised,
 };
 
 use super::error::LedgerError;

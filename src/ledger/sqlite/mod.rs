@@ -13,8 +13,10 @@ mod open;
 mod prune;
 mod read;
 mod rows;
+mod serial;
 mod settle;
 mod start;
+mod verdict;
 mod writer;
 
 use std::collections::HashMap;
@@ -31,11 +33,11 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Piece, ProgressReport, Progressed, Promised, Pruned, Retention,
-    SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Piece, ProgressReport,
+    Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
@@ -184,6 +186,10 @@ impl Store for Sqlite {
         read::piece(&self.readers, body, number).await
     }
 
+    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+        serial::keys(&self.readers, listing).await
+    }
+
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.readers, &self.book).await
     }
@@ -268,6 +274,19 @@ impl Transaction for Writing {
 
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         prune::prune(self, limit, now)
+    }
+
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError> {
+        serial::unblock(self, name, now, moved)
+    }
+
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
+        verdict::judge(self, id, verdict)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {

@@ -7,7 +7,7 @@ async fn a_second_gateway_is_refused_and_pending_migrations_are_named() {
     let place = Place::sqlite();
     let pending = Opening { migrate: false, ..place.opening() };
     let pending = Ledger::open(pending, &Clock::manual(START), &Tasks::new()).await.err().unwrap();
-    assert!(matches!(pending, OpenError::MigrationsPending { pending: 1, .. }), "{pending}");
+    assert!(matches!(pending, OpenError::MigrationsPending { pending: 2, .. }), "{pending}");
     let (ledger, tasks) = place.open(START).await;
     let second = Ledger::open(place.opening(), &Clock::manual(START), &Tasks::new()).await;
     let second = second.err().unwrap();

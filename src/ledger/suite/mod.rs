@@ -1,11 +1,28 @@
 //! What every ledger has to do, whatever keeps it: one suite, run once per engine.
 
+/// Tests on one engine: each of them gets a place of its own.
+macro_rules! suite_of {
+    ($engine:ident: $($name:ident,)*) => {
+        mod $engine {
+            use super::Place;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(Place::$engine()).await;
+                }
+            )*
+        }
+    };
+}
+
 mod behind_a_pooler;
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]
 mod cluster;
 mod in_a_database;
 mod in_a_file;
+mod serial;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +34,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::domain::operation::{
-    Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Outcome, Policy,
-    Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, Work, settle,
+    Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, OnFailure, Outcome,
+    Policy, Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, WaitingFor, Work,
+    settle,
 };
 use crate::domain::{Fields, Principal};
 
@@ -111,6 +129,8 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
                 max: Duration::from_secs(1),
             },
             first_answer_is_final: false,
+            on_failure: OnFailure::Skip,
+            recheck: None,
         },
         due_at: at,
         upstream_key: None,
@@ -738,20 +758,6 @@ macro_rules! ledger_suite {
             one_bad_row_fails_alone_and_not_the_batch_that_it_came_in,
             whoever_watches_is_woken_by_the_end,
         );
-    };
-}
-
-macro_rules! suite_of {
-    ($engine:ident: $($name:ident,)*) => {
-        mod $engine {
-            use super::Place;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    super::$name(Place::$engine()).await;
-                }
-            )*
-        }
     };
 }
 
