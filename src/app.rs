@@ -284,6 +284,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
             .map(|(name, u)| (name.as_str().into(), limits(u)))
             .collect(),
         paused: paused(config),
+        reconcile: config.engine.reconcile,
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
     }
 }

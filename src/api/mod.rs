@@ -23,6 +23,7 @@ pub mod pending;
 pub mod problem;
 mod progress;
 mod range;
+mod reconcile;
 pub mod recorded;
 mod result;
 mod retry;

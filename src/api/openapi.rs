@@ -15,6 +15,7 @@ use utoipa::OpenApi;
 use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest, DocumentVerdict};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
+use super::reconcile::{FindingDocument, ReconcileReport};
 use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
 use super::tree::Tree;
 
@@ -34,7 +35,9 @@ use super::tree::Tree;
     SerialKeys,
     SerialKeyDocument,
     SerialLinks,
-    Release
+    Release,
+    ReconcileReport,
+    FindingDocument
 )))]
 struct Schemas;
 
@@ -119,6 +122,7 @@ mod tests {
             ("/-/operations/{ticket}/progress/{token}", "post"),
             ("/-/operations/{ticket}/retry", "post"),
             ("/-/operations/{ticket}/verdict", "post"),
+            ("/-/reconcile", "post"),
             ("/-/serial", "get"),
             ("/-/serial/{name}/release", "post"),
             ("/-/openapi.json", "get"),

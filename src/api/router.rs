@@ -14,8 +14,8 @@ use super::problem::kinds;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, openapi, progress, result, retry, serial, status, tree,
-    verdict,
+    cancel, delete, events, list, monitor, openapi, progress, reconcile, result, retry, serial,
+    status, tree, verdict,
 };
 
 /// The resources of the public listener.
@@ -29,6 +29,7 @@ pub fn operators_router(api: Api) -> Router {
     let router = shared()
         .route("/operations/{ticket}/retry", post(retry::retry))
         .route("/operations/{ticket}/verdict", post(verdict::give))
+        .route("/reconcile", post(reconcile::reconcile))
         .route("/serial", get(serial::list))
         .route("/serial/{name}/release", post(serial::release));
     finished(router, api, Side::Operators)

@@ -11,10 +11,12 @@ mod demo;
 mod doctor;
 mod exchange;
 mod failure;
+mod ledger;
 mod migrate;
 mod openapi;
 mod ops;
 mod print;
+mod reconcile;
 mod serial;
 mod serve;
 mod settings;
@@ -49,6 +51,8 @@ enum Command {
     Demo(demo::Demo),
     /// Bring the ledger's schema up to date, and end.
     Migrate(migrate::Migrate),
+    /// Copy a ledger from a file into a database, with the gateway stopped.
+    Ledger(ledger::Ledger),
     /// Check the configuration, or show every value and where it came from.
     Config(config::Configured),
     /// Look for what would keep the gateway from working here.
@@ -58,6 +62,8 @@ enum Command {
     Openapi,
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::Ops),
+    /// Look for what does not add up in the ledger of a running gateway, and repair what is safe.
+    Reconcile(reconcile::Reconcile),
     /// List serial keys of a running gateway, and release those that a failure blocks.
     Serial(serial::Serial),
 }
@@ -74,10 +80,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve(serve) => serve.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,
+        Command::Ledger(ledger) => ledger.run().await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
         Command::Ops(ops) => ops.run(clock).await,
+        Command::Reconcile(reconcile) => reconcile.run(clock).await,
         Command::Serial(serial) => serial.run(clock).await,
     };
     match done {

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod http;
 pub mod operation;
 pub mod principal;
+pub mod reconcile;
 pub mod ticket;
 pub mod timestamp;
 

@@ -23,11 +23,13 @@ mod outgoing;
 mod permits;
 mod pruner;
 mod recheck;
+mod reconciler;
 mod stash;
 mod takeover;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -55,6 +57,9 @@ pub struct Settings {
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
     pub progress_base: Option<String>,
+    /// How often the ledger is looked through for what does not add up; never where there
+    /// is none.
+    pub reconcile: Option<Duration>,
 }
 
 /// The limits of one upstream.
@@ -142,6 +147,7 @@ async fn begin(shared: Arc<Shared>) {
     tasks.spawn(dispatcher::run(Arc::clone(&shared)));
     tasks.spawn(follower::run(Arc::clone(&shared)));
     tasks.spawn(expiry::run(Arc::clone(&shared)));
+    tasks.spawn(reconciler::run(Arc::clone(&shared)));
     tasks.spawn(pruner::run(shared));
 }
 

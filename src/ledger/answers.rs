@@ -3,6 +3,7 @@
 use super::committer::{After, Write};
 use super::error::LedgerError;
 use super::lanes::{Lanes, Moment};
+use super::reconcile::Stepped;
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
 
@@ -17,6 +18,7 @@ pub(super) enum Answer {
     Pruned(Pruned),
     Unblocked(Unblocked),
     Judged(Judged),
+    Stepped(Stepped),
 }
 
 pub(super) async fn answer(
@@ -51,6 +53,7 @@ pub(super) async fn answer(
         Write::Unblock(name, now, _) => {
             Answer::Unblocked(transaction.unblock(*name, *now, moved).await?)
         }
+        Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
         Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
         // Sorted apart before.
@@ -122,6 +125,10 @@ impl Answer {
             (Self::Judged(judged), Write::Judge(id, _, tell)) => Box::new(move |shared| {
                 shared.changed([id]);
                 let _ = tell.send(Ok(judged));
+            }),
+            (Self::Stepped(stepped), Write::Reconcile(_, tell)) => Box::new(move |shared| {
+                shared.snapshots.forget_all();
+                let _ = tell.send(Ok(stepped));
             }),
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));

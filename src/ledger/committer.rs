@@ -14,6 +14,7 @@ use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
 use super::handoff::Reservation;
 use super::lanes::Moment;
+use super::reconcile::{Step, Stepped};
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
@@ -56,6 +57,7 @@ pub(super) enum Write {
     Prune(usize, Timestamp, Tell<Pruned>),
     Unblock(SerialName, Timestamp, Tell<Unblocked>),
     Judge(OperationId, Verdict, Tell<Judged>),
+    Reconcile(Step, Tell<Stepped>),
 }
 
 impl Write {
@@ -88,6 +90,7 @@ impl Write {
             Self::Stash(_, tell) | Self::Discard(_, tell) => drop(tell.send(Err(error))),
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
             Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
             Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
         }
     }

@@ -9,6 +9,7 @@
 mod answers;
 mod committer;
 mod complaints;
+mod copying;
 mod ends;
 mod error;
 mod handoff;
@@ -18,6 +19,7 @@ mod looking;
 mod opening;
 mod postgres;
 mod reads;
+mod reconcile;
 mod rows;
 mod shared;
 mod snapshots;
@@ -35,6 +37,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};

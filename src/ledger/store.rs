@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::reconcile::{Step, Stepped};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Piece, ProgressReport,
@@ -177,6 +178,9 @@ pub(super) trait Transaction: Send {
 
     /// Writes down what a person found out about an unknown outcome.
     async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError>;
+
+    /// Looks for what does not add up, one batch.
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
 
     /// Makes all of it durable.
     async fn commit(self: Box<Self>) -> Result<(), LedgerError>;

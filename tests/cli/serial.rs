@@ -102,3 +102,18 @@ async fn a_verdict_is_shown_and_takes_the_operation_off_the_list() {
         assert_eq!(command(&process, arguments).await.status.code(), Some(code));
     }
 }
+
+#[tokio::test]
+async fn a_look_through_the_ledger_tells_what_needs_a_person() {
+    let upstream = Upstream::start().await;
+    let (process, _) = blocked(&upstream).await;
+    let report = command(&process, &["reconcile", "--json"]).await;
+    assert_eq!(report.status.code(), Some(1), "{}", words(&report));
+    let report: Value = serde_json::from_str(&stdout(&report)).expect("JSON");
+    assert_eq!(report["findings"][0]["kind"], "key-blocked");
+    assert_eq!(report["operations"], 2);
+    done(&command(&process, &["serial", "release", "seven"]).await);
+    let output = command(&process, &["reconcile", "--dry-run"]).await;
+    assert_eq!((done(&output), output.status.code()), (String::new(), Some(0)));
+    assert!(words(&output).contains("everything adds up"), "{}", words(&output));
+}

@@ -37,6 +37,7 @@ pub(super) fn all() -> Value {
         },
         "/-/operations/{ticket}/retry": { "parameters": [ticket()], "post": retry() },
         "/-/operations/{ticket}/verdict": { "parameters": [ticket()], "post": verdict() },
+        "/-/reconcile": { "post": reconcile() },
         "/-/serial": { "get": serial_keys() },
         "/-/serial/{name}/release": {
             "parameters": [in_path("name", "A serial key's name, as the list has it.", SERIAL)],
@@ -440,6 +441,18 @@ fn serial_keys() -> Value {
             optional("query", "limit", "How many at most.", limit),
         ]),
     )
+}
+
+fn reconcile() -> Value {
+    let resource = resource(
+        "reconcile",
+        "Look for what does not add up and repair what is safe; on the admin listener only",
+        vec![(200, response("What was found.", &[], json_of("ReconcileReport")))],
+        &[],
+    );
+    let says = "Only look.";
+    let dry_run = optional("query", "dry-run", says, json!({ "type": "boolean" }));
+    with(resource, "parameters", json!([dry_run]))
 }
 
 fn release() -> Value {

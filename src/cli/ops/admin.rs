@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A gateway's operators' API.
 pub(in crate::cli) struct Admin {
     clock: Clock,
+    /// How long an answer may take.
+    patience: Duration,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
     /// The path of the list of operations.
@@ -34,6 +36,7 @@ impl Admin {
         match (uri.scheme_str(), uri.authority(), uri.path()) {
             (Some("http"), Some(authority), "/") => Ok(Self {
                 clock,
+                patience: PATIENCE,
                 origin: format!("http://{authority}"),
                 operations: format!("{}/operations", prefix.trim_end_matches('/')),
             }),
@@ -46,6 +49,12 @@ impl Admin {
             }
             _ => Err(refused("scheme and host are needed")),
         }
+    }
+
+    /// The same, for what takes long.
+    pub(in crate::cli) const fn patient(mut self) -> Self {
+        self.patience = Duration::from_mins(30);
+        self
     }
 
     /// A page of the list.
@@ -135,7 +144,7 @@ impl Admin {
         // What it says is JSON, so that the listener knows it is not a page's form.
         let request = request.header(CONTENT_TYPE, "application/json");
         let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
-        let answer = exchange(&self.clock, PATIENCE, request).await;
+        let answer = exchange(&self.clock, self.patience, request).await;
         answer.map_err(|error| self.unreachable(&error))
     }
 

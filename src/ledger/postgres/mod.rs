@@ -17,6 +17,7 @@ mod open;
 mod pool;
 mod prune;
 mod read;
+mod reconcile;
 mod serial;
 mod settle;
 mod trouble;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::opening::{Opening, Pooler, Server};
+use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -40,9 +42,11 @@ use super::verbs::{
 use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
+pub(super) use batch::storable;
 use book::Book;
 use hints::Ears;
 pub use open::postgres_version;
+pub(super) use open::target;
 use pool::Pool;
 use writing::Writing;
 
@@ -262,6 +266,10 @@ impl Transaction for Writing {
 
     async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
         verdict::judge(self, id, verdict).await
+    }
+
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
+        reconcile::reconcile(self, step, moved).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

@@ -73,6 +73,17 @@ pub(super) async fn open(
     Ok(Opened { pool, book, identity })
 }
 
+/// Reaches a database and brings its schema up to date, to copy a ledger into it.
+pub(in crate::ledger) async fn target(server: &Server) -> Result<PgConnection, OpenError> {
+    let direct = server.direct_url.as_ref().unwrap_or(&server.url);
+    let mut connection = reach(direct, server).await?;
+    check_version(connection.server_version_num())?;
+    let migrator = migrator();
+    let migrated = migrator.run_direct(None, &mut connection, false).await;
+    migrated.map_err(|error| unreadable(direct, error))?;
+    Ok(connection)
+}
+
 /// The version of the server at that address, as in `15.4`; an error if it cannot be
 /// reached, or is too old.
 pub async fn postgres_version(url: &DatabaseUrl) -> Result<String, OpenError> {
@@ -212,9 +223,7 @@ async fn migrate(
     url: &DatabaseUrl,
 ) -> Result<(), OpenError> {
     let failed = |error: sqlx::migrate::MigrateError| unreadable(url, error);
-    let mut migrator = Migrator::with_migrations(migrations());
-    // A later release only adds to the schema: this one goes on working beside it.
-    migrator.set_ignore_missing(true);
+    let migrator = migrator();
     if !opening.migrate {
         let pending = pending(connection, &migrator).await.map_err(failed)?;
         if pending > 0 {
@@ -233,6 +242,13 @@ async fn pending(
     let applied = connection.list_applied_migrations(&migrator.table_name).await?;
     let known = |version| applied.iter().any(|migration| migration.version == version);
     Ok(migrator.iter().filter(|migration| !known(migration.version)).count())
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = Migrator::with_migrations(migrations());
+    // A later release only adds to the schema: this one goes on working beside it.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 /// Every migration, embedded.

@@ -176,6 +176,11 @@ impl Writing {
         self.release(digest, from) && self.take(digest, to)
     }
 
+    /// Whether nobody has a locked key.
+    pub(super) fn is_free(&self, digest: [u8; 16]) -> bool {
+        self.keys.get(&digest).is_some_and(|holder| holder.held == 0)
+    }
+
     /// Lets a locked key go; false if the operation does not have it.
     pub(super) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
         match self.keys.get_mut(&digest) {

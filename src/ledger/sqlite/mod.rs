@@ -12,6 +12,7 @@ mod finish;
 mod open;
 mod prune;
 mod read;
+mod reconcile;
 mod rows;
 mod serial;
 mod settle;
@@ -20,7 +21,7 @@ mod verdict;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,6 +32,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
+use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
@@ -86,6 +88,25 @@ impl Book {
     fn lane(&self, number: i64) -> Result<&Lane, LedgerError> {
         self.lanes.get(&number).ok_or_else(|| rows::damaged(format!("lane {number} is unknown")))
     }
+}
+
+/// Takes a file that no gateway uses, brings its schema up to date and reads it.
+pub(super) async fn source(
+    path: &Path,
+) -> Result<(impl Sized + use<>, sqlx::SqliteConnection), OpenError> {
+    open::check_library(&sqlite_version())?;
+    let lock = open::FileLock::take(path)?;
+    let forever = std::time::Duration::MAX;
+    let opening = Opening {
+        path: path.to_owned(),
+        readers: 1,
+        migrate: true,
+        retention: Retention { result: forever, operation: forever },
+        lanes: Vec::new(),
+    };
+    let mut connection = open::opener(&opening).await?;
+    open::check_suspect(&mut connection, path).await?;
+    Ok((lock, connection))
 }
 
 /// Opens the file, brings its schema up to date and registers this start.
@@ -287,6 +308,10 @@ impl Transaction for Writing {
 
     async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
         verdict::judge(self, id, verdict)
+    }
+
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
+        reconcile::reconcile(self, step, moved)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
