@@ -111,6 +111,8 @@ pub async fn copy_ledger(
         let count = table_of(&mut source, &mut transaction, &table, &mut tell).await?;
         counts.push((table, count));
     }
+    let moved = "UPDATE nodes SET name = $1";
+    sqlx::query(moved).bind(postgres::MOVED).execute(&mut *transaction).await?;
     go_on_counting(&mut transaction).await?;
     transaction.commit().await?;
     target.close().await?;

@@ -46,7 +46,7 @@ pub(super) use batch::storable;
 use book::Book;
 use hints::Ears;
 pub use open::postgres_version;
-pub(super) use open::target;
+pub(super) use open::{MOVED, target};
 use pool::Pool;
 use writing::Writing;
 
@@ -58,6 +58,8 @@ pub(super) struct Postgres {
     server: Server,
     pool: Arc<Pool>,
     book: Arc<Book>,
+    /// Starts on the file that this ledger was copied from, which left something running.
+    dead: Vec<i64>,
     /// None where only a pooler can be reached, which keeps no session.
     ears: Option<Ears>,
 }
@@ -68,7 +70,7 @@ pub(super) async fn open(
     server: &Server,
     now: Timestamp,
 ) -> Result<(Postgres, Identity), OpenError> {
-    let open::Opened { pool, book, identity } = open::open(opening, server, now).await?;
+    let open::Opened { pool, book, identity, dead } = open::open(opening, server, now).await?;
     let listens_at = match server.pooler {
         Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
         Pooler::Transaction => server.direct_url.as_ref(),
@@ -76,7 +78,7 @@ pub(super) async fn open(
     let ears = listens_at.map(open::options).transpose()?.map(|options| {
         Ears::new(options.application_name(&format!("cloakroom hints {}", book.incarnation)))
     });
-    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), ears }, identity))
+    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), dead, ears }, identity))
 }
 
 #[async_trait]
@@ -95,7 +97,7 @@ impl Store for Postgres {
     }
 
     fn dead_at_open(&self) -> &[i64] {
-        &[]
+        &self.dead
     }
 
     fn unreadable(&self, error: &LedgerError) -> OpenError {

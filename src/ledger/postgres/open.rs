@@ -39,7 +39,13 @@ pub(super) struct Opened {
     pub(super) pool: Arc<Pool>,
     pub(super) book: Book,
     pub(super) identity: Identity,
+    pub(super) dead: Vec<i64>,
 }
+
+/// What starts are called that were on a file: they live no more.
+pub(in crate::ledger) const MOVED: &str = "moved";
+const LEFT_RUNNING: &str = "SELECT DISTINCT u.node FROM running u \
+     JOIN nodes n ON n.incarnation = u.node WHERE n.name = $1";
 
 /// Says what went wrong with the database at that address.
 fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
@@ -70,7 +76,10 @@ pub(super) async fn open(
     let lanes = Values::default().finish().map_err(failed)?;
     let rows = pool.read(LANES, lanes).await.map_err(failed)?;
     let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
-    Ok(Opened { pool, book, identity })
+    let moved = Values::default().with(MOVED).finish().map_err(failed)?;
+    let rows = pool.read(LEFT_RUNNING, moved).await.map_err(failed)?;
+    let dead: Result<_, _> = rows.iter().map(|row| number(row, "node")).collect();
+    Ok(Opened { pool, book, identity, dead: dead.map_err(failed)? })
 }
 
 /// Reaches a database and brings its schema up to date, to copy a ledger into it.
