@@ -24,7 +24,7 @@ use crate::upstream::{Call, Reply, SentMarker};
 /// What the upstream says.
 enum Word {
     /// It took effect.
-    Did(Reply),
+    Did(Box<Reply>),
     /// It did not.
     DidNot,
     /// Neither; with its status, if it answered.
@@ -48,8 +48,8 @@ pub(super) async fn before_another(
     target: String,
     allowance: &mut Allowance<'_>,
 ) -> Option<Ended> {
-    match ask(shared, leased, target, allowance).await {
-        Word::Did(reply) => kept(shared, leased, allowance, reply).await,
+    match Box::pin(ask(shared, leased, target, allowance)).await {
+        Word::Did(reply) => kept(shared, leased, allowance, *reply).await,
         Word::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
             Some(Ended::of(Outcome::Unclear { status }))
         }
@@ -71,8 +71,8 @@ pub(super) async fn before_the_end(
     let limit = leased.policy.timeout.min(left).max(LEAST);
     let mut allowance = Allowance::of(&shared.clock, limit);
     let asked = async {
-        match ask(shared, leased, target, &mut allowance).await {
-            Word::Did(reply) => kept(shared, leased, &mut allowance, reply).await,
+        match Box::pin(ask(shared, leased, target, &mut allowance)).await {
+            Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
             Word::DidNot => Some(Ended::of(Outcome::Refuted { cause })),
             Word::Nothing(_) => None,
         }
@@ -115,8 +115,8 @@ async fn ask(
         delivery: Delivery::AtLeastOnce,
         marker: marker.clone(),
     };
-    match allowance.wait_for(upstream.call_following(again)).await {
-        Ok(Ok(reply)) if reply.status.is_success() => Word::Did(reply),
+    match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
+        Ok(Ok(reply)) if reply.status.is_success() => Word::Did(Box::new(reply)),
         Ok(Ok(reply)) if reply.status == http::StatusCode::NOT_FOUND => Word::DidNot,
         Ok(Ok(reply)) => Word::Nothing(Some(reply.status.as_u16())),
         Ok(Err(broken)) => {

@@ -4,7 +4,7 @@
 //! template is a path with perhaps a query, and what was put into it cannot add to
 //! either. It must not know how the question is asked.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// A template as `/orders?ref={idempotency_key}`.
@@ -155,7 +155,8 @@ fn encode(text: &str, into: &mut String) {
         if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
             into.push(char::from(octet));
         } else {
-            into.push_str(&format!("%{octet:02X}"));
+            // A String takes everything.
+            let _ = write!(into, "%{octet:02X}");
         }
     }
 }

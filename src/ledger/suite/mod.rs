@@ -21,6 +21,7 @@ mod behind_a_pooler;
 mod cluster;
 mod in_a_database;
 mod in_a_file;
+mod migrating;
 mod reconciling;
 mod serial;
 mod verdicts;
