@@ -11,8 +11,8 @@ use super::{Ledger, committer::Write};
 use crate::domain::Timestamp;
 use crate::domain::reconcile::{Discrepancy, Report, Stray};
 
-/// How many operations or keys are looked at together.
-pub(super) const BATCH: i64 = 1000;
+/// How many operations or keys are looked at together: nobody waits long behind it.
+pub(super) const BATCH: i64 = 250;
 
 /// Where a look goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub(super) const STATES: &str = "SELECT s.seq, s.id, s.live, s.ended FROM (SELEC
 pub(super) const UNFREED: &str = "SELECT x.seq, x.expires_at, o.id FROM outcomes x \
      JOIN operations o ON o.seq = x.seq LEFT JOIN expiries e ON e.due_at = x.expires_at AND e.seq = x.seq \
      WHERE x.seq > $1 AND x.seq <= $2 AND x.freed_at IS NULL AND e.seq IS NULL";
-pub(super) const FREE_LATER: &str =
-    "INSERT INTO expiries (due_at, seq, kind) VALUES ($1, $2, 'result')";
+pub(super) const FREE_LATER: &str = "INSERT INTO expiries (due_at, seq, kind) VALUES ($1, $2, 'result') \
+     ON CONFLICT DO NOTHING";
 /// What runs on nodes that never were.
 pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
      LEFT JOIN nodes n ON n.incarnation = u.node WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
