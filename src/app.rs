@@ -325,6 +325,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
             fingerprint: config.fingerprint(),
             lease: config.store.lease,
         },
+        reconcile: config.engine.reconcile,
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
     }
 }

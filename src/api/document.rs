@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Timestamp;
 use crate::domain::http::links::Links;
-use crate::domain::operation::{Failure, NewOperation, State, Status, WaitingFor, Work};
+use crate::domain::operation::{Failure, NewOperation, State, Status, Verdict, WaitingFor, Work};
 use crate::ledger::{Operation, Subject};
 
 /// An operation and where it stands. Clients take an unknown status for pending and
@@ -65,7 +65,7 @@ pub struct Document {
     /// Why it failed.
     pub error: Option<DocumentError>,
     /// What an operator found out about an unknown outcome.
-    pub verdict: Option<String>,
+    pub verdict: Option<DocumentVerdict>,
     /// What it can be found by.
     pub tags: Vec<String>,
     /// What the client calls it.
@@ -97,6 +97,21 @@ pub struct DocumentError {
     pub message: String,
     /// What brought it about, where the code alone does not say.
     pub cause: Option<String>,
+}
+
+/// What an operator found out about an unknown outcome.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DocumentVerdict {
+    /// Whether the upstream carried the request out.
+    #[schema(examples("happened", "did-not-happen"))]
+    pub outcome: String,
+    /// What it created.
+    pub location: Option<String>,
+    /// What the operator says about it.
+    pub note: Option<String>,
+    /// When that was written down.
+    #[schema(format = DateTime)]
+    pub at: String,
 }
 
 /// Where an operation's resources are.
@@ -148,7 +163,7 @@ impl Document {
                 State::Failed { failure, .. } => Some(DocumentError::of(failure)),
                 _ => None,
             },
-            verdict: None,
+            verdict: operation.verdict.as_ref().map(|verdict| DocumentVerdict::of(verdict, base)),
             tags: operation.tags.clone(),
             client_reference: operation.client_reference.clone(),
             parent: operation.parent.map(|id| id.to_string()),
@@ -220,6 +235,17 @@ impl DocumentError {
             code: failure.code.to_string(),
             message: failure.message(),
             cause: failure.cause.map(|cause| cause.to_string()),
+        }
+    }
+}
+
+impl DocumentVerdict {
+    fn of(verdict: &Verdict, base: &str) -> Self {
+        Self {
+            outcome: verdict.as_str().to_owned(),
+            location: verdict.location.as_deref().map(|to| public(to, base)),
+            note: verdict.note.clone(),
+            at: verdict.at.rfc3339(),
         }
     }
 }

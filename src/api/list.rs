@@ -109,6 +109,8 @@ fn set(listing: &mut Listing, name: &str, value: &str) -> Result<(), Problem> {
         "route" => listing.route = Some(value.to_owned()),
         "queue" => listing.queue = Some(value.to_owned()),
         "tag" => listing.tag = Some(value.to_owned()),
+        "unknown" if value == "true" => listing.unknown = true,
+        "unknown" => return Err(refused("unknown is true, or left out")),
         "since" => listing.since = Some(instant()?),
         "until" => listing.until = Some(instant()?),
         "before" => {
@@ -120,7 +122,8 @@ fn set(listing: &mut Listing, name: &str, value: &str) -> Result<(), Problem> {
             listing.limit = limit.ok_or_else(|| refused("limit is a number from 1 to 200"))?;
         }
         _ => {
-            let known = "known are status, route, queue, tag, since, until, before and limit";
+            let known =
+                "known are status, unknown, route, queue, tag, since, until, before and limit";
             return Err(refused(known));
         }
     }

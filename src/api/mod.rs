@@ -25,13 +25,16 @@ pub mod problem;
 mod progress;
 mod queues;
 mod range;
+mod reconcile;
 pub mod recorded;
 mod result;
 mod retry;
 mod router;
+mod serial;
 pub mod standing;
 mod status;
 mod tree;
+mod verdict;
 mod visit;
 
 pub use caller::{Caller, Peer, principal_of};

@@ -12,11 +12,13 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest};
+use super::document::{Document, DocumentError, DocumentLinks, DocumentRequest, DocumentVerdict};
 use super::events::{EventDocument, Timeline, TimelineLinks};
 use super::list::{List, ListLinks};
 use super::nodes::{NodeDocument, Nodes};
 use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
+use super::reconcile::{FindingDocument, ReconcileReport};
+use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
 use super::tree::Tree;
 
 #[derive(OpenApi)]
@@ -25,6 +27,7 @@ use super::tree::Tree;
     DocumentRequest,
     DocumentError,
     DocumentLinks,
+    DocumentVerdict,
     EventDocument,
     Timeline,
     TimelineLinks,
@@ -36,7 +39,13 @@ use super::tree::Tree;
     QueueList,
     QueueDocument,
     UpstreamDocument,
-    BreakerDocument
+    BreakerDocument,
+    SerialKeys,
+    SerialKeyDocument,
+    SerialLinks,
+    Release,
+    ReconcileReport,
+    FindingDocument
 )))]
 struct Schemas;
 
@@ -123,6 +132,10 @@ mod tests {
             ("/-/queues", "get"),
             ("/-/queues/{queue}/pause", "post"),
             ("/-/queues/{queue}/resume", "post"),
+            ("/-/operations/{ticket}/verdict", "post"),
+            ("/-/reconcile", "post"),
+            ("/-/serial", "get"),
+            ("/-/serial/{name}/release", "post"),
             ("/-/openapi.json", "get"),
         ] {
             let responses = &description["paths"][path][method]["responses"];

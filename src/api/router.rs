@@ -16,8 +16,8 @@ use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own};
 use super::{
-    cancel, delete, events, list, monitor, nodes, openapi, progress, queues, result, retry, status,
-    tree,
+    cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, result,
+    retry, serial, status, tree, verdict,
 };
 
 /// The resources of the public listener.
@@ -30,7 +30,11 @@ pub fn public_router(api: Api) -> Router {
 pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
     let router = shared()
         .route("/operations/{ticket}/retry", post(retry::retry))
+        .route("/operations/{ticket}/verdict", post(verdict::give))
         .route("/nodes", get(nodes::show))
+        .route("/reconcile", post(reconcile::reconcile))
+        .route("/serial", get(serial::list))
+        .route("/serial/{name}/release", post(serial::release))
         .route("/queues/{queue}/pause", pausing(look.clone(), true))
         .route("/queues/{queue}/resume", pausing(look.clone(), false))
         .route("/queues", get(move |visit: Visit| queues::show(look.clone(), visit)));

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A gateway's operators' API.
 pub(super) struct Admin {
     clock: Clock,
+    /// How long an answer may take.
+    patience: Duration,
     /// Scheme and authority, without a `/` at the end.
     origin: String,
     /// The path of the list of operations, and of that of the queues.
@@ -56,6 +58,7 @@ impl Admin {
         match (uri.scheme_str(), uri.authority(), uri.path()) {
             (Some("http"), Some(authority), "/") => Ok(Self {
                 clock,
+                patience: PATIENCE,
                 origin: format!("http://{authority}"),
                 operations: format!("{}/operations", prefix.trim_end_matches('/')),
                 queues: format!("{}/queues", prefix.trim_end_matches('/')),
@@ -95,6 +98,12 @@ impl Admin {
         json(self.done("POST", &target).await?.body())
     }
 
+    /// The same, for what takes long.
+    pub(super) const fn patient(mut self) -> Self {
+        self.patience = Duration::from_mins(30);
+        self
+    }
+
     /// A page of the list.
     pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
@@ -132,6 +141,33 @@ impl Admin {
         self.done("POST", &self.path(which, verb)?).await
     }
 
+    /// Tells the gateway something about one operation.
+    pub(super) async fn tell(
+        &self,
+        which: &str,
+        what: &str,
+        told: &Value,
+    ) -> Result<Value, Failure> {
+        let body = Bytes::from(told.to_string());
+        let answer = self.sent("POST", &self.path(which, what)?, body).await?;
+        if answer.status().is_success() { json(answer.body()) } else { Err(refusal(&answer)) }
+    }
+
+    /// Another resource of the gateway's, as JSON.
+    pub(super) async fn look(&self, resource: &str) -> Result<Value, Failure> {
+        json(self.done("GET", &self.beside(resource)).await?.body())
+    }
+
+    /// Has something else done.
+    pub(super) async fn have_done(&self, resource: &str) -> Result<Value, Failure> {
+        json(self.done("POST", &self.beside(resource)).await?.body())
+    }
+
+    fn beside(&self, resource: &str) -> String {
+        let prefix = self.operations.trim_end_matches("/operations");
+        format!("{prefix}/{resource}")
+    }
+
     fn path(&self, which: &str, resource: &str) -> Result<String, Failure> {
         Ok(format!("{}/{}/{resource}", self.operations, name_in(which)?))
     }
@@ -142,13 +178,21 @@ impl Admin {
     }
 
     async fn asked(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
-        let writes = method == "POST";
+        let body = Bytes::from_static(if method == "POST" { b"{}" } else { b"" });
+        self.sent(method, target, body).await
+    }
+
+    async fn sent(
+        &self,
+        method: &str,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, Failure> {
         let request = Request::builder().method(method).uri(format!("{}{target}", self.origin));
         // What it says is JSON, so that the listener knows it is not a page's form.
         let request = request.header(CONTENT_TYPE, "application/json");
-        let body = Bytes::from_static(if writes { b"{}" } else { b"" });
         let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
-        let answer = exchange(&self.clock, PATIENCE, request).await;
+        let answer = exchange(&self.clock, self.patience, request).await;
         answer.map_err(|error| self.unreachable(&error))
     }
 

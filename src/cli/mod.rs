@@ -13,12 +13,15 @@ mod doctor;
 mod exchange;
 mod failure;
 mod health;
+mod ledger;
 mod migrate;
 mod nodes;
 mod openapi;
 mod ops;
 mod print;
 mod queues;
+mod reconcile;
+mod serial;
 mod serve;
 mod settings;
 mod worker;
@@ -55,6 +58,8 @@ enum Command {
     Demo(demo::Demo),
     /// Bring the ledger's schema up to date, and end.
     Migrate(migrate::Migrate),
+    /// Copy a ledger from a file into a database, with the gateway stopped.
+    Ledger(ledger::Ledger),
     /// Check the configuration, or show every value and where it came from.
     Config(config::Configured),
     /// Look for what would keep the gateway from working here.
@@ -70,6 +75,10 @@ enum Command {
     Ops(ops::Ops),
     /// Show what waits in a running gateway and how long, what runs, and what holds it up.
     Queues(queues::Queues),
+    /// Look for what does not add up in the ledger of a running gateway, and repair what is safe.
+    Reconcile(reconcile::Reconcile),
+    /// List serial keys of a running gateway, and release those that a failure blocks.
+    Serial(serial::Serial),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.
@@ -85,6 +94,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Worker(worker) => worker.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,
+        Command::Ledger(ledger) => ledger.run().await,
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(clock).await,
         Command::Openapi => openapi::run(crate::app::openapi()),
@@ -92,6 +102,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Nodes(nodes) => nodes.run(clock).await,
         Command::Ops(ops) => ops.run(clock).await,
         Command::Queues(queues) => queues.run(clock).await,
+        Command::Reconcile(reconcile) => reconcile.run(clock).await,
+        Command::Serial(serial) => serial.run(clock).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

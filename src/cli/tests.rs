@@ -23,6 +23,7 @@ fn every_command_is_understood() {
         "cloakroom migrate --store sqlite:a.db",
         "cloakroom config check --config cloakroom.toml",
         "cloakroom config print --json",
+        "cloakroom ledger copy --from sqlite:a.db --to postgres://u@h/d",
         "cloakroom doctor --json",
         "cloakroom openapi",
         "cloakroom ops list --status failed --tag account:1 --since 1h --limit 5 --json",
@@ -32,6 +33,11 @@ fn every_command_is_understood() {
         "cloakroom ops cancel 0192",
         "cloakroom ops retry 0192 --json",
         "cloakroom queues --json --admin http://127.0.0.1:9 --prefix /x",
+        "cloakroom ops list --unknown",
+        "cloakroom ops verdict 0192 --happened --location /a --note b",
+        "cloakroom serial list --blocked --json",
+        "cloakroom reconcile --dry-run --json",
+        "cloakroom serial release a b --admin http://127.0.0.1:9",
     ] {
         let parsed = Cli::try_parse_from(line.split(' '));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -4,7 +4,7 @@
 
 pub use crate::domain::fleet::Role;
 pub use crate::domain::http::expectation::{Allow, Mode};
-pub use crate::domain::operation::Delivery;
+pub use crate::domain::operation::{Delivery, OnFailure, Recheck};
 
 use super::{
     given::Given,
@@ -43,6 +43,27 @@ impl Setting for Role {
 
     fn show(&self) -> String {
         self.as_str().to_owned()
+    }
+}
+
+impl Setting for OnFailure {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &[Self::Skip, Self::Block].map(|one| (one.as_str(), one)))
+    }
+
+    fn show(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Setting for Recheck {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        Self::parse(text).map_err(|problem| format!("`{text}`: {problem}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

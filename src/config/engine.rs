@@ -1,9 +1,11 @@
 //! `[engine]`: what this node is among others, how much it carries out at once, and how that
 //! is shared.
 
+use std::time::Duration;
+
 use super::choices::Role;
 use super::reader::Section;
-use super::units::Percent;
+use super::units::{Percent, days, hours};
 
 /// What this node is among others, and how much it carries out at once.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,10 +23,13 @@ pub struct EngineConfig {
     pub max_share: u8,
     /// The share of the slots that is kept for first attempts, in percent.
     pub first_attempts: u8,
+    /// How often the ledger is looked through for what does not add up.
+    pub reconcile: Option<Duration>,
 }
 
 impl EngineConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let reconcile = section.within("reconcile", hours(1), Duration::ZERO..=days(365));
         Self {
             name: section.get("name", None),
             role: section.get("role", Role::Both),
@@ -34,6 +39,7 @@ impl EngineConfig {
             first_attempts: section
                 .within("first_attempts", Percent(20), Percent(0)..=Percent(90))
                 .0,
+            reconcile: (!reconcile.is_zero()).then_some(reconcile),
         }
     }
 

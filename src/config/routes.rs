@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::{
     Source,
-    choices::{Allow, Delivery, Mode},
+    choices::{Allow, Delivery, Mode, OnFailure, Recheck},
     given::{Given, Spot, Table},
     pattern::Pattern,
     queues,
@@ -56,6 +56,10 @@ pub struct RouteConfig {
     pub parent: Option<Selector>,
     /// Where what the client calls it is, when the client does not say.
     pub client_reference: Option<Selector>,
+    /// What becomes of their key when one of them fails, also of one that a client sent.
+    pub serial_on_failure: OnFailure,
+    /// How the upstream is asked whether an attempt took effect.
+    pub recheck: Option<Recheck>,
     /// Where the key comes from when the client sends none.
     pub idempotency_key: Option<KeyRule>,
     /// Whether a request without a key is refused.
@@ -182,6 +186,8 @@ fn route(
         serial_key: place(section, "serial_key", &parameters),
         parent: place(section, "parent", &parameters),
         client_reference: place(section, "client_reference", &parameters),
+        serial_on_failure: section.get("serial_on_failure", OnFailure::Skip),
+        recheck: section.get("recheck", None),
         idempotency_key: section.get("idempotency_key", None),
         idempotency_required: section.get("idempotency_required", false),
         unique_pending: section.get::<Option<Unique>>("unique", None).is_some(),

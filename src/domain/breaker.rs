@@ -47,9 +47,11 @@ impl Sign {
     pub fn of(outcome: &Outcome, allowed: Duration) -> Option<Self> {
         match outcome {
             Outcome::Answered(answer) | Outcome::TooLarge(answer) => Some(Self::of_answer(answer)),
+            Outcome::TookEffect { .. } | Outcome::Refuted { .. } => Some(Self::Answers),
             Outcome::Broken { cause, sent } => Self::of_break(*cause, *sent, allowed),
             Outcome::Interrupted { .. }
             | Outcome::Lost
+            | Outcome::Unclear { .. }
             | Outcome::Canceled
             | Outcome::Expired
             | Outcome::Unroutable

@@ -13,6 +13,7 @@ pub mod http;
 pub mod limit;
 pub mod operation;
 pub mod principal;
+pub mod reconcile;
 pub mod ticket;
 pub mod timestamp;
 pub mod turn;

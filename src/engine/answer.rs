@@ -89,6 +89,29 @@ pub(super) async fn of_monitor(
     })
 }
 
+/// Reads what the upstream has of an earlier attempt, in what is left of the time. It has
+/// said already that there is something, so the answer is kept as far as it can be read.
+pub(super) async fn of_recheck(
+    shared: &Shared,
+    asking: Asking<'_>,
+    allowance: &mut Allowance<'_>,
+    mut reply: Reply,
+) -> Ended {
+    let origin = &asking.upstream.settings().origin;
+    let target = reply.target.as_str().to_owned();
+    let named = [header::CONTENT_LOCATION, header::LOCATION];
+    let named = named.iter().find_map(|name| reply.fields.get(name));
+    let created_location = named.and_then(|value| located(value, origin, &target)).or(Some(target));
+    let status = reply.status.as_u16();
+    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+    let body = match read {
+        Read::Whole(body) => body,
+        Read::TooLarge | Read::Broken(_) | Read::Late | Read::Unkept(_) => Body::empty(),
+    };
+    let answer = KeptAnswer { status, fields: recorded(reply.fields), body, created_location };
+    Ended { answer: Some(answer), ..Ended::of(Outcome::TookEffect { status }) }
+}
+
 impl Asking<'_> {
     fn answer(&self, status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
         let named = fields.get(header::RETRY_AFTER);

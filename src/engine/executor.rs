@@ -14,7 +14,7 @@ use super::cancels::Cancelable;
 use super::ending::{self, Ended};
 use super::holdings::Holding;
 use super::permits::Permit;
-use super::{Shared, outgoing};
+use super::{Shared, outgoing, recheck};
 use crate::domain::Timestamp;
 use crate::domain::breaker::Sign;
 use crate::domain::operation::{Outcome, Policy, Work};
@@ -52,6 +52,7 @@ async fn carry_out(
 ) {
     let began = shared.clock.now();
     let ended = attempt(&shared, &leased, &cancelable, began).await;
+    let ended = recheck::before_the_end(&shared, &leased, &cancelable, ended).await;
     // Before the settlement: behind it, the next attempt may be entered already.
     drop(cancelable);
     let now = shared.clock.now();
@@ -121,6 +122,13 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
     };
     let again = || outgoing::call(shared, leased, request, marker);
     let mut allowance = Allowance::of(&shared.clock, limit);
+    if leased.counts.attempts > 1
+        && let Some(target) = recheck::target(leased)
+        && let Some(ended) =
+            Box::pin(recheck::before_another(shared, leased, target, &mut allowance)).await
+    {
+        return ended;
+    }
     // Boxed, because it is large, and each hand it goes through would make room for it anew.
     match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
         Err(_) => Ended::of(answer::late(marker.sent())),
@@ -141,7 +149,7 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::{Delivery, RetryPolicy};
+    use crate::domain::operation::{Delivery, OnFailure, RetryPolicy};
 
     #[test]
     fn nothing_begins_at_the_deadline() {
@@ -153,6 +161,8 @@ mod tests {
             deadline_at,
             retry: RetryPolicy { attempts: 1, min, max },
             first_answer_is_final: false,
+            on_failure: OnFailure::Skip,
+            recheck: None,
         };
         assert!(is_late(&policy, deadline_at));
         assert!(!is_late(&policy, Timestamp::from_micros(8)));

@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use crate::domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
-const OUTCOMES: [&str; 10] = [
+const OUTCOMES: [&str; 13] = [
     "answered",
     "too-large",
     "broken",
@@ -22,6 +22,9 @@ const OUTCOMES: [&str; 10] = [
     "unroutable",
     "still-pending",
     "followed",
+    "took-effect",
+    "refuted",
+    "unclear",
 ];
 
 const fn position(outcome: &Outcome) -> usize {
@@ -36,6 +39,9 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::Unroutable => 7,
         Outcome::StillPending { .. } => 8,
         Outcome::Followed(_) => 9,
+        Outcome::TookEffect { .. } => 10,
+        Outcome::Refuted { .. } => 11,
+        Outcome::Unclear { .. } => 12,
     }
 }
 

@@ -28,6 +28,8 @@ mod permits;
 mod pruner;
 mod pulse;
 mod quarantine;
+mod recheck;
+mod reconciler;
 mod share;
 mod stash;
 mod takeover;
@@ -80,6 +82,9 @@ pub struct Settings {
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
     pub progress_base: Option<String>,
+    /// How often the ledger is looked through for what does not add up; never where there
+    /// is none.
+    pub reconcile: Option<Duration>,
 }
 
 /// A single slot for nobody, and the usual shares.
@@ -99,6 +104,7 @@ impl Default for Settings {
                 fingerprint: String::new(),
                 lease: Duration::from_secs(15),
             },
+            reconcile: None,
             progress_base: None,
         }
     }
@@ -244,6 +250,7 @@ async fn begin(shared: Arc<Shared>) {
         tasks.spawn(quarantine::run(Arc::clone(&shared)));
     }
     tasks.spawn(expiry::run(Arc::clone(&shared)));
+    tasks.spawn(reconciler::run(Arc::clone(&shared)));
     tasks.spawn(pruner::run(shared));
 }
 

@@ -13,7 +13,7 @@ use crate::domain::http::additions::{Additions, Granted};
 use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
 use crate::domain::http::route_table::{RoutePattern, RouteTable};
-use crate::domain::operation::{Delivery, KeyScope, Lane, Policy, RetryPolicy};
+use crate::domain::operation::{Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy};
 use crate::upstream::{Upstream, Upstreams};
 
 use super::settings::UnknownRoute;
@@ -27,6 +27,8 @@ pub(super) struct Route {
     pub(super) serial_key: Option<Selector>,
     pub(super) parent: Option<Selector>,
     pub(super) client_reference: Option<Selector>,
+    on_failure: OnFailure,
+    recheck: Option<Recheck>,
     pub(super) key_rule: Option<KeyRule>,
     pub(super) key_required: bool,
     pub(super) key_scope: KeyScope,
@@ -80,6 +82,8 @@ impl Route {
             serial_key: route.serial_key.clone(),
             parent: route.parent.clone(),
             client_reference: route.client_reference.clone(),
+            on_failure: route.serial_on_failure,
+            recheck: route.recheck.clone(),
             key_rule: route.idempotency_key.clone(),
             key_required: route.idempotency_required,
             key_scope: if route.unique_pending { KeyScope::Pending } else { KeyScope::Retained },
@@ -147,6 +151,8 @@ impl Route {
             deadline_at: due_at + additions.deadline.unwrap_or(self.granted.deadline),
             retry: self.retry,
             first_answer_is_final: matches!(decision.answer, Answer::Sync { .. }),
+            on_failure: self.on_failure,
+            recheck: self.recheck.clone(),
         }
     }
 }

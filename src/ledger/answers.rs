@@ -4,8 +4,9 @@ use super::committer::{After, Write};
 use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
+use super::reconcile::Stepped;
 use super::store::Transaction;
-use super::verbs::{Canceled, Claimed, Leased, Moved, Progressed, Pruned};
+use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
 
 /// What a write that does not come in batches was answered.
 pub(super) enum Answer {
@@ -18,6 +19,9 @@ pub(super) enum Answer {
     Paused(bool),
     Done,
     Pruned(Pruned),
+    Unblocked(Unblocked),
+    Judged(Judged),
+    Stepped(Stepped),
 }
 
 pub(super) async fn answer(
@@ -58,6 +62,11 @@ pub(super) async fn answer(
             transaction.discard(*body).await?;
             Answer::Done
         }
+        Write::Unblock(name, now, _) => {
+            Answer::Unblocked(transaction.unblock(*name, *now, moved).await?)
+        }
+        Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
+        Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
         // Sorted apart before.
         Write::Accept(..) | Write::Settle(..) => {
@@ -132,6 +141,17 @@ impl Answer {
                     shared.snapshots.forget_all();
                 }
                 let _ = tell.send(Ok(pruned));
+            }),
+            (Self::Unblocked(unblocked), Write::Unblock(_, _, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(unblocked))))
+            }
+            (Self::Judged(judged), Write::Judge(id, _, tell)) => Box::new(move |shared| {
+                shared.changed([id]);
+                let _ = tell.send(Ok(judged));
+            }),
+            (Self::Stepped(stepped), Write::Reconcile(_, tell)) => Box::new(move |shared| {
+                shared.snapshots.forget_all();
+                let _ = tell.send(Ok(stepped));
             }),
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));

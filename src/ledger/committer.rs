@@ -15,13 +15,15 @@ use super::error::{LedgerError, StaleLease};
 use super::fleet::{Beaten, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
+use super::reconcile::{Step, Stepped};
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Lease, Leased, Moved,
-    Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Judged, Lease, Leased,
+    Moved, Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SerialName, SettledAs,
+    Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Work};
+use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
 use crate::domain::{OperationId, Timestamp};
 
 /// Writes that wait for the committer; more make their callers wait.
@@ -58,6 +60,9 @@ pub(super) enum Write {
     Stash(Vec<Piece>, Tell<()>),
     Discard(BodyKey, Tell<()>),
     Prune(usize, Timestamp, Tell<Pruned>),
+    Unblock(SerialName, Timestamp, Tell<Unblocked>),
+    Judge(OperationId, Verdict, Tell<Judged>),
+    Reconcile(Step, Tell<Stepped>),
 }
 
 impl Write {
@@ -93,6 +98,9 @@ impl Write {
                 drop(tell.send(Err(error)));
             }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
+            Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
         }
     }
 }
@@ -341,6 +349,7 @@ fn handed_off(seq: i64, operation: NewOperation) -> Leased {
         accepted_at: operation.accepted_at,
         continuation: None,
         cancel_asked: false,
+        client_reference: operation.client_reference,
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Finish {
     pub(super) carried: Carried,
     pub(super) answer: Option<KeptAnswer>,
     pub(super) serial: Option<[u8; 16]>,
+    /// Nobody else of the serial key goes until a person lets them.
+    pub(super) blocks: bool,
     /// Request and result are freed at once.
     pub(super) freed: bool,
 }
@@ -143,6 +145,7 @@ impl Ends {
                     carried,
                     answer: settlement.answer.clone().filter(|_| keeps),
                     serial: settlement.lease.serial,
+                    blocks: transition.effects.contains(&Effect::BlockSerialKey),
                     freed: cancel == 2,
                 };
                 let status = finish.status();

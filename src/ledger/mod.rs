@@ -9,6 +9,7 @@
 mod answers;
 mod committer;
 mod complaints;
+mod copying;
 mod ends;
 mod error;
 mod fleet;
@@ -20,6 +21,7 @@ mod opening;
 mod paused;
 mod postgres;
 mod reads;
+mod reconcile;
 mod rows;
 mod shared;
 mod snapshots;
@@ -37,6 +39,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
@@ -44,14 +47,15 @@ pub use opening::{Location, Opening, Pooler, Server};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
-    Accepted, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Lease, Leased, Listing, Operation,
-    Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned, Retention, Settlement,
-    Subject, Want,
+    Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
+    LaneDepth, Lease, Leased, Listing, NoSerialName, Operation, Page, Pausing, Piece,
+    ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, Settlement, Subject,
+    Unblocked, Want,
 };
 pub use watch::Watch;
 
 use crate::clock::Clock;
-use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status};
+use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
@@ -278,6 +282,25 @@ impl Ledger {
     /// Frees what has expired, at most `limit` operations at a time.
     pub async fn prune(&self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         self.write(|tell| Write::Prune(limit, now, tell)).await
+    }
+
+    /// Lets the next of a serial key go that a failure blocks.
+    pub async fn unblock(
+        &self,
+        name: SerialName,
+        now: Timestamp,
+    ) -> Result<Unblocked, LedgerError> {
+        self.write(|tell| Write::Unblock(name, now, tell)).await
+    }
+
+    /// Writes down what a person found out about an unknown outcome.
+    pub async fn judge(&self, id: OperationId, verdict: Verdict) -> Result<Judged, LedgerError> {
+        self.write(|tell| Write::Judge(id, verdict, tell)).await
+    }
+
+    /// Serial keys that somebody holds, in the order of their names.
+    pub async fn keys(&self, listing: KeyListing) -> Result<Vec<KeyInUse>, LedgerError> {
+        self.shared.store.keys(listing).await
     }
 
     /// An operation as it stands.

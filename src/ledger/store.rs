@@ -11,12 +11,13 @@ use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::reconcile::{Step, Stepped};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
-    Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
-    SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
+    Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 
 /// How long a node is remembered that has not beaten any more.
@@ -97,6 +98,9 @@ pub(super) trait Store: Send + Sync + 'static {
 
     /// What the operation gave rise to, and what that gave rise to; at most `limit`.
     async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation>;
+
+    /// Serial keys that somebody holds.
+    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse>;
 
     /// One piece of a large body.
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError>;
@@ -193,6 +197,20 @@ pub(super) trait Transaction: Send {
 
     /// Frees what has expired, at most `limit` operations.
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError>;
+
+    /// Lets the next of a blocked serial key go.
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError>;
+
+    /// Writes down what a person found out about an unknown outcome.
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError>;
+
+    /// Looks for what does not add up, one batch.
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
 
     /// Makes all of it durable.
     async fn commit(self: Box<Self>) -> Result<(), LedgerError>;

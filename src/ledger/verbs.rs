@@ -1,5 +1,7 @@
 //! What the ledger is asked, and what it answers: one parameter struct for each verb.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use super::fleet::LeaseKey;
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
-    Status, Transition, Work,
+    Status, Transition, Verdict, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
@@ -66,6 +68,8 @@ pub struct Leased {
     pub continuation: Option<Continuation>,
     /// Whether its cancellation had been asked for.
     pub cancel_asked: bool,
+    /// What the client calls it.
+    pub client_reference: Option<String>,
 }
 
 /// What became of an attempt to accept.
@@ -282,8 +286,96 @@ pub struct Operation {
     pub parent: Option<OperationId>,
     /// The operation that it repeats by hand.
     pub retry_of: Option<OperationId>,
+    /// What a person found out about its unknown outcome.
+    pub verdict: Option<Verdict>,
     /// The number of its latest event.
     pub sequence: u32,
+}
+
+/// The name of a serial key: a digest of its scope and text, written as 32 hexadecimal
+/// digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SerialName(pub(super) [u8; 16]);
+
+impl fmt::Display for SerialName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// A text names no serial key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a serial key's name has 32 hexadecimal digits")]
+pub struct NoSerialName;
+
+impl FromStr for SerialName {
+    type Err = NoSerialName;
+
+    fn from_str(text: &str) -> Result<Self, NoSerialName> {
+        let plain = text.len() == 32 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| plain);
+        number.map(|number| Self(number.to_be_bytes())).ok_or(NoSerialName)
+    }
+}
+
+/// Which serial keys are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyListing {
+    /// Only those that wait for a person.
+    pub blocked: bool,
+    /// Behind this one, in the order of names.
+    pub after: Option<SerialName>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A serial key that somebody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInUse {
+    /// Its name.
+    pub name: SerialName,
+    /// The key as it was given; none where nothing is known of its holder any more.
+    pub key: Option<String>,
+    /// The upstream in whose scope it is.
+    pub upstream: Option<String>,
+    /// The operation that holds it, as long as that is known.
+    pub holder: Option<OperationId>,
+    /// How many wait for it; counted up to [`KeyInUse::COUNTED`].
+    pub waiting: u64,
+    /// Why nobody goes, where nobody does.
+    pub blocked: Option<Blocked>,
+}
+
+impl KeyInUse {
+    /// The most that are counted of those that wait for one key.
+    pub const COUNTED: u64 = 1000;
+}
+
+/// Why nobody of a serial key goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The operation that failed.
+    pub by: OperationId,
+    /// When.
+    pub since: Timestamp,
+}
+
+/// What became of a wish to let the next of a blocked key go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblocked {
+    /// This one goes next; none where nobody waited.
+    Done(Option<OperationId>),
+    /// Nobody blocks it.
+    NotBlocked,
+}
+
+/// What became of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It is written; one that was there before is replaced.
+    Given,
+    /// The outcome is not unknown, or there is none.
+    NotUnknown,
 }
 
 /// What an operation is about.
@@ -313,6 +405,8 @@ pub struct Listing {
     pub queue: Option<String>,
     /// Only with this tag.
     pub tag: Option<String>,
+    /// Only those whose outcome is unknown and of which nobody has found out.
+    pub unknown: bool,
     /// Accepted at or after.
     pub since: Option<Timestamp>,
     /// Accepted before.

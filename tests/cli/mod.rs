@@ -4,6 +4,7 @@ mod configured;
 mod health;
 mod manners;
 mod ops;
+mod serial;
 
 use std::process::Output;
 

@@ -1,5 +1,7 @@
 //! Gateways whose ledger is a PostgreSQL database: alone, in a fleet, and without it.
 
+mod moving;
+
 use std::collections::BTreeSet;
 
 use crate::support::gateway::{Process, order};

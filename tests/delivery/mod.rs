@@ -8,3 +8,4 @@ mod limits;
 mod outcomes;
 mod progress;
 mod promises;
+mod recheck;

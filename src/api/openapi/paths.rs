@@ -10,6 +10,9 @@ type Statuses<'a> = &'a [(u16, &'a str)];
 const UNKNOWN: (u16, &str) = (404, "No such operation, or somebody else's.");
 const GONE: (u16, &str) = (410, "Request and result were freed.");
 
+/// The name of a serial key.
+const SERIAL: &str = "^[0-9a-f]{32}$";
+
 /// A ticket, an id or a token.
 const NAME: &str = "^[0-9A-Za-z-]+$";
 
@@ -37,6 +40,13 @@ pub(super) fn all() -> Value {
         "/-/queues/{queue}/pause": { "parameters": [queue()], "post": pause() },
         "/-/queues/{queue}/resume": { "parameters": [queue()], "post": resume() },
         "/-/nodes": { "get": nodes() },
+        "/-/operations/{ticket}/verdict": { "parameters": [ticket()], "post": verdict() },
+        "/-/reconcile": { "post": reconcile() },
+        "/-/serial": { "get": serial_keys() },
+        "/-/serial/{name}/release": {
+            "parameters": [in_path("name", "A serial key's name, as the list has it.", SERIAL)],
+            "post": release(),
+        },
         "/-/openapi.json": { "get": described() },
     })
 }
@@ -429,6 +439,68 @@ fn resume() -> Value {
     )
 }
 
+fn verdict() -> Value {
+    let resource = resource(
+        "giveVerdict",
+        "Say what was found out about an unknown outcome; on the admin listener only",
+        vec![(200, response("Written down; a former one is replaced.", &[], document()))],
+        &[UNKNOWN, (409, "The outcome is not unknown."), (413, "The body is too large.")],
+    );
+    let schema = json!({
+        "type": "object",
+        "required": ["outcome"],
+        "additionalProperties": false,
+        "properties": {
+            "outcome": { "type": "string", "enum": ["happened", "did-not-happen"] },
+            "location": { "type": "string", "description": "What the upstream created: an absolute URL or a path." },
+            "note": { "type": "string", "maxLength": 1000 },
+        },
+    });
+    let content = json!({ "application/json": { "schema": schema } });
+    with(resource, "requestBody", json!({ "required": true, "content": content }))
+}
+
+fn serial_keys() -> Value {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 });
+    let resource = resource(
+        "listSerialKeys",
+        "List serial keys that somebody holds; on the admin listener only",
+        vec![(200, response("A page, by name.", &[], json_of("SerialKeys")))],
+        &[],
+    );
+    let name = json!({ "type": "string", "pattern": SERIAL });
+    with(
+        resource,
+        "parameters",
+        json!([
+            optional("query", "blocked", "Only blocked ones.", json!({ "type": "boolean" })),
+            optional("query", "after", "Behind the key of this name.", name),
+            optional("query", "limit", "How many at most.", limit),
+        ]),
+    )
+}
+
+fn reconcile() -> Value {
+    let resource = resource(
+        "reconcile",
+        "Look for what does not add up and repair what is safe; on the admin listener only",
+        vec![(200, response("What was found.", &[], json_of("ReconcileReport")))],
+        &[],
+    );
+    let says = "Only look.";
+    let dry_run = optional("query", "dry-run", says, json!({ "type": "boolean" }));
+    with(resource, "parameters", json!([dry_run]))
+}
+
+fn release() -> Value {
+    resource(
+        "releaseSerialKey",
+        "Let the next one go of a blocked serial key; on the admin listener only",
+        vec![(200, response("Released.", &[], json_of("Release")))],
+        &[(404, "This is no key's name."), (409, "Nothing blocks the key.")],
+    )
+}
+
 fn list() -> Value {
     let text = || json!({ "type": "string" });
     let instant = || json!({ "type": "string", "format": "date-time" });
@@ -449,6 +521,12 @@ fn list() -> Value {
                 "status",
                 "In this state.",
                 json!({ "type": "string", "enum": statuses })
+            ),
+            optional(
+                "query",
+                "unknown",
+                "Whose outcome is unknown, without a verdict.",
+                json!({ "type": "string", "enum": ["true"] })
             ),
             optional("query", "route", "Of this route.", text()),
             optional("query", "queue", "In this queue.", text()),

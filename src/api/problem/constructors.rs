@@ -121,6 +121,18 @@ impl Problem {
         Self::new(&kinds::NOT_ENDED, detail).with("operationStatus", status.as_str())
     }
 
+    /// 409: there is nothing to find out about the outcome.
+    pub fn not_unknown() -> Self {
+        let detail = "a verdict is about an operation that has failed with outcome-unknown";
+        Self::new(&kinds::NOT_UNKNOWN, detail)
+    }
+
+    /// 409: the serial key is not blocked.
+    pub fn not_blocked() -> Self {
+        let detail = "no failure blocks this serial key: what holds it goes on by itself";
+        Self::new(&kinds::NOT_BLOCKED, detail)
+    }
+
     /// 409: a canceled operation has no result.
     pub fn canceled() -> Self {
         Self::new(&kinds::CANCELED, "the operation was canceled, so it has no result: send it anew")

@@ -53,6 +53,8 @@ kinds! {
     ENDED 409 "already-ended" "the operation has ended";
     NOT_ENDED 409 "not-ended" "the operation has not ended";
     PAUSED 409 "paused-by-configuration" "the configuration pauses the queue";
+    NOT_UNKNOWN 409 "outcome-known" "the outcome is not unknown";
+    NOT_BLOCKED 409 "not-blocked" "nothing blocks the serial key";
     CANCELED 409 "canceled" "the operation was canceled";
     ATTEMPT_OVER 409 "attempt-over" "the attempt is over";
     GONE 410 "gone" "the result was freed";

@@ -24,6 +24,9 @@ pub(super) struct List {
     /// Only those with this status: queued, running, waiting, succeeded, failed, canceled.
     #[arg(long)]
     status: Option<String>,
+    /// Only those whose outcome is unknown and that have no verdict.
+    #[arg(long)]
+    unknown: bool,
     /// Only those of this route.
     #[arg(long)]
     route: Option<String>,
@@ -92,6 +95,9 @@ impl List {
                 query.append_pair(name, value);
             }
         }
+        if self.unknown {
+            query.append_pair("unknown", "true");
+        }
         query.append_pair("limit", &self.limit.min(PAGE).to_string());
         Ok(query.finish())
     }
@@ -127,6 +133,7 @@ mod tests {
     fn filters_become_a_query_and_pages_stay_within_bounds() {
         let list = List {
             status: Some("failed".into()),
+            unknown: true,
             route: None,
             queue: None,
             tag: Some("account:1 2".into()),
@@ -134,7 +141,7 @@ mod tests {
             limit: 5_000,
         };
         let query = list.query(&Clock::system()).unwrap();
-        assert_eq!(query, "status=failed&tag=account%3A1+2&limit=100");
+        assert_eq!(query, "status=failed&tag=account%3A1+2&unknown=true&limit=100");
     }
 
     #[test]

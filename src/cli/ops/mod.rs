@@ -6,6 +6,7 @@ mod result;
 mod retry;
 mod show;
 mod since;
+mod verdict;
 
 use clap::{Args, Subcommand};
 
@@ -46,6 +47,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Send a finished operation again, as a new one with the same key to the upstream.
     Retry(retry::Retry),
+    /// Write down what was found out about an unknown outcome.
+    Verdict(verdict::Give),
 }
 
 /// The operation that is meant.
@@ -66,6 +69,7 @@ impl Ops {
             Command::Result(result) => result.run(&admin).await,
             Command::Cancel(cancel) => cancel.run(&admin, self.json).await,
             Command::Retry(retry) => retry.run(&admin, self.json).await,
+            Command::Verdict(verdict) => verdict.run(&admin, self.json).await,
         }
     }
 }

@@ -41,7 +41,14 @@ impl Show {
 
 /// What can be done about a failure, on the side.
 fn next_step(document: &Value) -> Result<(), Failure> {
+    let open = document["error"]["code"] == "outcome-unknown" && document["verdict"].is_null();
     match (document["status"].as_str(), document["id"].as_str()) {
+        (Some("failed"), Some(id)) if open => print::complain(&format!(
+            "\nfind out at the upstream whether it happened, then: cloakroom ops verdict {0} \
+             --happened or --did-not-happen\nto send it again with the same key: cloakroom ops \
+             retry {0}",
+            print::plain(id)
+        )),
         (Some("failed"), Some(id)) => print::complain(&format!(
             "\nto send it again with the same key: cloakroom ops retry {}",
             print::plain(id)

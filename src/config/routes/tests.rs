@@ -202,3 +202,22 @@ fn bounds_are_held() {
         assert!(says.contains(&format!("routes[0].{key}: ")), "{says}");
     }
 }
+
+#[test]
+fn a_failure_lets_the_next_of_a_serial_key_go_or_blocks_it() {
+    assert_eq!(only(&route("")).serial_on_failure, OnFailure::Skip);
+    let block = only(&route("serial_key = \"path:id\"\nserial_on_failure = \"block\""));
+    assert_eq!(block.serial_on_failure, OnFailure::Block);
+    let told = faults(&route("serial_on_failure = \"wait\""));
+    assert!(told.contains("skip") && told.contains("block"), "{told}");
+}
+
+#[test]
+fn a_recheck_is_a_get_that_tells_operations_apart() {
+    let good = only(&route("recheck = \"GET /a?ref={idempotency_key}\""));
+    assert_eq!(good.recheck.unwrap().to_string(), "GET /a?ref={idempotency_key}");
+    for (template, says) in [("GET /a?ref={key}", "no placeholder {key}"), ("GET /a", "alike")] {
+        let told = faults(&route(&format!("recheck = {template:?}")));
+        assert!(told.contains("routes[0].recheck") && told.contains(says), "{told}");
+    }
+}

@@ -24,6 +24,10 @@ pub enum EventKind {
     Resumed,
     /// Its owner died; it was taken over.
     Rescued,
+    /// The upstream was asked whether an earlier attempt took effect.
+    Rechecked,
+    /// A person found out about its unknown outcome.
+    Reconciled,
     /// It succeeded.
     Succeeded,
     /// It failed.
@@ -33,7 +37,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Accepted,
         Self::Started,
         Self::Progressed,
@@ -42,6 +46,8 @@ impl EventKind {
         Self::Released,
         Self::Resumed,
         Self::Rescued,
+        Self::Rechecked,
+        Self::Reconciled,
         Self::Succeeded,
         Self::Failed,
         Self::Canceled,
@@ -58,6 +64,8 @@ impl EventKind {
             Self::Released => "released",
             Self::Resumed => "resumed",
             Self::Rescued => "rescued",
+            Self::Rechecked => "rechecked",
+            Self::Reconciled => "reconciled",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Canceled => "canceled",

@@ -34,6 +34,22 @@ pub enum Outcome {
     },
     /// The owner died while it ran.
     Lost,
+    /// The upstream was asked, and says that an earlier attempt took effect.
+    TookEffect {
+        /// The status with which it said so.
+        status: u16,
+    },
+    /// No complete answer; but the upstream was asked, and says that nothing took effect.
+    Refuted {
+        /// Why there was no answer: unreachable, timeout or protocol.
+        cause: ErrorCode,
+    },
+    /// The upstream was asked before another attempt, and did not say whether the one
+    /// that was lost took effect.
+    Unclear {
+        /// The status with which it did not say so, where it answered.
+        status: Option<u16>,
+    },
     /// The client asked for it to be called off, and the connection was dropped.
     Canceled,
     /// The deadline had passed before the attempt began.

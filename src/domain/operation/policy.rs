@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use super::Recheck;
 use crate::domain::Timestamp;
 
 /// How often the upstream may see a request.
@@ -31,6 +32,35 @@ pub struct Policy {
     /// Accepted synchronously: the first complete answer is final, and only failures in
     /// which nothing was sent are tried again.
     pub first_answer_is_final: bool,
+    /// What becomes of its serial key when it fails.
+    pub on_failure: OnFailure,
+    /// How the upstream is asked whether an attempt took effect, if it can be.
+    pub recheck: Option<Recheck>,
+}
+
+/// What becomes of a serial key when its operation fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnFailure {
+    /// The next one goes.
+    #[default]
+    Skip,
+    /// Nobody goes until a person lets them.
+    Block,
+}
+
+impl OnFailure {
+    /// The name in configurations and in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Block => "block",
+        }
+    }
+
+    /// The policy of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Skip, Self::Block].into_iter().find(|policy| policy.as_str() == name)
+    }
 }
 
 /// How failures are tried again: exponential, with full jitter.

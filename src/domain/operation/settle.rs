@@ -9,8 +9,8 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{
-    Answer, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, Outcome, Policy, Sent,
-    WaitingFor,
+    Answer, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, OnFailure, Outcome,
+    Policy, Sent, WaitingFor,
 };
 use crate::domain::Timestamp;
 
@@ -84,6 +84,8 @@ pub enum Effect {
     EraseCredentials,
     /// Let the next operation of the serial key go.
     PromoteSerialKey,
+    /// Let nobody of the serial key go until a person does.
+    BlockSerialKey,
 }
 
 /// The pause before an operation runs alone for the first time.
@@ -102,6 +104,7 @@ pub fn settle(
 ) -> Transition {
     let Standing { policy, counts } = standing;
     let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    let may_ask = policy.recheck.is_some();
     let decision = Decision { policy, counts, now };
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
@@ -116,6 +119,12 @@ pub fn settle(
             decision.fail(Failure::of(*cause), None)
         }
         Outcome::Broken { cause, .. } => decision.retry(Failure::of(*cause), None, rng),
+        Outcome::Refuted { cause } => decision.refuted(*cause, rng),
+        Outcome::TookEffect { status } => decision.took_effect(*status),
+        Outcome::Unclear { status } => decision.unclear(*status),
+        Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once && may_ask => {
+            decision.rescued()
+        }
         Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::Shutdown), None)
         }
@@ -123,23 +132,35 @@ pub fn settle(
             let counts = Counts { resumes: counts.resumes + 1, ..counts };
             Decision { counts, ..decision }.again_at(now, EventKind::Resumed, None)
         }
-        Outcome::Lost if at_most_once => {
+        Outcome::Lost if at_most_once && !may_ask => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }
-        Outcome::Lost => {
-            let counts = Counts { rescues: counts.rescues + 1, ..counts };
-            if counts.is_beyond_rescue() {
-                let failure = Failure::caused(ErrorCode::RescuesExhausted, ErrorCode::OwnerLost);
-                return Decision { counts, ..decision }.fail(failure, None);
-            }
-            Decision { counts, ..decision }.rescued()
-        }
+        Outcome::Lost => decision.rescued(),
         Outcome::Canceled => decision.end(Next::Canceled, EventKind::Canceled, None, None),
+        // What was lost may have taken effect, and nobody has asked.
+        Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
+            decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
+        }
         Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
         Outcome::Unroutable => decision.fail(Failure::of(ErrorCode::RouteRemoved), None),
         Outcome::StillPending { retry_after } => decision.follow(None, *retry_after),
         Outcome::Followed(answer) => decision.conclude(answer),
     }
+}
+
+/// Whether the upstream is to be asked what came of the attempt before its outcome is
+/// settled: it would end as unknown otherwise.
+pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
+    let open = matches!(outcome, Outcome::Broken { sent: Sent::Perhaps, .. });
+    open && policy.delivery == Delivery::AtMostOnce && policy.recheck.is_some()
+}
+
+/// Whether an attempt that is about to begin follows one that was lost and may have taken
+/// effect, so that it may only be sent if the upstream says that it did not.
+pub fn is_in_doubt(policy: &Policy, counts: Counts) -> bool {
+    // Without a way to ask, it would have ended.
+    let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    at_most_once && policy.recheck.is_some() && counts.rescues > 0
 }
 
 #[derive(Clone, Copy)]
@@ -190,6 +211,20 @@ impl Decision<'_> {
         self.fail(Failure::of(code).with_status(answer.status), Some(answer.status))
     }
 
+    fn took_effect(self, status: u16) -> Transition {
+        let end = self.end(Next::Succeeded, EventKind::Succeeded, None, Some(status));
+        rechecked(end, Some(status))
+    }
+
+    fn refuted(self, cause: ErrorCode, rng: &mut impl Rng) -> Transition {
+        rechecked(self.retry(Failure::of(cause), None, rng), Some(404))
+    }
+
+    fn unclear(self, status: Option<u16>) -> Transition {
+        let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost);
+        rechecked(self.fail(failure, None), status)
+    }
+
     fn retry(self, failure: Failure, floor: Option<Duration>, rng: &mut impl Rng) -> Transition {
         let status = failure.status;
         if self.counts.spent() >= self.policy.retry.attempts {
@@ -212,15 +247,29 @@ impl Decision<'_> {
         self.again_at(due_at, EventKind::Retrying, Some((failure.code, status)))
     }
 
-    /// Again at once; alone, after a pause that grows, so that a row of deaths that have
-    /// nothing to do with it does not use its chances up.
+    /// Its node died or let go of it: again at once; alone, after a pause that grows, so
+    /// that a row of deaths that have nothing to do with it does not use its chances up.
     fn rescued(self) -> Transition {
+        let counts = Counts { rescues: self.counts.rescues + 1, ..self.counts };
+        Self { counts, ..self }.rescued_once_more()
+    }
+
+    /// Gives up on it, though its node died; what may have taken effect is unknown.
+    fn lost(self, code: ErrorCode) -> Transition {
+        let in_doubt = is_in_doubt(self.policy, self.counts);
+        let code = if in_doubt { ErrorCode::OutcomeUnknown } else { code };
+        self.fail(Failure::caused(code, ErrorCode::OwnerLost), None)
+    }
+
+    fn rescued_once_more(self) -> Transition {
+        if self.counts.is_beyond_rescue() {
+            return self.lost(ErrorCode::RescuesExhausted);
+        }
         let alone = self.counts.alone_before();
         let pause = alone.map_or(Duration::ZERO, |times| ALONE_AFTER * 3_u32.pow(times));
         let due_at = self.now + pause;
         if pause > Duration::ZERO && due_at >= self.policy.deadline_at {
-            let (code, cause) = (ErrorCode::DeadlineExceeded, ErrorCode::OwnerLost);
-            return self.fail(Failure::caused(code, cause), None);
+            return self.lost(ErrorCode::DeadlineExceeded);
         }
         self.again_at(due_at, EventKind::Rescued, None)
     }
@@ -274,16 +323,24 @@ impl Decision<'_> {
         code: Option<ErrorCode>,
         answered: Option<u16>,
     ) -> Transition {
+        let blocks = self.policy.on_failure == OnFailure::Block && matches!(next, Next::Failed(_));
         let mut effects = vec![
             Effect::Announce { kind, code, status: answered },
             Effect::EraseCredentials,
-            Effect::PromoteSerialKey,
+            if blocks { Effect::BlockSerialKey } else { Effect::PromoteSerialKey },
         ];
         if answered.is_some() {
             effects.push(Effect::KeepAnswer);
         }
         Transition { next, counts: self.counts, effects }
     }
+}
+
+/// The same, with the upstream's word of it first.
+fn rechecked(mut transition: Transition, status: Option<u16>) -> Transition {
+    let told = Effect::Announce { kind: EventKind::Rechecked, code: None, status };
+    transition.effects.insert(0, told);
+    transition
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::super::RetryPolicy;
+use super::super::{Recheck, RetryPolicy};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -19,6 +19,8 @@ fn policy(delivery: Delivery) -> Policy {
             max: Duration::from_mins(5),
         },
         first_answer_is_final: false,
+        on_failure: OnFailure::Skip,
+        recheck: None,
     }
 }
 
@@ -280,6 +282,94 @@ proptest! {
         if once && seen {
             let repeated = matches!(transition.next, Next::Queued { .. });
             prop_assert!(!repeated);
+        }
+    }
+}
+
+fn rechecking(delivery: Delivery) -> Policy {
+    let recheck = Recheck::parse("GET /orders?ref={operation_id}").unwrap();
+    Policy { recheck: Some(recheck), ..policy(delivery) }
+}
+
+fn rescued() -> Counts {
+    Counts { attempts: 2, rescues: 1, ..Counts::default() }
+}
+
+#[test]
+fn only_what_would_end_as_unknown_is_asked_about_at_once() {
+    use Delivery::{AtLeastOnce, AtMostOnce};
+    let broken = |sent| Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout };
+    for (delivery, outcome, asked) in [
+        (AtMostOnce, broken(Sent::Perhaps), true),
+        (AtMostOnce, broken(Sent::Nothing), false),
+        (AtLeastOnce, broken(Sent::Perhaps), false),
+        (AtMostOnce, Outcome::Answered(answer(500)), false),
+        (AtMostOnce, Outcome::Lost, false),
+    ] {
+        assert_eq!(is_asked_about(&rechecking(delivery), &outcome), asked, "{outcome:?}");
+        assert!(!is_asked_about(&policy(delivery), &outcome));
+    }
+}
+
+#[test]
+fn what_took_effect_succeeds_and_what_did_not_is_sent_again() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let policy = rechecking(delivery);
+        let did = decide(&policy, counts(1), &Outcome::TookEffect { status: 200 });
+        assert_eq!(did.next, Next::Succeeded);
+        assert!(did.effects.contains(&Effect::KeepAnswer));
+        let told = |status| Effect::Announce { kind: EventKind::Rechecked, code: None, status };
+        assert_eq!(did.effects[0], told(Some(200)));
+        let did_not = Outcome::Refuted { cause: ErrorCode::UpstreamTimeout };
+        let again = decide(&policy, counts(1), &did_not);
+        assert!(matches!(again.next, Next::Queued { .. }), "{:?}", again.next);
+        assert_eq!(again.effects[0], told(Some(404)));
+        let Next::Failed(failure) = decide(&policy, counts(3), &did_not).next else { panic!() };
+        assert_eq!(failure.code, ErrorCode::AttemptsExhausted);
+    }
+}
+
+#[test]
+fn what_was_lost_is_asked_about_before_anything_is_sent_again_and_ends_unknown_otherwise() {
+    let policy = rechecking(Delivery::AtMostOnce);
+    for lost in [Outcome::Lost, Outcome::Interrupted { sent: Sent::Perhaps }] {
+        let taken_over = decide(&policy, counts(1), &lost);
+        assert_eq!(taken_over.next, Next::Queued { due_at: NOW });
+        assert_eq!(taken_over.counts.rescues, 1);
+    }
+    assert!(is_in_doubt(&policy, rescued()) && !is_in_doubt(&policy, counts(2)));
+    assert!(!is_in_doubt(&rechecking(Delivery::AtLeastOnce), rescued()));
+    let nobody_knows = [
+        Outcome::Unclear { status: Some(500) },
+        Outcome::Unclear { status: None },
+        Outcome::Expired,
+        Outcome::Unroutable,
+    ];
+    for outcome in nobody_knows {
+        let Next::Failed(failure) = decide(&policy, rescued(), &outcome).next else { panic!() };
+        let unknown = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost);
+        assert_eq!(failure, unknown, "{outcome:?}");
+    }
+    let Next::Failed(failure) = decide(&policy, counts(2), &Outcome::Expired).next else {
+        panic!()
+    };
+    assert_eq!(failure.code, ErrorCode::DeadlineExceeded);
+}
+
+#[test]
+fn only_a_failure_blocks_a_serial_key_and_only_where_that_was_promised() {
+    for on_failure in [OnFailure::Skip, OnFailure::Block] {
+        let policy = Policy { on_failure, ..policy(Delivery::AtMostOnce) };
+        for (outcome, fails) in [
+            (Outcome::Answered(answer(201)), false),
+            (Outcome::Answered(answer(422)), true),
+            (Outcome::Lost, true),
+            (Outcome::Canceled, false),
+        ] {
+            let effects = decide(&policy, counts(1), &outcome).effects;
+            let blocks = fails && on_failure == OnFailure::Block;
+            assert_eq!(effects.contains(&Effect::BlockSerialKey), blocks, "{outcome:?}");
+            assert_eq!(effects.contains(&Effect::PromoteSerialKey), !blocks, "{outcome:?}");
         }
     }
 }

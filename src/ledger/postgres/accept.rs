@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::batch::{Statement, Values};
-use super::prune;
 use super::settle::{EVENTS, READY, RUNNING};
 use super::writing::{Writing, octets};
+use super::{prune, serial};
 use crate::domain::OperationId;
 use crate::domain::operation::{
     Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, WaitingFor, Work,
@@ -13,7 +13,7 @@ use crate::domain::operation::{
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     Carried, Cells, EventRow, ReadyRow, RunningRow, TAG_SEPARATOR, as_micros, delivery_name,
-    exactly, id, maybe_id, octets as stored_octets, put_body,
+    exactly, id, maybe_id, octets as stored_octets, on_failure_name, put_body,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
@@ -21,8 +21,8 @@ use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 static OPERATIONS: Statement = Statement::insert(
     "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, task, delivery, \
      timeout_us, deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, \
-     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags)",
-    "nonotnttttnnnnnfntootooott",
+     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck)",
+    "nonotnttttnnnnnfntootoootttt",
 );
 static REQUESTS: Statement =
     Statement::insert("INSERT INTO requests (seq, fields, body, body_key, body_length)", "noonn");
@@ -68,6 +68,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     let seqs: Vec<_> = batch.iter().map(|_| writing.place()).collect::<Result<_, _>>()?;
     let mut keys = Keys::claim(writing, batch, &seqs).await?;
     let parents = parents(writing, batch).await?;
+    let blocked = serial::blocked_before(writing, batch).await?;
     let mut verdicts = Vec::with_capacity(batch.len());
     let mut entries = Vec::with_capacity(batch.len());
     let mut needless = Vec::new();
@@ -81,7 +82,9 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
             continue;
         }
         let serial = operation.serial_key.as_ref();
-        let waits = serial.is_some_and(|key| !writing.take(key.digest, seq));
+        let waits = serial.is_some_and(|key| {
+            !writing.take(key.digest, seq) && !blocked.passes_on(writing, operation, seq)
+        });
         let placed = match (waits, hand_off) {
             (true, _) => Placed::Waiting,
             (false, true) => Placed::Running,
@@ -255,6 +258,8 @@ fn put_operation(entry: &Entry<'_>, cells: &mut impl Cells) {
     cells.octets(parent.map(|(id, _)| octets(id))).octets(parent.map(|(_, root)| octets(root)));
     cells.octets(operation.retry_of.map(octets)).text(operation.client_reference.clone());
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
+    cells.text(on_failure_name(policy).map(str::to_owned));
+    cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));
 }
 
 fn put_request(entry: &Entry<'_>, cells: &mut impl Cells) {

@@ -140,7 +140,7 @@ impl Cells for Columns {
 
 /// A text as PostgreSQL takes it: it has no NUL. Nothing that came as a field or a target
 /// has one either.
-pub(super) fn storable(text: String) -> String {
+pub(in crate::ledger) fn storable(text: String) -> String {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}"),
         false => text,

@@ -116,7 +116,8 @@ async fn call_off(
     let event =
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
     writing.script.add(&EVENTS, &[event], EventRow::put);
-    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer: None, serial, freed };
+    let (answer, blocks) = (None, false);
+    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer, serial, blocks, freed };
     finish(writing, vec![end], moved).await
 }
 

@@ -28,8 +28,8 @@ const TAKEN: &str = "DELETE FROM ready WHERE seq = ANY (ARRAY (\
 pub(super) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low) \
      LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low ORDER BY due_at, seq LIMIT 1) AS head ON true";
 const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, \
-     o.deadline_at, o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.upstream_key, \
-     o.serial_digest, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
+     o.deadline_at, o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, \
+     o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
      LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ANY ($1)";
 const WAITING: &str = "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
      SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *";

@@ -1,9 +1,9 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::batch::{Statement, Values};
-use super::prune;
 use super::settle::{EVENTS, READY};
 use super::writing::{Writing, octets};
+use super::{prune, serial};
 use crate::domain::Timestamp;
 use crate::domain::operation::{Body, EventKind};
 use crate::ledger::ends::Finish;
@@ -80,12 +80,24 @@ async fn promote(
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
     for finish in finished {
-        if let Some(digest) = finish.serial
-            && writing.release(digest, finish.seq)
-        {
+        let Some(digest) = finish.serial else { continue };
+        if finish.blocks {
+            if writing.holds(digest, finish.seq) {
+                serial::block(writing, finish.seq, finish.at);
+            }
+        } else if writing.release(digest, finish.seq) {
             freed.push((digest, finish.at));
         }
     }
+    go_next(writing, &freed, moved).await
+}
+
+/// Gives locked serial keys that nobody holds to the first who waits for each.
+pub(super) async fn go_next(
+    writing: &mut Writing,
+    freed: &[([u8; 16], Timestamp)],
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
     if freed.is_empty() {
         return Ok(());
     }

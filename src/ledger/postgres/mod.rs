@@ -18,8 +18,11 @@ mod open;
 mod pool;
 mod prune;
 mod read;
+mod reconcile;
+mod serial;
 mod settle;
 mod trouble;
+mod verdict;
 mod writing;
 
 use std::sync::Arc;
@@ -31,18 +34,21 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
+use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, KeptAnswer, LaneDepth, Leased,
-    Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
-    SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
+    Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
+pub(super) use batch::storable;
 use book::Book;
 use hints::Ears;
 pub use open::postgres_version;
+pub(super) use open::{MOVED, target};
 use pool::Pool;
 use writing::Writing;
 
@@ -54,6 +60,8 @@ pub(super) struct Postgres {
     server: Server,
     pool: Arc<Pool>,
     book: Arc<Book>,
+    /// Starts on the file that this ledger was copied from, which left something running.
+    dead: Vec<i64>,
     /// None where only a pooler can be reached, which keeps no session.
     ears: Option<Ears>,
 }
@@ -63,7 +71,7 @@ pub(super) async fn open(
     opening: &Opening,
     server: &Server,
 ) -> Result<(Postgres, Identity), OpenError> {
-    let open::Opened { pool, book, identity } = open::open(opening, server).await?;
+    let open::Opened { pool, book, identity, dead } = open::open(opening, server).await?;
     let listens_at = match server.pooler {
         Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
         Pooler::Transaction => server.direct_url.as_ref(),
@@ -71,7 +79,7 @@ pub(super) async fn open(
     let ears = listens_at.map(open::options).transpose()?.map(|options| {
         Ears::new(options.application_name(&format!("cloakroom hints {}", book.incarnation)))
     });
-    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), ears }, identity))
+    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), dead, ears }, identity))
 }
 
 #[async_trait]
@@ -90,7 +98,7 @@ impl Store for Postgres {
     }
 
     fn dead_at_open(&self) -> &[i64] {
-        &[]
+        &self.dead
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
@@ -160,6 +168,10 @@ impl Store for Postgres {
 
     async fn paused(&self) -> Batch<String> {
         read::paused(&self.pool).await
+    }
+
+    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+        serial::keys(&self.pool, listing).await
     }
 
     async fn depths(&self) -> Batch<LaneDepth> {
@@ -277,6 +289,23 @@ impl Transaction for Writing {
 
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         prune::prune(self, limit, now).await
+    }
+
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError> {
+        serial::unblock(self, name, now, moved).await
+    }
+
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
+        verdict::judge(self, id, verdict).await
+    }
+
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
+        reconcile::reconcile(self, step, moved).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

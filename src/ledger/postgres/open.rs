@@ -41,7 +41,13 @@ pub(super) struct Opened {
     pub(super) pool: Arc<Pool>,
     pub(super) book: Book,
     pub(super) identity: Identity,
+    pub(super) dead: Vec<i64>,
 }
+
+/// What starts are called that were on a file: they live no more.
+pub(in crate::ledger) const MOVED: &str = "moved";
+const LEFT_RUNNING: &str = "SELECT DISTINCT u.node FROM running u \
+     JOIN nodes n ON n.incarnation = u.node WHERE n.name = $1";
 
 /// Says what went wrong with the database at that address.
 fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
@@ -68,7 +74,21 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
     let lanes = Values::default().finish().map_err(failed)?;
     let rows = pool.read(LANES, lanes).await.map_err(failed)?;
     let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
-    Ok(Opened { pool, book, identity })
+    let moved = Values::default().with(MOVED).finish().map_err(failed)?;
+    let rows = pool.read(LEFT_RUNNING, moved).await.map_err(failed)?;
+    let dead: Result<_, _> = rows.iter().map(|row| number(row, "node")).collect();
+    Ok(Opened { pool, book, identity, dead: dead.map_err(failed)? })
+}
+
+/// Reaches a database and brings its schema up to date, to copy a ledger into it.
+pub(in crate::ledger) async fn target(server: &Server) -> Result<PgConnection, OpenError> {
+    let direct = server.direct_url.as_ref().unwrap_or(&server.url);
+    let mut connection = reach(direct, server).await?;
+    check_version(connection.server_version_num())?;
+    let migrator = migrator();
+    let migrated = migrator.run_direct(None, &mut connection, false).await;
+    migrated.map_err(|error| unreadable(direct, error))?;
+    Ok(connection)
 }
 
 /// The version of the server at that address, as in `15.4`; an error if it cannot be
@@ -211,7 +231,7 @@ async fn migrate(
     url: &DatabaseUrl,
 ) -> Result<(), OpenError> {
     let failed = |error: sqlx::migrate::MigrateError| unreadable(url, error);
-    let migrator = Migrator::with_migrations(migrations());
+    let migrator = migrator();
     if !opening.migrate {
         let pending = pending(connection, &migrator).await.map_err(failed)?;
         if pending > 0 {
@@ -232,6 +252,13 @@ async fn pending(
     Ok(migrator.iter().filter(|migration| !known(migration.version)).count())
 }
 
+fn migrator() -> Migrator {
+    let mut migrator = Migrator::with_migrations(migrations());
+    // A later release only adds to the schema: this one goes on working beside it.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
 /// Every migration, embedded.
 fn migrations() -> Vec<Migration> {
     let migration = |version, name: &'static str, sql: &'static str| {
@@ -246,6 +273,7 @@ fn migrations() -> Vec<Migration> {
     vec![
         migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
         migration(2, "fleet", include_str!("../../../migrations/postgres/0002_fleet.sql")),
+        migration(3, "serial", include_str!("../../../migrations/postgres/0003_serial.sql")),
         migration(4, "queues", include_str!("../../../migrations/postgres/0004_queues.sql")),
     ]
 }

@@ -25,6 +25,7 @@ static KEYS_GONE: Statement = Statement::among(
     "DELETE FROM idempotency_keys AS k USING operations o WHERE k.digest = o.key_digest AND k.seq = o.seq AND o.seq = ANY",
 );
 static EVENTS_GONE: Statement = Statement::among("DELETE FROM events WHERE seq = ANY");
+static VERDICTS_GONE: Statement = Statement::among("DELETE FROM verdicts WHERE seq = ANY");
 static OUTCOMES_GONE: Statement = Statement::among("DELETE FROM outcomes WHERE seq = ANY");
 static OPERATIONS_GONE: Statement = Statement::among("DELETE FROM operations WHERE seq = ANY");
 
@@ -139,6 +140,7 @@ async fn remove(writing: &mut Writing, seqs: Vec<i64>) -> Result<(), LedgerError
         })
         .add_numbers(&KEYS_GONE, &seqs)
         .add_numbers(&EVENTS_GONE, &seqs)
+        .add_numbers(&VERDICTS_GONE, &seqs)
         .add_numbers(&OUTCOMES_GONE, &seqs)
         .add_numbers(&OPERATIONS_GONE, &seqs);
     Ok(())

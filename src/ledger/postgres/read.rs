@@ -132,6 +132,8 @@ const LIST: &str = "WITH looked AS MATERIALIZED \
      WHEN 'running' THEN EXISTS (SELECT 1 FROM running WHERE seq = o.seq) \
      WHEN 'waiting' THEN EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq) \
      ELSE $9 IS NULL OR EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = $9) END \
+     AND (NOT $11::boolean OR EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND error_code = 'outcome-unknown') \
+     AND NOT EXISTS (SELECT 1 FROM verdicts WHERE seq = o.seq)) \
      ORDER BY o.id DESC LIMIT $10) \
      UNION ALL SELECT NULL, (SELECT id FROM looked ORDER BY id LIMIT 1), (SELECT count(*) FROM looked)";
 
@@ -160,7 +162,8 @@ async fn candidates(
         .with(listing.since.map(Timestamp::as_micros))
         .with(listing.until.map(Timestamp::as_micros))
         .with(listing.status.map(Status::as_str))
-        .with(listing.limit as i64);
+        .with(listing.limit as i64)
+        .with(listing.unknown);
     let (mut ids, mut looked_to) = (Vec::new(), None);
     for row in &pool.read(LIST, values.finish()?).await? {
         match maybe_id(row, "id")? {

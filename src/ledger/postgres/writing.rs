@@ -166,6 +166,21 @@ impl Writing {
         holder.held == seq
     }
 
+    /// Whether the operation has a locked key.
+    pub(super) fn holds(&self, digest: [u8; 16], seq: i64) -> bool {
+        self.keys.get(&digest).is_some_and(|holder| holder.held == seq)
+    }
+
+    /// Hands a locked key from one operation to another; false if the first does not have it.
+    pub(super) fn pass_on(&mut self, digest: [u8; 16], from: i64, to: i64) -> bool {
+        self.release(digest, from) && self.take(digest, to)
+    }
+
+    /// Whether nobody has a locked key.
+    pub(super) fn is_free(&self, digest: [u8; 16]) -> bool {
+        self.keys.get(&digest).is_some_and(|holder| holder.held == 0)
+    }
+
     /// Lets a locked key go; false if the operation does not have it.
     pub(super) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
         match self.keys.get_mut(&digest) {

@@ -2,8 +2,13 @@
 
 use super::{Cells, Stored, maybe_number, maybe_text, maybe_time, number};
 use crate::domain::Timestamp;
-use crate::domain::operation::{Body, Continuation, Counts, ErrorCode, EventKind, WaitingFor};
+use crate::domain::operation::{
+    Body, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
+};
 use crate::ledger::error::LedgerError;
+
+/// The most characters of an event's message.
+const LONGEST_MESSAGE: usize = 200;
 
 /// What an operation carries from state to state.
 #[derive(Clone, Debug)]
@@ -200,6 +205,24 @@ impl EventRow {
             next_at: None,
             percent: None,
             message: None,
+        }
+    }
+
+    /// A person found out about an unknown outcome.
+    pub(in crate::ledger) fn reconciled(
+        seq: i64,
+        sequence: u32,
+        attempt: u32,
+        verdict: &Verdict,
+    ) -> Self {
+        let told = match &verdict.note {
+            Some(note) => format!("{}: {note}", verdict.as_str()),
+            None => verdict.as_str().to_owned(),
+        };
+        Self {
+            attempt,
+            message: Some(told.chars().take(LONGEST_MESSAGE).collect()),
+            ..Self::plain(seq, sequence, verdict.at, EventKind::Reconciled)
         }
     }
 

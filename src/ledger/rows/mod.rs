@@ -17,7 +17,8 @@ pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, pu
 pub(super) use lane::{home, named, numbered, with_quarantines};
 pub(super) use node::{node, owned, put_vitals, sign};
 pub(super) use operation::{
-    answer, continuation, delivery_name, event, leased, operation, operations, piece, promised,
+    answer, continuation, delivery_name, event, key_in_use, leased, on_failure_name, operation,
+    operations, piece, promised,
 };
 
 use super::error::LedgerError;

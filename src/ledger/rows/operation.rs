@@ -11,12 +11,14 @@ use super::{
     maybe_time, micros, number, octets, text, time,
 };
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Delivery, ErrorCode, Event, EventKind, Failure, Lane, Policy,
-    Request, RetryPolicy, SerialKey, State, WaitingFor, Work,
+    Body, BodyKey, Continuation, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure,
+    Policy, Recheck, Request, RetryPolicy, SerialKey, State, Verdict, WaitingFor, Work,
 };
 use crate::domain::{Fields, Principal};
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::{Held, KeptAnswer, Lease, Leased, Operation, Promised, Subject};
+use crate::ledger::verbs::{
+    Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
+};
 
 /// An operation with its state, from whichever table has that.
 macro_rules! operations {
@@ -35,11 +37,12 @@ macro_rules! operations {
              coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
              coalesce(x.message, u.message, r.message, w.message) AS message, \
              coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
-             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status FROM ",
+             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status, \
+             v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note FROM ",
             $from,
             " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
              LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
-             LEFT JOIN waiting w ON w.seq = o.seq WHERE "
+             LEFT JOIN waiting w ON w.seq = o.seq LEFT JOIN verdicts v ON v.seq = x.seq WHERE "
         )
     };
 }
@@ -73,6 +76,48 @@ fn policy(row: &impl Stored) -> Result<Policy, LedgerError> {
             max: micros(row, "retry_max_us")?,
         },
         first_answer_is_final: row.flag("first_is_final")?,
+        on_failure: on_failure(row)?,
+        recheck: recheck(row)?,
+    })
+}
+
+/// How a failure's policy is stored: the usual one is not.
+pub(in crate::ledger) fn on_failure_name(policy: &Policy) -> Option<&'static str> {
+    (policy.on_failure != OnFailure::Skip).then(|| policy.on_failure.as_str())
+}
+
+fn on_failure(row: &impl Stored) -> Result<OnFailure, LedgerError> {
+    let Some(name) = row.text("on_failure")? else { return Ok(OnFailure::Skip) };
+    OnFailure::named(name).ok_or_else(|| damaged(format!("unknown policy {name}")))
+}
+
+fn recheck(row: &impl Stored) -> Result<Option<Recheck>, LedgerError> {
+    row.text("recheck")?.map(Recheck::of_target).transpose().map_err(damaged)
+}
+
+/// What a person found out, from the joined row of a reading.
+fn verdict(row: &impl Stored) -> Result<Option<Verdict>, LedgerError> {
+    let Some(at) = maybe_time(row, "verdict_at")? else { return Ok(None) };
+    Ok(Some(Verdict {
+        happened: row.flag("verdict_happened")?,
+        location: maybe_text(row, "verdict_location")?,
+        note: maybe_text(row, "verdict_note")?,
+        at,
+    }))
+}
+
+/// A serial key in use.
+pub(in crate::ledger) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, LedgerError> {
+    let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
+    let by = maybe_id(row, "blocked_by")?;
+    let blocked = by.zip(maybe_time(row, "blocked_at")?).map(|(by, since)| Blocked { by, since });
+    Ok(KeyInUse {
+        name: SerialName(digest),
+        key: maybe_text(row, "key_text")?,
+        upstream: maybe_text(row, "upstream")?,
+        holder: maybe_id(row, "holder")?,
+        waiting: number(row, "waiting")?,
+        blocked,
     })
 }
 
@@ -147,6 +192,7 @@ pub(in crate::ledger) fn leased(
         accepted_at: time(row, "accepted_at")?,
         continuation,
         cancel_asked,
+        client_reference: maybe_text(row, "client_reference")?,
     })
 }
 
@@ -194,6 +240,7 @@ pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, Ledge
         client_reference: maybe_text(row, "client_reference")?,
         parent: maybe_id(row, "parent")?,
         retry_of: maybe_id(row, "retry_of")?,
+        verdict: verdict(row)?,
         sequence: number(row, "sequence")?,
     })
 }

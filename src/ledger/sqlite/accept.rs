@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::rows::{
     Carried, Stored, TAG_SEPARATOR, as_micros, damaged, delivery_name, id, maybe_id, octets,
-    put_body, text,
+    on_failure_name, put_body, text,
 };
 use super::writer::{Values, Writer};
-use super::{Writing, prune, settle};
+use super::{Writing, prune, serial, settle};
 use crate::domain::operation::{
-    Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, WaitingFor, Work,
+    Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -18,8 +18,8 @@ use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 
 const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
      deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, task, upstream_key, \
-     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const REQUESTS: &str = "INSERT INTO requests (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const CREDENTIALS: &str = "INSERT INTO credentials (seq, fields) \
@@ -71,7 +71,12 @@ pub(super) fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<Accep
         }
         let seq = writing.next_seq;
         writing.next_seq += 1;
-        let waits = operation.serial_key.as_ref().is_some_and(|key| !held.insert(key.digest));
+        let waits = match &operation.serial_key {
+            Some(key) if !held.insert(key.digest) => {
+                !serial::passes_on(writing, key.digest, operation)?
+            }
+            _ => false,
+        };
         let placed = match (waits, hand_off) {
             (true, _) => Placed::Waiting,
             (false, true) => Placed::Running,
@@ -244,6 +249,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(operation.retry_of.as_ref().map(OperationId::as_bytes));
     values.put(operation.client_reference.as_deref());
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
+    values.put(on_failure_name(policy)).put(policy.recheck.as_ref().map(Recheck::target));
 }
 
 fn put_request(entry: &Entry<'_>, values: &mut Values<'_, '_>) {

@@ -82,7 +82,8 @@ fn call_off(
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
     tell(writing, &event)?;
     let freed = freeing == Freeing::Free;
-    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer: None, serial, freed };
+    let (answer, blocks) = (None, false);
+    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer, serial, blocks, freed };
     finish(writing, &[end], moved)?;
     Ok(Canceled::Done)
 }

@@ -1,11 +1,11 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::prune;
 use super::rows::{Carried, id, number, put_body, time};
 use super::settle::{EVENTS, EventRow, READY, ReadyRow};
-use crate::domain::Timestamp;
+use super::{prune, serial};
 use crate::domain::operation::{Body, EventKind};
+use crate::domain::{OperationId, Timestamp};
 pub(super) use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::Moved;
@@ -35,7 +35,11 @@ pub(super) fn finish(
             }
         }
         if let Some(digest) = finish.serial {
-            promote(writing, finish.seq, digest, finish.at, moved)?;
+            if finish.blocks {
+                serial::block(writing, finish.seq, finish.at)?;
+            } else {
+                promote(writing, finish.seq, digest, finish.at, moved)?;
+            }
         }
     }
     Ok(())
@@ -68,20 +72,30 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
 }
 
 /// Lets the next operation of a serial key go, if the one that ended held it.
-fn promote(
+pub(super) fn promote(
     writing: &mut Writing,
     ended: i64,
     digest: [u8; 16],
     now: Timestamp,
     moved: &mut Moved,
-) -> Result<(), LedgerError> {
+) -> Result<Option<OperationId>, LedgerError> {
     let released =
         writing.writer.run("DELETE FROM serial_keys WHERE digest = ? AND seq = ?", |values| {
             values.put(digest).put(ended);
         })?;
     if released == 0 {
-        return Ok(());
+        return Ok(None);
     }
+    go_next(writing, digest, now, moved)
+}
+
+/// Gives a serial key that nobody holds to the first who waits for it.
+pub(super) fn go_next(
+    writing: &mut Writing,
+    digest: [u8; 16],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<Option<OperationId>, LedgerError> {
     let next = writing.writer.one(
         "SELECT w.*, o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
          WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1",
@@ -89,7 +103,7 @@ fn promote(
             values.put(digest);
         },
     )?;
-    let Some(next) = next else { return Ok(()) };
+    let Some(next) = next else { return Ok(None) };
     let (seq, lane) = (number(&next, "seq")?, number(&next, "lane")?);
     let due_at = time(&next, "not_before")?.max(now);
     let mut carried = Carried::of(&next)?;
@@ -97,7 +111,8 @@ fn promote(
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
     moved.ready.push((writing.book.lane(lane)?, due_at));
     moved.waiting -= 1;
-    moved.released.push(id(&next, "id")?);
+    let released = id(&next, "id")?;
+    moved.released.push(released);
     let writer = &mut writing.writer;
     writer.run("DELETE FROM waiting WHERE seq = ?", |values| {
         values.put(seq);
@@ -107,5 +122,6 @@ fn promote(
     })?;
     let ready = ReadyRow { seq, lane, due_at, carried };
     writer.run(READY, |values| ready.put(values))?;
-    writer.run(EVENTS, |values| event.put(values)).map(drop)
+    writer.run(EVENTS, |values| event.put(values))?;
+    Ok(Some(released))
 }

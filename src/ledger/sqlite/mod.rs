@@ -13,13 +13,16 @@ mod nodes;
 mod open;
 mod prune;
 mod read;
+mod reconcile;
 mod rows;
+mod serial;
 mod settle;
 mod start;
+mod verdict;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,13 +34,14 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, KeptAnswer, LaneDepth, Leased, Listing,
-    Moved, Operation, Page, Pausing, Piece, ProgressReport, Progressed, Promised, Pruned,
-    Retention, SettledAs, Settlement, Want,
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
+    Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane};
+use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
@@ -87,6 +91,25 @@ impl Book {
         let unknown = || rows::damaged(format!("lane {number} is unknown"));
         rows::named(number, |number| self.lanes.get(&number).cloned()).ok_or_else(unknown)
     }
+}
+
+/// Takes a file that no gateway uses, brings its schema up to date and reads it.
+pub(super) async fn source(
+    path: &Path,
+) -> Result<(impl Sized + use<>, sqlx::SqliteConnection), OpenError> {
+    open::check_library(&sqlite_version())?;
+    let lock = open::FileLock::take(path)?;
+    let forever = std::time::Duration::MAX;
+    let opening = Opening {
+        path: path.to_owned(),
+        readers: 1,
+        migrate: true,
+        retention: Retention { result: forever, operation: forever },
+        lanes: Vec::new(),
+    };
+    let mut connection = open::opener(&opening).await?;
+    open::check_suspect(&mut connection, path).await?;
+    Ok((lock, connection))
 }
 
 /// Opens the file, brings its schema up to date and registers this start.
@@ -195,6 +218,10 @@ impl Store for Sqlite {
         read::paused(&self.readers).await
     }
 
+    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+        serial::keys(&self.readers, listing).await
+    }
+
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.readers, &self.book).await
     }
@@ -300,6 +327,23 @@ impl Transaction for Writing {
 
     async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
         prune::prune(self, limit, now)
+    }
+
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError> {
+        serial::unblock(self, name, now, moved)
+    }
+
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
+        verdict::judge(self, id, verdict)
+    }
+
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
+        reconcile::reconcile(self, step, moved)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {

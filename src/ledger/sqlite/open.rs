@@ -159,7 +159,9 @@ pub(super) fn reader(opening: &Opening) -> SqliteConnectOptions {
 
 async fn migrate(connection: &mut SqliteConnection, opening: &Opening) -> Result<(), OpenError> {
     let failed = |error: sqlx::migrate::MigrateError| unreadable(&opening.path, error);
-    let migrator = Migrator::with_migrations(migrations());
+    let mut migrator = Migrator::with_migrations(migrations());
+    // A later release only adds to the schema: this one goes on working beside it.
+    migrator.set_ignore_missing(true);
     if !opening.migrate {
         connection.ensure_migrations_table(&migrator.table_name).await.map_err(failed)?;
         let applied =
@@ -188,6 +190,7 @@ fn migrations() -> Vec<Migration> {
     vec![
         migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
         migration(2, "fleet", include_str!("../../../migrations/sqlite/0002_fleet.sql")),
+        migration(3, "serial", include_str!("../../../migrations/sqlite/0003_serial.sql")),
         migration(4, "queues", include_str!("../../../migrations/sqlite/0004_queues.sql")),
     ]
 }

@@ -124,6 +124,7 @@ fn remove(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
     for sql in [
         "DELETE FROM idempotency_keys WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)",
         "DELETE FROM events WHERE seq = ?1",
+        "DELETE FROM verdicts WHERE seq = ?1",
         "DELETE FROM outcomes WHERE seq = ?1",
         "DELETE FROM operations WHERE seq = ?1",
     ] {

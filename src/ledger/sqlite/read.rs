@@ -152,6 +152,12 @@ async fn candidates(
         and("EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND t.seq = o.seq)");
         values.put(tag.clone());
     }
+    if listing.unknown {
+        and(
+            "EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND error_code = 'outcome-unknown') \
+             AND NOT EXISTS (SELECT 1 FROM verdicts WHERE seq = o.seq)",
+        );
+    }
     if let Some(since) = listing.since {
         and("o.accepted_at >= ?");
         values.put(since.as_micros());

@@ -194,6 +194,36 @@ async fn operations_of_a_serial_key_go_in_the_order_accepted_also_while_nodes_ra
 }
 
 #[tokio::test]
+async fn a_release_and_a_repeat_on_one_node_race_with_accepts_on_another_and_nobody_is_left() {
+    let two = Two::open().await;
+    for round in 0..10 {
+        let blocking = |number: u8| {
+            let mut new = serial(round * 16 + number, 7);
+            new.policy.on_failure = OnFailure::Block;
+            new
+        };
+        two.one.accept(blocking(0)).await.unwrap();
+        let failing = claim(&two.one, 1).await.remove(0);
+        two.one.settle(outcome_of(failing, &answered(422), START)).await.unwrap().unwrap();
+        let listing = KeyListing { blocked: true, after: None, limit: 9 };
+        let name = two.other.keys(listing).await.unwrap()[0].name;
+        let repeat = NewOperation { retry_of: Some(blocking(0).id), ..blocking(1) };
+        let accepts = join_all((2..8).map(|number| two.other.accept(blocking(number))));
+        let (released, repeated, accepted) =
+            tokio::join!(two.one.unblock(name, START), two.one.accept(repeat), accepts);
+        assert!(released.is_ok() && repeated.is_ok() && accepted.iter().all(Result::is_ok));
+        let mut ended = 0;
+        while let Some(leased) = claim(&two.one, 9).await.pop() {
+            finish(&two.one, leased, START).await;
+            ended += 1;
+        }
+        assert_eq!(ended, 7, "round {round}");
+        assert!(two.one.reconcile(false, START).await.unwrap().findings.is_empty());
+    }
+    two.close().await;
+}
+
+#[tokio::test]
 async fn canceling_one_that_waits_for_its_key_and_one_that_runs_reaches_the_other_node() {
     let two = Two::open().await;
     for number in 0..3 {

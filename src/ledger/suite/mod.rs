@@ -1,11 +1,30 @@
 //! What every ledger has to do, whatever keeps it: one suite, run once per engine.
 
+/// Tests on one engine: each of them gets a place of its own.
+macro_rules! suite_of {
+    ($engine:ident: $($name:ident,)*) => {
+        mod $engine {
+            use super::Place;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(Place::$engine()).await;
+                }
+            )*
+        }
+    };
+}
+
 mod behind_a_pooler;
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]
 mod cluster;
 mod in_a_database;
 mod in_a_file;
+mod migrating;
+mod reconciling;
+mod serial;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +37,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::domain::fleet::Role;
 use crate::domain::operation::{
-    Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Outcome, Policy,
-    Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, Work, settle,
+    Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, OnFailure, Outcome,
+    Policy, Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, WaitingFor, Work,
+    settle,
 };
 use crate::domain::{Fields, Principal};
 
@@ -112,6 +132,8 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
                 max: Duration::from_secs(1),
             },
             first_answer_is_final: false,
+            on_failure: OnFailure::Skip,
+            recheck: None,
         },
         due_at: at,
         upstream_key: None,
@@ -823,20 +845,6 @@ macro_rules! ledger_suite {
             what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_nothing,
             what_was_taken_over_says_so_until_it_is_settled,
         );
-    };
-}
-
-macro_rules! suite_of {
-    ($engine:ident: $($name:ident,)*) => {
-        mod $engine {
-            use super::Place;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    super::$name(Place::$engine()).await;
-                }
-            )*
-        }
     };
 }
 

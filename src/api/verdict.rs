@@ -1,0 +1,88 @@
+//! `POST …/{id}/verdict`, for operators: what was found out about an unknown outcome.
+//!
+//! The state stays as it is. A later verdict takes the place of an earlier one; the
+//! timeline keeps both.
+
+use axum::body::Bytes;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::visit::Found;
+use super::{Problem, own};
+use crate::domain::Timestamp;
+use crate::domain::operation::Verdict;
+use crate::ledger::Judged;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    outcome: String,
+    location: Option<String>,
+    note: Option<String>,
+}
+
+pub(super) async fn give(found: Found, body: Bytes) -> Result<Response, Problem> {
+    let api = &found.visit.api;
+    let verdict = read(&body, api.clock.now())?;
+    match api.ledger.judge(found.operation.id, verdict).await? {
+        Judged::Given => {
+            let found = found.again().await?;
+            Ok(own::json(StatusCode::OK, own::DOCUMENT_TYPE, &found.document()))
+        }
+        Judged::NotUnknown => Err(Problem::not_unknown()),
+    }
+}
+
+fn read(body: &[u8], at: Timestamp) -> Result<Verdict, Problem> {
+    let form =
+        "write {\"outcome\": \"happened\" or \"did-not-happen\", \"location\": …, \"note\": …}";
+    let given: Given =
+        serde_json::from_slice(body).map_err(|_| Problem::malformed_body(None, form))?;
+    let happened = match &*given.outcome {
+        "happened" => true,
+        "did-not-happen" => false,
+        _ => return Err(Problem::malformed_body(Some("outcome"), form)),
+    };
+    if let Some(location) = &given.location {
+        let web = ["http://", "https://", "/"].iter().any(|start| location.starts_with(start));
+        let plain = location.len() <= 2048 && location.chars().all(|c| c.is_ascii_graphic());
+        if !web || location.starts_with("//") || !plain {
+            let detail = "a location is an absolute http or https URL, or a path";
+            return Err(Problem::malformed_body(Some("location"), detail));
+        }
+    }
+    if given.location.is_some() && !happened {
+        let detail = "what did not happen has created nothing: leave the location out";
+        return Err(Problem::malformed_body(Some("location"), detail));
+    }
+    if given.note.as_ref().is_some_and(|note| note.chars().count() > Verdict::LONGEST_NOTE) {
+        let detail = format!("a note has at most {} characters", Verdict::LONGEST_NOTE);
+        return Err(Problem::malformed_body(Some("note"), detail));
+    }
+    Ok(Verdict { happened, location: given.location, note: given.note, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_says_which_and_names_what_was_created() {
+        let read = |text: &str| super::read(text.as_bytes(), Timestamp::EPOCH);
+        let verdict = read(r#"{"outcome":"happened","location":"/orders/7","note":"seen"}"#);
+        let verdict = verdict.unwrap();
+        assert!(verdict.happened && verdict.location.as_deref() == Some("/orders/7"));
+        for wrong in [
+            "",
+            "{}",
+            r#"{"outcome":"maybe"}"#,
+            r#"{"outcome":"happened","location":"javascript:alert(1)"}"#,
+            r#"{"outcome":"happened","location":"//evil.example"}"#,
+            r#"{"outcome":"did-not-happen","location":"/orders/7"}"#,
+            r#"{"outcome":"happened","by":"me"}"#,
+        ] {
+            assert_eq!(read(wrong).unwrap_err().status(), 400, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `cloakroom ledger`: what is done to a whole ledger, with the gateway stopped.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::print;
+use crate::app;
+use crate::config::{Config, Overrides};
+use crate::ledger::{Location, Server, copy_ledger};
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom ledger copy --from sqlite:cloakroom.db --to postgres://cloakroom@db/cloakroom";
+
+const COPY_EXAMPLES: &str = "\
+Examples:
+  cloakroom ledger copy --from sqlite:/var/lib/cloakroom/cloakroom.db \\
+    --to postgres://cloakroom@db.internal/cloakroom
+
+Stop the gateway first. The target is a database without a ledger; it gets everything or,
+if anything goes wrong, nothing. The source stays as it is. Start the gateway on the target
+with --store afterwards: tickets that clients hold go on working, and so does what is
+pending. Do not start one on the source again.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Ledger {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy a ledger from a file into a database.
+    Copy(Copy),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COPY_EXAMPLES)]
+struct Copy {
+    /// The ledger that is copied.
+    #[arg(long, value_name = "sqlite:FILE")]
+    from: String,
+    /// Where it goes: past a pooler.
+    #[arg(long, value_name = "postgres://…")]
+    to: String,
+}
+
+impl Ledger {
+    /// Does it.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Copy(copy) => copy.run().await,
+        }
+    }
+}
+
+impl Copy {
+    async fn run(self) -> Result<(), Failure> {
+        let (from, to) = self.places()?;
+        let terminal = std::io::stderr().is_terminal();
+        let tell = |table: &str, rows: u64| {
+            if terminal {
+                // Progress that nobody reads is no failure.
+                let _ = print::complain(&format!("{table}: {rows}"));
+            }
+        };
+        let copied = copy_ledger(&from, &to, tell).await;
+        let copied = copied.map_err(|error| Failure::Failed(error.to_string()))?;
+        let rows = copied.into_iter().map(|(table, rows)| [table, rows.to_string()]).collect();
+        print::say(&print::table(["TABLE", "ROWS"], rows))?;
+        print::complain(&format!("copied; now start the gateway with --store {}", to.url))
+    }
+
+    fn places(&self) -> Result<(PathBuf, Server), Failure> {
+        match (place(&self.from)?, place(&self.to)?) {
+            (Location::Sqlite { path, .. }, Location::Postgres(server)) => Ok((path, server)),
+            _ => Err(Failure::Usage(
+                "a ledger is copied from a file into a database: --from sqlite:FILE --to \
+                 postgres://…"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// Where that is, as `store.url` says it.
+fn place(url: &str) -> Result<Location, Failure> {
+    let store = Some(url.to_owned());
+    let overrides = Overrides { store, upstream_optional: true, ..Overrides::default() };
+    let config = Config::load(None, std::iter::empty(), overrides)?.config;
+    Ok(app::location(&config.store))
+}

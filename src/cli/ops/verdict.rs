@@ -1,0 +1,57 @@
+//! `cloakroom ops verdict`: what a person found out about an unknown outcome.
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::admin::Admin;
+use super::super::failure::Failure;
+use super::super::print;
+use super::Which;
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom ops list --unknown
+  cloakroom ops verdict 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a --happened --location /orders/7
+  cloakroom ops verdict 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a --did-not-happen --note 'asked sales'
+
+The operation stays failed. A later verdict takes the place of an earlier one; the timeline
+shows both. Neither releases a serial key that the operation blocks.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Give {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    outcome: Outcome,
+    /// What the upstream created: an absolute URL, or a path.
+    #[arg(long, value_name = "URL", requires = "happened")]
+    location: Option<String>,
+    /// What there is to say about it.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Outcome {
+    /// The upstream carried it out.
+    #[arg(long)]
+    happened: bool,
+    /// The upstream did not.
+    #[arg(long)]
+    did_not_happen: bool,
+}
+
+impl Give {
+    /// Has it written down.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let outcome = if self.outcome.did_not_happen { "did-not-happen" } else { "happened" };
+        let told = json!({ "outcome": outcome, "location": self.location, "note": self.note });
+        let document = admin.tell(&self.which.id, "verdict", &told).await?;
+        if as_json {
+            return print::say_json(&document);
+        }
+        print::say(outcome)
+    }
+}

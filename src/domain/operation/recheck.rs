@@ -1,0 +1,204 @@
+//! What an upstream is asked to find out whether an attempt took effect.
+//!
+//! Owns the template: its placeholders and how they are filled. Its invariant: a filled
+//! template is a path with perhaps a query, and what was put into it cannot add to
+//! either. It must not know how the question is asked.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+/// A template as `/orders?ref={idempotency_key}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recheck(Arc<str>);
+
+/// Why a template is refused, for the person who writes the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecheckProblem {
+    /// Another method than GET, or none.
+    #[error("write a GET and a path, like \"GET /orders?ref={{idempotency_key}}\"")]
+    NotAGet,
+    /// It does not begin with a slash, or not with exactly one.
+    #[error("the path begins with one /")]
+    NotAPath,
+    /// A character that no request target has.
+    #[error("`{0}` cannot stand in a path; write it percent-encoded")]
+    BadCharacter(char),
+    /// A placeholder that does not exist.
+    #[error(
+        "there is no placeholder {{{0}}}; there are {{idempotency_key}}, {{operation_id}} and \
+         {{client_reference}}"
+    )]
+    UnknownPlaceholder(String),
+    /// A brace without its partner.
+    #[error("a {{ or }} has no partner; a literal one is %7B or %7D")]
+    LooseBrace,
+    /// Nothing tells one operation from another.
+    #[error(
+        "without {{idempotency_key}}, {{operation_id}} or {{client_reference}} every operation \
+         would be asked about alike"
+    )]
+    NoPlaceholder,
+}
+
+/// What a template is filled with.
+#[derive(Clone, Copy, Debug)]
+pub struct Subjects<'a> {
+    /// The key that the upstream was sent.
+    pub idempotency_key: &'a str,
+    /// The operation's id.
+    pub operation_id: &'a str,
+    /// What the client calls it; empty where it does not.
+    pub client_reference: &'a str,
+}
+
+impl Subjects<'_> {
+    fn named(&self, name: &str) -> Option<&str> {
+        match name {
+            "idempotency_key" => Some(self.idempotency_key),
+            "operation_id" => Some(self.operation_id),
+            "client_reference" => Some(self.client_reference),
+            _ => None,
+        }
+    }
+}
+
+impl Recheck {
+    /// Reads `GET /path?query`.
+    pub fn parse(text: &str) -> Result<Self, RecheckProblem> {
+        let target = text.strip_prefix("GET ").ok_or(RecheckProblem::NotAGet)?;
+        Self::of_target(target.trim_start())
+    }
+
+    /// Reads a template without its method, as the ledger keeps it.
+    pub fn of_target(target: &str) -> Result<Self, RecheckProblem> {
+        if !target.starts_with('/') || target.starts_with("//") {
+            return Err(RecheckProblem::NotAPath);
+        }
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '#' | '"' | '<' | '>' | '\\');
+        if let Some(bad) = target.chars().find(|c| !fits(*c)) {
+            return Err(RecheckProblem::BadCharacter(bad));
+        }
+        let nothing = Subjects { idempotency_key: "", operation_id: "", client_reference: "" };
+        let mut placeholders = 0;
+        let mut count = |part: Part<'_>| {
+            placeholders += usize::from(matches!(part, Part::Placeholder(_)));
+            match part {
+                Part::Placeholder(name) if nothing.named(name).is_none() => {
+                    Err(RecheckProblem::UnknownPlaceholder(name.to_owned()))
+                }
+                _ => Ok(()),
+            }
+        };
+        each_part(target, &mut count)?;
+        if placeholders == 0 {
+            return Err(RecheckProblem::NoPlaceholder);
+        }
+        Ok(Self(target.into()))
+    }
+
+    /// The template without its method.
+    pub fn target(&self) -> &str {
+        &self.0
+    }
+
+    /// Path and query about one operation.
+    pub fn filled(&self, subjects: Subjects<'_>) -> String {
+        let mut filled = String::with_capacity(self.0.len() + 32);
+        // It was read before: its placeholders exist.
+        let _ = each_part(&self.0, &mut |part| {
+            match part {
+                Part::Text(text) => filled.push_str(text),
+                Part::Placeholder(name) => {
+                    encode(subjects.named(name).unwrap_or_default(), &mut filled);
+                }
+            }
+            Ok(())
+        });
+        filled
+    }
+}
+
+impl fmt::Display for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GET {}", self.0)
+    }
+}
+
+enum Part<'t> {
+    Text(&'t str),
+    Placeholder(&'t str),
+}
+
+fn each_part<'t>(
+    template: &'t str,
+    see: &mut impl FnMut(Part<'t>) -> Result<(), RecheckProblem>,
+) -> Result<(), RecheckProblem> {
+    let mut rest = template;
+    while let Some((text, behind)) = rest.split_once('{') {
+        let (name, behind) = behind.split_once('}').ok_or(RecheckProblem::LooseBrace)?;
+        if text.contains('}') || name.contains('{') {
+            return Err(RecheckProblem::LooseBrace);
+        }
+        see(Part::Text(text))?;
+        see(Part::Placeholder(name))?;
+        rest = behind;
+    }
+    if rest.contains('}') {
+        return Err(RecheckProblem::LooseBrace);
+    }
+    see(Part::Text(rest))
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986.
+fn encode(text: &str, into: &mut String) {
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            into.push(char::from(octet));
+        } else {
+            // A String takes everything.
+            let _ = write!(into, "%{octet:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBJECTS: Subjects<'_> =
+        Subjects { idempotency_key: "a/b c?ü", operation_id: "0192", client_reference: "" };
+
+    #[test]
+    fn placeholders_are_filled_and_cannot_add_to_the_path() {
+        for (template, filled) in [
+            ("GET /orders?ref={idempotency_key}", "/orders?ref=a%2Fb%20c%3F%C3%BC"),
+            ("GET /orders/{operation_id}/state", "/orders/0192/state"),
+            ("GET /{client_reference}?x={operation_id}", "/?x=0192"),
+        ] {
+            let recheck = Recheck::parse(template).unwrap();
+            assert_eq!(recheck.filled(SUBJECTS), filled, "{template}");
+            assert_eq!(recheck.to_string(), template);
+            assert_eq!(Recheck::of_target(recheck.target()), Ok(recheck));
+        }
+    }
+
+    #[test]
+    fn a_wrong_template_is_told_what_is_wrong() {
+        for (template, says) in [
+            ("/orders?ref={operation_id}", "write a GET"),
+            ("POST /orders?ref={operation_id}", "write a GET"),
+            ("GET orders/{operation_id}", "one /"),
+            ("GET //host/{operation_id}", "one /"),
+            ("GET /orders?ref={key}", "no placeholder {key}"),
+            ("GET /orders?ref={}", "no placeholder {}"),
+            ("GET /orders?ref={operation_id", "partner"),
+            ("GET /orders?ref=}{operation_id}", "partner"),
+            ("GET /or ders/{operation_id}", "cannot stand"),
+            ("GET /orders#{operation_id}", "cannot stand"),
+            ("GET /orders", "alike"),
+        ] {
+            let problem = Recheck::parse(template).unwrap_err().to_string();
+            assert!(problem.contains(says), "{template}: {problem}");
+        }
+    }
+}

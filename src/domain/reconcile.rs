@@ -1,0 +1,175 @@
+//! What does not add up in a ledger.
+//!
+//! Owns the kinds of things that are looked for, which of them are repaired without
+//! asking, and the report. Pure: it must not know how they are found.
+
+/// How many of a kind are named in a report.
+const NAMED: usize = 10;
+
+/// Something that does not add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Discrepancy {
+    /// An operation that is in no state.
+    InNoState,
+    /// An operation that has ended and is in another state too.
+    EndedAndLive,
+    /// An operation that is in two states and has not ended.
+    InTwoStates,
+    /// Rows of an operation that is not there.
+    WithoutOperation,
+    /// An operation that has ended and is not going to be freed.
+    NeverFreed,
+    /// An operation that runs on a node that does not exist.
+    RunsNowhere,
+    /// A serial key that is held by nobody.
+    HeldByNobody,
+    /// An operation that waits for a serial key that is free.
+    WaitsForNothing,
+    /// A serial key that a failure blocks.
+    Blocked,
+    /// An unknown outcome without a verdict.
+    Unknown,
+}
+
+impl Discrepancy {
+    /// The name in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InNoState => "in-no-state",
+            Self::EndedAndLive => "ended-and-live",
+            Self::InTwoStates => "in-two-states",
+            Self::WithoutOperation => "without-operation",
+            Self::NeverFreed => "never-freed",
+            Self::RunsNowhere => "runs-nowhere",
+            Self::HeldByNobody => "key-held-by-nobody",
+            Self::WaitsForNothing => "waits-for-free-key",
+            Self::Blocked => "key-blocked",
+            Self::Unknown => "outcome-unknown",
+        }
+    }
+
+    /// What it means and what to do, for people.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::InNoState => {
+                "operations that are in no state: nobody carries them out; send their requests anew"
+            }
+            Self::EndedAndLive => {
+                "operations that had ended and were queued, running or waiting too"
+            }
+            Self::InTwoStates => "operations in two states: report this with the ledger's log",
+            Self::WithoutOperation => "rows of operations that are not there",
+            Self::NeverFreed => "operations that had ended and would never have been freed",
+            Self::RunsNowhere => {
+                "operations that run on a node that does not exist: a start takes them over"
+            }
+            Self::HeldByNobody => "serial keys that were held by nobody",
+            Self::WaitsForNothing => "operations that waited for a serial key that was free",
+            Self::Blocked => {
+                "serial keys that a failure blocks: `cloakroom serial list --blocked`, then release \
+                 them, or retry what failed"
+            }
+            Self::Unknown => {
+                "unknown outcomes without a verdict: `cloakroom ops list --unknown`, then \
+                 `cloakroom ops verdict`"
+            }
+        }
+    }
+
+    /// Whether it is put right without asking: whatever was promised stays, and doing it
+    /// twice does nothing more.
+    pub const fn is_safe_to_repair(self) -> bool {
+        matches!(
+            self,
+            Self::EndedAndLive
+                | Self::WithoutOperation
+                | Self::NeverFreed
+                | Self::HeldByNobody
+                | Self::WaitsForNothing
+        )
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// What it is.
+    pub kind: Discrepancy,
+    /// An operation's id, a key's name, or what else it is known by.
+    pub name: String,
+}
+
+/// All of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Discrepancy,
+    /// How many.
+    pub count: u64,
+    /// Some of them.
+    pub names: Vec<String>,
+}
+
+/// What a look through a ledger came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What was found, by kind.
+    pub findings: Vec<Finding>,
+    /// How many operations were looked at.
+    pub looked_at: u64,
+    /// Whether what is safe to repair was repaired.
+    pub repaired: bool,
+}
+
+impl Report {
+    /// Adds what was found.
+    pub fn add(&mut self, strays: impl IntoIterator<Item = Stray>) {
+        for Stray { kind, name } in strays {
+            let place = self.findings.partition_point(|finding| finding.kind < kind);
+            if self.findings.get(place).is_none_or(|finding| finding.kind != kind) {
+                self.findings.insert(place, Finding { kind, count: 0, names: Vec::new() });
+            }
+            if let Some(finding) = self.findings.get_mut(place) {
+                finding.count += 1;
+                if finding.names.len() < NAMED {
+                    finding.names.push(name);
+                }
+            }
+        }
+    }
+
+    /// Whether something is left that only a person can put right.
+    pub fn needs_a_person(&self) -> bool {
+        let left = |finding: &Finding| !(self.repaired && finding.kind.is_safe_to_repair());
+        self.findings.iter().any(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stray(kind: Discrepancy, number: u32) -> Stray {
+        Stray { kind, name: number.to_string() }
+    }
+
+    #[test]
+    fn a_report_counts_all_and_names_some() {
+        let mut report = Report { repaired: true, ..Report::default() };
+        assert!(!report.needs_a_person());
+        report.add((0..25).map(|number| stray(Discrepancy::NeverFreed, number)));
+        assert!(!report.needs_a_person());
+        assert_eq!((report.findings[0].count, report.findings[0].names.len()), (25, 10));
+        report.add([stray(Discrepancy::InNoState, 1), stray(Discrepancy::Unknown, 2)]);
+        let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [Discrepancy::InNoState, Discrepancy::NeverFreed, Discrepancy::Unknown]);
+        assert!(report.needs_a_person());
+    }
+
+    #[test]
+    fn what_was_only_looked_at_needs_a_person_too() {
+        let mut report = Report::default();
+        report.add([stray(Discrepancy::HeldByNobody, 1)]);
+        assert!(report.needs_a_person());
+    }
+}

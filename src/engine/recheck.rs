@@ -1,0 +1,140 @@
+//! Asking an upstream whether an earlier attempt took effect.
+//!
+//! Owns the question and what its answer means: a 2xx that it did, a 404 that it did not,
+//! anything else nothing. Its invariant: the question changes nothing at the upstream, and
+//! is asked within a slot and an attempt's time. What follows is decided by
+//! [`settle`](crate::domain::operation::settle).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::allowance::Allowance;
+use super::answer::{self, Asking};
+use super::cancels::Cancelable;
+use super::ending::Ended;
+use super::{Shared, outgoing};
+use crate::domain::operation::{
+    Delivery, Outcome, Sent, Subjects, Work, is_asked_about, is_in_doubt,
+};
+use crate::ledger::Leased;
+use crate::upstream::{Call, Reply, SentMarker};
+
+/// What the upstream says.
+enum Word {
+    /// It took effect.
+    Did(Box<Reply>),
+    /// It did not.
+    DidNot,
+    /// Neither; with its status, if it answered.
+    Nothing(Option<u16>),
+}
+
+/// Path and query that the upstream is asked at about an operation, if it can be asked.
+pub(super) fn target(leased: &Leased) -> Option<String> {
+    let id = leased.id.to_string();
+    Some(leased.policy.recheck.as_ref()?.filled(Subjects {
+        idempotency_key: leased.upstream_key.as_deref().unwrap_or(&id),
+        operation_id: &id,
+        client_reference: leased.client_reference.as_deref().unwrap_or_default(),
+    }))
+}
+
+/// Asks before another attempt; how that ends where none is to be sent.
+pub(super) async fn before_another(
+    shared: &Shared,
+    leased: &Leased,
+    target: String,
+    allowance: &mut Allowance<'_>,
+) -> Option<Ended> {
+    match Box::pin(ask(shared, leased, target, allowance)).await {
+        Word::Did(reply) => kept(shared, leased, allowance, *reply).await,
+        Word::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
+            Some(Ended::of(Outcome::Unclear { status }))
+        }
+        Word::DidNot | Word::Nothing(_) => None,
+    }
+}
+
+/// Asks before an operation would end with an unknown outcome.
+pub(super) async fn before_the_end(
+    shared: &Shared,
+    leased: &Leased,
+    cancelable: &Cancelable,
+    ended: Ended,
+) -> Ended {
+    let Outcome::Broken { cause, .. } = ended.outcome else { return ended };
+    let is_open = is_asked_about(&leased.policy, &ended.outcome);
+    let Some(target) = target(leased).filter(|_| is_open) else { return ended };
+    let left = leased.policy.deadline_at.since(shared.clock.now());
+    let limit = leased.policy.timeout.min(left).max(LEAST);
+    let mut allowance = Allowance::of(&shared.clock, limit);
+    let asked = async {
+        match Box::pin(ask(shared, leased, target, &mut allowance)).await {
+            Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
+            Word::DidNot => Some(Ended::of(Outcome::Refuted { cause })),
+            Word::Nothing(_) => None,
+        }
+    };
+    let found = tokio::select! {
+        biased;
+        found = Box::pin(asked) => found,
+        () = cancelable.called_off() => None,
+        // The next start asks.
+        () = shared.tasks.cutting() => {
+            Some(Ended::of(Outcome::Interrupted { sent: Sent::Perhaps }))
+        }
+    };
+    match found {
+        Some(found) => Ended { detail: ended.detail, ..found },
+        None => ended,
+    }
+}
+
+/// What a question gets at least, also where the deadline has just passed.
+const LEAST: Duration = Duration::from_secs(5);
+
+async fn ask(
+    shared: &Shared,
+    leased: &Leased,
+    target: String,
+    allowance: &mut Allowance<'_>,
+) -> Word {
+    let (Work::Call(request), Some((upstream, _))) =
+        (&leased.work, shared.upstream(&leased.lane.upstream))
+    else {
+        return Word::Nothing(None);
+    };
+    let marker = SentMarker::new();
+    let again = || Call {
+        method: Method::GET,
+        target: target.clone(),
+        fields: outgoing::asking_fields(leased.id, request),
+        body: Bytes::new().into(),
+        delivery: Delivery::AtLeastOnce,
+        marker: marker.clone(),
+    };
+    match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
+        Ok(Ok(reply)) if reply.status.is_success() => Word::Did(Box::new(reply)),
+        Ok(Ok(reply)) if reply.status == http::StatusCode::NOT_FOUND => Word::DidNot,
+        Ok(Ok(reply)) => Word::Nothing(Some(reply.status.as_u16())),
+        Ok(Err(broken)) => {
+            tracing::debug!(operation = %leased.id, detail = %broken, "could not recheck");
+            Word::Nothing(None)
+        }
+        Err(_) => Word::Nothing(None),
+    }
+}
+
+async fn kept(
+    shared: &Shared,
+    leased: &Leased,
+    allowance: &mut Allowance<'_>,
+    reply: Reply,
+) -> Option<Ended> {
+    let (upstream, max_response) = shared.upstream(&leased.lane.upstream)?;
+    let (method, policy) = (&Method::GET, &leased.policy);
+    let asking = Asking { upstream, max_response, method, policy };
+    Some(answer::of_recheck(shared, asking, allowance, reply).await)
+}

@@ -1,0 +1,156 @@
+//! Looking for what does not add up.
+
+use super::Writing;
+use super::finish::{go_next, promote};
+use super::rows::{exactly, number};
+use super::writer::Row;
+use crate::domain::Timestamp;
+use crate::domain::reconcile::{Discrepancy, Stray};
+use crate::ledger::error::LedgerError;
+use crate::ledger::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
+use crate::ledger::verbs::{Moved, SerialName};
+
+pub(super) fn reconcile(
+    writing: &mut Writing,
+    step: Step,
+    moved: &mut Moved,
+) -> Result<Stepped, LedgerError> {
+    match step.cursor {
+        Cursor::Operations(after) => operations(writing, after, step, moved),
+        Cursor::Keys(after) => keys(writing, after, step, moved),
+    }
+}
+
+fn operations(
+    writing: &mut Writing,
+    after: i64,
+    step: Step,
+    moved: &mut Moved,
+) -> Result<Stepped, LedgerError> {
+    let window = pair(writing, ask::WINDOW, (after, BATCH))?.into_iter().next();
+    let looked_at: i64 = window.as_ref().map_or(Ok(0), |row| number(row, "looked_at"))?;
+    let is_last = looked_at < BATCH;
+    let last = window.filter(|_| !is_last).map(|row| number(&row, "last")).transpose()?;
+    let range = (after, last.unwrap_or(i64::MAX));
+    let mut strays = Vec::new();
+    for row in pair(writing, ask::STATES, range)? {
+        let stray = ask::misplaced(&row)?;
+        if step.repair && stray.kind == Discrepancy::EndedAndLive {
+            let seq: i64 = number(&row, "seq")?;
+            for sql in ask::LIVE {
+                writing.writer.run(sql, |values| {
+                    values.put(seq);
+                })?;
+            }
+        }
+        strays.push(stray);
+    }
+    for row in pair(writing, ask::UNFREED, range)? {
+        strays.push(ask::stray(Discrepancy::NeverFreed, &row)?);
+        if step.repair {
+            let (due_at, seq): (i64, i64) = (number(&row, "expires_at")?, number(&row, "seq")?);
+            writing.writer.run(ask::FREE_LATER, |values| {
+                values.put(due_at).put(seq);
+            })?;
+        }
+    }
+    for (sql, kind) in
+        [(ask::NOWHERE, Discrepancy::RunsNowhere), (ask::UNKNOWN, Discrepancy::Unknown)]
+    {
+        for row in pair(writing, sql, range)? {
+            strays.push(ask::stray(kind, &row)?);
+        }
+    }
+    without_operation(writing, range, step.repair, &mut strays)?;
+    waiting(writing, range, step, moved, &mut strays)?;
+    let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
+    Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
+}
+
+fn without_operation(
+    writing: &mut Writing,
+    range: (i64, i64),
+    repair: bool,
+    strays: &mut Vec<Stray>,
+) -> Result<(), LedgerError> {
+    for (table, count, gone) in ask::TABLES {
+        let row = pair(writing, count, range)?.into_iter().next();
+        let found: u64 = row.map_or(Ok(0), |row| number(&row, "strays"))?;
+        strays.extend(ask::rows_of(table, found));
+        if repair && found > 0 {
+            writing.writer.run(gone, |values| {
+                values.put(range.0).put(range.1);
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn waiting(
+    writing: &mut Writing,
+    range: (i64, i64),
+    step: Step,
+    moved: &mut Moved,
+    strays: &mut Vec<Stray>,
+) -> Result<(), LedgerError> {
+    let mut freed = Vec::new();
+    for row in pair(writing, ask::WAITING, range)? {
+        strays.push(ask::stray(Discrepancy::WaitsForNothing, &row)?);
+        let digest: [u8; 16] = exactly(&row, "digest")?.unwrap_or_default();
+        if step.repair && !freed.contains(&digest) {
+            freed.push(digest);
+            go_next(writing, digest, step.now, moved)?;
+        }
+    }
+    Ok(())
+}
+
+fn keys(
+    writing: &mut Writing,
+    after: Option<[u8; 16]>,
+    step: Step,
+    moved: &mut Moved,
+) -> Result<Stepped, LedgerError> {
+    let rows = writing.writer.all(ask::KEYS, |values| {
+        values.put(after.map_or_else(Vec::new, |digest| digest.to_vec())).put(BATCH);
+    })?;
+    let (mut strays, mut last) = (Vec::new(), None);
+    for row in &rows {
+        let digest: [u8; 16] = exactly(row, "digest")?.unwrap_or_default();
+        last = Some(digest);
+        if number::<i64>(row, "stuck")? == 0 {
+            continue;
+        }
+        let name = SerialName(digest).to_string();
+        strays.push(Stray { kind: Discrepancy::HeldByNobody, name });
+        if step.repair {
+            let_go(writing, number(row, "seq")?, digest, step.now, moved)?;
+        }
+    }
+    let more = rows.len() as i64 >= BATCH;
+    Ok(Stepped {
+        strays,
+        looked_at: 0,
+        next: last.filter(|_| more).map(|last| Cursor::Keys(Some(last))),
+    })
+}
+
+fn let_go(
+    writing: &mut Writing,
+    holder: i64,
+    digest: [u8; 16],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    promote(writing, holder, digest, now, moved).map(drop)
+}
+
+fn pair(
+    writing: &mut Writing,
+    sql: &'static str,
+    range: (i64, i64),
+) -> Result<Vec<Row>, LedgerError> {
+    writing.writer.all(sql, |values| {
+        values.put(range.0).put(range.1);
+    })
+}

@@ -1,0 +1,102 @@
+//! Serial keys that a failure blocks, and those that somebody holds.
+
+use sqlx::sqlite::SqlitePool;
+
+use super::Writing;
+use super::finish::promote;
+use super::open::trouble;
+use super::rows::{self, number, octets};
+use crate::domain::Timestamp;
+use crate::domain::operation::NewOperation;
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::{KeyInUse, KeyListing, Moved, SerialName, Unblocked};
+
+const BLOCKED: &str = "INSERT OR REPLACE INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at) \
+     SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, ?2 FROM operations o \
+     JOIN lanes l ON l.lane = o.lane JOIN serial_keys k ON k.digest = o.serial_digest AND k.seq = o.seq \
+     WHERE o.seq = ?1";
+const BLOCKED_BY: &str = "SELECT b.seq, b.operation FROM blocked_keys b \
+     JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq WHERE b.digest = ?";
+const BLOCKED_GONE: &str = "DELETE FROM blocked_keys WHERE digest = ?";
+const HOLDER_GONE: &str = "DELETE FROM serial_keys WHERE digest = ?";
+macro_rules! keys {
+    ($from:literal) => {
+        concat!(
+            "SELECT k.digest, o.id AS holder, coalesce(b.serial_key, o.serial_key) AS key_text, \
+             coalesce(b.upstream, l.upstream) AS upstream, b.operation AS blocked_by, b.blocked_at, \
+             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest LIMIT 1000)) AS waiting ",
+            $from,
+            " LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN lanes l ON l.lane = o.lane \
+             WHERE k.digest > ? ORDER BY k.digest LIMIT ?"
+        )
+    };
+}
+const ALL: &str =
+    keys!("FROM serial_keys k LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq");
+const ONLY_BLOCKED: &str =
+    keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
+
+/// Keeps the key of an operation that failed, if it holds it.
+pub(super) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<(), LedgerError> {
+    let bind = |values: &mut super::writer::Values<'_, '_>| {
+        values.put(seq).put(at.as_micros());
+    };
+    writing.writer.run(BLOCKED, bind).map(drop)
+}
+
+/// Lets a new operation have a key that the one blocks which it repeats; false if that
+/// one does not block it.
+pub(super) fn passes_on(
+    writing: &mut Writing,
+    digest: [u8; 16],
+    operation: &NewOperation,
+) -> Result<bool, LedgerError> {
+    let Some(former) = operation.retry_of else { return Ok(false) };
+    let Some(row) = blocker(writing, digest)? else { return Ok(false) };
+    if octets(&row, "operation")? != former.as_bytes() {
+        return Ok(false);
+    }
+    // Its holder is written with the rest of the batch.
+    for sql in [BLOCKED_GONE, HOLDER_GONE] {
+        writing.writer.run(sql, |values| {
+            values.put(digest);
+        })?;
+    }
+    Ok(true)
+}
+
+pub(super) fn unblock(
+    writing: &mut Writing,
+    name: SerialName,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<Unblocked, LedgerError> {
+    let SerialName(digest) = name;
+    let Some(row) = blocker(writing, digest)? else { return Ok(Unblocked::NotBlocked) };
+    writing.writer.run(BLOCKED_GONE, |values| {
+        values.put(digest);
+    })?;
+    promote(writing, number(&row, "seq")?, digest, now, moved).map(Unblocked::Done)
+}
+
+fn blocker(
+    writing: &mut Writing,
+    digest: [u8; 16],
+) -> Result<Option<super::writer::Row>, LedgerError> {
+    writing.writer.one(BLOCKED_BY, |values| {
+        values.put(digest);
+    })
+}
+
+pub(super) async fn keys(readers: &SqlitePool, listing: KeyListing) -> Batch<KeyInUse> {
+    let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
+    let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
+    let rows = sqlx::query(sql)
+        .bind(after)
+        .bind(listing.limit as i64)
+        .fetch_all(readers)
+        .await
+        .map_err(trouble)?;
+    rows.iter().map(rows::key_in_use).collect()
+}

@@ -1,0 +1,145 @@
+//! Serial keys whose operations fail.
+
+use super::*;
+
+fn blocking(number: u8) -> NewOperation {
+    let mut new = operation(number, START);
+    new.policy.on_failure = OnFailure::Block;
+    new.serial_key = Some(SerialKey { digest: [7; 16], text: "customer-7".into() });
+    new
+}
+
+async fn fail(ledger: &Ledger, id: OperationId) {
+    let leased = claim_one(ledger, START).await;
+    assert_eq!(leased.id, id);
+    let ended = ledger.settle(outcome_of(leased, &answered(422), START)).await.unwrap();
+    assert_eq!(ended, Ok(Status::Failed));
+}
+
+async fn keys(ledger: &Ledger, blocked: bool) -> Vec<KeyInUse> {
+    ledger.keys(KeyListing { blocked, after: None, limit: 9 }).await.unwrap()
+}
+
+async fn accept_all(ledger: &Ledger, numbers: impl IntoIterator<Item = u8>) {
+    for number in numbers {
+        ledger.accept(blocking(number)).await.unwrap();
+    }
+}
+
+async fn status(ledger: &Ledger, number: u8) -> Status {
+    state(ledger, blocking(number).id).await.status()
+}
+
+async fn a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, [1, 2]).await;
+    let first = blocking(1).id;
+    fail(&ledger, first).await;
+    accept_all(&ledger, [3]).await;
+    let waits = State::Waiting { on: WaitingFor::SerialKey, due_at: None };
+    for number in [2, 3] {
+        assert_eq!(state(&ledger, blocking(number).id).await, waits);
+    }
+    let blocked = keys(&ledger, true).await.remove(0);
+    assert_eq!(blocked.blocked, Some(Blocked { by: first, since: START }));
+    assert_eq!((blocked.key.as_deref(), blocked.waiting), (Some("customer-7"), 2));
+    let next = Some(blocking(2).id);
+    assert_eq!(ledger.unblock(blocked.name, START).await.unwrap(), Unblocked::Done(next));
+    assert_eq!(ledger.unblock(blocked.name, START).await.unwrap(), Unblocked::NotBlocked);
+    assert_eq!(keys(&ledger, true).await, []);
+    assert_eq!(keys(&ledger, false).await[0].holder, next);
+    // The next failure blocks it again, and nobody is left behind the last.
+    fail(&ledger, blocking(2).id).await;
+    ledger.unblock(blocked.name, START).await.unwrap();
+    let last = claim_one(&ledger, START).await;
+    finish(&ledger, last, START).await;
+    assert_eq!(keys(&ledger, false).await, []);
+    close(ledger, tasks).await;
+}
+
+async fn a_repeat_by_hand_takes_the_place_of_what_blocks_the_key(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, [1, 2]).await;
+    fail(&ledger, blocking(1).id).await;
+    let repeat = |number| NewOperation { retry_of: Some(blocking(1).id), ..blocking(number) };
+    let both = futures_util::future::join(ledger.accept(repeat(8)), ledger.accept(repeat(9))).await;
+    assert!(matches!(both, (Ok(Accepted::New(_)), Ok(Accepted::New(_)))));
+    // Only one of them is the first; the other one goes behind those that waited.
+    let (first, second) = match status(&ledger, 8).await {
+        Status::Queued => (8, 9),
+        _ => (9, 8),
+    };
+    assert_eq!(status(&ledger, first).await, Status::Queued);
+    assert_eq!(status(&ledger, second).await, Status::Waiting);
+    assert_eq!(status(&ledger, 2).await, Status::Waiting);
+    assert_eq!(keys(&ledger, true).await, []);
+    for number in [first, 2, second] {
+        let leased = claim_one(&ledger, START).await;
+        assert_eq!(leased.id, blocking(number).id);
+        finish(&ledger, leased, START).await;
+    }
+    close(ledger, tasks).await;
+}
+
+async fn what_is_canceled_or_succeeds_blocks_nothing(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, [1, 2, 3]).await;
+    ledger.cancel(blocking(1).id, Freeing::Keep, START).await.unwrap();
+    let second = claim_one(&ledger, START).await;
+    assert_eq!(second.id, blocking(2).id);
+    finish(&ledger, second, START).await;
+    assert_eq!(claim_one(&ledger, START).await.id, blocking(3).id);
+    assert_eq!(keys(&ledger, true).await, []);
+    close(ledger, tasks).await;
+}
+
+async fn keys_are_listed_page_by_page_with_who_waits(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=6 {
+        let mut new = blocking(number);
+        new.serial_key = Some(SerialKey { digest: [number % 3; 16], text: format!("{number}") });
+        ledger.accept(new).await.unwrap();
+    }
+    let page = |after| ledger.keys(KeyListing { blocked: false, after, limit: 2 });
+    let first = page(None).await.unwrap();
+    assert_eq!(first.len(), 2);
+    let rest = page(Some(first[1].name)).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    for key in first.iter().chain(&rest) {
+        assert_eq!((key.waiting, key.upstream.as_deref()), (1, Some("orders")));
+        assert_eq!(key.name.to_string().parse(), Ok(key.name));
+    }
+    close(ledger, tasks).await;
+}
+
+async fn what_blocks_a_key_may_be_pruned_and_the_key_stays_blocked(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, [1]).await;
+    fail(&ledger, blocking(1).id).await;
+    for _ in 0..2 {
+        ledger.prune(9, START + 8 * HOUR).await.unwrap();
+    }
+    assert!(ledger.find(blocking(1).id).await.unwrap().is_none());
+    accept_all(&ledger, [2]).await;
+    assert_eq!(status(&ledger, 2).await, Status::Waiting);
+    let blocked = keys(&ledger, true).await.remove(0);
+    assert_eq!((blocked.holder, blocked.key.as_deref()), (None, Some("customer-7")));
+    ledger.unblock(blocked.name, START).await.unwrap();
+    assert_eq!(status(&ledger, 2).await, Status::Queued);
+    close(ledger, tasks).await;
+}
+
+macro_rules! on {
+    ($engine:ident) => {
+        suite_of!($engine:
+            a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go,
+            a_repeat_by_hand_takes_the_place_of_what_blocks_the_key,
+            what_is_canceled_or_succeeds_blocks_nothing,
+            keys_are_listed_page_by_page_with_who_waits,
+            what_blocks_a_key_may_be_pruned_and_the_key_stays_blocked,
+        );
+    };
+}
+
+on!(sqlite);
+on!(postgres);

@@ -1,0 +1,129 @@
+//! Asking the upstream whether an earlier attempt took effect.
+
+use serde_json::Value;
+
+use crate::support::gateway::{Gateway, order};
+use crate::support::{Answer, Setup, Ticket, Upstream};
+
+/// Before an upstream whose orders can be looked up, delivered like that.
+fn setup(upstream: &Upstream, delivery: &str) -> Setup {
+    let lines = format!(
+        "delivery = {delivery:?}\nretry = {{ min = \"1s\", max = \"1s\" }}\n\
+         recheck = \"GET /made?ref={{client_reference}}&key={{idempotency_key}}\""
+    );
+    Setup::before(upstream).route("POST /orders", &lines)
+}
+
+async fn accept(gateway: &Gateway) -> Ticket {
+    let request = order().field("Client-Reference", "a b/7").field("Idempotency-Key", "\"k-1\"");
+    gateway.accept(request).await
+}
+
+async fn kinds(gateway: &Gateway, ticket: &Ticket) -> Vec<String> {
+    let timeline = gateway.get(&ticket.at("events")).await.expect(200).json();
+    let events = timeline["events"].as_array().unwrap().iter();
+    let kind = |event: &Value| event["type"].as_str().unwrap().replace("operation.", "");
+    events.map(kind).collect()
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_no_unknown_outcome_where_the_upstream_has_what_was_made() {
+    for (field, location) in [("content-location", "/orders/7"), ("location", "/orders/7")] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        upstream.on("/made", Answer::status(200).field(field, location).body("text/plain", "it"));
+        let gateway = setup(&upstream, "at-most-once").start().await;
+        let ticket = accept(&gateway).await;
+        let document = gateway.settled(&ticket).await;
+        assert_eq!((&document["status"], &document["attempts"]), (&"succeeded".into(), &1.into()));
+        let created = document["createdLocation"].as_str().unwrap();
+        assert!(created.ends_with(location), "{created}");
+        let asked = upstream.received_at("/made").remove(0);
+        assert_eq!(asked.target, "/made?ref=a%20b%2F7&key=k-1");
+        assert_eq!((asked.method.as_str(), asked.body.len()), ("GET", 0));
+        assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"it");
+        let told = kinds(&gateway, &ticket).await;
+        assert_eq!(told, ["accepted", "started", "rechecked", "succeeded"]);
+        assert_eq!(upstream.received_at("/orders").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_certainly_did_not_happen_is_sent_again_even_at_most_once() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::Reset]);
+    upstream.on("/made", Answer::status(404));
+    let gateway = setup(&upstream, "at-most-once").start().await;
+    let ticket = accept(&gateway).await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!((&document["status"], &document["attempts"]), (&"succeeded".into(), &2.into()));
+    assert_eq!(upstream.received_at("/orders").len(), 2);
+    // Once behind the first attempt, and once more before the second.
+    assert_eq!(upstream.received_at("/made").len(), 2);
+}
+
+#[tokio::test]
+async fn where_the_upstream_does_not_know_either_the_outcome_is_unknown() {
+    for answer in [Answer::status(500), Answer::status(302), Answer::status(410), Answer::Reset] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        upstream.on("/made", answer.clone());
+        let gateway = setup(&upstream, "at-most-once").start().await;
+        let ticket = accept(&gateway).await;
+        let document = gateway.settled(&ticket).await;
+        assert_eq!(document["error"]["code"], "outcome-unknown", "{answer:?}: {document}");
+        assert_eq!(document["error"]["cause"], "upstream-protocol");
+        assert_eq!(upstream.received_at("/orders").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn before_another_attempt_the_upstream_is_asked_and_one_that_took_effect_is_not_repeated() {
+    for (answer, attempts) in
+        [(Answer::status(200), 1), (Answer::status(404), 2), (Answer::status(500), 2)]
+    {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [Answer::Reset]);
+        upstream.on("/made", answer.clone());
+        let gateway = setup(&upstream, "at-least-once").start().await;
+        let ticket = accept(&gateway).await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{answer:?}: {document}");
+        assert_eq!(upstream.received_at("/orders").len(), attempts, "{answer:?}");
+        assert_eq!(upstream.received_at("/made").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_url_that_was_asked_is_the_location_where_the_answer_names_none() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::Reset);
+    upstream.on("/made", Answer::status(200));
+    let gateway = setup(&upstream, "at-most-once").start().await;
+    let document = gateway.settled(&accept(&gateway).await).await;
+    let created = document["createdLocation"].as_str().unwrap();
+    assert!(created.ends_with("/made?ref=a%20b%2F7&key=k-1"), "{created}");
+}
+
+#[tokio::test]
+async fn after_a_crash_the_upstream_is_asked_before_anything_is_sent_again() {
+    for (answer, status, code, sent) in [
+        (Answer::status(200), "succeeded", None, 1),
+        (Answer::status(404), "succeeded", None, 2),
+        (Answer::status(500), "failed", Some("outcome-unknown"), 1),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [Answer::Never]);
+        upstream.on("/made", answer.clone());
+        let mut process = setup(&upstream, "at-most-once").spawn().await;
+        let ticket = process.accept(order()).await;
+        upstream.until_received("/orders", 1).await;
+        process.kill().await;
+        let process = process.again().await;
+        let document = process.settled(&ticket).await;
+        assert_eq!(document["status"], status, "{answer:?}: {document}");
+        assert_eq!(document["error"]["code"].as_str(), code);
+        assert_eq!(upstream.received_at("/orders").len(), sent, "{answer:?}");
+        assert_eq!(document["rescues"], 1);
+    }
+}
