@@ -55,7 +55,7 @@ pub(super) struct Ledger {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The ledger [default: `sqlite:cloakroom.db`].
-    #[arg(long, value_name = "sqlite:FILE")]
+    #[arg(long, value_name = "URL")]
     store: Option<String>,
 }
 
