@@ -446,16 +446,23 @@ fn verdict() -> Value {
         vec![(200, response("Written down; a former one is replaced.", &[], document()))],
         &[UNKNOWN, (409, "The outcome is not unknown."), (413, "The body is too large.")],
     );
-    let schema = json!({
-        "type": "object",
-        "required": ["outcome"],
-        "additionalProperties": false,
-        "properties": {
-            "outcome": { "type": "string", "enum": ["happened", "did-not-happen"] },
-            "location": { "type": "string", "description": "What the upstream created: an absolute URL or a path." },
-            "note": { "type": "string", "maxLength": 1000 },
-        },
+    let note = json!({ "type": ["string", "null"], "maxLength": 1000 });
+    let location = json!({
+        "type": ["string", "null"],
+        "maxLength": 2048,
+        "pattern": r"^(https?://[!-~]*|/([!-.0-~][!-~]*)?)$",
+        "description": "What the upstream created: an absolute URL or a path.",
     });
+    let form = |outcome: &str, location: Value| {
+        json!({
+            "type": "object",
+            "required": ["outcome"],
+            "additionalProperties": false,
+            "properties": { "outcome": { "const": outcome }, "location": location, "note": note },
+        })
+    };
+    let nowhere = json!({ "type": "null" });
+    let schema = json!({ "oneOf": [form("happened", location), form("did-not-happen", nowhere)] });
     let content = json!({ "application/json": { "schema": schema } });
     with(resource, "requestBody", json!({ "required": true, "content": content }))
 }
@@ -466,7 +473,7 @@ fn serial_keys() -> Value {
         "listSerialKeys",
         "List serial keys that somebody holds; on the admin listener only",
         vec![(200, response("A page, by name.", &[], json_of("SerialKeys")))],
-        &[],
+        &[(404, "On the public listener.")],
     );
     let name = json!({ "type": "string", "pattern": SERIAL });
     with(
@@ -485,7 +492,7 @@ fn reconcile() -> Value {
         "reconcile",
         "Look for what does not add up and repair what is safe; on the admin listener only",
         vec![(200, response("What was found.", &[], json_of("ReconcileReport")))],
-        &[],
+        &[(404, "On the public listener.")],
     );
     let says = "Only look.";
     let dry_run = optional("query", "dry-run", says, json!({ "type": "boolean" }));
