@@ -88,7 +88,7 @@ impl Ledger {
         }
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
-        let (queue, writes) = committer::queue();
+        let (queue, turns) = committer::queue(store.committers());
         let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
             lanes: lanes::Lanes::new(shared_by_others),
@@ -110,7 +110,7 @@ impl Ledger {
         let paused = shared.store.paused().await;
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
-        let questions = opening::start(&shared, writes, tasks);
+        let questions = opening::start(&shared, turns, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })
     }
 
@@ -414,7 +414,8 @@ impl Ledger {
     async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
         let (tell, told) = oneshot::channel();
         let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
-        self.queue.send(write(tell)).await.map_err(|_| gone())?;
+        let write = write(tell);
+        self.queue.of(&write).send(write).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())?
     }
 }

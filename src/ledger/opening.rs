@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::committer::{self, Write};
+use super::committer;
 use super::error::OpenError;
 use super::reads::{self, Questions};
 use super::shared::Shared;
@@ -114,7 +114,7 @@ pub(super) async fn store(
 /// last handle of the ledger is gone.
 pub(super) fn start(
     shared: &Arc<Shared>,
-    writes: mpsc::Receiver<Write>,
+    turns: Vec<Arc<committer::Turns>>,
     tasks: &Tasks,
 ) -> Questions {
     let (questions, asked) = reads::queue();
@@ -128,13 +128,12 @@ pub(super) fn start(
     });
     let (told, to_tell) = committer::told();
     tasks.spawn(committer::tell(Arc::clone(shared), to_tell));
-    let writes: committer::Queued = Arc::new(tokio::sync::Mutex::new(writes));
-    for _ in 0..shared.store.committers() {
+    for turns in turns {
         let guard = closing.clone().drop_guard();
-        let (writer, writes, busy) = (Arc::clone(shared), Arc::clone(&writes), busy.clone());
+        let (writer, busy) = (Arc::clone(shared), busy.clone());
         let told = told.clone();
         tasks.spawn_apart(async move {
-            committer::run(writer, writes, told).await;
+            committer::run(writer, turns, told).await;
             drop((guard, busy));
         });
     }

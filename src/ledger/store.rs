@@ -125,10 +125,13 @@ pub(super) trait Store: Send + Sync + 'static {
 #[async_trait]
 pub(super) trait Transaction: Send {
     /// Is told of a batch before its verbs are: what others compete for is locked first.
+    /// `alone` says that there will be one verb and no other: these settlements, these
+    /// acceptances, or one claim.
     async fn prepare(
         &mut self,
         _settlements: &[Settlement],
         _acceptances: &[Acceptance],
+        _alone: bool,
     ) -> Result<(), LedgerError> {
         Ok(())
     }

@@ -5,32 +5,58 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 
 use super::batch::Values;
-use super::settle::{EVENTS, RUNNING};
+use super::settle::RUNNING;
 use super::writing::Writing;
 use crate::domain::Timestamp;
-use crate::domain::operation::{Continuation, Lane};
+use crate::domain::operation::{Continuation, EventKind, Lane};
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::Dead;
 use crate::ledger::fleet::LeaseKey;
 use crate::ledger::rows::{
-    Carried, EventRow, RunningRow, continuation, damaged, leased, maybe_time, number, time,
+    Carried, RunningRow, continuation, damaged, leased, maybe_number, maybe_time, number,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
-/// Differs from SQLite because others claim too: what another one is taking is passed
-/// over, all lanes are asked at once, and none is walked from its very beginning.
-const TAKEN: &str = "DELETE FROM ready WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
-     (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $3 \
-     ORDER BY due_at, seq LIMIT want.most \
-     FOR UPDATE SKIP LOCKED) AS r)) RETURNING *";
+macro_rules! work {
+    () => {
+        "o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
+         o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, \
+         o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials"
+    };
+}
+
+/// Differs from SQLite because others claim too, and because each statement is a round
+/// trip: what another one is taking is passed over, all lanes are asked at once, none is
+/// walked from its very beginning, and one statement takes, begins and reads. None of its
+/// parts sees what another one changes, so what is taken is left out of what comes next.
+const CLAIMED: &str = concat!(
+    "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
+     SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
+     (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $4 \
+     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING *), \
+     begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, \
+     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + 1, resumes, rescues, refusals, token + 1, \
+     sequence + 1, coalesce(started_at, $4), percent, message FROM taken), \
+     told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
+     SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM taken) \
+     SELECT want.lane AS wanted, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, \
+     t.token, t.sequence, t.started_at, t.percent, t.message, ",
+    work!(),
+    " FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low) LEFT JOIN LATERAL \
+     (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low AND seq NOT IN (SELECT seq FROM taken) \
+     ORDER BY due_at, seq LIMIT 1) AS head ON true \
+     LEFT JOIN taken t ON t.lane = want.lane LEFT JOIN operations o ON o.seq = t.seq \
+     LEFT JOIN requests q ON q.seq = t.seq LEFT JOIN credentials c ON c.seq = t.seq"
+);
 pub(super) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low) \
      LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low ORDER BY due_at, seq LIMIT 1) AS head ON true";
-const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, \
-     o.deadline_at, o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, \
-     o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
-     LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ANY ($1)";
+const WORK: &str = concat!(
+    "SELECT o.seq, ",
+    work!(),
+    " FROM operations o LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq \
+     WHERE o.seq = ANY ($1)"
+);
 const WAITING: &str = "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
      SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *";
 /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
@@ -67,28 +93,35 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
     let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
     let lows = writing.book.marks.of(&lanes);
-    let values =
-        Values::default().with(lanes.clone()).with(limits).with(now.as_micros()).with(lows);
-    let mut taken = writing.rows(TAKEN, values).await?;
-    sort_by_due(&mut taken)?;
-    for row in &taken {
-        writing.book.marks.taken(number(row, "lane")?, time(row, "due_at")?);
+    let values = Values::default().with(lanes.clone()).with(limits).with(lows);
+    let values = values.with(now.as_micros()).with(writing.book.incarnation);
+    let values = values.with(EventKind::Started.as_str());
+    let mut rows = writing.rows(CLAIMED, values).await?;
+    sort_by_due(&mut rows)?;
+    let mut taken: HashMap<i64, (Option<Timestamp>, Vec<Leased>)> = HashMap::new();
+    for row in &rows {
+        let lane = number(row, "wanted")?;
+        let (next_due, leased_of) = taken.entry(lane).or_default();
+        *next_due = maybe_time(row, "next_due")?;
+        if let Some(due_at) = maybe_time(row, "due_at")? {
+            writing.book.marks.taken(lane, due_at);
+            let carried = Carried::of(row)?.begun(now);
+            let lane = writing.lane(lane)?;
+            leased_of.push(leased(row, lane, &carried, Held::Running, None, false)?);
+        }
     }
-    let mut by_lane = begin(writing, &taken, now).await?;
-    let values = Values::default().with(lanes.clone()).with(writing.book.marks.of(&lanes));
-    let heads = heads(&writing.rows(HEADS, values).await?)?;
-    let claimed = |(want, number): (&Want, i64)| Claimed {
-        lane: want.lane.clone(),
-        leased: by_lane.remove(&number).unwrap_or_default(),
-        next_due: heads.get(&number).copied().flatten(),
+    let claimed = |(want, number): (&Want, i64)| {
+        let (next_due, leased) = taken.remove(&number).unwrap_or_default();
+        Claimed { lane: want.lane.clone(), leased, next_due }
     };
     Ok(wants.iter().zip(lanes).map(claimed).collect())
 }
 
+/// Sorts what was taken by when it was due; a lane of which nothing was has no time.
 fn sort_by_due(rows: &mut Vec<PgRow>) -> Result<(), LedgerError> {
     let mut keyed = Vec::with_capacity(rows.len());
     for row in rows.drain(..) {
-        keyed.push(((time(&row, "due_at")?, number::<i64>(&row, "seq")?), row));
+        keyed.push(((maybe_time(&row, "due_at")?, maybe_number::<i64>(&row, "seq")?), row));
     }
     keyed.sort_unstable_by_key(|(key, _)| *key);
     rows.extend(keyed.into_iter().map(|(_, row)| row));
@@ -98,30 +131,6 @@ fn sort_by_due(rows: &mut Vec<PgRow>) -> Result<(), LedgerError> {
 /// When the next of each lane is due.
 pub(super) fn heads(rows: &[PgRow]) -> Result<HashMap<i64, Option<Timestamp>>, LedgerError> {
     rows.iter().map(|row| Ok((number(row, "lane")?, maybe_time(row, "due_at")?))).collect()
-}
-
-/// Begins the next attempt of each row that was taken from ready.
-async fn begin(
-    writing: &mut Writing,
-    taken: &[PgRow],
-    now: Timestamp,
-) -> Result<HashMap<i64, Vec<Leased>>, LedgerError> {
-    let node = writing.book.incarnation;
-    let mut running = Vec::with_capacity(taken.len());
-    for row in taken {
-        let carried = Carried::of(row)?.begun(now);
-        let (seq, lane) = (number(row, "seq")?, number(row, "lane")?);
-        running.push(RunningRow { seq, lane, node, since: now, carried });
-    }
-    let events: Vec<_> = running.iter().map(RunningRow::started).collect();
-    writing.script.add(&RUNNING, &running, RunningRow::put).add(&EVENTS, &events, EventRow::put);
-    let lanes: Vec<_> = running.iter().map(|row| row.lane).collect();
-    let outs: Result<Vec<_>, _> = running.into_iter().map(|row| out(writing, row)).collect();
-    let mut by_lane: HashMap<i64, Vec<Leased>> = HashMap::new();
-    for (lane, leased) in lanes.into_iter().zip(hand_out(writing, outs?).await?) {
-        by_lane.entry(lane).or_default().push(leased);
-    }
-    Ok(by_lane)
 }
 
 fn out(writing: &Writing, row: RunningRow) -> Result<Out, LedgerError> {

@@ -11,6 +11,7 @@ mod book;
 mod cancel;
 mod claim;
 mod finish;
+mod given;
 mod hints;
 mod marks;
 mod nodes;
@@ -52,8 +53,11 @@ pub(super) use open::{MOVED, target};
 use pool::Pool;
 use writing::Writing;
 
-/// The most transactions that write at once.
-const COMMITTERS: u32 = 3;
+/// The most transactions that write at once: two for each kind of write, so that one that
+/// is kept waiting does not keep the others waiting.
+const COMMITTERS: u32 = 6;
+/// Connections that are left for who reads.
+const READERS: u32 = 2;
 
 /// A ledger in a PostgreSQL database.
 pub(super) struct Postgres {
@@ -85,8 +89,7 @@ pub(super) async fn open(
 #[async_trait]
 impl Store for Postgres {
     fn committers(&self) -> usize {
-        // Some are left for who reads.
-        self.server.pool.saturating_sub(1).clamp(1, COMMITTERS) as usize
+        self.server.pool.saturating_sub(READERS).clamp(1, COMMITTERS) as usize
     }
 
     fn is_shared(&self) -> bool {
@@ -197,14 +200,20 @@ impl Transaction for Writing {
         &mut self,
         settlements: &[Settlement],
         acceptances: &[Acceptance],
+        alone: bool,
     ) -> Result<(), LedgerError> {
-        if settlements.is_empty() && acceptances.is_empty() {
+        let needs_places = accept::needs_places(acceptances);
+        if settlements.is_empty() && !needs_places {
+            if alone {
+                self.go_alone();
+            }
             return Ok(());
         }
         // Of those that would go on too: one that was called off ends.
         let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
         let digests = held.chain(accept::serial_digests(acceptances)).collect();
-        Writing::prepare(self, digests, acceptances.len()).await
+        let places = if needs_places { acceptances.len() } else { 0 };
+        Writing::prepare(self, digests, places).await
     }
 
     async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {

@@ -46,6 +46,8 @@ pub(super) struct Pool {
     options: PgConnectOptions,
     begin: String,
     pooler: Pooler,
+    /// Whether a statement without a transaction is on the disk when it is answered.
+    durable: bool,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// The real one: a database is as slow as it is, whatever a test's clock says.
@@ -88,6 +90,7 @@ impl Pool {
             options,
             begin,
             pooler,
+            durable,
             slots: Arc::new(Semaphore::new(size as usize)),
             state: Mutex::default(),
             clock: Clock::system(),
@@ -107,8 +110,13 @@ impl Pool {
         self.clock.timeout(limit, work).await.map_err(late)?.map_err(trouble)
     }
 
+    /// Whether one statement may go down without a transaction around it.
+    pub(super) fn commits_by_itself(&self) -> bool {
+        self.durable && self.pooler == Pooler::None
+    }
+
     /// Lends a connection that nobody else uses.
-    async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
+    pub(super) async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
         let slot = self.clock.timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
         let slot = match slot {
             Ok(Ok(slot)) => slot,
@@ -177,10 +185,15 @@ impl Pool {
     /// started anew since, and then none of the idle ones is any good.
     fn retryable(&self, lent: &Lent, error: LedgerError) -> Result<(), LedgerError> {
         if lent.used && matches!(error, LedgerError::Unavailable(_)) {
-            self.state().idle.clear();
+            self.distrust();
             return Ok(());
         }
         Err(error)
+    }
+
+    /// Closes what is idle: the server may have gone since it was used.
+    fn distrust(&self) {
+        self.state().idle.clear();
     }
 
     /// The rows that a reading statement brings.
@@ -250,7 +263,12 @@ impl Lent {
         metrics::counter!("cloakroom_ledger_statements_total").increment(1);
         let query = sqlx::query_with::<Postgres, _>(sql, arguments)
             .persistent(self.pool.pooler == Pooler::None);
-        self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await
+        let rows = self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await;
+        rows.inspect_err(|error| {
+            if matches!(error, LedgerError::Unavailable(_)) {
+                self.pool.distrust();
+            }
+        })
     }
 
     /// Runs statements without values together; the rows of the last that brings any.

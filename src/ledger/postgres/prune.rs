@@ -16,7 +16,7 @@ const FREED: &str =
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
      FROM outcomes WHERE seq = ANY ($1)";
 
-static TAGS_GONE: Statement = Statement::insert_or(
+static TAGS_GONE: Statement = Statement::reading(
     "DELETE FROM tags AS t USING (",
     "tn",
     ") AS gone (tag, seq) WHERE t.tag = gone.tag AND t.seq = gone.seq",

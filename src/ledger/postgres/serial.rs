@@ -15,7 +15,7 @@ use crate::ledger::rows::{self, Cells, exactly, id, number};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Acceptance, KeyInUse, KeyListing, Moved, SerialName, Unblocked};
 
-static BLOCKED: Statement = Statement::insert_or(
+static BLOCKED: Statement = Statement::reading(
     "INSERT INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at) \
      SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, b.at FROM (",
     "nn",
@@ -23,7 +23,7 @@ static BLOCKED: Statement = Statement::insert_or(
      ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq, operation = EXCLUDED.operation, \
      serial_key = EXCLUDED.serial_key, upstream = EXCLUDED.upstream, blocked_at = EXCLUDED.blocked_at",
 );
-static BLOCKED_GONE: Statement = Statement::insert_or(
+static BLOCKED_GONE: Statement = Statement::reading(
     "DELETE FROM blocked_keys AS b USING (",
     "o",
     ") AS gone (digest) WHERE b.digest = gone.digest",

@@ -12,23 +12,25 @@ use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 
 pub(super) static READY: Statement = Statement::insert(
-    "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message)",
-    "nnnnnnnnnnnt",
+    "INSERT INTO ready",
+    "seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message",
+    "nnnnnnnnnnNT",
 );
 pub(super) static RUNNING: Statement = Statement::insert(
-    "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, \
-     percent, message)",
-    "nnnnnnnnnnnnt",
+    "INSERT INTO running",
+    "seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message",
+    "nnnnnnnnnnnNT",
 );
 pub(super) static EVENTS: Statement = Statement::insert(
-    "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message)",
-    "nnntnntnnt",
+    "INSERT INTO events",
+    "seq, sequence, at, kind, attempt, status, code, next_at, percent, message",
+    "nnntnnTNNT",
 );
 static WAITING: Statement = Statement::insert(
-    "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
-     token, sequence, started_at, percent, message)",
-    "nntnnonnnnnnnnt",
+    "INSERT INTO waiting",
+    "seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, token, sequence, \
+     started_at, percent, message",
+    "nntnnonnnnnnnNT",
 );
 /// Differs from SQLite because others write too: rows are locked in one order before they
 /// are touched, and a row that another one has just taken is none.

@@ -2,7 +2,8 @@
 //!
 //! Owns its order: what decides who goes first is locked before anything else, in one
 //! sorted statement, and only then are places handed out; what brings no rows back is
-//! kept until something has to see it, and travels together.
+//! kept until something has to see it, and travels together. Where one statement is all,
+//! it is a transaction by itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) struct Writing {
     /// What is still to be written.
     pub(super) script: Script,
     places: VecDeque<i64>,
+    /// Whether one statement is all that is written: that needs no transaction around it.
+    alone: bool,
     keys: BTreeMap<[u8; 16], Holder>,
 }
 
@@ -54,8 +57,15 @@ impl Writing {
             lent: None,
             script: Script::default(),
             places: VecDeque::new(),
+            alone: false,
             keys: BTreeMap::new(),
         }
+    }
+
+    /// One statement will be all that is written: it goes down by itself, where nothing
+    /// else has to hold in its transaction.
+    pub(super) fn go_alone(&mut self) {
+        self.alone = self.pool.commits_by_itself();
     }
 
     /// Begins, locks these serial keys, and takes that many places in the order accepted.
@@ -82,9 +92,9 @@ impl Writing {
         Ok(())
     }
 
-    /// The next place in the order accepted.
-    pub(super) fn place(&mut self) -> Result<i64, LedgerError> {
-        self.places.pop_front().ok_or_else(|| damaged("no place was taken"))
+    /// As many places in the order accepted as were taken, for a batch of that size.
+    pub(super) fn places(&mut self, count: usize) -> Vec<Option<i64>> {
+        (0..count).map(|_| self.places.pop_front()).collect()
     }
 
     async fn begin(&mut self, and: Option<String>) -> Result<Vec<PgRow>, LedgerError> {
@@ -127,7 +137,10 @@ impl Writing {
         arguments: PgArguments,
     ) -> Result<Vec<PgRow>, LedgerError> {
         if self.lent.is_none() {
-            self.begin(None).await?;
+            match self.alone {
+                true => self.lent = Some(self.pool.lend().await?),
+                false => drop(self.begin(None).await?),
+            }
         }
         let Some(lent) = &mut self.lent else { return Err(damaged("no transaction")) };
         lent.rows(sql, arguments).await
@@ -233,7 +246,9 @@ impl Writing {
         self.flush().await?;
         self.keep_keys().await?;
         let Some(mut lent) = self.lent.take() else { return Ok(()) };
-        lent.simple("COMMIT".to_owned()).await?;
+        if !self.alone {
+            lent.simple("COMMIT".to_owned()).await?;
+        }
         lent.give_back();
         Ok(())
     }
