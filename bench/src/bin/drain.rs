@@ -49,12 +49,14 @@ async fn main() -> Result<(), Failure> {
     let counted = to.counted - from.counted;
     let seconds = (to.at - from.at).as_secs_f64();
     println!(
-        "count={} counted={} seconds={seconds:.3} rate={:.1} statements={:.3} commits={:.3}",
+        "count={} counted={} seconds={seconds:.3} rate={:.1} statements={:.3} commits={:.3} \
+         still_ms={}",
         drain.count,
         counted.finished,
         counted.finished / seconds,
         counted.statements / counted.finished,
         counted.commits / counted.finished,
+        still(&looks).as_millis(),
     );
     Ok(())
 }
@@ -147,4 +149,11 @@ fn window(looks: &[Look], all: f64) -> Result<(Look, Look), Failure> {
         [first, .., last] if within.len() >= LOOKS => Ok((*first, *last)),
         _ => Err("the queue drained before it could be watched: take more".into()),
     }
+}
+
+/// The longest time in which nothing finished.
+fn still(looks: &[Look]) -> Duration {
+    let same = |one: &Look, other: &Look| one.counted.finished == other.counted.finished;
+    let pauses = looks.chunk_by(same).filter_map(|them| Some(them.last()?.at - them.first()?.at));
+    pauses.max().unwrap_or_default()
 }
