@@ -45,7 +45,8 @@ async fn main() -> Result<(), Failure> {
     drain.order("resume").await?;
     let looks = drain.watch(before).await?;
     drain.order("pause").await?;
-    let (from, to) = window(&looks, f64::from(drain.count))?;
+    let looks = window(&looks, f64::from(drain.count))?;
+    let [from, .., to] = looks.as_slice() else { return Err("nothing was seen".into()) };
     let counted = to.counted - from.counted;
     let seconds = (to.at - from.at).as_secs_f64();
     println!(
@@ -140,15 +141,13 @@ async fn post(mut connection: Client, target: Uri, count: u32) -> Result<(), Fai
     Ok(())
 }
 
-/// The first and the last look that count.
-fn window(looks: &[Look], all: f64) -> Result<(Look, Look), Failure> {
+/// The looks that count.
+fn window(looks: &[Look], all: f64) -> Result<Vec<Look>, Failure> {
     let (from, to) = (WINDOW.0 * all, WINDOW.1 * all);
     let counts = |look: &&Look| (from..=to).contains(&look.counted.finished);
     let within: Vec<_> = looks.iter().filter(counts).copied().collect();
-    match within.as_slice() {
-        [first, .., last] if within.len() >= LOOKS => Ok((*first, *last)),
-        _ => Err("the queue drained before it could be watched: take more".into()),
-    }
+    let enough = within.len() >= LOOKS;
+    enough.then_some(within).ok_or_else(|| "it drained too soon to be watched: take more".into())
 }
 
 /// The longest time in which nothing finished.
