@@ -49,7 +49,7 @@ left() { :; } # what else has to go at the end
 stage() {
   folder=$(mktemp -d -t cloakroom-bench.XXXXXX)
   trap cleanup EXIT
-  trap 'exit 130' INT TERM
+  trap 'exit 130' INT TERM HUP
 }
 
 cleanup() {
