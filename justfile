@@ -30,6 +30,10 @@ demo *arguments:
 bench *arguments:
     bench/run {{ arguments }}
 
+# Measure what it publishes about PostgreSQL
+bench-postgres *arguments:
+    bench/postgres {{ arguments }}
+
 # Write the description of the API anew
 openapi:
     cargo run --quiet -- openapi > target/openapi.json

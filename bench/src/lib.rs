@@ -1,4 +1,12 @@
-//! What the measuring binaries share: where a server listens, and how it says so.
+//! What the measuring binaries share: servers and clients on the loopback, what the gateway
+//! counts, and how many values become few.
+
+pub mod client;
+pub mod counted;
+pub mod orders;
+pub mod spread;
+
+use std::time::SystemTime;
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -12,4 +20,10 @@ pub async fn serve(router: Router) -> Result<(), Failure> {
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, router).await?;
     Ok(())
+}
+
+/// Microseconds since the Unix epoch, by the clock that all processes of a machine share.
+pub fn micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

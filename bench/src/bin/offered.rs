@@ -1,59 +1,57 @@
 //! Offers orders at a fixed rate for some seconds, and sees whether the gateway keeps up.
 //!
-//! `offered TARGET METRICS RATE SECONDS`: TARGET is where orders are posted to, METRICS
-//! the admin listener's `/metrics`, both `http://host:port/path`. The rate is kept by the
-//! clock, not by the answers: each connection has its own timetable, and a request that is
-//! late does not move the next one. It prints one line of `name=value` and ends with 0 if
+//! `offered TARGET METRICS RATE SECONDS [ARRIVALS]`: TARGET is where orders are posted to,
+//! METRICS the admin listener's `/metrics`, both `http://host:port/path`. The rate is kept
+//! by the clock, not by the answers: each connection has its own timetable, and a request
+//! that is late does not move the next one. Times count from when a request was due. With
+//! ARRIVALS, `/arrivals` of the upstream, each says when that was, and the upstream tells
+//! how long they took to come. It prints one line of `name=value` and ends with 0 if
 //! accepts, and completions at the end of the last second, are within 1 % of what was
 //! offered, and everything accepted has succeeded.
 
 use std::process::ExitCode;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use cloakroom_bench::Failure;
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use cloakroom_bench::client::{Client, path};
+use cloakroom_bench::counted::Counted;
+use cloakroom_bench::orders::{CONNECTIONS, order, posted};
+use cloakroom_bench::spread::Spread;
+use cloakroom_bench::{Failure, micros};
+use hyper::Uri;
 use tokio::time::{sleep, sleep_until};
 
-const CONNECTIONS: u32 = 64;
 /// The share of what was offered that has to be accepted, and completed.
 const ENOUGH: f64 = 0.99;
 /// How long the remaining completions are waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// The order that `post.lua` posts, too.
-const ORDER: &str = concat!(
-    r#"{"sku":"A-1042","quantity":3,"customer":"c-000121","currency":"EUR","unitPrice":"19.90","#,
-    r#""note":"leave it at the door, ring twice, and mind the dog","#,
-    r#""address":{"city":"Bremen","zip":"28195"}}"#,
-);
-const _: () = assert!(ORDER.len() == 190);
 
+#[derive(Clone)]
 struct Offer {
     target: Uri,
     metrics: Uri,
     rate: f64,
     seconds: u64,
+    arrivals: Option<Uri>,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Failure> {
     let offer = Offer::from_arguments()?;
-    let before = Counted::read(&offer.metrics).await?;
-    let tally = offer.make().await?;
-    let at_end = Counted::read(&offer.metrics).await?.since(before);
+    let before = Counted::read(from_ref(&offer.metrics)).await?;
+    let mut tally = offer.make().await?;
+    let at_end = Counted::read(from_ref(&offer.metrics)).await? - before;
     let (finally, waited) = until_finished(&offer.metrics, before).await?;
     let offered = offer.rate * offer.seconds as f64;
     let holds = tally.accepted as f64 >= ENOUGH * offered
         && at_end.finished >= ENOUGH * offered
         && finally.finished >= finally.accepted
         && finally.succeeded >= finally.accepted;
+    let [half, most] = tally.took.within([0.5, 0.99]);
     println!(
         "rate={} seconds={} offered={offered} accepted={} refused={} completed={} \
-         counted={} finished={} succeeded={} caught_up_ms={} holds={}",
+         counted={} finished={} succeeded={} caught_up_ms={} accept_p50_ms={half:.1} \
+         accept_p99_ms={most:.1}{} statements={:.3} commits={:.3} holds={}",
         offer.rate,
         offer.seconds,
         tally.accepted,
@@ -63,6 +61,9 @@ async fn main() -> Result<ExitCode, Failure> {
         finally.finished,
         finally.succeeded,
         waited.as_millis(),
+        offer.arrived().await?,
+        at_end.statements / at_end.finished,
+        at_end.commits / at_end.finished,
         u8::from(holds),
     );
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -71,14 +72,15 @@ async fn main() -> Result<ExitCode, Failure> {
 impl Offer {
     fn from_arguments() -> Result<Self, Failure> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let [target, metrics, rate, seconds] = arguments.as_slice() else {
-            return Err("usage: offered TARGET METRICS RATE SECONDS".into());
+        let [target, metrics, rate, seconds, arrivals @ ..] = arguments.as_slice() else {
+            return Err("usage: offered TARGET METRICS RATE SECONDS [ARRIVALS]".into());
         };
         let offer = Self {
             target: target.parse()?,
             metrics: metrics.parse()?,
             rate: rate.parse()?,
             seconds: seconds.parse()?,
+            arrivals: arrivals.first().map(|it| it.parse()).transpose()?,
         };
         if !offer.rate.is_finite() || offer.rate <= 0.0 {
             return Err("RATE is a number above 0".into());
@@ -90,16 +92,16 @@ impl Offer {
     async fn make(&self) -> Result<Tally, Failure> {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            connections.push(connect::<Full<Bytes>>(&self.target).await?);
+            connections.push(Client::connect(&self.target).await?);
         }
         let start = Instant::now();
         let end = start + Duration::from_secs(self.seconds);
         let between = Duration::from_secs_f64(f64::from(CONNECTIONS) / self.rate);
         let clients: Vec<_> = (0..CONNECTIONS)
             .zip(connections)
-            .map(|(number, sender)| {
+            .map(|(number, connection)| {
                 let first = start + between * number / CONNECTIONS;
-                tokio::spawn(client(sender, self.target.clone(), first, between, end))
+                tokio::spawn(self.clone().post(connection, first, between, end))
             })
             .collect();
         let mut tally = Tally::default();
@@ -107,10 +109,48 @@ impl Offer {
             let one = client.await??;
             tally.accepted += one.accepted;
             tally.refused += one.refused;
+            tally.took.append(one.took);
         }
         // The window is the same for everybody, also where the last answer came early.
         sleep_until(end.into()).await;
         Ok(tally)
+    }
+
+    /// What one connection does.
+    async fn post(
+        self,
+        mut connection: Client,
+        mut next: Instant,
+        between: Duration,
+        end: Instant,
+    ) -> Result<Tally, Failure> {
+        let mut tally = Tally::default();
+        // Who is behind its timetable sends at once, until it has caught up or time is over.
+        while next < end && Instant::now() < end {
+            sleep_until(next.into()).await;
+            let due = next;
+            next += between;
+            let mut request = posted(path(&self.target));
+            if self.arrivals.is_some() {
+                let late = u64::try_from(due.elapsed().as_micros())?;
+                request = request.header("offered-at", micros() - late);
+            }
+            let answer = connection.send(request, order()).await?;
+            tally.took.add(due.elapsed());
+            if answer.status().as_u16() == 202 {
+                tally.accepted += 1;
+            } else {
+                tally.refused += 1;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// What the upstream tells of the arrivals.
+    async fn arrived(&self) -> Result<String, Failure> {
+        let Some(arrivals) = &self.arrivals else { return Ok(String::new()) };
+        let answer = Client::connect(arrivals).await?.get(path(arrivals)).await?;
+        Ok(format!(" {}", std::str::from_utf8(answer.body())?))
     }
 }
 
@@ -118,107 +158,17 @@ impl Offer {
 struct Tally {
     accepted: u64,
     refused: u64,
-}
-
-async fn client(
-    mut sender: SendRequest<Full<Bytes>>,
-    target: Uri,
-    mut next: Instant,
-    between: Duration,
-    end: Instant,
-) -> Result<Tally, Failure> {
-    let mut tally = Tally::default();
-    // Who is behind its timetable sends at once, until it has caught up or time is over.
-    while next < end && Instant::now() < end {
-        sleep_until(next.into()).await;
-        next += between;
-        let request = Request::post(path(&target))
-            .header("host", authority(&target)?)
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from_static(ORDER.as_bytes())))?;
-        sender.ready().await?;
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        answer.into_body().collect().await?;
-        if status.as_u16() == 202 {
-            tally.accepted += 1;
-        } else {
-            tally.refused += 1;
-        }
-    }
-    Ok(tally)
-}
-
-/// What the gateway itself has counted.
-#[derive(Clone, Copy)]
-struct Counted {
-    accepted: f64,
-    finished: f64,
-    succeeded: f64,
-}
-
-impl Counted {
-    async fn read(metrics: &Uri) -> Result<Self, Failure> {
-        let mut sender = connect::<Empty<Bytes>>(metrics).await?;
-        let request = Request::get(path(metrics)).header("host", authority(metrics)?);
-        let answer = sender.send_request(request.body(Empty::new())?).await?;
-        let text = String::from_utf8(answer.into_body().collect().await?.to_bytes().to_vec())?;
-        let finished = "cloakroom_operations_finished_total";
-        Ok(Self {
-            accepted: sum(&text, "cloakroom_operations_accepted_total", ""),
-            finished: sum(&text, finished, ""),
-            succeeded: sum(&text, finished, "outcome=\"succeeded\""),
-        })
-    }
-
-    fn since(self, before: Self) -> Self {
-        Self {
-            accepted: self.accepted - before.accepted,
-            finished: self.finished - before.finished,
-            succeeded: self.succeeded - before.succeeded,
-        }
-    }
+    took: Spread,
 }
 
 /// Waits until as many have finished as were accepted, as far as patience goes.
 async fn until_finished(metrics: &Uri, before: Counted) -> Result<(Counted, Duration), Failure> {
     let start = Instant::now();
     loop {
-        let counted = Counted::read(metrics).await?.since(before);
+        let counted = Counted::read(from_ref(metrics)).await? - before;
         if counted.finished >= counted.accepted || start.elapsed() > PATIENCE {
             return Ok((counted, start.elapsed()));
         }
         sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// The sum of a metric's samples that carry a label.
-fn sum(metrics: &str, name: &str, label: &str) -> f64 {
-    let of_name = |line: &&str| {
-        let rest = line.strip_prefix(name);
-        rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
-    };
-    let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-    metrics.lines().filter(of_name).filter_map(value).sum()
-}
-
-async fn connect<B>(to: &Uri) -> Result<SendRequest<B>, Failure>
-where
-    B: hyper::body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Failure>,
-{
-    let stream = TcpStream::connect(authority(to)?).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-fn authority(of: &Uri) -> Result<&str, Failure> {
-    Ok(of.authority().ok_or("a URL needs a host and a port")?.as_str())
-}
-
-fn path(of: &Uri) -> &str {
-    of.path_and_query().map_or("/", |path| path.as_str())
 }
