@@ -62,6 +62,40 @@ where
     }
 }
 
+/// The output of `work`, which may take longer than usual; fails the test if it hung.
+#[track_caller]
+pub fn until_done<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let done = tokio::time::timeout(limit, work).await;
+        done.unwrap_or_else(|_| panic!("{place}: {what}: nothing after {limit:?}"))
+    }
+}
+
+/// Tells how long something has taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A number that whoever runs the tests has set, for tests that can also run longer.
+pub fn number_from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value:?}")))
+}
+
 /// Lets real time pass. For fakes that take their time and for random moments, never
 /// for waiting until something has happened.
 pub async fn pause(duration: Duration) {
