@@ -5,11 +5,15 @@
 //! shows again at its end. What is looked at is always the same and stands in `judge`; a
 //! test only says what fails, and what of the outcome the failure explains.
 
+mod clocks;
 mod cuts;
+mod detection;
+mod frozen;
 mod judge;
 mod kills;
 mod load;
 mod nodes;
+mod rolling;
 mod seen;
 mod stops;
 

@@ -27,6 +27,11 @@ impl Doors {
         (!open.is_empty()).then(|| *open[turn % open.len()])
     }
 
+    /// Clients are told not to knock there.
+    pub fn close(&self, number: usize) {
+        self.set(number, None);
+    }
+
     fn set(&self, number: usize, address: Option<SocketAddr>) {
         let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if doors.len() <= number {
@@ -94,7 +99,8 @@ impl Nodes {
         self.open(number);
     }
 
-    fn open(&self, number: usize) {
+    /// Clients may knock there, if it answers any.
+    pub fn open(&self, number: usize) {
         let answers = self.commands[number].first().is_some_and(|word| word == "serve");
         self.doors.set(number, answers.then_some(self.running[number].public));
     }
