@@ -13,6 +13,7 @@ mod judge;
 mod kills;
 mod load;
 mod nodes;
+mod panics;
 mod rolling;
 mod seen;
 mod stops;
