@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+
 use super::nodes::{BOTH, Nodes};
 use super::{LEASE, Load, judged, setup_on, upstream};
 use crate::support::postgres::Cluster;
-use crate::support::time::{Stopwatch, until_within};
+use crate::support::time::{Stopwatch, pause, until_within};
 use crate::support::{get, post};
 
 const STOPS: usize = 20;
+/// Each of this number lasts for longer than a lease.
+const LONG: usize = 5;
 /// How long a gateway may take to find out that its database is back.
 const RECOVERY: Duration = Duration::from_secs(15);
 
@@ -48,10 +52,14 @@ async fn a_database_that_stops_at_once_twenty_times_loses_and_doubles_nothing() 
     let load = Load::start(&nodes.doors, &upstream);
     let watch = Stopwatch::start();
     let mut longest = Duration::ZERO;
-    for _ in 0..STOPS {
-        load.until_more(25).await;
+    for stop in 1..=STOPS {
+        load.until_more(rand::rng().random_range(20..80)).await;
         beside(|| cluster.stop());
         all_refuse(&nodes).await;
+        if stop % LONG == 0 {
+            pause(Duration::from_secs(LEASE + 1)).await;
+            all_refuse(&nodes).await;
+        }
         beside(|| cluster.start_again());
         let back = Stopwatch::start();
         all_answer(&nodes).await;

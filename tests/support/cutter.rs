@@ -244,16 +244,16 @@ impl Messages {
     }
 }
 
-/// What was said on one side of a connection, as far as it matters.
+/// What a client said on a connection, as far as it matters.
 #[derive(Default)]
-struct Session {
+pub(super) struct Session {
     statements: HashMap<Vec<u8>, String>,
     work: HashSet<Work>,
 }
 
 impl Session {
     /// Takes a message in; whether it has a transaction committed.
-    fn commits(&mut self, message: &[u8]) -> bool {
+    pub(super) fn commits(&mut self, message: &[u8]) -> bool {
         let (kind, body) = (message[0], &message[5..]);
         let mut words = body.split(|octet| *octet == 0);
         let mut word = || words.next().unwrap_or_default();
