@@ -47,13 +47,14 @@ pub struct Counts {
     findings: Vec<String>,
     wrong: usize,
     looks: usize,
+    slowest: Duration,
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "accepted {} = succeeded {} + outcome unknown {} + lost {}; refused {}, cut off {}, \
+            "accepted {} = succeeded {} + outcome unknown {} + lost {}, the slowest in {} ms; refused {}, cut off {}, \
              keys found stored {}, unread {} of {}; rescued {}, handed back {}, sent again {}; \
              at-most-once sent twice {}, ended twice {}, out of order {}, keys with several {}, \
              went back {} in {} looks; reconcile: {}",
@@ -61,6 +62,7 @@ impl fmt::Display for Counts {
             self.succeeded,
             self.outcome_unknown,
             self.lost,
+            self.slowest.as_millis(),
             self.refused,
             self.cut,
             self.stored,
@@ -111,6 +113,7 @@ pub async fn judge(front: &Front, upstream: &Upstream, seen: &Seen) -> Counts {
         stored: seen.stored.len(),
         wrong: seen.wrong.len(),
         looks: seen.looks,
+        slowest: seen.slowest,
         ..Counts::default()
     };
     for (order, ticket) in &seen.accepted {

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::nodes::Doors;
 use super::seen::{Books, Order, Seen};
+use crate::support::time::Stopwatch;
 use crate::support::{Request, Ticket, Upstream, get, post, time};
 
 const CLIENTS: usize = 5;
@@ -30,7 +31,8 @@ impl Order {
     /// The turns of a client's orders: each promise with and without a key, and with and
     /// without waiting for one another.
     fn of_turn(client: usize, turn: usize) -> Self {
-        let (once, keyed, serial) = (turn % 2 == 0, turn / 2 % 2 == 0, turn / 4 % 2 == 0);
+        let clear = |bit: usize| (turn >> bit) & 1 == 0;
+        let (once, keyed, serial) = (clear(0), clear(1), clear(2));
         let name = format!("{client}-{turn}");
         Self { name, once, keyed, serial: serial.then(|| format!("client-{client}")) }
     }
@@ -110,31 +112,40 @@ impl Knocker {
         let mut turn = 0;
         while !self.is_over() {
             let order = Order::of_turn(number, turn);
-            let sent = || async { self.send(&order).await.then_some(()) };
-            time::until_within(LONGEST, "an answer", sent).await;
+            let (begun, mut tries) = (Stopwatch::start(), 0);
+            while let Err(why) = self.send(&order).await {
+                tries += 1;
+                assert!(begun.elapsed() < LONGEST, "{tries} times for {order:?}: {why}");
+                time::pause(BREATH).await;
+            }
             turn += 1;
             time::pause(PACE).await;
         }
     }
 
-    /// Sends an order once; whether that was it.
-    async fn send(&self, order: &Order) -> bool {
-        let Some(door) = self.door() else { return false };
-        match order.request().try_send(door).await {
+    /// Sends an order once; why it has to be sent again, if it has.
+    async fn send(&self, order: &Order) -> Result<(), String> {
+        let Some(door) = self.door() else { return Err("all doors are closed".into()) };
+        let begun = Stopwatch::start();
+        let why = match order.request().try_send(door).await {
             Ok(answer) if answer.status == 202 => {
-                self.books.with(|seen| seen.accept(order, &answer));
-                return true;
+                self.books.with(|seen| seen.accept(order, &answer, begun.elapsed()));
+                return Ok(());
             }
-            Ok(answer) => self.books.with(|seen| seen.refuse(order, &answer)),
+            Ok(answer) => {
+                self.books.with(|seen| seen.refuse(order, &answer));
+                answer.text()
+            }
             // Nobody was there: nothing was sent.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                time::pause(BREATH).await;
-                return false;
+                return Err(error.to_string());
             }
-            Err(_) => self.books.with(|seen| seen.cut(order)),
-        }
-        time::pause(BREATH).await;
-        !order.keyed
+            Err(error) => {
+                self.books.with(|seen| seen.cut(order));
+                error.to_string()
+            }
+        };
+        if order.keyed { Err(why) } else { Ok(()) }
     }
 
     /// Looks at one operation after the other, mostly at new ones.

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -42,6 +43,8 @@ pub struct Seen {
     /// the repeat found stored.
     unanswered: HashSet<String>,
     pub stored: HashSet<String>,
+    /// How long the slowest 202 took.
+    pub slowest: Duration,
     /// How often somebody looked, and how often a 303 was met.
     pub looks: usize,
     pub finished: usize,
@@ -63,8 +66,9 @@ impl Books {
 }
 
 impl Seen {
-    /// An order was accepted.
-    pub fn accept(&mut self, order: &Order, answer: &Response) {
+    /// An order was accepted, after so long.
+    pub fn accept(&mut self, order: &Order, answer: &Response, took: Duration) {
+        self.slowest = self.slowest.max(took);
         let ticket = Ticket::of(answer);
         if self.unanswered.contains(&order.name)
             && answer.field("idempotency-replayed") == Some("true")
