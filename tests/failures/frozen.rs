@@ -26,7 +26,7 @@ async fn until_count(node: &Process, state: &str, wanted: usize) {
     .await;
 }
 
-/// Nobody notices a node that stands still while nothing of it is on the wire.
+/// Stops it while something is on the wire, perhaps of its own.
 async fn freeze_at_work(node: &Process, upstream: &Upstream) {
     let before = upstream.received().len();
     until_within(TAKEN_OVER, "an arrival", || async {

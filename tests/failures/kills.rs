@@ -13,7 +13,7 @@ use crate::support::time::{self, Stopwatch};
 fn wanted() -> (u32, Duration) {
     let number = |name, usual| time::number_from_environment(name).unwrap_or(usual);
     let kills = number("FLEET_KILLS", 100);
-    (kills as u32, Duration::from_secs(number("FLEET_KILLS_SECONDS", 110)))
+    (kills as u32, Duration::from_secs(number("FLEET_KILLS_SECONDS", 100)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
