@@ -4,7 +4,7 @@
 //! at most once; one end for each operation; serial keys in the order accepted; one
 //! operation for each key; and a ledger that adds up. It must not know what failed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ const READERS: usize = 3;
 /// What was counted.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// Orders of which a 202 was read, and how they ended.
     pub accepted: usize,
     pub succeeded: usize,
-    /// Of these, the ones that a client asked for.
     pub outcome_unknown: usize,
     /// Operations whose 202 nobody has read, and the requests that may have made them.
     unread: usize,
@@ -37,7 +37,7 @@ pub struct Counts {
     /// Operations that were taken over from a dead owner, and handed back.
     pub rescued: usize,
     pub resumed: usize,
-    /// Operations of one promise or the other that arrived more than once.
+    /// Operations that arrived more than once, and of those the ones that may not.
     pub repeated: usize,
     doubled: usize,
     lost: usize,
@@ -287,7 +287,5 @@ async fn findings(front: &Front, all: &HashMap<String, Value>) -> Vec<String> {
     if report["operations"] != all.len() {
         amiss.push(format!("{} operations, and {} listed", report["operations"], all.len()));
     }
-    let kinds: BTreeSet<_> = all.values().map(|document| document["status"].to_string()).collect();
-    assert!(kinds.len() <= 2, "{kinds:?}");
     amiss
 }
