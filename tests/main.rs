@@ -13,6 +13,7 @@ mod cli;
 mod database;
 mod delivery;
 mod expect;
+mod failures;
 mod fleet;
 mod idempotency;
 mod layers;

@@ -456,7 +456,9 @@ impl Process {
             let admin = address_after("admin on http://", &printed);
             public.zip(admin)
         };
-        let told = time::bounded(time::until("the start of the process", probe)).await;
+        // It is to show what it said, so the looking goes on for longer than the waiting.
+        let looking = time::until_within(time::PATIENCE * 2, "the start of the process", probe);
+        let told = time::bounded(looking).await;
         let Some((public, admin)) = told else { panic!("{}{}", text(&out), text(&err)) };
         Self { front: Front { public, admin }, child, setup, folder, out, err }
     }

@@ -3,6 +3,7 @@
 //! Only `gateway` names items of the program; the rest knows HTTP and nothing else.
 
 pub mod client;
+pub mod cutter;
 pub mod gateway;
 #[allow(dead_code, reason = "it is shared with the tests inside the program")]
 pub mod postgres;

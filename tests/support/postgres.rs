@@ -108,10 +108,24 @@ impl Cluster {
         String::from_utf8_lossy(&asked.stdout).trim_end().to_owned()
     }
 
+    /// Whether all these statements went well, one after the other on one connection to
+    /// this address.
+    pub fn takes(&self, url: &str, statements: &[&str]) -> bool {
+        let mut psql = self.psql_at(url);
+        statements.iter().for_each(|statement| _ = psql.args(["-c", statement]));
+        psql.output().is_ok_and(|asked| asked.status.success())
+    }
+
     fn psql(&self, database: &str, statement: &str) -> Command {
+        let mut psql = self.psql_at(&self.url(database));
+        psql.args(["-c", statement]);
+        psql
+    }
+
+    fn psql_at(&self, url: &str) -> Command {
         let mut psql = Command::new(self.bin.join("psql"));
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database)]);
-        psql.args(["-c", statement]).stdin(Stdio::null());
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]);
+        psql.stdin(Stdio::null());
         psql
     }
 

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use super::cutter::{Cutter, Moment, Session, Work};
+use super::postgres::cluster;
 use super::{Answer, Connection, Upstream, get, post};
 
 #[tokio::test]
@@ -60,4 +62,45 @@ async fn broken_answers_are_broken() {
     upstream.on("/interim", Answer::status(200).after_interim(103));
     let answer = get("/interim").send(upstream.address).await.expect(200);
     assert_eq!(answer.interim, [103]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_cut_before_its_commit_arrives_or_before_its_answer_does() {
+    let direct = cluster().database();
+    let name = direct.rsplit('/').next().unwrap();
+    cluster().sql(name, "CREATE TABLE operations (number int)");
+    let cutter = Cutter::before(cluster().port()).await;
+    let url = cutter.url(&direct);
+    let write = ["BEGIN", "INSERT INTO operations VALUES (1)", "COMMIT"];
+    for (moment, rows) in [(Moment::Before, "0"), (Moment::After, "1")] {
+        let url = url.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            // What ends nothing is let through.
+            cluster().takes(&url, &["BEGIN", "COMMIT"]) && cluster().takes(&url, &write)
+        });
+        cutter.cut_at_commit(moment, Work::Accepting).await;
+        assert!(!written.await.unwrap(), "{moment:?}");
+        super::time::until("the server's end of it", || async {
+            let counted = "SELECT count(*) FROM operations";
+            (cluster().sql(name, counted) == rows).then_some(())
+        })
+        .await;
+    }
+    assert!(cluster().takes(&url, &write));
+    assert_eq!(cutter.cuts(), 2);
+}
+
+#[test]
+fn a_commit_is_told_from_everything_else_in_whichever_message_it_comes() {
+    let mut session = Session::default();
+    let mut commits = |kind: u8, words: &[&str]| {
+        let body: String = words.iter().flat_map(|word| [*word, "\0"]).collect();
+        session.commits(&[&[kind, 0, 0, 0, 0], body.as_bytes()].concat())
+    };
+    assert!(!commits(b'Q', &["BEGIN ISOLATION LEVEL READ COMMITTED"]));
+    assert!(!commits(b'Q', &["SET LOCAL synchronous_commit = on"]));
+    assert!(commits(b'Q', &["INSERT INTO operations VALUES (1); commit"]));
+    assert!(!commits(b'P', &["sqlx_s_1", "COMMIT"]));
+    assert!(!commits(b'B', &["", "sqlx_s_2"]));
+    assert!(commits(b'B', &["", "sqlx_s_1"]));
 }

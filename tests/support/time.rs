@@ -5,6 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests are patient in real time")]
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -15,9 +18,47 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
+/// How often the time is noted in which this process really ran.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The time in which this process really ran. Patience is measured by it, so that a
+/// machine that stood still for a while makes nothing count as hung.
+fn awake() -> Duration {
+    static TICKING: Once = Once::new();
+    static MICROS: AtomicU64 = AtomicU64::new(0);
+    TICKING.call_once(|| {
+        std::thread::spawn(|| {
+            loop {
+                let begun = Instant::now();
+                std::thread::sleep(TICK);
+                let passed = begun.elapsed();
+                if passed > TICK * 100 {
+                    eprintln!("the tests stood still for {passed:?}");
+                }
+                let counts = passed.min(TICK * 5).as_micros() as u64;
+                MICROS.fetch_add(counts, Ordering::Relaxed);
+            }
+        });
+    });
+    Duration::from_micros(MICROS.load(Ordering::Relaxed))
+}
+
 /// The output of `work`, or `None` if it hung.
 pub async fn bounded<T>(work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(PATIENCE, work).await.ok()
+    bounded_by(PATIENCE, work).await
+}
+
+async fn bounded_by<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let (begun, mut work) = (awake(), pin!(work));
+    loop {
+        let left = limit.saturating_sub(awake().saturating_sub(begun));
+        if left.is_zero() {
+            return None;
+        }
+        if let Ok(output) = tokio::time::timeout(left.max(TICK), &mut work).await {
+            return Some(output);
+        }
+    }
 }
 
 /// The output of `work`; fails the test if it hung.
@@ -51,15 +92,52 @@ where
 {
     let place = std::panic::Location::caller();
     async move {
-        let begun = Instant::now();
+        let begun = awake();
         loop {
             if let Some(answer) = probe().await {
                 return answer;
             }
-            assert!(begun.elapsed() < limit, "{place}: {what}: still not so after {limit:?}");
+            assert!(
+                awake().saturating_sub(begun) < limit,
+                "{place}: {what}: still not so after {limit:?}"
+            );
             pause(LOOK_AGAIN).await;
         }
     }
+}
+
+/// The output of `work`, which may take longer than usual; fails the test if it hung.
+#[track_caller]
+pub fn until_done<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let done = bounded_by(limit, work).await;
+        done.unwrap_or_else(|| panic!("{place}: {what}: nothing after {limit:?}"))
+    }
+}
+
+/// Tells how long something has taken, as patience counts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Duration);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(awake())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        awake().saturating_sub(self.0)
+    }
+}
+
+/// A number that whoever runs the tests has set, for tests that can also run longer.
+pub fn number_from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value:?}")))
 }
 
 /// Lets real time pass. For fakes that take their time and for random moments, never

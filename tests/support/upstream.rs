@@ -127,6 +127,7 @@ struct Books {
     dropped: usize,
     present: usize,
     most_present: usize,
+    answered: HashSet<String>,
 }
 
 struct Shared {
@@ -232,6 +233,12 @@ impl Upstream {
             }
         }
         counts
+    }
+
+    /// Tells whether the operation of this id has been answered at least once.
+    pub fn answered(&self) -> impl Fn(&str) -> bool + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |id| shared.books().answered.contains(id)
     }
 
     /// Connections that the other side let go of while their request was held.
@@ -462,6 +469,9 @@ impl Served {
         body: &[u8],
     ) -> Option<()> {
         self.leave();
+        if let Some(id) = request.field("operation-id") {
+            self.shared.books().answered.insert(id.to_owned());
+        }
         let mut bytes = format!("HTTP/1.1 {status} Answer\r\n");
         for (name, value) in fields {
             bytes.extend([name, ": ", value, "\r\n"]);

@@ -1,0 +1,66 @@
+//! What must survive: a fleet of real processes on a real database, under load, while
+//! something of it fails.
+//!
+//! Each test prints one line of counts that begins with `counts: `, which `scripts/test`
+//! shows again at its end. What is looked at is always the same and stands in `judge`; a
+//! test only says what fails, and what of the outcome the failure explains.
+
+mod clocks;
+mod cuts;
+mod detection;
+mod frozen;
+mod judge;
+mod kills;
+mod load;
+mod nodes;
+mod panics;
+mod rolling;
+mod seen;
+mod stops;
+
+use std::time::Duration;
+
+use crate::support::gateway::Front;
+use crate::support::postgres::cluster;
+use crate::support::{Answer, Setup, Upstream};
+use judge::Counts;
+use load::Load;
+
+/// The lease where a test does not say otherwise, in seconds.
+const LEASE: u64 = 2;
+/// How long the upstream takes: long enough that there is always something on the wire.
+const SLOWLY: Duration = Duration::from_millis(60);
+
+/// An order service at both paths.
+async fn upstream() -> Upstream {
+    let upstream = Upstream::start().await;
+    for path in ["/once", "/again"] {
+        upstream.on(path, Answer::Orders.slowly(SLOWLY));
+    }
+    upstream
+}
+
+/// What all nodes of a fleet share, on a database of its own.
+fn setup(upstream: &Upstream) -> Setup {
+    setup_on(&cluster().database(), upstream, LEASE)
+}
+
+fn setup_on(database: &str, upstream: &Upstream, lease: u64) -> Setup {
+    let retry = "retry = { min = \"10ms\", max = \"100ms\" }";
+    // So that documents are the same whichever node they are asked of.
+    Setup::before(upstream)
+        .on(database)
+        .set("server", "public_url = \"http://fleet.test\"")
+        .set("store", &format!("lease = \"{lease}s\""))
+        .route("POST /once", "delivery = \"at-most-once\"")
+        .route("POST /again", &format!("delivery = \"at-least-once\"\n{retry}"))
+}
+
+/// Ends the load, waits until nothing is pending, and prints what became of it all.
+async fn judged(what: &str, load: Load, front: &Front, upstream: &Upstream) -> Counts {
+    let seen = load.end().await;
+    let counts = judge::judge(front, upstream, &seen).await;
+    println!("counts: {what}; {counts}");
+    counts.assert_kept(&seen);
+    counts
+}
