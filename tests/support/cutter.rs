@@ -1,8 +1,8 @@
 //! Between a gateway and its PostgreSQL, to cut what connects them at a chosen moment.
 //!
 //! Owns as much of the protocol (version 3, without TLS) as it takes to tell a COMMIT and
-//! its answer from everything else, whichever message brings it, and to tell what kind of
-//! work a transaction does. It must not know the gateway.
+//! its answer from everything else, whichever message brings it, a statement that commits
+//! by itself included, and to tell what kind of work a transaction does. It must not know the gateway.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -249,6 +249,8 @@ impl Messages {
 pub(super) struct Session {
     statements: HashMap<Vec<u8>, String>,
     work: HashSet<Work>,
+    /// Whether a transaction was begun: without one, each statement commits by itself.
+    open: bool,
 }
 
 impl Session {
@@ -272,6 +274,8 @@ impl Session {
                 let text = self.statements.get(word()).cloned().unwrap_or_default();
                 self.runs(&text)
             }
+            // What ran without a transaction takes effect here.
+            b'S' => !self.open && !self.work.is_empty(),
             _ => false,
         }
     }
@@ -279,9 +283,12 @@ impl Session {
     fn runs(&mut self, text: &str) -> bool {
         if has_word(text, "BEGIN") {
             self.work.clear();
+            self.open = true;
         }
         self.work.extend(Work::ALL.into_iter().filter(|work| text.contains(work.words())));
-        has_word(text, "COMMIT")
+        let commits = has_word(text, "COMMIT");
+        self.open &= !commits;
+        commits
     }
 }
 
@@ -319,8 +326,10 @@ async fn answer(
 ) -> io::Result<Ended> {
     let mut messages = Messages::of(from);
     while let Some(message) = messages.next().await? {
+        // That a statement has run is said before it is committed, that all is done after.
         let committed = message[0] == b'C' && message[5..].starts_with(b"COMMIT\0");
-        if committed && *awaited.lock().unwrap_or_else(PoisonError::into_inner) {
+        let done = message[0] == b'Z' && message[5..] == *b"I";
+        if (committed || done) && *awaited.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Ended::Cut);
         }
         to.write_all(&message).await?;

@@ -104,3 +104,20 @@ fn a_commit_is_told_from_everything_else_in_whichever_message_it_comes() {
     assert!(!commits(b'B', &["", "sqlx_s_2"]));
     assert!(commits(b'B', &["", "sqlx_s_1"]));
 }
+
+#[test]
+fn a_statement_without_a_transaction_commits_at_its_end() {
+    let mut session = Session::default();
+    let mut commits = |kind: u8, words: &[&str]| {
+        let body: String = words.iter().flat_map(|word| [*word, "\0"]).collect();
+        session.commits(&[&[kind, 0, 0, 0, 0], body.as_bytes()].concat())
+    };
+    assert!(!commits(b'P', &["sqlx_s_1", "INSERT INTO operations VALUES ($1)"]));
+    assert!(!commits(b'S', &[]));
+    assert!(!commits(b'Q', &["BEGIN"]));
+    assert!(!commits(b'B', &["", "sqlx_s_1"]));
+    assert!(!commits(b'S', &[]));
+    assert!(commits(b'Q', &["COMMIT"]));
+    assert!(!commits(b'B', &["", "sqlx_s_1"]));
+    assert!(commits(b'S', &[]));
+}
