@@ -7,10 +7,8 @@
 //! while the next group is already on its way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
@@ -20,30 +18,19 @@ use super::lanes::Moment;
 use super::reconcile::{Step, Stepped};
 use super::shared::Shared;
 use super::store::Transaction;
+use super::turns::{BATCH_WRITES, Turns};
 use super::verbs::{
     AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Judged, Lease, Leased,
     Moved, Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SerialName, SettledAs,
     Settlement, Unblocked, Want,
 };
-use crate::clock::Clock;
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
 use crate::domain::{OperationId, Timestamp};
 
-/// Writes that wait for the committer; more make their callers wait.
-const QUEUE: usize = 4096;
 /// Committed groups whose callers have not been told; more make the committer wait.
 const UNTOLD: usize = 16;
-/// The most writes that go into one transaction.
-const BATCH_WRITES: usize = 256;
 /// About how many octets of bodies go into one transaction.
 const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
-/// Acceptances, settlements, and everything else.
-const KINDS: usize = 3;
-/// So many writes go down beside what another committer is committing.
-const WORTH_IT: usize = 64;
-/// So long is a commit waited for by those that would go down together behind it.
-const LONG: Duration = Duration::from_millis(20);
-
 /// How often a batch is tried again that stood in another's way.
 const TRIES: usize = 8;
 
@@ -121,43 +108,6 @@ fn inline_octets(body: &Body) -> u64 {
     }
 }
 
-/// Takes writes in. Where several transactions may be open at once, each kind of write has
-/// a queue of its own: what is alike goes down in one statement, and no kind waits for the
-/// round trips of another.
-#[derive(Clone)]
-pub(super) struct Queue {
-    acceptances: mpsc::Sender<Write>,
-    settlements: mpsc::Sender<Write>,
-    others: mpsc::Sender<Write>,
-}
-
-impl Queue {
-    /// Where a write waits for its turn.
-    pub(super) const fn of(&self, write: &Write) -> &mpsc::Sender<Write> {
-        match write {
-            Write::Accept(..) => &self.acceptances,
-            Write::Settle(..) => &self.settlements,
-            _ => &self.others,
-        }
-    }
-}
-
-/// A queue for writes, and what each of that many committers takes from.
-pub(super) fn queue(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
-    let open = || {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (sender, Turns::of(receiver))
-    };
-    let (acceptances, first) = open();
-    if committers < KINDS {
-        let (settlements, others) = (acceptances.clone(), acceptances.clone());
-        return (Queue { acceptances, settlements, others }, vec![first; committers.max(1)]);
-    }
-    let ((settlements, second), (others, third)) = (open(), open());
-    let turns = [first, second, third].iter().cycle().take(committers).map(Arc::clone).collect();
-    (Queue { acceptances, settlements, others }, turns)
-}
-
 /// Commits what is queued until the queue is closed and empty. Several may run at once,
 /// each with its own transaction: then what one is committing, the others do not know of,
 /// and the database decides who comes first.
@@ -168,51 +118,6 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
             commit(&shared, part, &told).await;
         }
         queue.committed();
-    }
-}
-
-/// What several committers take from in turn.
-pub(super) struct Turns {
-    queue: tokio::sync::Mutex<mpsc::Receiver<Write>>,
-    busy: AtomicUsize,
-    committed: Notify,
-}
-
-impl Turns {
-    fn of(queue: mpsc::Receiver<Write>) -> Arc<Self> {
-        let queue = tokio::sync::Mutex::new(queue);
-        Arc::new(Self { queue, busy: AtomicUsize::new(0), committed: Notify::new() })
-    }
-
-    /// Takes what is queued; 0 when the queue is closed and empty. While another committer
-    /// is at it, more gathers meanwhile: many small groups cost the database more than few
-    /// large ones. A group that is worth it goes beside the other, and so does one that the
-    /// other keeps waiting.
-    async fn take(&self, clock: &Clock, batch: &mut Vec<Write>) -> usize {
-        let mut queue = self.queue.lock().await;
-        queue.recv_many(batch, BATCH_WRITES).await;
-        let mut waited = std::pin::pin!(clock.sleep(LONG));
-        while (1..WORTH_IT).contains(&batch.len()) && self.busy.load(Ordering::SeqCst) > 0 {
-            tokio::select! {
-                biased;
-                () = self.committed.notified() => {}
-                more = queue.recv_many(batch, BATCH_WRITES - batch.len()) => {
-                    if more == 0 {
-                        break;
-                    }
-                }
-                () = &mut waited => break,
-            }
-        }
-        if !batch.is_empty() {
-            self.busy.fetch_add(1, Ordering::SeqCst);
-        }
-        batch.len()
-    }
-
-    fn committed(&self) {
-        self.busy.fetch_sub(1, Ordering::SeqCst);
-        self.committed.notify_one();
     }
 }
 
@@ -485,73 +390,5 @@ impl Sorted {
             )
             .chain(self.others)
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    fn leave(queue: &Queue) {
-        let (tell, _) = oneshot::channel();
-        let write = Write::Leave(Timestamp::EPOCH, tell);
-        queue.of(&write).try_send(write).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_group_gathers_while_another_one_is_committed_and_goes_when_that_is_done() {
-        let clock = Clock::manual(Timestamp::EPOCH);
-        let (queue, turns) = queue(2);
-        let mut batch = Vec::new();
-        leave(&queue);
-        assert_eq!(turns[0].take(&clock, &mut batch).await, 1);
-        let mut next = Vec::new();
-        {
-            let mut taking = std::pin::pin!(turns[1].take(&clock, &mut next));
-            leave(&queue);
-            assert_eq!(taking.as_mut().now_or_never(), None);
-            leave(&queue);
-            assert_eq!(taking.as_mut().now_or_never(), None);
-            turns[0].committed();
-            assert_eq!(taking.await, 2);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_group_that_is_worth_it_goes_beside_another_one() {
-        let clock = Clock::manual(Timestamp::EPOCH);
-        let (queue, turns) = queue(2);
-        leave(&queue);
-        assert_eq!(turns[0].take(&clock, &mut Vec::new()).await, 1);
-        (0..WORTH_IT).for_each(|_| leave(&queue));
-        assert_eq!(turns[1].take(&clock, &mut Vec::new()).now_or_never(), Some(WORTH_IT));
-    }
-
-    #[tokio::test]
-    async fn a_commit_that_takes_long_keeps_nobody_waiting() {
-        let clock = Clock::manual(Timestamp::EPOCH);
-        let (queue, turns) = queue(2);
-        leave(&queue);
-        assert_eq!(turns[0].take(&clock, &mut Vec::new()).await, 1);
-        leave(&queue);
-        let mut next = Vec::new();
-        let mut taking = std::pin::pin!(turns[1].take(&clock, &mut next));
-        assert_eq!(taking.as_mut().now_or_never(), None);
-        clock.advance(LONG);
-        assert_eq!(taking.await, 1);
-    }
-
-    #[test]
-    fn each_kind_of_write_has_its_queue_where_there_are_committers_enough() {
-        let (tell, _) = oneshot::channel();
-        let leave = Write::Leave(Timestamp::EPOCH, tell);
-        for (committers, alike) in [(1, true), (2, true), (3, false), (6, false)] {
-            let (queue, turns) = queue(committers);
-            assert_eq!(turns.len(), committers);
-            assert_eq!(queue.of(&leave).same_channel(&queue.acceptances), alike);
-            assert_eq!(queue.settlements.same_channel(&queue.acceptances), alike);
-        }
     }
 }

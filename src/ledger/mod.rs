@@ -29,6 +29,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
+mod turns;
 mod verbs;
 mod watch;
 
@@ -59,10 +60,11 @@ use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdi
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
-use committer::{Queue, Tell, Write};
+use committer::{Tell, Write};
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
+use turns::Queue;
 
 /// The ledger. Clones share one.
 #[derive(Clone)]
@@ -88,7 +90,7 @@ impl Ledger {
         }
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
-        let (queue, turns) = committer::queue(store.committers());
+        let (queue, turns) = turns::queue(store.committers());
         let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
             lanes: lanes::Lanes::new(shared_by_others),
@@ -414,8 +416,7 @@ impl Ledger {
     async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
         let (tell, told) = oneshot::channel();
         let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
-        let write = write(tell);
-        self.queue.of(&write).send(write).await.map_err(|_| gone())?;
+        self.queue.send(write(tell)).await?;
         told.await.map_err(|_| gone())?
     }
 }

@@ -16,6 +16,7 @@ use super::error::OpenError;
 use super::reads::{self, Questions};
 use super::shared::Shared;
 use super::store::Store;
+use super::turns::Turns;
 use super::verbs::Retention;
 use super::{Identity, looking, postgres, sqlite};
 use crate::domain::operation::Lane;
@@ -112,11 +113,7 @@ pub(super) async fn store(
 
 /// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
 /// last handle of the ledger is gone.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    turns: Vec<Arc<committer::Turns>>,
-    tasks: &Tasks,
-) -> Questions {
+pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks) -> Questions {
     let (questions, asked) = reads::queue();
     // Its last sender is dropped when nobody writes, reads or looks any more.
     let (busy, mut idle) = mpsc::channel::<()>(1);
