@@ -11,6 +11,10 @@
 //! the part that is kept, while first attempts may fill every slot. What is handed over
 //! at acceptance is a first attempt from the beginning, and what a client waits for on
 //! the line counts as one.
+//!
+//! What the nodes of a ledger share, one node has no part in before it is granted one, and
+//! [`Permits::stakes`] tells what it uses and would use. A part that is taken back is left
+//! as its attempts end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +24,14 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::door::{Door, Passage};
-use super::pace::{Pace, Token};
+use super::pace::{Pace, Part, Token};
 use super::share::{Asker, Seat, Share};
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Sign, State};
+use crate::domain::division::{Kind, UNLIMITED};
 use crate::domain::limit::Rate;
 use crate::domain::operation::Lane;
+use crate::ledger::{Asked, Divided, LimitName};
 
 /// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]
@@ -40,6 +46,8 @@ struct Slots {
     // Whether somebody waits for a permit; keeps every other release from waking anybody.
     wanted: AtomicBool,
     freed: Notify,
+    // Told when something is refused that other nodes may have.
+    short: Notify,
     gauge: metrics::Gauge,
 }
 
@@ -47,6 +55,8 @@ struct Slots {
 #[derive(Debug)]
 struct Limits {
     in_flight: Arc<Share>,
+    // Over all nodes.
+    max_in_flight: u64,
     rate: Option<Arc<Pace>>,
 }
 
@@ -58,8 +68,67 @@ struct Gate {
 }
 
 impl Limits {
-    fn of(in_flight: usize, rate: Option<Rate>, now: Timestamp) -> Self {
-        Self { in_flight: Share::of(in_flight), rate: rate.map(|rate| Pace::of(rate, now)) }
+    fn of(most: usize, max_in_flight: u64, rate: Option<Rate>, now: Timestamp) -> Self {
+        let rate = rate.map(|rate| Pace::of(rate, now));
+        Self { in_flight: Share::of(most), max_in_flight, rate }
+    }
+
+    /// Nothing before it is granted.
+    fn shared(self, now: Timestamp) -> Self {
+        self.in_flight.grant(0, false);
+        Self { rate: self.rate.map(|pace| Pace::none_of(pace.rate(), now)), ..self }
+    }
+
+    /// What this node uses and would use; `of` an upstream or a queue of that name.
+    fn stakes(&self, of: [Kind; 2], name: &Arc<str>, now: Timestamp) -> impl Iterator<Item = Asked> {
+        let [in_flight, rate] = of.map(|kind| LimitName { kind, name: Arc::clone(name) });
+        let share = &self.in_flight;
+        let used = share.taken() as u64;
+        let limit = self.max_in_flight;
+        let (holds, needs) = (used.max(share.limit() as u64), share.demand() as u64);
+        let rate = self.rate.as_ref().map(|pace| {
+            let (holds, needs) = pace.demand(now);
+            Asked { of: rate, limit: pace.rate().in_an_hour(), holds, needs, used }
+        });
+        std::iter::once(Asked { of: in_flight, limit, holds, needs, used }).chain(rate)
+    }
+
+    /// Takes what was granted; whether that is more than before.
+    fn grant(&self, asked: &Asked, divided: &Divided, fresh: bool, now: Timestamp) -> bool {
+        let share = divided.share;
+        let hopeless = share.may < asked.needs && !share.owed;
+        match divided.of.kind {
+            Kind::QueueInFlight | Kind::UpstreamInFlight => {
+                let may = usize::try_from(share.may).unwrap_or(usize::MAX);
+                self.in_flight.grant(may, hopeless)
+            }
+            Kind::QueueRate | Kind::UpstreamRate => {
+                let (Some(pace), Some(rate)) = (&self.rate, Rate::hourly(share.limit)) else {
+                    return false;
+                };
+                let fresh = fresh && share.alone;
+                pace.grant(rate, share.may, Part { fresh, hopeless }, now)
+            }
+        }
+    }
+
+    /// Nothing any more, before it is granted anew.
+    fn suspend(&self, now: Timestamp) {
+        self.in_flight.grant(0, false);
+        if let Some(pace) = &self.rate {
+            pace.grant(pace.rate(), 0, Part::default(), now);
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.in_flight.is_whole() && self.rate.as_ref().is_none_or(|pace| pace.is_whole())
+    }
+
+    fn keep_nothing(&self) {
+        self.in_flight.keep_nothing();
+        if let Some(rate) = &self.rate {
+            rate.keep_nothing();
+        }
     }
 
     fn call_up(&self) {
@@ -92,6 +161,8 @@ pub(super) enum Purpose {
     HandedOver,
     /// An attempt of what has waited, perhaps a retry.
     PerhapsRetry,
+    /// An attempt in quarantine, which has a slot of its own.
+    Alone,
 }
 
 impl Purpose {
@@ -99,6 +170,7 @@ impl Purpose {
         match self {
             Self::HandedOver => Asker::Newcomer,
             Self::OnTheLine | Self::PerhapsRetry => Asker::InLine,
+            Self::Alone => Asker::Alone,
         }
     }
 }
@@ -130,19 +202,24 @@ pub(super) struct Permit {
 struct Out(Arc<Slots>);
 
 impl Permits {
-    /// The slots and limits of these settings, with every rate's bucket full.
-    pub(super) fn new(settings: &Settings, now: Timestamp) -> Self {
+    /// The slots and limits of these settings. Where they are `shared` with other nodes,
+    /// there is nothing before it is granted; else every rate's bucket is full.
+    pub(super) fn new(settings: &Settings, shared: bool, now: Timestamp) -> Self {
         let slots = settings.slots;
         let of_slots = |percent: u8| slots * usize::from(percent) / 100;
         let alone = settings.upstreams.len() <= 1;
         let most = if alone { slots } else { of_slots(settings.max_share).max(1) };
         let upstreams = settings.upstreams.iter().map(|(name, it)| {
-            let limits = Limits::of(most.min(it.max_in_flight as usize), it.rate, now);
+            let max = it.max_in_flight;
+            let limits = Limits::of(most.min(max as usize), u64::from(max), it.rate, now);
+            let limits = if shared { limits.shared(now) } else { limits };
             (Arc::clone(name), Gate { limits, door: Door::to(name) })
         });
         let queues = settings.queues.iter().map(|(name, it)| {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
-            (Arc::clone(name), Limits::of(in_flight, it.rate, now))
+            let max = it.max_in_flight.map_or(UNLIMITED, u64::from);
+            let limits = Limits::of(in_flight, max, it.rate, now);
+            (Arc::clone(name), if shared { limits.shared(now) } else { limits })
         });
         Self(Arc::new(Slots {
             all: Share::of(slots),
@@ -151,6 +228,7 @@ impl Permits {
             queues: queues.collect(),
             wanted: AtomicBool::new(false),
             freed: Notify::new(),
+            short: Notify::new(),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
@@ -162,6 +240,17 @@ impl Permits {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<Permit, Refusal> {
+        self.take_one_of(1, lane, purpose, now)
+    }
+
+    /// The next of so many permits that are of use.
+    fn take_one_of(
+        &self,
+        wanted: usize,
+        lane: &Lane,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
         let slots = &self.0;
         let gate = slots.upstreams.get(&lane.upstream).ok_or(Refusal::Unknown)?;
         // What was accepted before its queue was taken out of the configuration.
@@ -169,19 +258,26 @@ impl Permits {
         // First: where the upstream is down, all else is left to others.
         let passage = gate.door.pass(now).map_err(Refusal::Until)?;
         let asker = purpose.asker();
-        let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
+        let seat = |share: &Arc<Share>| {
+            let seat = share.take(asker);
+            seat.ok_or_else(|| slots.refuse(share.miss(wanted), Refusal::Full))
+        };
         let upstream = seat(&gate.limits.in_flight)?;
         let queued = queue.map(|queue| seat(&queue.in_flight)).transpose()?;
-        let slot = seat(&slots.all)?;
+        let beside = purpose != Purpose::Alone;
+        let slot = beside.then(|| seat(&slots.all)).transpose()?;
         let retry = purpose == Purpose::PerhapsRetry;
         let retries = retry.then(|| seat(&slots.retries)).transpose()?;
-        let token = |pace: &Arc<Pace>| pace.take(asker, now).map_err(Refusal::Until);
+        let token = |pace: &Arc<Pace>| {
+            let token = pace.take(asker, now);
+            token.map_err(|then| slots.refuse(pace.miss(wanted), Refusal::Until(then)))
+        };
         let of_queue = queue.and_then(|queue| queue.rate.as_ref()).map(token).transpose()?;
         let of_upstream = gate.limits.rate.as_ref().map(token).transpose()?;
         Ok(Permit {
             passage,
             retries,
-            _seats: [Some(upstream), queued, Some(slot)],
+            _seats: [Some(upstream), queued, slot],
             tokens: [of_queue, of_upstream],
             out: Out::count(slots),
         })
@@ -197,7 +293,7 @@ impl Permits {
     ) -> (Vec<Permit>, Option<Refusal>) {
         let mut permits = Vec::new();
         while permits.len() < limit {
-            match self.take(lane, purpose, now) {
+            match self.take_one_of(limit - permits.len(), lane, purpose, now) {
                 Ok(permit) => permits.push(permit),
                 Err(refusal) => return (permits, Some(refusal)),
             }
@@ -225,6 +321,55 @@ impl Permits {
         self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.door.state()))
     }
 
+    /// What this node uses and would use of the limits that all nodes share, since the last
+    /// time this was asked.
+    pub(super) fn stakes(&self, now: Timestamp) -> Vec<Asked> {
+        let of_queue = [Kind::QueueInFlight, Kind::QueueRate];
+        let of_upstream = [Kind::UpstreamInFlight, Kind::UpstreamRate];
+        let queues = self.0.queues.iter().flat_map(|(name, it)| it.stakes(of_queue, name, now));
+        let upstreams = self.0.upstreams.iter();
+        let upstreams =
+            upstreams.flat_map(|(name, gate)| gate.limits.stakes(of_upstream, name, now));
+        queues.chain(upstreams).collect()
+    }
+
+    /// Takes what was granted for these stakes. `fresh`: it is the first time since the
+    /// start, so that what nobody else has is still unused.
+    pub(super) fn grant(&self, asked: &[Asked], divided: &[Divided], fresh: bool, now: Timestamp) {
+        let mut more = false;
+        for divided in divided {
+            let asked = asked.iter().find(|asked| asked.of == divided.of);
+            if let (Some(asked), Some(limits)) = (asked, self.0.limits(&divided.of)) {
+                more |= limits.grant(asked, divided, fresh, now);
+            }
+        }
+        if more {
+            self.0.tell();
+        }
+    }
+
+    /// Takes nothing any more of what all nodes share, before it is granted anew.
+    pub(super) fn suspend(&self, now: Timestamp) {
+        self.0.each_limit(|limits| limits.suspend(now));
+    }
+
+    /// Whether this node may use all that is of use to it.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut whole = true;
+        self.0.each_limit(|limits| whole &= limits.is_whole());
+        whole
+    }
+
+    /// Completes when something was refused that other nodes may have.
+    pub(super) async fn short(&self) {
+        self.0.short.notified().await;
+    }
+
+    /// Keeps nothing any more for who runs alone: nobody does, or it asks again now.
+    pub(super) fn keep_nothing(&self) {
+        self.0.each_limit(Limits::keep_nothing);
+    }
+
     /// Asks to be told of the next permit that is given back, and calls up all who were
     /// refused one before. Ask first, then take: a permit given back in between is then
     /// not missed.
@@ -232,8 +377,7 @@ impl Permits {
         let slots = &self.0;
         slots.wanted.store(true, Ordering::SeqCst);
         slots.all.call_up();
-        slots.upstreams.values().for_each(|gate| gate.limits.call_up());
-        slots.queues.values().for_each(Limits::call_up);
+        slots.each_limit(Limits::call_up);
     }
 
     /// Tells who waits for a permit that somebody else went without one.
@@ -248,6 +392,28 @@ impl Permits {
 }
 
 impl Slots {
+    fn each_limit(&self, mut see_to: impl FnMut(&Limits)) {
+        self.upstreams.values().for_each(|gate| see_to(&gate.limits));
+        self.queues.values().for_each(see_to);
+    }
+
+    fn limits(&self, of: &LimitName) -> Option<&Limits> {
+        match of.kind {
+            Kind::QueueInFlight | Kind::QueueRate => self.queues.get(&of.name),
+            Kind::UpstreamInFlight | Kind::UpstreamRate => {
+                self.upstreams.get(&of.name).map(|gate| &gate.limits)
+            }
+        }
+    }
+
+    /// Passes a refusal on; `worth_asking` other nodes, it makes this one ask.
+    fn refuse(&self, worth_asking: bool, refusal: Refusal) -> Refusal {
+        if worth_asking {
+            self.short.notify_one();
+        }
+        refusal
+    }
+
     fn tell(&self) {
         if self.wanted.load(Ordering::SeqCst) && self.wanted.swap(false, Ordering::SeqCst) {
             self.freed.notify_one();

@@ -15,7 +15,7 @@ fn settings(slots: usize, upstreams: &[(&str, u32)]) -> Settings {
 }
 
 fn permits(slots: usize, upstreams: &[(&str, u32)]) -> Permits {
-    Permits::new(&settings(slots, upstreams), NOW)
+    Permits::new(&settings(slots, upstreams), false, NOW)
 }
 
 fn lane(upstream: &str) -> Lane {
@@ -49,7 +49,7 @@ fn of_several_upstreams_none_gets_more_than_its_share() {
     drop(a);
     assert_eq!(shared.all_for("c", Purpose::PerhapsRetry).len(), 5);
     let third = Settings { max_share: 30, ..settings(10, &[("a", 64), ("b", 64)]) };
-    assert_eq!(Permits::new(&third, NOW).all_for("a", Purpose::HandedOver).len(), 3);
+    assert_eq!(Permits::new(&third, false, NOW).all_for("a", Purpose::HandedOver).len(), 3);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_single_slot_serves_retries_too() {
     let single = permits(1, &[("a", 1), ("b", 1)]);
     assert!(single.take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
     let kept = Settings { first_attempts: 90, ..settings(1, &[("a", 1)]) };
-    assert!(Permits::new(&kept, NOW).take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
+    assert!(Permits::new(&kept, false, NOW).take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_queue_has_a_limit_of_its_own_over_all_upstreams() {
     let mut settings = settings(10, &[("a", 64), ("b", 64)]);
     let limits = QueueLimits { max_in_flight: Some(3), ..QueueLimits::default() };
     settings.queues.insert("default".into(), limits);
-    let permits = Permits::new(&settings, NOW);
+    let permits = Permits::new(&settings, false, NOW);
     let a = permits.take_up_to(2, &lane("a"), Purpose::PerhapsRetry, NOW).0;
     let b = permits.all_for("b", Purpose::OnTheLine);
     assert_eq!((a.len(), b.len()), (2, 1));
@@ -94,7 +94,7 @@ fn a_rate_says_when_to_ask_again_and_counts_only_what_began() {
     let mut settings = settings(10, &[("a", 64)]);
     let rate = "2/s".parse().ok();
     settings.queues.insert("default".into(), QueueLimits { rate, ..QueueLimits::default() });
-    let permits = Permits::new(&settings, NOW);
+    let permits = Permits::new(&settings, false, NOW);
     let (unused, refusal) = permits.take_up_to(9, &lane("a"), Purpose::PerhapsRetry, NOW);
     let next = NOW + Duration::from_millis(500);
     assert_eq!((unused.len(), refusal), (2, Some(Refusal::Until(next))));

@@ -4,6 +4,7 @@ use super::committer::{After, Write};
 use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
+use super::permits::Divided;
 use super::reconcile::Stepped;
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
@@ -13,6 +14,7 @@ pub(super) enum Answer {
     Claimed(Vec<Claimed>),
     Leased(Vec<Leased>),
     Beaten(Box<Beaten>),
+    Divided(Vec<Divided>),
     Canceled(Canceled),
     Freed(bool),
     Progressed(Progressed),
@@ -41,13 +43,15 @@ pub(super) async fn answer(
             Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
         }
         Write::Reclaim(lost, now, _) => Answer::Leased(transaction.reclaim(lost, *now).await?),
-        Write::Beat(vitals, now, _) => {
-            Answer::Beaten(Box::new(transaction.beat(vitals, *now).await?))
+        Write::Beat(beat, now, _) => {
+            let (vitals, counted) = (&beat.vitals, &beat.counted);
+            Answer::Beaten(Box::new(transaction.beat(vitals, counted, *now).await?))
         }
-        Write::Leave(now, _) => {
-            transaction.leave(*now).await?;
+        Write::Leave(counted, now, _) => {
+            transaction.leave(counted, *now).await?;
             Answer::Done
         }
+        Write::Divide(asking, now, _) => Answer::Divided(transaction.divide(asking, *now).await?),
         Write::Cancel(id, freeing, now, _) => {
             Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
         }
@@ -113,7 +117,17 @@ impl Answer {
             (Self::Beaten(beaten), Write::Beat(_, _, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(*beaten))))
             }
-            (Self::Done, Write::Leave(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
+            (Self::Done, Write::Leave(_, _, tell)) => Box::new(move |shared| {
+                // Others may have what it held.
+                shared.hints.stirred();
+                let _ = tell.send(Ok(()));
+            }),
+            (Self::Divided(divided), Write::Divide(_, _, tell)) => Box::new(move |shared| {
+                if divided.iter().any(|divided| divided.share.stirs) {
+                    shared.hints.stirred();
+                }
+                let _ = tell.send(Ok(divided));
+            }),
             (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
                 shared.canceled(id, canceled);
                 let _ = tell.send(Ok(canceled));

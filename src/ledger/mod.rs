@@ -19,6 +19,7 @@ mod lanes;
 mod looking;
 mod opening;
 mod paused;
+mod permits;
 mod postgres;
 mod reads;
 mod reconcile;
@@ -44,6 +45,7 @@ pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};
+pub use permits::{Asked, Divided, LimitName};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
@@ -59,7 +61,8 @@ use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdi
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
-use committer::{Queue, Tell, Write};
+use fleet::Counted;
+use committer::{Beat, Queue, Tell, Write};
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
@@ -101,6 +104,8 @@ impl Ledger {
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
+            stirred: Notify::new(),
+            dead: Mutex::default(),
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
             fatal: CancellationToken::new(),
@@ -187,16 +192,28 @@ impl Ledger {
     /// the database's from then on.
     pub async fn beat(&self, vitals: Vitals) -> Result<Beaten, LedgerError> {
         let now = self.shared.clock.now();
-        let beaten = self.write(|tell| Write::Beat(Box::new(vitals), now, tell)).await?;
+        let counted = self.counted();
+        let beat = Box::new(Beat { vitals, counted: counted.clone() });
+        let beaten = self.write(|tell| Write::Beat(beat, now, tell)).await?;
         if let Some(now) = beaten.time {
             self.shared.clock.steer(now);
         }
+        self.shared.lanes.told(&counted, &beaten.elsewhere);
         Ok(beaten)
+    }
+
+    /// What this node has counted and not told yet, where there is anybody to tell.
+    fn counted(&self) -> Vec<Counted> {
+        if self.is_shared() { self.shared.lanes.untold() } else { Vec::new() }
     }
 
     /// Says that this node is gone for good, so that nobody waits for it.
     pub async fn leave(&self, now: Timestamp) -> Result<(), LedgerError> {
-        self.write(|tell| Write::Leave(now, tell)).await
+        let counted = match self.is_shared() {
+            true => self.shared.lanes.counted(),
+            false => Vec::new(),
+        };
+        self.write(|tell| Write::Leave(counted, now, tell)).await
     }
 
     /// Every node that the ledger remembers, the latest start first.

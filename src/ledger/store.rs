@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::permits::{Asking, Divided, LimitName};
 use super::reconcile::{Step, Stepped};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -74,6 +75,17 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Attempts that run on other nodes, by limit, for a store that others write to.
+    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
+        Ok(Vec::new())
+    }
+
+    /// Every lane, also those that others have made since it was opened, for a store that
+    /// others write to.
+    async fn learn_lanes(&self) -> Batch<Lane> {
+        Ok(Vec::new())
+    }
+
     /// Hurries the other nodes. It may get lost.
     async fn tell(&self, _hint: Hint) -> Result<(), LedgerError> {
         Ok(())
@@ -108,7 +120,7 @@ pub(super) trait Store: Send + Sync + 'static {
     /// The queues that are paused.
     async fn paused(&self) -> Batch<String>;
 
-    /// Every known lane with how much lies in it. Walks whole lanes: for the start only.
+    /// Every known lane with how much lies in it. May walk whole lanes: for the start only.
     async fn depths(&self) -> Batch<LaneDepth>;
 
     /// How many operations wait. Counts rows: for the start only.
@@ -154,11 +166,19 @@ pub(super) trait Transaction: Send {
     /// Hands out anew what this node was handed.
     async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased>;
 
-    /// Writes a beat of this node down.
-    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError>;
+    /// Writes a beat of this node down, and what it has counted.
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError>;
 
-    /// Writes down that this node has ended.
-    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError>;
+    /// Writes down that this node has ended: what it counted is nobody's from now on.
+    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Divides limits between this node and those that are there beside it.
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
 
     /// Hands out what lies in a lane past its deadline.
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;

@@ -15,6 +15,7 @@ mod hints;
 mod marks;
 mod nodes;
 mod open;
+mod permits;
 mod pool;
 mod prune;
 mod read;
@@ -32,8 +33,9 @@ use bytes::Bytes;
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
+use super::permits::{Asking, Divided, LimitName};
 use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
@@ -127,6 +129,16 @@ impl Store for Postgres {
 
     async fn called_off(&self) -> Batch<OperationId> {
         read::called_off(&self.pool, &self.book).await
+    }
+
+    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
+        permits::used(&self.pool, self.book.incarnation).await
+    }
+
+    async fn learn_lanes(&self) -> Batch<Lane> {
+        let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
+        self.book.learn(&rows)?;
+        Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
     }
 
     async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
@@ -237,12 +249,21 @@ impl Transaction for Writing {
         claim::reclaim(self, lost, now).await
     }
 
-    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
-        nodes::beat(self, vitals, now).await
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, counted, now).await
     }
 
-    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, now).await
+    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, counted, now).await
+    }
+
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+        permits::divide(self, asking, now).await
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
