@@ -144,7 +144,9 @@ pub fn divide(kind: Kind, asker: Stake, held: u64, others: &[Stake], now: Timest
     let fair = fair(parts, kind.turn(limit), &stakes, now);
     let target = fair.first().copied().unwrap_or(0);
     let elsewhere = others.iter().fold(0_u64, |sum, other| sum.saturating_add(other.holds));
-    let may = target.min(asker.holds.max(parts.saturating_sub(elsewhere)));
+    // What was taken for dead meanwhile may have gone to others.
+    let kept = asker.holds.min(held);
+    let may = target.min(kept.max(parts.saturating_sub(elsewhere)));
     let holds = asker.holds.max(may);
     let before = stakes.iter().zip(&fair).skip(1);
     let wanting = before.clone().any(|(other, fair)| *fair > other.holds);

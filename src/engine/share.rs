@@ -145,7 +145,8 @@ mod tests {
         let seat = share.take(Asker::InLine);
         assert!(seat.is_some() && share.take(Asker::InLine).is_none());
         assert!(share.grant(9, false));
-        assert!(share.take(Asker::InLine).is_some() && share.take(Asker::InLine).is_none());
+        let second = share.take(Asker::InLine);
+        assert!(second.is_some() && share.take(Asker::InLine).is_none());
     }
 
     #[test]

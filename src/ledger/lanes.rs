@@ -36,6 +36,8 @@ struct Known {
     told: Tally,
     // What lies in it by the doing of others, now and before this start.
     elsewhere: Tally,
+    // Something was found in it, and nothing taken out since.
+    found: bool,
     // How many it is worth to ask for, where others know of more.
     reach: u64,
     // Nothing of the lane is due before this; none where nothing lies in it.
@@ -58,7 +60,7 @@ impl Known {
         match self.next_due {
             _ if !shared => counted,
             None => 0,
-            Some(_) => counted.max(1),
+            Some(_) => counted.max(u64::from(self.found)),
         }
     }
 }
@@ -166,6 +168,7 @@ impl Lanes {
         let known = table.lanes.entry(lane.clone()).or_default();
         known.own.depth -= i64::try_from(count).unwrap_or(i64::MAX);
         known.reach = known.reach.saturating_sub(count);
+        known.found = false;
     }
 
     /// A claim that was begun after `since` took so many, and saw when the next is due.
@@ -204,6 +207,7 @@ impl Lanes {
         }
         if known.next_due.is_some() {
             known.reach = known.reach.max(1);
+            known.found = true;
         }
         match (before, known.next_due) {
             (_, None) => false,

@@ -30,6 +30,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
+mod throughput;
 mod verbs;
 mod watch;
 
@@ -106,6 +107,7 @@ impl Ledger {
             waits: Notify::new(),
             stirred: Notify::new(),
             dead: Mutex::default(),
+            throughput: throughput::Throughput::default(),
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
             fatal: CancellationToken::new(),
@@ -199,6 +201,8 @@ impl Ledger {
             self.shared.clock.steer(now);
         }
         self.shared.lanes.told(&counted, &beaten.elsewhere);
+        let started = self.shared.lanes.started_by_queue();
+        self.shared.throughput.sampled(self.shared.clock.elapsed(), started);
         Ok(beaten)
     }
 
@@ -381,6 +385,12 @@ impl Ledger {
     /// How many operations are queued in a queue, over all of its lanes.
     pub fn queue_depth(&self, queue: &str) -> u64 {
         self.shared.lanes.queue_depth(queue)
+    }
+
+    /// How many attempts of a queue begin in a second, on all nodes: over the last minute,
+    /// as far as this node has seen it.
+    pub fn started_per_second(&self, queue: &str) -> f64 {
+        self.shared.throughput.of(queue)
     }
 
     /// When the oldest operation of each of these lanes is due.

@@ -15,6 +15,7 @@ use super::handoff::{Desk, Reservation};
 use super::paused::Paused;
 use super::snapshots::Snapshots;
 use super::store::Store;
+use super::throughput::Throughput;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
 use super::{complaints, hints, lanes, watch};
 use crate::clock::Clock;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) waits: Notify,
     pub(super) stirred: Notify,
     pub(super) dead: Mutex<Vec<Dead>>,
+    pub(super) throughput: Throughput,
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
     pub(super) fatal: CancellationToken,
