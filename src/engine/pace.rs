@@ -34,8 +34,9 @@ struct Flow {
     parts: u64,
     // Since somebody last looked.
     used: u64,
-    missed: u64,
     looked_at: Timestamp,
+    // What was refused since all who wait asked last.
+    missed: u64,
     // As many parts were granted as there are to be had.
     hopeless: bool,
 }
@@ -102,7 +103,7 @@ impl Pace {
     }
 
     /// How many parts there are, and how many have been of use since the last time this
-    /// was asked, or would have been.
+    /// was asked, with those that would be.
     pub(super) fn demand(&self, now: Timestamp) -> (u64, u64) {
         let mut flow = self.flow();
         let passed = now.since(flow.looked_at).max(Duration::from_secs(1));
@@ -111,13 +112,14 @@ impl Pace {
         let used = (hourly * u128::from(all)).div_ceil(u128::from(self.rate.in_an_hour()));
         let used = u64::try_from(used).unwrap_or(all);
         let needs = if flow.missed > 0 { used.max(flow.parts) + flow.missed } else { used };
-        (flow.used, flow.missed, flow.looked_at) = (0, 0, now);
+        (flow.used, flow.looked_at) = (0, now);
         (flow.parts, needs.min(all))
     }
 
     /// Forgets who was refused: they ask again now.
     pub(super) fn call_up(&self) {
         self.awaited.store(false, Ordering::SeqCst);
+        self.flow().missed = 0;
     }
 
     /// Nobody runs alone any more, or asks again now.
@@ -216,6 +218,7 @@ mod tests {
             pace.take(Asker::InLine, now).unwrap().used();
         }
         assert!(pace.take(Asker::InLine, now).is_err());
+        pace.call_up();
         assert_eq!(pace.demand(now), (2, 2));
         pace.grant(rate, 10, Part { fresh: true, hopeless: false }, now);
         assert!(pace.is_whole() && pace.take(Asker::InLine, now).is_err());

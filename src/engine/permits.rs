@@ -96,7 +96,8 @@ impl Limits {
     /// Takes what was granted; whether that is more than before.
     fn grant(&self, asked: &Asked, divided: &Divided, fresh: bool, now: Timestamp) -> bool {
         let share = divided.share;
-        let hopeless = share.may < asked.needs && !share.owed;
+        // Where others owe it something, it is asked for again without that.
+        let hopeless = share.may < asked.needs;
         match divided.of.kind {
             Kind::QueueInFlight | Kind::UpstreamInFlight => {
                 let may = usize::try_from(share.may).unwrap_or(usize::MAX);
@@ -110,6 +111,11 @@ impl Limits {
                 pace.grant(rate, share.may, Part { fresh, hopeless }, now)
             }
         }
+    }
+
+    fn miss(&self, wanted: usize) -> bool {
+        let rate = self.rate.as_ref().is_some_and(|pace| pace.miss(wanted));
+        self.in_flight.miss(wanted) || rate
     }
 
     /// Nothing any more, before it is granted anew.
@@ -140,6 +146,33 @@ impl Limits {
 
     fn in_use(&self) -> InUse {
         InUse { running: self.in_flight.taken(), limit: self.in_flight.limit() }
+    }
+}
+
+/// What nodes share of that which an attempt needs.
+struct Shared<'a> {
+    upstream: &'a Limits,
+    queue: Option<&'a Limits>,
+}
+
+impl Shared<'_> {
+    fn seats(&self, asker: Asker) -> Result<[Option<Seat>; 2], Refusal> {
+        let seat = |limits: &Limits| limits.in_flight.take(asker).ok_or(Refusal::Full);
+        let upstream = seat(self.upstream)?;
+        Ok([Some(upstream), self.queue.map(seat).transpose()?])
+    }
+
+    fn tokens(&self, asker: Asker, now: Timestamp) -> Result<[Option<Token>; 2], Refusal> {
+        let token = |pace: &Arc<Pace>| pace.take(asker, now).map_err(Refusal::Until);
+        let of_queue = self.queue.and_then(|queue| queue.rate.as_ref());
+        let of_queue = of_queue.map(token).transpose()?;
+        Ok([of_queue, self.upstream.rate.as_ref().map(token).transpose()?])
+    }
+
+    /// So many would have been of use. Whether it is worth asking other nodes for them.
+    fn miss(&self, wanted: usize) -> bool {
+        let upstream = self.upstream.miss(wanted);
+        self.queue.is_some_and(|queue| queue.miss(wanted)) || upstream
     }
 }
 
@@ -243,7 +276,8 @@ impl Permits {
         self.take_one_of(1, lane, purpose, now)
     }
 
-    /// The next of so many permits that are of use.
+    /// The next of so many permits that are of use. What is short of one thing that nodes
+    /// share is short of all: more of one alone would not help it.
     fn take_one_of(
         &self,
         wanted: usize,
@@ -257,30 +291,23 @@ impl Permits {
         let queue = slots.queues.get(&lane.queue);
         // First: where the upstream is down, all else is left to others.
         let passage = gate.door.pass(now).map_err(Refusal::Until)?;
+        let shared = Shared { upstream: &gate.limits, queue };
         let asker = purpose.asker();
-        let seat = |share: &Arc<Share>| {
-            let seat = share.take(asker);
-            seat.ok_or_else(|| slots.refuse(share.miss(wanted), Refusal::Full))
+        let short = |refusal| {
+            if shared.miss(wanted) {
+                slots.short.notify_one();
+            }
+            refusal
         };
-        let upstream = seat(&gate.limits.in_flight)?;
-        let queued = queue.map(|queue| seat(&queue.in_flight)).transpose()?;
+        let [upstream, queued] = shared.seats(asker).map_err(short)?;
+        let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
         let beside = purpose != Purpose::Alone;
         let slot = beside.then(|| seat(&slots.all)).transpose()?;
         let retry = purpose == Purpose::PerhapsRetry;
         let retries = retry.then(|| seat(&slots.retries)).transpose()?;
-        let token = |pace: &Arc<Pace>| {
-            let token = pace.take(asker, now);
-            token.map_err(|then| slots.refuse(pace.miss(wanted), Refusal::Until(then)))
-        };
-        let of_queue = queue.and_then(|queue| queue.rate.as_ref()).map(token).transpose()?;
-        let of_upstream = gate.limits.rate.as_ref().map(token).transpose()?;
-        Ok(Permit {
-            passage,
-            retries,
-            _seats: [Some(upstream), queued, slot],
-            tokens: [of_queue, of_upstream],
-            out: Out::count(slots),
-        })
+        let tokens = shared.tokens(asker, now).map_err(short)?;
+        let out = Out::count(slots);
+        Ok(Permit { passage, retries, _seats: [upstream, queued, slot], tokens, out })
     }
 
     /// As many permits as there are, at most `limit`, and what stood against another one.
@@ -370,6 +397,11 @@ impl Permits {
         self.0.each_limit(Limits::keep_nothing);
     }
 
+    /// Nobody waits for a permit any more.
+    pub(super) fn want_none(&self) {
+        self.0.each_limit(Limits::call_up);
+    }
+
     /// Asks to be told of the next permit that is given back, and calls up all who were
     /// refused one before. Ask first, then take: a permit given back in between is then
     /// not missed.
@@ -404,14 +436,6 @@ impl Slots {
                 self.upstreams.get(&of.name).map(|gate| &gate.limits)
             }
         }
-    }
-
-    /// Passes a refusal on; `worth_asking` other nodes, it makes this one ask.
-    fn refuse(&self, worth_asking: bool, refusal: Refusal) -> Refusal {
-        if worth_asking {
-            self.short.notify_one();
-        }
-        refusal
     }
 
     fn tell(&self) {

@@ -32,10 +32,12 @@ pub(super) struct Share {
     demand: Demand,
 }
 
-/// What was asked for since somebody last looked, where several nodes share a limit.
+/// What there is use for, where several nodes share a limit.
 #[derive(Debug, Default)]
 struct Demand {
+    // The most that were out since somebody last looked.
     peak: AtomicUsize,
+    // What was refused since all who wait asked last.
     missed: AtomicUsize,
     // As many were granted as there are to be had.
     hopeless: AtomicBool,
@@ -87,16 +89,18 @@ impl Share {
         before == 0 && self.limit() < self.most && !self.demand.hopeless.load(Ordering::SeqCst)
     }
 
-    /// How many have been of use, or would have been, since the last time this was asked.
+    /// How many have been of use since the last time this was asked, and those that would
+    /// be.
     pub(super) fn demand(&self) -> usize {
         let peak = self.demand.peak.swap(self.taken(), Ordering::SeqCst);
-        let missed = self.demand.missed.swap(0, Ordering::SeqCst);
+        let missed = self.demand.missed.load(Ordering::SeqCst);
         (peak.max(self.taken()) + missed).min(self.most)
     }
 
     /// Forgets who was refused: they ask again now.
     pub(super) fn call_up(&self) {
         self.awaited.store(false, Ordering::SeqCst);
+        self.demand.missed.store(0, Ordering::SeqCst);
     }
 
     /// Nobody runs alone any more, or asks again now.
@@ -157,7 +161,9 @@ mod tests {
         assert!(share.take(Asker::InLine).is_none());
         assert!(share.miss(4) && !share.miss(3), "others are asked once");
         drop(seats);
-        assert_eq!((share.demand(), share.demand()), (6, 0));
+        assert_eq!((share.demand(), share.demand()), (6, 4));
+        share.call_up();
+        assert_eq!(share.demand(), 0);
         share.grant(2, true);
         assert!(!share.miss(1), "there is no more to be had");
         assert!(!Share::of(2).miss(1), "what is not of use here is not asked for");
