@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::config::{Config, QueueConfig, UpstreamConfig};
 use crate::domain::Timestamp;
 use crate::domain::breaker::State;
+use crate::domain::division::Kind;
 use crate::domain::turn::Expected;
 use crate::engine::{Engine, InUse};
-use crate::domain::division::Kind;
 use crate::ledger::{LaneDepth, Ledger, LedgerError, LimitName};
 
 /// Whom it asks.

@@ -21,6 +21,7 @@ mod gathering;
 mod grants;
 mod holdings;
 mod insist;
+mod limits;
 mod meters;
 mod nodes;
 mod outgoing;

@@ -5,7 +5,7 @@ use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
 use super::permits::Divided;
-use super::reconcile::Stepped;
+use super::reconcile::{Recount, Stepped, Swept};
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
 
@@ -24,6 +24,7 @@ pub(super) enum Answer {
     Unblocked(Unblocked),
     Judged(Judged),
     Stepped(Stepped),
+    Swept(Swept),
 }
 
 pub(super) async fn answer(
@@ -70,6 +71,12 @@ pub(super) async fn answer(
             Answer::Unblocked(transaction.unblock(*name, *now, moved).await?)
         }
         Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
+        Write::Recount(recount, _) => {
+            let Recount { lane, by, seen_elsewhere } = &**recount;
+            transaction.recount(lane, *by, *seen_elsewhere).await?;
+            Answer::Done
+        }
+        Write::Sweep(sweep, _) => Answer::Swept(transaction.sweep(sweep).await?),
         Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
         // Sorted apart before.
@@ -147,9 +154,10 @@ impl Answer {
                 shared.work.notify_one();
                 let _ = tell.send(Ok(changed));
             }),
-            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
-                Box::new(move |_| drop(tell.send(Ok(()))))
-            }
+            (
+                Self::Done,
+                Write::Stash(_, tell) | Write::Discard(_, tell) | Write::Recount(_, tell),
+            ) => Box::new(move |_| drop(tell.send(Ok(())))),
             (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
                 if pruned != Pruned::default() {
                     shared.snapshots.forget_all();
@@ -167,6 +175,9 @@ impl Answer {
                 shared.snapshots.forget_all();
                 let _ = tell.send(Ok(stepped));
             }),
+            (Self::Swept(swept), Write::Sweep(_, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(swept))))
+            }
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
             }),

@@ -16,7 +16,7 @@ use super::fleet::{Beaten, Counted, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
 use super::permits::{Asking, Divided};
-use super::reconcile::{Step, Stepped};
+use super::reconcile::{Recount, Step, Stepped, Sweep, Swept};
 use super::shared::Shared;
 use super::store::Transaction;
 use super::verbs::{
@@ -65,6 +65,8 @@ pub(super) enum Write {
     Unblock(SerialName, Timestamp, Tell<Unblocked>),
     Judge(OperationId, Verdict, Tell<Judged>),
     Reconcile(Step, Tell<Stepped>),
+    Recount(Box<Recount>, Tell<()>),
+    Sweep(Box<Sweep>, Tell<Swept>),
 }
 
 /// What a node tells of itself.
@@ -115,6 +117,8 @@ impl Write {
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
             Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
             Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
+            Self::Recount(_, tell) => drop(tell.send(Err(error))),
+            Self::Sweep(_, tell) => drop(tell.send(Err(error))),
             Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
         }
     }

@@ -135,6 +135,11 @@ impl Lanes {
         }
     }
 
+    /// How many this process has put into a lane, less those it took out.
+    pub(super) fn own_depth(&self, lane: &Lane) -> i64 {
+        self.lock().lanes.get(lane).map_or(0, |known| known.own.depth)
+    }
+
     /// How many attempts have begun in each queue, ever, as far as is counted.
     pub(super) fn started_by_queue(&self) -> BTreeMap<Arc<str>, u64> {
         let mut sums = BTreeMap::new();

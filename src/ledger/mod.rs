@@ -62,8 +62,8 @@ use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdi
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
-use fleet::Counted;
 use committer::{Beat, Queue, Tell, Write};
+use fleet::Counted;
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};

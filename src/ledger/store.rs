@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::permits::{Asking, Divided, LimitName};
-use super::reconcile::{Step, Stepped};
+use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
@@ -84,6 +84,20 @@ pub(super) trait Store: Send + Sync + 'static {
     /// others write to.
     async fn learn_lanes(&self) -> Batch<Lane> {
         Ok(Vec::new())
+    }
+
+    /// What the others have counted in a lane; none where nobody else counts.
+    async fn counted_elsewhere(&self, _lane: &Lane) -> Result<Option<i64>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Counts the next operations of a lane, a batch of them, and says where to go on.
+    async fn count_some(
+        &self,
+        _lane: &Lane,
+        _behind: Place,
+    ) -> Result<(i64, Option<Place>), LedgerError> {
+        Ok((0, None))
     }
 
     /// Hurries the other nodes. It may get lost.
@@ -231,6 +245,22 @@ pub(super) trait Transaction: Send {
 
     /// Looks for what does not add up, one batch.
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
+
+    /// Corrects what is counted in a lane, unless somebody has counted since.
+    async fn recount(
+        &mut self,
+        _lane: &Lane,
+        _by: i64,
+        _seen_elsewhere: i64,
+    ) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Sees to what nodes have left that are gone, one batch. A store that nobody else
+    /// writes to does that when it is opened.
+    async fn sweep(&mut self, _sweep: &Sweep) -> Result<Swept, LedgerError> {
+        Ok(Swept::default())
+    }
 
     /// Makes all of it durable.
     async fn commit(self: Box<Self>) -> Result<(), LedgerError>;

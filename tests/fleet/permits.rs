@@ -80,7 +80,10 @@ async fn one_worker_that_alone_has_work_gets_all_that_the_others_have_no_use_for
     let others = accept(&front, "/again", 3).await;
     upstream.until_received("/again", 1).await;
     pause(Duration::from_secs(1)).await;
-    assert_eq!((upstream.received_at("/reports").len(), upstream.received_at("/again").len()), (4, 1));
+    assert_eq!(
+        (upstream.received_at("/reports").len(), upstream.received_at("/again").len()),
+        (4, 1)
+    );
     // Operators see what runs on all of them.
     let standing = front.admin(get("/-/queues")).await.expect(200).json();
     let reports_queue = standing["queues"].as_array().unwrap().iter();

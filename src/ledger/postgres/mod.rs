@@ -22,6 +22,7 @@ mod read;
 mod reconcile;
 mod serial;
 mod settle;
+mod sweep;
 mod trouble;
 mod verdict;
 mod writing;
@@ -36,7 +37,7 @@ use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
 use super::permits::{Asking, Divided, LimitName};
-use super::reconcile::{Step, Stepped};
+use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -139,6 +140,18 @@ impl Store for Postgres {
         let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
         self.book.learn(&rows)?;
         Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
+    }
+
+    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<i64>, LedgerError> {
+        sweep::counted_elsewhere(&self.pool, &self.book, lane).await
+    }
+
+    async fn count_some(
+        &self,
+        lane: &Lane,
+        behind: Place,
+    ) -> Result<(i64, Option<Place>), LedgerError> {
+        sweep::count_some(&self.pool, &self.book, lane, behind).await
     }
 
     async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
@@ -327,6 +340,19 @@ impl Transaction for Writing {
 
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
         reconcile::reconcile(self, step, moved).await
+    }
+
+    async fn recount(
+        &mut self,
+        lane: &Lane,
+        by: i64,
+        seen_elsewhere: i64,
+    ) -> Result<(), LedgerError> {
+        sweep::recount(self, lane, by, seen_elsewhere).await
+    }
+
+    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
+        sweep::sweep(self, sweep).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

@@ -13,9 +13,7 @@ use super::pool::Pool;
 use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{
-    self, id, maybe_id, number, operation, operations, text, time,
-};
+use crate::ledger::rows::{self, id, maybe_id, number, operation, operations, text, time};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 

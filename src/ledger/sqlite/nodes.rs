@@ -2,9 +2,9 @@
 
 use sqlx::sqlite::SqlitePool;
 
-use super::{Writing, permits};
 use super::open::trouble;
 use super::rows::{damaged, node, number, owned, put_vitals, sign};
+use super::{Writing, permits};
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{Beaten, NodeRow, Vitals};

@@ -47,7 +47,9 @@ on!(sqlite);
 on!(postgres);
 
 mod among_several {
+    use super::super::cluster::cluster;
     use super::*;
+    use crate::domain::reconcile::{Discrepancy, Report};
 
     struct Two {
         place: Place,
@@ -62,6 +64,11 @@ mod among_several {
             let (one, tasks) = place.open(START).await;
             let (other, more_tasks) = place.open(START).await;
             Self { place, one, other, tasks: [tasks, more_tasks] }
+        }
+
+        fn url(&self) -> &str {
+            let Place::Database(url) = &self.place else { panic!("no database") };
+            url
         }
 
         async fn close(self) {
@@ -154,6 +161,64 @@ mod among_several {
         let (third, tasks) = two.place.open(START).await;
         assert_eq!(third.queue_depth("default"), 1);
         close(third, tasks).await;
+        two.close().await;
+    }
+
+    fn found(report: &Report) -> Vec<(Discrepancy, u64)> {
+        report.findings.iter().map(|finding| (finding.kind, finding.count)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_node_never_told_that_died_is_counted_and_corrected_once() {
+        let two = Two::open().await;
+        let brief = Vitals { lease: Duration::from_millis(50), ..vitals() };
+        two.one.beat(brief.clone()).await.unwrap();
+        for number in 1..=3 {
+            two.one.accept(operation(number, START)).await.unwrap();
+        }
+        two.other.accept(operation(4, START)).await.unwrap();
+        two.other.beat(brief.clone()).await.unwrap();
+        let miscounted = [(Discrepancy::Miscounted, 1)];
+        assert_eq!(found(&two.other.reconcile(false, START).await.unwrap()), miscounted);
+        let both = tokio::join!(two.other.reconcile(true, START), two.other.reconcile(true, START));
+        assert_eq!(found(&both.0.unwrap()), miscounted);
+        assert_eq!(found(&both.1.unwrap()), miscounted);
+        two.other.beat(brief).await.unwrap();
+        assert_eq!(two.other.queue_depth("default"), 4);
+        assert_eq!(found(&two.other.reconcile(true, START).await.unwrap()), []);
+        two.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_nodes_left_that_are_long_gone_is_seen_to_and_what_others_stash_is_not() {
+        let two = Two::open().await;
+        let brief = Vitals { lease: Duration::from_millis(50), ..vitals() };
+        two.one.accept(operation(1, START)).await.unwrap();
+        claim_one(&two.one, START).await;
+        two.one.beat(brief.clone()).await.unwrap();
+        two.other.beat(brief.clone()).await.unwrap();
+        may(&two.one, 0, 1).await;
+        for (ledger, body) in [(&two.one, 7), (&two.other, -8)] {
+            let octets = Bytes::from_static(b"piece");
+            let piece = Piece { body: BodyKey(body), number: 0, octets };
+            ledger.stash(vec![piece]).await.unwrap();
+        }
+        let (now, later) = (Clock::system().now(), Clock::system().now() + 2 * HOUR);
+        assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), []);
+        two.other.note_dead(vec![Dead { incarnation: two.one.incarnation(), beat: Some(1) }]);
+        let held = (Discrepancy::HeldByDead, 1);
+        assert_eq!(found(&two.other.reconcile(true, now).await.unwrap()), [held]);
+        let left = [held, (Discrepancy::UnusedPieces, 1)];
+        assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), left);
+        assert_eq!(two.other.piece(BodyKey(7), 0).await.unwrap(), None);
+        assert!(two.other.piece(BodyKey(-8), 0).await.unwrap().is_some());
+        // What it had counted stays, in nobody's name.
+        let name = two.url().rsplit('/').next().unwrap().to_owned();
+        let of = |table| format!("SELECT count(*) FROM {table} WHERE incarnation = 1");
+        let rows = ["counters", "permits"].map(|table| cluster().sql(&name, &of(table)));
+        assert_eq!(rows, ["0", "0"]);
+        two.other.beat(brief).await.unwrap();
+        assert_eq!(two.other.queue_depth("default"), 0);
         two.close().await;
     }
 
