@@ -13,9 +13,8 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::nodes::{self, Findings};
-use crate::domain::division::Share;
 use crate::domain::fleet::BEATS_A_LEASE;
-use crate::ledger::LedgerError;
+use crate::ledger::{Divided, LedgerError};
 
 /// The least time between two asks.
 const SPARING: Duration = Duration::from_millis(100);
@@ -32,9 +31,10 @@ struct Outlook {
 impl Outlook {
     /// What these shares leave to be done, after an outlook that had not changed until now.
     /// Whoever is owed something asks ever more seldom.
-    fn after(self, shares: impl Iterator<Item = Share> + Clone, longest: Duration) -> Self {
+    fn after(self, divided: &[Divided], longest: Duration) -> Self {
+        let mut shares = divided.iter().map(|divided| divided.share);
         let in_debt = shares.clone().any(|share| share.holds > share.may);
-        let owed = shares.clone().any(|share| share.owed);
+        let owed = shares.any(|share| share.owed);
         let again = (in_debt || owed).then(|| match self.again {
             Some(before) => (before * 2).min(longest),
             None => SPARING,
@@ -81,7 +81,7 @@ async fn reason(shared: &Shared, beaten: &mut watch::Receiver<Findings>, outlook
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = by_itself => false,
@@ -102,20 +102,22 @@ async fn ask(
     let asked = shared.permits.stakes(now);
     let divided = shared.ledger.divide(asked.clone(), now).await?;
     shared.permits.grant(&asked, &divided, fresh, shared.clock.now());
-    let shares = divided.iter().map(|divided| divided.share);
-    Ok(outlook.after(shares, longest))
+    Ok(outlook.after(&divided, longest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
+    use crate::domain::division::{Kind, Share};
+    use crate::ledger::LimitName;
 
     const LONGEST: Duration = Duration::from_secs(3);
 
-    fn share(may: u64, holds: u64, owed: bool) -> Share {
+    fn divided(may: u64, holds: u64, owed: bool) -> [Divided; 1] {
         let since = Timestamp::EPOCH;
-        Share { limit: 9, may, holds, since, owed, stirs: false, alone: false }
+        let share = Share { limit: 9, may, holds, since, owed, stirs: false, alone: false };
+        [Divided { of: LimitName { kind: Kind::QueueInFlight, name: "q".into() }, share }]
     }
 
     #[test]
@@ -123,16 +125,16 @@ mod tests {
         let mut outlook = Outlook::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            outlook = outlook.after([share(1, 1, true)].into_iter(), LONGEST);
+            outlook = outlook.after(&divided(1, 1, true), LONGEST);
             pauses.push(outlook.again.unwrap().as_millis());
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000]);
-        assert_eq!(outlook.after([share(9, 9, false)].into_iter(), LONGEST), Outlook::default());
+        assert_eq!(outlook.after(&divided(9, 9, false), LONGEST), Outlook::default());
     }
 
     #[test]
     fn who_holds_more_than_it_may_use_comes_back_to_give_it() {
-        let outlook = Outlook::default().after([share(1, 2, false)].into_iter(), LONGEST);
+        let outlook = Outlook::default().after(&divided(1, 2, false), LONGEST);
         assert!(outlook.in_debt && outlook.again == Some(SPARING));
     }
 }

@@ -66,20 +66,16 @@ impl Share {
         let kept = asker != Asker::Alone && self.kept.load(Ordering::SeqCst);
         let limit = self.limit().saturating_sub(usize::from(kept));
         let more = |taken| (taken < limit).then_some(taken + 1);
-        match self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more) {
-            Ok(before) => {
-                self.demand.peak.fetch_max(before + 1, Ordering::SeqCst);
-                Some(Seat(Arc::clone(self)))
-            }
-            Err(_) => {
-                match asker {
-                    Asker::InLine => self.awaited.store(true, Ordering::SeqCst),
-                    Asker::Alone => self.kept.store(true, Ordering::SeqCst),
-                    Asker::Newcomer => {}
-                }
-                None
-            }
+        if let Ok(before) = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more) {
+            self.demand.peak.fetch_max(before + 1, Ordering::SeqCst);
+            return Some(Seat(Arc::clone(self)));
         }
+        match asker {
+            Asker::InLine => self.awaited.store(true, Ordering::SeqCst),
+            Asker::Alone => self.kept.store(true, Ordering::SeqCst),
+            Asker::Newcomer => {}
+        }
+        None
     }
 
     /// So many would have been of use and were refused. Whether it is worth asking other

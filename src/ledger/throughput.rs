@@ -53,10 +53,10 @@ mod tests {
     #[test]
     fn what_began_within_the_last_minute_counts() {
         let throughput = Throughput::default();
-        assert_eq!(throughput.of("q"), 0.0);
+        assert!(throughput.of("q") < 0.001);
         let started = |count| BTreeMap::from([(Arc::from("q"), count)]);
         throughput.sampled(Duration::ZERO, started(100));
-        assert_eq!(throughput.of("q"), 0.0);
+        assert!(throughput.of("q") < 0.001);
         throughput.sampled(Duration::from_secs(10), started(150));
         assert!((throughput.of("q") - 5.0).abs() < 0.001);
         for minute in 1..4 {
