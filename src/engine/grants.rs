@@ -99,9 +99,9 @@ async fn ask(
     longest: Duration,
 ) -> Result<Outlook, LedgerError> {
     let now = shared.clock.now();
-    let asked = shared.permits.stakes(now);
-    let divided = shared.ledger.divide(asked.clone(), now).await?;
-    shared.permits.grant(&asked, &divided, fresh, shared.clock.now());
+    let stakes = shared.permits.stakes(now);
+    let divided = shared.ledger.divide(stakes.asked.clone(), now).await?;
+    shared.permits.grant(&stakes, &divided, fresh, shared.clock.now());
     Ok(outlook.after(&divided, longest))
 }
 

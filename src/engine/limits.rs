@@ -20,27 +20,27 @@ pub(super) struct Limits {
     // Over all nodes.
     max_in_flight: u64,
     rate: Option<Arc<Pace>>,
+    shared: bool,
 }
 
 impl Limits {
     pub(super) fn of(most: usize, max_in_flight: u64, rate: Option<Rate>, now: Timestamp) -> Self {
         let rate = rate.map(|rate| Pace::of(rate, now));
-        Self { in_flight: Share::of(most), max_in_flight, rate }
+        Self { in_flight: Share::of(most), max_in_flight, rate, shared: false }
     }
 
-    /// Nothing before it is granted.
+    /// Divided among several nodes: there is nothing before it is granted.
     pub(super) fn shared(self, now: Timestamp) -> Self {
         self.in_flight.grant(0, false);
-        Self { rate: self.rate.map(|pace| Pace::none_of(pace.rate(), now)), ..self }
+        let rate = self.rate.map(|pace| Pace::none_of(pace.rate(), now));
+        Self { rate, shared: true, ..self }
     }
 
     /// What this node uses and would use; `of` an upstream or a queue of that name.
-    pub(super) fn stakes(
-        &self,
-        of: [Kind; 2],
-        name: &Arc<str>,
-        now: Timestamp,
-    ) -> impl Iterator<Item = Asked> {
+    pub(super) fn stakes(&self, of: [Kind; 2], name: &Arc<str>, now: Timestamp) -> Vec<Asked> {
+        if !self.shared {
+            return Vec::new();
+        }
         let [in_flight, rate] = of.map(|kind| LimitName { kind, name: Arc::clone(name) });
         let share = &self.in_flight;
         let used = share.taken() as u64;
@@ -50,7 +50,8 @@ impl Limits {
             let (holds, needs) = pace.demand(now);
             Asked { of: rate, limit: pace.rate().in_an_hour(), holds, needs, used }
         });
-        std::iter::once(Asked { of: in_flight, limit, holds, needs, used }).chain(rate)
+        let in_flight = Asked { of: in_flight, limit, holds, needs, used };
+        std::iter::once(in_flight).chain(rate).collect()
     }
 
     /// Takes what was granted; whether that is more than before.
@@ -84,8 +85,11 @@ impl Limits {
         self.in_flight.miss(wanted) || rate
     }
 
-    /// Nothing any more, before it is granted anew.
+    /// Nothing any more of what is divided, before it is granted anew.
     pub(super) fn suspend(&self, now: Timestamp) {
+        if !self.shared {
+            return;
+        }
         self.in_flight.grant(0, false);
         if let Some(pace) = &self.rate {
             pace.grant(pace.rate(), 0, Part::default(), now);

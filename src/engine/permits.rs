@@ -18,7 +18,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -48,6 +48,8 @@ struct Slots {
     freed: Notify,
     // Told when something is refused that other nodes may have.
     short: Notify,
+    // How often what was granted has become void.
+    voided: AtomicU64,
     gauge: metrics::Gauge,
 }
 
@@ -65,6 +67,13 @@ pub struct InUse {
     pub running: usize,
     /// How many may.
     pub limit: usize,
+}
+
+/// What this node uses and would use.
+#[derive(Debug)]
+pub(super) struct Stakes {
+    pub(super) asked: Vec<Asked>,
+    voided: u64,
 }
 
 /// What a permit is taken for.
@@ -134,7 +143,9 @@ impl Permits {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
             let max = it.max_in_flight.map_or(UNLIMITED, u64::from);
             let limits = Limits::of(in_flight, max, it.rate, now);
-            (Arc::clone(name), if shared { limits.shared(now) } else { limits })
+            // Who does not work on a queue takes no part of it away from those who do.
+            let works = settings.works_on.is_empty() || settings.works_on.contains(name);
+            (Arc::clone(name), if shared && works { limits.shared(now) } else { limits })
         });
         Self(Arc::new(Slots {
             all: Share::of(slots),
@@ -144,6 +155,7 @@ impl Permits {
             wanted: AtomicBool::new(false),
             freed: Notify::new(),
             short: Notify::new(),
+            voided: AtomicU64::new(0),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
@@ -232,33 +244,43 @@ impl Permits {
 
     /// What this node uses and would use of the limits that all nodes share, since the last
     /// time this was asked.
-    pub(super) fn stakes(&self, now: Timestamp) -> Vec<Asked> {
+    pub(super) fn stakes(&self, now: Timestamp) -> Stakes {
+        let voided = self.0.voided.load(Ordering::SeqCst);
         let of_queue = [Kind::QueueInFlight, Kind::QueueRate];
         let of_upstream = [Kind::UpstreamInFlight, Kind::UpstreamRate];
         let queues = self.0.queues.iter().flat_map(|(name, it)| it.stakes(of_queue, name, now));
         let upstreams = self.0.upstreams.iter();
         let upstreams =
             upstreams.flat_map(|(name, gate)| gate.limits.stakes(of_upstream, name, now));
-        queues.chain(upstreams).collect()
+        Stakes { asked: queues.chain(upstreams).collect(), voided }
     }
 
-    /// Takes what was granted for these stakes. `fresh`: it is the first time since the
-    /// start, so that what nobody else has is still unused.
-    pub(super) fn grant(&self, asked: &[Asked], divided: &[Divided], fresh: bool, now: Timestamp) {
+    /// Takes what was granted for these stakes; nothing, if it has become void meanwhile.
+    /// `fresh`: it is the first time since the start, so that what nobody else has is still
+    /// unused.
+    pub(super) fn grant(&self, stakes: &Stakes, divided: &[Divided], fresh: bool, now: Timestamp) {
+        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+            return;
+        }
         let mut more = false;
         for divided in divided {
-            let asked = asked.iter().find(|asked| asked.of == divided.of);
+            let asked = stakes.asked.iter().find(|asked| asked.of == divided.of);
             if let (Some(asked), Some(limits)) = (asked, self.0.limits(&divided.of)) {
                 more |= limits.grant(asked, divided, fresh, now);
             }
         }
-        if more {
+        // It may have become void in between.
+        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+            self.0.each_limit(|limits| limits.suspend(now));
+        } else if more {
             self.0.tell();
         }
     }
 
-    /// Takes nothing any more of what all nodes share, before it is granted anew.
+    /// What was granted is void: takes nothing any more of what all nodes share, before it
+    /// is granted anew.
     pub(super) fn suspend(&self, now: Timestamp) {
+        self.0.voided.fetch_add(1, Ordering::SeqCst);
         self.0.each_limit(|limits| limits.suspend(now));
     }
 
