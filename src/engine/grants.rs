@@ -99,6 +99,7 @@ async fn ask(
     longest: Duration,
 ) -> Result<Outlook, LedgerError> {
     let now = shared.clock.now();
+    metrics::counter!("cloakroom_permits_asked_total").increment(1);
     let stakes = shared.permits.stakes(now);
     let divided = shared.ledger.divide(stakes.asked.clone(), now).await?;
     shared.permits.grant(&stakes, &divided, fresh, shared.clock.now());

@@ -123,6 +123,10 @@ fn describe() {
         "cloakroom_permits_limit",
         "How many attempts may run on this node at present, by queue and by upstream."
     );
+    describe_counter!(
+        "cloakroom_permits_asked_total",
+        "How often this node asked for its part of the limits that nodes share."
+    );
     describe_counter!("cloakroom_attempts_total", "Attempts, by upstream and how they ended.");
     describe_histogram!(
         "cloakroom_attempt_duration_seconds",

@@ -45,6 +45,32 @@ async fn beaten(front: &Process, names: &[&str]) {
     }
 }
 
+/// How often a node has asked for permits.
+async fn asks(node: &Process) -> u64 {
+    let metrics = node.admin(get("/metrics")).await.expect(200).text();
+    let mut lines = metrics.lines();
+    let asked = lines.find_map(|line| line.strip_prefix("cloakroom_permits_asked_total "));
+    asked.map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn who_is_alone_has_the_whole_of_every_limit_and_asks_no_more() {
+    let upstream = Upstream::start().await;
+    let fleet = limited(&upstream, "max_in_flight = 5\nrate = \"1000/s\"", "rate = \"1000/s\"");
+    let alone = fleet.both().await;
+    upstream.hold("/reports");
+    let tickets = accept(&alone, "/reports", 9).await;
+    upstream.until_received("/reports", 5).await;
+    // Once at its start, and once more where somebody came before it was answered.
+    let asked = asks(&alone).await;
+    assert!((1..=2).contains(&asked), "{asked}");
+    pause(Duration::from_secs(LEASE)).await;
+    assert_eq!((upstream.received_at("/reports").len(), asks(&alone).await), (5, asked));
+    upstream.release("/reports");
+    all_succeed(&alone, &tickets).await;
+    assert_eq!((upstream.most_at_once(), asks(&alone).await), (5, asked));
+}
+
 #[tokio::test]
 async fn three_workers_call_an_upstream_no_more_often_at_once_than_it_may_be_called() {
     let upstream = Upstream::start().await;
@@ -59,7 +85,11 @@ async fn three_workers_call_an_upstream_no_more_often_at_once_than_it_may_be_cal
     beaten(&front, &names).await;
     let tickets = accept(&front, "/again", 300).await;
     all_succeed(&front, &tickets).await;
-    println!("300 operations, {} at once at most", upstream.most_at_once());
+    let mut asked = 0;
+    for worker in &workers {
+        asked += asks(worker).await;
+    }
+    println!("300 operations, {} at once at most, {asked} asks", upstream.most_at_once());
     assert!(upstream.most_at_once() <= 5, "{}", upstream.most_at_once());
     assert_eq!(upstream.received_at("/again").len(), 300);
 }
