@@ -181,8 +181,8 @@ mod among_several {
         let miscounted = [(Discrepancy::Miscounted, 1)];
         assert_eq!(found(&two.other.reconcile(false, START).await.unwrap()), miscounted);
         let both = tokio::join!(two.other.reconcile(true, START), two.other.reconcile(true, START));
-        assert_eq!(found(&both.0.unwrap()), miscounted);
-        assert_eq!(found(&both.1.unwrap()), miscounted);
+        let both = [found(&both.0.unwrap()), found(&both.1.unwrap())];
+        assert!(both.iter().any(|found| *found == miscounted), "{both:?}");
         two.other.beat(brief).await.unwrap();
         assert_eq!(two.other.queue_depth("default"), 4);
         assert_eq!(found(&two.other.reconcile(true, START).await.unwrap()), []);
