@@ -83,10 +83,17 @@ async fn reason(shared: &Shared, beaten: &mut watch::Receiver<Findings>, outlook
         }
         std::future::pending::<()>().await;
     };
+    let short = async {
+        shared.permits.short().await;
+        // It may have been before the last answer.
+        while shared.permits.is_whole() {
+            shared.permits.short().await;
+        }
+    };
     tokio::select! {
         () = by_itself => false,
         () = beat => true,
-        () = shared.permits.short() => true,
+        () = short => true,
         () = shared.ledger.permits_stirred() => true,
     }
 }
