@@ -13,7 +13,7 @@ use crate::domain::Timestamp;
 use crate::domain::breaker::State;
 use crate::ledger::Pausing;
 
-/// The queues and upstreams of this node.
+/// The queues and upstreams that this node knows, as they stand on all nodes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QueueList {
     /// The queues, by name.
@@ -39,8 +39,10 @@ pub(super) struct QueueDocument {
     oldest_age_seconds: Option<f64>,
     /// Whether that is longer than may be expected.
     late: bool,
-    /// Attempts that run.
+    /// Attempts that run, on all nodes; those of others as they told last.
     running: usize,
+    /// Attempts that began in a second, on all nodes, over the last minute.
+    started_per_second: f64,
     /// How many may; null where nothing was set.
     max_in_flight: Option<u32>,
     /// How many may begin in a time, like 30/m; null where nothing was set.
@@ -58,7 +60,7 @@ pub(super) struct UpstreamDocument {
     depth: u64,
     /// How long the oldest that is due has been waiting; null where nothing is due.
     oldest_age_seconds: Option<f64>,
-    /// Attempts that run.
+    /// Attempts that run, on all nodes; those of others as they told last.
     running: usize,
     /// How many may.
     max_in_flight: u32,
@@ -142,7 +144,8 @@ impl QueueDocument {
             max_depth: queue.max_depth,
             oldest_age_seconds: backlog.oldest.map(|age| age.as_secs_f64()),
             late: backlog.oldest.is_some_and(|age| queue.expected.is_late(age)),
-            running: queue.permits.running,
+            running: queue.permits.running + queue.elsewhere,
+            started_per_second: queue.started_per_second,
             max_in_flight: queue.max_in_flight,
             rate: queue.rate.map(|rate| rate.to_string()),
             paused: queue.paused,
@@ -156,7 +159,7 @@ impl UpstreamDocument {
             name: upstream.name.clone(),
             depth: backlog.depth,
             oldest_age_seconds: backlog.oldest.map(|age| age.as_secs_f64()),
-            running: upstream.permits.running,
+            running: upstream.permits.running + upstream.elsewhere,
             max_in_flight: upstream.max_in_flight,
             rate: upstream.rate.map(|rate| rate.to_string()),
             breaker: BreakerDocument::of(&upstream.breaker),
@@ -195,6 +198,8 @@ mod tests {
             name: name.into(),
             expected: Expected { priority: 3, target_wait: Duration::from_secs(8) },
             permits: PermitsInUse { running: 2, limit: 9 },
+            elsewhere: 3,
+            started_per_second: 0.5,
             max_in_flight: None,
             rate: "30/m".parse().ok(),
             max_depth: 7,
@@ -218,7 +223,7 @@ mod tests {
         let [a, b] = &list.queues[..] else { panic!("{list:?}") };
         assert_eq!((a.depth, a.oldest_age_seconds, a.late), (6, Some(9.0), true));
         assert_eq!((b.depth, b.oldest_age_seconds, b.late), (5, None, false));
-        assert_eq!((a.rate.as_deref(), a.running, a.max_depth), (Some("30/m"), 2, 7));
+        assert_eq!((a.rate.as_deref(), a.running, a.max_depth), (Some("30/m"), 5, 7));
         assert_eq!(standing.for_upstream("x").depth, 8);
     }
 

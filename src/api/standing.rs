@@ -1,4 +1,4 @@
-//! How queues and upstreams stand on this node, in the terms of whoever looks.
+//! How queues and upstreams stand, on this node and on all, in the terms of whoever looks.
 //!
 //! Owns what is told about them; whoever puts the gateway together knows where it comes
 //! from.
@@ -89,8 +89,12 @@ pub struct QueueStanding {
     pub name: String,
     /// What may be expected of it.
     pub expected: Expected,
-    /// What runs of it.
+    /// What runs of it on this node.
     pub permits: PermitsInUse,
+    /// What runs of it on other nodes, as they told last.
+    pub elsewhere: usize,
+    /// Attempts that began in a second, on all nodes, in the last minute.
+    pub started_per_second: f64,
     /// How many may run, where that was set.
     pub max_in_flight: Option<u32>,
     /// How many may begin in a time, where that was set.
@@ -106,8 +110,10 @@ pub struct QueueStanding {
 pub struct UpstreamStanding {
     /// Its name.
     pub name: String,
-    /// What runs to it.
+    /// What runs to it on this node.
     pub permits: PermitsInUse,
+    /// What runs to it on other nodes, as they told last.
+    pub elsewhere: usize,
     /// How many may run, as it was set.
     pub max_in_flight: u32,
     /// How many may begin in a time, where that was set.

@@ -12,9 +12,10 @@ use crate::clock::Clock;
 use crate::config::{Config, QueueConfig, UpstreamConfig};
 use crate::domain::Timestamp;
 use crate::domain::breaker::State;
+use crate::domain::division::Kind;
 use crate::domain::turn::Expected;
 use crate::engine::{Engine, InUse};
-use crate::ledger::{LaneDepth, Ledger, LedgerError};
+use crate::ledger::{LaneDepth, Ledger, LedgerError, LimitName};
 
 /// Whom it asks.
 struct Sources {
@@ -42,10 +43,13 @@ pub(super) fn look(config: &Config, api: &Api, engine: Engine) -> LookAtQueues {
 
 impl Sources {
     async fn standing(&self) -> Result<Standing, LedgerError> {
+        let used = Elsewhere(self.ledger.used_elsewhere().await?);
+        let queues = self.queues.iter();
+        let upstreams = self.upstreams.iter();
         Ok(Standing {
             lanes: self.lanes().await?,
-            queues: self.queues.iter().map(|(name, queue)| self.queue(name, queue)).collect(),
-            upstreams: self.upstreams.iter().map(|(name, it)| self.upstream(name, it)).collect(),
+            queues: queues.map(|(name, queue)| self.queue(name, queue, &used)).collect(),
+            upstreams: upstreams.map(|(name, it)| self.upstream(name, it, &used)).collect(),
         })
     }
 
@@ -65,11 +69,13 @@ impl Sources {
         Ok(lanes.into_iter().zip(oldest).map(row).collect())
     }
 
-    fn queue(&self, name: &str, queue: &QueueConfig) -> QueueStanding {
+    fn queue(&self, name: &str, queue: &QueueConfig, used: &Elsewhere) -> QueueStanding {
         QueueStanding {
             name: name.to_owned(),
             expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
             permits: self.engine.queue(name).map(permits).unwrap_or_default(),
+            elsewhere: used.of(Kind::QueueInFlight, name),
+            started_per_second: self.ledger.started_per_second(name),
             max_in_flight: queue.max_in_flight,
             rate: queue.rate,
             max_depth: queue.max_depth,
@@ -77,17 +83,34 @@ impl Sources {
         }
     }
 
-    fn upstream(&self, name: &str, upstream: &UpstreamConfig) -> UpstreamStanding {
+    fn upstream(
+        &self,
+        name: &str,
+        upstream: &UpstreamConfig,
+        used: &Elsewhere,
+    ) -> UpstreamStanding {
         let known = self.engine.upstream(name);
         let (in_use, breaker) =
             known.map_or((None, State::default()), |(it, state)| (Some(it), state));
         UpstreamStanding {
             name: name.to_owned(),
             permits: in_use.map(permits).unwrap_or_default(),
+            elsewhere: used.of(Kind::UpstreamInFlight, name),
             max_in_flight: upstream.max_in_flight,
             rate: upstream.rate,
             breaker,
         }
+    }
+}
+
+/// What runs on other nodes, as they told last.
+struct Elsewhere(Vec<(LimitName, u64)>);
+
+impl Elsewhere {
+    fn of(&self, kind: Kind, name: &str) -> usize {
+        let of = |(of, _): &&(LimitName, u64)| of.kind == kind && &*of.name == name;
+        let used = self.0.iter().find(of).map_or(0, |(_, used)| *used);
+        usize::try_from(used).unwrap_or(usize::MAX)
     }
 }
 

@@ -80,8 +80,10 @@ impl Queues {
         if self.json {
             return print::say_json(&standing);
         }
-        let header =
-            ["QUEUE", "PRIORITY", "DEPTH", "OLDEST", "TARGET", "RUNNING", "LIMIT", "RATE", "STATE"];
+        let header = [
+            "QUEUE", "PRIORITY", "DEPTH", "OLDEST", "TARGET", "RUNNING", "LIMIT", "RATE",
+            "STARTED", "STATE",
+        ];
         print::say(&print::table(header, rows(&standing["queues"], queue)?))?;
         print::say("")?;
         let header = ["UPSTREAM", "DEPTH", "OLDEST", "RUNNING", "LIMIT", "RATE", "STATE"];
@@ -97,7 +99,7 @@ fn rows<const N: usize>(
     Ok(list.iter().map(row).collect())
 }
 
-fn queue(document: &Value) -> [String; 9] {
+fn queue(document: &Value) -> [String; 10] {
     let state = match (&document["paused"], &document["late"]) {
         (Value::Bool(true), _) => "paused",
         (_, Value::Bool(true)) => "late",
@@ -112,6 +114,7 @@ fn queue(document: &Value) -> [String; 9] {
         text(&document["running"]),
         text(&document["maxInFlight"]),
         text(&document["rate"]),
+        per_second(&document["startedPerSecond"]),
         state.to_owned(),
     ]
 }
@@ -139,6 +142,15 @@ fn text(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+/// How much begins in a second.
+fn per_second(value: &Value) -> String {
+    match value.as_f64() {
+        None => "-".to_owned(),
+        Some(rate) if rate < 10.0 => format!("{rate:.1}/s"),
+        Some(rate) => format!("{rate:.0}/s"),
     }
 }
 
@@ -176,7 +188,7 @@ mod tests {
         for (paused, late, state) in
             [(true, true, "paused"), (false, true, "late"), (false, false, "ok")]
         {
-            assert_eq!(queue(&json!({ "paused": paused, "late": late }))[8], state);
+            assert_eq!(queue(&json!({ "paused": paused, "late": late }))[9], state);
         }
         let open = json!({ "breaker": { "state": "open", "nextProbeAt": "2026" } });
         assert_eq!(upstream(&open)[6], "down, tried again at 2026");

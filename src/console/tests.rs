@@ -23,6 +23,7 @@ fn standing() -> Standing {
     let upstream = |name: &str, breaker| UpstreamStanding {
         name: name.to_owned(),
         permits: PermitsInUse { running: 2, limit: 8 },
+        elsewhere: 1,
         max_in_flight: 8,
         rate: None,
         breaker,
@@ -32,6 +33,8 @@ fn standing() -> Standing {
         name: "console-test".to_owned(),
         expected: Expected { priority: 0, target_wait: Duration::from_millis(2500) },
         permits: PermitsInUse { running: 3, limit: 4 },
+        elsewhere: 1,
+        started_per_second: 0.5,
         max_in_flight: Some(4),
         rate: None,
         max_depth: 9,

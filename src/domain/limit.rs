@@ -5,7 +5,7 @@
 //! starts, or how many machines share a rate: each has its part, which may change.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const UNITS: [(&str, u64); 3] =
 /// So many in a second, a minute or an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    count: NonZeroU32,
+    count: NonZeroU64,
     unit: &'static str,
     // The length of the unit, in microseconds.
     per: u64,
@@ -32,18 +32,29 @@ pub struct NotARate;
 
 impl Rate {
     /// The most that a rate may count in its unit.
-    pub const MOST: u32 = 1_000_000;
+    pub const MOST: u64 = 1_000_000;
 
     /// What may start in a second, rounded down; at least 1.
     pub fn burst(self) -> u32 {
-        let in_a_second = u64::from(self.count.get()) * MICROS_PER_SECOND / self.per;
+        let in_a_second = self.count.get() * MICROS_PER_SECOND / self.per;
         u32::try_from(in_a_second).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Another number in the same unit: one machine's part of a rate that several share.
+    /// So many in an hour; none where that is nothing.
+    pub fn hourly(count: u64) -> Option<Self> {
+        Some(Self { count: NonZeroU64::new(count)?, unit: "h", per: 3600 * MICROS_PER_SECOND })
+    }
+
+    /// So many of the equal parts into which it is divided; none where that is nothing.
     #[must_use]
-    pub const fn with_count(self, count: NonZeroU32) -> Self {
-        Self { count, ..self }
+    pub fn part(self, parts: u64, of: u64) -> Option<Self> {
+        let hourly = u128::from(self.in_an_hour()) * u128::from(parts) / u128::from(of.max(1));
+        Self::hourly(u64::try_from(hourly).ok()?)
+    }
+
+    /// What may start in an hour.
+    pub const fn in_an_hour(self) -> u64 {
+        self.count.get() * (3600 * MICROS_PER_SECOND / self.per)
     }
 }
 
@@ -54,7 +65,7 @@ impl FromStr for Rate {
         let (count, named) = text.split_once('/').ok_or(NotARate)?;
         let digits = !count.is_empty() && count.bytes().all(|octet| octet.is_ascii_digit());
         let count = count.parse().ok().filter(|count| digits && *count <= Self::MOST);
-        let count = count.and_then(NonZeroU32::new).ok_or(NotARate)?;
+        let count = count.and_then(NonZeroU64::new).ok_or(NotARate)?;
         let (unit, per) = UNITS.into_iter().find(|(unit, _)| *unit == named).ok_or(NotARate)?;
         Ok(Self { count, unit, per })
     }
@@ -83,6 +94,11 @@ impl Bucket {
         Self { rate, level: u64::from(rate.burst()) * rate.per, filled_at: now }
     }
 
+    /// A bucket that nothing has come into yet.
+    pub fn empty(rate: Rate, now: Timestamp) -> Self {
+        Self { rate, level: 0, filled_at: now }
+    }
+
     /// How many may start now.
     pub fn available(&mut self, now: Timestamp) -> u32 {
         self.fill(now);
@@ -108,7 +124,7 @@ impl Bucket {
     pub fn next_at(&mut self, now: Timestamp) -> Timestamp {
         self.fill(now);
         let missing = self.rate.per.saturating_sub(self.level);
-        now + Duration::from_micros(missing.div_ceil(u64::from(self.rate.count.get())))
+        now + Duration::from_micros(missing.div_ceil(self.rate.count.get()))
     }
 
     /// Goes on at another rate. What it holds beyond that one's burst is lost.
@@ -126,7 +142,7 @@ impl Bucket {
     fn fill(&mut self, now: Timestamp) {
         // A clock that was set back brings nothing, and costs no more than that moment.
         let passed = u64::try_from(now.since(self.filled_at).as_micros()).unwrap_or(u64::MAX);
-        let brought = passed.saturating_mul(u64::from(self.rate.count.get()));
+        let brought = passed.saturating_mul(self.rate.count.get());
         self.level = self.level.saturating_add(brought).min(self.most());
         self.filled_at = now;
     }
@@ -189,14 +205,14 @@ mod tests {
     #[test]
     fn a_smaller_part_of_a_rate_counts_from_now_on() {
         let mut bucket = Bucket::full(rate("100/s"), at(0));
-        bucket.set_rate(rate("100/s").with_count(NonZeroU32::new(10).unwrap()), at(0));
+        bucket.set_rate(Rate::hourly(rate("100/s").in_an_hour() / 10).unwrap(), at(0));
         assert_eq!((bucket.available(at(0)), bucket.available(at(2_000_000))), (10, 10));
         bucket.set_rate(rate("120/m"), at(2_000_000));
         assert_eq!(bucket.available(at(2_000_000)), 2);
     }
 
     fn rates() -> impl Strategy<Value = Rate> {
-        (1u32..=Rate::MOST, prop_oneof!["s", "m", "h"])
+        (1u64..=Rate::MOST, prop_oneof!["s", "m", "h"])
             .prop_map(|(count, unit)| rate(&format!("{count}/{unit}")))
     }
 
@@ -215,7 +231,7 @@ mod tests {
                     prop_assert!(bucket.take(at(now)));
                 }
                 started += u64::from(there);
-                let allowed = now * u64::from(rate.count.get()) / rate.per;
+                let allowed = now * rate.count.get() / rate.per;
                 prop_assert!(started <= allowed + u64::from(rate.burst()));
             }
         }

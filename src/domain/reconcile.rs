@@ -25,6 +25,12 @@ pub enum Discrepancy {
     HeldByNobody,
     /// An operation that waits for a serial key that is free.
     WaitsForNothing,
+    /// An operation whose node is dead.
+    HeldByDead,
+    /// Pieces of a large body that nothing refers to, of a node that is long gone.
+    UnusedPieces,
+    /// A lane whose depth is not what the nodes have counted.
+    Miscounted,
     /// A serial key that a failure blocks.
     Blocked,
     /// An unknown outcome without a verdict.
@@ -43,6 +49,9 @@ impl Discrepancy {
             Self::RunsNowhere => "runs-nowhere",
             Self::HeldByNobody => "key-held-by-nobody",
             Self::WaitsForNothing => "waits-for-free-key",
+            Self::HeldByDead => "held-by-dead-node",
+            Self::UnusedPieces => "unused-pieces",
+            Self::Miscounted => "miscounted-depth",
             Self::Blocked => "key-blocked",
             Self::Unknown => "outcome-unknown",
         }
@@ -65,6 +74,13 @@ impl Discrepancy {
             }
             Self::HeldByNobody => "serial keys that were held by nobody",
             Self::WaitsForNothing => "operations that waited for a serial key that was free",
+            Self::HeldByDead => "operations whose node is dead: the others take them over",
+            Self::UnusedPieces => {
+                "large bodies that nothing refers to, left by nodes that are long gone"
+            }
+            Self::Miscounted => {
+                "queues that were not as deep as their nodes had counted: a node died before it told"
+            }
             Self::Blocked => {
                 "serial keys that a failure blocks: `cloakroom serial list --blocked`, then release \
                  them, or retry what failed"
@@ -86,6 +102,9 @@ impl Discrepancy {
                 | Self::NeverFreed
                 | Self::HeldByNobody
                 | Self::WaitsForNothing
+                | Self::HeldByDead
+                | Self::UnusedPieces
+                | Self::Miscounted
         )
     }
 }

@@ -103,6 +103,7 @@ struct Reserved {
 fn reserve(shared: &Shared, lanes: Vec<LaneDepth>, now: Timestamp) -> Reserved {
     let mut reserved = Reserved { permits: HashMap::with_capacity(lanes.len()), again: None };
     if lanes.is_empty() {
+        shared.permits.want_none();
         return reserved;
     }
     shared.permits.want();

@@ -34,11 +34,13 @@ pub(super) fn start(shared: &Arc<Shared>, leased: Leased, mut permit: Option<Per
     shared.tasks.spawn(task);
 }
 
-/// Carries an attempt out that needs no permit, and waits for its end, whatever that is.
-pub(super) async fn alone(shared: &Arc<Shared>, leased: Leased) {
+/// Carries an attempt out, and waits for its end, whatever that is.
+pub(super) async fn alone(shared: &Arc<Shared>, leased: Leased, mut permit: Permit) {
     let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+    permit.begins();
+    shared.meters.started(&leased.lane.queue);
     let cancelable = shared.cancels.enter(leased.id);
-    let task = carry_out(Arc::clone(shared), leased, None, cancelable, holding);
+    let task = carry_out(Arc::clone(shared), leased, Some(permit), cancelable, holding);
     // A panic of it is no end of who waits for it.
     let _ = shared.tasks.spawn(task).await;
 }

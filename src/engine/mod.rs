@@ -18,8 +18,10 @@ mod executor;
 mod expiry;
 mod follower;
 mod gathering;
+mod grants;
 mod holdings;
 mod insist;
+mod limits;
 mod meters;
 mod nodes;
 mod outgoing;
@@ -182,7 +184,7 @@ impl Engine {
         clock: Clock,
         tasks: Tasks,
     ) -> Self {
-        let permits = Permits::new(&settings, clock.now());
+        let permits = Permits::new(&settings, ledger.is_shared(), clock.now());
         let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());
         let works = settings.node.role.works();
         let beats = Arc::new(Beats::starting(clock.now(), works));
@@ -242,6 +244,9 @@ async fn begin(shared: Arc<Shared>) {
     takeover::start(&shared).await;
     let tasks = shared.tasks.clone();
     let (found, to_see_to) = tokio::sync::watch::channel(nodes::Findings::default());
+    if shared.settings.node.role.works() && shared.ledger.is_shared() {
+        tasks.spawn(grants::run(Arc::clone(&shared), found.subscribe()));
+    }
     tasks.spawn(nodes::run(Arc::clone(&shared), found));
     tasks.spawn(takeover::run(Arc::clone(&shared), to_see_to));
     if shared.settings.node.role.works() {

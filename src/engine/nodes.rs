@@ -20,6 +20,8 @@ pub(super) struct Findings {
     pub(super) dead: Vec<Dead>,
     /// What this node is said to hold.
     pub(super) amiss: Amiss,
+    /// Whether other nodes are there.
+    pub(super) company: bool,
 }
 
 /// Beats until nothing runs here any more, and then says so.
@@ -46,7 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, found: watch::Sender<Findings>) {
 }
 
 /// Completes when the gateway drains and all that ran here is settled.
-async fn over(shared: &Shared) {
+pub(super) async fn over(shared: &Shared) {
     shared.tasks.draining().await;
     shared.holdings.emptied().await;
 }
@@ -69,6 +71,10 @@ async fn step(shared: &Shared, liveness: &mut Liveness) -> Result<Findings, Ledg
     let sent = shared.clock.elapsed();
     let beaten = shared.ledger.beat(vitals(shared)).await?;
     let had_stopped = !shared.pulse.may_begin();
+    if had_stopped {
+        // Others may have taken it for dead, and use what was granted to it.
+        shared.permits.suspend(shared.clock.now());
+    }
     shared.pulse.confirm(sent);
     if had_stopped {
         shared.ledger.look_for_work();
@@ -92,20 +98,23 @@ fn vitals(shared: &Shared) -> Vitals {
 
 fn findings(shared: &Shared, liveness: &mut Liveness, beaten: &Beaten) -> Findings {
     let dead = liveness.look(shared.clock.elapsed(), &beaten.others);
-    count(&beaten.others, &dead);
+    let company = count(&beaten.others, &dead);
+    let last_seen = |sign: &Sign| Dead { incarnation: sign.incarnation, beat: Some(sign.beat) };
+    shared.ledger.note_dead(dead.iter().map(last_seen).collect());
     let holds = dead.iter().filter(|sign| sign.holds);
     Findings {
-        dead: holds
-            .map(|sign| Dead { incarnation: sign.incarnation, beat: Some(sign.beat) })
-            .collect(),
+        dead: holds.map(last_seen).collect(),
         amiss: shared.holdings.compare(&beaten.held),
+        company,
     }
 }
 
-fn count(others: &[Sign], dead: &[Sign]) {
+/// Whether others are alive.
+fn count(others: &[Sign], dead: &[Sign]) -> bool {
     let ended = others.iter().filter(|sign| sign.ended).count();
     let died = dead.iter().filter(|sign| !sign.ended).count();
     let alive = 1 + others.len().saturating_sub(ended + died);
     metrics::gauge!("cloakroom_nodes", "state" => "alive").set(alive as f64);
     metrics::gauge!("cloakroom_nodes", "state" => "dead").set(died as f64);
+    alive > 1
 }

@@ -13,18 +13,65 @@ use crate::domain::limit::{Bucket, Rate};
 /// The shortest wait for a token. A fast rate brings several in it, which are then claimed
 /// together; the bucket holds a whole second's, so nothing is lost.
 const BREATH: Duration = Duration::from_millis(10);
+/// How soon to ask again where nothing comes in; whoever is granted something is told.
+const DRY: Duration = Duration::from_secs(1);
 
-/// Keeps a rate.
+/// Keeps a rate, or this node's part of it.
 #[derive(Debug)]
 pub(super) struct Pace {
-    bucket: Mutex<Bucket>,
+    /// The whole rate.
+    rate: Rate,
+    flow: Mutex<Flow>,
     awaited: AtomicBool,
+    // One token is for who runs alone.
+    kept: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Flow {
+    // None while there is no part.
+    bucket: Option<Bucket>,
+    parts: u64,
+    // Since somebody last looked.
+    used: u64,
+    looked_at: Timestamp,
+    // What was refused since all who wait asked last.
+    missed: u64,
+    // As many parts were granted as there are to be had.
+    hopeless: bool,
 }
 
 impl Pace {
+    /// The whole of a rate.
     pub(super) fn of(rate: Rate, now: Timestamp) -> Arc<Self> {
-        let bucket = Mutex::new(Bucket::full(rate, now));
-        Arc::new(Self { bucket, awaited: AtomicBool::new(false) })
+        Self::with(rate, Some(Bucket::full(rate, now)), now)
+    }
+
+    /// Nothing of a rate, before this node is granted a part of it.
+    pub(super) fn none_of(rate: Rate, now: Timestamp) -> Arc<Self> {
+        Self::with(rate, None, now)
+    }
+
+    fn with(rate: Rate, bucket: Option<Bucket>, now: Timestamp) -> Arc<Self> {
+        let parts = if bucket.is_some() { u64::from(rate.burst()) } else { 0 };
+        let flow = Flow { bucket, parts, used: 0, missed: 0, looked_at: now, hopeless: false };
+        let (awaited, kept) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { rate, flow: Mutex::new(flow), awaited, kept })
+    }
+
+    /// From now on so many of the equal parts of a rate are this node's. Nothing is in them
+    /// yet, unless they are `fresh`. Whether there are more than before.
+    pub(super) fn grant(&self, of: Rate, parts: u64, part: Part, now: Timestamp) -> bool {
+        let mut flow = self.flow();
+        let more = parts > flow.parts;
+        (flow.parts, flow.hopeless) = (parts, part.hopeless);
+        let rate = of.part(parts, u64::from(of.burst()));
+        match (&mut flow.bucket, rate) {
+            (Some(bucket), Some(rate)) => bucket.set_rate(rate, now),
+            (bucket, Some(rate)) if part.fresh => *bucket = Some(Bucket::full(rate, now)),
+            (bucket, rate) => *bucket = rate.map(|rate| Bucket::empty(rate, now)),
+        }
+        more
     }
 
     /// A token, or when to ask again.
@@ -32,25 +79,77 @@ impl Pace {
         if asker == Asker::Newcomer && self.awaited.load(Ordering::SeqCst) {
             return Err(now + BREATH);
         }
-        let mut bucket = self.bucket();
-        if bucket.take(now) {
+        let kept = asker != Asker::Alone && self.kept.load(Ordering::SeqCst);
+        let mut flow = self.flow();
+        let Some(bucket) = &mut flow.bucket else { return Err(now + DRY) };
+        if bucket.available(now) > u32::from(kept) && bucket.take(now) {
             return Ok(Token { pace: Arc::clone(self), used: false });
         }
-        if asker == Asker::InLine {
-            self.awaited.store(true, Ordering::SeqCst);
+        match asker {
+            Asker::InLine => self.awaited.store(true, Ordering::SeqCst),
+            Asker::Alone => self.kept.store(true, Ordering::SeqCst),
+            Asker::Newcomer => {}
         }
         Err(bucket.next_at(now).max(now + BREATH))
+    }
+
+    /// So many would have been of use and were refused. Whether it is worth asking other
+    /// nodes for them.
+    pub(super) fn miss(&self, count: usize) -> bool {
+        let mut flow = self.flow();
+        let before = flow.missed;
+        flow.missed = before.max(count as u64);
+        before == 0 && !flow.hopeless && flow.parts < u64::from(self.rate.burst())
+    }
+
+    /// How many parts there are, and how many have been of use since the last time this
+    /// was asked, with those that would be.
+    pub(super) fn demand(&self, now: Timestamp) -> (u64, u64) {
+        let mut flow = self.flow();
+        let passed = now.since(flow.looked_at).max(Duration::from_secs(1));
+        let hourly = u128::from(flow.used) * 3_600_000_000 / passed.as_micros();
+        let all = u64::from(self.rate.burst());
+        let used = (hourly * u128::from(all)).div_ceil(u128::from(self.rate.in_an_hour()));
+        let used = u64::try_from(used).unwrap_or(all);
+        let needs = if flow.missed > 0 { used.max(flow.parts) + flow.missed } else { used };
+        (flow.used, flow.looked_at) = (0, now);
+        (flow.parts, needs.min(all))
     }
 
     /// Forgets who was refused: they ask again now.
     pub(super) fn call_up(&self) {
         self.awaited.store(false, Ordering::SeqCst);
+        self.flow().missed = 0;
     }
 
-    fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        // It holds plain numbers, which are whole between statements.
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nobody runs alone any more, or asks again now.
+    pub(super) fn keep_nothing(&self) {
+        self.kept.store(false, Ordering::SeqCst);
     }
+
+    /// Whether all of the rate is this node's.
+    pub(super) fn is_whole(&self) -> bool {
+        self.flow().parts == u64::from(self.rate.burst())
+    }
+
+    /// The whole rate, whoever has parts of it.
+    pub(super) const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        // It holds plain numbers, which are whole between statements.
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to make of a part that is granted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Part {
+    /// Nobody else has used it up.
+    pub(super) fresh: bool,
+    /// There is no more to be had for now.
+    pub(super) hopeless: bool,
 }
 
 /// Leave to begin one attempt; dropped unused, it goes back.
@@ -62,15 +161,18 @@ pub(super) struct Token {
 
 impl Token {
     /// The attempt begins.
-    pub(super) const fn used(&mut self) {
+    pub(super) fn used(&mut self) {
         self.used = true;
+        self.pace.flow().used += 1;
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
-        if !self.used {
-            self.pace.bucket().give_back();
+        if !self.used
+            && let Some(bucket) = &mut self.pace.flow().bucket
+        {
+            bucket.give_back();
         }
     }
 }
@@ -100,6 +202,37 @@ mod tests {
         assert!(pace.take(Asker::Newcomer, later).is_err());
         pace.call_up();
         assert!(pace.take(Asker::Newcomer, later).is_ok());
+    }
+
+    #[test]
+    fn a_part_that_others_had_comes_empty_and_demand_is_told_in_parts() {
+        let (mut now, rate) = (Timestamp::EPOCH, "10/s".parse().unwrap());
+        let pace = Pace::none_of(rate, now);
+        assert!(pace.take(Asker::InLine, now).is_err());
+        assert!(pace.miss(3) && !pace.is_whole());
+        assert_eq!(pace.demand(now), (0, 3));
+        assert!(pace.grant(rate, 2, Part::default(), now));
+        assert!(pace.take(Asker::InLine, now).is_err());
+        now = now + Duration::from_secs(1);
+        for _ in 0..2 {
+            pace.take(Asker::InLine, now).unwrap().used();
+        }
+        assert!(pace.take(Asker::InLine, now).is_err());
+        pace.call_up();
+        assert_eq!(pace.demand(now), (2, 2));
+        pace.grant(rate, 10, Part { fresh: true, hopeless: false }, now);
+        assert!(pace.is_whole() && pace.take(Asker::InLine, now).is_err());
+    }
+
+    #[test]
+    fn the_next_token_is_for_who_runs_alone() {
+        let now = Timestamp::EPOCH;
+        let pace = Pace::of("1/s".parse().unwrap(), now);
+        pace.take(Asker::InLine, now).unwrap().used();
+        assert!(pace.take(Asker::Alone, now).is_err());
+        let later = now + Duration::from_secs(1);
+        assert!(pace.take(Asker::InLine, later).is_err());
+        assert!(pace.take(Asker::Alone, later).is_ok());
     }
 
     #[test]

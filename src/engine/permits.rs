@@ -11,21 +11,27 @@
 //! the part that is kept, while first attempts may fill every slot. What is handed over
 //! at acceptance is a first attempt from the beginning, and what a client waits for on
 //! the line counts as one.
+//!
+//! What the nodes of a ledger share, one node has no part in before it is granted one, and
+//! [`Permits::stakes`] tells what it uses and would use. A part that is taken back is left
+//! as its attempts end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
 use super::Settings;
 use super::door::{Door, Passage};
-use super::pace::{Pace, Token};
+use super::limits::{Limits, Shared};
+use super::pace::Token;
 use super::share::{Asker, Seat, Share};
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Sign, State};
-use crate::domain::limit::Rate;
+use crate::domain::division::{Kind, UNLIMITED};
 use crate::domain::operation::Lane;
+use crate::ledger::{Asked, Divided, LimitName};
 
 /// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]
@@ -40,14 +46,11 @@ struct Slots {
     // Whether somebody waits for a permit; keeps every other release from waking anybody.
     wanted: AtomicBool,
     freed: Notify,
+    // Told when something is refused that other nodes may have.
+    short: Notify,
+    // How often what was granted has become void.
+    voided: AtomicU64,
     gauge: metrics::Gauge,
-}
-
-/// What limits an upstream or a queue.
-#[derive(Debug)]
-struct Limits {
-    in_flight: Arc<Share>,
-    rate: Option<Arc<Pace>>,
 }
 
 /// What limits an upstream, and whether it is called at all.
@@ -55,23 +58,6 @@ struct Limits {
 struct Gate {
     limits: Limits,
     door: Arc<Door>,
-}
-
-impl Limits {
-    fn of(in_flight: usize, rate: Option<Rate>, now: Timestamp) -> Self {
-        Self { in_flight: Share::of(in_flight), rate: rate.map(|rate| Pace::of(rate, now)) }
-    }
-
-    fn call_up(&self) {
-        self.in_flight.call_up();
-        if let Some(rate) = &self.rate {
-            rate.call_up();
-        }
-    }
-
-    fn in_use(&self) -> InUse {
-        InUse { running: self.in_flight.taken(), limit: self.in_flight.limit() }
-    }
 }
 
 /// How much of a limit is in use on this node.
@@ -83,6 +69,13 @@ pub struct InUse {
     pub limit: usize,
 }
 
+/// What this node uses and would use.
+#[derive(Debug)]
+pub(super) struct Stakes {
+    pub(super) asked: Vec<Asked>,
+    voided: u64,
+}
+
 /// What a permit is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -92,6 +85,8 @@ pub(super) enum Purpose {
     HandedOver,
     /// An attempt of what has waited, perhaps a retry.
     PerhapsRetry,
+    /// An attempt in quarantine, which has a slot of its own.
+    Alone,
 }
 
 impl Purpose {
@@ -99,6 +94,7 @@ impl Purpose {
         match self {
             Self::HandedOver => Asker::Newcomer,
             Self::OnTheLine | Self::PerhapsRetry => Asker::InLine,
+            Self::Alone => Asker::Alone,
         }
     }
 }
@@ -130,19 +126,26 @@ pub(super) struct Permit {
 struct Out(Arc<Slots>);
 
 impl Permits {
-    /// The slots and limits of these settings, with every rate's bucket full.
-    pub(super) fn new(settings: &Settings, now: Timestamp) -> Self {
+    /// The slots and limits of these settings. Where they are `shared` with other nodes,
+    /// there is nothing before it is granted; else every rate's bucket is full.
+    pub(super) fn new(settings: &Settings, shared: bool, now: Timestamp) -> Self {
         let slots = settings.slots;
         let of_slots = |percent: u8| slots * usize::from(percent) / 100;
         let alone = settings.upstreams.len() <= 1;
         let most = if alone { slots } else { of_slots(settings.max_share).max(1) };
         let upstreams = settings.upstreams.iter().map(|(name, it)| {
-            let limits = Limits::of(most.min(it.max_in_flight as usize), it.rate, now);
+            let max = it.max_in_flight;
+            let limits = Limits::of(most.min(max as usize), u64::from(max), it.rate, now);
+            let limits = if shared { limits.shared(now) } else { limits };
             (Arc::clone(name), Gate { limits, door: Door::to(name) })
         });
         let queues = settings.queues.iter().map(|(name, it)| {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
-            (Arc::clone(name), Limits::of(in_flight, it.rate, now))
+            let max = it.max_in_flight.map_or(UNLIMITED, u64::from);
+            let limits = Limits::of(in_flight, max, it.rate, now);
+            // Who does not work on a queue takes no part of it away from those who do.
+            let works = settings.works_on.is_empty() || settings.works_on.contains(name);
+            (Arc::clone(name), if shared && works { limits.shared(now) } else { limits })
         });
         Self(Arc::new(Slots {
             all: Share::of(slots),
@@ -151,6 +154,8 @@ impl Permits {
             queues: queues.collect(),
             wanted: AtomicBool::new(false),
             freed: Notify::new(),
+            short: Notify::new(),
+            voided: AtomicU64::new(0),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
@@ -162,29 +167,41 @@ impl Permits {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<Permit, Refusal> {
+        self.take_one_of(1, lane, purpose, now)
+    }
+
+    /// The next of so many permits that are of use. What is short of one thing that nodes
+    /// share is short of all: more of one alone would not help it.
+    fn take_one_of(
+        &self,
+        wanted: usize,
+        lane: &Lane,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
         let slots = &self.0;
         let gate = slots.upstreams.get(&lane.upstream).ok_or(Refusal::Unknown)?;
         // What was accepted before its queue was taken out of the configuration.
         let queue = slots.queues.get(&lane.queue);
         // First: where the upstream is down, all else is left to others.
         let passage = gate.door.pass(now).map_err(Refusal::Until)?;
+        let shared = Shared { upstream: &gate.limits, queue };
         let asker = purpose.asker();
+        let short = |refusal| {
+            if shared.miss(wanted) {
+                slots.short.notify_one();
+            }
+            refusal
+        };
+        let [upstream, queued] = shared.seats(asker).map_err(short)?;
         let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
-        let upstream = seat(&gate.limits.in_flight)?;
-        let queued = queue.map(|queue| seat(&queue.in_flight)).transpose()?;
-        let slot = seat(&slots.all)?;
+        let beside = purpose != Purpose::Alone;
+        let slot = beside.then(|| seat(&slots.all)).transpose()?;
         let retry = purpose == Purpose::PerhapsRetry;
         let retries = retry.then(|| seat(&slots.retries)).transpose()?;
-        let token = |pace: &Arc<Pace>| pace.take(asker, now).map_err(Refusal::Until);
-        let of_queue = queue.and_then(|queue| queue.rate.as_ref()).map(token).transpose()?;
-        let of_upstream = gate.limits.rate.as_ref().map(token).transpose()?;
-        Ok(Permit {
-            passage,
-            retries,
-            _seats: [Some(upstream), queued, Some(slot)],
-            tokens: [of_queue, of_upstream],
-            out: Out::count(slots),
-        })
+        let tokens = shared.tokens(asker, now).map_err(short)?;
+        let out = Out::count(slots);
+        Ok(Permit { passage, retries, _seats: [upstream, queued, slot], tokens, out })
     }
 
     /// As many permits as there are, at most `limit`, and what stood against another one.
@@ -197,7 +214,7 @@ impl Permits {
     ) -> (Vec<Permit>, Option<Refusal>) {
         let mut permits = Vec::new();
         while permits.len() < limit {
-            match self.take(lane, purpose, now) {
+            match self.take_one_of(limit - permits.len(), lane, purpose, now) {
                 Ok(permit) => permits.push(permit),
                 Err(refusal) => return (permits, Some(refusal)),
             }
@@ -225,6 +242,70 @@ impl Permits {
         self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.door.state()))
     }
 
+    /// What this node uses and would use of the limits that all nodes share, since the last
+    /// time this was asked.
+    pub(super) fn stakes(&self, now: Timestamp) -> Stakes {
+        let voided = self.0.voided.load(Ordering::SeqCst);
+        let of_queue = [Kind::QueueInFlight, Kind::QueueRate];
+        let of_upstream = [Kind::UpstreamInFlight, Kind::UpstreamRate];
+        let queues = self.0.queues.iter().flat_map(|(name, it)| it.stakes(of_queue, name, now));
+        let upstreams = self.0.upstreams.iter();
+        let upstreams =
+            upstreams.flat_map(|(name, gate)| gate.limits.stakes(of_upstream, name, now));
+        Stakes { asked: queues.chain(upstreams).collect(), voided }
+    }
+
+    /// Takes what was granted for these stakes; nothing, if it has become void meanwhile.
+    /// `fresh`: it is the first time since the start, so that what nobody else has is still
+    /// unused.
+    pub(super) fn grant(&self, stakes: &Stakes, divided: &[Divided], fresh: bool, now: Timestamp) {
+        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+            return;
+        }
+        let mut more = false;
+        for divided in divided {
+            let asked = stakes.asked.iter().find(|asked| asked.of == divided.of);
+            if let (Some(asked), Some(limits)) = (asked, self.0.limits(&divided.of)) {
+                more |= limits.grant(asked, divided, fresh, now);
+            }
+        }
+        // It may have become void in between.
+        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+            self.0.each_limit(|limits| limits.suspend(now));
+        } else if more {
+            self.0.tell();
+        }
+    }
+
+    /// What was granted is void: takes nothing any more of what all nodes share, before it
+    /// is granted anew.
+    pub(super) fn suspend(&self, now: Timestamp) {
+        self.0.voided.fetch_add(1, Ordering::SeqCst);
+        self.0.each_limit(|limits| limits.suspend(now));
+    }
+
+    /// Whether this node may use all that is of use to it.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut whole = true;
+        self.0.each_limit(|limits| whole &= limits.is_whole());
+        whole
+    }
+
+    /// Completes when something was refused that other nodes may have.
+    pub(super) async fn short(&self) {
+        self.0.short.notified().await;
+    }
+
+    /// Keeps nothing any more for who runs alone: nobody does, or it asks again now.
+    pub(super) fn keep_nothing(&self) {
+        self.0.each_limit(Limits::keep_nothing);
+    }
+
+    /// Nobody waits for a permit any more.
+    pub(super) fn want_none(&self) {
+        self.0.each_limit(Limits::call_up);
+    }
+
     /// Asks to be told of the next permit that is given back, and calls up all who were
     /// refused one before. Ask first, then take: a permit given back in between is then
     /// not missed.
@@ -232,8 +313,7 @@ impl Permits {
         let slots = &self.0;
         slots.wanted.store(true, Ordering::SeqCst);
         slots.all.call_up();
-        slots.upstreams.values().for_each(|gate| gate.limits.call_up());
-        slots.queues.values().for_each(Limits::call_up);
+        slots.each_limit(Limits::call_up);
     }
 
     /// Tells who waits for a permit that somebody else went without one.
@@ -248,6 +328,20 @@ impl Permits {
 }
 
 impl Slots {
+    fn each_limit(&self, mut see_to: impl FnMut(&Limits)) {
+        self.upstreams.values().for_each(|gate| see_to(&gate.limits));
+        self.queues.values().for_each(see_to);
+    }
+
+    fn limits(&self, of: &LimitName) -> Option<&Limits> {
+        match of.kind {
+            Kind::QueueInFlight | Kind::QueueRate => self.queues.get(&of.name),
+            Kind::UpstreamInFlight | Kind::UpstreamRate => {
+                self.upstreams.get(&of.name).map(|gate| &gate.limits)
+            }
+        }
+    }
+
     fn tell(&self) {
         if self.wanted.load(Ordering::SeqCst) && self.wanted.swap(false, Ordering::SeqCst) {
             self.freed.notify_one();

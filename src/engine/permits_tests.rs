@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::domain::division::Share;
 use crate::engine::{QueueLimits, UpstreamLimits};
+use crate::ledger::Asked;
 use futures_util::FutureExt;
 
 const NOW: Timestamp = Timestamp::EPOCH;
@@ -15,7 +17,7 @@ fn settings(slots: usize, upstreams: &[(&str, u32)]) -> Settings {
 }
 
 fn permits(slots: usize, upstreams: &[(&str, u32)]) -> Permits {
-    Permits::new(&settings(slots, upstreams), NOW)
+    Permits::new(&settings(slots, upstreams), false, NOW)
 }
 
 fn lane(upstream: &str) -> Lane {
@@ -49,7 +51,7 @@ fn of_several_upstreams_none_gets_more_than_its_share() {
     drop(a);
     assert_eq!(shared.all_for("c", Purpose::PerhapsRetry).len(), 5);
     let third = Settings { max_share: 30, ..settings(10, &[("a", 64), ("b", 64)]) };
-    assert_eq!(Permits::new(&third, NOW).all_for("a", Purpose::HandedOver).len(), 3);
+    assert_eq!(Permits::new(&third, false, NOW).all_for("a", Purpose::HandedOver).len(), 3);
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn a_single_slot_serves_retries_too() {
     let single = permits(1, &[("a", 1), ("b", 1)]);
     assert!(single.take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
     let kept = Settings { first_attempts: 90, ..settings(1, &[("a", 1)]) };
-    assert!(Permits::new(&kept, NOW).take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
+    assert!(Permits::new(&kept, false, NOW).take(&lane("a"), Purpose::PerhapsRetry, NOW).is_ok());
 }
 
 #[test]
@@ -80,7 +82,7 @@ fn a_queue_has_a_limit_of_its_own_over_all_upstreams() {
     let mut settings = settings(10, &[("a", 64), ("b", 64)]);
     let limits = QueueLimits { max_in_flight: Some(3), ..QueueLimits::default() };
     settings.queues.insert("default".into(), limits);
-    let permits = Permits::new(&settings, NOW);
+    let permits = Permits::new(&settings, false, NOW);
     let a = permits.take_up_to(2, &lane("a"), Purpose::PerhapsRetry, NOW).0;
     let b = permits.all_for("b", Purpose::OnTheLine);
     assert_eq!((a.len(), b.len()), (2, 1));
@@ -94,7 +96,7 @@ fn a_rate_says_when_to_ask_again_and_counts_only_what_began() {
     let mut settings = settings(10, &[("a", 64)]);
     let rate = "2/s".parse().ok();
     settings.queues.insert("default".into(), QueueLimits { rate, ..QueueLimits::default() });
-    let permits = Permits::new(&settings, NOW);
+    let permits = Permits::new(&settings, false, NOW);
     let (unused, refusal) = permits.take_up_to(9, &lane("a"), Purpose::PerhapsRetry, NOW);
     let next = NOW + Duration::from_millis(500);
     assert_eq!((unused.len(), refusal), (2, Some(Refusal::Until(next))));
@@ -149,4 +151,76 @@ fn only_who_wants_a_permit_is_told_of_one() {
     shared.want();
     drop(taken);
     assert!(shared.freed().now_or_never().is_some());
+}
+
+/// What the ledger answers that gives everybody so many parts of everything.
+fn divided(stakes: &Stakes, may: u64) -> Vec<Divided> {
+    let share = |asked: &Asked| Share {
+        limit: asked.limit,
+        may,
+        holds: may,
+        since: NOW,
+        owed: false,
+        stirs: false,
+        alone: false,
+    };
+    let one = |asked: &Asked| Divided { of: asked.of.clone(), share: share(asked) };
+    stakes.asked.iter().map(one).collect()
+}
+
+#[test]
+fn what_nodes_share_is_there_once_it_is_granted_and_as_much_of_it() {
+    let permits = Permits::new(&settings(10, &[("a", 64)]), true, NOW);
+    permits.want();
+    assert!(permits.all_for("a", Purpose::PerhapsRetry).is_empty());
+    assert!(permits.short().now_or_never().is_some());
+    let stakes = permits.stakes(NOW);
+    let [asked] = &stakes.asked[..] else { panic!("{stakes:?}") };
+    assert_eq!((asked.limit, asked.holds, asked.needs), (64, 0, 10));
+    permits.grant(&stakes, &divided(&stakes, 3), true, NOW);
+    assert!(permits.freed().now_or_never().is_some(), "whoever waits is told");
+    let three = permits.all_for("a", Purpose::PerhapsRetry);
+    assert_eq!((three.len(), permits.is_whole()), (3, false));
+    // It may use one from now on, and still uses three.
+    let stakes = permits.stakes(NOW);
+    permits.grant(&stakes, &divided(&stakes, 1), false, NOW);
+    assert_eq!(permits.stakes(NOW).asked[0].holds, 3);
+    drop(three);
+    assert_eq!(permits.stakes(NOW).asked[0].holds, 1);
+}
+
+#[test]
+fn what_was_granted_to_a_node_that_others_took_for_dead_is_void() {
+    let permits = Permits::new(&settings(10, &[("a", 64)]), true, NOW);
+    let stakes = permits.stakes(NOW);
+    permits.suspend(NOW);
+    permits.grant(&stakes, &divided(&stakes, 9), true, NOW);
+    assert!(permits.all_for("a", Purpose::PerhapsRetry).is_empty());
+    let stakes = permits.stakes(NOW);
+    permits.grant(&stakes, &divided(&stakes, 9), false, NOW);
+    assert_eq!(permits.all_for("a", Purpose::OnTheLine).len(), 9);
+}
+
+#[test]
+fn a_node_that_does_not_work_on_a_queue_takes_no_part_of_its_limit() {
+    let mut settings = settings(10, &[("a", 64)]);
+    for queue in ["mine", "others"] {
+        settings.queues.insert(queue.into(), QueueLimits::default());
+    }
+    settings.works_on = ["mine".into()].into();
+    let stakes = Permits::new(&settings, true, NOW).stakes(NOW);
+    let mut names: Vec<_> = stakes.asked.iter().map(|asked| &*asked.of.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "mine"]);
+    assert!(Permits::new(&settings, false, NOW).stakes(NOW).asked.is_empty());
+}
+
+#[test]
+fn who_runs_alone_takes_a_seat_of_its_upstream_and_no_slot() {
+    let permits = permits(1, &[("a", 1)]);
+    let alone = permits.take(&lane("a"), Purpose::Alone, NOW).unwrap();
+    assert_eq!(permits.taken(), 0);
+    assert_eq!(permits.take(&lane("a"), Purpose::OnTheLine, NOW).err(), Some(Refusal::Full));
+    drop(alone);
+    assert!(permits.take(&lane("a"), Purpose::OnTheLine, NOW).is_ok());
 }

@@ -1,11 +1,13 @@
 //! Operations that run alone, because nodes have died while they carried them out.
 //!
-//! Owns one slot of this node, beside all others. Its invariant: one operation at a time is
-//! in it, so that a node that dies of it tells which one it was.
+//! Owns one slot of this node, beside all others; limits of upstreams and queues hold for it
+//! too. Its invariant: one operation at a time is in it, so that a node that dies of it tells
+//! which one it was.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::permits::Purpose;
 use super::{Shared, executor};
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
@@ -31,29 +33,38 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Carries one out, if one is due and may begin; whether there was one.
 async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
     let now = shared.clock.now();
-    let lanes = shared.ledger.lanes().into_iter();
-    let Some(lane) = next(lanes.filter(|depth| shared.is_served(&depth.lane)), now) else {
-        return Ok(false);
-    };
+    shared.permits.keep_nothing();
     if !shared.pulse.may_begin() {
         return Ok(false);
     }
-    let mut any = false;
+    let lanes = shared.ledger.lanes().into_iter();
+    let due = due(lanes.filter(|depth| shared.is_served(&depth.lane)), now);
+    let permit = |lane: Lane| {
+        shared.permits.take(&lane, Purpose::Alone, now).ok().map(|permit| (lane, permit))
+    };
+    let Some((lane, permit)) = due.into_iter().find_map(permit) else { return Ok(false) };
+    let (mut any, mut permit) = (false, Some(permit));
     for claimed in shared.ledger.claim(vec![Want { lane, limit: 1 }], now).await? {
         for leased in claimed.leased {
             tracing::info!(operation = %leased.id, rescues = leased.counts.rescues, "runs alone");
             any = true;
-            executor::alone(shared, leased).await;
+            if let Some(permit) = permit.take() {
+                executor::alone(shared, leased, permit).await;
+            }
         }
     }
     Ok(any)
 }
 
-/// The quarantine whose oldest has been due longest.
-fn next(lanes: impl Iterator<Item = LaneDepth>, now: Timestamp) -> Option<Lane> {
-    let due = |depth: &LaneDepth| depth.oldest_due.filter(|due| *due <= now);
-    let lanes = lanes.filter(|depth| depth.lane.quarantine && due(depth).is_some());
-    lanes.min_by_key(|depth| depth.oldest_due).map(|depth| depth.lane)
+/// The quarantines in which somebody is due, longest first.
+fn due(lanes: impl Iterator<Item = LaneDepth>, now: Timestamp) -> Vec<Lane> {
+    let due = |depth: LaneDepth| {
+        let since = depth.oldest_due.filter(|due| depth.lane.quarantine && *due <= now)?;
+        Some((since, depth.lane))
+    };
+    let mut due: Vec<_> = lanes.filter_map(due).collect();
+    due.sort();
+    due.into_iter().map(|(_, lane)| lane).collect()
 }
 
 #[cfg(test)]
@@ -61,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_all_quarantines_the_one_that_is_due_longest_is_next() {
+    fn of_all_quarantines_the_one_that_is_due_longest_comes_first() {
         let lane = |queue: &str, quarantine, due: Option<i64>| LaneDepth {
             lane: Lane { queue: queue.into(), upstream: "u".into(), express: false, quarantine },
             depth: 1,
@@ -75,8 +86,8 @@ mod tests {
             lane("empty", true, None),
             lane("not yet", true, Some(11)),
         ];
-        let now = Timestamp::from_micros(10);
-        assert_eq!(&*next(lanes.into_iter(), now).unwrap().queue, "early");
-        assert!(next([lane("not yet", true, Some(11))].into_iter(), now).is_none());
+        let due = due(lanes.into_iter(), Timestamp::from_micros(10));
+        let queues: Vec<_> = due.iter().map(|lane| &*lane.queue).collect();
+        assert_eq!(queues, ["early", "late"]);
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn start(shared: &Shared) {
 /// Sees to what is found until nobody looks any more.
 pub(super) async fn run(shared: Arc<Shared>, mut found: watch::Receiver<Findings>) {
     while found.changed().await.is_ok() {
-        let Findings { dead, amiss } = found.borrow_and_update().clone();
+        let Findings { dead, amiss, .. } = found.borrow_and_update().clone();
         if !dead.is_empty() {
             take_over(&shared, dead, "took over what a dead node held").await;
         }

@@ -4,7 +4,8 @@ use super::committer::{After, Write};
 use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
-use super::reconcile::Stepped;
+use super::permits::Divided;
+use super::reconcile::{Recount, Stepped, Swept};
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
 
@@ -13,6 +14,7 @@ pub(super) enum Answer {
     Claimed(Vec<Claimed>),
     Leased(Vec<Leased>),
     Beaten(Box<Beaten>),
+    Divided(Vec<Divided>),
     Canceled(Canceled),
     Freed(bool),
     Progressed(Progressed),
@@ -22,6 +24,7 @@ pub(super) enum Answer {
     Unblocked(Unblocked),
     Judged(Judged),
     Stepped(Stepped),
+    Swept(Swept),
 }
 
 pub(super) async fn answer(
@@ -41,13 +44,15 @@ pub(super) async fn answer(
             Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
         }
         Write::Reclaim(lost, now, _) => Answer::Leased(transaction.reclaim(lost, *now).await?),
-        Write::Beat(vitals, now, _) => {
-            Answer::Beaten(Box::new(transaction.beat(vitals, *now).await?))
+        Write::Beat(beat, now, _) => {
+            let (vitals, counted) = (&beat.vitals, &beat.counted);
+            Answer::Beaten(Box::new(transaction.beat(vitals, counted, *now).await?))
         }
-        Write::Leave(now, _) => {
-            transaction.leave(*now).await?;
+        Write::Leave(counted, now, _) => {
+            transaction.leave(counted, *now).await?;
             Answer::Done
         }
+        Write::Divide(asking, now, _) => Answer::Divided(transaction.divide(asking, *now).await?),
         Write::Cancel(id, freeing, now, _) => {
             Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
         }
@@ -66,6 +71,12 @@ pub(super) async fn answer(
             Answer::Unblocked(transaction.unblock(*name, *now, moved).await?)
         }
         Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
+        Write::Recount(recount, _) => {
+            let Recount { lane, by, seen_elsewhere } = &**recount;
+            transaction.recount(lane, *by, *seen_elsewhere).await?;
+            Answer::Done
+        }
+        Write::Sweep(sweep, _) => Answer::Swept(transaction.sweep(sweep).await?),
         Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
         // Sorted apart before.
@@ -113,7 +124,17 @@ impl Answer {
             (Self::Beaten(beaten), Write::Beat(_, _, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(*beaten))))
             }
-            (Self::Done, Write::Leave(_, tell)) => Box::new(move |_| drop(tell.send(Ok(())))),
+            (Self::Done, Write::Leave(_, _, tell)) => Box::new(move |shared| {
+                // Others may have what it held.
+                shared.hints.stirred();
+                let _ = tell.send(Ok(()));
+            }),
+            (Self::Divided(divided), Write::Divide(_, _, tell)) => Box::new(move |shared| {
+                if divided.iter().any(|divided| divided.share.stirs) {
+                    shared.hints.stirred();
+                }
+                let _ = tell.send(Ok(divided));
+            }),
             (Self::Canceled(canceled), Write::Cancel(id, _, _, tell)) => Box::new(move |shared| {
                 shared.canceled(id, canceled);
                 let _ = tell.send(Ok(canceled));
@@ -133,9 +154,10 @@ impl Answer {
                 shared.work.notify_one();
                 let _ = tell.send(Ok(changed));
             }),
-            (Self::Done, Write::Stash(_, tell) | Write::Discard(_, tell)) => {
-                Box::new(move |_| drop(tell.send(Ok(()))))
-            }
+            (
+                Self::Done,
+                Write::Stash(_, tell) | Write::Discard(_, tell) | Write::Recount(_, tell),
+            ) => Box::new(move |_| drop(tell.send(Ok(())))),
             (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
                 if pruned != Pruned::default() {
                     shared.snapshots.forget_all();
@@ -153,6 +175,9 @@ impl Answer {
                 shared.snapshots.forget_all();
                 let _ = tell.send(Ok(stepped));
             }),
+            (Self::Swept(swept), Write::Sweep(_, tell)) => {
+                Box::new(move |_| drop(tell.send(Ok(swept))))
+            }
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
             }),

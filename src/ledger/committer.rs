@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::answers::answer;
 use super::error::{LedgerError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, Vitals};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
-use super::reconcile::{Step, Stepped};
+use super::permits::{Asking, Divided};
+use super::reconcile::{Recount, Step, Stepped, Sweep, Swept};
 use super::shared::Shared;
 use super::store::Transaction;
 use super::turns::{BATCH_WRITES, Turns};
@@ -47,8 +48,9 @@ pub(super) enum Write {
     ClaimOrphans { dead: Vec<Dead>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
     Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
-    Beat(Box<Vitals>, Timestamp, Tell<Beaten>),
-    Leave(Timestamp, Tell<()>),
+    Beat(Box<Beat>, Timestamp, Tell<Beaten>),
+    Leave(Vec<Counted>, Timestamp, Tell<()>),
+    Divide(Box<Asking>, Timestamp, Tell<Vec<Divided>>),
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
@@ -59,9 +61,23 @@ pub(super) enum Write {
     Unblock(SerialName, Timestamp, Tell<Unblocked>),
     Judge(OperationId, Verdict, Tell<Judged>),
     Reconcile(Step, Tell<Stepped>),
+    Recount(Box<Recount>, Tell<()>),
+    Sweep(Box<Sweep>, Tell<Swept>),
+}
+
+/// What a node tells of itself.
+#[derive(Debug)]
+pub(super) struct Beat {
+    pub(super) vitals: Vitals,
+    pub(super) counted: Vec<Counted>,
 }
 
 impl Write {
+    /// Whether it gets a transaction of its own: what it locks, all nodes want.
+    const fn is_apart(&self) -> bool {
+        matches!(self, Self::Divide(..))
+    }
+
     fn octets(&self) -> u64 {
         match self {
             Self::Accept(operation, _) => match &operation.work {
@@ -90,12 +106,15 @@ impl Write {
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) | Self::Pause(_, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, tell) | Self::Discard(_, tell) | Self::Leave(_, tell) => {
+            Self::Divide(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Stash(_, tell) | Self::Discard(_, tell) | Self::Leave(_, _, tell) => {
                 drop(tell.send(Err(error)));
             }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
             Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
             Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
+            Self::Recount(_, tell) => drop(tell.send(Err(error))),
+            Self::Sweep(_, tell) => drop(tell.send(Err(error))),
             Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
         }
     }
@@ -142,6 +161,10 @@ fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
     let mut parts = vec![Vec::with_capacity(batch.len())];
     let mut octets = 0;
     for write in batch.drain(..) {
+        if write.is_apart() {
+            parts.insert(0, vec![write]);
+            continue;
+        }
         octets += write.octets();
         if octets > BATCH_OCTETS {
             octets = write.octets();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::Timestamp;
 use crate::domain::fleet::{Role, Sign};
+use crate::domain::operation::Lane;
 
 /// What one hand-out of one operation is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +51,18 @@ pub struct Beaten {
     pub others: Vec<Sign>,
     /// What this node owns, as the ledger knows it.
     pub held: Vec<Owned>,
+    /// What all others have done in each lane.
+    pub(super) elsewhere: Vec<Counted>,
+}
+
+/// What was done in a lane since the ledger is counted, by one node or by several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) lane: Lane,
+    /// Operations put in, less those taken out.
+    pub(super) depth: i64,
+    /// Attempts that began.
+    pub(super) started: u64,
 }
 
 /// A running operation whose row names this node.

@@ -62,6 +62,11 @@ impl Hints {
         });
     }
 
+    /// Permits are wanted, or were given back.
+    pub(super) fn stirred(&self) {
+        self.add(|hint| hint.permits = true);
+    }
+
     fn add(&self, add: impl FnOnce(&mut Hint)) {
         if self.wanted {
             add(&mut self.untold());

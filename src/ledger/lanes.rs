@@ -1,13 +1,15 @@
 //! How much lies in each lane, and when it is due, as this process knows it.
 //!
 //! Owns the counts that acceptance and dispatch consult on every request, so that
-//! neither has to count rows. Its invariants: where nobody else writes, after each commit
-//! the depth of a lane is the number of its ready rows; and what was looked up before an
-//! operation was added never hides that operation.
+//! neither has to count rows. What this process has put in and taken out it counts itself;
+//! what others have, they tell with their beats. Its invariants: where nobody else writes,
+//! after each commit the depth of a lane is the number of its ready rows; and what was
+//! looked up before an operation was added never hides that operation.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::fleet::Counted;
 use super::verbs::LaneDepth;
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
@@ -28,13 +30,39 @@ struct Table {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    depth: u64,
+    // What this process has put in, less what it took out.
+    own: Tally,
+    // As the others were told of it last.
+    told: Tally,
+    // What lies in it by the doing of others, now and before this start.
+    elsewhere: Tally,
+    // Something was found in it, and nothing taken out since.
+    found: bool,
     // How many it is worth to ask for, where others know of more.
     reach: u64,
     // Nothing of the lane is due before this; none where nothing lies in it.
     next_due: Option<Timestamp>,
     // The number of the last addition.
     added: u64,
+}
+
+/// What was done in a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    depth: i64,
+    started: u64,
+}
+
+impl Known {
+    /// How many lie in it, as far as is known; `shared` where others put in and take out.
+    fn depth(&self, shared: bool) -> u64 {
+        let counted = u64::try_from(self.own.depth + self.elsewhere.depth).unwrap_or(0);
+        match self.next_due {
+            _ if !shared => counted,
+            None => 0,
+            Some(_) => counted.max(u64::from(self.found)),
+        }
+    }
 }
 
 /// A moment between additions. What a look finds is as old as the moment before it.
@@ -50,9 +78,76 @@ impl Lanes {
     pub(super) fn load(&self, depths: Vec<LaneDepth>) {
         let mut table = self.lock();
         for LaneDepth { lane, depth, oldest_due, claimable } in depths {
-            let known = Known { depth, reach: claimable, next_due: oldest_due, added: 0 };
-            table.lanes.insert(lane, known);
+            let elsewhere = Tally { depth: i64::try_from(depth).unwrap_or(i64::MAX), started: 0 };
+            let (reach, next_due) = (claimable, oldest_due);
+            table.lanes.insert(lane, Known { elsewhere, reach, next_due, ..Known::default() });
         }
+    }
+
+    /// Takes in lanes that may be new. Whether one is.
+    pub(super) fn learn(&self, lanes: Vec<Lane>) -> bool {
+        let mut table = self.lock();
+        let before = table.lanes.len();
+        for lane in lanes {
+            table.lanes.entry(lane).or_default();
+        }
+        table.lanes.len() > before
+    }
+
+    /// An attempt began without its operation having been put into the lane.
+    pub(super) fn started(&self, lane: &Lane) {
+        self.lock().lanes.entry(lane.clone()).or_default().own.started += 1;
+    }
+
+    /// All that this process has counted, lane by lane.
+    pub(super) fn counted(&self) -> Vec<Counted> {
+        self.tallies(|known| known.own != Tally::default())
+    }
+
+    /// What has changed since the others were told.
+    pub(super) fn untold(&self) -> Vec<Counted> {
+        self.tallies(|known| known.own != known.told)
+    }
+
+    fn tallies(&self, which: impl Fn(&Known) -> bool) -> Vec<Counted> {
+        let table = self.lock();
+        let lanes = table.lanes.iter().filter(|(_, known)| which(known));
+        let row = |(lane, known): (&Lane, &Known)| {
+            let Tally { depth, started } = known.own;
+            Counted { lane: lane.clone(), depth, started }
+        };
+        lanes.map(row).collect()
+    }
+
+    /// The others have been told this, and have told that; nothing of a lane that is not
+    /// in it.
+    pub(super) fn told(&self, told: &[Counted], elsewhere: &[Counted]) {
+        let mut table = self.lock();
+        let tally = |counted: &Counted| Tally { depth: counted.depth, started: counted.started };
+        for counted in told {
+            table.lanes.entry(counted.lane.clone()).or_default().told = tally(counted);
+        }
+        if self.shared {
+            table.lanes.values_mut().for_each(|known| known.elsewhere = Tally::default());
+        }
+        for counted in elsewhere {
+            table.lanes.entry(counted.lane.clone()).or_default().elsewhere = tally(counted);
+        }
+    }
+
+    /// How many this process has put into a lane, less those it took out.
+    pub(super) fn own_depth(&self, lane: &Lane) -> i64 {
+        self.lock().lanes.get(lane).map_or(0, |known| known.own.depth)
+    }
+
+    /// How many attempts have begun in each queue, ever, as far as is counted.
+    pub(super) fn started_by_queue(&self) -> BTreeMap<Arc<str>, u64> {
+        let mut sums = BTreeMap::new();
+        for (lane, known) in &self.lock().lanes {
+            *sums.entry(Arc::clone(&lane.queue)).or_default() +=
+                known.own.started + known.elsewhere.started;
+        }
+        sums
     }
 
     /// The present moment, to be taken before a look.
@@ -66,7 +161,7 @@ impl Lanes {
         table.additions += 1;
         let added = table.additions;
         let known = table.lanes.entry(lane.clone()).or_default();
-        known.depth += 1;
+        known.own.depth += 1;
         known.reach += 1;
         known.added = added;
         known.next_due = Some(known.next_due.map_or(due_at, |due| due.min(due_at)));
@@ -74,10 +169,11 @@ impl Lanes {
 
     /// So many operations left the lane.
     pub(super) fn removed(&self, lane: &Lane, count: u64) {
-        if let Some(known) = self.lock().lanes.get_mut(lane) {
-            known.depth = known.depth.saturating_sub(count);
-            known.reach = known.reach.saturating_sub(count);
-        }
+        let mut table = self.lock();
+        let known = table.lanes.entry(lane.clone()).or_default();
+        known.own.depth -= i64::try_from(count).unwrap_or(i64::MAX);
+        known.reach = known.reach.saturating_sub(count);
+        known.found = false;
     }
 
     /// A claim that was begun after `since` took so many, and saw when the next is due.
@@ -90,11 +186,12 @@ impl Lanes {
     ) {
         self.removed(lane, count);
         self.looked(lane, next_due, since);
-        if let Some(known) = self.lock().lanes.get_mut(lane)
-            && next_due.is_some()
-        {
-            // Others put in what is not counted here: there may be twice as many again.
-            known.reach = known.reach.max(2 * count);
+        if let Some(known) = self.lock().lanes.get_mut(lane) {
+            known.own.started += count;
+            if next_due.is_some() {
+                // Others put in what is not counted here: there may be twice as many again.
+                known.reach = known.reach.max(2 * count);
+            }
         }
     }
 
@@ -110,12 +207,12 @@ impl Lanes {
         } else {
             known.next_due = next_due;
             if shared && next_due.is_none() {
-                (known.depth, known.reach) = (0, 0);
+                known.reach = 0;
             }
         }
         if known.next_due.is_some() {
             known.reach = known.reach.max(1);
-            known.depth = known.depth.max(u64::from(shared));
+            known.found = true;
         }
         match (before, known.next_due) {
             (_, None) => false,
@@ -128,7 +225,7 @@ impl Lanes {
     pub(super) fn queue_depth(&self, queue: &str) -> u64 {
         let table = self.lock();
         let of_queue = table.lanes.iter().filter(|(lane, _)| &*lane.queue == queue);
-        of_queue.map(|(_, known)| known.depth).sum()
+        of_queue.map(|(_, known)| known.depth(self.shared)).sum()
     }
 
     /// Whether nobody in the lane is due at that time.
@@ -142,8 +239,8 @@ impl Lanes {
         let table = self.lock();
         let row = |(lane, known): (&Lane, &Known)| LaneDepth {
             lane: lane.clone(),
-            depth: known.depth,
-            claimable: if self.shared { known.reach } else { known.depth },
+            depth: known.depth(self.shared),
+            claimable: if self.shared { known.reach } else { known.depth(false) },
             oldest_due: known.next_due,
         };
         table.lanes.iter().map(row).collect()
@@ -189,6 +286,33 @@ mod tests {
         lanes.added(&lane(), at(5));
         lanes.looked(&lane(), None, lanes.moment());
         assert_eq!(lanes.queue_depth("q"), 0);
+    }
+
+    fn counted(depth: i64, started: u64) -> Counted {
+        Counted { lane: lane(), depth, started }
+    }
+
+    #[test]
+    fn a_depth_is_what_this_process_counted_and_what_the_others_told() {
+        let lanes = Lanes::new(true);
+        lanes.added(&lane(), at(5));
+        lanes.added(&lane(), at(6));
+        assert_eq!(lanes.untold(), [counted(2, 0)]);
+        lanes.told(&lanes.untold(), &[counted(40, 7)]);
+        assert_eq!((lanes.queue_depth("q"), lanes.untold()), (42, vec![]));
+        // It takes out what others put in.
+        lanes.claimed(&lane(), 12, Some(at(7)), lanes.moment());
+        assert_eq!((lanes.queue_depth("q"), lanes.untold()), (30, vec![counted(-10, 12)]));
+        assert_eq!(lanes.started_by_queue()["q"], 19);
+        lanes.looked(&lane(), None, lanes.moment());
+        assert_eq!((lanes.queue_depth("q"), lanes.counted()), (0, vec![counted(-10, 12)]));
+    }
+
+    #[test]
+    fn a_lane_that_others_made_is_new_once() {
+        let lanes = Lanes::new(true);
+        assert!(lanes.learn(vec![lane()]) && !lanes.learn(vec![lane()]));
+        assert!(lanes.looked(&lane(), Some(at(1)), lanes.moment()));
     }
 
     #[test]

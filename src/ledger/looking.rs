@@ -34,6 +34,7 @@ pub(super) async fn run(shared: &Shared) {
         watched(shared, &clock),
         called_off(shared, &clock),
         paused(shared, &clock),
+        made(shared, &clock, &hurry),
         hear(shared, &hurry),
         shared.hints.run(&*shared.store, &clock),
     );
@@ -133,12 +134,26 @@ async fn paused(shared: &Shared, clock: &Clock) {
     }
 }
 
+/// Sees which lanes others have made: their queues may be new to this node.
+async fn made(shared: &Shared, clock: &Clock, hurry: &Notify) {
+    loop {
+        clock.sleep(LANES_IDLE).await;
+        let lanes = told(shared.store.learn_lanes().await).unwrap_or_default();
+        if shared.lanes.learn(lanes) {
+            hurry.notify_one();
+        }
+    }
+}
+
 /// Takes in what other nodes tell.
 async fn hear(shared: &Shared, hurry: &Notify) {
     loop {
-        let Hint { lanes, changed, called_off } = shared.store.hear().await;
+        let Hint { lanes, changed, called_off, permits } = shared.store.hear().await;
         if !lanes.is_empty() {
             hurry.notify_one();
+        }
+        if permits {
+            shared.stirred.notify_one();
         }
         shared.waiters.changed(changed);
         called_off.into_iter().for_each(|id| shared.call_off(id));

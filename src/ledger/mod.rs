@@ -19,6 +19,7 @@ mod lanes;
 mod looking;
 mod opening;
 mod paused;
+mod permits;
 mod postgres;
 mod reads;
 mod reconcile;
@@ -29,6 +30,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
+mod throughput;
 mod turns;
 mod verbs;
 mod watch;
@@ -45,6 +47,7 @@ pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};
+pub use permits::{Asked, Divided, LimitName};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
@@ -60,7 +63,8 @@ use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdi
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
-use committer::{Tell, Write};
+use committer::{Beat, Tell, Write};
+use fleet::Counted;
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
@@ -103,6 +107,9 @@ impl Ledger {
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
+            stirred: Notify::new(),
+            dead: Mutex::default(),
+            throughput: throughput::Throughput::default(),
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
             fatal: CancellationToken::new(),
@@ -189,16 +196,30 @@ impl Ledger {
     /// the database's from then on.
     pub async fn beat(&self, vitals: Vitals) -> Result<Beaten, LedgerError> {
         let now = self.shared.clock.now();
-        let beaten = self.write(|tell| Write::Beat(Box::new(vitals), now, tell)).await?;
+        let counted = self.counted();
+        let beat = Box::new(Beat { vitals, counted: counted.clone() });
+        let beaten = self.write(|tell| Write::Beat(beat, now, tell)).await?;
         if let Some(now) = beaten.time {
             self.shared.clock.steer(now);
         }
+        self.shared.lanes.told(&counted, &beaten.elsewhere);
+        let started = self.shared.lanes.started_by_queue();
+        self.shared.throughput.sampled(self.shared.clock.elapsed(), started);
         Ok(beaten)
+    }
+
+    /// What this node has counted and not told yet, where there is anybody to tell.
+    fn counted(&self) -> Vec<Counted> {
+        if self.is_shared() { self.shared.lanes.untold() } else { Vec::new() }
     }
 
     /// Says that this node is gone for good, so that nobody waits for it.
     pub async fn leave(&self, now: Timestamp) -> Result<(), LedgerError> {
-        self.write(|tell| Write::Leave(now, tell)).await
+        let counted = match self.is_shared() {
+            true => self.shared.lanes.counted(),
+            false => Vec::new(),
+        };
+        self.write(|tell| Write::Leave(counted, now, tell)).await
     }
 
     /// Every node that the ledger remembers, the latest start first.
@@ -366,6 +387,12 @@ impl Ledger {
     /// How many operations are queued in a queue, over all of its lanes.
     pub fn queue_depth(&self, queue: &str) -> u64 {
         self.shared.lanes.queue_depth(queue)
+    }
+
+    /// How many attempts of a queue begin in a second, on all nodes: over the last minute,
+    /// as far as this node has seen it.
+    pub fn started_per_second(&self, queue: &str) -> f64 {
+        self.shared.throughput.of(queue)
     }
 
     /// When the oldest operation of each of these lanes is due.

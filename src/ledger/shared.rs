@@ -10,10 +10,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::error::LedgerError;
+use super::fleet::Dead;
 use super::handoff::{Desk, Reservation};
 use super::paused::Paused;
 use super::snapshots::Snapshots;
 use super::store::Store;
+use super::throughput::Throughput;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
 use super::{complaints, hints, lanes, watch};
 use crate::clock::Clock;
@@ -32,6 +34,9 @@ pub(super) struct Shared {
     pub(super) desk: OnceLock<Arc<dyn Desk>>,
     pub(super) work: Notify,
     pub(super) waits: Notify,
+    pub(super) stirred: Notify,
+    pub(super) dead: Mutex<Vec<Dead>>,
+    pub(super) throughput: Throughput,
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
     pub(super) fatal: CancellationToken,
@@ -53,6 +58,12 @@ impl Shared {
     pub(super) fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
         // It holds a plain value.
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes that are dead, as far as this one can see.
+    pub(super) fn dead(&self) -> MutexGuard<'_, Vec<Dead>> {
+        // It holds plain values.
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many more wait than before.
@@ -90,6 +101,9 @@ impl Shared {
     pub(super) fn accepted(&self, operation: &NewOperation, placed: Placed) {
         if placed == Placed::Waiting {
             self.wait(1);
+        }
+        if placed == Placed::Running {
+            self.lanes.started(&operation.lane);
         }
         if placed == Placed::Ready {
             self.lanes.added(&operation.lane, operation.due_at);

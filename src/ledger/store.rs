@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
-use super::reconcile::{Step, Stepped};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::permits::{Asking, Divided, LimitName};
+use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
@@ -74,6 +75,31 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Attempts that run on other nodes, by limit, for a store that others write to.
+    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
+        Ok(Vec::new())
+    }
+
+    /// Every lane, also those that others have made since it was opened, for a store that
+    /// others write to.
+    async fn learn_lanes(&self) -> Batch<Lane> {
+        Ok(Vec::new())
+    }
+
+    /// What the others have counted in a lane; none where nobody else counts.
+    async fn counted_elsewhere(&self, _lane: &Lane) -> Result<Option<i64>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Counts the next operations of a lane, a batch of them, and says where to go on.
+    async fn count_some(
+        &self,
+        _lane: &Lane,
+        _behind: Place,
+    ) -> Result<(i64, Option<Place>), LedgerError> {
+        Ok((0, None))
+    }
+
     /// Hurries the other nodes. It may get lost.
     async fn tell(&self, _hint: Hint) -> Result<(), LedgerError> {
         Ok(())
@@ -108,7 +134,7 @@ pub(super) trait Store: Send + Sync + 'static {
     /// The queues that are paused.
     async fn paused(&self) -> Batch<String>;
 
-    /// Every known lane with how much lies in it. Walks whole lanes: for the start only.
+    /// Every known lane with how much lies in it. May walk whole lanes: for the start only.
     async fn depths(&self) -> Batch<LaneDepth>;
 
     /// How many operations wait. Counts rows: for the start only.
@@ -157,11 +183,19 @@ pub(super) trait Transaction: Send {
     /// Hands out anew what this node was handed.
     async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased>;
 
-    /// Writes a beat of this node down.
-    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError>;
+    /// Writes a beat of this node down, and what it has counted.
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError>;
 
-    /// Writes down that this node has ended.
-    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError>;
+    /// Writes down that this node has ended: what it counted is nobody's from now on.
+    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError>;
+
+    /// Divides limits between this node and those that are there beside it.
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
 
     /// Hands out what lies in a lane past its deadline.
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;
@@ -214,6 +248,22 @@ pub(super) trait Transaction: Send {
 
     /// Looks for what does not add up, one batch.
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
+
+    /// Corrects what is counted in a lane, unless somebody has counted since.
+    async fn recount(
+        &mut self,
+        _lane: &Lane,
+        _by: i64,
+        _seen_elsewhere: i64,
+    ) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// Sees to what nodes have left that are gone, one batch. A store that nobody else
+    /// writes to does that when it is opened.
+    async fn sweep(&mut self, _sweep: &Sweep) -> Result<Swept, LedgerError> {
+        Ok(Swept::default())
+    }
 
     /// Makes all of it durable.
     async fn commit(self: Box<Self>) -> Result<(), LedgerError>;

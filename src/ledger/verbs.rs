@@ -490,6 +490,8 @@ pub(super) struct Hint {
     pub(super) changed: Vec<OperationId>,
     /// Operations that run and are called off.
     pub(super) called_off: Vec<OperationId>,
+    /// Whether permits are wanted, or were given back.
+    pub(super) permits: bool,
 }
 
 /// What one settlement came to.

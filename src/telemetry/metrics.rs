@@ -96,7 +96,10 @@ fn describe() {
         "cloakroom_rescues_total",
         "Operations taken over from nodes that died, by what became of them."
     );
-    describe_gauge!("cloakroom_queue_depth", "Operations that are ready or due later.");
+    describe_gauge!(
+        "cloakroom_queue_depth",
+        "Operations that are ready or due later, of all nodes, as far as this one knows."
+    );
     describe_gauge!(
         "cloakroom_queue_oldest_seconds",
         Unit::Seconds,
@@ -118,7 +121,11 @@ fn describe() {
     );
     describe_gauge!(
         "cloakroom_permits_limit",
-        "How many attempts may run on this node, by queue and by upstream."
+        "How many attempts may run on this node at present, by queue and by upstream."
+    );
+    describe_counter!(
+        "cloakroom_permits_asked_total",
+        "How often this node asked for its part of the limits that nodes share."
     );
     describe_counter!("cloakroom_attempts_total", "Attempts, by upstream and how they ended.");
     describe_histogram!(

@@ -28,7 +28,9 @@ async fn a_request_is_accepted_carried_out_and_its_result_collected() {
 #[tokio::test]
 async fn a_restart_finds_what_was_accepted_and_what_had_ended() {
     let upstream = Upstream::start().await;
-    let mut process = Setup::before(&upstream).on(&cluster().database()).spawn().await;
+    // What the killed one might have in flight counts for its lease.
+    let setup = Setup::before(&upstream).on(&cluster().database()).set("store", "lease = \"2s\"");
+    let mut process = setup.spawn().await;
     let ended = process.post_order().await;
     process.settled(&ended).await;
     let queued = process.accept(order().field("Operation-Delay", "2")).await;

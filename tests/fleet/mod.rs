@@ -3,6 +3,7 @@
 mod clocks;
 mod deaths;
 mod nodes;
+mod permits;
 mod roles;
 
 use crate::support::gateway::Process;

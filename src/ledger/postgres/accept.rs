@@ -15,9 +15,9 @@ use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 
 static PIECES: Statement = Statement::insert_or(
     "INSERT INTO pieces",
-    "body, number, octets",
-    "nno",
-    "ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets",
+    "body, number, octets, node",
+    "nnon",
+    "ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets, node = EXCLUDED.node",
 );
 /// Differs from SQLite because another node may claim the same key at this moment: who
 /// comes second waits here for the first, and takes nothing. Sorted, so that no two
@@ -199,8 +199,10 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
 }
 
 pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
+    let node = writing.book.incarnation;
     writing.script.add(&PIECES, pieces, |piece, cells| {
-        cells.number(piece.body.0).number(i64::from(piece.number)).octets(piece.octets.to_vec());
+        let cells = cells.number(piece.body.0).number(i64::from(piece.number));
+        cells.octets(piece.octets.to_vec()).number(node);
     });
     writing.flush().await
 }

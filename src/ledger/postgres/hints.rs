@@ -28,8 +28,11 @@ const LONGEST: usize = 7_900;
 pub(super) fn written(hint: &Hint, book: &Book) -> String {
     let mut text = book.incarnation.to_string();
     let lanes = hint.lanes.iter().filter_map(|lane| book.number(lane).ok());
-    let words = lanes
-        .map(|lane| format!(" l{lane}"))
+    let words = hint
+        .permits
+        .then(|| " p".to_owned())
+        .into_iter()
+        .chain(lanes.map(|lane| format!(" l{lane}")))
         .chain(hint.called_off.iter().map(|id| word('c', *id)))
         .chain(hint.changed.iter().map(|id| word('f', *id)));
     for word in words {
@@ -59,6 +62,7 @@ pub(super) fn read(text: &str, book: &Book) -> Option<Hint> {
     let mut hint = Hint::default();
     for word in words {
         match word.split_at_checked(1)? {
+            ("p", "") => hint.permits = true,
             ("l", lane) => hint.lanes.extend(lane.parse().ok().and_then(|it| book.lane(it).ok())),
             ("c", id) => hint.called_off.extend(id_of(id)),
             ("f", id) => hint.changed.extend(id_of(id)),

@@ -16,12 +16,14 @@ mod hints;
 mod marks;
 mod nodes;
 mod open;
+mod permits;
 mod pool;
 mod prune;
 mod read;
 mod reconcile;
 mod serial;
 mod settle;
+mod sweep;
 mod trouble;
 mod verdict;
 mod writing;
@@ -33,9 +35,10 @@ use bytes::Bytes;
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
-use super::reconcile::{Step, Stepped};
+use super::permits::{Asking, Divided, LimitName};
+use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -130,6 +133,28 @@ impl Store for Postgres {
 
     async fn called_off(&self) -> Batch<OperationId> {
         read::called_off(&self.pool, &self.book).await
+    }
+
+    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
+        permits::used(&self.pool, self.book.incarnation).await
+    }
+
+    async fn learn_lanes(&self) -> Batch<Lane> {
+        let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
+        self.book.learn(&rows)?;
+        Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
+    }
+
+    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<i64>, LedgerError> {
+        sweep::counted_elsewhere(&self.pool, &self.book, lane).await
+    }
+
+    async fn count_some(
+        &self,
+        lane: &Lane,
+        behind: Place,
+    ) -> Result<(i64, Option<Place>), LedgerError> {
+        sweep::count_some(&self.pool, &self.book, lane, behind).await
     }
 
     async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
@@ -246,12 +271,21 @@ impl Transaction for Writing {
         claim::reclaim(self, lost, now).await
     }
 
-    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
-        nodes::beat(self, vitals, now).await
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, counted, now).await
     }
 
-    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, now).await
+    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, counted, now).await
+    }
+
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+        permits::divide(self, asking, now).await
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
@@ -315,6 +349,19 @@ impl Transaction for Writing {
 
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
         reconcile::reconcile(self, step, moved).await
+    }
+
+    async fn recount(
+        &mut self,
+        lane: &Lane,
+        by: i64,
+        seen_elsewhere: i64,
+    ) -> Result<(), LedgerError> {
+        sweep::recount(self, lane, by, seen_elsewhere).await
+    }
+
+    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
+        sweep::sweep(self, sweep).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::batch::Values;
+use super::permits;
 use super::pool::Pool;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
-use crate::ledger::fleet::{Beaten, NodeRow, Vitals};
+use crate::ledger::fleet::{Beaten, Counted, NodeRow, Vitals};
+use crate::ledger::permits::stored;
 use crate::ledger::rows::{as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::ledger::store::Batch;
 
@@ -25,9 +27,22 @@ const OTHERS: &str = "SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, \
 const OWNED: &str = "SELECT seq, token, taken_over, cancel FROM running WHERE node = $1";
 const LEFT: &str = "UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
 
+/// Absolute figures, so that telling them twice does no harm.
+const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
+     SELECT c.lane, $1, c.depth, c.started FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[]) AS c (lane, depth, started) \
+     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth, started = EXCLUDED.started";
+const ELSEWHERE: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(started)::bigint AS started FROM counters \
+     WHERE incarnation <> $1 GROUP BY lane";
+const UNCOUNTED: &str = "DELETE FROM counters WHERE incarnation = $1";
+const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
+     SELECT c.lane, 0, c.depth, c.started FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS c (lane, depth, started) \
+     ORDER BY c.lane ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
+     started = counters.started + EXCLUDED.started";
+
 pub(super) async fn beat(
     writing: &mut Writing,
     vitals: &Vitals,
+    counted: &[Counted],
     now: Timestamp,
 ) -> Result<Beaten, LedgerError> {
     let incarnation = writing.book.incarnation;
@@ -45,17 +60,59 @@ pub(super) async fn beat(
     let row = row.ok_or_else(|| damaged("this node is not in the ledger"))?;
     let others = writing.rows(OTHERS, Values::default().with(incarnation)).await?;
     let held = writing.rows(OWNED, Values::default().with(incarnation)).await?;
+    if !counted.is_empty() {
+        let (lanes, depths, started) = columns(writing, counted)?;
+        let values = Values::default().with(incarnation);
+        writing.run(COUNTED, values.with(lanes).with(depths).with(started)).await?;
+    }
+    let elsewhere = elsewhere(writing, incarnation).await?;
     Ok(Beaten {
         beat: number(&row, "beat")?,
         time: Some(instant(&row, "sampled")?),
         others: others.iter().map(sign).collect::<Result<_, _>>()?,
         held: held.iter().map(owned).collect::<Result<_, _>>()?,
+        elsewhere,
     })
 }
 
-pub(super) async fn leave(writing: &mut Writing, now: Timestamp) -> Result<(), LedgerError> {
-    let values = Values::default().with(now.as_micros()).with(writing.book.incarnation);
-    writing.run(LEFT, values).await
+/// What all others have counted, those that are gone included.
+async fn elsewhere(writing: &mut Writing, incarnation: i64) -> Batch<Counted> {
+    let rows = writing.rows(ELSEWHERE, Values::default().with(incarnation)).await?;
+    let lanes: Result<Vec<i64>, _> = rows.iter().map(|row| number(row, "lane")).collect();
+    writing.learn_lanes(lanes?).await?;
+    let counted = |row| {
+        Ok(Counted {
+            lane: writing.lane(number(row, "lane")?)?,
+            depth: number(row, "depth")?,
+            started: number(row, "started")?,
+        })
+    };
+    rows.iter().map(counted).collect()
+}
+
+type Columns = (Vec<i64>, Vec<i64>, Vec<i64>);
+
+fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerError> {
+    let mut columns = Columns::default();
+    for Counted { lane, depth, started } in counted {
+        columns.0.push(writing.book.number(lane)?);
+        columns.1.push(*depth);
+        columns.2.push(stored(*started));
+    }
+    Ok(columns)
+}
+
+pub(super) async fn leave(
+    writing: &mut Writing,
+    counted: &[Counted],
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let incarnation = writing.book.incarnation;
+    writing.run(LEFT, Values::default().with(now.as_micros()).with(incarnation)).await?;
+    writing.run(permits::LEFT, Values::default().with(incarnation)).await?;
+    writing.run(UNCOUNTED, Values::default().with(incarnation)).await?;
+    let (lanes, depths, started) = columns(writing, counted)?;
+    writing.run(NOBODYS, Values::default().with(lanes).with(depths).with(started)).await
 }
 
 pub(super) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {

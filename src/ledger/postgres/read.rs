@@ -13,9 +13,7 @@ use super::pool::Pool;
 use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{
-    self, id, maybe_id, maybe_time, number, operation, operations, text, time,
-};
+use crate::ledger::rows::{self, id, maybe_id, number, operation, operations, text, time};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
@@ -213,24 +211,30 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
     rows.iter().map(|row| Ok(text(row, "queue")?.to_owned())).collect()
 }
 
+/// Differs from SQLite because the nodes keep count; rows are counted only where they have
+/// not begun to.
+const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth FROM counters GROUP BY lane";
+const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
+     SELECT lane, 0, count(*), 0 FROM ready GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
+
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
-    let rows = pool
-        .read(
-            "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
-            Values::default().finish()?,
-        )
-        .await?;
-    let empty =
-        |(number, lane)| (number, LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None });
-    let mut depths: HashMap<_, _> = book.all().into_iter().map(empty).collect();
-    for row in &rows {
-        if let Some(known) = depths.get_mut(&number::<i64>(row, "lane")?) {
-            known.depth = number(row, "depth")?;
-            known.claimable = known.depth;
-            known.oldest_due = maybe_time(row, "oldest")?;
-        }
+    let mut rows = pool.read(COUNTED, Values::default().finish()?).await?;
+    if rows.is_empty() {
+        pool.read(FIRST_COUNT, Values::default().finish()?).await?;
+        rows = pool.read(COUNTED, Values::default().finish()?).await?;
     }
-    Ok(depths.into_values().collect())
+    let mut counted = HashMap::new();
+    for row in &rows {
+        counted.insert(number::<i64>(row, "lane")?, number::<i64>(row, "depth")?);
+    }
+    let all = book.all();
+    let lanes: Vec<_> = all.iter().map(|(_, lane)| lane.clone()).collect();
+    let heads = oldest_due(pool, book, &lanes).await?;
+    let depth = |((number, lane), oldest_due): ((i64, Lane), Option<Timestamp>)| {
+        let depth = u64::try_from(counted.get(&number).copied().unwrap_or(0)).unwrap_or(0);
+        LaneDepth { lane, depth, claimable: depth, oldest_due }
+    };
+    Ok(all.into_iter().zip(heads).map(depth).collect())
 }
 
 pub(super) async fn waiting(pool: &Arc<Pool>) -> Result<u64, LedgerError> {

@@ -33,8 +33,8 @@ const SERIAL: &str = "INSERT INTO serial_keys (digest, seq) \
 const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, serial_digest, version, continuation, attempts, resumes, \
      rescues, refusals, token, sequence, started_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets) \
-     VALUES (?, ?, ?)";
+const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node) \
+     VALUES (?, ?, ?, ?)";
 const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest = ?";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ?";
@@ -308,8 +308,9 @@ fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
 }
 
 pub(super) fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
+    let node = writing.book.incarnation;
     let bind = |piece: &Piece, values: &mut Values<'_, '_>| {
-        values.put(piece.body.0).put(piece.number).put(&*piece.octets);
+        values.put(piece.body.0).put(piece.number).put(&*piece.octets).put(node);
     };
     writing.writer.each(PIECES, pieces, bind).map(drop)
 }

@@ -11,6 +11,7 @@ mod claim;
 mod finish;
 mod nodes;
 mod open;
+mod permits;
 mod prune;
 mod read;
 mod reconcile;
@@ -33,7 +34,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Dead, LeaseKey, NodeRow, Vitals};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::permits::{Asking, Divided};
 use super::reconcile::{Step, Stepped};
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
@@ -275,12 +277,21 @@ impl Transaction for Writing {
         claim::reclaim(self, lost, now)
     }
 
-    async fn beat(&mut self, vitals: &Vitals, now: Timestamp) -> Result<Beaten, LedgerError> {
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        _counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError> {
         nodes::beat(self, vitals, now)
     }
 
-    async fn leave(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+    async fn leave(&mut self, _counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
         nodes::leave(self, now)
+    }
+
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+        permits::divide(self, asking, now)
     }
 
     async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {

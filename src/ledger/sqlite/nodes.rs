@@ -2,9 +2,9 @@
 
 use sqlx::sqlite::SqlitePool;
 
-use super::Writing;
 use super::open::trouble;
 use super::rows::{damaged, node, number, owned, put_vitals, sign};
+use super::{Writing, permits};
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{Beaten, NodeRow, Vitals};
@@ -46,16 +46,21 @@ pub(super) fn beat(
         time: None,
         others: others.iter().map(sign).collect::<Result<_, _>>()?,
         held: held.iter().map(owned).collect::<Result<_, _>>()?,
+        // Differs from PostgreSQL because nobody else counts: each start counts rows.
+        elsewhere: Vec::new(),
     })
 }
 
 pub(super) fn leave(writing: &mut Writing, now: Timestamp) -> Result<(), LedgerError> {
     let incarnation = writing.book.incarnation;
     let left = "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation = ?";
+    writing.writer.run(left, |values| {
+        values.put(now.as_micros()).put(incarnation);
+    })?;
     writing
         .writer
-        .run(left, |values| {
-            values.put(now.as_micros()).put(incarnation);
+        .run(permits::LEFT, |values| {
+            values.put(incarnation);
         })
         .map(drop)
 }

@@ -192,6 +192,7 @@ fn migrations() -> Vec<Migration> {
         migration(2, "fleet", include_str!("../../../migrations/sqlite/0002_fleet.sql")),
         migration(3, "serial", include_str!("../../../migrations/sqlite/0003_serial.sql")),
         migration(4, "queues", include_str!("../../../migrations/sqlite/0004_queues.sql")),
+        migration(5, "permits", include_str!("../../../migrations/sqlite/0005_permits.sql")),
     ]
 }
 

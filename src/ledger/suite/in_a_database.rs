@@ -218,6 +218,9 @@ async fn a_release_and_a_repeat_on_one_node_race_with_accepts_on_another_and_nob
             ended += 1;
         }
         assert_eq!(ended, 7, "round {round}");
+        for ledger in [&two.one, &two.other] {
+            ledger.beat(vitals()).await.unwrap();
+        }
         assert!(two.one.reconcile(false, START).await.unwrap().findings.is_empty());
     }
     two.close().await;

@@ -22,6 +22,7 @@ mod cluster;
 mod in_a_database;
 mod in_a_file;
 mod migrating;
+mod permits;
 mod reconciling;
 mod serial;
 mod verdicts;

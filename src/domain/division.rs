@@ -1,0 +1,211 @@
+//! How nodes that share a ledger divide a limit.
+//!
+//! Owns the one decision about it ([`divide`]): what a node may have of a limit, given what
+//! all of them hold and need. Its invariant: what is written down never grows beyond the
+//! limit, and what a node really uses never beyond what is written down. It must not know
+//! where that is written down, or who asks.
+//!
+//! A limit is divided in whole parts: of `max_in_flight`, one attempt each; of a rate, the
+//! tokens that may be used at once, each with its share of the rate. So what the parts
+//! allow together is never more than what the limit does.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Timestamp;
+use super::limit::Rate;
+
+/// The measure of what nobody limits.
+pub const UNLIMITED: u64 = 1 << 40;
+
+/// How long a node keeps a part for which others wait that have none, where there are
+/// fewer parts than nodes.
+const TURN: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Attempts of a queue that run.
+    QueueInFlight,
+    /// Attempts of a queue that begin.
+    QueueRate,
+    /// Attempts to an upstream that run.
+    UpstreamInFlight,
+    /// Attempts to an upstream that begin.
+    UpstreamRate,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::QueueInFlight, Self::QueueRate, Self::UpstreamInFlight, Self::UpstreamRate];
+
+    /// The name in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueInFlight => "queue-in-flight",
+            Self::QueueRate => "queue-rate",
+            Self::UpstreamInFlight => "upstream-in-flight",
+            Self::UpstreamRate => "upstream-rate",
+        }
+    }
+
+    /// Into how many parts a limit is divided. It is measured in attempts, or in attempts
+    /// an hour.
+    pub fn parts(self, limit: u64) -> u64 {
+        match self {
+            Self::QueueInFlight | Self::UpstreamInFlight => limit,
+            Self::QueueRate | Self::UpstreamRate => {
+                Rate::hourly(limit).map_or(0, |rate| u64::from(rate.burst()))
+            }
+        }
+    }
+
+    /// How long a part stays with a node while others wait for one: of a slow rate, until
+    /// it has brought a token.
+    fn turn(self, limit: u64) -> Duration {
+        match self {
+            Self::QueueInFlight | Self::UpstreamInFlight => TURN,
+            Self::QueueRate | Self::UpstreamRate => {
+                let micros = HOUR.as_micros() * u128::from(self.parts(limit));
+                let token = micros / u128::from(limit.max(1));
+                TURN.max(Duration::from_micros(u64::try_from(token).unwrap_or(u64::MAX)))
+            }
+        }
+    }
+}
+
+/// A text names no kind of limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind of limit")]
+pub struct UnknownKind;
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One node's part in a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stake {
+    /// The number of its start.
+    pub node: i64,
+    /// The limit in its configuration.
+    pub limit: u64,
+    /// How many parts it may be using.
+    pub holds: u64,
+    /// How many it has use for.
+    pub needs: u64,
+    /// When it last came to hold any.
+    pub since: Timestamp,
+}
+
+/// What a node that asked may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The lowest limit among the nodes.
+    pub limit: u64,
+    /// How many parts it may use from now on.
+    pub may: u64,
+    /// How many it holds; more than it may use, where it still uses them.
+    pub holds: u64,
+    /// When it last came to hold any.
+    pub since: Timestamp,
+    /// Whether others hold what it should have: it is worth asking again soon.
+    pub owed: bool,
+    /// Whether others should be told to ask: they have too much, or may have more.
+    pub stirs: bool,
+    /// Whether nobody else has a stake in it.
+    pub alone: bool,
+}
+
+/// What the asker may have, which holds what its stake says and cannot do with less at
+/// once. `held` is what was written down for it before.
+pub fn divide(kind: Kind, asker: Stake, held: u64, others: &[Stake], now: Timestamp) -> Share {
+    let limit = others.iter().fold(asker.limit, |lowest, other| lowest.min(other.limit));
+    let alone = others.is_empty();
+    if limit >= UNLIMITED {
+        let (may, since) = (UNLIMITED, asker.since);
+        return Share { limit, may, holds: may, since, owed: false, stirs: false, alone };
+    }
+    let parts = kind.parts(limit);
+    let stakes: Vec<_> = std::iter::once(asker).chain(others.iter().copied()).collect();
+    let fair = fair(parts, kind.turn(limit), &stakes, now);
+    let target = fair.first().copied().unwrap_or(0);
+    let elsewhere = others.iter().fold(0_u64, |sum, other| sum.saturating_add(other.holds));
+    // What was taken for dead meanwhile may have gone to others.
+    let kept = asker.holds.min(held);
+    let may = target.min(kept.max(parts.saturating_sub(elsewhere)));
+    let holds = asker.holds.max(may);
+    let before = stakes.iter().zip(&fair).skip(1);
+    let wanting = before.clone().any(|(other, fair)| *fair > other.holds);
+    let rich = before.clone().any(|(other, fair)| *fair < other.holds);
+    let owed = target > may && rich;
+    let since = if asker.holds == 0 && holds > 0 { now } else { asker.since };
+    Share { limit, may, holds, since, owed, stirs: owed || (holds < held && wanting), alone }
+}
+
+/// The fair part of each: what it needs, where that is no more than an equal part; what is
+/// over goes to those who need more, and what nobody needs is spread over all.
+fn fair(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<u64> {
+    let wanting = stakes.iter().filter(|stake| stake.needs > 0).count() as u64;
+    if wanting > parts {
+        return in_turn(parts, turn, stakes, now);
+    }
+    let mut by_need: Vec<usize> = (0..stakes.len()).collect();
+    by_need.sort_by_key(|at| stakes.get(*at).map(|stake| (stake.needs, stake.node)));
+    let (mut left, mut fair) = (parts, vec![0; stakes.len()]);
+    for (place, at) in by_need.iter().enumerate() {
+        if let (Some(stake), Some(part)) = (stakes.get(*at), fair.get_mut(*at)) {
+            *part = stake.needs.min(left / (stakes.len() - place) as u64);
+            left -= *part;
+        }
+    }
+    let each = left / stakes.len().max(1) as u64;
+    let more = left % stakes.len().max(1) as u64;
+    by_need.sort_by_key(|at| stakes.get(*at).map(|stake| stake.node));
+    for (place, at) in by_need.iter().enumerate() {
+        if let Some(part) = fair.get_mut(*at) {
+            *part += each + u64::from((place as u64) < more);
+        }
+    }
+    fair
+}
+
+/// One part for each of those whose turn it is, where there is not one for everybody.
+fn in_turn(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<u64> {
+    let mut queue: Vec<usize> = (0..stakes.len()).collect();
+    queue.retain(|at| stakes.get(*at).is_some_and(|stake| stake.needs > 0));
+    queue.sort_by_key(|at| {
+        stakes.get(*at).map(|stake| {
+            let rank = match (stake.holds > 0, now.since(stake.since) < turn) {
+                (true, true) => 0,
+                (false, _) => 1,
+                (true, false) => 2,
+            };
+            (rank, stake.since, stake.node)
+        })
+    });
+    let mut fair = vec![0; stakes.len()];
+    for at in queue.into_iter().take(usize::try_from(parts).unwrap_or(usize::MAX)) {
+        if let Some(part) = fair.get_mut(at) {
+            *part = 1;
+        }
+    }
+    fair
+}
+
+#[cfg(test)]
+#[path = "division_tests.rs"]
+mod tests;
