@@ -72,6 +72,7 @@ pub struct App {
     grace: Duration,
     clock: Clock,
     parts: Parts,
+    ledger: Ledger,
 }
 
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
@@ -112,6 +113,7 @@ impl App {
             grace: config.shutdown.grace,
             clock: clock.clone(),
             parts: parts.clone(),
+            ledger: ledger.clone(),
         };
         let settings = engine_settings(&config, &public);
         let engine = Engine::start(
@@ -182,7 +184,7 @@ impl App {
     /// Clients are answered as long as something runs, so that they see how it ends, and
     /// operators until all else has ended, so that `readyz` says no instead of nothing.
     pub async fn stop(self) {
-        let Self { parts, clock, grace, .. } = self;
+        let Self { parts, clock, grace, ledger, .. } = self;
         let until = clock.now() + grace;
         let mut all = true;
         // The front may hand over one last operation while the engine is about to end.
@@ -190,6 +192,7 @@ impl App {
             part.drain();
             all &= part.ended(&clock, until.since(clock.now()), CUT).await;
         }
+        last_words(ledger, &clock).await;
         for part in [&parts.admin, &parts.ground] {
             part.drain();
             all &= part.ended(&clock, CUT, CUT).await;
@@ -197,6 +200,16 @@ impl App {
         if !all {
             tracing::error!("some tasks did not end in time");
         }
+    }
+}
+
+/// Tells what clients have left here since the engine took leave.
+async fn last_words(ledger: Ledger, clock: &Clock) {
+    if !ledger.has_more_to_leave() {
+        return;
+    }
+    if let Ok(Err(error)) = clock.timeout(CUT, ledger.leave(clock.now())).await {
+        tracing::debug!(%error, "could not tell what was counted last");
     }
 }
 

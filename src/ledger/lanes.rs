@@ -34,6 +34,8 @@ struct Known {
     own: Tally,
     // As the others were told of it last.
     told: Tally,
+    // What it left to the others when it took leave.
+    left: Tally,
     // What lies in it by the doing of others, now and before this start.
     elsewhere: Tally,
     // Something was found in it, and nothing taken out since.
@@ -51,6 +53,15 @@ struct Known {
 struct Tally {
     depth: i64,
     started: u64,
+}
+
+impl Tally {
+    const fn less(self, other: Self) -> Self {
+        Self {
+            depth: self.depth - other.depth,
+            started: self.started.saturating_sub(other.started),
+        }
+    }
 }
 
 impl Known {
@@ -99,24 +110,34 @@ impl Lanes {
         self.lock().lanes.entry(lane.clone()).or_default().own.started += 1;
     }
 
-    /// All that this process has counted, lane by lane.
-    pub(super) fn counted(&self) -> Vec<Counted> {
-        self.tallies(|known| known.own != Tally::default())
+    /// What this process has counted since it last took leave, lane by lane.
+    pub(super) fn unleft(&self) -> Vec<Counted> {
+        self.tallies(|known| (known.own != known.left).then(|| known.own.less(known.left)))
     }
 
-    /// What has changed since the others were told.
+    /// This was left to the others for good.
+    pub(super) fn left(&self, counted: &[Counted]) {
+        let mut table = self.lock();
+        for Counted { lane, depth, started } in counted {
+            let left = &mut table.lanes.entry(lane.clone()).or_default().left;
+            left.depth += depth;
+            left.started += started;
+        }
+    }
+
+    /// What this process has counted in lanes where that has changed since the others were
+    /// told.
     pub(super) fn untold(&self) -> Vec<Counted> {
-        self.tallies(|known| known.own != known.told)
+        self.tallies(|known| (known.own != known.told).then_some(known.own))
     }
 
-    fn tallies(&self, which: impl Fn(&Known) -> bool) -> Vec<Counted> {
+    fn tallies(&self, of: impl Fn(&Known) -> Option<Tally>) -> Vec<Counted> {
         let table = self.lock();
-        let lanes = table.lanes.iter().filter(|(_, known)| which(known));
         let row = |(lane, known): (&Lane, &Known)| {
-            let Tally { depth, started } = known.own;
-            Counted { lane: lane.clone(), depth, started }
+            let Tally { depth, started } = of(known)?;
+            Some(Counted { lane: lane.clone(), depth, started })
         };
-        lanes.map(row).collect()
+        table.lanes.iter().filter_map(row).collect()
     }
 
     /// The others have been told this, and have told that; nothing of a lane that is not
@@ -305,7 +326,20 @@ mod tests {
         assert_eq!((lanes.queue_depth("q"), lanes.untold()), (30, vec![counted(-10, 12)]));
         assert_eq!(lanes.started_by_queue()["q"], 19);
         lanes.looked(&lane(), None, lanes.moment());
-        assert_eq!((lanes.queue_depth("q"), lanes.counted()), (0, vec![counted(-10, 12)]));
+        assert_eq!((lanes.queue_depth("q"), lanes.unleft()), (0, vec![counted(-10, 12)]));
+    }
+
+    #[test]
+    fn what_is_counted_after_taking_leave_is_left_by_itself() {
+        let lanes = Lanes::new(true);
+        lanes.added(&lane(), at(1));
+        lanes.added(&lane(), at(1));
+        lanes.left(&lanes.unleft());
+        assert_eq!(lanes.unleft(), []);
+        lanes.claimed(&lane(), 1, Some(at(1)), lanes.moment());
+        assert_eq!(lanes.unleft(), [counted(-1, 1)]);
+        lanes.left(&lanes.unleft());
+        assert_eq!(lanes.unleft(), []);
     }
 
     #[test]

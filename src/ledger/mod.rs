@@ -79,6 +79,12 @@ pub struct Ledger {
     identity: Arc<Identity>,
 }
 
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Ledger").field("number", &self.identity.number).finish_non_exhaustive()
+    }
+}
+
 /// What a ledger is told apart by, made when it was created.
 pub(crate) struct Identity {
     number: LedgerNumber,
@@ -213,13 +219,22 @@ impl Ledger {
         if self.is_shared() { self.shared.lanes.untold() } else { Vec::new() }
     }
 
-    /// Says that this node is gone for good, so that nobody waits for it.
+    /// Says that this node is gone for good, so that nobody waits for it. Whoever goes on
+    /// accepting after that says it once more.
     pub async fn leave(&self, now: Timestamp) -> Result<(), LedgerError> {
-        let counted = match self.is_shared() {
-            true => self.shared.lanes.counted(),
-            false => Vec::new(),
-        };
-        self.write(|tell| Write::Leave(counted, now, tell)).await
+        let counted = self.unleft();
+        self.write(|tell| Write::Leave(counted.clone(), now, tell)).await?;
+        self.shared.lanes.left(&counted);
+        Ok(())
+    }
+
+    /// Whether there is something to say that was not when it took leave.
+    pub fn has_more_to_leave(&self) -> bool {
+        !self.unleft().is_empty()
+    }
+
+    fn unleft(&self) -> Vec<Counted> {
+        if self.is_shared() { self.shared.lanes.unleft() } else { Vec::new() }
     }
 
     /// Every node that the ledger remembers, the latest start first.

@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -110,13 +111,7 @@ impl Listener {
     {
         let places = limits.max_connections.map(|most| Arc::new(Semaphore::new(most)));
         let limits = Arc::new(limits);
-        loop {
-            let next = next(&self.socket, places.as_ref(), &clock);
-            let taken = tokio::select! {
-                () = tasks.draining() => return,
-                taken = next => taken,
-            };
-            let Some((stream, peer, place)) = taken else { continue };
+        let begin = |(stream, peer, place)| {
             let connection =
                 Connection { stream, peer, clock: clock.clone(), limits: limits.clone() };
             let (service, lifecycle) = (service.clone(), tasks.clone());
@@ -124,9 +119,25 @@ impl Listener {
                 connection.serve(service, lifecycle).await;
                 drop(place);
             });
+        };
+        loop {
+            tokio::select! {
+                () = tasks.draining() => break,
+                taken = next(&self.socket, places.as_ref(), &clock) => taken.map_or((), begin),
+            }
+        }
+        // Whoever has come meanwhile is let in: the system would cut them off.
+        for _ in 0..BACKLOG {
+            match next(&self.socket, places.as_ref(), &clock).now_or_never() {
+                Some(taken) => taken.map_or((), begin),
+                None => return,
+            }
         }
     }
 }
+
+/// The most connections that the system keeps until they are taken.
+const BACKLOG: usize = 1024;
 
 type Taken = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
 

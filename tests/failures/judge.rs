@@ -45,6 +45,8 @@ pub struct Counts {
     out_of_order: usize,
     several_of_a_name: usize,
     findings: Vec<String>,
+    /// Lanes whose depth a node had not told in time, which reconciling has put right.
+    pub recounted: usize,
     wrong: usize,
     looks: usize,
     slowest: Duration,
@@ -57,7 +59,7 @@ impl fmt::Display for Counts {
             "accepted {} = succeeded {} + outcome unknown {} + lost {}, the slowest in {} ms; refused {}, cut off {}, \
              keys found stored {}, unread {} of {}; rescued {}, handed back {}, sent again {}; \
              at-most-once sent twice {}, ended twice {}, out of order {}, keys with several {}, \
-             went back {} in {} looks; reconcile: {}",
+             went back {} in {} looks; reconcile: {}, recounted {}",
             self.accepted,
             self.succeeded,
             self.outcome_unknown,
@@ -78,6 +80,7 @@ impl fmt::Display for Counts {
             self.wrong,
             self.looks,
             if self.findings.is_empty() { "adds up" } else { "does not add up" },
+            self.recounted,
         )
     }
 }
@@ -131,7 +134,7 @@ pub async fn judge(front: &Front, upstream: &Upstream, seen: &Seen) -> Counts {
     sends(upstream, &all, &mut counts);
     counts.out_of_order = out_of_order(upstream);
     counts.ended_otherwise_than_once = not_ended_once(front, &seen.accepted).await;
-    counts.findings = findings(front, &all).await;
+    (counts.findings, counts.recounted) = findings(front, &all).await;
     counts
 }
 
@@ -271,14 +274,20 @@ fn ends_in(timeline: &Value) -> usize {
     timeline["events"].as_array().map_or(0, |events| events.iter().filter(is_end).count())
 }
 
-/// What reconciling finds, but for the unknown outcomes that the documents tell of.
-async fn findings(front: &Front, all: &HashMap<String, Value>) -> Vec<String> {
+/// What reconciling finds, but for the unknown outcomes that the documents tell of, and how
+/// many lanes it counted again.
+async fn findings(front: &Front, all: &HashMap<String, Value>) -> (Vec<String>, usize) {
     let report = front.admin(post("/-/reconcile").json(&Value::Null)).await.expect(200).json();
     let unknown = |document: &&Value| document["error"]["code"] == "outcome-unknown";
     let unknown = all.values().filter(unknown).count();
     let found = report["findings"].as_array().expect("findings");
-    let explained = |finding: &&Value| finding["kind"] == "outcome-unknown";
-    let told: u64 = found.iter().filter(explained).filter_map(|it| it["count"].as_u64()).sum();
+    let of = |kind: &str| -> u64 {
+        let of_kind = found.iter().filter(|it| it["kind"] == kind);
+        of_kind.filter_map(|it| it["count"].as_u64()).sum()
+    };
+    let (told, recounted) = (of("outcome-unknown"), of("miscounted-depth"));
+    let explained =
+        |it: &&Value| it["kind"] == "outcome-unknown" || is_repaired(it, "miscounted-depth");
     let mut amiss: Vec<_> =
         found.iter().filter(|it| !explained(it)).map(ToString::to_string).collect();
     if told != unknown as u64 {
@@ -287,5 +296,9 @@ async fn findings(front: &Front, all: &HashMap<String, Value>) -> Vec<String> {
     if report["operations"] != all.len() {
         amiss.push(format!("{} operations, and {} listed", report["operations"], all.len()));
     }
-    amiss
+    (amiss, usize::try_from(recounted).unwrap())
+}
+
+fn is_repaired(finding: &Value, kind: &str) -> bool {
+    finding["kind"] == kind && finding["repaired"] == true
 }

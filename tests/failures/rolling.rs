@@ -25,4 +25,6 @@ async fn a_rolling_restart_of_the_fleet_loses_nothing_and_repeats_nothing() {
     // Whoever was let in was answered, and whoever was begun was finished where it ran.
     assert_eq!((counts.cut, counts.outcome_unknown), (0, 0), "{counts}");
     assert_eq!((counts.rescued, counts.repeated), (0, 0), "{counts}");
+    // Whoever left had told all that it knew.
+    assert_eq!(counts.recounted, 0, "{counts}");
 }
