@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
+use super::holdings::Asked;
 use super::permits::{Permit, Purpose};
 use super::{Shared, executor};
 use crate::domain::operation::Lane;
@@ -18,11 +19,13 @@ pub(super) struct EngineDesk(pub(super) Weak<Shared>);
 struct Slot {
     shared: Arc<Shared>,
     permit: Permit,
+    asked: Asked,
 }
 
 impl Desk for EngineDesk {
     fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
         let shared = self.0.upgrade()?;
+        let asked = shared.holdings.ask();
         let begins = shared.pulse.may_begin() && shared.is_claimed(lane);
         if shared.tasks.is_draining() || !begins {
             return None;
@@ -34,13 +37,14 @@ impl Desk for EngineDesk {
             shared.permits.given_up();
         }
         let permit = permit.ok()?;
-        Some(Box::new(Slot { shared, permit }))
+        Some(Box::new(Slot { shared, permit, asked }))
     }
 }
 
 impl Reservation for Slot {
     fn start(self: Box<Self>, leased: Leased) {
-        let Self { shared, permit } = *self;
+        let Self { shared, permit, asked } = *self;
         executor::start(&shared, leased, Some(permit));
+        drop(asked);
     }
 }

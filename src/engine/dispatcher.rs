@@ -51,7 +51,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Claims once what is due and can be begun. Returns when to look again by itself, if
 /// that is known; `now` where there may be more at once.
 async fn step(shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>, LedgerError> {
-    if !shared.pulse.may_begin() {
+    let _asked = shared.holdings.ask();
+    if shared.tasks.is_draining() || !shared.pulse.may_begin() {
         return Ok(None);
     }
     let mut lanes = shared.ledger.lanes();

@@ -66,13 +66,17 @@ async fn expire(shared: &Shared, lane: &Lane) -> Result<Timestamp, LedgerError> 
     // Where others share the ledger, one of them may know what this node does not.
     let configured = shared.permits.knows(&lane.upstream) || shared.ledger.is_shared();
     let outcome = if configured { Outcome::Expired } else { Outcome::Unroutable };
+    let _asked = shared.holdings.ask();
     loop {
         let began = shared.clock.now();
+        if shared.tasks.is_draining() {
+            return Ok(began);
+        }
         let overdue = shared.ledger.claim_expired(lane.clone(), BATCH, began).await?;
         let now = shared.clock.now();
         let ends = overdue.iter().map(|it| ending::commit(shared, it, Ended::of(outcome.clone())));
         join_all(ends).await;
-        if overdue.is_empty() || shared.tasks.is_draining() {
+        if overdue.is_empty() {
             return Ok(now + (now.since(began) * SPARING.0).min(SPARING.1));
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns the comparison of the two. Its invariants: a hand-out is begun once or disowned,
 //! never both; and one that was begun and did not come to its settlement is told from one
-//! that was never begun, because the former may have been sent.
+//! that was never begun, because the former may have been sent. Nothing is held while
+//! nothing is on its way either: who leaves then leaves nothing behind.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     held: HashSet<LeaseKey>,
+    // Questions that may bring more.
+    asked: usize,
     // Begun, and ended without a settlement: their task panicked.
     broken: HashSet<LeaseKey>,
     // Not to be begun any more, oldest first.
@@ -41,6 +44,17 @@ pub(super) struct Holding {
     holdings: Holdings,
     key: LeaseKey,
     settled: bool,
+}
+
+/// Something was asked for that may be handed out to this node.
+#[derive(Debug)]
+pub(super) struct Asked(Holdings);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.lock().asked -= 1;
+        self.0.0.emptied.notify_waiters();
+    }
 }
 
 /// What the ledger says that this node holds, and it does not.
@@ -70,20 +84,32 @@ impl Holdings {
         Some(Holding { holdings: self.clone(), key, settled: false })
     }
 
+    /// Says before asking that something may be handed out. Whoever stops asking when the
+    /// gateway drains has to look for that after this.
+    pub(super) fn ask(&self) -> Asked {
+        self.lock().asked += 1;
+        Asked(self.clone())
+    }
+
     /// How many are held.
     pub(super) fn len(&self) -> usize {
         self.lock().held.len()
     }
 
-    /// Completes when none is held.
+    /// Completes when none is held, and none is on its way.
     pub(super) async fn emptied(&self) {
         loop {
             let emptied = self.0.emptied.notified();
-            if self.len() == 0 {
+            if self.is_empty() {
                 return;
             }
             emptied.await;
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        let table = self.lock();
+        table.held.is_empty() && table.asked == 0
     }
 
     /// Compares with what the ledger says. What never began is believed only the second
@@ -159,6 +185,8 @@ impl Drop for Holding {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn key(number: i64) -> LeaseKey {
@@ -167,6 +195,19 @@ mod tests {
 
     fn owned(number: i64) -> Owned {
         Owned { key: key(number), taken_over: false, cancel_asked: false }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_only_once_nothing_can_come_any_more() {
+        let holdings = Holdings::default();
+        let asked = holdings.ask();
+        let mut emptied = std::pin::pin!(holdings.emptied());
+        assert_eq!(emptied.as_mut().now_or_never(), None);
+        let held = holdings.enter(key(1)).unwrap();
+        drop(asked);
+        assert_eq!(emptied.as_mut().now_or_never(), None);
+        held.settled();
+        assert_eq!(emptied.now_or_never(), Some(()));
     }
 
     #[test]

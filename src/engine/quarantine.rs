@@ -34,7 +34,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
     let now = shared.clock.now();
     shared.permits.keep_nothing();
-    if !shared.pulse.may_begin() {
+    let _asked = shared.holdings.ask();
+    if shared.tasks.is_draining() || !shared.pulse.may_begin() {
         return Ok(false);
     }
     let lanes = shared.ledger.lanes().into_iter();

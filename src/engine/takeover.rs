@@ -45,6 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut found: watch::Receiver<Findings
 
 async fn take_over(shared: &Shared, dead: Vec<Dead>, story: &str) {
     let (mut taken, mut unknown) = (0, 0);
+    let _asked = shared.holdings.ask();
     while !shared.tasks.is_draining() {
         match shared.ledger.claim_orphans(dead.clone(), BATCH, shared.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,
@@ -89,6 +90,7 @@ async fn end(shared: &Shared, orphan: &Leased) -> Next {
 
 /// Ends what was handed to this node and is not carried out here.
 async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
+    let _asked = shared.holdings.ask();
     if keys.is_empty() {
         return;
     }

@@ -27,7 +27,7 @@ pub struct Counts {
     pub succeeded: usize,
     pub outcome_unknown: usize,
     /// Operations whose 202 nobody has read, and the requests that may have made them.
-    unread: usize,
+    pub unread: usize,
     unanswered: usize,
     /// Requests that were refused, and those whose answer never came.
     pub refused: usize,

@@ -141,7 +141,6 @@ impl Knocker {
                 return Err(error.to_string());
             }
             Err(error) => {
-                eprintln!("cut off by {door}: {error:?}");
                 self.books.with(|seen| seen.cut(order));
                 error.to_string()
             }
