@@ -60,8 +60,8 @@ impl Entrance {
     async fn send(&self, write: Write) -> Result<(), LedgerError> {
         let gone = |_| LedgerError::Unavailable("the gateway is stopping".to_owned());
         self.sender.send(write).await.map_err(gone)?;
-        // Just then: a committer that gathers is not woken for each write.
-        if self.sender.max_capacity() - self.sender.capacity() == WORTH_IT {
+        // Only then: a committer that gathers is not woken for each write.
+        if self.sender.max_capacity() - self.sender.capacity() >= WORTH_IT {
             self.word.may_go.notify_one();
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::AT_ONCE;
 use super::seen::{Order, Seen};
 use crate::support::gateway::{Front, is_final, next_page, operations_of};
 use crate::support::{Connection, Ticket, Upstream, get, post, time};
@@ -50,6 +51,8 @@ pub struct Counts {
     wrong: usize,
     looks: usize,
     slowest: Duration,
+    /// The most that were at the upstream at once.
+    at_once: usize,
 }
 
 impl fmt::Display for Counts {
@@ -59,7 +62,7 @@ impl fmt::Display for Counts {
             "accepted {} = succeeded {} + outcome unknown {} + lost {}, the slowest in {} ms; refused {}, cut off {}, \
              keys found stored {}, unread {} of {}; rescued {}, handed back {}, sent again {}; \
              at-most-once sent twice {}, ended twice {}, out of order {}, keys with several {}, \
-             went back {} in {} looks; reconcile: {}, recounted {}",
+             went back {} in {} looks; at most {} of {AT_ONCE} at once; reconcile: {}, recounted {}",
             self.accepted,
             self.succeeded,
             self.outcome_unknown,
@@ -79,6 +82,7 @@ impl fmt::Display for Counts {
             self.several_of_a_name,
             self.wrong,
             self.looks,
+            self.at_once,
             if self.findings.is_empty() { "adds up" } else { "does not add up" },
             self.recounted,
         )
@@ -99,6 +103,7 @@ impl Counts {
         ];
         assert_eq!(broken, [0; 5], "{self}");
         assert_eq!(self.accepted, self.succeeded + self.outcome_unknown, "{self}");
+        assert!(self.at_once <= AT_ONCE, "{self}");
         assert!(self.unread <= self.unanswered, "operations from nowhere: {self}");
         assert!(seen.finished > 0 && self.accepted > 20, "hardly any load: {self}");
     }
@@ -117,6 +122,7 @@ pub async fn judge(front: &Front, upstream: &Upstream, seen: &Seen) -> Counts {
         wrong: seen.wrong.len(),
         looks: seen.looks,
         slowest: seen.slowest,
+        at_once: upstream.most_at_once(),
         ..Counts::default()
     };
     for (order, ticket) in &seen.accepted {

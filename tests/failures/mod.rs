@@ -31,6 +31,9 @@ const LEASE: u64 = 2;
 /// How long the upstream takes: long enough that there is always something on the wire.
 const SLOWLY: Duration = Duration::from_millis(60);
 
+/// How many attempts of the fleet may be at the upstream at once.
+const AT_ONCE: usize = 8;
+
 /// An order service at both paths.
 async fn upstream() -> Upstream {
     let upstream = Upstream::start().await;
@@ -52,6 +55,7 @@ fn setup_on(database: &str, upstream: &Upstream, lease: u64) -> Setup {
         .on(database)
         .set("server", "public_url = \"http://fleet.test\"")
         .set("store", &format!("lease = \"{lease}s\""))
+        .set("queues.default", &format!("max_in_flight = {AT_ONCE}"))
         .route("POST /once", "delivery = \"at-most-once\"")
         .route("POST /again", &format!("delivery = \"at-least-once\"\n{retry}"))
 }

@@ -11,6 +11,10 @@ use crate::ledger::LedgerError;
 
 /// Long enough for a disk to be given room or a database to come back, in seconds.
 const LEDGER_RETRY: u64 = 5;
+const NOTHING_CHANGED: &str = "nothing was accepted or changed: try again later";
+/// A commit whose answer is lost may have taken effect.
+const NOBODY_KNOWS: &str = "the ledger does not answer, so what was sent may have been accepted or not: try again \
+     later, with the same Idempotency-Key, which makes one operation of all tries";
 
 impl From<LedgerError> for Problem {
     /// What happened inside is logged, and nothing of it told.
@@ -21,16 +25,12 @@ impl From<LedgerError> for Problem {
         } else {
             tracing::error!(%error, "a request was refused because of the ledger");
         }
-        match error {
-            LedgerError::Full
-            | LedgerError::Unavailable(_)
-            | LedgerError::Contended(_)
-            | LedgerError::NotDurable(_) => {
-                Self::new(&kinds::LEDGER_AWAY, "nothing was accepted or changed: try again later")
-                    .retry_after(LEDGER_RETRY)
-            }
-            LedgerError::Damaged(_) => Self::internal(),
-        }
+        let detail = match error {
+            LedgerError::Full | LedgerError::Contended(_) => NOTHING_CHANGED,
+            LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => NOBODY_KNOWS,
+            LedgerError::Damaged(_) => return Self::internal(),
+        };
+        Self::new(&kinds::LEDGER_AWAY, detail).retry_after(LEDGER_RETRY)
     }
 }
 

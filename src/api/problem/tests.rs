@@ -26,6 +26,14 @@ fn a_full_disk_is_503_with_a_time_and_without_its_details() {
 }
 
 #[test]
+fn whoever_may_have_been_accepted_unheard_is_told_so_and_how_to_find_out() {
+    let detail = |error| Problem::from(error).body()["detail"].as_str().unwrap().to_owned();
+    let unknown = detail(LedgerError::Unavailable("cut".into()));
+    assert!(unknown.contains("may have been accepted") && unknown.contains("Idempotency-Key"));
+    assert!(detail(LedgerError::Full).contains("nothing was accepted"));
+}
+
+#[test]
 fn a_problem_is_marked_and_says_what_it_is() {
     let problem = Problem::answer_late("http://a/-/operations/T");
     let body = problem.body();

@@ -107,7 +107,8 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
             writing.book.marks.taken(lane, due_at);
             let carried = Carried::of(row)?.begun(now);
             let lane = writing.lane(lane)?;
-            leased_of.push(leased(row, lane, &carried, Held::Running, None, false)?);
+            leased_of
+                .extend(readable(row, leased(row, lane, &carried, Held::Running, None, false))?);
         }
     }
     let claimed = |(want, number): (&Want, i64)| {
@@ -115,6 +116,23 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
         Claimed { lane: want.lane.clone(), leased, next_due }
     };
     Ok(wants.iter().zip(lanes).map(claimed).collect())
+}
+
+/// Passes over one that cannot be read, so that it keeps nobody else from being handed out:
+/// these are committed already, or lie where they are.
+fn readable(
+    row: &PgRow,
+    leased: Result<Leased, LedgerError>,
+) -> Result<Option<Leased>, LedgerError> {
+    match leased {
+        Ok(leased) => Ok(Some(leased)),
+        Err(LedgerError::Damaged(why)) => {
+            let place: i64 = number(row, "seq")?;
+            tracing::error!(place, why, "an operation cannot be read and is carried out by nobody");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Sorts what was taken by when it was due; a lane of which nothing was has no time.
@@ -144,7 +162,8 @@ fn out(writing: &Writing, row: RunningRow) -> Result<Out, LedgerError> {
     })
 }
 
-/// Reads the work of operations and makes their leases, in the order given.
+/// Reads the work of operations and makes their leases, in the order given, of those that
+/// can be read.
 async fn hand_out(writing: &mut Writing, outs: Vec<Out>) -> Batch<Leased> {
     if outs.is_empty() {
         return Ok(Vec::new());
@@ -155,12 +174,15 @@ async fn hand_out(writing: &mut Writing, outs: Vec<Out>) -> Batch<Leased> {
     for row in &rows {
         by_seq.insert(number::<i64>(row, "seq")?, row);
     }
-    let lease = |out: Out| {
+    let mut leases = Vec::with_capacity(outs.len());
+    for out in outs {
         let missing = || damaged(format!("operation {} is missing", out.seq));
         let row = *by_seq.get(&out.seq).ok_or_else(missing)?;
-        leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
-    };
-    outs.into_iter().map(lease).collect()
+        let lease =
+            leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked);
+        leases.extend(readable(row, lease)?);
+    }
+    Ok(leases)
 }
 
 pub(super) async fn claim_waiting(

@@ -31,7 +31,9 @@ const STATEMENTS: usize = 256;
 /// What holds in every session or, behind a pooler, in every transaction. Every table is
 /// reached by an index: what is planned for a small table is wrong for a large one, and
 /// plans are kept. Who holds locks and falls silent loses them.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 9] = [
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -41,13 +43,16 @@ const SETTINGS: [(&str, &str); 7] = [
     ("idle_in_transaction_session_timeout", "10000"),
 ];
 
+/// A commit that is answered is on the disk, whatever the server is told later; where it is
+/// to be on other machines too, that stays as it is.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
+     WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
+
 /// Connections to the server.
 pub(super) struct Pool {
     options: PgConnectOptions,
     begin: String,
     pooler: Pooler,
-    /// Whether a statement without a transaction is on the disk when it is answered.
-    durable: bool,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     /// The real one: a database is as slow as it is, whatever a test's clock says.
@@ -81,16 +86,15 @@ impl Pool {
                     // A String takes everything.
                     let _ = write!(begin, "; SET LOCAL {name} = '{value}'");
                 }
+                if !durable {
+                    begin.push_str("; SET LOCAL synchronous_commit = on");
+                }
             }
-        }
-        if !durable {
-            begin.push_str("; SET LOCAL synchronous_commit = on");
         }
         Arc::new(Self {
             options,
             begin,
             pooler,
-            durable,
             slots: Arc::new(Semaphore::new(size as usize)),
             state: Mutex::default(),
             clock: Clock::system(),
@@ -112,11 +116,16 @@ impl Pool {
 
     /// Whether one statement may go down without a transaction around it.
     pub(super) fn commits_by_itself(&self) -> bool {
-        self.durable && self.pooler == Pooler::None
+        self.pooler == Pooler::None
     }
 
     /// Lends a connection that nobody else uses.
     pub(super) async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
+        self.lend_as(false).await
+    }
+
+    /// Lends a connection, one that was just made where it has to be `fresh`.
+    async fn lend_as(self: &Arc<Self>, fresh: bool) -> Result<Lent, LedgerError> {
         let slot = self.clock.timeout(PATIENCE, Arc::clone(&self.slots).acquire_owned()).await;
         let slot = match slot {
             Ok(Ok(slot)) => slot,
@@ -126,7 +135,7 @@ impl Pool {
                 return Err(LedgerError::Unavailable(says.to_owned()));
             }
         };
-        let idle = self.state().idle.pop();
+        let idle = if fresh { None } else { self.state().idle.pop() };
         let used = idle.is_some();
         let connection = match idle {
             Some(connection) => connection,
@@ -147,7 +156,14 @@ impl Pool {
                 return Err(error.clone());
             }
         }
-        let connected = self.within(CONNECTING, PgConnection::connect_with(&self.options)).await;
+        let connected = self.within(CONNECTING, async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            if self.pooler == Pooler::None {
+                sqlx::raw_sql(DURABLE).execute(&mut connection).await?;
+            }
+            Ok(connection)
+        });
+        let connected = connected.await;
         let mut state = self.state();
         match connected {
             Ok(connection) => {
@@ -172,8 +188,10 @@ impl Pool {
             sql.push_str("; ");
             sql.push_str(&and);
         }
+        let mut again = false;
         loop {
-            let mut lent = self.lend().await?;
+            let mut lent = self.lend_as(again).await?;
+            again = true;
             match lent.simple(sql.clone()).await {
                 Ok(rows) => return Ok((lent, rows)),
                 Err(error) => self.retryable(&lent, error)?,
@@ -182,7 +200,8 @@ impl Pool {
     }
 
     /// Passes what failed on a connection that had lain idle: the server may have been
-    /// started anew since, and then none of the idle ones is any good.
+    /// started anew since, and then none of the idle ones is any good. It is tried once
+    /// more, on a new one.
     fn retryable(&self, lent: &Lent, error: LedgerError) -> Result<(), LedgerError> {
         if lent.used && matches!(error, LedgerError::Unavailable(_)) {
             self.distrust();
@@ -203,11 +222,14 @@ impl Pool {
         arguments: PgArguments,
     ) -> Result<Vec<PgRow>, LedgerError> {
         let sql = sql.into_sql_str();
+        let mut again = false;
         loop {
             let mut lent = match self.pooler {
-                Pooler::None => self.lend().await?,
+                Pooler::None => self.lend_as(again).await?,
                 Pooler::Transaction => self.begin(None).await?.0,
             };
+            lent.used &= !again;
+            again = true;
             match lent.rows(sql.clone(), arguments.clone()).await {
                 Ok(rows) => {
                     if self.pooler == Pooler::Transaction {
