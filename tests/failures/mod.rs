@@ -2,7 +2,7 @@
 //! something of it fails.
 //!
 //! Each test prints one line of counts that begins with `counts: `, which `scripts/test`
-//! shows again at its end. What is looked at is always the same and stands in `judge`; a
+//! shows again together. What is looked at is always the same and stands in `judge`; a
 //! test only says what fails, and what of the outcome the failure explains.
 
 mod clocks;
