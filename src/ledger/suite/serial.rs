@@ -57,6 +57,28 @@ async fn a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go(pla
     close(ledger, tasks).await;
 }
 
+async fn a_wait_for_a_retry_holds_the_key(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, [1, 2]).await;
+    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let first = claim_one(&ledger, START).await;
+    ledger.settle(outcome_of(first, &broken, START)).await.unwrap().unwrap();
+    let State::Queued { due_at } = state(&ledger, blocking(1).id).await else { panic!("no retry") };
+    accept_all(&ledger, [3]).await;
+    for number in [2, 3] {
+        assert_eq!(status(&ledger, number).await, Status::Waiting);
+    }
+    // It goes first, and only its end lets the next go.
+    let again = claim_one(&ledger, due_at).await;
+    assert_eq!((again.id, status(&ledger, 2).await), (blocking(1).id, Status::Waiting));
+    finish(&ledger, again, due_at).await;
+    assert_eq!(
+        (status(&ledger, 2).await, status(&ledger, 3).await),
+        (Status::Queued, Status::Waiting)
+    );
+    close(ledger, tasks).await;
+}
+
 async fn a_repeat_by_hand_takes_the_place_of_what_blocks_the_key(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     accept_all(&ledger, [1, 2]).await;
@@ -133,6 +155,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go,
+    a_wait_for_a_retry_holds_the_key,
             a_repeat_by_hand_takes_the_place_of_what_blocks_the_key,
             what_is_canceled_or_succeeds_blocks_nothing,
             keys_are_listed_page_by_page_with_who_waits,
