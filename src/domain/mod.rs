@@ -7,6 +7,7 @@
 
 pub mod breaker;
 pub mod database_url;
+pub mod delivery;
 pub mod division;
 pub mod fields;
 pub mod fleet;
