@@ -65,6 +65,7 @@ fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation 
         client_reference: former.client_reference.clone(),
         tags: former.tags.clone(),
         // An operator's repeat is not refused for a full queue.
+        callback: None,
         max_depth: u64::MAX,
     }
 }

@@ -105,6 +105,7 @@ impl Inner {
             retry_of: None,
             client_reference: additions.client_reference.or(reference),
             tags: tags(&route.tags, additions.tags),
+            callback: None,
             max_depth: route.max_depth,
         };
         let own = &self.lifecycles.own;

@@ -8,6 +8,7 @@ use super::permits::Divided;
 use super::reconcile::{Recount, Stepped, Swept};
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
+use super::webhooks::Scribe;
 
 /// What a write that does not come in batches was answered.
 pub(super) enum Answer {
@@ -29,8 +30,9 @@ pub(super) enum Answer {
 
 pub(super) async fn answer(
     transaction: &mut dyn Transaction,
-    write: &Write,
+    write: &mut Write,
     moved: &mut Moved,
+    scribe: Option<&dyn Scribe>,
 ) -> Result<Answer, LedgerError> {
     Ok(match write {
         Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
@@ -79,6 +81,10 @@ pub(super) async fn answer(
         Write::Sweep(sweep, _) => Answer::Swept(transaction.sweep(sweep).await?),
         Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
         Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
+        Write::Errand(errand) => {
+            errand.run(transaction.deliveries(), scribe).await?;
+            Answer::Done
+        }
         // Sorted apart before.
         Write::Accept(..) | Write::Settle(..) => {
             return Err(LedgerError::Damaged("a batch verb among the single ones".to_owned()));
@@ -178,6 +184,7 @@ impl Answer {
             (Self::Swept(swept), Write::Sweep(_, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(swept))))
             }
+            (Self::Done, Write::Errand(errand)) => Box::new(move |shared| errand.tell(shared)),
             (_, write) => Box::new(move |_| {
                 write.fail(LedgerError::Damaged("an answer of another verb".to_owned()));
             }),

@@ -25,6 +25,8 @@ use super::verbs::{
     Moved, Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SerialName, SettledAs,
     Settlement, Unblocked, Want,
 };
+use super::webhooks::Errand;
+use super::webhooks::announce::NewlyDue;
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
 use crate::domain::{OperationId, Timestamp};
 
@@ -44,9 +46,24 @@ pub(super) enum Write {
     Accept(Box<NewOperation>, Tell<Accepted>),
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
-    ClaimWaiting { limit: usize, now: Timestamp, visible_again: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimOrphans { dead: Vec<Dead>, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
-    ClaimExpired { lane: Lane, limit: usize, now: Timestamp, tell: Tell<Vec<Leased>> },
+    ClaimWaiting {
+        limit: usize,
+        now: Timestamp,
+        visible_again: Timestamp,
+        tell: Tell<Vec<Leased>>,
+    },
+    ClaimOrphans {
+        dead: Vec<Dead>,
+        limit: usize,
+        now: Timestamp,
+        tell: Tell<Vec<Leased>>,
+    },
+    ClaimExpired {
+        lane: Lane,
+        limit: usize,
+        now: Timestamp,
+        tell: Tell<Vec<Leased>>,
+    },
     Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
     Beat(Box<Beat>, Timestamp, Tell<Beaten>),
     Leave(Vec<Counted>, Timestamp, Tell<()>),
@@ -63,6 +80,8 @@ pub(super) enum Write {
     Reconcile(Step, Tell<Stepped>),
     Recount(Box<Recount>, Tell<()>),
     Sweep(Box<Sweep>, Tell<Swept>),
+    /// A verb of webhooks.
+    Errand(Box<dyn Errand>),
 }
 
 /// What a node tells of itself.
@@ -73,9 +92,10 @@ pub(super) struct Beat {
 }
 
 impl Write {
-    /// Whether it gets a transaction of its own: what it locks, all nodes want.
+    /// Whether it gets a transaction of its own: what it locks, all nodes want, or it changes
+    /// what others in its transaction go by.
     const fn is_apart(&self) -> bool {
-        matches!(self, Self::Divide(..))
+        matches!(self, Self::Divide(..) | Self::Errand(_))
     }
 
     fn octets(&self) -> u64 {
@@ -116,6 +136,7 @@ impl Write {
             Self::Recount(_, tell) => drop(tell.send(Err(error))),
             Self::Sweep(_, tell) => drop(tell.send(Err(error))),
             Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
+            Self::Errand(errand) => errand.fail(error),
         }
     }
 }
@@ -213,6 +234,7 @@ struct Round {
     since: Moment,
     slots: Vec<Option<Box<dyn Reservation>>>,
     moved: Moved,
+    newly: NewlyDue,
     after: Vec<After>,
 }
 
@@ -225,6 +247,7 @@ impl Round {
             since: shared.lanes.moment(),
             slots: Vec::new(),
             moved: Moved::default(),
+            newly: Vec::new(),
             after: Vec::new(),
         }
     }
@@ -250,6 +273,7 @@ impl Round {
         metrics::histogram!("cloakroom_ledger_commit_seconds")
             .record(shared.clock.now().since(begun));
         shared.committed(&self.moved);
+        shared.newly_due(self.newly);
         // It takes them as long as there is a committer.
         let _ = told.send(self.after).await;
         Ok(())
@@ -267,8 +291,12 @@ impl Round {
         self.reserve(shared, &mut sorted.acceptances);
         let verdicts = transaction.accept(&sorted.acceptances).await?;
         let mut answers = Vec::with_capacity(sorted.others.len());
-        for other in &sorted.others {
-            answers.push(answer(&mut *transaction, other, &mut self.moved).await?);
+        let scribe = shared.scribe.get().map(AsRef::as_ref);
+        for other in &mut sorted.others {
+            answers.push(answer(&mut *transaction, other, &mut self.moved, scribe).await?);
+        }
+        if let Some(scribe) = scribe {
+            self.newly = transaction.deliveries().announce(scribe, alone).await?;
         }
         transaction.commit().await?;
         self.tell_settled(sorted, settled);

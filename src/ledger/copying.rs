@@ -20,7 +20,7 @@ use super::{postgres, sqlite};
 const OCTETS: usize = 4 * 1024 * 1024;
 const ROWS: usize = 1000;
 /// What a start writes into a new ledger, which makes way for what is copied.
-const OF_A_START: [&str; 3] = ["ledger", "lanes", "nodes"];
+const OF_A_START: [&str; 4] = ["ledger", "lanes", "nodes", "webhooks"];
 
 /// A ledger could not be moved. The target is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -278,6 +278,14 @@ async fn go_on_counting(target: &mut PgConnection) -> Result<(), CopyError> {
     let order = "SELECT setval('operations_order', \
                  (SELECT coalesce(max(seq), 0) + 1 FROM operations), false)";
     sqlx::query(order).execute(&mut *target).await?;
+    for (sequence, table, column) in
+        [("messages_order", "messages", "message"), ("deliveries_order", "deliveries", "delivery")]
+    {
+        let next = format!(
+            "SELECT setval('{sequence}', (SELECT coalesce(max({column}), 0) + 1 FROM {table}), false)"
+        );
+        sqlx::query(AssertSqlSafe(next)).execute(&mut *target).await?;
+    }
     let identities = "SELECT table_name::text, column_name::text FROM information_schema.columns \
                       WHERE table_schema = current_schema() AND is_identity = 'YES'";
     let identities: Vec<(String, String)> =

@@ -34,6 +34,7 @@ mod throughput;
 mod turns;
 mod verbs;
 mod watch;
+mod webhooks;
 
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -57,6 +58,15 @@ pub use verbs::{
     Unblocked, Want,
 };
 pub use watch::Watch;
+pub use webhooks::{
+    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, Delivery, DeliveryEnd,
+    DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage,
+    DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind,
+    KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey, NewSubscription, NoSubscriptionId,
+    PrunedDeliveries, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe,
+    Selected, SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
+    SubscriptionSettings, SubscriptionState,
+};
 
 use crate::clock::Clock;
 use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
@@ -113,6 +123,9 @@ impl Ledger {
             desk: OnceLock::new(),
             work: Notify::new(),
             waits: Notify::new(),
+            mail: Notify::new(),
+            heads: webhooks::heads::Heads::default(),
+            scribe: OnceLock::new(),
             stirred: Notify::new(),
             dead: Mutex::default(),
             throughput: throughput::Throughput::default(),
@@ -124,6 +137,8 @@ impl Ledger {
         shared.lanes.load(depths);
         let paused = shared.store.paused().await;
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
+        let due = shared.store.deliveries().due().await;
+        shared.newly_due(due.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
         let questions = opening::start(&shared, turns, tasks);
         Ok(Self { queue, questions, shared, identity: Arc::new(identity) })

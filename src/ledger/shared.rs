@@ -17,6 +17,9 @@ use super::snapshots::Snapshots;
 use super::store::Store;
 use super::throughput::Throughput;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
+use super::webhooks::Scribe;
+use super::webhooks::announce::NewlyDue;
+use super::webhooks::heads::Heads;
 use super::{complaints, hints, lanes, watch};
 use crate::clock::Clock;
 use crate::domain::OperationId;
@@ -34,6 +37,9 @@ pub(super) struct Shared {
     pub(super) desk: OnceLock<Arc<dyn Desk>>,
     pub(super) work: Notify,
     pub(super) waits: Notify,
+    pub(super) mail: Notify,
+    pub(super) heads: Heads,
+    pub(super) scribe: OnceLock<Arc<dyn Scribe>>,
     pub(super) stirred: Notify,
     pub(super) dead: Mutex<Vec<Dead>>,
     pub(super) throughput: Throughput,
@@ -91,6 +97,17 @@ impl Shared {
         if moved.waits {
             self.waits.notify_one();
         }
+    }
+
+    /// Deliveries have come to be due, durably.
+    pub(super) fn newly_due(&self, newly: NewlyDue) {
+        if newly.is_empty() {
+            return;
+        }
+        for (lane, due_at) in newly {
+            self.heads.added(lane, due_at);
+        }
+        self.mail.notify_one();
     }
 
     pub(super) fn count_accepted(route: &Arc<str>) {

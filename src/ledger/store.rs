@@ -18,6 +18,7 @@ use super::verbs::{
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
+use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 
@@ -143,6 +144,9 @@ pub(super) trait Store: Send + Sync + 'static {
     /// When the oldest operation of each of these lanes is due.
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>>;
 
+    /// What is read about webhooks.
+    fn deliveries(&self) -> &dyn ReadsDeliveries;
+
     /// Lets go of the database.
     async fn close(&self);
 }
@@ -264,6 +268,9 @@ pub(super) trait Transaction: Send {
     async fn sweep(&mut self, _sweep: &Sweep) -> Result<Swept, LedgerError> {
         Ok(Swept::default())
     }
+
+    /// The verbs of webhooks, in this transaction.
+    fn deliveries(&mut self) -> &mut dyn Deliveries;
 
     /// Makes all of it durable.
     async fn commit(self: Box<Self>) -> Result<(), LedgerError>;

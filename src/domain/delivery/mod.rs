@@ -3,8 +3,10 @@
 //! Owns the events that somebody can subscribe to and the decision about what comes after
 //! an attempt to deliver. It must not know how a message is sent or stored.
 
+mod callback;
 mod schedule;
 mod topic;
 
+pub use callback::{Callback, ReceiverKey};
 pub use schedule::{Attempted, DEADLINE, Ended, HELD, HOPELESS, Next, Standing, settle};
 pub use topic::{Topic, Topics, UnknownTopic};

@@ -194,7 +194,10 @@ mod tests {
         assert_eq!(all.bits().count_ones() as usize, Topic::ALL.len());
         for topic in Topic::ALL {
             assert_eq!(topic.as_str().parse(), Ok(topic));
-            assert_eq!(Topics::of_bits(Topics::from_iter([topic]).bits()), [topic].into_iter().collect());
+            assert_eq!(
+                Topics::of_bits(Topics::from_iter([topic]).bits()),
+                [topic].into_iter().collect()
+            );
         }
         assert!("operation.exploded".parse::<Topic>().is_err());
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Policy, Work};
+use crate::domain::delivery::Callback;
 use crate::domain::{OperationId, Principal, Timestamp};
 
 /// Where claimable work lies: operations of one queue for one upstream. Those of
@@ -61,6 +62,8 @@ pub struct NewOperation {
     pub client_reference: Option<String>,
     /// What it can be found by.
     pub tags: Vec<String>,
+    /// Where its callbacks go.
+    pub callback: Option<Callback>,
     /// How many may be queued in its queue before it is refused.
     pub max_depth: u64,
 }

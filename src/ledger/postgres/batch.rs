@@ -15,6 +15,7 @@ use sqlx::{Arguments, Encode, Postgres, Type};
 
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::Cells;
+use crate::ledger::webhooks::sql::Table;
 
 /// The values of a statement, in order.
 #[derive(Default)]
@@ -209,6 +210,11 @@ impl Statement {
         columns: &'static str,
     ) -> Self {
         Self { head, names, columns, tail: "" }
+    }
+
+    /// An INSERT into a table that both engines fill alike.
+    pub(super) const fn of(table: &Table) -> Self {
+        Self { head: table.head, names: table.columns, columns: table.letters, tail: "" }
     }
 
     /// An INSERT that says what to do about rows that are there.

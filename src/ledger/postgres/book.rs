@@ -1,7 +1,7 @@
 //! What a node knows of the ledger while it has it open: who it is, and the lanes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sqlx::postgres::PgRow;
 
@@ -10,6 +10,8 @@ use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
 use crate::ledger::verbs::Retention;
+use crate::ledger::webhooks::sql::Numbered;
+use crate::ledger::webhooks::subscribers::Subscribers;
 
 /// Every lane there is; another node may have made some since they were read.
 pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
@@ -19,6 +21,9 @@ pub(super) struct Book {
     pub(super) incarnation: i64,
     pub(super) retention: Retention,
     pub(super) marks: Marks,
+    pub(super) subscribers: Arc<Subscribers>,
+    /// Numbers that were taken and not used, with the first that is not ours.
+    pub(super) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
     lanes: RwLock<Arc<Known>>,
 }
 
@@ -34,8 +39,14 @@ impl Book {
         retention: Retention,
         lanes: &[PgRow],
     ) -> Result<Self, LedgerError> {
-        let book =
-            Self { incarnation, retention, marks: Marks::default(), lanes: RwLock::default() };
+        let book = Self {
+            incarnation,
+            retention,
+            marks: Marks::default(),
+            subscribers: Arc::default(),
+            blocks: Mutex::default(),
+            lanes: RwLock::default(),
+        };
         book.learn(lanes)?;
         Ok(book)
     }

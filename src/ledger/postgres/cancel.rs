@@ -7,7 +7,6 @@ use sqlx::postgres::PgRow;
 
 use super::batch::{Values, storable};
 use super::finish::finish;
-use super::settle::EVENTS;
 use super::writing::Writing;
 use crate::domain::operation::{EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
@@ -115,7 +114,7 @@ async fn call_off(
     let attempt = carried.counts.attempts;
     let event =
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
-    writing.script.add(&EVENTS, &[event], EventRow::put);
+    writing.events(&[event]);
     let (answer, blocks) = (None, false);
     let end = Finish { seq, at: now, next: Next::Canceled, carried, answer, serial, blocks, freed };
     finish(writing, vec![end], moved).await
@@ -172,7 +171,7 @@ async fn keep(
         message: report.message.clone(),
         ..EventRow::plain(seq, sequence, report.at, EventKind::Progressed)
     };
-    writing.script.add(&EVENTS, &[event], EventRow::put);
+    writing.events(&[event]);
     let values = Values::default()
         .with(seq)
         .with(i64::from(sequence))

@@ -8,6 +8,7 @@ use super::batch::Values;
 use super::settle::RUNNING;
 use super::writing::Writing;
 use crate::domain::Timestamp;
+use crate::domain::delivery::Topic;
 use crate::domain::operation::{Continuation, EventKind, Lane};
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::Dead;
@@ -17,6 +18,7 @@ use crate::ledger::rows::{
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
+use crate::ledger::webhooks::sql::Told;
 
 macro_rules! work {
     () => {
@@ -106,6 +108,8 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
         if let Some(due_at) = maybe_time(row, "due_at")? {
             writing.book.marks.taken(lane, due_at);
             let carried = Carried::of(row)?.begun(now);
+            let (seq, sequence) = (number(row, "seq")?, carried.sequence);
+            writing.told.push(Told { seq, sequence, topic: Topic::Started, at: now });
             let lane = writing.lane(lane)?;
             leased_of
                 .extend(readable(row, leased(row, lane, &carried, Held::Running, None, false))?);

@@ -1,7 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::batch::{Statement, Values};
-use super::settle::{EVENTS, READY};
+use super::settle::READY;
 use super::writing::{Writing, octets};
 use super::{prune, serial};
 use crate::domain::Timestamp;
@@ -133,10 +133,11 @@ fn release(
     moved.ready.push((writing.lane(lane)?, due_at));
     moved.waiting -= 1;
     moved.released.push(id(row, "id")?);
-    writing
-        .script
-        .add_numbers(&WAITING_GONE, &[seq])
-        .add(&READY, &[ReadyRow { seq, lane, due_at, carried }], ReadyRow::put)
-        .add(&EVENTS, &[event], EventRow::put);
+    writing.script.add_numbers(&WAITING_GONE, &[seq]).add(
+        &READY,
+        &[ReadyRow { seq, lane, due_at, carried }],
+        ReadyRow::put,
+    );
+    writing.events(&[event]);
     Ok(())
 }

@@ -11,6 +11,7 @@ use sqlx::AssertSqlSafe;
 
 use super::batch::{Columns, Values, names, parameters};
 use super::writing::Writing;
+use crate::domain::delivery::Topic;
 use crate::domain::operation::{Body, EventKind, NewOperation, WaitingFor, Work};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -18,15 +19,17 @@ use crate::ledger::rows::{
     Carried, Cells, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name, put_body,
 };
 use crate::ledger::verbs::Placed;
+use crate::ledger::webhooks::sql::Told;
 
 /// The columns of `operations` behind the place.
 const OF_OPERATION: &str = "id, accepted_at, principal, route, lane, method, target, task, delivery, timeout_us, \
      deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, key_digest, \
-     serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck";
-const OF_OPERATION_LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTT";
+     serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
+     callback_receiver, callback_url, callback_events";
+const OF_OPERATION_LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTTNTN";
 /// The columns that go elsewhere.
 const OF_REST: &str = "taken, placed, fields, body, body_key, body_length, credentials";
-const LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTTNnooNnO";
+const LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTTNTNNnooNnO";
 
 /// A new operation with its place, where that had to be taken before, and its ties to others.
 pub(super) struct Given<'a> {
@@ -64,7 +67,20 @@ pub(super) async fn write(
     let node = writing.book.incarnation;
     let values = columns.bound(Values::default().with(node));
     let rows = writing.rows(AssertSqlSafe(shape.sql()), values).await?;
-    rows.iter().map(|row| number(row, "seq")).collect()
+    let seqs = rows.iter().map(|row| number(row, "seq")).collect::<Result<Vec<i64>, _>>()?;
+    for (given, seq) in batch.iter().zip(&seqs) {
+        writing.told.extend(begins(given, *seq));
+    }
+    Ok(seqs)
+}
+
+/// What those are told of it who want to know of beginnings.
+fn begins(given: &Given<'_>, seq: i64) -> impl Iterator<Item = Told> + use<> {
+    let at = given.operation.accepted_at;
+    let told = move |sequence, topic| Told { seq, sequence, topic, at };
+    let started = given.placed == Placed::Running;
+    let begun = Carried::fresh().begun(at).sequence;
+    std::iter::once(told(1, Topic::Accepted)).chain(started.then(|| told(begun, Topic::Started)))
 }
 
 fn put(given: &Given<'_>, cells: &mut Columns) {
@@ -112,6 +128,10 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     cells.text(on_failure_name(policy).map(str::to_owned));
     cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));
+    let callback = operation.callback.as_ref();
+    cells.number(callback.map(|callback| callback.receiver.0));
+    cells.text(callback.map(|callback| callback.url.clone()));
+    cells.number(callback.map(|callback| callback.topics.bits()));
 }
 
 impl Shape {

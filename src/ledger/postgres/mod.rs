@@ -26,6 +26,7 @@ mod settle;
 mod sweep;
 mod trouble;
 mod verdict;
+mod webhooks;
 mod writing;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use super::verbs::{
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
+use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
@@ -214,6 +216,10 @@ impl Store for Postgres {
         read::oldest_due(&self.pool, &self.book, lanes).await
     }
 
+    fn deliveries(&self) -> &dyn ReadsDeliveries {
+        self
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }
@@ -229,7 +235,7 @@ impl Transaction for Writing {
     ) -> Result<(), LedgerError> {
         let needs_places = accept::needs_places(acceptances);
         if settlements.is_empty() && !needs_places {
-            if alone {
+            if alone && !self.begins_are_told(acceptances) {
                 self.go_alone();
             }
             return Ok(());
@@ -362,6 +368,10 @@ impl Transaction for Writing {
 
     async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
         sweep::sweep(self, sweep).await
+    }
+
+    fn deliveries(&mut self) -> &mut dyn Deliveries {
+        self
     }
 
     async fn commit(self: Box<Self>) -> Result<(), LedgerError> {

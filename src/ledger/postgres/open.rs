@@ -276,6 +276,7 @@ fn migrations() -> Vec<Migration> {
         migration(3, "serial", include_str!("../../../migrations/postgres/0003_serial.sql")),
         migration(4, "queues", include_str!("../../../migrations/postgres/0004_queues.sql")),
         migration(5, "permits", include_str!("../../../migrations/postgres/0005_permits.sql")),
+        migration(6, "webhooks", include_str!("../../../migrations/postgres/0006_webhooks.sql")),
     ]
 }
 

@@ -7,7 +7,7 @@ use super::finish;
 use super::writing::Writing;
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
-use crate::ledger::rows::{EventRow, ReadyRow, WaitingRow, number};
+use crate::ledger::rows::{ReadyRow, WaitingRow, number};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 
@@ -66,11 +66,12 @@ pub(super) async fn settle(
             None => settled.push(Err(StaleLease)),
         }
     }
-    writing
-        .script
-        .add(&READY, &ends.ready, ReadyRow::put)
-        .add(&WAITING, &ends.waiting, WaitingRow::put)
-        .add(&EVENTS, &ends.events, EventRow::put);
+    writing.script.add(&READY, &ends.ready, ReadyRow::put).add(
+        &WAITING,
+        &ends.waiting,
+        WaitingRow::put,
+    );
+    writing.events(&ends.events);
     finish::finish(writing, ends.finished, moved).await?;
     Ok(settled)
 }

@@ -1,7 +1,6 @@
 //! What people find out about unknown outcomes.
 
 use super::batch::{Values, storable};
-use super::settle::EVENTS;
 use super::writing::Writing;
 use crate::domain::OperationId;
 use crate::domain::operation::Verdict;
@@ -37,6 +36,6 @@ pub(super) async fn judge(
     let values = Values::default().with(seq).with(i64::from(sequence + 1));
     writing.run("UPDATE outcomes SET sequence = $2 WHERE seq = $1", values).await?;
     let event = EventRow::reconciled(seq, sequence + 1, number(&row, "attempts")?, verdict);
-    writing.script.add(&EVENTS, &[event], EventRow::put);
+    writing.events(&[event]);
     Ok(Judged::Given)
 }

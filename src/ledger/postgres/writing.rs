@@ -14,9 +14,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use super::batch::{Script, Values};
 use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
+use super::settle::EVENTS;
 use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{damaged, exactly, number};
+use crate::ledger::rows::{EventRow, damaged, exactly, maybe_number, number};
+use crate::ledger::webhooks::sql::Told;
 
 /// One writing transaction. Dropping it undoes it.
 pub(super) struct Writing {
@@ -29,6 +31,10 @@ pub(super) struct Writing {
     /// Whether one statement is all that is written: that needs no transaction around it.
     alone: bool,
     keys: BTreeMap<[u8; 16], Holder>,
+    /// Events of this transaction that somebody may have to be told of.
+    pub(super) told: Vec<Told>,
+    /// The version of receivers, once it was read.
+    pub(super) version: Option<i64>,
 }
 
 /// Who may run, of those with a serial key whose row is locked.
@@ -59,6 +65,8 @@ impl Writing {
             places: VecDeque::new(),
             alone: false,
             keys: BTreeMap::new(),
+            told: Vec::new(),
+            version: None,
         }
     }
 
@@ -66,6 +74,12 @@ impl Writing {
     /// else has to hold in its transaction.
     pub(super) fn go_alone(&mut self) {
         self.alone = self.pool.commits_by_itself();
+    }
+
+    /// Puts events into timelines.
+    pub(super) fn events(&mut self, events: &[EventRow]) {
+        self.told.extend(events.iter().filter_map(Told::of));
+        self.script.add(&EVENTS, events, EventRow::put);
     }
 
     /// Begins, locks these serial keys, and takes that many places in the order accepted.
@@ -76,10 +90,12 @@ impl Writing {
     ) -> Result<(), LedgerError> {
         digests.sort_unstable();
         digests.dedup();
-        let take = "SELECT nextval('operations_order') AS seq FROM generate_series(1, ";
+        let take = "SELECT nextval('operations_order') AS seq, (SELECT version FROM webhooks) AS version \
+             FROM generate_series(1, ";
         let take = (places > 0).then(|| format!("{take}{places})"));
         let taken = if digests.is_empty() {
-            self.begin(take).await?
+            let version = || "SELECT NULL::bigint AS seq, version FROM webhooks".to_owned();
+            self.begin(take.or_else(|| Some(version()))).await?
         } else {
             self.lock(digests).await?;
             match take {
@@ -87,8 +103,10 @@ impl Writing {
                 None => Vec::new(),
             }
         };
-        let seqs: Result<Vec<i64>, _> = taken.iter().map(|row| number(row, "seq")).collect();
-        self.places.extend(seqs?);
+        for row in &taken {
+            self.version = maybe_number(row, "version")?;
+            self.places.extend(maybe_number::<i64>(row, "seq")?);
+        }
         Ok(())
     }
 

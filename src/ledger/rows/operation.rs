@@ -24,7 +24,7 @@ use crate::ledger::verbs::{
 macro_rules! operations {
     ($from:literal) => {
         concat!(
-            "SELECT o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
+            "SELECT o.seq, o.callback_receiver, o.callback_url, o.callback_events, o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
              o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
              WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
              WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \

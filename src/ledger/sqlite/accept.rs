@@ -8,6 +8,7 @@ use super::rows::{
 };
 use super::writer::{Values, Writer};
 use super::{Writing, prune, serial, settle};
+use crate::domain::delivery::Topic;
 use crate::domain::operation::{
     Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
@@ -15,11 +16,13 @@ use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
+use crate::ledger::webhooks::sql::Told;
 
 const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
      deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, task, upstream_key, \
-     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
+     callback_receiver, callback_url, callback_events) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const REQUESTS: &str = "INSERT INTO requests (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const CREDENTIALS: &str = "INSERT INTO credentials (seq, fields) \
@@ -95,6 +98,8 @@ pub(super) fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<Accep
     }
     write(&mut writing.writer, &entries)?;
     place(&mut writing.writer, &entries, writing.book.incarnation)?;
+    let accepted = entries.iter().map(|entry| accepted(entry));
+    writing.writer.told.extend(accepted);
     Ok(verdicts)
 }
 
@@ -250,6 +255,10 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(operation.client_reference.as_deref());
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     values.put(on_failure_name(policy)).put(policy.recheck.as_ref().map(Recheck::target));
+    let callback = operation.callback.as_ref();
+    values.put(callback.map(|callback| callback.receiver.0));
+    values.put(callback.map(|callback| &*callback.url));
+    values.put(callback.map(|callback| callback.topics.bits()));
 }
 
 fn put_request(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
@@ -271,6 +280,12 @@ fn credentials(entry: &Entry<'_>) -> Option<Vec<u8>> {
     }
 }
 
+/// The first of its events, which has no row of its own.
+fn accepted(entry: &Entry<'_>) -> Told {
+    let at = entry.operation.accepted_at;
+    Told { seq: entry.seq, sequence: 1, topic: Topic::Accepted, at }
+}
+
 /// Puts each operation into the state that it begins in.
 fn place(writer: &mut Writer, entries: &[Entry<'_>], node: i64) -> Result<(), LedgerError> {
     let of = |placed| entries.iter().filter(move |entry| entry.placed == placed);
@@ -285,8 +300,7 @@ fn place(writer: &mut Writer, entries: &[Entry<'_>], node: i64) -> Result<(), Le
     writer.each(settle::READY, &ready, |row, values| row.put(values))?;
     writer.each(settle::RUNNING, &running, |row, values| row.put(values))?;
     writer.each(SERIAL_WAITING, &waiting, |entry, values| put_waiting(entry, values))?;
-    writer.each(settle::EVENTS, &events, |row, values| row.put(values))?;
-    Ok(())
+    writer.events(&events)
 }
 
 fn put_waiting(entry: &Entry<'_>, values: &mut Values<'_, '_>) {

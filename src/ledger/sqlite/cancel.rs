@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Writing;
 use super::finish::{Finish, finish};
 use super::rows::{Carried, Stored, damaged, exactly, maybe_text, maybe_time, number};
-use super::settle::{EVENTS, EventRow};
+use super::settle::EventRow;
 use super::writer::Row;
 use crate::domain::operation::{EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
@@ -152,7 +152,7 @@ fn keep(
 }
 
 fn tell(writing: &mut Writing, event: &EventRow) -> Result<(), LedgerError> {
-    writing.writer.run(EVENTS, |values| event.put(values)).map(drop)
+    writing.writer.events(std::slice::from_ref(event))
 }
 
 pub(super) fn pause(writing: &mut Writing, wish: &Pausing) -> Result<bool, LedgerError> {

@@ -2,7 +2,7 @@
 
 use super::Writing;
 use super::rows::{Carried, continuation, damaged, leased, maybe_time, number};
-use super::settle::{EVENTS, EventRow, READY_GONE, RUNNING, RunningRow};
+use super::settle::{EventRow, READY_GONE, RUNNING, RunningRow};
 use super::writer::Row;
 use crate::domain::Timestamp;
 use crate::domain::operation::{Continuation, Lane};
@@ -74,7 +74,7 @@ fn run(
         values.put(row.seq);
     })?;
     writer.each(RUNNING, running, |row, values| row.put(values))?;
-    writer.each(EVENTS, events, |row, values| row.put(values)).map(drop)
+    writer.events(events)
 }
 
 fn out(lane: &Lane, carried: Carried) -> Out {

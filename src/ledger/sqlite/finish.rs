@@ -2,7 +2,7 @@
 
 use super::Writing;
 use super::rows::{Carried, id, number, put_body, time};
-use super::settle::{EVENTS, EventRow, READY, ReadyRow};
+use super::settle::{EventRow, READY, ReadyRow};
 use super::{prune, serial};
 use crate::domain::operation::{Body, EventKind};
 use crate::domain::{OperationId, Timestamp};
@@ -122,6 +122,6 @@ pub(super) fn go_next(
     })?;
     let ready = ReadyRow { seq, lane, due_at, carried };
     writer.run(READY, |values| ready.put(values))?;
-    writer.run(EVENTS, |values| event.put(values))?;
+    writer.events(&[event])?;
     Ok(Some(released))
 }

@@ -20,6 +20,7 @@ mod serial;
 mod settle;
 mod start;
 mod verdict;
+mod webhooks;
 mod writer;
 
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ use super::verbs::{
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
+use super::webhooks::subscribers::Subscribers;
+use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
@@ -81,6 +84,7 @@ struct Book {
     retention: Retention,
     numbers: HashMap<Lane, i64>,
     lanes: HashMap<i64, Lane>,
+    subscribers: Arc<Subscribers>,
 }
 
 impl Book {
@@ -236,6 +240,10 @@ impl Store for Sqlite {
         read::oldest_due(&self.readers, &self.book, lanes).await
     }
 
+    fn deliveries(&self) -> &dyn ReadsDeliveries {
+        self
+    }
+
     async fn close(&self) {
         self.readers.close().await;
         if let Err(error) = self.writer.lock().await.close() {
@@ -355,6 +363,10 @@ impl Transaction for Writing {
 
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
         reconcile::reconcile(self, step, moved)
+    }
+
+    fn deliveries(&mut self) -> &mut dyn Deliveries {
+        self
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {

@@ -51,7 +51,7 @@ pub(super) fn settle(
     }
     writing.writer.each(READY, &ends.ready, |row, values| row.put(values))?;
     writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
-    writing.writer.each(EVENTS, &ends.events, |row, values| row.put(values))?;
+    writing.writer.events(&ends.events)?;
     finish::finish(writing, &ends.finished, moved)?;
     Ok(settled)
 }

@@ -81,6 +81,7 @@ pub(super) async fn register(
     }
     let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
     Ok(Book {
+        subscribers: std::sync::Arc::default(),
         incarnation: started.last_insert_rowid(),
         retention: opening.retention,
         numbers,

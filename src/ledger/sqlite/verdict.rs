@@ -2,7 +2,6 @@
 
 use super::Writing;
 use super::rows::{EventRow, Stored, number};
-use super::settle::EVENTS;
 use crate::domain::OperationId;
 use crate::domain::operation::Verdict;
 use crate::ledger::error::LedgerError;
@@ -36,6 +35,6 @@ pub(super) fn judge(
         values.put(seq).put(sequence + 1);
     })?;
     let event = EventRow::reconciled(seq, sequence + 1, number(&row, "attempts")?, verdict);
-    writing.writer.run(EVENTS, |values| event.put(values))?;
+    writing.writer.events(&[event])?;
     Ok(Judged::Given)
 }

@@ -5,6 +5,7 @@
 //! and no hop to another thread. Its invariant: nothing is written outside a transaction,
 //! and a transaction that was left is undone before the next begins.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use super::open::native_trouble as trouble;
-use super::rows::{Cells, Stored, damaged};
+use super::rows::{Cells, EventRow, Stored, damaged};
 use crate::ledger::error::LedgerError;
+use crate::ledger::webhooks::sql::{Numbered, Told};
 
 /// Statements that are kept prepared: all of them.
 const STATEMENTS: usize = 128;
@@ -29,6 +31,10 @@ pub(super) struct Writer {
     open: bool,
     /// The next operation's place in the order accepted.
     pub(super) next_seq: i64,
+    /// The next message's and the next delivery's number, once they are known.
+    pub(super) next: HashMap<Numbered, i64>,
+    /// Events of this transaction that somebody may have to be told of.
+    pub(super) told: Vec<Told>,
 }
 
 impl Writer {
@@ -45,11 +51,19 @@ impl Writer {
         for (name, value) in pragmas {
             connection.pragma_update(None, name, value).map_err(trouble)?;
         }
-        Ok(Self { connection: Some(connection), open: false, next_seq })
+        Ok(Self {
+            connection: Some(connection),
+            open: false,
+            next_seq,
+            next: HashMap::new(),
+            told: Vec::new(),
+        })
     }
 
     /// Undoes what was begun and not committed.
     pub(super) fn undo(&mut self) -> Result<(), LedgerError> {
+        self.told.clear();
+        self.next.clear();
         let was_open = std::mem::take(&mut self.open);
         let connection = self.connection()?;
         // SQLite may have undone it by itself; then there is nothing to undo.
@@ -94,6 +108,12 @@ impl Writer {
             changed += statement.raw_execute().map_err(trouble)?;
         }
         Ok(changed)
+    }
+
+    /// Puts events into timelines.
+    pub(super) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
+        self.told.extend(events.iter().filter_map(Told::of));
+        self.each(super::settle::EVENTS, events, |row, values| row.put(values)).map(drop)
     }
 
     /// Runs a statement once; how many rows that changed.

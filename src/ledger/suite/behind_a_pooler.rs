@@ -39,6 +39,7 @@ fn different(number: u32) -> NewOperation {
         upstream_key: Some(format!("key {number}")),
         tags: vec![format!("tag {number}")],
         client_reference: Some(format!("reference {number}")),
+        callback: None,
         max_depth: 100_000,
         ..new
     }

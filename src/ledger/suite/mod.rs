@@ -144,6 +144,7 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
         retry_of: None,
         client_reference: None,
         tags: Vec::new(),
+        callback: None,
         max_depth: 100,
     }
 }

@@ -1,0 +1,219 @@
+//! What this engine does in its own way for webhooks: batches travel as arrays.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use super::Postgres;
+use super::batch::{Statement, Values, storable};
+use super::writing::Writing;
+use crate::domain::Timestamp;
+use crate::domain::delivery::{ReceiverKey, Topic};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{damaged, maybe_time, number, operation, operations};
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::Acceptance;
+use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES};
+use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
+use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED};
+use crate::ledger::webhooks::sql::{
+    Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
+};
+use crate::ledger::webhooks::subscribers::Subscribers;
+use crate::ledger::webhooks::{ClaimedDeliveries, DeliveryLease, DeliveryWant};
+
+/// The tables of webhooks that rows are put into.
+static TABLES: [(&Table, Statement); 7] = [
+    (&MESSAGES, Statement::of(&MESSAGES)),
+    (&FAN_OUTS, Statement::of(&FAN_OUTS)),
+    (&DELIVERIES, Statement::of(&DELIVERIES)),
+    (&DUE, Statement::of(&DUE)),
+    (&HELD, Statement::of(&HELD)),
+    (&ENDED, Statement::of(&ENDED)),
+    (&ATTEMPTS, Statement::of(&ATTEMPTS)),
+];
+const OPERATIONS: &str = concat!(operations!("operations o"), "o.seq = ANY ($1)");
+/// How many numbers a node takes at a time; as the sequences say.
+const BLOCK: i64 = 256;
+/// Differs from SQLite because others claim too, and because each statement is a round trip:
+/// all wants are asked for at once, what another one is taking is passed over, and what is
+/// taken is left out of what comes next.
+const CLAIMED: &str = concat!(
+    "WITH taken AS (DELETE FROM deliveries_due WHERE delivery = ANY (ARRAY (\
+     SELECT d.delivery FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (receiver, again, most) \
+     JOIN receivers r ON r.receiver = want.receiver AND r.state = 'active' CROSS JOIN LATERAL \
+     (SELECT delivery FROM deliveries_due WHERE receiver = want.receiver AND again = want.again AND due_at <= $4 \
+     ORDER BY due_at, delivery LIMIT want.most FOR UPDATE SKIP LOCKED) AS d)) \
+     RETURNING delivery, receiver, again, due_at, attempts, refusals, token), \
+     begun AS (INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
+     SELECT delivery, receiver, $5, $4, attempts + 1, refusals, token + 1 FROM taken) \
+     SELECT want.receiver AS wanted, want.again AS wanted_again, head.due_at AS next_due, t.delivery, t.due_at, \
+     t.attempts, t.refusals, t.token, ",
+    leased_columns!(),
+    " FROM UNNEST($1::bigint[], $2::bigint[]) AS want (receiver, again) LEFT JOIN LATERAL \
+     (SELECT due_at FROM deliveries_due WHERE receiver = want.receiver AND again = want.again \
+     AND delivery NOT IN (SELECT delivery FROM taken) ORDER BY due_at, delivery LIMIT 1) AS head ON true \
+     LEFT JOIN taken t ON t.receiver = want.receiver AND t.again = want.again \
+     LEFT JOIN deliveries v ON v.delivery = t.delivery LEFT JOIN messages m ON m.message = v.message \
+     ORDER BY t.due_at, t.delivery"
+);
+const TAKEN: &str = "WITH held AS MATERIALIZED (SELECT s.delivery FROM deliveries_sending s \
+     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (delivery, token) \
+     ON s.delivery = lease.delivery AND s.token = lease.token ORDER BY s.delivery FOR UPDATE OF s) \
+     DELETE FROM deliveries_sending AS s USING held WHERE s.delivery = held.delivery \
+     RETURNING s.delivery, s.receiver, s.attempts, s.refusals, s.token";
+
+impl Writing {
+    /// Whether somebody may want to know that operations of this batch, or of a claim,
+    /// begin: then it is no single statement.
+    pub(super) fn begins_are_told(&self, acceptances: &[Acceptance]) -> bool {
+        let begins = |acceptance: &Acceptance| {
+            let callback = acceptance.operation.callback.as_ref();
+            callback.is_some_and(|callback| {
+                callback.topics.has(Topic::Accepted) || callback.topics.has(Topic::Started)
+            })
+        };
+        let index = self.book.subscribers.index();
+        let claims = acceptances.is_empty() && index.has_callbacks();
+        index.wants_begins() || claims || acceptances.iter().any(begins)
+    }
+
+    /// Takes numbers that were taken before and not used.
+    fn left_over(&self, of: Numbered, count: usize) -> Vec<i64> {
+        // It holds plain values.
+        let mut blocks = self.book.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = blocks.entry(of).or_insert((0, 0));
+        let taken: Vec<_> = (block.0..block.1).take(count).collect();
+        block.0 += taken.len() as i64;
+        taken
+    }
+}
+
+#[async_trait]
+impl Runs for Writing {
+    type Row = PgRow;
+
+    fn node(&self) -> i64 {
+        self.book.incarnation
+    }
+
+    fn subscribers(&self) -> Arc<Subscribers> {
+        Arc::clone(&self.book.subscribers)
+    }
+
+    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<PgRow>, LedgerError> {
+        Self::rows(self, sql.postgres, bound(given)).await
+    }
+
+    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError> {
+        let of = |(known, _): &&(&Table, Statement)| std::ptr::eq(*known, table);
+        let (_, statement) =
+            TABLES.iter().find(of).ok_or_else(|| damaged("a table that is not known"))?;
+        self.script.add(statement, &rows, Given::put);
+        Ok(())
+    }
+
+    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
+        let mut numbers = self.left_over(of, count);
+        let missing = (count - numbers.len()) as i64;
+        if missing > 0 {
+            let sequence = match of {
+                Numbered::Messages => {
+                    "SELECT nextval('messages_order') AS first FROM generate_series(1, $1)"
+                }
+                Numbered::Deliveries => {
+                    "SELECT nextval('deliveries_order') AS first FROM generate_series(1, $1)"
+                }
+            };
+            let blocks = (missing + BLOCK - 1) / BLOCK;
+            let rows = Self::rows(self, sequence, Values::default().with(blocks)).await?;
+            for row in &rows {
+                let first: i64 = number(row, "first")?;
+                let end = first + BLOCK;
+                let used = (count - numbers.len()).min(BLOCK as usize) as i64;
+                numbers.extend(first..first + used);
+                if used < BLOCK {
+                    let mut blocks =
+                        self.book.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+                    blocks.insert(of, (first + used, end));
+                }
+            }
+        }
+        Ok(numbers)
+    }
+
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
+        let rows = Self::rows(self, OPERATIONS, Values::default().with(seqs.to_vec())).await?;
+        let announced = |row| {
+            let (operation, callback) = (operation(row)?, callback(row)?);
+            Ok(Announced { seq: number(row, "seq")?, operation, callback })
+        };
+        rows.iter().map(announced).collect()
+    }
+
+    async fn claim_deliveries(
+        &mut self,
+        wants: &[DeliveryWant],
+        now: Timestamp,
+    ) -> Batch<ClaimedDeliveries> {
+        let receivers: Vec<_> = wants.iter().map(|want| want.receiver.0).collect();
+        let again: Vec<_> = wants.iter().map(|want| i64::from(want.again)).collect();
+        let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
+        let values = Values::default().with(receivers).with(again).with(limits);
+        let values = values.with(now.as_micros()).with(self.book.incarnation);
+        let rows = Self::rows(self, CLAIMED, values).await?;
+        let mut found: HashMap<(i64, i64), (Option<Timestamp>, Vec<_>)> = HashMap::new();
+        for row in &rows {
+            let (receiver, again) = (number(row, "wanted")?, number(row, "wanted_again")?);
+            let (next_due, leased) = found.entry((receiver, again)).or_default();
+            *next_due = maybe_time(row, "next_due")?;
+            if maybe_time(row, "due_at")?.is_some() {
+                leased.push(leased_delivery(row, ReceiverKey(receiver))?);
+            }
+        }
+        let claimed = |want: &DeliveryWant| {
+            let key = (want.receiver.0, i64::from(want.again));
+            let (next_due, leased) = found.remove(&key).unwrap_or_default();
+            ClaimedDeliveries { want: *want, leased, next_due }
+        };
+        Ok(wants.iter().map(claimed).collect())
+    }
+
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (deliveries, tokens): (Vec<_>, Vec<_>) =
+            leases.iter().map(|lease| (lease.delivery.0, lease.token)).unzip();
+        let values = Values::default().with(deliveries).with(tokens);
+        let rows = Self::rows(self, TAKEN, values).await?;
+        rows.iter().map(Taken::of).collect()
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn version(&self) -> Option<i64> {
+        self.version
+    }
+}
+
+fn bound(given: Given) -> Values {
+    given.0.into_iter().fold(Values::default(), |values, value| match value {
+        Value::Number(number) => values.with(number),
+        Value::Text(text) => values.with(text.map(storable)),
+        Value::Octets(octets) => values.with(octets),
+    })
+}
+
+#[async_trait]
+impl Asks for Postgres {
+    type Row = PgRow;
+
+    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<PgRow>, LedgerError> {
+        self.pool.read(sql.postgres, bound(given).finish()?).await
+    }
+}

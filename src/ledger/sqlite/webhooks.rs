@@ -1,0 +1,162 @@
+//! What this engine does in its own way for webhooks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, Sqlite as Database};
+
+use super::open::trouble;
+use super::rows::{damaged, maybe_time, number, operation, operations};
+use super::writer::Row;
+use super::{Sqlite, Writing};
+use crate::domain::Timestamp;
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::Batch;
+use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
+use crate::ledger::webhooks::sql::{
+    Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
+};
+use crate::ledger::webhooks::subscribers::Subscribers;
+use crate::ledger::webhooks::{ClaimedDeliveries, DeliveryLease, DeliveryWant};
+
+const OPERATION: &str = concat!(operations!("operations o"), "o.seq = ?");
+const DUE: &str = concat!(
+    "SELECT d.delivery, d.attempts, d.refusals, d.token, ",
+    leased_columns!(),
+    " FROM deliveries_due d JOIN deliveries v ON v.delivery = d.delivery \
+     JOIN messages m ON m.message = v.message JOIN receivers r ON r.receiver = d.receiver \
+     WHERE d.receiver = ? AND d.again = ? AND d.due_at <= ? AND r.state = 'active' \
+     ORDER BY d.due_at, d.delivery LIMIT ?"
+);
+const NEXT: &str =
+    "SELECT due_at FROM deliveries_due WHERE receiver = ? AND again = ? ORDER BY due_at LIMIT 1";
+const DUE_GONE: &str = "DELETE FROM deliveries_due WHERE delivery = ?";
+const SENDING: &str = "INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
+     VALUES (?, ?, ?, ?, ?, ?, ?)";
+const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ? \
+     RETURNING delivery, receiver, attempts, refusals, token";
+const LAST_MESSAGE: &str = "SELECT coalesce(max(message), 0) AS last FROM messages";
+const LAST_DELIVERY: &str = "SELECT coalesce(max(delivery), 0) AS last FROM deliveries";
+
+#[async_trait]
+impl Runs for Writing {
+    type Row = Row;
+
+    fn node(&self) -> i64 {
+        self.book.incarnation
+    }
+
+    fn subscribers(&self) -> Arc<Subscribers> {
+        Arc::clone(&self.book.subscribers)
+    }
+
+    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<Row>, LedgerError> {
+        self.writer.all(sql.sqlite, |values| given.put(values))
+    }
+
+    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError> {
+        self.writer.each(table.insert, &rows, |row, values| row.put(values)).map(drop)
+    }
+
+    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
+        let next = match self.writer.next.get(&of) {
+            Some(next) => *next,
+            None => {
+                let last = match of {
+                    Numbered::Messages => LAST_MESSAGE,
+                    Numbered::Deliveries => LAST_DELIVERY,
+                };
+                let row = self.writer.one(last, |_| {})?;
+                row.map_or(Ok(0), |row| number::<i64>(&row, "last"))? + 1
+            }
+        };
+        self.writer.next.insert(of, next + count as i64);
+        Ok((next..).take(count).collect())
+    }
+
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
+        let rows = self.writer.all_of_each(OPERATION, seqs, |seq, values| {
+            values.put(seq);
+        })?;
+        let announced = |row| {
+            let (operation, callback) = (operation(row)?, callback(row)?);
+            Ok(Announced { seq: number(row, "seq")?, operation, callback })
+        };
+        rows.iter().map(announced).collect()
+    }
+
+    async fn claim_deliveries(
+        &mut self,
+        wants: &[DeliveryWant],
+        now: Timestamp,
+    ) -> Batch<ClaimedDeliveries> {
+        let mut claimed = Vec::with_capacity(wants.len());
+        for want in wants {
+            claimed.push(claim(self, *want, now)?);
+        }
+        Ok(claimed)
+    }
+
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken> {
+        let rows = self.writer.all_of_each(TAKEN, leases, |lease, values| {
+            values.put(lease.delivery.0).put(lease.token);
+        })?;
+        rows.iter().map(Taken::of).collect()
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.writer.told)
+    }
+
+    fn version(&self) -> Option<i64> {
+        None
+    }
+}
+
+fn claim(
+    writing: &mut Writing,
+    want: DeliveryWant,
+    now: Timestamp,
+) -> Result<ClaimedDeliveries, LedgerError> {
+    let DeliveryWant { receiver: ReceiverKey(receiver), again, limit } = want;
+    let node = writing.book.incarnation;
+    let rows = writing.writer.all(DUE, |values| {
+        values.put(receiver).put(again).put(now.as_micros()).put(limit as i64);
+    })?;
+    let leased = |row| leased_delivery(row, want.receiver);
+    let leased = rows.iter().map(leased).collect::<Result<Vec<_>, _>>()?;
+    writing.writer.each(DUE_GONE, &leased, |leased, values| {
+        values.put(leased.lease.delivery.0);
+    })?;
+    writing.writer.each(SENDING, &leased, |leased, values| {
+        values.put(leased.lease.delivery.0).put(receiver).put(node).put(now.as_micros());
+        values.put(leased.attempts).put(leased.refusals).put(leased.lease.token);
+    })?;
+    let next = writing.writer.one(NEXT, |values| {
+        values.put(receiver).put(again);
+    })?;
+    let next_due = next.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))?;
+    Ok(ClaimedDeliveries { want, leased, next_due })
+}
+
+#[async_trait]
+impl Asks for Sqlite {
+    type Row = SqliteRow;
+
+    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<SqliteRow>, LedgerError> {
+        let mut arguments = SqliteArguments::default();
+        for value in given.0 {
+            let added = match value {
+                Value::Number(number) => arguments.add(number),
+                Value::Text(text) => arguments.add(text),
+                Value::Octets(octets) => arguments.add(octets),
+            };
+            added.map_err(|error| damaged(format!("a value cannot be asked for: {error}")))?;
+        }
+        let query = sqlx::query_with::<Database, _>(sql.sqlite, arguments);
+        let mut connection = self.readers.acquire().await.map_err(trouble)?;
+        query.fetch_all(&mut *connection).await.map_err(trouble)
+    }
+}

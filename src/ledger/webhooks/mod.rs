@@ -1,0 +1,640 @@
+//! Webhooks in the ledger: who is told, what, and how far each telling is.
+//!
+//! Owns subscriptions, their keys, messages and deliveries. An event and what receivers
+//! are told of it are committed together; a delivery has exactly one row among those that
+//! are due, sent, held and ended, and only the holder of the latest lease settles it. What
+//! both engines say alike is said here once ([`sql`]). It must not know how a message is
+//! worded, signed or sent.
+
+pub(super) mod announce;
+mod fanning;
+pub(super) mod heads;
+mod replaying;
+pub(super) mod rows;
+pub(super) mod sending;
+mod showing;
+pub(super) mod sql;
+pub(super) mod subscribers;
+mod subscriptions;
+mod verbs;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+
+pub use heads::DeliveryLane;
+pub use verbs::{
+    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, Delivery, DeliveryEnd,
+    DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage, DeliverySettled,
+    DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind, KeyOwner,
+    LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver,
+    Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
+    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+};
+
+use super::committer::{Tell, Write};
+use super::error::LedgerError;
+use super::store::Batch;
+use super::{Ledger, Shared};
+use crate::domain::delivery::ReceiverKey;
+use crate::domain::{Principal, Timestamp};
+use announce::NewlyDue;
+use sql::{Asks, Runs};
+
+/// The verbs of webhooks inside one transaction.
+#[async_trait]
+pub(super) trait Deliveries: Send {
+    /// Gives what happened in this transaction to those who are to be told. Alone, one
+    /// statement is all that was written, and nobody wanted to know.
+    async fn announce(&mut self, scribe: &dyn Scribe, alone: bool)
+    -> Result<NewlyDue, LedgerError>;
+    async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
+    async fn change(
+        &mut self,
+        changing: &Changing,
+        scribe: Told<'_>,
+    ) -> Result<(Changed, NewlyDue), LedgerError>;
+    async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError>;
+    async fn callback_receiver(&mut self, new: &NewCallbacks) -> Result<ReceiverKey, LedgerError>;
+    async fn ping(
+        &mut self,
+        id: SubscriptionId,
+        at: Timestamp,
+        scribe: Told<'_>,
+    ) -> Result<(Redelivered, NewlyDue), LedgerError>;
+    async fn redeliver(
+        &mut self,
+        receiver: ReceiverKey,
+        delivery: DeliveryKey,
+        at: Timestamp,
+    ) -> Result<(Redelivered, NewlyDue), LedgerError>;
+    async fn replay(&mut self, step: &ReplayStep) -> Result<(Replayed, NewlyDue), LedgerError>;
+    async fn fan_out(&mut self) -> Result<Option<NewlyDue>, LedgerError>;
+    async fn claim(&mut self, wants: &[DeliveryWant], now: Timestamp) -> Batch<ClaimedDeliveries>;
+    async fn settle(
+        &mut self,
+        batch: &[DeliverySettlement],
+        scribe: Told<'_>,
+    ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError>;
+    async fn take_back(
+        &mut self,
+        node: i64,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<(usize, NewlyDue), LedgerError>;
+    async fn put_aside(
+        &mut self,
+        receiver: ReceiverKey,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError>;
+    async fn give_up_late(
+        &mut self,
+        lane: DeliveryLane,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError>;
+    async fn prune_deliveries(
+        &mut self,
+        limit: usize,
+        held: Timestamp,
+        over: Timestamp,
+        now: Timestamp,
+    ) -> Result<PrunedDeliveries, LedgerError>;
+}
+
+/// Who writes what receivers are told, where there is one.
+pub(super) type Told<'a> = Option<&'a dyn Scribe>;
+
+#[async_trait]
+impl<W: Runs> Deliveries for W {
+    async fn announce(
+        &mut self,
+        scribe: &dyn Scribe,
+        alone: bool,
+    ) -> Result<NewlyDue, LedgerError> {
+        announce::announce(self, scribe, alone).await
+    }
+
+    async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError> {
+        subscriptions::subscribe(self, new).await
+    }
+
+    async fn change(
+        &mut self,
+        changing: &Changing,
+        scribe: Told<'_>,
+    ) -> Result<(Changed, NewlyDue), LedgerError> {
+        subscriptions::change(self, changing, scribe).await
+    }
+
+    async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError> {
+        subscriptions::rotate(self, rotation).await
+    }
+
+    async fn callback_receiver(&mut self, new: &NewCallbacks) -> Result<ReceiverKey, LedgerError> {
+        subscriptions::callback_receiver(self, new).await
+    }
+
+    async fn ping(
+        &mut self,
+        id: SubscriptionId,
+        at: Timestamp,
+        scribe: Told<'_>,
+    ) -> Result<(Redelivered, NewlyDue), LedgerError> {
+        subscriptions::ping(self, id, at, scribe).await
+    }
+
+    async fn redeliver(
+        &mut self,
+        receiver: ReceiverKey,
+        delivery: DeliveryKey,
+        at: Timestamp,
+    ) -> Result<(Redelivered, NewlyDue), LedgerError> {
+        replaying::redeliver(self, receiver, delivery, at).await
+    }
+
+    async fn replay(&mut self, step: &ReplayStep) -> Result<(Replayed, NewlyDue), LedgerError> {
+        replaying::replay(self, step).await
+    }
+
+    async fn fan_out(&mut self) -> Result<Option<NewlyDue>, LedgerError> {
+        fanning::fan_out(self).await
+    }
+
+    async fn claim(&mut self, wants: &[DeliveryWant], now: Timestamp) -> Batch<ClaimedDeliveries> {
+        self.claim_deliveries(wants, now).await
+    }
+
+    async fn settle(
+        &mut self,
+        batch: &[DeliverySettlement],
+        scribe: Told<'_>,
+    ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
+        sending::settle(self, batch, scribe).await
+    }
+
+    async fn take_back(
+        &mut self,
+        node: i64,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<(usize, NewlyDue), LedgerError> {
+        sending::take_back(self, node, limit, now).await
+    }
+
+    async fn put_aside(
+        &mut self,
+        receiver: ReceiverKey,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        sending::put_aside(self, receiver, limit, now).await
+    }
+
+    async fn give_up_late(
+        &mut self,
+        lane: DeliveryLane,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        sending::give_up_late(self, lane, limit, now).await
+    }
+
+    async fn prune_deliveries(
+        &mut self,
+        limit: usize,
+        held: Timestamp,
+        over: Timestamp,
+        now: Timestamp,
+    ) -> Result<PrunedDeliveries, LedgerError> {
+        replaying::prune(self, limit, held, over, now).await
+    }
+}
+
+/// What is read about webhooks.
+#[async_trait]
+pub(super) trait ReadsDeliveries: Send + Sync {
+    async fn subscription(
+        &self,
+        principal: Option<&Principal>,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, LedgerError>;
+    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription>;
+    async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey>;
+    async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError>;
+    async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError>;
+    async fn delivery(
+        &self,
+        receiver: ReceiverKey,
+        key: DeliveryKey,
+    ) -> Result<Option<Delivery>, LedgerError>;
+    async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
+    async fn fans(&self) -> Result<bool, LedgerError>;
+    async fn sent_here(&self, node: i64) -> Batch<DeliveryLease>;
+    async fn strays(&self, node: i64) -> Batch<i64>;
+}
+
+#[async_trait]
+impl<A: Asks> ReadsDeliveries for A {
+    async fn subscription(
+        &self,
+        principal: Option<&Principal>,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, LedgerError> {
+        showing::find(self, principal, id).await
+    }
+
+    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription> {
+        showing::list(self, listing).await
+    }
+
+    async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey> {
+        showing::keys(self, owner).await
+    }
+
+    async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
+        showing::whom(self, key).await
+    }
+
+    async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
+        showing::deliveries(self, listing).await
+    }
+
+    async fn delivery(
+        &self,
+        receiver: ReceiverKey,
+        key: DeliveryKey,
+    ) -> Result<Option<Delivery>, LedgerError> {
+        showing::one_delivery(self, receiver, key).await
+    }
+
+    async fn due(&self) -> Batch<(DeliveryLane, Timestamp)> {
+        showing::due(self).await
+    }
+
+    async fn fans(&self) -> Result<bool, LedgerError> {
+        showing::fans(self).await
+    }
+
+    async fn sent_here(&self, node: i64) -> Batch<DeliveryLease> {
+        showing::sent_here(self, node).await
+    }
+
+    async fn strays(&self, node: i64) -> Batch<i64> {
+        showing::strays(self, node).await
+    }
+}
+
+/// Callbacks of a principal to an origin, whose receiver may have to be made.
+#[derive(Clone, Debug)]
+pub struct NewCallbacks {
+    /// Whose.
+    pub principal: Principal,
+    /// Scheme, host and port.
+    pub origin: String,
+    /// What links in messages are built on.
+    pub public_base: String,
+    /// The keys that its callbacks are signed with, if it has none.
+    pub keys: Vec<NewKey>,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// A verb that is told of its own fate, in a transaction of its own.
+#[async_trait]
+pub(super) trait Errand: Send + Sync {
+    /// Does it, and remembers what came of it.
+    async fn run(
+        &mut self,
+        deliveries: &mut dyn Deliveries,
+        scribe: Told<'_>,
+    ) -> Result<(), LedgerError>;
+
+    /// It was not done.
+    fn fail(self: Box<Self>, error: LedgerError);
+
+    /// It was done, durably.
+    fn tell(self: Box<Self>, shared: &Shared);
+}
+
+impl std::fmt::Debug for dyn Errand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Errand")
+    }
+}
+
+type Running<'t, T> = BoxFuture<'t, Result<(T, NewlyDue), LedgerError>>;
+type Run<T> = dyn for<'t> Fn(&'t mut dyn Deliveries, Told<'t>) -> Running<'t, T> + Send + Sync;
+
+struct Asked<T> {
+    run: Box<Run<T>>,
+    tell: Tell<T>,
+    came_of_it: Option<(T, NewlyDue)>,
+}
+
+#[async_trait]
+impl<T: Send + Sync + 'static> Errand for Asked<T> {
+    async fn run(
+        &mut self,
+        deliveries: &mut dyn Deliveries,
+        scribe: Told<'_>,
+    ) -> Result<(), LedgerError> {
+        self.came_of_it = Some((self.run)(deliveries, scribe).await?);
+        Ok(())
+    }
+
+    fn fail(self: Box<Self>, error: LedgerError) {
+        // Whoever asked may have gone away; then nobody needs to know.
+        drop(self.tell.send(Err(error)));
+    }
+
+    fn tell(self: Box<Self>, shared: &Shared) {
+        let Self { came_of_it, tell, .. } = *self;
+        let Some((answer, newly)) = came_of_it else { return };
+        shared.newly_due(newly);
+        drop(tell.send(Ok(answer)));
+    }
+}
+
+/// A verb whose answer makes nothing due.
+async fn quiet<T>(
+    verb: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<(T, NewlyDue), LedgerError> {
+    verb.await.map(|answer| (answer, Vec::new()))
+}
+
+impl Ledger {
+    async fn errand<T: Send + Sync + 'static>(&self, run: Box<Run<T>>) -> Result<T, LedgerError> {
+        self.write(|tell| Write::Errand(Box::new(Asked { run, tell, came_of_it: None }))).await
+    }
+
+    fn reads(&self) -> &dyn ReadsDeliveries {
+        self.shared.store.deliveries()
+    }
+
+    /// Lends who writes what receivers are told. The first one stays.
+    pub fn lend_scribe(&self, scribe: std::sync::Arc<dyn Scribe>) {
+        let _ = self.shared.scribe.set(scribe);
+    }
+
+    /// Makes a subscription, unless the principal has as many as it may.
+    pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscribed, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            let new = new.clone();
+            Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
+        }))
+        .await
+    }
+
+    /// Changes, disables, enables or deletes a subscription.
+    pub async fn change_subscription(&self, changing: Changing) -> Result<Changed, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            let changing = changing.clone();
+            Box::pin(async move { deliveries.change(&changing, scribe).await })
+        }))
+        .await
+    }
+
+    /// A subscription; only this principal's, where there is one.
+    pub async fn subscription(
+        &self,
+        principal: Option<&Principal>,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, LedgerError> {
+        self.reads().subscription(principal, id).await
+    }
+
+    /// Subscriptions, in the order in which they were made.
+    pub async fn subscriptions(
+        &self,
+        listing: &SubscriptionListing,
+    ) -> Result<Vec<Subscription>, LedgerError> {
+        self.reads().subscriptions(listing).await
+    }
+
+    /// Adds a key; the others of its kind go on signing for a while.
+    pub async fn rotate_key(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            let rotation = rotation.clone();
+            Box::pin(async move { quiet(deliveries.rotate(&rotation)).await })
+        }))
+        .await
+    }
+
+    /// The keys of somebody, the newest first; retired ones may be among them.
+    pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
+        self.reads().keys(owner).await
+    }
+
+    /// The receiver that a principal's callbacks to an origin count as.
+    pub async fn callback_receiver(&self, new: NewCallbacks) -> Result<ReceiverKey, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            let new = new.clone();
+            Box::pin(async move { quiet(deliveries.callback_receiver(&new)).await })
+        }))
+        .await
+    }
+
+    /// Whom a courier sends to.
+    pub async fn receiver(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
+        self.reads().whom(key).await
+    }
+
+    /// Sends a test event to a subscription.
+    pub async fn ping(
+        &self,
+        id: SubscriptionId,
+        at: Timestamp,
+    ) -> Result<Redelivered, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            Box::pin(async move { deliveries.ping(id, at, scribe).await })
+        }))
+        .await
+    }
+
+    /// A page of deliveries, newest first, each with its attempts.
+    pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
+        self.reads().deliveries(listing).await
+    }
+
+    /// One delivery with its attempts.
+    pub async fn delivery(
+        &self,
+        receiver: ReceiverKey,
+        key: DeliveryKey,
+    ) -> Result<Option<Delivery>, LedgerError> {
+        self.reads().delivery(receiver, key).await
+    }
+
+    /// Delivers once more what has come to its end or is held.
+    pub async fn redeliver(
+        &self,
+        receiver: ReceiverKey,
+        delivery: DeliveryKey,
+        at: Timestamp,
+    ) -> Result<Redelivered, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { deliveries.redeliver(receiver, delivery, at).await })
+        }))
+        .await
+    }
+
+    /// One step of a replay.
+    pub async fn replay(&self, step: ReplayStep) -> Result<Replayed, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { deliveries.replay(&step).await })
+        }))
+        .await
+    }
+
+    /// One step of the oldest fan-out; false where there is none.
+    pub async fn fan_out(&self) -> Result<bool, LedgerError> {
+        // Most of the time there is none, and looking takes no transaction.
+        if !self.reads().fans().await? {
+            return Ok(false);
+        }
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move {
+                let stepped = deliveries.fan_out().await?;
+                Ok((stepped.is_some(), stepped.unwrap_or_default()))
+            })
+        }))
+        .await
+    }
+
+    /// The lanes of which a delivery may be due, the longest due first.
+    pub fn due_deliveries(&self, now: Timestamp) -> Vec<DeliveryLane> {
+        self.shared.heads.due(now)
+    }
+
+    /// When the next delivery is due behind that instant, as far as this node knows.
+    pub fn next_delivery(&self, after: Timestamp) -> Option<Timestamp> {
+        self.shared.heads.next(after)
+    }
+
+    /// Completes when a delivery came to be due that was not before.
+    pub async fn delivery_is_due(&self) {
+        self.shared.mail.notified().await;
+    }
+
+    /// Looks what others have made due; at the start, what is due at all.
+    pub async fn look_for_deliveries(&self) -> Result<(), LedgerError> {
+        let due = self.reads().due().await?;
+        if !due.is_empty() {
+            self.shared.newly_due(due);
+        }
+        Ok(())
+    }
+
+    /// Hands out due deliveries.
+    pub async fn claim_deliveries(
+        &self,
+        wants: Vec<DeliveryWant>,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedDeliveries>, LedgerError> {
+        let lane =
+            |want: &DeliveryWant| DeliveryLane { receiver: want.receiver, again: want.again };
+        let lanes: Vec<_> = wants.iter().map(lane).collect();
+        // What comes to be due from here on is noted anew.
+        lanes.iter().for_each(|lane| self.shared.heads.taken(*lane));
+        let claimed = self
+            .errand(Box::new(move |deliveries, _| {
+                let wants = wants.clone();
+                Box::pin(async move { quiet(deliveries.claim(&wants, now)).await })
+            }))
+            .await;
+        match &claimed {
+            Ok(claimed) => {
+                for (lane, claimed) in lanes.iter().zip(claimed) {
+                    claimed.next_due.iter().for_each(|due| self.shared.heads.added(*lane, *due));
+                }
+            }
+            Err(_) => lanes.iter().for_each(|lane| self.shared.heads.added(*lane, now)),
+        }
+        claimed
+    }
+
+    /// Commits the ends of attempts to deliver, each told of its own fate, in their order.
+    pub async fn settle_deliveries(
+        &self,
+        batch: Vec<DeliverySettlement>,
+    ) -> Result<Vec<DeliverySettled>, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            let batch = batch.clone();
+            Box::pin(async move { deliveries.settle(&batch, scribe).await })
+        }))
+        .await
+    }
+
+    /// What this node was handed to send, as far as the ledger knows.
+    pub async fn sent_here(&self) -> Result<Vec<DeliveryLease>, LedgerError> {
+        self.reads().sent_here(self.incarnation()).await
+    }
+
+    /// Makes due again what nodes were sending that are gone, at most so many; says how
+    /// many there were.
+    pub async fn take_back_deliveries(
+        &self,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        let mut nodes = self.reads().strays(self.incarnation()).await?;
+        nodes.extend(self.shared.dead().iter().map(|dead| dead.incarnation));
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut taken = 0;
+        for node in nodes {
+            taken += self
+                .errand(Box::new(move |deliveries, _| {
+                    Box::pin(async move { deliveries.take_back(node, limit, now).await })
+                }))
+                .await?;
+        }
+        Ok(taken)
+    }
+
+    /// Holds what is due for a receiver that takes nothing, or drops it if the receiver is
+    /// gone; at most so many. Says how many there were.
+    pub async fn put_aside(
+        &self,
+        receiver: ReceiverKey,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { quiet(deliveries.put_aside(receiver, limit, now)).await })
+        }))
+        .await
+    }
+
+    /// Ends what has been due in a lane beyond its deadline, at most so many. Says how many
+    /// there were.
+    pub async fn give_up_late(
+        &self,
+        lane: DeliveryLane,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { quiet(deliveries.give_up_late(lane, limit, now)).await })
+        }))
+        .await
+    }
+
+    /// Puts away deliveries that have been over since before `over`, and drops what has
+    /// been held since before `held`; at most `limit` of each.
+    pub async fn prune_deliveries(
+        &self,
+        limit: usize,
+        held: Timestamp,
+        over: Timestamp,
+        now: Timestamp,
+    ) -> Result<PrunedDeliveries, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(
+                async move { quiet(deliveries.prune_deliveries(limit, held, over, now)).await },
+            )
+        }))
+        .await
+    }
+}

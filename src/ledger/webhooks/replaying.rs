@@ -1,0 +1,162 @@
+//! Delivering once more what had come to an end, or was held.
+//!
+//! A replay makes a new delivery of the same message: same name, same octets. Its
+//! invariant: of each message only the latest delivery to a receiver is looked at, so a
+//! step that is done twice replays nothing twice.
+
+use super::announce::{Draft, NewlyDue, make};
+use super::rows::joined_state;
+use super::sending::{ENDED, end};
+use super::sql::{Given, Runs, one, run};
+use super::verbs::{Cause, DeliveryEnd, DeliveryKey, Redelivered, ReplayStep, Replayed, Selected};
+use crate::domain::Timestamp;
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{Stored, maybe_number, maybe_text, number};
+
+const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, \
+     (SELECT max(p.delivery) FROM deliveries p WHERE p.message = v.message AND p.receiver = v.receiver) AS latest \
+     FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
+     LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
+     WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4 \
+     ORDER BY v.delivery LIMIT $5";
+const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, v.delivery AS latest \
+     FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
+     LEFT JOIN deliveries_ended e ON e.delivery = v.delivery WHERE v.receiver = $1 AND v.delivery = $2";
+const HELD_GONE: &str = "DELETE FROM deliveries_held WHERE delivery = $1 RETURNING attempts";
+
+/// A delivery that may go out once more.
+struct Candidate {
+    delivery: i64,
+    message: i64,
+    url: Option<String>,
+    held: Option<i64>,
+    end: Option<DeliveryEnd>,
+    ping: bool,
+    latest: bool,
+}
+
+impl Candidate {
+    fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+        let delivery = number(row, "delivery")?;
+        Ok(Self {
+            delivery,
+            message: number(row, "message")?,
+            url: maybe_text(row, "url")?,
+            held: maybe_number(row, "held")?,
+            end: joined_state(row)?,
+            ping: row.text("cause")? == Some(Cause::Ping.as_str()),
+            latest: number::<i64>(row, "latest")? == delivery,
+        })
+    }
+
+    fn is(&self, select: Selected) -> bool {
+        let failed = matches!(self.end, Some(DeliveryEnd::Exhausted | DeliveryEnd::Gone));
+        match select {
+            Selected::Held => self.held.is_some(),
+            Selected::Failed => failed,
+            Selected::Delivered => self.end == Some(DeliveryEnd::Delivered),
+            Selected::All => self.held.is_some() || self.end.is_some(),
+            Selected::Pending => false,
+        }
+    }
+}
+
+pub(super) async fn replay<W: Runs + ?Sized>(
+    writing: &mut W,
+    step: &ReplayStep,
+) -> Result<(Replayed, NewlyDue), LedgerError> {
+    let behind = step.after.map_or(0, |after| after.0);
+    let given = Given::number(step.receiver.0).and(behind).at(step.since).at(step.until);
+    let rows = writing.rows(CANDIDATES.into(), given.and(step.limit as i64)).await?;
+    let candidates = rows.iter().map(Candidate::of).collect::<Result<Vec<_>, _>>()?;
+    let last = candidates.last().map(|candidate| DeliveryKey(candidate.delivery));
+    let full = candidates.len() >= step.limit;
+    let chosen = candidates.into_iter().filter(|it| it.latest && !it.ping && it.is(step.select));
+    let (newly, made) = again(writing, step.receiver, chosen.collect(), step.at).await?;
+    let after = last.filter(|_| full);
+    Ok((Replayed { count: made.len() as u64, after }, newly))
+}
+
+pub(super) async fn redeliver<W: Runs + ?Sized>(
+    writing: &mut W,
+    receiver: ReceiverKey,
+    delivery: DeliveryKey,
+    at: Timestamp,
+) -> Result<(Redelivered, NewlyDue), LedgerError> {
+    let row = one(writing, ONE, Given::number(receiver.0).and(delivery.0)).await?;
+    let Some(row) = row else { return Ok((Redelivered::Unknown, Vec::new())) };
+    let candidate = Candidate::of(&row)?;
+    if !candidate.is(Selected::All) {
+        return Ok((Redelivered::Pending, Vec::new()));
+    }
+    let (newly, made) = again(writing, receiver, vec![candidate], at).await?;
+    Ok((made.first().map_or(Redelivered::Pending, |made| Redelivered::As(*made)), newly))
+}
+
+/// Makes a new delivery of each of these; one that was held is held no more.
+async fn again<W: Runs + ?Sized>(
+    writing: &mut W,
+    receiver: ReceiverKey,
+    candidates: Vec<Candidate>,
+    at: Timestamp,
+) -> Result<(NewlyDue, Vec<DeliveryKey>), LedgerError> {
+    let mut drafts = Vec::with_capacity(candidates.len());
+    let mut ended = Vec::new();
+    for candidate in candidates {
+        if let Some(attempts) = candidate.held {
+            // Another one may be at it.
+            let held = one(writing, HELD_GONE, Given::number(candidate.delivery)).await?;
+            if held.is_none() {
+                continue;
+            }
+            ended.push(end(DeliveryKey(candidate.delivery), DeliveryEnd::Replayed, at, attempts));
+        }
+        let Candidate { message, url, .. } = candidate;
+        drafts.push(Draft { message, receiver, url, holds: false, cause: Cause::Replay, at });
+    }
+    writing.put(&ENDED, ended).await?;
+    make(writing, drafts).await
+}
+
+const TOO_OLD: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT delivery FROM deliveries_held \
+     WHERE held_at < $1 LIMIT $2) RETURNING delivery, attempts";
+const OVER: &str = "DELETE FROM deliveries_ended WHERE delivery IN (SELECT delivery FROM deliveries_ended \
+     WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING delivery";
+const GONE: &str = "DELETE FROM deliveries WHERE delivery = $1 RETURNING message";
+const LOG_GONE: &str = "DELETE FROM delivery_attempts WHERE delivery = $1";
+const MESSAGE_GONE: &str = "DELETE FROM messages WHERE message = $1 \
+     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.message = messages.message) \
+     AND NOT EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = messages.message)";
+const TOMBS: &str = "DELETE FROM receivers WHERE state = 'deleted' AND changed_at < $1 \
+     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)";
+
+/// Puts away what has been over since before `over`, and drops what has been held since
+/// before `held`; at most `limit` of each.
+pub(super) async fn prune<W: Runs + ?Sized>(
+    writing: &mut W,
+    limit: usize,
+    held: Timestamp,
+    over: Timestamp,
+    now: Timestamp,
+) -> Result<super::verbs::PrunedDeliveries, LedgerError> {
+    let rows = writing.rows(TOO_OLD.into(), Given::none().at(held).and(limit as i64)).await?;
+    let mut ended = Vec::new();
+    for row in &rows {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        ended.push(end(delivery, DeliveryEnd::Dropped, now, number(row, "attempts")?));
+    }
+    writing.put(&ENDED, ended).await?;
+    let gone = writing.rows(OVER.into(), Given::none().at(over).and(limit as i64)).await?;
+    for row in &gone {
+        let delivery: i64 = number(row, "delivery")?;
+        run(writing, LOG_GONE, Given::number(delivery)).await?;
+        if let Some(row) = one(writing, GONE, Given::number(delivery)).await? {
+            run(writing, MESSAGE_GONE, Given::number(number(&row, "message")?)).await?;
+        }
+    }
+    if gone.len() < limit {
+        run(writing, TOMBS, Given::none().at(held)).await?;
+    }
+    Ok(super::verbs::PrunedDeliveries { deliveries: gone.len() as u64, dropped: rows.len() as u64 })
+}

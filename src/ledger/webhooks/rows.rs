@@ -1,0 +1,249 @@
+//! Receivers, keys and deliveries, from the rows that hold them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::subscribers::{Filter, Known, Standing};
+use super::verbs::{
+    AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
+    DisabledFor, Format, KeyKind, LeasedDelivery, Receiver, SigningKey, Subscription,
+    SubscriptionId, SubscriptionSettings, SubscriptionState,
+};
+use crate::domain::Principal;
+use crate::domain::delivery::{Callback, ReceiverKey, Topic, Topics};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{
+    Stored, damaged, exactly, maybe_id, maybe_number, maybe_text, maybe_time, number, octets, text,
+    time,
+};
+
+/// Texts of a list as they are stored: none of them has a line break.
+const SEPARATOR: &str = "\n";
+
+/// A list as it is stored; none where it is empty.
+pub(in crate::ledger) fn joined(texts: &[String]) -> Option<String> {
+    (!texts.is_empty()).then(|| texts.join(SEPARATOR))
+}
+
+/// A stored list.
+pub(in crate::ledger) fn split(text: Option<&str>) -> Vec<String> {
+    text.map(|text| text.split(SEPARATOR).map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// The columns of a receiver.
+macro_rules! receiver_columns {
+    () => {
+        "receiver, kind, principal, url, created_at, changed_at, changed, state, disabled_at, disabled_for, \
+         failing_since, complained, id, events, routes, tags, headers, description, format"
+    };
+}
+pub(in crate::ledger) use receiver_columns;
+
+fn octets_of(row: &impl Stored, column: &str) -> Result<Option<Bytes>, LedgerError> {
+    Ok(row.octets(column)?.map(Bytes::copy_from_slice))
+}
+
+fn principal(row: &impl Stored) -> Result<Principal, LedgerError> {
+    Ok(Principal::named(octets(row, "principal")?))
+}
+
+fn receiver_key(row: &impl Stored) -> Result<ReceiverKey, LedgerError> {
+    number(row, "receiver").map(ReceiverKey)
+}
+
+fn format(row: &impl Stored) -> Result<Format, LedgerError> {
+    let name = text(row, "format")?;
+    Format::named(name).ok_or_else(|| damaged(format!("unknown format {name}")))
+}
+
+/// A subscription.
+pub(in crate::ledger) fn subscription(row: &impl Stored) -> Result<Subscription, LedgerError> {
+    let id = exactly(row, "id")?.ok_or_else(|| damaged("a subscription without an id"))?;
+    Ok(Subscription {
+        receiver: receiver_key(row)?,
+        id: SubscriptionId::from_bytes(id),
+        principal: principal(row)?,
+        settings: SubscriptionSettings {
+            url: text(row, "url")?.to_owned(),
+            topics: Topics::of_bits(number(row, "events")?),
+            routes: split(row.text("routes")?),
+            tags: split(row.text("tags")?),
+            headers: octets_of(row, "headers")?,
+            description: maybe_text(row, "description")?,
+            format: format(row)?,
+        },
+        state: state(row)?,
+        failing_since: maybe_time(row, "failing_since")?,
+        created_at: time(row, "created_at")?,
+        changed_at: time(row, "changed_at")?,
+        changed: number(row, "changed")?,
+    })
+}
+
+fn state(row: &impl Stored) -> Result<SubscriptionState, LedgerError> {
+    Ok(match text(row, "state")? {
+        "active" => SubscriptionState::Active,
+        "unverified" => SubscriptionState::Unverified,
+        "disabled" => {
+            let why = text(row, "disabled_for")?;
+            let why = DisabledFor::named(why);
+            let why = why.ok_or_else(|| damaged("disabled for an unknown reason"))?;
+            SubscriptionState::Disabled { at: time(row, "disabled_at")?, why }
+        }
+        other => return Err(damaged(format!("unknown state {other}"))),
+    })
+}
+
+/// What is remembered of a receiver.
+pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> {
+    let filter = || {
+        Ok::<_, LedgerError>(Filter {
+            topics: Topics::of_bits(number(row, "events")?),
+            routes: split(row.text("routes")?),
+            tags: split(row.text("tags")?),
+        })
+    };
+    Ok(Known {
+        receiver: receiver_key(row)?,
+        principal: principal(row)?,
+        filter: if text(row, "kind")? == "subscription" { Some(filter()?) } else { None },
+        standing: match text(row, "state")? {
+            "active" => Standing::Active,
+            "deleted" => Standing::Deleted,
+            _ => Standing::Holds,
+        },
+        failing_since: maybe_time(row, "failing_since")?,
+        complained: number::<i64>(row, "complained")? == 1,
+    })
+}
+
+/// A receiver, without its keys.
+pub(in crate::ledger) fn receiver(row: &impl Stored) -> Result<Receiver, LedgerError> {
+    Ok(Receiver {
+        key: receiver_key(row)?,
+        subscription: exactly(row, "id")?.map(SubscriptionId::from_bytes),
+        principal: principal(row)?,
+        url: text(row, "url")?.to_owned(),
+        headers: octets_of(row, "headers")?,
+        format: format(row)?,
+        active: text(row, "state")? == "active",
+        keys: Vec::new(),
+    })
+}
+
+/// A key that messages are signed with.
+pub(in crate::ledger) fn signing_key(row: &impl Stored) -> Result<SigningKey, LedgerError> {
+    let kind = text(row, "kind")?;
+    Ok(SigningKey {
+        number: number(row, "key")?,
+        kind: KeyKind::named(kind).ok_or_else(|| damaged(format!("unknown kind {kind}")))?,
+        sealed: Bytes::copy_from_slice(octets(row, "secret")?),
+        made_at: time(row, "made_at")?,
+        retires_at: maybe_time(row, "retires_at")?,
+    })
+}
+
+/// Where the callbacks of an operation go.
+pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>, LedgerError> {
+    let Some(receiver) = maybe_number(row, "callback_receiver")? else { return Ok(None) };
+    Ok(Some(Callback {
+        receiver: ReceiverKey(receiver),
+        url: text(row, "callback_url")?.to_owned(),
+        topics: Topics::of_bits(number(row, "callback_events")?),
+    }))
+}
+
+/// The columns of a delivery that is handed out.
+macro_rules! leased_columns {
+    () => {
+        "v.url, v.deadline_at, m.name, m.event, m.at, m.body"
+    };
+}
+pub(in crate::ledger) use leased_columns;
+
+fn topic(row: &impl Stored) -> Result<Topic, LedgerError> {
+    text(row, "event")?.parse().map_err(damaged)
+}
+
+/// A delivery that is handed out, as the row says that was in `deliveries_due`.
+pub(in crate::ledger) fn leased_delivery(
+    row: &impl Stored,
+    receiver: ReceiverKey,
+) -> Result<LeasedDelivery, LedgerError> {
+    let delivery = DeliveryKey(number(row, "delivery")?);
+    Ok(LeasedDelivery {
+        lease: DeliveryLease { delivery, token: number::<i64>(row, "token")? + 1 },
+        receiver,
+        url: maybe_text(row, "url")?,
+        message: text(row, "name")?.into(),
+        topic: topic(row)?,
+        at: time(row, "at")?,
+        body: Bytes::copy_from_slice(octets(row, "body")?),
+        attempts: number::<u32>(row, "attempts")? + 1,
+        refusals: number(row, "refusals")?,
+        deadline_at: time(row, "deadline_at")?,
+    })
+}
+
+/// The columns of a delivery that is shown, from whichever table has its state.
+macro_rules! deliveries {
+    () => {
+        "SELECT v.delivery, v.cause, v.created_at, m.name, m.event, o.id AS operation, d.due_at, s.since, h.held_at, \
+         e.state, e.ended_at, coalesce(d.attempts, s.attempts, h.attempts, e.attempts) AS attempts \
+         FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN operations o ON o.seq = m.seq \
+         LEFT JOIN deliveries_due d ON d.delivery = v.delivery LEFT JOIN deliveries_sending s ON s.delivery = v.delivery \
+         LEFT JOIN deliveries_held h ON h.delivery = v.delivery LEFT JOIN deliveries_ended e ON e.delivery = v.delivery"
+    };
+}
+pub(in crate::ledger) use deliveries;
+
+/// A delivery as it stands, without its log.
+pub(in crate::ledger) fn delivery(row: &impl Stored) -> Result<Delivery, LedgerError> {
+    let cause = text(row, "cause")?;
+    Ok(Delivery {
+        key: DeliveryKey(number(row, "delivery")?),
+        message: text(row, "name")?.to_owned(),
+        topic: topic(row)?,
+        operation: maybe_id(row, "operation")?,
+        cause: Cause::named(cause).ok_or_else(|| damaged(format!("unknown cause {cause}")))?,
+        created_at: time(row, "created_at")?,
+        state: delivery_state(row)?,
+        attempts: number(row, "attempts")?,
+        log: Vec::new(),
+    })
+}
+
+fn delivery_state(row: &impl Stored) -> Result<DeliveryState, LedgerError> {
+    if let Some(at) = maybe_time(row, "due_at")? {
+        return Ok(DeliveryState::Due { at });
+    }
+    if let Some(since) = maybe_time(row, "since")? {
+        return Ok(DeliveryState::Sending { since });
+    }
+    if let Some(since) = maybe_time(row, "held_at")? {
+        return Ok(DeliveryState::Held { since });
+    }
+    let how = joined_state(row)?.ok_or_else(|| damaged("a delivery that is nowhere"))?;
+    Ok(DeliveryState::Ended { how, at: time(row, "ended_at")? })
+}
+
+/// How a delivery ended, from a joined row; none where it has not.
+pub(in crate::ledger) fn joined_state(
+    row: &impl Stored,
+) -> Result<Option<DeliveryEnd>, LedgerError> {
+    let Some(how) = row.text("state")? else { return Ok(None) };
+    DeliveryEnd::named(how).map(Some).ok_or_else(|| damaged(format!("unknown end {how}")))
+}
+
+/// One attempt.
+pub(in crate::ledger) fn attempt(row: &impl Stored) -> Result<AttemptRecord, LedgerError> {
+    Ok(AttemptRecord {
+        number: number(row, "number")?,
+        at: time(row, "at")?,
+        took: Duration::from_micros(number::<u64>(row, "took_us")?),
+        status: maybe_number(row, "status")?,
+        code: maybe_text(row, "code")?,
+        next_at: maybe_time(row, "next_at")?,
+    })
+}

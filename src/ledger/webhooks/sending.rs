@@ -1,0 +1,343 @@
+//! What becomes of deliveries that are on their way.
+//!
+//! Its invariant: a delivery has exactly one row among those that are due, sent, held and
+//! ended; whoever was overtaken changes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::announce::{DUE, HELD, NewlyDue, refresh};
+use super::heads::DeliveryLane;
+use super::rows::{receiver_columns, subscription};
+use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
+use super::subscribers::{Index, Standing};
+use super::subscriptions::{disable, next_version, tell};
+use super::verbs::{
+    AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,
+    DeliverySettlement, DisabledFor, Scribe, Subscription,
+};
+use crate::domain::Timestamp;
+use crate::domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{as_micros, number};
+
+pub(in crate::ledger) static ENDED: Table =
+    table!("deliveries_ended", "delivery, state, ended_at, attempts", "ntnn", "?, ?, ?, ?");
+pub(in crate::ledger) static ATTEMPTS: Table = table!(
+    "delivery_attempts",
+    "delivery, number, at, took_us, status, code, next_at",
+    "nnnnntn",
+    "?, ?, ?, ?, ?, ?, ?"
+);
+const FAILS: &str = "UPDATE receivers SET failing_since = $1, changed = $2 WHERE receiver = $3 AND failing_since IS NULL";
+const RECOVERS: &str = concat!(
+    "UPDATE receivers SET failing_since = NULL, complained = 0, changed = $1 WHERE receiver = $2 \
+     AND (failing_since IS NOT NULL OR complained = 1) AND state <> 'deleted' RETURNING ",
+    receiver_columns!()
+);
+const COMPLAINED: &str = concat!(
+    "UPDATE receivers SET complained = 1, changed = $1 WHERE receiver = $2 AND kind = 'subscription' \
+     AND state <> 'deleted' RETURNING ",
+    receiver_columns!()
+);
+const FOUND: &str = concat!(
+    "SELECT ",
+    receiver_columns!(),
+    " FROM receivers WHERE receiver = $1 AND kind = 'subscription' AND state <> 'deleted'"
+);
+const STRAYS: Sql = locking!(
+    "SELECT delivery, token FROM deliveries_sending WHERE node = $1 ORDER BY delivery LIMIT $2"
+);
+const PUT_ASIDE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT delivery FROM deliveries_due \
+     WHERE receiver = $1 ORDER BY again, due_at, delivery LIMIT $2) RETURNING delivery, attempts";
+const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.delivery FROM deliveries_due d \
+     JOIN deliveries v ON v.delivery = d.delivery WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 \
+     AND v.deadline_at <= $4 ORDER BY d.due_at, d.delivery LIMIT $5) RETURNING delivery, attempts";
+
+/// What the settlements of a batch come to, by table.
+#[derive(Default)]
+struct Ends {
+    due: Vec<Given>,
+    ended: Vec<Given>,
+    attempts: Vec<Given>,
+    newly: NewlyDue,
+    receivers: BTreeMap<ReceiverKey, Seen>,
+}
+
+/// What the attempts of a batch tell of a receiver.
+#[derive(Default)]
+struct Seen {
+    took: bool,
+    failed: bool,
+    gone: bool,
+    /// Messages about operations that were given up.
+    given_up: Vec<String>,
+}
+
+pub(super) async fn settle<W: Runs + ?Sized>(
+    writing: &mut W,
+    batch: &[DeliverySettlement],
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
+    refresh(writing).await?;
+    let index = writing.subscribers().index();
+    let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
+    let taken = writing.take_sending(&leases).await?;
+    let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
+    let mut ends = Ends::default();
+    let settled = batch.iter().map(|settlement| match taken.get(&settlement.lease) {
+        Some(taken) => {
+            ends.add(settlement, taken);
+            DeliverySettled::Done
+        }
+        None => DeliverySettled::Stale,
+    });
+    let settled = settled.collect();
+    let Ends { due, ended, attempts, mut newly, receivers } = ends;
+    writing.put(&DUE, due).await?;
+    writing.put(&ENDED, ended).await?;
+    writing.put(&ATTEMPTS, attempts).await?;
+    let at = batch.iter().map(|settlement| settlement.at).max();
+    let marked: Vec<_> = receivers
+        .into_iter()
+        .filter(|(receiver, seen)| seen.matters(*receiver, &index, at))
+        .collect();
+    if let (Some(at), false) = (at, marked.is_empty()) {
+        let version = next_version(writing).await?;
+        for (receiver, seen) in marked {
+            let mark = Mark { receiver, version, at };
+            newly.extend(mark.write(writing, &seen, &index, scribe).await?);
+        }
+    }
+    Ok((settled, newly))
+}
+
+impl Ends {
+    fn add(&mut self, settlement: &DeliverySettlement, taken: &Taken) {
+        let (delivery, receiver) = (settlement.lease.delivery, settlement.receiver);
+        match &settlement.next {
+            DeliveryNext::Back(due_at) => {
+                self.again(taken, *due_at, taken.attempts - 1, taken.refusals);
+            }
+            DeliveryNext::Settled(record, next) => {
+                self.attempts.push(attempt(delivery, record));
+                let seen = self.receivers.entry(receiver).or_default();
+                match next {
+                    Next::Again { due_at, refusals } => {
+                        seen.failed = true;
+                        self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
+                    }
+                    Next::Over(ended) => {
+                        seen.over(*ended, settlement);
+                        self.ended.push(end(
+                            delivery,
+                            (*ended).into(),
+                            settlement.at,
+                            taken.attempts,
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn again(&mut self, taken: &Taken, due_at: Timestamp, attempts: i64, refusals: i64) {
+        let (delivery, again) = (taken.lease.delivery, attempts > 0);
+        let refusals = refusals.min(attempts);
+        let row = Given::number(delivery.0).and(taken.receiver.0).and(i64::from(again)).at(due_at);
+        self.due.push(row.and(attempts).and(refusals).and(taken.lease.token));
+        self.newly.push((DeliveryLane { receiver: taken.receiver, again }, due_at));
+    }
+}
+
+impl Seen {
+    fn over(&mut self, ended: Ended, settlement: &DeliverySettlement) {
+        match ended {
+            Ended::Delivered => self.took = true,
+            Ended::Gone => {
+                self.failed = true;
+                self.gone = true;
+            }
+            Ended::Exhausted => {
+                self.failed = true;
+                // Nobody is told that they could not be told.
+                if settlement.topic.is_of_operation() {
+                    self.given_up.push(settlement.message.to_string());
+                }
+            }
+        }
+    }
+
+    /// Whether anything has to be written down about the receiver.
+    fn matters(&self, receiver: ReceiverKey, index: &Index, at: Option<Timestamp>) -> bool {
+        let Some(known) = index.known(receiver) else { return false };
+        let ends = self.gone || !self.given_up.is_empty();
+        let hopeless = self.is_hopeless(known.failing_since, at);
+        let recovers = self.took && (known.failing_since.is_some() || known.complained);
+        let begins = self.failed && !self.took && known.failing_since.is_none();
+        ends || recovers || begins || (hopeless && known.standing == Standing::Active)
+    }
+
+    fn is_hopeless(&self, failing_since: Option<Timestamp>, at: Option<Timestamp>) -> bool {
+        let long = failing_since.zip(at).is_some_and(|(since, at)| since + HOPELESS <= at);
+        long && self.failed && !self.took
+    }
+}
+
+/// Something is to be written down about a receiver.
+struct Mark {
+    receiver: ReceiverKey,
+    version: i64,
+    at: Timestamp,
+}
+
+impl Mark {
+    async fn write<W: Runs + ?Sized>(
+        &self,
+        writing: &mut W,
+        seen: &Seen,
+        index: &Index,
+        scribe: Option<&dyn Scribe>,
+    ) -> Result<NewlyDue, LedgerError> {
+        let mut newly = Vec::new();
+        let known = index.known(self.receiver);
+        for message in &seen.given_up {
+            let given = Given::number(self.version).and(self.receiver.0);
+            if let Some(row) = one(writing, COMPLAINED, given).await? {
+                let about = subscription(&row)?;
+                let delivery = Some(message.as_str());
+                newly.extend(
+                    tell(writing, Topic::Exhausted, &about, delivery, self.at, scribe).await?,
+                );
+            }
+        }
+        let is_subscription = known.is_some_and(|known| known.filter.is_some());
+        if seen.gone && is_subscription {
+            newly.extend(self.disable(writing, DisabledFor::Gone, scribe).await?);
+            return Ok(newly);
+        }
+        if seen.took {
+            let given = Given::number(self.version).and(self.receiver.0);
+            let row = one(writing, RECOVERS, given).await?;
+            let complained = known.is_some_and(|known| known.complained);
+            if let (Some(row), true, true) = (row, complained, is_subscription) {
+                let about = subscription(&row)?;
+                newly.extend(tell(writing, Topic::Recovered, &about, None, self.at, scribe).await?);
+            }
+            return Ok(newly);
+        }
+        let given = Given::none().at(self.at).and(self.version).and(self.receiver.0);
+        run(writing, FAILS, given).await?;
+        let since = known.and_then(|known| known.failing_since);
+        if seen.is_hopeless(since, Some(self.at)) && is_subscription {
+            newly.extend(self.disable(writing, DisabledFor::Failing, scribe).await?);
+        }
+        Ok(newly)
+    }
+
+    async fn disable<W: Runs + ?Sized>(
+        &self,
+        writing: &mut W,
+        why: DisabledFor,
+        scribe: Option<&dyn Scribe>,
+    ) -> Result<NewlyDue, LedgerError> {
+        let row = one(writing, FOUND, Given::number(self.receiver.0)).await?;
+        let Some(was) = row.as_ref().map(subscription).transpose()? else { return Ok(Vec::new()) };
+        let was: Subscription = was;
+        disable(writing, was, why, self.version, self.at, scribe).await.map(|(_, newly)| newly)
+    }
+}
+
+impl From<Ended> for DeliveryEnd {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Delivered => Self::Delivered,
+            Ended::Exhausted => Self::Exhausted,
+            Ended::Gone => Self::Gone,
+        }
+    }
+}
+
+pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Given {
+    Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts)
+}
+
+fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
+    Given::number(delivery.0)
+        .and(i64::from(record.number))
+        .at(record.at)
+        .and(as_micros(record.took))
+        .and(record.status.map(i64::from))
+        .text(record.code.clone())
+        .and(record.next_at.map(Timestamp::as_micros))
+}
+
+/// Makes due again what a node held that is gone; its attempts were cut off, and do not
+/// count. Says how many there were.
+pub(super) async fn take_back<W: Runs + ?Sized>(
+    writing: &mut W,
+    node: i64,
+    limit: usize,
+    now: Timestamp,
+) -> Result<(usize, NewlyDue), LedgerError> {
+    let rows = writing.rows(STRAYS, Given::number(node).and(limit as i64)).await?;
+    let lease = |row| {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        Ok::<_, LedgerError>(DeliveryLease { delivery, token: number(row, "token")? })
+    };
+    let leases = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
+    let mut ends = Ends::default();
+    for taken in writing.take_sending(&leases).await? {
+        ends.again(&taken, now, taken.attempts, taken.refusals + 1);
+    }
+    writing.put(&DUE, ends.due).await?;
+    Ok((leases.len(), ends.newly))
+}
+
+/// Moves what is due for a receiver that takes nothing to where it is held, or drops it if
+/// the receiver is gone. Says how many there were; there may be more.
+pub(super) async fn put_aside<W: Runs + ?Sized>(
+    writing: &mut W,
+    receiver: ReceiverKey,
+    limit: usize,
+    now: Timestamp,
+) -> Result<usize, LedgerError> {
+    const STATE: &str = "SELECT state FROM receivers WHERE receiver = $1";
+    let state = one(writing, STATE, Given::number(receiver.0)).await?;
+    let state = state.map(|row| crate::ledger::rows::maybe_text(&row, "state")).transpose()?;
+    let state = state.flatten().unwrap_or_else(|| "deleted".to_owned());
+    if state == "active" {
+        return Ok(0);
+    }
+    let rows = writing.rows(PUT_ASIDE.into(), Given::number(receiver.0).and(limit as i64)).await?;
+    let (mut held, mut ended) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (delivery, attempts) =
+            (DeliveryKey(number(row, "delivery")?), number(row, "attempts")?);
+        if state == "deleted" {
+            ended.push(end(delivery, DeliveryEnd::Dropped, now, attempts));
+        } else {
+            held.push(Given::number(delivery.0).and(receiver.0).at(now).and(attempts));
+        }
+    }
+    writing.put(&HELD, held).await?;
+    writing.put(&ENDED, ended).await?;
+    Ok(rows.len())
+}
+
+/// Ends what has been due in a lane beyond its deadline. Says how many there were.
+pub(super) async fn give_up_late<W: Runs + ?Sized>(
+    writing: &mut W,
+    lane: DeliveryLane,
+    limit: usize,
+    now: Timestamp,
+) -> Result<usize, LedgerError> {
+    let given = Given::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
+    let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
+    let mut ended = Vec::new();
+    for row in &rows {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
+    }
+    writing.put(&ENDED, ended).await?;
+    Ok(rows.len())
+}

@@ -1,0 +1,251 @@
+//! Statements that both engines run alike: one text, or two where they have to differ.
+//!
+//! Owns how a statement and its values are told to an engine. Parameters are `$1`, `$2`, …,
+//! and appear for the first time in that order, because SQLite numbers them by that.
+
+use async_trait::async_trait;
+
+use super::subscribers::Subscribers;
+use super::verbs::{ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliveryWant};
+use crate::domain::Timestamp;
+use crate::domain::delivery::{Callback, ReceiverKey};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{Cells, Stored, number};
+use crate::ledger::store::Batch;
+use crate::ledger::verbs::Operation;
+
+/// A statement in the words of each engine.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Sql {
+    pub(in crate::ledger) sqlite: &'static str,
+    pub(in crate::ledger) postgres: &'static str,
+}
+
+impl From<&'static str> for Sql {
+    fn from(both: &'static str) -> Self {
+        Self { sqlite: both, postgres: both }
+    }
+}
+
+/// A SELECT whose rows are locked where others write too; what another one has locked is
+/// passed over there.
+macro_rules! locking {
+    ($sql:expr) => {
+        $crate::ledger::webhooks::sql::Sql {
+            sqlite: $sql,
+            postgres: concat!($sql, " FOR UPDATE SKIP LOCKED"),
+        }
+    };
+}
+pub(in crate::ledger) use locking;
+
+/// A value of a statement.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) enum Value {
+    Number(Option<i64>),
+    Text(Option<String>),
+    Octets(Option<Vec<u8>>),
+}
+
+/// The values of a statement or of a row, in order.
+#[derive(Clone, Debug, Default)]
+pub(in crate::ledger) struct Given(pub(in crate::ledger) Vec<Value>);
+
+impl Given {
+    /// None yet.
+    pub(in crate::ledger) fn none() -> Self {
+        Self::default()
+    }
+
+    /// One number.
+    pub(in crate::ledger) fn number(number: i64) -> Self {
+        Self(vec![Value::Number(Some(number))])
+    }
+
+    /// With that number behind.
+    #[must_use]
+    pub(in crate::ledger) fn and(mut self, value: impl Into<Option<i64>>) -> Self {
+        self.0.push(Value::Number(value.into()));
+        self
+    }
+
+    /// With that instant behind.
+    #[must_use]
+    pub(in crate::ledger) fn at(self, at: Timestamp) -> Self {
+        self.and(at.as_micros())
+    }
+
+    /// With that text behind.
+    #[must_use]
+    pub(in crate::ledger) fn text(mut self, value: impl Into<Option<String>>) -> Self {
+        self.0.push(Value::Text(value.into()));
+        self
+    }
+
+    /// With these octets behind.
+    #[must_use]
+    pub(in crate::ledger) fn octets(mut self, value: impl Into<Option<Vec<u8>>>) -> Self {
+        self.0.push(Value::Octets(value.into()));
+        self
+    }
+
+    /// Puts them into the cells of a row.
+    pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {
+        for value in self.0.iter().cloned() {
+            match value {
+                Value::Number(number) => cells.number(number),
+                Value::Text(text) => cells.text(text),
+                Value::Octets(octets) => cells.octets(octets),
+            };
+        }
+    }
+}
+
+/// A table that rows are put into.
+#[derive(Debug)]
+pub(in crate::ledger) struct Table {
+    /// An INSERT up to the table.
+    pub(in crate::ledger) head: &'static str,
+    /// The columns, with `, ` between.
+    pub(in crate::ledger) columns: &'static str,
+    /// A letter a column: n number, t text, o octets.
+    pub(in crate::ledger) letters: &'static str,
+    /// The whole INSERT of one row.
+    pub(in crate::ledger) insert: &'static str,
+}
+
+/// A table: its name, its columns, a letter for each, and as many marks.
+macro_rules! table {
+    ($name:literal, $columns:literal, $letters:literal, $marks:literal) => {
+        $crate::ledger::webhooks::sql::Table {
+            head: concat!("INSERT INTO ", $name),
+            columns: $columns,
+            letters: $letters,
+            insert: concat!("INSERT INTO ", $name, " (", $columns, ") VALUES (", $marks, ")"),
+        }
+    };
+}
+pub(in crate::ledger) use table;
+
+/// What has numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::ledger) enum Numbered {
+    Messages,
+    Deliveries,
+}
+
+/// An operation that somebody may be told of.
+#[derive(Debug)]
+pub(in crate::ledger) struct Announced {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) operation: Operation,
+    pub(in crate::ledger) callback: Option<Callback>,
+}
+
+/// A delivery that was taken from whom it had been handed out to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Taken {
+    pub(in crate::ledger) lease: DeliveryLease,
+    pub(in crate::ledger) receiver: ReceiverKey,
+    pub(in crate::ledger) attempts: i64,
+    pub(in crate::ledger) refusals: i64,
+}
+
+impl Taken {
+    /// From the row that was taken.
+    pub(in crate::ledger) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        Ok(Self {
+            lease: DeliveryLease { delivery, token: number(row, "token")? },
+            receiver: ReceiverKey(number(row, "receiver")?),
+            attempts: number(row, "attempts")?,
+            refusals: number(row, "refusals")?,
+        })
+    }
+}
+
+/// One writing transaction, of whichever engine.
+#[async_trait]
+pub(in crate::ledger) trait Runs: Send {
+    /// What it reads.
+    type Row: Stored + Send + Sync;
+
+    /// The number of this start.
+    fn node(&self) -> i64;
+
+    /// What is remembered of receivers.
+    fn subscribers(&self) -> std::sync::Arc<Subscribers>;
+
+    /// The rows that a statement brings.
+    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<Self::Row>, LedgerError>;
+
+    /// Puts rows into a table.
+    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError>;
+
+    /// So many new numbers, rising.
+    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64>;
+
+    /// Operations as they stand, in no order; those that are gone are left out.
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced>;
+
+    /// Hands out due deliveries.
+    async fn claim_deliveries(
+        &mut self,
+        wants: &[DeliveryWant],
+        now: Timestamp,
+    ) -> Batch<ClaimedDeliveries>;
+
+    /// Takes back what was handed out under these leases, as far as they are the latest.
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken>;
+
+    /// What had been inserted as an event in this transaction and is still to be told.
+    fn told(&mut self) -> Vec<Told>;
+
+    /// The version of receivers, as far as this transaction has read it.
+    fn version(&self) -> Option<i64>;
+}
+
+/// An event that somebody may have to be told of.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Told {
+    pub(in crate::ledger) seq: i64,
+    pub(in crate::ledger) sequence: u32,
+    pub(in crate::ledger) topic: crate::domain::delivery::Topic,
+    pub(in crate::ledger) at: Timestamp,
+}
+
+impl Told {
+    /// None where nobody is told of such.
+    pub(in crate::ledger) fn of(event: &crate::ledger::rows::EventRow) -> Option<Self> {
+        let topic = crate::domain::delivery::Topic::of(event.kind)?;
+        Some(Self { seq: event.seq, sequence: event.sequence, topic, at: event.at })
+    }
+}
+
+/// Reading, of whichever engine; each statement sees one moment.
+#[async_trait]
+pub(in crate::ledger) trait Asks: Send + Sync {
+    /// What it reads.
+    type Row: Stored + Send + Sync;
+
+    /// The rows that a statement brings.
+    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<Self::Row>, LedgerError>;
+}
+
+/// The only row, if any.
+pub(in crate::ledger) async fn one<W: Runs + ?Sized>(
+    writing: &mut W,
+    sql: impl Into<Sql> + Send,
+    given: Given,
+) -> Result<Option<W::Row>, LedgerError> {
+    Ok(writing.rows(sql.into(), given).await?.into_iter().next())
+}
+
+/// Runs a statement that brings nothing.
+pub(in crate::ledger) async fn run<W: Runs + ?Sized>(
+    writing: &mut W,
+    sql: impl Into<Sql> + Send,
+    given: Given,
+) -> Result<(), LedgerError> {
+    writing.rows(sql.into(), given).await.map(drop)
+}

@@ -1,0 +1,172 @@
+//! What a node remembers of receivers, so that nobody is asked about each event.
+//!
+//! Owns the index by principal. Its invariant: it is as good as its version, which rises
+//! with every change of a receiver and which a transaction reads before it relies on this;
+//! it is brought up to date by transactions that have changed no receiver themselves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::domain::delivery::{ReceiverKey, Topic, Topics};
+use crate::domain::{Principal, Timestamp};
+
+/// What is remembered of one receiver.
+#[derive(Clone, Debug)]
+pub(in crate::ledger) struct Known {
+    pub(in crate::ledger) receiver: ReceiverKey,
+    pub(in crate::ledger) principal: Principal,
+    /// None of callbacks.
+    pub(in crate::ledger) filter: Option<Filter>,
+    pub(in crate::ledger) standing: Standing,
+    pub(in crate::ledger) failing_since: Option<Timestamp>,
+    pub(in crate::ledger) complained: bool,
+}
+
+/// Whether deliveries to a receiver go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Standing {
+    Active,
+    /// They are held.
+    Holds,
+    Deleted,
+}
+
+/// What a subscription is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::ledger) struct Filter {
+    pub(in crate::ledger) topics: Topics,
+    pub(in crate::ledger) routes: Vec<String>,
+    pub(in crate::ledger) tags: Vec<String>,
+}
+
+impl Filter {
+    /// Whether it lets an event through. What is about webhooks has no route and no tags.
+    pub(in crate::ledger) fn takes(&self, topic: Topic, route: &str, tags: &[String]) -> bool {
+        if !topic.is_of_operation() {
+            return self.topics.has(topic);
+        }
+        let routed = self.routes.is_empty() || self.routes.iter().any(|name| name == route);
+        let tagged = self.tags.is_empty() || self.tags.iter().any(|tag| tags.contains(tag));
+        self.topics.has(topic) && routed && tagged
+    }
+}
+
+/// Who is to be told of something at once, and whether there are more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::ledger) struct Matching {
+    /// The receivers, and whether what goes to them is held.
+    pub(in crate::ledger) first: Vec<(ReceiverKey, bool)>,
+    /// The last receiver that there is, where more of them match.
+    pub(in crate::ledger) more_up_to: Option<ReceiverKey>,
+}
+
+/// What a node remembers of receivers.
+#[derive(Debug, Default)]
+pub(in crate::ledger) struct Subscribers(RwLock<Arc<Index>>);
+
+/// What was remembered at one moment.
+#[derive(Clone, Debug, Default)]
+pub(in crate::ledger) struct Index {
+    pub(in crate::ledger) version: i64,
+    pub(in crate::ledger) public_base: Option<String>,
+    /// What any subscription wants.
+    wanted: Topics,
+    callbacks: bool,
+    known: HashMap<ReceiverKey, Known>,
+    by_principal: HashMap<Principal, BTreeMap<ReceiverKey, Filter>>,
+}
+
+impl Subscribers {
+    /// As it is remembered.
+    pub(in crate::ledger) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in what has changed since; what is remembered never grows older.
+    pub(in crate::ledger) fn learn(
+        &self,
+        version: i64,
+        public_base: Option<String>,
+        changed: Vec<Known>,
+    ) {
+        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if version < place.version {
+            return;
+        }
+        let mut index = Index::clone(&place);
+        index.version = version;
+        index.public_base = public_base;
+        changed.into_iter().for_each(|known| index.put(known));
+        index.sum_up();
+        *place = Arc::new(index);
+    }
+}
+
+impl Index {
+    fn put(&mut self, known: Known) {
+        let of_principal = self.by_principal.entry(known.principal.clone()).or_default();
+        match (&known.filter, known.standing) {
+            (Some(filter), Standing::Active | Standing::Holds) => {
+                of_principal.insert(known.receiver, filter.clone());
+            }
+            _ => {
+                of_principal.remove(&known.receiver);
+            }
+        }
+        if known.standing == Standing::Deleted {
+            self.known.remove(&known.receiver);
+        } else {
+            self.known.insert(known.receiver, known);
+        }
+    }
+
+    fn sum_up(&mut self) {
+        let filters = self.by_principal.values().flat_map(BTreeMap::values);
+        self.wanted = filters.fold(Topics::default(), |all, filter| all.and(filter.topics));
+        self.callbacks = self.known.values().any(|known| known.filter.is_none());
+    }
+
+    /// Whether anybody may be told of such; callbacks are known only by their operations.
+    pub(in crate::ledger) fn wants(&self, topic: Topic) -> bool {
+        self.wanted.has(topic) || self.callbacks
+    }
+
+    /// Whether any subscription wants one of these.
+    pub(in crate::ledger) fn wants_begins(&self) -> bool {
+        self.wanted.has(Topic::Accepted) || self.wanted.has(Topic::Started)
+    }
+
+    /// Whether anybody has ever asked for callbacks.
+    pub(in crate::ledger) const fn has_callbacks(&self) -> bool {
+        self.callbacks
+    }
+
+    /// One receiver.
+    pub(in crate::ledger) fn known(&self, receiver: ReceiverKey) -> Option<&Known> {
+        self.known.get(&receiver)
+    }
+
+    /// Who of a principal's is to be told of an operation's event; `most` at once.
+    pub(in crate::ledger) fn matching(
+        &self,
+        principal: &Principal,
+        most: usize,
+        takes: impl Fn(&Filter) -> bool,
+    ) -> Matching {
+        let mut matching = Matching::default();
+        let Some(subscriptions) = self.by_principal.get(principal) else { return matching };
+        for (receiver, filter) in subscriptions {
+            if !takes(filter) {
+                continue;
+            }
+            if matching.first.len() == most {
+                matching.more_up_to = subscriptions.keys().next_back().copied();
+                break;
+            }
+            let holds =
+                self.known.get(receiver).is_some_and(|known| known.standing == Standing::Holds);
+            matching.first.push((*receiver, holds));
+        }
+        matching
+    }
+}
