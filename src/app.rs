@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Api, ApiSettings, Pace};
+use crate::api::{self, Api, ApiSettings, Messages, Pace};
 use crate::clock::Clock;
 use crate::config::{
     Config, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl, UpstreamConfig,
@@ -125,6 +125,7 @@ impl App {
         );
         let settings = Arc::new(api_settings(&config, public));
         let api = Api { ledger, clock: clock.clone(), tasks: parts.front.clone(), settings };
+        api.ledger.lend_scribe(Arc::new(Messages::new(&api)));
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);

@@ -8,5 +8,8 @@ mod schedule;
 mod topic;
 
 pub use callback::{Callback, ReceiverKey};
-pub use schedule::{Attempted, DEADLINE, Ended, HELD, HOPELESS, Next, Standing, settle};
+pub use schedule::{
+    Attempted, DEADLINE, Ended, HELD, HOPELESS, LOOKED_AT_AGAIN, Next, RESULT_KEPT, Standing,
+    settle,
+};
 pub use topic::{Topic, Topics, UnknownTopic};

@@ -15,6 +15,10 @@ use crate::domain::Timestamp;
 pub const DEADLINE: Duration = Duration::from_hours(5 * 24);
 /// What came for a disabled subscription is kept so long.
 pub const HELD: Duration = Duration::from_hours(30 * 24);
+/// A result whose deliveries are under way is kept so long after the operation ended.
+pub const RESULT_KEPT: Duration = Duration::from_hours(6 * 24);
+/// How soon it is looked again whether they still are.
+pub const LOOKED_AT_AGAIN: Duration = Duration::from_hours(1);
 /// A receiver that has done nothing but fail for so long is disabled.
 pub const HOPELESS: Duration = Duration::from_hours(5 * 24);
 /// The pauses after the first, the second, … attempt.

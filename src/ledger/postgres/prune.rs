@@ -1,7 +1,10 @@
 //! Letting go of what is over: first request and result, later the whole operation.
 
+use std::collections::HashSet;
+
 use super::batch::{Statement, Values};
 use super::writing::Writing;
+use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Cells, Stored, TAG_SEPARATOR, as_micros, maybe_text, number, text};
@@ -14,6 +17,15 @@ const DUE: &str = "DELETE FROM expiries AS e USING (SELECT due_at, seq FROM expi
 const FREED: &str =
     "UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
+     FROM outcomes WHERE seq = ANY ($1)";
+
+/// The ends of operations that somebody is still to be told of, unless that is too long ago.
+const UNSETTLED: &str = "UPDATE outcomes AS x SET expires_at = least($3, x.finished_at + $4) \
+     WHERE x.seq = ANY ($1) AND x.finished_at > $2 AND EXISTS ( \
+     SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \
+     OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
+     WHERE v.message = m.message AND e.delivery IS NULL))) RETURNING x.seq";
+const AGAIN: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT expires_at, seq, 'result' \
      FROM outcomes WHERE seq = ANY ($1)";
 
 static TAGS_GONE: Statement = Statement::reading(
@@ -45,9 +57,32 @@ pub(super) async fn prune(
         }
     }
     let pruned = Pruned { results: results.len() as u64, operations: operations.len() as u64 };
+    let kept = put_off(writing, &results, now).await?;
+    results.retain(|seq| !kept.contains(seq));
+    let pruned = Pruned { results: results.len() as u64, ..pruned };
     free_at(writing, results, now).await?;
     remove(writing, operations).await?;
     Ok(pruned)
+}
+
+/// Keeps results for a while whose deliveries are under way; says which.
+async fn put_off(
+    writing: &mut Writing,
+    seqs: &[i64],
+    now: Timestamp,
+) -> Result<HashSet<i64>, LedgerError> {
+    if seqs.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let values = Values::default().with(seqs.to_vec()).with((now - RESULT_KEPT).as_micros());
+    let values = values.with((now + LOOKED_AT_AGAIN).as_micros()).with(as_micros(RESULT_KEPT));
+    let rows = writing.rows(UNSETTLED, values).await?;
+    let kept: HashSet<i64> = rows.iter().map(|row| number(row, "seq")).collect::<Result<_, _>>()?;
+    if !kept.is_empty() {
+        let seqs: Vec<_> = kept.iter().copied().collect();
+        writing.run(AGAIN, Values::default().with(seqs)).await?;
+    }
+    Ok(kept)
 }
 
 pub(super) async fn free(

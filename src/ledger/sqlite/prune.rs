@@ -5,9 +5,16 @@ use super::rows::{
     TAG_SEPARATOR, damaged, maybe_number, maybe_text, maybe_time, number, text, time,
 };
 use super::writer::Values;
+use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::Pruned;
+
+/// The end of an operation that somebody is still to be told of, unless that is too long ago.
+const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AND x.finished_at > ? AND EXISTS ( \
+     SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \
+     OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
+     WHERE v.message = m.message AND e.delivery IS NULL)))";
 
 pub(super) fn prune(
     writing: &mut Writing,
@@ -25,14 +32,34 @@ pub(super) fn prune(
     for row in &due {
         let seq = number(row, "seq")?;
         if text(row, "kind")? == "result" {
-            free_at(writing, seq, now)?;
-            pruned.results += 1;
+            if !put_off(writing, seq, now)? {
+                free_at(writing, seq, now)?;
+                pruned.results += 1;
+            }
         } else {
             remove(writing, seq)?;
             pruned.operations += 1;
         }
     }
     Ok(pruned)
+}
+
+/// Keeps a result for a while whose deliveries are under way; false if nothing keeps it.
+fn put_off(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<bool, LedgerError> {
+    let told = writing.writer.one(UNSETTLED, |values| {
+        values.put(seq).put((now - RESULT_KEPT).as_micros());
+    })?;
+    let Some(row) = told else { return Ok(false) };
+    let end = time(&row, "finished_at")? + RESULT_KEPT;
+    let until = (now + LOOKED_AT_AGAIN).min(end);
+    numbered(writing, "UPDATE outcomes SET expires_at = ?2 WHERE seq = ?1", seq, until)?;
+    numbered(
+        writing,
+        "INSERT INTO expiries (due_at, seq, kind) VALUES (?2, ?1, 'result')",
+        seq,
+        until,
+    )?;
+    Ok(true)
 }
 
 pub(super) fn free(

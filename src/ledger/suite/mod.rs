@@ -26,6 +26,7 @@ mod permits;
 mod reconciling;
 mod serial;
 mod verdicts;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,126 @@
+//! What receivers of webhooks are told: the bodies of messages.
+//!
+//! Owns their wording: `type`, `timestamp` and `data`, which is the operation document with
+//! `sequence`. Its invariant: every URL in it is absolute and lasting, because whoever reads
+//! it was not part of any request; nothing of the upstream's answer and no query of the
+//! client's request is in it.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::Api;
+use super::document::Document;
+use crate::domain::delivery::Topic;
+use crate::domain::http::links::Links;
+use crate::domain::{TicketKey, Timestamp};
+use crate::ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
+
+/// Writes messages.
+pub struct Messages {
+    prefix: String,
+    base: Option<String>,
+    key: TicketKey,
+}
+
+impl Messages {
+    /// Writes for this API.
+    pub fn new(api: &Api) -> Self {
+        Self {
+            prefix: api.settings.prefix.clone(),
+            base: api.settings.public.lasting().map(str::to_owned),
+            key: api.ledger.ticket_key().clone(),
+        }
+    }
+}
+
+/// The body of a message.
+#[derive(Serialize)]
+struct Body<T> {
+    r#type: &'static str,
+    timestamp: String,
+    data: T,
+}
+
+/// An operation as its event left it.
+#[derive(Serialize)]
+struct AboutOperation {
+    #[serde(flatten)]
+    document: Document,
+    /// Rises within an operation.
+    sequence: u32,
+}
+
+/// A subscription, and what was to be delivered to it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AboutSubscription {
+    subscription: Shown,
+    /// `webhook-id` of what was given up.
+    message: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    url: String,
+    description: Option<String>,
+    status: &'static str,
+    disabled_for: Option<&'static str>,
+    failing_since: Option<String>,
+}
+
+impl Scribe for Messages {
+    fn about_operation(
+        &self,
+        topic: Topic,
+        operation: &Operation,
+        sequence: u32,
+        at: Timestamp,
+        public_base: Option<&str>,
+    ) -> Message {
+        let base = self.base.as_deref().or(public_base).unwrap_or_default();
+        let links = Links::new(base, &self.prefix, self.key.ticket(operation.id));
+        let mut document = Document::of(operation, &links, base);
+        document.request.url = without_query(&document.request.url);
+        let data = AboutOperation { document, sequence };
+        let name = format!("msg_{}_{sequence}", operation.id);
+        Message { name, body: body(topic, at, data) }
+    }
+
+    fn about_subscription(
+        &self,
+        topic: Topic,
+        subscription: &Subscription,
+        delivery: Option<&str>,
+        at: Timestamp,
+    ) -> Message {
+        let disabled_for = match subscription.state {
+            SubscriptionState::Disabled { why, .. } => Some(why.as_str()),
+            SubscriptionState::Active | SubscriptionState::Unverified => None,
+        };
+        let shown = Shown {
+            id: subscription.id.to_string(),
+            url: without_query(&subscription.settings.url),
+            description: subscription.settings.description.clone(),
+            status: subscription.state.as_str(),
+            disabled_for,
+            failing_since: subscription.failing_since.map(Timestamp::rfc3339),
+        };
+        let data = AboutSubscription { subscription: shown, message: delivery.map(str::to_owned) };
+        // It is about no operation: nothing but chance tells it apart.
+        let name = format!("msg_{:032x}", rand::random::<u128>());
+        Message { name, body: body(topic, at, data) }
+    }
+}
+
+fn body(topic: Topic, at: Timestamp, data: impl Serialize) -> Bytes {
+    let body = Body { r#type: topic.as_str(), timestamp: at.rfc3339(), data };
+    // Strings, numbers and lists of them: there is nothing that could fail.
+    serde_json::to_vec(&body).unwrap_or_default().into()
+}
+
+/// A URL or target up to its query, which may carry what is nobody else's business.
+fn without_query(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,660 @@
+//! Who is told of what, and how far each telling is.
+
+use super::*;
+use crate::domain::delivery::{
+    Attempted, Callback, DEADLINE, Ended, HOPELESS, Next, Standing as Tried, Topic, Topics,
+    settle as schedule,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// Writes messages whose words say what they are about.
+struct Words;
+
+impl Scribe for Words {
+    fn about_operation(
+        &self,
+        topic: Topic,
+        operation: &Operation,
+        sequence: u32,
+        _: Timestamp,
+        base: Option<&str>,
+    ) -> Message {
+        let base = base.unwrap_or("nowhere");
+        let status = operation.state.status();
+        let body = format!("{topic} {} is {status} at {base}", operation.id).into();
+        Message { name: format!("msg_{}_{sequence}", operation.id), body }
+    }
+
+    fn about_subscription(
+        &self,
+        topic: Topic,
+        subscription: &Subscription,
+        delivery: Option<&str>,
+        at: Timestamp,
+    ) -> Message {
+        let about = delivery.unwrap_or("nothing");
+        let body = format!("{topic} {} about {about}", subscription.settings.url).into();
+        Message { name: format!("msg_{topic}_{}", at.as_micros()), body }
+    }
+}
+
+async fn opened(place: &Place) -> (Ledger, Tasks) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.lend_scribe(Arc::new(Words));
+    (ledger, tasks)
+}
+
+fn settings(topics: impl IntoIterator<Item = Topic>) -> SubscriptionSettings {
+    SubscriptionSettings {
+        url: "https://receiver.example/hooks".to_owned(),
+        topics: topics.into_iter().collect(),
+        routes: Vec::new(),
+        tags: Vec::new(),
+        headers: Some(Bytes::from_static(&[0, 1, 2])),
+        description: None,
+        format: Format::Standard,
+    }
+}
+
+fn key(secret: &'static str) -> NewKey {
+    NewKey { kind: KeyKind::V1, sealed: Bytes::from_static(secret.as_bytes()) }
+}
+
+fn subscription(number: u16, settings: SubscriptionSettings) -> NewSubscription {
+    let mut bits = [7; 16];
+    bits[0] = number.to_be_bytes()[0];
+    bits[1] = number.to_be_bytes()[1];
+    NewSubscription {
+        id: SubscriptionId::of_random(bits),
+        principal: Principal::everyone(),
+        settings,
+        unverified: false,
+        key: key("first"),
+        most: u32::MAX,
+        public_base: "https://api.example".to_owned(),
+        at: START,
+    }
+}
+
+async fn subscribed(ledger: &Ledger, new: NewSubscription) -> Subscription {
+    match ledger.subscribe(new).await.unwrap() {
+        Subscribed::New(subscription) => *subscription,
+        Subscribed::TooMany => panic!("too many"),
+    }
+}
+
+/// An operation that was carried out, and succeeded.
+async fn done(ledger: &Ledger, new: NewOperation) -> OperationId {
+    ledger.accept(new).await.unwrap();
+    let leased = claim_one(ledger, START).await;
+    let id = leased.id;
+    ledger.settle(outcome_of(leased, &answered(201), START)).await.unwrap().unwrap();
+    id
+}
+
+async fn claimed(ledger: &Ledger, now: Timestamp) -> Vec<LeasedDelivery> {
+    let want = |lane: DeliveryLane| DeliveryWant {
+        receiver: lane.receiver,
+        again: lane.again,
+        limit: 1000,
+    };
+    let wants: Vec<_> = ledger.due_deliveries(now).into_iter().map(want).collect();
+    let claimed = ledger.claim_deliveries(wants, now).await.unwrap();
+    claimed.into_iter().flat_map(|claimed| claimed.leased).collect()
+}
+
+/// The end of an attempt, as the schedule has it.
+fn end_of(leased: &LeasedDelivery, attempted: Attempted, at: Timestamp) -> DeliverySettlement {
+    let standing = Tried {
+        attempts: leased.attempts,
+        refusals: leased.refusals,
+        deadline_at: leased.deadline_at,
+    };
+    let next = schedule(standing, attempted, at, &mut StdRng::seed_from_u64(1));
+    let next_at = match next {
+        Next::Again { due_at, .. } => Some(due_at),
+        Next::Over(_) => None,
+    };
+    let record = AttemptRecord {
+        number: leased.attempts,
+        at,
+        took: Duration::from_micros(1234),
+        status: Some(200),
+        code: None,
+        next_at,
+    };
+    settled_as(leased, DeliveryNext::Settled(record, next), at)
+}
+
+fn settled_as(leased: &LeasedDelivery, next: DeliveryNext, at: Timestamp) -> DeliverySettlement {
+    DeliverySettlement {
+        lease: leased.lease,
+        receiver: leased.receiver,
+        message: leased.message.clone(),
+        topic: leased.topic,
+        next,
+        at,
+    }
+}
+
+const FAILED: Attempted = Attempted::Failed { status: Some(500), retry_after: None };
+
+async fn settled(ledger: &Ledger, leased: &[LeasedDelivery], attempted: Attempted, at: Timestamp) {
+    let batch: Vec<_> = leased.iter().map(|leased| end_of(leased, attempted, at)).collect();
+    let fates = ledger.settle_deliveries(batch).await.unwrap();
+    assert!(fates.iter().all(|fate| *fate == DeliverySettled::Done), "{fates:?}");
+}
+
+async fn shown(ledger: &Ledger, of: &Subscription) -> Vec<crate::ledger::webhooks::Delivery> {
+    let listing = DeliveryListing { receiver: of.receiver, only: None, before: None, limit: 100 };
+    ledger.deliveries(&listing).await.unwrap().deliveries
+}
+
+async fn topics_of(ledger: &Ledger, of: &Subscription) -> Vec<Topic> {
+    let mut topics: Vec<_> = shown(ledger, of).await.iter().map(|shown| shown.topic).collect();
+    topics.reverse();
+    topics
+}
+
+async fn an_event_is_told_with_the_octets_that_were_written_with_it(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    assert_eq!(whole.settings, settings([Topic::Succeeded]));
+    let id = done(&ledger, operation(1, START)).await;
+    let out = claimed(&ledger, START).await;
+    assert_eq!(out.len(), 1);
+    assert_eq!(&*out[0].message, format!("msg_{id}_3"));
+    let words = format!("operation.succeeded {id} is succeeded at https://api.example");
+    assert_eq!(out[0].body, words);
+    assert_eq!((out[0].attempts, out[0].deadline_at), (1, START + DEADLINE));
+    assert!(matches!(shown(&ledger, &whole).await[0].state, DeliveryState::Sending { .. }));
+    assert_eq!(claimed(&ledger, START).await.len(), 0);
+    settled(&ledger, &out, Attempted::Taken, START + SECOND).await;
+    let shown = shown(&ledger, &whole).await;
+    let ended = DeliveryState::Ended { how: DeliveryEnd::Delivered, at: START + SECOND };
+    assert_eq!((shown[0].state, shown[0].operation), (ended, Some(id)));
+    assert_eq!((shown[0].log.len(), shown[0].log[0].took.as_micros()), (1, 1234));
+    close(ledger, tasks).await;
+}
+
+async fn only_those_are_told_who_want_to_know(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let narrowed = |routes: &[&str], tags: &[&str]| SubscriptionSettings {
+        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        ..settings([Topic::Succeeded])
+    };
+    let eve = NewSubscription {
+        principal: Principal::named("eve"),
+        ..subscription(1, settings([Topic::Succeeded]))
+    };
+    let eve = subscribed(&ledger, eve).await;
+    let failures = subscribed(&ledger, subscription(2, settings([Topic::Failed]))).await;
+    let elsewhere = subscribed(&ledger, subscription(3, narrowed(&["refunds"], &[]))).await;
+    let routed = subscribed(&ledger, subscription(4, narrowed(&["refunds", "orders"], &[]))).await;
+    let tagged = subscribed(&ledger, subscription(5, narrowed(&[], &["a:2", "a:1"]))).await;
+    let untagged = subscribed(&ledger, subscription(6, narrowed(&[], &["a:3"]))).await;
+    let tags = vec!["a:0".to_owned(), "a:1".to_owned()];
+    done(&ledger, NewOperation { tags, ..operation(1, START) }).await;
+    for (subscription, count) in
+        [(&eve, 0), (&failures, 0), (&elsewhere, 0), (&routed, 1), (&tagged, 1), (&untagged, 0)]
+    {
+        assert_eq!(shown(&ledger, subscription).await.len(), count, "{subscription:?}");
+    }
+    close(ledger, tasks).await;
+}
+
+async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let all = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
+    let all = subscribed(&ledger, subscription(1, settings(all))).await;
+    // Once more, so that nobody has to find out that somebody subscribes.
+    done(&ledger, operation(1, START)).await;
+    let began = [Topic::Accepted, Topic::Started];
+    let first: Vec<_> = began.into_iter().chain([Topic::Succeeded]).collect();
+    assert_eq!(topics_of(&ledger, &all).await, first);
+    ledger.accept(operation(2, START)).await.unwrap();
+    let second = claim_one(&ledger, START).await;
+    let report = ProgressReport {
+        id: second.id,
+        attempt: 1,
+        percent: Some(40),
+        message: None,
+        at: START + SECOND,
+    };
+    assert_eq!(ledger.progress(report).await.unwrap(), Progressed::Kept);
+    ledger.settle(outcome_of(second, &answered(422), START)).await.unwrap().unwrap();
+    ledger.accept(operation(3, START)).await.unwrap();
+    ledger.cancel(operation(3, START).id, Freeing::Keep, START).await.unwrap();
+    let mut new = operation(4, START);
+    new.policy.delivery = Delivery::AtMostOnce;
+    ledger.accept(new).await.unwrap();
+    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let lost = claim_one(&ledger, START).await;
+    let id = lost.id;
+    ledger.settle(outcome_of(lost, &broken, START)).await.unwrap().unwrap();
+    let verdict = Verdict { happened: true, location: None, note: None, at: START };
+    ledger.judge(id, verdict).await.unwrap();
+    let told = topics_of(&ledger, &all).await;
+    let after = [
+        &began[..],
+        &[Topic::Progressed, Topic::Failed, Topic::Accepted, Topic::Canceled],
+        &began[..],
+        &[Topic::Failed, Topic::Reconciled],
+    ];
+    assert_eq!(told[3..], after.concat());
+    let names: std::collections::HashSet<_> =
+        shown(&ledger, &all).await.into_iter().map(|delivery| delivery.message).collect();
+    assert_eq!(names.len(), told.len(), "each has a name of its own");
+    close(ledger, tasks).await;
+}
+
+async fn what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    let first = claimed(&ledger, START).await;
+    settled(&ledger, &first, FAILED, START).await;
+    let again = DeliveryLane { receiver: whole.receiver, again: true };
+    let due = ledger.next_delivery(START).unwrap();
+    assert!(due > START + SECOND * 3 && due < START + SECOND * 7);
+    assert_eq!(ledger.due_deliveries(due), [again]);
+    let second = claimed(&ledger, due).await;
+    assert_eq!((second[0].attempts, &second[0].message), (2, &first[0].message));
+    assert_eq!(second[0].body, first[0].body);
+    let late = ledger.settle_deliveries(vec![end_of(&first[0], Attempted::Taken, due)]).await;
+    assert_eq!(late.unwrap(), [DeliverySettled::Stale]);
+    let back = settled_as(&second[0], DeliveryNext::Back(due), due);
+    assert_eq!(ledger.settle_deliveries(vec![back]).await.unwrap(), [DeliverySettled::Done]);
+    let third = claimed(&ledger, due).await;
+    assert_eq!(third[0].attempts, 2, "what was not sent does not count");
+    settled(&ledger, &third, Attempted::Taken, due).await;
+    assert_eq!(shown(&ledger, &whole).await[0].log.len(), 2);
+    close(ledger, tasks).await;
+}
+
+async fn more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted(place: Place) {
+    const MANY: u16 = 1100;
+    let (ledger, tasks) = opened(&place).await;
+    for number in 0..MANY {
+        let topic = if number % 2 == 0 { Topic::Succeeded } else { Topic::Failed };
+        subscribed(&ledger, subscription(number, settings([topic]))).await;
+    }
+    let id = done(&ledger, operation(1, START)).await;
+    assert_eq!(ledger.due_deliveries(START).len(), 16);
+    assert!(ledger.fan_out().await.unwrap());
+    // Who comes later did not stand then.
+    let later = subscribed(&ledger, subscription(MANY, settings([Topic::Succeeded]))).await;
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    while ledger.fan_out().await.unwrap() {}
+    let out = claimed(&ledger, START).await;
+    let receivers: std::collections::HashSet<_> =
+        out.iter().map(|leased| leased.receiver).collect();
+    assert_eq!((out.len(), receivers.len()), (usize::from(MANY) / 2, usize::from(MANY) / 2));
+    assert!(!receivers.contains(&later.receiver));
+    assert!(out.iter().all(|leased| *leased.message == format!("msg_{id}_3")));
+    close(ledger, tasks).await;
+}
+
+async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let own = [Topic::Succeeded, Topic::Disabled, Topic::Recovered];
+    let whole = subscribed(&ledger, subscription(1, settings(own))).await;
+    let other = subscribed(&ledger, subscription(2, settings([Topic::Disabled]))).await;
+    done(&ledger, operation(1, START)).await;
+    let out = claimed(&ledger, START).await;
+    settled(&ledger, &out, Attempted::Gone, START).await;
+    let found = ledger.subscription(None, whole.id).await.unwrap().unwrap();
+    let gone = SubscriptionState::Disabled { at: START, why: DisabledFor::Gone };
+    assert_eq!(found.state, gone);
+    assert_eq!(topics_of(&ledger, &other).await, [Topic::Disabled]);
+    done(&ledger, operation(2, START)).await;
+    let states: Vec<_> = shown(&ledger, &whole).await.iter().map(|shown| shown.state).collect();
+    let held = DeliveryState::Held { since: START };
+    let ended = DeliveryState::Ended { how: DeliveryEnd::Gone, at: START };
+    assert_eq!(states, [held, held, ended]);
+    let enable = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Enable,
+        at: START,
+    };
+    assert!(matches!(ledger.change_subscription(enable).await.unwrap(), Changed::Done(_)));
+    let lanes = ledger.due_deliveries(START);
+    assert!(lanes.iter().all(|lane| lane.receiver == other.receiver), "held until it is asked for");
+    let step = ReplayStep {
+        receiver: whole.receiver,
+        select: Selected::All,
+        since: START,
+        until: START + HOUR,
+        after: None,
+        limit: 2,
+        at: START + SECOND,
+    };
+    let first = ledger.replay(step).await.unwrap();
+    assert_eq!(first.count, 2);
+    let second = ledger.replay(ReplayStep { after: first.after, ..step }).await.unwrap();
+    assert_eq!((second.count, second.after.is_some()), (1, true));
+    // The step whose end nobody heard of.
+    assert_eq!(ledger.replay(step).await.unwrap().count, 0);
+    let again: Vec<_> = claimed(&ledger, START + SECOND).await;
+    let again: Vec<_> =
+        again.into_iter().filter(|leased| leased.receiver == whole.receiver).collect();
+    assert_eq!(again.len(), 3);
+    assert!(
+        again.iter().any(|leased| leased.message == out[0].message && leased.body == out[0].body)
+    );
+    settled(&ledger, &again, Attempted::Taken, START + SECOND).await;
+    assert!(topics_of(&ledger, &whole).await.contains(&Topic::Recovered));
+    close(ledger, tasks).await;
+}
+
+async fn a_receiver_that_only_fails_for_days_is_disabled(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let all = [Topic::Succeeded, Topic::Exhausted, Topic::Disabled];
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let watching = NewSubscription {
+        settings: SubscriptionSettings { routes: vec!["none".to_owned()], ..settings(all) },
+        ..subscription(2, settings([]))
+    };
+    let watching = subscribed(&ledger, watching).await;
+    done(&ledger, operation(1, START)).await;
+    let out = claimed(&ledger, START).await;
+    settled(&ledger, &out, FAILED, START).await;
+    let found = ledger.subscription(None, whole.id).await.unwrap().unwrap();
+    assert_eq!(found.failing_since, Some(START));
+    let late = START + HOPELESS;
+    let out = claimed(&ledger, late).await;
+    let exhausted = DeliverySettlement {
+        next: DeliveryNext::Settled(
+            AttemptRecord {
+                number: 2,
+                at: late,
+                took: SECOND,
+                status: None,
+                code: Some("timeout".to_owned()),
+                next_at: None,
+            },
+            Next::Over(Ended::Exhausted),
+        ),
+        ..end_of(&out[0], FAILED, late)
+    };
+    ledger.settle_deliveries(vec![exhausted]).await.unwrap();
+    let found = ledger.subscription(None, whole.id).await.unwrap().unwrap();
+    let failing = SubscriptionState::Disabled { at: late, why: DisabledFor::Failing };
+    assert_eq!(found.state, failing);
+    assert_eq!(topics_of(&ledger, &watching).await, [Topic::Exhausted, Topic::Disabled]);
+    // What is about webhooks gives rise to nothing, however it ends.
+    let about: Vec<_> = claimed(&ledger, late).await;
+    settled(&ledger, &about, Attempted::Gone, late).await;
+    assert_eq!(topics_of(&ledger, &watching).await.len(), 3, "that it was disabled itself");
+    close(ledger, tasks).await;
+}
+
+async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    for number in 1..=3 {
+        done(&ledger, operation(number, START)).await;
+    }
+    let changing = |change| Changing {
+        id: whole.id,
+        principal: Some(Principal::everyone()),
+        unless_since: None,
+        change,
+        at: START,
+    };
+    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 0);
+    ledger.change_subscription(changing(Change::Disable(DisabledFor::Asked))).await.unwrap();
+    assert!(claimed(&ledger, START).await.is_empty());
+    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 2);
+    ledger.change_subscription(changing(Change::Delete)).await.unwrap();
+    assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 1);
+    assert!(ledger.subscription(None, whole.id).await.unwrap().is_none());
+    let strange = ledger.change_subscription(changing(Change::Enable)).await.unwrap();
+    assert!(matches!(strange, Changed::Unknown));
+    close(ledger, tasks).await;
+}
+
+async fn keys_are_rotated_with_a_grace_and_up_to_five_sign(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let owner = KeyOwner::Receiver(whole.receiver);
+    let rotate = |secret, at| {
+        let key = key(secret);
+        let rotation = Rotation { owner: owner.clone(), key, grace: DAY, most: 3, at };
+        ledger.rotate_key(rotation)
+    };
+    assert_eq!(rotate("second", START).await.unwrap(), Rotated::Done);
+    assert_eq!(rotate("third", START + HOUR).await.unwrap(), Rotated::Done);
+    assert_eq!(rotate("fourth", START + HOUR).await.unwrap(), Rotated::TooMany);
+    let receiver = ledger.receiver(whole.receiver).await.unwrap().unwrap();
+    let told: Vec<_> = receiver.keys.iter().map(|key| (&*key.sealed, key.retires_at)).collect();
+    let retires = [None, Some(START + HOUR + DAY), Some(START + DAY)];
+    let secrets = [&b"third"[..], b"second", b"first"];
+    assert_eq!(told, secrets.into_iter().zip(retires).collect::<Vec<_>>());
+    assert_eq!(rotate("fourth", START + DAY).await.unwrap(), Rotated::Done);
+    assert_eq!(ledger.signing_keys(&owner).await.unwrap().len(), 3);
+    close(ledger, tasks).await;
+}
+
+async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let new =
+        |number| NewSubscription { most: 2, ..subscription(number, settings([Topic::Failed])) };
+    let first = subscribed(&ledger, new(1)).await;
+    subscribed(&ledger, new(2)).await;
+    assert!(matches!(ledger.subscribe(new(3)).await.unwrap(), Subscribed::TooMany));
+    let eve = NewSubscription { principal: Principal::named("eve"), ..new(4) };
+    subscribed(&ledger, eve).await;
+    let delete = Changing {
+        id: first.id,
+        principal: Some(Principal::named("eve")),
+        unless_since: None,
+        change: Change::Delete,
+        at: START,
+    };
+    let strange = ledger.change_subscription(delete.clone()).await.unwrap();
+    assert!(matches!(strange, Changed::Unknown));
+    let own = Changing { principal: None, unless_since: Some(first.changed), ..delete };
+    ledger.change_subscription(own).await.unwrap();
+    let third = subscribed(&ledger, new(3)).await;
+    let everyone = SubscriptionListing {
+        principal: Some(Principal::everyone()),
+        limit: 9,
+        ..SubscriptionListing::default()
+    };
+    assert_eq!(ledger.subscriptions(&everyone).await.unwrap().len(), 2);
+    let settings = Change::Settings(Box::new(settings([Topic::Canceled])));
+    let changing = Changing {
+        id: third.id,
+        principal: None,
+        unless_since: Some(third.changed),
+        change: settings,
+        at: START + SECOND,
+    };
+    let Changed::Done(now) = ledger.change_subscription(changing.clone()).await.unwrap() else {
+        panic!("it was not changed")
+    };
+    assert_eq!(now.settings.topics, [Topic::Canceled].into_iter().collect());
+    let meanwhile = ledger.change_subscription(changing).await.unwrap();
+    assert!(matches!(meanwhile, Changed::Meanwhile));
+    close(ledger, tasks).await;
+}
+
+async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let callbacks = |principal| NewCallbacks {
+        principal,
+        origin: "https://client.example".to_owned(),
+        public_base: "https://api.example".to_owned(),
+        keys: vec![key("own"), NewKey { kind: KeyKind::V1a, ..key("pair") }],
+        at: START,
+    };
+    let receiver = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
+    let same = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
+    let eves = ledger.callback_receiver(callbacks(Principal::named("eve"))).await.unwrap();
+    assert!(receiver == same && receiver != eves);
+    let url = "https://client.example/hooks/7".to_owned();
+    let topics = Topics::ENDS.and([Topic::Accepted].into_iter().collect());
+    let callback = Some(Callback { receiver, url: url.clone(), topics });
+    let id = done(&ledger, NewOperation { callback, ..operation(1, START) }).await;
+    let out = claimed(&ledger, START).await;
+    let told: Vec<_> = out.iter().map(|out| (out.topic, out.url.as_deref())).collect();
+    assert_eq!(told, [(Topic::Accepted, Some(&*url)), (Topic::Succeeded, Some(&*url))]);
+    assert!(out[1].body.starts_with(format!("operation.succeeded {id}").as_bytes()));
+    let whom = ledger.receiver(receiver).await.unwrap().unwrap();
+    assert_eq!((whom.keys.len(), whom.active, whom.subscription), (2, true, None));
+    // A callback's receiver is no subscription: 410 ends the delivery and nothing else.
+    settled(&ledger, &out, Attempted::Gone, START).await;
+    assert!(ledger.receiver(receiver).await.unwrap().unwrap().active);
+    close(ledger, tasks).await;
+}
+
+async fn a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let (told, untold) = (operation(1, START), operation(2, START));
+    let eves = NewOperation { principal: Principal::named("eve"), ..untold };
+    let (kept, freed) = (done(&ledger, told).await, done(&ledger, eves).await);
+    ledger.prune(9, START + 2 * HOUR).await.unwrap();
+    assert!(ledger.answer(kept).await.unwrap().is_some());
+    assert!(ledger.answer(freed).await.unwrap().is_none());
+    let later = START + 6 * DAY;
+    ledger.prune(9, later - HOUR).await.unwrap();
+    assert!(ledger.answer(kept).await.unwrap().is_some());
+    ledger.prune(9, later).await.unwrap();
+    assert!(ledger.answer(kept).await.unwrap().is_none());
+    let body = &claimed(&ledger, START).await[0].body;
+    assert!(body.starts_with(b"operation.succeeded"), "a delivery keeps its own");
+    close(ledger, tasks).await;
+}
+
+async fn what_is_settled_lets_the_result_go(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let id = done(&ledger, operation(1, START)).await;
+    let out = claimed(&ledger, START).await;
+    ledger.prune(9, START + 2 * HOUR).await.unwrap();
+    settled(&ledger, &out, Attempted::Taken, START + 2 * HOUR).await;
+    ledger.prune(9, START + 2 * HOUR).await.unwrap();
+    assert!(ledger.answer(id).await.unwrap().is_some(), "it is looked at again in an hour");
+    ledger.prune(9, START + 3 * HOUR).await.unwrap();
+    assert!(ledger.answer(id).await.unwrap().is_none());
+    for _ in 0..2 {
+        ledger.prune(9, START + 8 * DAY).await.unwrap();
+    }
+    assert!(ledger.find(id).await.unwrap().is_none());
+    let pruned = |over| ledger.prune_deliveries(9, START, over, START + 9 * DAY);
+    assert_eq!(pruned(START).await.unwrap().deliveries, 0);
+    assert_eq!(pruned(START + DAY).await.unwrap().deliveries, 1);
+    close(ledger, tasks).await;
+}
+
+async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    let lane = DeliveryLane { receiver: whole.receiver, again: false };
+    assert_eq!(ledger.give_up_late(lane, 9, START + DAY).await.unwrap(), 0);
+    assert_eq!(ledger.give_up_late(lane, 9, START + DEADLINE).await.unwrap(), 1);
+    let disable = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Disable(DisabledFor::Asked),
+        at: START,
+    };
+    ledger.change_subscription(disable).await.unwrap();
+    done(&ledger, operation(2, START)).await;
+    let pruned = ledger.prune_deliveries(9, START + SECOND, START, START + 31 * DAY).await.unwrap();
+    assert_eq!((pruned.dropped, pruned.deliveries), (1, 0));
+    let ends: Vec<_> = shown(&ledger, &whole).await.iter().map(|shown| shown.state).collect();
+    let ended = |how, at| DeliveryState::Ended { how, at };
+    let dropped = ended(DeliveryEnd::Dropped, START + 31 * DAY);
+    assert_eq!(ends, [dropped, ended(DeliveryEnd::Exhausted, START + DEADLINE)]);
+    close(ledger, tasks).await;
+}
+
+async fn what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    let cut_off = claimed(&ledger, START).await;
+    assert_eq!(ledger.sent_here().await.unwrap(), [cut_off[0].lease]);
+    assert_eq!(ledger.take_back_deliveries(9, START).await.unwrap(), 0);
+    ledger.leave(START).await.unwrap();
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    assert_eq!(ledger.take_back_deliveries(9, START + SECOND).await.unwrap(), 1);
+    let out = claimed(&ledger, START + SECOND).await;
+    assert_eq!((&out[0].message, &out[0].body), (&cut_off[0].message, &cut_off[0].body));
+    assert_eq!((out[0].attempts, out[0].refusals), (2, 1), "what was cut off does not count");
+    let late = ledger.settle_deliveries(vec![end_of(&cut_off[0], Attempted::Taken, START)]).await;
+    assert_eq!(late.unwrap(), [DeliverySettled::Stale]);
+    settled(&ledger, &out, Attempted::Taken, START + SECOND).await;
+    assert_eq!(shown(&ledger, &whole).await[0].log.len(), 1);
+    done(&ledger, operation(2, START)).await;
+    close(ledger, tasks).await;
+    // What is due is known from the start.
+    let (ledger, tasks) = opened(&place).await;
+    assert_eq!(claimed(&ledger, START).await.len(), 1);
+    close(ledger, tasks).await;
+}
+
+async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Failed]))).await;
+    let Redelivered::As(ping) = ledger.ping(whole.id, START).await.unwrap() else {
+        panic!("no test event")
+    };
+    let pending = ledger.redeliver(whole.receiver, ping, START).await.unwrap();
+    assert_eq!(pending, Redelivered::Pending);
+    let out = claimed(&ledger, START).await;
+    assert_eq!((out[0].topic, out[0].lease.delivery), (Topic::Ping, ping));
+    settled(&ledger, &out, FAILED, START).await;
+    let later = START + DAY;
+    let out = claimed(&ledger, later).await;
+    settled(&ledger, &out, Attempted::Taken, later).await;
+    let Redelivered::As(once_more) = ledger.redeliver(whole.receiver, ping, later).await.unwrap()
+    else {
+        panic!("not delivered once more")
+    };
+    let shown = ledger.delivery(whole.receiver, once_more).await.unwrap().unwrap();
+    assert_eq!((shown.cause, shown.message), (Cause::Replay, out[0].message.to_string()));
+    assert_eq!(
+        ledger.redeliver(whole.receiver, DeliveryKey(999), later).await.unwrap(),
+        Redelivered::Unknown
+    );
+    close(ledger, tasks).await;
+}
+
+macro_rules! on {
+    ($engine:ident) => {
+        suite_of!($engine:
+            an_event_is_told_with_the_octets_that_were_written_with_it,
+            only_those_are_told_who_want_to_know,
+            every_kind_of_event_is_told_whatever_wrote_it,
+            what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing,
+            more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted,
+            what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed,
+            a_receiver_that_only_fails_for_days_is_disabled,
+            what_is_due_for_a_receiver_that_takes_nothing_is_put_aside,
+            keys_are_rotated_with_a_grace_and_up_to_five_sign,
+            a_principal_has_no_more_subscriptions_than_it_may,
+            an_operation_calls_back_where_it_was_told_to,
+            a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
+            what_is_settled_lets_the_result_go,
+            what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
+            what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
+            a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,
+        );
+    };
+}
+
+on!(sqlite);
+on!(postgres);
