@@ -46,7 +46,7 @@ use std::{
 
 pub use admin::AdminConfig;
 pub use auth::{AuthConfig, PrincipalRule};
-pub use choices::{Allow, Delivery, Mode, OnFailure, Recheck, Role};
+pub use choices::{Allow, Delivery, Mode, OnFailure, Reach, Recheck, Role};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use given::Source;

@@ -4,9 +4,11 @@
 //! an attempt to deliver. It must not know how a message is sent or stored.
 
 mod callback;
+mod reach;
 mod schedule;
 mod topic;
 
 pub use callback::{Callback, ReceiverKey};
+pub use reach::{BadPattern, Reach, UrlPattern};
 pub use schedule::{Attempted, DEADLINE, Ended, HELD, HOPELESS, Next, Standing, settle};
 pub use topic::{Topic, Topics, UnknownTopic};
