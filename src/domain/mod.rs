@@ -7,6 +7,7 @@
 
 pub mod breaker;
 pub mod database_url;
+pub mod delivery;
 pub mod division;
 pub mod fields;
 pub mod fleet;
@@ -15,6 +16,7 @@ pub mod limit;
 pub mod operation;
 pub mod principal;
 pub mod reconcile;
+pub mod sealing;
 pub mod ticket;
 pub mod timestamp;
 pub mod turn;
