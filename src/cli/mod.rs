@@ -24,6 +24,8 @@ mod reconcile;
 mod serial;
 mod serve;
 mod settings;
+mod since;
+mod webhooks;
 mod worker;
 
 use std::process::ExitCode;
@@ -79,6 +81,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// List serial keys of a running gateway, and release those that a failure blocks.
     Serial(serial::Serial),
+    /// Say who is told of what happens to operations, see what became of each telling, replay.
+    Webhooks(webhooks::Webhooks),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.
@@ -104,6 +108,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Queues(queues) => queues.run(clock).await,
         Command::Reconcile(reconcile) => reconcile.run(clock).await,
         Command::Serial(serial) => serial.run(clock).await,
+        Command::Webhooks(webhooks) => webhooks.run(clock).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

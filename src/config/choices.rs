@@ -99,9 +99,11 @@ impl Setting for Reach {
         match given {
             Given::Text(text) | Given::Loose(text) if text == "off" => return Ok(Self::Off),
             Given::Text(text) | Given::Loose(text) if text == "any" => return Ok(Self::Any),
-            Given::Text(_) => return Err("write \"off\", \"any\", or a list of patterns like \
+            Given::Text(_) => {
+                return Err("write \"off\", \"any\", or a list of patterns like \
                                           [\"https://*.example.com/hooks/*\"]"
-                .to_owned()),
+                    .to_owned());
+            }
             _ => {}
         }
         let mut patterns = Vec::new();

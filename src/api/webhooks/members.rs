@@ -17,6 +17,7 @@ use crate::api::visit::Door;
 const LONGEST: usize = 64 * 1024;
 
 /// The members of a body; of an empty body none.
+#[derive(Clone)]
 pub(super) struct Members(Map<String, Value>);
 
 /// What was said about a member.

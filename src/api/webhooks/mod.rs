@@ -30,9 +30,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::routing::{get, post};
+use http::HeaderMap;
 
 use super::visit::Door;
-use crate::domain::delivery::{Destination, SigningKey};
+use crate::domain::delivery::{Destination, Rules};
 use crate::domain::sealing::Keyring;
 
 pub use signing::callback_keys;
@@ -44,19 +45,16 @@ pub trait Scout: Send + Sync + 'static {
     /// wrong with it. A name that cannot be looked up now is no fault of the URL's.
     async fn judge(&self, url: &str) -> Result<Destination, String>;
 
-    /// Asks a receiver whether it wants deliveries; the error says why it seems not to.
-    /// The keys sign nothing: they are what a target has.
-    async fn ask(
-        &self,
-        url: &str,
-        fields: http::HeaderMap,
-        keys: Vec<SigningKey>,
-    ) -> Result<(), String>;
+    /// Asks a receiver whether it wants deliveries, with a subscriber's fields; the error
+    /// says why it seems not to.
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), String>;
 }
 
 /// What webhooks need besides the ledger.
 #[derive(Clone)]
 pub struct WebhookSettings {
+    /// Where deliveries may go, as far as a URL tells.
+    pub rules: Rules,
     /// Looks at receivers.
     pub scout: Arc<dyn Scout>,
     /// What secrets are kept with.

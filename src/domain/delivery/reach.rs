@@ -204,15 +204,35 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused_with_an_example() {
         for text in [
-            "", "any", "example.com", "//example.com", "ftp://example.com", "https://", "https:///a",
-            "https://*", "https://*.", "https://*/hooks", "https://a.*.example.com",
-            "https://*.127.0.0.1", "https://u@example.com", "https://example.com?q",
-            "https://example.com/a?q", "https://example.com/#f", "https://example.com/*/a",
-            "https://example.com/a/../b", "https://example.com/a%2fb", "https://example.com//a",
-            "https://example.com:x", "https://exa mple.com", "https://example.com/a b",
+            "",
+            "any",
+            "example.com",
+            "//example.com",
+            "ftp://example.com",
+            "https://",
+            "https:///a",
+            "https://*",
+            "https://*.",
+            "https://*/hooks",
+            "https://a.*.example.com",
+            "https://*.127.0.0.1",
+            "https://u@example.com",
+            "https://example.com?q",
+            "https://example.com/a?q",
+            "https://example.com/#f",
+            "https://example.com/*/a",
+            "https://example.com/a/../b",
+            "https://example.com/a%2fb",
+            "https://example.com//a",
+            "https://example.com:x",
+            "https://exa mple.com",
+            "https://example.com/a b",
         ] {
             let refused = text.parse::<UrlPattern>();
-            assert!(refused.as_ref().is_err_and(|bad| bad.to_string().contains("hooks/*")), "{text} {refused:?}");
+            assert!(
+                refused.as_ref().is_err_and(|bad| bad.to_string().contains("hooks/*")),
+                "{text} {refused:?}"
+            );
         }
     }
 
