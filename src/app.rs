@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which the parts begin and end. Nothing else knows all of them.
 
+mod receivers;
 mod standing;
 
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,7 @@ use crate::lifecycle::Tasks;
 use crate::listener::{BindError, Limits, Listener};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
+use receivers::Receivers;
 
 /// How long a database may take to be there when the gateway starts: machines that start
 /// together do not start at once.
@@ -124,7 +126,15 @@ impl App {
             parts.engine.clone(),
         );
         let settings = Arc::new(api_settings(&config, public));
-        let api = Api { ledger, clock: clock.clone(), tasks: parts.front.clone(), settings };
+        let listeners: Vec<_> = started.public.into_iter().chain(started.admin).collect();
+        let receivers = Receivers::new(&config, &listeners, &ledger, &clock, &parts.ground);
+        let api = Api {
+            ledger,
+            clock: clock.clone(),
+            tasks: parts.front.clone(),
+            settings,
+            webhooks: Arc::new(receivers.settings(&config)),
+        };
         api.ledger.lend_scribe(Arc::new(Messages::new(&api)));
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };

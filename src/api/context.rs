@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Pace;
+use super::{Pace, WebhookSettings};
 use crate::clock::Clock;
 use crate::config::PrincipalRule;
 use crate::domain::http::public_url::PublicOrigin;
@@ -23,6 +23,8 @@ pub struct Api {
     pub tasks: Tasks,
     /// What was configured.
     pub settings: Arc<ApiSettings>,
+    /// What webhooks need besides.
+    pub webhooks: Arc<WebhookSettings>,
 }
 
 /// The settings that show in the gateway's own resources.

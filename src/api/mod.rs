@@ -37,6 +37,7 @@ mod status;
 mod tree;
 mod verdict;
 mod visit;
+pub mod webhooks;
 
 pub use caller::{Caller, Peer, principal_of};
 pub use context::{Api, ApiSettings};
@@ -45,3 +46,4 @@ pub use messages::Messages;
 pub use pace::Pace;
 pub use problem::Problem;
 pub use router::{operators_router, public_router};
+pub use webhooks::{Scout, WebhookSettings};

@@ -6,6 +6,7 @@
 
 mod parts;
 mod paths;
+mod webhooks;
 
 use std::sync::LazyLock;
 
@@ -20,6 +21,11 @@ use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument}
 use super::reconcile::{FindingDocument, ReconcileReport};
 use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
 use super::tree::Tree;
+use super::webhooks::document::{
+    AttemptDocument, CallbackKeys, DeliveryDocument, DeliveryLinks, DeliveryList, KeyDocument,
+    NewSubscriptionDocument, PageLinks, PublicKeyDocument, PublicKeys, RotationDocument,
+    SecretDocument, SubscriptionDocument, SubscriptionLinks, SubscriptionList,
+};
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
@@ -45,7 +51,22 @@ use super::tree::Tree;
     SerialLinks,
     Release,
     ReconcileReport,
-    FindingDocument
+    FindingDocument,
+    SubscriptionDocument,
+    SubscriptionLinks,
+    SubscriptionList,
+    NewSubscriptionDocument,
+    SecretDocument,
+    KeyDocument,
+    RotationDocument,
+    CallbackKeys,
+    PublicKeys,
+    PublicKeyDocument,
+    PageLinks,
+    DeliveryDocument,
+    DeliveryLinks,
+    DeliveryList,
+    AttemptDocument
 )))]
 struct Schemas;
 
@@ -61,6 +82,9 @@ fn described() -> Value {
     let mut components = schemas["components"].clone();
     components["schemas"]["Problem"] = parts::problem_schema();
     components["schemas"]["Progress"] = parts::progress_schema();
+    for (name, schema) in webhooks::schemas() {
+        components["schemas"][name] = schema;
+    }
     components["headers"] = parts::headers();
     components["securitySchemes"] = json!({
         "credential": {
@@ -69,6 +93,10 @@ fn described() -> Value {
             "description": "Needed where auth.principal tells callers apart.",
         },
     });
+    let mut paths = paths::all();
+    for (path, resource) in webhooks::paths() {
+        paths[path] = resource;
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -81,7 +109,8 @@ fn described() -> Value {
         },
         "servers": [{ "url": "/" }],
         "security": [{}, { "credential": [] }],
-        "paths": paths::all(),
+        "paths": paths,
+        "webhooks": webhooks::messages(),
         "components": components,
     })
 }
@@ -136,6 +165,22 @@ mod tests {
             ("/-/reconcile", "post"),
             ("/-/serial", "get"),
             ("/-/serial/{name}/release", "post"),
+            ("/-/webhooks", "get"),
+            ("/-/webhooks", "post"),
+            ("/-/webhooks/keys", "get"),
+            ("/-/webhooks/callback-key", "get"),
+            ("/-/webhooks/callback-key", "post"),
+            ("/-/webhooks/{id}", "get"),
+            ("/-/webhooks/{id}", "patch"),
+            ("/-/webhooks/{id}", "delete"),
+            ("/-/webhooks/{id}/enable", "post"),
+            ("/-/webhooks/{id}/disable", "post"),
+            ("/-/webhooks/{id}/rotate", "post"),
+            ("/-/webhooks/{id}/ping", "post"),
+            ("/-/webhooks/{id}/replay", "post"),
+            ("/-/webhooks/{id}/deliveries", "get"),
+            ("/-/webhooks/{id}/deliveries/{number}", "get"),
+            ("/-/webhooks/{id}/deliveries/{number}/redeliver", "post"),
             ("/-/openapi.json", "get"),
         ] {
             let responses = &description["paths"][path][method]["responses"];

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use super::problem::kinds;
 use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
-use super::{Api, Problem, own};
+use super::{Api, Problem, own, webhooks};
 use super::{
     cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, result,
     retry, serial, status, tree, verdict,
@@ -48,7 +48,7 @@ fn pausing(look: LookAtQueues, paused: bool) -> MethodRouter<Door> {
 }
 
 fn shared() -> Router<Door> {
-    Router::new()
+    webhooks::with_webhooks(Router::new())
         .route("/operations", get(list::show))
         .route("/operations/{ticket}", get(monitor::show).delete(delete::delete))
         .route("/operations/{ticket}/status", get(status::show))

@@ -163,6 +163,18 @@ impl Admin {
         json(self.done("POST", &self.beside(resource)).await?.body())
     }
 
+    /// Asks for something with a body, of which no answer but success will do.
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        resource: &str,
+        body: &Value,
+    ) -> Result<Response<Bytes>, Failure> {
+        let body = Bytes::from(body.to_string());
+        let answer = self.sent(method, &self.beside(resource), body).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
     fn beside(&self, resource: &str) -> String {
         let prefix = self.operations.trim_end_matches("/operations");
         format!("{prefix}/{resource}")

@@ -14,6 +14,7 @@ mod exchange;
 mod failure;
 mod health;
 mod ledger;
+mod listen;
 mod migrate;
 mod nodes;
 mod openapi;
@@ -24,6 +25,8 @@ mod reconcile;
 mod serial;
 mod serve;
 mod settings;
+mod since;
+mod webhooks;
 mod worker;
 
 use std::process::ExitCode;
@@ -52,6 +55,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway in front of a service.
     Serve(serve::Serve),
+    /// Receive webhooks for development: verify, print, and fail as told.
+    Listen(listen::Listen),
     /// Carry out what other nodes accept, without a public listener.
     Worker(worker::Worker),
     /// See the whole conversation on real traffic, with a small order service behind it.
@@ -79,6 +84,8 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     /// List serial keys of a running gateway, and release those that a failure blocks.
     Serial(serial::Serial),
+    /// Say who is told of what happens to operations, see what became of each telling, replay.
+    Webhooks(webhooks::Webhooks),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.
@@ -91,6 +98,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let clock = Clock::system();
     let done = match cli.command {
         Command::Serve(serve) => serve.run(clock).await,
+        Command::Listen(listen) => listen.run(clock).await,
         Command::Worker(worker) => worker.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,
@@ -104,6 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Queues(queues) => queues.run(clock).await,
         Command::Reconcile(reconcile) => reconcile.run(clock).await,
         Command::Serial(serial) => serial.run(clock).await,
+        Command::Webhooks(webhooks) => webhooks.run(clock).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

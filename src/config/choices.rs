@@ -2,6 +2,7 @@
 //!
 //! Owns the words; what they stand for is the domain's.
 
+pub use crate::domain::delivery::Reach;
 pub use crate::domain::fleet::Role;
 pub use crate::domain::http::expectation::{Allow, Mode};
 pub use crate::domain::operation::{Delivery, OnFailure, Recheck};
@@ -10,6 +11,7 @@ use super::{
     given::Given,
     setting::{Setting, choose},
 };
+use crate::domain::delivery::UrlPattern;
 
 const MODES: [(&str, Mode); 3] =
     [("async", Mode::Async), ("hybrid", Mode::Hybrid), ("sync", Mode::Sync)];
@@ -89,5 +91,36 @@ impl Setting for Allow {
         let words = [(self.asynchronous, "async"), (self.synchronous, "sync")];
         let words: Vec<_> = words.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect();
         format!("[{}]", words.join(", "))
+    }
+}
+
+impl Setting for Reach {
+    fn read(given: &Given) -> Result<Self, String> {
+        match given {
+            Given::Text(text) | Given::Loose(text) if text == "off" => return Ok(Self::Off),
+            Given::Text(text) | Given::Loose(text) if text == "any" => return Ok(Self::Any),
+            Given::Text(_) => {
+                return Err("write \"off\", \"any\", or a list of patterns like \
+                                          [\"https://*.example.com/hooks/*\"]"
+                    .to_owned());
+            }
+            _ => {}
+        }
+        let mut patterns = Vec::new();
+        for item in given.list()? {
+            patterns.push(item.text()?.parse::<UrlPattern>().map_err(|bad| bad.to_string())?);
+        }
+        Ok(if patterns.is_empty() { Self::Off } else { Self::Only(patterns) })
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Any => "any".to_owned(),
+            Self::Only(patterns) => {
+                let shown: Vec<_> = patterns.iter().map(UrlPattern::to_string).collect();
+                format!("[{}]", shown.join(", "))
+            }
+        }
     }
 }

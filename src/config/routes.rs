@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::{
     Source,
-    choices::{Allow, Delivery, Mode, OnFailure, Recheck},
+    choices::{Allow, Delivery, Mode, OnFailure, Reach, Recheck},
     given::{Given, Spot, Table},
     pattern::Pattern,
     queues,
@@ -75,6 +75,8 @@ pub struct RouteConfig {
     /// Fields, besides `Authorization` and `Cookie`, whose stored values are erased when
     /// the operation settles.
     pub erase: Vec<HeaderName>,
+    /// Which URLs a request may have its callbacks go to.
+    pub callbacks: Reach,
 }
 
 /// How often and how soon another attempt is made.
@@ -195,6 +197,7 @@ fn route(
         delay: section.within("delay", Duration::ZERO, Duration::ZERO..=days(365)),
         foreign_location: section.get("foreign_location", false),
         erase: section.get("erase", Vec::new()),
+        callbacks: section.get("callbacks", Reach::Off),
     };
     let pattern = pattern?;
     let (method, path) = (pattern.method.clone(), pattern.path.clone());

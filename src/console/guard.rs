@@ -95,7 +95,10 @@ fn is_json(fields: &HeaderMap) -> bool {
     let only = types.next().filter(|_| types.next().is_none());
     let essence =
         only.and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    essence.is_some_and(|essence| {
+        let kinds = ["application/json", "application/merge-patch+json"];
+        kinds.iter().any(|kind| essence.trim().eq_ignore_ascii_case(kind))
+    })
 }
 
 #[cfg(test)]

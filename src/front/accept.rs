@@ -13,6 +13,7 @@ use http::header::{
 use http::{Method, Request as HttpRequest};
 
 use super::answer::Pending;
+use super::callback::Asked;
 use super::route::Route;
 use super::selector::Seen;
 use super::{Caller, Inner};
@@ -22,7 +23,6 @@ use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference
 use crate::domain::http::expectation::{self, Answer, Decision};
 use crate::domain::http::idempotency;
 use crate::domain::http::pattern::Captures;
-use crate::domain::http::prefer::Preferences;
 use crate::domain::http::trace;
 use crate::domain::operation::{
     Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
@@ -40,6 +40,7 @@ struct Head {
     decision: Decision,
     additions: Additions,
     key: Option<String>,
+    callback: Option<Asked>,
     base: String,
 }
 
@@ -53,6 +54,9 @@ impl Inner {
         caller: &Caller,
     ) -> Result<Response, Problem> {
         let head = self.check_head(request.headers(), route, caller)?;
+        if let Some(asked) = &head.callback {
+            Box::pin(self.callbacks.judge(asked, &head.principal, &self.api)).await?;
+        }
         let (parts, body) = request.into_parts();
         let collected = self.budget.collect(body, self.max_body).await?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -75,7 +79,13 @@ impl Inner {
             ..=Body::INLINE_LIMIT => Body::Inline(collected.octets),
             _ => Box::pin(self.keep(collected.octets)).await?,
         };
-        let Head { principal, decision, additions, key, base } = head;
+        let Head { principal, decision, additions, key, callback, base } = head;
+        let callback = match callback {
+            None => None,
+            Some(asked) => {
+                Some(Box::pin(self.callbacks.callback(asked, &principal, &self.api)).await?)
+            }
+        };
         let due_at = route.due_at(now, &additions);
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
         let mut fields = parts.headers;
@@ -105,7 +115,7 @@ impl Inner {
             retry_of: None,
             client_reference: additions.client_reference.or(reference),
             tags: tags(&route.tags, additions.tags),
-            callback: None,
+            callback,
             max_depth: route.max_depth,
         };
         let own = &self.lifecycles.own;
@@ -127,7 +137,10 @@ impl Inner {
             decision = without_waiting(decision)?;
         }
         let additions = Additions::parse(headers, self.api.clock.now(), route.granted)?;
-        refuse_callbacks(headers)?;
+        let callback = Asked::read(headers, route, &self.api)?;
+        if callback.as_ref().is_some_and(|asked| asked.preferred) {
+            decision.applied.push(expectation::CALLBACK.to_owned());
+        }
         let key = idempotency::key(headers)?;
         if key.is_none() && route.key_required && !may_have_key(route, headers) {
             return Err(Problem::key_missing());
@@ -138,7 +151,7 @@ impl Inner {
             return Err(Problem::body_too_large(self.max_body as u64));
         }
         let base = self.base(headers, caller)?;
-        Ok(Head { principal, decision, additions, key, base })
+        Ok(Head { principal, decision, additions, key, callback, base })
     }
 
     /// What makes a repeat of the request the same operation: the client's key, else the
@@ -158,8 +171,15 @@ impl Inner {
         }
         let content_type = seen.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let credentials = self.credentials(&head.principal, seen.headers);
-        let fingerprint =
-            idempotency::fingerprint(method, target, content_type, seen.body, None, credentials);
+        let callback = head.callback.as_ref().map(Asked::fingerprint);
+        let fingerprint = idempotency::fingerprint(
+            method,
+            target,
+            content_type,
+            seen.body,
+            callback.as_deref(),
+            credentials,
+        );
         let derived = rule.and_then(|rule| match rule {
             KeyRule::Header(name) => seen.field(name).map(String::into_bytes),
             KeyRule::Pointer(pointer) => seen.pointer(pointer).map(String::into_bytes),
@@ -243,13 +263,6 @@ fn without_waiting(decision: Decision) -> Result<Decision, Problem> {
         _ if decision.may_fall_back_to_202 => Ok(Decision { answer: Answer::Async, ..decision }),
         _ => Err(Problem::stopping()),
     }
-}
-
-fn refuse_callbacks(headers: &HeaderMap) -> Result<(), Problem> {
-    let preferred = || Preferences::of(headers).get("callback").is_some();
-    let is_asked =
-        headers.contains_key("callback-url") || (headers.contains_key("prefer") && preferred());
-    if is_asked { Err(Problem::callbacks_off()) } else { Ok(()) }
 }
 
 /// Whether a key may yet be derived; a pointer is followed when the body is there.

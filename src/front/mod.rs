@@ -8,6 +8,7 @@
 mod accept;
 mod answer;
 mod body;
+mod callback;
 mod cors;
 mod place;
 mod proxy;
@@ -38,7 +39,7 @@ use body::Budget;
 use cors::Cors;
 use place::{Place, Placing};
 use route::Route;
-pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
+pub use settings::{FrontSettings, Lifecycles, UnknownRoute, gateway_id};
 
 /// The answers of the public listener. Clones share everything.
 #[derive(Clone)]
@@ -60,6 +61,8 @@ struct Inner {
     // The field that names the principal, which upstreams rely on.
     trusted_fields: Vec<HeaderName>,
     lifecycles: Lifecycles,
+    // Whom callbacks go to.
+    callbacks: callback::Known,
 }
 
 /// What is known of a request before anything is decided.
@@ -91,6 +94,7 @@ impl Front {
             fallback,
             upgrades,
             trusted_fields,
+            callbacks: callback::Known::default(),
         }))
     }
 

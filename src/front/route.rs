@@ -9,6 +9,7 @@ use http::{HeaderName, Method, header};
 
 use crate::config::{Config, KeyRule, RouteConfig, Selector};
 use crate::domain::Timestamp;
+use crate::domain::delivery::Reach;
 use crate::domain::http::additions::{Additions, Granted};
 use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
@@ -36,6 +37,8 @@ pub(super) struct Route {
     /// Names of the fields whose stored values are erased when an operation ends.
     pub(super) erase: Vec<HeaderName>,
     pub(super) max_depth: u64,
+    /// Where callbacks may go.
+    pub(super) callbacks: Reach,
     queue: Arc<str>,
     upstream: Upstream,
     delivery: Option<Delivery>,
@@ -93,6 +96,7 @@ impl Route {
                 .ok_or_else(|| unknown(format!("there is no queue {}", route.queue)))?
                 .max_depth
                 .into(),
+            callbacks: route.callbacks.clone(),
             queue: route.queue.as_str().into(),
             upstream: upstream
                 .ok_or_else(|| unknown(format!("there is no upstream {}", route.upstream)))?

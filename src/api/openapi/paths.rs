@@ -71,7 +71,12 @@ fn route() -> Value {
 }
 
 /// An operation with its good responses and its problems.
-fn resource(id: &str, summary: &str, good: Vec<(u16, Value)>, bad: Statuses<'_>) -> Value {
+pub(super) fn resource(
+    id: &str,
+    summary: &str,
+    good: Vec<(u16, Value)>,
+    bad: Statuses<'_>,
+) -> Value {
     let mut responses: Map<String, Value> = problems(bad);
     for (status, response) in good {
         responses.insert(status.to_string(), response);
@@ -80,7 +85,7 @@ fn resource(id: &str, summary: &str, good: Vec<(u16, Value)>, bad: Statuses<'_>)
     json!({ "operationId": id, "summary": summary, "responses": responses })
 }
 
-fn with(mut resource: Value, member: &str, value: Value) -> Value {
+pub(super) fn with(mut resource: Value, member: &str, value: Value) -> Value {
     resource[member] = value;
     resource
 }
@@ -115,7 +120,7 @@ fn linked(response: Value, ticket: TicketIn) -> Value {
 }
 
 /// The 202 of a new operation.
-fn accepted(says: &str) -> Value {
+pub(super) fn accepted(says: &str) -> Value {
     let fields = [&PENDING_FIELDS[..], &["Content-Location", "Preference-Applied"]].concat();
     linked(response(says, &fields, document()), TicketIn::Location)
 }
@@ -160,7 +165,8 @@ fn submit() -> Value {
         "content": { "*/*": { "schema": {} } },
     });
     let progress = json!({ "{$request.header.Operation-Progress-Url}": { "post": progress("upstreamProgress") } });
-    with(resource, "callbacks", json!({ "progress": progress }))
+    let callbacks = json!({ "progress": progress, "callback": super::webhooks::callback() });
+    with(resource, "callbacks", callbacks)
 }
 
 /// What a client may add to a request.
@@ -177,7 +183,8 @@ fn additions() -> Value {
     json!([
         header(
             "Prefer",
-            "respond-async, wait=N, return=minimal (RFC 7240); what cannot be read is ignored.",
+            "respond-async, wait=N, return=minimal, callback; url=\"…\" (RFC 7240); what cannot be \
+             read is ignored.",
             json!({ "type": "string" })
         ),
         header(
@@ -211,6 +218,16 @@ fn additions() -> Value {
             "Operation-Parent",
             "The operation that gave rise to it.",
             json!({ "type": "string", "format": "uuid" })
+        ),
+        header(
+            "Callback-Url",
+            "Where the operation's events go; refused unless the route takes callbacks to there.",
+            json!({ "type": "string", "format": "uri" })
+        ),
+        header(
+            "Callback-Events",
+            "What is told there, separated by commas; the ends unless set.",
+            json!({ "type": "string" })
         ),
         header(
             "Client-Reference",

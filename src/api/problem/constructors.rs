@@ -53,6 +53,11 @@ impl Problem {
         Self::new(&kinds::CALLBACKS_OFF, detail).with("field", "Callback-Url")
     }
 
+    /// 400: deliveries may not go to the URL in that member or field.
+    pub fn destination_refused(field: &str, why: &str) -> Self {
+        Self::new(&kinds::DESTINATION, why).with("field", field)
+    }
+
     /// 401 with the challenge that would be met.
     pub fn unauthorized(challenge: &str, detail: impl Into<String>) -> Self {
         Self::new(&kinds::UNAUTHORIZED, detail).with_field(WWW_AUTHENTICATE, challenge)
@@ -76,6 +81,18 @@ impl Problem {
     pub fn no_such_operation() -> Self {
         let detail = "the ticket names no operation: take the url from the 202's location as it is";
         Self::new(&kinds::NO_OPERATION, detail)
+    }
+
+    /// 404: unknown, deleted, or somebody else's: which of these is not told.
+    pub fn no_such_subscription() -> Self {
+        let detail = "the id names no subscription: see which there are in the list above it";
+        Self::new(&kinds::NO_SUBSCRIPTION, detail)
+    }
+
+    /// 404: the subscription has no such delivery.
+    pub fn no_such_delivery() -> Self {
+        let detail = "the number names no delivery of this subscription: it may have been put away";
+        Self::new(&kinds::NO_DELIVERY, detail)
     }
 
     /// 404: no queue has this name here.
@@ -136,6 +153,73 @@ impl Problem {
     /// 409: a canceled operation has no result.
     pub fn canceled() -> Self {
         Self::new(&kinds::CANCELED, "the operation was canceled, so it has no result: send it anew")
+    }
+
+    /// 409: what goes into messages has no lasting URL to build on.
+    pub fn no_public_url() -> Self {
+        let detail = "webhooks and callbacks carry links, and the gateway does not know under which \
+                      url it is reached: have the operator set server.public_url";
+        Self::new(&kinds::NO_PUBLIC_URL, detail).with("setting", "server.public_url")
+    }
+
+    /// 409: the principal has `most` subscriptions.
+    pub fn too_many_subscriptions(most: u32) -> Self {
+        let detail = format!(
+            "there are {most} subscriptions, and no more may be (webhooks.max_subscriptions): \
+             delete one first"
+        );
+        Self::new(&kinds::TOO_MANY_SUBSCRIPTIONS, detail)
+            .with("limit", most)
+            .with("setting", "webhooks.max_subscriptions")
+    }
+
+    /// 409: `most` keys sign at once.
+    pub fn too_many_keys(most: usize) -> Self {
+        let detail = format!(
+            "{most} keys sign, and no more may: wait until one has retired (retiresAt), and give \
+             later ones a shorter grace"
+        );
+        Self::new(&kinds::TOO_MANY_KEYS, detail).with("limit", most)
+    }
+
+    /// 409: the subscription stands so, and takes nothing.
+    pub fn not_active(status: &str) -> Self {
+        let detail = format!("the subscription is {status}: enable it first");
+        Self::new(&kinds::NOT_ACTIVE, detail).with("subscriptionStatus", status)
+    }
+
+    /// 409: the receiver did not say that it wants deliveries.
+    pub fn not_agreed(why: &str) -> Self {
+        let detail = format!(
+            "the receiver was asked with OPTIONS and has not allowed deliveries: {why}; see HTTP \
+             1.1 Web Hooks for Event Delivery of CloudEvents"
+        );
+        Self::new(&kinds::NOT_AGREED, detail)
+    }
+
+    /// 409: there is no other delivery while this one is on its way.
+    pub fn delivery_pending() -> Self {
+        let detail = "the delivery is on its way as it is: wait for its end";
+        Self::new(&kinds::DELIVERY_PENDING, detail)
+    }
+
+    /// 409: others kept changing it.
+    pub fn changed_meanwhile() -> Self {
+        let detail =
+            "somebody else has changed the subscription in between: look at it and try again";
+        Self::new(&kinds::CHANGED_MEANWHILE, detail)
+    }
+
+    /// 412: it is no longer what `If-Match` names.
+    pub fn not_as_expected() -> Self {
+        let detail = "the subscription was changed since: look at it and send its present ETag";
+        Self::new(&kinds::NOT_AS_EXPECTED, detail).with("field", "If-Match")
+    }
+
+    /// 415: no JSON was announced.
+    pub fn not_json() -> Self {
+        let detail = "send the body with content-type application/json";
+        Self::new(&kinds::NOT_JSON, detail).with("field", "Content-Type")
     }
 
     /// 409: a progress report of an attempt that is over.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::admin::{Admin, strange};
 use super::super::failure::Failure;
 use super::super::print;
-use super::since::instant;
+use super::super::since::instant;
 use crate::clock::Clock;
 
 const EXAMPLES: &str = "\

@@ -5,7 +5,6 @@ mod list;
 mod result;
 mod retry;
 mod show;
-mod since;
 mod verdict;
 
 use clap::{Args, Subcommand};

@@ -192,7 +192,9 @@ fn bounds_are_held() {
         ("unique = \"always\"", "unique"),
         ("tags = [\"a,b\"]", "tags"),
         ("erase = [\"a b\"]", "erase"),
+        ("callbacks = \"some\"", "callbacks"),
         ("callbacks = [\"any\"]", "callbacks"),
+        ("callbacks = [\"https://*/hooks\"]", "callbacks"),
     ] {
         let says = faults(&route(setting));
         assert!(

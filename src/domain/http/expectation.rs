@@ -106,7 +106,8 @@ impl Decision {
     /// The value of `Preference-Applied`, if there is one: in an answer that is not a
     /// 202, `respond-async` and `return=minimal` had no effect and are left out.
     pub fn applied_when(&self, accepted: bool) -> Option<String> {
-        let shown = |applied: &&String| accepted || applied.starts_with("wait=");
+        let always = |applied: &str| applied.starts_with("wait=") || applied == CALLBACK;
+        let shown = |applied: &&String| accepted || always(applied);
         let honoured: Vec<&str> = self.applied.iter().filter(shown).map(String::as_str).collect();
         (!honoured.is_empty()).then(|| honoured.join(", "))
     }
@@ -129,6 +130,9 @@ impl fmt::Display for Refused {
         write!(f, "the expectation `{expectation}` cannot be met here; supported: {supported}")
     }
 }
+
+/// The preference that asks for a callback, as `Preference-Applied` names it.
+pub const CALLBACK: &str = "callback";
 
 const CONTINUE: &str = "100-continue";
 const ACCEPTED: &str = "202-accepted";

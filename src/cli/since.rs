@@ -1,4 +1,4 @@
-//! Points in time as people give them: `2h`, or an instant.
+//! Points in time and spans as people give them: `2h`, or an instant.
 
 use std::time::Duration;
 
@@ -9,22 +9,26 @@ pub(super) fn instant(given: &str, now: Timestamp) -> Result<String, String> {
     if let Ok(instant) = given.parse::<jiff::Timestamp>() {
         return Ok(instant.to_string());
     }
-    let says = || {
+    let ago = span(given).ok_or_else(|| {
         format!(
             "`{given}`: write how long ago, like 90s, 15m, 2h or 7d, or an instant \
                            like 2026-11-21T08:00:00Z"
         )
-    };
-    let unit = given.chars().last().ok_or_else(says)?;
-    let seconds = match unit {
+    })?;
+    Ok((now - ago).rfc3339())
+}
+
+/// A span of whole seconds, minutes, hours or days: `90s`, `15m`, `2h`, `7d`.
+pub(super) fn span(given: &str) -> Option<Duration> {
+    let seconds = match given.chars().last()? {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
         'd' => 86_400,
-        _ => return Err(says()),
+        _ => return None,
     };
-    let number: u32 = given[..given.len() - 1].parse().map_err(|_| says())?;
-    Ok((now - Duration::from_secs(u64::from(number) * seconds)).rfc3339())
+    let number: u32 = given[..given.len() - 1].parse().ok()?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[cfg(test)]

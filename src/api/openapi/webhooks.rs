@@ -1,0 +1,430 @@
+//! The resources of webhooks, and the messages that receivers get.
+
+use serde_json::{Map, Value, json};
+
+use super::parts::{content, in_path, json_of, optional, response};
+use super::paths::{accepted, resource, with};
+use crate::api::own::JSON_TYPE;
+use crate::domain::delivery::Topic;
+
+const ID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+const NUMBER: &str = "^[1-9][0-9]{0,17}$";
+const UNKNOWN: (u16, &str) =
+    (404, "No such subscription, or somebody else's; or not offered here.");
+const NOT_OFFERED: (u16, &str) = (404, "Not offered here: nothing tells callers apart.");
+const TOO_LARGE: (u16, &str) = (413, "The body is too large.");
+const NO_JSON: (u16, &str) = (415, "The body is not announced as JSON.");
+
+/// The paths.
+pub(super) fn paths() -> Map<String, Value> {
+    let all = json!({
+        "/-/webhooks": { "get": list(), "post": create() },
+        "/-/webhooks/keys": { "get": keys() },
+        "/-/webhooks/callback-key": { "get": callback_key(), "post": rotate_callback_key() },
+        "/-/webhooks/{id}": {
+            "parameters": [id()], "get": show(), "patch": change(), "delete": delete(),
+        },
+        "/-/webhooks/{id}/enable": { "parameters": [id()], "post": enable() },
+        "/-/webhooks/{id}/disable": { "parameters": [id()], "post": disable() },
+        "/-/webhooks/{id}/rotate": { "parameters": [id()], "post": rotate() },
+        "/-/webhooks/{id}/ping": { "parameters": [id()], "post": ping() },
+        "/-/webhooks/{id}/replay": { "parameters": [id()], "post": replay() },
+        "/-/webhooks/{id}/deliveries": { "parameters": [id()], "get": deliveries() },
+        "/-/webhooks/{id}/deliveries/{number}": {
+            "parameters": [id(), number()], "get": delivery(),
+        },
+        "/-/webhooks/{id}/deliveries/{number}/redeliver": {
+            "parameters": [id(), number()], "post": redeliver(),
+        },
+    });
+    match all {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    }
+}
+
+fn id() -> Value {
+    in_path("id", "The subscription's id.", ID)
+}
+
+fn number() -> Value {
+    in_path("number", "The delivery's number.", NUMBER)
+}
+
+/// A response that a subscription is in.
+fn shows(says: &str, fields: &[&str], schema: &str) -> Value {
+    response(says, &[fields, &["ETag"]].concat(), json_of(schema))
+}
+
+/// The same with a body of these members.
+fn taking(resource: Value, required: bool, schema: &str) -> Value {
+    let body = json!({ "required": required, "content": content(JSON_TYPE, schema) });
+    with(resource, "requestBody", body)
+}
+
+fn principal() -> Value {
+    let says = "On the admin listener: whose; where callers are told apart.";
+    optional("query", "principal", says, json!({ "type": "string" }))
+}
+
+fn page(which: &str) -> [Value; 2] {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 });
+    [
+        optional(
+            "query",
+            which,
+            "From links.next.",
+            json!({ "type": "string", "pattern": NUMBER }),
+        ),
+        optional("query", "limit", "How many at most.", limit),
+    ]
+}
+
+fn list() -> Value {
+    let good = vec![(200, response("A page, the oldest first.", &[], json_of("SubscriptionList")))];
+    let resource = resource("listSubscriptions", "List one's subscriptions", good, &[NOT_OFFERED]);
+    let [after, limit] = page("after");
+    with(resource, "parameters", json!([after, limit, principal()]))
+}
+
+fn create() -> Value {
+    let made =
+        shows("Made; the secret is shown this once.", &["Location"], "NewSubscriptionDocument");
+    let bad = [
+        NOT_OFFERED,
+        (409, "There are as many as may be, or the gateway has no lasting public URL."),
+        TOO_LARGE,
+        NO_JSON,
+    ];
+    let resource = resource("subscribe", "Be told of what happens", vec![(201, made)], &bad);
+    taking(resource, true, "NewSubscription")
+}
+
+fn show() -> Value {
+    let good = vec![(200, shows("The subscription.", &[], "SubscriptionDocument"))];
+    resource("showSubscription", "One subscription", good, &[UNKNOWN])
+}
+
+fn change() -> Value {
+    let good = vec![(200, shows("As it is now.", &[], "SubscriptionDocument"))];
+    let bad = [
+        UNKNOWN,
+        (409, "Others kept changing it."),
+        (412, "It is not what If-Match names."),
+        TOO_LARGE,
+        NO_JSON,
+    ];
+    let resource = resource("changeSubscription", "Set what is said", good, &bad);
+    let tag = optional(
+        "header",
+        "If-Match",
+        "The ETag of what is to be changed.",
+        json!({
+            "type": "string",
+        }),
+    );
+    let resource = with(resource, "parameters", json!([tag]));
+    taking(resource, true, "SubscriptionChange")
+}
+
+fn delete() -> Value {
+    let good = vec![(204, response("Deleted; what was on its way is dropped.", &[], Value::Null))];
+    resource("deleteSubscription", "Be told of nothing more", good, &[UNKNOWN])
+}
+
+fn enable() -> Value {
+    let good = vec![(200, shows("Active.", &[], "SubscriptionDocument"))];
+    let bad = [
+        UNKNOWN,
+        (409, "Its receiver has not agreed, or somebody else has just changed it."),
+        TOO_LARGE,
+        NO_JSON,
+    ];
+    resource("enableSubscription", "Let it go on", good, &bad)
+}
+
+fn disable() -> Value {
+    let good =
+        vec![(200, shows("Disabled; what comes meanwhile is held.", &[], "SubscriptionDocument"))];
+    let bad = [
+        UNKNOWN,
+        (409, "Its receiver has not agreed yet, or somebody else has just changed it."),
+        TOO_LARGE,
+        NO_JSON,
+    ];
+    resource("disableSubscription", "Send nothing more to it", good, &bad)
+}
+
+fn rotate() -> Value {
+    let made =
+        response("The new key, this once, and all that sign.", &[], json_of("RotationDocument"));
+    let bad = [UNKNOWN, (409, "As many keys sign as may."), TOO_LARGE, NO_JSON];
+    let resource = resource("rotateSecret", "Make a new key", vec![(200, made)], &bad);
+    taking(resource, false, "Rotation")
+}
+
+fn ping() -> Value {
+    let made = response("On its way.", &["Location"], json_of("DeliveryDocument"));
+    let bad = [UNKNOWN, (409, "The subscription is not active."), TOO_LARGE, NO_JSON];
+    resource("pingSubscription", "Send a test event to it", vec![(202, made)], &bad)
+}
+
+fn replay() -> Value {
+    let good = vec![(202, accepted("An operation of its own."))];
+    let bad = [UNKNOWN, (409, "The subscription is not active."), TOO_LARGE, NO_JSON];
+    let resource = resource("replayDeliveries", "Send a range of time once more", good, &bad);
+    taking(resource, true, "Replay")
+}
+
+fn deliveries() -> Value {
+    let good = vec![(200, response("A page, newest first.", &[], json_of("DeliveryList")))];
+    let resource =
+        resource("listDeliveries", "What was sent, with every attempt", good, &[UNKNOWN]);
+    let states = json!({
+        "type": "string", "enum": ["pending", "held", "failed", "delivered", "all"],
+    });
+    let [before, limit] = page("before");
+    let state = optional("query", "state", "Only those that stand so.", states);
+    with(resource, "parameters", json!([state, before, limit]))
+}
+
+fn delivery() -> Value {
+    let good = vec![(200, response("The delivery.", &[], json_of("DeliveryDocument")))];
+    resource("showDelivery", "One delivery, with every attempt", good, &[UNKNOWN])
+}
+
+fn redeliver() -> Value {
+    let made = response("As this delivery.", &["Location"], json_of("DeliveryDocument"));
+    let bad = [
+        UNKNOWN,
+        (409, "It is on its way as it is, or the subscription is not active."),
+        TOO_LARGE,
+        NO_JSON,
+    ];
+    resource("redeliver", "Send the same message once more", vec![(201, made)], &bad)
+}
+
+fn keys() -> Value {
+    let good = vec![(200, response("A JWK set.", &[], json_of("PublicKeys")))];
+    let says = "Public keys that verify what is signed with v1a";
+    let resource = resource("listPublicKeys", says, good, &[NOT_OFFERED]);
+    let [after, limit] = page("after");
+    with(resource, "parameters", json!([after, limit, principal()]))
+}
+
+fn callback_key() -> Value {
+    let good = vec![(200, response("What there is.", &[], json_of("CallbackKeys")))];
+    let says = "What one's callbacks are signed with";
+    let resource = resource("showCallbackKey", says, good, &[NOT_OFFERED]);
+    with(resource, "parameters", json!([principal()]))
+}
+
+fn rotate_callback_key() -> Value {
+    let made = |says| response(says, &[], json_of("RotationDocument"));
+    let good = vec![(200, made("The new key, this once.")), (201, made("The first, this once."))];
+    let bad = [NOT_OFFERED, (409, "As many keys sign as may."), TOO_LARGE, NO_JSON];
+    let resource = resource("rotateCallbackKey", "Make a new key for callbacks", good, &bad);
+    taking(resource, true, "CallbackRotation")
+}
+
+/// What is sent to these resources.
+pub(super) fn schemas() -> Map<String, Value> {
+    let change = settings();
+    let mut new = settings();
+    new["required"] = json!(["url", "events"]);
+    let further = json!({
+        "signature": {
+            "type": "string", "enum": ["v1", "v1a"], "default": "v1",
+            "description": "HMAC-SHA256 with a shared secret, or Ed25519.",
+        },
+        "secret": {
+            "type": "string",
+            "description": "A secret to sign with, whsec_… of 24 to 64 bytes, or a key pair, \
+                            whsk_…; a new one is made without it.",
+        },
+        "verification": {
+            "type": "string", "enum": ["none", "cloudevents"], "default": "none",
+            "description": "Whether the receiver is asked first, with OPTIONS, as CloudEvents do.",
+        },
+        "principal": {
+            "type": "string",
+            "description": "On the admin listener: whose it is; where callers are told apart.",
+        },
+    });
+    add(&mut new, &further);
+    let mut rotation = object(json!({
+        "grace": {
+            "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 86400,
+            "description": "For how many seconds former keys of the same kind sign on.",
+        },
+    }));
+    add(&mut rotation, &json!({ "signature": further["signature"], "secret": further["secret"] }));
+    let mut callback = rotation.clone();
+    add(&mut callback, &json!({ "principal": further["principal"] }));
+    let mut replay = object(json!({
+        "since": { "type": "string", "format": "date-time", "description": "Made at or after." },
+        "until": {
+            "type": "string", "format": "date-time",
+            "description": "Made before; now unless set. Later than since.",
+        },
+        "select": {
+            "type": "string", "enum": ["failed", "held", "delivered", "all"], "default": "failed",
+        },
+    }));
+    replay["required"] = json!(["since"]);
+    let all = [
+        ("NewSubscription", new),
+        ("SubscriptionChange", change),
+        ("Rotation", rotation),
+        ("CallbackRotation", callback),
+        ("Replay", replay),
+        ("OperationMessage", message()),
+        ("SubscriptionMessage", about_subscription()),
+    ];
+    all.map(|(name, schema)| (name.to_owned(), schema)).into_iter().collect()
+}
+
+fn object(properties: Value) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
+fn add(schema: &mut Value, properties: &Value) {
+    for (name, property) in properties.as_object().into_iter().flatten() {
+        schema["properties"][name] = property.clone();
+    }
+}
+
+/// What can be set and changed.
+fn settings() -> Value {
+    let events: Vec<_> = Topic::ALL.map(Topic::as_str).to_vec();
+    object(json!({
+        "url": {
+            "type": "string", "format": "uri", "maxLength": 2048,
+            "description": "Where messages go: https, without userinfo, to a public address.",
+        },
+        "events": { "type": "array", "minItems": 1, "items": { "type": "string", "enum": events } },
+        "routes": {
+            "type": ["array", "null"], "maxItems": 100, "items": { "type": "string" },
+            "description": "Only of these routes.",
+        },
+        "tags": {
+            "type": ["array", "null"], "maxItems": 16,
+            "items": { "type": "string", "pattern": "^[!-+\\--~]{1,256}$" },
+            "description": "Only with one of these tags.",
+        },
+        "headers": {
+            "type": ["object", "null"],
+            "additionalProperties": { "type": ["string", "null"] },
+            "description": "Up to 10 header fields that every delivery gets. Not webhook-*, \
+                            content-*, host, or what belongs to the connection. A change merges \
+                            them by name; null takes one out.",
+        },
+        "description": { "type": ["string", "null"], "maxLength": 500 },
+        "format": { "type": ["string", "null"], "enum": ["standard", "cloudevents", null] },
+    }))
+}
+
+/// What a receiver reads about an operation.
+fn message() -> Value {
+    let kinds = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
+    let kinds: Vec<_> = kinds.map(Topic::as_str).collect();
+    let data = json!({
+        "allOf": [
+            { "$ref": "#/components/schemas/Document" },
+            {
+                "type": "object", "required": ["sequence"],
+                "properties": {
+                    "sequence": {
+                        "type": "integer", "minimum": 0,
+                        "description": "Rises within an operation: what came later has the higher one.",
+                    },
+                },
+            },
+        ],
+    });
+    body(&kinds, data)
+}
+
+/// What a receiver reads about a subscription.
+fn about_subscription() -> Value {
+    let kinds = Topic::ALL.into_iter().chain([Topic::Ping]);
+    let kinds: Vec<_> = kinds.filter(|topic| !topic.is_of_operation()).map(Topic::as_str).collect();
+    body(&kinds, json!({ "type": "object" }))
+}
+
+fn body(kinds: &[&str], data: Value) -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": { "type": "string", "enum": kinds },
+            "timestamp": {
+                "type": "string", "format": "date-time", "description": "When it happened.",
+            },
+        },
+    });
+    schema["properties"]["data"] = data;
+    schema
+}
+
+/// The messages, an entry for each event.
+pub(super) fn messages() -> Value {
+    let mut all = Map::new();
+    for topic in Topic::ALL.into_iter().chain([Topic::Ping]) {
+        let id: String = topic.as_str().split('.').map(capitalized).collect();
+        all.insert(topic.as_str().to_owned(), json!({ "post": told(topic, &format!("on{id}")) }));
+    }
+    Value::Object(all)
+}
+
+/// The callback of an accepted request.
+pub(super) fn callback() -> Value {
+    json!({ "{$request.header.Callback-Url}": { "post": told(Topic::Succeeded, "callback") } })
+}
+
+fn capitalized(word: &str) -> String {
+    let (first, rest) = word.split_at(word.len().min(1));
+    format!("{}{rest}", first.to_ascii_uppercase())
+}
+
+/// One message, as a receiver gets it.
+fn told(topic: Topic, id: &str) -> Value {
+    let schema = if topic.is_of_operation() { "OperationMessage" } else { "SubscriptionMessage" };
+    let field = |name: &str, says: &str| {
+        json!({
+            "name": name, "in": "header", "required": true, "description": says,
+            "schema": { "type": "string" },
+        })
+    };
+    json!({
+        "operationId": id,
+        "summary": says(topic),
+        "parameters": [
+            field("webhook-id", "The same for every attempt, receiver and replay of one event."),
+            field("webhook-timestamp", "When this attempt was signed, in seconds since 1970."),
+            field("webhook-signature", "Signatures by all live keys, the current one first."),
+        ],
+        "requestBody": { "required": true, "content": content(JSON_TYPE, schema) },
+        "responses": {
+            "2XX": { "description": "Taken." },
+            "410": { "description": "No more, please: the subscription is disabled." },
+            "default": { "description": "Tried again later." },
+        },
+    })
+}
+
+fn says(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Succeeded => "An operation succeeded",
+        Topic::Failed => "An operation failed",
+        Topic::Canceled => "An operation was canceled",
+        Topic::Reconciled => "A person found out about an unknown outcome",
+        Topic::Accepted => "An operation was accepted",
+        Topic::Started => "An attempt began",
+        Topic::Progressed => "The upstream reported progress",
+        Topic::Disabled => "A subscription was disabled",
+        Topic::Exhausted => "A delivery was given up",
+        Topic::Recovered => "A subscription that had failed takes deliveries again",
+        Topic::Ping => "Somebody tries the subscription out",
+    }
+}

@@ -1,0 +1,183 @@
+//! Who asks about webhooks, and which subscription the path names.
+//!
+//! Owns the rule who may: a client about its own, where something tells clients apart or
+//! all share; an operator about everybody's, naming whose where that matters. Whatever
+//! somebody may not see is answered exactly like what does not exist.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use super::WebhookSettings;
+use crate::api::visit::{Door, Side, Visit, path_parameter};
+use crate::api::{Caller, Problem, origin};
+use crate::config::PrincipalRule;
+use crate::domain::{Principal, Timestamp};
+use crate::ledger::{Ledger, Subscription};
+
+/// Marks octets of a principal that are no text.
+const HEX: &str = "hex:";
+
+/// Somebody asks about webhooks.
+pub(super) struct Asking {
+    pub(super) visit: Visit,
+    side: Side,
+    /// Where the resources are, as this one reached them.
+    base: String,
+}
+
+impl FromRequestParts<Door> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let visit = Visit::from_request_parts(parts, door).await?;
+        let settings = &door.api.settings;
+        let shared = settings.shared || settings.principal != PrincipalRule::None;
+        if door.side == Side::Public && !shared {
+            return Err(Problem::no_such_resource());
+        }
+        let base = match door.side {
+            Side::Public => visit.base.clone(),
+            Side::Operators => origin::of_host(&parts.headers)?,
+        };
+        let base = format!("{base}{}/webhooks", settings.prefix);
+        Ok(Self { visit, side: door.side, base })
+    }
+}
+
+impl Asking {
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.visit.api.ledger
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.visit.api.clock.now()
+    }
+
+    pub(super) fn settings(&self) -> &WebhookSettings {
+        &self.visit.api.webhooks
+    }
+
+    /// The URL of a resource beneath `/webhooks`.
+    pub(super) fn url(&self, resource: impl std::fmt::Display) -> String {
+        format!("{}/{resource}", self.base)
+    }
+
+    /// The URL of the list, with a query.
+    pub(super) fn list(&self, query: &str) -> String {
+        format!("{}?{query}", self.base)
+    }
+
+    /// Only this principal's; everybody's where there is none.
+    pub(super) fn only(&self) -> Option<&Principal> {
+        match &self.visit.caller {
+            Caller::Client(principal) => Some(principal),
+            Caller::Operator => None,
+        }
+    }
+
+    /// Whose it is going to be; operators say so where there are several.
+    pub(super) fn owner(&self, named: Option<&str>) -> Result<Principal, Wanting> {
+        let rule = &self.visit.api.settings.principal;
+        match (&self.visit.caller, named, rule) {
+            (Caller::Client(principal), None, _) => Ok(principal.clone()),
+            (Caller::Client(_), Some(_), _) => Err(Wanting("only operators say whose it is")),
+            (Caller::Operator, None, PrincipalRule::None) => Ok(Principal::everyone()),
+            (Caller::Operator, Some(_), PrincipalRule::None) => {
+                Err(Wanting("nothing tells callers apart here (auth.principal): leave it out"))
+            }
+            (Caller::Operator, None, _) => {
+                Err(Wanting("say whose it is: the principal, as subscriptions here show it"))
+            }
+            (Caller::Operator, Some(named), _) => {
+                read(named).ok_or(Wanting("what follows hex: is not hexadecimal"))
+            }
+        }
+    }
+
+    /// A principal as operators are shown it; none for anybody else.
+    pub(super) fn shown(&self, principal: &Principal) -> Option<String> {
+        (self.side == Side::Operators).then(|| shown(principal))
+    }
+
+    /// What may stand in messages, which outlive every answer.
+    pub(super) fn public_base(&self) -> Result<String, Problem> {
+        let lasting = self.visit.api.settings.public.lasting();
+        lasting.map(str::to_owned).ok_or_else(Problem::no_public_url)
+    }
+}
+
+/// What is wrong with a principal that was named, or with none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanting(pub(super) &'static str);
+
+impl Wanting {
+    /// It stood in the body, or would have.
+    pub(super) fn in_body(self) -> Problem {
+        Problem::malformed_body(Some("principal"), self.0)
+    }
+
+    /// It stood in the query, or would have.
+    pub(super) fn in_query(self) -> Problem {
+        Problem::malformed_parameter("principal", self.0)
+    }
+}
+
+fn shown(principal: &Principal) -> String {
+    let octets = principal.as_bytes();
+    match std::str::from_utf8(octets) {
+        Ok(text) if !text.starts_with(HEX) && !text.contains(char::is_control) => text.to_owned(),
+        _ => octets.iter().fold(HEX.to_owned(), |text, octet| format!("{text}{octet:02x}")),
+    }
+}
+
+fn read(text: &str) -> Option<Principal> {
+    let Some(digits) = text.strip_prefix(HEX) else {
+        return Some(Principal::named(text.as_bytes()));
+    };
+    let octets: Option<Vec<u8>> = digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| match pair {
+            [one, other] => {
+                let digit = |octet: &u8| char::from(*octet).to_digit(16);
+                u8::try_from(digit(one)? << 4 | digit(other)?).ok()
+            }
+            _ => None,
+        })
+        .collect();
+    octets.map(Principal::named)
+}
+
+/// The subscription that the path names, which the caller may see.
+pub(super) struct Chosen {
+    pub(super) asking: Asking,
+    pub(super) subscription: Subscription,
+}
+
+impl FromRequestParts<Door> for Chosen {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let asking = Asking::from_request_parts(parts, door).await?;
+        let name = path_parameter(parts, "id").await.unwrap_or_default();
+        let id = name.parse().map_err(|_| Problem::no_such_subscription())?;
+        let found = asking.ledger().subscription(asking.only(), id).await?;
+        Ok(Self { subscription: found.ok_or_else(Problem::no_such_subscription)?, asking })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_read_as_it_is_shown() {
+        for octets in [&b""[..], b"ann", b"hex:00", &[0, 255], "é".as_bytes(), b"a\nb"] {
+            let principal = Principal::named(octets);
+            assert_eq!(read(&shown(&principal)), Some(principal));
+        }
+        assert_eq!(shown(&Principal::named("ann")), "ann");
+        assert_eq!(shown(&Principal::named([0, 255])), "hex:00ff");
+        assert_eq!((read("hex:0"), read("hex:zz")), (None, None));
+    }
+}

@@ -1,0 +1,65 @@
+//! `GET` and `POST /webhooks/callback-key`: what a principal's callbacks are signed with.
+//!
+//! Both kinds are made with the first, whether by a callback or here.
+
+use axum::extract::RawQuery;
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use super::asking::Asking;
+use super::document::CallbackKeys;
+use super::members::Members;
+use super::rotate::{self, add, document};
+use super::signing::{self, Wish};
+use crate::api::{Problem, own};
+use crate::domain::delivery::keeping::Whose;
+use crate::ledger::{KeyKind, KeyOwner};
+
+pub(super) async fn show(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let mut named = None;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "principal" => named = Some(value.into_owned()),
+            _ => {
+                let detail = "known is, for operators, principal";
+                return Err(Problem::malformed_parameter(&name, detail));
+            }
+        }
+    }
+    let principal = asking.owner(named.as_deref()).map_err(|wanting| wanting.in_query())?;
+    let keys = asking.ledger().signing_keys(&KeyOwner::Callbacks(principal.clone())).await?;
+    let keys = signing::live(keys, asking.now());
+    let keys = signing::shown(asking.settings(), Whose::Callbacks(&principal), &keys)?;
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &CallbackKeys { keys }))
+}
+
+pub(super) async fn rotate(
+    asking: Asking,
+    headers: HeaderMap,
+    mut members: Members,
+) -> Result<Response, Problem> {
+    // The path is the same for everybody, so a page of another site could send a form here.
+    if !headers.contains_key(CONTENT_TYPE) {
+        return Err(Problem::not_json());
+    }
+    members.only(&[&rotate::KNOWN[..], &["principal"]].concat())?;
+    let named = members.text("principal")?.this();
+    let principal = asking.owner(named.as_deref()).map_err(|wanting| wanting.in_body())?;
+    let wish = Wish::read(&mut members)?;
+    let grace = rotate::grace(&mut members)?;
+    let (owner, whose) = (KeyOwner::Callbacks(principal.clone()), Whose::Callbacks(&principal));
+    let is_first = asking.ledger().signing_keys(&owner).await?.is_empty();
+    let key = wish.key(KeyKind::V1)?;
+    if is_first {
+        let other = match signing::secret(&key).secret {
+            Some(_) => KeyKind::V1a,
+            None => KeyKind::V1,
+        };
+        add(&asking, owner.clone(), whose, &signing::made(other)?, grace).await?;
+    }
+    add(&asking, owner.clone(), whose, &key, grace).await?;
+    let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
+    let document = document(&asking, &owner, whose, &key).await?;
+    Ok(own::json(status, own::JSON_TYPE, &document))
+}

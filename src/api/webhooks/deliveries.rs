@@ -1,0 +1,113 @@
+//! `GET /webhooks/{id}/deliveries` and one of them: what became of each telling, with every
+//! attempt.
+
+use axum::extract::{Path, RawQuery};
+use axum::response::Response;
+use http::StatusCode;
+use http::header::LOCATION;
+
+use super::asking::{Asking, Chosen};
+use super::document::{DeliveryDocument, DeliveryList, PageLinks};
+use crate::api::{Problem, own};
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::{Delivery, DeliveryKey, DeliveryListing, Selected, Subscription};
+
+const USUAL: usize = 50;
+const MOST: usize = 200;
+
+pub(super) async fn list(chosen: Chosen, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let Chosen { asking, subscription } = chosen;
+    let listing = read(query.as_deref().unwrap_or_default(), subscription.receiver)?;
+    let page = asking.ledger().deliveries(&listing).await?;
+    let next = page.next.map(|before| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("before", &before.to_string());
+        query.append_pair("limit", &listing.limit.to_string());
+        if let Some(only) = listing.only {
+            query.append_pair("state", only.as_str());
+        }
+        let id = subscription.id;
+        asking.url(format_args!("{id}/deliveries?{}", query.finish()))
+    });
+    let document = |delivery| DeliveryDocument::of(&asking, &subscription, delivery);
+    let deliveries = page.deliveries.iter().map(document).collect();
+    let list = DeliveryList { deliveries, links: PageLinks { next } };
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+}
+
+fn read(query: &str, receiver: ReceiverKey) -> Result<DeliveryListing, Problem> {
+    let mut listing = DeliveryListing { receiver, only: None, before: None, limit: USUAL };
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
+        match &*name {
+            "state" => {
+                let only = Selected::named(&value);
+                let right = "state is pending, held, failed, delivered or all";
+                listing.only = Some(only.ok_or_else(|| refused(right))?);
+            }
+            "before" => {
+                let before = value.parse().map_err(|_| refused("before is a delivery's number"))?;
+                listing.before = Some(before);
+            }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                listing.limit = limit.ok_or_else(|| refused("limit is a number from 1 to 200"))?;
+            }
+            _ => return Err(refused("known are state, before and limit")),
+        }
+    }
+    Ok(listing)
+}
+
+pub(super) async fn show(
+    chosen: Chosen,
+    Path((_, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let Chosen { asking, subscription } = chosen;
+    let found = find(&asking, &subscription, named(&number)?).await?;
+    let document = DeliveryDocument::of(&asking, &subscription, &found);
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+}
+
+/// The delivery that a path names.
+pub(super) fn named(number: &str) -> Result<DeliveryKey, Problem> {
+    number.parse().map_err(|_| Problem::no_such_delivery())
+}
+
+async fn find(
+    asking: &Asking,
+    subscription: &Subscription,
+    key: DeliveryKey,
+) -> Result<Delivery, Problem> {
+    let found = asking.ledger().delivery(subscription.receiver, key).await?;
+    found.ok_or_else(Problem::no_such_delivery)
+}
+
+/// An answer that shows a delivery which was just made.
+pub(super) async fn made(
+    asking: &Asking,
+    subscription: &Subscription,
+    key: DeliveryKey,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let found = find(asking, subscription, key).await?;
+    let document = DeliveryDocument::of(asking, subscription, &found);
+    let mut response = own::json(status, own::JSON_TYPE, &document);
+    own::set(response.headers_mut(), LOCATION, document.location());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_and_what_makes_no_sense_is_400() {
+        let read = |query: &str| read(query, ReceiverKey(7));
+        let listing = read("state=failed&before=12&limit=3").unwrap();
+        assert_eq!((listing.only, listing.limit), (Some(Selected::Failed), 3));
+        for query in ["state=odd", "before=x", "limit=0", "limit=201", "status=failed"] {
+            assert_eq!(read(query).unwrap_err().status(), 400, "{query}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `GET /webhooks`: subscriptions, in the order in which they were made.
+
+use axum::extract::RawQuery;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::asking::Asking;
+use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
+use super::standing;
+use crate::api::{Problem, own};
+use crate::domain::Principal;
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::SubscriptionListing;
+
+const USUAL: usize = 50;
+const MOST: usize = 200;
+
+pub(super) async fn list(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    let page = Page::read(query.as_deref().unwrap_or_default(), &asking)?;
+    let found = asking.ledger().subscriptions(&page.listing).await?;
+    let next = page.next(found.last().map(|last| last.receiver), found.len());
+    let document = |subscription| {
+        let names = standing::header_names(&asking, subscription)?;
+        Ok(SubscriptionDocument::of(&asking, subscription, names, None))
+    };
+    let subscriptions = found.iter().map(document).collect::<Result<_, Problem>>()?;
+    let links = PageLinks { next: next.map(|query| asking.list(&query)) };
+    let list = SubscriptionList { subscriptions, links };
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+}
+
+/// Which page of subscriptions is wanted.
+pub(super) struct Page {
+    pub(super) listing: SubscriptionListing,
+    /// Whose, as operators have said.
+    named: Option<String>,
+}
+
+impl Page {
+    /// Reads `after`, `limit` and, for operators, `principal`.
+    pub(super) fn read(query: &str, asking: &Asking) -> Result<Self, Problem> {
+        let principal = asking.only().cloned();
+        let listing = SubscriptionListing { principal, after: None, limit: USUAL };
+        let mut page = Self { listing, named: None };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
+            match &*name {
+                "after" => {
+                    let after = value.parse().map_err(|_| refused("take it from links.next"))?;
+                    page.listing.after = Some(ReceiverKey(after));
+                }
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                    let limit = limit.ok_or_else(|| refused("limit is a number from 1 to 200"))?;
+                    page.listing.limit = limit;
+                }
+                "principal" => {
+                    let owner = asking.owner(Some(&value)).map_err(|bad| bad.in_query())?;
+                    page.listing.principal = Some(owner);
+                    page.named = Some(value.into_owned());
+                }
+                _ => return Err(refused("known are after, limit and, for operators, principal")),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Whose alone.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.listing.principal.as_ref()
+    }
+
+    /// The query of the next page, where this one was full.
+    pub(super) fn next(&self, last: Option<ReceiverKey>, there: usize) -> Option<String> {
+        let last = last.filter(|_| there >= self.listing.limit)?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("after", &last.to_string());
+        query.append_pair("limit", &self.listing.limit.to_string());
+        if let Some(named) = &self.named {
+            query.append_pair("principal", named);
+        }
+        Some(query.finish())
+    }
+}

@@ -1,0 +1,173 @@
+//! A JSON object that somebody sends, member by member.
+//!
+//! Owns the refusals that are the same everywhere: no JSON, no object, a member that is not
+//! known or is of another kind. Each names the member. A form of another site cannot send
+//! the content type that is asked for.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::FromRequest;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
+use serde_json::{Map, Value};
+
+use crate::api::Problem;
+use crate::api::visit::Door;
+
+/// The longest body, in octets.
+const LONGEST: usize = 64 * 1024;
+
+/// The members of a body; of an empty body none.
+#[derive(Clone)]
+pub(super) struct Members(Map<String, Value>);
+
+/// What was said about a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said<T> {
+    /// Nothing.
+    Nothing,
+    /// That there is none.
+    Null,
+    /// This.
+    This(T),
+}
+
+impl<T> Said<T> {
+    /// What was said, if anything was.
+    pub(super) fn this(self) -> Option<T> {
+        match self {
+            Self::This(value) => Some(value),
+            Self::Nothing | Self::Null => None,
+        }
+    }
+}
+
+impl FromRequest<Door> for Members {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, _: &Door) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        let too_large = |_| Problem::body_too_large(LONGEST as u64);
+        let octets = to_bytes(body, LONGEST).await.map_err(too_large)?;
+        if octets.is_empty() && !head.headers.contains_key(CONTENT_TYPE) {
+            return Ok(Self(Map::new()));
+        }
+        if !is_json(&head.headers) {
+            return Err(Problem::not_json());
+        }
+        Self::read(&octets)
+    }
+}
+
+/// `application/json`, or any type that is written in it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let only = types.next().filter(|_| types.next().is_none());
+    let text = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+impl Members {
+    fn read(octets: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(octets) {
+            Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(_) => Err(Problem::malformed_body(None, "the body has to be a JSON object")),
+            Err(error) => {
+                let detail = format!("the body is no JSON: {error}");
+                Err(Problem::malformed_body(None, detail))
+            }
+        }
+    }
+
+    /// Refuses what is not known here.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let shown: String = name.chars().take(64).collect();
+                let known = match known {
+                    [] => "none are".to_owned(),
+                    known => format!("known are {}", known.join(", ")),
+                };
+                let detail = format!("{shown:?} cannot be set here; {known}");
+                Err(Problem::malformed_body(Some(&shown), detail))
+            }
+        }
+    }
+
+    /// What stands there, whatever it is.
+    pub(super) fn any(&mut self, name: &str) -> Said<Value> {
+        match self.0.remove(name) {
+            None => Said::Nothing,
+            Some(Value::Null) => Said::Null,
+            Some(value) => Said::This(value),
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &str) -> Result<Said<String>, Problem> {
+        Ok(match self.any(name) {
+            Said::This(Value::String(text)) => Said::This(text),
+            Said::This(_) => return Err(wrong(name, "a text")),
+            Said::Null => Said::Null,
+            Said::Nothing => Said::Nothing,
+        })
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, name: &str) -> Result<Said<Vec<String>>, Problem> {
+        let items = match self.any(name) {
+            Said::This(Value::Array(items)) => items,
+            Said::This(_) => return Err(wrong(name, "a list of texts")),
+            Said::Null => return Ok(Said::Null),
+            Said::Nothing => return Ok(Said::Nothing),
+        };
+        let text = |item| match item {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong(name, "a list of texts")),
+        };
+        items.into_iter().map(text).collect::<Result<_, _>>().map(Said::This)
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn whole(
+        &mut self,
+        name: &str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Problem> {
+        let Some(value) = self.any(name).this() else { return Ok(None) };
+        let says = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        let number = value.as_u64().filter(|number| bounds.contains(number));
+        number.map(Some).ok_or_else(|| wrong(name, &says))
+    }
+}
+
+fn wrong(name: &str, right: &str) -> Problem {
+    Problem::malformed_body(Some(name), format!("{name} has to be {right}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_an_object_of_known_members() {
+        for (text, field) in [("", None), ("[]", None), ("{", None), ("{\"a\":1}", Some("a"))] {
+            let read = Members::read(text.as_bytes());
+            let refused = read.and_then(|members| members.only(&["b"]).map(|()| members));
+            let (status, _, body) = refused.err().unwrap().into_parts();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((status.as_u16(), body["field"].as_str()), (400, field), "{text}");
+        }
+    }
+
+    #[test]
+    fn null_and_nothing_are_told_apart() {
+        let mut members = Members::read(b"{\"a\":null,\"b\":\"x\",\"c\":[1]}").unwrap();
+        assert_eq!(members.text("a").unwrap(), Said::Null);
+        assert_eq!(members.text("b").unwrap(), Said::This("x".into()));
+        assert_eq!(members.text("z").unwrap(), Said::Nothing);
+        assert!(members.texts("c").is_err());
+    }
+}

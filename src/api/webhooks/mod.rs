@@ -1,0 +1,88 @@
+//! `/webhooks`: who is told of what, what became of each telling, and keys.
+//!
+//! Owns the resources, one in a file, and how a subscription and a delivery look from
+//! outside. Its invariants: another principal's are as good as none; a secret is shown once,
+//! in the answer to the request that made it; a URL is judged before it is kept. It must not
+//! know how messages are worded or sent: what it needs of that is lent to it ([`Scout`]).
+
+mod asking;
+mod callback_key;
+mod change;
+mod create;
+mod delete;
+mod deliveries;
+pub(super) mod document;
+mod draft;
+mod enable;
+mod keys;
+mod list;
+mod members;
+mod ping;
+mod redeliver;
+mod replay;
+mod rotate;
+mod show;
+mod signing;
+mod standing;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::routing::{get, post};
+use http::HeaderMap;
+
+use super::visit::Door;
+use crate::domain::delivery::{Destination, Rules};
+use crate::domain::sealing::Keyring;
+
+pub use signing::callback_keys;
+
+/// Looks at a receiver before anything is kept or sent.
+#[async_trait]
+pub trait Scout: Send + Sync + 'static {
+    /// Judges where a URL leads, with what its name stands for now; the error says what is
+    /// wrong with it. A name that cannot be looked up now is no fault of the URL's.
+    async fn judge(&self, url: &str) -> Result<Destination, String>;
+
+    /// Asks a receiver whether it wants deliveries, with a subscriber's fields; the error
+    /// says why it seems not to.
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), String>;
+}
+
+/// What webhooks need besides the ledger.
+#[derive(Clone)]
+pub struct WebhookSettings {
+    /// Where deliveries may go, as far as a URL tells.
+    pub rules: Rules,
+    /// Looks at receivers.
+    pub scout: Arc<dyn Scout>,
+    /// What secrets are kept with.
+    pub keyring: Keyring,
+    /// How many subscriptions a principal may have.
+    pub most: u32,
+}
+
+impl std::fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookSettings").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+/// The same with the resources of webhooks.
+pub(super) fn with_webhooks(router: Router<Door>) -> Router<Door> {
+    let one = get(show::show).patch(change::change).delete(delete::delete);
+    router
+        .route("/webhooks", get(list::list).post(create::create))
+        .route("/webhooks/keys", get(keys::keys))
+        .route("/webhooks/callback-key", get(callback_key::show).post(callback_key::rotate))
+        .route("/webhooks/{id}", one)
+        .route("/webhooks/{id}/enable", post(enable::enable))
+        .route("/webhooks/{id}/disable", post(enable::disable))
+        .route("/webhooks/{id}/rotate", post(rotate::rotate))
+        .route("/webhooks/{id}/ping", post(ping::ping))
+        .route("/webhooks/{id}/replay", post(replay::replay))
+        .route("/webhooks/{id}/deliveries", get(deliveries::list))
+        .route("/webhooks/{id}/deliveries/{number}", get(deliveries::show))
+        .route("/webhooks/{id}/deliveries/{number}/redeliver", post(redeliver::redeliver))
+}

@@ -1,0 +1,122 @@
+//! `POST /webhooks/{id}/replay`: what was made in a range of time goes out once more, as an
+//! operation of its own, which can be watched and canceled like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::asking::{Asking, Chosen};
+use super::members::Members;
+use super::standing;
+use crate::api::pending::{Acceptance, accepted};
+use crate::api::{Document, Problem};
+use crate::domain::operation::{
+    Delivery, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
+};
+use crate::domain::{OperationId, Timestamp};
+use crate::ledger::{Accepted, Selected, Subscription};
+
+/// The job's name, and that of its route.
+const JOB: &str = "webhooks.replay";
+/// Where the gateway's own jobs lie.
+const QUEUE: &str = "default";
+const UPSTREAM: &str = "cloakroom";
+/// How long it may take as a whole, and one attempt at it.
+const DEADLINE: Duration = Duration::from_hours(24);
+const ATTEMPT: Duration = Duration::from_hours(1);
+const ATTEMPTS: u32 = 10;
+
+pub(super) async fn replay(chosen: Chosen, mut members: Members) -> Result<Response, Problem> {
+    members.only(&["since", "until", "select"])?;
+    let Chosen { asking, subscription } = chosen;
+    let arguments = arguments(&mut members, &subscription, asking.now())?;
+    standing::active(&subscription)?;
+    let operation = operation(&asking, &subscription, &arguments);
+    let document = Document::accepted(&operation, &asking.visit.links(operation.id));
+    match asking.ledger().accept(operation).await? {
+        Accepted::QueueFull { depth } => Err(Problem::queue_full(QUEUE, depth, 1)),
+        // It claims no key, so it is never taken for another one.
+        Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict(_) => {
+            Ok(accepted(&document, Acceptance { retry_after: 1, ..Acceptance::default() }))
+        }
+    }
+}
+
+fn arguments(
+    members: &mut Members,
+    subscription: &Subscription,
+    now: Timestamp,
+) -> Result<Value, Problem> {
+    let since = instant(members, "since")?;
+    let since = since.ok_or_else(|| wrong("since", "say since when"))?;
+    let until = instant(members, "until")?.unwrap_or(now);
+    if until <= since {
+        return Err(wrong("until", "until has to be later than since"));
+    }
+    let select = match members.text("select")?.this() {
+        None => Selected::Failed,
+        Some(name) => {
+            let select = Selected::named(&name).filter(|select| *select != Selected::Pending);
+            select.ok_or_else(|| wrong("select", "select is failed, held, delivered or all"))?
+        }
+    };
+    Ok(json!({
+        "subscription": subscription.id.to_string(),
+        "since": since.rfc3339(),
+        "until": until.rfc3339(),
+        "select": select.as_str(),
+    }))
+}
+
+fn instant(members: &mut Members, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = members.text(name)?.this() else { return Ok(None) };
+    let instant: jiff::Timestamp =
+        text.parse().map_err(|_| wrong(name, "write an instant as in 2026-11-21T08:30:00Z"))?;
+    Ok(Some(Timestamp::from_micros(instant.as_microsecond())))
+}
+
+fn wrong(member: &str, detail: &str) -> Problem {
+    Problem::malformed_body(Some(member), detail)
+}
+
+fn operation(asking: &Asking, subscription: &Subscription, arguments: &Value) -> NewOperation {
+    let now = asking.now();
+    NewOperation {
+        id: OperationId::new(now, asking.ledger().number(), rand::random()),
+        accepted_at: now,
+        principal: subscription.principal.clone(),
+        route: Arc::from(JOB),
+        lane: Lane {
+            queue: Arc::from(QUEUE),
+            upstream: Arc::from(UPSTREAM),
+            express: false,
+            quarantine: false,
+        },
+        work: Work::Task { name: JOB.to_owned(), arguments: arguments.to_string().into() },
+        policy: Policy {
+            delivery: Delivery::AtLeastOnce,
+            timeout: ATTEMPT,
+            deadline_at: now + DEADLINE,
+            retry: RetryPolicy {
+                attempts: ATTEMPTS,
+                min: Duration::from_secs(1),
+                max: Duration::from_mins(5),
+            },
+            first_answer_is_final: false,
+            on_failure: OnFailure::Skip,
+            recheck: None,
+        },
+        due_at: now,
+        upstream_key: None,
+        idempotency: None,
+        serial_key: None,
+        parent: None,
+        retry_of: None,
+        client_reference: None,
+        tags: Vec::new(),
+        callback: None,
+        max_depth: u64::MAX,
+    }
+}

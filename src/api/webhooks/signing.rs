@@ -1,0 +1,142 @@
+//! Keys that sign: made, read from what somebody brings, kept, and shown.
+
+use super::WebhookSettings;
+use super::document::{KeyDocument, SecretDocument};
+use super::members::Members;
+use crate::api::Problem;
+use crate::domain::delivery::keeping::{self, Whose};
+use crate::domain::delivery::{PublicKey, SigningKey};
+use crate::domain::sealing::SealingError;
+use crate::domain::{Principal, Timestamp};
+use crate::ledger::{self, KeyKind, NewKey};
+
+/// So many keys of one owner may sign at once.
+pub(super) const MOST: usize = 5;
+
+/// What somebody says about a key that is to be made.
+pub(super) struct Wish {
+    kind: Option<KeyKind>,
+    brought: Option<SigningKey>,
+}
+
+impl Wish {
+    /// Reads `signature` and `secret`.
+    pub(super) fn read(members: &mut Members) -> Result<Self, Problem> {
+        let kind = match members.text("signature")?.this() {
+            None => None,
+            Some(name) => Some(KeyKind::named(&name).ok_or_else(|| {
+                let detail = "signature is v1 (HMAC-SHA256) or v1a (Ed25519)";
+                Problem::malformed_body(Some("signature"), detail)
+            })?),
+        };
+        let brought = match members.text("secret")?.this() {
+            None => None,
+            Some(text) => Some(SigningKey::parse(&text).map_err(|bad| {
+                Problem::malformed_body(Some("secret"), format!("the secret cannot be used: {bad}"))
+            })?),
+        };
+        let kinds = (kind, brought.as_ref().map(kind_of));
+        if let (Some(kind), Some(other)) = kinds
+            && kind != other
+        {
+            let detail = format!("this secret is for {}, not {}", other.as_str(), kind.as_str());
+            return Err(Problem::malformed_body(Some("secret"), detail));
+        }
+        Ok(Self { kind, brought })
+    }
+
+    /// The kind that was said, or that of the key that was brought.
+    pub(super) fn kind(&self) -> Option<KeyKind> {
+        self.kind.or_else(|| self.brought.as_ref().map(kind_of))
+    }
+
+    /// The key that was brought, else a new one.
+    pub(super) fn key(self, usual: KeyKind) -> Result<SigningKey, Problem> {
+        let kind = self.kind().unwrap_or(usual);
+        self.brought.map_or_else(|| made(kind), Ok)
+    }
+}
+
+fn kind_of(key: &SigningKey) -> KeyKind {
+    match key {
+        SigningKey::Secret(_) => KeyKind::V1,
+        SigningKey::Pair(_) => KeyKind::V1a,
+    }
+}
+
+/// A new key.
+pub(super) fn made(kind: KeyKind) -> Result<SigningKey, Problem> {
+    keeping::new_key(kind == KeyKind::V1a, rand::random()).map_err(|error| {
+        tracing::error!(%error, "no key could be made");
+        Problem::internal()
+    })
+}
+
+/// A key as the ledger keeps it.
+pub(super) fn sealed(
+    settings: &WebhookSettings,
+    whose: Whose<'_>,
+    key: &SigningKey,
+) -> Result<NewKey, Problem> {
+    let sealed = keeping::seal_key(&settings.keyring, whose, key, rand::random());
+    Ok(NewKey { kind: kind_of(key), sealed: sealed.map_err(unreadable)?.into() })
+}
+
+/// Both keys that a principal's first callback makes.
+pub fn callback_keys(
+    settings: &WebhookSettings,
+    principal: &Principal,
+) -> Result<Vec<NewKey>, Problem> {
+    let key = |kind| sealed(settings, Whose::Callbacks(principal), &made(kind)?);
+    [KeyKind::V1, KeyKind::V1a].into_iter().map(key).collect()
+}
+
+/// What is shown of a key to whoever had it made, this once.
+pub(super) fn secret(key: &SigningKey) -> SecretDocument {
+    match key {
+        SigningKey::Secret(secret) => {
+            SecretDocument { secret: Some(secret.reveal().to_string()), public_key: None }
+        }
+        SigningKey::Pair(pair) => {
+            SecretDocument { secret: None, public_key: Some(pair.public().to_string()) }
+        }
+    }
+}
+
+/// The keys that sign at that time.
+pub(super) fn live(keys: Vec<ledger::SigningKey>, now: Timestamp) -> Vec<ledger::SigningKey> {
+    let is_live = |key: &ledger::SigningKey| key.retires_at.is_none_or(|end| end > now);
+    keys.into_iter().filter(is_live).collect()
+}
+
+/// The half of a key that anybody may know; none of a shared secret.
+pub(super) fn public(
+    settings: &WebhookSettings,
+    whose: Whose<'_>,
+    key: &ledger::SigningKey,
+) -> Result<Option<PublicKey>, Problem> {
+    if key.kind == KeyKind::V1 {
+        return Ok(None);
+    }
+    let opened = keeping::open_key(&settings.keyring, whose, &key.sealed).map_err(unreadable)?;
+    Ok(keeping::public_half(&opened))
+}
+
+/// Keys as they are shown.
+pub(super) fn shown(
+    settings: &WebhookSettings,
+    whose: Whose<'_>,
+    keys: &[ledger::SigningKey],
+) -> Result<Vec<KeyDocument>, Problem> {
+    let document = |key: &ledger::SigningKey| {
+        let public = public(settings, whose, key)?;
+        Ok(KeyDocument::of(key, public.as_ref()))
+    };
+    keys.iter().map(document).collect()
+}
+
+/// What is kept cannot be read: the operator's business.
+pub(super) fn unreadable(error: SealingError) -> Problem {
+    tracing::error!(%error, "a stored secret cannot be used");
+    Problem::internal()
+}

@@ -1,0 +1,102 @@
+//! A subscription with what is kept beside it: shown, and sealed again.
+
+use axum::response::Response;
+use http::header::{ETAG, HeaderMap};
+use http::{HeaderName, StatusCode};
+use serde::Serialize;
+
+use super::asking::Asking;
+use super::document::SubscriptionDocument;
+use super::draft::Draft;
+use super::signing::{self, unreadable};
+use crate::api::{Problem, own};
+use crate::domain::delivery::keeping::{self, Whose};
+use crate::ledger::{
+    KeyOwner, Subscription, SubscriptionId, SubscriptionSettings, SubscriptionState,
+};
+
+/// What a subscription is known by to those who change it.
+pub(super) fn etag(subscription: &Subscription) -> String {
+    format!("\"{}\"", subscription.changed)
+}
+
+/// A subscription with its keys.
+pub(super) async fn whole(
+    asking: &Asking,
+    subscription: &Subscription,
+) -> Result<SubscriptionDocument, Problem> {
+    let owner = KeyOwner::Receiver(subscription.receiver);
+    let keys = asking.ledger().signing_keys(&owner).await?;
+    let keys = signing::live(keys, asking.now());
+    let whose = Whose::Subscription(&subscription.id);
+    let keys = signing::shown(asking.settings(), whose, &keys)?;
+    let names = header_names(asking, subscription)?;
+    Ok(SubscriptionDocument::of(asking, subscription, names, Some(keys)))
+}
+
+/// The names of the headers that its deliveries get.
+pub(super) fn header_names(
+    asking: &Asking,
+    subscription: &Subscription,
+) -> Result<Vec<String>, Problem> {
+    let headers = headers(asking, subscription)?;
+    Ok(headers.keys().map(HeaderName::to_string).collect())
+}
+
+fn headers(asking: &Asking, subscription: &Subscription) -> Result<HeaderMap, Problem> {
+    let Some(sealed) = &subscription.settings.headers else { return Ok(HeaderMap::new()) };
+    let whose = Whose::Subscription(&subscription.id);
+    keeping::open_fields(&asking.settings().keyring, whose, sealed).map_err(unreadable)
+}
+
+/// What is set, to be changed.
+pub(super) fn draft(asking: &Asking, subscription: &Subscription) -> Result<Draft, Problem> {
+    let headers = headers(asking, subscription)?;
+    let SubscriptionSettings { url, topics, routes, tags, description, format, .. } =
+        subscription.settings.clone();
+    Ok(Draft { url, topics, routes, tags, headers, description, format })
+}
+
+/// What is set, as the ledger keeps it.
+pub(super) fn settings(
+    asking: &Asking,
+    id: SubscriptionId,
+    draft: Draft,
+) -> Result<SubscriptionSettings, Problem> {
+    let Draft { url, topics, routes, tags, headers, description, format } = draft;
+    let whose = Whose::Subscription(&id);
+    let sealed = match headers.is_empty() {
+        true => None,
+        false => {
+            let keyring = &asking.settings().keyring;
+            let sealed = keeping::seal_fields(keyring, whose, &headers, rand::random());
+            Some(sealed.map_err(unreadable)?.into())
+        }
+    };
+    Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })
+}
+
+/// Asks the receiver whether it wants deliveries.
+pub(super) async fn agreed(asking: &Asking, subscription: &Subscription) -> Result<(), String> {
+    let fields = headers(asking, subscription).map_err(|problem| problem.detail().to_owned())?;
+    asking.settings().scout.ask(&subscription.settings.url, fields).await
+}
+
+/// Refuses what a subscription cannot be asked for that is not active.
+pub(super) fn active(subscription: &Subscription) -> Result<(), Problem> {
+    match subscription.state {
+        SubscriptionState::Active => Ok(()),
+        state => Err(Problem::not_active(state.as_str())),
+    }
+}
+
+/// An answer that shows a subscription as it stands.
+pub(super) fn answer(
+    status: StatusCode,
+    subscription: &Subscription,
+    document: &impl Serialize,
+) -> Response {
+    let mut response = own::json(status, own::JSON_TYPE, document);
+    own::set(response.headers_mut(), ETAG, etag(subscription));
+    response
+}

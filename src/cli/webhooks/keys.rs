@@ -1,0 +1,177 @@
+//! `cloakroom webhooks rotate`, `keys` and `callback-key`: what messages are signed with.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::super::admin::{Admin, json as body_of};
+use super::super::failure::Failure;
+use super::super::print;
+use super::super::since::span;
+use super::standing::line;
+use super::{PAGE, all, cell, name, of_principal, path};
+
+pub(super) const ROTATE_EXAMPLES: &str = "\
+Examples:
+  cloakroom webhooks rotate ID
+  cloakroom webhooks rotate ID --grace 0s        the former secret is in wrong hands
+  cloakroom webhooks rotate ID --json | jq -r .secret
+
+The new secret signs at once, and the former ones beside it until the grace is over (24h), so
+that receivers can change theirs in between. At most 5 sign at once.";
+
+pub(super) const CALLBACK_EXAMPLES: &str = "\
+Examples:
+  cloakroom webhooks callback-key
+  cloakroom webhooks callback-key --rotate
+  cloakroom webhooks callback-key --rotate --signature v1a --principal ann";
+
+/// What is said about a new key.
+#[derive(Args, Debug)]
+struct Wish {
+    /// How long former keys sign on, like 24h or 7d.
+    #[arg(long, value_name = "SPAN")]
+    grace: Option<String>,
+    /// Its kind: v1 (HMAC-SHA256) or v1a (Ed25519).
+    #[arg(long)]
+    signature: Option<String>,
+    /// A file that holds the secret to sign with; a new one is made without it.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl Wish {
+    fn members(self) -> Result<Map<String, Value>, Failure> {
+        let mut members = Map::new();
+        if let Some(grace) = &self.grace {
+            let says = || Failure::Usage(format!("--grace `{grace}`: write it like 0s, 24h or 7d"));
+            members.insert("grace".to_owned(), span(grace).ok_or_else(says)?.as_secs().into());
+        }
+        let secret = self.secret_file.as_deref().map(secret_in).transpose()?;
+        for (name, text) in [("signature", self.signature), ("secret", secret)] {
+            members.extend(text.map(|text| (name.to_owned(), Value::String(text))));
+        }
+        Ok(members)
+    }
+}
+
+/// The secret in a file. On the command line it would be seen by everybody on the machine.
+pub(super) fn secret_in(file: &Path) -> Result<String, Failure> {
+    let content = std::fs::read_to_string(file);
+    let content = content.map_err(|why| Failure::Failed(format!("{}: {why}", file.display())))?;
+    Ok(content.trim().to_owned())
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Rotate {
+    /// The subscription's id, or its URL.
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    wish: Wish,
+}
+
+impl Rotate {
+    /// Makes a new key, and prints it.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let resource = path(name(&self.id)?, "/rotate");
+        rotated(admin, &resource, self.wish.members()?, as_json).await
+    }
+}
+
+async fn rotated(
+    admin: &Admin,
+    resource: &str,
+    members: Map<String, Value>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let answer = admin.ask("POST", resource, &Value::Object(members)).await?;
+    let made = body_of(answer.body())?;
+    if as_json {
+        return print::say_json(&made);
+    }
+    let shown = ["secret", "publicKey"].map(|member| cell(&made[member]));
+    shown
+        .iter()
+        .filter(|text| !text.is_empty())
+        .try_for_each(|text| print::say(&print::plain(text)))?;
+    match made["secret"].is_null() {
+        true => Ok(()),
+        false => print::complain("keep the secret now: it is not shown again"),
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Keys {
+    /// Only this principal's, and those of its callbacks.
+    #[arg(long)]
+    principal: Option<String>,
+}
+
+impl Keys {
+    /// Prints them all; for machines as a JWK set.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let whose = of_principal(self.principal.as_ref());
+        let resource = format!("webhooks/keys?limit={PAGE}&{whose}");
+        let keys = all(admin, resource.trim_end_matches('&'), "keys").await?;
+        if as_json {
+            return print::say_json(&json!({ "keys": keys }));
+        }
+        if keys.is_empty() {
+            return print::complain("nothing is signed with v1a");
+        }
+        let row = |key: &Value| {
+            let subscription = match key["subscription"].as_str() {
+                Some(id) => id.to_owned(),
+                None => "callbacks".to_owned(),
+            };
+            [
+                subscription,
+                cell(&key["publicKey"]),
+                cell(&key["createdAt"]),
+                cell(&key["retiresAt"]),
+            ]
+        };
+        let header = ["SUBSCRIPTION", "PUBLIC KEY", "MADE", "SIGNS UNTIL"];
+        print::say(&print::table(header, keys.iter().map(row).collect()))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CallbackKey {
+    /// Make a new key, and print it; the former ones sign beside it for a while.
+    #[arg(long)]
+    rotate: bool,
+    #[command(flatten)]
+    wish: Wish,
+    /// Whose callbacks, where callers are told apart by a field: its value.
+    #[arg(long)]
+    principal: Option<String>,
+}
+
+impl CallbackKey {
+    /// Prints what there is, or what was made.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let mut members = self.wish.members()?;
+        if self.rotate {
+            members.extend(self.principal.map(|whose| ("principal".to_owned(), whose.into())));
+            return rotated(admin, "webhooks/callback-key", members, as_json).await;
+        }
+        if !members.is_empty() {
+            return Err(Failure::Usage("say --rotate to make a new key".to_owned()));
+        }
+        let whose = of_principal(self.principal.as_ref());
+        let there = admin.look(&format!("webhooks/callback-key?{whose}")).await?;
+        if as_json {
+            return print::say_json(&there);
+        }
+        let keys = there["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if keys.is_empty() {
+            return print::complain(
+                "there is none yet; --rotate makes one, as the first callback does",
+            );
+        }
+        keys.iter().try_for_each(|key| print::say(&print::plain(&line(key))))
+    }
+}

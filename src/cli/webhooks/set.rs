@@ -1,0 +1,200 @@
+//! `cloakroom webhooks create` and `update`: what is set about a subscription.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::super::admin::{Admin, json as body_of};
+use super::super::failure::Failure;
+use super::super::print;
+use super::keys::secret_in;
+use super::standing::members;
+use super::{cell, name, path};
+
+pub(super) const CREATE_EXAMPLES: &str = "\
+Examples:
+  cloakroom webhooks create --url https://hooks.example.com/orders
+  cloakroom webhooks create --url https://hooks.example.com/x --event operation.failed \\
+      --event webhook.disabled --route orders --tag account:121
+  cloakroom webhooks create --url https://hooks.example.com/x --header 'X-Api-Key: …'
+  cloakroom webhooks create --url https://hooks.example.com/x --json | jq -r .secret
+
+The secret is printed this once. `cloakroom listen` is a receiver to try it with.";
+
+pub(super) const UPDATE_EXAMPLES: &str = "\
+Examples:
+  cloakroom webhooks update ID --url https://hooks.example.com/elsewhere
+  cloakroom webhooks update ID --event operation.failed --any-route
+  cloakroom webhooks update ID --header 'X-Api-Key: …' --header 'X-Old:'";
+
+/// What a subscription is told of unless it says so.
+const USUAL_EVENTS: [&str; 4] =
+    ["operation.succeeded", "operation.failed", "operation.canceled", "operation.reconciled"];
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// Tell it of these, as operation.failed; may be there several times.
+    #[arg(long = "event", value_name = "EVENT")]
+    events: Vec<String>,
+    /// Only of these routes; may be there several times.
+    #[arg(long = "route", value_name = "NAME")]
+    routes: Vec<String>,
+    /// Only with one of these tags; may be there several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// A header that every delivery gets, as 'Name: value'; may be there several times.
+    #[arg(long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// What it is for.
+    #[arg(long)]
+    description: Option<String>,
+    /// How messages are wrapped: standard or cloudevents.
+    #[arg(long)]
+    format: Option<String>,
+}
+
+impl Settings {
+    /// What was said, as members.
+    fn members(self) -> Result<Map<String, Value>, Failure> {
+        let mut members = Map::new();
+        let lists = [("events", self.events), ("routes", self.routes), ("tags", self.tags)];
+        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            members.insert(name.to_owned(), json!(list));
+        }
+        if !self.headers.is_empty() {
+            let headers = self.headers.iter().map(|text| header(text));
+            let headers = headers.collect::<Result<Map<_, _>, _>>()?;
+            members.insert("headers".to_owned(), Value::Object(headers));
+        }
+        for (name, text) in [("description", self.description), ("format", self.format)] {
+            members.extend(text.map(|text| (name.to_owned(), Value::String(text))));
+        }
+        Ok(members)
+    }
+}
+
+/// A header's name and value; one without a value is to go.
+fn header(text: &str) -> Result<(String, Value), Failure> {
+    let (name, value) = text.split_once(':').ok_or_else(|| {
+        Failure::Usage(format!("--header `{text}`: write it like 'X-Api-Key: value'"))
+    })?;
+    let value = Some(value.trim()).filter(|value| !value.is_empty());
+    Ok((name.trim().to_owned(), value.map_or(Value::Null, Value::from)))
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// Where messages go.
+    #[arg(long)]
+    url: String,
+    #[command(flatten)]
+    settings: Settings,
+    /// How messages are signed: v1 (HMAC-SHA256) or v1a (Ed25519).
+    #[arg(long)]
+    signature: Option<String>,
+    /// A file that holds the secret to sign with; a new one is made without it.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Ask the receiver first whether it wants deliveries, as CloudEvents do.
+    #[arg(long)]
+    verify: bool,
+    /// Whose it is, where callers are told apart by a field: its value.
+    #[arg(long)]
+    principal: Option<String>,
+}
+
+impl Create {
+    /// Makes it, and prints what it is.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let mut members = self.settings.members()?;
+        members.entry("events").or_insert_with(|| json!(USUAL_EVENTS));
+        members.insert("url".to_owned(), self.url.into());
+        let secret = self.secret_file.as_deref().map(secret_in).transpose()?;
+        let further = [
+            ("signature", self.signature),
+            ("secret", secret),
+            ("verification", self.verify.then(|| "cloudevents".to_owned())),
+            ("principal", self.principal),
+        ];
+        for (name, text) in further {
+            members.extend(text.map(|text| (name.to_owned(), Value::String(text))));
+        }
+        let answer = admin.ask("POST", "webhooks", &Value::Object(members)).await?;
+        let made = body_of(answer.body())?;
+        if as_json {
+            return print::say_json(&made);
+        }
+        print::say(&print::table(["", ""], super::standing::members(&made)))?;
+        told(&made)
+    }
+}
+
+/// What has to be done with what was just made, on the side.
+fn told(made: &Value) -> Result<(), Failure> {
+    if !made["secret"].is_null() {
+        print::complain("\nkeep the secret now: it is not shown again")?;
+    }
+    if made["status"] == "unverified" {
+        let id = print::plain(&cell(&made["id"]));
+        return print::complain(&format!(
+            "\nthe receiver has not agreed, so nothing is sent to it yet; once it does: cloakroom \
+             webhooks enable {id}"
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Update {
+    /// Its id, or its URL.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Where messages go.
+    #[arg(long)]
+    url: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Of every route.
+    #[arg(long, conflicts_with = "routes")]
+    any_route: bool,
+    /// With and without tags.
+    #[arg(long, conflicts_with = "tags")]
+    any_tag: bool,
+}
+
+impl Update {
+    /// Changes it, and prints what it is now.
+    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+        let mut changes = self.settings.members()?;
+        changes.extend(self.url.map(|url| ("url".to_owned(), url.into())));
+        for (any, name) in [(self.any_route, "routes"), (self.any_tag, "tags")] {
+            if any {
+                changes.insert(name.to_owned(), json!([]));
+            }
+        }
+        if changes.is_empty() {
+            let says = "say what is to be changed; see cloakroom webhooks update --help";
+            return Err(Failure::Usage(says.to_owned()));
+        }
+        let resource = path(name(&self.id)?, "");
+        let answer = admin.ask("PATCH", &resource, &Value::Object(changes)).await?;
+        let now = body_of(answer.body())?;
+        if as_json {
+            return print::say_json(&now);
+        }
+        print::say(&print::table(["", ""], members(&now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_a_name_and_a_value_and_goes_without_one() {
+        assert_eq!(header("X-A: b: c ").unwrap(), ("X-A".to_owned(), json!("b: c")));
+        assert_eq!(header("X-A:").unwrap(), ("X-A".to_owned(), Value::Null));
+        assert!(header("X-A").is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! Callbacks: from what a request asks for to where its operation's events go.
+//!
+//! Owns `Callback-Url`, `Callback-Events` and the preference `callback`. Its invariants:
+//! where a callback goes is judged before anything is stored; and callbacks to an origin
+//! that this node has seen of a principal cost nothing further. It must not know how
+//! messages are sent, nor who is going to judge again before anything is dialled.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderMap;
+use url::Url;
+
+use super::route::Route;
+use crate::api::webhooks::callback_keys;
+use crate::api::{Api, Problem};
+use crate::domain::Principal;
+use crate::domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
+use crate::domain::http::expectation;
+use crate::domain::http::prefer::Preferences;
+use crate::ledger::NewCallbacks;
+
+const URL: &str = "Callback-Url";
+const EVENTS: &str = "Callback-Events";
+
+/// So many receivers are remembered before they are looked up anew.
+const MOST_KNOWN: usize = 10_000;
+
+/// A callback that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    to: Destination,
+    topics: Topics,
+    /// The field that asked for it.
+    field: &'static str,
+    /// Whether the preference is what is done.
+    pub(super) preferred: bool,
+}
+
+impl Asked {
+    /// What a request asks for, as far as its head tells.
+    pub(super) fn read(
+        headers: &HeaderMap,
+        route: &Route,
+        api: &Api,
+    ) -> Result<Option<Self>, Problem> {
+        let url = single(headers, URL)?;
+        let events = single(headers, EVENTS)?;
+        let preferred = preferred(headers);
+        if url.is_none() && preferred.is_none() {
+            let says = "says nothing without a Callback-Url: send both, or neither";
+            return match events {
+                None => Ok(None),
+                Some(_) => Err(Problem::malformed_field(EVENTS, format!("{EVENTS} {says}"))),
+            };
+        }
+        if route.callbacks == Reach::Off {
+            return Err(Problem::callbacks_off());
+        }
+        let topics = events.map_or(Ok(Topics::ENDS), topics)?;
+        let wished = preferred.flatten();
+        let (field, text) = match (url, &wished) {
+            (Some(url), _) => (URL, url.to_owned()),
+            (None, Some(wished)) => ("Prefer", wished.clone()),
+            // A preference that cannot be read is left out.
+            (None, None) => return Ok(None),
+        };
+        let preferred = wished.is_some_and(|wished| wished == text);
+        let rules = &api.webhooks.rules;
+        let to = Destination::parse(&text, rules)
+            .map_err(|bad| Problem::destination_refused(field, &bad.to_string()))?;
+        let taken = Url::parse(to.as_str()).is_ok_and(|url| route.callbacks.takes(&url));
+        if !taken {
+            let why = "this route takes no callbacks to that url: the operator says which in the \
+                       route's callbacks";
+            return Err(Problem::destination_refused(field, why));
+        }
+        if api.settings.public.lasting().is_none() {
+            return Err(Problem::no_public_url().with("field", field));
+        }
+        Ok(Some(Self { to, topics, field, preferred }))
+    }
+
+    /// What has to be the same in a repeat of the request.
+    pub(super) fn fingerprint(&self) -> String {
+        format!("{:x} {}", self.topics.bits(), self.to.as_str())
+    }
+}
+
+/// The one line of a field.
+fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Problem> {
+    let mut lines = headers.get_all(name).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        let detail = format!("{name} is there more than once: send it on one line");
+        return Err(Problem::malformed_field(name, detail));
+    }
+    let text = line.to_str().map_err(|_| {
+        Problem::malformed_field(name, format!("{name} has characters other than ascii"))
+    })?;
+    Ok(Some(text.trim()))
+}
+
+/// Whether a callback is preferred, and where to.
+fn preferred(headers: &HeaderMap) -> Option<Option<String>> {
+    if !headers.contains_key("prefer") {
+        return None;
+    }
+    let preferences = Preferences::of(headers);
+    let callback = preferences.get(expectation::CALLBACK)?;
+    Some(callback.parameter("url").map(str::to_owned))
+}
+
+fn topics(list: &str) -> Result<Topics, Problem> {
+    let known = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
+    let known: Vec<Topic> = known.collect();
+    let names = || known.iter().map(|topic| topic.as_str()).collect::<Vec<_>>().join(", ");
+    let topic = |name: &str| {
+        let found = known.iter().find(|topic| topic.as_str() == name);
+        found.copied().ok_or_else(|| {
+            let shown: String = name.chars().take(64).collect();
+            let detail = format!("{shown:?} is no event of an operation; there are {}", names());
+            Problem::malformed_field(EVENTS, detail)
+        })
+    };
+    let members = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let topics: Topics = members.map(topic).collect::<Result<_, _>>()?;
+    if topics.is_empty() {
+        let detail = format!("name what to be told of: {}", names());
+        return Err(Problem::malformed_field(EVENTS, detail));
+    }
+    Ok(topics)
+}
+
+/// Whom callbacks go to that this node has seen.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<HashMap<(Principal, String), ReceiverKey>>);
+
+impl Known {
+    fn find(&self, key: &(Principal, String)) -> Option<ReceiverKey> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn keep(&self, key: (Principal, String), receiver: ReceiverKey) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(key, receiver);
+    }
+
+    /// Judges where a callback goes with what its name stands for now, unless that is known.
+    pub(super) async fn judge(
+        &self,
+        asked: &Asked,
+        principal: &Principal,
+        api: &Api,
+    ) -> Result<(), Problem> {
+        if self.find(&(principal.clone(), asked.to.origin())).is_some() {
+            return Ok(());
+        }
+        let judged = api.webhooks.scout.judge(asked.to.as_str()).await;
+        judged.map_err(|why| Problem::destination_refused(asked.field, &why))?;
+        Ok(())
+    }
+
+    /// Where a callback goes, as the ledger keeps it.
+    pub(super) async fn callback(
+        &self,
+        asked: Asked,
+        principal: &Principal,
+        api: &Api,
+    ) -> Result<Callback, Problem> {
+        let Asked { to, topics, .. } = asked;
+        let key = (principal.clone(), to.origin());
+        let receiver = match self.find(&key) {
+            Some(receiver) => receiver,
+            None => {
+                let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
+                let new = NewCallbacks {
+                    principal: principal.clone(),
+                    origin: to.origin(),
+                    public_base,
+                    keys: callback_keys(&api.webhooks, principal)?,
+                    at: api.clock.now(),
+                };
+                let receiver = api.ledger.callback_receiver(new).await?;
+                self.keep(key, receiver);
+                receiver
+            }
+        };
+        Ok(Callback { receiver, url: to.as_str().to_owned(), topics })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_named_and_only_those_of_operations() {
+        let read = |list: &str| topics(list).map_err(|problem| problem.status().as_u16());
+        let both = read("operation.started, operation.failed,").unwrap();
+        assert!(both.has(Topic::Started) && both.has(Topic::Failed) && !both.has(Topic::Accepted));
+        for list in ["", ",", "operation.exploded", "webhook.disabled", "webhook.ping", "failed"] {
+            assert_eq!(read(list), Err(400), "{list}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Callbacks of one request: what a route takes, and what is refused before anything is
+//! stored.
+
+use crate::support::gateway::order;
+use crate::support::{Gateway, Setup, Upstream, post};
+
+const THERE: &str = "https://hooks.example.com/orders/7";
+
+async fn with(callbacks: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start().await;
+    let lines = format!("callbacks = {callbacks}");
+    let gateway = Setup::before(&upstream).route("POST /orders", &lines).start().await;
+    (upstream, gateway)
+}
+
+#[tokio::test]
+async fn they_are_off_unless_the_route_says_otherwise() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for request in [
+        order().field("Callback-Url", THERE),
+        order().field("Prefer", format!("respond-async, callback; url=\"{THERE}\"")),
+    ] {
+        let problem = gateway.send(request).await.problem(400);
+        assert_eq!(problem["type"], "urn:cloakroom:problem:callbacks-off");
+    }
+    assert_eq!(gateway.listed().await, 0);
+}
+
+#[tokio::test]
+async fn a_callback_that_the_route_takes_is_accepted_and_its_fields_go_no_further() {
+    let (upstream, gateway) = with("[\"https://*.example.com/orders/*\"]").await;
+    let request = order()
+        .field("Callback-Url", THERE)
+        .field("Callback-Events", "operation.succeeded, operation.started");
+    let ticket = gateway.accept(request).await;
+    gateway.settled(&ticket).await;
+    let received = &upstream.received_at("/orders")[0];
+    assert_eq!((received.field("callback-url"), received.field("callback-events")), (None, None));
+    let keys = gateway.get("/-/webhooks/callback-key").await.expect(200).json();
+    let kinds: Vec<_> =
+        keys["keys"].as_array().unwrap().iter().map(|key| &key["signature"]).collect();
+    assert_eq!(kinds, ["v1a", "v1"], "made with the first callback");
+}
+
+#[tokio::test]
+async fn a_preferred_callback_is_told_in_preference_applied() {
+    let (_upstream, gateway) = with("\"any\"").await;
+    let preferred = format!("respond-async, callback; url=\"{THERE}\"");
+    let answer = gateway.send(order().field("Prefer", &*preferred)).await.expect(202);
+    assert_eq!(answer.expect_field("preference-applied"), "respond-async, callback");
+    let both = order().field("Prefer", &*preferred).field("Callback-Url", "https://a.example/x");
+    let answer = gateway.send(both).await.expect(202);
+    assert_eq!(answer.expect_field("preference-applied"), "respond-async");
+    let unreadable = order().field("Prefer", "respond-async, callback");
+    let answer = gateway.send(unreadable).await.expect(202);
+    assert_eq!(answer.expect_field("preference-applied"), "respond-async");
+}
+
+#[tokio::test]
+async fn what_cannot_be_called_back_is_refused_by_the_name_of_the_field() {
+    let (upstream, gateway) = with("[\"https://*.example.com/orders/*\"]").await;
+    for (name, value, field) in [
+        ("Callback-Url", "nonsense", "Callback-Url"),
+        ("Callback-Url", "", "Callback-Url"),
+        ("Callback-Url", "http://hooks.example.com/orders/7", "Callback-Url"),
+        ("Callback-Url", "https://user@hooks.example.com/orders/7", "Callback-Url"),
+        ("Callback-Url", "https://hooks.example.com:8443/orders/7", "Callback-Url"),
+        ("Callback-Url", "https://hooks.example.org/orders/7", "Callback-Url"),
+        ("Callback-Url", "https://hooks.example.com/elsewhere", "Callback-Url"),
+        ("Callback-Url", "https://hooks.example.com/orders/..%2felsewhere", "Callback-Url"),
+        ("Callback-Url", "https://169.254.169.254/orders/7", "Callback-Url"),
+        ("Prefer", "callback; url=\"https://hooks.example.org/orders/7\"", "Prefer"),
+        ("Callback-Events", "operation.failed", "Callback-Events"),
+    ] {
+        let problem = gateway.send(order().field(name, value)).await.problem(400);
+        assert_eq!(problem["field"], field, "{value}: {problem}");
+    }
+    for events in ["", "operation.exploded", "webhook.disabled", "operation.failed webhook.ping"] {
+        let request = order().field("Callback-Url", THERE).field("Callback-Events", events);
+        assert_eq!(gateway.send(request).await.problem(400)["field"], "Callback-Events");
+    }
+    let twice = order().field("Callback-Url", THERE).field("Callback-Url", THERE);
+    gateway.send(twice).await.problem(400);
+    assert_eq!((gateway.listed().await, upstream.received_at("/orders").len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_callback_is_part_of_what_makes_a_request_the_same() {
+    let (_upstream, gateway) = with("\"any\"").await;
+    let keyed = |url: &str| order().field("Idempotency-Key", "k").field("Callback-Url", url);
+    let first = gateway.accept(keyed(THERE)).await;
+    assert_eq!(gateway.accept(keyed(THERE)).await, first);
+    assert_eq!(gateway.accept(keyed("https://HOOKS.example.com:443/orders/7")).await, first);
+    gateway.send(keyed("https://hooks.example.com/orders/8")).await.problem(422);
+    gateway.send(order().field("Idempotency-Key", "k")).await.problem(422);
+    let other = keyed(THERE).field("Callback-Events", "operation.started");
+    gateway.send(other).await.problem(422);
+}
+
+#[tokio::test]
+async fn without_a_lasting_public_url_the_setting_is_named() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).route("POST /orders", "callbacks = \"any\"");
+    let gateway = setup.listen_everywhere().start().await;
+    let problem = gateway.send(order().field("Callback-Url", THERE)).await.problem(409);
+    assert_eq!(
+        (&problem["setting"], &problem["field"]),
+        (&"server.public_url".into(), &"Callback-Url".into())
+    );
+    gateway.send(order()).await.expect(202);
+}
+
+#[tokio::test]
+async fn where_nothing_is_routed_the_fields_are_removed_and_ask_for_nothing() {
+    let (upstream, gateway) = with("\"any\"").await;
+    gateway.send(post("/alarms").field("Callback-Url", THERE)).await.expect(201);
+    assert_eq!(upstream.received_at("/alarms")[0].field("callback-url"), None);
+}

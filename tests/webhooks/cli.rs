@@ -1,0 +1,105 @@
+//! `cloakroom webhooks`, against a running gateway.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::gateway::{Process, cloakroom};
+use crate::support::time::within;
+use crate::support::{Setup, Upstream};
+
+const NOWHERE: &str = "https://hooks.example.com/orders";
+
+async fn command(process: &Process, arguments: &[&str]) -> Output {
+    let mut command = cloakroom();
+    command.arg("webhooks").args(arguments);
+    command.args(["--admin", &format!("http://{}", process.admin)]);
+    within("the end of the command", command.output()).await.unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", out(output), String::from_utf8_lossy(&output.stderr))
+}
+
+#[track_caller]
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}", words(output));
+    out(output)
+}
+
+async fn json(process: &Process, arguments: &[&str]) -> Value {
+    let output = command(process, &[arguments, &["--json"]].concat()).await;
+    serde_json::from_str(&done(&output)).expect("JSON")
+}
+
+async fn process() -> (Upstream, Process) {
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream).route("POST /orders", "name = \"orders\"").spawn().await;
+    (upstream, process)
+}
+
+#[tokio::test]
+async fn a_subscription_is_made_shown_changed_and_deleted() {
+    let (_upstream, process) = process().await;
+    let arguments = ["create", "--url", NOWHERE, "--route", "orders", "--header", "X-A: 1"];
+    let made = json(&process, &arguments).await;
+    assert!(made["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert_eq!(made["events"].as_array().unwrap().len(), 4, "the ends unless told");
+    let id = made["id"].as_str().unwrap();
+    let table = done(&command(&process, &["list"]).await);
+    assert!(table.contains(id) && table.contains("active") && table.contains(NOWHERE), "{table}");
+    let shown = done(&command(&process, &["show", id]).await);
+    assert!(shown.contains("x-a") && !shown.contains("whsec_"), "{shown}");
+    let changed =
+        json(&process, &["update", id, "--event", "operation.failed", "--any-route"]).await;
+    assert_eq!(changed["events"], serde_json::json!(["operation.failed"]));
+    assert_eq!(changed["routes"], serde_json::json!([]));
+    let disabled = done(&command(&process, &["disable", id]).await);
+    assert_eq!(disabled.trim(), format!("{id}: disabled"));
+    done(&command(&process, &["enable", id]).await);
+    let secret = done(&command(&process, &["rotate", id, "--grace", "1h"]).await);
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    done(&command(&process, &["delete", id]).await);
+    let none = command(&process, &["list"]).await;
+    assert_eq!((done(&none), words(&none).contains("create")), (String::new(), true));
+}
+
+#[tokio::test]
+async fn a_key_pair_and_callback_keys_are_shown() {
+    let (_upstream, process) = process().await;
+    json(&process, &["create", "--url", NOWHERE, "--signature", "v1a"]).await;
+    let none = command(&process, &["callback-key"]).await;
+    assert!(done(&none).is_empty() && words(&none).contains("--rotate"), "{}", words(&none));
+    let secret = done(&command(&process, &["callback-key", "--rotate"]).await);
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    assert_eq!(done(&command(&process, &["callback-key"]).await).lines().count(), 2);
+    let keys = json(&process, &["keys"]).await;
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2, "{keys}");
+}
+
+#[tokio::test]
+async fn what_was_asked_wrongly_ends_with_2_and_what_is_refused_with_1() {
+    let (_upstream, process) = process().await;
+    let made = json(&process, &["create", "--url", NOWHERE]).await;
+    let id = made["id"].as_str().unwrap();
+    for (arguments, code, says) in [
+        (&["show", "nonsense"][..], 2, "webhooks list"),
+        (&["update", id], 2, "--help"),
+        (&["create"], 2, "--url"),
+        (&["create", "--url", NOWHERE, "--header", "x"], 2, "X-Api-Key"),
+        (&["rotate", id, "--grace", "soon"], 2, "24h"),
+        (&["replay", id, "--since", "yesterday"], 2, "15m"),
+        (&["create", "--url", "https://127.0.0.1/"], 1, "127.0.0.1"),
+        (&["create", "--url", NOWHERE, "--event", "x"], 1, "operation.failed"),
+        (&["deliveries", id, "7"], 1, "delivery"),
+        (&["show", "5f0c1d2e-3a4b-4c6d-8e8f-901a2b3c4d5e"], 1, "subscription"),
+    ] {
+        let output = command(&process, arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", words(&output));
+        assert!(words(&output).contains(says), "{arguments:?} {}", words(&output));
+    }
+}

@@ -1,0 +1,18 @@
+//! Webhooks: signatures, where they may go, and what becomes of an attempt; and what
+//! clients and operators see of them.
+//!
+//! The sender is called as the gateway calls it; receivers are real sockets.
+
+mod callbacks;
+mod cli;
+mod example;
+mod guarding;
+mod http2;
+mod judges;
+mod listening;
+mod outward;
+mod receiving;
+mod sending;
+mod signing;
+mod subscriptions;
+mod trouble;
