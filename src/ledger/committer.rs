@@ -296,7 +296,7 @@ impl Round {
             answers.push(answer(&mut *transaction, other, &mut self.moved, scribe).await?);
         }
         if let Some(scribe) = scribe {
-            self.newly = transaction.deliveries().announce(scribe, alone).await?;
+            self.newly = transaction.deliveries().announce(scribe).await?;
         }
         transaction.commit().await?;
         self.tell_settled(sorted, settled);

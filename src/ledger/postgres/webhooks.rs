@@ -95,8 +95,8 @@ impl Writing {
 impl Runs for Writing {
     type Row = PgRow;
 
-    fn node(&self) -> i64 {
-        self.book.incarnation
+    fn is_alone(&self) -> bool {
+        self.alone
     }
 
     fn subscribers(&self) -> Arc<Subscribers> {

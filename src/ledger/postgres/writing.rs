@@ -29,7 +29,7 @@ pub(super) struct Writing {
     pub(super) script: Script,
     places: VecDeque<i64>,
     /// Whether one statement is all that is written: that needs no transaction around it.
-    alone: bool,
+    pub(super) alone: bool,
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that somebody may have to be told of.
     pub(super) told: Vec<Told>,

@@ -44,8 +44,8 @@ const LAST_DELIVERY: &str = "SELECT coalesce(max(delivery), 0) AS last FROM deli
 impl Runs for Writing {
     type Row = Row;
 
-    fn node(&self) -> i64 {
-        self.book.incarnation
+    fn is_alone(&self) -> bool {
+        false
     }
 
     fn subscribers(&self) -> Arc<Subscribers> {

@@ -74,11 +74,9 @@ pub(in crate::ledger) async fn refresh<W: Runs + ?Sized>(
 pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     writing: &mut W,
     scribe: &dyn Scribe,
-    alone: bool,
 ) -> Result<NewlyDue, LedgerError> {
     let mut told = writing.told();
-    // Alone, nothing happened that anybody wanted to know of.
-    if told.is_empty() || alone {
+    if told.is_empty() || writing.is_alone() {
         return Ok(Vec::new());
     }
     refresh(writing).await?;

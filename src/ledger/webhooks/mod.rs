@@ -43,10 +43,8 @@ use sql::{Asks, Runs};
 /// The verbs of webhooks inside one transaction.
 #[async_trait]
 pub(super) trait Deliveries: Send {
-    /// Gives what happened in this transaction to those who are to be told. Alone, one
-    /// statement is all that was written, and nobody wanted to know.
-    async fn announce(&mut self, scribe: &dyn Scribe, alone: bool)
-    -> Result<NewlyDue, LedgerError>;
+    /// Gives what happened in this transaction to those who are to be told.
+    async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError>;
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
     async fn change(
         &mut self,
@@ -107,12 +105,8 @@ pub(super) type Told<'a> = Option<&'a dyn Scribe>;
 
 #[async_trait]
 impl<W: Runs> Deliveries for W {
-    async fn announce(
-        &mut self,
-        scribe: &dyn Scribe,
-        alone: bool,
-    ) -> Result<NewlyDue, LedgerError> {
-        announce::announce(self, scribe, alone).await
+    async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError> {
+        announce::announce(self, scribe).await
     }
 
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError> {

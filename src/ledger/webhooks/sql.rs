@@ -170,8 +170,8 @@ pub(in crate::ledger) trait Runs: Send {
     /// What it reads.
     type Row: Stored + Send + Sync;
 
-    /// The number of this start.
-    fn node(&self) -> i64;
+    /// Whether one statement is all that is written, and nobody wanted to know of it.
+    fn is_alone(&self) -> bool;
 
     /// What is remembered of receivers.
     fn subscribers(&self) -> std::sync::Arc<Subscribers>;
