@@ -21,7 +21,6 @@ use crate::ledger::{
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct SubscriptionDocument {
     /// Its id, a UUID.
-    #[schema(format = Uuid)]
     id: String,
     /// Whose it is; on the admin listener only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,7 +162,6 @@ pub(in crate::api) struct DeliveryDocument {
     #[schema(examples("operation.succeeded", "webhook.ping"))]
     event: &'static str,
     /// The id of the operation that it is about, as long as that is known.
-    #[schema(format = Uuid)]
     operation: Option<String>,
     /// Why there is one: something happened, somebody tried the subscription out, or wanted
     /// it once more.
@@ -251,7 +249,6 @@ pub(in crate::api) struct PublicKeyDocument {
     /// The same as Standard Webhooks writes it, `whpk_…`.
     public_key: String,
     /// The id of the subscription whose messages it verifies; null for callbacks.
-    #[schema(format = Uuid)]
     subscription: Option<String>,
     /// When it was made.
     #[schema(format = DateTime)]

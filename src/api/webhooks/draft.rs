@@ -221,7 +221,8 @@ mod tests {
     fn headers_are_merged_by_name() {
         let former = headers(&HeaderMap::new(), &json!({ "X-A": "1", "X-B": "2" })).unwrap();
         let now = headers(&former, &json!({ "x-a": null, "X-B": "3", "X-C": "4" })).unwrap();
-        assert_eq!((now.get("x-a"), now["x-b"].to_str(), now.len()), (None, Ok("3"), 2));
+        assert_eq!((now.get("x-a"), now.len()), (None, 2));
+        assert_eq!(now["x-b"], "3");
         for wrong in [json!([]), json!({ "x": 1 }), json!({ "Host": "x" }), json!({ "a b": "x" })] {
             assert_eq!(headers(&former, &wrong).unwrap_err().status(), 400, "{wrong}");
         }
