@@ -4,9 +4,12 @@
 //! an attempt to deliver. It must not know how a message is sent or stored.
 
 mod callback;
+mod home;
 mod schedule;
 mod topic;
+pub mod traffic;
 
 pub use callback::{Callback, ReceiverKey};
+pub use home::home;
 pub use schedule::{Attempted, DEADLINE, Ended, HELD, HOPELESS, Next, Standing, settle};
 pub use topic::{Topic, Topics, UnknownTopic};
