@@ -3,10 +3,11 @@
 //! A request comes in at the [`front`], is written into the [`ledger`] before it is
 //! answered, is carried out by the [`engine`] through the [`upstream`] client, and what
 //! became of it is read back at the monitor (in [`api`]). Front and engine never call
-//! each other: they meet in the ledger.
+//! each other: they meet in the ledger. The [`courier`] announces it to whoever asked for
+//! that.
 //!
 //! Layers, outermost first; each imports only from those to its right:
-//! `main → cli → app → {front, console, engine} → {api} → {ledger, upstream} → domain`.
+//! `main → cli → app → {front, console, engine, courier} → {api} → {ledger, upstream} → domain`.
 //! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use;
 //! [`listener`] serves what front and console make. `tests/layers` holds this.
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod courier;
 pub mod domain;
 pub mod engine;
 pub mod front;

@@ -22,3 +22,4 @@ mod monitor;
 mod proxy;
 mod queues;
 mod support;
+mod webhooks;

@@ -7,7 +7,7 @@ const DIGITS: usize = 12;
 
 impl Config {
     /// Differs where nodes would treat the same request differently: routes, upstreams,
-    /// queues, retention, who a request belongs to. What each node has of its own
+    /// queues, retention, who a request belongs to, where webhooks may go. What each node has of its own
     /// (addresses, slots, logs, its way to the database) does not count.
     pub fn fingerprint(&self) -> String {
         // Values that are marked as secret are left out of what is shown, and so of this.
@@ -17,6 +17,8 @@ impl Config {
                 (&self.upstreams, &self.fallback_upstream, &self.queues, &self.routes),
                 (&self.retention, &self.auth, &self.cors),
                 (&self.server.prefix, &self.server.public_url, &self.store.lease),
+                (&self.webhooks.allow, self.webhooks.allow_http, &self.webhooks.ports),
+                (self.webhooks.max_subscriptions, self.webhooks.timeout),
             )
         );
         let mut digits = blake3::hash(shown.as_bytes()).to_hex().to_string();

@@ -27,6 +27,7 @@ mod queues;
 mod reader;
 mod retention;
 mod routes;
+mod secrets;
 mod selector;
 mod server;
 mod setting;
@@ -35,6 +36,7 @@ mod store;
 mod units;
 mod upstreams;
 mod urls;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -54,11 +56,13 @@ pub use log::{LogConfig, LogFormat};
 pub use queues::QueueConfig;
 pub use retention::RetentionConfig;
 pub use routes::{RetryConfig, RouteConfig};
+pub use secrets::SecretsConfig;
 pub use selector::{KeyRule, Selector};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
 pub use store::{PoolerKind, StoreConfig, StoreUrl};
 pub use upstreams::UpstreamConfig;
+pub use webhooks::WebhooksConfig;
 
 use reader::Reading;
 
@@ -89,6 +93,10 @@ pub struct Config {
     pub queues: BTreeMap<String, QueueConfig>,
     /// The routes, those of the file first.
     pub routes: Vec<RouteConfig>,
+    /// Where deliveries may go, and how many go at once.
+    pub webhooks: WebhooksConfig,
+    /// What stored secrets are sealed with.
+    pub secrets: SecretsConfig,
     /// How long things last.
     pub retention: RetentionConfig,
     /// What is logged.
@@ -253,6 +261,8 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
     let store = reading.section("store", StoreConfig::read);
     let engine = reading.section("engine", EngineConfig::read);
     let shutdown = reading.section("shutdown", ShutdownConfig::read);
+    let webhooks = reading.section("webhooks", WebhooksConfig::read);
+    let secrets = reading.section("secrets", SecretsConfig::read);
     let retention = reading.section("retention", RetentionConfig::read);
     let log = reading.section("log", LogConfig::read);
     let upstreams = upstreams::read(reading);
@@ -284,6 +294,8 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         fallback_upstream: fallback,
         queues,
         routes,
+        webhooks,
+        secrets,
         retention,
         log,
     }

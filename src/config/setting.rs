@@ -29,6 +29,17 @@ impl Setting for bool {
     }
 }
 
+impl Setting for u16 {
+    fn read(given: &Given) -> Result<Self, String> {
+        let number = given.whole()?;
+        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for u32 {
     fn read(given: &Given) -> Result<Self, String> {
         let number = given.whole()?;

@@ -120,16 +120,9 @@ fn unknown_names_are_faults_with_the_nearest_known_one() {
 fn unknown_names_that_are_near_to_nothing_come_with_what_is_known() {
     let says = faults("[store]\nelephant = 1\n");
     assert!(says.contains("known here: url, readers"), "{says}");
-    assert!(faults("[webhooks]\n").contains("known here: server, admin"));
+    assert!(faults("[elephants]\n").contains("known here: server, admin"));
     let says = lines(load_with("", &[("CLOAKROOM_X", "1")]).unwrap_err());
     assert!(says.contains("config print"), "{says}");
-}
-
-#[test]
-fn settings_of_later_versions_are_unknown() {
-    for text in ["[webhooks]\nallow = []", "[secrets]\nkey = \"x\""] {
-        assert!(faults(text).contains("there is no such"), "{text}");
-    }
 }
 
 #[test]

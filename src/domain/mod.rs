@@ -16,6 +16,7 @@ pub mod limit;
 pub mod operation;
 pub mod principal;
 pub mod reconcile;
+pub mod sealing;
 pub mod ticket;
 pub mod timestamp;
 pub mod turn;

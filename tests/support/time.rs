@@ -134,6 +134,11 @@ impl Stopwatch {
     }
 }
 
+/// This moment, to measure from or to.
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
 /// A number that whoever runs the tests has set, for tests that can also run longer.
 pub fn number_from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

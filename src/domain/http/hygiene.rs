@@ -141,6 +141,18 @@ fn reads_as_forwarding(name: &[u8]) -> bool {
     reads_as(name, "forwarded") || reads_as(name, "x-real-ip") || begins_as(name, "x-forwarded-")
 }
 
+/// Whether a name, in any spelling, is that of a field between two neighbours, or one that
+/// tells about the way that a request has come.
+pub(crate) fn is_about_the_way(name: &[u8]) -> bool {
+    let known = ["expect", "http2-settings", "via", "cdn-loop"];
+    HOP_BY_HOP.iter().chain(&known).any(|known| reads_as(name, known)) || reads_as_forwarding(name)
+}
+
+/// Whether some server takes a name for one of that family.
+pub(crate) fn is_of_family(name: &[u8], family: &str) -> bool {
+    begins_as(name, family)
+}
+
 /// Whether a field tells about hops before this one: `Forwarded`, `X-Forwarded-*`,
 /// `X-Real-IP`.
 pub(super) fn is_forwarding(name: &str) -> bool {

@@ -1,0 +1,153 @@
+//! One connection to a receiver, and the exchanges on it.
+//!
+//! Owns what becomes of a connection whose exchange was given up: it is cut, or not used
+//! again where other exchanges still go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use tokio::task::AbortHandle;
+
+use crate::domain::delivery::Destination;
+
+/// A request before it is known how it will be written.
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) fields: http::HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// A connection. An exchange that was begun and not finished ends it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    line: Line,
+    is_busy: bool,
+}
+
+#[derive(Debug)]
+enum Line {
+    /// HTTP/1.1: one exchange after the other.
+    One(http1::SendRequest<Full<Bytes>>, AbortHandle),
+    /// HTTP/2: many at once. The mark says that one of them got stuck.
+    Many(http2::SendRequest<Full<Bytes>>, Arc<AtomicBool>),
+}
+
+/// There is no head of an answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The connection had ended before anything was written.
+    Unsent,
+    /// Something may have been written.
+    Broken(hyper::Error),
+    /// The destination cannot be written as a request.
+    Unwritable,
+}
+
+impl Connection {
+    pub(super) const fn one(sender: http1::SendRequest<Full<Bytes>>, task: AbortHandle) -> Self {
+        Self { line: Line::One(sender, task), is_busy: false }
+    }
+
+    pub(super) fn many(sender: http2::SendRequest<Full<Bytes>>) -> Self {
+        Self { line: Line::Many(sender, Arc::default()), is_busy: false }
+    }
+
+    /// The same connection once more, where it can be shared.
+    pub(super) fn share(&self) -> Option<Self> {
+        match &self.line {
+            Line::One(..) => None,
+            Line::Many(sender, stuck) => {
+                let line = Line::Many(sender.clone(), Arc::clone(stuck));
+                Some(Self { line, is_busy: false })
+            }
+        }
+    }
+
+    /// Whether another request can be sent on it now.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.line {
+            Line::One(sender, _) => sender.is_ready(),
+            Line::Many(sender, stuck) => sender.is_ready() && !stuck.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether it is of no use any more.
+    pub(super) fn is_closed(&self) -> bool {
+        match &self.line {
+            Line::One(sender, _) => sender.is_closed(),
+            Line::Many(sender, stuck) => sender.is_closed() || stuck.load(Ordering::Acquire),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. The exchange goes on until
+    /// [`Connection::finish`].
+    pub(super) async fn send(
+        &mut self,
+        to: &Destination,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        self.is_busy = true;
+        let request = self.written(to, outgoing).ok_or(Unanswered::Unwritable)?;
+        let sent = match &mut self.line {
+            Line::One(sender, _) => sender.try_send_request(request).await,
+            Line::Many(sender, _) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| match error.take_message() {
+            Some(_) => Unanswered::Unsent,
+            None => Unanswered::Broken(error.into_error()),
+        })
+    }
+
+    /// The answer was read to its end: waits until another exchange can begin, which is at
+    /// once unless the request is still being written.
+    pub(super) async fn finish(&mut self) {
+        let ready = match &mut self.line {
+            Line::One(sender, _) => sender.ready().await,
+            Line::Many(sender, _) => sender.ready().await,
+        };
+        self.is_busy = false;
+        // It has ended in good order; the pool does not keep it.
+        drop(ready);
+    }
+
+    fn written(&self, to: &Destination, outgoing: &Outgoing) -> Option<Request<Full<Bytes>>> {
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.headers_mut() = outgoing.fields.clone();
+        let target: PathAndQuery = to.target().parse().ok()?;
+        *request.uri_mut() = match &self.line {
+            Line::One(..) => {
+                let host = HeaderValue::from_str(to.authority()).ok()?;
+                request.headers_mut().insert(header::HOST, host);
+                Uri::from(target)
+            }
+            // There the host is part of the URI.
+            Line::Many(..) => Uri::builder()
+                .scheme(if to.is_tls() { Scheme::HTTPS } else { Scheme::HTTP })
+                .authority(to.authority().parse::<Authority>().ok()?)
+                .path_and_query(target)
+                .build()
+                .ok()?,
+        };
+        Some(request)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        match &self.line {
+            // Without this, one whose request is still being written, or whose answer is
+            // still coming, would live on until the receiver is done with it.
+            Line::One(_, task) if self.is_busy => task.abort(),
+            // The exchange itself ends as its future is dropped; others may go on.
+            Line::Many(_, stuck) if self.is_busy => stuck.store(true, Ordering::Release),
+            _ => {}
+        }
+    }
+}

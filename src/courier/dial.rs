@@ -1,0 +1,307 @@
+//! New connections to receivers: looked up, judged, dialled, secured.
+//!
+//! Owns what goes wrong before anything is sent, by its code. Its invariant: it dials the
+//! addresses that the guard gave it for this very connection, and looks up none by itself.
+//! No proxies, whatever the environment says.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hyper::client::conn::{http1, http2};
+use hyper_rustls::ConfigBuilderExt;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::connection::Connection;
+use super::guard::Guard;
+use crate::clock::Clock;
+use crate::domain::delivery::{DeliveryError, Destination};
+use crate::lifecycle::Tasks;
+
+/// How long an address is tried alone before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
+/// The most addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 8;
+
+/// The most that a head of an answer may take, in bytes; also what is read ahead.
+const HEAD: usize = 16 * 1024;
+/// How much of an HTTP/2 answer may come before it was asked for, in bytes.
+const WINDOW: u32 = 16 * 1024;
+/// How an HTTP/2 connection that has died without a word is found out.
+const PING: Duration = Duration::from_secs(5);
+
+/// Which certificate authorities are trusted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Those of this machine.
+    System,
+    /// These alone.
+    Only(Vec<CertificateDer<'static>>),
+}
+
+/// Why nothing came back: a code, and the story for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) code: DeliveryError,
+    pub(super) detail: String,
+}
+
+impl Failed {
+    pub(super) fn new(code: DeliveryError, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// How far an attempt has come: when its time is up, that decides the code.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicU8);
+
+impl Progress {
+    const CONNECTING: u8 = 1;
+    const CONNECTED: u8 = 2;
+
+    fn reached(&self, stage: u8) {
+        self.0.store(stage, Ordering::Release);
+    }
+
+    /// Says that a request is being sent.
+    pub(super) fn connected(&self) {
+        self.reached(Self::CONNECTED);
+    }
+
+    /// What has failed when the time is up now.
+    pub(super) fn when_late(&self) -> DeliveryError {
+        match self.0.load(Ordering::Acquire) {
+            0 => DeliveryError::Unresolvable,
+            Self::CONNECTING => DeliveryError::ConnectTimeout,
+            _ => DeliveryError::Timeout,
+        }
+    }
+}
+
+/// Makes connections.
+pub(super) struct Dialer {
+    guard: Arc<Guard>,
+    // None: this machine has no certificate authorities.
+    tls: Option<TlsConnector>,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+impl Dialer {
+    pub(super) fn new(guard: Arc<Guard>, trust: Trust, clock: Clock, tasks: Tasks) -> Self {
+        let tls = match tls(trust) {
+            Ok(config) => Some(TlsConnector::from(Arc::new(config))),
+            Err(error) => {
+                tracing::warn!(%error, "no certificate authorities: webhooks over https will fail");
+                None
+            }
+        };
+        Self { guard, tls, clock, tasks }
+    }
+
+    /// A new connection to a destination.
+    pub(super) async fn dial(
+        &self,
+        to: &Destination,
+        progress: &Progress,
+    ) -> Result<Connection, Failed> {
+        let refused =
+            |refused: super::guard::Refused| Failed::new(refused.code(), refused.to_string());
+        let addresses = self.guard.addresses(to).await.map_err(refused)?;
+        progress.reached(Progress::CONNECTING);
+        let stream = self.connect(addresses).await.map_err(|error| {
+            let code = match error.kind() {
+                io::ErrorKind::TimedOut => DeliveryError::ConnectTimeout,
+                _ => DeliveryError::ConnectFailed,
+            };
+            Failed::new(code, error.to_string())
+        })?;
+        // Small requests must not wait for one another's acknowledgement; where that cannot
+        // be asked for, they do.
+        let _ = stream.set_nodelay(true);
+        if !to.is_tls() {
+            return self.one(stream).await;
+        }
+        let stream = self.secure(to, stream).await?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => self.many(stream).await,
+            _ => self.one(stream).await,
+        }
+    }
+
+    /// The first of these that answers: each gets a moment alone.
+    async fn connect(&self, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+        let mut waiting = addresses.into_iter().take(MOST_ADDRESSES);
+        let mut trying = FuturesUnordered::new();
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        trying.extend(waiting.next().map(TcpStream::connect));
+        loop {
+            let has_more = waiting.len() > 0;
+            tokio::select! {
+                biased;
+                tried = trying.next() => match tried {
+                    Some(Ok(stream)) => return Ok(stream),
+                    Some(Err(error)) => last = error,
+                    None if has_more => {}
+                    None => return Err(last),
+                },
+                () = self.clock.sleep(STAGGER), if has_more => {}
+            }
+            trying.extend(waiting.next().map(TcpStream::connect));
+        }
+    }
+
+    async fn secure(
+        &self,
+        to: &Destination,
+        stream: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failed> {
+        let failed = |detail: &str| Failed::new(DeliveryError::TlsFailed, detail);
+        let tls =
+            self.tls.as_ref().ok_or_else(|| failed("no certificate authorities are known"))?;
+        let name = to.name().trim_end_matches('.').to_owned();
+        let name = ServerName::try_from(name).map_err(|error| failed(&error.to_string()))?;
+        tls.connect(name, stream)
+            .await
+            .map_err(|error| Failed::new(tls_code(&error), error.to_string()))
+    }
+
+    async fn one<T>(&self, stream: T) -> Result<Connection, Failed>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
+        // Ends with its connection; what goes wrong there is told to the exchange on it.
+        let task = self.tasks.spawn(async move {
+            let _ = driver.await;
+        });
+        Ok(Connection::one(sender, task.abort_handle()))
+    }
+
+    async fn many<T>(&self, stream: T) -> Result<Connection, Failed>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(OnTasks(self.tasks.clone()));
+        builder
+            .timer(self.clock.clone())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .max_header_list_size(HEAD as u32)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .keep_alive_while_idle(true);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
+        self.tasks.spawn(async move {
+            let _ = driver.await;
+        });
+        Ok(Connection::many(sender))
+    }
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// Runs what an HTTP/2 connection needs to run beside it.
+#[derive(Clone)]
+struct OnTasks(Tasks);
+
+impl<F> hyper::rt::Executor<F> for OnTasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+fn unspoken(error: hyper::Error) -> Failed {
+    Failed::new(code_of(&error), story(&error))
+}
+
+fn tls(trust: Trust) -> io::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let builder = match trust {
+        Trust::System => builder.with_native_roots()?,
+        Trust::Only(certificates) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(certificates);
+            builder.with_root_certificates(roots)
+        }
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn tls_code(error: &io::Error) -> DeliveryError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => DeliveryError::CertificateInvalid,
+        _ => DeliveryError::TlsFailed,
+    }
+}
+
+/// The code of an exchange that broke off before the head of an answer had come.
+pub(super) fn code_of(error: &hyper::Error) -> DeliveryError {
+    if error.is_parse() {
+        return DeliveryError::Protocol;
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return DeliveryError::Reset;
+    }
+    match source_of_kind::<io::Error>(error) {
+        // A receiver that wants a certificate of ours says so only after the handshake.
+        Some(io) if source_of_kind::<rustls::Error>(io).is_some() || has_tls(io) => {
+            DeliveryError::TlsFailed
+        }
+        Some(_) => DeliveryError::Reset,
+        None => DeliveryError::Protocol,
+    }
+}
+
+fn has_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+}
+
+fn source_of_kind<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// An error and all that lies behind it, in one line.
+pub(super) fn story(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        behind = error.source();
+    }
+    line
+}

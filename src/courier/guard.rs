@@ -1,0 +1,122 @@
+//! Keeps deliveries away from everything that is not meant to get any.
+//!
+//! Owns the way from a URL to addresses. Its invariant: addresses leave here only after all
+//! of them were judged, and whoever dials takes them from here and from nowhere else. So a
+//! name that is public when it is registered and private when it is dialled is not dialled,
+//! and an address that needs no lookup is judged like one that was looked up.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resolver::Resolver;
+use crate::clock::Clock;
+use crate::domain::delivery::address::NotPublic;
+use crate::domain::delivery::{BadDestination, DeliveryError, Destination, Rules};
+
+/// How long a lookup may take when a URL is registered.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Why a URL is not one that deliveries go to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It can never be, as things are configured.
+    #[error(transparent)]
+    Url(#[from] BadDestination),
+    /// Its name stands for an address that may not be dialled, perhaps beside good ones.
+    #[error("{0}; webhooks.allow opens a range")]
+    Address(#[from] NotPublic),
+    /// The gateway itself listens there.
+    #[error("the gateway itself listens on {0}")]
+    Own(SocketAddr),
+    /// Its name cannot be looked up, or stands for nothing: perhaps only now.
+    #[error("the host's name cannot be looked up: {0}")]
+    Unresolvable(String),
+}
+
+impl Refused {
+    /// The code that an attempt gets.
+    pub const fn code(&self) -> DeliveryError {
+        match self {
+            Self::Url(BadDestination::Address(_)) | Self::Address(_) | Self::Own(_) => {
+                DeliveryError::RefusedAddress
+            }
+            Self::Url(_) => DeliveryError::RefusedUrl,
+            Self::Unresolvable(_) => DeliveryError::Unresolvable,
+        }
+    }
+}
+
+/// Judges URLs and the addresses they lead to.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    rules: Rules,
+    own_ports: Vec<u16>,
+    resolver: Arc<dyn Resolver>,
+}
+
+impl Guard {
+    /// `listeners` are the addresses that this gateway itself listens on.
+    pub fn new(rules: Rules, listeners: &[SocketAddr], resolver: Arc<dyn Resolver>) -> Self {
+        let own_ports = listeners.iter().map(SocketAddr::port).collect();
+        Self { rules, own_ports, resolver }
+    }
+
+    /// Judges a URL before it is kept, with what its name stands for now.
+    /// [`Refused::Unresolvable`] is the one answer that may be another one later.
+    pub async fn check_url(&self, text: &str, clock: &Clock) -> Result<Destination, Refused> {
+        let destination = self.parse(text)?;
+        let looked = clock.timeout(LOOKUP, self.addresses(&destination)).await;
+        looked.map_err(|late| Refused::Unresolvable(late.to_string()))??;
+        Ok(destination)
+    }
+
+    /// Judges a URL as far as its text tells.
+    pub fn parse(&self, text: &str) -> Result<Destination, BadDestination> {
+        Destination::parse(text, &self.rules)
+    }
+
+    /// What may be dialled for a destination, now.
+    pub(super) async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, Refused> {
+        let unresolvable = |error: io::Error| Refused::Unresolvable(error.to_string());
+        let found = match to.address() {
+            Some(address) => vec![address],
+            None => self.resolver.look_up(to.name()).await.map_err(unresolvable)?,
+        };
+        if found.is_empty() {
+            return Err(Refused::Unresolvable("it stands for no address".to_owned()));
+        }
+        let judged = found.into_iter().map(|address| self.judged(address, to.port()));
+        judged.collect()
+    }
+
+    fn judged(&self, address: IpAddr, port: u16) -> Result<SocketAddr, Refused> {
+        self.rules.judge_address(address)?;
+        let dialled = SocketAddr::new(address, port);
+        match self.own_ports.contains(&port) && is_local(address) {
+            true => Err(Refused::Own(dialled)),
+            false => Ok(dialled),
+        }
+    }
+}
+
+/// Whether an address is one of this machine's: only then can it be bound to. What cannot
+/// be found out counts as one.
+fn is_local(address: IpAddr) -> bool {
+    let bound = UdpSocket::bind((address, 0));
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_knows_its_own_addresses() {
+        for local in ["127.0.0.1", "127.9.9.9", "0.0.0.0"] {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+        }
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
+    }
+}

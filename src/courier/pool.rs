@@ -1,0 +1,86 @@
+//! Idle connections, the one used last on top.
+//!
+//! Owns how long and how many are kept: thousands of receivers must not cost thousands of
+//! sockets.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::connection::Connection;
+use crate::domain::Timestamp;
+
+/// How often the pool is looked through.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
+/// How long one is kept without use. Many receivers close after five seconds.
+const IDLE: Duration = Duration::from_secs(4);
+/// The most that are kept, for all receivers together.
+const MOST: usize = 256;
+
+/// The idle connections to all receivers.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    idle: Vec<Idle>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    origin: String,
+    since: Timestamp,
+    connection: Connection,
+}
+
+impl Idle {
+    /// An instant in the future says that the clock was set back: then nobody knows.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.since <= now && now.since(self.since) <= IDLE
+    }
+}
+
+impl Pool {
+    /// A connection to that origin that can be used at once, if there is one. What can be
+    /// shared stays here, too.
+    pub(super) fn take(&self, origin: &str, now: Timestamp) -> Option<Connection> {
+        let mut shelf = self.lock();
+        let at = shelf.idle.iter().rposition(|idle| {
+            idle.origin == origin && idle.connection.is_ready() && idle.is_fresh(now)
+        })?;
+        if let Some(shared) = shelf.idle[at].connection.share() {
+            shelf.idle[at].since = now;
+            return Some(shared);
+        }
+        Some(shelf.idle.remove(at).connection)
+    }
+
+    /// Keeps a connection on which no exchange goes on.
+    pub(super) fn put(&self, origin: &str, connection: Connection, now: Timestamp) {
+        let mut shelf = self.lock();
+        if shelf.closed || connection.is_closed() {
+            return;
+        }
+        if shelf.idle.len() >= MOST {
+            shelf.idle.remove(0);
+        }
+        shelf.idle.push(Idle { origin: origin.to_owned(), since: now, connection });
+    }
+
+    /// Lets go of connections that nobody may use any more.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        self.lock().idle.retain(|idle| !idle.connection.is_closed() && idle.is_fresh(now));
+    }
+
+    /// Lets go of all, and keeps none from now on.
+    pub(super) fn close(&self) {
+        let mut shelf = self.lock();
+        shelf.closed = true;
+        shelf.idle.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        // The lock guards plain values that are whole between statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

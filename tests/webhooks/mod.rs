@@ -1,0 +1,3 @@
+//! Webhooks: signatures, where they may go, and what becomes of an attempt.
+
+mod receiving;
