@@ -6,18 +6,21 @@
 //! names being looked up or the ledger.
 
 pub mod address;
+mod answer;
 mod callback;
 pub mod cloud_event;
 pub mod destination;
 pub mod error;
 pub mod extra_fields;
 mod home;
+pub mod keeping;
 pub mod key;
 mod schedule;
 pub mod signature;
 mod topic;
 pub mod traffic;
 
+pub use answer::Answer;
 pub use callback::{Callback, ReceiverKey};
 pub use destination::{BadDestination, Destination, Rules};
 pub use error::DeliveryError;

@@ -302,7 +302,10 @@ impl<T> Traffic<T> {
         };
         Room {
             all: (self.limits.slots * AHEAD).saturating_sub(self.held),
-            slow: self.limits.for_slow().saturating_sub(self.sending_slow + waiting(true).sum::<usize>()),
+            slow: self
+                .limits
+                .for_slow()
+                .saturating_sub(self.sending_slow + waiting(true).sum::<usize>()),
             again: self.limits.for_again().saturating_sub(self.sending_again),
         }
     }
@@ -373,7 +376,9 @@ impl<T> Traffic<T> {
             (first, again) = if first > 0 { (1, 0) } else { (0, 1) };
         }
         if let Some(bucket) = &mut place.bucket {
-            (0..first + again).for_each(|_| drop(bucket.take(now)));
+            for _ in 0..first + again {
+                bucket.take(now);
+            }
         }
         place.favours_again = again == 0;
         place.asked += first + again;
@@ -457,7 +462,13 @@ impl<T> Traffic<T> {
 
     /// An attempt has ended. What was taken on for the receiver and is better left comes
     /// back.
-    pub fn ended(&mut self, leave: Leave, came: Came, now: Timestamp, rng: &mut impl Rng) -> Vec<T> {
+    pub fn ended(
+        &mut self,
+        leave: Leave,
+        came: Came,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Vec<T> {
         self.sending -= 1;
         self.sending_slow -= usize::from(leave.slow);
         self.sending_again -= usize::from(leave.again);

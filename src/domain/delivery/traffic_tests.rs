@@ -114,7 +114,9 @@ impl Town {
 
     fn p99(&self, receivers: std::ops::Range<i64>) -> Duration {
         let mut waited: Vec<_> = receivers
-            .flat_map(|receiver| self.waited.get(&ReceiverKey(receiver)).cloned().unwrap_or_default())
+            .flat_map(|receiver| {
+                self.waited.get(&ReceiverKey(receiver)).cloned().unwrap_or_default()
+            })
             .collect();
         waited.sort_unstable();
         waited[(waited.len() * 99 / 100).min(waited.len() - 1)]
@@ -149,7 +151,9 @@ fn a_receiver_that_never_answers_with_ten_thousand_due_delays_nobody_else() {
     let mut town = Town::of(limits(64)).with(100..101, Behaves::Never);
     town.put(100, false, 10_000);
     let beside = fifty_healthy(town);
-    println!("p99 of the wait for 50 healthy receivers: {without:?}, beside a silent one: {beside:?}");
+    println!(
+        "p99 of the wait for 50 healthy receivers: {without:?}, beside a silent one: {beside:?}"
+    );
     assert!(beside <= without * 2 + MILLI, "{without:?} became {beside:?}");
 }
 
@@ -159,7 +163,9 @@ fn a_hundred_that_never_answer_leave_half_of_the_slots_to_those_that_do() {
     let mut town = Town::of(limits(64)).with(100..200, Behaves::Never);
     (100..200).for_each(|receiver| town.put(receiver, false, 100));
     let beside = fifty_healthy(town);
-    println!("p99 of the wait for 50 healthy receivers: {without:?}, beside 100 silent: {beside:?}");
+    println!(
+        "p99 of the wait for 50 healthy receivers: {without:?}, beside 100 silent: {beside:?}"
+    );
     // Until each has answered once, they are not told from those that never will.
     assert!(beside <= without * 2 + MILLI, "{without:?} became {beside:?}");
 }
@@ -275,8 +281,7 @@ fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
 #[test]
 fn a_rate_is_kept_and_what_was_not_sent_does_not_count() {
     let lane = (ReceiverKey(1), false);
-    let mut traffic =
-        Traffic::new(Limits { rate: Some("2/s".parse().unwrap()), ..limits(64) });
+    let mut traffic = Traffic::new(Limits { rate: Some("2/s".parse().unwrap()), ..limits(64) });
     let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
     let answers = Came { sign: Some(Sign::Answers), took: MILLI };
     for _ in 0..2 {
