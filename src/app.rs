@@ -2,6 +2,8 @@
 //!
 //! Owns the order in which the parts begin and end. Nothing else knows all of them.
 
+mod jobs;
+mod sending;
 mod standing;
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +19,7 @@ use crate::config::{
     Config, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl, UpstreamConfig,
 };
 use crate::console::{Console, ConsoleSettings};
+use crate::courier::Courier;
 use crate::domain::Fields;
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
@@ -78,6 +81,8 @@ pub struct App {
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
 #[derive(Clone, Debug, Default)]
 struct Parts {
+    /// Sends webhooks.
+    courier: Tasks,
     /// Carries out.
     engine: Tasks,
     /// Answers clients.
@@ -115,7 +120,7 @@ impl App {
             parts: parts.clone(),
             ledger: ledger.clone(),
         };
-        let settings = engine_settings(&config, &public);
+        let settings = engine_settings(&config, &public, &ledger);
         let engine = Engine::start(
             ledger.clone(),
             upstreams.clone(),
@@ -123,6 +128,8 @@ impl App {
             clock.clone(),
             parts.engine.clone(),
         );
+        let addresses: Vec<_> = started.public.into_iter().chain(started.admin).collect();
+        let courier = sending::start(&config, &addresses, &ledger, &engine, &clock, &parts.courier);
         let settings = Arc::new(api_settings(&config, public));
         let api = Api { ledger, clock: clock.clone(), tasks: parts.front.clone(), settings };
         let lifecycles =
@@ -131,6 +138,7 @@ impl App {
         let front = match front {
             Ok(front) => Front::new(front),
             Err(error) => {
+                parts.courier.cut();
                 parts.engine.cut();
                 parts.ground.cut();
                 return Err(error.into());
@@ -138,7 +146,8 @@ impl App {
         };
         let limits = Limits::from(&config.server);
         if let Some(admin) = admin {
-            let console = console(&config, &api, engine, &parts.engine, recorded.clone());
+            let console =
+                console(&config, &api, (engine, courier), &parts.engine, recorded.clone());
             let console = Console::new(console);
             let answer = move |request| {
                 let console = console.clone();
@@ -187,8 +196,10 @@ impl App {
         let Self { parts, clock, grace, ledger, .. } = self;
         let until = clock.now() + grace;
         let mut all = true;
+        // What is being sent is settled before the engine takes leave of the other nodes.
+        parts.engine.drain();
         // The front may hand over one last operation while the engine is about to end.
-        for part in [&parts.engine, &parts.front, &parts.engine] {
+        for part in [&parts.courier, &parts.engine, &parts.front, &parts.engine] {
             part.drain();
             all &= part.ended(&clock, until.since(clock.now()), CUT).await;
         }
@@ -264,6 +275,7 @@ fn opening(config: &Config, options: Options) -> Opening {
     };
     let pairs = config.queues.keys().flat_map(|q| config.upstreams.keys().map(move |u| (q, u)));
     let lanes = pairs.flat_map(|(q, u)| [false, true].map(|express| lane(q, u, express)));
+    let own = lane(jobs::QUEUE, engine::OWN, false);
     Opening {
         location: location(&config.store),
         migrate: options.migrate,
@@ -271,7 +283,7 @@ fn opening(config: &Config, options: Options) -> Opening {
             result: config.retention.result,
             operation: config.retention.operation,
         },
-        lanes: lanes.collect(),
+        lanes: lanes.chain([own]).collect(),
     }
 }
 
@@ -294,7 +306,8 @@ pub(crate) fn location(store: &StoreConfig) -> Location {
 
 /// Says what lies in the ledger for upstreams that are no longer configured.
 fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
-    let gone = |lane: &Lane| upstreams.get(&lane.upstream).is_none();
+    let gone =
+        |lane: &Lane| &*lane.upstream != engine::OWN && upstreams.get(&lane.upstream).is_none();
     let lanes = ledger.lanes().into_iter().filter(|row| row.depth > 0 && gone(&row.lane));
     lanes
         .map(|row| {
@@ -307,7 +320,7 @@ fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
         .collect()
 }
 
-fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
+fn engine_settings(config: &Config, public: &PublicOrigin, ledger: &Ledger) -> engine::Settings {
     let internal = config.server.internal_url.as_ref().map(url::Url::as_str);
     let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
     let limits = |upstream: &UpstreamConfig| UpstreamLimits {
@@ -339,6 +352,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
             lease: config.store.lease,
         },
         reconcile: config.engine.reconcile,
+        jobs: jobs::jobs(ledger),
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
     }
 }
@@ -368,7 +382,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
 fn console(
     config: &Config,
     api: &Api,
-    engine: Engine,
+    (engine, courier): (Engine, Option<Courier>),
     tasks: &Tasks,
     metrics: Metrics,
 ) -> ConsoleSettings {
@@ -378,7 +392,9 @@ fn console(
         if tasks.is_draining() {
             return Err("draining: the gateway is stopping".to_owned());
         }
-        match engine.stalled(clock.now()) {
+        let now = clock.now();
+        let courier = courier.as_ref().and_then(|courier| courier.stalled(now));
+        match engine.stalled(now).or(courier) {
             Some(part) => Err(format!("the {part} has not come round for too long")),
             None => Ok(()),
         }
