@@ -14,6 +14,7 @@ mod exchange;
 mod failure;
 mod health;
 mod ledger;
+mod listen;
 mod migrate;
 mod nodes;
 mod openapi;
@@ -52,6 +53,8 @@ pub struct Cli {
 enum Command {
     /// Run the gateway in front of a service.
     Serve(serve::Serve),
+    /// Receive webhooks for development: verify, print, and fail as told.
+    Listen(listen::Listen),
     /// Carry out what other nodes accept, without a public listener.
     Worker(worker::Worker),
     /// See the whole conversation on real traffic, with a small order service behind it.
@@ -91,6 +94,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let clock = Clock::system();
     let done = match cli.command {
         Command::Serve(serve) => serve.run(clock).await,
+        Command::Listen(listen) => listen.run(clock).await,
         Command::Worker(worker) => worker.run(clock).await,
         Command::Demo(demo) => demo.run(clock).await,
         Command::Migrate(migrate) => migrate.run(clock).await,

@@ -21,6 +21,8 @@ fn every_command_is_understood() {
         "cloakroom serve --config cloakroom.toml --no-migrate --admin-listen off",
         "cloakroom demo --once",
         "cloakroom migrate --store sqlite:a.db",
+        "cloakroom listen --port 0 --fail 3 --slow 20s --json --max 1",
+        "cloakroom listen --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --status 503",
         "cloakroom config check --config cloakroom.toml",
         "cloakroom config print --json",
         "cloakroom ledger copy --from sqlite:a.db --to postgres://u@h/d",
@@ -67,5 +69,9 @@ fn every_command_shows_examples() {
 fn nonsense_is_refused() {
     assert_eq!(refused(&["cloakroom", "serv"]), ErrorKind::InvalidSubcommand);
     assert_eq!(refused(&["cloakroom", "serve", "--upstrem", "x"]), ErrorKind::UnknownArgument);
+    assert_eq!(refused(&["cloakroom", "listen", "--secret", "x"]), ErrorKind::ValueValidation);
+    assert_eq!(refused(&["cloakroom", "listen", "--slow", "soon"]), ErrorKind::ValueValidation);
+    let both = ["cloakroom", "listen", "--gone", "--drop"];
+    assert_eq!(refused(&both), ErrorKind::ArgumentConflict);
     assert_eq!(refused(&["cloakroom", "ops", "show"]), ErrorKind::MissingRequiredArgument);
 }

@@ -107,13 +107,12 @@ impl Connection {
     /// The answer was read to its end: waits until another exchange can begin, which is at
     /// once unless the request is still being written.
     pub(super) async fn finish(&mut self) {
-        let ready = match &mut self.line {
+        // The pool does not keep one that has ended meanwhile.
+        let _ = match &mut self.line {
             Line::One(sender, _) => sender.ready().await,
             Line::Many(sender, _) => sender.ready().await,
         };
         self.is_busy = false;
-        // It has ended in good order; the pool does not keep it.
-        drop(ready);
     }
 
     fn written(&self, to: &Destination, outgoing: &Outgoing) -> Option<Request<Full<Bytes>>> {

@@ -183,7 +183,8 @@ impl Dialer {
     {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD);
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
         // Ends with its connection; what goes wrong there is told to the exchange on it.
         let task = self.tasks.spawn(async move {
             let _ = driver.await;
@@ -204,7 +205,8 @@ impl Dialer {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
+        let (sender, driver) =
+            builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
         self.tasks.spawn(async move {
             let _ = driver.await;
         });
@@ -232,8 +234,8 @@ where
     }
 }
 
-fn unspoken(error: hyper::Error) -> Failed {
-    Failed::new(code_of(&error), story(&error))
+fn unspoken(error: &hyper::Error) -> Failed {
+    Failed::new(code_of(error), story(error))
 }
 
 fn tls(trust: Trust) -> io::Result<ClientConfig> {

@@ -112,32 +112,27 @@ fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
 /// The IPv4 addresses that a packet to this one may end at.
 fn embedded(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bits = address.to_bits();
-    let [a, b, c, d, e, f, ..] = address.segments();
     let last = Ipv4Addr::from_bits(bits as u32);
     let mut found = [None; 4];
-    match (a, b, c, d, e, f) {
+    match address.segments() {
         // Nothing is embedded in `::` and `::1`.
-        (0, 0, 0, 0, 0, 0) if bits <= 1 => {}
+        [0, 0, 0, 0, 0, 0, ..] if bits <= 1 => {}
         // Compatible, mapped, translated, NAT64.
-        (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) | (0x64, 0xff9b, 0, 0, 0, 0) => {
-            found[0] = Some(last);
-        }
-        (0x64, 0xff9b, 1, ..) => found = local_nat64(bits),
-        (0x2002, ..) => found[0] = Some(Ipv4Addr::from_bits((bits >> 80) as u32)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [0x64, 0xff9b, 0, 0, 0, 0, ..] => found[0] = Some(last),
+        [0x64, 0xff9b, 1, ..] => found = local_nat64(bits),
+        [0x2002, ..] => found[0] = Some(Ipv4Addr::from_bits((bits >> 80) as u32)),
         // Teredo: the server, and the client, whose bits are flipped.
-        (0x2001, 0, ..) => {
-            found =
-                [Some(Ipv4Addr::from_bits((bits >> 64) as u32)), Some(inverted(last)), None, None];
+        [0x2001, 0, ..] => {
+            found[0] = Some(Ipv4Addr::from_bits((bits >> 64) as u32));
+            found[1] = Some(Ipv4Addr::from_bits(!last.to_bits()));
         }
-        // ISATAP (RFC 5214), under any prefix.
-        (.., 0 | 0x200, 0x5efe) => found[0] = Some(last),
         _ => {}
     }
-    found.into_iter().flatten()
-}
-
-fn inverted(address: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from_bits(!address.to_bits())
+    // ISATAP (RFC 5214): under any prefix, also under those above.
+    let isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, ..]).then_some(last);
+    found.into_iter().chain([isatap]).flatten()
 }
 
 /// How long the prefix of a local NAT64 is, only its translator knows: every reading of RFC
@@ -148,7 +143,7 @@ fn local_nat64(bits: u128) -> [Option<Ipv4Addr>; 4] {
         let behind = length - 32;
         let first = (bits >> 64) as u32 & (u32::MAX >> behind);
         let others = (bits >> (88 - length)) as u32 & !(u32::MAX << behind);
-        first << behind | others
+        (first << behind) | others
     };
     let readings = [bits as u32, split(48), split(56), (bits >> 24) as u32];
     let is_host = |reading: &u32| reading >> 24 != 0;

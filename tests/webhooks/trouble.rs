@@ -1,0 +1,164 @@
+//! Receivers that misbehave: each kind has its code, and costs no more than an attempt may.
+
+use std::net::SocketAddr;
+
+use cloakroom::domain::delivery::DeliveryError;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::outward::{Answer, Names, Outward, TIMEOUT, addresses, open_to};
+use crate::support::upstream::closed_port;
+use crate::support::{Authority, Manner, Receiver, time};
+
+fn to_port(port: u16) -> Outward {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    Outward::new(open_to(&[address]), &[], Names::loopback(), Vec::new())
+}
+
+#[tokio::test]
+async fn what_is_not_http_and_what_breaks_off_is_told_apart() {
+    let receiver = Receiver::start().await;
+    let outward = Outward::to(&receiver);
+    let raw = |octets: &[u8]| Manner::Raw(octets.to_vec());
+    let huge = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'x'; 100_000]].concat();
+    let switching =
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    for (manner, code) in [
+        (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), DeliveryError::Protocol),
+        (raw(b"\x00\x01\x02\x03\r\n\r\n"), DeliveryError::Protocol),
+        (raw(b"HTTP/1.1 2x0 OK\r\n\r\n"), DeliveryError::Protocol),
+        (raw(b"HTTP/1.1 200 OK\r\n:::\r\n\r\n"), DeliveryError::Protocol),
+        (Manner::Raw(huge), DeliveryError::Protocol),
+        (raw(switching), DeliveryError::Protocol),
+        (raw(b""), DeliveryError::Reset),
+        (raw(b"HTTP/1.1 20"), DeliveryError::Reset),
+        (Manner::Reset, DeliveryError::Reset),
+    ] {
+        receiver.script("/", [manner.clone()]);
+        let attempted = outward.send(&receiver.url("/")).await;
+        let shown = format!("{manner:?}").chars().take(60).collect::<String>();
+        assert_eq!(
+            (attempted.status, attempted.error),
+            (None, Some(code)),
+            "{shown}: {attempted:?}"
+        );
+        assert!(attempted.detail.is_some());
+    }
+}
+
+#[tokio::test]
+async fn who_never_answers_costs_one_attempt_and_no_connection() {
+    let receiver = Receiver::start().await;
+    let outward = Outward::to(&receiver);
+    for (path, manner, reads) in [
+        ("/silent", Manner::Silent, true),
+        ("/deaf", Manner::Deaf, false),
+        ("/interim", Manner::Interim, true),
+    ] {
+        receiver.on(path, manner);
+        let before = (receiver.count(), receiver.connections());
+        let begun = || receiver.count() > before.0 || (!reads && receiver.connections() > before.1);
+        let attempted = outward.send_while_time_passes(&receiver.url(path), begun).await;
+        assert_eq!((attempted.status, attempted.error), (None, Some(DeliveryError::Timeout)));
+        assert!(attempted.duration >= TIMEOUT, "{attempted:?}");
+    }
+    let kept = || async { (receiver.open() <= 1).then_some(()) };
+    // The deaf one does not look whether somebody is still there.
+    time::until("all others are closed", kept).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_or_never_ends_is_cut_and_counts_by_its_status() {
+    let receiver = Receiver::start().await;
+    let outward = Outward::to(&receiver);
+    for (manner, status, error) in [
+        (Manner::Drip(200), 200, None),
+        (Manner::Drip(500), 500, Some(DeliveryError::Status)),
+        (Manner::Endless(200), 200, None),
+        (Manner::Endless(410), 410, Some(DeliveryError::Gone)),
+    ] {
+        receiver.script("/", [manner.clone()]);
+        let count = receiver.count();
+        let begun = || receiver.count() > count;
+        let attempted = outward.send_while_time_passes(&receiver.url("/"), begun).await;
+        assert_eq!((attempted.status, attempted.error), (Some(status), error), "{manner:?}");
+        assert!(attempted.excerpt.len() <= 1024, "{manner:?}");
+        assert!(attempted.duration <= TIMEOUT, "{attempted:?}");
+    }
+    time::until("all are closed", || async { (receiver.open() == 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn nobody_listening_is_told() {
+    let port = closed_port().await.port();
+    let attempted = to_port(port).send(&format!("http://localhost:{port}/")).await;
+    assert_eq!(attempted.error, Some(DeliveryError::ConnectFailed), "{attempted:?}");
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_where_one_does_not_answer() {
+    let receiver = Receiver::start().await;
+    let mut rules = open_to(&[receiver.address]);
+    rules.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    let names = Names::answering([addresses(&["127.0.0.9", "127.0.0.8", "127.0.0.1"])]);
+    let outward = Outward::new(rules, &[], names, Vec::new());
+    assert_eq!(outward.send(&receiver.url("/")).await.status, Some(204));
+}
+
+#[tokio::test]
+async fn a_connection_that_never_comes_about_is_told() {
+    // A queue of one that is full: whoever comes next hears nothing.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _first = TcpStream::connect(address).await.unwrap();
+    let outward = to_port(address.port());
+    let url = format!("http://127.0.0.1:{}/", address.port());
+    let attempted = outward.send_while_time_passes(&url, || true).await;
+    assert_eq!(attempted.error, Some(DeliveryError::ConnectTimeout), "{attempted:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_stands_for_nothing_is_told() {
+    for answer in [Answer::Nothing, Answer::Never, addresses(&[])] {
+        let rules = open_to(&[SocketAddr::from(([127, 0, 0, 1], 9))]);
+        let outward = Outward::new(rules, &[], Names::answering([answer.clone()]), Vec::new());
+        let attempted = outward.send_while_time_passes("http://a.example:9/", || true).await;
+        assert_eq!(attempted.error, Some(DeliveryError::Unresolvable), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_good_is_told() {
+    let (authority, foreign) = (Authority::new(), Authority::new());
+    for (why, identity) in [
+        ("for another name", authority.certify("other.example")),
+        ("expired", authority.certify_expired("localhost")),
+        ("of an authority that is not trusted", foreign.certify("localhost")),
+    ] {
+        let receiver = Receiver::start_tls(&identity).await;
+        let rules = open_to(&[receiver.address]);
+        let outward = Outward::new(rules, &[], Names::loopback(), vec![authority.root()]);
+        let attempted = outward.send(&receiver.url("/")).await;
+        assert_eq!(
+            attempted.error,
+            Some(DeliveryError::CertificateInvalid),
+            "{why}: {attempted:?}"
+        );
+        assert_eq!(receiver.count(), 0, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_speak_tls_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _answering = time::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let attempted = to_port(port).send(&format!("https://localhost:{port}/")).await;
+    assert_eq!(attempted.error, Some(DeliveryError::TlsFailed), "{attempted:?}");
+}
