@@ -300,13 +300,15 @@ impl<T> Traffic<T> {
             let is = move |place: &&Place<T>| (place.manner != Manner::Quick) == slow;
             self.places.values().filter(is).map(|place| place.asked + place.waiting.len())
         };
+        let waiting_items = self.places.values().flat_map(|place| &place.waiting);
+        let again = waiting_items.filter(|(again, _)| *again).count();
         Room {
             all: (self.limits.slots * AHEAD).saturating_sub(self.held),
             slow: self
                 .limits
                 .for_slow()
                 .saturating_sub(self.sending_slow + waiting(true).sum::<usize>()),
-            again: self.limits.for_again().saturating_sub(self.sending_again),
+            again: self.limits.for_again().saturating_sub(self.sending_again + again),
         }
     }
 
