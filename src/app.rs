@@ -2,7 +2,9 @@
 //!
 //! Owns the order in which the parts begin and end. Nothing else knows all of them.
 
+mod jobs;
 mod receivers;
+mod sending;
 mod standing;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +20,7 @@ use crate::config::{
     Config, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl, UpstreamConfig,
 };
 use crate::console::{Console, ConsoleSettings};
+use crate::courier::Courier;
 use crate::domain::Fields;
 use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
@@ -80,6 +83,8 @@ pub struct App {
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
 #[derive(Clone, Debug, Default)]
 struct Parts {
+    /// Sends webhooks.
+    courier: Tasks,
     /// Carries out.
     engine: Tasks,
     /// Answers clients.
@@ -117,7 +122,7 @@ impl App {
             parts: parts.clone(),
             ledger: ledger.clone(),
         };
-        let settings = engine_settings(&config, &public);
+        let settings = engine_settings(&config, &public, &ledger);
         let engine = Engine::start(
             ledger.clone(),
             upstreams.clone(),
@@ -125,23 +130,26 @@ impl App {
             clock.clone(),
             parts.engine.clone(),
         );
-        let settings = Arc::new(api_settings(&config, public));
         let listeners: Vec<_> = started.public.into_iter().chain(started.admin).collect();
         let receivers = Receivers::new(&config, &listeners, &ledger, &clock, &parts.ground);
+        let settings = Arc::new(api_settings(&config, public));
         let api = Api {
             ledger,
             clock: clock.clone(),
             tasks: parts.front.clone(),
             settings,
-            webhooks: Arc::new(receivers.settings(&config)),
+            webhooks: Arc::new(receivers.clone().settings(&config)),
         };
         api.ledger.lend_scribe(Arc::new(Messages::new(&api)));
+        let sender = receivers.sender();
+        let courier = sending::start(&config, sender, &api.ledger, &engine, &clock, &parts.courier);
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);
         let front = match front {
             Ok(front) => Front::new(front),
             Err(error) => {
+                parts.courier.cut();
                 parts.engine.cut();
                 parts.ground.cut();
                 return Err(error.into());
@@ -149,7 +157,8 @@ impl App {
         };
         let limits = Limits::from(&config.server);
         if let Some(admin) = admin {
-            let console = console(&config, &api, engine, &parts.engine, recorded.clone());
+            let console =
+                console(&config, &api, (engine, courier), &parts.engine, recorded.clone());
             let console = Console::new(console);
             let answer = move |request| {
                 let console = console.clone();
@@ -198,8 +207,10 @@ impl App {
         let Self { parts, clock, grace, ledger, .. } = self;
         let until = clock.now() + grace;
         let mut all = true;
+        // What is being sent is settled before the engine takes leave of the other nodes.
+        parts.engine.drain();
         // The front may hand over one last operation while the engine is about to end.
-        for part in [&parts.engine, &parts.front, &parts.engine] {
+        for part in [&parts.courier, &parts.engine, &parts.front, &parts.engine] {
             part.drain();
             all &= part.ended(&clock, until.since(clock.now()), CUT).await;
         }
@@ -275,6 +286,7 @@ fn opening(config: &Config, options: Options) -> Opening {
     };
     let pairs = config.queues.keys().flat_map(|q| config.upstreams.keys().map(move |u| (q, u)));
     let lanes = pairs.flat_map(|(q, u)| [false, true].map(|express| lane(q, u, express)));
+    let own = lane(jobs::QUEUE, engine::OWN, false);
     Opening {
         location: location(&config.store),
         migrate: options.migrate,
@@ -282,7 +294,7 @@ fn opening(config: &Config, options: Options) -> Opening {
             result: config.retention.result,
             operation: config.retention.operation,
         },
-        lanes: lanes.collect(),
+        lanes: lanes.chain([own]).collect(),
     }
 }
 
@@ -305,7 +317,8 @@ pub(crate) fn location(store: &StoreConfig) -> Location {
 
 /// Says what lies in the ledger for upstreams that are no longer configured.
 fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
-    let gone = |lane: &Lane| upstreams.get(&lane.upstream).is_none();
+    let gone =
+        |lane: &Lane| &*lane.upstream != engine::OWN && upstreams.get(&lane.upstream).is_none();
     let lanes = ledger.lanes().into_iter().filter(|row| row.depth > 0 && gone(&row.lane));
     lanes
         .map(|row| {
@@ -318,7 +331,7 @@ fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
         .collect()
 }
 
-fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
+fn engine_settings(config: &Config, public: &PublicOrigin, ledger: &Ledger) -> engine::Settings {
     let internal = config.server.internal_url.as_ref().map(url::Url::as_str);
     let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
     let limits = |upstream: &UpstreamConfig| UpstreamLimits {
@@ -350,6 +363,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin) -> engine::Settings {
             lease: config.store.lease,
         },
         reconcile: config.engine.reconcile,
+        jobs: jobs::jobs(ledger),
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
     }
 }
@@ -379,7 +393,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
 fn console(
     config: &Config,
     api: &Api,
-    engine: Engine,
+    (engine, courier): (Engine, Option<Courier>),
     tasks: &Tasks,
     metrics: Metrics,
 ) -> ConsoleSettings {
@@ -389,7 +403,9 @@ fn console(
         if tasks.is_draining() {
             return Err("draining: the gateway is stopping".to_owned());
         }
-        match engine.stalled(clock.now()) {
+        let now = clock.now();
+        let courier = courier.as_ref().and_then(|courier| courier.stalled(now));
+        match engine.stalled(now).or(courier) {
             Some(part) => Err(format!("the {part} has not come round for too long")),
             None => Ok(()),
         }

@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::courier::{Guard, Refused, Sender, SenderSettings, SystemResolver, Target, Trust};
 use crate::domain::delivery::{Destination, Rules};
 use crate::domain::http::via;
-use crate::front::gateway_id;
 use crate::ledger::Ledger;
 use crate::lifecycle::Tasks;
 
@@ -39,7 +38,7 @@ impl Receivers {
         let guard = Arc::new(guard);
         let settings = SenderSettings {
             timeout: config.webhooks.timeout,
-            mark: via::mark(&gateway_id(ledger)),
+            mark: via::mark(&via::own_id(ledger.ticket_key())),
             trust: Trust::System,
         };
         let host = config.server.public_url.as_ref().and_then(url::Url::host_str);
@@ -49,6 +48,11 @@ impl Receivers {
             clock: clock.clone(),
             origin: host.unwrap_or("localhost").to_owned(),
         }
+    }
+
+    /// What makes attempts to deliver.
+    pub(super) fn sender(&self) -> Sender {
+        self.sender.clone()
     }
 
     /// What the API of webhooks needs.

@@ -1,21 +1,236 @@
-//! Webhooks on their way out: signed, sent to where they may go, and what came of it.
+//! Webhooks on their way out: which, when, signed, to where they may go, and what came of it.
 //!
-//! Owns the attempt to deliver one message to one receiver. Its invariants: no address is
-//! dialled that was not judged, no redirect is followed, and no attempt lasts longer or
-//! reads more than it may, whatever the receiver does. It must not know how operations are
-//! accepted or carried out.
+//! Owns the sending of what the ledger says is due, and that each attempt's end reaches the
+//! ledger. Its invariants: no address is dialled that was not judged, no redirect is
+//! followed, and no attempt lasts longer or reads more than it may, whatever the receiver
+//! does; what is handed out is sent or handed back, and settled by who was handed it; and
+//! one receiver delays no other. It must not know how operations are accepted or carried
+//! out, or how a message is worded: it meets the rest in the ledger.
 
 mod answer;
+mod beats;
 mod connection;
 mod dial;
+mod fanning;
 mod guard;
+mod holdings;
+mod homes;
+mod insist;
+mod looking;
 mod pool;
+mod postman;
+mod receivers;
+mod replay;
 mod resolver;
+mod rounds;
 mod sender;
+mod sending;
+mod settling;
 mod signer;
+mod upkeep;
 
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::delivery::Answer;
+use crate::domain::delivery::traffic::{Limits, Traffic};
+use crate::ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
+use crate::lifecycle::Tasks;
+use beats::Beats;
 pub use dial::Trust;
 pub use guard::{Guard, Refused};
+use holdings::Holdings;
+use homes::Homes;
+pub use postman::Postman;
+use receivers::Receivers;
+pub use replay::{REPLAY, Replay, ReplayStepped};
 pub use resolver::{Resolver, SystemResolver};
 pub use sender::{Asked, Attempted, Sender, SenderSettings, Target};
 pub use signer::{BadMessageId, Message};
+
+/// How a courier works.
+#[derive(Clone)]
+pub struct Settings {
+    /// How much may go out at once.
+    pub limits: Limits,
+    /// How long an attempt may take as a whole.
+    pub timeout: Duration,
+    /// How long a node's beat may stay away; so long others leave its receivers to it.
+    pub lease: Duration,
+    /// How long what is over is kept.
+    pub over: Duration,
+    /// Whether this node may begin anything at present. Asked right before it does.
+    pub may_begin: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, timeout, lease, over, may_begin: _ } = self;
+        f.debug_struct("Settings")
+            .field("limits", limits)
+            .field("timeout", timeout)
+            .field("lease", lease)
+            .field("over", over)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes attempts to deliver.
+pub trait Sends: Send + Sync + 'static {
+    /// What is kept of a receiver, ready to be sent to.
+    type Address: Send + Sync + 'static;
+
+    /// Prepares for sending to a receiver; its keys are those that sign now. Why not, where
+    /// that is not possible.
+    fn address(&self, receiver: &Receiver) -> Result<Self::Address, String>;
+
+    /// Makes one attempt.
+    fn send(
+        &self,
+        address: &Self::Address,
+        delivery: &LeasedDelivery,
+        now: Timestamp,
+    ) -> impl Future<Output = Answer> + Send;
+}
+
+/// A running courier, as others look at it. It runs until the tasks drain, whether or not
+/// anybody keeps this.
+#[derive(Clone, Debug)]
+pub struct Courier {
+    beats: Arc<Beats>,
+}
+
+/// What all parts of the courier work with.
+struct Shared<S: Sends> {
+    ledger: Ledger,
+    sender: S,
+    settings: Settings,
+    clock: Clock,
+    tasks: Tasks,
+    traffic: Mutex<Traffic<LeasedDelivery>>,
+    holdings: Holdings,
+    receivers: Receivers<S::Address>,
+    homes: Homes,
+    beats: Arc<Beats>,
+    /// Held while something may be handed out.
+    claiming: tokio::sync::Mutex<()>,
+    /// Room came to be, or somebody is no longer parked.
+    freed: Notify,
+    /// Something was handed out since somebody last looked at this.
+    busy: AtomicBool,
+    ends: mpsc::UnboundedSender<DeliverySettlement>,
+}
+
+impl Courier {
+    /// Starts sending: takes back what former incarnations were sending, looks what is due,
+    /// and only then claims. The recorder of metrics has to be installed before. `stay` is
+    /// kept until all that was handed out is settled: by then the node may take leave.
+    pub fn start<S: Sends>(
+        ledger: Ledger,
+        sender: S,
+        settings: Settings,
+        clock: Clock,
+        tasks: Tasks,
+        stay: impl Send + 'static,
+    ) -> Self {
+        let (shared, ends) = Shared::new(ledger, sender, settings, clock, tasks);
+        let courier = Self { beats: Arc::clone(&shared.beats) };
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move {
+            settling::run(Arc::clone(&shared), ends, begin(shared)).await;
+            drop(stay);
+        });
+        courier
+    }
+
+    /// The name of a loop whose last success is too old: the gateway is not ready.
+    pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
+        self.beats.stalled(now)
+    }
+}
+
+async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
+    if !upkeep::start(&shared).await {
+        return;
+    }
+    let tasks = shared.tasks.clone();
+    tasks.spawn(rounds::run(Arc::clone(&shared)));
+    tasks.spawn(fanning::run(Arc::clone(&shared)));
+    if shared.ledger.is_shared() {
+        tasks.spawn(looking::run(Arc::clone(&shared)));
+    }
+    tasks.spawn(upkeep::run(shared));
+}
+
+impl<S: Sends> Shared<S> {
+    fn new(
+        ledger: Ledger,
+        sender: S,
+        settings: Settings,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+        let (ends, ended) = mpsc::unbounded_channel();
+        let shared = Arc::new(Self {
+            traffic: Mutex::new(Traffic::new(settings.limits)),
+            holdings: Holdings::default(),
+            receivers: Receivers::default(),
+            homes: Homes::default(),
+            beats: Arc::new(Beats::starting(clock.now())),
+            claiming: tokio::sync::Mutex::default(),
+            freed: Notify::new(),
+            busy: AtomicBool::new(false),
+            ledger,
+            sender,
+            settings,
+            clock,
+            tasks,
+            ends,
+        });
+        (shared, ended)
+    }
+
+    fn traffic(&self) -> MutexGuard<'_, Traffic<LeasedDelivery>> {
+        // Each change leaves it whole.
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This is to be written down.
+    fn settle(&self, delivery: &LeasedDelivery, next: DeliveryNext) {
+        let settlement = DeliverySettlement {
+            lease: delivery.lease,
+            receiver: delivery.receiver,
+            message: Arc::clone(&delivery.message),
+            topic: delivery.topic,
+            next,
+            at: self.clock.now(),
+        };
+        // Who writes it down outlives all that is sent.
+        let _ = self.ends.send(settlement);
+    }
+
+    /// These were not sent: they are as if they had not been handed out.
+    fn give_back(&self, deliveries: &[LeasedDelivery]) {
+        let now = self.clock.now();
+        deliveries.iter().for_each(|delivery| self.settle(delivery, DeliveryNext::Back(now)));
+    }
+
+    /// Waits that long; false if draining began first.
+    async fn pause(&self, pause: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.tasks.draining() => false,
+            () = self.clock.sleep(pause) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "courier_tests.rs"]
+mod tests;

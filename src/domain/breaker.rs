@@ -56,6 +56,7 @@ impl Sign {
             | Outcome::Expired
             | Outcome::Unroutable
             | Outcome::StillPending { .. }
+            | Outcome::Unfinished { .. }
             | Outcome::Followed(_) => None,
         }
     }

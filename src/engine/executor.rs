@@ -14,7 +14,7 @@ use super::cancels::Cancelable;
 use super::ending::{self, Ended};
 use super::holdings::Holding;
 use super::permits::Permit;
-use super::{Shared, outgoing, recheck};
+use super::{Shared, jobs, outgoing, recheck};
 use crate::domain::Timestamp;
 use crate::domain::breaker::Sign;
 use crate::domain::operation::{Outcome, Policy, Work};
@@ -105,7 +105,7 @@ fn unsendable(shared: &Shared, leased: &Leased, now: Timestamp) -> Option<Outcom
     if leased.cancel_asked {
         return Some(Outcome::Canceled);
     }
-    if shared.upstream(&leased.lane.upstream).is_none() {
+    if !shared.can_do(leased) {
         return Some(Outcome::Unroutable);
     }
     is_late(&leased.policy, now).then_some(Outcome::Expired)
@@ -116,7 +116,9 @@ fn is_late(policy: &Policy, now: Timestamp) -> bool {
 }
 
 async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: Duration) -> Ended {
-    // The gateway has no jobs of its own yet, so a task leads nowhere.
+    if let Work::Task { name, arguments } = &leased.work {
+        return jobs::carry_on(shared, leased, name, arguments).await;
+    }
     let (Work::Call(request), Some((upstream, max_response))) =
         (&leased.work, shared.upstream(&leased.lane.upstream))
     else {

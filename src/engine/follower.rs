@@ -1,4 +1,5 @@
-//! Following upstreams that answered 202 with a monitor of their own.
+//! Following upstreams that answered 202 with a monitor of their own, and going on with
+//! jobs of the gateway's that were put aside.
 //!
 //! Owns the asking of those monitors. Its invariant: asking is all that is done, so
 //! whatever breaks here is asked again and nothing is sent twice. It must not know how
@@ -13,7 +14,7 @@ use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::beats::Loop;
 use super::ending::{self, Ended};
-use super::{Shared, outgoing};
+use super::{Shared, jobs, outgoing};
 use crate::domain::Timestamp;
 use crate::domain::http::retry_after;
 use crate::domain::operation::{Continuation, Outcome, Request, Work};
@@ -108,6 +109,11 @@ async fn follow(shared: Arc<Shared>, leased: Leased, place: Option<OwnedSemaphor
 async fn ask(shared: &Shared, leased: &Leased) -> Ended {
     if leased.cancel_asked {
         return Ended::of(Outcome::Canceled);
+    }
+    if let Work::Task { name, arguments } = &leased.work
+        && shared.can_do(leased)
+    {
+        return jobs::carry_on(shared, leased, name, arguments).await;
     }
     let (Work::Call(request), Some((upstream, max_response))) =
         (&leased.work, shared.upstream(&leased.lane.upstream))

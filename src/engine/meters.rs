@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use crate::domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 14] = [
     "answered",
     "too-large",
     "broken",
@@ -25,6 +25,7 @@ const OUTCOMES: [&str; 13] = [
     "took-effect",
     "refuted",
     "unclear",
+    "unfinished",
 ];
 
 const fn position(outcome: &Outcome) -> usize {
@@ -42,6 +43,7 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::TookEffect { .. } => 10,
         Outcome::Refuted { .. } => 11,
         Outcome::Unclear { .. } => 12,
+        Outcome::Unfinished { .. } => 13,
     }
 }
 

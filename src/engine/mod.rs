@@ -21,6 +21,7 @@ mod gathering;
 mod grants;
 mod holdings;
 mod insist;
+mod jobs;
 mod limits;
 mod meters;
 mod nodes;
@@ -47,14 +48,15 @@ use crate::domain::Timestamp;
 use crate::domain::breaker;
 use crate::domain::fleet::Role;
 use crate::domain::limit::Rate;
-use crate::domain::operation::Lane;
+use crate::domain::operation::{Lane, Work};
 use crate::domain::turn::Expected;
-use crate::ledger::Ledger;
+use crate::ledger::{Leased, Ledger};
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
 use holdings::Holdings;
+pub use jobs::{Job, Jobs, OWN, Step, Stepped};
 use meters::Meters;
 pub use permits::InUse;
 use permits::Permits;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub works_on: BTreeSet<Arc<str>>,
     /// What this node is among others.
     pub node: NodeSettings,
+    /// The gateway's own jobs that it can do.
+    pub jobs: Jobs,
     /// What the URLs for progress reports begin with: absolute, with the gateway's prefix
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
@@ -107,6 +111,7 @@ impl Default for Settings {
                 lease: Duration::from_secs(15),
             },
             reconcile: None,
+            jobs: Jobs::default(),
             progress_base: None,
         }
     }
@@ -154,7 +159,13 @@ pub struct Engine {
     permits: Permits,
     beats: Arc<Beats>,
     pulse: Pulse,
+    holdings: Holdings,
 }
+
+/// Somebody beside the engine still has to do with what the ledger says that this node
+/// holds.
+#[derive(Debug)]
+pub struct Stay(#[expect(dead_code, reason = "it is kept, and dropped")] holdings::Asked);
 
 /// What all parts of the engine work with.
 struct Shared {
@@ -192,8 +203,13 @@ impl Engine {
         let over = CancellationToken::new();
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
         let pulse = Pulse::starting(&clock, settings.node.lease, ledger.is_shared());
-        let engine =
-            Self { permits: permits.clone(), beats: Arc::clone(&beats), pulse: pulse.clone() };
+        let holdings = Holdings::default();
+        let engine = Self {
+            permits: permits.clone(),
+            beats: Arc::clone(&beats),
+            pulse: pulse.clone(),
+            holdings: holdings.clone(),
+        };
         let shared = Arc::new(Shared {
             ledger,
             upstreams,
@@ -202,7 +218,7 @@ impl Engine {
             tasks,
             permits,
             cancels,
-            holdings: Holdings::default(),
+            holdings,
             pulse,
             meters,
             beats,
@@ -229,6 +245,17 @@ impl Engine {
     /// breaker stands.
     pub fn upstream(&self, name: &str) -> Option<(InUse, breaker::State)> {
         self.permits.of_upstream(name)
+    }
+
+    /// Whether this node may begin anything at present: where others share the ledger, its
+    /// beats have been confirmed lately.
+    pub fn may_begin(&self) -> bool {
+        self.pulse.may_begin()
+    }
+
+    /// This node does not take leave of the others as long as what this returns is kept.
+    pub fn stay(&self) -> Stay {
+        Stay(self.holdings.ask())
     }
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
@@ -282,6 +309,14 @@ impl Shared {
     /// Whether operations of the lane are begun beside others.
     fn is_claimed(&self, lane: &Lane) -> bool {
         !lane.quarantine && self.is_served(lane)
+    }
+
+    /// Whether there is anybody or anything here to carry this out.
+    fn can_do(&self, leased: &Leased) -> bool {
+        match &leased.work {
+            Work::Call(_) => self.upstream(&leased.lane.upstream).is_some(),
+            Work::Task { name, .. } => self.settings.jobs.has(name),
+        }
     }
 
     /// An upstream with the largest answer of it that is recorded.

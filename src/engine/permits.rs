@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use super::Settings;
 use super::door::{Door, Passage};
 use super::limits::{Limits, Shared};
 use super::pace::Token;
 use super::share::{Asker, Seat, Share};
+use super::{Settings, jobs};
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Sign, State};
 use crate::domain::division::{Kind, UNLIMITED};
@@ -139,6 +139,12 @@ impl Permits {
             let limits = if shared { limits.shared(now) } else { limits };
             (Arc::clone(name), Gate { limits, door: Door::to(name) })
         });
+        let mut upstreams: HashMap<Arc<str>, Gate> = upstreams.collect();
+        // Jobs of the gateway's own are limited on each node by itself.
+        upstreams.entry(jobs::OWN.into()).or_insert_with(|| {
+            let limits = Limits::of(slots.min(jobs::AT_ONCE as usize), UNLIMITED, None, now);
+            Gate { limits, door: Door::to(&jobs::OWN.into()) }
+        });
         let queues = settings.queues.iter().map(|(name, it)| {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
             let max = it.max_in_flight.map_or(UNLIMITED, u64::from);
@@ -150,7 +156,7 @@ impl Permits {
         Self(Arc::new(Slots {
             all: Share::of(slots),
             retries: Share::of((slots - of_slots(settings.first_attempts)).max(1)),
-            upstreams: upstreams.collect(),
+            upstreams,
             queues: queues.collect(),
             wanted: AtomicBool::new(false),
             freed: Notify::new(),

@@ -39,7 +39,7 @@ use body::Budget;
 use cors::Cors;
 use place::{Place, Placing};
 use route::Route;
-pub use settings::{FrontSettings, Lifecycles, UnknownRoute, gateway_id};
+pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
 /// The answers of the public listener. Clones share everything.
 #[derive(Clone)]

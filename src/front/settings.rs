@@ -6,7 +6,7 @@ use super::route::{self, Route};
 use crate::api::{Api, public_router};
 use crate::config::{Config, CorsOrigins};
 use crate::domain::http::route_table::RouteTable;
-use crate::ledger::Ledger;
+use crate::domain::http::via;
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -66,16 +66,9 @@ impl FrontSettings {
             upgrades: config.server.upgrades.clone(),
             max_body: config.server.max_body,
             body_memory: config.server.body_memory,
-            gateway_id: gateway_id(&api.ledger),
+            gateway_id: via::own_id(api.ledger.ticket_key()),
             api,
             lifecycles,
         })
     }
-}
-
-/// What tells a gateway from others in `CDN-Loop`: the same for every start of a gateway on the same ledger, and tells nothing of it.
-pub fn gateway_id(ledger: &Ledger) -> String {
-    let digest = ledger.ticket_key().digest("cdn-loop", &[]);
-    let (half, _) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
-    format!("{:016x}", u64::from_be_bytes(*half))
 }

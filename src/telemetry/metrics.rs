@@ -21,10 +21,11 @@ const ATTEMPT_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
 ];
 
-const HISTOGRAMS: [(&str, &[f64]); 3] = [
+const HISTOGRAMS: [(&str, &[f64]); 4] = [
     ("cloakroom_ledger_commit_seconds", COMMIT_SECONDS),
     ("cloakroom_ledger_batch_writes", BATCH_WRITES),
     ("cloakroom_attempt_duration_seconds", ATTEMPT_SECONDS),
+    ("cloakroom_delivery_duration_seconds", ATTEMPT_SECONDS),
 ];
 
 /// Every metric of this process. Clones share one.
@@ -139,6 +140,31 @@ fn describe() {
         "How long it took to make a batch of writes durable."
     );
     describe_histogram!("cloakroom_ledger_batch_writes", "Writes that shared one commit.");
+    describe_counter!(
+        "cloakroom_deliveries_total",
+        "Webhook deliveries that are over, by outcome: delivered, exhausted or gone."
+    );
+    describe_counter!(
+        "cloakroom_delivery_attempts_total",
+        "Attempts to deliver a webhook, by outcome: delivered, or what went wrong."
+    );
+    describe_histogram!(
+        "cloakroom_delivery_duration_seconds",
+        Unit::Seconds,
+        "How long attempts to deliver a webhook took."
+    );
+    describe_gauge!(
+        "cloakroom_receivers_parked",
+        "Receivers of webhooks that this node leaves alone because they do not answer."
+    );
+    describe_gauge!(
+        "cloakroom_delivery_lanes_due",
+        "Receivers for whom something is due, first attempts and others counted apart."
+    );
+    describe_gauge!(
+        "cloakroom_deliveries_in_hand",
+        "Deliveries that this node was handed and has not settled."
+    );
     describe_counter!(
         "cloakroom_ledger_refused_writes_total",
         "Writes that the ledger refused, because its disk is full or does not answer."

@@ -126,7 +126,8 @@ async fn a_hundred_kills_of_a_sender_lose_no_event_and_change_no_message() {
     let all = accepted.all();
     let told = || async {
         let arrivals = receiver.arrivals();
-        let told = |id: &String| arrivals.iter().any(|it| it.id().starts_with(&format!("msg_{id}_")));
+        let told =
+            |id: &String| arrivals.iter().any(|it| it.id().starts_with(&format!("msg_{id}_")));
         all.iter().all(told).then_some(())
     };
     time::until_within(Duration::from_mins(2), "every event at its receiver", told).await;

@@ -14,8 +14,7 @@ const EVENTS: usize = 40;
 const WAITING: usize = 10_000;
 
 async fn subscribed(process: &Process, url: &str, route: &str) {
-    let wanted =
-        json!({ "url": url, "events": ["operation.succeeded"], "routes": [route] });
+    let wanted = json!({ "url": url, "events": ["operation.succeeded"], "routes": [route] });
     process.send(post("/-/webhooks").json(&wanted)).await.expect(201);
 }
 

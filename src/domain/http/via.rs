@@ -7,6 +7,7 @@ use ::http::header::VIA;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::grammar::{lines, members, pair, quote, split};
+use crate::domain::TicketKey;
 
 /// The name by which the gateway calls itself.
 const PSEUDONYM: &str = "cloakroom";
@@ -29,6 +30,14 @@ const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 pub fn mark(own_id: &str) -> HeaderValue {
     let mark = format!("{PSEUDONYM}; id={}", quote(&plain(own_id)));
     HeaderValue::from_str(&mark).unwrap_or(HeaderValue::from_static(PSEUDONYM))
+}
+
+/// What a gateway tells itself apart by: the same for every start on the same ledger, and
+/// tells nothing of it.
+pub fn own_id(key: &TicketKey) -> String {
+    let digest = key.digest("cdn-loop", &[]);
+    let (half, _) = digest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    format!("{:016x}", u64::from_be_bytes(*half))
 }
 
 /// Adds a gateway's mark.

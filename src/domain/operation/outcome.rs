@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ErrorCode;
+use super::{Continuation, ErrorCode};
 
 /// Whether the upstream can have seen anything of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,12 @@ pub enum Outcome {
         /// When to ask again, as the upstream wishes.
         retry_after: Option<Duration>,
     },
-    /// The upstream's own monitor has the final answer.
+    /// One of the gateway's own jobs goes on later.
+    Unfinished {
+        /// From where.
+        continuation: Continuation,
+    },
+    /// The upstream's own monitor has the final answer, or a job of the gateway's is done.
     Followed(Answer),
 }
 

@@ -144,6 +144,7 @@ pub fn settle(
         Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
         Outcome::Unroutable => decision.fail(Failure::of(ErrorCode::RouteRemoved), None),
         Outcome::StillPending { retry_after } => decision.follow(None, *retry_after),
+        Outcome::Unfinished { continuation } => decision.go_on_later(continuation.clone()),
         Outcome::Followed(answer) => decision.conclude(answer),
     }
 }
@@ -308,6 +309,17 @@ impl Decision<'_> {
         };
         let next = Next::Waiting { on: WaitingFor::Upstream, due_at };
         Transition { next, counts: self.counts, effects }
+    }
+
+    /// Goes on from there soon. That is nothing that anybody has to be told.
+    fn go_on_later(self, continuation: Continuation) -> Transition {
+        let later = self.follow(None, Some(FOLLOW_BOUNDS.0));
+        match later.next {
+            Next::Waiting { .. } => {
+                Transition { effects: vec![Effect::SaveContinuation(continuation)], ..later }
+            }
+            _ => later,
+        }
     }
 
     /// `answered` is the status of the answer that is kept, where there was one.

@@ -98,10 +98,21 @@ pub struct Continuation {
 
 impl Continuation {
     const MONITOR: u16 = 1;
+    const JOB: u16 = 2;
 
     /// Going on means asking that monitor of the upstream's.
     pub fn monitor(url: &str) -> Self {
         Self { version: Self::MONITOR, state: Bytes::copy_from_slice(url.as_bytes()) }
+    }
+
+    /// Going on means that a job of the gateway's takes its next step.
+    pub const fn job(cursor: Bytes) -> Self {
+        Self { version: Self::JOB, state: cursor }
+    }
+
+    /// Where a job goes on, if that is what going on means.
+    pub fn as_job(&self) -> Option<&Bytes> {
+        (self.version == Self::JOB).then_some(&self.state)
     }
 
     /// The upstream's monitor, if that is what going on means.

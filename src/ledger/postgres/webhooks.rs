@@ -57,6 +57,7 @@ const CLAIMED: &str = concat!(
      AND delivery NOT IN (SELECT delivery FROM taken) ORDER BY due_at, delivery LIMIT 1) AS head ON true \
      LEFT JOIN taken t ON t.receiver = want.receiver AND t.again = want.again \
      LEFT JOIN deliveries v ON v.delivery = t.delivery LEFT JOIN messages m ON m.message = v.message \
+     LEFT JOIN receivers r ON r.receiver = t.receiver \
      ORDER BY t.due_at, t.delivery"
 );
 const TAKEN: &str = "WITH held AS MATERIALIZED (SELECT s.delivery FROM deliveries_sending s \

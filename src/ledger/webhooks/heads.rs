@@ -57,6 +57,11 @@ impl Heads {
         known.order.iter().take_while(|(due, _)| *due <= now).map(|(_, lane)| *lane).collect()
     }
 
+    /// When the next of a lane is due, as far as this node knows.
+    pub(in crate::ledger) fn since(&self, lane: DeliveryLane) -> Option<Timestamp> {
+        self.known().due.get(&lane).copied()
+    }
+
     /// When the next one is due behind that instant.
     pub(in crate::ledger) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let known = self.known();

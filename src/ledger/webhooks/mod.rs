@@ -506,6 +506,17 @@ impl Ledger {
         self.shared.heads.next(after)
     }
 
+    /// Since when the next delivery of a lane has been due, as far as this node knows.
+    pub fn delivery_due_since(&self, lane: DeliveryLane) -> Option<Timestamp> {
+        self.shared.heads.since(lane)
+    }
+
+    /// Forgets what is due in a lane that is left to another node, until somebody looks
+    /// again ([`Ledger::look_for_deliveries`]).
+    pub fn pass_over(&self, lane: DeliveryLane) {
+        self.shared.heads.taken(lane);
+    }
+
     /// Completes when a delivery came to be due that was not before.
     pub async fn delivery_is_due(&self) {
         self.shared.mail.notified().await;

@@ -128,6 +128,7 @@ pub(in crate::ledger) fn receiver(row: &impl Stored) -> Result<Receiver, LedgerE
         headers: octets_of(row, "headers")?,
         format: format(row)?,
         active: text(row, "state")? == "active",
+        changed: number(row, "changed")?,
         keys: Vec::new(),
     })
 }
@@ -157,7 +158,7 @@ pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>,
 /// The columns of a delivery that is handed out.
 macro_rules! leased_columns {
     () => {
-        "v.url, v.deadline_at, m.name, m.event, m.at, m.body"
+        "r.changed, v.url, v.deadline_at, m.name, m.event, m.at, m.body"
     };
 }
 pub(in crate::ledger) use leased_columns;
@@ -175,6 +176,7 @@ pub(in crate::ledger) fn leased_delivery(
     Ok(LeasedDelivery {
         lease: DeliveryLease { delivery, token: number::<i64>(row, "token")? + 1 },
         receiver,
+        receiver_changed: number(row, "changed")?,
         url: maybe_text(row, "url")?,
         message: text(row, "name")?.into(),
         topic: topic(row)?,

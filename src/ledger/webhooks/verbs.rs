@@ -366,6 +366,8 @@ pub struct Receiver {
     pub format: Format,
     /// Whether it is told of what happens.
     pub active: bool,
+    /// Rises with each change of it, its keys included.
+    pub changed: i64,
     /// What signs, the newest first.
     pub keys: Vec<SigningKey>,
 }
@@ -407,6 +409,8 @@ pub struct LeasedDelivery {
     pub lease: DeliveryLease,
     /// To whom.
     pub receiver: ReceiverKey,
+    /// How that one stood then ([`Receiver::changed`]).
+    pub receiver_changed: i64,
     /// Where to, of a callback.
     pub url: Option<String>,
     /// `webhook-id`: always the same for the same event.

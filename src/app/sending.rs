@@ -1,0 +1,44 @@
+//! What sends webhooks, put together from what was configured.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::courier::{self, Courier, Postman, Sender};
+use crate::domain::delivery::traffic::Limits;
+use crate::engine::Engine;
+use crate::ledger::Ledger;
+use crate::lifecycle::Tasks;
+
+/// Starts a courier where this node works.
+pub(super) fn start(
+    config: &Config,
+    sender: Sender,
+    ledger: &Ledger,
+    engine: &Engine,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Option<Courier> {
+    if !config.engine.role.works() {
+        return None;
+    }
+    let webhooks = &config.webhooks;
+    let postman = Postman::new(sender, config.secrets.keyring(), ledger.number());
+    let settings = courier::Settings {
+        limits: Limits {
+            slots: webhooks.slots,
+            first_attempts: webhooks.first_attempts,
+            concurrency: webhooks.concurrency as usize,
+            rate: webhooks.rate,
+        },
+        timeout: webhooks.timeout,
+        lease: config.store.lease,
+        over: config.retention.operation,
+        may_begin: Arc::new({
+            let engine = engine.clone();
+            move || engine.may_begin()
+        }),
+    };
+    let stay = engine.stay();
+    Some(Courier::start(ledger.clone(), postman, settings, clock.clone(), tasks.clone(), stay))
+}

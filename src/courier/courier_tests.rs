@@ -1,0 +1,452 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::domain::Principal;
+use crate::domain::delivery::{DeliveryError, ReceiverKey, Topic, Topics};
+use crate::ledger::{
+    Change, Changed, Changing, Delivery, DeliveryListing, DeliveryState, DeliveryWant, DisabledFor,
+    Format, KeyKind, Location, Message, NewKey, NewSubscription, Opening, Operation, Retention,
+    Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
+};
+
+const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+const MILLI: Duration = Duration::from_millis(1);
+const TAKEN: Answer = Answer { status: Some(200), error: None, retry_after: None };
+
+/// What a sender of the tests does with a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Answer(u16),
+    Hang,
+    Panic,
+}
+
+/// Answers as it is told to, and remembers what it was given.
+struct Pretender {
+    does: watch::Receiver<Does>,
+    sent: watch::Sender<Vec<(String, String)>>,
+}
+
+impl Sends for Pretender {
+    type Address = String;
+
+    fn address(&self, receiver: &Receiver) -> Result<String, String> {
+        Ok(receiver.url.clone())
+    }
+
+    async fn send(&self, url: &String, delivery: &LeasedDelivery, _: Timestamp) -> Answer {
+        let does = *self.does.borrow();
+        self.sent.send_modify(|sent| sent.push((url.clone(), delivery.message.to_string())));
+        match does {
+            Does::Answer(200) => TAKEN,
+            Does::Answer(status) => {
+                let error = DeliveryError::of_status(status);
+                Answer { status: Some(status), error, retry_after: None }
+            }
+            Does::Hang => std::future::pending().await,
+            Does::Panic => panic!("as it was told to"),
+        }
+    }
+}
+
+/// Gives messages names that count up.
+#[derive(Default)]
+struct Counting(AtomicU32);
+
+impl Scribe for Counting {
+    fn about_operation(
+        &self,
+        _: Topic,
+        _: &Operation,
+        _: u32,
+        _: Timestamp,
+        _: Option<&str>,
+    ) -> Message {
+        self.about()
+    }
+
+    fn about_subscription(
+        &self,
+        _: Topic,
+        _: &Subscription,
+        _: Option<&str>,
+        _: Timestamp,
+    ) -> Message {
+        self.about()
+    }
+}
+
+impl Counting {
+    fn about(&self) -> Message {
+        let name = format!("msg_{}", self.0.fetch_add(1, Ordering::SeqCst));
+        Message { name, body: "{}".into() }
+    }
+}
+
+/// A courier of which every loop is taken step by step, or all of it runs.
+struct Office {
+    _folder: TempDir,
+    ledger: Ledger,
+    ground: Tasks,
+    tasks: Tasks,
+    clock: Clock,
+    does: watch::Sender<Does>,
+    sent: watch::Receiver<Vec<(String, String)>>,
+    sender: Option<Pretender>,
+}
+
+impl Office {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (ground, clock) = (Tasks::new(), Clock::manual(START));
+        let opening = Opening {
+            location: Location::Sqlite { path: folder.path().join("cloakroom.db"), readers: 2 },
+            migrate: true,
+            retention: Retention {
+                result: Duration::from_hours(1),
+                operation: Duration::from_hours(1),
+            },
+            lanes: Vec::new(),
+        };
+        let ledger = Ledger::open(opening, &clock, &ground).await.unwrap();
+        ledger.lend_scribe(Arc::new(Counting::default()));
+        let (does, told) = watch::channel(Does::Answer(200));
+        let (sent, seen) = watch::channel(Vec::new());
+        let sender = Some(Pretender { does: told, sent });
+        Self {
+            _folder: folder,
+            ledger,
+            ground,
+            tasks: Tasks::new(),
+            clock,
+            does,
+            sent: seen,
+            sender,
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            limits: Limits { slots: 64, first_attempts: 20, concurrency: 4, rate: None },
+            timeout: Duration::from_secs(15),
+            lease: Duration::from_secs(15),
+            over: Duration::from_hours(1),
+            may_begin: Arc::new(|| true),
+        }
+    }
+
+    fn parts(&mut self) -> (Arc<Shared<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+        let sender = self.sender.take().unwrap();
+        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
+        Shared::new(self.ledger.clone(), sender, Self::settings(), clock, tasks)
+    }
+
+    fn start(&mut self) -> Courier {
+        let sender = self.sender.take().unwrap();
+        let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
+        Courier::start(self.ledger.clone(), sender, Self::settings(), clock, tasks, ())
+    }
+
+    async fn subscribe(&self) -> Subscription {
+        let new = NewSubscription {
+            id: SubscriptionId::of_random(rand::random()),
+            principal: Principal::everyone(),
+            settings: settings_of("https://one.example/"),
+            unverified: false,
+            key: NewKey { kind: KeyKind::V1, sealed: "key".into() },
+            most: 100,
+            public_base: "https://gw.example/-".to_owned(),
+            at: self.clock.now(),
+        };
+        match self.ledger.subscribe(new).await.unwrap() {
+            Subscribed::New(subscription) => *subscription,
+            Subscribed::TooMany => panic!("too many"),
+        }
+    }
+
+    async fn ping(&self, subscription: &Subscription, times: usize) {
+        for _ in 0..times {
+            self.ledger.ping(subscription.id, self.clock.now()).await.unwrap();
+        }
+    }
+
+    async fn change(&self, subscription: &Subscription, change: Change) {
+        let at = self.clock.now();
+        let id = subscription.id;
+        let changing = Changing { id, principal: None, unless_since: None, change, at };
+        let changed = self.ledger.change_subscription(changing).await.unwrap();
+        assert!(matches!(changed, Changed::Done(_)));
+    }
+
+    async fn deliveries(&self, receiver: ReceiverKey) -> Vec<Delivery> {
+        let listing = DeliveryListing { receiver, only: None, before: None, limit: 1000 };
+        self.ledger.deliveries(&listing).await.unwrap().deliveries
+    }
+
+    /// How many deliveries stand how, by the name of that.
+    async fn standing(&self, receiver: ReceiverKey) -> HashMap<&'static str, usize> {
+        let mut standing = HashMap::new();
+        for delivery in self.deliveries(receiver).await {
+            let name = match delivery.state {
+                DeliveryState::Due { .. } => "due",
+                DeliveryState::Sending { .. } => "sending",
+                DeliveryState::Held { .. } => "held",
+                DeliveryState::Ended { how, .. } => how.as_str(),
+            };
+            *standing.entry(name).or_default() += 1;
+        }
+        standing
+    }
+
+    async fn sent(&mut self, count: usize) {
+        self.sent.wait_for(|sent| sent.len() >= count).await.unwrap();
+    }
+
+    /// Stops the courier as the gateway does; cuts it where `cut`.
+    async fn stop(&self, cut: bool) {
+        let patience = Duration::from_secs(20);
+        match cut {
+            true => self.tasks.cut(),
+            false => self.tasks.drain(),
+        }
+        assert!(self.tasks.ended(&Clock::system(), patience, patience).await);
+    }
+
+    async fn close(self) {
+        let patience = Duration::from_secs(20);
+        drop(self.ledger);
+        self.ground.drain();
+        assert!(self.ground.ended(&Clock::system(), patience, patience).await);
+    }
+}
+
+fn settings_of(url: &str) -> SubscriptionSettings {
+    SubscriptionSettings {
+        url: url.to_owned(),
+        topics: Topics::ENDS,
+        routes: Vec::new(),
+        tags: Vec::new(),
+        headers: None,
+        description: None,
+        format: Format::Standard,
+    }
+}
+
+/// Settles what has ended, as much as there is.
+async fn settled<S: Sends>(
+    shared: &Shared<S>,
+    ends: &mut mpsc::UnboundedReceiver<DeliverySettlement>,
+    count: usize,
+) {
+    let mut batch = Vec::new();
+    while batch.len() < count {
+        ends.recv_many(&mut batch, count).await;
+    }
+    settling::step(shared, batch).await;
+}
+
+#[tokio::test]
+async fn what_is_due_is_sent_and_its_end_written_down() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 100).await;
+    let courier = office.start();
+    office.sent(100).await;
+    // What comes to be due while it runs, too.
+    office.ping(&subscription, 1).await;
+    office.sent(101).await;
+    office.stop(false).await;
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 101)]));
+    let last = &office.deliveries(subscription.receiver).await[0];
+    assert_eq!((last.attempts, last.log[0].status), (1, Some(200)));
+    assert_eq!(courier.stalled(office.clock.now()), None);
+    assert_eq!(office.sent.borrow().len(), 101);
+    office.close().await;
+}
+
+#[tokio::test]
+async fn what_was_cut_off_or_only_claimed_at_the_end_goes_back_and_costs_no_attempt() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.does.send_replace(Does::Hang);
+    office.ping(&subscription, 50).await;
+    office.start();
+    office.sent(1).await;
+    office.stop(true).await;
+    let deliveries = office.deliveries(subscription.receiver).await;
+    assert_eq!(deliveries.len(), 50);
+    for delivery in deliveries {
+        assert!(matches!(delivery.state, DeliveryState::Due { .. }), "{delivery:?}");
+        assert_eq!((delivery.attempts, delivery.log.len()), (0, 0));
+    }
+    office.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_made_again_when_the_schedule_says() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.does.send_replace(Does::Answer(500));
+    office.ping(&subscription, 1).await;
+    let (shared, mut ends) = office.parts();
+    upkeep::start(&shared).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    settled(&shared, &mut ends, 1).await;
+    let failed = office.deliveries(subscription.receiver).await.remove(0);
+    let DeliveryState::Due { at } = failed.state else { panic!("{failed:?}") };
+    assert_eq!((failed.log[0].code.as_deref(), failed.log[0].next_at), (Some("status"), Some(at)));
+    assert_eq!(rounds::step(&shared, at - MILLI).await.unwrap(), Some(at));
+    office.does.send_replace(Does::Answer(200));
+    office.clock.advance(at.since(office.clock.now()));
+    rounds::step(&shared, at).await.unwrap();
+    settled(&shared, &mut ends, 1).await;
+    let delivered = office.deliveries(subscription.receiver).await.remove(0);
+    assert_eq!((delivered.attempts, delivered.log.len()), (2, 2));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_be_reached_is_parked_and_burns_no_attempts() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.does.send_replace(Does::Answer(502));
+    office.ping(&subscription, 200).await;
+    let (shared, mut ends) = office.parts();
+    upkeep::start(&shared).await;
+    for _ in 0..200 {
+        if shared.traffic().parked() > 0 {
+            break;
+        }
+        rounds::step(&shared, office.clock.now()).await.unwrap();
+        settled(&shared, &mut ends, 1).await;
+    }
+    let made = office.sent.borrow().len();
+    assert!((1..100).contains(&made) && shared.traffic().parked() == 1, "{made}");
+    let until = rounds::step(&shared, office.clock.now()).await.unwrap().unwrap();
+    assert!(until > office.clock.now() && ends.try_recv().is_err());
+    let untouched = office.deliveries(subscription.receiver).await;
+    assert_eq!(untouched.iter().filter(|delivery| delivery.attempts == 0).count(), 200 - made);
+    // One finds out that it is there again, and all others follow.
+    office.does.send_replace(Does::Answer(200));
+    office.clock.advance(until.since(office.clock.now()));
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    settled(&shared, &mut ends, 1).await;
+    assert_eq!((office.sent.borrow().len(), shared.traffic().parked()), (made + 1, 0));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn a_hand_out_whose_answer_was_lost_is_found_by_comparing() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 3).await;
+    let want = DeliveryWant { receiver: subscription.receiver, again: false, limit: 2 };
+    let lost = office.ledger.claim_deliveries(vec![want], START).await.unwrap();
+    assert_eq!(lost[0].leased.len(), 2);
+    let (shared, mut ends) = office.parts();
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    assert_eq!(office.standing(subscription.receiver).await, HashMap::from([("sending", 3)]));
+    upkeep::compare(&shared).await.unwrap();
+    // What is on its way is not taken for lost.
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("sending", 1), ("due", 2)]));
+    settled(&shared, &mut ends, 1).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    settled(&shared, &mut ends, 2).await;
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 3)]));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn a_task_that_comes_to_a_bad_end_makes_room_and_its_delivery_goes_out_again() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.does.send_replace(Does::Panic);
+    office.ping(&subscription, 1).await;
+    let (shared, mut ends) = office.parts();
+    upkeep::start(&shared).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    shared.holdings.emptied().await;
+    assert_eq!((shared.traffic().sending(), shared.traffic().held()), (0, 0));
+    upkeep::compare(&shared).await.unwrap();
+    office.does.send_replace(Does::Answer(200));
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    settled(&shared, &mut ends, 1).await;
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 1)]));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 3).await;
+    office.change(&subscription, Change::Disable(DisabledFor::Asked)).await;
+    let (shared, ends) = office.parts();
+    upkeep::start(&shared).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!((standing, office.sent.borrow().len()), (HashMap::from([("held", 3)]), 0));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn what_is_handed_out_after_a_change_goes_to_where_it_points() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    let (shared, mut ends) = office.parts();
+    for url in ["https://one.example/", "https://two.example/"] {
+        office.change(&subscription, Change::Settings(Box::new(settings_of(url)))).await;
+        office.ping(&subscription, 1).await;
+        rounds::step(&shared, office.clock.now()).await.unwrap();
+        settled(&shared, &mut ends, 1).await;
+        assert_eq!(office.sent.borrow().last().unwrap().0, url);
+    }
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_never_ends_is_over_when_its_time_is() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.does.send_replace(Does::Hang);
+    office.ping(&subscription, 1).await;
+    let (shared, mut ends) = office.parts();
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    office.sent(1).await;
+    office.clock.advance(Duration::from_secs(17));
+    settled(&shared, &mut ends, 1).await;
+    let late = office.deliveries(subscription.receiver).await.remove(0);
+    assert_eq!(late.log[0].code.as_deref(), Some("timeout"));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_may_begin_nothing_claims_nothing() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 1).await;
+    let settings = Settings { may_begin: Arc::new(|| false), ..Office::settings() };
+    let (clock, tasks) = (office.clock.clone(), office.tasks.clone());
+    let sender = office.sender.take().unwrap();
+    let (shared, ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("due", 1)]));
+    drop((shared, ends));
+    office.close().await;
+}

@@ -1,0 +1,31 @@
+//! Giving messages to more receivers than fit into the commit of their event, step by step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::beats::Loop;
+use super::{Sends, Shared};
+
+/// How often it is looked whether there is something to do.
+const POLL: Duration = Duration::from_millis(200);
+/// How soon it is tried again after it failed.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Goes on until the tasks drain.
+pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+    loop {
+        let pause = match shared.ledger.fan_out().await {
+            Ok(stepped) => {
+                shared.beats.beat(Loop::Fanning, shared.clock.now());
+                if stepped { Duration::ZERO } else { POLL }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "receivers could not be given a message; trying again soon");
+                BACK_OFF
+            }
+        };
+        if shared.tasks.is_draining() || (!pause.is_zero() && !shared.pause(pause).await) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whose receivers are whose, where several nodes send.
+//!
+//! Owns what this node knows of the others that send, and its patience with them. Its
+//! invariant: a receiver that is not this node's is left to its home, unless what is due
+//! for it has not moved for a whole lease. Being wrong costs a receiver more concurrency
+//! for a while, and nothing else: each delivery is handed out once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Sends, Shared};
+use crate::domain::Timestamp;
+use crate::domain::delivery::{ReceiverKey, home};
+use crate::ledger::{DeliveryLane, LedgerError, NodeRow};
+
+/// What is known of the others.
+#[derive(Debug, Default)]
+pub(super) struct Homes(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The nodes that send; none before somebody has looked.
+    nodes: Vec<i64>,
+    passed: HashMap<DeliveryLane, Passed>,
+}
+
+/// A lane that was left to its home.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    /// Since when its oldest has been due.
+    due: Timestamp,
+    /// When that was seen first.
+    since: Timestamp,
+    seen_at: Timestamp,
+}
+
+impl Homes {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each change leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_own(&self, receiver: ReceiverKey, own: i64) -> bool {
+        home(receiver, &self.nodes).is_none_or(|home| home == own)
+    }
+
+    /// Whether a lane of another node's has not moved for a whole lease.
+    fn is_stuck(
+        &mut self,
+        lane: DeliveryLane,
+        due: Timestamp,
+        lease: Duration,
+        now: Timestamp,
+    ) -> bool {
+        let passed = self.passed.entry(lane).or_insert(Passed { due, since: now, seen_at: now });
+        let adopted = now.since(passed.since) >= lease;
+        let old = now.since(due) >= lease;
+        // Once it was found stuck, it is served until nothing old is left in it.
+        if passed.due != due && !(adopted && old) {
+            (passed.due, passed.since) = (due, now);
+            return false;
+        }
+        (passed.due, passed.seen_at) = (due, now);
+        adopted && old
+    }
+}
+
+/// The lanes that this node serves of those of which something is due.
+pub(super) fn served<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Vec<DeliveryLane> {
+    let mut lanes = shared.ledger.due_deliveries(now);
+    if !shared.ledger.is_shared() {
+        return lanes;
+    }
+    let (own, lease) = (shared.ledger.incarnation(), shared.settings.lease);
+    let mut known = shared.homes.known();
+    lanes.retain(|lane| {
+        if known.is_own(lane.receiver, own) {
+            return true;
+        }
+        let Some(due) = shared.ledger.delivery_due_since(*lane) else { return false };
+        let stuck = known.is_stuck(*lane, due, lease, now);
+        if !stuck {
+            // The next look says how its home gets on.
+            shared.ledger.pass_over(*lane);
+        }
+        stuck
+    });
+    known.passed.retain(|_, passed| now.since(passed.seen_at) < lease * 2);
+    lanes
+}
+
+/// Looks which nodes send.
+pub(super) async fn look<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+    if !shared.ledger.is_shared() {
+        return Ok(());
+    }
+    let now = shared.clock.now();
+    let own = shared.ledger.incarnation();
+    let nodes = shared.ledger.nodes().await?;
+    let mut nodes: Vec<i64> =
+        nodes.iter().filter(|node| sends(node, now)).map(|node| node.incarnation).collect();
+    if !nodes.contains(&own) {
+        nodes.push(own);
+    }
+    shared.homes.known().nodes = nodes;
+    Ok(())
+}
+
+fn sends(node: &NodeRow, now: Timestamp) -> bool {
+    let alive = now.since(node.beat_at) < node.vitals.lease;
+    node.ended_at.is_none() && alive && node.vitals.role.works()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_moves_is_left_to_its_home_and_what_does_not_for_a_lease_is_served_by_anybody() {
+        let mut known = Known::default();
+        let lane = DeliveryLane { receiver: ReceiverKey(1), again: false };
+        for second in 0..60 {
+            // Its home works off a long backlog.
+            assert!(!known.is_stuck(lane, at(second), LEASE, at(100 + second)));
+        }
+        for second in 60..75 {
+            assert!(!known.is_stuck(lane, at(60), LEASE, at(100 + second)));
+        }
+        assert!(known.is_stuck(lane, at(60), LEASE, at(175)));
+        assert!(known.is_stuck(lane, at(61), LEASE, at(176)));
+        assert!(!known.is_stuck(lane, at(170), LEASE, at(177)));
+    }
+
+    #[test]
+    fn before_anybody_has_looked_everything_is_at_home_here() {
+        assert!(Known::default().is_own(ReceiverKey(1), 7));
+        let two = Known { nodes: vec![7, 8], ..Known::default() };
+        let own = (0..100).filter(|receiver| two.is_own(ReceiverKey(*receiver), 7)).count();
+        assert!((20..80).contains(&own), "{own}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Looking what other nodes have made due, where they share the ledger.
+//!
+//! Owns how often: soon after something was there, then ever later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Sends, Shared};
+
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Looks until the tasks drain.
+pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+    let mut pause = SHORTEST;
+    while shared.pause(pause).await {
+        pause = match shared.ledger.look_for_deliveries().await {
+            Ok(()) => next(pause, shared.busy.swap(false, Ordering::Relaxed)),
+            Err(error) => {
+                tracing::debug!(%error, "could not look what is to be delivered");
+                LONGEST
+            }
+        };
+    }
+}
+
+fn next(pause: Duration, busy: bool) -> Duration {
+    if busy { SHORTEST } else { (pause * 2).min(LONGEST) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_ever_later_until_something_is_there() {
+        let pauses: Vec<_> = std::iter::successors(Some(SHORTEST), |p| Some(next(*p, false)))
+            .take(8)
+            .map(|pause| pause.as_millis())
+            .collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(next(LONGEST, true), SHORTEST);
+    }
+}

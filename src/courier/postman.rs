@@ -1,0 +1,147 @@
+//! A receiver as the ledger knows it, made ready for the sender.
+//!
+//! Owns the opening of what is stored sealed, and the form that a message goes out in. Its
+//! invariant: the same delivery goes out with the same octets whenever it is sent. It must
+//! not know when that is.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::sender::{Sender, Target};
+use super::signer::Message;
+use super::{Attempted, Sends};
+use crate::domain::Timestamp;
+use crate::domain::delivery::cloud_event::{self, Event};
+use crate::domain::delivery::keeping::{self, Whose};
+use crate::domain::delivery::{Answer, DeliveryError};
+use crate::domain::sealing::{Keyring, SealingError};
+use crate::domain::ticket::LedgerNumber;
+use crate::ledger::{Format, LeasedDelivery, Receiver};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const CLOUD_EVENT: HeaderValue = HeaderValue::from_static(cloud_event::CONTENT_TYPE);
+
+/// Sends what the ledger holds to whom it knows.
+#[derive(Clone, Debug)]
+pub struct Postman {
+    sender: Sender,
+    keyring: Keyring,
+    ledger: LedgerNumber,
+}
+
+/// A receiver whose keys and fields are open.
+#[derive(Debug)]
+pub enum Address {
+    /// That of a subscription, which has one URL.
+    Subscription {
+        /// Where to, and how it is signed.
+        target: Target,
+        /// How messages are wrapped.
+        format: Format,
+    },
+    /// That of callbacks, each of which has its own URL.
+    Callbacks(Box<Receiver>),
+}
+
+impl Postman {
+    /// Sends by `sender` what is in the ledger of that number, and opens what is sealed
+    /// there with these keys.
+    pub const fn new(sender: Sender, keyring: Keyring, ledger: LedgerNumber) -> Self {
+        Self { sender, keyring, ledger }
+    }
+
+    fn target(&self, receiver: &Receiver, url: &str) -> Result<Target, SealingError> {
+        let whose = match &receiver.subscription {
+            Some(id) => Whose::Subscription(id),
+            None => Whose::Callbacks(&receiver.principal),
+        };
+        let open = |stored: &Bytes| keeping::open_fields(&self.keyring, whose, stored);
+        let fields = receiver.headers.as_ref().map(open).transpose()?;
+        let keys = receiver.keys.iter();
+        let keys = keys.map(|key| keeping::open_key(&self.keyring, whose, &key.sealed));
+        Ok(Target {
+            url: url.to_owned(),
+            fields: fields.unwrap_or_else(HeaderMap::new),
+            keys: keys.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn message(&self, delivery: &LeasedDelivery, format: Format) -> Option<Message> {
+        let (body, content_type) = match format {
+            Format::Standard => (delivery.body.clone(), JSON),
+            Format::CloudEvents => {
+                let event = Event {
+                    id: &delivery.message,
+                    kind: delivery.topic.as_str(),
+                    time: delivery.at,
+                    ledger: self.ledger,
+                    data: told(&delivery.body),
+                };
+                (cloud_event::structured(&event).into(), CLOUD_EVENT)
+            }
+        };
+        Message::new(&*delivery.message, body, content_type).ok()
+    }
+}
+
+/// What a message tells, without what a CloudEvent says of it in its own way.
+fn told(body: &[u8]) -> &[u8] {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    serde_json::from_slice::<Body<'_>>(body).map_or(body, |body| body.data.get().as_bytes())
+}
+
+impl Sends for Postman {
+    type Address = Address;
+
+    fn address(&self, receiver: &Receiver) -> Result<Address, String> {
+        let target = self.target(receiver, &receiver.url).map_err(|error| error.to_string())?;
+        Ok(match receiver.subscription {
+            Some(_) => Address::Subscription { target, format: receiver.format },
+            None => Address::Callbacks(Box::new(receiver.clone())),
+        })
+    }
+
+    async fn send(&self, address: &Address, delivery: &LeasedDelivery, now: Timestamp) -> Answer {
+        let callback;
+        let (target, format) = match address {
+            Address::Subscription { target, format } => (target, *format),
+            Address::Callbacks(receiver) => {
+                let url = delivery.url.as_deref().unwrap_or(&receiver.url);
+                // It opened when the address was made.
+                let Ok(target) = self.target(receiver, url) else { return REFUSED };
+                callback = target;
+                (&callback, receiver.format)
+            }
+        };
+        let Some(message) = self.message(delivery, format) else { return REFUSED };
+        let Attempted { status, error, detail, retry_after, .. } =
+            self.sender.send(&message, target, now).await;
+        if let Some(error) = error {
+            let (receiver, message) = (delivery.receiver, &*delivery.message);
+            tracing::debug!(%receiver, message, code = error.as_str(), detail, "not delivered");
+        }
+        Answer { status, error, retry_after }
+    }
+}
+
+/// Nothing was sent, because it cannot be as it is.
+const REFUSED: Answer =
+    Answer { status: None, error: Some(DeliveryError::RefusedUrl), retry_after: None };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cloud_event_carries_what_a_message_tells_digit_by_digit() {
+        let body = br#"{"type":"a","timestamp":"b","data":{"big":12345678901234567890.10}}"#;
+        assert_eq!(told(body), br#"{"big":12345678901234567890.10}"#);
+        assert_eq!(told(b"no json"), b"no json");
+    }
+}

@@ -1,0 +1,98 @@
+//! Whom messages go to, remembered between attempts.
+//!
+//! Owns what was read of receivers and prepared for sending. Its invariant: what is used
+//! for a delivery is at least as new as the receiver was when the delivery was handed out,
+//! and no key signs in it that has retired.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Sends, Shared};
+use crate::domain::Timestamp;
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::{LeasedDelivery, LedgerError, Receiver};
+
+/// How long a receiver is remembered that nothing is sent to.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Prepared receivers.
+pub(super) struct Receivers<A>(Mutex<HashMap<ReceiverKey, Known<A>>>);
+
+struct Known<A> {
+    address: Arc<A>,
+    changed: i64,
+    /// When the next of its keys retires.
+    good_until: Option<Timestamp>,
+    used_at: Timestamp,
+}
+
+/// Why nothing can be sent to a receiver.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAddress {
+    /// It takes nothing, or is gone.
+    #[error("the receiver takes nothing at present")]
+    TakesNothing,
+    /// What is known of it cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// It could not be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl<A> Default for Receivers<A> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<A> Receivers<A> {
+    fn known(&self) -> MutexGuard<'_, HashMap<ReceiverKey, Known<A>>> {
+        // Each change leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self, delivery: &LeasedDelivery, now: Timestamp) -> Option<Arc<A>> {
+        let mut known = self.known();
+        let known = known.get_mut(&delivery.receiver)?;
+        let good = known.good_until.is_none_or(|until| now < until);
+        if known.changed < delivery.receiver_changed || !good {
+            return None;
+        }
+        known.used_at = now;
+        Some(Arc::clone(&known.address))
+    }
+
+    /// Forgets those that nothing has been sent to for long.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        self.known().retain(|_, known| now.since(known.used_at) < REMEMBERED);
+    }
+}
+
+/// Where a delivery goes.
+pub(super) async fn address<S: Sends>(
+    shared: &Shared<S>,
+    delivery: &LeasedDelivery,
+    now: Timestamp,
+) -> Result<Arc<S::Address>, NoAddress> {
+    if let Some(address) = shared.receivers.fresh(delivery, now) {
+        return Ok(address);
+    }
+    let receiver = shared.ledger.receiver(delivery.receiver).await?;
+    let receiver = receiver.filter(|receiver| receiver.active).ok_or(NoAddress::TakesNothing)?;
+    let Receiver { changed, .. } = receiver;
+    let (receiver, good_until) = with_live_keys(receiver, now);
+    let address = shared.sender.address(&receiver).map_err(NoAddress::Unusable)?;
+    let address = Arc::new(address);
+    let known = Known { address: Arc::clone(&address), changed, good_until, used_at: now };
+    shared.receivers.known().insert(delivery.receiver, known);
+    Ok(address)
+}
+
+/// Leaves retired keys out, and says when the next one retires.
+fn with_live_keys(mut receiver: Receiver, now: Timestamp) -> (Receiver, Option<Timestamp>) {
+    receiver.keys.retain(|key| key.retires_at.is_none_or(|at| now < at));
+    let next = receiver.keys.iter().filter_map(|key| key.retires_at).min();
+    (receiver, next)
+}

@@ -1,0 +1,120 @@
+//! The job that delivers a range once more.
+//!
+//! Owns what its arguments and its cursor mean. Its invariant: what it has made due itself
+//! it does not meet again, so a step that comes twice replays nothing twice. It must not
+//! know who carries jobs out.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::domain::Timestamp;
+use crate::ledger::{Ledger, LedgerError, ReplayStep, Selected};
+
+/// The name of the job.
+pub const REPLAY: &str = "webhooks.replay";
+/// Deliveries that one step looks at at most.
+const AT_ONCE: usize = 500;
+
+/// Delivers once more what was made for a subscription in a range of time.
+#[derive(Clone, Debug)]
+pub struct Replay(Ledger);
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayStepped {
+    /// There is more to do.
+    More {
+        /// Where it goes on.
+        cursor: Vec<u8>,
+        /// How many go out once more until now.
+        replayed: u64,
+    },
+    /// It is done.
+    Done {
+        /// `{"replayed": n}`.
+        result: Vec<u8>,
+    },
+    /// It cannot be done.
+    Refused {
+        /// Why, as JSON.
+        result: Vec<u8>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    subscription: String,
+    since: String,
+    until: String,
+    select: String,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+struct Cursor {
+    after: Option<String>,
+    replayed: u64,
+}
+
+impl Replay {
+    /// Of deliveries in this ledger.
+    pub const fn of(ledger: Ledger) -> Self {
+        Self(ledger)
+    }
+
+    /// The next step, behind `cursor`, of a job that was asked for at that time.
+    pub async fn step(
+        &self,
+        arguments: &[u8],
+        cursor: Option<&[u8]>,
+        asked_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<ReplayStepped, LedgerError> {
+        let Ok(arguments) = serde_json::from_slice::<Arguments>(arguments) else {
+            return Ok(refused("the arguments are not understood"));
+        };
+        let cursor = cursor.and_then(|cursor| serde_json::from_slice(cursor).ok());
+        let Cursor { after, replayed } = cursor.unwrap_or_default();
+        let (Ok(id), Some(select), Some(since), Some(until)) = (
+            arguments.subscription.parse(),
+            Selected::named(&arguments.select),
+            instant(&arguments.since),
+            instant(&arguments.until),
+        ) else {
+            return Ok(refused("the arguments are not understood"));
+        };
+        let Some(subscription) = self.0.subscription(None, id).await? else {
+            return Ok(refused("there is no such subscription any more"));
+        };
+        let step = ReplayStep {
+            receiver: subscription.receiver,
+            select,
+            since,
+            // What it makes due itself is made later.
+            until: until.min(asked_at),
+            after: after.and_then(|after| after.parse().ok()),
+            limit: AT_ONCE,
+            at: now,
+        };
+        let stepped = self.0.replay(step).await?;
+        let replayed = replayed + stepped.count;
+        let Some(after) = stepped.after else {
+            return Ok(ReplayStepped::Done { result: octets(&json!({ "replayed": replayed })) });
+        };
+        let cursor = json!(Cursor { after: Some(after.to_string()), replayed });
+        Ok(ReplayStepped::More { cursor: octets(&cursor), replayed })
+    }
+}
+
+fn instant(text: &str) -> Option<Timestamp> {
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_micros(instant.as_microsecond()))
+}
+
+fn refused(why: &str) -> ReplayStepped {
+    ReplayStepped::Refused { result: octets(&json!({ "error": why })) }
+}
+
+fn octets(value: &serde_json::Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}

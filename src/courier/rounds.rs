@@ -1,0 +1,131 @@
+//! What is claimed, and when.
+//!
+//! Owns the way from what is due to what is on its way. Its invariant: what is claimed is
+//! entered among the holdings before anything else can look, and either begins or goes
+//! back. Whose turn it is, is decided by [`Traffic`](crate::domain::delivery::traffic::Traffic).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::beats::Loop;
+use super::{Sends, Shared, homes, sending};
+use crate::domain::Timestamp;
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
+
+/// How soon a claim is tried again that failed.
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// How long a receiver is left alone of which something is due that cannot be had: another
+/// node is at it.
+const ELSEWHERE: Duration = Duration::from_millis(100);
+/// The longest without a look, so that a loop that hangs can be told.
+const IDLE: Duration = Duration::from_secs(10);
+/// How many deliveries are put aside in one commit.
+const BATCH: usize = 500;
+
+/// Claims until the tasks drain.
+pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+    while !shared.tasks.is_draining() {
+        let now = shared.clock.now();
+        let wake = match step(&shared, now).await {
+            Ok(wake) => wake.unwrap_or(now + IDLE).min(now + IDLE),
+            Err(error) => {
+                tracing::warn!(%error, "no delivery could be claimed; trying again in a second");
+                shared.pause(BACK_OFF).await;
+                continue;
+            }
+        };
+        shared.beats.beat(Loop::Rounds, now);
+        if wake <= now {
+            continue;
+        }
+        tokio::select! {
+            () = shared.tasks.draining() => {}
+            () = shared.ledger.delivery_is_due() => {}
+            () = shared.freed.notified() => {}
+            () = shared.clock.sleep_until(wake) => {}
+        }
+    }
+    let waiting = shared.traffic().clear();
+    shared.give_back(&waiting);
+}
+
+/// Claims once what is due and can be taken on. Returns when to look again by itself, if
+/// that is known; `now` where there may be more at once.
+pub(super) async fn step<S: Sends>(
+    shared: &Arc<Shared<S>>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let claiming = shared.claiming.lock().await;
+    if shared.tasks.is_draining() {
+        return Ok(None);
+    }
+    if !(shared.settings.may_begin)() {
+        return Ok(Some(now + BACK_OFF));
+    }
+    let lanes = homes::served(shared, now);
+    metrics::gauge!("cloakroom_delivery_lanes_due").set(lanes.len() as f64);
+    let plan = shared.traffic().plan(lanes.iter().map(|lane| (lane.receiver, lane.again)), now);
+    if plan.wants.is_empty() {
+        let next = shared.ledger.next_delivery(now);
+        return Ok(next.into_iter().chain(plan.again_at).min());
+    }
+    let want = |(&(receiver, again), &limit)| DeliveryWant { receiver, again, limit };
+    let wants: Vec<_> = plan.wants.iter().map(want).collect();
+    let claimed = match shared.ledger.claim_deliveries(wants.clone(), now).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            let mut traffic = shared.traffic();
+            for want in wants {
+                // Should it have been done all the same, whoever compares finds it.
+                traffic.arrived((want.receiver, want.again), want.limit, Vec::new());
+            }
+            return Err(error);
+        }
+    };
+    let mut out_of_reach = Vec::new();
+    for claimed in claimed {
+        out_of_reach.extend(arrived(shared, claimed, now));
+    }
+    drop(claiming);
+    sending::begin(shared);
+    for receiver in out_of_reach {
+        see_to(shared, receiver, now).await?;
+    }
+    Ok(Some(now))
+}
+
+/// Takes in what a claim brought for one want. Whose it is, where something is due and
+/// could not be had.
+fn arrived<S: Sends>(
+    shared: &Shared<S>,
+    claimed: ClaimedDeliveries,
+    now: Timestamp,
+) -> Option<ReceiverKey> {
+    let ClaimedDeliveries { want, leased, next_due } = claimed;
+    let out_of_reach = leased.is_empty() && next_due.is_some_and(|due| due <= now);
+    if !leased.is_empty() {
+        shared.busy.store(true, Ordering::Relaxed);
+    }
+    leased.iter().for_each(|delivery| shared.holdings.enter(delivery.lease));
+    let away = shared.traffic().arrived((want.receiver, want.again), want.limit, leased);
+    shared.give_back(&away);
+    out_of_reach.then_some(want.receiver)
+}
+
+/// Holds what is due for a receiver that takes nothing; otherwise another node is at it.
+async fn see_to<S: Sends>(
+    shared: &Shared<S>,
+    receiver: ReceiverKey,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let found = shared.ledger.receiver(receiver).await?;
+    if found.is_some_and(|receiver| receiver.active) {
+        shared.traffic().leave_alone(receiver, now + ELSEWHERE, now);
+        return Ok(());
+    }
+    let count = shared.ledger.put_aside(receiver, BATCH, now).await?;
+    tracing::debug!(%receiver, count, "deliveries put aside");
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! One attempt to deliver, from its turn to its settlement.
+//!
+//! Owns the race of an attempt against its time and the end of the gateway. Its invariant:
+//! an attempt that began ends in exactly one settlement, and in one word to the traffic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::receivers::{self, NoAddress};
+use super::{Sends, Shared};
+use crate::domain::Timestamp;
+use crate::domain::delivery::traffic::{Came, Leave, Turn};
+use crate::domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
+use crate::ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
+
+/// What the sender gets behind its own time before it is taken for stuck.
+const SLACK: Duration = Duration::from_secs(2);
+/// How long a delivery waits whose receiver cannot be sent to as things are configured.
+const UNUSABLE: Duration = Duration::from_mins(1);
+/// How long one waits whose receiver could not be read.
+const UNREAD: Duration = Duration::from_secs(1);
+
+/// Begins all that may begin now, each in a task of its own.
+pub(super) fn begin<S: Sends>(shared: &Arc<Shared<S>>) {
+    while !shared.tasks.is_draining() {
+        let turn = shared.traffic().begin();
+        let Some(Turn { item, leave }) = turn else { return };
+        let begun = Begun {
+            lease: item.lease,
+            receiver: item.receiver,
+            leave: Some(leave),
+            shared: Arc::clone(shared),
+        };
+        shared.tasks.spawn(carry_out(begun, item));
+    }
+}
+
+/// An attempt that takes up a slot.
+struct Begun<S: Sends> {
+    shared: Arc<Shared<S>>,
+    lease: DeliveryLease,
+    receiver: ReceiverKey,
+    leave: Option<Leave>,
+}
+
+impl<S: Sends> Begun<S> {
+    /// It has ended, and makes room.
+    fn ended(&mut self, came: Came) {
+        let Some(leave) = self.leave.take() else { return };
+        let now = self.shared.clock.now();
+        let away = self.shared.traffic().ended(leave, came, now, &mut rand::rng());
+        self.shared.give_back(&away);
+        begin(&self.shared);
+        self.shared.freed.notify_one();
+    }
+}
+
+/// A panic makes room, too. What the ledger says about it is found by comparing.
+impl<S: Sends> Drop for Begun<S> {
+    fn drop(&mut self) {
+        if self.leave.is_some() {
+            self.ended(Came { sign: None, took: Duration::ZERO });
+            self.shared.traffic().settled(self.receiver);
+            self.shared.holdings.leave(self.lease);
+        }
+    }
+}
+
+async fn carry_out<S: Sends>(mut begun: Begun<S>, delivery: LeasedDelivery) {
+    let shared = Arc::clone(&begun.shared);
+    let (at, began) = (shared.clock.now(), shared.clock.elapsed());
+    let answer = attempt(&shared, &delivery, at).await;
+    let took = shared.clock.elapsed().saturating_sub(began);
+    let (came, next) = match answer {
+        Ok(answer) => {
+            metrics::histogram!("cloakroom_delivery_duration_seconds").record(took);
+            let word = answer.error.map_or("delivered", DeliveryError::as_str);
+            metrics::counter!("cloakroom_delivery_attempts_total", "outcome" => word).increment(1);
+            let came = Came { sign: answer.sign(), took };
+            (came, decided(&delivery, answer, Attempt { at, took, now: shared.clock.now() }))
+        }
+        Err(unsent) => (Came { sign: None, took }, unsent),
+    };
+    shared.settle(&delivery, next);
+    begun.ended(came);
+}
+
+/// An attempt that was made.
+#[derive(Clone, Copy)]
+struct Attempt {
+    at: Timestamp,
+    took: Duration,
+    now: Timestamp,
+}
+
+/// What the schedule says.
+fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: Attempt) -> DeliveryNext {
+    let LeasedDelivery { attempts, refusals, deadline_at, .. } = *delivery;
+    let standing = Standing { attempts, refusals, deadline_at };
+    let next = settle(standing, answer.attempted(), attempt.now, &mut rand::rng());
+    let next_at = match next {
+        Next::Again { due_at, .. } => Some(due_at),
+        Next::Over(_) => None,
+    };
+    let record = AttemptRecord {
+        number: attempts,
+        at: attempt.at,
+        took: attempt.took,
+        status: answer.status,
+        code: answer.error.map(|error| error.as_str().to_owned()),
+        next_at,
+    };
+    DeliveryNext::Settled(record, next)
+}
+
+/// Makes the attempt, within its time; what comes instead where none is made, or where it
+/// is cut off: it does not count then.
+async fn attempt<S: Sends>(
+    shared: &Shared<S>,
+    delivery: &LeasedDelivery,
+    now: Timestamp,
+) -> Result<Answer, DeliveryNext> {
+    let back = |wait: Duration| DeliveryNext::Back(shared.clock.now() + wait);
+    let address = match receivers::address(shared, delivery, now).await {
+        Ok(address) => address,
+        Err(NoAddress::TakesNothing) => return Err(back(Duration::ZERO)),
+        Err(NoAddress::Ledger(error)) => {
+            tracing::debug!(receiver = %delivery.receiver, %error, "a receiver could not be read");
+            return Err(back(UNREAD));
+        }
+        Err(NoAddress::Unusable(why)) => {
+            tracing::warn!(receiver = %delivery.receiver, why, "nothing can be sent to a receiver");
+            return Err(back(UNUSABLE));
+        }
+    };
+    if !(shared.settings.may_begin)() {
+        return Err(back(Duration::ZERO));
+    }
+    let sending = shared.sender.send(&address, delivery, now);
+    tokio::select! {
+        biased;
+        answer = shared.clock.timeout(shared.settings.timeout + SLACK, sending) => {
+            let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None };
+            Ok(answer.unwrap_or(late))
+        }
+        () = shared.tasks.cutting() => Err(back(Duration::ZERO)),
+    }
+}

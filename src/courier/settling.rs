@@ -1,0 +1,105 @@
+//! The ends of attempts, on their way into the ledger.
+//!
+//! Owns the gathering: what ends while a commit is on its way goes down with the next one.
+//! Its invariant: each end is repeated to the ledger until that has it or somebody else
+//! holds the delivery; and it goes on until nothing is held any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::beats::Loop;
+use super::insist::insist;
+use super::{Sends, Shared};
+use crate::domain::delivery::{Ended, Next};
+use crate::ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
+
+/// How many ends go down in one commit at most.
+const BATCH: usize = 512;
+/// The longest without a sign of life.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Settles from before anything `begins` until the tasks drain and nothing is held.
+pub(super) async fn run<S: Sends>(
+    shared: Arc<Shared<S>>,
+    mut ends: mpsc::UnboundedReceiver<DeliverySettlement>,
+    begins: impl Future<Output = ()>,
+) {
+    begins.await;
+    let mut over = std::pin::pin!(over(&shared));
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            count = ends.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            () = &mut over => return,
+            () = shared.clock.sleep(IDLE) => {}
+        }
+        if !batch.is_empty() {
+            step(&shared, batch).await;
+        }
+        shared.beats.beat(Loop::Settling, shared.clock.now());
+    }
+}
+
+/// Completes when the gateway drains and all that was handed out is settled.
+async fn over<S: Sends>(shared: &Shared<S>) {
+    shared.tasks.draining().await;
+    // A claim that is on its way may bring something; none follows it.
+    drop(shared.claiming.lock().await);
+    shared.holdings.emptied().await;
+}
+
+/// Settles a batch.
+pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettlement>) {
+    match insist(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
+        Ok(settled) => {
+            for (settlement, settled) in batch.iter().zip(settled) {
+                count(settlement, settled);
+            }
+        }
+        Err(LedgerError::Damaged(error)) if batch.len() > 1 => {
+            // One of them may be at fault, and the others are not.
+            tracing::warn!(error, "deliveries are settled one by one");
+            for settlement in &batch {
+                let alone = || shared.ledger.settle_deliveries(vec![settlement.clone()]);
+                match insist(shared, alone).await {
+                    Ok(settled) => settled.into_iter().for_each(|how| count(settlement, how)),
+                    Err(error) => complain(&error),
+                }
+            }
+        }
+        Err(error) => complain(&error),
+    }
+    for settlement in &batch {
+        shared.traffic().settled(settlement.receiver);
+        shared.holdings.leave(settlement.lease);
+    }
+    shared.freed.notify_one();
+}
+
+fn complain(error: &LedgerError) {
+    tracing::error!(
+        %error,
+        "the end of an attempt to deliver could not be written down; it will be made again"
+    );
+}
+
+fn count(settlement: &DeliverySettlement, settled: DeliverySettled) {
+    let message = &*settlement.message;
+    let outcome = match (&settlement.next, settled) {
+        (_, DeliverySettled::Stale) => {
+            return tracing::debug!(message, "not settled: it has been handed out again");
+        }
+        (DeliveryNext::Settled(_, Next::Over(Ended::Delivered)), _) => "delivered",
+        (DeliveryNext::Settled(_, Next::Over(Ended::Exhausted)), _) => "exhausted",
+        (DeliveryNext::Settled(_, Next::Over(Ended::Gone)), _) => "gone",
+        (DeliveryNext::Settled(_, Next::Again { .. }) | DeliveryNext::Back(_), _) => return,
+    };
+    if outcome != "delivered" {
+        let receiver = settlement.receiver;
+        tracing::info!(message, %receiver, outcome, "a delivery was given up");
+    }
+    metrics::counter!("cloakroom_deliveries_total", "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,141 @@
+//! What is seen to now and then: what others or this node left behind, and what is too old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::beats::Loop;
+use super::{Sends, Shared, homes};
+use crate::domain::Timestamp;
+use crate::domain::delivery::{HELD, ReceiverKey, Topic};
+use crate::ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Rounds between two looks at the nodes.
+const NODES: u64 = 3;
+/// Rounds between two comparisons of what is held.
+const COMPARE: u64 = 5;
+/// Rounds between two looks at what is too old.
+const OLD: u64 = 60;
+/// What has been due for so long may be beyond its deadline.
+const LONG_DUE: Duration = Duration::from_hours(1);
+/// How many are seen to in one commit, so that nobody waits long behind it.
+const BATCH: usize = 500;
+
+/// Takes back what former incarnations were sending, and looks what is due; again until
+/// that is done. False if draining began first.
+pub(super) async fn start<S: Sends>(shared: &Shared<S>) -> bool {
+    loop {
+        match begin(shared).await {
+            Ok(()) => return true,
+            Err(error) => {
+                tracing::warn!(%error, "deliveries cannot begin yet; trying again in a second");
+            }
+        }
+        if !shared.pause(INTERVAL).await {
+            return false;
+        }
+    }
+}
+
+async fn begin<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+    take_back(shared).await?;
+    homes::look(shared).await?;
+    shared.ledger.look_for_deliveries().await
+}
+
+/// Sees to it every second until the tasks drain.
+pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+    for round in 0.. {
+        match step(&shared, round).await {
+            Ok(()) => shared.beats.beat(Loop::Upkeep, shared.clock.now()),
+            Err(error) => tracing::warn!(%error, "deliveries could not be tidied; trying again"),
+        }
+        if !shared.pause(INTERVAL).await {
+            return;
+        }
+    }
+}
+
+/// One round.
+pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(), LedgerError> {
+    let now = shared.clock.now();
+    shared.receivers.sweep(now);
+    let (parked, held) = {
+        let mut traffic = shared.traffic();
+        traffic.sweep(now);
+        (traffic.parked(), traffic.held())
+    };
+    metrics::gauge!("cloakroom_receivers_parked").set(parked as f64);
+    metrics::gauge!("cloakroom_deliveries_in_hand").set(held as f64);
+    take_back(shared).await?;
+    if round.is_multiple_of(NODES) {
+        homes::look(shared).await?;
+    }
+    if round.is_multiple_of(COMPARE) {
+        compare(shared).await?;
+    }
+    if round.is_multiple_of(OLD) {
+        give_up_late(shared, now).await?;
+        prune(shared, now).await?;
+    }
+    Ok(())
+}
+
+/// Makes due again what nodes were sending that are gone.
+async fn take_back<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+    loop {
+        let count = shared.ledger.take_back_deliveries(BATCH, shared.clock.now()).await?;
+        if count > 0 {
+            tracing::info!(count, "deliveries of nodes that are gone go out again");
+        }
+        if count < BATCH || shared.tasks.is_draining() {
+            return Ok(());
+        }
+    }
+}
+
+/// Hands back what the ledger says that this node sends, and it does not: the answer to a
+/// claim was lost, or a task came to a bad end.
+pub(super) async fn compare<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+    // While no claim is on its way, what was handed out is held.
+    let claiming = shared.claiming.lock().await;
+    let strays = shared.holdings.missing(shared.ledger.sent_here().await?);
+    drop(claiming);
+    if strays.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(count = strays.len(), "deliveries that were not sent go out again");
+    let now = shared.clock.now();
+    let back = strays.into_iter().map(|lease| back(lease, now)).collect();
+    shared.ledger.settle_deliveries(back).await.map(drop)
+}
+
+/// What was not sent says nothing of its receiver, so nobody asks whose it is.
+fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
+    let (receiver, topic) = (ReceiverKey(0), Topic::Ping);
+    let next = DeliveryNext::Back(now);
+    DeliverySettlement { lease, receiver, message: "".into(), topic, next, at: now }
+}
+
+/// Ends what waits beyond its deadline for a receiver that is left alone.
+async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+    for lane in shared.ledger.due_deliveries(now - LONG_DUE) {
+        while shared.ledger.give_up_late(lane, BATCH, now).await? == BATCH {
+            if shared.tasks.is_draining() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn prune<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+    let (held, over) = (now - HELD, now - shared.settings.over);
+    while !shared.tasks.is_draining() {
+        let pruned = shared.ledger.prune_deliveries(BATCH, held, over, now).await?;
+        if (pruned.deliveries as usize) < BATCH && (pruned.dropped as usize) < BATCH {
+            break;
+        }
+    }
+    Ok(())
+}

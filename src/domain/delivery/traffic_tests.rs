@@ -1,0 +1,348 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+
+const MILLI: Duration = Duration::from_millis(1);
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+const fn limits(slots: usize) -> Limits {
+    Limits { slots, first_attempts: 20, concurrency: 4, rate: None }
+}
+
+/// How a receiver of the simulation behaves.
+#[derive(Clone, Copy)]
+enum Behaves {
+    AnswersIn(Duration),
+    Never,
+}
+
+/// A node with receivers whose answers come by a clock that the simulation moves.
+struct Town {
+    now: Timestamp,
+    traffic: Traffic<Timestamp>,
+    /// What is due, by receiver and by whether it was tried before: since when.
+    due: BTreeMap<(ReceiverKey, bool), VecDeque<Timestamp>>,
+    behaves: HashMap<ReceiverKey, Behaves>,
+    /// What is on its way, by when it ends.
+    under_way: BTreeMap<(Timestamp, u64), (Leave, Came)>,
+    began: u64,
+    /// How long what went out had been due, by receiver.
+    waited: HashMap<ReceiverKey, Vec<Duration>>,
+    most_at_once: HashMap<ReceiverKey, usize>,
+    rng: StdRng,
+}
+
+impl Town {
+    fn of(limits: Limits) -> Self {
+        Self {
+            now: Timestamp::EPOCH + Duration::from_hours(1),
+            traffic: Traffic::new(limits),
+            due: BTreeMap::new(),
+            behaves: HashMap::new(),
+            under_way: BTreeMap::new(),
+            began: 0,
+            waited: HashMap::new(),
+            most_at_once: HashMap::new(),
+            rng: StdRng::seed_from_u64(7),
+        }
+    }
+
+    fn with(mut self, receivers: std::ops::Range<i64>, behaves: Behaves) -> Self {
+        self.behaves.extend(receivers.map(|receiver| (ReceiverKey(receiver), behaves)));
+        self
+    }
+
+    fn put(&mut self, receiver: i64, again: bool, count: usize) {
+        let due = self.due.entry((ReceiverKey(receiver), again)).or_default();
+        due.extend(std::iter::repeat_n(self.now, count));
+    }
+
+    /// Takes on what the plan says, and lets go out what may.
+    fn step(&mut self) {
+        let due = self.due.iter().filter(|(_, due)| !due.is_empty()).map(|(lane, _)| *lane);
+        let plan = self.traffic.plan(due.collect::<Vec<_>>(), self.now);
+        for (lane, count) in plan.wants {
+            let due = self.due.get_mut(&lane).unwrap();
+            let taken: Vec<_> = due.drain(..count.min(due.len())).collect();
+            let back = self.traffic.arrived(lane, count, taken);
+            self.take_back(lane.0, back);
+        }
+        while let Some(Turn { item, leave }) = self.traffic.begin() {
+            let receiver = leave.receiver;
+            self.waited.entry(receiver).or_default().push(self.now.since(item));
+            let (sign, took) = match self.behaves[&receiver] {
+                Behaves::AnswersIn(time) => (Sign::Answers, time),
+                Behaves::Never => (Sign::Unreached, TIMEOUT),
+            };
+            self.began += 1;
+            let came = Came { sign: Some(sign), took };
+            self.under_way.insert((self.now + took, self.began), (leave, came));
+        }
+        for receiver in self.behaves.keys() {
+            let now = self.under_way.values().filter(|(leave, _)| leave.receiver == *receiver);
+            let most = self.most_at_once.entry(*receiver).or_default();
+            *most = (*most).max(now.count());
+        }
+    }
+
+    fn take_back(&mut self, receiver: ReceiverKey, items: Vec<Timestamp>) {
+        for item in items {
+            self.traffic.settled(receiver);
+            self.due.entry((receiver, false)).or_default().push_front(item);
+        }
+    }
+
+    /// Moves the clock a millisecond on.
+    fn pass(&mut self) {
+        self.now = self.now + MILLI;
+        while let Some(first) = self.under_way.first_entry() {
+            if first.key().0 > self.now {
+                break;
+            }
+            let (leave, came) = first.remove();
+            let receiver = leave.receiver;
+            let back = self.traffic.ended(leave, came, self.now, &mut self.rng);
+            self.traffic.settled(receiver);
+            self.take_back(receiver, back);
+        }
+        self.step();
+    }
+
+    fn p99(&self, receivers: std::ops::Range<i64>) -> Duration {
+        let mut waited: Vec<_> = receivers
+            .flat_map(|receiver| {
+                self.waited.get(&ReceiverKey(receiver)).cloned().unwrap_or_default()
+            })
+            .collect();
+        waited.sort_unstable();
+        waited[(waited.len() * 99 / 100).min(waited.len() - 1)]
+    }
+
+    fn went_out(&self, receiver: i64) -> usize {
+        self.waited.get(&ReceiverKey(receiver)).map_or(0, Vec::len)
+    }
+}
+
+/// Fifty receivers that answer in 20 ms and get something every 50 ms; how long things
+/// waited for them.
+fn fifty_healthy(mut town: Town) -> Duration {
+    town = town.with(1..51, Behaves::AnswersIn(20 * MILLI));
+    for milli in 0..20_000 {
+        for receiver in 1..51 {
+            if (milli + receiver) % 50 == 0 {
+                town.put(receiver, false, 1);
+            }
+        }
+        town.pass();
+    }
+    for receiver in 1..51 {
+        assert!(town.went_out(receiver) > 390, "{receiver}: {}", town.went_out(receiver));
+    }
+    town.p99(1..51)
+}
+
+#[test]
+fn a_receiver_that_never_answers_with_ten_thousand_due_delays_nobody_else() {
+    let without = fifty_healthy(Town::of(limits(64)));
+    let mut town = Town::of(limits(64)).with(100..101, Behaves::Never);
+    town.put(100, false, 10_000);
+    let beside = fifty_healthy(town);
+    println!(
+        "p99 of the wait for 50 healthy receivers: {without:?}, beside a silent one: {beside:?}"
+    );
+    assert!(beside <= without * 2 + MILLI, "{without:?} became {beside:?}");
+}
+
+#[test]
+fn a_hundred_that_never_answer_leave_half_of_the_slots_to_those_that_do() {
+    let without = fifty_healthy(Town::of(limits(64)));
+    let mut town = Town::of(limits(64)).with(100..200, Behaves::Never);
+    town = town.with(1..51, Behaves::AnswersIn(20 * MILLI));
+    // Until each has answered once, they are not told from those that never will.
+    (1..51).for_each(|receiver| town.put(receiver, false, 1));
+    (0..100).for_each(|_| town.pass());
+    (100..200).for_each(|receiver| town.put(receiver, false, 100));
+    let beside = fifty_healthy(town);
+    println!(
+        "p99 of the wait for 50 healthy receivers: {without:?}, beside 100 silent: {beside:?}"
+    );
+    assert!(beside <= without * 2 + MILLI, "{without:?} became {beside:?}");
+}
+
+#[test]
+fn whoever_answers_slowly_gets_its_concurrency_and_no_more_is_taken_on() {
+    let mut town = Town::of(limits(64)).with(1..2, Behaves::AnswersIn(Duration::from_secs(2)));
+    town.put(1, false, 1000);
+    for _ in 0..10_000 {
+        town.pass();
+        assert!(town.traffic.held() <= 4, "{}", town.traffic.held());
+    }
+    assert_eq!(town.most_at_once[&ReceiverKey(1)], 4);
+}
+
+#[test]
+fn for_a_quick_receiver_more_is_taken_on_than_is_sent_at_once() {
+    let mut town = Town::of(limits(64)).with(1..2, Behaves::AnswersIn(MILLI));
+    town.put(1, false, 100_000);
+    (0..200).for_each(|_| town.pass());
+    assert_eq!(town.most_at_once[&ReceiverKey(1)], 4);
+    assert_eq!(town.traffic.held(), REACH);
+    // It hangs: what it was taken on for goes back.
+    town.behaves.insert(ReceiverKey(1), Behaves::Never);
+    (0..16_000).for_each(|_| town.pass());
+    assert!(town.traffic.held() <= 1, "{}", town.traffic.held());
+}
+
+#[test]
+fn first_attempts_keep_their_share_of_the_slots() {
+    let mut town = Town::of(limits(10)).with(1..51, Behaves::AnswersIn(900 * MILLI));
+    // So that each is known to answer.
+    (1..51).for_each(|receiver| town.put(receiver, false, 1));
+    (0..20_000).for_each(|_| town.pass());
+    (1..51).for_each(|receiver| town.put(receiver, true, 100));
+    (0..1000).for_each(|_| town.pass());
+    assert_eq!(town.traffic.sending_again, 8);
+    let before = town.went_out(7);
+    town.put(7, false, 1);
+    town.pass();
+    assert_eq!((town.traffic.sending(), town.traffic.sending_again), (9, 8));
+    assert!(town.went_out(7) > before);
+}
+
+#[test]
+fn turns_go_round_whoever_has_how_much() {
+    let mut town = Town::of(limits(2)).with(1..5, Behaves::AnswersIn(10 * MILLI));
+    town.put(1, false, 10_000);
+    (2..5).for_each(|receiver| town.put(receiver, false, 100));
+    (0..1200).for_each(|_| town.pass());
+    let shares: Vec<_> = (1..5).map(|receiver| town.went_out(receiver)).collect();
+    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+    assert!(most - least <= 8, "{shares:?}");
+}
+
+#[test]
+fn a_receiver_that_cannot_be_reached_is_parked_and_probed_one_at_a_time() {
+    let lane = (ReceiverKey(1), false);
+    let mut traffic = Traffic::new(limits(64));
+    let (mut now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
+    let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
+    for _ in 0..5 {
+        assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
+        assert!(traffic.arrived(lane, 1, vec![1]).is_empty());
+        let turn = traffic.begin().unwrap();
+        traffic.ended(turn.leave, fails, now, &mut rng);
+        traffic.settled(lane.0);
+    }
+    assert_eq!(traffic.parked(), 1);
+    let plan = traffic.plan([lane], now);
+    assert!(plan.wants.is_empty(), "{plan:?}");
+    now = plan.again_at.unwrap();
+    // A probe that finds nothing to be sent makes room for the next.
+    assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
+    assert!(traffic.plan([lane], now).wants.is_empty());
+    assert!(traffic.arrived(lane, 1, Vec::<i32>::new()).is_empty());
+    assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
+    traffic.arrived(lane, 1, vec![1]);
+    let turn = traffic.begin().unwrap();
+    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    traffic.ended(turn.leave, answers, now, &mut rng);
+    assert_eq!((traffic.parked(), traffic.plan([lane], now).wants[&lane]), (0, 4));
+}
+
+#[test]
+fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
+    let lane = (ReceiverKey(1), false);
+    let mut traffic = Traffic::new(limits(64));
+    let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
+    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    traffic.plan([lane], now);
+    traffic.arrived(lane, 1, vec![0]);
+    let turn = traffic.begin().unwrap();
+    traffic.ended(turn.leave, answers, now, &mut rng);
+    let count = traffic.plan([lane], now).wants[&lane];
+    traffic.arrived(lane, count, (0..count).collect());
+    let turns: Vec<_> = std::iter::from_fn(|| traffic.begin()).collect();
+    let more = traffic.plan([(lane.0, true)], now).wants;
+    assert!(turns.len() == 4 && more.is_empty());
+    let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
+    let mut back = Vec::new();
+    for turn in turns {
+        back.extend(traffic.ended(turn.leave, fails, now, &mut rng));
+    }
+    let count = traffic.plan([lane], now).wants[&lane];
+    traffic.arrived(lane, count, vec![9; count]);
+    let turn = traffic.begin().unwrap();
+    assert!(traffic.ended(turn.leave, fails, now, &mut rng).is_empty() && back.is_empty());
+    assert_eq!(traffic.parked(), 1);
+    assert_eq!(traffic.arrived(lane, 0, vec![5]), [5]);
+}
+
+#[test]
+fn a_rate_is_kept_and_what_was_not_sent_does_not_count() {
+    let lane = (ReceiverKey(1), false);
+    let mut traffic = Traffic::new(Limits { rate: Some("2/s".parse().unwrap()), ..limits(64) });
+    let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
+    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    for _ in 0..2 {
+        let count = traffic.plan([lane], now).wants[&lane];
+        assert_eq!(count, 1);
+        traffic.arrived(lane, count, vec![1]);
+        let turn = traffic.begin().unwrap();
+        traffic.ended(turn.leave, answers, now, &mut rng);
+    }
+    let plan = traffic.plan([lane], now);
+    let half = now + Duration::from_millis(500);
+    assert_eq!((plan.wants.len(), plan.again_at), (0, Some(half)));
+    assert_eq!(traffic.plan([lane], half).wants[&lane], 1);
+    traffic.arrived(lane, 1, Vec::new());
+    assert_eq!(traffic.plan([lane], half).wants[&lane], 1);
+}
+
+#[test]
+fn who_is_left_alone_is_not_asked_for() {
+    let lane = (ReceiverKey(1), false);
+    let mut traffic: Traffic<()> = Traffic::new(limits(64));
+    let now = Timestamp::EPOCH + TIMEOUT;
+    traffic.leave_alone(lane.0, now + TIMEOUT, now);
+    let plan = traffic.plan([lane], now);
+    assert_eq!((plan.wants.len(), plan.again_at), (0, Some(now + TIMEOUT)));
+    assert_eq!(traffic.plan([lane], now + TIMEOUT).wants[&lane], 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn however_receivers_behave_the_limits_hold_and_nothing_is_lost(
+        slots in 1usize..12,
+        manners in prop::collection::vec((0u64..3000, any::<bool>(), 0usize..40, 0usize..40), 1..12),
+        seed in any::<u64>(),
+    ) {
+        let mut town = Town::of(limits(slots));
+        town.rng = StdRng::seed_from_u64(seed);
+        let mut all = 0;
+        for (receiver, (millis, answers, first, again)) in (1..).zip(&manners) {
+            let time = Duration::from_millis(*millis);
+            let behaves = if *answers { Behaves::AnswersIn(time) } else { Behaves::Never };
+            town = town.with(receiver..receiver + 1, behaves);
+            town.put(receiver, false, *first);
+            town.put(receiver, true, *again);
+            all += first + again;
+        }
+        for _ in 0..4000 {
+            town.pass();
+            prop_assert!(town.traffic.sending() <= slots);
+            prop_assert!(town.traffic.sending_slow <= slots.div_ceil(2));
+            prop_assert_eq!(town.traffic.sending(), town.under_way.len());
+            let due: usize = town.due.values().map(VecDeque::len).sum();
+            let ended = town.began as usize - town.under_way.len();
+            prop_assert_eq!(due + town.traffic.held() + ended, all);
+        }
+        prop_assert!(town.most_at_once.values().all(|most| *most <= 4));
+        let waiting = town.traffic.held() - town.under_way.len();
+        prop_assert_eq!(town.traffic.clear().len(), waiting);
+    }
+}

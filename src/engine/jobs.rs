@@ -1,0 +1,159 @@
+//! The gateway's own long jobs, carried out as operations.
+//!
+//! Owns how a job is carried on from step to step, told of, and put aside so that it holds
+//! no slot for long. Its invariants: where it goes on is known by a cursor alone, which a
+//! job makes and nobody else reads; and a step may come twice. It must not know what any
+//! job does: it is lent jobs by their names.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+
+use super::Shared;
+use super::ending::Ended;
+use crate::domain::operation::{Answer, Body, Continuation, Outcome};
+use crate::domain::{Fields, Timestamp};
+use crate::ledger::{KeptAnswer, Leased, LedgerError, ProgressReport};
+
+/// The upstream that jobs are said to lie in a lane of: this gateway, on any of its nodes.
+pub const OWN: &str = "cloakroom";
+/// How many jobs run on a node at once.
+pub(super) const AT_ONCE: u32 = 4;
+/// How long a job goes on before it is put aside, with its cursor.
+const STRETCH: Duration = Duration::from_secs(10);
+/// How soon a step is tried again that failed.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// A job, which is done in steps.
+pub trait Job: Send + Sync + 'static {
+    /// Does the next step. It may come a second time: what it was told of as done by then
+    /// is not lost, and what it did behind that is done again.
+    fn step<'a>(&'a self, step: Step<'a>) -> BoxFuture<'a, Result<Stepped, LedgerError>>;
+}
+
+/// What a step is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// What the job is to do, in its own form.
+    pub arguments: &'a [u8],
+    /// Where it goes on; none at the first step.
+    pub cursor: Option<&'a [u8]>,
+    /// When the operation was accepted.
+    pub accepted_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// There is more to do.
+    More {
+        /// Where it goes on.
+        cursor: Vec<u8>,
+        /// How far it is, in percent, where that is known.
+        percent: Option<u8>,
+        /// What there is to say.
+        message: Option<String>,
+    },
+    /// All is done.
+    Done {
+        /// The result, as JSON.
+        result: Vec<u8>,
+    },
+    /// It cannot be done, and not later either.
+    Refused {
+        /// A status in 400 to 499.
+        status: u16,
+        /// Why, as JSON.
+        result: Vec<u8>,
+    },
+}
+
+/// The jobs that an engine can do, by their names.
+#[derive(Clone, Default)]
+pub struct Jobs(HashMap<Arc<str>, Arc<dyn Job>>);
+
+impl Jobs {
+    /// With another one.
+    #[must_use]
+    pub fn with(mut self, name: &str, job: impl Job) -> Self {
+        self.0.insert(name.into(), Arc::new(job));
+        self
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Carries a job on for a while.
+pub(super) async fn carry_on(
+    shared: &Shared,
+    leased: &Leased,
+    name: &str,
+    arguments: &[u8],
+) -> Ended {
+    let Some(job) = shared.settings.jobs.0.get(name) else {
+        return Ended::of(Outcome::Unroutable);
+    };
+    let began = shared.clock.elapsed();
+    let mut cursor = leased.continuation.as_ref().and_then(Continuation::as_job).cloned();
+    loop {
+        let step = Step {
+            arguments,
+            cursor: cursor.as_deref().filter(|cursor| !cursor.is_empty()),
+            accepted_at: leased.accepted_at,
+            now: shared.clock.now(),
+        };
+        match job.step(step).await {
+            Ok(Stepped::Done { result }) => return answered(200, result),
+            Ok(Stepped::Refused { status, result }) => return answered(status, result),
+            Ok(Stepped::More { cursor: next, percent, message }) => {
+                cursor = Some(next.into());
+                report(shared, leased, percent, message).await;
+            }
+            Err(error) => {
+                tracing::warn!(operation = %leased.id, job = name, %error, "a step of a job failed");
+                shared.clock.sleep(BACK_OFF).await;
+            }
+        }
+        if shared.tasks.is_draining() || shared.clock.elapsed().saturating_sub(began) >= STRETCH {
+            let continuation = Continuation::job(cursor.unwrap_or_default());
+            return Ended::of(Outcome::Unfinished { continuation });
+        }
+    }
+}
+
+fn answered(status: u16, result: Vec<u8>) -> Ended {
+    let mut fields = Fields::new();
+    fields.as_map_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let answer = Answer { status, redirect_is_success: false, retry_after: None, monitor: None };
+    let body = Body::Inline(Bytes::from(result));
+    let kept = KeptAnswer { status, fields, body, created_location: None };
+    Ended { answer: Some(kept), ..Ended::of(Outcome::Followed(answer)) }
+}
+
+/// Tells of its progress. Nothing depends on that it gets through.
+async fn report(shared: &Shared, leased: &Leased, percent: Option<u8>, message: Option<String>) {
+    if percent.is_none() && message.is_none() {
+        return;
+    }
+    let (id, attempt) = (leased.id, leased.counts.attempts);
+    let report = ProgressReport { id, attempt, percent, message, at: shared.clock.now() };
+    if let Err(error) = shared.ledger.progress(report).await {
+        tracing::debug!(operation = %leased.id, %error, "the progress of a job was not told");
+    }
+}
