@@ -112,6 +112,9 @@ impl App {
         let public = public_origin(&config, listener.as_ref())?;
         let upstreams = upstreams(&config, &clock, &parts.ground)?;
         let ledger = Ledger::open(opening(&config, options), &clock, &parts.ground).await?;
+        // Before anything is carried out: what ends is told of as it ends.
+        let messages = Messages::new(&config.server.prefix, &public, ledger.ticket_key());
+        ledger.lend_scribe(Arc::new(messages));
         let started = Self {
             public: listener.as_ref().map(Listener::local_address),
             admin: admin.as_ref().map(Listener::local_address),
@@ -140,7 +143,6 @@ impl App {
             settings,
             webhooks: Arc::new(receivers.clone().settings(&config)),
         };
-        api.ledger.lend_scribe(Arc::new(Messages::new(&api)));
         let sender = receivers.sender();
         let courier = sending::start(&config, sender, &api.ledger, &engine, &clock, &parts.courier);
         let lifecycles =

@@ -8,10 +8,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Api;
 use super::document::Document;
 use crate::domain::delivery::Topic;
 use crate::domain::http::links::Links;
+use crate::domain::http::public_url::PublicOrigin;
 use crate::domain::{TicketKey, Timestamp};
 use crate::ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
 
@@ -23,13 +23,11 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Writes for this API.
-    pub fn new(api: &Api) -> Self {
-        Self {
-            prefix: api.settings.prefix.clone(),
-            base: api.settings.public.lasting().map(str::to_owned),
-            key: api.ledger.ticket_key().clone(),
-        }
+    /// Writes for a gateway whose own resources lie under `prefix` of `public`; `key` makes
+    /// its tickets.
+    pub fn new(prefix: &str, public: &PublicOrigin, key: &TicketKey) -> Self {
+        let base = public.lasting().map(str::to_owned);
+        Self { prefix: prefix.to_owned(), base, key: key.clone() }
     }
 }
 

@@ -376,7 +376,8 @@ async fn a_task_that_comes_to_a_bad_end_makes_room_and_its_delivery_goes_out_aga
     upkeep::start(&shared).await;
     rounds::step(&shared, office.clock.now()).await.unwrap();
     shared.holdings.emptied().await;
-    assert_eq!((shared.traffic().sending(), shared.traffic().held()), (0, 0));
+    let (sending, held) = (shared.traffic().sending(), shared.traffic().held());
+    assert_eq!((sending, held), (0, 0));
     upkeep::compare(&shared).await.unwrap();
     office.does.send_replace(Does::Answer(200));
     rounds::step(&shared, office.clock.now()).await.unwrap();

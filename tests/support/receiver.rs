@@ -75,8 +75,6 @@ impl Manner {
 pub struct Arrival {
     /// When it had been read whole.
     pub at: Instant,
-    /// Which of the receiver's connections it came on, from 1.
-    pub connection: usize,
     pub method: String,
     pub target: String,
     /// Names as they were written, in order.
@@ -112,7 +110,6 @@ struct Books {
     standing: HashMap<String, Manner>,
     connections: usize,
     open: usize,
-    most_open: usize,
 }
 
 #[derive(Default)]
@@ -185,10 +182,6 @@ impl Receiver {
         self.shared.books().arrivals.len()
     }
 
-    pub fn arrivals_at(&self, path: &str) -> Vec<Arrival> {
-        self.arrivals().into_iter().filter(|arrival| arrival.target == path).collect()
-    }
-
     /// Waits until that many have arrived, and gives them all.
     #[track_caller]
     pub fn until_arrived(&self, count: usize) -> impl Future<Output = Vec<Arrival>> {
@@ -218,11 +211,6 @@ impl Receiver {
     pub fn open(&self) -> usize {
         self.shared.books().open
     }
-
-    /// The most connections that were open at once.
-    pub fn most_open(&self) -> usize {
-        self.shared.books().most_open
-    }
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
@@ -247,7 +235,6 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
 
 /// A connection in the books, for as long as it is open.
 struct Counted {
-    number: usize,
     shared: Arc<Shared>,
 }
 
@@ -256,8 +243,7 @@ impl Counted {
         let mut books = shared.books();
         books.connections += 1;
         books.open += 1;
-        books.most_open = books.most_open.max(books.open);
-        Self { number: books.connections, shared: Arc::clone(shared) }
+        Self { shared: Arc::clone(shared) }
     }
 }
 
@@ -334,8 +320,7 @@ impl<W: Wire> Served<W> {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let (at, connection) = (time::instant(), self.counted.number);
-        Some(Arrival { at, connection, method, target, fields, body: Vec::new() })
+        Some(Arrival { at: time::instant(), method, target, fields, body: Vec::new() })
     }
 
     async fn take(&mut self, count: usize) -> Option<Vec<u8>> {

@@ -83,6 +83,22 @@ where
     until_within(PATIENCE, what, probe)
 }
 
+/// Probes until there is an answer, now and then; `None` if there is none within `limit`.
+pub async fn looked_for<T, P, F>(limit: Duration, mut probe: P) -> Option<T>
+where
+    P: FnMut() -> F,
+    F: Future<Output = Option<T>>,
+{
+    let begun = awake();
+    while awake().saturating_sub(begun) < limit {
+        if let Some(answer) = probe().await {
+            return Some(answer);
+        }
+        pause(TICK * 5).await;
+    }
+    None
+}
+
 /// Probes until there is an answer; fails the test if there is none within `limit`.
 #[track_caller]
 pub fn until_within<T, P, F>(limit: Duration, what: &str, mut probe: P) -> impl Future<Output = T>

@@ -1,7 +1,7 @@
 //! A hundred `kill -9` of a gateway that sends, under load: every event reaches its
 //! receiver, always as the same message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::support::gateway::{Process, order, path_of};
-use crate::support::{Arrival, Manner, Receiver, Setup, Ticket, Upstream, post, time};
+use crate::support::{Arrival, Manner, Receiver, Setup, Ticket, Upstream, get, post, time};
 
 const KILLS: usize = 100;
 const CLIENTS: usize = 4;
@@ -55,7 +55,7 @@ async fn client(mut current: watch::Receiver<Option<SocketAddr>>, accepted: Arc<
 }
 
 async fn subscribed(process: &Process, receiver: &Receiver) -> String {
-    let wanted = json!({ "url": receiver.url("/hooks"), "events": ["operation.succeeded"] });
+    let wanted = json!({ "url": receiver.url("/hooks"), "events": ["operation.succeeded", "operation.failed"] });
     let made = process.send(post("/-/webhooks").json(&wanted)).await.expect(201);
     path_of(made.expect_field("location")).to_owned()
 }
@@ -78,6 +78,12 @@ async fn deliveries(process: &Process, subscription: &str) -> Vec<Value> {
         let Some(next) = list["links"]["next"].as_str() else { return all };
         page = path_of(next).to_owned();
     }
+}
+
+/// The operation that a message is about.
+fn operation_of(arrival: &Arrival) -> String {
+    let rest = arrival.id().strip_prefix("msg_").unwrap();
+    rest.rsplit_once('_').unwrap().0.to_owned()
 }
 
 /// What arrived, by message.
@@ -124,13 +130,19 @@ async fn a_hundred_kills_of_a_sender_lose_no_event_and_change_no_message() {
         time::within("a client's end", client).await.unwrap();
     }
     let all = accepted.all();
-    let told = || async {
-        let arrivals = receiver.arrivals();
-        let told =
-            |id: &String| arrivals.iter().any(|it| it.id().starts_with(&format!("msg_{id}_")));
-        all.iter().all(told).then_some(())
+    let untold = || {
+        let told: HashSet<_> = receiver.arrivals().iter().map(operation_of).collect();
+        all.iter().filter(|id| !told.contains(*id)).cloned().collect::<Vec<_>>()
     };
-    time::until_within(Duration::from_mins(2), "every event at its receiver", told).await;
+    let told = || async { untold().is_empty().then_some(()) };
+    if time::looked_for(Duration::from_mins(2), told).await.is_none() {
+        for id in untold() {
+            let found = process.admin(get(&format!("/-/operations/{id}/status"))).await;
+            eprintln!("nobody was told of {}", found.text());
+        }
+        let page = format!("{subscription}/deliveries?state=pending&limit=100");
+        panic!("these wait: {}", process.get(&page).await.text());
+    }
     let deliveries = deliveries(&process, &subscription).await;
     let arrivals = receiver.arrivals();
     let by_message = by_message(&arrivals);

@@ -58,7 +58,7 @@ pub(super) struct Listen {
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["status", "gone", "drop"])]
     fail: Option<u32>,
     /// Answer with this status.
-    #[arg(long, default_value_t = StatusCode::NO_CONTENT, value_parser = status)]
+    #[arg(long, default_value = "204", value_parser = status)]
     status: StatusCode,
     /// Take that long for each answer, like 20s.
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -45,6 +45,8 @@ use sql::{Asks, Runs};
 pub(super) trait Deliveries: Send {
     /// Gives what happened in this transaction to those who are to be told.
     async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError>;
+    /// Brings what this node remembers of receivers up to date.
+    async fn refresh(&mut self) -> Result<(), LedgerError>;
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
     async fn change(
         &mut self,
@@ -107,6 +109,10 @@ pub(super) type Told<'a> = Option<&'a dyn Scribe>;
 impl<W: Runs> Deliveries for W {
     async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError> {
         announce::announce(self, scribe).await
+    }
+
+    async fn refresh(&mut self) -> Result<(), LedgerError> {
+        announce::refresh(self).await
     }
 
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError> {
@@ -373,20 +379,38 @@ impl Ledger {
 
     /// Makes a subscription, unless the principal has as many as it may.
     pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscribed, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            let new = new.clone();
-            Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
-        }))
-        .await
+        let subscribed = self
+            .errand(Box::new(move |deliveries, _| {
+                let new = new.clone();
+                Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
+            }))
+            .await?;
+        self.learn_receivers().await;
+        Ok(subscribed)
+    }
+
+    /// Brings what this node remembers of receivers up to date: whoever settles does so
+    /// anyway; single statements, which cannot, go by what is remembered.
+    pub async fn learn_receivers(&self) {
+        let refreshed = self
+            .errand(Box::new(move |deliveries, _| {
+                Box::pin(async move { quiet(deliveries.refresh()).await })
+            }))
+            .await;
+        if let Err(error) = refreshed {
+            tracing::debug!(%error, "could not look for changed receivers");
+        }
     }
 
     /// Changes, disables, enables or deletes a subscription.
     pub async fn change_subscription(&self, changing: Changing) -> Result<Changed, LedgerError> {
-        self.errand(Box::new(move |deliveries, scribe| {
+        let changed = self.errand(Box::new(move |deliveries, scribe| {
             let changing = changing.clone();
             Box::pin(async move { deliveries.change(&changing, scribe).await })
-        }))
-        .await
+        }));
+        let changed = changed.await?;
+        self.learn_receivers().await;
+        Ok(changed)
     }
 
     /// A subscription; only this principal's, where there is one.
@@ -422,11 +446,13 @@ impl Ledger {
 
     /// The receiver that a principal's callbacks to an origin count as.
     pub async fn callback_receiver(&self, new: NewCallbacks) -> Result<ReceiverKey, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
+        let receiver = self.errand(Box::new(move |deliveries, _| {
             let new = new.clone();
             Box::pin(async move { quiet(deliveries.callback_receiver(&new)).await })
-        }))
-        .await
+        }));
+        let receiver = receiver.await?;
+        self.learn_receivers().await;
+        Ok(receiver)
     }
 
     /// Whom a courier sends to.
