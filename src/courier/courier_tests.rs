@@ -376,7 +376,9 @@ async fn a_task_that_comes_to_a_bad_end_makes_room_and_its_delivery_goes_out_aga
     upkeep::start(&shared).await;
     rounds::step(&shared, office.clock.now()).await.unwrap();
     shared.holdings.emptied().await;
-    let (sending, held) = (shared.traffic().sending(), shared.traffic().held());
+    // Apart: each holds the lock.
+    let sending = shared.traffic().sending();
+    let held = shared.traffic().held();
     assert_eq!((sending, held), (0, 0));
     upkeep::compare(&shared).await.unwrap();
     office.does.send_replace(Does::Answer(200));

@@ -86,7 +86,7 @@ impl Postman {
     }
 }
 
-/// What a message tells, without what a CloudEvent says of it in its own way.
+/// What a message tells, without what a cloud event says of it in its own way.
 fn told(body: &[u8]) -> &[u8] {
     #[derive(Deserialize)]
     struct Body<'a> {

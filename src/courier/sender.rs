@@ -113,7 +113,7 @@ impl Sender {
     pub async fn send(&self, message: &Message, target: &Target, now: Timestamp) -> Attempted {
         let fields = message.fields(&target.fields, &target.keys, now);
         let outgoing = Outgoing { method: Method::POST, fields, body: message.body() };
-        self.attempt(target, outgoing, now).await.0
+        Box::pin(self.attempt(target, outgoing, now)).await.0
     }
 
     /// Asks a receiver whether it wants deliveries from `origin`, the name by which this
@@ -124,7 +124,7 @@ impl Sender {
             fields.insert(REQUEST_ORIGIN, origin);
         }
         let outgoing = Outgoing { method: Method::OPTIONS, fields, body: Bytes::new() };
-        let (attempted, fields) = self.attempt(target, outgoing, now).await;
+        let (attempted, fields) = Box::pin(self.attempt(target, outgoing, now)).await;
         let allowed = fields.filter(|_| attempted.is_success());
         let permission = allowed.and_then(|fields| cloud_event::permission(&fields, origin));
         Asked { attempted, permission }

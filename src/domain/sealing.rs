@@ -124,8 +124,8 @@ impl Keyring {
         let (nonce, sealed) = rest.split_first_chunk().ok_or(SealingError::Damaged)?;
         let mut keys = self.current.iter().chain(&self.previous);
         let key = keys.find(|key| key.id() == *id).ok_or_else(|| {
-            let digits: String = id.iter().map(|octet| format!("{octet:02x}")).collect();
-            SealingError::UnknownKey(digits)
+            let digits = id.iter().fold(0_u128, |all, octet| all << 8 | u128::from(*octet));
+            SealingError::UnknownKey(format!("{digits:0width$x}", width = ID * 2))
         })?;
         let head = &stored[..stored.len() - sealed.len()];
         let aad = Aad::from([head, purpose.as_bytes()].concat());

@@ -58,7 +58,7 @@ impl Asked {
             return Err(Problem::callbacks_off());
         }
         let topics = events.map_or(Ok(Topics::ENDS), topics)?;
-        let wished = preferred.flatten();
+        let wished = preferred.and_then(|preferred| preferred.url);
         let (field, text) = match (url, &wished) {
             (Some(url), _) => (URL, url.to_owned()),
             (None, Some(wished)) => ("Prefer", wished.clone()),
@@ -101,14 +101,20 @@ fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h s
     Ok(Some(text.trim()))
 }
 
-/// Whether a callback is preferred, and where to.
-fn preferred(headers: &HeaderMap) -> Option<Option<String>> {
+/// A callback that is preferred.
+struct Preferred {
+    /// Where to, as far as that can be read.
+    url: Option<String>,
+}
+
+/// The callback that is preferred, if one is.
+fn preferred(headers: &HeaderMap) -> Option<Preferred> {
     if !headers.contains_key("prefer") {
         return None;
     }
     let preferences = Preferences::of(headers);
     let callback = preferences.get(expectation::CALLBACK)?;
-    Some(callback.parameter("url").map(str::to_owned))
+    Some(Preferred { url: callback.parameter("url").map(str::to_owned) })
 }
 
 fn topics(list: &str) -> Result<Topics, Problem> {
@@ -173,21 +179,20 @@ impl Known {
     ) -> Result<Callback, Problem> {
         let Asked { to, topics, .. } = asked;
         let key = (principal.clone(), to.origin());
-        let receiver = match self.find(&key) {
-            Some(receiver) => receiver,
-            None => {
-                let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
-                let new = NewCallbacks {
-                    principal: principal.clone(),
-                    origin: to.origin(),
-                    public_base,
-                    keys: callback_keys(&api.webhooks, principal)?,
-                    at: api.clock.now(),
-                };
-                let receiver = api.ledger.callback_receiver(new).await?;
-                self.keep(key, receiver);
-                receiver
-            }
+        let receiver = if let Some(receiver) = self.find(&key) {
+            receiver
+        } else {
+            let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
+            let new = NewCallbacks {
+                principal: principal.clone(),
+                origin: to.origin(),
+                public_base,
+                keys: callback_keys(&api.webhooks, principal)?,
+                at: api.clock.now(),
+            };
+            let receiver = api.ledger.callback_receiver(new).await?;
+            self.keep(key, receiver);
+            receiver
         };
         Ok(Callback { receiver, url: to.as_str().to_owned(), topics })
     }

@@ -31,7 +31,7 @@ impl Authority {
 
     /// A certificate for that name.
     pub fn certify(&self, name: &str) -> Identity {
-        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+        self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
     }
 
     /// A certificate for that name that was good once.
@@ -39,10 +39,10 @@ impl Authority {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         Identity { certificate, key: key.serialize_der(), protocols: Vec::new() }

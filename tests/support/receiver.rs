@@ -360,7 +360,7 @@ impl<W: Wire> Served<W> {
             }
             Manner::Endless(status) => {
                 self.write(&head(status, "Transfer-Encoding: chunked\r\n")).await?;
-                self.repeat(&[b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat()).await
+                self.repeat(&[b"10000\r\n", &vec![b'x'; 0x10000][..], b"\r\n"].concat()).await
             }
             Manner::Interim => self.repeat(b"HTTP/1.1 100 Continue\r\n\r\n").await,
             Manner::Reset => {

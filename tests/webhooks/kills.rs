@@ -76,7 +76,7 @@ async fn deliveries(process: &Process, subscription: &str) -> Vec<Value> {
         .await;
         all.extend(list["deliveries"].as_array().unwrap().iter().cloned());
         let Some(next) = list["links"]["next"].as_str() else { return all };
-        page = path_of(next).to_owned();
+        page = String::from(path_of(next));
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_hundred_kills_of_a_sender_lose_no_event_and_change_no_message() {
     let told = || async { untold().is_empty().then_some(()) };
     if time::looked_for(Duration::from_mins(2), told).await.is_none() {
         for id in untold() {
-            let found = process.admin(get(&format!("/-/operations/{id}/status"))).await;
+            let found = process.admin(get(format!("/-/operations/{id}/status"))).await;
             eprintln!("nobody was told of {}", found.text());
         }
         let page = format!("{subscription}/deliveries?state=pending&limit=100");

@@ -252,7 +252,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
     });
     add(&mut new, &further);
-    let mut rotation = object(json!({
+    let mut rotation = object(&json!({
         "grace": {
             "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 86400,
             "description": "For how many seconds former keys of the same kind sign on.",
@@ -261,7 +261,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     add(&mut rotation, &json!({ "signature": further["signature"], "secret": further["secret"] }));
     let mut callback = rotation.clone();
     add(&mut callback, &json!({ "principal": further["principal"] }));
-    let mut replay = object(json!({
+    let mut replay = object(&json!({
         "since": { "type": "string", "format": "date-time", "description": "Made at or after." },
         "until": {
             "type": "string", "format": "date-time",
@@ -284,7 +284,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     all.map(|(name, schema)| (name.to_owned(), schema)).into_iter().collect()
 }
 
-fn object(properties: Value) -> Value {
+fn object(properties: &Value) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": properties })
 }
 
@@ -297,7 +297,7 @@ fn add(schema: &mut Value, properties: &Value) {
 /// What can be set and changed.
 fn settings() -> Value {
     let events: Vec<_> = Topic::ALL.map(Topic::as_str).to_vec();
-    object(json!({
+    object(&json!({
         "url": {
             "type": "string", "format": "uri", "maxLength": 2048,
             "description": "Where messages go: https, without userinfo, to a public address.",

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
-use super::asking::Asking;
+use super::asking::{Asking, Wanting};
 use super::document::CallbackKeys;
 use super::members::Members;
 use super::rotate::{self, add, document};
@@ -19,15 +19,13 @@ use crate::ledger::{KeyKind, KeyOwner};
 pub(super) async fn show(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut named = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "principal" => named = Some(value.into_owned()),
-            _ => {
-                let detail = "known is, for operators, principal";
-                return Err(Problem::malformed_parameter(&name, detail));
-            }
+        if name != "principal" {
+            let detail = "known is, for operators, principal";
+            return Err(Problem::malformed_parameter(&name, detail));
         }
+        named = Some(value.into_owned());
     }
-    let principal = asking.owner(named.as_deref()).map_err(|wanting| wanting.in_query())?;
+    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_query)?;
     let keys = asking.ledger().signing_keys(&KeyOwner::Callbacks(principal.clone())).await?;
     let keys = signing::live(keys, asking.now());
     let keys = signing::shown(asking.settings(), Whose::Callbacks(&principal), &keys)?;
@@ -45,7 +43,7 @@ pub(super) async fn rotate(
     }
     members.only(&[&rotate::KNOWN[..], &["principal"]].concat())?;
     let named = members.text("principal")?.this();
-    let principal = asking.owner(named.as_deref()).map_err(|wanting| wanting.in_body())?;
+    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_body)?;
     let wish = Wish::read(&mut members)?;
     let grace = rotate::grace(&mut members)?;
     let (owner, whose) = (KeyOwner::Callbacks(principal.clone()), Whose::Callbacks(&principal));

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::asking::Asking;
+use super::asking::{Asking, Wanting};
 use super::document::NewSubscriptionDocument;
 use super::draft::{self, Draft};
 use super::members::Members;
@@ -21,7 +21,7 @@ const KNOWN: [&str; 4] = ["signature", "secret", "verification", "principal"];
 pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Response, Problem> {
     members.only(&[&draft::KNOWN[..], &KNOWN].concat())?;
     let named = members.text("principal")?.this();
-    let principal = asking.owner(named.as_deref()).map_err(|wanting| wanting.in_body())?;
+    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_body)?;
     let public_base = asking.public_base()?;
     let wish = Wish::read(&mut members)?;
     let unverified = verification(&mut members)?;

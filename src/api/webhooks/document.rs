@@ -281,7 +281,7 @@ impl SubscriptionDocument {
             id: id.to_string(),
             principal: asking.shown(&subscription.principal),
             url: url.clone(),
-            events: topics.iter().map(|topic| topic.as_str()).collect(),
+            events: topics.iter().map(crate::domain::delivery::Topic::as_str).collect(),
             routes: routes.clone(),
             tags: tags.clone(),
             header_names,

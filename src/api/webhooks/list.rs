@@ -4,7 +4,7 @@ use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::Asking;
+use super::asking::{Asking, Wanting};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::standing;
 use crate::api::{Problem, own};
@@ -55,7 +55,7 @@ impl Page {
                     page.listing.limit = limit;
                 }
                 "principal" => {
-                    let owner = asking.owner(Some(&value)).map_err(|bad| bad.in_query())?;
+                    let owner = asking.owner(Some(&value)).map_err(Wanting::in_query)?;
                     page.listing.principal = Some(owner);
                     page.named = Some(value.into_owned());
                 }

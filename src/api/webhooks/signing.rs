@@ -79,7 +79,7 @@ pub(super) fn sealed(
     key: &SigningKey,
 ) -> Result<NewKey, Problem> {
     let sealed = keeping::seal_key(&settings.keyring, whose, key, rand::random());
-    Ok(NewKey { kind: kind_of(key), sealed: sealed.map_err(unreadable)?.into() })
+    Ok(NewKey { kind: kind_of(key), sealed: sealed.map_err(|error| unreadable(&error))?.into() })
 }
 
 /// Both keys that a principal's first callback makes.
@@ -118,7 +118,8 @@ pub(super) fn public(
     if key.kind == KeyKind::V1 {
         return Ok(None);
     }
-    let opened = keeping::open_key(&settings.keyring, whose, &key.sealed).map_err(unreadable)?;
+    let opened = keeping::open_key(&settings.keyring, whose, &key.sealed)
+        .map_err(|error| unreadable(&error))?;
     Ok(keeping::public_half(&opened))
 }
 
@@ -136,7 +137,7 @@ pub(super) fn shown(
 }
 
 /// What is kept cannot be read: the operator's business.
-pub(super) fn unreadable(error: SealingError) -> Problem {
+pub(super) fn unreadable(error: &SealingError) -> Problem {
     tracing::error!(%error, "a stored secret cannot be used");
     Problem::internal()
 }

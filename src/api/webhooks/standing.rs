@@ -46,7 +46,8 @@ pub(super) fn header_names(
 fn headers(asking: &Asking, subscription: &Subscription) -> Result<HeaderMap, Problem> {
     let Some(sealed) = &subscription.settings.headers else { return Ok(HeaderMap::new()) };
     let whose = Whose::Subscription(&subscription.id);
-    keeping::open_fields(&asking.settings().keyring, whose, sealed).map_err(unreadable)
+    keeping::open_fields(&asking.settings().keyring, whose, sealed)
+        .map_err(|error| unreadable(&error))
 }
 
 /// What is set, to be changed.
@@ -65,13 +66,12 @@ pub(super) fn settings(
 ) -> Result<SubscriptionSettings, Problem> {
     let Draft { url, topics, routes, tags, headers, description, format } = draft;
     let whose = Whose::Subscription(&id);
-    let sealed = match headers.is_empty() {
-        true => None,
-        false => {
-            let keyring = &asking.settings().keyring;
-            let sealed = keeping::seal_fields(keyring, whose, &headers, rand::random());
-            Some(sealed.map_err(unreadable)?.into())
-        }
+    let sealed = if headers.is_empty() {
+        None
+    } else {
+        let keyring = &asking.settings().keyring;
+        let sealed = keeping::seal_fields(keyring, whose, &headers, rand::random());
+        Some(sealed.map_err(|error| unreadable(&error))?.into())
     };
     Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })
 }

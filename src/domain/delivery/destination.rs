@@ -37,9 +37,9 @@ impl Rules {
 
     /// On loopback many things share one host: there only the ports of the gateway's own
     /// listeners are refused, and whoever dials knows those.
-    fn is_public_host(&self, host: Option<Host<&str>>) -> bool {
+    fn is_public_host(&self, host: Option<&Host<&str>>) -> bool {
         let own = self.public_url.as_ref().and_then(Url::host);
-        match (own.as_ref().map(plain), host.as_ref().map(plain)) {
+        match (own.as_ref().map(plain), host.map(plain)) {
             (Some(own), Some(host)) => own == host && !is_loopback(&own),
             _ => false,
         }
@@ -131,7 +131,7 @@ impl Destination {
         if !rules.ports.contains(&port) {
             return Err(BadDestination::Port(port));
         }
-        if rules.is_public_host(destination.0.host()) {
+        if rules.is_public_host(destination.0.host().as_ref()) {
             return Err(BadDestination::Own);
         }
         if let Some(address) = destination.address() {

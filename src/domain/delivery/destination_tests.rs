@@ -91,6 +91,7 @@ fn the_host_of_the_public_url_is_refused_on_every_port() {
 }
 
 /// Spellings of one address that some reader of URLs takes for it.
+#[expect(clippy::many_single_char_names, reason = "an address has four parts")]
 fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
     let whole = u32::from_be_bytes([a, b, c, d]);
     let low = u32::from_be_bytes([0, b, c, d]);
@@ -109,7 +110,8 @@ fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
         text.chars().map(wide).collect::<String>()
     };
     let dotted = format!("{a}.{b}.{c}.{d}");
-    let percent: String = dotted.bytes().map(|octet| format!("%{octet:02x}")).collect();
+    let percent: Vec<_> = dotted.bytes().map(|octet| format!("%{octet:02x}")).collect();
+    let percent = percent.concat();
     vec![
         dotted.clone(),
         format!("{dotted}."),

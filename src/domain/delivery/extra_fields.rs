@@ -45,7 +45,7 @@ pub fn is_reserved(name: &str) -> bool {
     let octets = name.as_bytes();
     let is_own = |own: &&str| octets.len() == own.len() && hygiene::is_of_family(octets, own);
     FAMILIES.iter().any(|family| hygiene::is_of_family(octets, family))
-        || OWN.iter().any(|own| is_own(own))
+        || OWN.iter().any(is_own)
         || hygiene::is_about_the_way(octets)
 }
 

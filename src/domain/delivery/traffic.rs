@@ -464,6 +464,7 @@ impl<T> Traffic<T> {
 
     /// An attempt has ended. What was taken on for the receiver and is better left comes
     /// back.
+    #[expect(clippy::needless_pass_by_value, reason = "it is used up: an attempt ends once")]
     pub fn ended(
         &mut self,
         leave: Leave,

@@ -61,16 +61,15 @@ impl Runs for Writing {
     }
 
     async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
-        let next = match self.writer.next.get(&of) {
-            Some(next) => *next,
-            None => {
-                let last = match of {
-                    Numbered::Messages => LAST_MESSAGE,
-                    Numbered::Deliveries => LAST_DELIVERY,
-                };
-                let row = self.writer.one(last, |_| {})?;
-                row.map_or(Ok(0), |row| number::<i64>(&row, "last"))? + 1
-            }
+        let next = if let Some(next) = self.writer.next.get(&of) {
+            *next
+        } else {
+            let last = match of {
+                Numbered::Messages => LAST_MESSAGE,
+                Numbered::Deliveries => LAST_DELIVERY,
+            };
+            let row = self.writer.one(last, |_| {})?;
+            row.map_or(Ok(0), |row| number::<i64>(&row, "last"))? + 1
         };
         self.writer.next.insert(of, next + count as i64);
         Ok((next..).take(count).collect())

@@ -73,7 +73,7 @@ impl FromStr for DeliveryKey {
 pub enum Format {
     /// As Standard Webhooks says.
     Standard,
-    /// As a CloudEvent in structured mode.
+    /// As a cloud event in structured mode.
     CloudEvents,
 }
 
