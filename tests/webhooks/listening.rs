@@ -6,13 +6,15 @@ use cloakroom::clock::Clock;
 use cloakroom::domain::delivery::{Secret, SigningKey};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
 use super::outward::{Names, Outward, SECRET, message, open_to, target};
 use crate::support::time;
 
 struct Listening {
     process: Child,
+    /// Kept, so that it can go on telling.
+    _told: BufReader<ChildStderr>,
     url: String,
     outward: Outward,
 }
@@ -33,7 +35,7 @@ impl Listening {
         let url = line.trim().strip_prefix("listening on ").expect(&line).to_owned();
         let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
         let outward = Outward::new(open_to(&[address]), &[], Names::loopback(), Vec::new());
-        Self { process, url, outward }
+        Self { process, _told: told, url, outward }
     }
 
     /// The status that a delivery gets which is signed now, with that secret.

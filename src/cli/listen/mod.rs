@@ -6,11 +6,13 @@ mod book;
 mod show;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -146,11 +148,18 @@ async fn serve(stream: TcpStream, receiver: Arc<Receiver>, tasks: Tasks) {
     let connection = server.serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(connection);
     // Whoever sends sees for itself how a connection ended.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = tasks.draining() => connection.as_mut().graceful_shutdown(),
+    let ended = tokio::select! {
+        _ = connection.as_mut() => true,
+        () = tasks.draining() => false,
+    };
+    if !ended {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
-    let _ = connection.await;
+    // Only now: the last answer has gone out.
+    if receiver.last.load(Ordering::SeqCst) {
+        receiver.enough.cancel();
+    }
 }
 
 /// The connection ends without an answer.
@@ -163,6 +172,8 @@ struct Receiver {
     keys: Vec<CheckingKey>,
     clock: Clock,
     book: Mutex<Book>,
+    /// The delivery that is being answered is the last one.
+    last: AtomicBool,
     enough: CancellationToken,
 }
 
@@ -170,7 +181,14 @@ impl Receiver {
     fn new(asked: Listen, clock: Clock) -> Self {
         let secrets = asked.secret.iter().cloned().map(CheckingKey::Secret);
         let keys = secrets.chain(asked.key.iter().cloned().map(CheckingKey::Public)).collect();
-        Self { asked, keys, clock, book: Mutex::default(), enough: CancellationToken::new() }
+        Self {
+            asked,
+            keys,
+            clock,
+            book: Mutex::default(),
+            last: AtomicBool::new(false),
+            enough: CancellationToken::new(),
+        }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
@@ -191,10 +209,11 @@ impl Receiver {
         if let Some(slow) = self.asked.slow {
             self.clock.sleep(slow).await;
         }
-        if print::say(&shown).is_err() || self.asked.max.is_some_and(|most| seen.number >= most) {
-            self.enough.cancel();
-        }
         let mut response = Response::new(Full::new(Bytes::new()));
+        if print::say(&shown).is_err() || self.asked.max.is_some_and(|most| seen.number >= most) {
+            self.last.store(true, Ordering::SeqCst);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         *response.status_mut() = answer.ok_or(Dropped)?;
         Ok(response)
     }
