@@ -3,6 +3,7 @@
 //! Pure: it sees nothing but the configuration.
 
 use crate::config::{Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl};
+use crate::domain::sealing::NOT_SEALED;
 
 /// What becomes of which requests, one line each.
 pub(super) fn routes(config: &Config) -> Vec<String> {
@@ -62,6 +63,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
          in {}, readable by {readers}; credentials are erased when their operation ends",
         config.store.url
     )];
+    if config.secrets.key.is_none() {
+        warnings.push(NOT_SEALED.to_owned());
+    }
     let loopback = config.server.listen.ip().is_loopback();
     if config.server.public_url.is_none() && !loopback {
         warnings.push(
@@ -116,13 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_only_the_stored_credentials_are_worth_a_warning() {
-        assert_eq!(warnings(&config("")).len(), 1);
+    fn on_loopback_only_what_lies_in_the_clear_is_worth_a_warning() {
+        assert_eq!(warnings(&config("")).len(), 2);
         let open = "[server]\nlisten = \"0.0.0.0:8080\"\n[admin]\nlisten = \"0.0.0.0:8081\"\n\
                     [auth]\nshared = true";
         let said = warnings(&config(open)).join("\n");
         for setting in ["--public-url", "auth.shared", "admin listener"] {
             assert!(said.contains(setting), "{setting} in {said}");
         }
+    }
+
+    #[test]
+    fn secrets_that_nothing_seals_are_told_of() {
+        let sealed = format!("[secrets]\nkey = \"{}=\"", "A".repeat(43));
+        let told = |more: &str| warnings(&config(more)).iter().any(|said| said == NOT_SEALED);
+        assert_eq!((told(""), told(&sealed)), (true, false));
     }
 }

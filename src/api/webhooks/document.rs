@@ -93,8 +93,8 @@ pub(in crate::api) struct KeyDocument {
     retires_at: Option<String>,
 }
 
-/// What was made to sign with, shown this once.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+/// What was made to sign with, shown this once; never in a log.
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct SecretDocument {
     /// The shared secret, `whsec_…`; null where messages are signed with `v1a`.
@@ -104,7 +104,7 @@ pub(in crate::api) struct SecretDocument {
 }
 
 /// A new subscription.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::api) struct NewSubscriptionDocument {
     #[serde(flatten)]
     pub(super) subscription: SubscriptionDocument,
@@ -113,7 +113,7 @@ pub(in crate::api) struct NewSubscriptionDocument {
 }
 
 /// Keys, and the new one among them.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(in crate::api) struct RotationDocument {
     #[serde(flatten)]
     pub(super) secret: SecretDocument,
