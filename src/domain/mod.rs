@@ -8,6 +8,7 @@
 pub mod breaker;
 pub mod database_url;
 pub mod division;
+pub mod drift;
 pub mod fields;
 pub mod fleet;
 pub mod http;

@@ -17,7 +17,7 @@ use super::snapshots::Snapshots;
 use super::store::Store;
 use super::throughput::Throughput;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
-use super::{complaints, hints, lanes, watch};
+use super::{complaints, hints, lanes, room, watch};
 use crate::clock::Clock;
 use crate::domain::OperationId;
 use crate::domain::operation::{Lane, NewOperation, Next, Status};
@@ -39,6 +39,7 @@ pub(super) struct Shared {
     pub(super) throughput: Throughput,
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
+    pub(super) looks: room::Looks,
     pub(super) fatal: CancellationToken,
     pub(super) clock: Clock,
 }
@@ -152,7 +153,7 @@ impl Shared {
 
     /// A write failed for everybody.
     pub(super) fn note(&self, error: &LedgerError) {
-        self.complaints.note(error, self.clock.now());
+        self.complaints.note(error, &self.clock);
         if let LedgerError::NotDurable(_) = error {
             self.fatal.cancel();
         }

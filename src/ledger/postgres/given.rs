@@ -216,6 +216,17 @@ fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
     )
 }
 
+/// Every text that there can be, for whoever checks them.
+#[cfg(test)]
+pub(super) fn every_text() -> Vec<String> {
+    let flag = |bits: usize, place: usize| bits >> place & 1 == 1;
+    let shape = |bits| Shape {
+        full: flag(bits, PLACES.len()),
+        begins: std::array::from_fn(|place| flag(bits, place)),
+    };
+    (0..2 << PLACES.len()).map(|bits| shape(bits).text()).collect()
+}
+
 const CARRIED: &str = "attempts, resumes, rescues, refusals, token, sequence";
 
 fn carried(carried: &Carried) -> String {

@@ -24,6 +24,8 @@ mod reconcile;
 mod serial;
 mod settle;
 mod sweep;
+#[cfg(test)]
+pub(super) mod texts;
 mod trouble;
 mod verdict;
 mod writing;
@@ -37,15 +39,17 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
-use super::permits::{Asking, Divided, LimitName};
-use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
+use super::permits::{Asking, Divided, Leaving, LimitName};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::recount::{Elsewhere, Glimpse, Place, Recount};
+use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
 pub(super) use batch::storable;
@@ -139,14 +143,30 @@ impl Store for Postgres {
         permits::used(&self.pool, self.book.incarnation).await
     }
 
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
+        permits::emptied(&self.pool).await
+    }
+
     async fn learn_lanes(&self) -> Batch<Lane> {
         let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
         self.book.learn(&rows)?;
         Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
     }
 
-    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<i64>, LedgerError> {
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
+        read::standing(&self.pool, claim).await
+    }
+
+    async fn count_up_to(&self, lanes: &[Lane], most: u64) -> Result<u64, LedgerError> {
+        sweep::count_up_to(&self.pool, &self.book, lanes, most).await
+    }
+
+    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<Elsewhere>, LedgerError> {
         sweep::counted_elsewhere(&self.pool, &self.book, lane).await
+    }
+
+    async fn glimpse(&self, lane: &Lane, most: u64) -> Result<Option<Glimpse>, LedgerError> {
+        sweep::glimpse(&self.pool, &self.book, lane, most).await
     }
 
     async fn count_some(
@@ -280,8 +300,8 @@ impl Transaction for Writing {
         nodes::beat(self, vitals, counted, now).await
     }
 
-    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, counted, now).await
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, leaving, now).await
     }
 
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
@@ -351,13 +371,8 @@ impl Transaction for Writing {
         reconcile::reconcile(self, step, moved).await
     }
 
-    async fn recount(
-        &mut self,
-        lane: &Lane,
-        by: i64,
-        seen_elsewhere: i64,
-    ) -> Result<(), LedgerError> {
-        sweep::recount(self, lane, by, seen_elsewhere).await
+    async fn recount(&mut self, recount: &Recount) -> Result<(), LedgerError> {
+        sweep::recount(self, recount).await
     }
 
     async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {

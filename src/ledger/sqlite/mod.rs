@@ -35,15 +35,16 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
-use super::permits::{Asking, Divided};
+use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped};
+use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
-use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
@@ -172,6 +173,10 @@ impl Store for Sqlite {
         nodes::list(&self.readers).await
     }
 
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
+        permits::emptied(&self.readers).await
+    }
+
     fn unreadable(&self, error: &LedgerError) -> OpenError {
         open::unreadable(&self.path, error)
     }
@@ -190,6 +195,10 @@ impl Store for Sqlite {
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
         read::find(&self.readers, ids).await
+    }
+
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
+        read::standing(&self.readers, claim).await
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
@@ -286,8 +295,8 @@ impl Transaction for Writing {
         nodes::beat(self, vitals, now)
     }
 
-    async fn leave(&mut self, _counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, now)
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, leaving, now)
     }
 
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
