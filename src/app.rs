@@ -232,7 +232,7 @@ async fn last_words(ledger: Ledger, clock: &Clock) {
     if !ledger.has_more_to_leave() {
         return;
     }
-    if let Ok(Err(error)) = clock.timeout(CUT, ledger.leave(clock.now())).await {
+    if let Ok(Err(error)) = clock.timeout(CUT, ledger.leave(Vec::new(), clock.now())).await {
         tracing::debug!(%error, "could not tell what was counted last");
     }
 }

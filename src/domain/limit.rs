@@ -99,6 +99,20 @@ impl Bucket {
         Self { rate, level: 0, filled_at: now }
     }
 
+    /// A bucket that was empty then, and from which nothing was taken since.
+    pub fn emptied_at(rate: Rate, then: Timestamp, now: Timestamp) -> Self {
+        let mut bucket = Self::empty(rate, then);
+        bucket.fill(now);
+        bucket
+    }
+
+    /// When it would have been empty, had nothing been taken since: what is left in it, in a
+    /// form that holds for any rate and any later time.
+    pub fn was_empty_at(&mut self, now: Timestamp) -> Timestamp {
+        self.fill(now);
+        now - Duration::from_micros(self.level / self.rate.count.get())
+    }
+
     /// How many may start now.
     pub fn available(&mut self, now: Timestamp) -> u32 {
         self.fill(now);
@@ -209,6 +223,21 @@ mod tests {
         assert_eq!((bucket.available(at(0)), bucket.available(at(2_000_000))), (10, 10));
         bucket.set_rate(rate("120/m"), at(2_000_000));
         assert_eq!(bucket.available(at(2_000_000)), 2);
+    }
+
+    #[test]
+    fn what_is_left_in_a_bucket_is_there_after_a_restart_and_no_more() {
+        let mut before = Bucket::full(rate("4/s"), at(9_000_000));
+        (0..3).for_each(|_| assert!(before.take(at(9_000_000))));
+        let then = before.was_empty_at(at(9_000_000));
+        assert_eq!(then, at(8_750_000));
+        let mut after = Bucket::emptied_at(rate("4/s"), then, at(9_250_000));
+        assert!(after.take(at(9_250_000)) && after.take(at(9_250_000)));
+        assert!(!after.take(at(9_250_000)));
+        let mut hourly = Bucket::emptied_at(rate("1/h"), then, at(9_250_000));
+        assert!(!hourly.take(at(9_250_000)));
+        let mut behind = Bucket::emptied_at(rate("1/s"), at(90_000_000), at(9_000_000));
+        assert!(!behind.take(at(9_000_000)) && behind.take(at(10_000_000)));
     }
 
     fn rates() -> impl Strategy<Value = Rate> {

@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod database_url;
 pub mod delivery;
 pub mod division;
+pub mod drift;
 pub mod fields;
 pub mod fleet;
 pub mod http;

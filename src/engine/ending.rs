@@ -7,7 +7,7 @@ use super::insist::insist;
 use super::meters::outcome_name;
 use super::{Shared, stash};
 use crate::domain::operation::{Effect, ErrorCode, Next, Outcome, Standing, Transition, settle};
-use crate::ledger::{KeptAnswer, Leased, Settlement};
+use crate::ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
 /// How an attempt ended.
 pub(super) struct Ended {
@@ -26,8 +26,16 @@ impl Ended {
     }
 }
 
+/// What became of an end.
+pub(super) struct Committed {
+    /// What it was to come to.
+    pub(super) next: Next,
+    /// Whether the ledger has it, or somebody else the operation.
+    pub(super) reached: bool,
+}
+
 /// Decides what comes next and commits it; says what that was.
-pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Next {
+pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Committed {
     let at = shared.clock.now();
     let standing = Standing { policy: &leased.policy, counts: leased.counts };
     let transition = settle(standing, &ended.outcome, at, &mut rand::rng());
@@ -44,17 +52,29 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Ne
         Ok(Ok(_)) => {}
         Ok(Err(stale)) => {
             tracing::debug!(operation = %leased.id, "not settled: {stale}");
-            if let Some(answer) = &settlement.answer {
-                stash::let_go(shared, &answer.body);
-            }
+            let_go(shared, &settlement);
         }
-        Err(error) => tracing::error!(
-            operation = %leased.id,
-            %error,
-            "the end of an attempt could not be written down; the next start takes it over"
-        ),
+        Err(error) => {
+            tracing::error!(
+                operation = %leased.id,
+                %error,
+                "the end of an attempt could not be written down: it counts as lost, and this \
+                 node, another one or the next start sees to it"
+            );
+            // Otherwise nobody knows whether the ledger has it after all.
+            if matches!(error, LedgerError::Damaged(_)) {
+                let_go(shared, &settlement);
+            }
+            return Committed { next, reached: false };
+        }
     }
-    next
+    Committed { next, reached: true }
+}
+
+fn let_go(shared: &Shared, settlement: &Settlement) {
+    if let Some(answer) = &settlement.answer {
+        stash::let_go(shared, &answer.body);
+    }
 }
 
 /// An attempt's end, as a line with what everybody looks for.

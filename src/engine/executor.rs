@@ -63,8 +63,10 @@ async fn carry_out(
         let allowed = time_limit(&leased.policy, began);
         permit.ended(Sign::of(&ended.outcome, allowed), now);
     }
-    ending::commit(&shared, &leased, ended).await;
-    holding.settled();
+    // Otherwise the next beat finds it begun and not ended: it may have been sent.
+    if ending::commit(&shared, &leased, ended).await.reached {
+        holding.settled();
+    }
     drop(permit);
 }
 

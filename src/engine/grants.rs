@@ -109,7 +109,9 @@ async fn ask(
     metrics::counter!("cloakroom_permits_asked_total").increment(1);
     let stakes = shared.permits.stakes(now);
     let divided = shared.ledger.divide(stakes.asked.clone(), now).await?;
-    shared.permits.grant(&stakes, &divided, fresh, shared.clock.now());
+    // After it was granted: who has left since says so first.
+    let emptied = if fresh { Some(shared.ledger.emptied(now).await?) } else { None };
+    shared.permits.grant(&stakes, &divided, emptied.as_ref(), shared.clock.now());
     Ok(outlook.after(&divided, longest))
 }
 

@@ -11,7 +11,7 @@ use super::share::{Asker, Seat, Share};
 use crate::domain::Timestamp;
 use crate::domain::division::Kind;
 use crate::domain::limit::Rate;
-use crate::ledger::{Asked, Divided, LimitName};
+use crate::ledger::{Asked, Divided, Emptied, LimitName};
 
 /// What limits an upstream or a queue.
 #[derive(Debug)]
@@ -54,12 +54,32 @@ impl Limits {
         std::iter::once(in_flight).chain(rate).collect()
     }
 
-    /// Takes what was granted; whether that is more than before.
+    /// Begins no attempt before it is known what a former start has left of the rate.
+    pub(super) fn withhold_rate(&self) {
+        if let Some(pace) = &self.rate {
+            pace.withhold();
+        }
+    }
+
+    /// Goes on with the rate where a former start ended, if it is not divided.
+    pub(super) fn resume_rate(&self, of: &LimitName, emptied: &Emptied, now: Timestamp) {
+        if let (Some(pace), false) = (&self.rate, self.shared) {
+            pace.resume(emptied.of(of), now);
+        }
+    }
+
+    /// When the bucket of its rate would have been empty, had nothing been taken since.
+    pub(super) fn was_empty_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.rate.as_ref().and_then(|pace| pace.was_empty_at(now))
+    }
+
+    /// Takes what was granted; whether that is more than before. `emptied` is known with the
+    /// first grant since the start.
     pub(super) fn grant(
         &self,
         asked: &Asked,
         divided: &Divided,
-        fresh: bool,
+        emptied: Option<&Emptied>,
         now: Timestamp,
     ) -> bool {
         let share = divided.share;
@@ -74,8 +94,9 @@ impl Limits {
                 let (Some(pace), Some(rate)) = (&self.rate, Rate::hourly(share.limit)) else {
                     return false;
                 };
-                let fresh = fresh && share.alone;
-                pace.grant(rate, share.may, Part { fresh, hopeless }, now)
+                let emptied = emptied.filter(|_| share.alone);
+                let emptied_at = emptied.map(|emptied| emptied.of(&divided.of));
+                pace.grant(rate, share.may, Part { emptied_at, hopeless }, now)
             }
         }
     }

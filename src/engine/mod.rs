@@ -50,7 +50,7 @@ use crate::domain::fleet::Role;
 use crate::domain::limit::Rate;
 use crate::domain::operation::{Lane, Work};
 use crate::domain::turn::Expected;
-use crate::ledger::{Leased, Ledger};
+use crate::ledger::{Emptied, Leased, Ledger};
 use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
@@ -196,6 +196,7 @@ impl Engine {
         tasks: Tasks,
     ) -> Self {
         let permits = Permits::new(&settings, ledger.is_shared(), clock.now());
+        permits.withhold_rates();
         let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());
         let works = settings.node.role.works();
         let beats = Arc::new(Beats::starting(clock.now(), works));
@@ -269,11 +270,13 @@ impl Engine {
 
 async fn begin(shared: Arc<Shared>) {
     takeover::start(&shared).await;
+    resume_rates(&shared).await;
     let tasks = shared.tasks.clone();
     let (found, to_see_to) = tokio::sync::watch::channel(nodes::Findings::default());
     if shared.settings.node.role.works() && shared.ledger.is_shared() {
         tasks.spawn(grants::run(Arc::clone(&shared), found.subscribe()));
     }
+    let deaths = found.subscribe();
     tasks.spawn(nodes::run(Arc::clone(&shared), found));
     tasks.spawn(takeover::run(Arc::clone(&shared), to_see_to));
     if shared.settings.node.role.works() {
@@ -283,7 +286,19 @@ async fn begin(shared: Arc<Shared>) {
     }
     tasks.spawn(expiry::run(Arc::clone(&shared)));
     tasks.spawn(reconciler::run(Arc::clone(&shared)));
+    tasks.spawn(reconciler::after_deaths(Arc::clone(&shared), deaths));
     tasks.spawn(pruner::run(shared));
+}
+
+/// Goes on with rates where former starts ended; where that cannot be read, as if they had
+/// been used up.
+async fn resume_rates(shared: &Shared) {
+    let now = shared.clock.now();
+    let emptied = shared.ledger.emptied(now).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "what is left of the rates could not be read");
+        Emptied::unknown(now)
+    });
+    shared.permits.resume_rates(&emptied, now);
 }
 
 impl Shared {

@@ -4,7 +4,9 @@
 //! is dead, and what this node is said to hold and does not. Its invariant: nothing that is
 //! done about it delays the next beat.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::Shared;
@@ -18,6 +20,8 @@ use crate::ledger::{Beaten, Dead, LedgerError, Vitals};
 pub(super) struct Findings {
     /// Nodes that are dead and own what runs.
     pub(super) dead: Vec<Dead>,
+    /// Every node that died, and did not stop of its own accord.
+    pub(super) died: BTreeSet<i64>,
     /// What this node is said to hold.
     pub(super) amiss: Amiss,
     /// Whether other nodes are there.
@@ -55,7 +59,8 @@ pub(super) async fn over(shared: &Shared) {
 
 /// Says that nobody has to wait for this node. Where that fails, they find out.
 async fn leave(shared: &Shared) {
-    let leaving = shared.ledger.leave(shared.clock.now());
+    let now = shared.clock.now();
+    let leaving = shared.ledger.leave(shared.permits.emptied(now), now);
     tokio::select! {
         left = leaving => {
             if let Err(error) = left {
@@ -102,8 +107,10 @@ fn findings(shared: &Shared, liveness: &mut Liveness, beaten: &Beaten) -> Findin
     let last_seen = |sign: &Sign| Dead { incarnation: sign.incarnation, beat: Some(sign.beat) };
     shared.ledger.note_dead(dead.iter().map(last_seen).collect());
     let holds = dead.iter().filter(|sign| sign.holds);
+    let died = dead.iter().filter(|sign| !sign.ended);
     Findings {
         dead: holds.map(last_seen).collect(),
+        died: died.map(|sign| sign.incarnation).collect(),
         amiss: shared.holdings.compare(&beaten.held),
         company,
     }

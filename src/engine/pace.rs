@@ -59,8 +59,24 @@ impl Pace {
         Arc::new(Self { rate, flow: Mutex::new(flow), awaited, kept })
     }
 
+    /// Nothing, before it is known what a former start has left.
+    pub(super) fn withhold(&self) {
+        self.flow().bucket = None;
+    }
+
+    /// Goes on where a former start ended: all of it was empty then.
+    pub(super) fn resume(&self, emptied_at: Timestamp, now: Timestamp) {
+        self.flow().bucket = Some(Bucket::emptied_at(self.rate, emptied_at, now));
+    }
+
+    /// When it would have been empty, had nothing been taken since; none without a part.
+    pub(super) fn was_empty_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.flow().bucket.as_mut().map(|bucket| bucket.was_empty_at(now))
+    }
+
     /// From now on so many of the equal parts of a rate are this node's. Nothing is in them
-    /// yet, unless they are `fresh`. Whether there are more than before.
+    /// yet, unless nobody has used them since they were empty. Whether there are more than
+    /// before.
     pub(super) fn grant(&self, of: Rate, parts: u64, part: Part, now: Timestamp) -> bool {
         let mut flow = self.flow();
         let more = parts > flow.parts;
@@ -68,8 +84,10 @@ impl Pace {
         let rate = of.part(parts, u64::from(of.burst()));
         match (&mut flow.bucket, rate) {
             (Some(bucket), Some(rate)) => bucket.set_rate(rate, now),
-            (bucket, Some(rate)) if part.fresh => *bucket = Some(Bucket::full(rate, now)),
-            (bucket, rate) => *bucket = rate.map(|rate| Bucket::empty(rate, now)),
+            (bucket, rate) => {
+                let then = part.emptied_at.unwrap_or(now);
+                *bucket = rate.map(|rate| Bucket::emptied_at(rate, then, now));
+            }
         }
         more
     }
@@ -146,8 +164,8 @@ impl Pace {
 /// What to make of a part that is granted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
-    /// Nobody else has used it up.
-    pub(super) fresh: bool,
+    /// When all of it was empty, where nobody has used it since.
+    pub(super) emptied_at: Option<Timestamp>,
     /// There is no more to be had for now.
     pub(super) hopeless: bool,
 }
@@ -220,7 +238,7 @@ mod tests {
         assert!(pace.take(Asker::InLine, now).is_err());
         pace.call_up();
         assert_eq!(pace.demand(now), (2, 2));
-        pace.grant(rate, 10, Part { fresh: true, hopeless: false }, now);
+        pace.grant(rate, 10, Part { emptied_at: Some(Timestamp::EPOCH), hopeless: false }, now);
         assert!(pace.is_whole() && pace.take(Asker::InLine, now).is_err());
     }
 

@@ -31,7 +31,7 @@ use crate::domain::Timestamp;
 use crate::domain::breaker::{Sign, State};
 use crate::domain::division::{Kind, UNLIMITED};
 use crate::domain::operation::Lane;
-use crate::ledger::{Asked, Divided, LimitName};
+use crate::ledger::{Asked, Divided, Emptied, LimitName};
 
 /// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]
@@ -262,9 +262,15 @@ impl Permits {
     }
 
     /// Takes what was granted for these stakes; nothing, if it has become void meanwhile.
-    /// `fresh`: it is the first time since the start, so that what nobody else has is still
-    /// unused.
-    pub(super) fn grant(&self, stakes: &Stakes, divided: &[Divided], fresh: bool, now: Timestamp) {
+    /// `emptied` comes with the first of all: what nobody else has is as former starts left
+    /// it.
+    pub(super) fn grant(
+        &self,
+        stakes: &Stakes,
+        divided: &[Divided],
+        emptied: Option<&Emptied>,
+        now: Timestamp,
+    ) {
         if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
             return;
         }
@@ -272,7 +278,7 @@ impl Permits {
         for divided in divided {
             let asked = stakes.asked.iter().find(|asked| asked.of == divided.of);
             if let (Some(asked), Some(limits)) = (asked, self.0.limits(&divided.of)) {
-                more |= limits.grant(asked, divided, fresh, now);
+                more |= limits.grant(asked, divided, emptied, now);
             }
         }
         // It may have become void in between.
@@ -288,6 +294,26 @@ impl Permits {
     pub(super) fn suspend(&self, now: Timestamp) {
         self.0.voided.fetch_add(1, Ordering::SeqCst);
         self.0.each_limit(|limits| limits.suspend(now));
+    }
+
+    /// Begins nothing that has a rate, before it is known what former starts left of it.
+    pub(super) fn withhold_rates(&self) {
+        self.0.each_limit(Limits::withhold_rate);
+    }
+
+    /// Goes on with rates that are not divided where former starts ended.
+    pub(super) fn resume_rates(&self, emptied: &Emptied, now: Timestamp) {
+        self.0.each_rate(|of, limits| limits.resume_rate(&of, emptied, now));
+    }
+
+    /// What is left of each rate: when its bucket would have been empty, had nothing been
+    /// taken since.
+    pub(super) fn emptied(&self, now: Timestamp) -> Vec<(LimitName, Timestamp)> {
+        let mut emptied = Vec::new();
+        self.0.each_rate(|of, limits| {
+            emptied.extend(limits.was_empty_at(now).map(|then| (of, then)));
+        });
+        emptied
     }
 
     /// Whether this node may use all that is of use to it.
@@ -337,6 +363,16 @@ impl Slots {
     fn each_limit(&self, mut see_to: impl FnMut(&Limits)) {
         self.upstreams.values().for_each(|gate| see_to(&gate.limits));
         self.queues.values().for_each(see_to);
+    }
+
+    fn each_rate(&self, mut see_to: impl FnMut(LimitName, &Limits)) {
+        let of = |kind, name: &Arc<str>| LimitName { kind, name: Arc::clone(name) };
+        for (name, gate) in &self.upstreams {
+            see_to(of(Kind::UpstreamRate, name), &gate.limits);
+        }
+        for (name, limits) in &self.queues {
+            see_to(of(Kind::QueueRate, name), limits);
+        }
     }
 
     fn limits(&self, of: &LimitName) -> Option<&Limits> {

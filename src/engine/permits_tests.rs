@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::division::Share;
 use crate::engine::{QueueLimits, UpstreamLimits};
-use crate::ledger::Asked;
+use crate::ledger::{Asked, Emptied};
 use futures_util::FutureExt;
 
 const NOW: Timestamp = Timestamp::EPOCH;
@@ -177,13 +177,13 @@ fn what_nodes_share_is_there_once_it_is_granted_and_as_much_of_it() {
     let stakes = permits.stakes(NOW);
     let [asked] = &stakes.asked[..] else { panic!("{stakes:?}") };
     assert_eq!((asked.limit, asked.holds, asked.needs), (64, 0, 10));
-    permits.grant(&stakes, &divided(&stakes, 3), true, NOW);
+    permits.grant(&stakes, &divided(&stakes, 3), Some(&Emptied::default()), NOW);
     assert!(permits.freed().now_or_never().is_some(), "whoever waits is told");
     let three = permits.all_for("a", Purpose::PerhapsRetry);
     assert_eq!((three.len(), permits.is_whole()), (3, false));
     // It may use one from now on, and still uses three.
     let stakes = permits.stakes(NOW);
-    permits.grant(&stakes, &divided(&stakes, 1), false, NOW);
+    permits.grant(&stakes, &divided(&stakes, 1), None, NOW);
     assert_eq!(permits.stakes(NOW).asked[0].holds, 3);
     drop(three);
     assert_eq!(permits.stakes(NOW).asked[0].holds, 1);
@@ -194,10 +194,10 @@ fn what_was_granted_to_a_node_that_others_took_for_dead_is_void() {
     let permits = Permits::new(&settings(10, &[("a", 64)]), true, NOW);
     let stakes = permits.stakes(NOW);
     permits.suspend(NOW);
-    permits.grant(&stakes, &divided(&stakes, 9), true, NOW);
+    permits.grant(&stakes, &divided(&stakes, 9), Some(&Emptied::default()), NOW);
     assert!(permits.all_for("a", Purpose::PerhapsRetry).is_empty());
     let stakes = permits.stakes(NOW);
-    permits.grant(&stakes, &divided(&stakes, 9), false, NOW);
+    permits.grant(&stakes, &divided(&stakes, 9), None, NOW);
     assert_eq!(permits.all_for("a", Purpose::OnTheLine).len(), 9);
 }
 

@@ -1,10 +1,16 @@
 //! Looks through the ledger from time to time, and repairs what is safe.
 //!
-//! Every node does. Two at once do no harm: each repair looks again.
+//! Every node does. Two at once do no harm: each repair looks again. What a death leaves
+//! wrong is not waited for that long: a node that was killed had counted what it did not
+//! tell, and how deep queues are decides who is refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Shared;
+use super::nodes::Findings;
 use crate::domain::reconcile::Report;
 
 /// Looks at each interval until the tasks drain.
@@ -14,6 +20,34 @@ pub(super) async fn run(shared: Arc<Shared>) {
         match shared.ledger.reconcile(true, shared.clock.now()).await {
             Ok(report) => tell(&report),
             Err(error) => tracing::warn!(%error, "the ledger could not be looked through"),
+        }
+    }
+}
+
+/// Counts lanes anew each time that a node has died, until the tasks drain.
+pub(super) async fn after_deaths(shared: Arc<Shared>, mut found: watch::Receiver<Findings>) {
+    let mut known = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = shared.tasks.draining() => return,
+            changed = found.changed() => if changed.is_err() { return },
+        }
+        let died = found.borrow_and_update().died.clone();
+        known.retain(|node| died.contains(node));
+        if died.is_subset(&known) {
+            continue;
+        }
+        let recounted = tokio::select! {
+            () = shared.tasks.draining() => return,
+            recounted = shared.ledger.recount_lanes() => recounted,
+        };
+        match recounted {
+            Ok(report) => {
+                tell(&report);
+                known = died;
+            }
+            // The next beat reminds of it.
+            Err(error) => tracing::debug!(%error, "lanes could not be counted anew"),
         }
     }
 }

@@ -85,7 +85,16 @@ fn is_unknown(next: &Next) -> bool {
 
 async fn end(shared: &Shared, orphan: &Leased) -> Next {
     let outcome = if orphan.cancel_asked { Outcome::Canceled } else { Outcome::Lost };
-    ending::commit(shared, orphan, Ended::of(outcome)).await
+    ending::commit(shared, orphan, Ended::of(outcome)).await.next
+}
+
+/// Ends one of those. What does not reach the ledger counts as lost from now on, whatever it
+/// was: nobody knows any more that it never began.
+async fn hand_back(shared: &Shared, leased: &Leased, outcome: Outcome) {
+    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+    if ending::commit(shared, leased, Ended::of(outcome)).await.reached {
+        holding.settled();
+    }
 }
 
 /// Ends what was handed to this node and is not carried out here.
@@ -105,7 +114,7 @@ async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
                 true => Outcome::Canceled,
                 false => outcome.clone(),
             };
-            let ends = leased.iter().map(|it| ending::commit(shared, it, Ended::of(outcome(it))));
+            let ends = leased.iter().map(|it| hand_back(shared, it, outcome(it)));
             join_all(ends).await;
         }
         // The next beat finds them again.

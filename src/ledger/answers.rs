@@ -5,7 +5,7 @@ use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
 use super::permits::Divided;
-use super::reconcile::{Recount, Stepped, Swept};
+use super::reconcile::{Stepped, Swept};
 use super::store::Transaction;
 use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
 use super::webhooks::Scribe;
@@ -50,8 +50,8 @@ pub(super) async fn answer(
             let (vitals, counted) = (&beat.vitals, &beat.counted);
             Answer::Beaten(Box::new(transaction.beat(vitals, counted, *now).await?))
         }
-        Write::Leave(counted, now, _) => {
-            transaction.leave(counted, *now).await?;
+        Write::Leave(leaving, now, _) => {
+            transaction.leave(leaving, *now).await?;
             Answer::Done
         }
         Write::Divide(asking, now, _) => Answer::Divided(transaction.divide(asking, *now).await?),
@@ -74,8 +74,7 @@ pub(super) async fn answer(
         }
         Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
         Write::Recount(recount, _) => {
-            let Recount { lane, by, seen_elsewhere } = &**recount;
-            transaction.recount(lane, *by, *seen_elsewhere).await?;
+            transaction.recount(recount).await?;
             Answer::Done
         }
         Write::Sweep(sweep, _) => Answer::Swept(transaction.sweep(sweep).await?),

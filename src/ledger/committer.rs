@@ -15,8 +15,9 @@ use super::error::{LedgerError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, Vitals};
 use super::handoff::Reservation;
 use super::lanes::Moment;
-use super::permits::{Asking, Divided};
-use super::reconcile::{Recount, Step, Stepped, Sweep, Swept};
+use super::permits::{Asking, Divided, Leaving};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::recount::Recount;
 use super::shared::Shared;
 use super::store::Transaction;
 use super::turns::{BATCH_WRITES, Turns};
@@ -66,7 +67,7 @@ pub(super) enum Write {
     },
     Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
     Beat(Box<Beat>, Timestamp, Tell<Beaten>),
-    Leave(Vec<Counted>, Timestamp, Tell<()>),
+    Leave(Box<Leaving>, Timestamp, Tell<()>),
     Divide(Box<Asking>, Timestamp, Tell<Vec<Divided>>),
     Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
     Free(OperationId, Timestamp, Tell<bool>),

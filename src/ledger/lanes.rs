@@ -267,6 +267,12 @@ impl Lanes {
         table.lanes.iter().map(row).collect()
     }
 
+    /// Every lane of a queue.
+    pub(super) fn of_queue(&self, queue: &str) -> Vec<Lane> {
+        let table = self.lock();
+        table.lanes.keys().filter(|lane| &*lane.queue == queue).cloned().collect()
+    }
+
     /// Every lane.
     pub(super) fn all(&self) -> Vec<Lane> {
         self.lock().lanes.keys().cloned().collect()

@@ -23,6 +23,8 @@ mod permits;
 mod postgres;
 mod reads;
 mod reconcile;
+mod recount;
+mod room;
 mod rows;
 mod shared;
 mod snapshots;
@@ -48,7 +50,7 @@ pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Reservation};
 pub use opening::{Location, Opening, Pooler, Server};
-pub use permits::{Asked, Divided, LimitName};
+pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
 pub use sqlite::sqlite_version;
 pub use verbs::{
@@ -75,6 +77,7 @@ use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
 use committer::{Beat, Tell, Write};
 use fleet::Counted;
+use permits::Leaving;
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
@@ -131,6 +134,7 @@ impl Ledger {
             throughput: throughput::Throughput::default(),
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
+            looks: room::Looks::default(),
             fatal: CancellationToken::new(),
             clock: clock.clone(),
         });
@@ -172,12 +176,11 @@ impl Ledger {
         // Boxed before anything waits: whoever waits for this keeps room for all of it.
         let operation = Box::new(operation);
         async move {
-            let depth = self.shared.lanes.queue_depth(&operation.lane.queue);
-            if depth >= operation.max_depth {
+            if let Some(refused) = room::refusal(&self.shared, &operation).await? {
                 if let Some(pieces) = operation.work.pieces() {
                     self.discard(pieces).await?;
                 }
-                return Ok(Accepted::QueueFull { depth });
+                return Ok(refused);
             }
             self.write(|tell| Write::Accept(operation, tell)).await
         }
@@ -237,11 +240,18 @@ impl Ledger {
         if self.is_shared() { self.shared.lanes.untold() } else { Vec::new() }
     }
 
-    /// Says that this node is gone for good, so that nobody waits for it. Whoever goes on
-    /// accepting after that says it once more.
-    pub async fn leave(&self, now: Timestamp) -> Result<(), LedgerError> {
+    /// Says that this node is gone for good, so that nobody waits for it, and when the
+    /// buckets of its rates would have been empty. Whoever goes on accepting after that says
+    /// it once more.
+    pub async fn leave(
+        &self,
+        mut emptied: Vec<(LimitName, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        emptied.sort_unstable();
         let counted = self.unleft();
-        self.write(|tell| Write::Leave(counted.clone(), now, tell)).await?;
+        let leaving = Box::new(Leaving { counted: counted.clone(), emptied });
+        self.write(|tell| Write::Leave(leaving, now, tell)).await?;
         self.shared.lanes.left(&counted);
         Ok(())
     }

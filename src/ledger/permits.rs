@@ -3,12 +3,13 @@
 //!
 //! Its invariant: who divides a limit has locked it, so that nobody else does meanwhile.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Ledger;
 use super::committer::Write;
 use super::error::LedgerError;
-use super::fleet::Dead;
+use super::fleet::{Counted, Dead};
 use super::rows::{Cells, Stored, damaged, number, text, time};
 use crate::domain::Timestamp;
 use crate::domain::division::{Kind, Share, Stake, divide};
@@ -44,6 +45,44 @@ pub struct Divided {
     pub of: LimitName,
     /// Its part.
     pub share: Share,
+}
+
+/// When the buckets of rates were last empty, as far as those told who stopped in good
+/// order: from then on they have filled.
+#[derive(Clone, Debug, Default)]
+pub struct Emptied {
+    known: BTreeMap<LimitName, Timestamp>,
+    otherwise: Timestamp,
+}
+
+impl Emptied {
+    /// Nothing is known: as if all had been used up by then.
+    pub fn unknown(now: Timestamp) -> Self {
+        Self { known: BTreeMap::new(), otherwise: now }
+    }
+
+    /// When the bucket of this one was.
+    pub fn of(&self, limit: &LimitName) -> Timestamp {
+        self.known.get(limit).copied().unwrap_or(self.otherwise)
+    }
+}
+
+/// What a node leaves when it stops.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    pub(super) counted: Vec<Counted>,
+    /// Sorted, so that no two who leave wait for each other.
+    pub(super) emptied: Vec<(LimitName, Timestamp)>,
+}
+
+/// When the buckets were last empty, by their limits.
+pub(super) const EMPTIED: &str =
+    "SELECT kind, name, since FROM permits WHERE incarnation = 0 AND since > 0";
+
+/// A row of those.
+pub(super) fn emptied(row: &impl Stored) -> Result<(LimitName, Timestamp), LedgerError> {
+    let kind = text(row, "kind")?.parse().map_err(damaged)?;
+    Ok((LimitName { kind, name: text(row, "name")?.into() }, time(row, "since")?))
 }
 
 /// What a node asks for at once.
@@ -141,6 +180,14 @@ impl Ledger {
         let dead = self.shared.dead().clone();
         let asking = Box::new(Asking { asked, dead });
         self.write(|tell| Write::Divide(asking, now, tell)).await
+    }
+
+    /// When the buckets of all rates were last empty. The first start of a ledger finds them
+    /// full; and nobody knows of what was not told by who was killed.
+    pub async fn emptied(&self, now: Timestamp) -> Result<Emptied, LedgerError> {
+        let known: BTreeMap<_, _> = self.shared.store.emptied().await?.into_iter().collect();
+        let first = self.nodes().await?.len() <= 1;
+        Ok(Emptied { known, otherwise: if first { Timestamp::EPOCH } else { now } })
     }
 
     /// Completes when another node wants its part, or has given some of its own back.

@@ -3,30 +3,19 @@
 //! Owns the questions that both engines ask alike. Its invariant: each question sees one
 //! moment, so that what is on its way from state to state is never taken for a stray; and
 //! what is repaired is looked at again in the transaction that repairs it.
-//!
-//! Depths are counted lane by lane and in batches, so that nobody waits behind that. What
-//! this node has counted is known to the last operation; what others have, as of their last
-//! beats. So what seems to be wrong has to seem so twice, with beats of all in between, and
-//! nobody may have counted meanwhile; a lane that never rests is left alone.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::LedgerError;
 use super::rows::{Stored, id, maybe_id, number};
 use super::verbs::{KeyListing, SerialName};
 use super::{Ledger, committer::Write};
-use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::fleet::BEATS_A_LEASE;
-use crate::domain::operation::Lane;
 use crate::domain::reconcile::{Discrepancy, Report, Stray};
 
 /// How long a node that has ended or is dead is waited for before what it left is seen to:
 /// it may be finishing what its clients wait for.
 const SILENCE: Duration = Duration::from_hours(1);
-/// The longest pause between two counts.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// How many operations or keys are looked at together: nobody waits long behind it.
 pub(super) const BATCH: i64 = 250;
@@ -46,18 +35,6 @@ pub(super) struct Step {
     pub(super) cursor: Cursor,
     pub(super) repair: bool,
     pub(super) now: Timestamp,
-}
-
-/// A place in a lane: when the operation there is due, and its number.
-pub(super) type Place = (i64, i64);
-
-/// A correction of what is counted in a lane.
-#[derive(Debug)]
-pub(super) struct Recount {
-    pub(super) lane: Lane,
-    pub(super) by: i64,
-    /// What others had counted when that was found.
-    pub(super) seen_elsewhere: i64,
 }
 
 /// A look at what nodes have left that are gone.
@@ -219,74 +196,5 @@ impl Ledger {
                 None => return Ok(()),
             }
         }
-    }
-
-    /// Compares how deep each lane is with what was counted.
-    async fn recount(&self, report: &mut Report) -> Result<(), LedgerError> {
-        let first = self.miscounted(self.shared.lanes.all()).await?;
-        if first.is_empty() {
-            return Ok(());
-        }
-        Clock::system().sleep(self.until_all_have_beaten().await?).await;
-        let lanes = first.keys().cloned().collect();
-        for (lane, (by, seen_elsewhere)) in self.miscounted(lanes).await? {
-            if first.get(&lane).is_none_or(|(before, _)| *before != by) {
-                continue;
-            }
-            let name = format!("{}/{}", lane.queue, lane.upstream);
-            report.add([Stray { kind: Discrepancy::Miscounted, name }]);
-            if report.repaired {
-                let recount = Box::new(Recount { lane, by, seen_elsewhere });
-                self.write(|tell| Write::Recount(recount, tell)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lanes in which more or fewer operations lie than was counted: how many more, and
-    /// what others had counted.
-    async fn miscounted(
-        &self,
-        lanes: Vec<Lane>,
-    ) -> Result<BTreeMap<Lane, (i64, i64)>, LedgerError> {
-        let mut found = BTreeMap::new();
-        for lane in lanes {
-            let Some(seen) = self.shared.store.counted_elsewhere(&lane).await? else {
-                return Ok(found);
-            };
-            let before = self.shared.lanes.own_depth(&lane);
-            let depth = self.count(&lane).await?;
-            let (after, own) = (
-                self.shared.store.counted_elsewhere(&lane).await?,
-                self.shared.lanes.own_depth(&lane),
-            );
-            let calm = before == own && after == Some(seen);
-            if calm && depth != own + seen {
-                found.insert(lane, (depth - own - seen, seen));
-            }
-        }
-        Ok(found)
-    }
-
-    async fn count(&self, lane: &Lane) -> Result<i64, LedgerError> {
-        let (mut depth, mut behind) = (0, (i64::MIN, i64::MIN));
-        loop {
-            let (count, next) = self.shared.store.count_some(lane, behind).await?;
-            depth += count;
-            match next {
-                Some(next) => behind = next,
-                None => return Ok(depth),
-            }
-        }
-    }
-
-    /// So long that every node that is there has told what it had counted.
-    async fn until_all_have_beaten(&self) -> Result<Duration, LedgerError> {
-        let nodes = self.nodes().await?;
-        let others = nodes
-            .iter()
-            .filter(|node| node.ended_at.is_none() && node.incarnation != self.incarnation());
-        let lease = others.map(|node| node.vitals.lease).max().unwrap_or_default();
-        Ok((lease * 2 / BEATS_A_LEASE).min(LONGEST_PAUSE))
     }
 }

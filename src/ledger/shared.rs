@@ -20,7 +20,7 @@ use super::verbs::{Canceled, Moved, Placed, Settlement};
 use super::webhooks::Scribe;
 use super::webhooks::announce::NewlyDue;
 use super::webhooks::heads::Heads;
-use super::{complaints, hints, lanes, watch};
+use super::{complaints, hints, lanes, room, watch};
 use crate::clock::Clock;
 use crate::domain::OperationId;
 use crate::domain::operation::{Lane, NewOperation, Next, Status};
@@ -45,6 +45,7 @@ pub(super) struct Shared {
     pub(super) throughput: Throughput,
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
+    pub(super) looks: room::Looks,
     pub(super) fatal: CancellationToken,
     pub(super) clock: Clock,
 }
@@ -169,7 +170,7 @@ impl Shared {
 
     /// A write failed for everybody.
     pub(super) fn note(&self, error: &LedgerError) {
-        self.complaints.note(error, self.clock.now());
+        self.complaints.note(error, &self.clock);
         if let LedgerError::NotDurable(_) = error {
             self.fatal.cancel();
         }

@@ -11,15 +11,17 @@ use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
-use super::permits::{Asking, Divided, LimitName};
-use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
+use super::permits::{Asking, Divided, Leaving, LimitName};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::recount::{Elsewhere, Glimpse, Place, Recount};
+use super::room::Standing;
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
-use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 
 /// How long a node is remembered that has not beaten any more.
@@ -81,14 +83,32 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// When the buckets of rates were last empty.
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)>;
+
     /// Every lane, also those that others have made since it was opened, for a store that
     /// others write to.
     async fn learn_lanes(&self) -> Batch<Lane> {
         Ok(Vec::new())
     }
 
+    /// Whom a key stands for.
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError>;
+
+    /// How many operations lie in these lanes, counted up to so many, for a store that
+    /// others write to.
+    async fn count_up_to(&self, _lanes: &[Lane], _most: u64) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
+
     /// What the others have counted in a lane; none where nobody else counts.
-    async fn counted_elsewhere(&self, _lane: &Lane) -> Result<Option<i64>, LedgerError> {
+    async fn counted_elsewhere(&self, _lane: &Lane) -> Result<Option<Elsewhere>, LedgerError> {
+        Ok(None)
+    }
+
+    /// What lies in a lane and what others have told of it, at one moment: rows are counted
+    /// up to `most`, and there is nothing to say of a lane with more.
+    async fn glimpse(&self, _lane: &Lane, _most: u64) -> Result<Option<Glimpse>, LedgerError> {
         Ok(None)
     }
 
@@ -196,7 +216,7 @@ pub(super) trait Transaction: Send {
     ) -> Result<Beaten, LedgerError>;
 
     /// Writes down that this node has ended: what it counted is nobody's from now on.
-    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError>;
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError>;
 
     /// Divides limits between this node and those that are there beside it.
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
@@ -253,13 +273,8 @@ pub(super) trait Transaction: Send {
     /// Looks for what does not add up, one batch.
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
 
-    /// Corrects what is counted in a lane, unless somebody has counted since.
-    async fn recount(
-        &mut self,
-        _lane: &Lane,
-        _by: i64,
-        _seen_elsewhere: i64,
-    ) -> Result<(), LedgerError> {
+    /// Corrects what is counted in a lane, unless somebody has done so since it was seen.
+    async fn recount(&mut self, _recount: &Recount) -> Result<(), LedgerError> {
         Ok(())
     }
 

@@ -137,10 +137,15 @@ mod tests {
 
     use super::*;
     use crate::domain::Timestamp;
+    use crate::ledger::permits::Leaving;
+
+    fn nothing() -> Leaving {
+        Leaving { counted: Vec::new(), emptied: Vec::new() }
+    }
 
     fn leave(queue: &Queue) {
         let (tell, _) = oneshot::channel();
-        let write = Write::Leave(Vec::new(), Timestamp::EPOCH, tell);
+        let write = Write::Leave(Box::new(nothing()), Timestamp::EPOCH, tell);
         queue.send(write).now_or_never().unwrap().unwrap();
     }
 
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn each_kind_of_write_has_its_queue_where_there_are_committers_enough() {
         let (tell, _) = oneshot::channel();
-        let leave = Write::Leave(Vec::new(), Timestamp::EPOCH, tell);
+        let leave = Write::Leave(Box::new(nothing()), Timestamp::EPOCH, tell);
         for (committers, alike) in [(1, true), (2, true), (3, false), (6, false)] {
             let (queue, turns) = queue(committers);
             assert_eq!(turns.len(), committers);

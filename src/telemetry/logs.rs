@@ -12,13 +12,19 @@ pub fn start(config: &LogConfig) {
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(is_coloured())
-        .with_env_filter(EnvFilter::builder().parse_lossy(&config.filter));
+        .with_env_filter(EnvFilter::builder().parse_lossy(directives(&config.filter)));
     // An error means that somebody logs already.
     let _ = if is_json(config.format, terminal) {
         lines.json().flatten_event(true).with_ansi(false).try_init()
     } else {
         lines.try_init()
     };
+}
+
+/// The database driver tells much of what the ledger tells better: it is silent unless the
+/// filter names it.
+fn directives(filter: &str) -> String {
+    format!("sqlx=off,{filter}")
 }
 
 /// On a terminal, unless whoever sits there wants none (`NO_COLOR`).
@@ -44,6 +50,24 @@ mod tests {
         assert!(is_json(LogFormat::Auto, false));
         assert!(is_json(LogFormat::Json, true));
         assert!(!is_json(LogFormat::Text, false));
+    }
+
+    #[test]
+    fn the_driver_is_silent_unless_the_filter_names_it() {
+        let is_heard = |filter: &str, target: &'static str| {
+            let filter = EnvFilter::builder().parse_lossy(directives(filter)).to_string();
+            let mut of_target: Vec<_> = filter
+                .split(',')
+                .filter(|directive| {
+                    directive.split('=').next().is_some_and(|it| target.starts_with(it))
+                })
+                .collect();
+            of_target.sort_by_key(|directive| directive.split('=').next().map(str::len));
+            !of_target.last().is_some_and(|directive| directive.ends_with("off"))
+        };
+        assert!(!is_heard("info", "sqlx::query") && !is_heard("trace", "sqlx_core::pool"));
+        assert!(is_heard("info,sqlx=debug", "sqlx::query"));
+        assert!(is_heard("warn,sqlx::query=info", "sqlx::query"));
     }
 
     #[test]

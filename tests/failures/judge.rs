@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::AT_ONCE;
 use super::seen::{Order, Seen};
 use crate::support::gateway::{Front, is_final, next_page, operations_of};
+use crate::support::upstream::Stay;
 use crate::support::{Connection, Ticket, Upstream, get, post, time};
 
 /// How long what was accepted may take to end, with rescues that wait.
@@ -44,6 +45,8 @@ pub struct Counts {
     lost: usize,
     ended_otherwise_than_once: usize,
     out_of_order: usize,
+    /// Orders that came while another one of their serial key was at the upstream.
+    beside_another: usize,
     several_of_a_name: usize,
     findings: Vec<String>,
     /// Lanes whose depth a node had not told in time, which reconciling has put right.
@@ -52,7 +55,7 @@ pub struct Counts {
     looks: usize,
     slowest: Duration,
     /// The most that were at the upstream at once.
-    at_once: usize,
+    pub at_once: usize,
 }
 
 impl fmt::Display for Counts {
@@ -61,7 +64,7 @@ impl fmt::Display for Counts {
             out,
             "accepted {} = succeeded {} + outcome unknown {} + lost {}, the slowest in {} ms; refused {}, cut off {}, \
              keys found stored {}, unread {} of {}; rescued {}, handed back {}, sent again {}; \
-             at-most-once sent twice {}, ended twice {}, out of order {}, keys with several {}, \
+             at-most-once sent twice {}, ended twice {}, out of order {}, beside another of its key {}, keys with several {}, \
              went back {} in {} looks; at most {} of {AT_ONCE} at once; reconcile: {}, recounted {}",
             self.accepted,
             self.succeeded,
@@ -79,6 +82,7 @@ impl fmt::Display for Counts {
             self.doubled,
             self.ended_otherwise_than_once,
             self.out_of_order,
+            self.beside_another,
             self.several_of_a_name,
             self.wrong,
             self.looks,
@@ -99,9 +103,10 @@ impl Counts {
             self.doubled,
             self.ended_otherwise_than_once,
             self.out_of_order,
+            self.beside_another,
             self.several_of_a_name,
         ];
-        assert_eq!(broken, [0; 5], "{self}");
+        assert_eq!(broken, [0; 6], "{self}");
         assert_eq!(self.accepted, self.succeeded + self.outcome_unknown, "{self}");
         assert!(self.at_once <= AT_ONCE, "{self}");
         assert!(self.unread <= self.unanswered, "operations from nowhere: {self}");
@@ -139,6 +144,7 @@ pub async fn judge(front: &Front, upstream: &Upstream, seen: &Seen) -> Counts {
     totals(&all, &mut counts);
     sends(upstream, &all, &mut counts);
     counts.out_of_order = out_of_order(upstream);
+    counts.beside_another = beside_another(upstream);
     counts.ended_otherwise_than_once = not_ended_once(front, &seen.accepted).await;
     (counts.findings, counts.recounted) = findings(front, &all).await;
     counts
@@ -246,6 +252,24 @@ fn out_of_order(upstream: &Upstream) -> usize {
         *latest = turn.max(*latest);
     }
     late
+}
+
+/// Orders that came while another one of their serial key had not been answered.
+fn beside_another(upstream: &Upstream) -> usize {
+    let mut stays = HashMap::<String, Vec<(usize, usize, String)>>::new();
+    for Stay { request, came, went } in upstream.stays() {
+        let body: Value = serde_json::from_slice(&request.body).expect("an order");
+        if body["serial"] == true {
+            let (client, _) = body["name"].as_str().and_then(|it| it.split_once('-')).unwrap();
+            let id = request.expect_field("operation-id").to_owned();
+            let went = went.unwrap_or(usize::MAX);
+            stays.entry(client.to_owned()).or_default().push((came, went, id));
+        }
+    }
+    let beside = |stays: &[(usize, usize, String)], (came, _, id): &(usize, usize, String)| {
+        stays.iter().any(|(from, to, other)| other != id && from < came && came < to)
+    };
+    stays.values().map(|of| of.iter().filter(|stay| beside(of, stay)).count()).sum()
 }
 
 /// Operations whose timeline does not tell of exactly one end, behind all else.

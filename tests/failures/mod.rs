@@ -7,16 +7,20 @@
 
 mod clocks;
 mod cuts;
+mod depths;
 mod detection;
 mod frozen;
 mod judge;
 mod kills;
 mod load;
+mod narrow;
 mod nodes;
 mod panics;
+mod pooled;
 mod rolling;
 mod seen;
 mod stops;
+mod telling;
 
 use std::time::Duration;
 
@@ -36,9 +40,13 @@ const AT_ONCE: usize = 8;
 
 /// An order service at both paths.
 async fn upstream() -> Upstream {
+    upstream_taking(SLOWLY).await
+}
+
+async fn upstream_taking(time: Duration) -> Upstream {
     let upstream = Upstream::start().await;
     for path in ["/once", "/again"] {
-        upstream.on(path, Answer::Orders.slowly(SLOWLY));
+        upstream.on(path, Answer::Orders.slowly(time));
     }
     upstream
 }
@@ -49,13 +57,18 @@ fn setup(upstream: &Upstream) -> Setup {
 }
 
 fn setup_on(database: &str, upstream: &Upstream, lease: u64) -> Setup {
+    setup_of(database, upstream, lease, AT_ONCE)
+}
+
+/// The same with so many attempts at once at most.
+fn setup_of(database: &str, upstream: &Upstream, lease: u64, at_once: usize) -> Setup {
     let retry = "retry = { min = \"10ms\", max = \"100ms\" }";
     // So that documents are the same whichever node they are asked of.
     Setup::before(upstream)
         .on(database)
         .set("server", "public_url = \"http://fleet.test\"")
         .set("store", &format!("lease = \"{lease}s\""))
-        .set("queues.default", &format!("max_in_flight = {AT_ONCE}"))
+        .set("queues.default", &format!("max_in_flight = {at_once}"))
         .route("POST /once", "delivery = \"at-most-once\"")
         .route("POST /again", &format!("delivery = \"at-least-once\"\n{retry}"))
 }

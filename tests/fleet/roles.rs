@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Fleet;
 use crate::support::gateway::Process;
+use crate::support::postgres::cluster;
 use crate::support::time::until;
 use crate::support::{Setup, Upstream, get, post};
 
@@ -66,6 +67,29 @@ async fn a_worker_carries_out_only_the_queues_that_it_was_given() {
     assert_eq!(front.document(&other).await["status"], "queued");
     let _default = fleet.worker(&["--queues", "default"]).await;
     assert_eq!(front.settled(&other).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_worker_claims_only_what_is_for_upstreams_that_it_knows() {
+    let (orders, alarms) = (Upstream::start().await, Upstream::start().await);
+    let one = Setup::before(&orders)
+        .on(&cluster().database())
+        .route("POST /orders", "upstream = \"default\"");
+    let both = one
+        .clone()
+        .set("upstreams.alarms", &format!("url = {:?}", alarms.url()))
+        .route("POST /alarms", "upstream = \"alarms\"");
+    let front = both.clone().spawn_as(&["serve", "--role", "front"]).await;
+    let alarm = front.accept(post("/alarms")).await;
+    let _knows_one = one.spawn_as(&["worker"]).await;
+    for _ in 0..3 {
+        let order = front.accept(post("/orders")).await;
+        assert_eq!(front.settled(&order).await["status"], "succeeded");
+    }
+    assert_eq!(front.document(&alarm).await["status"], "queued");
+    let _knows_both = both.spawn_as(&["worker"]).await;
+    assert_eq!(front.settled(&alarm).await["status"], "succeeded");
+    assert_eq!((orders.received().len(), alarms.received().len()), (3, 1));
 }
 
 #[tokio::test]

@@ -35,6 +35,24 @@ async fn the_same_request_with_the_same_key_is_the_same_operation_in_any_state()
 }
 
 #[tokio::test]
+async fn a_repeat_is_answered_also_while_its_queue_is_full_and_a_new_one_is_refused() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("queues.default", "max_depth = 1\npaused = true")
+        .start()
+        .await;
+    let ticket = gateway.accept(keyed("k-1")).await;
+    let again = gateway.send(keyed("k-1")).await.expect(202);
+    assert_eq!(again.field("idempotency-replayed"), Some("true"));
+    assert_eq!(Ticket::of(&again), ticket);
+    let other = keyed("k-1").json(&serde_json::json!({ "sku": "B-2" }));
+    gateway.send(other).await.expect(422);
+    gateway.send(keyed("k-2")).await.expect(503);
+    gateway.send(order()).await.expect(503);
+    assert_eq!(gateway.listed().await, 1);
+}
+
+#[tokio::test]
 async fn a_quoted_string_and_a_bare_token_are_the_same_key() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

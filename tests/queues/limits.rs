@@ -70,6 +70,25 @@ async fn a_queue_has_its_limit_and_others_take_the_rest() {
     assert!(upstream.most_at_once() <= 4, "{}", upstream.most_at_once());
 }
 
+#[tokio::test]
+async fn a_start_goes_on_with_what_the_former_one_left_of_a_rate() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).set("queues.default", "rate = \"2/s\"");
+    let gateway = setup.start().await;
+    for ticket in accept(&gateway, "/orders", 2).await {
+        assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    }
+    let gateway = gateway.restart().await;
+    let tickets = accept(&gateway, "/orders", 2).await;
+    for ticket in &tickets {
+        assert_eq!(gateway.document(ticket).await["status"], "queued");
+    }
+    gateway.advance(1);
+    for ticket in &tickets {
+        assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
+    }
+}
+
 /// Accepts many at once, then lets second after second pass until the last has arrived; at
 /// no time have more arrived than five a second and five besides.
 async fn keeps_to_five_a_second(setup: Setup, upstream: &Upstream, paths: &[&str]) {

@@ -326,16 +326,20 @@ impl Deref for Gateway {
 
 impl Gateway {
     async fn start(setup: Setup, folder: Arc<TempDir>, clock: Clock) -> Self {
-        let text = setup.text(&folder.path().join("cloakroom.db"));
-        let config = match Config::from_toml(&text) {
-            Ok(config) => config,
-            Err(error) => panic!("{error}\n{text}"),
-        };
+        match Self::try_start(&setup, &folder, &clock).await {
+            Ok(started) => started,
+            Err(error) => panic!("{error}\n{}", setup.text(&folder.path().join("cloakroom.db"))),
+        }
+    }
+
+    async fn try_start(
+        setup: &Setup,
+        folder: &Arc<TempDir>,
+        clock: &Clock,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let config = Config::from_toml(&setup.text(&folder.path().join("cloakroom.db")))?;
         let starting = App::start(config, Options { migrate: true }, clock.clone());
-        let app = match time::within("the start", starting).await {
-            Ok(app) => app,
-            Err(error) => panic!("{error}\n{text}"),
-        };
+        let app = time::within("the start", starting).await?;
         let admin = app.admin_address().expect("an admin listener");
         // Bound to every address, it is reached by loopback.
         let public = SocketAddr::from((
@@ -343,7 +347,8 @@ impl Gateway {
             app.public_address().expect("a public listener").port(),
         ));
         let front = Front { public, admin };
-        Self { front, clock, app, setup, folder }
+        let (setup, folder, clock) = (setup.clone(), Arc::clone(folder), clock.clone());
+        Ok(Self { front, clock, app, setup, folder })
     }
 
     /// In front of this upstream, with everything at its default.
@@ -407,7 +412,15 @@ impl Gateway {
     pub async fn restart_with(self, setup: Setup) -> Self {
         let Self { clock, app, folder, .. } = self;
         time::within("the stop", app.stop()).await;
-        Self::start(setup, folder, clock).await
+        // A process that another test starts has the lock too until it has become another
+        // program.
+        time::until("a ledger that is free", || async {
+            match Self::try_start(&setup, &folder, &clock).await {
+                Err(error) if error.to_string().contains("in use by another") => None,
+                started => Some(started.unwrap()),
+            }
+        })
+        .await
     }
 }
 

@@ -117,9 +117,20 @@ impl Received {
     }
 }
 
+/// How long a request was here, in the order of comings and goings.
+#[derive(Clone, Debug)]
+pub struct Stay {
+    pub request: Received,
+    pub came: usize,
+    /// None while it is here.
+    pub went: Option<usize>,
+}
+
 #[derive(Default)]
 struct Books {
     received: Vec<Received>,
+    stays: Vec<Stay>,
+    steps: usize,
     scripts: HashMap<String, VecDeque<Answer>>,
     standing: HashMap<String, Answer>,
     orders: usize,
@@ -251,6 +262,11 @@ impl Upstream {
         self.shared.books().most_present
     }
 
+    /// Every request that was read, and how long it was here.
+    pub fn stays(&self) -> Vec<Stay> {
+        self.shared.books().stays.clone()
+    }
+
     /// Connections opened so far.
     pub fn connections(&self) -> usize {
         self.shared.books().connections
@@ -276,7 +292,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let buffer = Vec::new();
         connections.spawn(async move {
-            let mut connection = Served { stream, buffer, number, shared, present: false };
+            let mut connection = Served { stream, buffer, number, shared, present: None };
             while connection.serve().await.is_some() {}
         });
     }
@@ -287,7 +303,8 @@ struct Served {
     buffer: Vec<u8>,
     number: usize,
     shared: Arc<Shared>,
-    present: bool,
+    /// The number of the stay of the request that is here.
+    present: Option<usize>,
 }
 
 impl Drop for Served {
@@ -298,8 +315,11 @@ impl Drop for Served {
 
 impl Served {
     fn enter(&mut self, request: &Received) {
-        self.present = true;
         let mut books = self.shared.books();
+        self.present = Some(books.stays.len());
+        books.steps += 1;
+        let stay = Stay { request: request.clone(), came: books.steps, went: None };
+        books.stays.push(stay);
         books.received.push(request.clone());
         books.present += 1;
         books.most_present = books.most_present.max(books.present);
@@ -307,7 +327,11 @@ impl Served {
 
     /// Before the answer is written: the other side may send the next at once.
     fn leave(&mut self) {
-        self.shared.books().present -= usize::from(std::mem::take(&mut self.present));
+        let Some(number) = self.present.take() else { return };
+        let mut books = self.shared.books();
+        books.present -= 1;
+        books.steps += 1;
+        books.stays[number].went = Some(books.steps);
     }
 
     /// Takes one request; `None` when the connection is done with.

@@ -17,4 +17,5 @@ mod sending;
 mod signing;
 mod slow;
 mod subscriptions;
+pub mod told;
 mod trouble;

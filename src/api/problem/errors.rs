@@ -1,6 +1,9 @@
 //! Which problem each error is told as.
 
+use std::sync::LazyLock;
+
 use super::{Problem, kinds};
+use crate::clock::Clock;
 use crate::domain::http::additions::AdditionProblem;
 use crate::domain::http::expectation::Refused;
 use crate::domain::http::hygiene::FieldProblem;
@@ -8,6 +11,7 @@ use crate::domain::http::idempotency::KeyProblem;
 use crate::domain::http::path::PathProblem;
 use crate::domain::http::public_url::HostProblem;
 use crate::ledger::LedgerError;
+use crate::telemetry::Restraint;
 
 /// Long enough for a disk to be given room or a database to come back, in seconds.
 const LEDGER_RETRY: u64 = 5;
@@ -19,18 +23,32 @@ const NOBODY_KNOWS: &str = "the ledger does not answer, so what was sent may hav
 impl From<LedgerError> for Problem {
     /// What happened inside is logged, and nothing of it told.
     fn from(error: LedgerError) -> Self {
-        // The ledger tells of its full disk itself, and not once for each request.
-        if matches!(error, LedgerError::Full) {
-            tracing::debug!(%error, "a request was refused");
-        } else {
-            tracing::error!(%error, "a request was refused because of the ledger");
-        }
+        log(&error);
         let detail = match error {
             LedgerError::Full | LedgerError::Contended(_) => NOTHING_CHANGED,
             LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => NOBODY_KNOWS,
             LedgerError::Damaged(_) => return Self::internal(),
         };
         Self::new(&kinds::LEDGER_AWAY, detail).retry_after(LEDGER_RETRY)
+    }
+}
+
+/// While the ledger is away every request is refused: not each of them has a line.
+fn log(error: &LedgerError) {
+    static REFUSED: LazyLock<(Clock, Restraint)> =
+        LazyLock::new(|| (Clock::system(), Restraint::default()));
+    match error {
+        // The ledger tells of its full disk itself.
+        LedgerError::Full => tracing::debug!(%error, "a request was refused"),
+        LedgerError::Damaged(_) => {
+            tracing::error!(%error, "a request was refused because of the ledger");
+        }
+        _ => {
+            let (clock, restraint) = &*REFUSED;
+            if let Some(refused) = restraint.due(clock) {
+                tracing::error!(%error, refused, "requests are refused because of the ledger");
+            }
+        }
     }
 }
 

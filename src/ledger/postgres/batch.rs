@@ -241,6 +241,15 @@ impl Statement {
         Self { head, names: "", columns: "", tail: "" }
     }
 
+    /// Its text as the only one of a script.
+    #[cfg(test)]
+    pub(super) fn alone(&self, full: bool) -> String {
+        let mut sql = String::from("WITH ");
+        sql.push_str("part0 AS (");
+        self.write(1, full, &mut sql);
+        sql + ") SELECT 1"
+    }
+
     fn letters(&self) -> &'static str {
         if self.columns.is_empty() { "n" } else { self.columns }
     }

@@ -12,7 +12,10 @@ use crate::domain::operation::{EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{Carried, EventRow, Stored, damaged, exactly, maybe_time, number};
+use crate::ledger::rows::{
+    Carried, EventRow, Stored, carried, damaged, exactly, maybe_time, number, ready_row,
+    waiting_row,
+};
 use crate::ledger::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
 
 /// The least time between two progress reports that are kept.
@@ -68,21 +71,24 @@ async fn look(
     if ask(writing, seq, freeing).await? {
         return Ok(Some(Canceled::Asked));
     }
-    let ready = taken(writing, "DELETE FROM ready WHERE seq = $1 RETURNING *", seq).await?;
+    let ready = taken(writing, READY_GONE, seq).await?;
     let row = if let Some(row) = ready {
         let lane = number(&row, "lane")?;
         writing.learn_lanes([lane]).await?;
         moved.unqueued.push(writing.lane(lane)?);
         row
     } else {
-        let gone = "DELETE FROM waiting WHERE seq = $1 RETURNING *";
-        let Some(row) = taken(writing, gone, seq).await? else { return Ok(None) };
+        let Some(row) = taken(writing, WAITING_GONE, seq).await? else { return Ok(None) };
         moved.waiting -= 1;
         row
     };
     call_off(writing, &row, seq, serial, freeing == Freeing::Free, now, moved).await?;
     Ok(Some(Canceled::Done))
 }
+
+const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = $1 RETURNING ", ready_row!(""));
+const WAITING_GONE: &str =
+    concat!("DELETE FROM waiting WHERE seq = $1 RETURNING ", waiting_row!(""));
 
 /// Leaves word for whoever carries the operation out; false if nobody does.
 async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<bool, LedgerError> {

@@ -14,7 +14,8 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::Dead;
 use crate::ledger::fleet::LeaseKey;
 use crate::ledger::rows::{
-    Carried, RunningRow, continuation, damaged, leased, maybe_number, maybe_time, number,
+    Carried, RunningRow, carried, continuation, damaged, leased, maybe_number, maybe_time, number,
+    ready_row, running_row, waiting_row,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
@@ -36,7 +37,9 @@ const CLAIMED: &str = concat!(
     "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
      (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $4 \
-     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING *), \
+     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
+    ready_row!(""),
+    "), \
      begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, \
      started_at, percent, message) SELECT seq, lane, $5, $4, attempts + 1, resumes, rescues, refusals, token + 1, \
      sequence + 1, coalesce(started_at, $4), percent, message FROM taken), \
@@ -59,23 +62,35 @@ const WORK: &str = concat!(
     " FROM operations o LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq \
      WHERE o.seq = ANY ($1)"
 );
-const WAITING: &str = "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING *";
+const WAITING: &str = concat!(
+    "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
+     SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
+    waiting_row!("")
+);
 /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
 /// it either has beaten before, and keeps all, or beats after, and finds nothing left.
-const ORPHANS: &str = "WITH gone AS MATERIALIZED (SELECT n.incarnation FROM nodes n \
+const ORPHANS: &str = concat!(
+    "WITH gone AS MATERIALIZED (SELECT n.incarnation FROM nodes n \
      JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat) ON n.incarnation = dead.incarnation \
      WHERE dead.beat IS NULL OR n.beat = dead.beat ORDER BY n.incarnation FOR UPDATE OF n) \
      UPDATE running SET token = token + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
      SELECT seq FROM running WHERE node IN (SELECT incarnation FROM gone) ORDER BY seq LIMIT $4 \
-     FOR UPDATE SKIP LOCKED)) RETURNING *";
-const RECLAIMED: &str = "WITH mine AS MATERIALIZED (SELECT r.seq FROM running r \
+     FOR UPDATE SKIP LOCKED)) RETURNING ",
+    running_row!("")
+);
+const RECLAIMED: &str = concat!(
+    "WITH mine AS MATERIALIZED (SELECT r.seq FROM running r \
      JOIN UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) ON r.seq = lost.seq AND r.token = lost.token \
      WHERE r.node = $1 ORDER BY r.seq FOR UPDATE OF r) \
-     UPDATE running AS r SET token = r.token + 1, since = $2 FROM mine WHERE r.seq = mine.seq RETURNING r.*";
-const EXPIRED: &str = "DELETE FROM ready WHERE seq = ANY (ARRAY (\
+     UPDATE running AS r SET token = r.token + 1, since = $2 FROM mine WHERE r.seq = mine.seq RETURNING ",
+    running_row!("r.")
+);
+const EXPIRED: &str = concat!(
+    "DELETE FROM ready WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = $1 AND o.deadline_at <= $2 \
-     LIMIT $3 FOR UPDATE OF r SKIP LOCKED)) RETURNING *";
+     LIMIT $3 FOR UPDATE OF r SKIP LOCKED)) RETURNING ",
+    ready_row!("")
+);
 
 /// An operation on its way out.
 struct Out {

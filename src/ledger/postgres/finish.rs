@@ -9,7 +9,8 @@ use crate::domain::operation::{Body, EventKind};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Carried, Cells, EventRow, ReadyRow, damaged, exactly, id, number, put_body, time,
+    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, number, put_body, time,
+    waiting_row,
 };
 use crate::ledger::verbs::Moved;
 
@@ -26,9 +27,13 @@ static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials W
 static WAITING_GONE: Statement = Statement::among("DELETE FROM waiting WHERE seq = ANY");
 /// Differs from SQLite because a batch is asked about at once: the first that waits for
 /// each of these keys.
-const NEXT: &str = "SELECT w.*, o.id, o.due_at AS not_before FROM UNNEST($1::bytea[]) AS freed (digest) \
-     CROSS JOIN LATERAL (SELECT * FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS w \
-     JOIN operations o ON o.seq = w.seq";
+const NEXT: &str = concat!(
+    "SELECT ",
+    waiting_row!("w."),
+    ", o.id, o.due_at AS not_before FROM UNNEST($1::bytea[]) AS freed (digest) \
+     CROSS JOIN LATERAL (SELECT seq FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS first \
+     JOIN waiting w ON w.seq = first.seq JOIN operations o ON o.seq = w.seq"
+);
 
 /// Writes the ends of these operations down.
 pub(super) async fn finish(

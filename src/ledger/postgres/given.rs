@@ -236,6 +236,19 @@ fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
     )
 }
 
+/// Every text that there can be, for whoever checks them.
+#[cfg(test)]
+pub(super) fn every_text() -> Vec<String> {
+    let flag = |bits: usize, place: usize| bits >> place & 1 == 1;
+    let shape = |bits| Shape {
+        full: flag(bits, PLACES.len()),
+        begins: std::array::from_fn(|place| flag(bits, place)),
+    };
+    // Who waits does so for a key, which is one of the columns that are mostly empty.
+    let can_be = |shape: &Shape| shape.full || !shape.begins[Placed::Waiting as usize];
+    (0..2 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
+}
+
 const CARRIED: &str = "attempts, resumes, rescues, refusals, token, sequence";
 
 fn carried(carried: &Carried) -> String {

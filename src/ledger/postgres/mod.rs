@@ -24,6 +24,8 @@ mod reconcile;
 mod serial;
 mod settle;
 mod sweep;
+#[cfg(test)]
+pub(super) mod texts;
 mod trouble;
 mod verdict;
 mod webhooks;
@@ -38,8 +40,10 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
-use super::permits::{Asking, Divided, LimitName};
-use super::reconcile::{Place, Step, Stepped, Sweep, Swept};
+use super::permits::{Asking, Divided, Leaving, LimitName};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::recount::{Elsewhere, Glimpse, Place, Recount};
+use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -47,7 +51,7 @@ use super::verbs::{
     Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
-use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
 pub(super) use batch::storable;
@@ -141,14 +145,30 @@ impl Store for Postgres {
         permits::used(&self.pool, self.book.incarnation).await
     }
 
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
+        permits::emptied(&self.pool).await
+    }
+
     async fn learn_lanes(&self) -> Batch<Lane> {
         let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
         self.book.learn(&rows)?;
         Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
     }
 
-    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<i64>, LedgerError> {
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
+        read::standing(&self.pool, claim).await
+    }
+
+    async fn count_up_to(&self, lanes: &[Lane], most: u64) -> Result<u64, LedgerError> {
+        sweep::count_up_to(&self.pool, &self.book, lanes, most).await
+    }
+
+    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<Elsewhere>, LedgerError> {
         sweep::counted_elsewhere(&self.pool, &self.book, lane).await
+    }
+
+    async fn glimpse(&self, lane: &Lane, most: u64) -> Result<Option<Glimpse>, LedgerError> {
+        sweep::glimpse(&self.pool, &self.book, lane, most).await
     }
 
     async fn count_some(
@@ -286,8 +306,8 @@ impl Transaction for Writing {
         nodes::beat(self, vitals, counted, now).await
     }
 
-    async fn leave(&mut self, counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, counted, now).await
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, leaving, now).await
     }
 
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
@@ -357,13 +377,8 @@ impl Transaction for Writing {
         reconcile::reconcile(self, step, moved).await
     }
 
-    async fn recount(
-        &mut self,
-        lane: &Lane,
-        by: i64,
-        seen_elsewhere: i64,
-    ) -> Result<(), LedgerError> {
-        sweep::recount(self, lane, by, seen_elsewhere).await
+    async fn recount(&mut self, recount: &Recount) -> Result<(), LedgerError> {
+        sweep::recount(self, recount).await
     }
 
     async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {

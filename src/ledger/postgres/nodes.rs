@@ -9,8 +9,8 @@ use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{Beaten, Counted, NodeRow, Vitals};
-use crate::ledger::permits::stored;
-use crate::ledger::rows::{as_micros, damaged, node, number, owned, sign, time as instant};
+use crate::ledger::permits::{Leaving, stored};
+use crate::ledger::rows::{NODES, as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::ledger::store::Batch;
 
 /// Differs from SQLite because nodes are to agree on the time: each samples the server's.
@@ -104,14 +104,15 @@ fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerErro
 
 pub(super) async fn leave(
     writing: &mut Writing,
-    counted: &[Counted],
+    leaving: &Leaving,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let incarnation = writing.book.incarnation;
+    permits::keep_emptied(writing, &leaving.emptied).await?;
     writing.run(LEFT, Values::default().with(now.as_micros()).with(incarnation)).await?;
     writing.run(permits::LEFT, Values::default().with(incarnation)).await?;
     writing.run(UNCOUNTED, Values::default().with(incarnation)).await?;
-    let (lanes, depths, started) = columns(writing, counted)?;
+    let (lanes, depths, started) = columns(writing, &leaving.counted)?;
     writing.run(NOBODYS, Values::default().with(lanes).with(depths).with(started)).await
 }
 
@@ -122,7 +123,6 @@ pub(super) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {
 }
 
 pub(super) async fn list(pool: &Arc<Pool>) -> Batch<NodeRow> {
-    let all = "SELECT * FROM nodes ORDER BY incarnation DESC LIMIT 1000";
-    let rows = pool.read(all, Values::default().finish()?).await?;
+    let rows = pool.read(NODES, Values::default().finish()?).await?;
     rows.iter().map(node).collect()
 }

@@ -22,6 +22,7 @@ use crate::domain::{DatabaseUrl, TicketKey, Timestamp};
 use crate::ledger::Identity;
 use crate::ledger::error::{LedgerError, OpenError};
 use crate::ledger::opening::{Opening, Pooler, Server};
+use crate::ledger::permits::stored;
 use crate::ledger::rows::{damaged, exactly, number, text, time};
 use crate::ledger::store::NODES_KEPT;
 
@@ -33,8 +34,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MIGRATING: Duration = Duration::from_hours(24);
 /// A server that is starting, stopping, or has no connection left.
 const NOT_NOW: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "08006"];
-/// By what a node's connections are known to the server.
-const NAME: &str = "cloakroom node ";
+/// By what a node's connections are known to the server, so that a later start can count
+/// what all of them may want.
+fn name(incarnation: i64, pool: u32) -> String {
+    format!("cloakroom node {incarnation} pool {pool}")
+}
 
 /// What is known once a database is open.
 pub(super) struct Opened {
@@ -69,7 +73,7 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
     let _ = Clock::system().timeout(PATIENCE, connection.close()).await;
     let (incarnation, durable, identity) = opened?;
     let failed = |error: LedgerError| unreadable(&server.url, error);
-    let options = options(&server.url)?.application_name(&format!("{NAME}{incarnation}"));
+    let options = options(&server.url)?.application_name(&name(incarnation, server.pool));
     let pool = Pool::new(options, server.pooler, server.pool, durable);
     let lanes = Values::default().finish().map_err(failed)?;
     let rows = pool.read(LANES, lanes).await.map_err(failed)?;
@@ -194,24 +198,27 @@ async fn is_durable(connection: &mut PgConnection) -> Result<bool, LedgerError> 
 /// Whether the connections of all nodes fit into the server.
 async fn make_room(connection: &mut PgConnection, server: &Server) -> Result<(), OpenError> {
     let failed = |error| unreadable(&server.url, trouble(error));
+    // One more listens for hints.
+    let each = u64::from(server.pool) + 1;
     let row = sqlx::query(
         "SELECT current_setting('max_connections')::bigint \
          - current_setting('superuser_reserved_connections')::bigint AS room, \
-         (SELECT count(DISTINCT application_name) FROM pg_stat_activity \
-         WHERE datname = current_database() AND application_name LIKE 'cloakroom node %') AS others",
+         count(*) AS others, coalesce(sum(coalesce(n.pool + 1, $1)), 0)::bigint AS wanted FROM \
+         (SELECT DISTINCT application_name, substring(application_name FROM ' pool ([0-9]{1,9})$')::bigint AS pool \
+         FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'cloakroom node %') AS n",
     )
+    .bind(stored(each))
     .fetch_one(connection)
     .await
     .map_err(failed)?;
     let damaged = |error: LedgerError| unreadable(&server.url, error);
     let room: u64 = number(&row, "room").map_err(damaged)?;
     let others: u64 = number(&row, "others").map_err(damaged)?;
-    // One more listens for hints.
-    let each = u64::from(server.pool) + 1;
+    let theirs: u64 = number(&row, "wanted").map_err(damaged)?;
     if each > room {
         return Err(OpenError::NoRoom { each, room });
     }
-    let (nodes, wanted) = (others + 1, (others + 1) * each);
+    let (nodes, wanted) = (others + 1, theirs + each);
     if wanted > room {
         tracing::warn!(
             nodes,

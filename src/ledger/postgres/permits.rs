@@ -7,7 +7,7 @@ use super::pool::Pool;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
-use crate::ledger::permits::{Asking, Divided, LimitName, Part, decide, stored};
+use crate::ledger::permits::{self as ask, Asking, Divided, LimitName, Part, decide, stored};
 use crate::ledger::rows::{damaged, number, text};
 use crate::ledger::store::Batch;
 
@@ -34,6 +34,12 @@ const USED: &str = "SELECT p.kind, p.name, sum(p.used)::bigint AS used FROM perm
      WHERE p.incarnation <> $1 AND n.ended_at IS NULL GROUP BY p.kind, p.name";
 /// What is free when a node ends.
 pub(super) const LEFT: &str = "DELETE FROM permits WHERE incarnation = $1";
+
+/// Nobody's row says when the bucket was empty, as the last of all has told.
+const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
+     SELECT k.kind, k.name, 0, 0, 0, 0, 0, k.since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS k (kind, name, since) \
+     ORDER BY k.kind, k.name ON CONFLICT (kind, name, incarnation) DO UPDATE \
+     SET since = greatest(permits.since, EXCLUDED.since)";
 
 pub(super) async fn divide(
     writing: &mut Writing,
@@ -84,6 +90,26 @@ async fn keep(writing: &mut Writing, mine: &[Part]) -> Result<(), LedgerError> {
         .with(of(|part| stored(part.used)))
         .with(of(|part| part.stake.since.as_micros()));
     writing.run(KEPT, values).await
+}
+
+/// Writes down when buckets would have been empty. It comes before this node's own rows, as
+/// in dividing.
+pub(super) async fn keep_emptied(
+    writing: &mut Writing,
+    emptied: &[(LimitName, Timestamp)],
+) -> Result<(), LedgerError> {
+    if emptied.is_empty() {
+        return Ok(());
+    }
+    let (kinds, names): (Vec<_>, Vec<_>) = emptied.iter().map(|(of, _)| words(of)).unzip();
+    let since: Vec<_> = emptied.iter().map(|(_, since)| since.as_micros()).collect();
+    writing.run(KEPT_EMPTIED, Values::default().with(kinds).with(names).with(since)).await
+}
+
+/// When buckets were last empty.
+pub(super) async fn emptied(pool: &Arc<Pool>) -> Batch<(LimitName, Timestamp)> {
+    let rows = pool.read(ask::EMPTIED, Values::default().finish()?).await?;
+    rows.iter().map(ask::emptied).collect()
 }
 
 /// Attempts that run on other nodes.

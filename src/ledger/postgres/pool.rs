@@ -12,7 +12,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::trouble::trouble;
+use super::trouble::Fault;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
@@ -25,6 +25,9 @@ const CONNECTING: Duration = Duration::from_secs(5);
 /// How long a server that could not be reached counts as away, so that whoever asks
 /// meanwhile is told at once.
 const AWAY: Duration = Duration::from_millis(200);
+/// How long a connection may lie idle. The driver gives no way to keep it alive, and what
+/// lies between forgets it after some minutes: then a statement on it waits for nothing.
+const IDLE: Duration = Duration::from_mins(1);
 /// Statements that each connection keeps prepared.
 const STATEMENTS: usize = 256;
 
@@ -39,7 +42,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("enable_mergejoin", "off"),
     ("jit", "off"),
     ("lock_timeout", "8000"),
-    ("statement_timeout", "10000"),
+    ("statement_timeout", "9000"),
     ("idle_in_transaction_session_timeout", "10000"),
 ];
 
@@ -61,7 +64,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<PgConnection>,
+    /// With when they were given back; the latest last.
+    idle: Vec<(PgConnection, Timestamp)>,
     away: Option<(Timestamp, LedgerError)>,
     closed: bool,
 }
@@ -106,12 +110,9 @@ impl Pool {
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, LedgerError> {
-        let late = |_| {
-            let says = format!("the database has not answered for {} s", limit.as_secs());
-            LedgerError::Unavailable(says)
-        };
-        self.clock.timeout(limit, work).await.map_err(late)?.map_err(trouble)
+    ) -> Result<T, Fault> {
+        let late = |_| Fault::silence(limit);
+        self.clock.timeout(limit, work).await.map_err(late)?.map_err(Fault::from)
     }
 
     /// Whether one statement may go down without a transaction around it.
@@ -135,13 +136,21 @@ impl Pool {
                 return Err(LedgerError::Unavailable(says.to_owned()));
             }
         };
-        let idle = if fresh { None } else { self.state().idle.pop() };
+        let idle = if fresh { None } else { self.idle() };
         let used = idle.is_some();
         let connection = match idle {
             Some(connection) => connection,
             None => self.connect().await?,
         };
         Ok(Lent { connection, used, pool: Arc::clone(self), _slot: slot })
+    }
+
+    /// The connection that was given back last; those that have lain too long are closed.
+    fn idle(&self) -> Option<PgConnection> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.idle.retain(|(_, since)| now.since(*since) < IDLE);
+        state.idle.pop().map(|(connection, _)| connection)
     }
 
     async fn connect(&self) -> Result<PgConnection, LedgerError> {
@@ -170,7 +179,7 @@ impl Pool {
                 state.away = None;
                 Ok(connection)
             }
-            Err(error) => {
+            Err(Fault { error, .. }) => {
                 state.away = Some((self.clock.now() + AWAY, error.clone()));
                 Err(error)
             }
@@ -194,7 +203,7 @@ impl Pool {
             again = true;
             match lent.simple(sql.clone()).await {
                 Ok(rows) => return Ok((lent, rows)),
-                Err(error) => self.retryable(&lent, error)?,
+                Err(fault) => self.retryable(&lent, fault)?,
             }
         }
     }
@@ -202,12 +211,12 @@ impl Pool {
     /// Passes what failed on a connection that had lain idle: the server may have been
     /// started anew since, and then none of the idle ones is any good. It is tried once
     /// more, on a new one.
-    fn retryable(&self, lent: &Lent, error: LedgerError) -> Result<(), LedgerError> {
-        if lent.used && matches!(error, LedgerError::Unavailable(_)) {
+    fn retryable(&self, lent: &Lent, fault: Fault) -> Result<(), LedgerError> {
+        if lent.used && fault.severed {
             self.distrust();
             return Ok(());
         }
-        Err(error)
+        Err(fault.error)
     }
 
     /// Closes what is idle: the server may have gone since it was used.
@@ -238,7 +247,7 @@ impl Pool {
                     lent.give_back();
                     return Ok(rows);
                 }
-                Err(error) => self.retryable(&lent, error)?,
+                Err(fault) => self.retryable(&lent, fault)?,
             }
         }
     }
@@ -251,7 +260,7 @@ impl Pool {
             state.closed = true;
             std::mem::take(&mut state.idle)
         };
-        for connection in idle {
+        for (connection, _) in idle {
             // Whoever does not hear the farewell sees the socket close.
             let _ = self.within(PATIENCE, connection.close()).await;
         }
@@ -281,20 +290,20 @@ impl Lent {
         &mut self,
         sql: impl SqlSafeStr,
         arguments: PgArguments,
-    ) -> Result<Vec<PgRow>, LedgerError> {
+    ) -> Result<Vec<PgRow>, Fault> {
         metrics::counter!("cloakroom_ledger_statements_total").increment(1);
         let query = sqlx::query_with::<Postgres, _>(sql, arguments)
             .persistent(self.pool.pooler == Pooler::None);
         let rows = self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await;
-        rows.inspect_err(|error| {
-            if matches!(error, LedgerError::Unavailable(_)) {
+        rows.inspect_err(|fault| {
+            if fault.severed {
                 self.pool.distrust();
             }
         })
     }
 
     /// Runs statements without values together; the rows of the last that brings any.
-    pub(super) async fn simple(&mut self, sql: String) -> Result<Vec<PgRow>, LedgerError> {
+    pub(super) async fn simple(&mut self, sql: String) -> Result<Vec<PgRow>, Fault> {
         metrics::counter!("cloakroom_ledger_statements_total").increment(1);
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
         self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await
@@ -304,7 +313,7 @@ impl Lent {
     pub(super) fn give_back(self) {
         let mut state = self.pool.state();
         if !state.closed {
-            state.idle.push(self.connection);
+            state.idle.push((self.connection, self.pool.clock.now()));
         }
     }
 }

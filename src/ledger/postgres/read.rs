@@ -10,10 +10,13 @@ use super::batch::{Values, storable};
 use super::book::Book;
 use super::claim::{HEADS, heads};
 use super::pool::Pool;
-use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
+use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{self, id, maybe_id, number, operation, operations, text, time};
+use crate::ledger::room::{STANDING, Standing};
+use crate::ledger::rows::{
+    self, events, id, maybe_id, number, operation, operations, promises, text, time,
+};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
@@ -64,12 +67,26 @@ pub(super) async fn promised(
 ) -> Result<Option<Promised>, LedgerError> {
     let row = one(
         pool,
-        "SELECT o.*, q.fields, NULL::bytea AS credentials, q.body, q.body_key, q.body_length \
-         FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = $1",
+        concat!(
+            "SELECT ",
+            promises!(),
+            ", q.fields, NULL::bytea AS credentials, q.body, q.body_key, q.body_length \
+             FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = $1"
+        ),
         id,
     )
     .await?;
     row.as_ref().map_or(Ok(None), rows::promised)
+}
+
+/// Whom a key stands for.
+pub(super) async fn standing(
+    pool: &Arc<Pool>,
+    claim: &IdempotencyClaim,
+) -> Result<Option<Standing>, LedgerError> {
+    let values = Values::default().with(claim.digest.to_vec());
+    let rows = pool.read(STANDING, values.finish()?).await?;
+    rows.first().map(Standing::read).transpose()
 }
 
 pub(super) async fn events(
@@ -101,8 +118,12 @@ pub(super) async fn events(
         .finish()?;
     let told = pool
         .read(
-            "SELECT e.* FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = $1) AND e.sequence > $2 \
-             ORDER BY e.sequence LIMIT $3",
+            concat!(
+                "SELECT ",
+                events!(),
+                " FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = $1) AND e.sequence > $2 \
+                 ORDER BY e.sequence LIMIT $3"
+            ),
             values,
         )
         .await?;
@@ -120,7 +141,7 @@ const LOOKED_AT: i64 = 5_000;
 /// Differs from SQLite because a plan is kept for the statement: a filter that is not
 /// asked for is NULL, and the text is always the same.
 const LIST: &str = "WITH looked AS MATERIALIZED \
-     (SELECT * FROM operations WHERE id < $1 ORDER BY id DESC LIMIT $2) \
+     (SELECT seq, id, principal, route, lane, accepted_at FROM operations WHERE id < $1 ORDER BY id DESC LIMIT $2) \
      (SELECT o.id, NULL::bytea AS last, NULL::bigint AS looked_at FROM looked o \
      WHERE ($3::bytea IS NULL OR o.principal = $3) AND ($4::text IS NULL OR o.route = $4) \
      AND ($5::text IS NULL OR o.lane IN (SELECT lane FROM lanes WHERE queue = $5)) \

@@ -7,7 +7,7 @@ use super::finish;
 use super::writing::Writing;
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
-use crate::ledger::rows::{ReadyRow, WaitingRow, number};
+use crate::ledger::rows::{ReadyRow, WaitingRow, carried, number, running_row, waiting_row};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 
@@ -34,14 +34,20 @@ static WAITING: Statement = Statement::insert(
 );
 /// Differs from SQLite because others write too: rows are locked in one order before they
 /// are touched, and a row that another one has just taken is none.
-const RUNNING_TAKEN: &str = "WITH held AS MATERIALIZED (SELECT r.seq FROM running r \
+const RUNNING_TAKEN: &str = concat!(
+    "WITH held AS MATERIALIZED (SELECT r.seq FROM running r \
      JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON r.seq = lease.seq AND r.token = lease.token \
      ORDER BY r.seq FOR UPDATE OF r) \
-     DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING r.*";
-const WAITING_TAKEN: &str = "WITH held AS MATERIALIZED (SELECT w.seq FROM waiting w \
+     DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING ",
+    running_row!("r.")
+);
+const WAITING_TAKEN: &str = concat!(
+    "WITH held AS MATERIALIZED (SELECT w.seq FROM waiting w \
      JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON w.seq = lease.seq AND w.token = lease.token \
      ORDER BY w.seq FOR UPDATE OF w) \
-     DELETE FROM waiting AS w USING held WHERE w.seq = held.seq RETURNING w.*, 0::bigint AS cancel";
+     DELETE FROM waiting AS w USING held WHERE w.seq = held.seq RETURNING 0::bigint AS cancel, ",
+    waiting_row!("w.")
+);
 
 pub(super) async fn settle(
     writing: &mut Writing,

@@ -7,11 +7,14 @@ use super::book::Book;
 use super::pool::Pool;
 use super::prune::erase_pieces;
 use super::writing::Writing;
+use crate::domain::drift::Told;
 use crate::domain::operation::Lane;
 use crate::domain::reconcile::{Discrepancy, Stray};
 use crate::ledger::error::LedgerError;
-use crate::ledger::reconcile::{BATCH, Place, Sweep, Swept, stray};
-use crate::ledger::rows::{maybe_number, number};
+use crate::ledger::permits::stored;
+use crate::ledger::reconcile::{BATCH, Sweep, Swept, stray};
+use crate::ledger::recount::{Elsewhere, Glimpse, Place, Recount};
+use crate::ledger::rows::{maybe_number, number, time};
 
 /// How many rows of a lane are counted together.
 const COUNTED_TOGETHER: i64 = 20_000;
@@ -50,8 +53,21 @@ const UNUSED: &str = concat!(
 );
 const HELD: &str =
     "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq WHERE u.node = ANY ($1)";
-const ELSEWHERE: &str = "SELECT coalesce(sum(depth), 0)::bigint AS depth FROM counters \
+const ELSEWHERE: &str = "SELECT coalesce(sum(depth), 0)::bigint AS depth, \
+     coalesce(sum(depth) FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters \
      WHERE lane = $1 AND incarnation <> $2";
+const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM \
+     (SELECT 1 FROM ready WHERE lane = ANY ($1) LIMIT $2) AS r";
+/// Rows and counts of one moment: a row for each node that beats, and one for all others.
+const GLIMPSE: &str = "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.depth, 0) AS depth, \
+     0::bigint AS nobodys, 0::bigint AS counted \
+     FROM nodes n LEFT JOIN counters c ON c.lane = $1 AND c.incarnation = n.incarnation \
+     WHERE n.ended_at IS NULL AND n.incarnation <> $2 \
+     UNION ALL SELECT NULL, NULL, NULL, coalesce(sum(c.depth), 0)::bigint, \
+     coalesce(sum(c.depth) FILTER (WHERE c.incarnation = 0), 0)::bigint, \
+     (SELECT count(*) FROM (SELECT 1 FROM ready WHERE lane = $1 LIMIT $3) AS r) \
+     FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
+     WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL";
 const COUNT: &str = "SELECT due_at, seq, counted FROM (SELECT due_at, seq, \
      row_number() OVER (ORDER BY due_at, seq) AS counted FROM ready \
      WHERE lane = $1 AND (due_at, seq) > ($2, $3) ORDER BY due_at, seq LIMIT $4) AS w \
@@ -60,7 +76,7 @@ const COUNT: &str = "SELECT due_at, seq, counted FROM (SELECT due_at, seq, \
 const LOCK: &str = "INSERT INTO counters (lane, incarnation, depth, started) VALUES ($1, 0, 0, 0) \
      ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth";
 const CORRECT: &str = "UPDATE counters SET depth = depth + $2 WHERE lane = $1 AND incarnation = 0 \
-     AND (SELECT sum(c.depth)::bigint FROM counters c WHERE c.lane = $1 AND c.incarnation <> $3) = $4";
+     AND depth = $3";
 
 /// Sees to one batch of it.
 pub(super) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
@@ -96,10 +112,49 @@ pub(super) async fn counted_elsewhere(
     pool: &Arc<Pool>,
     book: &Book,
     lane: &Lane,
-) -> Result<Option<i64>, LedgerError> {
+) -> Result<Option<Elsewhere>, LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
     let rows = pool.read(ELSEWHERE, values.finish()?).await?;
-    rows.first().map(|row| number(row, "depth")).transpose()
+    let seen =
+        |row| Ok(Elsewhere { depth: number(row, "depth")?, nobodys: number(row, "nobodys")? });
+    rows.first().map(seen).transpose()
+}
+
+/// Counts the rows of some lanes, up to so many.
+pub(super) async fn count_up_to(
+    pool: &Arc<Pool>,
+    book: &Book,
+    lanes: &[Lane],
+    most: u64,
+) -> Result<u64, LedgerError> {
+    let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
+    let values = Values::default().with(numbers).with(stored(most));
+    let rows = pool.read(COUNT_UP_TO, values.finish()?).await?;
+    rows.first().map_or(Ok(0), |row| number(row, "depth"))
+}
+
+/// A lane at this moment; none if it is deeper than that.
+pub(super) async fn glimpse(
+    pool: &Arc<Pool>,
+    book: &Book,
+    lane: &Lane,
+    most: u64,
+) -> Result<Option<Glimpse>, LedgerError> {
+    let values = Values::default().with(book.number(lane)?).with(book.incarnation);
+    let rows = pool.read(GLIMPSE, values.with(stored(most)).finish()?).await?;
+    let mut glimpse = Glimpse { rows: 0, settled: 0, nobodys: 0, told: Vec::new() };
+    for row in &rows {
+        let depth = number(row, "depth")?;
+        if let Some(node) = maybe_number(row, "incarnation")? {
+            let (beat, at) = (number(row, "beat")?, time(row, "beat_at")?);
+            glimpse.told.push(Told { node, beat, at, depth });
+        } else {
+            glimpse.settled = depth;
+            glimpse.nobodys = number(row, "nobodys")?;
+            glimpse.rows = number(row, "counted")?;
+        }
+    }
+    Ok((glimpse.rows < stored(most)).then_some(glimpse))
 }
 
 /// Counts the next rows of a lane.
@@ -117,15 +172,10 @@ pub(super) async fn count_some(
     Ok((counted, (counted >= COUNTED_TOGETHER).then_some(last)))
 }
 
-/// Corrects what is counted in a lane, unless others have counted since.
-pub(super) async fn recount(
-    writing: &mut Writing,
-    lane: &Lane,
-    by: i64,
-    seen_elsewhere: i64,
-) -> Result<(), LedgerError> {
-    let (place, node) = (writing.book.number(lane)?, writing.book.incarnation);
+/// Corrects what is counted in a lane, unless somebody has corrected it since.
+pub(super) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
+    let place = writing.book.number(&recount.lane)?;
     writing.run(LOCK, Values::default().with(place)).await?;
-    let values = Values::default().with(place).with(by).with(node).with(seen_elsewhere);
+    let values = Values::default().with(place).with(recount.by).with(recount.nobodys);
     writing.run(CORRECT, values).await
 }

@@ -1,5 +1,7 @@
 //! What was wrong with the database, in the terms of callers' decisions.
 
+use std::time::Duration;
+
 use crate::ledger::error::LedgerError;
 
 /// No room on the server's disk.
@@ -10,6 +12,50 @@ const CONTENDED: [&str; 2] = ["40001", "40P01"];
 const ABOUT_A_ROW: [&str; 3] = ["22", "23", "54"];
 /// What the server itself found damaged.
 const DAMAGED: &str = "XX";
+
+/// The server ends the connection, or all of them: it stops, starts, or has crashed.
+const SEVERED: [&str; 4] = ["57P01", "57P02", "57P03", "25P03"];
+/// Errors of a connection.
+const OF_CONNECTION: &str = "08";
+
+/// What was wrong, and whether that says something about other connections too.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) error: LedgerError,
+    pub(super) severed: bool,
+}
+
+impl Fault {
+    /// The server does not answer: it may be gone.
+    pub(super) fn silence(limit: Duration) -> Self {
+        let says = format!("the database has not answered for {} s", limit.as_secs());
+        Self { error: LedgerError::Unavailable(says), severed: true }
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self { severed: is_severed(&error), error: trouble(error) }
+    }
+}
+
+impl From<Fault> for LedgerError {
+    fn from(fault: Fault) -> Self {
+        fault.error
+    }
+}
+
+/// Whether the connection broke, rather than what was asked on it. A statement that was
+/// too slow, or waited too long for a lock, says nothing about the server.
+fn is_severed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => database
+            .code()
+            .is_some_and(|code| SEVERED.contains(&&*code) || code.get(..2) == Some(OF_CONNECTION)),
+        _ => false,
+    }
+}
 
 /// What was wrong.
 #[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]

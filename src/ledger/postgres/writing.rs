@@ -90,9 +90,13 @@ impl Writing {
     ) -> Result<(), LedgerError> {
         digests.sort_unstable();
         digests.dedup();
-        let take = "SELECT nextval('operations_order') AS seq, (SELECT version FROM webhooks) AS version \
-             FROM generate_series(1, ";
-        let take = (places > 0).then(|| format!("{take}{places})"));
+        let take = || {
+            format!(
+                "SELECT nextval('operations_order') AS seq, \
+                     (SELECT version FROM webhooks) AS version FROM generate_series(1, {places})"
+            )
+        };
+        let take = (places > 0).then(take);
         let taken = if digests.is_empty() {
             let version = || "SELECT NULL::bigint AS seq, version FROM webhooks".to_owned();
             self.begin(take.or_else(|| Some(version()))).await?
@@ -161,7 +165,7 @@ impl Writing {
             }
         }
         let Some(lent) = &mut self.lent else { return Err(damaged("no transaction")) };
-        lent.rows(sql, arguments).await
+        Ok(lent.rows(sql, arguments).await?)
     }
 
     /// Writes what is still to be written.

@@ -10,6 +10,69 @@ use crate::ledger::error::LedgerError;
 /// The most characters of an event's message.
 const LONGEST_MESSAGE: usize = 200;
 
+/// The columns of what is carried, behind the name of their table and a point, if any.
+/// Columns are named wherever rows are read: a statement that is kept prepared fails once
+/// where a later release adds one to what it brings.
+macro_rules! carried {
+    ($of:literal) => {
+        concat!(
+            $of,
+            "attempts, ",
+            $of,
+            "resumes, ",
+            $of,
+            "rescues, ",
+            $of,
+            "refusals, ",
+            $of,
+            "token, ",
+            $of,
+            "sequence, ",
+            $of,
+            "started_at, ",
+            $of,
+            "percent, ",
+            $of,
+            "message"
+        )
+    };
+}
+
+/// The columns of a row of `ready` that are read.
+macro_rules! ready_row {
+    ($of:literal) => {
+        concat!($of, "seq, ", $of, "lane, ", $of, "due_at, ", carried!($of))
+    };
+}
+
+/// The columns of a row of `running` that are read.
+macro_rules! running_row {
+    ($of:literal) => {
+        concat!($of, "seq, ", $of, "lane, ", $of, "cancel, ", carried!($of))
+    };
+}
+
+/// The columns of a row of `waiting` that are read.
+macro_rules! waiting_row {
+    ($of:literal) => {
+        concat!(
+            $of,
+            "seq, ",
+            $of,
+            "lane, ",
+            $of,
+            "serial_digest, ",
+            $of,
+            "version, ",
+            $of,
+            "continuation, ",
+            carried!($of)
+        )
+    };
+}
+
+pub(in crate::ledger) use {carried, ready_row, running_row, waiting_row};
+
 /// What an operation carries from state to state.
 #[derive(Clone, Debug)]
 pub(in crate::ledger) struct Carried {

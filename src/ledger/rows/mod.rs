@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
-pub(super) use carried::{Carried, EventRow, ReadyRow, RunningRow, WaitingRow, put_body};
+pub(super) use carried::{
+    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, put_body, ready_row, running_row,
+    waiting_row,
+};
 pub(super) use lane::{home, named, numbered, with_quarantines};
-pub(super) use node::{node, owned, put_vitals, sign};
+pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
-    answer, continuation, delivery_name, event, key_in_use, leased, on_failure_name, operation,
-    operations, piece, promised,
+    answer, continuation, delivery_name, event, events, key_in_use, leased, on_failure_name,
+    operation, operations, piece, promised, promises,
 };
 
 use super::error::LedgerError;

@@ -5,6 +5,10 @@ use crate::domain::fleet::Sign;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{LeaseKey, NodeRow, Owned, Vitals};
 
+/// Every node, the latest start first.
+pub(in crate::ledger) const NODES: &str = "SELECT incarnation, name, role, queues, slots, running, fingerprint, \
+     lease_us, version, started_at, beat_at, ended_at FROM nodes ORDER BY incarnation DESC LIMIT 1000";
+
 /// Puts what a beat tells, in the order of the statements.
 pub(in crate::ledger) fn put_vitals(vitals: &Vitals, cells: &mut impl Cells) {
     cells

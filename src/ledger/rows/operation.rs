@@ -47,7 +47,22 @@ macro_rules! operations {
     };
 }
 
-pub(in crate::ledger) use operations;
+/// The columns of `operations` that say what was promised.
+macro_rules! promises {
+    () => {
+        "o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
+         o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, o.serial_digest, o.serial_key"
+    };
+}
+
+/// The columns of an event.
+macro_rules! events {
+    () => {
+        "e.sequence, e.at, e.kind, e.attempt, e.status, e.code, e.next_at, e.percent, e.message"
+    };
+}
+
+pub(in crate::ledger) use {events, operations, promises};
 
 /// How delivery is stored.
 pub(in crate::ledger) const fn delivery_name(delivery: Delivery) -> &'static str {

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::Writing;
 use super::finish::{Finish, finish};
-use super::rows::{Carried, Stored, damaged, exactly, maybe_text, maybe_time, number};
+use super::rows::{
+    Carried, Stored, carried, damaged, exactly, maybe_text, maybe_time, number, ready_row,
+    waiting_row,
+};
 use super::settle::EventRow;
 use super::writer::Row;
 use crate::domain::operation::{EventKind, Next, Status};
@@ -57,6 +60,10 @@ fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<Canceled, Le
     Ok(Canceled::Asked)
 }
 
+const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = ? RETURNING ", ready_row!(""));
+const WAITING_GONE: &str =
+    concat!("DELETE FROM waiting WHERE seq = ? RETURNING ", waiting_row!(""));
+
 /// Ends an operation that nobody is carrying out.
 fn call_off(
     writing: &mut Writing,
@@ -66,13 +73,13 @@ fn call_off(
     now: Timestamp,
     moved: &mut Moved,
 ) -> Result<Canceled, LedgerError> {
-    let ready = taken(writing, "DELETE FROM ready WHERE seq = ? RETURNING *", seq)?;
+    let ready = taken(writing, READY_GONE, seq)?;
     let row = if let Some(row) = ready {
         moved.unqueued.push(writing.book.lane(number(&row, "lane")?)?);
         row
     } else {
         moved.waiting -= 1;
-        let row = taken(writing, "DELETE FROM waiting WHERE seq = ? RETURNING *", seq)?;
+        let row = taken(writing, WAITING_GONE, seq)?;
         row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?
     };
     let mut carried = Carried::of(&row)?;

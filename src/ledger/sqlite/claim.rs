@@ -1,7 +1,10 @@
 //! Handing operations out: moving their rows, and making the leases.
 
 use super::Writing;
-use super::rows::{Carried, continuation, damaged, leased, maybe_time, number};
+use super::rows::{
+    Carried, carried, continuation, damaged, leased, maybe_time, number, ready_row, running_row,
+    waiting_row,
+};
 use super::settle::{EventRow, READY_GONE, RUNNING, RunningRow};
 use super::writer::Row;
 use crate::domain::Timestamp;
@@ -118,8 +121,11 @@ pub(super) fn claim_waiting(
     visible_again: Timestamp,
 ) -> Batch<Leased> {
     let rows = writing.writer.all(
-        "UPDATE waiting SET token = token + 1, due_at = ? WHERE seq IN \
-         (SELECT seq FROM waiting WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING *",
+        concat!(
+            "UPDATE waiting SET token = token + 1, due_at = ? WHERE seq IN \
+             (SELECT seq FROM waiting WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING ",
+            waiting_row!("")
+        ),
         |values| {
             values.put(visible_again.as_micros()).put(now.as_micros()).put(limit as i64);
         },
@@ -147,8 +153,11 @@ pub(super) fn claim_orphans(
     let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
     let dead = format!("{dead:?}");
     let rows = writing.writer.all(
-        "UPDATE running SET token = token + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
-         (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING *",
+        concat!(
+            "UPDATE running SET token = token + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
+             (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING ",
+            running_row!("")
+        ),
         |values| {
             values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
         },
@@ -159,7 +168,10 @@ pub(super) fn claim_orphans(
 pub(super) fn reclaim(writing: &mut Writing, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(
-        "UPDATE running SET token = token + 1, since = ? WHERE seq = ? AND token = ? AND node = ? RETURNING *",
+        concat!(
+            "UPDATE running SET token = token + 1, since = ? WHERE seq = ? AND token = ? AND node = ? RETURNING ",
+            running_row!("")
+        ),
         lost,
         |key, values| {
             values.put(now.as_micros()).put(key.seq).put(key.token).put(node);
@@ -190,7 +202,11 @@ pub(super) fn claim_expired(
 ) -> Batch<Leased> {
     let (place, node) = (writing.book.number(lane)?, writing.book.incarnation);
     let rows = writing.writer.all(
-        "SELECT r.* FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ? AND o.deadline_at <= ? LIMIT ?",
+        concat!(
+            "SELECT ",
+            ready_row!("r."),
+            " FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ? AND o.deadline_at <= ? LIMIT ?"
+        ),
         |values| {
             values.put(place).put(now.as_micros()).put(limit as i64);
         },

@@ -1,7 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::rows::{Carried, id, number, put_body, time};
+use super::rows::{Carried, carried, id, number, put_body, time, waiting_row};
 use super::settle::{EventRow, READY, ReadyRow};
 use super::{prune, serial};
 use crate::domain::operation::{Body, EventKind};
@@ -97,8 +97,12 @@ pub(super) fn go_next(
     moved: &mut Moved,
 ) -> Result<Option<OperationId>, LedgerError> {
     let next = writing.writer.one(
-        "SELECT w.*, o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
-         WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1",
+        concat!(
+            "SELECT ",
+            waiting_row!("w."),
+            ", o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
+             WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1"
+        ),
         |values| {
             values.put(digest);
         },

@@ -36,8 +36,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
-use super::permits::{Asking, Divided};
+use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped};
+use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
@@ -46,7 +47,7 @@ use super::verbs::{
 };
 use super::webhooks::subscribers::Subscribers;
 use super::webhooks::{Deliveries, ReadsDeliveries};
-use crate::domain::operation::{BodyKey, Event, Lane, Verdict};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 use open::trouble;
@@ -176,6 +177,10 @@ impl Store for Sqlite {
         nodes::list(&self.readers).await
     }
 
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
+        permits::emptied(&self.readers).await
+    }
+
     fn unreadable(&self, error: &LedgerError) -> OpenError {
         open::unreadable(&self.path, error)
     }
@@ -194,6 +199,10 @@ impl Store for Sqlite {
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
         read::find(&self.readers, ids).await
+    }
+
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
+        read::standing(&self.readers, claim).await
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
@@ -294,8 +303,8 @@ impl Transaction for Writing {
         nodes::beat(self, vitals, now)
     }
 
-    async fn leave(&mut self, _counted: &[Counted], now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, now)
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, leaving, now)
     }
 
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {

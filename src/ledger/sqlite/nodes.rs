@@ -3,11 +3,12 @@
 use sqlx::sqlite::SqlitePool;
 
 use super::open::trouble;
-use super::rows::{damaged, node, number, owned, put_vitals, sign};
+use super::rows::{NODES, damaged, node, number, owned, put_vitals, sign};
 use super::{Writing, permits};
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{Beaten, NodeRow, Vitals};
+use crate::ledger::permits::Leaving;
 use crate::ledger::store::Batch;
 
 pub(super) fn beat(
@@ -51,8 +52,13 @@ pub(super) fn beat(
     })
 }
 
-pub(super) fn leave(writing: &mut Writing, now: Timestamp) -> Result<(), LedgerError> {
+pub(super) fn leave(
+    writing: &mut Writing,
+    leaving: &Leaving,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let incarnation = writing.book.incarnation;
+    permits::keep_emptied(writing, &leaving.emptied)?;
     let left = "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation = ?";
     writing.writer.run(left, |values| {
         values.put(now.as_micros()).put(incarnation);
@@ -66,9 +72,6 @@ pub(super) fn leave(writing: &mut Writing, now: Timestamp) -> Result<(), LedgerE
 }
 
 pub(super) async fn list(readers: &SqlitePool) -> Batch<NodeRow> {
-    let rows = sqlx::query("SELECT * FROM nodes ORDER BY incarnation DESC LIMIT 1000")
-        .fetch_all(readers)
-        .await
-        .map_err(trouble)?;
+    let rows = sqlx::query(NODES).fetch_all(readers).await.map_err(trouble)?;
     rows.iter().map(node).collect()
 }

@@ -1,8 +1,12 @@
 //! Dividing limits among the nodes: the only one that has the file gets all.
 
+use sqlx::sqlite::SqlitePool;
+
 use super::Writing;
+use super::open::trouble;
 use crate::domain::Timestamp;
-use crate::ledger::permits::{Asking, Divided, Part, decide};
+use crate::ledger::error::LedgerError;
+use crate::ledger::permits::{self as ask, Asking, Divided, LimitName, Part, decide};
 use crate::ledger::store::Batch;
 
 const PARTS: &str = "SELECT p.kind, p.name, p.incarnation, p.most, p.holds, p.needs, p.used, p.since, \
@@ -14,6 +18,32 @@ const KEPT: &str = "INSERT OR REPLACE INTO permits (kind, name, incarnation, mos
      VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 /// What is free when a node ends.
 pub(super) const LEFT: &str = "DELETE FROM permits WHERE incarnation = ?";
+
+/// Nobody's row says when the bucket was empty, as the last of all has told.
+const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
+     VALUES (?, ?, 0, 0, 0, 0, 0, ?) ON CONFLICT (kind, name, incarnation) DO UPDATE \
+     SET since = max(since, excluded.since)";
+/// Differs from PostgreSQL because nobody waits for a lease to be over: what a start used
+/// that was killed just now counts as all of it.
+pub(super) const USED_UP: &str = "UPDATE permits SET since = ? WHERE incarnation = 0 \
+     AND EXISTS (SELECT 1 FROM nodes WHERE ended_at IS NULL AND incarnation <> ?)";
+
+/// Writes down when buckets would have been empty.
+pub(super) fn keep_emptied(
+    writing: &mut Writing,
+    emptied: &[(LimitName, Timestamp)],
+) -> Result<(), LedgerError> {
+    writing.writer.each(KEPT_EMPTIED, emptied, |(of, since), values| {
+        values.put(of.kind.as_str()).put(&*of.name).put(since.as_micros());
+    })?;
+    Ok(())
+}
+
+/// When buckets were last empty.
+pub(super) async fn emptied(readers: &SqlitePool) -> Batch<(LimitName, Timestamp)> {
+    let rows = sqlx::query(ask::EMPTIED).fetch_all(readers).await.map_err(trouble)?;
+    rows.iter().map(ask::emptied).collect()
+}
 
 pub(super) fn divide(writing: &mut Writing, asking: &Asking, now: Timestamp) -> Batch<Divided> {
     let node = writing.book.incarnation;

@@ -9,10 +9,11 @@ use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
 use super::Book;
 use super::batch::{Among, Values};
 use super::open::trouble;
-use super::rows::{self, get, id, maybe_time, operation, operations};
-use crate::domain::operation::{BodyKey, Event, EventKind, Lane, Status};
+use super::rows::{self, events, get, id, maybe_time, operation, operations, promises};
+use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
@@ -62,12 +63,26 @@ pub(super) async fn promised(
 ) -> Result<Option<Promised>, LedgerError> {
     let row = one(
         readers,
-        "SELECT o.*, q.fields, NULL AS credentials, q.body, q.body_key, q.body_length \
-         FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = ?",
+        concat!(
+            "SELECT ",
+            promises!(),
+            ", q.fields, NULL AS credentials, q.body, q.body_key, q.body_length \
+             FROM operations o LEFT JOIN requests q ON q.seq = o.seq WHERE o.id = ?"
+        ),
         id,
     )
     .await?;
     row.as_ref().map_or(Ok(None), rows::promised)
+}
+
+/// Whom a key stands for.
+pub(super) async fn standing(
+    readers: &SqlitePool,
+    claim: &IdempotencyClaim,
+) -> Result<Option<Standing>, LedgerError> {
+    let query = sqlx::query(STANDING).bind(claim.digest.to_vec());
+    let row = query.fetch_optional(&mut *connection(readers).await?).await.map_err(trouble)?;
+    row.as_ref().map(Standing::read).transpose()
 }
 
 pub(super) async fn events(
@@ -92,10 +107,12 @@ pub(super) async fn events(
             message: None,
         });
     }
-    let rows = sqlx::query(
-        "SELECT e.* FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = ?) AND e.sequence > ? \
-         ORDER BY e.sequence LIMIT ?",
-    )
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        events!(),
+        " FROM events e WHERE e.seq = (SELECT seq FROM operations WHERE id = ?) AND e.sequence > ? \
+         ORDER BY e.sequence LIMIT ?"
+    ))
     .bind(id.as_bytes().to_vec())
     .bind(after)
     .bind(limit)
@@ -184,7 +201,7 @@ async fn candidates(
     }
     values.put(listing.limit as i64);
     let sql = format!(
-        "WITH looked AS MATERIALIZED (SELECT * FROM operations WHERE id < ? ORDER BY id DESC LIMIT ?) \
+        "WITH looked AS MATERIALIZED (SELECT seq, id, principal, route, lane, accepted_at FROM operations WHERE id < ? ORDER BY id DESC LIMIT ?) \
          SELECT id, (SELECT min(id) FROM looked) AS last, (SELECT count(*) FROM looked) AS looked_at \
          FROM (SELECT o.id FROM looked o WHERE 1{filter} ORDER BY o.id DESC LIMIT ?) \
          UNION ALL SELECT NULL, (SELECT min(id) FROM looked), (SELECT count(*) FROM looked)"

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::Writing;
 use super::finish;
-use super::rows::number;
 pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
+use super::rows::{carried, number, running_row, waiting_row};
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::store::Batch;
@@ -23,9 +23,12 @@ pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
      token, sequence, started_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const RUNNING_TAKEN: &str = "DELETE FROM running WHERE seq = ? AND token = ? RETURNING *";
-const WAITING_TAKEN: &str =
-    "DELETE FROM waiting WHERE seq = ? AND token = ? RETURNING *, 0 AS cancel";
+const RUNNING_TAKEN: &str =
+    concat!("DELETE FROM running WHERE seq = ? AND token = ? RETURNING ", running_row!(""));
+const WAITING_TAKEN: &str = concat!(
+    "DELETE FROM waiting WHERE seq = ? AND token = ? RETURNING 0 AS cancel, ",
+    waiting_row!("")
+);
 
 pub(super) fn settle(
     writing: &mut Writing,

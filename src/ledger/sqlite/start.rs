@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::open::trouble;
-use super::{Book, Opening, rows};
+use super::{Book, Opening, permits, rows};
 use crate::domain::operation::Lane;
 use crate::domain::{TicketKey, Timestamp};
 use crate::ledger::Identity;
@@ -95,6 +95,12 @@ async fn forget(
     incarnation: i64,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
+    sqlx::query(permits::USED_UP)
+        .bind(now.as_micros())
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
     sqlx::query(
         "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation <> ? AND ended_at IS NULL",
     )

@@ -278,7 +278,7 @@ async fn whoever_has_beaten_since_keeps_what_it_holds_and_who_left_is_not_waited
     two.one.beat(vitals()).await.unwrap();
     let orphans = two.other.claim_orphans(of(&two.one, Some(beat)), 9, START).await.unwrap();
     assert!(orphans.is_empty());
-    two.one.leave(START).await.unwrap();
+    two.one.leave(Vec::new(), START).await.unwrap();
     assert!(two.other.beat(vitals()).await.unwrap().others[0].ended);
     let orphans = two.other.claim_orphans(of(&two.one, Some(beat + 1)), 9, START).await.unwrap();
     assert_eq!(orphans.len(), 1);

@@ -15,6 +15,7 @@ macro_rules! suite_of {
     };
 }
 
+mod asking;
 mod behind_a_pooler;
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]
@@ -25,6 +26,7 @@ mod migrating;
 mod permits;
 mod reconciling;
 mod serial;
+mod sources;
 mod verdicts;
 mod webhooks;
 
@@ -569,6 +571,48 @@ async fn a_full_queue_takes_no_more(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_key_that_is_known_is_answered_however_full_its_queue_is(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let full = |number, key, fingerprint, scope| NewOperation {
+        max_depth: 2,
+        ..with_key(number, key, fingerprint, scope)
+    };
+    let first = full(1, 1, 5, KeyScope::Retained);
+    let (id, pending) = (first.id, full(2, 2, 5, KeyScope::Pending));
+    for new in [first, pending] {
+        assert!(matches!(ledger.accept(new).await, Ok(Accepted::New(_))));
+    }
+    let asked = async |new| ledger.accept(new).await.unwrap();
+    assert_eq!(asked(full(3, 1, 5, KeyScope::Retained)).await, Accepted::Replayed(id));
+    assert_eq!(asked(full(4, 1, 6, KeyScope::Retained)).await, Accepted::KeyConflict(id));
+    let refused = Accepted::QueueFull { depth: 2 };
+    assert_eq!(asked(full(5, 9, 5, KeyScope::Retained)).await, refused);
+    // Nothing is left of what a repeat had written down before.
+    let body = BodyKey(77);
+    let piece = Piece { body, number: 0, octets: Bytes::from_static(b"piece") };
+    ledger.stash(vec![piece]).await.unwrap();
+    let mut large = full(6, 1, 5, KeyScope::Retained);
+    let Work::Call(request) = &mut large.work else { panic!("no call") };
+    request.body = Body::Chunked { key: body, length: 5 };
+    assert_eq!(asked(large).await, Accepted::Replayed(id));
+    assert!(ledger.piece(body, 0).await.unwrap().is_none());
+    // One that counts while it is pending is free at its end.
+    while let Some(leased) = claim_next(&ledger).await.pop() {
+        finish(&ledger, leased, START).await;
+    }
+    for number in 7..=8 {
+        ledger.accept(NewOperation { max_depth: 2, ..operation(number, START) }).await.unwrap();
+    }
+    assert_eq!(asked(full(9, 2, 5, KeyScope::Pending)).await, refused);
+    assert_eq!(asked(full(10, 1, 5, KeyScope::Retained)).await, Accepted::Replayed(id));
+    close(ledger, tasks).await;
+}
+
+async fn claim_next(ledger: &Ledger) -> Vec<Leased> {
+    let wants = vec![Want { lane: lane(false), limit: 1 }];
+    ledger.claim(wants, START).await.unwrap().remove(0).leased
+}
+
 async fn pieces_that_nothing_refers_to_go_when_discarded(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     let piece =
@@ -776,7 +820,7 @@ async fn a_beat_tells_of_this_node_and_brings_what_it_owns(place: Place) {
     let nodes = ledger.nodes().await.unwrap();
     assert_eq!(nodes.len(), 1);
     assert_eq!((nodes[0].vitals.clone(), nodes[0].ended_at), (vitals(), None));
-    ledger.leave(START).await.unwrap();
+    ledger.leave(Vec::new(), START).await.unwrap();
     assert_eq!(ledger.nodes().await.unwrap()[0].ended_at, Some(START));
     close(ledger, tasks).await;
 }
@@ -836,6 +880,7 @@ macro_rules! ledger_suite {
             a_list_goes_page_by_page_and_filters,
             what_lies_past_its_deadline_can_be_ended_without_an_attempt,
             a_full_queue_takes_no_more,
+            a_key_that_is_known_is_answered_however_full_its_queue_is,
             a_paused_queue_is_paused_until_it_is_resumed_also_over_a_restart,
             pieces_that_nothing_refers_to_go_when_discarded,
             what_is_odd_comes_back_as_it_was,

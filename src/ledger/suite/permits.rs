@@ -28,9 +28,28 @@ async fn who_is_alone_has_the_whole_and_what_it_holds_is_free_when_it_leaves(pla
     let divided = ledger.divide(several, START).await.unwrap();
     let may_be: Vec<_> = divided.iter().map(|it| (it.share.may, it.share.holds)).collect();
     assert_eq!(may_be, [(9, 9), (3, 5), (2, 2)]);
-    ledger.leave(START).await.unwrap();
+    ledger.leave(Vec::new(), START).await.unwrap();
     close(ledger, tasks).await;
     let (ledger, tasks) = place.open(START).await;
+    assert!(may(&ledger, 0, 1).await.alone);
+    close(ledger, tasks).await;
+}
+
+async fn what_is_left_of_a_rate_is_told_to_the_next_start(place: Place) {
+    let of = |kind| asked(kind, 1, 0, 0).of;
+    let (rate, other) = (of(Kind::UpstreamRate), of(Kind::QueueRate));
+    let (ledger, tasks) = place.open(START).await;
+    let full = ledger.emptied(START).await.unwrap();
+    assert_eq!(full.of(&rate), Timestamp::EPOCH, "nobody has used any before the first start");
+    let left = START - Duration::from_millis(300);
+    ledger.leave(vec![(rate.clone(), left)], START).await.unwrap();
+    ledger.leave(vec![(rate.clone(), left - HOUR)], START).await.unwrap();
+    close(ledger, tasks).await;
+    let later = START + HOUR;
+    let (ledger, tasks) = place.open(later).await;
+    let emptied = ledger.emptied(later).await.unwrap();
+    assert_eq!((emptied.of(&rate), emptied.of(&other)), (left, later));
+    // It divides the limit as before.
     assert!(may(&ledger, 0, 1).await.alone);
     close(ledger, tasks).await;
 }
@@ -39,12 +58,28 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             who_is_alone_has_the_whole_and_what_it_holds_is_free_when_it_leaves,
+            what_is_left_of_a_rate_is_told_to_the_next_start,
         );
     };
 }
 
 on!(sqlite);
 on!(postgres);
+
+#[tokio::test]
+async fn a_start_on_a_file_that_was_killed_counts_as_having_used_its_rates_up() {
+    let place = Place::sqlite();
+    let rate = asked(Kind::UpstreamRate, 1, 0, 0).of;
+    let (ledger, tasks) = place.open(START).await;
+    ledger.leave(vec![(rate.clone(), START)], START).await.unwrap();
+    close(ledger, tasks).await;
+    let (killed, tasks) = place.open(START + HOUR).await;
+    close(killed, tasks).await;
+    let later = START + 2 * HOUR;
+    let (ledger, tasks) = place.open(later).await;
+    assert_eq!(ledger.emptied(later).await.unwrap().of(&rate), later);
+    close(ledger, tasks).await;
+}
 
 mod among_several {
     use super::super::cluster::cluster;
@@ -155,7 +190,7 @@ mod among_several {
         two.one.beat(vitals()).await.unwrap();
         assert_eq!(two.one.queue_depth("default"), 1);
         // What who leaves has counted stays, and who comes reads it.
-        two.other.leave(START).await.unwrap();
+        two.other.leave(Vec::new(), START).await.unwrap();
         two.one.beat(vitals()).await.unwrap();
         assert_eq!(two.one.queue_depth("default"), 1);
         let (third, tasks) = two.place.open(START).await;
@@ -186,6 +221,135 @@ mod among_several {
         two.other.beat(brief).await.unwrap();
         assert_eq!(two.other.queue_depth("default"), 4);
         assert_eq!(found(&two.other.reconcile(true, START).await.unwrap()), []);
+        two.close().await;
+    }
+
+    /// Changes what dead nodes are said to have counted.
+    fn miscount(two: &Two, by: i64) {
+        let name = two.url().rsplit('/').next().unwrap();
+        let sql = format!(
+            "INSERT INTO counters SELECT lane, 0, {by}, 0 FROM lanes WHERE express = false \
+             ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + {by}"
+        );
+        cluster().sql(name, &sql);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_refused_as_full_because_of_what_a_dead_node_had_counted() {
+        let two = Two::open().await;
+        let small = |number| NewOperation { max_depth: 10, ..operation(number, START) };
+        two.one.accept(small(1)).await.unwrap();
+        miscount(&two, 40);
+        two.one.beat(vitals()).await.unwrap();
+        assert_eq!(two.one.queue_depth("default"), 41);
+        for number in 2..=10 {
+            let accepted = two.one.accept(small(number)).await.unwrap();
+            assert!(matches!(accepted, Accepted::New(_)), "{number}: {accepted:?}");
+        }
+        let full = two.one.accept(small(11)).await.unwrap();
+        assert_eq!(full, Accepted::QueueFull { depth: 10 });
+        two.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_really_is_full_is_counted_no_further_than_that_and_seldom() {
+        let place = Place::postgres();
+        let (clock, tasks) = (Clock::manual(START), Tasks::new());
+        let ledger = Ledger::open(place.opening(), &clock, &tasks).await.unwrap();
+        let of = |number, max_depth| NewOperation { max_depth, ..operation(number, START) };
+        for number in 1..=6 {
+            ledger.accept(of(number, 9)).await.unwrap();
+        }
+        let full = |depth| Accepted::QueueFull { depth };
+        // It has more than that route lets in: how many more does not matter.
+        assert_eq!(ledger.accept(of(7, 2)).await.unwrap(), full(6));
+        let Place::Database(url) = &place else { panic!("no database") };
+        cluster().sql(url.rsplit('/').next().unwrap(), "DELETE FROM ready WHERE seq > 1");
+        assert_eq!(ledger.accept(of(8, 2)).await.unwrap(), full(6));
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(ledger.accept(of(9, 2)).await.unwrap(), Accepted::New(_)));
+        close(ledger, tasks).await;
+    }
+
+    /// One node puts in, from that number on, and the other takes out and ends, both beating,
+    /// until `done`.
+    async fn traffic(
+        two: [&Ledger; 2],
+        mut number: u32,
+        lease: Duration,
+        done: impl Future<Output = ()>,
+    ) {
+        let clock = Clock::system();
+        let brief = Vitals { lease, ..vitals() };
+        let beating = async {
+            loop {
+                for ledger in two {
+                    ledger.beat(brief.clone()).await.unwrap();
+                    clock.sleep(lease / 10).await;
+                }
+            }
+        };
+        let coming = async {
+            loop {
+                number += 1;
+                let mut octets = [9; 10];
+                // The ones before are not wholly the id's own.
+                octets[4..8].copy_from_slice(&number.to_be_bytes());
+                let id = OperationId::new(START, 1, octets);
+                let new = NewOperation { id, max_depth: 100_000, ..operation(1, START) };
+                assert!(matches!(two[0].accept(new).await.unwrap(), Accepted::New(_)));
+                clock.sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let going = async {
+            loop {
+                clock.sleep(Duration::from_millis(12)).await;
+                let wants = vec![Want { lane: lane(false), limit: 3 }];
+                for leased in two[1].claim(wants, START).await.unwrap().remove(0).leased {
+                    finish(two[1], leased, START).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = done => {}
+            () = beating => {}
+            () = coming => {}
+            () = going => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_never_rests_is_put_right_while_operations_come_and_go() {
+        let place = Place::postgres();
+        let lease = Duration::from_millis(1_500);
+        let (mut ledgers, mut all) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let tasks = Tasks::new();
+            ledgers.push(Ledger::open(place.opening(), &Clock::system(), &tasks).await.unwrap());
+            all.push(tasks);
+        }
+        let other = ledgers.pop().unwrap();
+        let two = Two { place, one: ledgers.pop().unwrap(), other, tasks: all.try_into().unwrap() };
+        // A beat's worth of what comes and goes is never certain.
+        let uncertain = 120;
+        for (by, from) in [(-1_000, 0), (1_000, 1 << 24)] {
+            miscount(&two, by);
+            let recounting = async {
+                Clock::system().sleep(lease / 2).await;
+                let report = two.one.recount_lanes().await.unwrap();
+                assert_eq!(found(&report), [(Discrepancy::Miscounted, 1)]);
+            };
+            traffic([&two.one, &two.other], from, lease, recounting).await;
+            for _ in 0..2 {
+                two.other.beat(vitals()).await.unwrap();
+                two.one.beat(vitals()).await.unwrap();
+            }
+            let name = two.url().rsplit('/').next().unwrap();
+            let rows = cluster().sql(name, "SELECT count(*) FROM ready");
+            let rows: u64 = rows.parse().unwrap();
+            let off = two.one.queue_depth("default").abs_diff(rows);
+            assert!(off <= uncertain, "off by {off} of {by}, with {rows} there");
+        }
         two.close().await;
     }
 

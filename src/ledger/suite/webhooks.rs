@@ -587,7 +587,7 @@ async fn what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next(place: Pla
     let cut_off = claimed(&ledger, START).await;
     assert_eq!(ledger.sent_here().await.unwrap(), [cut_off[0].lease]);
     assert_eq!(ledger.take_back_deliveries(9, START).await.unwrap(), 0);
-    ledger.leave(START).await.unwrap();
+    ledger.leave(Vec::new(), START).await.unwrap();
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place).await;
     assert_eq!(ledger.take_back_deliveries(9, START + SECOND).await.unwrap(), 1);

@@ -5,7 +5,7 @@
 //! name. Up to [`AT_ONCE`] receivers are given it at once, the others by a fan-out.
 
 use super::heads::DeliveryLane;
-use super::rows::{joined, known};
+use super::rows::{joined, known, receiver_columns};
 use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
 use super::subscribers::{Index, Matching};
 use super::verbs::{Cause, DeliveryKey, Message, Scribe};
@@ -45,8 +45,7 @@ pub(in crate::ledger) static FAN_OUTS: Table = table!(
     "?, ?, ?, ?, ?, ?, ?, ?"
 );
 const VERSION: &str = "SELECT version, public_base FROM webhooks";
-const CHANGED: &str =
-    concat!("SELECT ", super::rows::receiver_columns!(), " FROM receivers WHERE changed > $1");
+const CHANGED: &str = concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE changed > $1");
 
 /// What came to be due, for those who send.
 pub(in crate::ledger) type NewlyDue = Vec<(DeliveryLane, Timestamp)>;

@@ -1,7 +1,7 @@
 //! Giving a message to more receivers than fit into the transaction of its event.
 
 use super::announce::{Draft, NewlyDue, make};
-use super::rows::{known, split};
+use super::rows::{known, receiver_columns, split};
 use super::sql::{Given, Runs, locking, one, run};
 use super::subscribers::Standing;
 use super::verbs::Cause;
@@ -17,7 +17,7 @@ const NEXT: super::sql::Sql = locking!(
 );
 const RECEIVERS: &str = concat!(
     "SELECT ",
-    super::rows::receiver_columns!(),
+    receiver_columns!(),
     " FROM receivers WHERE principal = $1 AND receiver > $2 AND receiver <= $3 ORDER BY receiver LIMIT $4"
 );
 const FURTHER: &str = "UPDATE fan_outs SET behind = $1 WHERE message = $2";

@@ -1,0 +1,173 @@
+//! How far what nodes have counted in a lane is from what lies in it.
+//!
+//! Owns the estimate for a lane that never rests. Rows are seen as of a moment, and what a
+//! node has counted as of its last beat, so at any one moment the two differ by what nodes
+//! have not told yet. What a node had counted in between follows from the beats before and
+//! behind, as if it had counted evenly; how far that is off changes from moment to moment,
+//! and what a dead node has not told stays. So the drift is the part that all moments have
+//! in common. Its invariant: moments that disagree about its sign make none. Pure.
+
+use super::Timestamp;
+
+/// The fewest moments that are believed.
+pub const FEWEST: usize = 6;
+
+/// A lane at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Glimpse {
+    /// When.
+    pub at: Timestamp,
+    /// How many operations lay in it.
+    pub rows: i64,
+    /// What those have counted whose counts do not change any more.
+    pub settled: i64,
+    /// What whoever looks had counted at that moment.
+    pub own: i64,
+    /// What the others had told.
+    pub told: Vec<Told>,
+}
+
+/// What a node has told with its last beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The number of its start.
+    pub node: i64,
+    /// The number of the beat.
+    pub beat: i64,
+    /// When it was.
+    pub at: Timestamp,
+    /// What the node had put into the lane then, less what it had taken out.
+    pub depth: i64,
+}
+
+/// How many more operations lie in a lane than is counted, in all of these moments, which
+/// are in order; none where they are too few, or where somebody has settled its counts in
+/// between.
+pub fn drift(glimpses: &[Glimpse]) -> Option<i64> {
+    let first = glimpses.first()?;
+    if glimpses.iter().any(|glimpse| glimpse.settled != first.settled) {
+        return None;
+    }
+    let moments = (0..glimpses.len()).filter_map(|place| excess(glimpses, place));
+    let excesses: Vec<_> = moments.collect();
+    let (least, most) = (*excesses.iter().min()?, *excesses.iter().max()?);
+    match excesses.len() {
+        ..FEWEST => None,
+        _ if least > 0 => Some(least),
+        _ if most < 0 => Some(most),
+        _ => Some(0),
+    }
+}
+
+/// By how much more there was than was counted; none where somebody has not beaten since.
+fn excess(glimpses: &[Glimpse], place: usize) -> Option<i64> {
+    let (glimpse, later) = (glimpses.get(place)?, glimpses.get(place + 1..)?);
+    let counted = glimpse.told.iter().map(|told| at(*told, glimpse.at, later));
+    let counted: i64 = counted.sum::<Option<i64>>()?;
+    Some(glimpse.rows - glimpse.settled - glimpse.own - counted)
+}
+
+/// What a node had counted at that time.
+fn at(before: Told, time: Timestamp, later: &[Glimpse]) -> Option<i64> {
+    let mut beats = later.iter().flat_map(|glimpse| &glimpse.told);
+    let behind = beats.find(|told| told.node == before.node && told.beat > before.beat)?;
+    let all = micros(behind.at.since(before.at));
+    let part = micros(time.since(before.at)).min(all);
+    let counted = i128::from(behind.depth - before.depth);
+    let share = if all == 0 { counted } else { (counted * part * 2 + all).div_euclid(all * 2) };
+    Some(before.depth + i64::try_from(share).ok()?)
+}
+
+fn micros(duration: std::time::Duration) -> i128 {
+    i128::try_from(duration.as_micros()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BEAT: u64 = 1_000;
+
+    fn time(millis: u64) -> Timestamp {
+        Timestamp::EPOCH + Duration::from_millis(millis)
+    }
+
+    /// A fleet: one puts in and another takes out, so much in each millisecond.
+    struct Fleet {
+        put: Vec<i64>,
+        taken: Vec<i64>,
+        drift: i64,
+    }
+
+    impl Fleet {
+        fn done(of: &[i64], millis: u64) -> i64 {
+            of.iter().take(millis as usize).sum()
+        }
+
+        fn told(node: i64, of: &[i64], late: u64, millis: u64) -> Told {
+            let beat = (millis + BEAT - late) / BEAT;
+            let when = (beat * BEAT + late).saturating_sub(BEAT);
+            let depth = Self::done(of, when);
+            Told { node, beat: beat as i64, at: time(when), depth }
+        }
+
+        fn glimpse(&self, millis: u64) -> Glimpse {
+            let [put, taken] = [&self.put, &self.taken].map(|of| Self::done(of, millis));
+            let told =
+                vec![Self::told(1, &self.put, 0, millis), Self::told(2, &self.taken, 300, millis)];
+            let rows = 5_000 + put + taken + self.drift;
+            Glimpse { at: time(millis), rows, settled: 4_000, own: 1_000, told }
+        }
+
+        fn seen(&self) -> Option<i64> {
+            let glimpses: Vec<_> = (0..18).map(|it| self.glimpse(2_000 + it * 222)).collect();
+            drift(&glimpses)
+        }
+    }
+
+    #[test]
+    fn under_a_steady_load_the_whole_drift_is_seen_though_much_is_untold() {
+        for drift in [-700, -1, 0, 1, 40] {
+            let fleet = Fleet { put: vec![3; 9_000], taken: vec![-2; 9_000], drift };
+            assert_eq!(fleet.seen(), Some(drift));
+        }
+    }
+
+    #[test]
+    fn a_node_that_does_not_beat_any_more_leaves_it_open() {
+        let fleet = Fleet { put: vec![3; 9_000], taken: vec![0; 9_000], drift: 7 };
+        let mut glimpses: Vec<_> = (0..18).map(|it| fleet.glimpse(2_000 + it * 222)).collect();
+        let silent = Told { node: 3, beat: 5, at: time(1_000), depth: 9 };
+        glimpses.iter_mut().for_each(|glimpse| glimpse.told.push(silent));
+        assert_eq!(drift(&glimpses), None);
+    }
+
+    #[test]
+    fn who_settles_counts_meanwhile_leaves_it_open() {
+        let fleet = Fleet { put: vec![3; 9_000], taken: vec![0; 9_000], drift: 7 };
+        let mut glimpses: Vec<_> = (0..18).map(|it| fleet.glimpse(2_000 + it * 222)).collect();
+        glimpses[9].settled += 1;
+        assert_eq!(drift(&glimpses), None);
+        assert_eq!(drift(&glimpses[..3]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_and_goes_a_correction_is_off_by_no_more_than_a_beat_s_worth(
+            put in proptest::collection::vec(0i64..6, 9_000),
+            taken in proptest::collection::vec(-6i64..=0, 9_000),
+            drift in -3_000i64..3_000,
+        ) {
+            let worth = |of: &[i64]| of.chunks(BEAT as usize).map(|it| it.iter().sum::<i64>().abs()).max().unwrap();
+            let most = worth(&put) + worth(&taken);
+            let seen = Fleet { put, taken, drift }.seen().unwrap();
+            prop_assert!((drift - seen).abs() <= most, "{seen} of {drift}");
+            // As far as it is certain, it is seen; and it is never made larger.
+            prop_assert!(seen == 0 || seen.signum() == drift.signum() || drift.abs() < most);
+        }
+    }
+}
