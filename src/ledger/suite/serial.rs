@@ -155,7 +155,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go,
-    a_wait_for_a_retry_holds_the_key,
+            a_wait_for_a_retry_holds_the_key,
             a_repeat_by_hand_takes_the_place_of_what_blocks_the_key,
             what_is_canceled_or_succeeds_blocks_nothing,
             keys_are_listed_page_by_page_with_who_waits,

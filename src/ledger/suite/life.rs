@@ -1,0 +1,218 @@
+//! From the acceptance to the end.
+
+use super::*;
+
+async fn an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let new = operation(1, START);
+    let (id, work) = (new.id, new.work.clone());
+    let ticket = ledger.ticket_key().ticket(id).to_string();
+    assert_eq!(ledger.accept(new).await.unwrap(), Accepted::New(id));
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    assert_eq!(ledger.ticket_key().open(&ticket), Some(id));
+    assert_eq!(ledger.lanes().iter().map(|lane| lane.depth).sum::<u64>(), 1);
+    let leased = claim_one(&ledger, START).await;
+    assert_eq!((leased.id, leased.work, leased.counts.attempts), (id, work, 1));
+    close(ledger, tasks).await;
+}
+
+async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let new = operation(1, START);
+    let id = new.id;
+    ledger.accept(new).await.unwrap();
+    assert_eq!(state(&ledger, id).await, State::Queued { due_at: START });
+    let leased = claim_one(&ledger, START).await;
+    assert_eq!(state(&ledger, id).await, State::Running { since: START });
+    let later = START + Duration::from_secs(2);
+    assert_eq!(finish(&ledger, leased, later).await, Status::Succeeded);
+    let ended = ledger.find(id).await.unwrap().unwrap();
+    assert_eq!(ended.state, State::Succeeded { at: later });
+    assert_eq!(
+        (ended.response_status, ended.created_location.as_deref()),
+        (Some(201), Some("/orders/1"))
+    );
+    assert_eq!(ended.expires_at, Some(later + HOUR));
+    assert_eq!(ledger.answer(id).await.unwrap(), Some(created()));
+    let kinds: Vec<_> =
+        ledger.events(id, 0, 9).await.unwrap().iter().map(|e| (e.sequence, e.kind)).collect();
+    assert_eq!(
+        kinds,
+        [(1, EventKind::Accepted), (2, EventKind::Started), (3, EventKind::Succeeded)]
+    );
+    let kept = ledger.promised(id).await.unwrap().unwrap();
+    let Work::Call(kept) = kept.work else { panic!("no request") };
+    assert!(kept.credentials.is_empty());
+    close(ledger, tasks).await;
+}
+
+async fn a_stale_lease_settles_nothing(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let new = operation(1, START);
+    let id = new.id;
+    ledger.accept(new).await.unwrap();
+    let stale = claim_one(&ledger, START).await;
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    let mut orphans = ledger.claim_orphans(dead.clone(), 10, START).await.unwrap();
+    let orphan = orphans.remove(0);
+    assert!(orphans.is_empty() && orphan.id == id);
+    assert_eq!(
+        ledger.settle(outcome_of(stale, &answered(201), START)).await.unwrap(),
+        Err(StaleLease)
+    );
+    assert_eq!(state(&ledger, id).await, State::Running { since: START });
+    let settled = ledger.settle(outcome_of(orphan, &Outcome::Lost, START)).await.unwrap();
+    assert_eq!(settled, Ok(Status::Queued));
+    assert!(ledger.claim_orphans(dead, 10, START).await.unwrap().is_empty());
+    close(ledger, tasks).await;
+}
+
+async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let (hands, mut handed) = mpsc::unbounded_channel();
+    ledger.lend_desk(Arc::new(Hands(hands)));
+    ledger.accept(operation(2, START)).await.unwrap();
+    assert!(handed.try_recv().is_err());
+    let claimed = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], START).await.unwrap();
+    assert_eq!(claimed[0].leased.len(), 2);
+    let third = operation(3, START);
+    let id = third.id;
+    ledger.accept(third).await.unwrap();
+    let leased = handed.recv().await.unwrap();
+    assert_eq!(state(&ledger, id).await, State::Running { since: START });
+    assert_eq!(finish(&ledger, leased, START).await, Status::Succeeded);
+    close(ledger, tasks).await;
+}
+
+async fn a_retry_is_due_later_and_not_claimed_before(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let id = leased.id;
+    ledger.settle(outcome_of(leased, &broken, START)).await.unwrap().unwrap();
+    let State::Queued { due_at } = state(&ledger, id).await else { panic!("not queued") };
+    let early = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], START).await.unwrap();
+    assert!(early[0].leased.is_empty());
+    assert_eq!(early[0].next_due, Some(due_at));
+    assert_eq!(claim_one(&ledger, due_at).await.counts.attempts, 2);
+    close(ledger, tasks).await;
+}
+
+async fn canceling_ends_what_has_not_begun_and_asks_what_runs(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let (queued, running) = (operation(1, START), operation(2, START));
+    let (queued_id, running_id) = (queued.id, running.id);
+    ledger.accept(running).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    ledger.accept(queued).await.unwrap();
+    assert_eq!(ledger.cancel(queued_id, Freeing::Keep, START).await.unwrap(), Canceled::Done);
+    assert_eq!(ledger.cancel(queued_id, Freeing::Keep, START).await.unwrap(), Canceled::Already);
+    assert_eq!(ledger.lanes().iter().map(|lane| lane.depth).sum::<u64>(), 0);
+    let mut cancels = ledger.cancels();
+    assert_eq!(ledger.cancel(running_id, Freeing::Free, START).await.unwrap(), Canceled::Asked);
+    assert_eq!(cancels.recv().await.unwrap(), running_id);
+    // It would be tried again, but somebody has called it off.
+    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    assert_eq!(
+        ledger.settle(outcome_of(leased, &broken, START)).await.unwrap(),
+        Ok(Status::Canceled)
+    );
+    assert!(ledger.find(running_id).await.unwrap().unwrap().freed_at.is_some());
+    assert!(ledger.promised(running_id).await.unwrap().is_none());
+    close(ledger, tasks).await;
+}
+
+async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let id = leased.id;
+    let accepted = Answer {
+        status: 202,
+        redirect_is_success: true,
+        retry_after: Some(Duration::from_mins(1)),
+        monitor: Some("http://up/jobs/1".into()),
+    };
+    ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
+    assert!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().is_empty());
+    close(ledger, tasks).await;
+    let later = START + Duration::from_mins(1);
+    let (ledger, tasks) = place.open(later).await;
+    let followed = ledger.claim_waiting(9, later, later + HOUR).await.unwrap().remove(0);
+    let continuation = followed.continuation.clone().unwrap();
+    assert_eq!((followed.id, continuation.as_monitor()), (id, Some("http://up/jobs/1")));
+    let pending = Outcome::StillPending { retry_after: None };
+    ledger.settle(outcome_of(followed, &pending, later)).await.unwrap().unwrap();
+    let due = later + Duration::from_secs(5);
+    let followed = ledger.claim_waiting(9, due, due + HOUR).await.unwrap().remove(0);
+    assert_eq!(followed.continuation, Some(continuation));
+    let message = Some("half".to_owned());
+    let report = ProgressReport { id, attempt: 1, percent: Some(50), message, at: due };
+    assert_eq!(ledger.progress(report.clone()).await.unwrap(), Progressed::Kept);
+    assert_eq!(ledger.progress(report).await.unwrap(), Progressed::TooSoon);
+    assert_eq!(finish(&ledger, followed, due).await, Status::Succeeded);
+    close(ledger, tasks).await;
+}
+
+async fn progress_is_kept_once_a_second_and_only_for_the_present_attempt(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let id = leased.id;
+    let report = |attempt, percent, at| ProgressReport {
+        id,
+        attempt,
+        percent: Some(percent),
+        message: Some("packing".into()),
+        at,
+    };
+    assert_eq!(ledger.progress(report(1, 10, START)).await.unwrap(), Progressed::Kept);
+    assert_eq!(ledger.progress(report(1, 20, START)).await.unwrap(), Progressed::TooSoon);
+    assert_eq!(ledger.progress(report(2, 20, START)).await.unwrap(), Progressed::Over);
+    let later = START + Duration::from_secs(1);
+    assert_eq!(ledger.progress(report(1, 30, later)).await.unwrap(), Progressed::Kept);
+    finish(&ledger, leased, later).await;
+    let ended = ledger.find(id).await.unwrap().unwrap();
+    assert_eq!(
+        (ended.percent, ended.message.as_deref(), ended.sequence),
+        (Some(30), Some("packing"), 5)
+    );
+    close(ledger, tasks).await;
+}
+
+async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    assert!(ledger.claim_expired(lane(false), 9, START).await.unwrap().is_empty());
+    let late = START + 24 * HOUR;
+    let expired = ledger.claim_expired(lane(false), 9, late).await.unwrap().remove(0);
+    let id = expired.id;
+    ledger.settle(outcome_of(expired, &Outcome::Expired, late)).await.unwrap().unwrap();
+    let ended = ledger.find(id).await.unwrap().unwrap();
+    assert_eq!((ended.state.status(), ended.counts.attempts), (Status::Failed, 0));
+    close(ledger, tasks).await;
+}
+
+macro_rules! on {
+    ($engine:ident) => {
+        suite_of!($engine:
+            an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart,
+            an_operation_goes_from_queued_over_running_to_its_end_with_all_effects,
+            a_stale_lease_settles_nothing,
+            a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits,
+            a_retry_is_due_later_and_not_claimed_before,
+            canceling_ends_what_has_not_begun_and_asks_what_runs,
+            an_upstream_that_is_followed_is_asked_again_after_a_restart,
+            progress_is_kept_once_a_second_and_only_for_the_present_attempt,
+            what_lies_past_its_deadline_can_be_ended_without_an_attempt,
+        );
+    };
+}
+
+on!(sqlite);
+on!(postgres);
