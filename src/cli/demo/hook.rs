@@ -69,9 +69,8 @@ impl Place {
     /// Receives there until `tasks` are cut, what this secret has signed.
     pub(super) fn receive(self, secret: Secret, clock: Clock, tasks: &Tasks) -> Hook {
         let (told, arrived) = mpsc::unbounded_channel();
-        let tell = move |seen: &Seen, answer: Option<_>| {
-            told.send(Delivery::of(seen, answer)).is_ok()
-        };
+        let tell =
+            move |seen: &Seen, answer: Option<_>| told.send(Delivery::of(seen, answer)).is_ok();
         let keys = vec![CheckingKey::Secret(secret)];
         let receiver = Receiver::new(Manner::default(), keys, clock.clone(), Box::new(tell));
         tasks.spawn_until_cut(Arc::new(receiver).accept(self.listener, tasks.clone()));

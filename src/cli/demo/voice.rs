@@ -71,7 +71,11 @@ pub(super) fn response(response: &Response<Bytes>) -> Result<(), Failure> {
 /// Shows a webhook that arrived: what its receiver thinks of it, and what it tells of.
 pub(super) fn delivery(told: &str, data: &Value) -> Result<(), Failure> {
     say(&format!("\n{SENT}~~> webhook{SENT:#}"))?;
-    say(&told.lines().map(|line| format!("    {}", line.trim_start())).collect::<Vec<_>>().join("\n"))?;
+    say(&told
+        .lines()
+        .map(|line| format!("    {}", line.trim_start()))
+        .collect::<Vec<_>>()
+        .join("\n"))?;
     say(&format!("    {}", shown(data.to_string().as_bytes())))
 }
 
