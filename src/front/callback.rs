@@ -55,7 +55,7 @@ impl Asked {
             };
         }
         if route.callbacks == Reach::Off {
-            return Err(Problem::callbacks_off());
+            return Err(Problem::callbacks_off(if url.is_some() { URL } else { "Prefer" }));
         }
         let topics = events.map_or(Ok(Topics::ENDS), topics)?;
         let wished = preferred.and_then(|preferred| preferred.url);

@@ -3,6 +3,8 @@
 
 use cloakroom::domain::delivery::DeliveryError;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 use super::scene::open_to;
 use crate::support::gateway::{Process, order, path_of};
@@ -96,6 +98,18 @@ async fn a_gateway_without_a_public_url_says_which_setting_it_lacks() {
     assert_eq!((process.listed().await, upstream.received_at("/orders").len()), (0, 0));
 }
 
+/// The port of somebody who answers plain HTTP to whatever comes.
+async fn answering_in_plain_text() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    time::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn whatever_a_receiver_does_wrong_is_recorded_by_a_known_code_and_tried_again() {
     let upstream = Upstream::start().await;
@@ -106,8 +120,9 @@ async fn whatever_a_receiver_does_wrong_is_recorded_by_a_known_code_and_tried_ag
     plain.on("/errs", Manner::status(500));
     plain.on("/moved", Manner::status(307).field("Location", "https://elsewhere.example/"));
     let (port, tls_port) = (plain.address.port(), untrusted.address.port());
-    let process =
-        Setup::before(&upstream).set("webhooks", &open_to(&[port, tls_port])).spawn().await;
+    let without_tls = answering_in_plain_text().await;
+    let open = open_to(&[port, tls_port, without_tls]);
+    let process = Setup::before(&upstream).set("webhooks", &open).spawn().await;
     let mut subscriptions = Vec::new();
     for (url, code) in [
         (plain.url("/resets"), "reset"),
@@ -115,7 +130,7 @@ async fn whatever_a_receiver_does_wrong_is_recorded_by_a_known_code_and_tried_ag
         (plain.url("/errs"), "status"),
         (plain.url("/moved"), "redirected"),
         (untrusted.url("/"), "certificate-invalid"),
-        (format!("https://localhost:{port}/"), "tls-failed"),
+        (format!("https://localhost:{without_tls}/"), "tls-failed"),
     ] {
         let wish = json!({ "url": url, "events": ["operation.succeeded"] });
         subscriptions.push((made(&process, &wish).await, code));

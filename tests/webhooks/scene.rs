@@ -76,19 +76,28 @@ impl Scene {
         list.json()["deliveries"].as_array().unwrap().clone()
     }
 
-    /// Looks until a delivery is as wanted, while the clock moves by so many seconds.
+    /// Looks until what is shown there is as wanted.
+    pub async fn until_shown(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_delivery(0, path, wanted).await
+    }
+
+    /// The same for a delivery, while the clock moves by so many seconds; but not during
+    /// attempts, which are not to run into their timeouts.
     pub async fn until_delivery(
         &self,
         seconds: u64,
         path: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
-        let wanted = &wanted;
-        self.gateway
-            .while_stepping(seconds, "a delivery as wanted", || async move {
-                Some(self.gateway.get(path).await.expect(200).json()).filter(wanted)
-            })
-            .await
+        let probe = || async {
+            let shown = self.gateway.get(path).await.expect(200).json();
+            let now = self.gateway.clock.now().rfc3339();
+            if shown["nextAttemptAt"].as_str().is_some_and(|due| *due > *now) {
+                self.gateway.advance(seconds);
+            }
+            Some(shown).filter(&wanted)
+        };
+        time::until("a delivery as wanted", probe).await
     }
 
     /// Looks until all that was made for a subscription has been delivered, that many.

@@ -86,7 +86,7 @@ fn wanted(headers: &HeaderMap) -> Result<Vec<String>, Problem> {
     Ok(wanted)
 }
 
-/// Whether a text is an ETag as this gateway makes them, or a weak one, which none of them is.
+/// Whether a text is a tag as this gateway makes them, or a weak one, which none of them is.
 fn is_tag(text: &str) -> bool {
     let quoted = text.strip_prefix("W/").unwrap_or(text);
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
