@@ -1,8 +1,9 @@
 //! `POST …/{id}/retry`, for operators: a finished operation once more, as a new one.
 //!
 //! The successor names what it repeats (`retryOf`) and comes to the upstream with the
-//! same idempotency key, so that an upstream that knows keys acts once. Credentials were
-//! erased when the first one ended: it goes without them.
+//! same idempotency key, so that an upstream that knows keys acts once. Whoever was called
+//! back is called back again, about the successor. Credentials were erased when the first one
+//! ended: it goes without them.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
 fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation {
     let now = api.clock.now();
     let granted = former.deadline_at.since(former.accepted_at);
-    let Promised { work, policy, upstream_key, serial_key } = promised;
+    let Promised { work, policy, upstream_key, serial_key, callback } = promised;
     NewOperation {
         id: OperationId::new(now, api.ledger.number(), rand::random()),
         accepted_at: now,
@@ -64,8 +65,8 @@ fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation 
         retry_of: Some(former.id),
         client_reference: former.client_reference.clone(),
         tags: former.tags.clone(),
+        callback,
         // An operator's repeat is not refused for a full queue.
-        callback: None,
         max_depth: u64::MAX,
     }
 }

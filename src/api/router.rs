@@ -56,6 +56,7 @@ fn shared() -> Router<Door> {
         .route("/operations/{ticket}/events", get(events::show))
         .route("/operations/{ticket}/cancel", post(cancel::cancel))
         .route("/operations/{ticket}/tree", get(tree::show))
+        .route("/operations/{ticket}/deliveries", get(webhooks::callbacks::list))
         .route("/openapi.json", get(described))
 }
 

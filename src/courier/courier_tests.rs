@@ -8,9 +8,10 @@ use super::*;
 use crate::domain::Principal;
 use crate::domain::delivery::{DeliveryError, ReceiverKey, Topic, Topics};
 use crate::ledger::{
-    Change, Changed, Changing, Delivery, DeliveryListing, DeliveryState, DeliveryWant, DisabledFor,
-    Format, KeyKind, Location, Message, NewKey, NewSubscription, Opening, Operation, Retention,
-    Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
+    Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
+    DeliveryWant, DisabledFor, Format, KeyKind, Location, Message, NewKey, NewSubscription,
+    Opening, Operation, Retention, Scribe, Subscribed, Subscription, SubscriptionId,
+    SubscriptionSettings,
 };
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -156,7 +157,7 @@ impl Office {
             id: SubscriptionId::of_random(rand::random()),
             principal: Principal::everyone(),
             settings: settings_of("https://one.example/"),
-            unverified: false,
+            asks: false,
             key: NewKey { kind: KeyKind::V1, sealed: "key".into() },
             most: 100,
             public_base: "https://gw.example/-".to_owned(),
@@ -183,7 +184,12 @@ impl Office {
     }
 
     async fn deliveries(&self, receiver: ReceiverKey) -> Vec<Delivery> {
-        let listing = DeliveryListing { receiver, only: None, before: None, limit: 1000 };
+        let listing = DeliveryListing {
+            of: DeliveriesOf::Receiver(receiver),
+            only: None,
+            before: None,
+            limit: 1000,
+        };
         self.ledger.deliveries(&listing).await.unwrap().deliveries
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns `Callback-Url`, `Callback-Events` and the preference `callback`. Its invariants:
 //! where a callback goes is judged before anything is stored; and callbacks to an origin
-//! that this node has seen of a principal cost nothing further. It must not know how
+//! that this node has seen of a principal within a day cost nothing further. It must not know how
 //! messages are sent, nor who is going to judge again before anything is dialled.
 
 use std::collections::HashMap;
@@ -14,11 +14,11 @@ use url::Url;
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
 use crate::api::{Api, Problem};
-use crate::domain::Principal;
 use crate::domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
 use crate::domain::http::expectation;
 use crate::domain::http::prefer::Preferences;
-use crate::ledger::NewCallbacks;
+use crate::domain::{Principal, Timestamp};
+use crate::ledger::{NewCallbacks, USED};
 
 const URL: &str = "Callback-Url";
 const EVENTS: &str = "Callback-Events";
@@ -55,7 +55,7 @@ impl Asked {
             };
         }
         if route.callbacks == Reach::Off {
-            return Err(Problem::callbacks_off());
+            return Err(Problem::callbacks_off(if url.is_some() { URL } else { "Prefer" }));
         }
         let topics = events.map_or(Ok(Topics::ENDS), topics)?;
         let wished = preferred.and_then(|preferred| preferred.url);
@@ -138,21 +138,24 @@ fn topics(list: &str) -> Result<Topics, Problem> {
     Ok(topics)
 }
 
-/// Whom callbacks go to that this node has seen.
+/// Whom callbacks go to that this node has seen, and when it asked the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<(Principal, String), ReceiverKey>>);
+pub(super) struct Known(Mutex<HashMap<(Principal, String), (ReceiverKey, Timestamp)>>);
 
 impl Known {
-    fn find(&self, key: &(Principal, String)) -> Option<ReceiverKey> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    fn find(&self, key: &(Principal, String), now: Timestamp) -> Option<ReceiverKey> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (receiver, at) = known.get(key)?;
+        // The ledger forgets those that are not asked for.
+        (now.since(*at) < USED).then_some(*receiver)
     }
 
-    fn keep(&self, key: (Principal, String), receiver: ReceiverKey) {
+    fn keep(&self, key: (Principal, String), receiver: ReceiverKey, now: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KNOWN {
             known.clear();
         }
-        known.insert(key, receiver);
+        known.insert(key, (receiver, now));
     }
 
     /// Judges where a callback goes with what its name stands for now, unless that is known.
@@ -162,7 +165,8 @@ impl Known {
         principal: &Principal,
         api: &Api,
     ) -> Result<(), Problem> {
-        if self.find(&(principal.clone(), asked.to.origin())).is_some() {
+        let key = (principal.clone(), asked.to.origin());
+        if self.find(&key, api.clock.now()).is_some() {
             return Ok(());
         }
         let judged = api.webhooks.scout.judge(asked.to.as_str()).await;
@@ -179,7 +183,8 @@ impl Known {
     ) -> Result<Callback, Problem> {
         let Asked { to, topics, .. } = asked;
         let key = (principal.clone(), to.origin());
-        let receiver = if let Some(receiver) = self.find(&key) {
+        let now = api.clock.now();
+        let receiver = if let Some(receiver) = self.find(&key, now) {
             receiver
         } else {
             let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
@@ -188,10 +193,10 @@ impl Known {
                 origin: to.origin(),
                 public_base,
                 keys: callback_keys(&api.webhooks, principal)?,
-                at: api.clock.now(),
+                at: now,
             };
             let receiver = api.ledger.callback_receiver(new).await?;
-            self.keep(key, receiver);
+            self.keep(key, receiver, now);
             receiver
         };
         Ok(Callback { receiver, url: to.as_str().to_owned(), topics })

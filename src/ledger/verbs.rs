@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fleet::LeaseKey;
+use crate::domain::delivery::Callback;
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
     Status, Transition, Verdict, Work,
@@ -237,6 +238,8 @@ pub struct Promised {
     pub upstream_key: Option<String>,
     /// The key in whose order it ran.
     pub serial_key: Option<SerialKey>,
+    /// Where its callbacks went.
+    pub callback: Option<Callback>,
 }
 
 /// An operation as it stands, without its bodies.

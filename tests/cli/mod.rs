@@ -123,13 +123,20 @@ async fn the_committed_description_of_the_api_is_what_the_program_prints_and_ser
 }
 
 #[tokio::test]
-async fn the_demo_ends_in_the_created_order() {
+async fn the_demo_ends_in_the_created_order_and_its_webhook() {
     let folder = tempfile::TempDir::new().unwrap();
     let demo = run(&["demo", "--once"], Some(folder.path())).await;
     let said = words(&demo);
     assert!(demo.status.success(), "{said}");
-    for part in ["202", "303", "Location", "at-least-once"] {
+    for part in ["202", "303", "Location", "at-least-once", "allow_http = true"] {
         assert!(said.contains(part), "{part} in {said}");
+    }
+    for topic in ["operation.succeeded", "operation.failed"] {
+        let told = said.lines().skip_while(|line| !line.contains("~~> webhook"));
+        let mut told = told.skip_while(|line| !line.contains(&format!("Z {topic} msg_")));
+        assert!(told.next().is_some(), "{topic} in {said}");
+        let judged = told.next().unwrap();
+        assert!(judged.contains("verified") && judged.contains("204"), "{judged}");
     }
 }
 

@@ -1,8 +1,11 @@
 //! Callbacks of one request: what a route takes, and what is refused before anything is
 //! stored.
 
-use crate::support::gateway::order;
-use crate::support::{Gateway, Setup, Upstream, post};
+use serde_json::{Value, json};
+
+use super::scene::Scene;
+use crate::support::gateway::{next_page, order};
+use crate::support::{Gateway, Manner, Setup, Ticket, Upstream, post, time};
 
 const THERE: &str = "https://hooks.example.com/orders/7";
 
@@ -116,4 +119,101 @@ async fn where_nothing_is_routed_the_fields_are_removed_and_ask_for_nothing() {
     let (upstream, gateway) = with("\"any\"").await;
     gateway.send(post("/alarms").field("Callback-Url", THERE)).await.expect(201);
     assert_eq!(upstream.received_at("/alarms")[0].field("callback-url"), None);
+}
+
+/// What became of telling the callback of an operation, once something has.
+async fn told(scene: &Scene, ticket: &Ticket, status: &str) -> Vec<Value> {
+    let probe = || async {
+        let list = scene.gateway.get(&ticket.at("deliveries")).await.expect(200).json();
+        let all = list["deliveries"].as_array().unwrap().clone();
+        let so = |delivery: &Value| delivery["status"] == status;
+        (!all.is_empty() && all.iter().all(so)).then_some(all)
+    };
+    time::until("deliveries of a callback", probe).await
+}
+
+async fn calling_back() -> Scene {
+    Scene::set_with(|setup| setup.route("POST /orders", "callbacks = \"any\"")).await
+}
+
+#[tokio::test]
+async fn whoever_has_the_ticket_sees_what_became_of_its_callback() {
+    let scene = calling_back().await;
+    let url = scene.receiver.url("/called");
+    scene.subscribe(&scene.wish("/subscribed")).await;
+    let request = order()
+        .field("Callback-Url", &*url)
+        .field("Callback-Events", "operation.accepted, operation.started, operation.succeeded");
+    let ticket = scene.gateway.accept(request).await;
+    scene.receiver.until_arrived(4).await;
+    let all = told(&scene, &ticket, "delivered").await;
+    let events: Vec<_> = all.iter().map(|delivery| delivery["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["operation.succeeded", "operation.started", "operation.accepted"]);
+    for delivery in &all {
+        assert_eq!((&delivery["url"], &delivery["operation"]), (&json!(url), &json!(ticket.id)));
+        assert_eq!(
+            (&delivery["attempts"][0]["status"], delivery.get("links")),
+            (&json!(204), None)
+        );
+    }
+    let mut seen = Vec::new();
+    let mut page = Some(ticket.at("deliveries?limit=2"));
+    while let Some(target) = page {
+        let list = scene.gateway.get(&target).await.expect(200).json();
+        seen.extend(list["deliveries"].as_array().unwrap().clone());
+        page = next_page(&list);
+    }
+    assert_eq!(seen, all);
+    let operators = format!("/-/operations/{}/deliveries?limit=2", ticket.id);
+    let list = scene.gateway.admin(crate::support::get(operators)).await.expect(200).json();
+    let next = next_page(&list).unwrap();
+    let list = scene.gateway.admin(crate::support::get(next)).await.expect(200).json();
+    assert_eq!(list["deliveries"].as_array().unwrap().len(), 1);
+    let other = scene.gateway.accept(order()).await;
+    scene.gateway.settled(&other).await;
+    let none = scene.gateway.get(&other.at("deliveries")).await.expect(200).json();
+    assert_eq!(none, json!({ "deliveries": [], "links": { "next": null } }));
+    scene.gateway.get(&ticket.at("deliveries?state=odd")).await.problem(400);
+    scene.gateway.get(&format!("/-/operations/{}/deliveries", ticket.id)).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_callback_that_fails_shows_each_attempt_and_is_made_again() {
+    let scene = calling_back().await;
+    scene.receiver.script("/called", [Manner::status(500)]);
+    let url = scene.receiver.url("/called");
+    let ticket = scene.gateway.accept(order().field("Callback-Url", url)).await;
+    let failed = || async {
+        let list = scene.gateway.get(&ticket.at("deliveries")).await.expect(200).json();
+        let attempt = list["deliveries"][0]["attempts"][0].clone();
+        (!attempt.is_null()).then_some(attempt)
+    };
+    assert_eq!(time::until("a first attempt", failed).await["code"], "status");
+    scene.gateway.advance(10);
+    let delivered = told(&scene, &ticket, "delivered").await;
+    assert_eq!(delivered[0]["attempts"].as_array().unwrap().len(), 2);
+    let arrivals = scene.receiver.arrivals();
+    assert_eq!((arrivals[0].id(), &arrivals[0].body), (arrivals[1].id(), &arrivals[1].body));
+}
+
+#[tokio::test]
+async fn a_retry_by_hand_calls_back_too() {
+    let scene = calling_back().await;
+    scene.upstream.script("/orders", [crate::support::Answer::status(400)]);
+    let request = order()
+        .field("Callback-Url", scene.receiver.url("/called"))
+        .field("Callback-Events", "operation.succeeded, operation.failed");
+    let ticket = scene.gateway.accept(request).await;
+    let first = scene.receiver.until_arrived(1).await.remove(0);
+    let retry = post(ticket.at("retry")).json(&json!({}));
+    let successor = Ticket::of(&scene.gateway.admin(retry).await.expect(202));
+    let second = scene.receiver.until_arrived(2).await.remove(1);
+    assert_ne!(first.id(), second.id());
+    let body: Value = serde_json::from_slice(&second.body).unwrap();
+    assert_eq!(body["type"], "operation.succeeded");
+    assert_eq!(
+        (&body["data"]["id"], &body["data"]["retryOf"]),
+        (&json!(successor.id), &json!(ticket.id))
+    );
+    assert_eq!(second.target, "/called");
 }

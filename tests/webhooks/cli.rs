@@ -4,15 +4,20 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::gateway::{Process, cloakroom};
+use super::scene::open_to;
+use crate::support::gateway::{Process, cloakroom, order};
 use crate::support::time::within;
-use crate::support::{Setup, Upstream};
+use crate::support::{Receiver, Setup, Upstream};
 
 const NOWHERE: &str = "https://hooks.example.com/orders";
 
 async fn command(process: &Process, arguments: &[&str]) -> Output {
+    run(process, "webhooks", arguments).await
+}
+
+async fn run(process: &Process, of: &str, arguments: &[&str]) -> Output {
     let mut command = cloakroom();
-    command.arg("webhooks").args(arguments);
+    command.arg(of).args(arguments);
     command.args(["--admin", &format!("http://{}", process.admin)]);
     within("the end of the command", command.output()).await.unwrap()
 }
@@ -79,6 +84,34 @@ async fn a_key_pair_and_callback_keys_are_shown() {
     assert_eq!(done(&command(&process, &["callback-key"]).await).lines().count(), 2);
     let keys = json(&process, &["keys"]).await;
     assert_eq!(keys["keys"].as_array().unwrap().len(), 2, "{keys}");
+}
+
+#[tokio::test]
+async fn what_was_sent_to_a_callback_is_listed_under_its_operation() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let process = Setup::before(&upstream)
+        .set("webhooks", &open_to(&[receiver.address.port()]))
+        .route("POST /orders", "callbacks = \"any\"")
+        .spawn()
+        .await;
+    let ticket = process.accept(order().field("Callback-Url", receiver.url("/called"))).await;
+    receiver.until_arrived(1).await;
+    let listed = run(&process, "ops", &["deliveries", &ticket.id, "--json"]).await;
+    let listed: Value = serde_json::from_str(&done(&listed)).unwrap();
+    let only = &listed["deliveries"][0];
+    assert_eq!(
+        (&only["event"], &only["url"]),
+        (&"operation.succeeded".into(), &receiver.url("/called").into())
+    );
+    let table = done(&run(&process, "ops", &["deliveries", &ticket.monitor]).await);
+    assert!(table.contains("operation.succeeded") && table.contains(&ticket.id), "{table}");
+    let other = process.post_order().await;
+    let none = run(&process, "ops", &["deliveries", &other.id]).await;
+    assert!(
+        done(&none).is_empty() && words(&none).contains("no such delivery"),
+        "{}",
+        words(&none)
+    );
 }
 
 #[tokio::test]

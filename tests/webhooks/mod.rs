@@ -3,8 +3,10 @@
 //!
 //! The sender is called as the gateway calls it; receivers are real sockets.
 
+mod again;
 mod callbacks;
 mod cli;
+mod cloud_events;
 mod example;
 mod guarding;
 mod http2;
@@ -13,6 +15,8 @@ mod kills;
 mod listening;
 mod outward;
 mod receiving;
+mod refusing;
+mod scene;
 mod sending;
 mod signing;
 mod slow;

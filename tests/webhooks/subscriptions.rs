@@ -148,7 +148,9 @@ async fn the_list_has_pages_in_the_order_made() {
         page = list["links"]["next"].as_str().map(|url| path_of(url).to_owned());
     }
     assert_eq!(seen, made);
-    for query in ["limit=0", "limit=201", "after=x", "before=1", "principal=ann"] {
+    for query in
+        ["limit=0", "limit=201", "after=x", "after=0", "after=%2B1", "before=1", "principal=ann"]
+    {
         gateway.get(&format!("/-/webhooks?{query}")).await.problem(400);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::parts::{content, document, in_path, json_of, optional, problems, response};
+use super::webhooks;
 use crate::domain::operation::Status;
 
 type Statuses<'a> = &'a [(u16, &'a str)];
@@ -31,6 +32,9 @@ pub(super) fn all() -> Value {
         "/-/operations/{ticket}/events": { "parameters": [ticket()], "get": events() },
         "/-/operations/{ticket}/cancel": { "parameters": [ticket()], "post": cancel() },
         "/-/operations/{ticket}/tree": { "parameters": [ticket()], "get": tree() },
+        "/-/operations/{ticket}/deliveries": {
+            "parameters": [ticket()], "get": webhooks::callback_deliveries(),
+        },
         "/-/operations/{ticket}/progress/{token}": {
             "parameters": [ticket(), in_path("token", "Serves one attempt.", NAME)],
             "post": progress("reportProgress"),

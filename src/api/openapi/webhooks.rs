@@ -9,6 +9,19 @@ use crate::domain::delivery::Topic;
 
 const ID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 const NUMBER: &str = "^[1-9][0-9]{0,17}$";
+/// `If-Match` (RFC 9110 section 13.1.1).
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
+/// A secret of 24 to 64 bytes; a pair, as its seed or with its public half behind it.
+const SECRETS: &str = concat!(
+    "^(whsec_([A-Za-z0-9+/]{4}){8,20}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?|[A-Za-z0-9+/][AQgw](==)?)?",
+    "|whsec_([A-Za-z0-9+/]{4}){21}[A-Za-z0-9+/][AQgw](==)?",
+    "|whsk_([A-Za-z0-9+/]{4}){10}[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=?",
+    "|whsk_([A-Za-z0-9+/]{4}){21}[A-Za-z0-9+/][AQgw](==)?)$",
+);
+/// The name of a header field.
+const FIELD: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// One line of text.
+const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const UNKNOWN: (u16, &str) =
     (404, "No such subscription, or somebody else's; or not offered here.");
 const NOT_OFFERED: (u16, &str) = (404, "Not offered here: nothing tells callers apart.");
@@ -80,6 +93,15 @@ fn page(which: &str) -> [Value; 2] {
     ]
 }
 
+/// What may be asked of a list of deliveries.
+fn of_deliveries() -> Value {
+    let states = json!({
+        "type": "string", "enum": ["pending", "held", "failed", "delivered", "all"],
+    });
+    let [before, limit] = page("before");
+    json!([optional("query", "state", "Only those that stand so.", states), before, limit])
+}
+
 fn list() -> Value {
     let good = vec![(200, response("A page, the oldest first.", &[], json_of("SubscriptionList")))];
     let resource = resource("listSubscriptions", "List one's subscriptions", good, &[NOT_OFFERED]);
@@ -119,9 +141,7 @@ fn change() -> Value {
         "header",
         "If-Match",
         "The ETag of what is to be changed.",
-        json!({
-            "type": "string",
-        }),
+        json!({ "type": "string", "pattern": TAGS }),
     );
     let resource = with(resource, "parameters", json!([tag]));
     taking(resource, true, "SubscriptionChange")
@@ -180,12 +200,16 @@ fn deliveries() -> Value {
     let good = vec![(200, response("A page, newest first.", &[], json_of("DeliveryList")))];
     let resource =
         resource("listDeliveries", "What was sent, with every attempt", good, &[UNKNOWN]);
-    let states = json!({
-        "type": "string", "enum": ["pending", "held", "failed", "delivered", "all"],
-    });
-    let [before, limit] = page("before");
-    let state = optional("query", "state", "Only those that stand so.", states);
-    with(resource, "parameters", json!([state, before, limit]))
+    with(resource, "parameters", of_deliveries())
+}
+
+/// Those of the callback of an operation.
+pub(super) fn callback_deliveries() -> Value {
+    let good = vec![(200, response("A page, newest first.", &[], json_of("DeliveryList")))];
+    let unknown = (404, "No such operation, or somebody else's.");
+    let says = "What was sent to its callback, with every attempt";
+    let resource = resource("listCallbackDeliveries", says, good, &[unknown]);
+    with(resource, "parameters", of_deliveries())
 }
 
 fn delivery() -> Value {
@@ -234,27 +258,28 @@ pub(super) fn schemas() -> Map<String, Value> {
     new["required"] = json!(["url", "events"]);
     let further = json!({
         "signature": {
-            "type": "string", "enum": ["v1", "v1a"], "default": "v1",
+            "type": ["string", "null"], "enum": ["v1", "v1a", null], "default": "v1",
             "description": "HMAC-SHA256 with a shared secret, or Ed25519.",
         },
         "secret": {
-            "type": "string",
+            "type": ["string", "null"], "pattern": SECRETS,
             "description": "A secret to sign with, whsec_… of 24 to 64 bytes, or a key pair, \
                             whsk_…; a new one is made without it.",
         },
         "verification": {
-            "type": "string", "enum": ["none", "cloudevents"], "default": "none",
-            "description": "Whether the receiver is asked first, with OPTIONS, as CloudEvents do.",
+            "type": ["string", "null"], "enum": ["none", "cloudevents", null], "default": "none",
+            "description": "Whether the receiver is asked first, with OPTIONS, as CloudEvents do; \
+                            and whoever is at a new URL, when that changes.",
         },
         "principal": {
-            "type": "string",
+            "type": ["string", "null"],
             "description": "On the admin listener: whose it is; where callers are told apart.",
         },
     });
     add(&mut new, &further);
     let mut rotation = object(&json!({
         "grace": {
-            "type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 86400,
+            "type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 86400,
             "description": "For how many seconds former keys of the same kind sign on.",
         },
     }));
@@ -264,11 +289,12 @@ pub(super) fn schemas() -> Map<String, Value> {
     let mut replay = object(&json!({
         "since": { "type": "string", "format": "date-time", "description": "Made at or after." },
         "until": {
-            "type": "string", "format": "date-time",
+            "type": ["string", "null"], "format": "date-time",
             "description": "Made before; now unless set. Later than since.",
         },
         "select": {
-            "type": "string", "enum": ["failed", "held", "delivered", "all"], "default": "failed",
+            "type": ["string", "null"], "enum": ["failed", "held", "delivered", "all", null],
+            "default": "failed",
         },
     }));
     replay["required"] = json!(["since"]);
@@ -299,7 +325,7 @@ fn settings() -> Value {
     let events: Vec<_> = Topic::ALL.map(Topic::as_str).to_vec();
     object(&json!({
         "url": {
-            "type": "string", "format": "uri", "maxLength": 2048,
+            "type": "string", "format": "uri", "maxLength": 2048, "pattern": "^https?://[^/?#@]",
             "description": "Where messages go: https, without userinfo, to a public address.",
         },
         "events": { "type": "array", "minItems": 1, "items": { "type": "string", "enum": events } },
@@ -313,13 +339,16 @@ fn settings() -> Value {
             "description": "Only with one of these tags.",
         },
         "headers": {
-            "type": ["object", "null"],
-            "additionalProperties": { "type": ["string", "null"] },
+            "type": ["object", "null"], "maxProperties": 10,
+            "propertyNames": { "pattern": FIELD },
+            "additionalProperties": {
+                "type": ["string", "null"], "maxLength": 4096, "pattern": "^[ -~]*$",
+            },
             "description": "Up to 10 header fields that every delivery gets. Not webhook-*, \
                             content-*, host, or what belongs to the connection. A change merges \
                             them by name; null takes one out.",
         },
-        "description": { "type": ["string", "null"], "maxLength": 500 },
+        "description": { "type": ["string", "null"], "maxLength": 500, "pattern": LINE },
         "format": { "type": ["string", "null"], "enum": ["standard", "cloudevents", null] },
     }))
 }

@@ -46,11 +46,11 @@ impl Problem {
         Self::new(&kinds::KEY_MISSING, detail).with("field", "Idempotency-Key")
     }
 
-    /// 400: the route takes no callbacks.
-    pub fn callbacks_off() -> Self {
+    /// 400: the route takes no callbacks, and that field asks for one.
+    pub fn callbacks_off(field: &str) -> Self {
         let detail = "callbacks are off on this route: leave the callback out and ask the monitor, \
                       or have the operator allow it in the route's callbacks";
-        Self::new(&kinds::CALLBACKS_OFF, detail).with("field", "Callback-Url")
+        Self::new(&kinds::CALLBACKS_OFF, detail).with("field", field)
     }
 
     /// 400: deliveries may not go to the URL in that member or field.

@@ -148,6 +148,11 @@ fn read(text: &str) -> Option<Principal> {
     octets.map(Principal::named)
 }
 
+/// Whether a text is a number as links have them: nothing but digits, the first of them no 0.
+pub(super) fn is_number(text: &str) -> bool {
+    !text.starts_with('0') && text.len() <= 18 && text.bytes().all(|octet| octet.is_ascii_digit())
+}
+
 /// The subscription that the path names, which the caller may see.
 pub(super) struct Chosen {
     pub(super) asking: Asking,

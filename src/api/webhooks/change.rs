@@ -1,18 +1,19 @@
 //! `PATCH /webhooks/{id}`: sets what is said and leaves the rest as it is (RFC 7396).
 //!
 //! With `If-Match` it is changed only if nobody has changed it since (412); without it, the
-//! change is made to what there is.
+//! change is made to what there is. Where a subscription asks for verification, a new URL is
+//! asked before it takes the place of the former one.
 
 use axum::response::Response;
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 
 use super::asking::Chosen;
-use super::draft;
+use super::draft::{self, Draft};
 use super::members::Members;
 use super::standing::{self, etag};
 use crate::api::Problem;
-use crate::ledger::{Change, Changed, Changing};
+use crate::ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
 /// So often a change is made anew to what somebody else has just changed.
 const TRIES: usize = 5;
@@ -25,6 +26,7 @@ pub(super) async fn change(
     members.only(&draft::KNOWN)?;
     let Chosen { asking, mut subscription } = chosen;
     let expected = wanted(&headers)?;
+    let mut agreed = None;
     for _ in 0..TRIES {
         if !expected.is_empty() && !expected.contains(&etag(&subscription)) {
             return Err(Problem::not_as_expected());
@@ -32,6 +34,11 @@ pub(super) async fn change(
         let id = subscription.id;
         let mut draft = standing::draft(&asking, &subscription)?;
         draft.merge(&mut members.clone(), &asking).await?;
+        if has_to_agree(&subscription, &draft) && agreed.as_ref() != Some(&draft.url) {
+            let asked = standing::agreed(&asking, &draft.url, draft.headers.clone()).await;
+            asked.map_err(|why| Problem::not_agreed(&why).with("field", "url"))?;
+            agreed = Some(draft.url.clone());
+        }
         let changing = Changing {
             id,
             principal: asking.only().cloned(),
@@ -54,20 +61,54 @@ pub(super) async fn change(
     Err(Problem::changed_meanwhile())
 }
 
+/// Whether somebody else is to get messages who has to agree first. One that has not agreed
+/// yet is asked when it is enabled.
+fn has_to_agree(subscription: &Subscription, draft: &Draft) -> bool {
+    let verified = subscription.state != SubscriptionState::Unverified;
+    subscription.asks && verified && draft.url != subscription.settings.url
+}
+
 /// The tags in `If-Match`; none where there is none, or where any will do.
 fn wanted(headers: &HeaderMap) -> Result<Vec<String>, Problem> {
     let mut wanted = Vec::new();
     for line in headers.get_all(IF_MATCH) {
         let text = line.to_str().unwrap_or_default();
-        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
-            if tag == "*" {
-                return Ok(Vec::new());
+        if text.trim() == "*" {
+            return Ok(Vec::new());
+        }
+        for tag in text.split(',').map(str::trim) {
+            if !is_tag(tag) {
+                return Err(Problem::malformed_field("If-Match", "If-Match is an ETag in quotes"));
             }
             wanted.push(tag.to_owned());
         }
-        if wanted.is_empty() {
-            return Err(Problem::malformed_field("If-Match", "If-Match is an ETag in quotes"));
-        }
     }
     Ok(wanted)
+}
+
+/// Whether a text is a tag as this gateway makes them, or a weak one, which none of them is.
+fn is_tag(text: &str) -> bool {
+    let quoted = text.strip_prefix("W/").unwrap_or(text);
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.is_some_and(|inner| inner.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_tags_is_read_and_nothing_else() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, text.parse().unwrap());
+            wanted(&headers).map_err(|problem| problem.status().as_u16())
+        };
+        assert_eq!(read("\"7\""), Ok(vec!["\"7\"".to_owned()]));
+        assert_eq!(read("W/\"7\" , \"8\"").map(|tags| tags.len()), Ok(2));
+        assert_eq!((read("*"), read(" * ")), (Ok(vec![]), Ok(vec![])));
+        for text in ["", "7", "\"7", "\"7\"\"8\"", "\"7\", *", ","] {
+            assert_eq!(read(text), Err(400), "{text}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
     let principal = asking.owner(named.as_deref()).map_err(Wanting::in_body)?;
     let public_base = asking.public_base()?;
     let wish = Wish::read(&mut members)?;
-    let unverified = verification(&mut members)?;
+    let asks = verification(&mut members)?;
     let mut draft = Draft::default();
     draft.merge(&mut members, &asking).await?;
     let id = SubscriptionId::of_random(rand::random());
@@ -35,7 +35,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
         id,
         principal,
         settings,
-        unverified,
+        asks,
         key: signing::sealed(asking.settings(), Whose::Subscription(&id), &key)?,
         most,
         public_base,
@@ -45,7 +45,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
         Subscribed::New(made) => *made,
         Subscribed::TooMany => return Err(Problem::too_many_subscriptions(most)),
     };
-    if unverified {
+    if asks {
         made = verified(&asking, made).await?;
     }
     let subscription = standing::whole(&asking, &made).await?;
@@ -68,7 +68,8 @@ fn verification(members: &mut Members) -> Result<bool, Problem> {
 
 /// The subscription, active if its receiver agrees right away.
 async fn verified(asking: &Asking, made: Subscription) -> Result<Subscription, Problem> {
-    if standing::agreed(asking, &made).await.is_err() {
+    let fields = standing::headers(asking, &made)?;
+    if standing::agreed(asking, &made.settings.url, fields).await.is_err() {
         return Ok(made);
     }
     let changing = Changing {

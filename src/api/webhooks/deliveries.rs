@@ -6,37 +6,45 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::asking::{Asking, Chosen};
+use super::asking::{Asking, Chosen, is_number};
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
 use crate::api::{Problem, own};
-use crate::domain::delivery::ReceiverKey;
-use crate::ledger::{Delivery, DeliveryKey, DeliveryListing, Selected, Subscription};
+use crate::ledger::{
+    DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
+};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
 pub(super) async fn list(chosen: Chosen, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let Chosen { asking, subscription } = chosen;
-    let listing = read(query.as_deref().unwrap_or_default(), subscription.receiver)?;
+    let of = DeliveriesOf::Receiver(subscription.receiver);
+    let listing = read(query.as_deref().unwrap_or_default(), of)?;
     let page = asking.ledger().deliveries(&listing).await?;
-    let next = page.next.map(|before| {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("before", &before.to_string());
-        query.append_pair("limit", &listing.limit.to_string());
-        if let Some(only) = listing.only {
-            query.append_pair("state", only.as_str());
-        }
-        let id = subscription.id;
-        asking.url(format_args!("{id}/deliveries?{}", query.finish()))
-    });
+    let id = subscription.id;
+    let next = behind(&listing, &page);
+    let next = next.map(|query| asking.url(format_args!("{id}/deliveries?{query}")));
     let document = |delivery| DeliveryDocument::of(&asking, &subscription, delivery);
     let deliveries = page.deliveries.iter().map(document).collect();
     let list = DeliveryList { deliveries, links: PageLinks { next } };
     Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
 }
 
-fn read(query: &str, receiver: ReceiverKey) -> Result<DeliveryListing, Problem> {
-    let mut listing = DeliveryListing { receiver, only: None, before: None, limit: USUAL };
+/// The query of the next page, if there is one.
+pub(super) fn behind(listing: &DeliveryListing, page: &DeliveryPage) -> Option<String> {
+    let before = page.next?;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("before", &before.to_string());
+    query.append_pair("limit", &listing.limit.to_string());
+    if let Some(only) = listing.only {
+        query.append_pair("state", only.as_str());
+    }
+    Some(query.finish())
+}
+
+/// Which deliveries a query asks for.
+pub(super) fn read(query: &str, of: DeliveriesOf) -> Result<DeliveryListing, Problem> {
+    let mut listing = DeliveryListing { of, only: None, before: None, limit: USUAL };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
         match &*name {
@@ -46,7 +54,7 @@ fn read(query: &str, receiver: ReceiverKey) -> Result<DeliveryListing, Problem> 
                 listing.only = Some(only.ok_or_else(|| refused(right))?);
             }
             "before" => {
-                let before = value.parse().map_err(|_| refused("before is a delivery's number"))?;
+                let before = named(&value).map_err(|_| refused("before is a delivery's number"))?;
                 listing.before = Some(before);
             }
             "limit" => {
@@ -71,7 +79,8 @@ pub(super) async fn show(
 
 /// The delivery that a path names.
 pub(super) fn named(number: &str) -> Result<DeliveryKey, Problem> {
-    number.parse().map_err(|_| Problem::no_such_delivery())
+    let plain = is_number(number).then(|| number.parse().ok()).flatten();
+    plain.ok_or_else(Problem::no_such_delivery)
 }
 
 async fn find(
@@ -93,17 +102,20 @@ pub(super) async fn made(
     let found = find(asking, subscription, key).await?;
     let document = DeliveryDocument::of(asking, subscription, &found);
     let mut response = own::json(status, own::JSON_TYPE, &document);
-    own::set(response.headers_mut(), LOCATION, document.location());
+    if let Some(location) = document.location() {
+        own::set(response.headers_mut(), LOCATION, location);
+    }
     Ok(response)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::delivery::ReceiverKey;
 
     #[test]
     fn filters_are_read_and_what_makes_no_sense_is_400() {
-        let read = |query: &str| read(query, ReceiverKey(7));
+        let read = |query: &str| read(query, DeliveriesOf::Receiver(ReceiverKey(7)));
         let listing = read("state=failed&before=12&limit=3").unwrap();
         assert_eq!((listing.only, listing.limit), (Some(Selected::Failed), 3));
         for query in ["state=odd", "before=x", "limit=0", "limit=201", "status=failed"] {

@@ -44,6 +44,9 @@ pub(in crate::api) struct SubscriptionDocument {
     /// What comes while it is not active is held for 30 days.
     #[schema(examples("active", "unverified", "disabled"))]
     status: &'static str,
+    /// Whether whoever is at its URL is asked first: `cloudevents`; `none`.
+    #[schema(examples("none", "cloudevents"))]
+    verification: &'static str,
     /// Since when it is disabled.
     #[schema(format = DateTime)]
     disabled_at: Option<String>,
@@ -156,6 +159,9 @@ pub(in crate::api) struct PageLinks {
 pub(in crate::api) struct DeliveryDocument {
     /// Names it among those of its subscription.
     number: String,
+    /// Where it goes; of callbacks only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     /// `webhook-id`: the same for all deliveries of one event.
     message: String,
     /// What happened.
@@ -188,8 +194,9 @@ pub(in crate::api) struct DeliveryDocument {
     attempts_begun: u32,
     /// What became of them, the first first.
     attempts: Vec<AttemptDocument>,
-    /// Where it is.
-    links: DeliveryLinks,
+    /// Where it is; of subscriptions only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<DeliveryLinks>,
 }
 
 /// Where a delivery's resources are.
@@ -288,6 +295,7 @@ impl SubscriptionDocument {
             description: description.clone(),
             format: format.as_str(),
             status: subscription.state.as_str(),
+            verification: if subscription.asks { "cloudevents" } else { "none" },
             disabled_at: text(disabled.map(|(at, _)| at)),
             disabled_for: disabled.map(|(_, why)| why.as_str()),
             failing_since: text(subscription.failing_since),
@@ -335,7 +343,15 @@ impl PublicKeyDocument {
 }
 
 impl DeliveryDocument {
+    /// One to a subscription.
     pub(super) fn of(asking: &Asking, subscription: &Subscription, delivery: &Delivery) -> Self {
+        let (id, number) = (subscription.id, delivery.key);
+        let own = asking.url(format_args!("{id}/deliveries/{number}"));
+        Self { links: Some(DeliveryLinks { own }), ..Self::of_callback(delivery) }
+    }
+
+    /// One of the callback of an operation.
+    pub(super) fn of_callback(delivery: &Delivery) -> Self {
         let (mut due, mut held, mut ended) = (None, None, None);
         let status = match delivery.state {
             DeliveryState::Due { at } => {
@@ -352,9 +368,9 @@ impl DeliveryDocument {
                 DeliveryEnd::as_str(how)
             }
         };
-        let (id, number) = (subscription.id, delivery.key);
         Self {
-            number: number.to_string(),
+            number: delivery.key.to_string(),
+            url: delivery.url.clone(),
             message: delivery.message.clone(),
             event: delivery.topic.as_str(),
             operation: delivery.operation.map(|id| id.to_string()),
@@ -366,13 +382,13 @@ impl DeliveryDocument {
             ended_at: text(ended),
             attempts_begun: delivery.attempts,
             attempts: delivery.log.iter().map(AttemptDocument::of).collect(),
-            links: DeliveryLinks { own: asking.url(format_args!("{id}/deliveries/{number}")) },
+            links: None,
         }
     }
 
-    /// Where it is.
-    pub(super) fn location(&self) -> &str {
-        &self.links.own
+    /// Where it is; nowhere of its own where it is a callback's.
+    pub(super) fn location(&self) -> Option<&str> {
+        self.links.as_ref().map(|links| links.own.as_str())
     }
 }
 

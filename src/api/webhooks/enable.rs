@@ -18,7 +18,8 @@ pub(super) async fn enable(chosen: Chosen, members: Members) -> Result<Response,
     match subscription.state {
         SubscriptionState::Active => shown(&asking, &subscription).await,
         SubscriptionState::Unverified => {
-            let agreed = standing::agreed(&asking, &subscription).await;
+            let fields = standing::headers(&asking, &subscription)?;
+            let agreed = standing::agreed(&asking, &subscription.settings.url, fields).await;
             agreed.map_err(|why| Problem::not_agreed(&why))?;
             changed(asking, subscription, Change::Enable).await
         }

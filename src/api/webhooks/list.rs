@@ -4,7 +4,7 @@ use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::{Asking, Wanting};
+use super::asking::{Asking, Wanting, is_number};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::standing;
 use crate::api::{Problem, own};
@@ -46,7 +46,8 @@ impl Page {
             let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
             match &*name {
                 "after" => {
-                    let after = value.parse().map_err(|_| refused("take it from links.next"))?;
+                    let after = is_number(&value).then(|| value.parse().ok()).flatten();
+                    let after = after.ok_or_else(|| refused("take it from links.next"))?;
                     page.listing.after = Some(ReceiverKey(after));
                 }
                 "limit" => {

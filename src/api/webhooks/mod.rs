@@ -7,6 +7,7 @@
 
 mod asking;
 mod callback_key;
+pub(super) mod callbacks;
 mod change;
 mod create;
 mod delete;

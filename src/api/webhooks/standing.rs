@@ -43,7 +43,8 @@ pub(super) fn header_names(
     Ok(headers.keys().map(HeaderName::to_string).collect())
 }
 
-fn headers(asking: &Asking, subscription: &Subscription) -> Result<HeaderMap, Problem> {
+/// The headers that its deliveries get.
+pub(super) fn headers(asking: &Asking, subscription: &Subscription) -> Result<HeaderMap, Problem> {
     let Some(sealed) = &subscription.settings.headers else { return Ok(HeaderMap::new()) };
     let whose = Whose::Subscription(&subscription.id);
     keeping::open_fields(&asking.settings().keyring, whose, sealed)
@@ -76,10 +77,9 @@ pub(super) fn settings(
     Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })
 }
 
-/// Asks the receiver whether it wants deliveries.
-pub(super) async fn agreed(asking: &Asking, subscription: &Subscription) -> Result<(), String> {
-    let fields = headers(asking, subscription).map_err(|problem| problem.detail().to_owned())?;
-    asking.settings().scout.ask(&subscription.settings.url, fields).await
+/// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers.
+pub(super) async fn agreed(asking: &Asking, url: &str, fields: HeaderMap) -> Result<(), String> {
+    asking.settings().scout.ask(url, fields).await
 }
 
 /// Refuses what a subscription cannot be asked for that is not active.

@@ -1,5 +1,5 @@
-//! The conversation of the demo: an order that is created, and a payment whose outcome
-//! nobody knows.
+//! The conversation of the demo: somebody who wants to be told, an order that is created, and
+//! a payment whose outcome nobody knows.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use super::super::exchange::exchange;
 use super::super::failure::Failure;
+use super::hook::{Hook, Place};
 use super::voice;
 use crate::clock::Clock;
+use crate::domain::delivery::Secret;
+use crate::lifecycle::Tasks;
 
 /// How long any one answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,14 +44,54 @@ impl Client {
     }
 
     /// Holds the whole conversation; an error where it did not end as it should.
-    pub(super) async fn converse(&self) -> Result<Led, Failure> {
+    pub(super) async fn converse(&self, hook: &mut Hook) -> Result<Led, Failure> {
         let order = self.order().await?;
+        voice::aside("nobody had to ask: this arrived at the receiver meanwhile")?;
+        hook.told("operation.succeeded", "/createdLocation", &order).await?;
         let payment = self.payment().await?;
+        voice::aside("the receiver was told of this one, too")?;
+        hook.told("operation.failed", "/links/monitor", &payment).await?;
         Ok(Led { order, payment })
     }
 
+    /// Subscribes a receiver at `place`, through the admin listener, and has it receive.
+    pub(super) async fn subscribe(
+        &self,
+        admin: SocketAddr,
+        place: Place,
+        tasks: &Tasks,
+    ) -> Result<(Hook, String), Failure> {
+        voice::heading("1. Somebody who would rather be told")?;
+        let (receiver, port) = (place.address, place.address.port());
+        voice::explain(&format!(
+            "Who does not want to ask is sent a webhook: signed, and again until it is taken. A \
+             receiver listens on http://{receiver}. Webhooks go to public addresses over https \
+             unless somebody opens more, so this demo opens loopback, which is no setting for \
+             production:\n\n    [webhooks]\n    allow = [\"127.0.0.0/8\"]\n    \
+             allow_http = true\n    ports = [{port}]"
+        ))?;
+        let wish = json!({
+            "url": format!("http://{receiver}/hooks"),
+            "events": ["operation.succeeded", "operation.failed"],
+        });
+        let request = Request::post(format!("http://{admin}/-/webhooks"))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Bytes::from(wish.to_string()));
+        let answer = self.send(request).await?;
+        if answer.status() != StatusCode::CREATED {
+            return Err(unexpected("201 Created", &answer));
+        }
+        let made: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let secret = made["secret"].as_str().and_then(|secret| Secret::parse(secret).ok());
+        let secret = secret.ok_or_else(|| unexpected("a secret", &answer))?;
+        voice::aside("the secret is shown this once; the receiver verifies with it. Nothing here")?;
+        voice::aside("tells callers apart, so who subscribes is told everything: operators only")?;
+        let id = made["id"].as_str().unwrap_or_default().to_owned();
+        Ok((place.receive(secret, self.clock.clone(), tasks), id))
+    }
+
     async fn order(&self) -> Result<String, Failure> {
-        voice::heading("1. An order that takes a while")?;
+        voice::heading("2. An order that takes a while")?;
         voice::explain(
             "The order service needs a second and a half for an order. Instead of waiting, the \
              client gets a ticket: where to ask, and how soon.",
@@ -68,7 +111,7 @@ impl Client {
     }
 
     async fn payment(&self) -> Result<String, Failure> {
-        voice::heading("2. A payment that nobody knows the outcome of")?;
+        voice::heading("3. A payment that nobody knows the outcome of")?;
         voice::explain(
             "This service reads a payment and then drops the connection. Was it booked? A \
              gateway that tried again might pay twice, so a POST goes at most once unless its \

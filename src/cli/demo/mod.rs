@@ -3,6 +3,7 @@
 
 mod conversation;
 mod folder;
+mod hook;
 mod orders;
 mod voice;
 
@@ -19,6 +20,7 @@ use crate::lifecycle::{Signals, Tasks};
 use crate::telemetry;
 use conversation::{Client, Led};
 use folder::Folder;
+use hook::Place;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +44,8 @@ pub(super) struct Demo {
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Demo {
-    /// Starts an order service and a gateway, converses, and leaves both running.
+    /// Starts an order service, a gateway and a receiver of webhooks, converses, and leaves
+    /// them running.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
         // The conversation is the output; only what goes wrong may come between.
         let log = LogConfig { filter: "error".to_owned(), format: LogFormat::Text };
@@ -60,10 +63,12 @@ impl Demo {
         }
         let made = Folder::make();
         let folder = made.map_err(|error| failed("make a temporary folder", &error))?;
-        let config = configuration(&folder, upstream)?;
+        let taken = Place::take().await;
+        let place = taken.map_err(|error| failed("take a port for the webhooks", &error))?;
+        let config = configuration(&folder, upstream, place.address)?;
         let app = App::start(config, Options { migrate: true }, clock.clone()).await?;
         let ended = tokio::select! {
-            ended = self.act(clock, &app, upstream, &mut signals) => ended,
+            ended = self.act(clock, &app, upstream, place, &tasks, &mut signals) => ended,
             () = app.failed() => Err(Failure::Failed("the ledger's disk failed".to_owned())),
         };
         stop(app, &mut signals).await;
@@ -76,31 +81,43 @@ impl Demo {
         clock: Clock,
         app: &App,
         upstream: SocketAddr,
+        place: Place,
+        tasks: &Tasks,
         signals: &mut Signals,
     ) -> Result<(), Failure> {
-        let gateway = address(app)?;
+        let (gateway, admin) = addresses(app)?;
         voice::explain(&format!(
             "An order service runs on http://{upstream}, and cloakroom in front of it on \
              http://{gateway}.\nEvery POST is accepted at once and carried out in the background; \
              the service itself was not changed."
         ))?;
         let client = Client::new(clock, gateway);
-        let led = tokio::select! {
-            led = client.converse() => led?,
+        let conversation = async {
+            let (mut hook, subscription) = client.subscribe(admin, place, tasks).await?;
+            Ok::<_, Failure>((client.converse(&mut hook).await?, hook, subscription))
+        };
+        let (led, mut hook, subscription) = tokio::select! {
+            led = conversation => led?,
             _ = signals.next() => return Err(Failure::Failed("interrupted".to_owned())),
         };
         if self.once {
-            return voice::heading("It ended in the created order, as it should.");
+            return voice::heading(
+                "It ended in the created order, and its webhook arrived, as it should.",
+            );
         }
-        suggest(app, &led)?;
-        signals.next().await;
+        suggest(gateway, admin, &led, &subscription)?;
+        tokio::select! {
+            shown = hook.show_on() => shown?,
+            _ = signals.next() => {}
+        }
         voice::explain("\nstopping")
     }
 }
 
-fn address(app: &App) -> Result<SocketAddr, Failure> {
+/// Where clients are listened to, and where operators.
+fn addresses(app: &App) -> Result<(SocketAddr, SocketAddr), Failure> {
     let nowhere = || Failure::Failed("the gateway listens nowhere".to_owned());
-    app.public_address().ok_or_else(nowhere)
+    app.public_address().zip(app.admin_address()).ok_or_else(nowhere)
 }
 
 /// A running attempt may take its time to stop; a further signal does not wait for it.
@@ -111,38 +128,46 @@ async fn stop(app: App, signals: &mut Signals) {
     }
 }
 
-fn configuration(folder: &Folder, upstream: SocketAddr) -> Result<Config, Failure> {
+fn configuration(
+    folder: &Folder,
+    upstream: SocketAddr,
+    receiver: SocketAddr,
+) -> Result<Config, Failure> {
     let store = format!("sqlite:{}", folder.file("cloakroom.db").display());
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [store]\nurl = {store:?}\n[shutdown]\ngrace = \"2s\"\n\
-         [upstreams.orders]\nurl = \"http://{upstream}\"\n"
+         [upstreams.orders]\nurl = \"http://{upstream}\"\n\
+         [webhooks]\nallow = [\"127.0.0.0/8\"]\nallow_http = true\nports = [{}]\n",
+        receiver.port()
     );
     Ok(Config::from_toml(&text)?)
 }
 
-fn suggest(app: &App, led: &Led) -> Result<(), Failure> {
-    let gateway = address(app)?;
+fn suggest(
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    led: &Led,
+    subscription: &str,
+) -> Result<(), Failure> {
     let json = "-H 'Content-Type: application/json'";
     let order = format!("curl -i http://{gateway}/orders {json} -d '{{\"sku\":\"B-2\"}}'");
     let Led { order: created, payment } = led;
-    voice::heading("Both go on running. Try, in another terminal:")?;
+    voice::heading("All of it goes on running. Try, in another terminal:")?;
     voice::explain(&format!(
-        "\n  an order of your own; then GET its Location with curl -i\n    {order}\n\
+        "\n  an order of your own; then GET its Location with curl -i, and see here how its \
+         webhook\n  arrives\n    {order}\n\
          \n  the same, if you would rather wait for the answer\n    \
          {order} -H 'Operation-Expect: 201-created'\n\
          \n  the same, sent twice, makes one order (run it twice)\n    \
          {order} -H 'Idempotency-Key: \"mine\"'\n\
          \n  the order that was created, and what happened to the payment\n    curl {created}\n    \
-         curl {payment}/events"
+         curl {payment}/events\n\
+         \n  every operation, and every webhook, as an operator sees them\n    \
+         cloakroom ops list --admin http://{admin}\n    \
+         cloakroom webhooks deliveries {subscription} --admin http://{admin}"
     ))?;
-    if let Some(admin) = app.admin_address() {
-        voice::explain(&format!(
-            "\n  every operation, as an operator sees it\n    \
-             cloakroom ops list --admin http://{admin}"
-        ))?;
-    }
-    voice::explain("\nCtrl-C ends both and leaves nothing behind.")
+    voice::explain("\nCtrl-C ends everything and leaves nothing behind.")
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {
@@ -155,9 +180,11 @@ mod tests {
 
     #[test]
     fn the_demo_has_a_configuration_that_can_be_used() {
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let folder = Folder::make().unwrap();
-        let config = configuration(&folder, SocketAddr::from(([127, 0, 0, 1], 9))).unwrap();
+        let config = configuration(&folder, at(9), at(9100)).unwrap();
         assert_eq!(config.store.url.path(), Some(&*folder.file("cloakroom.db")));
         assert_eq!(config.fallback_upstream.as_deref(), Some("orders"));
+        assert_eq!(config.webhooks.ports, [9100]);
     }
 }

@@ -26,9 +26,17 @@ const FIELDS: [&str; 8] = [
     "Gateway-Origin",
 ];
 
-/// The members that matter in an operation's document.
-const MEMBERS: [&str; 7] =
-    ["id", "status", "attempts", "percentComplete", "responseStatus", "createdLocation", "error"];
+/// The members that matter in the document of an operation or a subscription.
+const MEMBERS: [&str; 8] = [
+    "id",
+    "status",
+    "attempts",
+    "percentComplete",
+    "responseStatus",
+    "createdLocation",
+    "error",
+    "secret",
+];
 
 /// Says what comes next.
 pub(super) fn heading(text: &str) -> Result<(), Failure> {
@@ -58,6 +66,17 @@ pub(super) fn response(response: &Response<Bytes>) -> Result<(), Failure> {
     let colour = if status.as_u16() < 400 { GOOD } else { BAD };
     say(&format!("{colour}<-- {status}{colour:#}"))?;
     rest(response.headers(), response.body())
+}
+
+/// Shows a webhook that arrived: what its receiver thinks of it, and what it tells of.
+pub(super) fn delivery(told: &str, data: &Value) -> Result<(), Failure> {
+    say(&format!("\n{SENT}~~> webhook{SENT:#}"))?;
+    say(&told
+        .lines()
+        .map(|line| format!("    {}", line.trim_start()))
+        .collect::<Vec<_>>()
+        .join("\n"))?;
+    say(&format!("    {}", shown(data.to_string().as_bytes())))
 }
 
 fn rest(fields: &HeaderMap, body: &[u8]) -> Result<(), Failure> {

@@ -22,34 +22,34 @@ pub(super) struct Book {
 
 /// A delivery, and what to think of it.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(in crate::cli) struct Seen {
     /// Which of all deliveries it is, from 1.
-    pub(super) number: u64,
-    pub(super) at: Timestamp,
+    pub(in crate::cli) number: u64,
+    pub(in crate::cli) at: Timestamp,
     /// `webhook-id`, if it has one.
-    pub(super) id: Option<String>,
+    pub(in crate::cli) id: Option<String>,
     /// The body, if it is JSON.
-    pub(super) event: Option<Value>,
+    pub(in crate::cli) event: Option<Value>,
     /// Bytes of the body.
-    pub(super) length: usize,
+    pub(in crate::cli) length: usize,
     /// How often this id has come, this time included.
-    pub(super) times: u32,
+    pub(in crate::cli) times: u32,
     /// How long ago it came before.
-    pub(super) since: Option<Duration>,
+    pub(in crate::cli) since: Option<Duration>,
     /// Whether it is to be believed; nobody knows where there is no key.
-    pub(super) trust: Result<Trusted, Unverified>,
+    pub(in crate::cli) trust: Result<Trusted, Unverified>,
 }
 
 /// How a delivery that is not refused stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trusted {
+pub(in crate::cli) enum Trusted {
     Verified,
     NotChecked,
 }
 
 impl Seen {
     /// A member of the event, or of its data.
-    pub(super) fn member(&self, name: &str) -> Option<&Value> {
+    pub(in crate::cli) fn member(&self, name: &str) -> Option<&Value> {
         let event = self.event.as_ref()?;
         event.get(name).or_else(|| event.get("data")?.get(name))
     }

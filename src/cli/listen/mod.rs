@@ -1,25 +1,19 @@
 //! `cloakroom listen`: a receiver of webhooks, to write one's own against.
 //!
-//! Owns what it answers. What it thinks of a delivery is in `book`, how it looks in `show`.
+//! Owns what it is asked for. What answers is in `receiver`, what is thought of a delivery in
+//! `book`, how one looks in `show`.
 
 mod book;
+mod receiver;
 mod show;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use http::StatusCode;
+use tokio::net::TcpListener;
 
 use super::failure::Failure;
 use super::print;
@@ -28,7 +22,9 @@ use crate::clock::Clock;
 use crate::domain::delivery::signature::CheckingKey;
 use crate::domain::delivery::{BadKey, PublicKey, Secret};
 use crate::lifecycle::Tasks;
-use book::{Book, Seen};
+pub(super) use book::Seen;
+pub(super) use receiver::{Manner, Receiver, Tell};
+pub(super) use show::text as shown;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,9 +35,6 @@ Examples:
   cloakroom listen --max 1 --json                end after one delivery: for scripts
 The gateway delivers to loopback only if it is told to: webhooks.allow = [\"127.0.0.0/8\"],
 webhooks.allow_http = true, webhooks.ports = [9100].";
-
-/// The largest delivery that is read, in bytes.
-const LARGEST: usize = 32 << 20;
 
 /// Ends with 0 where every delivery was to be believed, and with 1 where one was not.
 #[derive(Args, Debug)]
@@ -111,140 +104,48 @@ impl Listen {
         })?;
         let address = listener.local_addr().map_err(|e| Failure::Failed(e.to_string()))?;
         print::complain(&format!("listening on http://{address}/"))?;
-        let receiver = Receiver::new(self, clock);
-        if receiver.keys.is_empty() {
+        let keys = self.keys();
+        if keys.is_empty() {
             print::complain("note: nothing is verified; give the --secret of the subscription")?;
         }
-        let receiver = Arc::new(receiver);
-        let accepting = accept(listener, Arc::clone(&receiver), tasks.clone());
-        tasks.spawn_until_cut(accepting);
+        let receiver = Arc::new(Receiver::new(self.manner(), keys, clock, self.tell()));
+        tasks.spawn_until_cut(Arc::clone(&receiver).accept(listener, tasks.clone()));
         tokio::select! {
-            () = receiver.enough.cancelled() => {}
+            () = receiver.has_had_enough() => {}
             _ = signals.next() => {}
         }
         // The last answer still goes out.
         tasks.drain();
-        tasks.ended(&receiver.clock, Duration::from_secs(1), Duration::from_secs(1)).await;
-        receiver.verdict()
-    }
-}
-
-async fn accept(listener: TcpListener, receiver: Arc<Receiver>, tasks: Tasks) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = tasks.draining() => return,
-        };
-        if let Ok((stream, _)) = accepted {
-            tasks.spawn_until_cut(serve(stream, Arc::clone(&receiver), tasks.clone()));
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, receiver: Arc<Receiver>, tasks: Tasks) {
-    let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(receiver.clock.clone());
-    let answer = service_fn(|request| receiver.answer(request));
-    let connection = server.serve_connection(TokioIo::new(stream), answer);
-    tokio::pin!(connection);
-    // Whoever sends sees for itself how a connection ended.
-    let ended = tokio::select! {
-        _ = connection.as_mut() => true,
-        () = tasks.draining() => false,
-    };
-    if !ended {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-    }
-    // Only now: the last answer has gone out.
-    if receiver.last.load(Ordering::SeqCst) {
-        receiver.enough.cancel();
-    }
-}
-
-/// The connection ends without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("dropped")]
-struct Dropped;
-
-struct Receiver {
-    asked: Listen,
-    keys: Vec<CheckingKey>,
-    clock: Clock,
-    book: Mutex<Book>,
-    /// The delivery that is being answered is the last one.
-    last: AtomicBool,
-    enough: CancellationToken,
-}
-
-impl Receiver {
-    fn new(asked: Listen, clock: Clock) -> Self {
-        let secrets = asked.secret.iter().cloned().map(CheckingKey::Secret);
-        let keys = secrets.chain(asked.key.iter().cloned().map(CheckingKey::Public)).collect();
-        Self {
-            asked,
-            keys,
-            clock,
-            book: Mutex::default(),
-            last: AtomicBool::new(false),
-            enough: CancellationToken::new(),
-        }
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
-        if request.method() == Method::OPTIONS {
-            return Ok(allowing());
-        }
-        let (head, body) = request.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Dropped)?.to_bytes();
-        let seen = {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.enter(&head.headers, &body, &self.keys, self.clock.now())
-        };
-        let answer = self.answer_to(&seen);
-        let shown = match self.asked.json {
-            true => show::json(&seen, answer).to_string(),
-            false => show::text(&seen, answer),
-        };
-        if let Some(slow) = self.asked.slow {
-            self.clock.sleep(slow).await;
-        }
-        let mut response = Response::new(Full::new(Bytes::new()));
-        if print::say(&shown).is_err() || self.asked.max.is_some_and(|most| seen.number >= most) {
-            self.last.store(true, Ordering::SeqCst);
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        *response.status_mut() = answer.ok_or(Dropped)?;
-        Ok(response)
-    }
-
-    /// The status that a delivery is answered with; none where it is dropped.
-    fn answer_to(&self, seen: &Seen) -> Option<StatusCode> {
-        if self.asked.drop {
-            return None;
-        }
-        Some(match self.asked.fail {
-            _ if self.asked.gone => StatusCode::GONE,
-            _ if seen.trust.is_err() => StatusCode::UNAUTHORIZED,
-            Some(times) if seen.times <= times => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => self.asked.status,
-        })
-    }
-
-    fn verdict(&self) -> Result<(), Failure> {
-        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        match book.unbelieved() {
+        receiver.until_answered(&tasks).await;
+        match receiver.unbelieved() {
             0 => Ok(()),
             number => Err(Failure::Failed(format!("{number} deliveries were not to be believed"))),
         }
     }
-}
 
-/// What `CloudEvents` asks for before it sends anything.
-fn allowing() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::new()));
-    for name in ["webhook-allowed-origin", "webhook-allowed-rate"] {
-        response.headers_mut().insert(name, HeaderValue::from_static("*"));
+    fn keys(&self) -> Vec<CheckingKey> {
+        let secrets = self.secret.iter().cloned().map(CheckingKey::Secret);
+        secrets.chain(self.key.iter().cloned().map(CheckingKey::Public)).collect()
     }
-    response
+
+    fn manner(&self) -> Manner {
+        Manner {
+            fail: self.fail,
+            status: if self.gone { StatusCode::GONE } else { self.status },
+            slow: self.slow,
+            drop: self.drop,
+        }
+    }
+
+    /// Prints each delivery; enough is enough, and where nobody reads on.
+    fn tell(&self) -> Tell {
+        let (json, most) = (self.json, self.max);
+        Box::new(move |seen, answer| {
+            let told = match json {
+                true => show::json(seen, answer).to_string(),
+                false => show::text(seen, answer),
+            };
+            print::say(&told).is_ok() && most.is_none_or(|most| seen.number < most)
+        })
+    }
 }

@@ -12,7 +12,7 @@ const BAD: Style = AnsiColor::Red.on_default();
 const QUIET: Style = Style::new().dimmed();
 
 /// Two lines for people.
-pub(super) fn text(seen: &Seen, answer: Option<StatusCode>) -> String {
+pub(in crate::cli) fn text(seen: &Seen, answer: Option<StatusCode>) -> String {
     let word = |name: &str| match seen.member(name) {
         Some(Value::String(text)) => plain(text),
         Some(other) => plain(&other.to_string()),

@@ -1,6 +1,7 @@
 //! `cloakroom ops`: operations of a running gateway, through its admin listener.
 
 mod cancel;
+mod deliveries;
 mod list;
 mod result;
 mod retry;
@@ -46,6 +47,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Send a finished operation again, as a new one with the same key to the upstream.
     Retry(retry::Retry),
+    /// List what was sent to the callback of an operation, with what became of it.
+    Deliveries(deliveries::Deliveries),
     /// Write down what was found out about an unknown outcome.
     Verdict(verdict::Give),
 }
@@ -68,6 +71,7 @@ impl Ops {
             Command::Result(result) => result.run(&admin).await,
             Command::Cancel(cancel) => cancel.run(&admin, self.json).await,
             Command::Retry(retry) => retry.run(&admin, self.json).await,
+            Command::Deliveries(deliveries) => deliveries.run(&admin, self.json).await,
             Command::Verdict(verdict) => verdict.run(&admin, self.json).await,
         }
     }

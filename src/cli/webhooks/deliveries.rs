@@ -42,39 +42,47 @@ impl Deliveries {
             let delivery = admin.look(&path(id, &format!("/deliveries/{number}"))).await?;
             return one(&delivery, as_json);
         }
-        let found = self.found(admin, id).await?;
-        if as_json {
-            return print::say_json(&json!({ "deliveries": found }));
-        }
-        if found.is_empty() {
-            return print::complain("there is no such delivery");
-        }
-        let header =
-            ["NUMBER", "CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST", "NEXT", "OPERATION"];
-        print::say(&print::table(header, found.iter().map(row).collect()))
-    }
-
-    async fn found(&self, admin: &Admin, id: &str) -> Result<Vec<Value>, Failure> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("limit", &self.limit.clamp(1, PAGE).to_string());
         if let Some(state) = &self.state {
             query.append_pair("state", state);
         }
-        let mut page = admin.look(&path(id, &format!("/deliveries?{}", query.finish()))).await?;
-        let mut found = Vec::new();
-        loop {
-            let Some(Value::Array(some)) = page.get_mut("deliveries").map(Value::take) else {
-                return Err(strange("the answer lists no deliveries"));
-            };
-            found.extend(some);
-            match page["links"]["next"].as_str().map(str::to_owned) {
-                Some(next) if found.len() < self.limit => page = admin.page(&next).await?,
-                _ => break,
-            }
-        }
-        found.truncate(self.limit);
-        Ok(found)
+        let page = admin.look(&path(id, &format!("/deliveries?{}", query.finish()))).await?;
+        list(&found(admin, page, self.limit).await?, as_json)
     }
+}
+
+/// The deliveries on a page and those behind it, so many at most.
+pub(in crate::cli) async fn found(
+    admin: &Admin,
+    mut page: Value,
+    most: usize,
+) -> Result<Vec<Value>, Failure> {
+    let mut found = Vec::new();
+    loop {
+        let Some(Value::Array(some)) = page.get_mut("deliveries").map(Value::take) else {
+            return Err(strange("the answer lists no deliveries"));
+        };
+        found.extend(some);
+        match page["links"]["next"].as_str().map(str::to_owned) {
+            Some(next) if found.len() < most => page = admin.page(&next).await?,
+            _ => break,
+        }
+    }
+    found.truncate(most);
+    Ok(found)
+}
+
+/// Prints deliveries.
+pub(in crate::cli) fn list(found: &[Value], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return print::say_json(&json!({ "deliveries": found }));
+    }
+    if found.is_empty() {
+        return print::complain("there is no such delivery");
+    }
+    let header = ["NUMBER", "CREATED", "EVENT", "STATUS", "ATTEMPTS", "LAST", "NEXT", "OPERATION"];
+    print::say(&print::table(header, found.iter().map(row).collect()))
 }
 
 fn row(delivery: &Value) -> [String; 8] {

@@ -1,7 +1,7 @@
 //! `cloakroom webhooks`: who is told of what happens, through the admin listener of a
 //! running gateway.
 
-mod deliveries;
+pub(super) mod deliveries;
 mod keys;
 mod replay;
 mod set;

@@ -164,6 +164,7 @@ pub(in crate::ledger) fn promised(row: &impl Stored) -> Result<Option<Promised>,
         policy: policy(row)?,
         upstream_key: maybe_text(row, "upstream_key")?,
         serial_key: digest.zip(key).map(|(digest, text)| SerialKey { digest, text }),
+        callback: crate::ledger::webhooks::rows::callback(row)?,
     }))
 }
 

@@ -70,7 +70,7 @@ fn subscription(number: u16, settings: SubscriptionSettings) -> NewSubscription 
         id: SubscriptionId::of_random(bits),
         principal: Principal::everyone(),
         settings,
-        unverified: false,
+        asks: false,
         key: key("first"),
         most: u32::MAX,
         public_base: "https://api.example".to_owned(),
@@ -101,8 +101,13 @@ async fn claimed(ledger: &Ledger, now: Timestamp) -> Vec<LeasedDelivery> {
         limit: 1000,
     };
     let wants: Vec<_> = ledger.due_deliveries(now).into_iter().map(want).collect();
-    let claimed = ledger.claim_deliveries(wants, now).await.unwrap();
-    claimed.into_iter().flat_map(|claimed| claimed.leased).collect()
+    let mut leased = Vec::new();
+    // Nobody wants more at once than there are slots.
+    for some in wants.chunks(500) {
+        let claimed = ledger.claim_deliveries(some.to_vec(), now).await.unwrap();
+        leased.extend(claimed.into_iter().flat_map(|claimed| claimed.leased));
+    }
+    leased
 }
 
 /// The end of an attempt, as the schedule has it.
@@ -148,7 +153,12 @@ async fn settled(ledger: &Ledger, leased: &[LeasedDelivery], attempted: Attempte
 }
 
 async fn shown(ledger: &Ledger, of: &Subscription) -> Vec<crate::ledger::webhooks::Delivery> {
-    let listing = DeliveryListing { receiver: of.receiver, only: None, before: None, limit: 100 };
+    let listing = DeliveryListing {
+        of: DeliveriesOf::Receiver(of.receiver),
+        only: None,
+        before: None,
+        limit: 100,
+    };
     ledger.deliveries(&listing).await.unwrap().deliveries
 }
 
@@ -296,6 +306,81 @@ async fn more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted(place: 
     assert_eq!((out.len(), receivers.len()), (usize::from(MANY) / 2, usize::from(MANY) / 2));
     assert!(!receivers.contains(&later.receiver));
     assert!(out.iter().all(|leased| *leased.message == format!("msg_{id}_3")));
+    close(ledger, tasks).await;
+}
+
+/// Makes as many subscriptions like that one as there are to be in all. A later start finds
+/// them; one after the other they would take minutes.
+async fn multiplied(place: &Place, of: &Subscription, count: usize) {
+    use sqlx::Connection;
+    let columns =
+        "kind, principal, url, created_at, changed_at, changed, state, events, headers, format";
+    let id = match place {
+        Place::File(_) => "randomblob(16)",
+        Place::Database(_) => "decode(md5(n.number::text), 'hex')",
+    };
+    let sql = format!(
+        "WITH RECURSIVE n (number) AS (SELECT 2 UNION ALL SELECT number + 1 FROM n WHERE number < {count}) \
+         INSERT INTO receivers ({columns}, id) SELECT {columns}, {id} FROM receivers CROSS JOIN n \
+         WHERE receiver = {}",
+        of.receiver.0
+    );
+    match place {
+        Place::File(folder) => {
+            let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
+            let mut connection = sqlx::SqliteConnection::connect(&path).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        Place::Database(url) => {
+            let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(place: Place) {
+    const ALL: usize = 10_000;
+    let (ledger, tasks) = opened(&place).await;
+    let first = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    close(ledger, tasks).await;
+    multiplied(&place, &first, ALL).await;
+    let (ledger, tasks) = opened(&place).await;
+    let id = done(&ledger, operation(1, START)).await;
+    let at_once = ledger.due_deliveries(START).len();
+    let mut steps = 0;
+    while ledger.due_deliveries(START).len() < ALL / 2 {
+        assert!(ledger.fan_out().await.unwrap(), "it ended before it was half done");
+        steps += 1;
+    }
+    let half = claimed(&ledger, START).await;
+    ledger.leave(START).await.unwrap();
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    // What had been handed out is the same to whoever comes next.
+    while ledger.take_back_deliveries(1000, START).await.unwrap() > 0 {}
+    let mut more = 0;
+    while ledger.fan_out().await.unwrap() {
+        more += 1;
+    }
+    let out = claimed(&ledger, START).await;
+    let receivers: std::collections::HashSet<_> = out.iter().map(|out| out.receiver).collect();
+    let name = format!("msg_{id}_3");
+    let body = &out[0].body;
+    let same = out.iter().chain(&half).filter(|out| *out.message == *name && out.body == *body);
+    let same = same.count();
+    println!(
+        "counts: {ALL} subscriptions, {at_once} deliveries with the event, {} after {steps} steps, \
+         {} after {more} more to {} receivers",
+        half.len(),
+        out.len(),
+        receivers.len()
+    );
+    assert_eq!((out.len(), receivers.len(), same), (ALL, ALL, ALL + half.len()));
+    assert!((at_once, half.len() < ALL, more > 0) == (16, true, true));
+    settled(&ledger, &out, Attempted::Taken, START).await;
+    assert!(claimed(&ledger, START + DAY).await.is_empty(), "each of them was told once");
     close(ledger, tasks).await;
 }
 
@@ -515,6 +600,59 @@ async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let callbacks = |at| NewCallbacks {
+        principal: Principal::everyone(),
+        origin: "https://client.example".to_owned(),
+        public_base: "https://api.example".to_owned(),
+        keys: vec![key("own")],
+        at,
+    };
+    let receiver = ledger.callback_receiver(callbacks(START)).await.unwrap();
+    let url = "https://client.example/hooks/7".to_owned();
+    let topics = Topics::ENDS;
+    let callback = Some(Callback { receiver, url: url.clone(), topics });
+    let id =
+        done(&ledger, NewOperation { callback: callback.clone(), ..operation(1, START) }).await;
+    assert_eq!(ledger.promised(id).await.unwrap().unwrap().callback, callback);
+    let out = claimed(&ledger, START).await;
+    settled(&ledger, &out, Attempted::Taken, START).await;
+    let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
+    let shown = ledger.deliveries(&of).await.unwrap().deliveries;
+    assert_eq!((shown.len(), shown[0].url.as_deref()), (1, Some(&*url)));
+    let forget = async |now: Timestamp| {
+        ledger.prune_deliveries(99, now - 30 * DAY, now - 7 * DAY, now).await.unwrap();
+    };
+    // Those who remember it learn of what has changed since.
+    let changed = async || ledger.receiver(receiver).await.unwrap().map(|found| found.changed);
+    let before = changed().await;
+    // The operation refers to it.
+    forget(START + 31 * DAY).await;
+    forget(START + 31 * DAY).await;
+    assert_eq!(changed().await, before);
+    for _ in 0..2 {
+        ledger.prune(99, START + 31 * DAY).await.unwrap();
+    }
+    assert!(ledger.find(id).await.unwrap().is_none());
+    forget(START + 31 * DAY).await;
+    assert!(changed().await > before, "every node learns that nobody needs it");
+    // Whoever asks again gets the same, as long as it is only retired.
+    let again = START + 40 * DAY;
+    assert_eq!(ledger.callback_receiver(callbacks(again)).await.unwrap(), receiver);
+    let before = changed().await;
+    forget(again + 29 * DAY).await;
+    assert_eq!(changed().await, before, "it was asked for lately");
+    forget(again + 31 * DAY).await;
+    assert!(changed().await > before, "it is still there, for those who know it");
+    forget(again + 62 * DAY).await;
+    assert_eq!(changed().await, None);
+    let anew = ledger.callback_receiver(callbacks(again + 62 * DAY)).await.unwrap();
+    assert_ne!(anew, receiver);
+    assert_eq!(ledger.receiver(anew).await.unwrap().unwrap().keys.len(), 1, "the keys stay");
+    close(ledger, tasks).await;
+}
+
 async fn a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -641,12 +779,14 @@ macro_rules! on {
             every_kind_of_event_is_told_whatever_wrote_it,
             what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing,
             more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted,
+            ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted,
             what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed,
             a_receiver_that_only_fails_for_days_is_disabled,
             what_is_due_for_a_receiver_that_takes_nothing_is_put_aside,
             keys_are_rotated_with_a_grace_and_up_to_five_sign,
             a_principal_has_no_more_subscriptions_than_it_may,
             an_operation_calls_back_where_it_was_told_to,
+            callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,
             a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
             what_is_settled_lets_the_result_go,
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,

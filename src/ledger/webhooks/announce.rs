@@ -87,6 +87,8 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     let mut seqs: Vec<_> = told.iter().map(|told| told.seq).collect();
     seqs.sort_unstable();
     seqs.dedup();
+    // What happened first has the lower numbers, whatever wrote it first.
+    told.sort_by_key(|told| (told.at, told.seq, told.sequence));
     let mut operations = writing.operations(&seqs).await?;
     operations.sort_unstable_by_key(|announced| announced.seq);
     let mut letters = Vec::new();

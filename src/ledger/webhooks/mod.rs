@@ -22,13 +22,15 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 pub use heads::DeliveryLane;
+pub use subscriptions::USED;
 pub use verbs::{
-    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, Delivery, DeliveryEnd,
-    DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage, DeliverySettled,
-    DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind, KeyOwner,
-    LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver,
-    Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
-    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
+    DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage,
+    DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind,
+    KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries,
+    Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey,
+    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
+    SubscriptionState,
 };
 
 use super::committer::{Tell, Write};

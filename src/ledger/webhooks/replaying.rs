@@ -1,4 +1,4 @@
-//! Delivering once more what had come to an end, or was held.
+//! Delivering once more what had come to an end, or was held; and putting away what is old.
 //!
 //! A replay makes a new delivery of the same message: same name, same octets. Its
 //! invariant: of each message only the latest delivery to a receiver is looked at, so a
@@ -8,6 +8,7 @@ use super::announce::{Draft, NewlyDue, make};
 use super::rows::joined_state;
 use super::sending::{ENDED, end};
 use super::sql::{Given, Runs, one, run};
+use super::subscriptions::next_version;
 use super::verbs::{Cause, DeliveryEnd, DeliveryKey, Redelivered, ReplayStep, Replayed, Selected};
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
@@ -131,6 +132,37 @@ const MESSAGE_GONE: &str = "DELETE FROM messages WHERE message = $1 \
 const TOMBS: &str = "DELETE FROM receivers WHERE state = 'deleted' AND changed_at < $1 \
      AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver)";
 
+const UNUSED: &str = "SELECT receiver FROM receivers WHERE kind = 'callback' AND retired_at IS NULL AND changed_at < $1 \
+     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver) \
+     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver = receivers.receiver) LIMIT $2";
+const RETIRED: &str =
+    "UPDATE receivers SET retired_at = $1, changed = $2 WHERE receiver = $3 AND changed_at < $4";
+const RETIRED_GONE: &str = "DELETE FROM receivers WHERE kind = 'callback' AND changed_at < $1 AND retired_at < $2 \
+     AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver) \
+     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver = receivers.receiver)";
+
+/// Retires receivers of callbacks that nobody has asked for and nothing has referred to since
+/// before `unused`, so that every node forgets them; those that were retired before that as
+/// well are gone.
+async fn retire<W: Runs + ?Sized>(
+    writing: &mut W,
+    limit: usize,
+    unused: Timestamp,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    run(writing, RETIRED_GONE, Given::none().at(unused).at(unused)).await?;
+    let rows = writing.rows(UNUSED.into(), Given::none().at(unused).and(limit as i64)).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let version = next_version(writing).await?;
+    for row in &rows {
+        let given = Given::none().at(now).and(version).and(number::<i64>(row, "receiver")?);
+        run(writing, RETIRED, given.at(unused)).await?;
+    }
+    Ok(())
+}
+
 /// Puts away what has been over since before `over`, and drops what has been held since
 /// before `held`; at most `limit` of each.
 pub(super) async fn prune<W: Runs + ?Sized>(
@@ -157,6 +189,7 @@ pub(super) async fn prune<W: Runs + ?Sized>(
     }
     if gone.len() < limit {
         run(writing, TOMBS, Given::none().at(held)).await?;
+        retire(writing, limit, held, now).await?;
     }
     Ok(super::verbs::PrunedDeliveries { deliveries: gone.len() as u64, dropped: rows.len() as u64 })
 }

@@ -35,7 +35,7 @@ pub(in crate::ledger) fn split(text: Option<&str>) -> Vec<String> {
 macro_rules! receiver_columns {
     () => {
         "receiver, kind, principal, url, created_at, changed_at, changed, state, disabled_at, disabled_for, \
-         failing_since, complained, id, events, routes, tags, headers, description, format"
+         failing_since, complained, id, events, routes, tags, headers, description, format, asks, retired_at"
     };
 }
 pub(in crate::ledger) use receiver_columns;
@@ -74,6 +74,7 @@ pub(in crate::ledger) fn subscription(row: &impl Stored) -> Result<Subscription,
             format: format(row)?,
         },
         state: state(row)?,
+        asks: number::<i64>(row, "asks")? == 1,
         failing_since: maybe_time(row, "failing_since")?,
         created_at: time(row, "created_at")?,
         changed_at: time(row, "changed_at")?,
@@ -109,8 +110,10 @@ pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> 
         principal: principal(row)?,
         filter: if text(row, "kind")? == "subscription" { Some(filter()?) } else { None },
         standing: match text(row, "state")? {
-            "active" => Standing::Active,
             "deleted" => Standing::Deleted,
+            // As good as gone: nothing refers to it.
+            "active" if row.number("retired_at")?.is_some() => Standing::Deleted,
+            "active" => Standing::Active,
             _ => Standing::Holds,
         },
         failing_since: maybe_time(row, "failing_since")?,
@@ -191,7 +194,7 @@ pub(in crate::ledger) fn leased_delivery(
 /// The columns of a delivery that is shown, from whichever table has its state.
 macro_rules! deliveries {
     () => {
-        "SELECT v.delivery, v.cause, v.created_at, m.name, m.event, o.id AS operation, d.due_at, s.since, h.held_at, \
+        "SELECT v.delivery, v.url, v.cause, v.created_at, m.name, m.event, o.id AS operation, d.due_at, s.since, h.held_at, \
          e.state, e.ended_at, coalesce(d.attempts, s.attempts, h.attempts, e.attempts) AS attempts \
          FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN operations o ON o.seq = m.seq \
          LEFT JOIN deliveries_due d ON d.delivery = v.delivery LEFT JOIN deliveries_sending s ON s.delivery = v.delivery \
@@ -205,6 +208,7 @@ pub(in crate::ledger) fn delivery(row: &impl Stored) -> Result<Delivery, LedgerE
     let cause = text(row, "cause")?;
     Ok(Delivery {
         key: DeliveryKey(number(row, "delivery")?),
+        url: maybe_text(row, "url")?,
         message: text(row, "name")?.to_owned(),
         topic: topic(row)?,
         operation: maybe_id(row, "operation")?,

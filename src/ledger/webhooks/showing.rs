@@ -7,7 +7,7 @@ use super::rows::{
 use super::sql::{Asks, Given, Sql};
 use super::subscriptions::keys_statement;
 use super::verbs::{
-    Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
+    DeliveriesOf, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
     DeliveryState, KeyOwner, Receiver, Selected, SigningKey, Subscription, SubscriptionId,
     SubscriptionListing,
 };
@@ -40,6 +40,10 @@ const RECEIVER: &str =
 const DELIVERIES: &str = concat!(
     deliveries!(),
     " WHERE v.receiver = $1 AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
+);
+const OF_CALLBACK: &str = concat!(
+    deliveries!(),
+    " WHERE o.id = $1 AND v.url IS NOT NULL AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
 );
 const DELIVERY: &str = concat!(deliveries!(), " WHERE v.receiver = $1 AND v.delivery = $2");
 const LOG: &str = "SELECT number, at, took_us, status, code, next_at FROM delivery_attempts \
@@ -112,8 +116,11 @@ pub(super) async fn deliveries<A: Asks + ?Sized>(
 ) -> Result<DeliveryPage, LedgerError> {
     let before = listing.before.map_or(i64::MAX, |before| before.0);
     let looked_at = if listing.only.is_some() { LOOKED_AT } else { listing.limit };
-    let given = Given::number(listing.receiver.0).and(before).and(looked_at as i64);
-    let rows = asking.ask(DELIVERIES.into(), given).await?;
+    let (sql, given) = match listing.of {
+        DeliveriesOf::Receiver(receiver) => (DELIVERIES, Given::number(receiver.0)),
+        DeliveriesOf::Callback(id) => (OF_CALLBACK, Given::none().octets(id.as_bytes().to_vec())),
+    };
+    let rows = asking.ask(sql.into(), given.and(before).and(looked_at as i64)).await?;
     let (mut found, mut last) = (Vec::new(), None);
     let mut full = rows.len() == looked_at;
     for row in &rows {

@@ -3,6 +3,8 @@
 //! Its invariant: every change of a receiver takes the version's row first, so that changes
 //! come one after the other and nobody who remembers receivers misses one.
 
+use std::time::Duration;
+
 use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
@@ -24,8 +26,8 @@ const COUNTED: &str = "SELECT count(*) AS there FROM receivers \
      WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'";
 const MADE: &str = concat!(
     "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, id, events, routes, tags, \
-     headers, description, format) \
-     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING ",
+     headers, description, format, asks) \
+     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING ",
     receiver_columns!()
 );
 const FOUND: &str =
@@ -57,8 +59,10 @@ const OF_PRINCIPAL: &str = concat!(
      AND (events & $2) <> 0 ORDER BY receiver LIMIT $3"
 );
 const LAST_RECEIVER: &str = "SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
-const CALLBACKS: &str =
-    "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback'";
+const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
+     AND retired_at IS NULL AND changed_at > $3";
+const CALLBACKS_USED: &str = "UPDATE receivers SET changed = $1, changed_at = $2, retired_at = NULL \
+     WHERE principal = $3 AND url = $4 AND kind = 'callback' RETURNING receiver";
 const CALLBACKS_MADE: &str = "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, \
      events, format) VALUES ('callback', $1, $2, $3, $4, $5, 'active', 0, 'standard') RETURNING receiver";
 const KEY: &str = "INSERT INTO signing_keys (receiver, principal, kind, secret, made_at) VALUES ($1, $2, $3, $4, $5)";
@@ -72,6 +76,11 @@ const KEYS_GONE: &str = "DELETE FROM signing_keys WHERE receiver = $1";
 const TOUCHED: &str = "UPDATE receivers SET changed = $1 WHERE receiver = $2";
 const CALLBACKS_TOUCHED: &str =
     "UPDATE receivers SET changed = $1 WHERE principal = $2 AND kind = 'callback'";
+
+/// Callbacks that were asked for within this time count as asked for now. Whoever remembers
+/// their receiver asks again after it, and nothing is retired that was asked for within many
+/// times as long.
+pub const USED: Duration = Duration::from_hours(24);
 
 /// The number of the next change; nobody else changes a receiver until this is durable.
 pub(super) async fn next_version<W: Runs + ?Sized>(writing: &mut W) -> Result<i64, LedgerError> {
@@ -92,7 +101,7 @@ pub(super) async fn subscribe<W: Runs + ?Sized>(
     }
     let base = Given::none().text(new.public_base.clone()).text(new.public_base.clone());
     run(writing, BASE, base).await?;
-    let state = if new.unverified { "unverified" } else { "active" };
+    let state = if new.asks { "unverified" } else { "active" };
     let SubscriptionSettings { url, topics, routes, tags, headers, description, format } =
         &new.settings;
     let given = Given::none()
@@ -108,7 +117,8 @@ pub(super) async fn subscribe<W: Runs + ?Sized>(
         .text(joined(tags))
         .octets(headers.as_ref().map(|headers| headers.to_vec()))
         .text(description.clone())
-        .text(format.as_str().to_owned());
+        .text(format.as_str().to_owned())
+        .and(i64::from(new.asks));
     let row = one(writing, MADE, given).await?;
     let made = subscription(&row.ok_or_else(|| damaged("no subscription was made"))?)?;
     keep_key(writing, &KeyOwner::Receiver(made.receiver), &new.key, new.at).await?;
@@ -248,8 +258,8 @@ pub(super) async fn ping<W: Runs + ?Sized>(
     Ok((made.map_or(Redelivered::Unknown, Redelivered::As), newly))
 }
 
-/// The receiver of a principal's callbacks to one origin, made where there is none. Its
-/// keys are made with the first.
+/// The receiver of a principal's callbacks to one origin, made where there is none, or none
+/// any more. Its keys are made with the first.
 pub(super) async fn callback_receiver<W: Runs + ?Sized>(
     writing: &mut W,
     new: &NewCallbacks,
@@ -258,12 +268,13 @@ pub(super) async fn callback_receiver<W: Runs + ?Sized>(
     let at = *at;
     let owner = principal.as_bytes().to_vec();
     let given = Given::none().octets(owner.clone()).text(origin.clone());
-    if let Some(row) = one(writing, CALLBACKS, given.clone()).await? {
+    if let Some(row) = one(writing, CALLBACKS, given.clone().at(at - USED)).await? {
         return number(&row, "receiver").map(ReceiverKey);
     }
     let version = next_version(writing).await?;
-    // Somebody else may have made it before the version was ours.
-    if let Some(row) = one(writing, CALLBACKS, given.clone()).await? {
+    // It was not asked for lately, or somebody else made it before the version was ours.
+    let used = Given::number(version).at(at).octets(owner.clone()).text(origin.clone());
+    if let Some(row) = one(writing, CALLBACKS_USED, used).await? {
         return number(&row, "receiver").map(ReceiverKey);
     }
     let base = Given::none().text(public_base.clone()).text(public_base.clone());

@@ -144,8 +144,9 @@ pub struct NewSubscription {
     pub principal: Principal,
     /// What was set.
     pub settings: SubscriptionSettings,
-    /// Whether deliveries begin only once the receiver has agreed.
-    pub unverified: bool,
+    /// Whether whoever is at its URL has to agree before anything is sent there. It is
+    /// unverified until then.
+    pub asks: bool,
     /// What its messages are signed with.
     pub key: NewKey,
     /// How many a principal may have.
@@ -241,6 +242,8 @@ pub struct Subscription {
     pub settings: SubscriptionSettings,
     /// Whether it is told of what happens.
     pub state: SubscriptionState,
+    /// Whether whoever is at its URL has to agree before anything is sent there.
+    pub asks: bool,
     /// When the first of the failures was that no success has followed.
     pub failing_since: Option<Timestamp>,
     /// When it was made.
@@ -576,6 +579,8 @@ impl Cause {
 pub struct Delivery {
     /// Its number.
     pub key: DeliveryKey,
+    /// Where it goes, of a callback.
+    pub url: Option<String>,
     /// `webhook-id`.
     pub message: String,
     /// What happened.
@@ -594,11 +599,20 @@ pub struct Delivery {
     pub log: Vec<AttemptRecord>,
 }
 
+/// Whose deliveries are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveriesOf {
+    /// Those to a subscription.
+    Receiver(ReceiverKey),
+    /// Those of the callback of an operation.
+    Callback(OperationId),
+}
+
 /// Which deliveries are to be shown.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryListing {
-    /// To whom.
-    pub receiver: ReceiverKey,
+    /// Whose.
+    pub of: DeliveriesOf,
     /// Only those that stand so.
     pub only: Option<Selected>,
     /// Older than this one.

@@ -1,0 +1,43 @@
+//! `GET /operations/{ticket}/deliveries`: what became of telling whom a request wanted to be
+//! called back.
+//!
+//! Whoever may see an operation may see this: it is about the URL that came with the request.
+//! What subscriptions were told of the operation is theirs.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+
+use super::deliveries;
+use super::document::{DeliveryDocument, DeliveryList, PageLinks};
+use crate::api::visit::{Door, Found, Side};
+use crate::api::{Problem, origin, own};
+use crate::ledger::DeliveriesOf;
+
+pub(in crate::api) async fn list(
+    State(door): State<Door>,
+    found: Found,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let id = found.operation.id;
+    let of = DeliveriesOf::Callback(id);
+    let listing = deliveries::read(query.as_deref().unwrap_or_default(), of)?;
+    let page = door.api.ledger.deliveries(&listing).await?;
+    let next = match deliveries::behind(&listing, &page) {
+        None => None,
+        Some(query) => {
+            let operation = match door.side {
+                Side::Public => found.visit.links(id).monitor().to_owned(),
+                Side::Operators => {
+                    let prefix = &door.api.settings.prefix;
+                    format!("{}{prefix}/operations/{id}", origin::of_host(&headers)?)
+                }
+            };
+            Some(format!("{operation}/deliveries?{query}"))
+        }
+    };
+    let deliveries = page.deliveries.iter().map(DeliveryDocument::of_callback).collect();
+    let list = DeliveryList { deliveries, links: PageLinks { next } };
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+}

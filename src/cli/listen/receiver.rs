@@ -1,0 +1,179 @@
+//! What answers deliveries: it verifies each, says what came, and answers as it is told to.
+//!
+//! It must not know who asked for it: `listen` prints what comes, `demo` waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::book::{Book, Seen};
+use crate::clock::Clock;
+use crate::domain::delivery::signature::CheckingKey;
+use crate::lifecycle::Tasks;
+
+/// The largest delivery that is read, in bytes.
+const LARGEST: usize = 32 << 20;
+
+/// How deliveries are answered.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct Manner {
+    /// 500 to so many attempts of each delivery, and only then as the rest says.
+    pub(in crate::cli) fail: Option<u32>,
+    /// The status of an answer.
+    pub(in crate::cli) status: StatusCode,
+    /// How long each answer takes.
+    pub(in crate::cli) slow: Option<Duration>,
+    /// The connection is closed instead.
+    pub(in crate::cli) drop: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { fail: None, status: StatusCode::NO_CONTENT, slow: None, drop: false }
+    }
+}
+
+/// Is told of each delivery with its answer, and says whether more is wanted.
+pub(in crate::cli) type Tell = Box<dyn Fn(&Seen, Option<StatusCode>) -> bool + Send + Sync>;
+
+/// The connection ends without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("dropped")]
+struct Dropped;
+
+/// A receiver of webhooks.
+pub(in crate::cli) struct Receiver {
+    manner: Manner,
+    keys: Vec<CheckingKey>,
+    clock: Clock,
+    tell: Tell,
+    book: Mutex<Book>,
+    /// The delivery that is being answered is the last one.
+    last: AtomicBool,
+    enough: CancellationToken,
+}
+
+impl Receiver {
+    /// One that believes what any of these keys has signed; everything where there is none.
+    pub(in crate::cli) fn new(
+        manner: Manner,
+        keys: Vec<CheckingKey>,
+        clock: Clock,
+        tell: Tell,
+    ) -> Self {
+        Self {
+            manner,
+            keys,
+            clock,
+            tell,
+            book: Mutex::default(),
+            last: AtomicBool::new(false),
+            enough: CancellationToken::new(),
+        }
+    }
+
+    /// Takes what comes until `tasks` drain.
+    pub(in crate::cli) async fn accept(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = tasks.draining() => return,
+            };
+            if let Ok((stream, _)) = accepted {
+                tasks.spawn_until_cut(Arc::clone(&self).serve(stream, tasks.clone()));
+            }
+        }
+    }
+
+    /// Returns once the last delivery that was wanted has been answered.
+    pub(in crate::cli) async fn has_had_enough(&self) {
+        self.enough.cancelled().await;
+    }
+
+    /// Waits until what is being answered has gone out, for a second or two.
+    pub(in crate::cli) async fn until_answered(&self, tasks: &Tasks) {
+        tasks.ended(&self.clock, Duration::from_secs(1), Duration::from_secs(1)).await;
+    }
+
+    /// How many deliveries were not to be believed.
+    pub(in crate::cli) fn unbelieved(&self) -> u64 {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).unbelieved()
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, tasks: Tasks) {
+        let mut server = hyper::server::conn::http1::Builder::new();
+        server.timer(self.clock.clone());
+        let answer = service_fn(|request| self.answer(request));
+        let connection = server.serve_connection(TokioIo::new(stream), answer);
+        tokio::pin!(connection);
+        // Whoever sends sees for itself how a connection ended.
+        let ended = tokio::select! {
+            _ = connection.as_mut() => true,
+            () = tasks.draining() => false,
+        };
+        if !ended {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+        // Only now: the last answer has gone out.
+        if self.last.load(Ordering::SeqCst) {
+            self.enough.cancel();
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+        if request.method() == Method::OPTIONS {
+            return Ok(allowing());
+        }
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Dropped)?.to_bytes();
+        let seen = {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.enter(&head.headers, &body, &self.keys, self.clock.now())
+        };
+        let answer = self.answer_to(&seen);
+        if let Some(slow) = self.manner.slow {
+            self.clock.sleep(slow).await;
+        }
+        let mut response = Response::new(Full::new(Bytes::new()));
+        if !(self.tell)(&seen, answer) {
+            self.last.store(true, Ordering::SeqCst);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        *response.status_mut() = answer.ok_or(Dropped)?;
+        Ok(response)
+    }
+
+    /// The status that a delivery is answered with; none where it is dropped.
+    fn answer_to(&self, seen: &Seen) -> Option<StatusCode> {
+        let Manner { fail, status, drop, .. } = self.manner;
+        if drop {
+            return None;
+        }
+        Some(match fail {
+            _ if status == StatusCode::GONE => status,
+            _ if seen.trust.is_err() => StatusCode::UNAUTHORIZED,
+            Some(times) if seen.times <= times => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => status,
+        })
+    }
+}
+
+/// What `CloudEvents` asks for before it sends anything.
+fn allowing() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    for name in ["webhook-allowed-origin", "webhook-allowed-rate"] {
+        response.headers_mut().insert(name, HeaderValue::from_static("*"));
+    }
+    response
+}
