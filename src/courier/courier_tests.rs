@@ -114,7 +114,7 @@ impl Office {
                 result: Duration::from_hours(1),
                 operation: Duration::from_hours(1),
             },
-            lanes: Vec::new(),
+            lanes: vec![lane()],
         };
         let ledger = Ledger::open(opening, &clock, &ground).await.unwrap();
         ledger.lend_scribe(Arc::new(Counting::default()));
@@ -236,18 +236,18 @@ impl Office {
     }
 }
 
+fn lane() -> Lane {
+    let (queue, upstream) = ("default".into(), "orders".into());
+    Lane { queue, upstream, express: false, quarantine: false }
+}
+
 fn operation(now: Timestamp) -> NewOperation {
     NewOperation {
         id: OperationId::new(now, 1, rand::random()),
         accepted_at: now,
         principal: Principal::everyone(),
         route: "orders".into(),
-        lane: Lane {
-            queue: "default".into(),
-            upstream: "orders".into(),
-            express: false,
-            quarantine: false,
-        },
+        lane: lane(),
         work: Work::Call(Request {
             method: http::Method::POST,
             target: "/orders".into(),

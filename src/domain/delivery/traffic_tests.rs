@@ -350,7 +350,7 @@ proptest! {
 /// A receiver that has just answered quickly.
 fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
     traffic.plan([(receiver, false)], now);
-    traffic.arrived((receiver, false), 4, vec![0]);
+    traffic.arrived((receiver, false), 1, vec![0]);
     let leave = traffic.begin().unwrap().leave;
     let came = Came { sign: Some(Sign::Answers), took: MILLI };
     traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
