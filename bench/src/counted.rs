@@ -18,6 +18,8 @@ pub struct Counted {
     pub finished: f64,
     /// Of these, those that succeeded.
     pub succeeded: f64,
+    /// Deliveries that their receivers took.
+    pub delivered: f64,
     /// Statements that went to the database; 0 where the ledger is a file.
     pub statements: f64,
     /// Commits of the ledger.
@@ -40,6 +42,7 @@ impl Counted {
             accepted: sum(text, "cloakroom_operations_accepted_total", ""),
             finished: sum(text, FINISHED, ""),
             succeeded: sum(text, FINISHED, "outcome=\"succeeded\""),
+            delivered: sum(text, "cloakroom_deliveries_total", "outcome=\"delivered\""),
             statements: sum(text, "cloakroom_ledger_statements_total", ""),
             commits: sum(text, "cloakroom_ledger_commit_seconds_count", ""),
         }
@@ -51,6 +54,7 @@ impl AddAssign for Counted {
         self.accepted += other.accepted;
         self.finished += other.finished;
         self.succeeded += other.succeeded;
+        self.delivered += other.delivered;
         self.statements += other.statements;
         self.commits += other.commits;
     }
@@ -64,6 +68,7 @@ impl Sub for Counted {
             accepted: self.accepted - before.accepted,
             finished: self.finished - before.finished,
             succeeded: self.succeeded - before.succeeded,
+            delivered: self.delivered - before.delivered,
             statements: self.statements - before.statements,
             commits: self.commits - before.commits,
         }

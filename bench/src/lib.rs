@@ -4,6 +4,7 @@
 pub mod client;
 pub mod counted;
 pub mod orders;
+pub mod receivers;
 pub mod spread;
 
 use std::time::SystemTime;

@@ -1,17 +1,21 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
-use crate::domain::Principal;
 use crate::domain::delivery::{DeliveryError, ReceiverKey, Topic, Topics};
+use crate::domain::operation::{
+    Body, Delivery as Promise, Lane, NewOperation, OnFailure, Policy, Request, RetryPolicy, Work,
+};
+use crate::domain::{Fields, OperationId, Principal};
 use crate::ledger::{
     Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
-    DeliveryWant, DisabledFor, Format, KeyKind, Location, Message, NewKey, NewSubscription,
-    Opening, Operation, Retention, Scribe, Subscribed, Subscription, SubscriptionId,
-    SubscriptionSettings,
+    DeliveryWant, DisabledFor, Format, Freeing, KeyKind, Location, Message, NewKey,
+    NewSubscription, Opening, Operation, Outbox, Retention, Scribe, Subscribed, Subscription,
+    SubscriptionId, SubscriptionSettings,
 };
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -111,7 +115,7 @@ impl Office {
                 result: Duration::from_hours(1),
                 operation: Duration::from_hours(1),
             },
-            lanes: Vec::new(),
+            lanes: vec![lane()],
         };
         let ledger = Ledger::open(opening, &clock, &ground).await.unwrap();
         ledger.lend_scribe(Arc::new(Counting::default()));
@@ -175,6 +179,14 @@ impl Office {
         }
     }
 
+    /// An operation comes to its end: it is called off.
+    async fn finish_one(&self) {
+        let operation = operation(self.clock.now());
+        let id = operation.id;
+        self.ledger.accept(operation).await.unwrap();
+        self.ledger.cancel(id, Freeing::Keep, self.clock.now()).await.unwrap();
+    }
+
     async fn change(&self, subscription: &Subscription, change: Change) {
         let at = self.clock.now();
         let id = subscription.id;
@@ -230,6 +242,47 @@ impl Office {
     }
 }
 
+fn lane() -> Lane {
+    let (queue, upstream) = ("default".into(), "orders".into());
+    Lane { queue, upstream, express: false, quarantine: false }
+}
+
+fn operation(now: Timestamp) -> NewOperation {
+    NewOperation {
+        id: OperationId::new(now, 1, rand::random()),
+        accepted_at: now,
+        principal: Principal::everyone(),
+        route: "orders".into(),
+        lane: lane(),
+        work: Work::Call(Request {
+            method: http::Method::POST,
+            target: "/orders".into(),
+            fields: Fields::new(),
+            credentials: Fields::new(),
+            body: Body::Inline(bytes::Bytes::new()),
+        }),
+        policy: Policy {
+            delivery: Promise::AtLeastOnce,
+            timeout: MILLI,
+            deadline_at: now + Duration::from_hours(1),
+            retry: RetryPolicy { attempts: 1, min: MILLI, max: MILLI },
+            first_answer_is_final: false,
+            on_failure: OnFailure::Skip,
+            recheck: None,
+        },
+        due_at: now,
+        upstream_key: None,
+        idempotency: None,
+        serial_key: None,
+        parent: None,
+        retry_of: None,
+        client_reference: None,
+        tags: Vec::new(),
+        callback: None,
+        max_depth: 100,
+    }
+}
+
 fn settings_of(url: &str) -> SubscriptionSettings {
     SubscriptionSettings {
         url: url.to_owned(),
@@ -272,6 +325,74 @@ async fn what_is_due_is_sent_and_its_end_written_down() {
     assert_eq!((last.attempts, last.log[0].status), (1, Some(200)));
     assert_eq!(courier.stalled(office.clock.now()), None);
     assert_eq!(office.sent.borrow().len(), 101);
+    office.close().await;
+}
+
+/// The courier of an office that has taken one message, so that it is known to be quick,
+/// and its outbox.
+async fn quick_office()
+-> (Office, Subscription, Arc<Shared<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 1).await;
+    let (shared, mut ends) = office.parts();
+    office.ledger.lend_outbox(Arc::new(handing::CourierOutbox(Arc::downgrade(&shared))));
+    upkeep::start(&shared).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    settled(&shared, &mut ends, 1).await;
+    (office, subscription, shared, ends)
+}
+
+#[tokio::test]
+async fn an_event_goes_out_with_its_commit_and_nothing_is_asked_for() {
+    let (office, subscription, shared, mut ends) = quick_office().await;
+    for done in 1..=3 {
+        office.finish_one().await;
+        assert_eq!(office.ledger.due_deliveries(office.clock.now()), []);
+        settled(&shared, &mut ends, 1).await;
+        assert_eq!(office.sent.borrow().len(), done + 1);
+    }
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 4)]));
+    assert_eq!(shared.traffic().held(), 0);
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn what_is_handed_over_on_its_way_is_not_taken_for_lost() {
+    let (office, subscription, shared, mut ends) = quick_office().await;
+    office.does.send_replace(Does::Hang);
+    for _ in 0..9 {
+        office.finish_one().await;
+    }
+    upkeep::compare(&shared).await.unwrap();
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 1), ("sending", 4), ("due", 5)]));
+    office.clock.advance(Duration::from_secs(17));
+    settled(&shared, &mut ends, 4).await;
+    assert_eq!(shared.traffic().held(), 0);
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_once_draining_has_begun() {
+    let (office, subscription, shared, ends) = quick_office().await;
+    let outbox = handing::CourierOutbox(Arc::downgrade(&shared));
+    let space = outbox.reserve(subscription.receiver).unwrap();
+    office.tasks.drain();
+    assert!(outbox.reserve(subscription.receiver).is_none());
+    office.finish_one().await;
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 1), ("due", 1)]));
+    // Whoever waits until nothing is held waits for what may still come.
+    let mut emptied = Box::pin(shared.holdings.emptied());
+    assert!((&mut emptied).now_or_never().is_none());
+    drop(space);
+    emptied.await;
+    assert_eq!(shared.traffic().held(), 0);
+    drop((shared, ends));
     office.close().await;
 }
 

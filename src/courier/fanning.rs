@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::beats::Loop;
 use super::{Sends, Shared};
 
-/// How often it is looked whether there is something to do.
-const POLL: Duration = Duration::from_millis(200);
+/// How often it is looked whether there is something to do that nobody has told of: what
+/// another node began and left.
+const POLL: Duration = Duration::from_secs(1);
 /// How soon it is tried again after it failed.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -24,7 +25,14 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
                 BACK_OFF
             }
         };
-        if shared.tasks.is_draining() || (!pause.is_zero() && !shared.pause(pause).await) {
+        if !pause.is_zero() {
+            tokio::select! {
+                () = shared.tasks.draining() => {}
+                () = shared.ledger.fans(), if pause == POLL => {}
+                () = shared.clock.sleep(pause) => {}
+            }
+        }
+        if shared.tasks.is_draining() {
             return;
         }
     }

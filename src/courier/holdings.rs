@@ -14,20 +14,49 @@ use crate::ledger::DeliveryLease;
 /// What this node holds.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
-    held: Mutex<HashSet<DeliveryLease>>,
+    held: Mutex<Held>,
     emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    leases: HashSet<DeliveryLease>,
+    /// What may be handed out at any moment, under a lease that is not known yet.
+    expected: usize,
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.expected == 0
+    }
 }
 
 impl Holdings {
     /// It was handed out to this node.
     pub(super) fn enter(&self, lease: DeliveryLease) {
-        self.held().insert(lease);
+        self.held().leases.insert(lease);
     }
 
     /// It is no longer this node's, or nobody here sees to it any more.
     pub(super) fn leave(&self, lease: DeliveryLease) {
+        self.change(|held| {
+            held.leases.remove(&lease);
+        });
+    }
+
+    /// One more may be handed out at any moment.
+    pub(super) fn expect(&self) {
+        self.held().expected += 1;
+    }
+
+    /// What was expected was handed out and entered, or will not be.
+    pub(super) fn expect_no_more(&self) {
+        self.change(|held| held.expected = held.expected.saturating_sub(1));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Held)) {
         let mut held = self.held();
-        held.remove(&lease);
+        change(&mut held);
         if held.is_empty() {
             drop(held);
             self.emptied.notify_waiters();
@@ -37,7 +66,7 @@ impl Holdings {
     /// Those of `named` that are not held.
     pub(super) fn missing(&self, named: Vec<DeliveryLease>) -> Vec<DeliveryLease> {
         let held = self.held();
-        named.into_iter().filter(|lease| !held.contains(lease)).collect()
+        named.into_iter().filter(|lease| !held.leases.contains(lease)).collect()
     }
 
     /// Completes when nothing is held.
@@ -51,7 +80,7 @@ impl Holdings {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashSet<DeliveryLease>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         // Each change leaves it whole.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

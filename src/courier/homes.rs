@@ -68,6 +68,11 @@ impl Known {
     }
 }
 
+/// Whether a receiver's deliveries are this node's to send.
+pub(super) fn is_own<S: Sends>(shared: &Shared<S>, receiver: ReceiverKey) -> bool {
+    !shared.ledger.is_shared() || shared.homes.known().is_own(receiver, shared.ledger.incarnation())
+}
+
 /// The lanes that this node serves of those of which something is due.
 pub(super) fn served<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Vec<DeliveryLane> {
     let mut lanes = shared.ledger.due_deliveries(now);

@@ -13,6 +13,7 @@ mod connection;
 mod dial;
 mod fanning;
 mod guard;
+mod handing;
 mod holdings;
 mod homes;
 mod insist;
@@ -159,6 +160,7 @@ async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
     if !upkeep::start(&shared).await {
         return;
     }
+    shared.ledger.lend_outbox(Arc::new(handing::CourierOutbox(Arc::downgrade(&shared))));
     let tasks = shared.tasks.clone();
     tasks.spawn(rounds::run(Arc::clone(&shared)));
     tasks.spawn(fanning::run(Arc::clone(&shared)));

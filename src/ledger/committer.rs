@@ -27,7 +27,7 @@ use super::verbs::{
     Settlement, Unblocked, Want,
 };
 use super::webhooks::Errand;
-use super::webhooks::announce::NewlyDue;
+use super::webhooks::announce::Announcement;
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
 use crate::domain::{OperationId, Timestamp};
 
@@ -94,9 +94,14 @@ pub(super) struct Beat {
 
 impl Write {
     /// Whether it gets a transaction of its own: what it locks, all nodes want, or it changes
-    /// what others in its transaction go by.
-    const fn is_apart(&self) -> bool {
-        matches!(self, Self::Divide(..) | Self::Errand(_))
+    /// what others in its transaction go by. A single statement does not change that; where
+    /// others write too, it is better off by itself all the same.
+    fn is_apart(&self, is_shared: bool) -> bool {
+        match self {
+            Self::Divide(..) => true,
+            Self::Errand(errand) => is_shared || !errand.is_single(),
+            _ => false,
+        }
     }
 
     fn octets(&self) -> u64 {
@@ -155,7 +160,7 @@ fn inline_octets(body: &Body) -> u64 {
 pub(super) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
     while queue.take(&shared.clock, &mut batch).await > 0 {
-        for part in by_octets(&mut batch) {
+        for part in by_octets(&mut batch, shared.store.is_shared()) {
             commit(&shared, part, &told).await;
         }
         queue.committed();
@@ -179,11 +184,11 @@ pub(super) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After
 }
 
 /// Cuts a batch where it grows too large for one transaction.
-fn by_octets(batch: &mut Vec<Write>) -> Vec<Vec<Write>> {
+fn by_octets(batch: &mut Vec<Write>, is_shared: bool) -> Vec<Vec<Write>> {
     let mut parts = vec![Vec::with_capacity(batch.len())];
     let mut octets = 0;
     for write in batch.drain(..) {
-        if write.is_apart() {
+        if write.is_apart(is_shared) {
             parts.insert(0, vec![write]);
             continue;
         }
@@ -235,7 +240,7 @@ struct Round {
     since: Moment,
     slots: Vec<Option<Box<dyn Reservation>>>,
     moved: Moved,
-    newly: NewlyDue,
+    announced: Announcement,
     after: Vec<After>,
 }
 
@@ -248,7 +253,7 @@ impl Round {
             since: shared.lanes.moment(),
             slots: Vec::new(),
             moved: Moved::default(),
-            newly: Vec::new(),
+            announced: Announcement::default(),
             after: Vec::new(),
         }
     }
@@ -274,7 +279,11 @@ impl Round {
         metrics::histogram!("cloakroom_ledger_commit_seconds")
             .record(shared.clock.now().since(begun));
         shared.committed(&self.moved);
-        shared.newly_due(self.newly);
+        if self.announced.fans {
+            shared.fans.notify_one();
+        }
+        shared.made_due(self.announced.newly);
+        self.announced.handed.into_iter().for_each(|handed| handed.space.take(handed.delivery));
         // It takes them as long as there is a committer.
         let _ = told.send(self.after).await;
         Ok(())
@@ -297,7 +306,8 @@ impl Round {
             answers.push(answer(&mut *transaction, other, &mut self.moved, scribe).await?);
         }
         if let Some(scribe) = scribe {
-            self.newly = transaction.deliveries().announce(scribe).await?;
+            let outbox = shared.outbox.get().map(AsRef::as_ref);
+            self.announced = transaction.deliveries().announce(scribe, outbox).await?;
         }
         transaction.commit().await?;
         self.tell_settled(sorted, settled);
@@ -427,6 +437,7 @@ impl Sorted {
         match self.others.as_slice() {
             [] => settlements || acceptances,
             [Write::Claim(..)] => settlements && acceptances,
+            [Write::Errand(errand)] => settlements && acceptances && errand.is_single(),
             _ => false,
         }
     }

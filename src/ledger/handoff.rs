@@ -1,10 +1,12 @@
-//! How a new operation gets straight into a free slot of the node that accepts it.
+//! How what is new gets straight to whoever of this node sees to it.
 //!
 //! The engine lends the ledger a [`Desk`]; the committer asks it for a slot before it
-//! writes, inserts the operation already leased, and delivers it after the commit. So
-//! the front never calls the engine.
+//! writes, inserts the operation already leased, and hands it over after the commit. So
+//! the front never calls the engine. The courier lends an [`Outbox`] for deliveries.
 
 use super::verbs::Leased;
+use super::webhooks::{DeliveryLease, LeasedDelivery};
+use crate::domain::delivery::ReceiverKey;
 use crate::domain::operation::Lane;
 
 /// Where operations are handed to whoever carries them out.
@@ -18,4 +20,20 @@ pub trait Desk: Send + Sync + 'static {
 pub trait Reservation: Send {
     /// Starts the operation in the slot.
     fn start(self: Box<Self>, leased: Leased);
+}
+
+/// Where deliveries are handed to whoever sends them.
+pub trait Outbox: Send + Sync + 'static {
+    /// Space for a first attempt to that receiver, if there is some at once. Dropping it
+    /// gives it back.
+    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>>;
+}
+
+/// Space that is kept free for one delivery.
+pub trait Space: Send {
+    /// Says which one it will be, before anybody can read of it.
+    fn expect(&mut self, lease: DeliveryLease);
+
+    /// Takes the delivery, which is durably handed out.
+    fn take(self: Box<Self>, delivery: LeasedDelivery);
 }

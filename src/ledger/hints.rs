@@ -13,11 +13,12 @@ use super::store::Store;
 use super::verbs::Hint;
 use crate::clock::Clock;
 use crate::domain::OperationId;
+use crate::domain::delivery::ReceiverKey;
 use crate::domain::operation::Lane;
 
 /// The least time between two hints.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// The most operations that one hint names; the others find out by looking.
+/// The most operations or receivers that one hint names; the others are found by looking.
 const MOST: usize = 200;
 
 /// What is still to be told.
@@ -65,6 +66,17 @@ impl Hints {
     /// Permits are wanted, or were given back.
     pub(super) fn stirred(&self) {
         self.add(|hint| hint.permits = true);
+    }
+
+    /// Deliveries to these are due.
+    pub(super) fn due(&self, receivers: impl IntoIterator<Item = ReceiverKey>) {
+        self.add(|hint| {
+            for receiver in receivers {
+                if hint.receivers.len() < MOST && !hint.receivers.contains(&receiver) {
+                    hint.receivers.push(receiver);
+                }
+            }
+        });
     }
 
     fn add(&self, add: impl FnOnce(&mut Hint)) {

@@ -148,13 +148,14 @@ async fn made(shared: &Shared, clock: &Clock, hurry: &Notify) {
 /// Takes in what other nodes tell.
 async fn hear(shared: &Shared, hurry: &Notify) {
     loop {
-        let Hint { lanes, changed, called_off, permits } = shared.store.hear().await;
+        let Hint { lanes, changed, called_off, permits, receivers } = shared.store.hear().await;
         if !lanes.is_empty() {
             hurry.notify_one();
         }
         if permits {
             shared.stirred.notify_one();
         }
+        shared.due_elsewhere(receivers);
         shared.waiters.changed(changed);
         called_off.into_iter().for_each(|id| shared.call_off(id));
     }

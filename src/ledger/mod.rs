@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
-pub use handoff::{Desk, Reservation};
+pub use handoff::{Desk, Outbox, Reservation, Space};
 pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
@@ -128,6 +128,8 @@ impl Ledger {
             waits: Notify::new(),
             mail: Notify::new(),
             heads: webhooks::heads::Heads::default(),
+            fans: Notify::new(),
+            outbox: OnceLock::new(),
             scribe: OnceLock::new(),
             stirred: Notify::new(),
             dead: Mutex::default(),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::LedgerError;
 use super::fleet::Dead;
-use super::handoff::{Desk, Reservation};
+use super::handoff::{Desk, Outbox, Reservation};
 use super::paused::Paused;
 use super::snapshots::Snapshots;
 use super::store::Store;
@@ -19,10 +19,11 @@ use super::throughput::Throughput;
 use super::verbs::{Canceled, Moved, Placed, Settlement};
 use super::webhooks::Scribe;
 use super::webhooks::announce::NewlyDue;
-use super::webhooks::heads::Heads;
+use super::webhooks::heads::{DeliveryLane, Heads};
 use super::{complaints, hints, lanes, room, watch};
 use crate::clock::Clock;
 use crate::domain::OperationId;
+use crate::domain::delivery::ReceiverKey;
 use crate::domain::operation::{Lane, NewOperation, Next, Status};
 
 /// What callers and the committer share.
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) waits: Notify,
     pub(super) mail: Notify,
     pub(super) heads: Heads,
+    pub(super) fans: Notify,
+    pub(super) outbox: OnceLock<Arc<dyn Outbox>>,
     pub(super) scribe: OnceLock<Arc<dyn Scribe>>,
     pub(super) stirred: Notify,
     pub(super) dead: Mutex<Vec<Dead>>,
@@ -100,7 +103,21 @@ impl Shared {
         }
     }
 
-    /// Deliveries have come to be due, durably.
+    /// This node has made deliveries due, durably.
+    pub(super) fn made_due(&self, newly: NewlyDue) {
+        let first = newly.iter().filter(|(lane, _)| !lane.again);
+        self.hints.due(first.map(|(lane, _)| lane.receiver));
+        self.newly_due(newly);
+    }
+
+    /// Another node has made deliveries to these due.
+    pub(super) fn due_elsewhere(&self, receivers: Vec<ReceiverKey>) {
+        let now = self.clock.now();
+        let lane = |receiver| (DeliveryLane { receiver, again: false }, now);
+        self.newly_due(receivers.into_iter().map(lane).collect());
+    }
+
+    /// Deliveries are due, durably.
     pub(super) fn newly_due(&self, newly: NewlyDue) {
         if newly.is_empty() {
             return;

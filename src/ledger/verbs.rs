@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fleet::LeaseKey;
-use crate::domain::delivery::Callback;
+use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
     Status, Transition, Verdict, Work,
@@ -495,6 +495,8 @@ pub(super) struct Hint {
     pub(super) called_off: Vec<OperationId>,
     /// Whether permits are wanted, or were given back.
     pub(super) permits: bool,
+    /// Receivers of whom deliveries are due that were not tried before.
+    pub(super) receivers: Vec<ReceiverKey>,
 }
 
 /// What one settlement came to.

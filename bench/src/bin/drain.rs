@@ -6,13 +6,14 @@
 //! the drain are left out: nodes begin apart, and the last ones end one by one. The queue
 //! is paused again at the end. It prints one line of `name=value`.
 
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cloakroom_bench::Failure;
 use cloakroom_bench::client::{Client, path};
 use cloakroom_bench::counted::Counted;
-use cloakroom_bench::orders::{CONNECTIONS, order, posted};
+use cloakroom_bench::orders::{fill, posted};
 use hyper::Uri;
 use tokio::time::sleep;
 
@@ -40,7 +41,7 @@ async fn main() -> Result<(), Failure> {
     let drain = Drain::from_arguments()?;
     drain.order("pause").await?;
     sleep(SEEN).await;
-    drain.fill().await?;
+    fill(from_ref(&drain.target), drain.count).await?;
     let before = Counted::read(&drain.metrics).await?;
     drain.order("resume").await?;
     let looks = drain.watch(before).await?;
@@ -93,21 +94,6 @@ impl Drain {
         done.then_some(()).ok_or_else(|| format!("{verb}: {answer:?}").into())
     }
 
-    /// Posts all orders, as fast as they are taken.
-    async fn fill(&self) -> Result<(), Failure> {
-        let mut clients = Vec::new();
-        for number in 0..CONNECTIONS {
-            let more = u32::from(number < self.count % CONNECTIONS);
-            let connection = Client::connect(&self.target).await?;
-            let share = self.count / CONNECTIONS + more;
-            clients.push(tokio::spawn(post(connection, self.target.clone(), share)));
-        }
-        for client in clients {
-            client.await??;
-        }
-        Ok(())
-    }
-
     /// Looks until all have finished.
     async fn watch(&self, before: Counted) -> Result<Vec<Look>, Failure> {
         let all = f64::from(self.count);
@@ -129,16 +115,6 @@ impl Drain {
             sleep(LOOK).await;
         }
     }
-}
-
-async fn post(mut connection: Client, target: Uri, count: u32) -> Result<(), Failure> {
-    for _ in 0..count {
-        let answer = connection.send(posted(path(&target)), order()).await?;
-        if answer.status().as_u16() != 202 {
-            return Err(format!("refused: {answer:?}").into());
-        }
-    }
-    Ok(())
 }
 
 /// The looks that count.

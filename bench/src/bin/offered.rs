@@ -1,11 +1,12 @@
 //! Offers orders at a fixed rate for some seconds, and sees whether the gateway keeps up.
 //!
-//! `offered TARGET METRICS RATE SECONDS [ARRIVALS]`: TARGET is where orders are posted to,
+//! `offered TARGET METRICS RATE SECONDS [ARRIVALS] [told]`: TARGET is where orders are posted to,
 //! METRICS the admin listener's `/metrics`, both `http://host:port/path`. The rate is kept
 //! by the clock, not by the answers: each connection has its own timetable, and a request
 //! that is late does not move the next one. Times count from when a request was due. With
 //! ARRIVALS, `/arrivals` of the upstream, each says when that was, and the upstream tells
-//! how long they took to come. It prints one line of `name=value` and ends with 0 if
+//! how long they took to come. With `told`, somebody is told of the end of each, and it is
+//! waited until all are delivered. It prints one line of `name=value` and ends with 0 if
 //! accepts, and completions at the end of the last second, are within 1 % of what was
 //! offered, and everything accepted has succeeded.
 
@@ -33,6 +34,7 @@ struct Offer {
     rate: f64,
     seconds: u64,
     arrivals: Option<Uri>,
+    told: bool,
 }
 
 #[tokio::main]
@@ -41,7 +43,11 @@ async fn main() -> Result<ExitCode, Failure> {
     let before = Counted::read(from_ref(&offer.metrics)).await?;
     let mut tally = offer.make().await?;
     let at_end = Counted::read(from_ref(&offer.metrics)).await? - before;
-    let (finally, waited) = until_finished(&offer.metrics, before).await?;
+    let (finally, waited) = until(&offer.metrics, before, is_finished).await?;
+    let delivered = match offer.told {
+        true => until_delivered(&offer.metrics, before, waited, at_end).await?,
+        false => String::new(),
+    };
     let offered = offer.rate * offer.seconds as f64;
     let holds = tally.accepted as f64 >= ENOUGH * offered
         && at_end.finished >= ENOUGH * offered
@@ -51,7 +57,7 @@ async fn main() -> Result<ExitCode, Failure> {
     println!(
         "rate={} seconds={} offered={offered} accepted={} refused={} completed={} \
          counted={} finished={} succeeded={} caught_up_ms={} accept_p50_ms={half:.1} \
-         accept_p99_ms={most:.1}{} statements={:.3} commits={:.3} holds={}",
+         accept_p99_ms={most:.1}{}{delivered} statements={:.3} commits={:.3} holds={}",
         offer.rate,
         offer.seconds,
         tally.accepted,
@@ -72,15 +78,16 @@ async fn main() -> Result<ExitCode, Failure> {
 impl Offer {
     fn from_arguments() -> Result<Self, Failure> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let [target, metrics, rate, seconds, arrivals @ ..] = arguments.as_slice() else {
-            return Err("usage: offered TARGET METRICS RATE SECONDS [ARRIVALS]".into());
+        let [target, metrics, rate, seconds, rest @ ..] = arguments.as_slice() else {
+            return Err("usage: offered TARGET METRICS RATE SECONDS [ARRIVALS] [told]".into());
         };
         let offer = Self {
             target: target.parse()?,
             metrics: metrics.parse()?,
             rate: rate.parse()?,
             seconds: seconds.parse()?,
-            arrivals: arrivals.first().map(|it| it.parse()).transpose()?,
+            arrivals: rest.iter().find(|it| *it != "told").map(|it| it.parse()).transpose()?,
+            told: rest.iter().any(|it| it == "told"),
         };
         if !offer.rate.is_finite() || offer.rate <= 0.0 {
             return Err("RATE is a number above 0".into());
@@ -161,14 +168,41 @@ struct Tally {
     took: Spread,
 }
 
-/// Waits until as many have finished as were accepted, as far as patience goes.
-async fn until_finished(metrics: &Uri, before: Counted) -> Result<(Counted, Duration), Failure> {
+fn is_finished(counted: &Counted) -> bool {
+    counted.finished >= counted.accepted
+}
+
+/// Waits until it is so, as far as patience goes.
+async fn until(
+    metrics: &Uri,
+    before: Counted,
+    is_so: impl Fn(&Counted) -> bool,
+) -> Result<(Counted, Duration), Failure> {
     let start = Instant::now();
     loop {
         let counted = Counted::read(from_ref(metrics)).await? - before;
-        if counted.finished >= counted.accepted || start.elapsed() > PATIENCE {
+        if is_so(&counted) || start.elapsed() > PATIENCE {
             return Ok((counted, start.elapsed()));
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until everybody has been told of everything; says how far that was at the end of
+/// the offer, and how long it took from then on.
+async fn until_delivered(
+    metrics: &Uri,
+    before: Counted,
+    waited: Duration,
+    at_end: Counted,
+) -> Result<String, Failure> {
+    let all = |counted: &Counted| counted.delivered >= counted.finished;
+    let (finally, more) = until(metrics, before, all).await?;
+    Ok(format!(
+        " delivered={} behind={} finally_delivered={} delivered_after_ms={}",
+        at_end.delivered,
+        at_end.finished - at_end.delivered,
+        finally.delivered,
+        (waited + more).as_millis(),
+    ))
 }

@@ -138,6 +138,8 @@ struct Place<T> {
     waiting: VecDeque<(bool, T)>,
     /// Asked for, and not here yet.
     asked: usize,
+    /// Room was promised for these, and they are not here yet.
+    promised: usize,
     sending: usize,
     /// Sent or given back, and not settled yet.
     unsettled: usize,
@@ -161,6 +163,7 @@ impl<T> Place<T> {
         Self {
             waiting: VecDeque::new(),
             asked: 0,
+            promised: 0,
             sending: 0,
             unsettled: 0,
             manner: Manner::default(),
@@ -177,7 +180,7 @@ impl<T> Place<T> {
     }
 
     fn taken_on(&self) -> usize {
-        self.asked + self.waiting.len() + self.sending
+        self.asked + self.promised + self.waiting.len() + self.sending
     }
 
     fn is_parked(&self) -> bool {
@@ -298,7 +301,10 @@ impl<T> Traffic<T> {
     fn room(&self) -> Room {
         let waiting = |slow: bool| {
             let is = move |place: &&Place<T>| (place.manner != Manner::Quick) == slow;
-            self.places.values().filter(is).map(|place| place.asked + place.waiting.len())
+            self.places
+                .values()
+                .filter(is)
+                .map(|place| place.asked + place.promised + place.waiting.len())
         };
         let waiting_items = self.places.values().flat_map(|place| &place.waiting);
         let again = waiting_items.filter(|(again, _)| *again).count();
@@ -416,6 +422,53 @@ impl<T> Traffic<T> {
         if place.probe && place.taken_on() == 0 {
             place.probe = false;
             place.breaker.abandoned();
+        }
+        let away = place.turned_away(&self.limits);
+        self.stand_in_line(receiver);
+        away
+    }
+
+    /// Promises room for something that has just come to be for a receiver, so that it need
+    /// not be asked for: one that answers quickly, of whom nothing older is being asked for.
+    /// Half of what is taken on over all is left to those who ask.
+    /// [`Traffic::kept`] has to be told what came of it.
+    pub fn promise(&mut self, receiver: ReceiverKey, now: Timestamp) -> bool {
+        let limits = self.limits;
+        let Some(place) = self.places.get_mut(&receiver) else { return false };
+        let may = place.manner == Manner::Quick
+            && !place.is_parked()
+            && place.asked == 0
+            && place.not_before <= now
+            && self.held < limits.slots * AHEAD / 2
+            && place.taken_on() < place.reach(&limits, now);
+        if !may {
+            return false;
+        }
+        if let Some(bucket) = &mut place.bucket {
+            if bucket.available(now) == 0 {
+                return false;
+            }
+            bucket.take(now);
+        }
+        place.promised += 1;
+        place.seen_at = now;
+        self.held += 1;
+        true
+    }
+
+    /// What room was promised for has come, or will not. What cannot go out after all comes
+    /// back.
+    pub fn kept(&mut self, receiver: ReceiverKey, item: Option<T>) -> Vec<T> {
+        let Some(place) = self.places.get_mut(&receiver) else {
+            return item.into_iter().collect();
+        };
+        place.promised = place.promised.saturating_sub(1);
+        match item {
+            Some(item) => place.waiting.push_back((false, item)),
+            None => {
+                place.give_back(1);
+                self.held = self.held.saturating_sub(1);
+            }
         }
         let away = place.turned_away(&self.limits);
         self.stand_in_line(receiver);

@@ -346,3 +346,58 @@ proptest! {
         prop_assert_eq!(town.traffic.clear().len(), waiting);
     }
 }
+
+/// A receiver that has just answered quickly.
+fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
+    traffic.plan([(receiver, false)], now);
+    traffic.arrived((receiver, false), 1, vec![0]);
+    let leave = traffic.begin().unwrap().leave;
+    let came = Came { sign: Some(Sign::Answers), took: MILLI };
+    traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
+    traffic.settled(receiver);
+}
+
+#[test]
+fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_asked_for() {
+    let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
+    let mut traffic = Traffic::new(limits(64));
+    assert!(!traffic.promise(one, now), "nothing is known of it");
+    quick(&mut traffic, one, now);
+    assert!((0..4).all(|_| traffic.promise(one, now)));
+    assert!(!traffic.promise(one, now), "more than it has been taking");
+    assert!(traffic.plan([(one, false)], now).wants.is_empty(), "what is promised is taken");
+    assert_eq!(traffic.kept(one, None), Vec::<u8>::new());
+    assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
+    assert_eq!((traffic.held(), traffic.begin().unwrap().item), (3, 1));
+    assert_eq!(traffic.plan([(one, false)], now).wants, BTreeMap::from([((one, false), 1)]));
+    assert!(!traffic.promise(one, now), "something older is being asked for");
+}
+
+#[test]
+fn promises_leave_half_of_the_room_to_what_is_asked_for_and_keep_to_the_rate() {
+    let now = Timestamp::EPOCH + Duration::from_hours(1);
+    let rate = Some("2/s".parse().unwrap());
+    let mut traffic = Traffic::new(Limits { rate, ..limits(1) });
+    let promised = (1..100).filter(|receiver| {
+        quick(&mut traffic, ReceiverKey(*receiver), now);
+        let kept = traffic.promise(ReceiverKey(*receiver), now);
+        assert!(!traffic.promise(ReceiverKey(*receiver), now), "two in a second are enough");
+        kept
+    });
+    assert_eq!(promised.count(), AHEAD / 2);
+    assert_eq!(traffic.held(), AHEAD / 2);
+}
+
+#[test]
+fn a_promise_to_a_receiver_that_has_turned_bad_gives_back_what_comes() {
+    let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
+    let mut traffic = Traffic::new(limits(64));
+    quick(&mut traffic, one, now);
+    assert!((0..4).all(|_| traffic.promise(one, now)));
+    assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
+    let leave = traffic.begin().unwrap().leave;
+    let came = Came { sign: Some(Sign::Unreached), took: TIMEOUT };
+    traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
+    let back: Vec<_> = [2, 3, 4].iter().flat_map(|item| traffic.kept(one, Some(*item))).collect();
+    assert_eq!(back, [3, 4], "one finds out whether it is back");
+}

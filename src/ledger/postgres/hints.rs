@@ -13,6 +13,7 @@ use super::book::Book;
 use super::pool::PATIENCE;
 use crate::clock::Clock;
 use crate::domain::OperationId;
+use crate::domain::delivery::ReceiverKey;
 use crate::ledger::verbs::Hint;
 
 /// Where nodes tell each other.
@@ -33,6 +34,7 @@ pub(super) fn written(hint: &Hint, book: &Book) -> String {
         .then(|| " p".to_owned())
         .into_iter()
         .chain(lanes.map(|lane| format!(" l{lane}")))
+        .chain(hint.receivers.iter().map(|receiver| format!(" d{}", receiver.0)))
         .chain(hint.called_off.iter().map(|id| word('c', *id)))
         .chain(hint.changed.iter().map(|id| word('f', *id)));
     for word in words {
@@ -64,6 +66,7 @@ pub(super) fn read(text: &str, book: &Book) -> Option<Hint> {
         match word.split_at_checked(1)? {
             ("p", "") => hint.permits = true,
             ("l", lane) => hint.lanes.extend(lane.parse().ok().and_then(|it| book.lane(it).ok())),
+            ("d", receiver) => hint.receivers.extend(receiver.parse().ok().map(ReceiverKey)),
             ("c", id) => hint.called_off.extend(id_of(id)),
             ("f", id) => hint.changed.extend(id_of(id)),
             _ => {}

@@ -12,24 +12,27 @@ use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::delivery::{ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{damaged, maybe_time, number, operation, operations};
+use crate::ledger::rows::{as_micros, damaged, maybe_time, number, operation, operations};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::Acceptance;
-use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES};
+use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
 use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
 use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
 use crate::ledger::webhooks::subscribers::Subscribers;
-use crate::ledger::webhooks::{ClaimedDeliveries, DeliveryLease, DeliveryWant};
+use crate::ledger::webhooks::{
+    AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
+};
 
 /// The tables of webhooks that rows are put into.
-static TABLES: [(&Table, Statement); 7] = [
+static TABLES: [(&Table, Statement); 8] = [
     (&MESSAGES, Statement::of(&MESSAGES)),
     (&FAN_OUTS, Statement::of(&FAN_OUTS)),
     (&DELIVERIES, Statement::of(&DELIVERIES)),
     (&DUE, Statement::of(&DUE)),
+    (&SENDING, Statement::of(&SENDING)),
     (&HELD, Statement::of(&HELD)),
     (&ENDED, Statement::of(&ENDED)),
     (&ATTEMPTS, Statement::of(&ATTEMPTS)),
@@ -66,6 +69,20 @@ const TAKEN: &str = "WITH held AS MATERIALIZED (SELECT s.delivery FROM deliverie
      DELETE FROM deliveries_sending AS s USING held WHERE s.delivery = held.delivery \
      RETURNING s.delivery, s.receiver, s.attempts, s.refusals, s.token";
 
+/// One statement instead of one for each table, because it can go down by itself: each
+/// transaction around statements costs two more round trips.
+const DELIVERED: &str = "WITH lease AS (SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[], $5::bigint[], \
+     $6::bigint[], $7::bigint[], $8::bigint[]) AS l (delivery, token, ended_at, number, at, took_us, status)), \
+     held AS MATERIALIZED (SELECT s.delivery FROM deliveries_sending s JOIN lease USING (delivery, token) \
+     WHERE (SELECT version FROM webhooks) = $3 ORDER BY s.delivery FOR UPDATE OF s), \
+     gone AS (DELETE FROM deliveries_sending AS s USING held WHERE s.delivery = held.delivery \
+     RETURNING s.delivery, s.attempts), \
+     ended AS (INSERT INTO deliveries_ended (delivery, state, ended_at, attempts) \
+     SELECT delivery, 'delivered', ended_at, attempts FROM gone JOIN lease USING (delivery)), \
+     logged AS (INSERT INTO delivery_attempts (delivery, number, at, took_us, status) \
+     SELECT delivery, number, at, took_us, status FROM gone JOIN lease USING (delivery)) \
+     SELECT delivery FROM gone";
+
 impl Writing {
     /// Whether somebody may want to know that operations of this batch, or of a claim,
     /// begin: then it is no single statement.
@@ -98,6 +115,10 @@ impl Runs for Writing {
 
     fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    fn node(&self) -> i64 {
+        self.book.incarnation
     }
 
     fn subscribers(&self) -> Arc<Subscribers> {
@@ -191,6 +212,33 @@ impl Runs for Writing {
         let values = Values::default().with(deliveries).with(tokens);
         let rows = Self::rows(self, TAKEN, values).await?;
         rows.iter().map(Taken::of).collect()
+    }
+
+    async fn take_delivered(
+        &mut self,
+        batch: &[DeliverySettlement],
+        version: i64,
+    ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
+        let all =
+            || batch.iter().filter_map(|settlement| Some((settlement, settlement.delivered()?)));
+        let numbers = |of: fn(&DeliverySettlement, &AttemptRecord) -> i64| {
+            all().map(|(settlement, record)| of(settlement, record)).collect::<Vec<_>>()
+        };
+        let statuses: Vec<_> = all().map(|(_, record)| record.status.map(i64::from)).collect();
+        let values = Values::default()
+            .with(numbers(|settlement, _| settlement.lease.delivery.0))
+            .with(numbers(|settlement, _| settlement.lease.token))
+            .with(version)
+            .with(numbers(|settlement, _| settlement.at.as_micros()))
+            .with(numbers(|_, record| i64::from(record.number)))
+            .with(numbers(|_, record| record.at.as_micros()))
+            .with(numbers(|_, record| as_micros(record.took)))
+            .with(statuses);
+        let rows = Self::rows(self, DELIVERED, values).await?;
+        let keys = rows.iter().map(|row| Ok(DeliveryKey(number(row, "delivery")?)));
+        let keys = keys.collect::<Result<Vec<_>, LedgerError>>()?;
+        // Nobody had one of them any more, or receivers have changed.
+        Ok((!keys.is_empty()).then_some(keys))
     }
 
     fn told(&mut self) -> Vec<Told> {

@@ -1,5 +1,6 @@
 //! What this engine does in its own way for webhooks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,11 +16,14 @@ use crate::domain::delivery::ReceiverKey;
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
+use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED, attempt, end};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
 use crate::ledger::webhooks::subscribers::Subscribers;
-use crate::ledger::webhooks::{ClaimedDeliveries, DeliveryLease, DeliveryWant};
+use crate::ledger::webhooks::{
+    ClaimedDeliveries, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
+};
 
 const OPERATION: &str = concat!(operations!("operations o"), "o.seq = ?");
 const DUE: &str = concat!(
@@ -46,6 +50,10 @@ impl Runs for Writing {
 
     fn is_alone(&self) -> bool {
         false
+    }
+
+    fn node(&self) -> i64 {
+        self.book.incarnation
     }
 
     fn subscribers(&self) -> Arc<Subscribers> {
@@ -103,6 +111,27 @@ impl Runs for Writing {
             values.put(lease.delivery.0).put(lease.token);
         })?;
         rows.iter().map(Taken::of).collect()
+    }
+
+    async fn take_delivered(
+        &mut self,
+        batch: &[DeliverySettlement],
+        _version: i64,
+    ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
+        let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
+        let taken = self.take_sending(&leases).await?;
+        let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
+        let (mut ended, mut attempts, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for settlement in batch {
+            let Some(taken) = taken.get(&settlement.lease) else { continue };
+            let key = settlement.lease.delivery;
+            keys.push(key);
+            ended.push(end(key, DeliveryEnd::Delivered, settlement.at, taken.attempts));
+            attempts.extend(settlement.delivered().map(|record| attempt(key, record)));
+        }
+        self.put(&ENDED, ended).await?;
+        self.put(&ATTEMPTS, attempts).await?;
+        Ok(Some(keys))
     }
 
     fn told(&mut self) -> Vec<Told> {

@@ -1,9 +1,12 @@
 //! Who is told of what, and how far each telling is.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::domain::delivery::{
-    Attempted, Callback, DEADLINE, Ended, HOPELESS, Next, Standing as Tried, Topic, Topics,
-    settle as schedule,
+    Attempted, Callback, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic,
+    Topics, settle as schedule,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -261,6 +264,62 @@ async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
     close(ledger, tasks).await;
 }
 
+/// An outbox with space for one delivery at a time, where it is open.
+#[derive(Clone, Default)]
+struct Outside {
+    open: Arc<AtomicBool>,
+    expected: Arc<Mutex<Vec<DeliveryLease>>>,
+    taken: Arc<Mutex<Vec<LeasedDelivery>>>,
+}
+
+impl Outbox for Outside {
+    fn reserve(&self, _: ReceiverKey) -> Option<Box<dyn Space>> {
+        self.open.swap(false, Ordering::SeqCst).then(|| Box::new(self.clone()) as Box<dyn Space>)
+    }
+}
+
+impl Space for Outside {
+    fn expect(&mut self, lease: DeliveryLease) {
+        self.expected.lock().unwrap().push(lease);
+    }
+
+    fn take(self: Box<Self>, delivery: LeasedDelivery) {
+        self.taken.lock().unwrap().push(delivery);
+    }
+}
+
+async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let outside = Outside::default();
+    ledger.lend_outbox(Arc::new(outside.clone()));
+    let one = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let two = subscribed(&ledger, subscription(2, settings([Topic::Succeeded]))).await;
+    outside.open.store(true, Ordering::SeqCst);
+    done(&ledger, operation(1, START)).await;
+    let handed: Vec<_> = outside.taken.lock().unwrap().drain(..).collect();
+    assert_eq!(handed.len(), 1, "there was space for one");
+    assert_eq!(*outside.expected.lock().unwrap(), [handed[0].lease]);
+    assert!(matches!(shown(&ledger, &one).await[0].state, DeliveryState::Sending { .. }));
+    assert_eq!(ledger.sent_here().await.unwrap(), [handed[0].lease]);
+    // It is as one that is claimed.
+    let asked = claimed(&ledger, START).await;
+    assert_eq!((asked.len(), asked[0].receiver), (1, two.receiver));
+    let both = [&handed[0], &asked[0]].map(|leased| {
+        let LeasedDelivery { message, body, topic, at, deadline_at, .. } = leased;
+        (message, body, topic, at, deadline_at, leased.attempts, leased.refusals)
+    });
+    assert_eq!(both[0], both[1]);
+    let shown_of = async |of: &Subscription| ledger.receiver(of.receiver).await.unwrap().unwrap();
+    assert_eq!(handed[0].receiver_changed, shown_of(&one).await.changed);
+    settled(&ledger, &handed, FAILED, START).await;
+    let due = ledger.next_delivery(START).unwrap();
+    let again = claimed(&ledger, due).await;
+    assert_eq!((again[0].attempts, again[0].lease.delivery), (2, handed[0].lease.delivery));
+    settled(&ledger, &again, Attempted::Taken, due).await;
+    assert_eq!(shown(&ledger, &one).await[0].log.len(), 2);
+    close(ledger, tasks).await;
+}
+
 async fn what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -355,7 +414,7 @@ async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(p
         steps += 1;
     }
     let half = claimed(&ledger, START).await;
-    ledger.leave(START).await.unwrap();
+    ledger.leave(Vec::new(), START).await.unwrap();
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place).await;
     // What had been handed out is the same to whoever comes next.
@@ -775,6 +834,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             an_event_is_told_with_the_octets_that_were_written_with_it,
+            what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event,
             only_those_are_told_who_want_to_know,
             every_kind_of_event_is_told_whatever_wrote_it,
             what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing,

@@ -2,16 +2,22 @@
 //!
 //! Owns the step from an event to its message and its deliveries. Its invariant: either
 //! all of it is durable or nothing, and the same event always makes a message of the same
-//! name. Up to [`AT_ONCE`] receivers are given it at once, the others by a fan-out.
+//! name. Up to [`AT_ONCE`] receivers are given it at once, the others by a fan-out. What
+//! this node can send at once is handed out as it is made, and never becomes due.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::heads::DeliveryLane;
 use super::rows::{joined, known, receiver_columns};
 use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
 use super::subscribers::{Index, Matching};
-use super::verbs::{Cause, DeliveryKey, Message, Scribe};
+use super::verbs::{Cause, DeliveryKey, DeliveryLease, LeasedDelivery, Message, Scribe};
 use crate::domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::handoff::{Outbox, Space};
 use crate::ledger::rows::{maybe_text, number};
 use crate::ledger::verbs::Subject;
 
@@ -36,6 +42,12 @@ pub(in crate::ledger) static DUE: Table = table!(
     "nnnnnnn",
     "?, ?, ?, ?, ?, ?, ?"
 );
+pub(in crate::ledger) static SENDING: Table = table!(
+    "deliveries_sending",
+    "delivery, receiver, node, since, attempts, refusals, token",
+    "nnnnnnn",
+    "?, ?, ?, ?, ?, ?, ?"
+);
 pub(in crate::ledger) static HELD: Table =
     table!("deliveries_held", "delivery, receiver, held_at, attempts", "nnnn", "?, ?, ?, ?");
 pub(in crate::ledger) static FAN_OUTS: Table = table!(
@@ -49,6 +61,21 @@ const CHANGED: &str = concat!("SELECT ", receiver_columns!(), " FROM receivers W
 
 /// What came to be due, for those who send.
 pub(in crate::ledger) type NewlyDue = Vec<(DeliveryLane, Timestamp)>;
+
+/// What an announcement comes to once it is durable.
+#[derive(Default)]
+pub(in crate::ledger) struct Announcement {
+    pub(in crate::ledger) newly: NewlyDue,
+    pub(in crate::ledger) handed: Vec<Handed>,
+    /// Whether there are receivers that only a fan-out gives it to.
+    pub(in crate::ledger) fans: bool,
+}
+
+/// A delivery that was handed out as it was made, and who keeps space for it.
+pub(in crate::ledger) struct Handed {
+    pub(in crate::ledger) space: Box<dyn Space>,
+    pub(in crate::ledger) delivery: LeasedDelivery,
+}
 
 /// Brings what is remembered of receivers up to date.
 pub(in crate::ledger) async fn refresh<W: Runs + ?Sized>(
@@ -73,16 +100,17 @@ pub(in crate::ledger) async fn refresh<W: Runs + ?Sized>(
 pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     writing: &mut W,
     scribe: &dyn Scribe,
-) -> Result<NewlyDue, LedgerError> {
+    outbox: Option<&dyn Outbox>,
+) -> Result<Announcement, LedgerError> {
     let mut told = writing.told();
     if told.is_empty() || writing.is_alone() {
-        return Ok(Vec::new());
+        return Ok(Announcement::default());
     }
     refresh(writing).await?;
     let index = writing.subscribers().index();
     told.retain(|told| index.wants(told.topic));
     if told.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Announcement::default());
     }
     let mut seqs: Vec<_> = told.iter().map(|told| told.seq).collect();
     seqs.sort_unstable();
@@ -97,7 +125,12 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
         let Some(about) = found.ok().and_then(|place| operations.get(place)) else { continue };
         letters.extend(letter(&index, scribe, about, told));
     }
-    post(writing, letters).await
+    if letters.is_empty() {
+        return Ok(Announcement::default());
+    }
+    let fans = letters.iter().any(|letter| letter.fan.is_some());
+    let Made { newly, handed, .. } = write(writing, letters, outbox).await?;
+    Ok(Announcement { newly, handed, fans })
 }
 
 /// A message and whom it goes to.
@@ -163,7 +196,7 @@ pub(super) async fn post<W: Runs + ?Sized>(
     if letters.is_empty() {
         return Ok(Vec::new());
     }
-    write(writing, letters).await.map(|(newly, _)| newly)
+    write(writing, letters, None).await.map(|made| made.newly)
 }
 
 /// The same for one message to one receiver; says which delivery it became.
@@ -171,18 +204,21 @@ pub(super) async fn post_one<W: Runs + ?Sized>(
     writing: &mut W,
     letter: Letter,
 ) -> Result<(NewlyDue, Option<DeliveryKey>), LedgerError> {
-    let (newly, made) = write(writing, vec![letter]).await?;
-    Ok((newly, made.first().copied()))
+    let Made { newly, numbers, .. } = write(writing, vec![letter], None).await?;
+    Ok((newly, numbers.first().copied()))
 }
 
 async fn write<W: Runs + ?Sized>(
     writing: &mut W,
     letters: Vec<Letter>,
-) -> Result<(NewlyDue, Vec<DeliveryKey>), LedgerError> {
+    outbox: Option<&dyn Outbox>,
+) -> Result<Made, LedgerError> {
     let numbers = writing.numbers(Numbered::Messages, letters.len()).await?;
     let (mut messages, mut drafts, mut fan_outs) = (Vec::new(), Vec::new(), Vec::new());
     for (letter, message) in letters.into_iter().zip(numbers) {
+        let sent = Arc::new(Sent::of(&letter));
         let draft = |receiver, url, holds| Draft {
+            sent: Some(Arc::clone(&sent)),
             message,
             receiver,
             url,
@@ -222,11 +258,33 @@ async fn write<W: Runs + ?Sized>(
     }
     writing.put(&MESSAGES, messages).await?;
     writing.put(&FAN_OUTS, fan_outs).await?;
-    make(writing, drafts).await
+    make(writing, drafts, outbox).await
+}
+
+/// What is sent.
+pub(super) struct Sent {
+    name: Arc<str>,
+    topic: Topic,
+    at: Timestamp,
+    body: Bytes,
+}
+
+impl Sent {
+    fn of(letter: &Letter) -> Self {
+        let Letter { topic, at, message, .. } = letter;
+        Self {
+            name: message.name.as_str().into(),
+            topic: *topic,
+            at: *at,
+            body: message.body.clone(),
+        }
+    }
 }
 
 /// A delivery that is to be made.
 pub(super) struct Draft {
+    /// What is sent, where that is at hand.
+    pub(super) sent: Option<Arc<Sent>>,
     pub(super) message: i64,
     pub(super) receiver: ReceiverKey,
     pub(super) url: Option<String>,
@@ -236,37 +294,89 @@ pub(super) struct Draft {
     pub(super) at: Timestamp,
 }
 
-/// Makes deliveries of messages that are written; says their numbers, in their order here.
+/// What making deliveries came to.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) newly: NewlyDue,
+    /// Their numbers, in the order of the drafts.
+    pub(super) numbers: Vec<DeliveryKey>,
+    pub(super) handed: Vec<Handed>,
+}
+
+/// The rows of deliveries that are made.
+#[derive(Default)]
+struct Rows {
+    all: Vec<Given>,
+    due: Vec<Given>,
+    sending: Vec<Given>,
+    held: Vec<Given>,
+}
+
+/// Makes deliveries of messages that are written. What the outbox has space for is handed
+/// out at once.
 pub(super) async fn make<W: Runs + ?Sized>(
     writing: &mut W,
     drafts: Vec<Draft>,
-) -> Result<(NewlyDue, Vec<DeliveryKey>), LedgerError> {
+    outbox: Option<&dyn Outbox>,
+) -> Result<Made, LedgerError> {
     if drafts.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Made::default());
     }
     let numbers = writing.numbers(Numbered::Deliveries, drafts.len()).await?;
-    let (mut rows, mut due, mut held) = (Vec::new(), Vec::new(), Vec::new());
-    let mut newly = Vec::new();
-    for (draft, delivery) in drafts.into_iter().zip(&numbers) {
-        let Draft { message, receiver, url, holds, cause, at } = draft;
-        rows.push(
-            Given::number(*delivery)
+    let (mut rows, mut made) = (Rows::default(), Made::default());
+    let (index, node) = (writing.subscribers().index(), writing.node());
+    for (draft, delivery) in drafts.into_iter().zip(numbers) {
+        let Draft { message, receiver, holds, cause, at, .. } = draft;
+        made.numbers.push(DeliveryKey(delivery));
+        rows.all.push(
+            Given::number(delivery)
                 .and(message)
                 .and(receiver.0)
-                .text(url)
+                .text(draft.url.clone())
                 .text(cause.as_str().to_owned())
                 .at(at)
                 .at(at + DEADLINE),
         );
+        let row = Given::number(delivery).and(receiver.0);
         if holds {
-            held.push(Given::number(*delivery).and(receiver.0).at(at).and(0));
+            rows.held.push(row.at(at).and(0));
+        } else if let Some(handed) = outbox.and_then(|to| hand(to, &index, draft, delivery)) {
+            rows.sending.push(row.and(node).at(at).and(1).and(0).and(FIRST_TOKEN));
+            made.handed.push(handed);
         } else {
-            due.push(Given::number(*delivery).and(receiver.0).and(0).at(at).and(0).and(0).and(0));
-            newly.push((DeliveryLane { receiver, again: false }, at));
+            rows.due.push(row.and(0).at(at).and(0).and(0).and(0));
+            made.newly.push((DeliveryLane { receiver, again: false }, at));
         }
     }
-    writing.put(&DELIVERIES, rows).await?;
-    writing.put(&DUE, due).await?;
-    writing.put(&HELD, held).await?;
-    Ok((newly, numbers.into_iter().map(DeliveryKey).collect()))
+    writing.put(&DELIVERIES, rows.all).await?;
+    writing.put(&DUE, rows.due).await?;
+    writing.put(&SENDING, rows.sending).await?;
+    writing.put(&HELD, rows.held).await?;
+    Ok(made)
+}
+
+/// The token of a delivery's first lease.
+const FIRST_TOKEN: i64 = 1;
+
+/// Hands a delivery out, if there is space for it and what is needed is at hand.
+fn hand(outbox: &dyn Outbox, index: &Index, draft: Draft, delivery: i64) -> Option<Handed> {
+    let Draft { sent, receiver, url, at, .. } = draft;
+    let (sent, known) = (sent?, index.known(receiver)?);
+    let mut space = outbox.reserve(receiver)?;
+    let lease = DeliveryLease { delivery: DeliveryKey(delivery), token: FIRST_TOKEN };
+    space.expect(lease);
+    let delivery = LeasedDelivery {
+        lease,
+        receiver,
+        receiver_changed: known.changed,
+        url,
+        message: Arc::clone(&sent.name),
+        topic: sent.topic,
+        at: sent.at,
+        body: sent.body.clone(),
+        attempts: 1,
+        refusals: 0,
+        deadline_at: at + DEADLINE,
+    };
+    Some(Handed { space, delivery })
 }

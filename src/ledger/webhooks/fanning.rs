@@ -48,10 +48,11 @@ pub(super) async fn fan_out<W: Runs + ?Sized>(
         if known.standing != Standing::Deleted && topics.iter().any(takes) {
             let holds = known.standing == Standing::Holds;
             let receiver = known.receiver;
-            drafts.push(Draft { message, receiver, url: None, holds, cause: Cause::Event, at });
+            let cause = Cause::Event;
+            drafts.push(Draft { sent: None, message, receiver, url: None, holds, cause, at });
         }
     }
-    let (newly, _) = make(writing, drafts).await?;
+    let newly = make(writing, drafts, None).await?.newly;
     match behind.filter(|_| rows.len() as i64 == AT_A_TIME) {
         Some(ReceiverKey(behind)) => {
             run(writing, FURTHER, Given::number(behind).and(message)).await?;

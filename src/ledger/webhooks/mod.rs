@@ -18,6 +18,8 @@ pub(super) mod subscribers;
 mod subscriptions;
 mod verbs;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
@@ -35,18 +37,23 @@ pub use verbs::{
 
 use super::committer::{Tell, Write};
 use super::error::LedgerError;
+use super::handoff::Outbox;
 use super::store::Batch;
 use super::{Ledger, Shared};
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
-use announce::NewlyDue;
+use announce::{Announcement, NewlyDue};
 use sql::{Asks, Runs};
 
 /// The verbs of webhooks inside one transaction.
 #[async_trait]
 pub(super) trait Deliveries: Send {
     /// Gives what happened in this transaction to those who are to be told.
-    async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError>;
+    async fn announce(
+        &mut self,
+        scribe: &dyn Scribe,
+        outbox: Option<&dyn Outbox>,
+    ) -> Result<Announcement, LedgerError>;
     /// Brings what this node remembers of receivers up to date.
     async fn refresh(&mut self) -> Result<(), LedgerError>;
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
@@ -77,6 +84,10 @@ pub(super) trait Deliveries: Send {
         batch: &[DeliverySettlement],
         scribe: Told<'_>,
     ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError>;
+    async fn settle_delivered(
+        &mut self,
+        batch: &[DeliverySettlement],
+    ) -> Result<Option<Vec<DeliverySettled>>, LedgerError>;
     async fn take_back(
         &mut self,
         node: i64,
@@ -109,8 +120,12 @@ pub(super) type Told<'a> = Option<&'a dyn Scribe>;
 
 #[async_trait]
 impl<W: Runs> Deliveries for W {
-    async fn announce(&mut self, scribe: &dyn Scribe) -> Result<NewlyDue, LedgerError> {
-        announce::announce(self, scribe).await
+    async fn announce(
+        &mut self,
+        scribe: &dyn Scribe,
+        outbox: Option<&dyn Outbox>,
+    ) -> Result<Announcement, LedgerError> {
+        announce::announce(self, scribe, outbox).await
     }
 
     async fn refresh(&mut self) -> Result<(), LedgerError> {
@@ -173,6 +188,13 @@ impl<W: Runs> Deliveries for W {
         scribe: Told<'_>,
     ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
         sending::settle(self, batch, scribe).await
+    }
+
+    async fn settle_delivered(
+        &mut self,
+        batch: &[DeliverySettlement],
+    ) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
+        sending::settle_delivered(self, batch).await
     }
 
     async fn take_back(
@@ -305,6 +327,10 @@ pub struct NewCallbacks {
 /// A verb that is told of its own fate, in a transaction of its own.
 #[async_trait]
 pub(super) trait Errand: Send + Sync {
+    /// Whether it is one statement, which may go down by itself, and changes nothing that is
+    /// remembered of receivers.
+    fn is_single(&self) -> bool;
+
     /// Does it, and remembers what came of it.
     async fn run(
         &mut self,
@@ -329,6 +355,7 @@ type Running<'t, T> = BoxFuture<'t, Result<(T, NewlyDue), LedgerError>>;
 type Run<T> = dyn for<'t> Fn(&'t mut dyn Deliveries, Told<'t>) -> Running<'t, T> + Send + Sync;
 
 struct Asked<T> {
+    single: bool,
     run: Box<Run<T>>,
     tell: Tell<T>,
     came_of_it: Option<(T, NewlyDue)>,
@@ -336,6 +363,10 @@ struct Asked<T> {
 
 #[async_trait]
 impl<T: Send + Sync + 'static> Errand for Asked<T> {
+    fn is_single(&self) -> bool {
+        self.single
+    }
+
     async fn run(
         &mut self,
         deliveries: &mut dyn Deliveries,
@@ -353,7 +384,11 @@ impl<T: Send + Sync + 'static> Errand for Asked<T> {
     fn tell(self: Box<Self>, shared: &Shared) {
         let Self { came_of_it, tell, .. } = *self;
         let Some((answer, newly)) = came_of_it else { return };
-        shared.newly_due(newly);
+        if !newly.is_empty() {
+            // What was made due may be of a message that more receivers are to be given.
+            shared.fans.notify_one();
+        }
+        shared.made_due(newly);
         drop(tell.send(Ok(answer)));
     }
 }
@@ -367,7 +402,24 @@ async fn quiet<T>(
 
 impl Ledger {
     async fn errand<T: Send + Sync + 'static>(&self, run: Box<Run<T>>) -> Result<T, LedgerError> {
-        self.write(|tell| Write::Errand(Box::new(Asked { run, tell, came_of_it: None }))).await
+        self.sent_out(false, run).await
+    }
+
+    /// One that is a single statement.
+    async fn single_errand<T: Send + Sync + 'static>(
+        &self,
+        run: Box<Run<T>>,
+    ) -> Result<T, LedgerError> {
+        self.sent_out(true, run).await
+    }
+
+    async fn sent_out<T: Send + Sync + 'static>(
+        &self,
+        single: bool,
+        run: Box<Run<T>>,
+    ) -> Result<T, LedgerError> {
+        let asked = |tell| Asked { single, run, tell, came_of_it: None };
+        self.write(|tell| Write::Errand(Box::new(asked(tell)))).await
     }
 
     fn reads(&self) -> &dyn ReadsDeliveries {
@@ -375,8 +427,13 @@ impl Ledger {
     }
 
     /// Lends who writes what receivers are told. The first one stays.
-    pub fn lend_scribe(&self, scribe: std::sync::Arc<dyn Scribe>) {
+    pub fn lend_scribe(&self, scribe: Arc<dyn Scribe>) {
         let _ = self.shared.scribe.set(scribe);
+    }
+
+    /// Lends where new deliveries are handed to. The first one stays.
+    pub fn lend_outbox(&self, outbox: Arc<dyn Outbox>) {
+        let _ = self.shared.outbox.set(outbox);
     }
 
     /// Makes a subscription, unless the principal has as many as it may.
@@ -524,6 +581,11 @@ impl Ledger {
         .await
     }
 
+    /// Completes when there may be a fan-out to carry on that this node has begun.
+    pub async fn fans(&self) {
+        self.shared.fans.notified().await;
+    }
+
     /// The lanes of which a delivery may be due, the longest due first.
     pub fn due_deliveries(&self, now: Timestamp) -> Vec<DeliveryLane> {
         self.shared.heads.due(now)
@@ -571,7 +633,7 @@ impl Ledger {
         // What comes to be due from here on is noted anew.
         lanes.iter().for_each(|lane| self.shared.heads.taken(*lane));
         let claimed = self
-            .errand(Box::new(move |deliveries, _| {
+            .single_errand(Box::new(move |deliveries, _| {
                 let wants = wants.clone();
                 Box::pin(async move { quiet(deliveries.claim(&wants, now)).await })
             }))
@@ -592,8 +654,20 @@ impl Ledger {
         &self,
         batch: Vec<DeliverySettlement>,
     ) -> Result<Vec<DeliverySettled>, LedgerError> {
+        let batch: Arc<[_]> = batch.into();
+        // Most of the time this is all, and nobody has to be remembered otherwise.
+        if batch.iter().all(|settlement| settlement.delivered().is_some()) {
+            let all = Arc::clone(&batch);
+            let settled = self.single_errand(Box::new(move |deliveries, _| {
+                let batch = Arc::clone(&all);
+                Box::pin(async move { quiet(deliveries.settle_delivered(&batch)).await })
+            }));
+            if let Some(settled) = settled.await? {
+                return Ok(settled);
+            }
+        }
         self.errand(Box::new(move |deliveries, scribe| {
-            let batch = batch.clone();
+            let batch = Arc::clone(&batch);
             Box::pin(async move { deliveries.settle(&batch, scribe).await })
         }))
         .await

@@ -114,10 +114,11 @@ async fn again<W: Runs + ?Sized>(
             ended.push(end(DeliveryKey(candidate.delivery), DeliveryEnd::Replayed, at, attempts));
         }
         let Candidate { message, url, .. } = candidate;
-        drafts.push(Draft { message, receiver, url, holds: false, cause: Cause::Replay, at });
+        let cause = Cause::Replay;
+        drafts.push(Draft { sent: None, message, receiver, url, holds: false, cause, at });
     }
     writing.put(&ENDED, ended).await?;
-    make(writing, drafts).await
+    make(writing, drafts, None).await.map(|made| (made.newly, made.numbers))
 }
 
 const TOO_OLD: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT delivery FROM deliveries_held \

@@ -107,6 +107,7 @@ pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> 
     };
     Ok(Known {
         receiver: receiver_key(row)?,
+        changed: number(row, "changed")?,
         principal: principal(row)?,
         filter: if text(row, "kind")? == "subscription" { Some(filter()?) } else { None },
         standing: match text(row, "state")? {

@@ -3,7 +3,7 @@
 //! Its invariant: a delivery has exactly one row among those that are due, sent, held and
 //! ended; whoever was overtaken changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
@@ -52,6 +52,34 @@ const PUT_ASIDE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT de
 const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.delivery FROM deliveries_due d \
      JOIN deliveries v ON v.delivery = d.delivery WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 \
      AND v.deadline_at <= $4 ORDER BY d.due_at, d.delivery LIMIT $5) RETURNING delivery, attempts";
+
+/// Settles what was delivered, where nothing is to be written down about receivers because
+/// of that. None where it is not as simple: nothing was changed then.
+pub(super) async fn settle_delivered<W: Runs + ?Sized>(
+    writing: &mut W,
+    batch: &[DeliverySettlement],
+) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
+    if !writing.is_alone() {
+        refresh(writing).await?;
+    }
+    let index = writing.subscribers().index();
+    let recovers = |settlement: &DeliverySettlement| {
+        let known = index.known(settlement.receiver);
+        known.is_some_and(|known| known.failing_since.is_some() || known.complained)
+    };
+    if batch.iter().any(recovers) {
+        return Ok(None);
+    }
+    let Some(taken) = writing.take_delivered(batch, index.version).await? else {
+        return Ok(None);
+    };
+    let taken: HashSet<_> = taken.into_iter().collect();
+    let how = |settlement: &DeliverySettlement| match taken.contains(&settlement.lease.delivery) {
+        true => DeliverySettled::Done,
+        false => DeliverySettled::Stale,
+    };
+    Ok(Some(batch.iter().map(how).collect()))
+}
 
 /// What the settlements of a batch come to, by table.
 #[derive(Default)]
@@ -257,11 +285,16 @@ impl From<Ended> for DeliveryEnd {
     }
 }
 
-pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Given {
+pub(in crate::ledger) fn end(
+    delivery: DeliveryKey,
+    how: DeliveryEnd,
+    at: Timestamp,
+    attempts: i64,
+) -> Given {
     Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts)
 }
 
-fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
+pub(in crate::ledger) fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
     Given::number(delivery.0)
         .and(i64::from(record.number))
         .at(record.at)

@@ -6,7 +6,9 @@
 use async_trait::async_trait;
 
 use super::subscribers::Subscribers;
-use super::verbs::{ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliveryWant};
+use super::verbs::{
+    ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
+};
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::ledger::error::LedgerError;
@@ -173,6 +175,9 @@ pub(in crate::ledger) trait Runs: Send {
     /// Whether one statement is all that is written, and nobody wanted to know of it.
     fn is_alone(&self) -> bool;
 
+    /// The incarnation of the node that writes.
+    fn node(&self) -> i64;
+
     /// What is remembered of receivers.
     fn subscribers(&self) -> std::sync::Arc<Subscribers>;
 
@@ -197,6 +202,15 @@ pub(in crate::ledger) trait Runs: Send {
 
     /// Takes back what was handed out under these leases, as far as they are the latest.
     async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken>;
+
+    /// Ends these, which their receivers took, as far as their leases are the latest; says
+    /// which. None where nothing was done, because receivers may have changed since that
+    /// version.
+    async fn take_delivered(
+        &mut self,
+        batch: &[DeliverySettlement],
+        version: i64,
+    ) -> Result<Option<Vec<DeliveryKey>>, LedgerError>;
 
     /// What had been inserted as an event in this transaction and is still to be told.
     fn told(&mut self) -> Vec<Told>;

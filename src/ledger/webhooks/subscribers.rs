@@ -14,6 +14,8 @@ use crate::domain::{Principal, Timestamp};
 #[derive(Clone, Debug)]
 pub(in crate::ledger) struct Known {
     pub(in crate::ledger) receiver: ReceiverKey,
+    /// The version of its last change.
+    pub(in crate::ledger) changed: i64,
     pub(in crate::ledger) principal: Principal,
     /// None of callbacks.
     pub(in crate::ledger) filter: Option<Filter>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::domain::delivery::{Next, ReceiverKey, Topic, Topics};
+use crate::domain::delivery::{Ended, Next, ReceiverKey, Topic, Topics};
 use crate::domain::{OperationId, Principal, Timestamp};
 use crate::ledger::verbs::Operation;
 
@@ -447,6 +447,16 @@ pub struct DeliverySettlement {
     pub next: DeliveryNext,
     /// Now.
     pub at: Timestamp,
+}
+
+impl DeliverySettlement {
+    /// What was recorded of the attempt, where its receiver took it.
+    pub(in crate::ledger) const fn delivered(&self) -> Option<&AttemptRecord> {
+        match &self.next {
+            DeliveryNext::Settled(record, Next::Over(Ended::Delivered)) => Some(record),
+            _ => None,
+        }
+    }
 }
 
 /// What comes after an attempt to deliver, or instead of one.

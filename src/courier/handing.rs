@@ -1,0 +1,85 @@
+//! Where the ledger hands new deliveries over.
+//!
+//! Owns the refusal of what must not go out at once: while draining or without a confirmed
+//! beat, to another node's receiver, and behind others that have been due for longer. Its
+//! invariant: what was reserved is among the holdings from before anybody can read that it
+//! was handed out, until it is settled or nothing came of it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use super::{Sends, Shared, homes, sending};
+use crate::domain::delivery::ReceiverKey;
+use crate::ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
+
+/// The courier's outbox. It holds the courier weakly: the ledger keeps the outbox, and the
+/// courier the ledger, so otherwise neither would ever end.
+pub(super) struct CourierOutbox<S: Sends>(pub(super) Weak<Shared<S>>);
+
+impl<S: Sends> Outbox for CourierOutbox<S> {
+    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>> {
+        let shared = self.0.upgrade()?;
+        let now = shared.clock.now();
+        let lane = DeliveryLane { receiver, again: false };
+        let waits = shared.ledger.delivery_due_since(lane).is_some_and(|due| due <= now);
+        if waits || !(shared.settings.may_begin)() || !homes::is_own(&shared, receiver) {
+            return None;
+        }
+        // First this: whoever drains waits for what is expected.
+        shared.holdings.expect();
+        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, now) {
+            shared.holdings.expect_no_more();
+            return None;
+        }
+        Some(Box::new(Kept { shared, receiver, lease: None, taken: false }))
+    }
+}
+
+/// Space for one delivery.
+struct Kept<S: Sends> {
+    shared: Arc<Shared<S>>,
+    receiver: ReceiverKey,
+    lease: Option<DeliveryLease>,
+    taken: bool,
+}
+
+impl<S: Sends> Kept<S> {
+    fn resolve(&mut self, delivery: Option<LeasedDelivery>) {
+        self.taken = true;
+        let away = self.shared.traffic().kept(self.receiver, delivery);
+        self.shared.give_back(&away);
+        self.shared.holdings.expect_no_more();
+    }
+}
+
+impl<S: Sends> Space for Kept<S> {
+    fn expect(&mut self, lease: DeliveryLease) {
+        self.shared.holdings.enter(lease);
+        self.lease = Some(lease);
+    }
+
+    fn take(mut self: Box<Self>, delivery: LeasedDelivery) {
+        self.shared.busy.store(true, Ordering::Relaxed);
+        self.resolve(Some(delivery));
+        sending::begin(&self.shared);
+        if self.shared.tasks.is_draining() {
+            // Whoever hands back what has not gone out may have done so before this came.
+            let waiting = self.shared.traffic().clear();
+            self.shared.give_back(&waiting);
+        }
+    }
+}
+
+/// Nothing came of it. Where nobody knows that, it is found by comparing.
+impl<S: Sends> Drop for Kept<S> {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        if let Some(lease) = self.lease {
+            self.shared.holdings.leave(lease);
+        }
+        self.resolve(None);
+        self.shared.freed.notify_one();
+    }
+}
