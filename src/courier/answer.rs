@@ -11,6 +11,9 @@ use hyper::body::Incoming;
 /// The most that is read, in bytes.
 const MOST: usize = 16 * 1024;
 
+/// The most that comes at once over HTTP/1, in bytes, a head included.
+pub(super) const PIECE: usize = 8 * 1024;
+
 /// How much of the beginning is kept, in bytes.
 pub(super) const EXCERPT: usize = 1024;
 
@@ -22,10 +25,10 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Reads to the end, or to what is the most.
+    /// Reads to the end, or as long as another piece is not beyond what is the most.
     pub(super) async fn read(&mut self, mut body: Incoming) {
         let mut read = 0;
-        while read < MOST {
+        while read + PIECE <= MOST {
             match body.frame().await {
                 None => {
                     self.is_whole = true;

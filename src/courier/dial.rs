@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::answer::PIECE;
 use super::connection::Connection;
 use super::guard::Guard;
 use crate::clock::Clock;
@@ -182,7 +183,7 @@ impl Dialer {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(HEAD);
+        builder.max_buf_size(PIECE);
         let (sender, driver) =
             builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
         // Ends with its connection; what goes wrong there is told to the exchange on it.

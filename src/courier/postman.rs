@@ -123,8 +123,8 @@ impl Sends for Postman {
         let Attempted { status, error, detail, retry_after, .. } =
             self.sender.send(&message, target, now).await;
         if let Some(error) = error {
-            let (receiver, message) = (delivery.receiver, &*delivery.message);
-            tracing::debug!(%receiver, message, code = error.as_str(), detail, "not delivered");
+            let (receiver, webhook_id) = (delivery.receiver, &*delivery.message);
+            tracing::debug!(%receiver, webhook_id, code = error.as_str(), detail, "not delivered");
         }
         Answer { status, error, retry_after }
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::beats::Loop;
 use super::insist::insist;
 use super::{Sends, Shared};
-use crate::domain::delivery::{Ended, Next};
+use crate::domain::delivery::{Ended, Next, ReceiverKey};
 use crate::ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
 
 /// How many ends go down in one commit at most.
@@ -87,19 +87,28 @@ fn complain(error: &LedgerError) {
 }
 
 fn count(settlement: &DeliverySettlement, settled: DeliverySettled) {
-    let message = &*settlement.message;
+    let webhook_id = &*settlement.message;
     let outcome = match (&settlement.next, settled) {
         (_, DeliverySettled::Stale) => {
-            return tracing::debug!(message, "not settled: it has been handed out again");
+            return tracing::debug!(webhook_id, "not settled: it has been handed out again");
         }
         (DeliveryNext::Settled(_, Next::Over(Ended::Delivered)), _) => "delivered",
         (DeliveryNext::Settled(_, Next::Over(Ended::Exhausted)), _) => "exhausted",
         (DeliveryNext::Settled(_, Next::Over(Ended::Gone)), _) => "gone",
         (DeliveryNext::Settled(_, Next::Again { .. }) | DeliveryNext::Back(_), _) => return,
     };
-    if outcome != "delivered" {
-        let receiver = settlement.receiver;
-        tracing::info!(message, %receiver, outcome, "a delivery was given up");
+    match outcome {
+        "delivered" => counted(outcome),
+        _ => given_up(webhook_id, settlement.receiver, outcome),
     }
+}
+
+/// Says that a delivery came to an end that its receiver has not got.
+pub(super) fn given_up(webhook_id: &str, receiver: ReceiverKey, outcome: &'static str) {
+    tracing::info!(webhook_id, %receiver, outcome, "a delivery was given up");
+    counted(outcome);
+}
+
+fn counted(outcome: &'static str) {
     metrics::counter!("cloakroom_deliveries_total", "outcome" => outcome).increment(1);
 }

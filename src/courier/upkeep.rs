@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::beats::Loop;
-use super::{Sends, Shared, homes};
+use super::{Sends, Shared, homes, settling};
 use crate::domain::Timestamp;
 use crate::domain::delivery::{HELD, ReceiverKey, Topic};
 use crate::ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
@@ -16,6 +16,9 @@ const NODES: u64 = 3;
 const COMPARE: u64 = 5;
 /// Rounds between two looks at what is too old.
 const OLD: u64 = 60;
+/// Rounds before anything is given up unsent: what came to be late while nobody was there
+/// to send it, or because a clock was wrong, is tried once more before that.
+const CHANCE: u64 = 3600;
 /// What has been due for so long may be beyond its deadline.
 const LONG_DUE: Duration = Duration::from_hours(1);
 /// How many are seen to in one commit, so that nobody waits long behind it.
@@ -75,7 +78,9 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(),
         compare(shared).await?;
     }
     if round.is_multiple_of(OLD) {
-        give_up_late(shared, now).await?;
+        if round >= CHANCE {
+            give_up_late(shared, now).await?;
+        }
         prune(shared, now).await?;
     }
     Ok(())
@@ -120,7 +125,14 @@ fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
 /// Ends what waits beyond its deadline for a receiver that is left alone.
 async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
     for lane in shared.ledger.due_deliveries(now - LONG_DUE) {
-        while shared.ledger.give_up_late(lane, BATCH, now).await? == BATCH {
+        loop {
+            let given_up = shared.ledger.give_up_late(lane, BATCH, now).await?;
+            given_up
+                .iter()
+                .for_each(|message| settling::given_up(message, lane.receiver, "exhausted"));
+            if given_up.len() < BATCH {
+                break;
+            }
             if shared.tasks.is_draining() {
                 return Ok(());
             }

@@ -33,6 +33,9 @@ const PAUSES: [Duration; 9] = [
     Duration::from_hours(20),
     Duration::from_hours(24),
 ];
+/// What costs no attempt takes no longer pause than this one of them, and each time a longer
+/// one up to that: five days of refusals are some hundreds of attempts.
+const LAST_OF_REFUSALS: usize = 2;
 /// The most that a receiver may ask us to wait.
 const LONGEST_WISH: Duration = Duration::from_hours(24);
 
@@ -102,10 +105,13 @@ pub fn settle(
     };
     let is_refusal = matches!(status, Some(429 | 503)) && wish.is_some();
     let refusals = standing.refusals + u32::from(is_refusal);
-    // What did not count takes the pause of the attempt that it would have been.
     let counted = standing.attempts.saturating_sub(refusals) as usize;
-    let Some(pause) = PAUSES.get(if is_refusal { counted } else { counted.saturating_sub(1) })
-    else {
+    let place = match is_refusal {
+        // It takes the pause of the attempt that it would have been, at least.
+        true => counted.max((refusals as usize - 1).min(LAST_OF_REFUSALS)),
+        false => counted.saturating_sub(1),
+    };
+    let Some(pause) = PAUSES.get(place) else {
         return Next::Over(Ended::Exhausted);
     };
     let pause = pause.mul_f64(rng.random_range(0.8..=1.2));

@@ -70,6 +70,22 @@ fn refusals_cost_no_attempt() {
     assert!(due_at.since(Timestamp::EPOCH) <= Duration::from_secs(6), "the first pause");
 }
 
+#[test]
+fn whoever_never_asks_for_more_than_a_moment_gets_some_hundreds_of_attempts() {
+    let mut rng = SmallRng::seed_from_u64(7);
+    for wish in [0, 1, 30] {
+        let retry_after = Some(Duration::from_secs(wish));
+        let refused = Attempted::Failed { status: Some(429), retry_after };
+        let (mut at, mut now) = (standing(1), Timestamp::EPOCH);
+        while let Next::Again { due_at, refusals } = settle(at, refused, now, &mut rng) {
+            assert_eq!(refusals, at.attempts, "none of them counts");
+            now = due_at;
+            at = Standing { attempts: at.attempts + 1, refusals, ..at };
+        }
+        assert!((150..350).contains(&at.attempts), "{} attempts", at.attempts);
+    }
+}
+
 fn attempted() -> impl Strategy<Value = Attempted> {
     let wish = proptest::option::of((0_u64..200_000).prop_map(Duration::from_secs));
     let status = proptest::option::of(prop_oneof![Just(429), Just(503), 300_u16..600]);

@@ -535,7 +535,9 @@ async fn a_receiver_that_only_fails_for_days_is_disabled(place: Place) {
     // What is about webhooks gives rise to nothing, however it ends.
     let about: Vec<_> = claimed(&ledger, late).await;
     settled(&ledger, &about, Attempted::Gone, late).await;
-    assert_eq!(topics_of(&ledger, &watching).await.len(), 3, "that it was disabled itself");
+    let found = ledger.subscription(None, watching.id).await.unwrap().unwrap();
+    let gone = SubscriptionState::Disabled { at: late, why: DisabledFor::Gone };
+    assert_eq!((found.state, shown(&ledger, &watching).await.len()), (gone, 2));
     close(ledger, tasks).await;
 }
 
@@ -559,6 +561,11 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
     ledger.change_subscription(changing(Change::Delete)).await.unwrap();
     assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 1);
     assert!(ledger.subscription(None, whole.id).await.unwrap().is_none());
+    // Nor is anything held for somebody who is gone.
+    let pruned = ledger.prune_deliveries(1, START, START, START).await.unwrap();
+    assert_eq!(pruned.dropped, 1);
+    let pruned = ledger.prune_deliveries(9, START, START, START).await.unwrap();
+    assert_eq!(pruned.dropped, 1);
     let strange = ledger.change_subscription(changing(Change::Enable)).await.unwrap();
     assert!(matches!(strange, Changed::Unknown));
     close(ledger, tasks).await;
@@ -755,10 +762,16 @@ async fn what_is_settled_lets_the_result_go(place: Place) {
 async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
-    done(&ledger, operation(1, START)).await;
+    let watching = subscribed(&ledger, subscription(2, settings([Topic::Exhausted]))).await;
+    let id = done(&ledger, operation(1, START)).await;
     let lane = DeliveryLane { receiver: whole.receiver, again: false };
-    assert_eq!(ledger.give_up_late(lane, 9, START + DAY).await.unwrap(), 0);
-    assert_eq!(ledger.give_up_late(lane, 9, START + DEADLINE).await.unwrap(), 1);
+    let nothing: [&str; 0] = [];
+    assert_eq!(ledger.give_up_late(lane, 9, START + DAY).await.unwrap(), nothing);
+    let late = ledger.give_up_late(lane, 9, START + DEADLINE).await.unwrap();
+    assert_eq!(late, [format!("msg_{id}_3")]);
+    assert_eq!(topics_of(&ledger, &watching).await, [Topic::Exhausted]);
+    let failing = ledger.subscription(None, whole.id).await.unwrap().unwrap().failing_since;
+    assert_eq!(failing, Some(START + DEADLINE));
     let disable = Changing {
         id: whole.id,
         principal: None,

@@ -105,7 +105,8 @@ pub(super) trait Deliveries: Send {
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
-    ) -> Result<usize, LedgerError>;
+        scribe: Told<'_>,
+    ) -> Result<(Vec<String>, NewlyDue), LedgerError>;
     async fn prune_deliveries(
         &mut self,
         limit: usize,
@@ -220,8 +221,9 @@ impl<W: Runs> Deliveries for W {
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
-    ) -> Result<usize, LedgerError> {
-        sending::give_up_late(self, lane, limit, now).await
+        scribe: Told<'_>,
+    ) -> Result<(Vec<String>, NewlyDue), LedgerError> {
+        sending::give_up_late(self, lane, limit, now, scribe).await
     }
 
     async fn prune_deliveries(
@@ -714,16 +716,16 @@ impl Ledger {
         .await
     }
 
-    /// Ends what has been due in a lane beyond its deadline, at most so many. Says how many
-    /// there were.
+    /// Ends what has been due in a lane beyond its deadline, at most so many, and tells of
+    /// it as of any delivery that was given up. Says which messages these were.
     pub async fn give_up_late(
         &self,
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
-    ) -> Result<usize, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
-            Box::pin(async move { quiet(deliveries.give_up_late(lane, limit, now)).await })
+    ) -> Result<Vec<String>, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            Box::pin(async move { deliveries.give_up_late(lane, limit, now, scribe).await })
         }))
         .await
     }

@@ -123,6 +123,9 @@ async fn again<W: Runs + ?Sized>(
 
 const TOO_OLD: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT delivery FROM deliveries_held \
      WHERE held_at < $1 LIMIT $2) RETURNING delivery, attempts";
+const NOBODYS: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT h.delivery FROM receivers r \
+     JOIN deliveries_held h ON h.receiver = r.receiver WHERE r.state = 'deleted' LIMIT $1) \
+     RETURNING delivery, attempts";
 const OVER: &str = "DELETE FROM deliveries_ended WHERE delivery IN (SELECT delivery FROM deliveries_ended \
      WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) RETURNING delivery";
 const GONE: &str = "DELETE FROM deliveries WHERE delivery = $1 RETURNING message";
@@ -165,7 +168,7 @@ async fn retire<W: Runs + ?Sized>(
 }
 
 /// Puts away what has been over since before `over`, and drops what has been held since
-/// before `held`; at most `limit` of each.
+/// before `held` or for somebody who is gone; at most `limit` of each.
 pub(super) async fn prune<W: Runs + ?Sized>(
     writing: &mut W,
     limit: usize,
@@ -173,7 +176,10 @@ pub(super) async fn prune<W: Runs + ?Sized>(
     over: Timestamp,
     now: Timestamp,
 ) -> Result<super::verbs::PrunedDeliveries, LedgerError> {
-    let rows = writing.rows(TOO_OLD.into(), Given::none().at(held).and(limit as i64)).await?;
+    let given = Given::none().at(held).and(limit as i64);
+    let mut rows = writing.rows(TOO_OLD.into(), given).await?;
+    let left = limit.saturating_sub(rows.len());
+    rows.extend(writing.rows(NOBODYS.into(), Given::number(left as i64)).await?);
     let mut ended = Vec::new();
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);

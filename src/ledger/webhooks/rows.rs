@@ -167,7 +167,7 @@ macro_rules! leased_columns {
 }
 pub(in crate::ledger) use leased_columns;
 
-fn topic(row: &impl Stored) -> Result<Topic, LedgerError> {
+pub(super) fn topic(row: &impl Stored) -> Result<Topic, LedgerError> {
     text(row, "event")?.parse().map_err(damaged)
 }
 

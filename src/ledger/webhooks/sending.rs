@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
-use super::rows::{receiver_columns, subscription};
+use super::rows::{receiver_columns, subscription, topic};
 use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
 use super::subscribers::{Index, Standing};
 use super::subscriptions::{disable, next_version, tell};
@@ -18,7 +18,7 @@ use super::verbs::{
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{as_micros, number};
+use crate::ledger::rows::{as_micros, damaged, number, text};
 
 pub(in crate::ledger) static ENDED: Table =
     table!("deliveries_ended", "delivery, state, ended_at, attempts", "ntnn", "?, ?, ?, ?");
@@ -29,6 +29,9 @@ pub(in crate::ledger) static ATTEMPTS: Table = table!(
     "?, ?, ?, ?, ?, ?, ?"
 );
 const FAILS: &str = "UPDATE receivers SET failing_since = $1, changed = $2 WHERE receiver = $3 AND failing_since IS NULL";
+/// It is said to have recovered once it has taken what it was complained about for.
+const TAKES: &str = "UPDATE receivers SET failing_since = NULL, changed = $1 WHERE receiver = $2 \
+     AND failing_since IS NOT NULL AND state <> 'deleted'";
 const RECOVERS: &str = concat!(
     "UPDATE receivers SET failing_since = NULL, complained = 0, changed = $1 WHERE receiver = $2 \
      AND (failing_since IS NOT NULL OR complained = 1) AND state <> 'deleted' RETURNING ",
@@ -49,6 +52,8 @@ const STRAYS: Sql = locking!(
 );
 const PUT_ASIDE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT delivery FROM deliveries_due \
      WHERE receiver = $1 ORDER BY again, due_at, delivery LIMIT $2) RETURNING delivery, attempts";
+const MESSAGE: &str = "SELECT m.name, m.event FROM deliveries v JOIN messages m ON m.message = v.message \
+     WHERE v.delivery = $1";
 const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.delivery FROM deliveries_due d \
      JOIN deliveries v ON v.delivery = d.delivery WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 \
      AND v.deadline_at <= $4 ORDER BY d.due_at, d.delivery LIMIT $5) RETURNING delivery, attempts";
@@ -97,6 +102,9 @@ struct Seen {
     took: bool,
     failed: bool,
     gone: bool,
+    /// Whether any of it was about an operation: what came of telling somebody about
+    /// webhooks is told to nobody.
+    speaks: bool,
     /// Messages about operations that were given up.
     given_up: Vec<String>,
 }
@@ -149,6 +157,7 @@ impl Ends {
             DeliveryNext::Settled(record, next) => {
                 self.attempts.push(attempt(delivery, record));
                 let seen = self.receivers.entry(receiver).or_default();
+                seen.speaks |= settlement.topic.is_of_operation();
                 match next {
                     Next::Again { due_at, refusals } => {
                         seen.failed = true;
@@ -187,7 +196,6 @@ impl Seen {
             }
             Ended::Exhausted => {
                 self.failed = true;
-                // Nobody is told that they could not be told.
                 if settlement.topic.is_of_operation() {
                     self.given_up.push(settlement.message.to_string());
                 }
@@ -200,7 +208,8 @@ impl Seen {
         let Some(known) = index.known(receiver) else { return false };
         let ends = self.gone || !self.given_up.is_empty();
         let hopeless = self.is_hopeless(known.failing_since, at);
-        let recovers = self.took && (known.failing_since.is_some() || known.complained);
+        let complained = known.complained && self.speaks;
+        let recovers = self.took && (known.failing_since.is_some() || complained);
         let begins = self.failed && !self.took && known.failing_since.is_none();
         ends || recovers || begins || (hopeless && known.standing == Standing::Active)
     }
@@ -227,6 +236,7 @@ impl Mark {
         scribe: Option<&dyn Scribe>,
     ) -> Result<NewlyDue, LedgerError> {
         let mut newly = Vec::new();
+        let scribe = scribe.filter(|_| seen.speaks);
         let known = index.known(self.receiver);
         for message in &seen.given_up {
             let given = Given::number(self.version).and(self.receiver.0);
@@ -245,6 +255,10 @@ impl Mark {
         }
         if seen.took {
             let given = Given::number(self.version).and(self.receiver.0);
+            if !seen.speaks {
+                run(writing, TAKES, given).await?;
+                return Ok(newly);
+            }
             let row = one(writing, RECOVERS, given).await?;
             let complained = known.is_some_and(|known| known.complained);
             if let (Some(row), true, true) = (row, complained, is_subscription) {
@@ -357,20 +371,39 @@ pub(super) async fn put_aside<W: Runs + ?Sized>(
     Ok(rows.len())
 }
 
-/// Ends what has been due in a lane beyond its deadline. Says how many there were.
+/// Ends what has been due in a lane beyond its deadline, and tells of it. Says which
+/// messages these were.
 pub(super) async fn give_up_late<W: Runs + ?Sized>(
     writing: &mut W,
     lane: DeliveryLane,
     limit: usize,
     now: Timestamp,
-) -> Result<usize, LedgerError> {
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Vec<String>, NewlyDue), LedgerError> {
+    refresh(writing).await?;
+    let index = writing.subscribers().index();
     let given = Given::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
     let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
-    let mut ended = Vec::new();
+    let (mut ended, mut messages) = (Vec::new(), Vec::new());
+    let mut seen = Seen { failed: true, ..Seen::default() };
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
+        let about = one(writing, MESSAGE, Given::number(delivery.0)).await?;
+        let about = about.ok_or_else(|| damaged("a delivery without a message"))?;
+        let message = text(&about, "name")?.to_owned();
+        if topic(&about)?.is_of_operation() {
+            seen.speaks = true;
+            seen.given_up.push(message.clone());
+        }
+        messages.push(message);
     }
     writing.put(&ENDED, ended).await?;
-    Ok(rows.len())
+    let mut newly = Vec::new();
+    if seen.matters(lane.receiver, &index, Some(now)) && !messages.is_empty() {
+        let version = next_version(writing).await?;
+        let mark = Mark { receiver: lane.receiver, version, at: now };
+        newly = mark.write(writing, &seen, &index, scribe).await?;
+    }
+    Ok((messages, newly))
 }
