@@ -1,14 +1,17 @@
 //! Who may speak to the admin listener.
 //!
-//! Owns two refusals. A request that names another host is not meant for this listener: a
+//! Owns three refusals. A request that names another host is not meant for this listener: a
 //! page whose name resolves to loopback (DNS rebinding) gets no answer. And a request that
 //! changes something must come from the console's own pages or from a program, never from
-//! a page on another origin. Pure: it sees fields, and knows no credential.
+//! a page on another origin. And what a gateway sends, a webhook or a call to an upstream,
+//! goes where its clients said: it has no business here, by whatever way it came. Pure: it sees fields, and knows no credential.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Uri};
+
+use crate::domain::http::via;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -17,6 +20,8 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) enum Refusal {
     /// It names a host that this listener does not answer for: 421.
     Misdirected,
+    /// A gateway has sent it: 508.
+    SentByGateway,
     /// It would change something, and may come from another origin's page: 403.
     ForeignPage,
 }
@@ -31,6 +36,9 @@ pub(super) fn admit(
     let authority = authority(uri, fields).ok_or(Refusal::Misdirected)?;
     if !is_ours(&authority, hosts) {
         return Err(Refusal::Misdirected);
+    }
+    if via::is_from_gateway(fields) {
+        return Err(Refusal::SentByGateway);
     }
     let reads = *method == Method::GET || *method == Method::HEAD;
     if reads || may_write(fields, &authority) { Ok(()) } else { Err(Refusal::ForeignPage) }
@@ -186,6 +194,15 @@ mod tests {
         }
         let preflight = asked(&Method::OPTIONS, &[("host", "localhost")]);
         assert_eq!(preflight, Err(Refusal::ForeignPage));
+    }
+
+    #[test]
+    fn what_a_gateway_sends_has_no_business_here() {
+        let json = ("content-type", "application/json");
+        for mark in ["cloakroom; id=\"a\"", "edge.example, Cloakroom", "cloakroom"] {
+            assert_eq!(posted(&[json, ("cdn-loop", mark)]), Err(Refusal::SentByGateway), "{mark}");
+        }
+        assert_eq!(posted(&[json, ("cdn-loop", "edge.example; note=\"cloakroom\"")]), Ok(()));
     }
 
     #[test]

@@ -142,6 +142,7 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
 fn refused(refusal: guard::Refusal) -> Response {
     match refusal {
         guard::Refusal::Misdirected => Problem::misdirected().into_response(),
+        guard::Refusal::SentByGateway => Problem::came_back().into_response(),
         guard::Refusal::ForeignPage => Problem::cross_site().into_response(),
     }
 }

@@ -58,6 +58,12 @@ pub fn is_loop(headers: &HeaderMap, own_id: &str) -> bool {
     })
 }
 
+/// Whether any gateway of this kind has sent the request.
+pub fn is_from_gateway(headers: &HeaderMap) -> bool {
+    let names = lines(headers, "cdn-loop").flat_map(members);
+    names.filter_map(|mark| split(mark, ';').next()).any(|it| it.eq_ignore_ascii_case(PSEUDONYM))
+}
+
 fn plain(id: &str) -> String {
     id.chars().filter(char::is_ascii_graphic).collect()
 }
