@@ -469,12 +469,11 @@ impl<T> Traffic<T> {
             return item.into_iter().collect();
         };
         place.promised = place.promised.saturating_sub(1);
-        match item {
-            Some(item) => place.waiting.push_back((false, item)),
-            None => {
-                place.give_back(1);
-                self.held = self.held.saturating_sub(1);
-            }
+        if let Some(item) = item {
+            place.waiting.push_back((false, item));
+        } else {
+            place.give_back(1);
+            self.held = self.held.saturating_sub(1);
         }
         let away = place.turned_away(&self.limits);
         self.stand_in_line(receiver);
