@@ -34,6 +34,10 @@ bench *arguments:
 bench-postgres *arguments:
     bench/postgres {{ arguments }}
 
+# Measure what it publishes about webhooks
+bench-deliveries *arguments:
+    bench/deliveries {{ arguments }}
+
 # Write the description of the API anew
 openapi:
     cargo run --quiet -- openapi > target/openapi.json

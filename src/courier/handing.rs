@@ -80,6 +80,6 @@ impl<S: Sends> Drop for Kept<S> {
             self.shared.holdings.leave(lease);
         }
         self.resolve(None);
-        self.shared.freed.notify_one();
+        self.shared.made_room();
     }
 }

@@ -31,7 +31,7 @@ mod signer;
 mod upkeep;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +123,8 @@ struct Shared<S: Sends> {
     claiming: tokio::sync::Mutex<()>,
     /// Room came to be, or somebody is no longer parked.
     freed: Notify,
+    /// Something was due when it was last looked: who makes room says so.
+    wanting: AtomicBool,
     /// Something was handed out since somebody last looked at this.
     busy: AtomicBool,
     ends: mpsc::UnboundedSender<DeliverySettlement>,
@@ -187,6 +189,7 @@ impl<S: Sends> Shared<S> {
             beats: Arc::new(Beats::starting(clock.now())),
             claiming: tokio::sync::Mutex::default(),
             freed: Notify::new(),
+            wanting: AtomicBool::new(true),
             busy: AtomicBool::new(false),
             ledger,
             sender,
@@ -215,6 +218,13 @@ impl<S: Sends> Shared<S> {
         };
         // Who writes it down outlives all that is sent.
         let _ = self.ends.send(settlement);
+    }
+
+    /// Room came to be: whoever takes something on looks again, unless there was nothing.
+    fn made_room(&self) {
+        if self.wanting.load(Ordering::SeqCst) {
+            self.freed.notify_one();
+        }
     }
 
     /// These were not sent: they are as if they had not been handed out.

@@ -64,7 +64,10 @@ pub(super) async fn step<S: Sends>(
     if !(shared.settings.may_begin)() {
         return Ok(Some(now + BACK_OFF));
     }
+    // First this: what is due from here on wakes by itself.
+    shared.wanting.store(true, Ordering::SeqCst);
     let lanes = homes::served(shared, now);
+    shared.wanting.store(!lanes.is_empty(), Ordering::SeqCst);
     metrics::gauge!("cloakroom_delivery_lanes_due").set(lanes.len() as f64);
     let plan = shared.traffic().plan(lanes.iter().map(|lane| (lane.receiver, lane.again)), now);
     if plan.wants.is_empty() {

@@ -51,7 +51,7 @@ impl<S: Sends> Begun<S> {
         let away = self.shared.traffic().ended(leave, came, now, &mut rand::rng());
         self.shared.give_back(&away);
         begin(&self.shared);
-        self.shared.freed.notify_one();
+        self.shared.made_room();
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
         shared.traffic().settled(settlement.receiver);
         shared.holdings.leave(settlement.lease);
     }
-    shared.freed.notify_one();
+    shared.made_room();
 }
 
 fn complain(error: &LedgerError) {

@@ -20,7 +20,10 @@ use crate::domain::limit::{Bucket, Rate};
 
 /// The most that is taken on for a receiver that answers quickly: with fewer, the time that
 /// taking on takes would limit how much it gets.
-const REACH: usize = 64;
+const REACH: usize = 256;
+/// More is taken on beside what is there only if it is at least this part of the reach: a
+/// few at a time would cost nearly as much as many.
+const WORTH_IT: usize = 4;
 /// Taken on over all, for each slot.
 const AHEAD: usize = 16;
 /// Whoever answers within this time is quick.
@@ -292,8 +295,11 @@ impl<T> Traffic<T> {
         // What is left goes to those that would be idle while more is taken on.
         for (receiver, due) in quick {
             let limits = self.limits;
-            let reach = self.places.get_mut(&receiver).map(|place| place.reach(&limits, now));
-            self.ask(receiver, due, reach.unwrap_or_default(), &mut room, &mut plan, now);
+            let Some(place) = self.places.get_mut(&receiver) else { continue };
+            let reach = place.reach(&limits, now);
+            if reach.saturating_sub(place.taken_on()) >= reach / WORTH_IT {
+                self.ask(receiver, due, reach, &mut room, &mut plan, now);
+            }
         }
         plan
     }
@@ -463,12 +469,11 @@ impl<T> Traffic<T> {
             return item.into_iter().collect();
         };
         place.promised = place.promised.saturating_sub(1);
-        match item {
-            Some(item) => place.waiting.push_back((false, item)),
-            None => {
-                place.give_back(1);
-                self.held = self.held.saturating_sub(1);
-            }
+        if let Some(item) = item {
+            place.waiting.push_back((false, item));
+        } else {
+            place.give_back(1);
+            self.held = self.held.saturating_sub(1);
         }
         let away = place.turned_away(&self.limits);
         self.stand_in_line(receiver);

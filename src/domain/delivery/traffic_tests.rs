@@ -190,7 +190,8 @@ fn for_a_quick_receiver_more_is_taken_on_than_is_sent_at_once() {
     town.put(1, false, 100_000);
     (0..200).for_each(|_| town.pass());
     assert_eq!(town.most_at_once[&ReceiverKey(1)], 4);
-    assert_eq!(town.traffic.held(), REACH);
+    let held = town.traffic.held();
+    assert!((64..=REACH).contains(&held), "{held}");
     // It hangs: what it was taken on for goes back.
     town.behaves.insert(ReceiverKey(1), Behaves::Never);
     (0..16_000).for_each(|_| town.pass());

@@ -264,6 +264,30 @@ async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
     close(ledger, tasks).await;
 }
 
+#[tokio::test]
+async fn what_one_node_makes_due_another_hears_of_before_it_looks() {
+    let place = Place::postgres();
+    // What is told is told by a clock that goes on.
+    let (clock, tasks) = (Clock::system(), [Tasks::new(), Tasks::new()]);
+    let one = Ledger::open(place.opening(), &clock, &tasks[0]).await.unwrap();
+    let other = Ledger::open(place.opening(), &clock, &tasks[1]).await.unwrap();
+    one.lend_scribe(Arc::new(Words));
+    let whole = subscribed(&one, subscription(1, settings([Topic::Succeeded]))).await;
+    let lane = DeliveryLane { receiver: whole.receiver, again: false };
+    for _ in 0..2000 {
+        // Once more, because whoever has only just opened it may not listen yet.
+        one.ping(whole.id, clock.now()).await.unwrap();
+        if other.due_deliveries(clock.now()) == [lane] {
+            break;
+        }
+        clock.sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(other.due_deliveries(clock.now()), [lane]);
+    let [first, second] = tasks;
+    close(one, first).await;
+    close(other, second).await;
+}
+
 /// An outbox with space for one delivery at a time, where it is open.
 #[derive(Clone, Default)]
 struct Outside {
