@@ -277,6 +277,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
     });
     add(&mut new, &further);
+    fit(&mut new);
     let mut rotation = object(&json!({
         "grace": {
             "type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 86400,
@@ -284,6 +285,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         },
     }));
     add(&mut rotation, &json!({ "signature": further["signature"], "secret": further["secret"] }));
+    fit(&mut rotation);
     let mut callback = rotation.clone();
     add(&mut callback, &json!({ "principal": further["principal"] }));
     let mut replay = object(&json!({
@@ -318,6 +320,17 @@ fn add(schema: &mut Value, properties: &Value) {
     for (name, property) in properties.as_object().into_iter().flatten() {
         schema["properties"][name] = property.clone();
     }
+}
+
+/// A secret that is brought is of the kind that is asked for.
+fn fit(schema: &mut Value) {
+    let of = |kind: &str, prefix: &str| {
+        json!({
+            "if": { "properties": { "signature": { "const": kind } }, "required": ["signature"] },
+            "then": { "properties": { "secret": { "pattern": prefix } } },
+        })
+    };
+    schema["allOf"] = json!([of("v1", "^whsec_"), of("v1a", "^whsk_")]);
 }
 
 /// What can be set and changed.

@@ -155,8 +155,8 @@ fn suggest(
     let Led { order: created, payment } = led;
     voice::heading("All of it goes on running. Try, in another terminal:")?;
     voice::explain(&format!(
-        "\n  an order of your own; then GET its Location with curl -i, and see here how its \
-         webhook\n  arrives\n    {order}\n\
+        "\n  an order of your own; its webhook arrives here, and its Location is for curl -i\n    \
+         {order}\n\
          \n  the same, if you would rather wait for the answer\n    \
          {order} -H 'Operation-Expect: 201-created'\n\
          \n  the same, sent twice, makes one order (run it twice)\n    \
