@@ -51,7 +51,8 @@ macro_rules! operations {
 macro_rules! promises {
     () => {
         "o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
-         o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, o.serial_digest, o.serial_key"
+         o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, o.serial_digest, o.serial_key, \
+         o.callback_receiver, o.callback_url, o.callback_events"
     };
 }
 

@@ -90,10 +90,11 @@ async fn subscribed(ledger: &Ledger, new: NewSubscription) -> Subscription {
 
 /// An operation that was carried out, and succeeded.
 async fn done(ledger: &Ledger, new: NewOperation) -> OperationId {
+    let at = new.accepted_at;
     ledger.accept(new).await.unwrap();
-    let leased = claim_one(ledger, START).await;
+    let leased = claim_one(ledger, at).await;
     let id = leased.id;
-    ledger.settle(outcome_of(leased, &answered(201), START)).await.unwrap().unwrap();
+    ledger.settle(outcome_of(leased, &answered(201), at)).await.unwrap().unwrap();
     id
 }
 
@@ -752,6 +753,59 @@ async fn what_is_settled_lets_the_result_go(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let disable = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Disable(DisabledFor::Asked),
+        at: START,
+    };
+    ledger.change_subscription(disable).await.unwrap();
+    let first = done(&ledger, operation(1, START)).await;
+    let later = START + 9 * DAY;
+    for _ in 0..2 {
+        ledger.prune(9, later).await.unwrap();
+    }
+    assert!(ledger.find(first).await.unwrap().is_none());
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    let eves = NewOperation { principal: Principal::named("eve"), ..operation(2, later) };
+    let eves = done(&ledger, eves).await;
+    let held = shown(&ledger, &whole).await;
+    assert_eq!((held.len(), held[0].operation), (1, None));
+    assert!(matches!(held[0].state, DeliveryState::Held { .. }));
+    ledger.prune(9, later + HOUR).await.unwrap();
+    assert!(ledger.answer(eves).await.unwrap().is_none(), "nobody is to be told of it");
+    close(ledger, tasks).await;
+}
+
+async fn the_number_of_a_delivery_that_is_gone_stays_its_own(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let told = async |ledger: &Ledger, number| {
+        done(ledger, operation(number, START)).await;
+        settled(ledger, &claimed(ledger, START).await, Attempted::Taken, START).await;
+        shown(ledger, &whole).await[0].key
+    };
+    let forget = async |ledger: &Ledger| {
+        let later = START + DAY;
+        let pruned = ledger.prune_deliveries(9, START, later, later).await.unwrap();
+        assert_eq!(pruned.deliveries, 1);
+    };
+    let first = told(&ledger, 1).await;
+    forget(&ledger).await;
+    let second = told(&ledger, 2).await;
+    forget(&ledger).await;
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    let third = told(&ledger, 3).await;
+    assert!(first < second && second < third, "{first:?}, {second:?}, {third:?}");
+    close(ledger, tasks).await;
+}
+
 async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -849,6 +903,8 @@ macro_rules! on {
             callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,
             a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
             what_is_settled_lets_the_result_go,
+            what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,
+            the_number_of_a_delivery_that_is_gone_stays_its_own,
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
             what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
             a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,

@@ -181,6 +181,9 @@ pub(super) async fn prune<W: Runs + ?Sized>(
     }
     writing.put(&ENDED, ended).await?;
     let gone = writing.rows(OVER.into(), Given::none().at(over).and(limit as i64)).await?;
+    if !gone.is_empty() {
+        writing.keep_numbers().await?;
+    }
     for row in &gone {
         let delivery: i64 = number(row, "delivery")?;
         run(writing, LOG_GONE, Given::number(delivery)).await?;

@@ -187,8 +187,11 @@ pub(in crate::ledger) trait Runs: Send {
     /// Puts rows into a table.
     async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError>;
 
-    /// So many new numbers, rising.
+    /// So many new numbers, rising; none that was ever handed out.
     async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64>;
+
+    /// Remembers how far numbers were handed out, because rows go that have them.
+    async fn keep_numbers(&mut self) -> Result<(), LedgerError>;
 
     /// Operations as they stand, in no order; those that are gone are left out.
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced>;
