@@ -41,10 +41,8 @@ const SENDING: &str = "INSERT INTO deliveries_sending (delivery, receiver, node,
      VALUES (?, ?, ?, ?, ?, ?, ?)";
 const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ? \
      RETURNING delivery, receiver, attempts, refusals, token";
-const LAST_MESSAGE: &str =
-    "SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last FROM ledger";
-const LAST_DELIVERY: &str =
-    "SELECT max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0)) AS last FROM ledger";
+const LAST_MESSAGE: &str = "SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last FROM ledger";
+const LAST_DELIVERY: &str = "SELECT max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0)) AS last FROM ledger";
 const LAST_KEPT: &str = "UPDATE ledger SET \
      last_message = max(last_message, coalesce((SELECT max(message) FROM messages), 0)), \
      last_delivery = max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0))";

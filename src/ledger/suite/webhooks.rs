@@ -631,18 +631,21 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     close(ledger, tasks).await;
 }
 
-async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
-    let (ledger, tasks) = opened(&place).await;
-    let callbacks = |principal| NewCallbacks {
+fn callbacks_of(principal: Principal) -> NewCallbacks {
+    NewCallbacks {
         principal,
         origin: "https://client.example".to_owned(),
         public_base: "https://api.example".to_owned(),
         keys: vec![key("own"), NewKey { kind: KeyKind::V1a, ..key("pair") }],
         at: START,
-    };
-    let receiver = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
-    let same = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
-    let eves = ledger.callback_receiver(callbacks(Principal::named("eve"))).await.unwrap();
+    }
+}
+
+async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let receiver = ledger.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
+    let same = ledger.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
+    let eves = ledger.callback_receiver(callbacks_of(Principal::named("eve"))).await.unwrap();
     assert!(receiver == same && receiver != eves);
     let url = "https://client.example/hooks/7".to_owned();
     let topics = Topics::ENDS.and([Topic::Accepted].into_iter().collect());
@@ -882,6 +885,56 @@ async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(pl
         Redelivered::Unknown
     );
     close(ledger, tasks).await;
+}
+
+/// Two nodes on one database, which remember that nobody wants to know of anything.
+async fn two(place: &Place) -> [(Ledger, Tasks); 2] {
+    let two = [opened(place).await, opened(place).await];
+    for ((ledger, _), number) in two.iter().zip([101, 102]) {
+        done(ledger, operation(number, START)).await;
+    }
+    two
+}
+
+#[tokio::test]
+async fn whoever_subscribes_on_one_node_is_told_of_what_another_accepts_and_starts_next() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    let began = [Topic::Accepted, Topic::Started];
+    let whole = subscribed(&one, subscription(1, settings(began))).await;
+    other.accept(operation(1, START)).await.unwrap();
+    claim_one(&other, START).await;
+    assert_eq!(topics_of(&one, &whole).await, began);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
+#[tokio::test]
+async fn whoever_subscribes_on_one_node_is_told_of_what_another_starts_that_waited() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    other.accept(operation(1, START)).await.unwrap();
+    let whole = subscribed(&one, subscription(1, settings([Topic::Started]))).await;
+    claim_one(&other, START).await;
+    assert_eq!(topics_of(&one, &whole).await, [Topic::Started]);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
+#[tokio::test]
+async fn the_first_callback_on_one_node_is_told_of_what_another_starts() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    let receiver = one.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
+    let url = "https://client.example/hooks/7".to_owned();
+    let callback = Callback { receiver, url, topics: [Topic::Started].into_iter().collect() };
+    one.accept(NewOperation { callback: Some(callback), ..operation(1, START) }).await.unwrap();
+    let id = claim_one(&other, START).await.id;
+    let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
+    let told = one.deliveries(&of).await.unwrap().deliveries;
+    assert_eq!(told.iter().map(|told| told.topic).collect::<Vec<_>>(), [Topic::Started]);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
 }
 
 macro_rules! on {
