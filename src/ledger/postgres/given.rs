@@ -5,13 +5,14 @@
 //! statement: nothing has to be asked for before. Its invariant: what it writes is what
 //! one statement a table would write.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::AssertSqlSafe;
 
 use super::batch::{Columns, Values, names, parameters};
 use super::writing::Writing;
-use crate::domain::delivery::Topic;
+use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{Body, EventKind, NewOperation, WaitingFor, Work};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -39,6 +40,8 @@ pub(super) struct Given<'a> {
     pub(super) placed: Placed,
     /// The parent, and the root of its tree.
     pub(super) parent: Option<(OperationId, OperationId)>,
+    /// Where its callbacks go.
+    pub(super) callback: Option<Cow<'a, Callback>>,
 }
 
 /// What a batch has to have written.
@@ -136,7 +139,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     cells.text(on_failure_name(policy).map(str::to_owned));
     cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));
-    let callback = operation.callback.as_ref();
+    let callback = given.callback.as_ref();
     cells.number(callback.map(|callback| callback.receiver.0));
     cells.text(callback.map(|callback| callback.url.clone()));
     cells.number(callback.map(|callback| callback.topics.bits()));

@@ -256,6 +256,7 @@ impl Transaction for Writing {
         let needs_places = accept::needs_places(acceptances);
         if settlements.is_empty() && !needs_places {
             let index = self.book.subscribers.index();
+            let alone = alone && !accept::makes_callbacks(acceptances);
             if alone && !webhooks::begins_are_told(&index, acceptances) {
                 self.go_alone(index.version);
             }

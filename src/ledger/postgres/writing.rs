@@ -37,6 +37,8 @@ pub(super) struct Writing {
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that somebody may have to be told of.
     pub(super) told: Vec<Told>,
+    /// Whether it makes receivers of callbacks.
+    pub(super) makes_callbacks: bool,
     /// The version of receivers, once it was read.
     pub(super) version: Option<i64>,
 }
@@ -71,6 +73,7 @@ impl Writing {
             relies_on: None,
             keys: BTreeMap::new(),
             told: Vec::new(),
+            makes_callbacks: false,
             version: None,
         }
     }

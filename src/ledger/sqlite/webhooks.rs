@@ -145,6 +145,14 @@ impl Runs for Writing {
         std::mem::take(&mut self.writer.told)
     }
 
+    fn makes_callbacks(&self) -> bool {
+        self.makes_callbacks
+    }
+
+    fn make_callbacks(&mut self) {
+        self.makes_callbacks = true;
+    }
+
     fn version(&self) -> Option<i64> {
         None
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::domain::delivery::{
-    Attempted, Callback, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic,
-    Topics, settle as schedule,
+    Attempted, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic, Topics,
+    settle as schedule,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,8 +90,17 @@ async fn subscribed(ledger: &Ledger, new: NewSubscription) -> Subscription {
 
 /// An operation that was carried out, and succeeded.
 async fn done(ledger: &Ledger, new: NewOperation) -> OperationId {
+    done_with(ledger, new, None).await
+}
+
+/// The same with a callback that may be the first.
+async fn done_with(
+    ledger: &Ledger,
+    new: NewOperation,
+    first: Option<FirstCallback>,
+) -> OperationId {
     let at = new.accepted_at;
-    ledger.accept(new).await.unwrap();
+    ledger.accept_calling_back(new, first).await.unwrap();
     let leased = claim_one(ledger, at).await;
     let id = leased.id;
     ledger.settle(outcome_of(leased, &answered(201), at)).await.unwrap().unwrap();
@@ -631,30 +640,43 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     close(ledger, tasks).await;
 }
 
-fn callbacks_of(principal: Principal) -> NewCallbacks {
-    NewCallbacks {
-        principal,
-        origin: "https://client.example".to_owned(),
+/// A callback of that principal to what may be a new origin.
+fn callback_to(url: &str, principal: &Principal, at: Timestamp) -> FirstCallback {
+    let url: url::Url = url.parse().unwrap();
+    let callbacks = NewCallbacks {
+        principal: principal.clone(),
+        origin: url.origin().ascii_serialization(),
         public_base: "https://api.example".to_owned(),
         keys: vec![key("own"), NewKey { kind: KeyKind::V1a, ..key("pair") }],
-        at: START,
-    }
+        at,
+    };
+    FirstCallback { callbacks, url: url.into(), topics: Topics::ENDS }
+}
+
+/// Whom the callbacks of an operation count as.
+async fn called_back(ledger: &Ledger, id: OperationId) -> ReceiverKey {
+    ledger.promised(id).await.unwrap().unwrap().callback.unwrap().receiver
 }
 
 async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
     let (ledger, tasks) = opened(&place).await;
-    let receiver = ledger.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
-    let same = ledger.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
-    let eves = ledger.callback_receiver(callbacks_of(Principal::named("eve"))).await.unwrap();
-    assert!(receiver == same && receiver != eves);
-    let url = "https://client.example/hooks/7".to_owned();
+    let url = "https://client.example/hooks/7";
     let topics = Topics::ENDS.and([Topic::Accepted].into_iter().collect());
-    let callback = Some(Callback { receiver, url: url.clone(), topics });
-    let id = done(&ledger, NewOperation { callback, ..operation(1, START) }).await;
+    let everyone = Principal::everyone();
+    let first = FirstCallback { topics, ..callback_to(url, &everyone, START) };
+    let id = done_with(&ledger, operation(1, START), Some(first)).await;
+    let receiver = called_back(&ledger, id).await;
     let out = claimed(&ledger, START).await;
     let told: Vec<_> = out.iter().map(|out| (out.topic, out.url.as_deref())).collect();
-    assert_eq!(told, [(Topic::Accepted, Some(&*url)), (Topic::Succeeded, Some(&*url))]);
+    assert_eq!(told, [(Topic::Accepted, Some(url)), (Topic::Succeeded, Some(url))]);
     assert!(out[1].body.starts_with(format!("operation.succeeded {id}").as_bytes()));
+    let again = callback_to("https://client.example/other", &everyone, START);
+    let same = done_with(&ledger, operation(2, START), Some(again)).await;
+    let eve = Principal::named("eve");
+    let new = NewOperation { principal: eve.clone(), ..operation(3, START) };
+    let eves = done_with(&ledger, new, Some(callback_to(url, &eve, START))).await;
+    assert_eq!(called_back(&ledger, same).await, receiver);
+    assert_ne!(called_back(&ledger, eves).await, receiver);
     let whom = ledger.receiver(receiver).await.unwrap().unwrap();
     assert_eq!((whom.keys.len(), whom.active, whom.subscription), (2, true, None));
     // A callback's receiver is no subscription: 410 ends the delivery and nothing else.
@@ -665,25 +687,26 @@ async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
 
 async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: Place) {
     let (ledger, tasks) = opened(&place).await;
-    let callbacks = |at| NewCallbacks {
-        principal: Principal::everyone(),
-        origin: "https://client.example".to_owned(),
-        public_base: "https://api.example".to_owned(),
-        keys: vec![key("own")],
-        at,
+    let url = "https://client.example/hooks/7";
+    let everyone = Principal::everyone();
+    // Calls back, and has been told.
+    let calls = async |number, at| {
+        let first = callback_to(url, &everyone, at);
+        let id = done_with(&ledger, operation(number, at), Some(first)).await;
+        settled(&ledger, &claimed(&ledger, at).await, Attempted::Taken, at).await;
+        let callback = ledger.promised(id).await.unwrap().unwrap().callback.unwrap();
+        assert_eq!((&*callback.url, callback.topics), (url, Topics::ENDS));
+        (id, callback.receiver)
     };
-    let receiver = ledger.callback_receiver(callbacks(START)).await.unwrap();
-    let url = "https://client.example/hooks/7".to_owned();
-    let topics = Topics::ENDS;
-    let callback = Some(Callback { receiver, url: url.clone(), topics });
-    let id =
-        done(&ledger, NewOperation { callback: callback.clone(), ..operation(1, START) }).await;
-    assert_eq!(ledger.promised(id).await.unwrap().unwrap().callback, callback);
-    let out = claimed(&ledger, START).await;
-    settled(&ledger, &out, Attempted::Taken, START).await;
+    let forget_operations = async |now: Timestamp| {
+        for _ in 0..2 {
+            ledger.prune(99, now).await.unwrap();
+        }
+    };
+    let (id, receiver) = calls(1, START).await;
     let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
     let shown = ledger.deliveries(&of).await.unwrap().deliveries;
-    assert_eq!((shown.len(), shown[0].url.as_deref()), (1, Some(&*url)));
+    assert_eq!((shown.len(), shown[0].url.as_deref()), (1, Some(url)));
     let forget = async |now: Timestamp| {
         ledger.prune_deliveries(99, now - 30 * DAY, now - 7 * DAY, now).await.unwrap();
     };
@@ -694,15 +717,14 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     forget(START + 31 * DAY).await;
     forget(START + 31 * DAY).await;
     assert_eq!(changed().await, before);
-    for _ in 0..2 {
-        ledger.prune(99, START + 31 * DAY).await.unwrap();
-    }
+    forget_operations(START + 31 * DAY).await;
     assert!(ledger.find(id).await.unwrap().is_none());
     forget(START + 31 * DAY).await;
     assert!(changed().await > before, "every node learns that nobody needs it");
     // Whoever asks again gets the same, as long as it is only retired.
     let again = START + 40 * DAY;
-    assert_eq!(ledger.callback_receiver(callbacks(again)).await.unwrap(), receiver);
+    assert_eq!(calls(2, again).await.1, receiver);
+    forget_operations(again + 8 * DAY).await;
     let before = changed().await;
     forget(again + 29 * DAY).await;
     assert_eq!(changed().await, before, "it was asked for lately");
@@ -710,9 +732,37 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     assert!(changed().await > before, "it is still there, for those who know it");
     forget(again + 62 * DAY).await;
     assert_eq!(changed().await, None);
-    let anew = ledger.callback_receiver(callbacks(again + 62 * DAY)).await.unwrap();
+    let (_, anew) = calls(3, again + 62 * DAY).await;
     assert_ne!(anew, receiver);
-    assert_eq!(ledger.receiver(anew).await.unwrap().unwrap().keys.len(), 1, "the keys stay");
+    assert_eq!(ledger.receiver(anew).await.unwrap().unwrap().keys.len(), 2, "the keys stay");
+    close(ledger, tasks).await;
+}
+
+async fn whatever_is_refused_leaves_no_receiver_of_callbacks(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let everyone = Principal::everyone();
+    let there = "https://client.example";
+    let first = || Some(callback_to("https://client.example/hooks/7", &everyone, START));
+    let accept = |new| ledger.accept_calling_back(new, first());
+    let known = operation(1, START).id;
+    ledger.accept(with_key(1, 7, 5, KeyScope::Retained)).await.unwrap();
+    let conflict = accept(with_key(2, 7, 6, KeyScope::Retained)).await.unwrap();
+    assert_eq!(conflict, Accepted::KeyConflict(known));
+    let repeat = accept(with_key(3, 7, 5, KeyScope::Retained)).await.unwrap();
+    assert_eq!(repeat, Accepted::Replayed(known));
+    let full = accept(NewOperation { max_depth: 1, ..operation(4, START) }).await.unwrap();
+    assert_eq!(full, Accepted::QueueFull { depth: 1 });
+    assert_eq!(ledger.callbacks(&everyone, there, START).await.unwrap(), None);
+    let owner = KeyOwner::Callbacks(everyone.clone());
+    assert!(ledger.signing_keys(&owner).await.unwrap().is_empty());
+    // Those that are not, share one, however many come at once.
+    let (one, other) = tokio::join!(accept(operation(5, START)), accept(operation(6, START)));
+    assert!(matches!((one, other), (Ok(Accepted::New(_)), Ok(Accepted::New(_)))));
+    let receiver = ledger.callbacks(&everyone, there, START).await.unwrap().unwrap();
+    for number in [5, 6] {
+        assert_eq!(called_back(&ledger, operation(number, START).id).await, receiver);
+    }
+    assert_eq!(ledger.signing_keys(&owner).await.unwrap().len(), 2);
     close(ledger, tasks).await;
 }
 
@@ -925,10 +975,9 @@ async fn whoever_subscribes_on_one_node_is_told_of_what_another_starts_that_wait
 async fn the_first_callback_on_one_node_is_told_of_what_another_starts() {
     let place = Place::postgres();
     let [(one, tasks), (other, more_tasks)] = two(&place).await;
-    let receiver = one.callback_receiver(callbacks_of(Principal::everyone())).await.unwrap();
-    let url = "https://client.example/hooks/7".to_owned();
-    let callback = Callback { receiver, url, topics: [Topic::Started].into_iter().collect() };
-    one.accept(NewOperation { callback: Some(callback), ..operation(1, START) }).await.unwrap();
+    let first = callback_to("https://client.example/hooks/7", &Principal::everyone(), START);
+    let first = FirstCallback { topics: [Topic::Started].into_iter().collect(), ..first };
+    one.accept_calling_back(operation(1, START), Some(first)).await.unwrap();
     let id = claim_one(&other, START).await.id;
     let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
     let told = one.deliveries(&of).await.unwrap().deliveries;
@@ -954,6 +1003,7 @@ macro_rules! on {
             a_principal_has_no_more_subscriptions_than_it_may,
             an_operation_calls_back_where_it_was_told_to,
             callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,
+            whatever_is_refused_leaves_no_receiver_of_callbacks,
             a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
             what_is_settled_lets_the_result_go,
             what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,

@@ -106,9 +106,12 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     if told.is_empty() || writing.is_alone() {
         return Ok(Announcement::default());
     }
-    refresh(writing).await?;
+    let makes_callbacks = writing.makes_callbacks();
+    if !makes_callbacks {
+        refresh(writing).await?;
+    }
     let index = writing.subscribers().index();
-    told.retain(|told| index.wants(told.topic));
+    told.retain(|told| makes_callbacks || index.wants(told.topic));
     if told.is_empty() {
         return Ok(Announcement::default());
     }

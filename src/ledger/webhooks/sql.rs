@@ -218,6 +218,13 @@ pub(in crate::ledger) trait Runs: Send {
     /// What had been inserted as an event in this transaction and is still to be told.
     fn told(&mut self) -> Vec<Told>;
 
+    /// Whether it makes receivers of callbacks: then nothing that it reads of receivers is
+    /// remembered, because it may yet be undone.
+    fn makes_callbacks(&self) -> bool;
+
+    /// From here on it makes receivers of callbacks.
+    fn make_callbacks(&mut self);
+
     /// The version of receivers, as far as this transaction has read it.
     fn version(&self) -> Option<i64>;
 }

@@ -59,7 +59,7 @@ const OF_PRINCIPAL: &str = concat!(
      AND (events & $2) <> 0 ORDER BY receiver LIMIT $3"
 );
 const LAST_RECEIVER: &str = "SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
-const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
+pub(super) const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
      AND retired_at IS NULL AND changed_at > $3";
 const CALLBACKS_USED: &str = "UPDATE receivers SET changed = $1, changed_at = $2, retired_at = NULL \
      WHERE principal = $3 AND url = $4 AND kind = 'callback' RETURNING receiver";
