@@ -315,8 +315,8 @@ async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event
     let asked = claimed(&ledger, START).await;
     assert_eq!((asked.len(), asked[0].receiver), (1, two.receiver));
     let both = [&handed[0], &asked[0]].map(|leased| {
-        let LeasedDelivery { message, body, topic, at, deadline_at, .. } = leased;
-        (message, body, topic, at, deadline_at, leased.attempts, leased.refusals)
+        let LeasedDelivery { message, body, format, topic, at, deadline_at, .. } = leased;
+        (message, body, format, topic, at, deadline_at, leased.attempts, leased.refusals)
     });
     assert_eq!(both[0], both[1]);
     let shown_of = async |of: &Subscription| ledger.receiver(of.receiver).await.unwrap().unwrap();
@@ -859,6 +859,38 @@ async fn the_number_of_a_delivery_that_is_gone_stays_its_own(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_delivery_keeps_the_form_that_it_was_made_in(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    let first = claimed(&ledger, START).await;
+    assert_eq!(first[0].format, Format::Standard);
+    settled(&ledger, &first, FAILED, START).await;
+    let other = SubscriptionSettings { format: Format::CloudEvents, ..whole.settings.clone() };
+    let changing = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Settings(Box::new(other)),
+        at: START,
+    };
+    ledger.change_subscription(changing).await.unwrap();
+    let later = START + DAY;
+    let second = claimed(&ledger, later).await;
+    assert_eq!((second[0].attempts, second[0].format), (2, Format::Standard));
+    settled(&ledger, &second, Attempted::Taken, later).await;
+    let key = second[0].lease.delivery;
+    let once_more = ledger.redeliver(whole.receiver, key, later).await.unwrap();
+    assert!(matches!(once_more, Redelivered::As(_)));
+    let again = claimed(&ledger, later).await;
+    assert_eq!((&again[0].message, again[0].format), (&first[0].message, Format::Standard));
+    done(&ledger, operation(2, later)).await;
+    ledger.ping(whole.id, later).await.unwrap();
+    let next: Vec<_> = claimed(&ledger, later).await.iter().map(|next| next.format).collect();
+    assert_eq!(next, [Format::CloudEvents; 2]);
+    close(ledger, tasks).await;
+}
+
 async fn what_is_held_too_long_is_dropped_and_what_is_late_is_given_up(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -1008,6 +1040,7 @@ macro_rules! on {
             what_is_settled_lets_the_result_go,
             what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,
             the_number_of_a_delivery_that_is_gone_stays_its_own,
+            a_delivery_keeps_the_form_that_it_was_made_in,
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
             what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
             a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,
