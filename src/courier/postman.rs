@@ -34,13 +34,8 @@ pub struct Postman {
 /// A receiver whose keys and fields are open.
 #[derive(Debug)]
 pub enum Address {
-    /// That of a subscription, which has one URL.
-    Subscription {
-        /// Where to, and how it is signed.
-        target: Target,
-        /// How messages are wrapped.
-        format: Format,
-    },
+    /// That of a subscription, which has one URL: where to, and how it is signed.
+    Subscription(Target),
     /// That of callbacks, each of which has its own URL.
     Callbacks(Box<Receiver>),
 }
@@ -68,8 +63,8 @@ impl Postman {
         })
     }
 
-    fn message(&self, delivery: &LeasedDelivery, format: Format) -> Option<Message> {
-        let (body, content_type) = match format {
+    fn message(&self, delivery: &LeasedDelivery) -> Option<Message> {
+        let (body, content_type) = match delivery.format {
             Format::Standard => (delivery.body.clone(), JSON),
             Format::CloudEvents => {
                 let event = Event {
@@ -102,24 +97,24 @@ impl Sends for Postman {
     fn address(&self, receiver: &Receiver) -> Result<Address, String> {
         let target = self.target(receiver, &receiver.url).map_err(|error| error.to_string())?;
         Ok(match receiver.subscription {
-            Some(_) => Address::Subscription { target, format: receiver.format },
+            Some(_) => Address::Subscription(target),
             None => Address::Callbacks(Box::new(receiver.clone())),
         })
     }
 
     async fn send(&self, address: &Address, delivery: &LeasedDelivery, now: Timestamp) -> Answer {
         let callback;
-        let (target, format) = match address {
-            Address::Subscription { target, format } => (target, *format),
+        let target = match address {
+            Address::Subscription(target) => target,
             Address::Callbacks(receiver) => {
                 let url = delivery.url.as_deref().unwrap_or(&receiver.url);
                 // It opened when the address was made.
                 let Ok(target) = self.target(receiver, url) else { return REFUSED };
                 callback = target;
-                (&callback, receiver.format)
+                &callback
             }
         };
-        let Some(message) = self.message(delivery, format) else { return REFUSED };
+        let Some(message) = self.message(delivery) else { return REFUSED };
         let Attempted { status, error, detail, retry_after, .. } =
             self.sender.send(&message, target, now).await;
         if let Some(error) = error {

@@ -80,11 +80,9 @@ impl Inner {
             _ => Box::pin(self.keep(collected.octets)).await?,
         };
         let Head { principal, decision, additions, key, callback, base } = head;
-        let callback = match callback {
-            None => None,
-            Some(asked) => {
-                Some(Box::pin(self.callbacks.callback(asked, &principal, &self.api)).await?)
-            }
+        let (callback, first) = match callback {
+            None => (None, None),
+            Some(asked) => Box::pin(self.callbacks.callback(asked, &principal, &self.api)).await?,
         };
         let due_at = route.due_at(now, &additions);
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
@@ -120,7 +118,7 @@ impl Inner {
         };
         let own = &self.lifecycles.own;
         let pending = Pending { api: &self.api, route, decision: &decision, base: &base, own };
-        pending.answer(operation, collected.memory).await
+        pending.answer(operation, first, collected.memory).await
     }
 
     /// Everything that can be checked without the body.

@@ -19,7 +19,7 @@ use crate::domain::OperationId;
 use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
 use crate::domain::operation::{ErrorCode, Failure, NewOperation, State};
-use crate::ledger::{Accepted, LedgerError, Operation, Subject, Watch};
+use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
 use crate::lifecycle::Tasks;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -35,11 +35,12 @@ pub(super) struct Pending<'f> {
 }
 
 impl Pending<'_> {
-    /// Writes the operation down and answers. `memory` is that of its body, given back
-    /// once it is written.
+    /// Writes the operation down and answers, with its callback where that is a `first` one.
+    /// `memory` is that of its body, given back once it is written.
     pub(super) async fn answer(
         &self,
         operation: NewOperation,
+        first: Option<FirstCallback>,
         memory: Option<Memory>,
     ) -> Result<Response, Problem> {
         let ledger = &self.api.ledger;
@@ -47,7 +48,7 @@ impl Pending<'_> {
         let wait = self.wait();
         let watch = wait.map(|_| ledger.watch(operation.id));
         let document = Document::accepted(&operation, &links);
-        let accepted = ledger.accept(operation).await?;
+        let accepted = ledger.accept_calling_back(operation, first).await?;
         drop(memory);
         match accepted {
             Accepted::New(id) => match wait.zip(watch) {

@@ -1,9 +1,10 @@
 //! Callbacks: from what a request asks for to where its operation's events go.
 //!
 //! Owns `Callback-Url`, `Callback-Events` and the preference `callback`. Its invariants:
-//! where a callback goes is judged before anything is stored; and callbacks to an origin
-//! that this node has seen of a principal within a day cost nothing further. It must not know how
-//! messages are sent, nor who is going to judge again before anything is dialled.
+//! where a callback goes is judged before anything is stored, and of a request that is refused
+//! nothing is; and callbacks to an origin that this node has seen of a principal within a day
+//! cost nothing further. It must not know how messages are sent, nor who is going to judge
+//! again before anything is dialled.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, 
 use crate::domain::http::expectation;
 use crate::domain::http::prefer::Preferences;
 use crate::domain::{Principal, Timestamp};
-use crate::ledger::{NewCallbacks, USED};
+use crate::ledger::{FirstCallback, NewCallbacks, USED};
 
 const URL: &str = "Callback-Url";
 const EVENTS: &str = "Callback-Events";
@@ -174,32 +175,35 @@ impl Known {
         Ok(())
     }
 
-    /// Where a callback goes, as the ledger keeps it.
+    /// Where a callback goes, as the ledger keeps it; or what it is to make with the operation,
+    /// because no callback has gone there lately.
     pub(super) async fn callback(
         &self,
         asked: Asked,
         principal: &Principal,
         api: &Api,
-    ) -> Result<Callback, Problem> {
+    ) -> Result<(Option<Callback>, Option<FirstCallback>), Problem> {
         let Asked { to, topics, .. } = asked;
-        let key = (principal.clone(), to.origin());
+        let (origin, url) = (to.origin(), to.as_str().to_owned());
+        let key = (principal.clone(), origin.clone());
         let now = api.clock.now();
-        let receiver = if let Some(receiver) = self.find(&key, now) {
-            receiver
-        } else {
-            let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
-            let new = NewCallbacks {
-                principal: principal.clone(),
-                origin: to.origin(),
-                public_base,
-                keys: callback_keys(&api.webhooks, principal)?,
-                at: now,
-            };
-            let receiver = api.ledger.callback_receiver(new).await?;
-            self.keep(key, receiver, now);
-            receiver
+        let mut receiver = self.find(&key, now);
+        if receiver.is_none() {
+            receiver = api.ledger.callbacks(principal, &origin, now).await?;
+            receiver.into_iter().for_each(|receiver| self.keep(key.clone(), receiver, now));
+        }
+        if let Some(receiver) = receiver {
+            return Ok((Some(Callback { receiver, url, topics }), None));
+        }
+        let public_base = api.settings.public.lasting().unwrap_or_default().to_owned();
+        let callbacks = NewCallbacks {
+            principal: principal.clone(),
+            origin,
+            public_base,
+            keys: callback_keys(&api.webhooks, principal)?,
+            at: now,
         };
-        Ok(Callback { receiver, url: to.as_str().to_owned(), topics })
+        Ok((None, Some(FirstCallback { callbacks, url, topics })))
     }
 }
 

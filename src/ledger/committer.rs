@@ -44,7 +44,7 @@ pub(super) type Tell<T> = oneshot::Sender<Result<T, LedgerError>>;
 /// A write that waits for its turn.
 #[derive(Debug)]
 pub(super) enum Write {
-    Accept(Box<NewOperation>, Tell<Accepted>),
+    Accept(Box<Acceptance>, Tell<Accepted>),
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting {
@@ -106,7 +106,7 @@ impl Write {
 
     fn octets(&self) -> u64 {
         match self {
-            Self::Accept(operation, _) => match &operation.work {
+            Self::Accept(acceptance, _) => match &acceptance.operation.work {
                 Work::Call(request) => inline_octets(&request.body),
                 Work::Task { arguments, .. } => arguments.len() as u64,
             },
@@ -417,8 +417,8 @@ impl Sorted {
         let mut sorted = Self::default();
         for write in writes {
             match write {
-                Write::Accept(operation, tell) => {
-                    sorted.acceptances.push(Acceptance { operation: *operation, hand_off: false });
+                Write::Accept(acceptance, tell) => {
+                    sorted.acceptances.push(*acceptance);
                     sorted.accepted.push(tell);
                 }
                 Write::Settle(settlement, tell) => {
@@ -447,10 +447,7 @@ impl Sorted {
         let settles = self.settlements.into_iter().zip(self.settled);
         settles
             .map(|(settlement, tell)| Write::Settle(Box::new(settlement), tell))
-            .chain(
-                accepts
-                    .map(|(acceptance, tell)| Write::Accept(Box::new(acceptance.operation), tell)),
-            )
+            .chain(accepts.map(|(acceptance, tell)| Write::Accept(Box::new(acceptance), tell)))
             .chain(self.others)
             .collect()
     }

@@ -275,14 +275,14 @@ impl Batch {
 
 /// What the target hands out next comes behind what was copied.
 async fn go_on_counting(target: &mut PgConnection) -> Result<(), CopyError> {
-    let order = "SELECT setval('operations_order', \
-                 (SELECT coalesce(max(seq), 0) + 1 FROM operations), false)";
-    sqlx::query(order).execute(&mut *target).await?;
-    for (sequence, table, column) in
-        [("messages_order", "messages", "message"), ("deliveries_order", "deliveries", "delivery")]
-    {
+    for (sequence, table, column, last) in [
+        ("operations_order", "operations", "seq", "last_operation"),
+        ("messages_order", "messages", "message", "last_message"),
+        ("deliveries_order", "deliveries", "delivery", "last_delivery"),
+    ] {
         let next = format!(
-            "SELECT setval('{sequence}', (SELECT coalesce(max({column}), 0) + 1 FROM {table}), false)"
+            "SELECT setval('{sequence}', (SELECT 1 + greatest({last}, \
+             (SELECT coalesce(max({column}), 0) FROM {table})) FROM ledger), false)"
         );
         sqlx::query(AssertSqlSafe(next)).execute(&mut *target).await?;
     }

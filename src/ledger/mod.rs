@@ -64,10 +64,10 @@ pub use webhooks::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
     DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing, DeliveryNext,
     DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
-    Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey, NewSubscription,
-    NoSubscriptionId, PrunedDeliveries, Receiver, Redelivered, ReplayStep, Replayed, Rotated,
-    Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription, SubscriptionId,
-    SubscriptionListing, SubscriptionSettings, SubscriptionState, USED,
+    FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
+    NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
+    Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription,
+    SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState, USED,
 };
 
 use crate::clock::Clock;
@@ -82,6 +82,7 @@ use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
 use turns::Queue;
+use verbs::Acceptance;
 
 /// The ledger. Clones share one.
 #[derive(Clone)]
@@ -175,16 +176,27 @@ impl Ledger {
         &self,
         operation: NewOperation,
     ) -> impl Future<Output = Result<Accepted, LedgerError>> + Send {
+        self.accept_calling_back(operation, None)
+    }
+
+    /// The same with a callback to where none may have gone yet: its receiver is made with the
+    /// operation, or not at all.
+    pub fn accept_calling_back(
+        &self,
+        operation: NewOperation,
+        first: Option<FirstCallback>,
+    ) -> impl Future<Output = Result<Accepted, LedgerError>> + Send {
         // Boxed before anything waits: whoever waits for this keeps room for all of it.
-        let operation = Box::new(operation);
+        let acceptance = Box::new(Acceptance { operation, first, hand_off: false });
         async move {
-            if let Some(refused) = room::refusal(&self.shared, &operation).await? {
+            let operation = &acceptance.operation;
+            if let Some(refused) = room::refusal(&self.shared, operation).await? {
                 if let Some(pieces) = operation.work.pieces() {
                     self.discard(pieces).await?;
                 }
                 return Ok(refused);
             }
-            self.write(|tell| Write::Accept(operation, tell)).await
+            self.write(|tell| Write::Accept(acceptance, tell)).await
         }
     }
 

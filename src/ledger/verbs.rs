@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fleet::LeaseKey;
+use super::webhooks::FirstCallback;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
@@ -447,6 +448,8 @@ pub struct LaneDepth {
 #[derive(Debug)]
 pub(super) struct Acceptance {
     pub(super) operation: NewOperation,
+    /// Its callback, where the receiver of that may have to be made.
+    pub(super) first: Option<FirstCallback>,
     pub(super) hand_off: bool,
 }
 

@@ -5,6 +5,7 @@ mod deaths;
 mod nodes;
 mod permits;
 mod roles;
+mod told;
 
 use crate::support::gateway::Process;
 use crate::support::postgres::cluster;

@@ -47,6 +47,22 @@ async fn a_callback_that_the_route_takes_is_accepted_and_its_fields_go_no_furthe
 }
 
 #[tokio::test]
+async fn a_request_that_is_refused_leaves_nothing_of_its_callback() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).set("queues.default", "max_depth = 1");
+    let gateway = setup.route("POST /orders", "callbacks = \"any\"").start().await;
+    let waits = || order().field("Operation-Delay", "60");
+    gateway.accept(waits().field("Idempotency-Key", "\"k\"")).await;
+    let calls_back = || waits().field("Callback-Url", "https://93.184.215.14/hooks");
+    let refused = [calls_back().field("Idempotency-Key", "\"k\""), calls_back()];
+    for (request, status) in refused.into_iter().zip([422, 503]) {
+        gateway.send(request).await.problem(status);
+    }
+    let keys = gateway.get("/-/webhooks/callback-key").await.expect(200).json();
+    assert_eq!(keys["keys"], json!([]), "nobody is called back");
+}
+
+#[tokio::test]
 async fn a_preferred_callback_is_told_in_preference_applied() {
     let (_upstream, gateway) = with("\"any\"").await;
     let preferred = format!("respond-async, callback; url=\"{THERE}\"");

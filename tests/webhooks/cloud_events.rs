@@ -56,6 +56,30 @@ async fn a_delivery_is_one_structured_event_and_keeps_its_signature() {
 }
 
 #[tokio::test]
+async fn a_form_that_is_changed_is_that_of_what_happens_from_then_on() {
+    let scene = Scene::set().await;
+    scene.receiver.script("/hooks", [Manner::status(500)]);
+    let subscription = scene.subscribe(&scene.wish("/hooks")).await;
+    scene.gateway.post_order().await;
+    scene.receiver.until_arrived(1).await;
+    let change = json!({ "format": "cloudevents" });
+    scene.gateway.send(patch(&subscription, &change)).await.expect(200);
+    let delivery = scene.deliveries(&subscription, "").await.remove(0);
+    let path = path_of(delivery["links"]["self"].as_str().unwrap()).to_owned();
+    scene.until_delivery(1, &path, |delivery| delivery["status"] == "delivered").await;
+    scene.post(&format!("{path}/redeliver"), &json!({})).await.expect(201);
+    let arrivals = scene.receiver.until_arrived(3).await;
+    for again in &arrivals[1..] {
+        assert_eq!((again.id(), &again.body), (arrivals[0].id(), &arrivals[0].body));
+        assert_eq!(again.field("content-type"), arrivals[0].field("content-type"));
+        assert!(subscription.has_signed(again, &scene.gateway));
+    }
+    scene.gateway.post_order().await;
+    let arrivals = scene.receiver.until_arrived(4).await;
+    assert!(arrivals[3].field("content-type").starts_with("application/cloudevents+json"));
+}
+
+#[tokio::test]
 async fn a_receiver_that_grants_it_is_asked_once_and_then_told() {
     let scene = Scene::set().await;
     scene.receiver.script("/hooks", [granting("localhost")]);

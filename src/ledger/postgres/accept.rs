@@ -12,6 +12,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Cells, damaged, exactly, id, maybe_id, octets as stored_octets};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
+use crate::ledger::webhooks::calling::callback_of;
 
 static PIECES: Statement = Statement::insert_or(
     "INSERT INTO pieces",
@@ -43,7 +44,8 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     let mut repeats = Vec::with_capacity(batch.len());
     let mut new = Vec::with_capacity(batch.len());
     let mut needless = Vec::new();
-    for (Acceptance { operation, hand_off }, taken) in batch.iter().zip(places) {
+    for (acceptance, taken) in batch.iter().zip(places) {
+        let Acceptance { operation, hand_off, .. } = acceptance;
         if let Some(claim) = &operation.idempotency
             && let Some(verdict) = keys.repeat_of(claim, operation.id)?
         {
@@ -66,7 +68,8 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         let parent =
             operation.parent.and_then(|id| parents.of(id, operation).map(|root| (id, root)));
         let lane = writing.book.number(&operation.lane)?;
-        new.push(Given { taken, operation, lane, placed, parent });
+        let callback = callback_of(writing, acceptance).await?;
+        new.push(Given { taken, operation, lane, placed, parent, callback });
         repeats.push(None);
     }
     prune::erase_pieces(writing, needless).await?;
@@ -77,6 +80,11 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         repeat.or_else(|| written.next().map(fresh)).ok_or_else(|| damaged("no place was taken"))
     };
     repeats.into_iter().map(told).collect()
+}
+
+/// Whether receivers of callbacks may have to be made, which is more than one statement.
+pub(super) fn makes_callbacks(batch: &[Acceptance]) -> bool {
+    batch.iter().any(|acceptance| acceptance.first.is_some())
 }
 
 /// Whether the places of a batch have to be known before it is written: keys name them.

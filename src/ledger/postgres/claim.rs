@@ -33,11 +33,13 @@ macro_rules! work {
 /// trip: what another one is taking is passed over, all lanes are asked at once, none is
 /// walked from its very beginning, and one statement takes, begins and reads. None of its
 /// parts sees what another one changes, so what is taken is left out of what comes next.
+/// Nothing is taken where receivers are no longer as was relied on.
 const CLAIMED: &str = concat!(
     "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
      (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $4 \
-     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
+     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r \
+     WHERE $7::bigint IS NULL OR (SELECT version FROM webhooks) = $7)) RETURNING ",
     ready_row!(""),
     "), \
      begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, \
@@ -45,7 +47,7 @@ const CLAIMED: &str = concat!(
      sequence + 1, coalesce(started_at, $4), percent, message FROM taken), \
      told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
      SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM taken) \
-     SELECT want.lane AS wanted, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, \
+     SELECT want.lane AS wanted, (SELECT version FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, \
      t.token, t.sequence, t.started_at, t.percent, t.message, ",
     work!(),
     " FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low) LEFT JOIN LATERAL \
@@ -108,12 +110,12 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
     }
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
-    let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
-    let lows = writing.book.marks.of(&lanes);
-    let values = Values::default().with(lanes.clone()).with(limits).with(lows);
-    let values = values.with(now.as_micros()).with(writing.book.incarnation);
-    let values = values.with(EventKind::Started.as_str());
-    let mut rows = writing.rows(CLAIMED, values).await?;
+    let mut rows = taken(writing, wants, &lanes, now).await?;
+    let version = rows.first().map_or(Ok(None), |row| maybe_number(row, "version"))?;
+    if writing.relies_on().is_some_and(|relied_on| version != Some(relied_on)) {
+        writing.turn_back().await?;
+        rows = taken(writing, wants, &lanes, now).await?;
+    }
     sort_by_due(&mut rows)?;
     let mut taken: HashMap<i64, (Option<Timestamp>, Vec<Leased>)> = HashMap::new();
     for row in &rows {
@@ -135,6 +137,21 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
         Claimed { lane: want.lane.clone(), leased, next_due }
     };
     Ok(wants.iter().zip(lanes).map(claimed).collect())
+}
+
+/// Takes what is due in these lanes, which have these numbers.
+async fn taken(
+    writing: &mut Writing,
+    wants: &[Want],
+    lanes: &[i64],
+    now: Timestamp,
+) -> Batch<PgRow> {
+    let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
+    let lows = writing.book.marks.of(lanes);
+    let values = Values::default().with(lanes.to_vec()).with(limits).with(lows);
+    let values = values.with(now.as_micros()).with(writing.book.incarnation);
+    let values = values.with(EventKind::Started.as_str()).with(writing.relies_on());
+    writing.rows(CLAIMED, values).await
 }
 
 /// Passes over one that cannot be read, so that it keeps nobody else from being handed out:

@@ -5,13 +5,14 @@
 //! statement: nothing has to be asked for before. Its invariant: what it writes is what
 //! one statement a table would write.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::AssertSqlSafe;
 
 use super::batch::{Columns, Values, names, parameters};
 use super::writing::Writing;
-use crate::domain::delivery::Topic;
+use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{Body, EventKind, NewOperation, WaitingFor, Work};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -39,6 +40,8 @@ pub(super) struct Given<'a> {
     pub(super) placed: Placed,
     /// The parent, and the root of its tree.
     pub(super) parent: Option<(OperationId, OperationId)>,
+    /// Where its callbacks go.
+    pub(super) callback: Option<Cow<'a, Callback>>,
 }
 
 /// What a batch has to have written.
@@ -60,18 +63,26 @@ pub(super) async fn write(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let mut columns = Columns::of(LETTERS);
-    batch.iter().for_each(|given| put(given, &mut columns));
-    let any = |placed| batch.iter().any(|given| given.placed == placed);
-    let shape = Shape { full: columns.is_full(), begins: PLACES.map(any) };
-    let node = writing.book.incarnation;
-    let values = columns.bound(Values::default().with(node));
-    let rows = writing.rows(AssertSqlSafe(shape.sql()), values).await?;
-    let seqs = rows.iter().map(|row| number(row, "seq")).collect::<Result<Vec<i64>, _>>()?;
+    let mut seqs = insert(writing, batch).await?;
+    if seqs.is_empty() && writing.relies_on().is_some() {
+        writing.turn_back().await?;
+        seqs = insert(writing, batch).await?;
+    }
     for (given, seq) in batch.iter().zip(&seqs) {
         writing.told.extend(begins(given, *seq));
     }
     Ok(seqs)
+}
+
+/// Puts them into their tables; none of them where receivers are no longer as was relied on.
+async fn insert(writing: &mut Writing, batch: &[Given<'_>]) -> Result<Vec<i64>, LedgerError> {
+    let mut columns = Columns::of(LETTERS);
+    batch.iter().for_each(|given| put(given, &mut columns));
+    let any = |placed| batch.iter().any(|given| given.placed == placed);
+    let shape = Shape { full: columns.is_full(), begins: PLACES.map(any) };
+    let values = Values::default().with(writing.book.incarnation).with(writing.relies_on());
+    let rows = writing.rows(AssertSqlSafe(shape.sql()), columns.bound(values)).await?;
+    rows.iter().map(|row| number(row, "seq")).collect()
 }
 
 /// What those are told of it who want to know of beginnings.
@@ -128,7 +139,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     cells.text(on_failure_name(policy).map(str::to_owned));
     cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));
-    let callback = operation.callback.as_ref();
+    let callback = given.callback.as_ref();
     cells.number(callback.map(|callback| callback.receiver.0));
     cells.text(callback.map(|callback| callback.url.clone()));
     cells.number(callback.map(|callback| callback.topics.bits()));
@@ -147,7 +158,7 @@ impl Shape {
 
     fn text(self) -> String {
         let all = names(&format!("{OF_OPERATION}, {OF_REST}"), LETTERS, self.full);
-        let arrays = parameters(LETTERS, 2, self.full);
+        let arrays = parameters(LETTERS, 3, self.full);
         let place = "nextval('operations_order')";
         let seq = if self.full { format!("coalesce(u.taken, {place})") } else { place.to_owned() };
         let parts: Vec<_> = self
@@ -158,7 +169,8 @@ impl Shape {
             .collect();
         format!(
             "WITH given AS MATERIALIZED (SELECT {seq} AS seq, $1::bigint AS node, u.* \
-             FROM UNNEST({arrays}) WITH ORDINALITY AS u ({all}, number)){} \
+             FROM UNNEST({arrays}) WITH ORDINALITY AS u ({all}, number) \
+             WHERE $2::bigint IS NULL OR (SELECT version FROM webhooks) = $2){} \
              SELECT seq FROM given ORDER BY number",
             parts.concat()
         )

@@ -255,8 +255,10 @@ impl Transaction for Writing {
     ) -> Result<(), LedgerError> {
         let needs_places = accept::needs_places(acceptances);
         if settlements.is_empty() && !needs_places {
-            if alone && !self.begins_are_told(acceptances) {
-                self.go_alone();
+            let index = self.book.subscribers.index();
+            let alone = alone && !accept::makes_callbacks(acceptances);
+            if alone && !webhooks::begins_are_told(&index, acceptances) {
+                self.go_alone(index.version);
             }
             return Ok(());
         }

@@ -285,6 +285,8 @@ fn migrations() -> Vec<Migration> {
         migration(5, "permits", include_str!("../../../migrations/postgres/0005_permits.sql")),
         migration(6, "webhooks", include_str!("../../../migrations/postgres/0006_webhooks.sql")),
         migration(7, "receivers", include_str!("../../../migrations/postgres/0007_receivers.sql")),
+        migration(8, "numbers", include_str!("../../../migrations/postgres/0008_numbers.sql")),
+        migration(9, "forms", include_str!("../../../migrations/postgres/0009_forms.sql")),
     ]
 }
 

@@ -21,7 +21,7 @@ use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
-use crate::ledger::webhooks::subscribers::Subscribers;
+use crate::ledger::webhooks::subscribers::{Index, Subscribers};
 use crate::ledger::webhooks::{
     AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
@@ -83,21 +83,20 @@ const DELIVERED: &str = "WITH lease AS (SELECT * FROM UNNEST($1::bigint[], $2::b
      SELECT delivery, number, at, took_us, status FROM gone JOIN lease USING (delivery)) \
      SELECT delivery FROM gone";
 
-impl Writing {
-    /// Whether somebody may want to know that operations of this batch, or of a claim,
-    /// begin: then it is no single statement.
-    pub(super) fn begins_are_told(&self, acceptances: &[Acceptance]) -> bool {
-        let begins = |acceptance: &Acceptance| {
-            let callback = acceptance.operation.callback.as_ref();
-            callback.is_some_and(|callback| {
-                callback.topics.has(Topic::Accepted) || callback.topics.has(Topic::Started)
-            })
-        };
-        let index = self.book.subscribers.index();
-        let claims = acceptances.is_empty() && index.has_callbacks();
-        index.wants_begins() || claims || acceptances.iter().any(begins)
-    }
+/// Whether somebody may want to know that operations of this batch, or of a claim, begin:
+/// then it is no single statement.
+pub(super) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool {
+    let begins = |acceptance: &Acceptance| {
+        let callback = acceptance.operation.callback.as_ref();
+        callback.is_some_and(|callback| {
+            callback.topics.has(Topic::Accepted) || callback.topics.has(Topic::Started)
+        })
+    };
+    let claims = acceptances.is_empty() && index.has_callbacks();
+    index.wants_begins() || claims || acceptances.iter().any(begins)
+}
 
+impl Writing {
     /// Takes numbers that were taken before and not used.
     fn left_over(&self, of: Numbered, count: usize) -> Vec<i64> {
         // It holds plain values.
@@ -164,6 +163,11 @@ impl Runs for Writing {
             }
         }
         Ok(numbers)
+    }
+
+    /// Differs from SQLite because sequences remember what they have handed out.
+    async fn keep_numbers(&mut self) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
@@ -243,6 +247,14 @@ impl Runs for Writing {
 
     fn told(&mut self) -> Vec<Told> {
         std::mem::take(&mut self.told)
+    }
+
+    fn makes_callbacks(&self) -> bool {
+        self.makes_callbacks
+    }
+
+    fn make_callbacks(&mut self) {
+        self.makes_callbacks = true;
     }
 
     fn version(&self) -> Option<i64> {

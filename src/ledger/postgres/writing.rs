@@ -18,6 +18,7 @@ use super::settle::EVENTS;
 use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{EventRow, damaged, exactly, maybe_number, number};
+use crate::ledger::webhooks::announce::refresh;
 use crate::ledger::webhooks::sql::Told;
 
 /// One writing transaction. Dropping it undoes it.
@@ -30,9 +31,14 @@ pub(super) struct Writing {
     places: VecDeque<i64>,
     /// Whether one statement is all that is written: that needs no transaction around it.
     pub(super) alone: bool,
+    /// The version of receivers that it goes by which is alone: where they have changed since,
+    /// that statement writes nothing.
+    relies_on: Option<i64>,
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that somebody may have to be told of.
     pub(super) told: Vec<Told>,
+    /// Whether it makes receivers of callbacks.
+    pub(super) makes_callbacks: bool,
     /// The version of receivers, once it was read.
     pub(super) version: Option<i64>,
 }
@@ -64,16 +70,37 @@ impl Writing {
             script: Script::default(),
             places: VecDeque::new(),
             alone: false,
+            relies_on: None,
             keys: BTreeMap::new(),
             told: Vec::new(),
+            makes_callbacks: false,
             version: None,
         }
     }
 
     /// One statement will be all that is written: it goes down by itself, where nothing
-    /// else has to hold in its transaction.
-    pub(super) fn go_alone(&mut self) {
+    /// else has to hold in its transaction. Nobody wants to know of it, as receivers stood at
+    /// this version.
+    pub(super) fn go_alone(&mut self, version: i64) {
         self.alone = self.pool.commits_by_itself();
+        self.relies_on = self.alone.then_some(version);
+    }
+
+    /// The version of receivers that the only statement goes by; none in a transaction, which
+    /// looks for itself before it is committed.
+    pub(super) fn relies_on(&self) -> Option<i64> {
+        self.relies_on
+    }
+
+    /// The only statement wrote nothing, because receivers have changed: it is done again, in
+    /// a transaction.
+    pub(super) async fn turn_back(&mut self) -> Result<(), LedgerError> {
+        self.alone = false;
+        self.relies_on = None;
+        if let Some(lent) = self.lent.take() {
+            lent.give_back();
+        }
+        refresh(self).await
     }
 
     /// Puts events into timelines.

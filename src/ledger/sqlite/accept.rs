@@ -1,5 +1,6 @@
 //! Writing new operations down.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::rows::{
@@ -8,7 +9,7 @@ use super::rows::{
 };
 use super::writer::{Values, Writer};
 use super::{Writing, prune, serial, settle};
-use crate::domain::delivery::Topic;
+use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{
     Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
@@ -16,6 +17,7 @@ use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
+use crate::ledger::webhooks::calling::callback_of;
 use crate::ledger::webhooks::sql::Told;
 
 const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
@@ -50,9 +52,10 @@ struct Entry<'a> {
     lane: i64,
     placed: Placed,
     parent: Option<(OperationId, OperationId)>,
+    callback: Option<Cow<'a, Callback>>,
 }
 
-pub(super) fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -61,7 +64,8 @@ pub(super) fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<Accep
     let mut held = held_serial_keys(writing, batch)?;
     let mut verdicts = Vec::with_capacity(batch.len());
     let mut entries = Vec::with_capacity(batch.len());
-    for Acceptance { operation, hand_off } in batch {
+    for acceptance in batch {
+        let Acceptance { operation, hand_off, .. } = acceptance;
         if let Some(verdict) =
             operation.idempotency.as_ref().and_then(|claim| repeat_of(&mut keys, claim, operation))
         {
@@ -93,6 +97,7 @@ pub(super) fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<Accep
             lane: writing.book.number(&operation.lane)?,
             placed,
             parent,
+            callback: callback_of(writing, acceptance).await?,
         });
         verdicts.push(AcceptVerdict::New { seq, placed });
     }
@@ -255,7 +260,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(operation.client_reference.as_deref());
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     values.put(on_failure_name(policy)).put(policy.recheck.as_ref().map(Recheck::target));
-    let callback = operation.callback.as_ref();
+    let callback = entry.callback.as_ref();
     values.put(callback.map(|callback| callback.receiver.0));
     values.put(callback.map(|callback| &*callback.url));
     values.put(callback.map(|callback| callback.topics.bits()));

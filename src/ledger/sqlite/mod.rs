@@ -161,6 +161,7 @@ struct Writing {
     book: Arc<Book>,
     path: PathBuf,
     next_seq: i64,
+    makes_callbacks: bool,
 }
 
 #[async_trait]
@@ -194,6 +195,7 @@ impl Store for Sqlite {
             book: Arc::clone(&self.book),
             path: self.path.clone(),
             next_seq,
+            makes_callbacks: false,
         }))
     }
 
@@ -265,7 +267,7 @@ impl Store for Sqlite {
 #[async_trait]
 impl Transaction for Writing {
     async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
-        accept::accept(self, batch)
+        accept::accept(self, batch).await
     }
 
     async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed> {

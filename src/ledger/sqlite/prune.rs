@@ -41,7 +41,21 @@ pub(super) fn prune(
             pruned.operations += 1;
         }
     }
+    if pruned.operations > 0 {
+        keep_last_place(writing)?;
+    }
     Ok(pruned)
+}
+
+/// Writes down how far places were handed out: the last one may have been removed, and what is
+/// told of it may outlive it.
+fn keep_last_place(writing: &mut Writing) -> Result<(), LedgerError> {
+    let last = writing.next_seq - 1;
+    let kept = "UPDATE ledger SET last_operation = ?";
+    writing.writer.run(kept, |values| {
+        values.put(last);
+    })?;
+    Ok(())
 }
 
 /// Keeps a result for a while whose deliveries are under way; false if nothing keeps it.

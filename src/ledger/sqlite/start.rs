@@ -17,6 +17,11 @@ use crate::ledger::Identity;
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::{Batch, NODES_KEPT};
 
+/// The last place that was handed out, whoever still names it: what a former release removed
+/// is written down nowhere else.
+const LAST_PLACE: &str = "SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0), \
+     coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq) FROM serial_keys), 0)) FROM ledger";
+
 /// Reads what the ledger is told apart by; makes it when the ledger is new.
 pub(super) async fn identity(
     connection: &mut SqliteConnection,
@@ -141,10 +146,7 @@ pub(super) async fn tidy(
     .execute(&mut *connection)
     .await
     .map_err(trouble)?;
-    let row = sqlx::query("SELECT coalesce(max(seq), 0) FROM operations")
-        .fetch_one(connection)
-        .await
-        .map_err(trouble)?;
+    let row = sqlx::query(LAST_PLACE).fetch_one(connection).await.map_err(trouble)?;
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
 }
 

@@ -41,8 +41,11 @@ const SENDING: &str = "INSERT INTO deliveries_sending (delivery, receiver, node,
      VALUES (?, ?, ?, ?, ?, ?, ?)";
 const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ? \
      RETURNING delivery, receiver, attempts, refusals, token";
-const LAST_MESSAGE: &str = "SELECT coalesce(max(message), 0) AS last FROM messages";
-const LAST_DELIVERY: &str = "SELECT coalesce(max(delivery), 0) AS last FROM deliveries";
+const LAST_MESSAGE: &str = "SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last FROM ledger";
+const LAST_DELIVERY: &str = "SELECT max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0)) AS last FROM ledger";
+const LAST_KEPT: &str = "UPDATE ledger SET \
+     last_message = max(last_message, coalesce((SELECT max(message) FROM messages), 0)), \
+     last_delivery = max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0))";
 
 #[async_trait]
 impl Runs for Writing {
@@ -81,6 +84,10 @@ impl Runs for Writing {
         };
         self.writer.next.insert(of, next + count as i64);
         Ok((next..).take(count).collect())
+    }
+
+    async fn keep_numbers(&mut self) -> Result<(), LedgerError> {
+        self.writer.run(LAST_KEPT, |_| {}).map(drop)
     }
 
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
@@ -136,6 +143,14 @@ impl Runs for Writing {
 
     fn told(&mut self) -> Vec<Told> {
         std::mem::take(&mut self.writer.told)
+    }
+
+    fn makes_callbacks(&self) -> bool {
+        self.makes_callbacks
+    }
+
+    fn make_callbacks(&mut self) {
+        self.makes_callbacks = true;
     }
 
     fn version(&self) -> Option<i64> {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::domain::delivery::{
-    Attempted, Callback, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic,
-    Topics, settle as schedule,
+    Attempted, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic, Topics,
+    settle as schedule,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,10 +90,20 @@ async fn subscribed(ledger: &Ledger, new: NewSubscription) -> Subscription {
 
 /// An operation that was carried out, and succeeded.
 async fn done(ledger: &Ledger, new: NewOperation) -> OperationId {
-    ledger.accept(new).await.unwrap();
-    let leased = claim_one(ledger, START).await;
+    done_with(ledger, new, None).await
+}
+
+/// The same with a callback that may be the first.
+async fn done_with(
+    ledger: &Ledger,
+    new: NewOperation,
+    first: Option<FirstCallback>,
+) -> OperationId {
+    let at = new.accepted_at;
+    ledger.accept_calling_back(new, first).await.unwrap();
+    let leased = claim_one(ledger, at).await;
     let id = leased.id;
-    ledger.settle(outcome_of(leased, &answered(201), START)).await.unwrap().unwrap();
+    ledger.settle(outcome_of(leased, &answered(201), at)).await.unwrap().unwrap();
     id
 }
 
@@ -329,8 +339,8 @@ async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event
     let asked = claimed(&ledger, START).await;
     assert_eq!((asked.len(), asked[0].receiver), (1, two.receiver));
     let both = [&handed[0], &asked[0]].map(|leased| {
-        let LeasedDelivery { message, body, topic, at, deadline_at, .. } = leased;
-        (message, body, topic, at, deadline_at, leased.attempts, leased.refusals)
+        let LeasedDelivery { message, body, format, topic, at, deadline_at, .. } = leased;
+        (message, body, format, topic, at, deadline_at, leased.attempts, leased.refusals)
     });
     assert_eq!(both[0], both[1]);
     let shown_of = async |of: &Subscription| ledger.receiver(of.receiver).await.unwrap().unwrap();
@@ -661,27 +671,43 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     close(ledger, tasks).await;
 }
 
-async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
-    let (ledger, tasks) = opened(&place).await;
-    let callbacks = |principal| NewCallbacks {
-        principal,
-        origin: "https://client.example".to_owned(),
+/// A callback of that principal to what may be a new origin.
+fn callback_to(url: &str, principal: &Principal, at: Timestamp) -> FirstCallback {
+    let url: url::Url = url.parse().unwrap();
+    let callbacks = NewCallbacks {
+        principal: principal.clone(),
+        origin: url.origin().ascii_serialization(),
         public_base: "https://api.example".to_owned(),
         keys: vec![key("own"), NewKey { kind: KeyKind::V1a, ..key("pair") }],
-        at: START,
+        at,
     };
-    let receiver = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
-    let same = ledger.callback_receiver(callbacks(Principal::everyone())).await.unwrap();
-    let eves = ledger.callback_receiver(callbacks(Principal::named("eve"))).await.unwrap();
-    assert!(receiver == same && receiver != eves);
-    let url = "https://client.example/hooks/7".to_owned();
+    FirstCallback { callbacks, url: url.into(), topics: Topics::ENDS }
+}
+
+/// Whom the callbacks of an operation count as.
+async fn called_back(ledger: &Ledger, id: OperationId) -> ReceiverKey {
+    ledger.promised(id).await.unwrap().unwrap().callback.unwrap().receiver
+}
+
+async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let url = "https://client.example/hooks/7";
     let topics = Topics::ENDS.and([Topic::Accepted].into_iter().collect());
-    let callback = Some(Callback { receiver, url: url.clone(), topics });
-    let id = done(&ledger, NewOperation { callback, ..operation(1, START) }).await;
+    let everyone = Principal::everyone();
+    let first = FirstCallback { topics, ..callback_to(url, &everyone, START) };
+    let id = done_with(&ledger, operation(1, START), Some(first)).await;
+    let receiver = called_back(&ledger, id).await;
     let out = claimed(&ledger, START).await;
     let told: Vec<_> = out.iter().map(|out| (out.topic, out.url.as_deref())).collect();
-    assert_eq!(told, [(Topic::Accepted, Some(&*url)), (Topic::Succeeded, Some(&*url))]);
+    assert_eq!(told, [(Topic::Accepted, Some(url)), (Topic::Succeeded, Some(url))]);
     assert!(out[1].body.starts_with(format!("operation.succeeded {id}").as_bytes()));
+    let again = callback_to("https://client.example/other", &everyone, START);
+    let same = done_with(&ledger, operation(2, START), Some(again)).await;
+    let eve = Principal::named("eve");
+    let new = NewOperation { principal: eve.clone(), ..operation(3, START) };
+    let eves = done_with(&ledger, new, Some(callback_to(url, &eve, START))).await;
+    assert_eq!(called_back(&ledger, same).await, receiver);
+    assert_ne!(called_back(&ledger, eves).await, receiver);
     let whom = ledger.receiver(receiver).await.unwrap().unwrap();
     assert_eq!((whom.keys.len(), whom.active, whom.subscription), (2, true, None));
     // A callback's receiver is no subscription: 410 ends the delivery and nothing else.
@@ -692,25 +718,26 @@ async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
 
 async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: Place) {
     let (ledger, tasks) = opened(&place).await;
-    let callbacks = |at| NewCallbacks {
-        principal: Principal::everyone(),
-        origin: "https://client.example".to_owned(),
-        public_base: "https://api.example".to_owned(),
-        keys: vec![key("own")],
-        at,
+    let url = "https://client.example/hooks/7";
+    let everyone = Principal::everyone();
+    // Calls back, and has been told.
+    let calls = async |number, at| {
+        let first = callback_to(url, &everyone, at);
+        let id = done_with(&ledger, operation(number, at), Some(first)).await;
+        settled(&ledger, &claimed(&ledger, at).await, Attempted::Taken, at).await;
+        let callback = ledger.promised(id).await.unwrap().unwrap().callback.unwrap();
+        assert_eq!((&*callback.url, callback.topics), (url, Topics::ENDS));
+        (id, callback.receiver)
     };
-    let receiver = ledger.callback_receiver(callbacks(START)).await.unwrap();
-    let url = "https://client.example/hooks/7".to_owned();
-    let topics = Topics::ENDS;
-    let callback = Some(Callback { receiver, url: url.clone(), topics });
-    let id =
-        done(&ledger, NewOperation { callback: callback.clone(), ..operation(1, START) }).await;
-    assert_eq!(ledger.promised(id).await.unwrap().unwrap().callback, callback);
-    let out = claimed(&ledger, START).await;
-    settled(&ledger, &out, Attempted::Taken, START).await;
+    let forget_operations = async |now: Timestamp| {
+        for _ in 0..2 {
+            ledger.prune(99, now).await.unwrap();
+        }
+    };
+    let (id, receiver) = calls(1, START).await;
     let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
     let shown = ledger.deliveries(&of).await.unwrap().deliveries;
-    assert_eq!((shown.len(), shown[0].url.as_deref()), (1, Some(&*url)));
+    assert_eq!((shown.len(), shown[0].url.as_deref()), (1, Some(url)));
     let forget = async |now: Timestamp| {
         ledger.prune_deliveries(99, now - 30 * DAY, now - 7 * DAY, now).await.unwrap();
     };
@@ -721,15 +748,14 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     forget(START + 31 * DAY).await;
     forget(START + 31 * DAY).await;
     assert_eq!(changed().await, before);
-    for _ in 0..2 {
-        ledger.prune(99, START + 31 * DAY).await.unwrap();
-    }
+    forget_operations(START + 31 * DAY).await;
     assert!(ledger.find(id).await.unwrap().is_none());
     forget(START + 31 * DAY).await;
     assert!(changed().await > before, "every node learns that nobody needs it");
     // Whoever asks again gets the same, as long as it is only retired.
     let again = START + 40 * DAY;
-    assert_eq!(ledger.callback_receiver(callbacks(again)).await.unwrap(), receiver);
+    assert_eq!(calls(2, again).await.1, receiver);
+    forget_operations(again + 8 * DAY).await;
     let before = changed().await;
     forget(again + 29 * DAY).await;
     assert_eq!(changed().await, before, "it was asked for lately");
@@ -737,9 +763,37 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     assert!(changed().await > before, "it is still there, for those who know it");
     forget(again + 62 * DAY).await;
     assert_eq!(changed().await, None);
-    let anew = ledger.callback_receiver(callbacks(again + 62 * DAY)).await.unwrap();
+    let (_, anew) = calls(3, again + 62 * DAY).await;
     assert_ne!(anew, receiver);
-    assert_eq!(ledger.receiver(anew).await.unwrap().unwrap().keys.len(), 1, "the keys stay");
+    assert_eq!(ledger.receiver(anew).await.unwrap().unwrap().keys.len(), 2, "the keys stay");
+    close(ledger, tasks).await;
+}
+
+async fn whatever_is_refused_leaves_no_receiver_of_callbacks(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let everyone = Principal::everyone();
+    let there = "https://client.example";
+    let first = || Some(callback_to("https://client.example/hooks/7", &everyone, START));
+    let accept = |new| ledger.accept_calling_back(new, first());
+    let known = operation(1, START).id;
+    ledger.accept(with_key(1, 7, 5, KeyScope::Retained)).await.unwrap();
+    let conflict = accept(with_key(2, 7, 6, KeyScope::Retained)).await.unwrap();
+    assert_eq!(conflict, Accepted::KeyConflict(known));
+    let repeat = accept(with_key(3, 7, 5, KeyScope::Retained)).await.unwrap();
+    assert_eq!(repeat, Accepted::Replayed(known));
+    let full = accept(NewOperation { max_depth: 1, ..operation(4, START) }).await.unwrap();
+    assert_eq!(full, Accepted::QueueFull { depth: 1 });
+    assert_eq!(ledger.callbacks(&everyone, there, START).await.unwrap(), None);
+    let owner = KeyOwner::Callbacks(everyone.clone());
+    assert!(ledger.signing_keys(&owner).await.unwrap().is_empty());
+    // Those that are not, share one, however many come at once.
+    let (one, other) = tokio::join!(accept(operation(5, START)), accept(operation(6, START)));
+    assert!(matches!((one, other), (Ok(Accepted::New(_)), Ok(Accepted::New(_)))));
+    let receiver = ledger.callbacks(&everyone, there, START).await.unwrap().unwrap();
+    for number in [5, 6] {
+        assert_eq!(called_back(&ledger, operation(number, START).id).await, receiver);
+    }
+    assert_eq!(ledger.signing_keys(&owner).await.unwrap().len(), 2);
     close(ledger, tasks).await;
 }
 
@@ -780,6 +834,91 @@ async fn what_is_settled_lets_the_result_go(place: Place) {
     let pruned = |over| ledger.prune_deliveries(9, START, over, START + 9 * DAY);
     assert_eq!(pruned(START).await.unwrap().deliveries, 0);
     assert_eq!(pruned(START + DAY).await.unwrap().deliveries, 1);
+    close(ledger, tasks).await;
+}
+
+async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let disable = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Disable(DisabledFor::Asked),
+        at: START,
+    };
+    ledger.change_subscription(disable).await.unwrap();
+    let first = done(&ledger, operation(1, START)).await;
+    let later = START + 9 * DAY;
+    for _ in 0..2 {
+        ledger.prune(9, later).await.unwrap();
+    }
+    assert!(ledger.find(first).await.unwrap().is_none());
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    let eves = NewOperation { principal: Principal::named("eve"), ..operation(2, later) };
+    let eves = done(&ledger, eves).await;
+    let held = shown(&ledger, &whole).await;
+    assert_eq!((held.len(), held[0].operation), (1, None));
+    assert!(matches!(held[0].state, DeliveryState::Held { .. }));
+    ledger.prune(9, later + HOUR).await.unwrap();
+    assert!(ledger.answer(eves).await.unwrap().is_none(), "nobody is to be told of it");
+    close(ledger, tasks).await;
+}
+
+async fn the_number_of_a_delivery_that_is_gone_stays_its_own(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let told = async |ledger: &Ledger, number| {
+        done(ledger, operation(number, START)).await;
+        settled(ledger, &claimed(ledger, START).await, Attempted::Taken, START).await;
+        shown(ledger, &whole).await[0].key
+    };
+    let forget = async |ledger: &Ledger| {
+        let later = START + DAY;
+        let pruned = ledger.prune_deliveries(9, START, later, later).await.unwrap();
+        assert_eq!(pruned.deliveries, 1);
+    };
+    let first = told(&ledger, 1).await;
+    forget(&ledger).await;
+    let second = told(&ledger, 2).await;
+    forget(&ledger).await;
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    let third = told(&ledger, 3).await;
+    assert!(first < second && second < third, "{first:?}, {second:?}, {third:?}");
+    close(ledger, tasks).await;
+}
+
+async fn a_delivery_keeps_the_form_that_it_was_made_in(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    let first = claimed(&ledger, START).await;
+    assert_eq!(first[0].format, Format::Standard);
+    settled(&ledger, &first, FAILED, START).await;
+    let other = SubscriptionSettings { format: Format::CloudEvents, ..whole.settings.clone() };
+    let changing = Changing {
+        id: whole.id,
+        principal: None,
+        unless_since: None,
+        change: Change::Settings(Box::new(other)),
+        at: START,
+    };
+    ledger.change_subscription(changing).await.unwrap();
+    let later = START + DAY;
+    let second = claimed(&ledger, later).await;
+    assert_eq!((second[0].attempts, second[0].format), (2, Format::Standard));
+    settled(&ledger, &second, Attempted::Taken, later).await;
+    let key = second[0].lease.delivery;
+    let once_more = ledger.redeliver(whole.receiver, key, later).await.unwrap();
+    assert!(matches!(once_more, Redelivered::As(_)));
+    let again = claimed(&ledger, later).await;
+    assert_eq!((&again[0].message, again[0].format), (&first[0].message, Format::Standard));
+    done(&ledger, operation(2, later)).await;
+    ledger.ping(whole.id, later).await.unwrap();
+    let next: Vec<_> = claimed(&ledger, later).await.iter().map(|next| next.format).collect();
+    assert_eq!(next, [Format::CloudEvents; 2]);
     close(ledger, tasks).await;
 }
 
@@ -867,6 +1006,55 @@ async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(pl
     close(ledger, tasks).await;
 }
 
+/// Two nodes on one database, which remember that nobody wants to know of anything.
+async fn two(place: &Place) -> [(Ledger, Tasks); 2] {
+    let two = [opened(place).await, opened(place).await];
+    for ((ledger, _), number) in two.iter().zip([101, 102]) {
+        done(ledger, operation(number, START)).await;
+    }
+    two
+}
+
+#[tokio::test]
+async fn whoever_subscribes_on_one_node_is_told_of_what_another_accepts_and_starts_next() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    let began = [Topic::Accepted, Topic::Started];
+    let whole = subscribed(&one, subscription(1, settings(began))).await;
+    other.accept(operation(1, START)).await.unwrap();
+    claim_one(&other, START).await;
+    assert_eq!(topics_of(&one, &whole).await, began);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
+#[tokio::test]
+async fn whoever_subscribes_on_one_node_is_told_of_what_another_starts_that_waited() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    other.accept(operation(1, START)).await.unwrap();
+    let whole = subscribed(&one, subscription(1, settings([Topic::Started]))).await;
+    claim_one(&other, START).await;
+    assert_eq!(topics_of(&one, &whole).await, [Topic::Started]);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
+#[tokio::test]
+async fn the_first_callback_on_one_node_is_told_of_what_another_starts() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    let first = callback_to("https://client.example/hooks/7", &Principal::everyone(), START);
+    let first = FirstCallback { topics: [Topic::Started].into_iter().collect(), ..first };
+    one.accept_calling_back(operation(1, START), Some(first)).await.unwrap();
+    let id = claim_one(&other, START).await.id;
+    let of = DeliveryListing { of: DeliveriesOf::Callback(id), only: None, before: None, limit: 9 };
+    let told = one.deliveries(&of).await.unwrap().deliveries;
+    assert_eq!(told.iter().map(|told| told.topic).collect::<Vec<_>>(), [Topic::Started]);
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -884,8 +1072,12 @@ macro_rules! on {
             a_principal_has_no_more_subscriptions_than_it_may,
             an_operation_calls_back_where_it_was_told_to,
             callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,
+            whatever_is_refused_leaves_no_receiver_of_callbacks,
             a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
             what_is_settled_lets_the_result_go,
+            what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,
+            the_number_of_a_delivery_that_is_gone_stays_its_own,
+            a_delivery_keeps_the_form_that_it_was_made_in,
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
             what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
             a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,

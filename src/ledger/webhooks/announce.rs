@@ -13,7 +13,7 @@ use super::heads::DeliveryLane;
 use super::rows::{joined, known, receiver_columns};
 use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
 use super::subscribers::{Index, Matching};
-use super::verbs::{Cause, DeliveryKey, DeliveryLease, LeasedDelivery, Message, Scribe};
+use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -32,9 +32,9 @@ pub(in crate::ledger) static MESSAGES: Table = table!(
 );
 pub(in crate::ledger) static DELIVERIES: Table = table!(
     "deliveries",
-    "delivery, message, receiver, url, cause, created_at, deadline_at",
-    "nnnttnn",
-    "?, ?, ?, ?, ?, ?, ?"
+    "delivery, message, receiver, url, cause, created_at, deadline_at, format",
+    "nnnttnnt",
+    "?, ?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static DUE: Table = table!(
     "deliveries_due",
@@ -106,9 +106,12 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     if told.is_empty() || writing.is_alone() {
         return Ok(Announcement::default());
     }
-    refresh(writing).await?;
+    let makes_callbacks = writing.makes_callbacks();
+    if !makes_callbacks {
+        refresh(writing).await?;
+    }
     let index = writing.subscribers().index();
-    told.retain(|told| index.wants(told.topic));
+    told.retain(|told| makes_callbacks || index.wants(told.topic));
     if told.is_empty() {
         return Ok(Announcement::default());
     }
@@ -217,22 +220,23 @@ async fn write<W: Runs + ?Sized>(
     let (mut messages, mut drafts, mut fan_outs) = (Vec::new(), Vec::new(), Vec::new());
     for (letter, message) in letters.into_iter().zip(numbers) {
         let sent = Arc::new(Sent::of(&letter));
-        let draft = |receiver, url, holds| Draft {
+        let draft = |receiver, url, holds, format| Draft {
             sent: Some(Arc::clone(&sent)),
             message,
             receiver,
             url,
             holds,
+            format,
             cause: letter.cause,
             at: letter.at,
         };
         let first = letter.matching.first.iter();
-        drafts.extend(first.map(|(receiver, holds)| draft(*receiver, None, *holds)));
+        drafts.extend(first.map(|one| draft(one.receiver, None, one.holds, one.format)));
         if let Some((receiver, url)) = letter.callback {
-            drafts.push(draft(receiver, Some(url), false));
+            drafts.push(draft(receiver, Some(url), false, Format::Standard));
         }
         if let (Some(fan), Some(last)) = (letter.fan, letter.matching.more_up_to) {
-            let behind = letter.matching.first.last().map_or(0, |(receiver, _)| receiver.0);
+            let behind = letter.matching.first.last().map_or(0, |one| one.receiver.0);
             let topics: crate::domain::delivery::Topics = [letter.topic].into_iter().collect();
             fan_outs.push(
                 Given::number(message)
@@ -290,6 +294,8 @@ pub(super) struct Draft {
     pub(super) url: Option<String>,
     /// It is held instead of being sent.
     pub(super) holds: bool,
+    /// How it is wrapped, however its receiver wants others by then.
+    pub(super) format: Format,
     pub(super) cause: Cause,
     pub(super) at: Timestamp,
 }
@@ -326,7 +332,7 @@ pub(super) async fn make<W: Runs + ?Sized>(
     let (mut rows, mut made) = (Rows::default(), Made::default());
     let (index, node) = (writing.subscribers().index(), writing.node());
     for (draft, delivery) in drafts.into_iter().zip(numbers) {
-        let Draft { message, receiver, holds, cause, at, .. } = draft;
+        let Draft { message, receiver, holds, format, cause, at, .. } = draft;
         made.numbers.push(DeliveryKey(delivery));
         rows.all.push(
             Given::number(delivery)
@@ -335,7 +341,8 @@ pub(super) async fn make<W: Runs + ?Sized>(
                 .text(draft.url.clone())
                 .text(cause.as_str().to_owned())
                 .at(at)
-                .at(at + DEADLINE),
+                .at(at + DEADLINE)
+                .text(format.as_str().to_owned()),
         );
         let row = Given::number(delivery).and(receiver.0);
         if holds {
@@ -360,7 +367,7 @@ const FIRST_TOKEN: i64 = 1;
 
 /// Hands a delivery out, if there is space for it and what is needed is at hand.
 fn hand(outbox: &dyn Outbox, index: &Index, draft: Draft, delivery: i64) -> Option<Handed> {
-    let Draft { sent, receiver, url, at, .. } = draft;
+    let Draft { sent, receiver, url, format, at, .. } = draft;
     let (sent, known) = (sent?, index.known(receiver)?);
     let mut space = outbox.reserve(receiver)?;
     let lease = DeliveryLease { delivery: DeliveryKey(delivery), token: FIRST_TOKEN };
@@ -374,6 +381,7 @@ fn hand(outbox: &dyn Outbox, index: &Index, draft: Draft, delivery: i64) -> Opti
         topic: sent.topic,
         at: sent.at,
         body: sent.body.clone(),
+        format,
         attempts: 1,
         refusals: 0,
         deadline_at: at + DEADLINE,

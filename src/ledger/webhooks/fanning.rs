@@ -49,7 +49,9 @@ pub(super) async fn fan_out<W: Runs + ?Sized>(
             let holds = known.standing == Standing::Holds;
             let receiver = known.receiver;
             let cause = Cause::Event;
-            drafts.push(Draft { sent: None, message, receiver, url: None, holds, cause, at });
+            let format = known.format;
+            let url = None;
+            drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
         }
     }
     let newly = make(writing, drafts, None).await?.newly;

@@ -7,6 +7,7 @@
 //! worded, signed or sent.
 
 pub(super) mod announce;
+pub(super) mod calling;
 mod fanning;
 pub(super) mod heads;
 mod replaying;
@@ -40,7 +41,7 @@ use super::error::LedgerError;
 use super::handoff::Outbox;
 use super::store::Batch;
 use super::{Ledger, Shared};
-use crate::domain::delivery::ReceiverKey;
+use crate::domain::delivery::{ReceiverKey, Topics};
 use crate::domain::{Principal, Timestamp};
 use announce::{Announcement, NewlyDue};
 use sql::{Asks, Runs};
@@ -63,7 +64,6 @@ pub(super) trait Deliveries: Send {
         scribe: Told<'_>,
     ) -> Result<(Changed, NewlyDue), LedgerError>;
     async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError>;
-    async fn callback_receiver(&mut self, new: &NewCallbacks) -> Result<ReceiverKey, LedgerError>;
     async fn ping(
         &mut self,
         id: SubscriptionId,
@@ -147,10 +147,6 @@ impl<W: Runs> Deliveries for W {
 
     async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError> {
         subscriptions::rotate(self, rotation).await
-    }
-
-    async fn callback_receiver(&mut self, new: &NewCallbacks) -> Result<ReceiverKey, LedgerError> {
-        subscriptions::callback_receiver(self, new).await
     }
 
     async fn ping(
@@ -247,6 +243,12 @@ pub(super) trait ReadsDeliveries: Send + Sync {
     ) -> Result<Option<Subscription>, LedgerError>;
     async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription>;
     async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey>;
+    async fn callbacks(
+        &self,
+        principal: &Principal,
+        origin: &str,
+        now: Timestamp,
+    ) -> Result<Option<ReceiverKey>, LedgerError>;
     async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError>;
     async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError>;
     async fn delivery(
@@ -276,6 +278,15 @@ impl<A: Asks> ReadsDeliveries for A {
 
     async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey> {
         showing::keys(self, owner).await
+    }
+
+    async fn callbacks(
+        &self,
+        principal: &Principal,
+        origin: &str,
+        now: Timestamp,
+    ) -> Result<Option<ReceiverKey>, LedgerError> {
+        calling::find(self, principal, origin, now).await
     }
 
     async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
@@ -324,6 +335,18 @@ pub struct NewCallbacks {
     pub keys: Vec<NewKey>,
     /// Now.
     pub at: Timestamp,
+}
+
+/// The callback of a new operation to an origin that the principal may not have been called
+/// back at.
+#[derive(Clone, Debug)]
+pub struct FirstCallback {
+    /// Whom it counts as.
+    pub callbacks: NewCallbacks,
+    /// The URL.
+    pub url: String,
+    /// What it is told of.
+    pub topics: Topics,
 }
 
 /// A verb that is told of its own fate, in a transaction of its own.
@@ -505,15 +528,15 @@ impl Ledger {
         self.reads().keys(owner).await
     }
 
-    /// The receiver that a principal's callbacks to an origin count as.
-    pub async fn callback_receiver(&self, new: NewCallbacks) -> Result<ReceiverKey, LedgerError> {
-        let receiver = self.errand(Box::new(move |deliveries, _| {
-            let new = new.clone();
-            Box::pin(async move { quiet(deliveries.callback_receiver(&new)).await })
-        }));
-        let receiver = receiver.await?;
-        self.learn_receivers().await;
-        Ok(receiver)
+    /// The receiver that a principal's callbacks to an origin count as, if they have been
+    /// asked for within [`USED`]; otherwise one is made with the next operation.
+    pub async fn callbacks(
+        &self,
+        principal: &Principal,
+        origin: &str,
+        now: Timestamp,
+    ) -> Result<Option<ReceiverKey>, LedgerError> {
+        self.reads().callbacks(principal, origin, now).await
     }
 
     /// Whom a courier sends to.

@@ -1,27 +1,32 @@
 //! Delivering once more what had come to an end, or was held; and putting away what is old.
 //!
-//! A replay makes a new delivery of the same message: same name, same octets. Its
+//! A replay makes a new delivery of the same message: same name, same octets, in the same form. Its
 //! invariant: of each message only the latest delivery to a receiver is looked at, so a
 //! step that is done twice replays nothing twice.
 
 use super::announce::{Draft, NewlyDue, make};
-use super::rows::joined_state;
+use super::rows::{format, joined_state};
 use super::sending::{ENDED, end};
 use super::sql::{Given, Runs, one, run};
 use super::subscriptions::next_version;
-use super::verbs::{Cause, DeliveryEnd, DeliveryKey, Redelivered, ReplayStep, Replayed, Selected};
+use super::verbs::{
+    Cause, DeliveryEnd, DeliveryKey, Format, Redelivered, ReplayStep, Replayed, Selected,
+};
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, maybe_number, maybe_text, number};
 
 const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, \
+     coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
      (SELECT max(p.delivery) FROM deliveries p WHERE p.message = v.message AND p.receiver = v.receiver) AS latest \
      FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
      WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4 \
      ORDER BY v.delivery LIMIT $5";
-const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, v.delivery AS latest \
+const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, \
+     coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
+     v.delivery AS latest \
      FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery WHERE v.receiver = $1 AND v.delivery = $2";
 const HELD_GONE: &str = "DELETE FROM deliveries_held WHERE delivery = $1 RETURNING attempts";
@@ -31,6 +36,7 @@ struct Candidate {
     delivery: i64,
     message: i64,
     url: Option<String>,
+    format: Format,
     held: Option<i64>,
     end: Option<DeliveryEnd>,
     ping: bool,
@@ -44,6 +50,7 @@ impl Candidate {
             delivery,
             message: number(row, "message")?,
             url: maybe_text(row, "url")?,
+            format: format(row)?,
             held: maybe_number(row, "held")?,
             end: joined_state(row)?,
             ping: row.text("cause")? == Some(Cause::Ping.as_str()),
@@ -113,9 +120,9 @@ async fn again<W: Runs + ?Sized>(
             }
             ended.push(end(DeliveryKey(candidate.delivery), DeliveryEnd::Replayed, at, attempts));
         }
-        let Candidate { message, url, .. } = candidate;
-        let cause = Cause::Replay;
-        drafts.push(Draft { sent: None, message, receiver, url, holds: false, cause, at });
+        let Candidate { message, url, format, .. } = candidate;
+        let (holds, cause) = (false, Cause::Replay);
+        drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
     }
     writing.put(&ENDED, ended).await?;
     make(writing, drafts, None).await.map(|made| (made.newly, made.numbers))
@@ -187,6 +194,9 @@ pub(super) async fn prune<W: Runs + ?Sized>(
     }
     writing.put(&ENDED, ended).await?;
     let gone = writing.rows(OVER.into(), Given::none().at(over).and(limit as i64)).await?;
+    if !gone.is_empty() {
+        writing.keep_numbers().await?;
+    }
     for row in &gone {
         let delivery: i64 = number(row, "delivery")?;
         run(writing, LOG_GONE, Given::number(delivery)).await?;

@@ -52,7 +52,7 @@ fn receiver_key(row: &impl Stored) -> Result<ReceiverKey, LedgerError> {
     number(row, "receiver").map(ReceiverKey)
 }
 
-fn format(row: &impl Stored) -> Result<Format, LedgerError> {
+pub(super) fn format(row: &impl Stored) -> Result<Format, LedgerError> {
     let name = text(row, "format")?;
     Format::named(name).ok_or_else(|| damaged(format!("unknown format {name}")))
 }
@@ -119,6 +119,7 @@ pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> 
         },
         failing_since: maybe_time(row, "failing_since")?,
         complained: number::<i64>(row, "complained")? == 1,
+        format: format(row)?,
     })
 }
 
@@ -130,7 +131,6 @@ pub(in crate::ledger) fn receiver(row: &impl Stored) -> Result<Receiver, LedgerE
         principal: principal(row)?,
         url: text(row, "url")?.to_owned(),
         headers: octets_of(row, "headers")?,
-        format: format(row)?,
         active: text(row, "state")? == "active",
         changed: number(row, "changed")?,
         keys: Vec::new(),
@@ -162,7 +162,7 @@ pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>,
 /// The columns of a delivery that is handed out.
 macro_rules! leased_columns {
     () => {
-        "r.changed, v.url, v.deadline_at, m.name, m.event, m.at, m.body"
+        "r.changed, v.url, v.deadline_at, coalesce(v.format, r.format) AS format, m.name, m.event, m.at, m.body"
     };
 }
 pub(in crate::ledger) use leased_columns;
@@ -186,6 +186,7 @@ pub(in crate::ledger) fn leased_delivery(
         topic: topic(row)?,
         at: time(row, "at")?,
         body: Bytes::copy_from_slice(octets(row, "body")?),
+        format: format(row)?,
         attempts: number::<u32>(row, "attempts")? + 1,
         refusals: number(row, "refusals")?,
         deadline_at: time(row, "deadline_at")?,

@@ -187,8 +187,11 @@ pub(in crate::ledger) trait Runs: Send {
     /// Puts rows into a table.
     async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError>;
 
-    /// So many new numbers, rising.
+    /// So many new numbers, rising; none that was ever handed out.
     async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64>;
+
+    /// Remembers how far numbers were handed out, because rows go that have them.
+    async fn keep_numbers(&mut self) -> Result<(), LedgerError>;
 
     /// Operations as they stand, in no order; those that are gone are left out.
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced>;
@@ -214,6 +217,13 @@ pub(in crate::ledger) trait Runs: Send {
 
     /// What had been inserted as an event in this transaction and is still to be told.
     fn told(&mut self) -> Vec<Told>;
+
+    /// Whether it makes receivers of callbacks: then nothing that it reads of receivers is
+    /// remembered, because it may yet be undone.
+    fn makes_callbacks(&self) -> bool;
+
+    /// From here on it makes receivers of callbacks.
+    fn make_callbacks(&mut self);
 
     /// The version of receivers, as far as this transaction has read it.
     fn version(&self) -> Option<i64>;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::verbs::Format;
 use crate::domain::delivery::{ReceiverKey, Topic, Topics};
 use crate::domain::{Principal, Timestamp};
 
@@ -22,6 +23,8 @@ pub(in crate::ledger) struct Known {
     pub(in crate::ledger) standing: Standing,
     pub(in crate::ledger) failing_since: Option<Timestamp>,
     pub(in crate::ledger) complained: bool,
+    /// How what is made for it is wrapped.
+    pub(in crate::ledger) format: Format,
 }
 
 /// Whether deliveries to a receiver go out.
@@ -53,11 +56,26 @@ impl Filter {
     }
 }
 
+/// One that is to be told of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Match {
+    pub(in crate::ledger) receiver: ReceiverKey,
+    /// Whether what goes to it is held.
+    pub(in crate::ledger) holds: bool,
+    pub(in crate::ledger) format: Format,
+}
+
+impl Match {
+    pub(in crate::ledger) fn of(known: &Known) -> Self {
+        let holds = known.standing == Standing::Holds;
+        Self { receiver: known.receiver, holds, format: known.format }
+    }
+}
+
 /// Who is to be told of something at once, and whether there are more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger) struct Matching {
-    /// The receivers, and whether what goes to them is held.
-    pub(in crate::ledger) first: Vec<(ReceiverKey, bool)>,
+    pub(in crate::ledger) first: Vec<Match>,
     /// The last receiver that there is, where more of them match.
     pub(in crate::ledger) more_up_to: Option<ReceiverKey>,
 }
@@ -165,9 +183,7 @@ impl Index {
                 matching.more_up_to = subscriptions.keys().next_back().copied();
                 break;
             }
-            let holds =
-                self.known.get(receiver).is_some_and(|known| known.standing == Standing::Holds);
-            matching.first.push((*receiver, holds));
+            matching.first.extend(self.known.get(receiver).map(Match::of));
         }
         matching
     }

@@ -9,7 +9,7 @@ use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
 use super::sql::{Given, Runs, one, run};
-use super::subscribers::{Matching, Standing};
+use super::subscribers::{Match, Matching};
 use super::verbs::{
     Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
     Rotated, Rotation, Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
@@ -59,7 +59,7 @@ const OF_PRINCIPAL: &str = concat!(
      AND (events & $2) <> 0 ORDER BY receiver LIMIT $3"
 );
 const LAST_RECEIVER: &str = "SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
-const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
+pub(super) const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
      AND retired_at IS NULL AND changed_at > $3";
 const CALLBACKS_USED: &str = "UPDATE receivers SET changed = $1, changed_at = $2, retired_at = NULL \
      WHERE principal = $3 AND url = $4 AND kind = 'callback' RETURNING receiver";
@@ -209,8 +209,7 @@ pub(super) async fn tell<W: Runs + ?Sized>(
     let rows = writing.rows(OF_PRINCIPAL.into(), given).await?;
     let mut matching = Matching::default();
     for row in rows.iter().take(AT_ONCE) {
-        let known = known(row)?;
-        matching.first.push((known.receiver, known.standing == Standing::Holds));
+        matching.first.push(Match::of(&known(row)?));
     }
     if matching.first.is_empty() {
         return Ok(Vec::new());
@@ -244,13 +243,15 @@ pub(super) async fn ping<W: Runs + ?Sized>(
     let (Some(subscription), Some(scribe)) = (find(writing, id).await?, scribe) else {
         return Ok((Redelivered::Unknown, Vec::new()));
     };
+    let (receiver, format) = (subscription.receiver, subscription.settings.format);
+    let to = Match { receiver, holds: false, format };
     let letter = Letter {
         about: None,
         topic: Topic::Ping,
         at,
         message: scribe.about_subscription(Topic::Ping, &subscription, None, at),
         cause: Cause::Ping,
-        matching: Matching { first: vec![(subscription.receiver, false)], more_up_to: None },
+        matching: Matching { first: vec![to], more_up_to: None },
         callback: None,
         fan: None,
     };

@@ -365,8 +365,6 @@ pub struct Receiver {
     pub url: String,
     /// The subscriber's fields, sealed.
     pub headers: Option<Bytes>,
-    /// How messages are wrapped.
-    pub format: Format,
     /// Whether it is told of what happens.
     pub active: bool,
     /// Rises with each change of it, its keys included.
@@ -424,6 +422,8 @@ pub struct LeasedDelivery {
     pub at: Timestamp,
     /// What is sent.
     pub body: Bytes,
+    /// How it is wrapped: always alike, as was wished when the delivery was made.
+    pub format: Format,
     /// Attempts begun, this one included.
     pub attempts: u32,
     /// Those of them that did not count.
