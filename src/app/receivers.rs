@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderMap;
 
-use crate::api::{Scout, WebhookSettings};
+use crate::api::{Scout, Unfit, WebhookSettings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{Guard, Refused, Sender, SenderSettings, SystemResolver, Target, Trust};
@@ -77,25 +77,28 @@ fn rules(config: &Config) -> Rules {
 
 #[async_trait]
 impl Scout for Receivers {
-    async fn judge(&self, url: &str) -> Result<Destination, String> {
+    async fn judge(&self, url: &str) -> Result<Destination, Unfit> {
         match self.guard.check_url(url, &self.clock).await {
             // What cannot be looked up now may be later, and is judged again then.
-            Err(Refused::Unresolvable(_)) => self.guard.parse(url).map_err(|bad| bad.to_string()),
-            judged => judged.map_err(|refused| refused.to_string()),
+            Err(Refused::Unresolvable(_)) => self.guard.parse(url).map_err(Unfit::from),
+            judged => {
+                judged.map_err(|refused| Unfit { kind: refused.kind(), whole: refused.to_string() })
+            }
         }
     }
 
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), String> {
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit> {
         let target = Target { url: url.to_owned(), fields, keys: Vec::new() };
         let asked = self.sender.ask_permission(&target, &self.origin, self.clock.now()).await;
         if asked.permission.is_some() {
             return Ok(());
         }
         let attempted = asked.attempted;
-        Err(match (attempted.detail, attempted.status) {
-            (Some(detail), _) => detail,
-            (None, Some(status)) => format!("it answers {status} without WebHook-Allowed-Origin"),
+        let kind = match (attempted.status, attempted.error) {
+            (Some(status), _) => format!("it answers {status} without WebHook-Allowed-Origin"),
+            (None, Some(error)) => format!("it gives no answer ({})", error.as_str()),
             (None, None) => "it gives no answer".to_owned(),
-        })
+        };
+        Err(Unfit { whole: attempted.detail.unwrap_or_else(|| kind.clone()), kind })
     }
 }

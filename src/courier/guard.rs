@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::resolver::Resolver;
 use crate::clock::Clock;
 use crate::domain::delivery::address::NotPublic;
-use crate::domain::delivery::{BadDestination, DeliveryError, Destination, Rules};
+use crate::domain::delivery::{BadDestination, DeliveryError, Destination, NOT_PUBLIC, Rules};
 
 /// How long a lookup may take when a URL is registered.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -44,6 +44,16 @@ impl Refused {
             }
             Self::Url(_) => DeliveryError::RefusedUrl,
             Self::Unresolvable(_) => DeliveryError::Unresolvable,
+        }
+    }
+
+    /// Why, for those who are not to learn what a name stands for or how things are set here.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Url(bad) => bad.kind(),
+            Self::Address(_) => NOT_PUBLIC.to_owned(),
+            Self::Own(_) => "the URL leads to the gateway itself".to_owned(),
+            Self::Unresolvable(_) => "the host's name cannot be looked up".to_owned(),
         }
     }
 }

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
-use crate::api::{Api, Problem};
+use crate::api::{Api, Problem, Unfit};
 use crate::domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
 use crate::domain::http::expectation;
 use crate::domain::http::prefer::Preferences;
@@ -68,8 +68,7 @@ impl Asked {
         };
         let preferred = wished.is_some_and(|wished| wished == text);
         let rules = &api.webhooks.rules;
-        let to = Destination::parse(&text, rules)
-            .map_err(|bad| Problem::destination_refused(field, &bad.to_string()))?;
+        let to = Destination::parse(&text, rules).map_err(|bad| Unfit::from(bad).refused(field))?;
         let taken = Url::parse(to.as_str()).is_ok_and(|url| route.callbacks.takes(&url));
         if !taken {
             let why = "this route takes no callbacks to that url: the operator says which in the \
@@ -171,7 +170,7 @@ impl Known {
             return Ok(());
         }
         let judged = api.webhooks.scout.judge(asked.to.as_str()).await;
-        judged.map_err(|why| Problem::destination_refused(asked.field, &why))?;
+        judged.map_err(|why| why.refused(asked.field))?;
         Ok(())
     }
 

@@ -68,6 +68,11 @@ async fn a_subscription_is_made_shown_changed_and_deleted() {
     done(&command(&process, &["enable", id]).await);
     let secret = done(&command(&process, &["rotate", id, "--grace", "1h"]).await);
     assert!(secret.starts_with("whsec_"), "{secret}");
+    let both =
+        json(&process, &["rotate", id, "--signature", "v1a", "--beside", "--grace", "0s"]).await;
+    let for_good: Vec<_> =
+        both["keys"].as_array().unwrap().iter().map(|key| &key["retiresAt"]).collect();
+    assert_eq!(for_good[..2], [&Value::Null, &Value::Null], "{both}");
     done(&command(&process, &["delete", id]).await);
     let none = command(&process, &["list"]).await;
     assert_eq!((done(&none), words(&none).contains("create")), (String::new(), true));
@@ -80,7 +85,7 @@ async fn a_key_pair_and_callback_keys_are_shown() {
     let none = command(&process, &["callback-key"]).await;
     assert!(done(&none).is_empty() && words(&none).contains("--rotate"), "{}", words(&none));
     let secret = done(&command(&process, &["callback-key", "--rotate"]).await);
-    assert!(secret.starts_with("whsec_"), "{secret}");
+    assert!(secret.starts_with("whsec_") && secret.contains("\nwhpk_"), "{secret}");
     assert_eq!(done(&command(&process, &["callback-key"]).await).lines().count(), 2);
     let keys = json(&process, &["keys"]).await;
     assert_eq!(keys["keys"].as_array().unwrap().len(), 2, "{keys}");

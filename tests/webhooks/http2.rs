@@ -20,7 +20,7 @@ use crate::support::{Authority, time};
 async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
     let is_good = request.version() == Version::HTTP_2
         && request.uri().host() == Some("localhost")
-        && request.headers()["webhook-id"] == "evt_1"
+        && request.headers()["webhook-id"] == "msg_1"
         && !request.headers().contains_key("host");
     let is_whole =
         request.into_body().collect().await.is_ok_and(|body| body.to_bytes().len() == 20);

@@ -71,7 +71,7 @@ async fn it_verifies_and_tells_and_ends_with_1_where_something_was_not_to_be_bel
     assert_eq!(code, 1);
     let times: Vec<_> = printed.iter().map(|seen| seen["times"].as_u64().unwrap()).collect();
     assert_eq!(times, [1, 2, 3]);
-    assert_eq!((&printed[0]["verified"], &printed[0]["id"]), (&true.into(), &"evt_1".into()));
+    assert_eq!((&printed[0]["verified"], &printed[0]["id"]), (&true.into(), &"msg_1".into()));
     assert!(printed[2]["why"].as_str().unwrap().contains("another secret"), "{printed:?}");
 }
 

@@ -4,6 +4,7 @@
 //! The sender is called as the gateway calls it; receivers are real sockets.
 
 mod again;
+mod believed;
 mod callbacks;
 mod cli;
 mod cloud_events;

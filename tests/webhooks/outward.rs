@@ -134,12 +134,12 @@ impl Outward {
 }
 
 pub fn message() -> Message {
-    Message::new("evt_1", &br#"{"test": 2432232314}"#[..], json()).unwrap()
+    Message::new("msg_1", &br#"{"test": 2432232314}"#[..], json()).unwrap()
 }
 
 /// More than sockets hold by themselves.
 fn big_message() -> Message {
-    Message::new("evt_2", vec![b' '; 8 << 20], json()).unwrap()
+    Message::new("msg_2", vec![b' '; 8 << 20], json()).unwrap()
 }
 
 pub fn json() -> HeaderValue {

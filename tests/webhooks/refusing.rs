@@ -150,3 +150,49 @@ async fn whatever_a_receiver_does_wrong_is_recorded_by_a_known_code_and_tried_ag
     }
     println!("counts: {} ways to fail, each with its code, each tried again", subscriptions.len());
 }
+
+/// What a refusal of that URL says to clients in either way, and to operators.
+async fn refused(process: &Process, url: &str) -> (Vec<String>, String) {
+    let detail = |problem: Value| problem["detail"].as_str().unwrap().to_owned();
+    let subscribe = || post("/-/webhooks").json(&with("url", json!(url)));
+    let to_clients = vec![
+        detail(process.send(subscribe()).await.problem(400)),
+        detail(process.send(order().field("Callback-Url", url)).await.problem(400)),
+    ];
+    (to_clients, detail(process.admin(subscribe()).await.problem(400)))
+}
+
+#[tokio::test]
+async fn a_refusal_tells_clients_no_address_and_no_setting_and_operators_both() {
+    let upstream = Upstream::start().await;
+    let process =
+        Setup::before(&upstream).route("POST /orders", "callbacks = \"any\"").spawn().await;
+    for (url, kind, whole) in [
+        ("https://localhost/x", "not public", "is not public: it is loopback"),
+        ("https://10.2.3.4/x", "not public", "10.2.3.4 is not public: it is private"),
+        ("http://hooks.example.com/x", "https://", "webhooks.allow_http"),
+        ("https://hooks.example.com:8443/x", "8443", "webhooks.ports"),
+    ] {
+        let (to_clients, to_operators) = refused(&process, url).await;
+        for told in to_clients {
+            assert!(told.contains(kind), "{told}");
+            for secret in ["127.0.0.1", "::1", "10.2.3.4", "private", "loopback", "webhooks."] {
+                assert!(!told.contains(secret), "{secret}: {told}");
+            }
+        }
+        assert!(to_operators.contains(whole), "{to_operators}");
+        let logged = || async { process.stderr().contains(whole).then_some(()) };
+        time::until("it is in the log", logged).await;
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_cannot_be_asked_is_told_to_clients_without_its_address() {
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream).set("webhooks", &open_to(&[9])).spawn().await;
+    let mut wish = with("url", json!("http://localhost:9/x"));
+    wish["verification"] = "cloudevents".into();
+    let enable = format!("{}/enable", made(&process, &wish).await);
+    let told = process.send(post(&*enable)).await.problem(409)["detail"].to_string();
+    assert!(told.contains("connect-failed") && !told.contains("127.0.0.1"), "{told}");
+}

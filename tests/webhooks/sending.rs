@@ -19,7 +19,7 @@ async fn a_delivery_arrives_whole_signed_and_marked() {
     assert_eq!((&*arrival.method, &*arrival.target), ("POST", "/hooks?a=b"));
     assert_eq!(arrival.body, br#"{"test": 2432232314}"#);
     assert_eq!(arrival.field("host"), format!("localhost:{}", receiver.address.port()));
-    assert_eq!(arrival.field("idempotency-key"), "\"evt_1\"");
+    assert_eq!(arrival.field("idempotency-key"), "\"msg_1\"");
     assert_eq!(arrival.field("content-type"), "application/json; charset=utf-8");
     assert_eq!(arrival.field("content-length"), "20");
     assert_eq!(arrival.field("cdn-loop"), "cloakroom; id=\"test\"");

@@ -10,7 +10,7 @@ use super::example;
 use super::judges::{GUIDE, Judge, decoded};
 use super::outward::secret;
 
-const ID: &str = "evt_p5jXN8AQM9LWM0D4loKWxJek";
+const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 
 /// A message as it is sent while a secret is being rotated.
 struct Rotated {

@@ -251,21 +251,57 @@ async fn a_rotation_shows_the_new_secret_and_the_former_signs_on_until_its_grace
     }
     let problem = gateway.send(post(&*rotate)).await.problem(409);
     assert_eq!(problem["limit"], 5);
-    gateway.advance(61);
     let brought = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let body = json!({ "secret": brought, "grace": 0 });
     let last = gateway.send(post(&*rotate).json(&body)).await.expect(200).json();
-    assert_eq!((&last["secret"], last["keys"].as_array().unwrap().len()), (&json!(brought), 2));
+    assert_eq!((&last["secret"], last["keys"].as_array().unwrap().len()), (&json!(brought), 1));
     for (body, field) in [
         (json!({ "grace": -1 }), "grace"),
         (json!({ "grace": "1h" }), "grace"),
         (json!({ "secret": "whsec_c2hvcnQ=" }), "secret"),
         (json!({ "signature": "v1a", "secret": brought }), "secret"),
+        (json!({ "beside": "v1" }), "beside"),
         (json!({ "now": true }), "now"),
     ] {
         let problem = gateway.send(post(&*rotate).json(&body)).await.problem(400);
         assert_eq!(problem["field"], field, "{problem}");
     }
+}
+
+/// The kinds of keys that sign, the newest first, and whether each does for good.
+fn signing(document: &Value) -> Vec<(String, bool)> {
+    let keys = document["keys"].as_array().unwrap().iter();
+    keys.map(|key| (key["signature"].as_str().unwrap().to_owned(), key["retiresAt"].is_null()))
+        .collect()
+}
+
+fn kinds(kinds: &[(&str, bool)]) -> Vec<(String, bool)> {
+    kinds.iter().map(|(kind, for_good)| ((*kind).to_owned(), *for_good)).collect()
+}
+
+#[tokio::test]
+async fn a_subscription_goes_over_to_another_kind_or_is_signed_with_both() {
+    let (_upstream, gateway) = gateway().await;
+    let rotate = async |location: &str, wish: Value| {
+        let wish = post(format!("{location}/rotate")).json(&wish);
+        gateway.send(wish).await.expect(200).json()
+    };
+    let (location, _) = subscribed(&gateway, &wanted()).await;
+    let over = rotate(&location, json!({ "signature": "v1a" })).await;
+    assert_eq!(signing(&over), kinds(&[("v1a", true), ("v1", false)]));
+    let next = rotate(&location, json!({ "grace": 0 })).await;
+    assert_eq!(signing(&next), kinds(&[("v1a", true)]), "all former ones are cut");
+    let (location, _) = subscribed(&gateway, &wanted()).await;
+    let both = rotate(&location, json!({ "signature": "v1a", "beside": true })).await;
+    assert_eq!(signing(&both), kinds(&[("v1a", true), ("v1", true)]));
+    let anew = rotate(&location, json!({ "grace": 0 })).await;
+    assert_eq!(signing(&anew), kinds(&[("v1a", true), ("v1", true)]));
+    assert!(anew["secret"].is_string() && anew["publicKey"].is_string(), "{anew}");
+    let one = rotate(&location, json!({ "signature": "v1", "grace": 0 })).await;
+    assert_eq!(signing(&one), kinds(&[("v1", true), ("v1a", true)]));
+    assert_eq!(one["keys"][1]["publicKey"], anew["publicKey"], "left alone");
+    let only = json!({ "signature": "v1", "grace": 0, "beside": false });
+    assert_eq!(signing(&rotate(&location, only).await), kinds(&[("v1", true)]));
 }
 
 #[tokio::test]
@@ -294,11 +330,17 @@ async fn a_callback_key_is_made_and_rotated_and_its_secret_shown_once() {
     gateway.send(post(target)).await.problem(415);
     let first = gateway.send(post(target).json(&json!({}))).await.expect(201).json();
     assert_eq!(first["keys"].as_array().unwrap().len(), 2, "{first}");
+    assert!(first["secret"].is_string() && first["publicKey"].is_string(), "{first}");
     let second = gateway.send(post(target).json(&json!({}))).await.expect(200).json();
-    assert_ne!(first["secret"], second["secret"]);
+    assert_ne!((&first["secret"], &first["publicKey"]), (&second["secret"], &second["publicKey"]));
     let shown = gateway.get(target).await.expect(200);
     assert!(!shown.text().contains("whsec_"));
-    assert_eq!(shown.json()["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(shown.json()["keys"].as_array().unwrap().len(), 4);
+    assert_eq!(gateway.send(post(target).json(&json!({}))).await.problem(409)["limit"], 5);
+    let cut = json!({ "signature": "v1", "grace": 0 });
+    let cut = gateway.send(post(target).json(&cut)).await.expect(200).json();
+    assert_eq!(signing(&cut), kinds(&[("v1", true), ("v1a", true), ("v1a", false)]));
+    gateway.send(post(target).json(&json!({ "beside": true }))).await.problem(400);
 }
 
 #[tokio::test]

@@ -177,9 +177,9 @@ fn disable() -> Value {
 
 fn rotate() -> Value {
     let made =
-        response("The new key, this once, and all that sign.", &[], json_of("RotationDocument"));
-    let bad = [UNKNOWN, (409, "As many keys sign as may."), TOO_LARGE, NO_JSON];
-    let resource = resource("rotateSecret", "Make a new key", vec![(200, made)], &bad);
+        response("The new keys, this once, and all that sign.", &[], json_of("RotationDocument"));
+    let bad = [UNKNOWN, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON];
+    let resource = resource("rotateSecret", "Make new keys", vec![(200, made)], &bad);
     taking(resource, false, "Rotation")
 }
 
@@ -245,9 +245,9 @@ fn callback_key() -> Value {
 
 fn rotate_callback_key() -> Value {
     let made = |says| response(says, &[], json_of("RotationDocument"));
-    let good = vec![(200, made("The new key, this once.")), (201, made("The first, this once."))];
-    let bad = [NOT_OFFERED, (409, "As many keys sign as may."), TOO_LARGE, NO_JSON];
-    let resource = resource("rotateCallbackKey", "Make a new key for callbacks", good, &bad);
+    let good = vec![(200, made("The new keys, this once.")), (201, made("The first, this once."))];
+    let bad = [NOT_OFFERED, (409, "More keys would sign than may."), TOO_LARGE, NO_JSON];
+    let resource = resource("rotateCallbackKey", "Make new keys for callbacks", good, &bad);
     taking(resource, true, "CallbackRotation")
 }
 
@@ -281,13 +281,25 @@ pub(super) fn schemas() -> Map<String, Value> {
     let mut rotation = object(&json!({
         "grace": {
             "type": ["integer", "null"], "minimum": 0, "maximum": 2_592_000, "default": 86400,
-            "description": "For how many seconds former keys of the same kind sign on.",
+            "description": "For how many seconds former keys sign on at most, 0 for not at all. \
+                            Where a kind is said that signs already, those of that kind.",
         },
+        "signature": {
+            "type": ["string", "null"], "enum": ["v1", "v1a", null],
+            "description": "The kind of the new key; without it each kind that signs is made anew.",
+        },
+        "secret": further["secret"],
     }));
-    add(&mut rotation, &json!({ "signature": further["signature"], "secret": further["secret"] }));
     fit(&mut rotation);
     let mut callback = rotation.clone();
     add(&mut callback, &json!({ "principal": further["principal"] }));
+    let beside = json!({
+        "type": ["boolean", "null"],
+        "description": "Whether the other kind is left to sign as it does. Unless said: where \
+                        the kind of the new key was said and signs already, and not where it \
+                        takes the place of the other.",
+    });
+    add(&mut rotation, &json!({ "beside": beside }));
     let mut replay = object(&json!({
         "since": { "type": "string", "format": "date-time", "description": "Made at or after." },
         "until": {

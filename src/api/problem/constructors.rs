@@ -176,8 +176,8 @@ impl Problem {
     /// 409: `most` keys sign at once.
     pub fn too_many_keys(most: usize) -> Self {
         let detail = format!(
-            "{most} keys sign, and no more may: wait until one has retired (retiresAt), and give \
-             later ones a shorter grace"
+            "{most} keys may sign at once, and these would be more: wait until one has retired \
+             (retiresAt), or give a shorter grace; with a grace of 0 the former end at once"
         );
         Self::new(&kinds::TOO_MANY_KEYS, detail).with("limit", most)
     }

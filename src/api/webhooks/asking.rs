@@ -67,6 +67,11 @@ impl Asking {
         format!("{}?{query}", self.base)
     }
 
+    /// Whether an operator asks.
+    pub(super) fn is_operator(&self) -> bool {
+        self.visit.caller == Caller::Operator
+    }
+
     /// Only this principal's; everybody's where there is none.
     pub(super) fn only(&self) -> Option<&Principal> {
         match &self.visit.caller {

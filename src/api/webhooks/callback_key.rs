@@ -1,6 +1,7 @@
 //! `GET` and `POST /webhooks/callback-key`: what a principal's callbacks are signed with.
 //!
-//! Both kinds are made with the first, whether by a callback or here.
+//! Both kinds are made with the first, whether by a callback or here, and both sign: whoever
+//! is called back verifies with the one that it has. So both are made anew, unless one is said.
 
 use axum::extract::RawQuery;
 use axum::response::Response;
@@ -10,8 +11,8 @@ use http::{HeaderMap, StatusCode};
 use super::asking::{Asking, Wanting};
 use super::document::CallbackKeys;
 use super::members::Members;
-use super::rotate::{self, add, document};
-use super::signing::{self, Wish};
+use super::rotate::{self, Former, add};
+use super::signing::{self, Wish, kind_of};
 use crate::api::{Problem, own};
 use crate::domain::delivery::keeping::Whose;
 use crate::ledger::{KeyKind, KeyOwner};
@@ -48,16 +49,14 @@ pub(super) async fn rotate(
     let grace = rotate::grace(&mut members)?;
     let (owner, whose) = (KeyOwner::Callbacks(principal.clone()), Whose::Callbacks(&principal));
     let is_first = asking.ledger().signing_keys(&owner).await?.is_empty();
-    let key = wish.key(KeyKind::V1)?;
+    let mut keys = wish.keys(&KeyKind::BOTH)?;
     if is_first {
-        let other = match signing::secret(&key).secret {
-            Some(_) => KeyKind::V1a,
-            None => KeyKind::V1,
-        };
-        add(&asking, owner.clone(), whose, &signing::made(other)?, grace).await?;
+        let lacks = |kind: &KeyKind| keys.iter().all(|key| kind_of(key) != *kind);
+        let other = KeyKind::BOTH.into_iter().find(lacks);
+        keys.extend(other.map(signing::made).transpose()?);
     }
-    add(&asking, owner.clone(), whose, &key, grace).await?;
     let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
-    let document = document(&asking, &owner, whose, &key).await?;
+    let former = Former { grace, beside: true };
+    let document = add(&asking, owner, whose, &keys, former).await?;
     Ok(own::json(status, own::JSON_TYPE, &document))
 }

@@ -49,7 +49,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
         made = verified(&asking, made).await?;
     }
     let subscription = standing::whole(&asking, &made).await?;
-    let document = NewSubscriptionDocument { subscription, secret: signing::secret(&key) };
+    let document = NewSubscriptionDocument { subscription, secret: signing::secret(&[key]) };
     let mut response = standing::answer(StatusCode::CREATED, &made, &document);
     own::set(response.headers_mut(), LOCATION, asking.url(id));
     Ok(response)

@@ -100,9 +100,9 @@ pub(in crate::api) struct KeyDocument {
 #[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct SecretDocument {
-    /// The shared secret, `whsec_…`; null where messages are signed with `v1a`.
+    /// The shared secret, `whsec_…`; null where none was made.
     pub(super) secret: Option<String>,
-    /// What verifies messages signed with `v1a`, `whpk_…`.
+    /// What verifies messages signed with `v1a`, `whpk_…`; null where no pair was made.
     pub(super) public_key: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub(in crate::api) struct NewSubscriptionDocument {
     pub(super) secret: SecretDocument,
 }
 
-/// Keys, and the new one among them.
+/// Keys, and the new ones among them.
 #[derive(Clone, Serialize, ToSchema)]
 pub(in crate::api) struct RotationDocument {
     #[serde(flatten)]

@@ -107,7 +107,8 @@ fn wrong(member: &str, detail: impl Into<String>) -> Problem {
 async fn judged(url: Option<String>, asking: &Asking) -> Result<String, Problem> {
     let Some(url) = url else { return Ok(String::new()) };
     let judged = asking.settings().scout.judge(&url).await;
-    let destination = judged.map_err(|why| Problem::destination_refused("url", &why))?;
+    let destination =
+        judged.map_err(|why| Problem::destination_refused("url", &why.told(asking)))?;
     Ok(destination.as_str().to_owned())
 }
 

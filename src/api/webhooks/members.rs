@@ -130,6 +130,12 @@ impl Members {
         items.into_iter().map(text).collect::<Result<_, _>>().map(Said::This)
     }
 
+    /// Yes or no.
+    pub(super) fn truth(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        let Some(value) = self.any(name).this() else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| wrong(name, "true or false"))
+    }
+
     /// A whole number within bounds.
     pub(super) fn whole(
         &mut self,

@@ -25,6 +25,7 @@ mod rotate;
 mod show;
 mod signing;
 mod standing;
+mod unfit;
 
 use std::sync::Arc;
 
@@ -38,17 +39,18 @@ use crate::domain::delivery::{Destination, Rules};
 use crate::domain::sealing::Keyring;
 
 pub use signing::callback_keys;
+pub use unfit::Unfit;
 
 /// Looks at a receiver before anything is kept or sent.
 #[async_trait]
 pub trait Scout: Send + Sync + 'static {
     /// Judges where a URL leads, with what its name stands for now; the error says what is
     /// wrong with it. A name that cannot be looked up now is no fault of the URL's.
-    async fn judge(&self, url: &str) -> Result<Destination, String>;
+    async fn judge(&self, url: &str) -> Result<Destination, Unfit>;
 
     /// Asks a receiver whether it wants deliveries, with a subscriber's fields; the error
     /// says why it seems not to.
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), String>;
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit>;
 }
 
 /// What webhooks need besides the ledger.

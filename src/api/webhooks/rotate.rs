@@ -1,5 +1,8 @@
-//! `POST /webhooks/{id}/rotate`: a new key, which signs at once; the former ones sign beside
-//! it for a while.
+//! `POST /webhooks/{id}/rotate`: new keys, which sign at once; the former ones sign beside
+//! them for a while.
+//!
+//! Without a kind each one that signs for good is made anew. A kind that did not sign takes
+//! the place of the other, unless that is to sign beside it.
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use super::signing::{self, MOST, Wish};
 use crate::api::{Problem, own};
 use crate::domain::delivery::SigningKey;
 use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{KeyKind, KeyOwner, Rotated, Rotation};
+use crate::ledger::{self, KeyKind, KeyOwner, Rotated, Rotation};
 
 /// How long former keys sign on unless told, in seconds; and how long they may at most.
 const USUAL_GRACE: u64 = 24 * 3600;
@@ -21,19 +24,35 @@ const LONGEST_GRACE: u64 = 30 * 24 * 3600;
 
 pub(super) const KNOWN: [&str; 3] = ["grace", "signature", "secret"];
 
+/// What becomes of the keys that were there.
+pub(super) struct Former {
+    /// How long they sign on at most.
+    pub(super) grace: Duration,
+    /// Whether that is only for those of the kinds that are made.
+    pub(super) beside: bool,
+}
+
 pub(super) async fn rotate(chosen: Chosen, mut members: Members) -> Result<Response, Problem> {
-    members.only(&KNOWN)?;
+    members.only(&[&KNOWN[..], &["beside"]].concat())?;
     let Chosen { asking, subscription } = chosen;
     let wish = Wish::read(&mut members)?;
     let grace = grace(&mut members)?;
+    let beside = members.truth("beside")?;
     let owner = KeyOwner::Receiver(subscription.receiver);
-    let there = asking.ledger().signing_keys(&owner).await?;
-    // The newest comes first.
-    let usual = there.first().map_or(KeyKind::V1, |key| key.kind);
-    let key = wish.key(usual)?;
-    add(&asking, owner.clone(), Whose::Subscription(&subscription.id), &key, grace).await?;
-    let document = document(&asking, &owner, Whose::Subscription(&subscription.id), &key).await?;
+    let usual = for_good(&asking.ledger().signing_keys(&owner).await?);
+    let signs_already = wish.kind().is_some_and(|kind| usual.contains(&kind));
+    let former = Former { grace, beside: beside.unwrap_or(signs_already) };
+    let keys = wish.keys(&usual)?;
+    let whose = Whose::Subscription(&subscription.id);
+    let document = add(&asking, owner, whose, &keys, former).await?;
     Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+}
+
+/// The kinds that sign until somebody says otherwise.
+fn for_good(keys: &[ledger::SigningKey]) -> Vec<KeyKind> {
+    let signs =
+        |kind: &KeyKind| keys.iter().any(|key| key.kind == *kind && key.retires_at.is_none());
+    KeyKind::BOTH.into_iter().filter(signs).collect()
 }
 
 /// Reads `grace`, in seconds.
@@ -42,31 +61,29 @@ pub(super) fn grace(members: &mut Members) -> Result<Duration, Problem> {
     Ok(Duration::from_secs(seconds.unwrap_or(USUAL_GRACE)))
 }
 
-/// Adds a key.
+/// Adds keys; shows them, this once, and all that sign now.
 pub(super) async fn add(
     asking: &Asking,
     owner: KeyOwner,
     whose: Whose<'_>,
-    key: &SigningKey,
-    grace: Duration,
-) -> Result<(), Problem> {
-    let key = signing::sealed(asking.settings(), whose, key)?;
-    let rotation = Rotation { owner, key, grace, most: MOST, at: asking.now() };
-    match asking.ledger().rotate_key(rotation).await? {
-        Rotated::Done => Ok(()),
-        Rotated::TooMany => Err(Problem::too_many_keys(MOST)),
-    }
-}
-
-/// The new key, this once, and all that sign now.
-pub(super) async fn document(
-    asking: &Asking,
-    owner: &KeyOwner,
-    whose: Whose<'_>,
-    key: &SigningKey,
+    keys: &[SigningKey],
+    former: Former,
 ) -> Result<RotationDocument, Problem> {
-    let keys = asking.ledger().signing_keys(owner).await?;
-    let keys = signing::live(keys, asking.now());
-    let keys = signing::shown(asking.settings(), whose, &keys)?;
-    Ok(RotationDocument { secret: signing::secret(key), keys })
+    let sealed = keys.iter().map(|key| signing::sealed(asking.settings(), whose, key));
+    let rotation = Rotation {
+        owner: owner.clone(),
+        keys: sealed.collect::<Result<_, _>>()?,
+        beside: former.beside,
+        grace: former.grace,
+        most: MOST,
+        at: asking.now(),
+    };
+    match asking.ledger().rotate_keys(rotation).await? {
+        Rotated::Done => {}
+        Rotated::TooMany => return Err(Problem::too_many_keys(MOST)),
+    }
+    let all = asking.ledger().signing_keys(&owner).await?;
+    let all = signing::live(all, asking.now());
+    let all = signing::shown(asking.settings(), whose, &all)?;
+    Ok(RotationDocument { secret: signing::secret(keys), keys: all })
 }

@@ -55,9 +55,17 @@ impl Wish {
         let kind = self.kind().unwrap_or(usual);
         self.brought.map_or_else(|| made(kind), Ok)
     }
+
+    /// The key that is wished for; where no kind is said, a new one of each that is usual.
+    pub(super) fn keys(self, usual: &[KeyKind]) -> Result<Vec<SigningKey>, Problem> {
+        match self.kind() {
+            Some(kind) => Ok(vec![self.key(kind)?]),
+            None => usual.iter().map(|kind| made(*kind)).collect(),
+        }
+    }
 }
 
-fn kind_of(key: &SigningKey) -> KeyKind {
+pub(super) fn kind_of(key: &SigningKey) -> KeyKind {
     match key {
         SigningKey::Secret(_) => KeyKind::V1,
         SigningKey::Pair(_) => KeyKind::V1a,
@@ -88,19 +96,19 @@ pub fn callback_keys(
     principal: &Principal,
 ) -> Result<Vec<NewKey>, Problem> {
     let key = |kind| sealed(settings, Whose::Callbacks(principal), &made(kind)?);
-    [KeyKind::V1, KeyKind::V1a].into_iter().map(key).collect()
+    KeyKind::BOTH.into_iter().map(key).collect()
 }
 
-/// What is shown of a key to whoever had it made, this once.
-pub(super) fn secret(key: &SigningKey) -> SecretDocument {
-    match key {
-        SigningKey::Secret(secret) => {
-            SecretDocument { secret: Some(secret.reveal().to_string()), public_key: None }
-        }
-        SigningKey::Pair(pair) => {
-            SecretDocument { secret: None, public_key: Some(pair.public().to_string()) }
+/// What is shown of keys to whoever had them made, this once: one of a kind at most.
+pub(super) fn secret(keys: &[SigningKey]) -> SecretDocument {
+    let mut document = SecretDocument { secret: None, public_key: None };
+    for key in keys {
+        match key {
+            SigningKey::Secret(secret) => document.secret = Some(secret.reveal().to_string()),
+            SigningKey::Pair(pair) => document.public_key = Some(pair.public().to_string()),
         }
     }
+    document
 }
 
 /// The keys that sign at that time.

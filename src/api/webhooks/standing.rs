@@ -79,7 +79,7 @@ pub(super) fn settings(
 
 /// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers.
 pub(super) async fn agreed(asking: &Asking, url: &str, fields: HeaderMap) -> Result<(), String> {
-    asking.settings().scout.ask(url, fields).await
+    asking.settings().scout.ask(url, fields).await.map_err(|why| why.told(asking))
 }
 
 /// Refuses what a subscription cannot be asked for that is not active.

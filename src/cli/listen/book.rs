@@ -123,9 +123,9 @@ mod tests {
     const BODY: &[u8] = br#"{"type":"operation.failed","data":{"sequence":3}}"#;
 
     fn signed(with: Secret) -> HeaderMap {
-        let signature = signature::sign(&[SigningKey::Secret(with)], "evt_1", 1_614_265_330, BODY);
+        let signature = signature::sign(&[SigningKey::Secret(with)], "msg_1", 1_614_265_330, BODY);
         let fields = [
-            ("webhook-id", "evt_1"),
+            ("webhook-id", "msg_1"),
             ("webhook-timestamp", "1614265330"),
             ("webhook-signature", &signature),
         ];

@@ -70,7 +70,7 @@ mod tests {
         Seen {
             number: 2,
             at: Timestamp::EPOCH,
-            id: Some("evt_\x1b[2J".to_owned()),
+            id: Some("msg_\x1b[2J".to_owned()),
             event: Some(json!({ "type": "operation.failed", "data": { "sequence": 3 } })),
             length: 49,
             times: 2,

@@ -15,25 +15,31 @@ use super::{PAGE, all, cell, name, of_principal, path};
 pub(super) const ROTATE_EXAMPLES: &str = "\
 Examples:
   cloakroom webhooks rotate ID
-  cloakroom webhooks rotate ID --grace 0s        the former secret is in wrong hands
+  cloakroom webhooks rotate ID --grace 0s           a former secret is in wrong hands
+  cloakroom webhooks rotate ID --signature v1a      go over to v1a, and leave v1 with the grace
+  cloakroom webhooks rotate ID --signature v1a --beside      sign with both from now on
   cloakroom webhooks rotate ID --json | jq -r .secret
 
-The new secret signs at once, and the former ones beside it until the grace is over (24h), so
-that receivers can change theirs in between. At most 5 sign at once.";
+The new secret signs at once, and all former ones beside it until the grace is over (24h), or
+until their own is, so that receivers can change theirs in between; with 0s none does. At most
+5 sign at once.";
 
 pub(super) const CALLBACK_EXAMPLES: &str = "\
 Examples:
   cloakroom webhooks callback-key
   cloakroom webhooks callback-key --rotate
-  cloakroom webhooks callback-key --rotate --signature v1a --principal ann";
+  cloakroom webhooks callback-key --rotate --signature v1 --grace 0s
+  cloakroom webhooks callback-key --rotate --signature v1a --principal ann
+
+Callbacks are signed with both kinds, and both are made anew unless one is said.";
 
 /// What is said about a new key.
 #[derive(Args, Debug)]
 struct Wish {
-    /// How long former keys sign on, like 24h or 7d.
+    /// How long former keys sign on at most, like 24h or 7d.
     #[arg(long, value_name = "SPAN")]
     grace: Option<String>,
-    /// Its kind: v1 (HMAC-SHA256) or v1a (Ed25519).
+    /// Its kind: v1 (HMAC-SHA256) or v1a (Ed25519); without it, each that signs.
     #[arg(long)]
     signature: Option<String>,
     /// A file that holds the secret to sign with; a new one is made without it.
@@ -70,13 +76,19 @@ pub(super) struct Rotate {
     id: String,
     #[command(flatten)]
     wish: Wish,
+    /// Whether the other kind signs on as it does; not unless told, where a kind is new.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    beside: Option<bool>,
 }
 
 impl Rotate {
     /// Makes a new key, and prints it.
     pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
         let resource = path(name(&self.id)?, "/rotate");
-        rotated(admin, &resource, self.wish.members()?, as_json).await
+        let mut members = self.wish.members()?;
+        members.extend(self.beside.map(|beside| ("beside".to_owned(), beside.into())));
+        rotated(admin, &resource, members, as_json).await
     }
 }
 
@@ -140,7 +152,7 @@ impl Keys {
 
 #[derive(Args, Debug)]
 pub(super) struct CallbackKey {
-    /// Make a new key, and print it; the former ones sign beside it for a while.
+    /// Make new keys, and print them; the former ones sign beside them for a while.
     #[arg(long)]
     rotate: bool,
     #[command(flatten)]

@@ -85,7 +85,7 @@ mod tests {
     use serde_json::Value;
 
     const EVENT: Event<'static> = Event {
-        id: "evt_1",
+        id: "msg_1",
         kind: "operation.succeeded",
         time: Timestamp::from_micros(1_614_265_330_000_000),
         ledger: 7,
@@ -97,7 +97,7 @@ mod tests {
         let text = String::from_utf8(structured(&EVENT)).unwrap();
         assert_eq!(
             text,
-            r#"{"specversion":"1.0","id":"evt_1","source":"urn:cloakroom:ledger:7","type":"operation.succeeded","time":"2021-02-25T15:02:10.000000Z","datacontenttype":"application/json","data":{"big":12345678901234567890123,"sequence":1}}"#
+            r#"{"specversion":"1.0","id":"msg_1","source":"urn:cloakroom:ledger:7","type":"operation.succeeded","time":"2021-02-25T15:02:10.000000Z","datacontenttype":"application/json","data":{"big":12345678901234567890123,"sequence":1}}"#
         );
         assert_eq!(structured(&EVENT), text.into_bytes());
     }

@@ -16,6 +16,9 @@ use super::address::{self, NotPublic};
 /// The longest URL, in bytes.
 pub const LONGEST: usize = 2048;
 
+/// What is wrong with an address that may not be dialled, without the address.
+pub const NOT_PUBLIC: &str = "the URL leads to an address that is not public";
+
 /// What an operator allows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
@@ -96,6 +99,24 @@ pub enum BadDestination {
     /// An address that is not public.
     #[error("{0}; webhooks.allow opens a range")]
     Address(#[from] NotPublic),
+}
+
+impl BadDestination {
+    /// The same for those who are not to learn how things are set here.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::PlainHttp => Self::Scheme.to_string(),
+            Self::Port(port) => format!("port {port} may not be used"),
+            Self::Address(_) => NOT_PUBLIC.to_owned(),
+            Self::NoUrl
+            | Self::TooLong
+            | Self::Spelling
+            | Self::Scheme
+            | Self::UserInfo
+            | Self::Fragment
+            | Self::Own => self.to_string(),
+        }
+    }
 }
 
 /// A URL that deliveries may go to, if what its host stands for may be dialled too.

@@ -24,7 +24,7 @@ pub mod traffic;
 
 pub use answer::Answer;
 pub use callback::{Callback, ReceiverKey};
-pub use destination::{BadDestination, Destination, Rules};
+pub use destination::{BadDestination, Destination, NOT_PUBLIC, Rules};
 pub use error::DeliveryError;
 pub use extra_fields::BadExtraField;
 pub use home::home;

@@ -605,25 +605,85 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
     close(ledger, tasks).await;
 }
 
-async fn keys_are_rotated_with_a_grace_and_up_to_five_sign(place: Place) {
+/// Adds keys of that owner, of which three may sign; the others are left so long.
+async fn rotated(
+    ledger: &Ledger,
+    owner: &KeyOwner,
+    keys: Vec<NewKey>,
+    (beside, grace): (bool, Duration),
+    at: Timestamp,
+) -> Rotated {
+    let rotation = Rotation { owner: owner.clone(), keys, beside, grace, most: 3, at };
+    ledger.rotate_keys(rotation).await.unwrap()
+}
+
+/// What that owner's messages are signed with, and until when; the newest first.
+async fn signing(ledger: &Ledger, owner: &KeyOwner) -> Vec<(String, Option<Timestamp>)> {
+    let keys = ledger.signing_keys(owner).await.unwrap();
+    let text = |key: &SigningKey| String::from_utf8(key.sealed.to_vec()).unwrap();
+    keys.iter().map(|key| (text(key), key.retires_at)).collect()
+}
+
+async fn keys_are_rotated_with_a_grace_and_only_so_many_sign(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
     let owner = KeyOwner::Receiver(whole.receiver);
-    let rotate = |secret, at| {
-        let key = key(secret);
-        let rotation = Rotation { owner: owner.clone(), key, grace: DAY, most: 3, at };
-        ledger.rotate_key(rotation)
-    };
-    assert_eq!(rotate("second", START).await.unwrap(), Rotated::Done);
-    assert_eq!(rotate("third", START + HOUR).await.unwrap(), Rotated::Done);
-    assert_eq!(rotate("fourth", START + HOUR).await.unwrap(), Rotated::TooMany);
-    let receiver = ledger.receiver(whole.receiver).await.unwrap().unwrap();
-    let told: Vec<_> = receiver.keys.iter().map(|key| (&*key.sealed, key.retires_at)).collect();
+    let rotate =
+        |secret, grace, at| rotated(&ledger, &owner, vec![key(secret)], (false, grace), at);
+    assert_eq!(rotate("second", DAY, START).await, Rotated::Done);
+    assert_eq!(rotate("third", DAY, START + HOUR).await, Rotated::Done);
+    let before = signing(&ledger, &owner).await;
     let retires = [None, Some(START + HOUR + DAY), Some(START + DAY)];
-    let secrets = [&b"third"[..], b"second", b"first"];
-    assert_eq!(told, secrets.into_iter().zip(retires).collect::<Vec<_>>());
-    assert_eq!(rotate("fourth", START + DAY).await.unwrap(), Rotated::Done);
-    assert_eq!(ledger.signing_keys(&owner).await.unwrap().len(), 3);
+    let secrets = ["third", "second", "first"].map(String::from);
+    assert_eq!(before, secrets.into_iter().zip(retires).collect::<Vec<_>>());
+    assert_eq!(rotate("fourth", HOUR, START + HOUR).await, Rotated::TooMany);
+    assert_eq!(signing(&ledger, &owner).await, before, "as it was");
+    assert_eq!(rotate("fourth", DAY, START + DAY).await, Rotated::Done);
+    assert_eq!(signing(&ledger, &owner).await.len(), 3);
+    let receiver = ledger.receiver(whole.receiver).await.unwrap().unwrap();
+    assert_eq!(receiver.keys.len(), 3);
+    close(ledger, tasks).await;
+}
+
+async fn a_grace_shortens_what_signs_and_lengthens_nothing(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let owner = KeyOwner::Receiver(whole.receiver);
+    let rotate = |secret, grace| rotated(&ledger, &owner, vec![key(secret)], (false, grace), START);
+    rotate("second", DAY).await;
+    rotate("third", HOUR).await;
+    let soon = Some(START + HOUR);
+    let secrets = ["third", "second", "first"].map(String::from);
+    let expected: Vec<_> = secrets.into_iter().zip([None, soon, soon]).collect();
+    assert_eq!(signing(&ledger, &owner).await, expected);
+    // As many sign as may: none of them does any more, and so one more may.
+    assert_eq!(rotate("fourth", Duration::ZERO).await, Rotated::Done);
+    assert_eq!(signing(&ledger, &owner).await, [("fourth".to_owned(), None)]);
+    rotate("fifth", HOUR).await;
+    rotate("sixth", DAY).await;
+    let ends: Vec<_> = signing(&ledger, &owner).await.into_iter().map(|(_, end)| end).collect();
+    assert_eq!(ends, [None, Some(START + DAY), soon]);
+    close(ledger, tasks).await;
+}
+
+async fn another_kind_takes_the_place_of_the_first_or_signs_beside_it(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let pair = |secret| NewKey { kind: KeyKind::V1a, ..key(secret) };
+    let mut owners = Vec::new();
+    for (number, beside) in [(1, false), (2, true)] {
+        let new = subscription(number, settings([Topic::Succeeded]));
+        let owner = KeyOwner::Receiver(subscribed(&ledger, new).await.receiver);
+        rotated(&ledger, &owner, vec![pair("pair")], (beside, HOUR), START).await;
+        let end = (!beside).then_some(START + HOUR);
+        let signs = [("pair".to_owned(), None), ("first".to_owned(), end)];
+        assert_eq!(signing(&ledger, &owner).await, signs);
+        owners.push(owner);
+    }
+    // Both kinds are made anew at once.
+    let both = vec![key("next"), pair("next pair")];
+    rotated(&ledger, &owners[1], both, (false, Duration::ZERO), START).await;
+    let signs = [("next pair".to_owned(), None), ("next".to_owned(), None)];
+    assert_eq!(signing(&ledger, &owners[1]).await, signs);
     close(ledger, tasks).await;
 }
 
@@ -1068,7 +1128,9 @@ macro_rules! on {
             what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed,
             a_receiver_that_only_fails_for_days_is_disabled,
             what_is_due_for_a_receiver_that_takes_nothing_is_put_aside,
-            keys_are_rotated_with_a_grace_and_up_to_five_sign,
+            keys_are_rotated_with_a_grace_and_only_so_many_sign,
+            a_grace_shortens_what_signs_and_lengthens_nothing,
+            another_kind_takes_the_place_of_the_first_or_signs_beside_it,
             a_principal_has_no_more_subscriptions_than_it_may,
             an_operation_calls_back_where_it_was_told_to,
             callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,

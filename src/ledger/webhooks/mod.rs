@@ -514,8 +514,8 @@ impl Ledger {
         self.reads().subscriptions(listing).await
     }
 
-    /// Adds a key; the others of its kind go on signing for a while.
-    pub async fn rotate_key(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
+    /// Adds keys; the others go on signing for a while.
+    pub async fn rotate_keys(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
         self.errand(Box::new(move |deliveries, _| {
             let rotation = rotation.clone();
             Box::pin(async move { quiet(deliveries.rotate(&rotation)).await })

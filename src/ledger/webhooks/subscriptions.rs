@@ -323,26 +323,35 @@ pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Given) {
     }
 }
 
-/// Adds a key of one kind; the others of that kind go on signing for a while.
+/// Adds keys; the former ones sign no longer than the grace, and none longer than it would have.
 pub(super) async fn rotate<W: Runs + ?Sized>(
     writing: &mut W,
     rotation: &Rotation,
 ) -> Result<Rotated, LedgerError> {
     let version = next_version(writing).await?;
-    let Rotation { owner, key, grace, most, at } = rotation;
-    let keys = keys_of(writing, owner).await?;
-    let (retired, live): (Vec<_>, Vec<_>) =
-        keys.iter().partition(|old| old.retires_at.is_some_and(|end| end <= *at));
-    if live.len() >= *most {
+    let Rotation { owner, keys, beside, grace, most, at } = rotation;
+    let former = keys_of(writing, owner).await?;
+    let end = *at + *grace;
+    let ends = |old: &super::verbs::SigningKey| {
+        let spared = *beside && keys.iter().all(|key| key.kind != old.kind);
+        if spared { old.retires_at } else { Some(old.retires_at.map_or(end, |said| said.min(end))) }
+    };
+    let (over, live): (Vec<_>, Vec<_>) =
+        former.iter().partition(|old| ends(old).is_some_and(|end| end <= *at));
+    if live.len() + keys.len() > *most {
         return Ok(Rotated::TooMany);
     }
-    for old in retired {
+    for old in over {
         run(writing, KEY_GONE, Given::number(old.number)).await?;
     }
-    for old in live.into_iter().filter(|old| old.retires_at.is_none() && old.kind == key.kind) {
-        run(writing, RETIRES, Given::none().at(*at + *grace).and(old.number)).await?;
+    for old in live {
+        if let Some(end) = ends(old).filter(|end| old.retires_at != Some(*end)) {
+            run(writing, RETIRES, Given::none().at(end).and(old.number)).await?;
+        }
     }
-    keep_key(writing, owner, key, *at).await?;
+    for key in keys {
+        keep_key(writing, owner, key, *at).await?;
+    }
     match owner {
         KeyOwner::Receiver(receiver) => {
             run(writing, TOUCHED, Given::number(version).and(receiver.0)).await?;

@@ -102,6 +102,9 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
+    /// Both, in the order in which they are made.
+    pub const BOTH: [Self; 2] = [Self::V1, Self::V1a];
+
     /// The name that is stored and shown.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,7 +115,7 @@ impl KeyKind {
 
     /// The kind of that name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::V1, Self::V1a].into_iter().find(|kind| kind.as_str() == name)
+        Self::BOTH.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -328,14 +331,16 @@ pub struct SigningKey {
     pub retires_at: Option<Timestamp>,
 }
 
-/// A wish for another key.
+/// A wish for other keys.
 #[derive(Clone, Debug)]
 pub struct Rotation {
     /// Whose.
     pub owner: KeyOwner,
-    /// The new one.
-    pub key: NewKey,
-    /// How long the others go on signing.
+    /// The new ones.
+    pub keys: Vec<NewKey>,
+    /// Whether keys of other kinds than these are left alone.
+    pub beside: bool,
+    /// How long the others go on signing at most.
     pub grace: Duration,
     /// How many may sign at once.
     pub most: usize,
@@ -343,12 +348,12 @@ pub struct Rotation {
     pub at: Timestamp,
 }
 
-/// What became of a wish for another key.
+/// What became of a wish for other keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotated {
-    /// It signs from now on.
+    /// They sign from now on.
     Done,
-    /// As many sign as may: one has to retire before.
+    /// More would sign than may: some have to retire before, and nothing has changed.
     TooMany,
 }
 
