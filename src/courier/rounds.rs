@@ -69,7 +69,9 @@ pub(super) async fn step<S: Sends>(
     let lanes = homes::served(shared, now);
     shared.wanting.store(!lanes.is_empty(), Ordering::SeqCst);
     metrics::gauge!("cloakroom_delivery_lanes_due").set(lanes.len() as f64);
-    let plan = shared.traffic().plan(lanes.iter().map(|lane| (lane.receiver, lane.again)), now);
+    let owners = shared.ledger.owners();
+    let due = lanes.iter().map(|lane| (lane.receiver, lane.again));
+    let plan = shared.traffic().plan(due, |receiver| owners.of(receiver), now);
     if plan.wants.is_empty() {
         let next = shared.ledger.next_delivery(now);
         return Ok(next.into_iter().chain(plan.again_at).min());

@@ -23,7 +23,7 @@ const UNREAD: Duration = Duration::from_secs(1);
 /// Begins all that may begin now, each in a task of its own.
 pub(super) fn begin<S: Sends>(shared: &Arc<Shared<S>>) {
     while !shared.tasks.is_draining() {
-        let turn = shared.traffic().begin();
+        let turn = shared.traffic().begin(shared.clock.now());
         let Some(Turn { item, leave }) = turn else { return };
         let begun = Begun {
             lease: item.lease,

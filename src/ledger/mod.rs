@@ -65,7 +65,7 @@ pub use webhooks::{
     DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing, DeliveryNext,
     DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
     FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
-    NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
+    NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
     Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription,
     SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState, USED,
 };

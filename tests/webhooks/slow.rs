@@ -1,9 +1,11 @@
-//! One receiver that is slow, dead or endless delays nobody else.
+//! Receivers that are slow, dead or endless, one of them or many, delay nobody else.
 
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::scene::open_to;
 use crate::support::gateway::{Process, order};
 use crate::support::{Manner, Receiver, Setup, Upstream, post, time};
 
@@ -110,4 +112,89 @@ async fn a_receiver_that_drips_delays_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_whose_answer_never_ends_delays_nobody_else() {
     delays_nobody("never ends its answer", Manner::Endless(500)).await;
+}
+
+/// Origins at which connections are accepted and nothing is ever said.
+struct Dead {
+    listeners: Vec<TcpListener>,
+}
+
+impl Dead {
+    /// Three hundred of them.
+    fn raise() -> Self {
+        let first = TcpListener::bind("127.1.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        let others = (1..300u16).map(|number| {
+            let [block, host] = (number + 1).to_be_bytes();
+            TcpListener::bind(SocketAddr::from(([127, 1, block, host], port))).unwrap()
+        });
+        Self { listeners: std::iter::once(first).chain(others).collect() }
+    }
+
+    fn port(&self) -> u16 {
+        self.listeners[0].local_addr().unwrap().port()
+    }
+
+    fn urls(&self) -> impl Iterator<Item = String> {
+        self.listeners.iter().map(|dead| format!("http://{}/", dead.local_addr().unwrap()))
+    }
+}
+
+/// A gateway that calls anybody back, among them the dead.
+async fn calling_back(upstream: &Upstream, dead: &Dead, healthy: &Receiver) -> Process {
+    let ports = [dead.port(), healthy.address.port()];
+    Setup::before(upstream)
+        .set("webhooks", &open_to(&ports))
+        .route("POST /orders", "callbacks = \"any\"")
+        .spawn()
+        .await
+}
+
+/// How long it takes until a receiver is called back that nobody has heard of before.
+async fn first_told(process: &Process, healthy: &Receiver) -> Duration {
+    let begun: Instant = time::instant();
+    let url = healthy.url("/fresh");
+    process.send(order().field("Callback-Url", &*url)).await.expect(202);
+    healthy.until_arrived(1).await;
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_origins_that_never_answer_delay_no_receiver_that_is_new() {
+    let (upstream, dead) = (Upstream::start().await, Dead::raise());
+    let mut told = Vec::new();
+    for burdened in [false, true] {
+        let healthy = Receiver::start().await;
+        let process = calling_back(&upstream, &dead, &healthy).await;
+        for url in dead.urls().filter(|_| burdened) {
+            process.send(order().field("Callback-Url", &*url)).await.expect(202);
+        }
+        told.push(first_told(&process, &healthy).await);
+    }
+    println!(
+        "counts: a new receiver behind {} origins that never answer: told after {:?}, without them {:?}",
+        dead.listeners.len(),
+        told[1],
+        told[0]
+    );
+    assert!(told[1] < Duration::from_secs(2), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_never_answers_with_a_thousand_deliveries_delays_no_receiver_that_is_new() {
+    let (upstream, dead) = (Upstream::start().await, Dead::raise());
+    let healthy = Receiver::start().await;
+    let process = calling_back(&upstream, &dead, &healthy).await;
+    let url = dead.urls().next().unwrap();
+    let clients = (0..8).map(|_| async {
+        for _ in 0..1000 / 8 {
+            process.send(order().field("Callback-Url", &*url)).await.expect(202);
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    let told = first_told(&process, &healthy).await;
+    println!(
+        "counts: a new receiver beside 1000 deliveries for one that never answers: told after {told:?}"
+    );
+    assert!(told < Duration::from_secs(2), "{told:?}");
 }

@@ -274,6 +274,10 @@ fn bound(given: Given) -> Values {
 impl Asks for Postgres {
     type Row = PgRow;
 
+    fn subscribers(&self) -> &Subscribers {
+        &self.book.subscribers
+    }
+
     async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<PgRow>, LedgerError> {
         self.pool.read(sql.postgres, bound(given).finish()?).await
     }

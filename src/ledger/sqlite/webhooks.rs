@@ -188,6 +188,10 @@ fn claim(
 impl Asks for Sqlite {
     type Row = SqliteRow;
 
+    fn subscribers(&self) -> &Subscribers {
+        &self.book.subscribers
+    }
+
     async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<SqliteRow>, LedgerError> {
         let mut arguments = SqliteArguments::default();
         for value in given.0 {

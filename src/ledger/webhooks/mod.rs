@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 pub use heads::DeliveryLane;
+pub use subscribers::Owners;
 pub use subscriptions::USED;
 pub use verbs::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
@@ -257,6 +258,7 @@ pub(super) trait ReadsDeliveries: Send + Sync {
         key: DeliveryKey,
     ) -> Result<Option<Delivery>, LedgerError>;
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
+    fn owners(&self) -> Owners;
     async fn fans(&self) -> Result<bool, LedgerError>;
     async fn sent_here(&self, node: i64) -> Batch<DeliveryLease>;
     async fn strays(&self, node: i64) -> Batch<i64>;
@@ -307,6 +309,10 @@ impl<A: Asks> ReadsDeliveries for A {
 
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)> {
         showing::due(self).await
+    }
+
+    fn owners(&self) -> Owners {
+        self.subscribers().owners()
     }
 
     async fn fans(&self) -> Result<bool, LedgerError> {
@@ -624,6 +630,11 @@ impl Ledger {
     /// Since when the next delivery of a lane has been due, as far as this node knows.
     pub fn delivery_due_since(&self, lane: DeliveryLane) -> Option<Timestamp> {
         self.shared.heads.since(lane)
+    }
+
+    /// Whose receivers are, as this node knows it.
+    pub fn owners(&self) -> Owners {
+        self.reads().owners()
     }
 
     /// Forgets what is due in a lane that is left to another node, until somebody looks

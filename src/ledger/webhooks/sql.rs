@@ -252,6 +252,9 @@ pub(in crate::ledger) trait Asks: Send + Sync {
     /// What it reads.
     type Row: Stored + Send + Sync;
 
+    /// What is remembered of receivers.
+    fn subscribers(&self) -> &Subscribers;
+
     /// The rows that a statement brings.
     async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<Self::Row>, LedgerError>;
 }

@@ -96,7 +96,27 @@ pub(in crate::ledger) struct Index {
     by_principal: HashMap<Principal, BTreeMap<ReceiverKey, Filter>>,
 }
 
+/// Whose receivers are, as this node knows it.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    index: Arc<Index>,
+    nobody: Principal,
+}
+
+impl Owners {
+    /// Whose a receiver is; of one that this node has not heard of yet, as if nobody were
+    /// told from anybody else.
+    pub fn of(&self, receiver: ReceiverKey) -> &Principal {
+        self.index.known(receiver).map_or(&self.nobody, |known| &known.principal)
+    }
+}
+
 impl Subscribers {
+    /// Whose receivers are, as it is remembered.
+    pub(in crate::ledger) fn owners(&self) -> Owners {
+        Owners { index: self.index(), nobody: Principal::everyone() }
+    }
+
     /// As it is remembered.
     pub(in crate::ledger) fn index(&self) -> Arc<Index> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))

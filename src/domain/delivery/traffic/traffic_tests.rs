@@ -1,130 +1,22 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::place::REACH;
+use super::town::{Behaves, MILLI, TIMEOUT, Town, limits};
 use super::*;
+use crate::domain::Principal;
 
-const MILLI: Duration = Duration::from_millis(1);
-const TIMEOUT: Duration = Duration::from_secs(15);
-
-const fn limits(slots: usize) -> Limits {
-    Limits { slots, first_attempts: 20, concurrency: 4, rate: None }
-}
-
-/// How a receiver of the simulation behaves.
-#[derive(Clone, Copy)]
-enum Behaves {
-    AnswersIn(Duration),
-    Never,
-}
-
-/// A node with receivers whose answers come by a clock that the simulation moves.
-struct Town {
+/// What is taken on where all receivers are everybody's.
+fn planned<T>(
+    traffic: &mut Traffic<T>,
+    due: impl IntoIterator<Item = (ReceiverKey, bool)>,
     now: Timestamp,
-    traffic: Traffic<Timestamp>,
-    /// What is due, by receiver and by whether it was tried before: since when.
-    due: BTreeMap<(ReceiverKey, bool), VecDeque<Timestamp>>,
-    behaves: HashMap<ReceiverKey, Behaves>,
-    /// What is on its way, by when it ends.
-    under_way: BTreeMap<(Timestamp, u64), (Leave, Came)>,
-    began: u64,
-    /// How long what went out had been due, by receiver.
-    waited: HashMap<ReceiverKey, Vec<Duration>>,
-    most_at_once: HashMap<ReceiverKey, usize>,
-    rng: StdRng,
-}
-
-impl Town {
-    fn of(limits: Limits) -> Self {
-        Self {
-            now: Timestamp::EPOCH + Duration::from_hours(1),
-            traffic: Traffic::new(limits),
-            due: BTreeMap::new(),
-            behaves: HashMap::new(),
-            under_way: BTreeMap::new(),
-            began: 0,
-            waited: HashMap::new(),
-            most_at_once: HashMap::new(),
-            rng: StdRng::seed_from_u64(7),
-        }
-    }
-
-    fn with(mut self, receivers: std::ops::Range<i64>, behaves: Behaves) -> Self {
-        self.behaves.extend(receivers.map(|receiver| (ReceiverKey(receiver), behaves)));
-        self
-    }
-
-    fn put(&mut self, receiver: i64, again: bool, count: usize) {
-        let due = self.due.entry((ReceiverKey(receiver), again)).or_default();
-        due.extend(std::iter::repeat_n(self.now, count));
-    }
-
-    /// Takes on what the plan says, and lets go out what may.
-    fn step(&mut self) {
-        let due = self.due.iter().filter(|(_, due)| !due.is_empty()).map(|(lane, _)| *lane);
-        let plan = self.traffic.plan(due.collect::<Vec<_>>(), self.now);
-        for (lane, count) in plan.wants {
-            let due = self.due.get_mut(&lane).unwrap();
-            let taken: Vec<_> = due.drain(..count.min(due.len())).collect();
-            let back = self.traffic.arrived(lane, count, taken);
-            self.take_back(lane.0, back);
-        }
-        while let Some(Turn { item, leave }) = self.traffic.begin() {
-            let receiver = leave.receiver;
-            self.waited.entry(receiver).or_default().push(self.now.since(item));
-            let (sign, took) = match self.behaves[&receiver] {
-                Behaves::AnswersIn(time) => (Sign::Answers, time),
-                Behaves::Never => (Sign::Unreached, TIMEOUT),
-            };
-            self.began += 1;
-            let came = Came { sign: Some(sign), took };
-            self.under_way.insert((self.now + took, self.began), (leave, came));
-        }
-        for receiver in self.behaves.keys() {
-            let now = self.under_way.values().filter(|(leave, _)| leave.receiver == *receiver);
-            let most = self.most_at_once.entry(*receiver).or_default();
-            *most = (*most).max(now.count());
-        }
-    }
-
-    fn take_back(&mut self, receiver: ReceiverKey, items: Vec<Timestamp>) {
-        for item in items {
-            self.traffic.settled(receiver);
-            self.due.entry((receiver, false)).or_default().push_front(item);
-        }
-    }
-
-    /// Moves the clock a millisecond on.
-    fn pass(&mut self) {
-        self.now = self.now + MILLI;
-        while let Some(first) = self.under_way.first_entry() {
-            if first.key().0 > self.now {
-                break;
-            }
-            let (leave, came) = first.remove();
-            let receiver = leave.receiver;
-            let back = self.traffic.ended(leave, came, self.now, &mut self.rng);
-            self.traffic.settled(receiver);
-            self.take_back(receiver, back);
-        }
-        self.step();
-    }
-
-    fn p99(&self, receivers: std::ops::Range<i64>) -> Duration {
-        let mut waited: Vec<_> = receivers
-            .flat_map(|receiver| {
-                self.waited.get(&ReceiverKey(receiver)).cloned().unwrap_or_default()
-            })
-            .collect();
-        waited.sort_unstable();
-        waited[(waited.len() * 99 / 100).min(waited.len() - 1)]
-    }
-
-    fn went_out(&self, receiver: i64) -> usize {
-        self.waited.get(&ReceiverKey(receiver)).map_or(0, Vec::len)
-    }
+) -> Plan {
+    let everyone = Principal::everyone();
+    traffic.plan(due, |_| &everyone, now)
 }
 
 /// Fifty receivers that answer in 20 ms and get something every 50 ms; how long things
@@ -232,26 +124,26 @@ fn a_receiver_that_cannot_be_reached_is_parked_and_probed_one_at_a_time() {
     let (mut now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
     let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
     for _ in 0..5 {
-        assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
+        assert_eq!(planned(&mut traffic, [lane], now).wants[&lane], 1);
         assert!(traffic.arrived(lane, 1, vec![1]).is_empty());
-        let turn = traffic.begin().unwrap();
+        let turn = traffic.begin(now).unwrap();
         traffic.ended(turn.leave, fails, now, &mut rng);
         traffic.settled(lane.0);
     }
     assert_eq!(traffic.parked(), 1);
-    let plan = traffic.plan([lane], now);
+    let plan = planned(&mut traffic, [lane], now);
     assert!(plan.wants.is_empty(), "{plan:?}");
     now = plan.again_at.unwrap();
     // A probe that finds nothing to be sent makes room for the next.
-    assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
-    assert!(traffic.plan([lane], now).wants.is_empty());
+    assert_eq!(planned(&mut traffic, [lane], now).wants[&lane], 1);
+    assert!(planned(&mut traffic, [lane], now).wants.is_empty());
     assert!(traffic.arrived(lane, 1, Vec::<i32>::new()).is_empty());
-    assert_eq!(traffic.plan([lane], now).wants[&lane], 1);
+    assert_eq!(planned(&mut traffic, [lane], now).wants[&lane], 1);
     traffic.arrived(lane, 1, vec![1]);
-    let turn = traffic.begin().unwrap();
+    let turn = traffic.begin(now).unwrap();
     let answers = Came { sign: Some(Sign::Answers), took: MILLI };
     traffic.ended(turn.leave, answers, now, &mut rng);
-    assert_eq!((traffic.parked(), traffic.plan([lane], now).wants[&lane]), (0, 4));
+    assert_eq!((traffic.parked(), planned(&mut traffic, [lane], now).wants[&lane]), (0, 4));
 }
 
 #[test]
@@ -260,23 +152,23 @@ fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
     let mut traffic = Traffic::new(limits(64));
     let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
     let answers = Came { sign: Some(Sign::Answers), took: MILLI };
-    traffic.plan([lane], now);
+    planned(&mut traffic, [lane], now);
     traffic.arrived(lane, 1, vec![0]);
-    let turn = traffic.begin().unwrap();
+    let turn = traffic.begin(now).unwrap();
     traffic.ended(turn.leave, answers, now, &mut rng);
-    let count = traffic.plan([lane], now).wants[&lane];
+    let count = planned(&mut traffic, [lane], now).wants[&lane];
     traffic.arrived(lane, count, (0..count).collect());
-    let turns: Vec<_> = std::iter::from_fn(|| traffic.begin()).collect();
-    let more = traffic.plan([(lane.0, true)], now).wants;
+    let turns: Vec<_> = std::iter::from_fn(|| traffic.begin(now)).collect();
+    let more = planned(&mut traffic, [(lane.0, true)], now).wants;
     assert!(turns.len() == 4 && more.is_empty());
     let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
     let mut back = Vec::new();
     for turn in turns {
         back.extend(traffic.ended(turn.leave, fails, now, &mut rng));
     }
-    let count = traffic.plan([lane], now).wants[&lane];
+    let count = planned(&mut traffic, [lane], now).wants[&lane];
     traffic.arrived(lane, count, vec![9; count]);
-    let turn = traffic.begin().unwrap();
+    let turn = traffic.begin(now).unwrap();
     assert!(traffic.ended(turn.leave, fails, now, &mut rng).is_empty() && back.is_empty());
     assert_eq!(traffic.parked(), 1);
     assert_eq!(traffic.arrived(lane, 0, vec![5]), [5]);
@@ -289,18 +181,18 @@ fn a_rate_is_kept_and_what_was_not_sent_does_not_count() {
     let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
     let answers = Came { sign: Some(Sign::Answers), took: MILLI };
     for _ in 0..2 {
-        let count = traffic.plan([lane], now).wants[&lane];
+        let count = planned(&mut traffic, [lane], now).wants[&lane];
         assert_eq!(count, 1);
         traffic.arrived(lane, count, vec![1]);
-        let turn = traffic.begin().unwrap();
+        let turn = traffic.begin(now).unwrap();
         traffic.ended(turn.leave, answers, now, &mut rng);
     }
-    let plan = traffic.plan([lane], now);
+    let plan = planned(&mut traffic, [lane], now);
     let half = now + Duration::from_millis(500);
     assert_eq!((plan.wants.len(), plan.again_at), (0, Some(half)));
-    assert_eq!(traffic.plan([lane], half).wants[&lane], 1);
+    assert_eq!(planned(&mut traffic, [lane], half).wants[&lane], 1);
     traffic.arrived(lane, 1, Vec::new());
-    assert_eq!(traffic.plan([lane], half).wants[&lane], 1);
+    assert_eq!(planned(&mut traffic, [lane], half).wants[&lane], 1);
 }
 
 #[test]
@@ -309,9 +201,9 @@ fn who_is_left_alone_is_not_asked_for() {
     let mut traffic: Traffic<()> = Traffic::new(limits(64));
     let now = Timestamp::EPOCH + TIMEOUT;
     traffic.leave_alone(lane.0, now + TIMEOUT, now);
-    let plan = traffic.plan([lane], now);
+    let plan = planned(&mut traffic, [lane], now);
     assert_eq!((plan.wants.len(), plan.again_at), (0, Some(now + TIMEOUT)));
-    assert_eq!(traffic.plan([lane], now + TIMEOUT).wants[&lane], 1);
+    assert_eq!(planned(&mut traffic, [lane], now + TIMEOUT).wants[&lane], 1);
 }
 
 proptest! {
@@ -336,8 +228,12 @@ proptest! {
         for _ in 0..4000 {
             town.pass();
             prop_assert!(town.traffic.sending() <= slots);
-            prop_assert!(town.traffic.sending_slow <= slots.div_ceil(2));
-            prop_assert_eq!(town.traffic.sending(), town.under_way.len());
+            prop_assert!(town.traffic.sending_slow <= town.traffic.limits.for_slow());
+            prop_assert!(town.traffic.sending_silent <= town.traffic.limits.for_silent());
+            prop_assert!(town.traffic.contacts.in_slots() <= town.traffic.limits.for_contacts());
+            prop_assert!(town.traffic.aside() <= slots * 2);
+            let under_way = town.traffic.sending() + town.traffic.aside();
+            prop_assert_eq!(under_way, town.under_way.len());
             let due: usize = town.due.values().map(VecDeque::len).sum();
             let ended = town.began as usize - town.under_way.len();
             prop_assert_eq!(due + town.traffic.held() + ended, all);
@@ -350,9 +246,9 @@ proptest! {
 
 /// A receiver that has just answered quickly.
 fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
-    traffic.plan([(receiver, false)], now);
+    planned(traffic, [(receiver, false)], now);
     traffic.arrived((receiver, false), 1, vec![0]);
-    let leave = traffic.begin().unwrap().leave;
+    let leave = traffic.begin(now).unwrap().leave;
     let came = Came { sign: Some(Sign::Answers), took: MILLI };
     traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
     traffic.settled(receiver);
@@ -366,11 +262,17 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
     quick(&mut traffic, one, now);
     assert!((0..4).all(|_| traffic.promise(one, now)));
     assert!(!traffic.promise(one, now), "more than it has been taking");
-    assert!(traffic.plan([(one, false)], now).wants.is_empty(), "what is promised is taken");
+    assert!(
+        planned(&mut traffic, [(one, false)], now).wants.is_empty(),
+        "what is promised is taken"
+    );
     assert_eq!(traffic.kept(one, None), Vec::<u8>::new());
     assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
-    assert_eq!((traffic.held(), traffic.begin().unwrap().item), (3, 1));
-    assert_eq!(traffic.plan([(one, false)], now).wants, BTreeMap::from([((one, false), 1)]));
+    assert_eq!((traffic.held(), traffic.begin(now).unwrap().item), (3, 1));
+    assert_eq!(
+        planned(&mut traffic, [(one, false)], now).wants,
+        BTreeMap::from([((one, false), 1)])
+    );
     assert!(!traffic.promise(one, now), "something older is being asked for");
 }
 
@@ -396,7 +298,7 @@ fn a_promise_to_a_receiver_that_has_turned_bad_gives_back_what_comes() {
     quick(&mut traffic, one, now);
     assert!((0..4).all(|_| traffic.promise(one, now)));
     assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
-    let leave = traffic.begin().unwrap().leave;
+    let leave = traffic.begin(now).unwrap().leave;
     let came = Came { sign: Some(Sign::Unreached), took: TIMEOUT };
     traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
     let back: Vec<_> = [2, 3, 4].iter().flat_map(|item| traffic.kept(one, Some(*item))).collect();
