@@ -96,12 +96,20 @@ struct Ends {
     receivers: BTreeMap<ReceiverKey, Seen>,
 }
 
+/// How a receiver did not take something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    Fails,
+    /// It wants no more.
+    Gone,
+}
+
 /// What the attempts of a batch tell of a receiver.
 #[derive(Default)]
 struct Seen {
     took: bool,
-    failed: bool,
-    gone: bool,
+    /// The worst that it did not take anything with.
+    failed: Option<Failure>,
     /// Whether any of it was about an operation: what came of telling somebody about
     /// webhooks is told to nobody.
     speaks: bool,
@@ -160,7 +168,7 @@ impl Ends {
                 seen.speaks |= settlement.topic.is_of_operation();
                 match next {
                     Next::Again { due_at, refusals } => {
-                        seen.failed = true;
+                        seen.fails(Failure::Fails);
                         self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
                     }
                     Next::Over(ended) => {
@@ -190,12 +198,9 @@ impl Seen {
     fn over(&mut self, ended: Ended, settlement: &DeliverySettlement) {
         match ended {
             Ended::Delivered => self.took = true,
-            Ended::Gone => {
-                self.failed = true;
-                self.gone = true;
-            }
+            Ended::Gone => self.fails(Failure::Gone),
             Ended::Exhausted => {
-                self.failed = true;
+                self.fails(Failure::Fails);
                 if settlement.topic.is_of_operation() {
                     self.given_up.push(settlement.message.to_string());
                 }
@@ -203,20 +208,28 @@ impl Seen {
         }
     }
 
+    fn fails(&mut self, how: Failure) {
+        self.failed = self.failed.max(Some(how));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.failed == Some(Failure::Gone)
+    }
+
     /// Whether anything has to be written down about the receiver.
     fn matters(&self, receiver: ReceiverKey, index: &Index, at: Option<Timestamp>) -> bool {
         let Some(known) = index.known(receiver) else { return false };
-        let ends = self.gone || !self.given_up.is_empty();
+        let ends = self.is_gone() || !self.given_up.is_empty();
         let hopeless = self.is_hopeless(known.failing_since, at);
         let complained = known.complained && self.speaks;
         let recovers = self.took && (known.failing_since.is_some() || complained);
-        let begins = self.failed && !self.took && known.failing_since.is_none();
+        let begins = self.failed.is_some() && !self.took && known.failing_since.is_none();
         ends || recovers || begins || (hopeless && known.standing == Standing::Active)
     }
 
     fn is_hopeless(&self, failing_since: Option<Timestamp>, at: Option<Timestamp>) -> bool {
         let long = failing_since.zip(at).is_some_and(|(since, at)| since + HOPELESS <= at);
-        long && self.failed && !self.took
+        long && self.failed.is_some() && !self.took
     }
 }
 
@@ -249,7 +262,7 @@ impl Mark {
             }
         }
         let is_subscription = known.is_some_and(|known| known.filter.is_some());
-        if seen.gone && is_subscription {
+        if seen.is_gone() && is_subscription {
             newly.extend(self.disable(writing, DisabledFor::Gone, scribe).await?);
             return Ok(newly);
         }
@@ -385,7 +398,7 @@ pub(super) async fn give_up_late<W: Runs + ?Sized>(
     let given = Given::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
     let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
     let (mut ended, mut messages) = (Vec::new(), Vec::new());
-    let mut seen = Seen { failed: true, ..Seen::default() };
+    let mut seen = Seen { failed: Some(Failure::Fails), ..Seen::default() };
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
