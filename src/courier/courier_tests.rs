@@ -20,7 +20,7 @@ use crate::ledger::{
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const MILLI: Duration = Duration::from_millis(1);
-const TAKEN: Answer = Answer { status: Some(200), error: None, retry_after: None };
+const TAKEN: Answer = Answer { status: Some(200), error: None, retry_after: None, is_cut: false };
 
 /// What a sender of the tests does with a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Sends for Pretender {
             Does::Answer(200) => TAKEN,
             Does::Answer(status) => {
                 let error = DeliveryError::of_status(status);
-                Answer { status: Some(status), error, retry_after: None }
+                Answer { status: Some(status), error, retry_after: None, is_cut: false }
             }
             Does::Hang => std::future::pending().await,
             Does::Panic => panic!("as it was told to"),

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::answer::PIECE;
@@ -28,6 +28,10 @@ use super::guard::Guard;
 use crate::clock::Clock;
 use crate::domain::delivery::{DeliveryError, Destination};
 use crate::lifecycle::Tasks;
+
+/// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
+/// without end is not to be carried further than that.
+const TAKEN_IN: u32 = 32 * 1024;
 
 /// How long an address is tried alone before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -146,7 +150,7 @@ impl Dialer {
         let mut waiting = addresses.into_iter().take(MOST_ADDRESSES);
         let mut trying = FuturesUnordered::new();
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        trying.extend(waiting.next().map(TcpStream::connect));
+        trying.extend(waiting.next().map(open));
         loop {
             let has_more = waiting.len() > 0;
             tokio::select! {
@@ -159,7 +163,7 @@ impl Dialer {
                 },
                 () = self.clock.sleep(STAGGER), if has_more => {}
             }
-            trying.extend(waiting.next().map(TcpStream::connect));
+            trying.extend(waiting.next().map(open));
         }
     }
 
@@ -213,6 +217,17 @@ impl Dialer {
         });
         Ok(Connection::many(sender))
     }
+}
+
+/// Connects to one address.
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Before it connects: the other side is told then how much it may send.
+    socket.set_recv_buffer_size(TAKEN_IN)?;
+    socket.connect(address).await
 }
 
 impl std::fmt::Debug for Dialer {

@@ -115,19 +115,23 @@ impl Sends for Postman {
             }
         };
         let Some(message) = self.message(delivery) else { return REFUSED };
-        let Attempted { status, error, detail, retry_after, .. } =
+        let Attempted { status, error, detail, retry_after, is_cut, .. } =
             self.sender.send(&message, target, now).await;
         if let Some(error) = error {
             let (receiver, webhook_id) = (delivery.receiver, &*delivery.message);
             tracing::debug!(%receiver, webhook_id, code = error.as_str(), detail, "not delivered");
         }
-        Answer { status, error, retry_after }
+        Answer { status, error, retry_after, is_cut }
     }
 }
 
 /// Nothing was sent, because it cannot be as it is.
-const REFUSED: Answer =
-    Answer { status: None, error: Some(DeliveryError::RefusedUrl), retry_after: None };
+const REFUSED: Answer = Answer {
+    status: None,
+    error: Some(DeliveryError::RefusedUrl),
+    retry_after: None,
+    is_cut: false,
+};
 
 #[cfg(test)]
 mod tests {

@@ -67,6 +67,8 @@ pub struct Attempted {
     pub duration: Duration,
     /// How the body of the answer began: at most 1 KiB.
     pub excerpt: Bytes,
+    /// Whether the answer was cut off, because it was long, slow or endless.
+    pub is_cut: bool,
 }
 
 impl Attempted {
@@ -158,7 +160,7 @@ impl Sender {
             Err(failed) => (unanswered(failed, spent()), None),
             Ok((answer, connection)) => {
                 let left = settings.timeout.saturating_sub(spent()).min(BODY);
-                let (head, excerpt) = self.read(&to, answer, connection, left).await;
+                let (head, excerpt, is_cut) = self.read(&to, answer, connection, left).await;
                 let retry_after = head.headers.get(RETRY_AFTER);
                 let attempted = Attempted {
                     status: Some(head.status.as_u16()),
@@ -167,20 +169,22 @@ impl Sender {
                     retry_after: retry_after.and_then(|value| retry_after::parse(value, now)),
                     duration: spent(),
                     excerpt,
+                    is_cut,
                 };
                 (attempted, Some(head.headers))
             }
         }
     }
 
-    /// Reads how the body begins; the connection is kept if that was all.
+    /// Reads how the body begins, and whether there was more; the connection is kept if that
+    /// was all.
     async fn read(
         &self,
         to: &Destination,
         answer: Response<Incoming>,
         mut connection: Connection,
         limit: Duration,
-    ) -> (http::response::Parts, Bytes) {
+    ) -> (http::response::Parts, Bytes, bool) {
         let Parts { clock, pool, .. } = &*self.0;
         let (head, body) = answer.into_parts();
         let mut beginning = Beginning::default();
@@ -191,12 +195,12 @@ impl Sender {
             }
             beginning.is_whole()
         };
-        let is_free = clock.timeout(limit, whole).await.unwrap_or(false);
+        let is_whole = clock.timeout(limit, whole).await.unwrap_or(false);
         // What is shared is in the pool already.
-        if is_free && connection.share().is_none() {
+        if is_whole && connection.share().is_none() {
             pool.put(&to.origin(), connection, clock.now());
         }
-        (head, beginning.into_excerpt())
+        (head, beginning.into_excerpt(), !is_whole)
     }
 
     async fn exchange(
@@ -257,6 +261,7 @@ fn unanswered(failed: Failed, duration: Duration) -> Attempted {
         retry_after: None,
         duration,
         excerpt: Bytes::new(),
+        is_cut: false,
     }
 }
 

@@ -140,7 +140,7 @@ async fn attempt<S: Sends>(
     tokio::select! {
         biased;
         answer = shared.clock.timeout(shared.settings.timeout + SLACK, sending) => {
-            let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None };
+            let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None, is_cut: false };
             Ok(answer.unwrap_or(late))
         }
         () = shared.tasks.cutting() => Err(back(Duration::ZERO)),

@@ -14,6 +14,8 @@ pub struct Answer {
     pub error: Option<DeliveryError>,
     /// How long the receiver asks to be left alone.
     pub retry_after: Option<Duration>,
+    /// Whether it had to be cut off: it was long, slow or endless.
+    pub is_cut: bool,
 }
 
 impl Answer {
@@ -27,11 +29,13 @@ impl Answer {
     }
 
     /// What it says about the receiver, if anything. One that is not heard of within the
-    /// time of an attempt counts as not there: each such attempt costs that whole time.
+    /// time of an attempt counts as not there: each such attempt costs that whole time. One
+    /// that fails and does not come to an end with that either costs more than others, too.
     pub const fn sign(self) -> Option<Sign> {
         match (self.status, self.error) {
             (Some(502 | 504), _) => Some(Sign::Fails),
             (Some(503), _) if self.retry_after.is_none() => Some(Sign::Fails),
+            (Some(_), Some(_)) if self.is_cut => Some(Sign::Fails),
             (Some(_), _) => Some(Sign::Answers),
             // Nobody was asked.
             (None, Some(DeliveryError::RefusedUrl | DeliveryError::RefusedAddress)) => None,
@@ -46,7 +50,7 @@ mod tests {
 
     fn answer(status: u16) -> Answer {
         let error = DeliveryError::of_status(status);
-        Answer { status: Some(status), error, retry_after: None }
+        Answer { status: Some(status), error, retry_after: None, is_cut: false }
     }
 
     #[test]
@@ -65,7 +69,9 @@ mod tests {
         assert_eq!(answer(503).sign(), Some(Sign::Fails));
         let patience = Answer { retry_after: Some(Duration::ZERO), ..answer(503) };
         assert_eq!(patience.sign(), Some(Sign::Answers));
-        let broken = |error| Answer { status: None, error: Some(error), retry_after: None };
+        let cut = |status| Answer { is_cut: true, ..answer(status) };
+        assert_eq!((cut(500).sign(), cut(200).sign()), (Some(Sign::Fails), Some(Sign::Answers)));
+        let broken = |error| Answer { status: None, error: Some(error), ..answer(200) };
         assert_eq!(broken(DeliveryError::Timeout).sign(), Some(Sign::Unreached));
         assert_eq!(broken(DeliveryError::RefusedAddress).sign(), None);
     }

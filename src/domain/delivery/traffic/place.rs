@@ -164,10 +164,10 @@ impl<T> Place<T> {
         self.manner = Manner::Silent;
     }
 
-    /// Attempts at once.
+    /// Attempts at once: one that failed last may go on failing, and each may be dear.
     pub(super) fn allowed(&self, limits: &Limits) -> usize {
         let unsure = matches!(self.manner, Manner::Unknown | Manner::Silent);
-        let one_by_one = unsure || self.is_parked();
+        let one_by_one = unsure || self.failures > 0 || self.is_parked();
         if one_by_one { 1 } else { limits.concurrency }
     }
 
@@ -175,7 +175,7 @@ impl<T> Place<T> {
     pub(super) fn reach(&mut self, limits: &Limits, now: Timestamp) -> usize {
         let allowed = self.allowed(limits);
         match self.manner {
-            Manner::Quick if !self.is_parked() => {
+            Manner::Quick if self.failures == 0 && !self.is_parked() => {
                 self.pace.lately(now).clamp(allowed, REACH.max(allowed))
             }
             _ => allowed,
