@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
-use crate::domain::delivery::{DeliveryError, ReceiverKey, Topic, Topics};
+use crate::domain::delivery::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
 use crate::domain::operation::{
     Body, Delivery as Promise, Lane, NewOperation, OnFailure, Policy, Request, RetryPolicy, Work,
 };
@@ -528,6 +528,24 @@ async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
     rounds::step(&shared, office.clock.now()).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!((standing, office.sent.borrow().len()), (HashMap::from([("held", 3)]), 0));
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
+async fn what_came_to_be_late_while_nobody_was_there_is_not_given_up_before_it_could_be_sent() {
+    let mut office = Office::open().await;
+    let subscription = office.subscribe().await;
+    office.ping(&subscription, 2).await;
+    office.clock.advance(DEADLINE + Duration::from_hours(2));
+    let (shared, ends) = office.parts();
+    upkeep::start(&shared).await;
+    upkeep::step(&shared, 0).await.unwrap();
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("due", 2)]));
+    upkeep::step(&shared, upkeep::CHANCE).await.unwrap();
+    let standing = office.standing(subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("exhausted", 2)]));
     drop((shared, ends));
     office.close().await;
 }

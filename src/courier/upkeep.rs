@@ -18,7 +18,7 @@ const COMPARE: u64 = 5;
 const OLD: u64 = 60;
 /// Rounds before anything is given up unsent: what came to be late while nobody was there
 /// to send it, or because a clock was wrong, is tried once more before that.
-const CHANCE: u64 = 3600;
+pub(super) const CHANCE: u64 = 3600;
 /// What has been due for so long may be beyond its deadline.
 const LONG_DUE: Duration = Duration::from_hours(1);
 /// How many are seen to in one commit, so that nobody waits long behind it.
