@@ -1,7 +1,7 @@
 //! Where the ledger hands new deliveries over.
 //!
 //! Owns the refusal of what must not go out at once: while draining or without a confirmed
-//! beat, to another node's receiver, and behind others that have been due for longer. Its
+//! beat, to another node's receiver, and ahead of others that have been due for long. Its
 //! invariant: what was reserved is among the holdings from before anybody can read that it
 //! was handed out, until it is settled or nothing came of it.
 
@@ -20,14 +20,14 @@ impl<S: Sends> Outbox for CourierOutbox<S> {
     fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>> {
         let shared = self.0.upgrade()?;
         let now = shared.clock.now();
-        let lane = DeliveryLane { receiver, again: false };
-        let waits = shared.ledger.delivery_due_since(lane).is_some_and(|due| due <= now);
-        if waits || !(shared.settings.may_begin)() || !homes::is_own(&shared, receiver) {
+        if !(shared.settings.may_begin)() || !homes::is_own(&shared, receiver) {
             return None;
         }
         // First this: whoever drains waits for what is expected.
         shared.holdings.expect();
-        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, now) {
+        let lane = DeliveryLane { receiver, again: false };
+        let due_since = shared.ledger.delivery_due_since(lane);
+        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, due_since, now) {
             shared.holdings.expect_no_more();
             return None;
         }

@@ -34,6 +34,10 @@ use place::{Manner, Place};
 const AHEAD: usize = 16;
 /// Whoever answers within this time is quick.
 const QUICK: Duration = Duration::from_secs(1);
+/// What is new may go ahead of what has been due for no longer than this. Whatever came to be
+/// while something else was being taken on would have to be taken on, too, and so on: once a
+/// receiver had fallen behind, nothing would ever go to it without being asked for.
+const OVERTAKES: Duration = Duration::from_millis(100);
 /// How long a receiver is remembered of which nothing is heard.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
@@ -143,15 +147,22 @@ impl<T> Traffic<T> {
     }
 
     /// Promises room for something that has just come to be for a receiver, so that it need
-    /// not be asked for: one that answers quickly, of whom nothing older is being asked for.
-    /// Half of what is taken on over all is left to those who ask.
+    /// not be asked for: one that answers quickly, of whom nothing has waited long enough not
+    /// to be overtaken; `due_since` says since when something has been due for it that nobody
+    /// has asked for. Half of what is taken on over all is left to those who ask.
     /// [`Traffic::kept`] has to be told what came of it.
-    pub fn promise(&mut self, receiver: ReceiverKey, now: Timestamp) -> bool {
+    pub fn promise(
+        &mut self,
+        receiver: ReceiverKey,
+        due_since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
         let limits = self.limits;
         let Some(place) = self.places.get_mut(&receiver) else { return false };
+        let waits_since = due_since.into_iter().chain(place.asked_since()).min();
         let may = place.manner == Manner::Quick
             && !place.is_parked()
-            && place.asked == 0
+            && waits_since.is_none_or(|since| now.since(since) <= OVERTAKES)
             && place.not_before <= now
             && self.held < limits.slots * AHEAD / 2
             && place.taken_on() < place.reach(&limits, now);

@@ -71,6 +71,8 @@ pub(super) struct Place<T> {
     pub(super) waiting: VecDeque<(bool, T)>,
     /// Asked for, and not here yet.
     pub(super) asked: usize,
+    /// Since when something has been asked for, where that is so.
+    asking_since: Timestamp,
     /// Room was promised for these, and they are not here yet.
     pub(super) promised: usize,
     pub(super) sending: usize,
@@ -102,6 +104,7 @@ impl<T> Place<T> {
         Self {
             waiting: VecDeque::new(),
             asked: 0,
+            asking_since: now,
             promised: 0,
             sending: 0,
             unsettled: 0,
@@ -123,6 +126,19 @@ impl<T> Place<T> {
 
     pub(super) fn taken_on(&self) -> usize {
         self.asked + self.promised + self.waiting.len() + self.sending
+    }
+
+    /// So many more are asked for.
+    pub(super) const fn asks(&mut self, count: usize, now: Timestamp) {
+        if self.asked == 0 {
+            self.asking_since = now;
+        }
+        self.asked += count;
+    }
+
+    /// Since when something has been asked for that is not here yet.
+    pub(super) fn asked_since(&self) -> Option<Timestamp> {
+        (self.asked > 0).then_some(self.asking_since)
     }
 
     pub(super) fn is_parked(&self) -> bool {

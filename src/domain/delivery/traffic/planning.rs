@@ -219,7 +219,7 @@ impl<T> Traffic<T> {
             }
         }
         place.favours_again = again == 0;
-        place.asked += first + again;
+        place.asks(first + again, now);
         place.asked_in = turn;
         self.held += first + again;
         room.take(manner, first, again);

@@ -259,10 +259,10 @@ fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
 fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_asked_for() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
     let mut traffic = Traffic::new(limits(64));
-    assert!(!traffic.promise(one, now), "nothing is known of it");
+    assert!(!traffic.promise(one, None, now), "nothing is known of it");
     quick(&mut traffic, one, now);
-    assert!((0..4).all(|_| traffic.promise(one, now)));
-    assert!(!traffic.promise(one, now), "more than it has been taking");
+    assert!((0..4).all(|_| traffic.promise(one, None, now)));
+    assert!(!traffic.promise(one, None, now), "more than it has been taking");
     assert!(
         planned(&mut traffic, [(one, false)], now).wants.is_empty(),
         "what is promised is taken"
@@ -274,7 +274,22 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
         planned(&mut traffic, [(one, false)], now).wants,
         BTreeMap::from([((one, false), 1)])
     );
-    assert!(!traffic.promise(one, now), "something older is being asked for");
+    let much_later = now + OVERTAKES * 2;
+    assert!(!traffic.promise(one, None, much_later), "something older is being asked for");
+}
+
+#[test]
+fn what_has_been_due_for_long_is_not_overtaken() {
+    let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
+    let mut traffic = Traffic::new(limits(64));
+    quick(&mut traffic, one, now);
+    let due_for = |age| Some(now + OVERTAKES - age);
+    let later = now + OVERTAKES;
+    assert!(traffic.promise(one, due_for(OVERTAKES), later), "it has only just come to be due");
+    assert!(!traffic.promise(one, due_for(OVERTAKES + MILLI), later), "it has been due for longer");
+    planned(&mut traffic, [(one, false)], later);
+    traffic.arrived((one, false), 3, vec![1]);
+    assert!(traffic.promise(one, None, later + OVERTAKES * 2), "nothing is asked for any more");
 }
 
 #[test]
@@ -284,8 +299,8 @@ fn promises_leave_half_of_the_room_to_what_is_asked_for_and_keep_to_the_rate() {
     let mut traffic = Traffic::new(Limits { rate, ..limits(1) });
     let promised = (1..100).filter(|receiver| {
         quick(&mut traffic, ReceiverKey(*receiver), now);
-        let kept = traffic.promise(ReceiverKey(*receiver), now);
-        assert!(!traffic.promise(ReceiverKey(*receiver), now), "two in a second are enough");
+        let kept = traffic.promise(ReceiverKey(*receiver), None, now);
+        assert!(!traffic.promise(ReceiverKey(*receiver), None, now), "two in a second are enough");
         kept
     });
     assert_eq!(promised.count(), AHEAD / 2);
@@ -297,7 +312,7 @@ fn a_promise_to_a_receiver_that_has_turned_bad_gives_back_what_comes() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
     let mut traffic = Traffic::new(limits(64));
     quick(&mut traffic, one, now);
-    assert!((0..4).all(|_| traffic.promise(one, now)));
+    assert!((0..4).all(|_| traffic.promise(one, None, now)));
     assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
     let leave = traffic.begin(now).unwrap().leave;
     let came = Came { sign: Some(Sign::Unreached), took: TIMEOUT };
