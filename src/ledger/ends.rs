@@ -5,12 +5,12 @@
 
 use super::error::LedgerError;
 use super::rows::{
-    Carried, Cells, EventRow, ReadyRow, Stored, WaitingRow, continuation, home, number,
+    Carried, Cells, EventRow, ReadyRow, Standing, Stored, WaitingRow, continuation, home, number,
 };
 use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
 use crate::domain::Timestamp;
 use crate::domain::operation::{
-    Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, Status, Transition,
+    Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status, Transition,
 };
 
 /// An operation as its holder left it, found under the right token.
@@ -60,6 +60,30 @@ impl Finish {
             Next::Failed(_) => Status::Failed,
             Next::Canceled => Status::Canceled,
             _ => Status::Succeeded,
+        }
+    }
+
+    /// The operation as it stands once this is written down.
+    pub(super) fn standing(&self, expires_at: Timestamp) -> Standing {
+        let (at, carried) = (self.at, &self.carried);
+        let state = match &self.next {
+            Next::Failed(failure) => State::Failed { at, failure: failure.clone() },
+            Next::Canceled => State::Canceled { at },
+            _ => State::Succeeded { at },
+        };
+        let answer = self.answer.as_ref();
+        Standing {
+            state,
+            counts: carried.counts,
+            started_at: carried.started_at,
+            expires_at: Some(expires_at),
+            freed_at: self.freed.then_some(at),
+            percent: carried.percent,
+            message: carried.message.clone(),
+            response_status: answer.map(|answer| answer.status),
+            created_location: answer.and_then(|answer| answer.created_location.clone()),
+            verdict: None,
+            sequence: carried.sequence,
         }
     }
 

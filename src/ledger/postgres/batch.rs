@@ -3,8 +3,8 @@
 //! A round trip to the server is dearer than what a statement does. So a batch is one
 //! statement per table, whatever its size, and the statements that bring no rows back
 //! travel together as one [`Script`]: one statement with a part for each table. Columns
-//! that are mostly empty stay at home as long as they all are: that is half of the work
-//! that the server has with a batch.
+//! that are mostly empty stay at home as long as they all are, and what is the same in all
+//! rows travels once: that is half of the work that the server has with a batch.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -44,7 +44,7 @@ impl Values {
 }
 
 /// One column of a batch.
-enum Column {
+pub(super) enum Column {
     Numbers(Vec<Option<i64>>),
     Texts(Vec<Option<String>>),
     Octets(Vec<Option<Vec<u8>>>),
@@ -55,14 +55,15 @@ impl Column {
     /// A column as a letter of a statement's columns tells it.
     fn of(letter: char) -> Self {
         match letter.to_ascii_lowercase() {
-            'n' => Self::Numbers(Vec::new()),
-            't' => Self::Texts(Vec::new()),
+            'n' | 'c' => Self::Numbers(Vec::new()),
+            't' | 'w' => Self::Texts(Vec::new()),
             'o' => Self::Octets(Vec::new()),
             _ => Self::Flags(Vec::new()),
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether no row has a value.
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Numbers(numbers) => numbers.iter().all(Option::is_none),
             Self::Texts(texts) => texts.iter().all(Option::is_none),
@@ -70,36 +71,77 @@ impl Column {
             Self::Flags(flags) => flags.is_empty(),
         }
     }
-}
 
-/// How the server calls the arrays of a letter's columns.
-const fn array_of(letter: char) -> &'static str {
-    match letter.to_ascii_lowercase() {
-        'n' => "bigint[]",
-        't' => "text[]",
-        'o' => "bytea[]",
-        _ => "boolean[]",
+    /// Whether all rows have the same value.
+    pub(super) fn is_alike(&self) -> bool {
+        fn alike<T: PartialEq>(values: &[T]) -> bool {
+            values.first().is_none_or(|first| values.iter().all(|value| value == first))
+        }
+        match self {
+            Self::Numbers(numbers) => alike(numbers),
+            Self::Texts(texts) => alike(texts),
+            Self::Octets(octets) => alike(octets),
+            Self::Flags(flags) => alike(flags),
+        }
+    }
+
+    fn bound(self, values: Values) -> Values {
+        match self {
+            Self::Numbers(numbers) => values.with(numbers),
+            Self::Texts(texts) => values.with(texts),
+            Self::Octets(octets) => values.with(octets),
+            Self::Flags(flags) => values.with(flags),
+        }
+    }
+
+    /// The first row's value, for all.
+    fn bound_once(self, values: Values) -> Values {
+        match self {
+            Self::Numbers(numbers) => values.with(numbers.into_iter().next().flatten()),
+            Self::Texts(texts) => values.with(texts.into_iter().next().flatten()),
+            Self::Octets(octets) => values.with(octets.into_iter().next().flatten()),
+            Self::Flags(flags) => values.with(flags.into_iter().next()),
+        }
     }
 }
 
-/// Whether a column of that letter travels: a rare one only if one of the rare ones of its
-/// batch has a value.
-const fn travels(letter: char, full: bool) -> bool {
-    full || letter.is_ascii_lowercase()
+/// How the server calls a value of a letter's columns.
+pub(super) const fn type_of(letter: char) -> &'static str {
+    match letter.to_ascii_lowercase() {
+        'n' | 'c' => "bigint",
+        't' | 'w' => "text",
+        'o' => "bytea",
+        _ => "boolean",
+    }
 }
 
-/// The parameters of the columns that travel, numbered from `first`, as UNNEST takes them.
-pub(super) fn parameters(letters: &str, first: usize, full: bool) -> String {
-    let travelling = letters.chars().filter(|letter| travels(*letter, full));
-    let typed = |(number, letter)| format!("${number}::{}", array_of(letter));
-    (first..).zip(travelling).map(typed).collect::<Vec<_>>().join(", ")
+/// How a column of a batch travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Travel {
+    /// As an array with a value for each row.
+    Each,
+    /// As one value, which is every row's.
+    Once,
+    Never,
 }
 
-/// The names of the columns that travel.
-pub(super) fn names(names: &str, letters: &str, full: bool) -> String {
-    let travelling = names.split(", ").zip(letters.chars());
-    let named = travelling.filter(|(_, letter)| travels(*letter, full)).map(|(name, _)| name);
-    named.collect::<Vec<_>>().join(", ")
+/// What the columns of a batch come to, as far as it decides how they travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    /// A column that is mostly empty has a value.
+    full: bool,
+    /// Those that are mostly the same in all rows are.
+    alike: bool,
+}
+
+impl Form {
+    fn travel(self, letter: char) -> Travel {
+        match letter {
+            'c' | 'w' if self.alike => Travel::Once,
+            _ if self.full || letter.is_ascii_lowercase() => Travel::Each,
+            _ => Travel::Never,
+        }
+    }
 }
 
 /// The columns of a batch, filled row by row.
@@ -111,17 +153,20 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Columns without rows; a letter each: n number, t text, o octets, f flag, and in
-    /// upper case one that is mostly empty.
+    /// Columns without rows; a letter each: n number, t text, o octets, f flag; in upper case
+    /// one that is mostly empty; and c for a number, w for a text that is mostly the same in
+    /// all rows.
     pub(super) fn of(letters: &'static str) -> Self {
         let filled = letters.chars().map(Column::of).collect();
         Self { letters, filled, next: 0, misfit: false }
     }
 
-    /// Whether a column that is mostly empty has a value.
-    pub(super) fn is_full(&self) -> bool {
+    fn form(&self) -> Form {
         let mut columns = self.letters.chars().zip(&self.filled);
-        columns.any(|(letter, column)| letter.is_ascii_uppercase() && !column.is_empty())
+        let full = columns.any(|(letter, it)| letter.is_ascii_uppercase() && !it.is_empty());
+        let mut columns = self.letters.chars().zip(&self.filled);
+        let alike = columns.all(|(letter, it)| !matches!(letter, 'c' | 'w') || it.is_alike());
+        Form { full, alike }
     }
 
     fn next(&mut self) -> Option<&mut Column> {
@@ -130,22 +175,31 @@ impl Columns {
         self.filled.get_mut(place)
     }
 
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Column> {
+        self.filled.iter()
+    }
+
     /// The columns that travel, as values of a statement.
-    pub(super) fn bound(self, mut values: Values) -> Values {
-        let full = self.is_full();
+    pub(super) fn bound(self, values: Values) -> Values {
+        let (letters, form) = (self.letters, self.form());
+        self.bound_as(letters.chars().map(|letter| form.travel(letter)), values)
+    }
+
+    /// The columns as values of a statement, each as it travels.
+    pub(super) fn bound_as(
+        self,
+        travels: impl Iterator<Item = Travel>,
+        mut values: Values,
+    ) -> Values {
         if self.misfit || !self.next.is_multiple_of(self.filled.len().max(1)) {
             values.refused = Some("a row does not fit its columns".to_owned());
         }
-        let letters = self.letters.chars();
-        for (_, column) in letters.zip(self.filled).filter(|(letter, _)| travels(*letter, full)) {
-            values = match column {
-                Column::Numbers(values_of) => values.with(values_of),
-                Column::Texts(values_of) => values.with(values_of),
-                Column::Octets(values_of) => values.with(values_of),
-                Column::Flags(values_of) => values.with(values_of),
-            };
-        }
-        values
+        self.filled.into_iter().zip(travels).fold(values, |values, (column, travel)| match travel {
+            Travel::Each => column.bound(values),
+            Travel::Once => column.bound_once(values),
+            Travel::Never => values,
+        })
     }
 }
 
@@ -241,13 +295,17 @@ impl Statement {
         Self { head, names: "", columns: "", tail: "" }
     }
 
-    /// Its text as the only one of a script.
+    /// Its texts as the only one of a script.
     #[cfg(test)]
-    pub(super) fn alone(&self, full: bool) -> String {
-        let mut sql = String::from("WITH ");
-        sql.push_str("part0 AS (");
-        self.write(1, full, &mut sql);
-        sql + ") SELECT 1"
+    pub(super) fn alone(&self) -> Vec<String> {
+        let form = |(full, alike)| Form { full, alike };
+        let forms = [(false, false), (true, false), (false, true), (true, true)].map(form);
+        let text = |form| {
+            let mut sql = String::from("WITH part0 AS (");
+            self.write(1, form, &mut sql);
+            sql + ") SELECT 1"
+        };
+        forms.map(text).into()
     }
 
     fn letters(&self) -> &'static str {
@@ -255,20 +313,43 @@ impl Statement {
     }
 
     /// Writes it with its parameters numbered from `first`; says how many there are.
-    fn write(&self, first: usize, full: bool, sql: &mut String) -> usize {
+    fn write(&self, first: usize, form: Form, sql: &mut String) -> usize {
         let Self { head, tail, .. } = self;
-        let letters = self.letters();
-        let arrays = parameters(letters, first, full);
-        let names = names(self.names, letters, full);
-        // A String takes everything.
-        let _ = match (self.columns.is_empty(), names.is_empty()) {
-            (true, _) => write!(sql, "{head} ({arrays})"),
-            (false, true) => write!(sql, "{head} SELECT * FROM UNNEST({arrays}) {tail}"),
-            (false, false) => {
-                write!(sql, "{head} ({names}) SELECT * FROM UNNEST({arrays}) {tail}")
-            }
+        let travels = |letter: &char| form.travel(*letter) != Travel::Never;
+        let travelling = self.letters().chars().filter(travels);
+        let parameter = |(number, letter)| match form.travel(letter) {
+            Travel::Once => (false, format!("${number}::{}", type_of(letter))),
+            _ => (true, format!("${number}::{}[]", type_of(letter))),
         };
-        letters.chars().filter(|letter| travels(*letter, full)).count()
+        let parameters: Vec<_> = (first..).zip(travelling).map(parameter).collect();
+        let arrays: Vec<_> =
+            parameters.iter().filter(|(each, _)| *each).map(|(_, text)| text.as_str()).collect();
+        let arrays = arrays.join(", ");
+        let named = self.names.split(", ").zip(self.letters().chars());
+        let names: Vec<_> =
+            named.filter(|(_, letter)| travels(letter)).map(|(name, _)| name).collect();
+        // A String takes everything.
+        let _ = if self.columns.is_empty() {
+            write!(sql, "{head} ({arrays})")
+        } else if self.names.is_empty() {
+            write!(sql, "{head} SELECT * FROM UNNEST({arrays}) {tail}")
+        } else {
+            let value = |((each, text), name): (&(bool, String), &&str)| match each {
+                true => (*name).to_owned(),
+                false => text.clone(),
+            };
+            let values: Vec<_> = parameters.iter().zip(&names).map(value).collect();
+            let of_each = parameters.iter().zip(&names).filter(|((each, _), _)| *each);
+            let of_each: Vec<_> = of_each.map(|(_, name)| *name).collect();
+            write!(
+                sql,
+                "{head} ({}) SELECT {} FROM UNNEST({arrays}) AS u ({}) {tail}",
+                names.join(", "),
+                values.join(", "),
+                of_each.join(", ")
+            )
+        };
+        parameters.len()
     }
 }
 
@@ -279,9 +360,8 @@ pub(super) struct Script {
     parts: Vec<(&'static Statement, Columns)>,
 }
 
-/// The texts of scripts by the addresses of their statements, and whether the columns that
-/// are mostly empty travel.
-type Texts = Mutex<HashMap<Vec<(usize, bool)>, Arc<str>>>;
+/// The texts of scripts by the addresses and forms of their statements.
+type Texts = Mutex<HashMap<Vec<(usize, Form)>, Arc<str>>>;
 static TEXTS: OnceLock<Texts> = OnceLock::new();
 
 impl Script {
@@ -330,7 +410,7 @@ impl Script {
 
     fn sql(&self) -> Arc<str> {
         let name = |(part, columns): &(&'static Statement, Columns)| {
-            (std::ptr::from_ref(*part).addr(), columns.is_full())
+            (std::ptr::from_ref(*part).addr(), columns.form())
         };
         let key = self.parts.iter().map(name).collect();
         let texts = TEXTS.get_or_init(Mutex::default);
@@ -344,7 +424,7 @@ impl Script {
         for (number, (part, columns)) in self.parts.iter().enumerate() {
             let comma = if number > 0 { ", " } else { "" };
             let _ = write!(sql, "{comma}part{number} AS (");
-            first += part.write(first, columns.is_full(), &mut sql);
+            first += part.write(first, columns.form(), &mut sql);
             sql.push(')');
         }
         sql.push_str(" SELECT 1");
@@ -369,12 +449,35 @@ mod tests {
     #[test]
     fn columns_that_are_mostly_empty_travel_only_if_one_of_them_has_a_value() {
         let lean = "WITH part0 AS (INSERT INTO orders (seq, at) \
-                    SELECT * FROM UNNEST($1::bigint[], $2::bigint[]) ) SELECT 1";
+                    SELECT seq, at FROM UNNEST($1::bigint[], $2::bigint[]) AS u (seq, at) ) SELECT 1";
         assert_eq!(text(&[None, None]), lean);
         let full = "WITH part0 AS (INSERT INTO orders (seq, note, at, by) \
-                    SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::text[]) ) SELECT 1";
+                    SELECT seq, note, at, by FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::text[]) \
+                    AS u (seq, note, at, by) ) SELECT 1";
         assert_eq!(text(&[None, Some("ring twice")]), full);
         assert_eq!(text(&[None, None]), lean);
+    }
+
+    static MOVES: Statement = Statement::insert("INSERT INTO moves", "seq, kind, at, by", "nwnc");
+
+    fn moves(rows: &[(i64, &str, i64)]) -> String {
+        let mut script = Script::default();
+        script.add(&MOVES, rows, |(seq, kind, by), columns| {
+            columns.number(*seq).text((*kind).to_owned()).number(7).number(*by);
+        });
+        script.finish().unwrap().0.to_string()
+    }
+
+    #[test]
+    fn what_is_the_same_in_all_rows_travels_once() {
+        let once = "WITH part0 AS (INSERT INTO moves (seq, kind, at, by) \
+                    SELECT seq, $2::text, at, $4::bigint FROM UNNEST($1::bigint[], $3::bigint[]) AS u (seq, at) ) SELECT 1";
+        assert_eq!(moves(&[(1, "in", 5), (2, "in", 5)]), once);
+        let each = "WITH part0 AS (INSERT INTO moves (seq, kind, at, by) \
+                    SELECT seq, kind, at, by FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) \
+                    AS u (seq, kind, at, by) ) SELECT 1";
+        assert_eq!(moves(&[(1, "in", 5), (2, "out", 5)]), each);
+        assert_eq!(moves(&[(1, "in", 5), (2, "in", 6)]), each);
     }
 
     #[test]

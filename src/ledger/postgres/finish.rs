@@ -18,11 +18,11 @@ static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes",
     "seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, sequence, started_at, \
      percent, message, response_status, created_location, error_code, error_cause, error_status",
-    "ntnnNnnnnnnNTntTTN",
+    "nwnnNcccccnNTctTTN",
 );
 static RESULTS: Statement =
     Statement::insert("INSERT INTO results", "seq, fields, body, body_key, body_length", "nooNn");
-static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries", "due_at, seq, kind", "nnt");
+static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries", "due_at, seq, kind", "nnw");
 static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials WHERE seq = ANY");
 static WAITING_GONE: Statement = Statement::among("DELETE FROM waiting WHERE seq = ANY");
 /// Differs from SQLite because a batch is asked about at once: the first that waits for

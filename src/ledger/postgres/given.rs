@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use sqlx::AssertSqlSafe;
 
-use super::batch::{Columns, Values, names, parameters};
+use super::batch::{Column, Columns, Travel, Values, type_of};
 use super::writing::Writing;
 use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{Body, EventKind, NewOperation, WaitingFor, Work};
@@ -22,15 +22,73 @@ use crate::ledger::rows::{
 use crate::ledger::verbs::Placed;
 use crate::ledger::webhooks::sql::Told;
 
-/// The columns of `operations` behind the place.
-const OF_OPERATION: &str = "id, accepted_at, principal, route, lane, method, target, task, delivery, timeout_us, \
-     deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, upstream_key, key_digest, \
-     serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
-     callback_receiver, callback_url, callback_events";
-const OF_OPERATION_LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTTNTN";
+/// How a column travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A value for each row.
+    Each,
+    /// Mostly empty: not at all, as long as it is in every row.
+    Rare,
+    /// What a route promises: once, where all rows were promised the same.
+    Promise,
+    /// Whose it is: once, where all are the same principal's.
+    Owner,
+    /// How long the body is: not at all, where all bodies are in their rows.
+    Length,
+    /// Where it begins: not at all, where all begin in the same place.
+    Place,
+}
+
+/// The columns of `operations` behind the place, with a letter each as [`Columns`] takes them.
+/// Deadline and when it is due travel as the time from the acceptance on.
+const OF_OPERATION: [(&str, char, Kind); 30] = [
+    ("id", 'o', Kind::Each),
+    ("accepted_at", 'n', Kind::Each),
+    ("principal", 'o', Kind::Owner),
+    ("route", 't', Kind::Promise),
+    ("lane", 'n', Kind::Promise),
+    ("method", 't', Kind::Promise),
+    ("target", 't', Kind::Each),
+    ("task", 't', Kind::Rare),
+    ("delivery", 't', Kind::Promise),
+    ("timeout_us", 'n', Kind::Promise),
+    ("deadline_at", 'n', Kind::Promise),
+    ("retry_attempts", 'n', Kind::Promise),
+    ("retry_min_us", 'n', Kind::Promise),
+    ("retry_max_us", 'n', Kind::Promise),
+    ("first_is_final", 'f', Kind::Promise),
+    ("due_at", 'n', Kind::Promise),
+    ("upstream_key", 't', Kind::Rare),
+    ("key_digest", 'o', Kind::Rare),
+    ("serial_digest", 'o', Kind::Rare),
+    ("serial_key", 't', Kind::Rare),
+    ("parent", 'o', Kind::Rare),
+    ("root", 'o', Kind::Rare),
+    ("retry_of", 'o', Kind::Rare),
+    ("client_reference", 't', Kind::Rare),
+    ("tags", 't', Kind::Rare),
+    ("on_failure", 't', Kind::Rare),
+    ("recheck", 't', Kind::Rare),
+    ("callback_receiver", 'n', Kind::Rare),
+    ("callback_url", 't', Kind::Rare),
+    ("callback_events", 'n', Kind::Rare),
+];
 /// The columns that go elsewhere.
-const OF_REST: &str = "taken, placed, fields, body, body_key, body_length, credentials";
-const LETTERS: &str = "onotnttTtnnnnnfnTOOTOOOTTTTNTNNnooNnO";
+const OF_REST: [(&str, char, Kind); 7] = [
+    ("taken", 'n', Kind::Rare),
+    ("placed", 'n', Kind::Place),
+    ("fields", 'o', Kind::Each),
+    ("body", 'o', Kind::Each),
+    ("body_key", 'n', Kind::Rare),
+    ("body_length", 'n', Kind::Length),
+    ("credentials", 'o', Kind::Rare),
+];
+/// What comes before the columns: the node, and the version of receivers that is relied on.
+const BEFORE: usize = 2;
+
+fn columns() -> impl Iterator<Item = (&'static str, char, Kind)> {
+    OF_OPERATION.into_iter().chain(OF_REST)
+}
 
 /// A new operation with its place, where that had to be taken before, and its ties to others.
 pub(super) struct Given<'a> {
@@ -44,11 +102,15 @@ pub(super) struct Given<'a> {
     pub(super) callback: Option<Cow<'a, Callback>>,
 }
 
-/// What a batch has to have written.
+/// What a batch has to have written, and what of it travels once.
 #[derive(Clone, Copy)]
 struct Shape {
     /// Columns that are mostly empty have values.
     full: bool,
+    /// All were promised the same, and may begin at once.
+    alike: bool,
+    /// All are the same principal's.
+    one_owner: bool,
     /// Whether any begins there, by place.
     begins: [bool; PLACES.len()],
 }
@@ -76,12 +138,12 @@ pub(super) async fn write(
 
 /// Puts them into their tables; none of them where receivers are no longer as was relied on.
 async fn insert(writing: &mut Writing, batch: &[Given<'_>]) -> Result<Vec<i64>, LedgerError> {
-    let mut columns = Columns::of(LETTERS);
-    batch.iter().for_each(|given| put(given, &mut columns));
-    let any = |placed| batch.iter().any(|given| given.placed == placed);
-    let shape = Shape { full: columns.is_full(), begins: PLACES.map(any) };
+    let mut filled = Columns::of(letters());
+    batch.iter().for_each(|given| put(given, &mut filled));
+    let shape = Shape::of(&filled, batch);
     let values = Values::default().with(writing.book.incarnation).with(writing.relies_on());
-    let rows = writing.rows(AssertSqlSafe(shape.sql()), columns.bound(values)).await?;
+    let travels = columns().map(|(_, _, kind)| shape.travel(kind));
+    let rows = writing.rows(AssertSqlSafe(shape.sql()), filled.bound_as(travels, values)).await?;
     rows.iter().map(|row| number(row, "seq")).collect()
 }
 
@@ -126,10 +188,11 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     };
     let policy = &operation.policy;
     cells.text(delivery_name(policy.delivery).to_owned());
-    cells.number(as_micros(policy.timeout)).number(policy.deadline_at.as_micros());
+    let from_then = |at: Timestamp| at.as_micros() - operation.accepted_at.as_micros();
+    cells.number(as_micros(policy.timeout)).number(from_then(policy.deadline_at));
     cells.number(i64::from(policy.retry.attempts));
     cells.number(as_micros(policy.retry.min)).number(as_micros(policy.retry.max));
-    cells.flag(policy.first_answer_is_final).number(operation.due_at.as_micros());
+    cells.flag(policy.first_answer_is_final).number(from_then(operation.due_at));
     cells.text(operation.upstream_key.clone());
     cells.octets(operation.idempotency.map(|claim| claim.digest.to_vec()));
     cells.octets(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
@@ -145,10 +208,42 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.number(callback.map(|callback| callback.topics.bits()));
 }
 
+/// A letter for each column.
+fn letters() -> &'static str {
+    static LETTERS: OnceLock<String> = OnceLock::new();
+    LETTERS.get_or_init(|| columns().map(|(_, letter, _)| letter).collect())
+}
+
 impl Shape {
+    fn of(filled: &Columns, batch: &[Given<'_>]) -> Self {
+        let all = |of: Kind, holds: fn(&Column) -> bool| {
+            let kinds = columns().map(|(_, _, kind)| kind);
+            kinds.zip(filled.each()).filter(|(kind, _)| *kind == of).all(|(_, it)| holds(it))
+        };
+        let any = |placed| batch.iter().any(|given| given.placed == placed);
+        Self {
+            full: !all(Kind::Rare, Column::is_empty),
+            alike: all(Kind::Promise, Column::is_alike),
+            one_owner: all(Kind::Owner, Column::is_alike),
+            begins: PLACES.map(any),
+        }
+    }
+
+    fn travel(self, kind: Kind) -> Travel {
+        let once_if = |once: bool| if once { Travel::Once } else { Travel::Each };
+        let if_needed = |needed: bool| if needed { Travel::Each } else { Travel::Never };
+        match kind {
+            Kind::Each => Travel::Each,
+            Kind::Rare | Kind::Length => if_needed(self.full),
+            Kind::Promise => once_if(self.alike),
+            Kind::Owner => once_if(self.one_owner),
+            Kind::Place => if_needed(self.begins.iter().filter(|begins| **begins).count() > 1),
+        }
+    }
+
     fn sql(self) -> Arc<str> {
-        static TEXTS: [OnceLock<Arc<str>>; 16] = [const { OnceLock::new() }; 16];
-        let flags = std::iter::once(self.full).chain(self.begins);
+        static TEXTS: [OnceLock<Arc<str>>; 64] = [const { OnceLock::new() }; 64];
+        let flags = [self.full, self.alike, self.one_owner].into_iter().chain(self.begins);
         let index: usize = flags.fold(0, |index, flag| index * 2 + usize::from(flag));
         TEXTS.get(index).map_or_else(
             || self.text().into(),
@@ -156,9 +251,39 @@ impl Shape {
         )
     }
 
+    /// The columns that travel so, with the numbers of their parameters.
+    fn travelling(self, how: Travel) -> impl Iterator<Item = (usize, &'static str, char)> {
+        let travels = columns().filter(move |(_, _, kind)| self.travel(*kind) != Travel::Never);
+        let numbered = (BEFORE + 1..).zip(travels);
+        let so = numbered.filter(move |(_, (_, _, kind))| self.travel(*kind) == how);
+        so.map(|(number, (name, letter, _))| (number, name, letter))
+    }
+
+    /// What a column of a row is, in the words of a part of the statement.
+    fn value(self, column: &str) -> String {
+        let once = self.travelling(Travel::Once).find(|(_, name, _)| *name == column);
+        let value = match once {
+            Some((number, _, letter)) => format!("${number}::{}", type_of(letter)),
+            None => column.to_owned(),
+        };
+        match column {
+            "deadline_at" | "due_at" => format!("accepted_at + {value}"),
+            "body_length" if !self.full => "octet_length(body)".to_owned(),
+            _ => value,
+        }
+    }
+
+    fn values(self, columns: &[&str]) -> String {
+        columns.iter().map(|column| self.value(column)).collect::<Vec<_>>().join(", ")
+    }
+
     fn text(self) -> String {
-        let all = names(&format!("{OF_OPERATION}, {OF_REST}"), LETTERS, self.full);
-        let arrays = parameters(LETTERS, 3, self.full);
+        let each: Vec<_> = self.travelling(Travel::Each).collect();
+        let named: Vec<_> = each.iter().map(|(_, name, _)| *name).collect();
+        let array = |(number, _, letter): &(usize, &str, char)| {
+            format!("${number}::{}[]", type_of(*letter))
+        };
+        let arrays: Vec<_> = each.iter().map(array).collect();
         let place = "nextval('operations_order')";
         let seq = if self.full { format!("coalesce(u.taken, {place})") } else { place.to_owned() };
         let parts: Vec<_> = self
@@ -169,28 +294,82 @@ impl Shape {
             .collect();
         format!(
             "WITH given AS MATERIALIZED (SELECT {seq} AS seq, $1::bigint AS node, u.* \
-             FROM UNNEST({arrays}) WITH ORDINALITY AS u ({all}, number) \
+             FROM UNNEST({}) WITH ORDINALITY AS u({}, number) \
              WHERE $2::bigint IS NULL OR (SELECT version FROM webhooks) = $2){} \
              SELECT seq FROM given ORDER BY number",
+            arrays.join(", "),
+            named.join(", "),
             parts.concat()
         )
     }
 
     fn parts(self) -> Vec<String> {
-        let own = names(OF_OPERATION, OF_OPERATION_LETTERS, self.full);
-        let key = if self.full { ", body_key" } else { "" };
-        let body = format!("seq, fields, body{key}, body_length");
+        let stays = |(_, _, kind): &(&str, char, Kind)| self.full || *kind != Kind::Rare;
+        let own: Vec<_> = OF_OPERATION.iter().filter(|c| stays(c)).map(|c| c.0).collect();
+        let mut body = vec!["fields", "body", "body_length"];
+        if self.full {
+            body.push("body_key");
+        }
         let mut parts = vec![
-            format!("INSERT INTO operations (seq, {own}) SELECT seq, {own} FROM given"),
-            format!("INSERT INTO requests ({body}) SELECT {body} FROM given"),
+            format!(
+                "INSERT INTO operations (seq, {}) SELECT seq, {} FROM given",
+                own.join(", "),
+                self.values(&own)
+            ),
+            format!(
+                "INSERT INTO requests (seq, {}) SELECT seq, {} FROM given",
+                body.join(", "),
+                self.values(&body)
+            ),
         ];
         if self.full {
             parts.push(CREDENTIALS.to_owned());
             parts.push(tags());
         }
         let begins = PLACES.into_iter().zip(self.begins).filter(|(_, begins)| *begins);
-        parts.extend(begins.flat_map(|(placed, _)| placing(placed)));
+        parts.extend(begins.flat_map(|(placed, _)| self.placing(placed)));
         parts
+    }
+
+    /// What puts those into their state that begin there.
+    fn placing(self, placed: Placed) -> Vec<String> {
+        let from = match self.travel(Kind::Place) {
+            Travel::Each => format!("FROM given WHERE placed = {}", placed as i64),
+            _ => "FROM given".to_owned(),
+        };
+        let (fresh, lane) = (Carried::fresh(), self.value("lane"));
+        match placed {
+            Placed::Ready => vec![format!(
+                "INSERT INTO ready (seq, lane, due_at, {CARRIED}) SELECT seq, {lane}, {}, {} {from}",
+                self.value("due_at"),
+                carried(&fresh)
+            )],
+            Placed::Running => {
+                let begun = fresh.begun(Timestamp::EPOCH);
+                let (attempt, sequence) = (begun.counts.attempts, begun.sequence);
+                vec![
+                    format!(
+                        "INSERT INTO running (seq, lane, node, since, {CARRIED}, started_at) \
+                         SELECT seq, {lane}, node, accepted_at, {}, accepted_at {from}",
+                        carried(&begun)
+                    ),
+                    event(EventKind::Started, sequence, attempt, &from),
+                ]
+            }
+            Placed::Waiting => {
+                // The acceptance and the wait are both told.
+                let told = Carried { sequence: 2, ..fresh };
+                let on = WaitingFor::SerialKey.as_str();
+                vec![
+                    format!(
+                        "INSERT INTO waiting (seq, lane, waiting_for, serial_digest, {CARRIED}) \
+                         SELECT seq, {lane}, '{on}', serial_digest, {} {from}",
+                        carried(&told)
+                    ),
+                    event(EventKind::Waiting, told.sequence, told.counts.attempts, &from),
+                ]
+            }
+        }
     }
 }
 
@@ -202,42 +381,6 @@ fn tags() -> String {
         "INSERT INTO tags (tag, seq) SELECT DISTINCT tag, seq FROM given, \
          string_to_table(tags, '{TAG_SEPARATOR}') AS tag"
     )
-}
-
-/// What puts those into their state that begin there.
-fn placing(placed: Placed) -> Vec<String> {
-    let (fresh, from) = (Carried::fresh(), format!("FROM given WHERE placed = {}", placed as i64));
-    match placed {
-        Placed::Ready => vec![format!(
-            "INSERT INTO ready (seq, lane, due_at, {CARRIED}) SELECT seq, lane, due_at, {} {from}",
-            carried(&fresh)
-        )],
-        Placed::Running => {
-            let begun = fresh.begun(Timestamp::EPOCH);
-            let (attempt, sequence) = (begun.counts.attempts, begun.sequence);
-            vec![
-                format!(
-                    "INSERT INTO running (seq, lane, node, since, {CARRIED}, started_at) \
-                     SELECT seq, lane, node, accepted_at, {}, accepted_at {from}",
-                    carried(&begun)
-                ),
-                event(EventKind::Started, sequence, attempt, &from),
-            ]
-        }
-        Placed::Waiting => {
-            // The acceptance and the wait are both told.
-            let told = Carried { sequence: 2, ..fresh };
-            let on = WaitingFor::SerialKey.as_str();
-            vec![
-                format!(
-                    "INSERT INTO waiting (seq, lane, waiting_for, serial_digest, {CARRIED}) \
-                     SELECT seq, lane, '{on}', serial_digest, {} {from}",
-                    carried(&told)
-                ),
-                event(EventKind::Waiting, told.sequence, told.counts.attempts, &from),
-            ]
-        }
-    }
 }
 
 fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
@@ -254,11 +397,13 @@ pub(super) fn every_text() -> Vec<String> {
     let flag = |bits: usize, place: usize| bits >> place & 1 == 1;
     let shape = |bits| Shape {
         full: flag(bits, PLACES.len()),
+        alike: flag(bits, PLACES.len() + 1),
+        one_owner: flag(bits, PLACES.len() + 2),
         begins: std::array::from_fn(|place| flag(bits, place)),
     };
     // Who waits does so for a key, which is one of the columns that are mostly empty.
     let can_be = |shape: &Shape| shape.full || !shape.begins[Placed::Waiting as usize];
-    (0..2 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
+    (0..8 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
 }
 
 const CARRIED: &str = "attempts, resumes, rescues, refusals, token, sequence";
@@ -274,17 +419,4 @@ fn carried(carried: &Carried) -> String {
         carried.token,
         carried.sequence
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_column_has_its_letter() {
-        let of = |names: &str| names.split(", ").count();
-        assert_eq!(of(OF_OPERATION), OF_OPERATION_LETTERS.len());
-        assert_eq!(of(OF_OPERATION) + of(OF_REST), LETTERS.len());
-        assert!(LETTERS.starts_with(OF_OPERATION_LETTERS));
-    }
 }

@@ -15,7 +15,7 @@ use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::rows::{
-    self, events, id, maybe_id, number, operation, operations, promises, text, time,
+    self, events, id, maybe_id, number, operation, operations, origins, promises, text, time,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};

@@ -2,19 +2,25 @@
 
 use std::collections::HashMap;
 
+use sqlx::postgres::PgRow;
+
 use super::batch::{Statement, Values};
 use super::finish;
 use super::writing::Writing;
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
-use crate::ledger::rows::{ReadyRow, WaitingRow, carried, number, running_row, waiting_row};
+use crate::ledger::rows::{
+    ReadyRow, WaitingRow, carried, number, origins, running_row, standing_at, waiting_row,
+};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
+use crate::ledger::webhooks::rows::callback;
+use crate::ledger::webhooks::sql::Announced;
 
 pub(super) static READY: Statement = Statement::insert(
     "INSERT INTO ready",
     "seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message",
-    "nnnnnnnnnnNT",
+    "ncnccccccnNT",
 );
 pub(super) static RUNNING: Statement = Statement::insert(
     "INSERT INTO running",
@@ -24,7 +30,7 @@ pub(super) static RUNNING: Statement = Statement::insert(
 pub(super) static EVENTS: Statement = Statement::insert(
     "INSERT INTO events",
     "seq, sequence, at, kind, attempt, status, code, next_at, percent, message",
-    "nnntnnTNNT",
+    "ncnwccTNNT",
 );
 static WAITING: Statement = Statement::insert(
     "INSERT INTO waiting",
@@ -40,6 +46,20 @@ const RUNNING_TAKEN: &str = concat!(
      ORDER BY r.seq FOR UPDATE OF r) \
      DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING ",
     running_row!("r.")
+);
+/// The same with what each was accepted as: whoever is told of how it ended is told that, too,
+/// and another statement would be another round trip.
+const RUNNING_TAKEN_TO_TELL: &str = concat!(
+    "WITH held AS MATERIALIZED (SELECT r.seq FROM running r \
+     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON r.seq = lease.seq AND r.token = lease.token \
+     ORDER BY r.seq FOR UPDATE OF r), \
+     taken AS (DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING ",
+    running_row!("r."),
+    ") SELECT ",
+    running_row!("t."),
+    ", ",
+    origins!(),
+    " FROM taken t JOIN operations o ON o.seq = t.seq"
 );
 const WAITING_TAKEN: &str = concat!(
     "WITH held AS MATERIALIZED (SELECT w.seq FROM waiting w \
@@ -57,19 +77,28 @@ pub(super) async fn settle(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
+    let tells = writing.book.subscribers.index().wants_ends();
     let mut found = HashMap::new();
-    take(writing, batch, Held::Running, &mut found).await?;
-    take(writing, batch, Held::Waiting, &mut found).await?;
-    writing.learn_lanes(found.values().map(Found::lane)).await?;
+    take(writing, batch, Held::Running, tells, &mut found).await?;
+    take(writing, batch, Held::Waiting, tells, &mut found).await?;
+    writing.learn_lanes(found.values().map(|(found, _)| found.lane())).await?;
     let mut ends = Ends::default();
     let mut settled = Vec::with_capacity(batch.len());
     for settlement in batch {
-        match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
-            Some(found) => {
-                let lane = |number| writing.lane(number);
-                settled.push(Ok(ends.add(settlement, found, lane, moved)?));
-            }
-            None => settled.push(Err(StaleLease)),
+        let Some((found, origin)) = found.remove(&(settlement.lease.seq, settlement.lease.token))
+        else {
+            settled.push(Err(StaleLease));
+            continue;
+        };
+        let (number, before) = (found.lane(), ends.finished.len());
+        let lane = |number| writing.lane(number);
+        settled.push(Ok(ends.add(settlement, found, lane, moved)?));
+        if let (Some(finish), Some(row)) = (ends.finished.get(before), origin) {
+            let lane = writing.lane(number)?;
+            let standing = finish.standing(finish.at + writing.book.retention.result);
+            let operation = standing_at(&row, &lane.queue, &lane.upstream, standing)?;
+            let ended = Announced { seq: finish.seq, operation, callback: callback(&row)? };
+            writing.ended.insert(finish.seq, ended);
         }
     }
     writing.script.add(&READY, &ends.ready, ReadyRow::put).add(
@@ -82,12 +111,17 @@ pub(super) async fn settle(
     Ok(settled)
 }
 
+/// By place and token, what was found, and the row of what it was accepted as, where that is
+/// to be told.
+type Taken = HashMap<(i64, i64), (Found, Option<PgRow>)>;
+
 /// Takes the rows of those settlements whose lease is the latest.
 async fn take(
     writing: &mut Writing,
     batch: &[Settlement],
     held: Held,
-    found: &mut HashMap<(i64, i64), Found>,
+    tells: bool,
+    taken: &mut Taken,
 ) -> Result<(), LedgerError> {
     let (seqs, tokens): (Vec<_>, Vec<_>) = batch
         .iter()
@@ -97,14 +131,15 @@ async fn take(
     if seqs.is_empty() {
         return Ok(());
     }
-    let taken = match held {
+    let sql = match held {
+        Held::Running if tells => RUNNING_TAKEN_TO_TELL,
         Held::Running => RUNNING_TAKEN,
         Held::Waiting => WAITING_TAKEN,
     };
-    let rows = writing.rows(taken, Values::default().with(seqs).with(tokens)).await?;
-    for row in &rows {
-        let key = (number(row, "seq")?, number(row, "token")?);
-        found.insert(key, Found::of(row, held)?);
+    for row in writing.rows(sql, Values::default().with(seqs).with(tokens)).await? {
+        let key = (number(&row, "seq")?, number(&row, "token")?);
+        let found = Found::of(&row, held)?;
+        taken.insert(key, (found, (tells && held == Held::Running).then_some(row)));
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ pub(in crate::ledger) fn of_statement(call: &str, texts: &[String]) -> Vec<Strin
         ("Statement::among", [head]) => Statement::among(head),
         other => panic!("what does this make? {other:?}"),
     };
-    [false, true].map(|full| statement.alone(full)).into()
+    statement.alone()
 }
 
 /// Every statement that writes new operations down.

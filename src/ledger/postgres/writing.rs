@@ -5,7 +5,7 @@
 //! kept until something has to see it, and travels together. Where one statement is all,
 //! it is a transaction by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -19,7 +19,7 @@ use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{EventRow, damaged, exactly, maybe_number, number};
 use crate::ledger::webhooks::announce::refresh;
-use crate::ledger::webhooks::sql::Told;
+use crate::ledger::webhooks::sql::{Announced, Told};
 
 /// One writing transaction. Dropping it undoes it.
 pub(super) struct Writing {
@@ -37,6 +37,8 @@ pub(super) struct Writing {
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that somebody may have to be told of.
     pub(super) told: Vec<Told>,
+    /// Operations that have ended in it, as they stood then, where somebody may be told.
+    pub(super) ended: HashMap<i64, Announced>,
     /// Whether it makes receivers of callbacks.
     pub(super) makes_callbacks: bool,
     /// The version of receivers, once it was read.
@@ -73,6 +75,7 @@ impl Writing {
             relies_on: None,
             keys: BTreeMap::new(),
             told: Vec::new(),
+            ended: HashMap::new(),
             makes_callbacks: false,
             version: None,
         }

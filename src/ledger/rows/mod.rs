@@ -20,8 +20,8 @@ pub(super) use carried::{
 pub(super) use lane::{home, named, numbered, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
-    answer, continuation, delivery_name, event, events, key_in_use, leased, on_failure_name,
-    operation, operations, piece, promised, promises,
+    Standing, answer, continuation, delivery_name, event, events, key_in_use, leased,
+    on_failure_name, operation, operations, origins, piece, promised, promises, standing_at,
 };
 
 use super::error::LedgerError;

@@ -11,21 +11,30 @@ use super::{
     maybe_time, micros, number, octets, text, time,
 };
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure,
-    Policy, Recheck, Request, RetryPolicy, SerialKey, State, Verdict, WaitingFor, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane,
+    OnFailure, Policy, Recheck, Request, RetryPolicy, SerialKey, State, Verdict, WaitingFor, Work,
 };
-use crate::domain::{Fields, Principal};
+use crate::domain::{Fields, Principal, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{
     Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
 };
 
+/// The columns of `operations` that say what an operation was accepted as.
+macro_rules! origins {
+    () => {
+        "o.id, o.principal, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.deadline_at, o.tags, \
+         o.client_reference, o.parent, o.retry_of, o.callback_receiver, o.callback_url, o.callback_events"
+    };
+}
+
 /// An operation with its state, from whichever table has that.
 macro_rules! operations {
     ($from:literal) => {
         concat!(
-            "SELECT o.seq, o.callback_receiver, o.callback_url, o.callback_events, o.id, o.principal, o.accepted_at, o.route, l.queue, l.upstream, o.method, o.target, o.task, \
-             o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of, CASE \
+            "SELECT o.seq, ",
+            origins!(),
+            ", l.queue, l.upstream, CASE \
              WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
              WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
              coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
@@ -63,7 +72,7 @@ macro_rules! events {
     };
 }
 
-pub(in crate::ledger) use {events, operations, promises};
+pub(in crate::ledger) use {events, operations, origins, promises};
 
 /// How delivery is stored.
 pub(in crate::ledger) const fn delivery_name(delivery: Delivery) -> &'static str {
@@ -222,26 +231,24 @@ pub(in crate::ledger) fn continuation(
     Ok(state.zip(version).map(|(state, version)| Continuation { version, state: state.into() }))
 }
 
+/// How far an operation is.
+pub(in crate::ledger) struct Standing {
+    pub(in crate::ledger) state: State,
+    pub(in crate::ledger) counts: Counts,
+    pub(in crate::ledger) started_at: Option<Timestamp>,
+    pub(in crate::ledger) expires_at: Option<Timestamp>,
+    pub(in crate::ledger) freed_at: Option<Timestamp>,
+    pub(in crate::ledger) percent: Option<u8>,
+    pub(in crate::ledger) message: Option<String>,
+    pub(in crate::ledger) response_status: Option<u16>,
+    pub(in crate::ledger) created_location: Option<String>,
+    pub(in crate::ledger) verdict: Option<Verdict>,
+    pub(in crate::ledger) sequence: u32,
+}
+
 /// An operation as it stands, from the joined row of a reading.
 pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, LedgerError> {
-    let subject = match maybe_text(row, "task")? {
-        Some(name) => Subject::Task(name),
-        None => Subject::Call {
-            method: text(row, "method")?.to_owned(),
-            target: text(row, "target")?.to_owned(),
-        },
-    };
-    let tags = row.text("tags")?;
-    Ok(Operation {
-        id: id(row, "id")?,
-        principal: Principal::named(octets(row, "principal")?),
-        accepted_at: time(row, "accepted_at")?,
-        route: text(row, "route")?.to_owned(),
-        queue: text(row, "queue")?.to_owned(),
-        upstream: text(row, "upstream")?.to_owned(),
-        subject,
-        delivery: delivery(row)?,
-        deadline_at: time(row, "deadline_at")?,
+    let standing = Standing {
         state: state(row)?,
         counts: counts(row)?,
         started_at: maybe_time(row, "started_at")?,
@@ -251,14 +258,56 @@ pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, Ledge
         message: maybe_text(row, "message")?,
         response_status: maybe_number(row, "response_status")?,
         created_location: maybe_text(row, "created_location")?,
+        verdict: verdict(row)?,
+        sequence: number(row, "sequence")?,
+    };
+    standing_at(row, text(row, "queue")?, text(row, "upstream")?, standing)
+}
+
+/// An operation from a row of what it was accepted as, with its queue, its upstream, and how
+/// far it is.
+pub(in crate::ledger) fn standing_at(
+    row: &impl Stored,
+    queue: &str,
+    upstream: &str,
+    standing: Standing,
+) -> Result<Operation, LedgerError> {
+    let subject = match maybe_text(row, "task")? {
+        Some(name) => Subject::Task(name),
+        None => Subject::Call {
+            method: text(row, "method")?.to_owned(),
+            target: text(row, "target")?.to_owned(),
+        },
+    };
+    let tags = row.text("tags")?;
+    let Standing { state, counts, started_at, expires_at, freed_at, percent, .. } = standing;
+    Ok(Operation {
+        id: id(row, "id")?,
+        principal: Principal::named(octets(row, "principal")?),
+        accepted_at: time(row, "accepted_at")?,
+        route: text(row, "route")?.to_owned(),
+        queue: queue.to_owned(),
+        upstream: upstream.to_owned(),
+        subject,
+        delivery: delivery(row)?,
+        deadline_at: time(row, "deadline_at")?,
+        state,
+        counts,
+        started_at,
+        expires_at,
+        freed_at,
+        percent,
+        message: standing.message,
+        response_status: standing.response_status,
+        created_location: standing.created_location,
         tags: tags
             .map(|tags| tags.split(TAG_SEPARATOR).map(str::to_owned).collect())
             .unwrap_or_default(),
         client_reference: maybe_text(row, "client_reference")?,
         parent: maybe_id(row, "parent")?,
         retry_of: maybe_id(row, "retry_of")?,
-        verdict: verdict(row)?,
-        sequence: number(row, "sequence")?,
+        verdict: standing.verdict,
+        sequence: standing.sequence,
     })
 }
 

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
 use super::Book;
 use super::batch::{Among, Values};
 use super::open::trouble;
-use super::rows::{self, events, get, id, maybe_time, operation, operations, promises};
+use super::rows::{self, events, get, id, maybe_time, operation, operations, origins, promises};
 use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;

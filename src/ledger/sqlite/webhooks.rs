@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Sqlite as Database};
 
 use super::open::trouble;
-use super::rows::{damaged, maybe_time, number, operation, operations};
+use super::rows::{damaged, maybe_time, number, operation, operations, origins};
 use super::writer::Row;
 use super::{Sqlite, Writing};
 use crate::domain::Timestamp;
@@ -88,6 +88,11 @@ impl Runs for Writing {
 
     async fn keep_numbers(&mut self) -> Result<(), LedgerError> {
         self.writer.run(LAST_KEPT, |_| {}).map(drop)
+    }
+
+    /// Differs from PostgreSQL because nothing travels: reading them costs little.
+    fn ended(&mut self, _seq: i64) -> Option<Announced> {
+        None
     }
 
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {

@@ -5,6 +5,7 @@
 //! name. Up to [`AT_ONCE`] receivers are given it at once, the others by a fan-out. What
 //! this node can send at once is handed out as it is made, and never becomes due.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,25 +28,25 @@ pub(in crate::ledger) const AT_ONCE: usize = 16;
 pub(in crate::ledger) static MESSAGES: Table = table!(
     "messages",
     "message, seq, sequence, name, event, at, body",
-    "nnnttno",
+    "nnctwno",
     "?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static DELIVERIES: Table = table!(
     "deliveries",
     "delivery, message, receiver, url, cause, created_at, deadline_at, format",
-    "nnnttnnt",
+    "nnnTwnnw",
     "?, ?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static DUE: Table = table!(
     "deliveries_due",
     "delivery, receiver, again, due_at, attempts, refusals, token",
-    "nnnnnnn",
+    "nncnccc",
     "?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static SENDING: Table = table!(
     "deliveries_sending",
     "delivery, receiver, node, since, attempts, refusals, token",
-    "nnnnnnn",
+    "nncnccc",
     "?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static HELD: Table =
@@ -115,12 +116,9 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     if told.is_empty() {
         return Ok(Announcement::default());
     }
-    let mut seqs: Vec<_> = told.iter().map(|told| told.seq).collect();
-    seqs.sort_unstable();
-    seqs.dedup();
+    let mut operations = about(writing, &told).await?;
     // What happened first has the lower numbers, whatever wrote it first.
     told.sort_by_key(|told| (told.at, told.seq, told.sequence));
-    let mut operations = writing.operations(&seqs).await?;
     operations.sort_unstable_by_key(|announced| announced.seq);
     let mut letters = Vec::new();
     for told in told {
@@ -134,6 +132,30 @@ pub(in crate::ledger) async fn announce<W: Runs + ?Sized>(
     let fans = letters.iter().any(|letter| letter.fan.is_some());
     let Made { newly, handed, .. } = write(writing, letters, outbox).await?;
     Ok(Announcement { newly, handed, fans })
+}
+
+/// The operations that something is told of, in no order. One that has ended is told of as it
+/// stood then, unless more has come to be of it since.
+async fn about<W: Runs + ?Sized>(
+    writing: &mut W,
+    told: &[Told],
+) -> Result<Vec<Announced>, LedgerError> {
+    let mut latest = BTreeMap::new();
+    for Told { seq, sequence, .. } in told {
+        let known = latest.entry(*seq).or_insert(*sequence);
+        *known = (*known).max(*sequence);
+    }
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for (seq, sequence) in latest {
+        match writing.ended(seq).filter(|ended| ended.operation.sequence >= sequence) {
+            Some(ended) => known.push(ended),
+            None => unknown.push(seq),
+        }
+    }
+    if !unknown.is_empty() {
+        known.extend(writing.operations(&unknown).await?);
+    }
+    Ok(known)
 }
 
 /// A message and whom it goes to.

@@ -21,11 +21,11 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{as_micros, damaged, number, text};
 
 pub(in crate::ledger) static ENDED: Table =
-    table!("deliveries_ended", "delivery, state, ended_at, attempts", "ntnn", "?, ?, ?, ?");
+    table!("deliveries_ended", "delivery, state, ended_at, attempts", "nwnc", "?, ?, ?, ?");
 pub(in crate::ledger) static ATTEMPTS: Table = table!(
     "delivery_attempts",
     "delivery, number, at, took_us, status, code, next_at",
-    "nnnnntn",
+    "ncnncTN",
     "?, ?, ?, ?, ?, ?, ?"
 );
 const FAILS: &str = "UPDATE receivers SET failing_since = $1, changed = $2 WHERE receiver = $3 AND failing_since IS NULL";

@@ -110,7 +110,8 @@ pub(in crate::ledger) struct Table {
     pub(in crate::ledger) head: &'static str,
     /// The columns, with `, ` between.
     pub(in crate::ledger) columns: &'static str,
-    /// A letter a column: n number, t text, o octets.
+    /// A letter a column: n number, t text, o octets; in upper case where it is mostly empty;
+    /// c for a number, w for a text that is mostly the same in all rows of a batch.
     pub(in crate::ledger) letters: &'static str,
     /// The whole INSERT of one row.
     pub(in crate::ledger) insert: &'static str,
@@ -192,6 +193,10 @@ pub(in crate::ledger) trait Runs: Send {
 
     /// Remembers how far numbers were handed out, because rows go that have them.
     async fn keep_numbers(&mut self) -> Result<(), LedgerError>;
+
+    /// An operation that has ended in this transaction, as it stood then, where that is at
+    /// hand; once.
+    fn ended(&mut self, seq: i64) -> Option<Announced>;
 
     /// Operations as they stand, in no order; those that are gone are left out.
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced>;

@@ -176,6 +176,13 @@ impl Index {
         self.wanted.has(Topic::Accepted) || self.wanted.has(Topic::Started)
     }
 
+    /// Whether anybody may want to know how operations end.
+    pub(in crate::ledger) fn wants_ends(&self) -> bool {
+        [Topic::Succeeded, Topic::Failed, Topic::Canceled]
+            .into_iter()
+            .any(|topic| self.wants(topic))
+    }
+
     /// Whether anybody has ever asked for callbacks.
     pub(in crate::ledger) const fn has_callbacks(&self) -> bool {
         self.callbacks
