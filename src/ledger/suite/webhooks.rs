@@ -1,5 +1,7 @@
 //! Who is told of what, and how far each telling is.
 
+mod fanning;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
