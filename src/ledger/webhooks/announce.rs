@@ -10,9 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::heads::DeliveryLane;
+use super::index::Index;
 use super::rows::{joined, known, receiver_columns};
 use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
-use super::subscribers::{Index, Matching};
+use super::subscribers::Matching;
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use crate::domain::{Principal, Timestamp};
@@ -180,9 +181,8 @@ fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> 
     }
     let callback = about.callback.as_ref().filter(|callback| callback.topics.has(topic));
     let most = AT_ONCE - usize::from(callback.is_some());
-    let matching = index.matching(&operation.principal, most, |filter| {
-        filter.takes(topic, &operation.route, &operation.tags)
-    });
+    let (principal, route, tags) = (&operation.principal, &operation.route, &operation.tags);
+    let matching = index.matching(principal, most, topic, route, tags);
     if matching.first.is_empty() && callback.is_none() {
         return None;
     }

@@ -10,6 +10,7 @@ pub(super) mod announce;
 pub(super) mod calling;
 mod fanning;
 pub(super) mod heads;
+pub(super) mod index;
 mod replaying;
 pub(super) mod rows;
 pub(super) mod sending;
