@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::heads::DeliveryLane;
 use super::index::Index;
 use super::rows::{joined, known, receiver_columns};
-use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
-use super::subscribers::Matching;
+use super::sql::{Announced, Asks, Given, Numbered, Runs, Table, Told, one, table};
+use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use crate::domain::{Principal, Timestamp};
@@ -97,10 +97,21 @@ pub(in crate::ledger) async fn refresh<W: Runs + ?Sized>(
         return Ok(());
     }
     let rows = writing.rows(CHANGED.into(), Given::number(known_version)).await?;
+    take_in(&subscribers, &rows)
+}
+
+/// The same by reading, for those who write nothing.
+pub(super) async fn look<A: Asks + ?Sized>(asking: &A) -> Result<(), LedgerError> {
+    let subscribers = asking.subscribers();
+    let rows = asking.ask(CHANGED.into(), Given::number(subscribers.index().version)).await?;
+    take_in(subscribers, &rows)
+}
+
+fn take_in(subscribers: &Subscribers, rows: &[impl Stored]) -> Result<(), LedgerError> {
     let Some(row) = rows.first() else { return Ok(()) };
     let (version, base) = (number(row, "version")?, maybe_text(row, "public_base")?);
     let mut changed = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         if row.number("receiver")?.is_some() {
             changed.push(known(row)?);
         }

@@ -93,6 +93,15 @@ impl Index {
         self.known.get(&receiver).map(|known| &**known)
     }
 
+    /// Whether a receiver has changed after that version, as far as is known here.
+    pub(super) fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
+        match self.known(receiver) {
+            Some(known) => known.changed > since,
+            // It is gone, or newer than all that is known.
+            None => since <= self.version,
+        }
+    }
+
     /// Who of a principal's is to be told of an operation's event, by receiver; `most` at once.
     pub(in crate::ledger) fn matching(
         &self,

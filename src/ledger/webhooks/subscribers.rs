@@ -2,7 +2,8 @@
 //!
 //! Owns the index that stands. Its invariant: it is as good as its version, which rises
 //! with every change of a receiver and which a transaction reads before it relies on this;
-//! it is brought up to date by transactions that have changed no receiver themselves.
+//! it is brought up to date by reading, and by transactions that have changed no receiver
+//! themselves.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -125,7 +126,8 @@ impl Subscribers {
         changed: Vec<Known>,
     ) {
         let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if version < place.version {
+        let nothing = version == place.version && changed.is_empty();
+        if version < place.version || nothing {
             return;
         }
         // What somebody is looking at stays as it is.
