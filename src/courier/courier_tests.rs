@@ -13,9 +13,9 @@ use crate::domain::operation::{
 use crate::domain::{Fields, OperationId, Principal};
 use crate::ledger::{
     Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
-    DeliveryWant, DisabledFor, Format, Freeing, KeyKind, Location, Message, NewKey,
-    NewSubscription, Opening, Operation, Outbox, Retention, Scribe, Subscribed, Subscription,
-    SubscriptionId, SubscriptionSettings,
+    DeliveryWant, DisabledFor, Format, Freeing, KeyKind, KeyOwner, Location, Message, NewKey,
+    NewSubscription, Opening, Operation, Outbox, Retention, Rotated, Rotation, Scribe, Subscribed,
+    Subscription, SubscriptionId, SubscriptionSettings,
 };
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -564,6 +564,110 @@ async fn what_is_handed_out_after_a_change_goes_to_where_it_points() {
     }
     drop((shared, ends));
     office.close().await;
+}
+
+/// Remembers what each attempt is signed with; while the gate is shut, none comes to its end.
+struct Witness {
+    gate: watch::Receiver<bool>,
+    signed: watch::Sender<Vec<Vec<bytes::Bytes>>>,
+}
+
+impl Sends for Witness {
+    type Address = Vec<bytes::Bytes>;
+
+    fn address(&self, receiver: &Receiver) -> Result<Vec<bytes::Bytes>, String> {
+        Ok(receiver.keys.iter().map(|key| key.sealed.clone()).collect())
+    }
+
+    async fn send(&self, keys: &Vec<bytes::Bytes>, _: &LeasedDelivery, _: Timestamp) -> Answer {
+        self.signed.send_modify(|signed| signed.push(keys.clone()));
+        let open = self.gate.clone().wait_for(|open| *open).await.is_ok();
+        assert!(open, "the test is over");
+        TAKEN
+    }
+}
+
+/// A courier that has some deliveries to a quick receiver in hand, of which one is on its way.
+struct InHand {
+    office: Office,
+    subscription: Subscription,
+    shared: Arc<Shared<Witness>>,
+    ends: mpsc::UnboundedReceiver<DeliverySettlement>,
+    gate: watch::Sender<bool>,
+    signed: watch::Receiver<Vec<Vec<bytes::Bytes>>>,
+}
+
+impl InHand {
+    async fn some() -> Self {
+        let office = Office::open().await;
+        let subscription = office.subscribe().await;
+        let (gate, stands) = watch::channel(true);
+        let (sent, signed) = watch::channel(Vec::new());
+        let (clock, tasks) = (office.clock.clone(), office.tasks.clone());
+        let sender = Witness { gate: stands, signed: sent };
+        let mut settings = Office::settings();
+        settings.limits.concurrency = 1;
+        let (shared, mut ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
+        upkeep::start(&shared).await;
+        for _ in 0..9 {
+            office.ping(&subscription, 1).await;
+            rounds::step(&shared, office.clock.now()).await.unwrap();
+            settled(&shared, &mut ends, 1).await;
+        }
+        gate.send_replace(false);
+        office.ping(&subscription, 5).await;
+        rounds::step(&shared, office.clock.now()).await.unwrap();
+        let mut in_hand = Self { office, subscription, shared, ends, gate, signed };
+        in_hand.signed.wait_for(|signed| signed.len() == 10).await.unwrap();
+        in_hand
+    }
+
+    fn held(&self) -> usize {
+        self.shared.traffic().held()
+    }
+
+    async fn close(self) {
+        drop((self.shared, self.ends));
+        self.office.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_hand_is_signed_with_no_key_that_was_cut_meanwhile() {
+    let mut in_hand = InHand::some().await;
+    let (held, now) = (in_hand.held(), in_hand.office.clock.now());
+    assert!(held > 1, "nothing waits");
+    let rotation = Rotation {
+        owner: KeyOwner::Receiver(in_hand.subscription.receiver),
+        keys: vec![NewKey { kind: KeyKind::V1, sealed: "other".into() }],
+        beside: false,
+        grace: Duration::ZERO,
+        most: 5,
+        at: now,
+    };
+    assert_eq!(in_hand.office.ledger.rotate_keys(rotation).await.unwrap(), Rotated::Done);
+    in_hand.gate.send_replace(true);
+    settled(&in_hand.shared, &mut in_hand.ends, held).await;
+    let signed = in_hand.signed.borrow().clone();
+    let [before, after] = ["key", "other"].map(|key| vec![bytes::Bytes::from(key)]);
+    let expected = [vec![before; 10], vec![after; held - 1]].concat();
+    assert_eq!(signed, expected);
+    in_hand.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_in_hand_for_one_that_is_disabled_meanwhile_is_not_sent() {
+    let mut in_hand = InHand::some().await;
+    let held = in_hand.held();
+    assert!(held > 1, "nothing waits");
+    let off = Change::Disable(DisabledFor::Asked);
+    in_hand.office.change(&in_hand.subscription, off).await;
+    in_hand.gate.send_replace(true);
+    settled(&in_hand.shared, &mut in_hand.ends, held).await;
+    assert_eq!(in_hand.signed.borrow().len(), 10);
+    let standing = in_hand.office.standing(in_hand.subscription.receiver).await;
+    assert_eq!(standing, HashMap::from([("delivered", 10), ("due", 4)]));
+    in_hand.close().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Whom messages go to, remembered between attempts.
 //!
 //! Owns what was read of receivers and prepared for sending. Its invariant: what is used
-//! for a delivery is at least as new as the receiver was when the delivery was handed out,
-//! and no key signs in it that has retired.
+//! for an attempt is as new as this node knows of its receiver when the attempt begins, at least
+//! as new as when the delivery was handed out, and no key signs in it that has retired.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,11 +53,18 @@ impl<A> Receivers<A> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self, delivery: &LeasedDelivery, now: Timestamp) -> Option<Arc<A>> {
+    /// What is remembered of one, unless it may have changed: since when this was read, by
+    /// what the delivery says or the ledger knows here, or because a key retires.
+    fn fresh(
+        &self,
+        delivery: &LeasedDelivery,
+        now: Timestamp,
+        has_changed: impl Fn(i64) -> bool,
+    ) -> Option<Arc<A>> {
         let mut known = self.known();
         let known = known.get_mut(&delivery.receiver)?;
         let good = known.good_until.is_none_or(|until| now < until);
-        if known.changed < delivery.receiver_changed || !good {
+        if known.changed < delivery.receiver_changed || has_changed(known.changed) || !good {
             return None;
         }
         known.used_at = now;
@@ -76,7 +83,8 @@ pub(super) async fn address<S: Sends>(
     delivery: &LeasedDelivery,
     now: Timestamp,
 ) -> Result<Arc<S::Address>, NoAddress> {
-    if let Some(address) = shared.receivers.fresh(delivery, now) {
+    let has_changed = |since| shared.ledger.receiver_has_changed(delivery.receiver, since);
+    if let Some(address) = shared.receivers.fresh(delivery, now, has_changed) {
         return Ok(address);
     }
     let receiver = shared.ledger.receiver(delivery.receiver).await?;

@@ -145,7 +145,7 @@ async fn prune<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), Ledge
     let (held, over) = (now - HELD, now - shared.settings.over);
     while !shared.tasks.is_draining() {
         let pruned = shared.ledger.prune_deliveries(BATCH, held, over, now).await?;
-        if (pruned.deliveries as usize) < BATCH && (pruned.dropped as usize) < BATCH {
+        if [pruned.deliveries, pruned.dropped, pruned.former].iter().all(|it| *it < BATCH as u64) {
             break;
         }
     }

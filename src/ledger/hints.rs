@@ -68,6 +68,11 @@ impl Hints {
         self.add(|hint| hint.permits = true);
     }
 
+    /// Receivers, or their keys, are not what they were.
+    pub(super) fn receivers_changed(&self) {
+        self.add(|hint| hint.receivers_changed = true);
+    }
+
     /// Deliveries to these are due.
     pub(super) fn due(&self, receivers: impl IntoIterator<Item = ReceiverKey>) {
         self.add(|hint| {

@@ -28,14 +28,15 @@ const SHARE: u32 = 10;
 /// Looks and listens until dropped.
 pub(super) async fn run(shared: &Shared) {
     let clock = Clock::system();
-    let hurry = Notify::new();
+    let (hurry, subscribed) = (Notify::new(), Notify::new());
     tokio::join!(
         lanes(shared, &clock, &hurry),
         watched(shared, &clock),
         called_off(shared, &clock),
         paused(shared, &clock),
         made(shared, &clock, &hurry),
-        hear(shared, &hurry),
+        receivers(shared, &clock, &subscribed),
+        hear(shared, &hurry, &subscribed),
         shared.hints.run(&*shared.store, &clock),
     );
 }
@@ -145,15 +146,31 @@ async fn made(shared: &Shared, clock: &Clock, hurry: &Notify) {
     }
 }
 
-/// Takes in what other nodes tell.
-async fn hear(shared: &Shared, hurry: &Notify) {
+/// Sees how receivers were changed elsewhere: what this node sends to one, and signs it with,
+/// is no older than this.
+async fn receivers(shared: &Shared, clock: &Clock, hurry: &Notify) {
     loop {
-        let Hint { lanes, changed, called_off, permits, receivers } = shared.store.hear().await;
+        tokio::select! {
+            () = hurry.notified() => {}
+            () = clock.sleep(LANES_IDLE) => {}
+        }
+        told(shared.store.deliveries().look().await);
+    }
+}
+
+/// Takes in what other nodes tell.
+async fn hear(shared: &Shared, hurry: &Notify, subscribed: &Notify) {
+    loop {
+        let hint = shared.store.hear().await;
+        let Hint { lanes, changed, called_off, permits, receivers, receivers_changed } = hint;
         if !lanes.is_empty() {
             hurry.notify_one();
         }
         if permits {
             shared.stirred.notify_one();
+        }
+        if receivers_changed {
+            subscribed.notify_one();
         }
         shared.due_elsewhere(receivers);
         shared.waiters.changed(changed);

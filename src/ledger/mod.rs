@@ -243,9 +243,6 @@ impl Ledger {
         self.shared.lanes.told(&counted, &beaten.elsewhere);
         let started = self.shared.lanes.started_by_queue();
         self.shared.throughput.sampled(self.shared.clock.elapsed(), started);
-        if self.is_shared() {
-            self.learn_receivers().await;
-        }
         Ok(beaten)
     }
 

@@ -500,6 +500,8 @@ pub(super) struct Hint {
     pub(super) permits: bool,
     /// Receivers of whom deliveries are due that were not tried before.
     pub(super) receivers: Vec<ReceiverKey>,
+    /// Whether receivers, or their keys, have changed.
+    pub(super) receivers_changed: bool,
 }
 
 /// What one settlement came to.

@@ -29,10 +29,11 @@ const LONGEST: usize = 7_900;
 pub(super) fn written(hint: &Hint, book: &Book) -> String {
     let mut text = book.incarnation.to_string();
     let lanes = hint.lanes.iter().filter_map(|lane| book.number(lane).ok());
-    let words = hint
-        .permits
-        .then(|| " p".to_owned())
+    let flags = [(hint.permits, " p"), (hint.receivers_changed, " r")];
+    let words = flags
         .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, word)| word.to_owned())
         .chain(lanes.map(|lane| format!(" l{lane}")))
         .chain(hint.receivers.iter().map(|receiver| format!(" d{}", receiver.0)))
         .chain(hint.called_off.iter().map(|id| word('c', *id)))
@@ -65,6 +66,7 @@ pub(super) fn read(text: &str, book: &Book) -> Option<Hint> {
     for word in words {
         match word.split_at_checked(1)? {
             ("p", "") => hint.permits = true,
+            ("r", "") => hint.receivers_changed = true,
             ("l", lane) => hint.lanes.extend(lane.parse().ok().and_then(|it| book.lane(it).ok())),
             ("d", receiver) => hint.receivers.extend(receiver.parse().ok().map(ReceiverKey)),
             ("c", id) => hint.called_off.extend(id_of(id)),

@@ -16,12 +16,13 @@ use crate::ledger::rows::{as_micros, damaged, maybe_time, number, operation, ope
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::Acceptance;
 use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
+use crate::ledger::webhooks::index::Index;
 use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
 use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
-use crate::ledger::webhooks::subscribers::{Index, Subscribers};
+use crate::ledger::webhooks::subscribers::Subscribers;
 use crate::ledger::webhooks::{
     AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };

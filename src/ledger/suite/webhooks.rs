@@ -1,5 +1,7 @@
 //! Who is told of what, and how far each telling is.
 
+mod fanning;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -645,6 +647,45 @@ async fn keys_are_rotated_with_a_grace_and_only_so_many_sign(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn whatever_changes_a_receiver_is_known_when_it_is_answered(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let (receiver, changed) = (whole.receiver, whole.changed);
+    assert!(!ledger.receiver_has_changed(receiver, changed));
+    assert!(ledger.receiver_has_changed(receiver, changed - 1));
+    // This one is behind all that is known here.
+    assert!(!ledger.receiver_has_changed(ReceiverKey(receiver.0 + 1), changed + 1));
+    let owner = KeyOwner::Receiver(receiver);
+    rotated(&ledger, &owner, vec![key("second")], (false, Duration::ZERO), START).await;
+    assert!(ledger.receiver_has_changed(receiver, changed));
+    let stands = ledger.receiver(receiver).await.unwrap().unwrap().changed;
+    assert!(!ledger.receiver_has_changed(receiver, stands));
+    let change = Change::Delete;
+    let gone = Changing { id: whole.id, principal: None, unless_since: None, change, at: START };
+    ledger.change_subscription(gone).await.unwrap();
+    assert!(ledger.receiver_has_changed(receiver, stands));
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_cut_on_one_node_is_known_on_another_that_writes_nothing() {
+    let place = Place::postgres();
+    let [(one, tasks), (other, more_tasks)] = two(&place).await;
+    let whole = subscribed(&one, subscription(1, settings([Topic::Succeeded]))).await;
+    let owner = KeyOwner::Receiver(whole.receiver);
+    rotated(&one, &owner, vec![key("second")], (false, Duration::ZERO), START).await;
+    let clock = Clock::system();
+    for _ in 0..2000 {
+        if other.receiver_has_changed(whole.receiver, whole.changed) {
+            break;
+        }
+        clock.sleep(Duration::from_millis(5)).await;
+    }
+    assert!(other.receiver_has_changed(whole.receiver, whole.changed));
+    close(one, tasks).await;
+    close(other, more_tasks).await;
+}
+
 async fn a_grace_shortens_what_signs_and_lengthens_nothing(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -1129,6 +1170,7 @@ macro_rules! on {
             a_receiver_that_only_fails_for_days_is_disabled,
             what_is_due_for_a_receiver_that_takes_nothing_is_put_aside,
             keys_are_rotated_with_a_grace_and_only_so_many_sign,
+            whatever_changes_a_receiver_is_known_when_it_is_answered,
             a_grace_shortens_what_signs_and_lengthens_nothing,
             another_kind_takes_the_place_of_the_first_or_signs_beside_it,
             a_principal_has_no_more_subscriptions_than_it_may,

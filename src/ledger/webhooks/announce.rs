@@ -11,15 +11,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::heads::DeliveryLane;
+use super::index::Index;
 use super::rows::{joined, known, receiver_columns};
-use super::sql::{Announced, Given, Numbered, Runs, Table, Told, one, table};
-use super::subscribers::{Index, Matching};
+use super::sql::{Announced, Asks, Given, Numbered, Runs, Table, Told, one, table};
+use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::handoff::{Outbox, Space};
-use crate::ledger::rows::{maybe_text, number};
+use crate::ledger::rows::{Stored, maybe_text, number};
 use crate::ledger::verbs::Subject;
 
 /// So many deliveries are made in the transaction of the event itself.
@@ -53,12 +54,17 @@ pub(in crate::ledger) static HELD: Table =
     table!("deliveries_held", "delivery, receiver, held_at, attempts", "nnnn", "?, ?, ?, ?");
 pub(in crate::ledger) static FAN_OUTS: Table = table!(
     "fan_outs",
-    "message, principal, event, route, tags, behind, last, due_at",
-    "nonttnnn",
-    "?, ?, ?, ?, ?, ?, ?, ?"
+    "message, principal, event, route, tags, behind, last, due_at, version",
+    "nonttnnnn",
+    "?, ?, ?, ?, ?, ?, ?, ?, ?"
 );
-const VERSION: &str = "SELECT version, public_base FROM webhooks";
-const CHANGED: &str = concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE changed > $1");
+const VERSION: &str = "SELECT version FROM webhooks";
+/// With the version as of the same moment; without a receiver where none has changed.
+const CHANGED: &str = concat!(
+    "SELECT version, public_base, ",
+    receiver_columns!(),
+    " FROM webhooks LEFT JOIN receivers ON changed > $1"
+);
 
 /// What came to be due, for those who send.
 pub(in crate::ledger) type NewlyDue = Vec<(DeliveryLane, Timestamp)>;
@@ -88,12 +94,30 @@ pub(in crate::ledger) async fn refresh<W: Runs + ?Sized>(
         return Ok(());
     }
     let Some(row) = one(writing, VERSION, Given::none()).await? else { return Ok(()) };
-    let (version, base) = (number(&row, "version")?, maybe_text(&row, "public_base")?);
-    if version == known_version {
+    if number::<i64>(&row, "version")? == known_version {
         return Ok(());
     }
     let rows = writing.rows(CHANGED.into(), Given::number(known_version)).await?;
-    subscribers.learn(version, base, rows.iter().map(known).collect::<Result<_, _>>()?);
+    take_in(&subscribers, &rows)
+}
+
+/// The same by reading, for those who write nothing.
+pub(super) async fn look<A: Asks + ?Sized>(asking: &A) -> Result<(), LedgerError> {
+    let subscribers = asking.subscribers();
+    let rows = asking.ask(CHANGED.into(), Given::number(subscribers.index().version)).await?;
+    take_in(subscribers, &rows)
+}
+
+fn take_in(subscribers: &Subscribers, rows: &[impl Stored]) -> Result<(), LedgerError> {
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (version, base) = (number(row, "version")?, maybe_text(row, "public_base")?);
+    let mut changed = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.number("receiver")?.is_some() {
+            changed.push(known(row)?);
+        }
+    }
+    subscribers.learn(version, base, changed);
     Ok(())
 }
 
@@ -177,6 +201,8 @@ pub(super) struct Fan {
     pub(super) principal: Principal,
     pub(super) route: Option<String>,
     pub(super) tags: Vec<String>,
+    /// The version of receivers that those were found by who are told at once.
+    pub(super) version: i64,
 }
 
 fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> Option<Letter> {
@@ -188,9 +214,8 @@ fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> 
     }
     let callback = about.callback.as_ref().filter(|callback| callback.topics.has(topic));
     let most = AT_ONCE - usize::from(callback.is_some());
-    let matching = index.matching(&operation.principal, most, |filter| {
-        filter.takes(topic, &operation.route, &operation.tags)
-    });
+    let (principal, route, tags) = (&operation.principal, &operation.route, &operation.tags);
+    let matching = index.matching(principal, most, topic, route, tags);
     if matching.first.is_empty() && callback.is_none() {
         return None;
     }
@@ -200,6 +225,7 @@ fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> 
         principal: operation.principal.clone(),
         route: Some(operation.route.clone()),
         tags: operation.tags.clone(),
+        version: index.version,
     });
     Some(Letter {
         about: Some((seq, sequence)),
@@ -268,7 +294,8 @@ async fn write<W: Runs + ?Sized>(
                     .text(joined(&fan.tags))
                     .and(behind)
                     .and(last.0)
-                    .at(letter.at),
+                    .at(letter.at)
+                    .and(fan.version),
             );
         }
         let (seq, sequence) = letter.about.unzip();

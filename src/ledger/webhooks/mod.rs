@@ -10,6 +10,7 @@ pub(super) mod announce;
 pub(super) mod calling;
 mod fanning;
 pub(super) mod heads;
+pub(super) mod index;
 mod replaying;
 pub(super) mod rows;
 pub(super) mod sending;
@@ -56,8 +57,6 @@ pub(super) trait Deliveries: Send {
         scribe: &dyn Scribe,
         outbox: Option<&dyn Outbox>,
     ) -> Result<Announcement, LedgerError>;
-    /// Brings what this node remembers of receivers up to date.
-    async fn refresh(&mut self) -> Result<(), LedgerError>;
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
     async fn change(
         &mut self,
@@ -128,10 +127,6 @@ impl<W: Runs> Deliveries for W {
         outbox: Option<&dyn Outbox>,
     ) -> Result<Announcement, LedgerError> {
         announce::announce(self, scribe, outbox).await
-    }
-
-    async fn refresh(&mut self) -> Result<(), LedgerError> {
-        announce::refresh(self).await
     }
 
     async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError> {
@@ -259,6 +254,9 @@ pub(super) trait ReadsDeliveries: Send + Sync {
     ) -> Result<Option<Delivery>, LedgerError>;
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
     fn owners(&self) -> Owners;
+    fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool;
+    /// Brings what this node remembers of receivers up to date.
+    async fn look(&self) -> Result<(), LedgerError>;
     async fn fans(&self) -> Result<bool, LedgerError>;
     async fn sent_here(&self, node: i64) -> Batch<DeliveryLease>;
     async fn strays(&self, node: i64) -> Batch<i64>;
@@ -313,6 +311,14 @@ impl<A: Asks> ReadsDeliveries for A {
 
     fn owners(&self) -> Owners {
         self.subscribers().owners()
+    }
+
+    fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
+        self.subscribers().index().has_changed(receiver, since)
+    }
+
+    async fn look(&self) -> Result<(), LedgerError> {
+        announce::look(self).await
     }
 
     async fn fans(&self) -> Result<bool, LedgerError> {
@@ -475,21 +481,24 @@ impl Ledger {
                 Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
             }))
             .await?;
-        self.learn_receivers().await;
+        self.receivers_changed().await;
         Ok(subscribed)
     }
 
-    /// Brings what this node remembers of receivers up to date: whoever settles does so
-    /// anyway; single statements, which cannot, go by what is remembered.
-    pub async fn learn_receivers(&self) {
-        let refreshed = self
-            .errand(Box::new(move |deliveries, _| {
-                Box::pin(async move { quiet(deliveries.refresh()).await })
-            }))
-            .await;
-        if let Err(error) = refreshed {
+    /// Receivers have changed, durably: this node goes by that from here on, and the others
+    /// are told to look.
+    async fn receivers_changed(&self) {
+        self.shared.hints.receivers_changed();
+        if let Err(error) = self.reads().look().await {
             tracing::debug!(%error, "could not look for changed receivers");
         }
+    }
+
+    /// Whether a receiver has changed after that version ([`Receiver::changed`]), as far as
+    /// this node knows: of what was changed through it at once, and of the rest within about
+    /// a second.
+    pub fn receiver_has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
+        self.reads().has_changed(receiver, since)
     }
 
     /// Changes, disables, enables or deletes a subscription.
@@ -499,7 +508,7 @@ impl Ledger {
             Box::pin(async move { deliveries.change(&changing, scribe).await })
         }));
         let changed = changed.await?;
-        self.learn_receivers().await;
+        self.receivers_changed().await;
         Ok(changed)
     }
 
@@ -522,11 +531,13 @@ impl Ledger {
 
     /// Adds keys; the others go on signing for a while.
     pub async fn rotate_keys(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
-        self.errand(Box::new(move |deliveries, _| {
+        let rotated = self.errand(Box::new(move |deliveries, _| {
             let rotation = rotation.clone();
             Box::pin(async move { quiet(deliveries.rotate(&rotation)).await })
-        }))
-        .await
+        }));
+        let rotated = rotated.await?;
+        self.receivers_changed().await;
+        Ok(rotated)
     }
 
     /// The keys of somebody, the newest first; retired ones may be among them.

@@ -5,6 +5,7 @@
 //! step that is done twice replays nothing twice.
 
 use super::announce::{Draft, NewlyDue, make};
+use super::fanning::forget;
 use super::rows::{format, joined_state};
 use super::sending::{ENDED, end};
 use super::sql::{Given, Runs, one, run};
@@ -204,9 +205,14 @@ pub(super) async fn prune<W: Runs + ?Sized>(
             run(writing, MESSAGE_GONE, Given::number(number(&row, "message")?)).await?;
         }
     }
+    let former = forget(writing, limit, now).await?;
     if gone.len() < limit {
         run(writing, TOMBS, Given::none().at(held)).await?;
         retire(writing, limit, held, now).await?;
     }
-    Ok(super::verbs::PrunedDeliveries { deliveries: gone.len() as u64, dropped: rows.len() as u64 })
+    Ok(super::verbs::PrunedDeliveries {
+        deliveries: gone.len() as u64,
+        dropped: rows.len() as u64,
+        former: former as u64,
+    })
 }

@@ -48,7 +48,7 @@ fn principal(row: &impl Stored) -> Result<Principal, LedgerError> {
     Ok(Principal::named(octets(row, "principal")?))
 }
 
-fn receiver_key(row: &impl Stored) -> Result<ReceiverKey, LedgerError> {
+pub(super) fn receiver_key(row: &impl Stored) -> Result<ReceiverKey, LedgerError> {
     number(row, "receiver").map(ReceiverKey)
 }
 
@@ -96,27 +96,35 @@ fn state(row: &impl Stored) -> Result<SubscriptionState, LedgerError> {
     })
 }
 
+/// What a subscription is told of.
+pub(super) fn filter(row: &impl Stored) -> Result<Filter, LedgerError> {
+    Ok(Filter {
+        topics: Topics::of_bits(number(row, "events")?),
+        routes: split(row.text("routes")?),
+        tags: split(row.text("tags")?),
+    })
+}
+
+/// Whether deliveries to a receiver go out.
+pub(super) fn standing(row: &impl Stored) -> Result<Standing, LedgerError> {
+    Ok(match text(row, "state")? {
+        "deleted" => Standing::Deleted,
+        // As good as gone: nothing refers to it.
+        "active" if row.number("retired_at")?.is_some() => Standing::Deleted,
+        "active" => Standing::Active,
+        _ => Standing::Holds,
+    })
+}
+
 /// What is remembered of a receiver.
 pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> {
-    let filter = || {
-        Ok::<_, LedgerError>(Filter {
-            topics: Topics::of_bits(number(row, "events")?),
-            routes: split(row.text("routes")?),
-            tags: split(row.text("tags")?),
-        })
-    };
+    let subscribes = text(row, "kind")? == "subscription";
     Ok(Known {
         receiver: receiver_key(row)?,
         changed: number(row, "changed")?,
         principal: principal(row)?,
-        filter: if text(row, "kind")? == "subscription" { Some(filter()?) } else { None },
-        standing: match text(row, "state")? {
-            "deleted" => Standing::Deleted,
-            // As good as gone: nothing refers to it.
-            "active" if row.number("retired_at")?.is_some() => Standing::Deleted,
-            "active" => Standing::Active,
-            _ => Standing::Holds,
-        },
+        filter: subscribes.then(|| filter(row)).transpose()?,
+        standing: standing(row)?,
         failing_since: maybe_time(row, "failing_since")?,
         complained: number::<i64>(row, "complained")? == 1,
         format: format(row)?,

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
+use super::index::Index;
 use super::rows::{receiver_columns, subscription, topic};
 use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
-use super::subscribers::{Index, Standing};
+use super::subscribers::Standing;
 use super::subscriptions::{disable, next_version, tell};
 use super::verbs::{
     AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,

@@ -1,12 +1,13 @@
 //! What a node remembers of receivers, so that nobody is asked about each event.
 //!
-//! Owns the index by principal. Its invariant: it is as good as its version, which rises
+//! Owns the index that stands. Its invariant: it is as good as its version, which rises
 //! with every change of a receiver and which a transaction reads before it relies on this;
-//! it is brought up to date by transactions that have changed no receiver themselves.
+//! it is brought up to date by reading, and by transactions that have changed no receiver
+//! themselves.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::index::Index;
 use super::verbs::Format;
 use crate::domain::delivery::{ReceiverKey, Topic, Topics};
 use crate::domain::{Principal, Timestamp};
@@ -25,6 +26,13 @@ pub(in crate::ledger) struct Known {
     pub(in crate::ledger) complained: bool,
     /// How what is made for it is wrapped.
     pub(in crate::ledger) format: Format,
+}
+
+impl Known {
+    /// What it is told of, of a subscription that stands.
+    pub(super) fn subscribes(&self) -> Option<&Filter> {
+        self.filter.as_ref().filter(|_| self.standing != Standing::Deleted)
+    }
 }
 
 /// Whether deliveries to a receiver go out.
@@ -84,18 +92,6 @@ pub(in crate::ledger) struct Matching {
 #[derive(Debug, Default)]
 pub(in crate::ledger) struct Subscribers(RwLock<Arc<Index>>);
 
-/// What was remembered at one moment.
-#[derive(Clone, Debug, Default)]
-pub(in crate::ledger) struct Index {
-    pub(in crate::ledger) version: i64,
-    pub(in crate::ledger) public_base: Option<String>,
-    /// What any subscription wants.
-    wanted: Topics,
-    callbacks: bool,
-    known: HashMap<ReceiverKey, Known>,
-    by_principal: HashMap<Principal, BTreeMap<ReceiverKey, Filter>>,
-}
-
 /// Whose receivers are, as this node knows it.
 #[derive(Clone, Debug)]
 pub struct Owners {
@@ -130,88 +126,15 @@ impl Subscribers {
         changed: Vec<Known>,
     ) {
         let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if version < place.version {
+        let nothing = version == place.version && changed.is_empty();
+        if version < place.version || nothing {
             return;
         }
-        let mut index = Index::clone(&place);
-        index.version = version;
-        index.public_base = public_base;
+        // What somebody is looking at stays as it is.
+        let index = Arc::make_mut(&mut place);
         changed.into_iter().for_each(|known| index.put(known));
-        index.sum_up();
-        *place = Arc::new(index);
-    }
-}
-
-impl Index {
-    fn put(&mut self, known: Known) {
-        let of_principal = self.by_principal.entry(known.principal.clone()).or_default();
-        match (&known.filter, known.standing) {
-            (Some(filter), Standing::Active | Standing::Holds) => {
-                of_principal.insert(known.receiver, filter.clone());
-            }
-            _ => {
-                of_principal.remove(&known.receiver);
-            }
-        }
-        if known.standing == Standing::Deleted {
-            self.known.remove(&known.receiver);
-        } else {
-            self.known.insert(known.receiver, known);
-        }
-    }
-
-    fn sum_up(&mut self) {
-        let filters = self.by_principal.values().flat_map(BTreeMap::values);
-        self.wanted = filters.fold(Topics::default(), |all, filter| all.and(filter.topics));
-        self.callbacks = self.known.values().any(|known| known.filter.is_none());
-    }
-
-    /// Whether anybody may be told of such; callbacks are known only by their operations.
-    pub(in crate::ledger) fn wants(&self, topic: Topic) -> bool {
-        self.wanted.has(topic) || self.callbacks
-    }
-
-    /// Whether any subscription wants one of these.
-    pub(in crate::ledger) fn wants_begins(&self) -> bool {
-        self.wanted.has(Topic::Accepted) || self.wanted.has(Topic::Started)
-    }
-
-    /// Whether anybody may want to know how operations end.
-    pub(in crate::ledger) fn wants_ends(&self) -> bool {
-        [Topic::Succeeded, Topic::Failed, Topic::Canceled]
-            .into_iter()
-            .any(|topic| self.wants(topic))
-    }
-
-    /// Whether anybody has ever asked for callbacks.
-    pub(in crate::ledger) const fn has_callbacks(&self) -> bool {
-        self.callbacks
-    }
-
-    /// One receiver.
-    pub(in crate::ledger) fn known(&self, receiver: ReceiverKey) -> Option<&Known> {
-        self.known.get(&receiver)
-    }
-
-    /// Who of a principal's is to be told of an operation's event; `most` at once.
-    pub(in crate::ledger) fn matching(
-        &self,
-        principal: &Principal,
-        most: usize,
-        takes: impl Fn(&Filter) -> bool,
-    ) -> Matching {
-        let mut matching = Matching::default();
-        let Some(subscriptions) = self.by_principal.get(principal) else { return matching };
-        for (receiver, filter) in subscriptions {
-            if !takes(filter) {
-                continue;
-            }
-            if matching.first.len() == most {
-                matching.more_up_to = subscriptions.keys().next_back().copied();
-                break;
-            }
-            matching.first.extend(self.known.get(receiver).map(Match::of));
-        }
-        matching
+        index.public_base = public_base;
+        // Last, so that what breaks off is taken in once more.
+        index.version = version;
     }
 }

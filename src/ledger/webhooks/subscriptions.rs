@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
+use super::fanning::remember;
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
 use super::sql::{Given, Runs, one, run};
 use super::subscribers::{Match, Matching};
 use super::verbs::{
     Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
     Rotated, Rotation, Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
+    SubscriptionState,
 };
 use crate::domain::Timestamp;
 use crate::domain::delivery::{ReceiverKey, Topic, Topics};
@@ -140,6 +142,9 @@ pub(super) async fn change<W: Runs + ?Sized>(
         return nothing(Changed::Meanwhile);
     }
     let (at, receiver) = (changing.at, was.receiver.0);
+    if is_told_otherwise(&was, &changing.change) {
+        remember(writing, was.receiver, version, at).await?;
+    }
     let (sql, given) = match &changing.change {
         Change::Settings(settings) => {
             (SET, settings_given(settings).and(version).at(at).and(receiver))
@@ -154,6 +159,20 @@ pub(super) async fn change<W: Runs + ?Sized>(
     };
     let row = one(writing, sql, given).await?;
     nothing(Changed::Done(Box::new(row.as_ref().map_or(Ok(was), subscription)?)))
+}
+
+/// Whether a subscription is told of something else after a change, or in another way. One that
+/// is deleted is told nothing any more, whatever happened before.
+fn is_told_otherwise(was: &Subscription, change: &Change) -> bool {
+    let SubscriptionSettings { topics, routes, tags, format, .. } = &was.settings;
+    match change {
+        Change::Settings(now) => {
+            (topics, routes, tags, format) != (&now.topics, &now.routes, &now.tags, &now.format)
+        }
+        Change::Enable => was.state != SubscriptionState::Active,
+        // Whatever disables it sees to that.
+        Change::Disable(_) | Change::Delete => false,
+    }
 }
 
 async fn find<W: Runs + ?Sized>(
@@ -184,6 +203,9 @@ pub(super) async fn disable<W: Runs + ?Sized>(
     at: Timestamp,
     scribe: Option<&dyn Scribe>,
 ) -> Result<(Changed, NewlyDue), LedgerError> {
+    if was.state == SubscriptionState::Active {
+        remember(writing, was.receiver, version, at).await?;
+    }
     let given = Given::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
     let row = one(writing, DISABLED, given.and(was.receiver.0)).await?;
     // It was so before.
@@ -193,7 +215,8 @@ pub(super) async fn disable<W: Runs + ?Sized>(
     Ok((Changed::Done(Box::new(now)), newly))
 }
 
-/// Tells a principal's subscriptions something about one of them.
+/// Tells a principal's subscriptions something about one of them, which this transaction has
+/// changed: its version is the one that they are found by.
 pub(super) async fn tell<W: Runs + ?Sized>(
     writing: &mut W,
     topic: Topic,
@@ -219,7 +242,12 @@ pub(super) async fn tell<W: Runs + ?Sized>(
         let last = row.map(|row| number(&row, "last")).transpose()?;
         matching.more_up_to = last.map(ReceiverKey);
     }
-    let fan = Fan { principal: about.principal.clone(), route: None, tags: Vec::new() };
+    let fan = Fan {
+        principal: about.principal.clone(),
+        route: None,
+        tags: Vec::new(),
+        version: about.changed,
+    };
     let letter = Letter {
         about: None,
         topic,

@@ -726,6 +726,8 @@ pub struct PrunedDeliveries {
     pub deliveries: u64,
     /// Deliveries that had been held for too long, and are dropped.
     pub dropped: u64,
+    /// How subscriptions stood before changes that no fan-out is older than.
+    pub former: u64,
 }
 
 /// What somebody is told.
