@@ -4,6 +4,7 @@
 //! runs), then *cutting* (let go at once). It must not know what the tasks do.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     draining: CancellationToken,
     cut: CancellationToken,
+    /// Where tasks run, once some run elsewhere: whatever those spawn runs here all the same.
+    home: Arc<OnceLock<tokio::runtime::Handle>>,
 }
 
 impl Tasks {
@@ -33,7 +36,11 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tracker.track_future(task))
+        let task = self.tracker.track_future(task);
+        match self.home.get() {
+            Some(home) => home.spawn(task),
+            None => tokio::spawn(task),
+        }
     }
 
     /// Runs a task on a thread of its own, so that it never stands in line behind others.
@@ -44,6 +51,24 @@ impl Tasks {
     {
         let runtime = tokio::runtime::Handle::current();
         self.tracker.spawn_blocking(move || runtime.block_on(task));
+    }
+
+    /// Runs a task on a thread of its own that also watches the sockets which the task opens:
+    /// what arrives on them is not noticed only when those who serve requests have a moment.
+    pub fn spawn_with_sockets<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let home = self.home.get_or_init(tokio::runtime::Handle::current).clone();
+        self.tracker.spawn_blocking(move || {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(own) => own.block_on(task),
+                Err(error) => {
+                    tracing::warn!(%error, "no sockets can be watched apart from others");
+                    home.block_on(task);
+                }
+            }
+        });
     }
 
     /// Runs a task that is dropped where it stands when [`Tasks::cut`] is told.

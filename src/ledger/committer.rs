@@ -7,6 +7,7 @@
 //! while the next group is already on its way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -84,6 +85,11 @@ pub(super) enum Write {
     /// A verb of webhooks.
     Errand(Box<dyn Errand>),
 }
+
+/// A new operation may go ahead of one that has been due for no longer than this. Otherwise
+/// each claim would last long enough for others to come to be due, which another claim would
+/// be for: once a lane had fallen behind, nothing in it would ever be handed off again.
+const OVERTAKES: Duration = Duration::from_millis(50);
 
 /// What a node tells of itself.
 #[derive(Debug)]
@@ -325,7 +331,7 @@ impl Round {
         for acceptance in acceptances {
             let operation = &acceptance.operation;
             let due = operation.due_at <= operation.accepted_at;
-            let first = shared.lanes.nobody_due(&operation.lane, operation.accepted_at)
+            let first = shared.lanes.nobody_due(&operation.lane, operation.accepted_at - OVERTAKES)
                 && !queued_before.contains(&operation.lane);
             let slot = (due && first).then(|| shared.reserve(&operation.lane)).flatten();
             acceptance.hand_off = slot.is_some();

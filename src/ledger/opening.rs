@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -125,14 +126,26 @@ pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks)
     });
     let (told, to_tell) = committer::told();
     tasks.spawn(committer::tell(Arc::clone(shared), to_tell));
-    for turns in turns {
-        let guard = closing.clone().drop_guard();
-        let (writer, busy) = (Arc::clone(shared), busy.clone());
-        let told = told.clone();
-        tasks.spawn_apart(async move {
-            committer::run(writer, turns, told).await;
-            drop((guard, busy));
+    let committers: Vec<_> = turns
+        .into_iter()
+        .map(|turns| {
+            let guard = closing.clone().drop_guard();
+            let (writer, busy) = (Arc::clone(shared), busy.clone());
+            let told = told.clone();
+            async move {
+                committer::run(writer, turns, told).await;
+                drop((guard, busy));
+            }
+        })
+        .collect();
+    drop(told);
+    if shared.store.is_shared() {
+        // Each waits for a server most of the time.
+        tasks.spawn_with_sockets(async move {
+            join_all(committers).await;
         });
+    } else {
+        committers.into_iter().for_each(|committer| tasks.spawn_apart(committer));
     }
     if shared.store.is_shared() {
         let (looker, busy) = (Arc::clone(shared), busy.clone());

@@ -68,10 +68,17 @@ const COMMITTERS: u32 = 6;
 /// Connections that are left for who reads.
 const READERS: u32 = 2;
 
+/// How many of so many connections are the committers'.
+fn committers(pool: u32) -> u32 {
+    pool.saturating_sub(READERS).clamp(1, COMMITTERS)
+}
+
 /// A ledger in a PostgreSQL database.
 pub(super) struct Postgres {
     server: Server,
     pool: Arc<Pool>,
+    /// Connections that only committers use.
+    writers: Arc<Pool>,
     book: Arc<Book>,
     /// Starts on the file that this ledger was copied from, which left something running.
     dead: Vec<i64>,
@@ -84,7 +91,7 @@ pub(super) async fn open(
     opening: &Opening,
     server: &Server,
 ) -> Result<(Postgres, Identity), OpenError> {
-    let open::Opened { pool, book, identity, dead } = open::open(opening, server).await?;
+    let open::Opened { pool, writers, book, identity, dead } = open::open(opening, server).await?;
     let listens_at = match server.pooler {
         Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
         Pooler::Transaction => server.direct_url.as_ref(),
@@ -92,13 +99,14 @@ pub(super) async fn open(
     let ears = listens_at.map(open::options).transpose()?.map(|options| {
         Ears::new(options.application_name(&format!("cloakroom hints {}", book.incarnation)))
     });
-    Ok((Postgres { server: server.clone(), pool, book: Arc::new(book), dead, ears }, identity))
+    let (server, book) = (server.clone(), Arc::new(book));
+    Ok((Postgres { server, pool, writers, book, dead, ears }, identity))
 }
 
 #[async_trait]
 impl Store for Postgres {
     fn committers(&self) -> usize {
-        self.server.pool.saturating_sub(READERS).clamp(1, COMMITTERS) as usize
+        committers(self.server.pool) as usize
     }
 
     fn is_shared(&self) -> bool {
@@ -126,7 +134,7 @@ impl Store for Postgres {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
-        Ok(Box::new(Writing::new(Arc::clone(&self.pool), Arc::clone(&self.book))))
+        Ok(Box::new(Writing::new(Arc::clone(&self.writers), Arc::clone(&self.book))))
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
@@ -241,6 +249,7 @@ impl Store for Postgres {
     }
 
     async fn close(&self) {
+        self.writers.close().await;
         self.pool.close().await;
     }
 }

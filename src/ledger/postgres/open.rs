@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, SqlStr};
 
 use super::batch::Values;
 use super::book::{Book, LANES};
+use super::committers;
 use super::nodes::TIME;
 use super::pool::{PATIENCE, Pool};
 use super::trouble::trouble;
@@ -43,6 +44,7 @@ fn name(incarnation: i64, pool: u32) -> String {
 /// What is known once a database is open.
 pub(super) struct Opened {
     pub(super) pool: Arc<Pool>,
+    pub(super) writers: Arc<Pool>,
     pub(super) book: Book,
     pub(super) identity: Identity,
     pub(super) dead: Vec<i64>,
@@ -74,14 +76,18 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
     let (incarnation, durable, identity) = opened?;
     let failed = |error: LedgerError| unreadable(&server.url, error);
     let options = options(&server.url)?.application_name(&name(incarnation, server.pool));
-    let pool = Pool::new(options, server.pooler, server.pool, durable);
+    // A connection is served by the thread that opened it, and committers have one of their own.
+    let writing = committers(server.pool);
+    let reading = server.pool.saturating_sub(writing).max(1);
+    let writers = Pool::new(options.clone(), server.pooler, writing, durable);
+    let pool = Pool::new(options, server.pooler, reading, durable);
     let lanes = Values::default().finish().map_err(failed)?;
     let rows = pool.read(LANES, lanes).await.map_err(failed)?;
     let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
     let moved = Values::default().with(MOVED).finish().map_err(failed)?;
     let rows = pool.read(LEFT_RUNNING, moved).await.map_err(failed)?;
     let dead: Result<_, _> = rows.iter().map(|row| number(row, "node")).collect();
-    Ok(Opened { pool, book, identity, dead: dead.map_err(failed)? })
+    Ok(Opened { pool, writers, book, identity, dead: dead.map_err(failed)? })
 }
 
 /// Reaches a database and brings its schema up to date, to copy a ledger into it.

@@ -13,9 +13,10 @@ use crate::domain::limit::Bucket;
 
 /// The most that is taken on for a receiver that answers quickly: with fewer, the time that
 /// taking on takes would limit how much it gets.
-pub(super) const REACH: usize = 256;
-/// Half of the stretch of time over which a receiver's pace is measured.
-const HALF: Duration = Duration::from_millis(25);
+pub(super) const REACH: usize = 512;
+/// Half of the stretch of time over which a receiver's pace is measured: as long as it takes
+/// at worst to write something down and to send it.
+const HALF: Duration = Duration::from_millis(50);
 /// Failures in a row after which one that has answered is taken for silent.
 const SEVERAL: u32 = 5;
 
@@ -37,7 +38,7 @@ impl Manner {
     }
 }
 
-/// How many attempts have ended within the last 25 to 50 ms.
+/// How many attempts have ended within the last 50 to 100 ms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     since: Timestamp,
