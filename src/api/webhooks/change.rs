@@ -33,7 +33,7 @@ pub(super) async fn change(
         }
         let id = subscription.id;
         let mut draft = standing::draft(&asking, &subscription)?;
-        draft.merge(&mut members.clone(), &asking).await?;
+        draft.merge(&mut members.clone(), &asking, &subscription.principal).await?;
         if has_to_agree(&subscription, &draft) && agreed.as_ref() != Some(&draft.url) {
             let asked = standing::agreed(&asking, &draft.url, draft.headers.clone()).await;
             asked.map_err(|why| Problem::not_agreed(&why).with("field", "url"))?;

@@ -26,7 +26,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
     let wish = Wish::read(&mut members)?;
     let asks = verification(&mut members)?;
     let mut draft = Draft::default();
-    draft.merge(&mut members, &asking).await?;
+    draft.merge(&mut members, &asking, &principal).await?;
     let id = SubscriptionId::of_random(rand::random());
     let key = wish.key(KeyKind::V1)?;
     let settings = standing::settings(&asking, id, draft)?;
