@@ -13,6 +13,7 @@ use crate::courier::{
     Guard, Lookups, Refused, Sender, SenderSettings, SystemResolver, Target, Trust,
 };
 use crate::domain::Principal;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{Destination, Rules};
 use crate::domain::http::via;
 use crate::ledger::Ledger;
@@ -115,11 +116,11 @@ impl Scout for Receivers {
         Err(Unjudged::Later { why: refused.kind(), again_in })
     }
 
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit> {
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit> {
         let target = Target { url: url.to_owned(), fields, keys: Vec::new() };
         let asked = self.sender.ask_permission(&target, &self.origin, self.clock.now()).await;
-        if asked.permission.is_some() {
-            return Ok(());
+        if let Some(permission) = asked.permission {
+            return Ok(permission);
         }
         let attempted = asked.attempted;
         let kind = match (attempted.status, attempted.error) {

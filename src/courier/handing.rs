@@ -27,7 +27,8 @@ impl<S: Sends> Outbox for CourierOutbox<S> {
         }
         // First this: whoever drains waits for what is expected.
         shared.holdings.expect();
-        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, now) {
+        let rate = shared.ledger.owners().allowed_rate(receiver);
+        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, rate, now) {
             shared.holdings.expect_no_more();
             return None;
         }

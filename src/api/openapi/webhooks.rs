@@ -147,7 +147,8 @@ fn change() -> Value {
     let tag = optional(
         "header",
         "If-Match",
-        "The ETag of what is to be changed.",
+        "The ETag of what is to be changed. It changes with settings, keys and status, and \
+         not with how deliveries fare.",
         json!({ "type": "string", "pattern": TAGS }),
     );
     let resource = with(resource, "parameters", json!([tag]));

@@ -69,14 +69,14 @@ fn verification(members: &mut Members) -> Result<bool, Problem> {
 /// The subscription, active if its receiver agrees right away.
 async fn verified(asking: &Asking, made: Subscription) -> Result<Subscription, Problem> {
     let fields = standing::headers(asking, &made)?;
-    if standing::agreed(asking, &made.settings.url, fields).await.is_err() {
+    let Ok(allows) = standing::agreed(asking, &made.settings.url, fields).await else {
         return Ok(made);
-    }
+    };
     let changing = Changing {
         id: made.id,
         principal: None,
-        unless_since: Some(made.changed),
-        change: Change::Enable,
+        unless_since: Some(made.edited),
+        change: Change::Agreed(allows),
         at: asking.now(),
     };
     match asking.ledger().change_subscription(changing).await? {

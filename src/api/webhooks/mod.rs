@@ -36,6 +36,7 @@ use http::HeaderMap;
 
 use super::visit::Door;
 use crate::domain::Principal;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{Destination, Rules};
 use crate::domain::sealing::Keyring;
 
@@ -50,9 +51,9 @@ pub trait Scout: Send + Sync + 'static {
     /// URL's.
     async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, Unjudged>;
 
-    /// Asks a receiver whether it wants deliveries, with a subscriber's fields; the error
-    /// says why it seems not to.
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit>;
+    /// Asks a receiver whether it wants deliveries, with a subscriber's fields, and what it
+    /// allows; the error says why it seems not to.
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit>;
 }
 
 /// What webhooks need besides the ledger.

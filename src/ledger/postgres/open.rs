@@ -287,6 +287,11 @@ fn migrations() -> Vec<Migration> {
         migration(7, "receivers", include_str!("../../../migrations/postgres/0007_receivers.sql")),
         migration(8, "numbers", include_str!("../../../migrations/postgres/0008_numbers.sql")),
         migration(9, "forms", include_str!("../../../migrations/postgres/0009_forms.sql")),
+        migration(
+            11,
+            "subscriptions",
+            include_str!("../../../migrations/postgres/0011_subscriptions.sql"),
+        ),
     ]
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::verbs::Format;
 use crate::domain::delivery::{ReceiverKey, Topic, Topics};
+use crate::domain::limit::Rate;
 use crate::domain::{Principal, Timestamp};
 
 /// What is remembered of one receiver.
@@ -25,6 +26,8 @@ pub(in crate::ledger) struct Known {
     pub(in crate::ledger) complained: bool,
     /// How what is made for it is wrapped.
     pub(in crate::ledger) format: Format,
+    /// How many in a minute it takes.
+    pub(in crate::ledger) allowed_rate: Option<u32>,
 }
 
 /// Whether deliveries to a receiver go out.
@@ -92,6 +95,8 @@ pub(in crate::ledger) struct Index {
     /// What any subscription wants.
     wanted: Topics,
     callbacks: bool,
+    /// How many receivers there are whose deliveries are held.
+    holding: usize,
     known: HashMap<ReceiverKey, Known>,
     by_principal: HashMap<Principal, BTreeMap<ReceiverKey, Filter>>,
 }
@@ -108,6 +113,16 @@ impl Owners {
     /// told from anybody else.
     pub fn of(&self, receiver: ReceiverKey) -> &Principal {
         self.index.known(receiver).map_or(&self.nobody, |known| &known.principal)
+    }
+
+    /// How many receivers there are whose deliveries are held.
+    pub fn holding(&self) -> usize {
+        self.index.holding
+    }
+
+    /// How fast a receiver has said that it may be sent to, if it has.
+    pub fn allowed_rate(&self, receiver: ReceiverKey) -> Option<Rate> {
+        self.index.known(receiver)?.allowed_rate.map(u64::from).and_then(Rate::minutely)
     }
 }
 
@@ -164,6 +179,8 @@ impl Index {
         let filters = self.by_principal.values().flat_map(BTreeMap::values);
         self.wanted = filters.fold(Topics::default(), |all, filter| all.and(filter.topics));
         self.callbacks = self.known.values().any(|known| known.filter.is_none());
+        let holds = |known: &&Known| known.standing == Standing::Holds;
+        self.holding = self.known.values().filter(holds).count();
     }
 
     /// Whether anybody may be told of such; callbacks are known only by their operations.

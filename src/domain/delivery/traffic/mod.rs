@@ -23,8 +23,10 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::ReceiverKey;
+use crate::domain::Principal;
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Pass, Sign};
+use crate::domain::limit::Rate;
 use contacts::{Contact, Contacts};
 use due::Due;
 pub use limits::Limits;
@@ -36,6 +38,15 @@ const AHEAD: usize = 16;
 const QUICK: Duration = Duration::from_secs(1);
 /// How long a receiver is remembered of which nothing is heard.
 const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// What is known elsewhere of a receiver.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'p> {
+    /// Whose it is.
+    pub principal: &'p Principal,
+    /// How many deliveries may begin in a time as it says itself, if it does.
+    pub rate: Option<Rate>,
+}
 
 /// What is to be taken on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,13 +153,14 @@ impl<T> Traffic<T> {
         away
     }
 
-    /// Promises room for something that has just come to be for a receiver, so that it need
-    /// not be asked for: one that answers quickly, of whom nothing older is being asked for.
-    /// Half of what is taken on over all is left to those who ask.
+    /// Promises room for something that has just come to be for a receiver that keeps to this
+    /// rate, so that it need not be asked for: one that answers quickly, of whom nothing older
+    /// is being asked for. Half of what is taken on over all is left to those who ask.
     /// [`Traffic::kept`] has to be told what came of it.
-    pub fn promise(&mut self, receiver: ReceiverKey, now: Timestamp) -> bool {
+    pub fn promise(&mut self, receiver: ReceiverKey, rate: Option<Rate>, now: Timestamp) -> bool {
         let limits = self.limits;
         let Some(place) = self.places.get_mut(&receiver) else { return false };
+        place.keep_to(rate, &limits, now);
         let may = place.manner == Manner::Quick
             && !place.is_parked()
             && place.asked == 0

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Limits, QUICK, REMEMBERED};
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Breaker, Sign, State};
-use crate::domain::limit::Bucket;
+use crate::domain::limit::{Bucket, Rate};
 
 /// The most that is taken on for a receiver that answers quickly: with fewer, the time that
 /// taking on takes would limit how much it gets.
@@ -85,6 +85,8 @@ pub(super) struct Place<T> {
     failed_in: u64,
     pub(super) breaker: Breaker,
     pub(super) probe: bool,
+    /// How fast the receiver says that it may be sent to.
+    own_rate: Option<Rate>,
     pub(super) bucket: Option<Bucket>,
     pub(super) pace: Pace,
     pub(super) not_before: Timestamp,
@@ -111,6 +113,7 @@ impl<T> Place<T> {
             failed_in: 0,
             breaker: Breaker::default(),
             probe: false,
+            own_rate: None,
             bucket: limits.rate.map(|rate| Bucket::full(rate, now)),
             pace: Pace::default(),
             not_before: now,
@@ -118,6 +121,18 @@ impl<T> Place<T> {
             asked_in: 0,
             begun_in: 0,
             favours_again: false,
+        }
+    }
+
+    /// From now on no faster than the receiver says, nor than is configured.
+    pub(super) fn keep_to(&mut self, own: Option<Rate>, limits: &Limits, now: Timestamp) {
+        if own == self.own_rate {
+            return;
+        }
+        self.own_rate = own;
+        match (Rate::lower(own, limits.rate), &mut self.bucket) {
+            (Some(rate), Some(bucket)) => bucket.set_rate(rate, now),
+            (rate, bucket) => *bucket = rate.map(|rate| Bucket::full(rate, now)),
         }
     }
 
