@@ -12,6 +12,7 @@ mod beats;
 mod connection;
 mod dial;
 mod fanning;
+mod gauges;
 mod guard;
 mod handing;
 mod holdings;

@@ -29,12 +29,12 @@ pub use subscribers::Owners;
 pub use subscriptions::USED;
 pub use verbs::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
-    DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage,
-    DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind,
-    KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries,
-    Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey,
-    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
-    SubscriptionState,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
+    DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
+    Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId,
+    PrunedDeliveries, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe,
+    Selected, SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
+    SubscriptionSettings, SubscriptionState,
 };
 
 use super::committer::{Tell, Write};
@@ -258,6 +258,7 @@ pub(super) trait ReadsDeliveries: Send + Sync {
         key: DeliveryKey,
     ) -> Result<Option<Delivery>, LedgerError>;
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
+    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError>;
     fn owners(&self) -> Owners;
     async fn fans(&self) -> Result<bool, LedgerError>;
     async fn sent_here(&self, node: i64) -> Batch<DeliveryLease>;
@@ -309,6 +310,10 @@ impl<A: Asks> ReadsDeliveries for A {
 
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)> {
         showing::due(self).await
+    }
+
+    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError> {
+        showing::count(self, most, now).await
     }
 
     fn owners(&self) -> Owners {
@@ -655,6 +660,15 @@ impl Ledger {
             self.shared.newly_due(due);
         }
         Ok(())
+    }
+
+    /// How many deliveries wait, on all nodes; at most so many are counted.
+    pub async fn count_deliveries(
+        &self,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        self.reads().count(most, now).await
     }
 
     /// Hands out due deliveries.

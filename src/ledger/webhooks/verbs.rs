@@ -749,6 +749,17 @@ pub struct Message {
     pub body: Bytes,
 }
 
+/// How many deliveries wait, counted no further than was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Those that are due.
+    pub due: u64,
+    /// Those that are due later. With the former, no more than was asked for.
+    pub later: u64,
+    /// Those that are held.
+    pub held: u64,
+}
+
 /// Writes what receivers are told. The ledger is lent one, asks it inside the transaction
 /// that an event belongs to, and keeps what it writes.
 pub trait Scribe: Send + Sync + 'static {

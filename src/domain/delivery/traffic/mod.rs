@@ -355,6 +355,11 @@ impl<T> Traffic<T> {
         self.held
     }
 
+    /// Whether a receiver takes what it gets, as far as anything is known of it.
+    pub fn takes_things(&self, receiver: ReceiverKey) -> bool {
+        self.places.get(&receiver).is_none_or(|place| !place.fails())
+    }
+
     /// How many receivers are left alone because they do not answer.
     pub fn parked(&self) -> usize {
         self.places.values().filter(|place| place.is_parked()).count()

@@ -144,6 +144,11 @@ impl<T> Place<T> {
         !matches!(self.breaker.state(), State::Closed { .. })
     }
 
+    /// Whether it did not take what it got last.
+    pub(super) fn fails(&self) -> bool {
+        self.failures > 0 || self.manner == Manner::Silent || self.is_parked()
+    }
+
     /// Whose share it has a part in. One that was parked is not sure to be quick, and not
     /// yet among those that have been silent for long.
     pub(super) fn counts_as(&self) -> Manner {
