@@ -46,4 +46,4 @@ pub use messages::Messages;
 pub use pace::Pace;
 pub use problem::Problem;
 pub use router::{operators_router, public_router};
-pub use webhooks::{Scout, Unfit, WebhookSettings};
+pub use webhooks::{Scout, Unfit, Unjudged, WebhookSettings};

@@ -6,19 +6,29 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderMap;
 
-use crate::api::{Scout, Unfit, WebhookSettings};
+use crate::api::{Scout, Unfit, Unjudged, WebhookSettings};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::courier::{Guard, Refused, Sender, SenderSettings, SystemResolver, Target, Trust};
+use crate::courier::{
+    Guard, Lookups, Refused, Sender, SenderSettings, SystemResolver, Target, Trust,
+};
+use crate::domain::Principal;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{Destination, Rules};
 use crate::domain::http::via;
 use crate::ledger::Ledger;
 use crate::lifecycle::Tasks;
 
+/// When somebody who was put off is to come again, in seconds: when one of the lookups is over;
+/// and when that of the name is, and its result remembered.
+const BUSY: u64 = 1;
+const SLOW: u64 = 5;
+
 /// What sends, and what keeps it from where it must not go.
 #[derive(Clone)]
 pub(super) struct Receivers {
     guard: Arc<Guard>,
+    lookups: Lookups,
     sender: Sender,
     clock: Clock,
     /// By which name this gateway asks.
@@ -34,7 +44,9 @@ impl Receivers {
         clock: &Clock,
         tasks: &Tasks,
     ) -> Self {
-        let guard = Guard::new(rules(config), listeners, Arc::new(SystemResolver));
+        let resolver = Arc::new(SystemResolver);
+        let lookups = Lookups::new(resolver.clone(), clock.clone(), tasks.clone());
+        let guard = Guard::new(rules(config), listeners, resolver);
         let guard = Arc::new(guard);
         let settings = SenderSettings {
             timeout: config.webhooks.timeout,
@@ -45,6 +57,7 @@ impl Receivers {
         Self {
             sender: Sender::new(guard.clone(), settings, clock.clone(), tasks),
             guard,
+            lookups,
             clock: clock.clone(),
             origin: host.unwrap_or("localhost").to_owned(),
         }
@@ -77,21 +90,37 @@ fn rules(config: &Config) -> Rules {
 
 #[async_trait]
 impl Scout for Receivers {
-    async fn judge(&self, url: &str) -> Result<Destination, Unfit> {
-        match self.guard.check_url(url, &self.clock).await {
+    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, Unjudged> {
+        let refused = match self.guard.check_url(url, whose, &self.lookups).await {
+            Ok(destination) => return Ok(destination),
+            Err(refused) => refused,
+        };
+        let again_in = match refused {
             // What cannot be looked up now may be later, and is judged again then.
-            Err(Refused::Unresolvable(_)) => self.guard.parse(url).map_err(Unfit::from),
-            judged => {
-                judged.map_err(|refused| Unfit { kind: refused.kind(), whole: refused.to_string() })
+            Refused::Unresolvable(_) => {
+                let judged = self.guard.parse(url).map_err(Unfit::from);
+                return judged.map_err(Unjudged::Unfit);
             }
-        }
+            Refused::Busy => BUSY,
+            Refused::Slow => SLOW,
+            _ => {
+                let (kind, whole) = (refused.kind(), refused.to_string());
+                return Err(Unjudged::Unfit(Unfit { kind, whole }));
+            }
+        };
+        let why = match refused {
+            Refused::Busy => "busy",
+            _ => "slow",
+        };
+        metrics::counter!("cloakroom_lookups_put_off_total", "why" => why).increment(1);
+        Err(Unjudged::Later { why: refused.kind(), again_in })
     }
 
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit> {
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit> {
         let target = Target { url: url.to_owned(), fields, keys: Vec::new() };
         let asked = self.sender.ask_permission(&target, &self.origin, self.clock.now()).await;
-        if asked.permission.is_some() {
-            return Ok(());
+        if let Some(permission) = asked.permission {
+            return Ok(permission);
         }
         let attempted = asked.attempted;
         let kind = match (attempted.status, attempted.error) {

@@ -44,7 +44,8 @@ struct Copy {
     /// The ledger that is copied.
     #[arg(long, value_name = "sqlite:FILE")]
     from: String,
-    /// Where it goes: past a pooler.
+    /// Where it goes: past a pooler. A password in it can be seen by everybody on the machine:
+    /// set PGPASSWORD instead, or have it in ~/.pgpass.
     #[arg(long, value_name = "postgres://…")]
     to: String,
 }

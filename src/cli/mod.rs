@@ -13,6 +13,7 @@ mod doctor;
 mod exchange;
 mod failure;
 mod health;
+mod kept;
 mod ledger;
 mod listen;
 mod migrate;

@@ -54,7 +54,9 @@ pub(super) struct Ledger {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The ledger [default: `sqlite:cloakroom.db`].
+    /// The ledger [default: `sqlite:cloakroom.db`]. A password in it can be seen by everybody on
+    /// the machine: set store.url, `CLOAKROOM_STORE_URL` or PGPASSWORD instead, or have it in
+    /// ~/.pgpass.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
 }

@@ -212,7 +212,8 @@ impl Reading {
         let Some(rest) = name.strip_prefix(PREFIX) else { return false };
         // Kubernetes sets these in every container beside a Service called `cloakroom`.
         let links = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
-        !links && !self.variables.contains(name) && !self.borrowed.contains(name)
+        let of_a_command = name == super::listening::SECRETS;
+        !links && !of_a_command && !self.variables.contains(name) && !self.borrowed.contains(name)
     }
 }
 

@@ -26,7 +26,8 @@ pub struct WebhooksConfig {
     pub concurrency: u32,
     /// How many may begin in a time to one receiver; as many as come where there is none.
     pub rate: Option<Rate>,
-    /// How many deliveries may be on their way from this node at once.
+    /// How many deliveries may take up a slot of this node at once. Up to twice as many go on
+    /// beside them, which are first contacts that were not answered within a second.
     pub slots: usize,
     /// The share of the slots that is kept for first attempts, in percent.
     pub first_attempts: u8,

@@ -533,6 +533,52 @@ async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
 }
 
 #[tokio::test]
+async fn operators_see_what_is_under_way_and_what_waits_and_for_how_long() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let seen = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let mut office = Office::open().await;
+    let (one, off) = (office.subscribe().await, office.subscribe().await);
+    office.ping(&one, 5).await;
+    office.ping(&off, 3).await;
+    office.change(&off, Change::Disable(DisabledFor::Asked)).await;
+    office.does.send_replace(Does::Hang);
+    let (shared, mut ends) = office.parts();
+    upkeep::start(&shared).await;
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    upkeep::step(&shared, 1).await.unwrap();
+    let shows = |line: &str| {
+        let text = seen.render();
+        assert!(text.lines().any(|it| it == format!("cloakroom_{line}")), "{line} in {text}");
+    };
+    shows("deliveries_sending{place=\"slot\"} 1");
+    shows("deliveries_sending{place=\"aside\"} 0");
+    shows("deliveries_oldest_seconds{receivers=\"well\"} 0");
+    // It does not answer, and leaves its slot.
+    office.clock.advance(Duration::from_secs(2));
+    rounds::step(&shared, office.clock.now()).await.unwrap();
+    upkeep::step(&shared, 0).await.unwrap();
+    for line in [
+        "deliveries_sending{place=\"slot\"} 0",
+        "deliveries_sending{place=\"aside\"} 1",
+        "delivery_slots 64",
+        "deliveries_in_hand 1",
+        "deliveries_oldest_seconds{receivers=\"well\"} 0",
+        "deliveries_oldest_seconds{receivers=\"failing\"} 2",
+        "deliveries_waiting{state=\"due\"} 4",
+        "deliveries_waiting{state=\"later\"} 0",
+        "deliveries_waiting{state=\"held\"} 3",
+        "receivers_holding 1",
+    ] {
+        shows(line);
+    }
+    office.clock.advance(Duration::from_secs(15));
+    settled(&shared, &mut ends, 1).await;
+    drop((shared, ends));
+    office.close().await;
+}
+
+#[tokio::test]
 async fn what_came_to_be_late_while_nobody_was_there_is_not_given_up_before_it_could_be_sent() {
     let mut office = Office::open().await;
     let subscription = office.subscribe().await;

@@ -8,15 +8,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::lookups::{Lookups, PATIENCE};
 use super::resolver::Resolver;
-use crate::clock::Clock;
+use crate::domain::Principal;
 use crate::domain::delivery::address::NotPublic;
 use crate::domain::delivery::{BadDestination, DeliveryError, Destination, NOT_PUBLIC, Rules};
-
-/// How long a lookup may take when a URL is registered.
-const LOOKUP: Duration = Duration::from_secs(5);
 
 /// Why a URL is not one that deliveries go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +30,12 @@ pub enum Refused {
     /// Its name cannot be looked up, or stands for nothing: perhaps only now.
     #[error("the host's name cannot be looked up: {0}")]
     Unresolvable(String),
+    /// Its name was not looked up, because too many others are.
+    #[error("the host's name is not looked up now: there are as many lookups as may be at once")]
+    Busy,
+    /// Its name was not looked up soon enough for who waits.
+    #[error("the host's name was not looked up within {} s", PATIENCE.as_secs())]
+    Slow,
 }
 
 impl Refused {
@@ -43,7 +46,7 @@ impl Refused {
                 DeliveryError::RefusedAddress
             }
             Self::Url(_) => DeliveryError::RefusedUrl,
-            Self::Unresolvable(_) => DeliveryError::Unresolvable,
+            Self::Unresolvable(_) | Self::Busy | Self::Slow => DeliveryError::Unresolvable,
         }
     }
 
@@ -54,6 +57,7 @@ impl Refused {
             Self::Address(_) => NOT_PUBLIC.to_owned(),
             Self::Own(_) => "the URL leads to the gateway itself".to_owned(),
             Self::Unresolvable(_) => "the host's name cannot be looked up".to_owned(),
+            Self::Busy | Self::Slow => self.to_string(),
         }
     }
 }
@@ -73,12 +77,21 @@ impl Guard {
         Self { rules, own_ports, resolver }
     }
 
-    /// Judges a URL before it is kept, with what its name stands for now.
-    /// [`Refused::Unresolvable`] is the one answer that may be another one later.
-    pub async fn check_url(&self, text: &str, clock: &Clock) -> Result<Destination, Refused> {
+    /// Judges a URL before it is kept for a principal, with what its name stands for now, or
+    /// did a moment ago. [`Refused::Unresolvable`], [`Refused::Busy`] and [`Refused::Slow`] are
+    /// the answers that may be others later.
+    pub async fn check_url(
+        &self,
+        text: &str,
+        whose: &Principal,
+        lookups: &Lookups,
+    ) -> Result<Destination, Refused> {
         let destination = self.parse(text)?;
-        let looked = clock.timeout(LOOKUP, self.addresses(&destination)).await;
-        looked.map_err(|late| Refused::Unresolvable(late.to_string()))??;
+        let found = match destination.address() {
+            Some(address) => vec![address],
+            None => lookups.look_up(destination.name(), whose).await?,
+        };
+        self.all_judged(found, destination.port())?;
         Ok(destination)
     }
 
@@ -94,11 +107,14 @@ impl Guard {
             Some(address) => vec![address],
             None => self.resolver.look_up(to.name()).await.map_err(unresolvable)?,
         };
+        self.all_judged(found, to.port())
+    }
+
+    fn all_judged(&self, found: Vec<IpAddr>, port: u16) -> Result<Vec<SocketAddr>, Refused> {
         if found.is_empty() {
             return Err(Refused::Unresolvable("it stands for no address".to_owned()));
         }
-        let judged = found.into_iter().map(|address| self.judged(address, to.port()));
-        judged.collect()
+        found.into_iter().map(|address| self.judged(address, port)).collect()
     }
 
     fn judged(&self, address: IpAddr, port: u16) -> Result<SocketAddr, Refused> {

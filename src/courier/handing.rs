@@ -27,7 +27,9 @@ impl<S: Sends> Outbox for CourierOutbox<S> {
         shared.holdings.expect();
         let lane = DeliveryLane { receiver, again: false };
         let due_since = shared.ledger.delivery_due_since(lane);
-        if shared.tasks.is_draining() || !shared.traffic().promise(receiver, due_since, now) {
+        let rate = shared.ledger.owners().allowed_rate(receiver);
+        let promised = || shared.traffic().promise(receiver, rate, due_since, now);
+        if shared.tasks.is_draining() || !promised() {
             shared.holdings.expect_no_more();
             return None;
         }

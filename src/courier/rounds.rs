@@ -12,6 +12,7 @@ use super::beats::Loop;
 use super::{Sends, Shared, homes, sending};
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
+use crate::domain::delivery::traffic::Whose;
 use crate::ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
 
 /// How soon a claim is tried again that failed.
@@ -71,7 +72,13 @@ pub(super) async fn step<S: Sends>(
     metrics::gauge!("cloakroom_delivery_lanes_due").set(lanes.len() as f64);
     let owners = shared.ledger.owners();
     let due = lanes.iter().map(|lane| (lane.receiver, lane.again));
-    let plan = shared.traffic().plan(due, |receiver| owners.of(receiver), now);
+    let plan = {
+        let whose = |receiver| Whose {
+            principal: owners.of(receiver),
+            rate: owners.allowed_rate(receiver),
+        };
+        shared.traffic().plan(due, whose, now)
+    };
     if plan.wants.is_empty() {
         let next = shared.ledger.next_delivery(now);
         return Ok(next.into_iter().chain(plan.again_at).min());

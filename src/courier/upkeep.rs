@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::beats::Loop;
-use super::{Sends, Shared, homes, settling};
+use super::{Sends, Shared, gauges, homes, settling};
 use crate::domain::Timestamp;
 use crate::domain::delivery::{HELD, ReceiverKey, Topic};
 use crate::ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
@@ -14,6 +14,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const NODES: u64 = 3;
 /// Rounds between two comparisons of what is held.
 const COMPARE: u64 = 5;
+/// Rounds between two counts of what waits.
+const COUNT: u64 = 15;
 /// Rounds between two looks at what is too old.
 const OLD: u64 = 60;
 /// Rounds before anything is given up unsent: what came to be late while nobody was there
@@ -63,19 +65,17 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
 pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(), LedgerError> {
     let now = shared.clock.now();
     shared.receivers.sweep(now);
-    let (parked, held) = {
-        let mut traffic = shared.traffic();
-        traffic.sweep(now);
-        (traffic.parked(), traffic.held())
-    };
-    metrics::gauge!("cloakroom_receivers_parked").set(parked as f64);
-    metrics::gauge!("cloakroom_deliveries_in_hand").set(held as f64);
+    shared.traffic().sweep(now);
+    gauges::set(shared, now);
     take_back(shared).await?;
     if round.is_multiple_of(NODES) {
         homes::look(shared).await?;
     }
     if round.is_multiple_of(COMPARE) {
         compare(shared).await?;
+    }
+    if round.is_multiple_of(COUNT) {
+        gauges::count(shared, now).await?;
     }
     if round.is_multiple_of(OLD) {
         if round >= CHANCE {

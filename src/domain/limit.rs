@@ -45,6 +45,17 @@ impl Rate {
         Some(Self { count: NonZeroU64::new(count)?, unit: "h", per: 3600 * MICROS_PER_SECOND })
     }
 
+    /// So many in a minute; none where that is nothing.
+    pub fn minutely(count: u64) -> Option<Self> {
+        Some(Self { count: NonZeroU64::new(count)?, unit: "m", per: 60 * MICROS_PER_SECOND })
+    }
+
+    /// The lower one of two, where there are two.
+    #[must_use]
+    pub fn lower(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).min_by_key(|rate| rate.in_an_hour())
+    }
+
     /// So many of the equal parts into which it is divided; none where that is nothing.
     #[must_use]
     pub fn part(self, parts: u64, of: u64) -> Option<Self> {

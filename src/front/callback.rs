@@ -169,7 +169,7 @@ impl Known {
         if self.find(&key, api.clock.now()).is_some() {
             return Ok(());
         }
-        let judged = api.webhooks.scout.judge(asked.to.as_str()).await;
+        let judged = api.webhooks.scout.judge(asked.to.as_str(), principal).await;
         judged.map_err(|why| why.refused(asked.field))?;
         Ok(())
     }

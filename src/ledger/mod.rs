@@ -62,12 +62,13 @@ pub use verbs::{
 pub use watch::Watch;
 pub use webhooks::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
-    DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing, DeliveryNext,
-    DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
-    FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
-    NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
-    Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription,
-    SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState, USED,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
+    DeliveryNext, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant,
+    DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks,
+    NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, Receiver, Redelivered,
+    ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
+    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+    USED,
 };
 
 use crate::clock::Clock;

@@ -141,6 +141,14 @@ fn describe() {
     );
     describe_histogram!("cloakroom_ledger_batch_writes", "Writes that shared one commit.");
     describe_counter!(
+        "cloakroom_ledger_refused_writes_total",
+        "Writes that the ledger refused, because its disk is full or does not answer."
+    );
+    describe_webhooks();
+}
+
+fn describe_webhooks() {
+    describe_counter!(
         "cloakroom_deliveries_total",
         "Webhook deliveries that are over, by outcome: delivered, exhausted or gone."
     );
@@ -154,6 +162,36 @@ fn describe() {
         "How long attempts to deliver a webhook took."
     );
     describe_gauge!(
+        "cloakroom_deliveries_sending",
+        "Attempts to deliver a webhook that are under way on this node: in slots, and aside, which \
+         are first contacts that were not answered within a second."
+    );
+    describe_gauge!(
+        "cloakroom_delivery_slots",
+        "How many attempts to deliver may take up a slot on this node (webhooks.slots); twice as \
+         many more may wait aside."
+    );
+    describe_gauge!(
+        "cloakroom_deliveries_oldest_seconds",
+        Unit::Seconds,
+        "For how long the oldest delivery has been due that is this node's to send and is not on \
+         its way: to receivers that are well, and to those that failed last; 0 where none is due."
+    );
+    describe_gauge!(
+        "cloakroom_deliveries_waiting",
+        "Deliveries of all nodes that are due, due later, and held. Counted every 15 s and no \
+         further than 10000, due and later together: 10000 means that or more."
+    );
+    describe_gauge!(
+        "cloakroom_receivers_holding",
+        "Subscriptions that are disabled or not verified: what comes for them is held."
+    );
+    describe_counter!(
+        "cloakroom_lookups_put_off_total",
+        "Requests that named a URL for webhooks and got 503, because its host's name was not \
+         looked up in time (slow), or too many were being looked up (busy)."
+    );
+    describe_gauge!(
         "cloakroom_receivers_parked",
         "Receivers of webhooks that this node leaves alone because they do not answer."
     );
@@ -164,10 +202,6 @@ fn describe() {
     describe_gauge!(
         "cloakroom_deliveries_in_hand",
         "Deliveries that this node was handed and has not settled."
-    );
-    describe_counter!(
-        "cloakroom_ledger_refused_writes_total",
-        "Writes that the ledger refused, because its disk is full or does not answer."
     );
 }
 

@@ -1,8 +1,9 @@
 //! `cloakroom webhooks`, against a running gateway.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use super::scene::open_to;
 use crate::support::gateway::{Process, cloakroom, order};
@@ -117,6 +118,39 @@ async fn what_was_sent_to_a_callback_is_listed_under_its_operation() {
         "{}",
         words(&none)
     );
+}
+
+#[tokio::test]
+async fn headers_and_secrets_come_from_where_nobody_else_sees_them() {
+    let (_upstream, process) = process().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let headers = file("headers", "X-Api-Key: hunter2\n\nX-Other: 1\n");
+    let secret = file("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let arguments = ["create", "--url", NOWHERE, "--header", "X-A: 1", "--header-file", &headers];
+    let made = json(&process, &[&arguments[..], &["--secret-file", &secret]].concat()).await;
+    assert_eq!(made["headerNames"], serde_json::json!(["x-a", "x-api-key", "x-other"]));
+    assert_eq!(made["secret"], "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let id = made["id"].as_str().unwrap();
+    let mut update = cloakroom();
+    update.args(["webhooks", "update", id, "--header-file", "-", "--json", "--admin"]);
+    update.arg(format!("http://{}", process.admin)).stdin(Stdio::piped());
+    let mut update = update.stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = update.stdin.take().unwrap();
+    input.write_all(b"X-Other:\nX-More: 2").await.unwrap();
+    drop(input);
+    let changed = within("the end of the command", update.wait_with_output()).await.unwrap();
+    let changed: Value = serde_json::from_str(&done(&changed)).unwrap();
+    assert_eq!(changed["headerNames"], serde_json::json!(["x-a", "x-api-key", "x-more"]));
+    let wrong = file("wrong", "X-Fine: 1\nhunter2");
+    let told = command(&process, &["update", id, "--header-file", &wrong]).await;
+    assert_eq!(told.status.code(), Some(2), "{}", words(&told));
+    assert!(words(&told).contains("header 2"), "{}", words(&told));
+    assert!(!words(&told).contains("hunter2"), "{}", words(&told));
 }
 
 #[tokio::test]

@@ -98,6 +98,45 @@ async fn a_receiver_that_grants_it_is_asked_once_and_then_told() {
 }
 
 #[tokio::test]
+async fn a_receiver_is_sent_to_no_faster_than_it_allowed() {
+    let scene = Scene::set().await;
+    scene.receiver.script("/hooks", [granting("*").field("WebHook-Allowed-Rate", "60")]);
+    let subscription = scene.subscribe(&asking(&scene, "/hooks")).await;
+    assert_eq!(subscription.document["allowedRate"], 60, "{}", subscription.document);
+    for _ in 0..20 {
+        scene.gateway.post_order().await;
+    }
+    for second in 1..=3 {
+        scene.until_delivered(&subscription, second).await;
+        assert_eq!(scene.receiver.count(), 1 + second, "one a second, behind what it was asked");
+        scene.gateway.advance(1);
+    }
+    scene.until_delivered(&subscription, 4).await;
+    // Whoever is at another URL is asked anew, and names no limit.
+    scene.receiver.script("/new", [granting("*").field("WebHook-Allowed-Rate", "*")]);
+    let changes = json!({ "url": scene.receiver.url("/new") });
+    let shown = scene.gateway.send(patch(&subscription, &changes)).await.expect(200).json();
+    assert_eq!(shown["allowedRate"], Value::Null);
+    scene.gateway.advance(1);
+    scene.until_delivered(&subscription, 20).await;
+}
+
+#[tokio::test]
+async fn what_it_allows_is_kept_from_when_it_agrees() {
+    let scene = Scene::set().await;
+    scene.receiver.script("/hooks", [Manner::status(405)]);
+    let subscription = scene.subscribe(&asking(&scene, "/hooks")).await;
+    assert_eq!(subscription.document["allowedRate"], Value::Null);
+    scene.receiver.script("/hooks", [granting("*").field("WebHook-Allowed-Rate", "7")]);
+    let shown = scene.post(&subscription.at("enable"), &json!({})).await.expect(200).json();
+    assert_eq!((&shown["status"], &shown["allowedRate"]), (&json!("active"), &json!(7)));
+    for resource in ["disable", "enable"] {
+        let shown = scene.post(&subscription.at(resource), &json!({})).await.expect(200).json();
+        assert_eq!(shown["allowedRate"], 7, "nobody was asked again");
+    }
+}
+
+#[tokio::test]
 async fn whoever_does_not_agree_is_sent_nothing_until_it_does() {
     let scene = Scene::set().await;
     for refusal in [

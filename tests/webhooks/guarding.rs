@@ -3,11 +3,17 @@
 use std::sync::Arc;
 
 use cloakroom::clock::Clock;
-use cloakroom::courier::{Guard, Refused};
+use cloakroom::courier::{Guard, Lookups, Refused};
+use cloakroom::domain::Principal;
 use cloakroom::domain::delivery::{BadDestination, DeliveryError, Rules};
+use cloakroom::lifecycle::Tasks;
 
 use super::outward::{Answer, NOW, Names, Outward, addresses, open_to};
 use crate::support::Receiver;
+
+fn lookups(names: &Arc<Names>) -> Lookups {
+    Lookups::new(Arc::clone(names) as _, Clock::manual(NOW), Tasks::new())
+}
 
 fn strict() -> Rules {
     Rules { ports: vec![443, 80], ..Rules::default() }
@@ -20,7 +26,7 @@ async fn a_name_that_is_public_when_checked_and_private_when_dialled_is_not_dial
     let names = Names::answering([addresses(&["93.184.215.14"]), addresses(&["127.0.0.1"])]);
     let guard = Guard::new(rules.clone(), &[], Arc::clone(&names) as _);
     let url = receiver.url("/").replace("localhost", "rebinding.example");
-    assert!(guard.check_url(&url, &Clock::manual(NOW)).await.is_ok());
+    assert!(guard.check_url(&url, &Principal::everyone(), &lookups(&names)).await.is_ok());
     let attempted = Outward::new(rules, &[], names, Vec::new()).send(&url).await;
     assert_eq!(attempted.error, Some(DeliveryError::RefusedAddress), "{attempted:?}");
     assert_eq!(receiver.connections(), 0);
@@ -103,10 +109,11 @@ async fn the_gateways_own_listeners_are_refused_even_where_their_range_is_open()
 
 #[tokio::test]
 async fn a_url_is_judged_with_what_it_stands_for_before_it_is_kept() {
-    let clock = Clock::manual(NOW);
     let check = async |names: Answer, url: &str| {
-        let guard = Guard::new(strict(), &[], Names::answering([names]));
-        guard.check_url(url, &clock).await.map(|to| to.origin())
+        let names = Names::answering([names]);
+        let guard = Guard::new(strict(), &[], Arc::clone(&names) as _);
+        let judged = guard.check_url(url, &Principal::everyone(), &lookups(&names)).await;
+        judged.map(|to| to.origin())
     };
     let public = || addresses(&["93.184.215.14", "2606:2800:21f::1"]);
     let fine = check(public(), "https://a.example/x").await;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use cloakroom::clock::Clock;
 use cloakroom::domain::delivery::{Secret, SigningKey};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
 use super::outward::{Names, Outward, SECRET, message, open_to, target};
@@ -21,14 +21,28 @@ struct Listening {
 
 impl Listening {
     async fn start(arguments: &str) -> Self {
+        Self::start_with(arguments, None, &[]).await
+    }
+
+    /// The same with that on its standard input, and in its environment.
+    async fn start_with(
+        arguments: &str,
+        input: Option<&str>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_cloakroom"))
             .args(["listen", "--port", "0", "--json"])
             .args(arguments.split_whitespace())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        stdin.write_all(input.unwrap_or_default().as_bytes()).await.unwrap();
+        drop(stdin);
         let mut line = String::new();
         let mut told = BufReader::new(process.stderr.take().unwrap());
         time::within("it listens", told.read_line(&mut line)).await.unwrap();
@@ -73,6 +87,48 @@ async fn it_verifies_and_tells_and_ends_with_1_where_something_was_not_to_be_bel
     assert_eq!(times, [1, 2, 3]);
     assert_eq!((&printed[0]["verified"], &printed[0]["id"]), (&true.into(), &"msg_1".into()));
     assert!(printed[2]["why"].as_str().unwrap().contains("another secret"), "{printed:?}");
+}
+
+#[tokio::test]
+async fn secrets_come_from_where_nobody_else_sees_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secrets");
+    let other = Secret::new([1; 32]);
+    std::fs::write(&file, format!("{}\n{SECRET}\n", *other.reveal())).unwrap();
+    let of_file = format!("--max 2 --secret-file {}", file.display());
+    let variable = [("CLOAKROOM_LISTEN_SECRET", SECRET)];
+    for (arguments, input, environment, believes_other) in [
+        (&*of_file, None, &[][..], 204),
+        ("--max 2 --secret-file -", Some(SECRET), &[], 401),
+        ("--max 2", None, &variable, 401),
+        // What is said on the command line counts alone.
+        (&of_file, None, &[("CLOAKROOM_LISTEN_SECRET", "whsec_nonsense")], 204),
+    ] {
+        let listening = Listening::start_with(arguments, input, environment).await;
+        let answers = [listening.deliver(right()).await, listening.deliver(other.clone()).await];
+        assert_eq!(answers, [Some(204), Some(believes_other)], "{arguments} {environment:?}");
+        let (printed, _) = listening.ended().await;
+        assert_eq!(printed[0]["verified"], true, "{arguments} {environment:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_secret_is_told_without_repeating_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secrets");
+    std::fs::write(&file, "hunter2").unwrap();
+    let mut of_file = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
+    of_file.args(["listen", "--port", "0", "--secret-file"]).arg(&file);
+    let mut of_environment = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
+    of_environment.args(["listen", "--port", "0"]).env("CLOAKROOM_LISTEN_SECRET", "hunter2");
+    for (mut command, place) in
+        [(of_file, "--secret-file"), (of_environment, "CLOAKROOM_LISTEN_SECRET")]
+    {
+        let ended = time::within("its end", command.output()).await.unwrap();
+        let says = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(2), "{says}");
+        assert!(says.contains(place) && !says.contains("hunter2"), "{says}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod http2;
 mod judges;
 mod kills;
 mod listening;
+mod lookups;
 mod outward;
 mod receiving;
 mod refusing;

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::scene::Scene;
 use crate::support::gateway::path_of;
-use crate::support::{Gateway, Request, Setup, Upstream, get, post};
+use crate::support::{Gateway, Manner, Request, Setup, Upstream, get, post};
 
 const NOWHERE: &str = "https://hooks.example.com/orders";
 
@@ -195,6 +196,41 @@ async fn a_change_of_what_somebody_else_has_changed_is_412_where_it_says_what_it
     gateway.send(change("three")).await.expect(200);
     let shown = gateway.get(&location).await.json();
     assert_eq!(shown["description"], "three");
+}
+
+#[tokio::test]
+async fn its_etag_follows_what_can_be_set_and_not_how_its_receiver_does() {
+    let scene = Scene::set().await;
+    let made = scene.subscribe(&scene.wish("/hooks")).await;
+    let etag = async || scene.gateway.get(&made.path).await.expect_field("etag").to_owned();
+    let change = |text: &str, etag: &str| {
+        patch(&made.path, &json!({ "description": text })).field("If-Match", etag)
+    };
+    let first = etag().await;
+    // It fails, and then it takes what it gets again.
+    scene.receiver.script("/hooks", [Manner::status(500)]);
+    scene.gateway.post_order().await;
+    let failing = |shown: &Value| shown["failingSince"].is_string();
+    let shown = scene.until_shown(&made.path, failing).await;
+    assert_eq!(etag().await, first);
+    scene.gateway.post_order().await;
+    scene.until_shown(&made.path, |shown| !failing(shown)).await;
+    assert_eq!(etag().await, first, "{shown}");
+    scene.gateway.send(change("one", &first)).await.expect(200);
+    // Whatever can be set, by whomever: settings, keys, whether it is told.
+    let mut before = etag().await;
+    assert_ne!(before, first);
+    for resource in ["rotate", "disable", "enable"] {
+        scene.post(&made.at(resource), &json!({})).await.expect(200);
+        let after = etag().await;
+        assert_ne!(after, before, "{resource}");
+        scene.gateway.send(change("two", &before)).await.problem(412);
+        before = after;
+    }
+    scene.receiver.on("/hooks", Manner::status(410));
+    scene.gateway.post_order().await;
+    scene.until_shown(&made.path, |shown| shown["status"] == "disabled").await;
+    assert_ne!(etag().await, before, "its receiver has disabled it");
 }
 
 #[tokio::test]

@@ -51,7 +51,9 @@ pub(super) fn headers() -> Value {
             "schema": { "type": "integer", "minimum": 1, "maximum": 30 },
         },
         "X-Progress": text("Under 100 characters of ASCII, the percentage first."),
-        "ETag": text("Changes with the operation."),
+        "ETag": text(
+            "Changes with the operation; that of a subscription with its settings, keys and status.",
+        ),
         "Preference-Applied": text("The preferences that were honoured (RFC 7240)."),
         "Content-Location": uri("The monitor, whose document this is."),
         "Idempotency-Replayed": text("`true`: the key was known, and this is that operation."),

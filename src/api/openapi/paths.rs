@@ -155,8 +155,8 @@ fn submit() -> Value {
         ],
     );
     resource["responses"]["503"]["description"] = json!(
-        "The queue is full, too many bodies are being received, the ledger cannot be \
-               written, or the gateway is stopping."
+        "The queue is full, too many bodies are being received, the host of a callback was not \
+         looked up in time, the ledger cannot be written, or the gateway is stopping."
     );
     for field in ["Location", "Operation-Location", "Operation-Id"] {
         resource["responses"]["504"]["headers"][field] =

@@ -25,6 +25,11 @@ const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const UNKNOWN: (u16, &str) =
     (404, "No such subscription, or somebody else's; or not offered here.");
 const NOT_OFFERED: (u16, &str) = (404, "Not offered here: nothing tells callers apart.");
+const UNJUDGED: (u16, &str) = (
+    503,
+    "The name of the URL's host was not looked up in time; or the ledger cannot be reached, or the \
+     gateway is stopping.",
+);
 const TOO_LARGE: (u16, &str) = (413, "The body is too large.");
 const NO_JSON: (u16, &str) = (415, "The body is not announced as JSON.");
 
@@ -117,6 +122,7 @@ fn create() -> Value {
         (409, "There are as many as may be, or the gateway has no lasting public URL."),
         TOO_LARGE,
         NO_JSON,
+        UNJUDGED,
     ];
     let resource = resource("subscribe", "Be told of what happens", vec![(201, made)], &bad);
     taking(resource, true, "NewSubscription")
@@ -135,12 +141,14 @@ fn change() -> Value {
         (412, "It is not what If-Match names."),
         TOO_LARGE,
         NO_JSON,
+        UNJUDGED,
     ];
     let resource = resource("changeSubscription", "Set what is said", good, &bad);
     let tag = optional(
         "header",
         "If-Match",
-        "The ETag of what is to be changed.",
+        "The ETag of what is to be changed. It changes with settings, keys and status, and \
+         not with how deliveries fare.",
         json!({ "type": "string", "pattern": TAGS }),
     );
     let resource = with(resource, "parameters", json!([tag]));

@@ -314,6 +314,13 @@ impl Problem {
         Self::new(&kinds::MEMORY_FULL, "try again in a moment").retry_after(1)
     }
 
+    /// 503: the name of a URL's host was not looked up in time, so nobody knows yet whether
+    /// webhooks may go there.
+    pub fn not_looked_up(field: &str, why: &str, retry_after: u64) -> Self {
+        let detail = format!("{why}; nothing was accepted or changed: try again");
+        Self::new(&kinds::NOT_LOOKED_UP, detail).with("field", field).retry_after(retry_after)
+    }
+
     /// 503: the queue has `depth` operations already.
     pub fn queue_full(queue: &str, depth: u64, retry_after: u64) -> Self {
         let detail = format!("the queue {queue} has no room (max_depth): try again later");

@@ -1,7 +1,7 @@
 //! `PATCH /webhooks/{id}`: sets what is said and leaves the rest as it is (RFC 7396).
 //!
-//! With `If-Match` it is changed only if nobody has changed it since (412); without it, the
-//! change is made to what there is. Where a subscription asks for verification, a new URL is
+//! With `If-Match` it is changed only if nobody has changed it since (412), whatever became of
+//! its deliveries; without it, the change is made to what there is. Where a subscription asks for verification, a new URL is
 //! asked before it takes the place of the former one.
 
 use axum::response::Response;
@@ -13,6 +13,7 @@ use super::draft::{self, Draft};
 use super::members::Members;
 use super::standing::{self, etag};
 use crate::api::Problem;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
 /// So often a change is made anew to what somebody else has just changed.
@@ -26,24 +27,30 @@ pub(super) async fn change(
     members.only(&draft::KNOWN)?;
     let Chosen { asking, mut subscription } = chosen;
     let expected = wanted(&headers)?;
-    let mut agreed = None;
+    let mut agreed: Option<(String, Permission)> = None;
     for _ in 0..TRIES {
         if !expected.is_empty() && !expected.contains(&etag(&subscription)) {
             return Err(Problem::not_as_expected());
         }
         let id = subscription.id;
         let mut draft = standing::draft(&asking, &subscription)?;
-        draft.merge(&mut members.clone(), &asking).await?;
-        if has_to_agree(&subscription, &draft) && agreed.as_ref() != Some(&draft.url) {
+        draft.merge(&mut members.clone(), &asking, &subscription.principal).await?;
+        let has_to_agree = has_to_agree(&subscription, &draft);
+        if has_to_agree && agreed.as_ref().is_none_or(|(url, _)| *url != draft.url) {
             let asked = standing::agreed(&asking, &draft.url, draft.headers.clone()).await;
-            asked.map_err(|why| Problem::not_agreed(&why).with("field", "url"))?;
-            agreed = Some(draft.url.clone());
+            let allows = asked.map_err(|why| Problem::not_agreed(&why).with("field", "url"))?;
+            agreed = Some((draft.url.clone(), allows));
         }
+        let settings = Box::new(standing::settings(&asking, id, draft)?);
+        let change = match &agreed {
+            Some((_, allows)) if has_to_agree => Change::Moved(settings, *allows),
+            _ => Change::Settings(settings),
+        };
         let changing = Changing {
             id,
             principal: asking.only().cloned(),
-            unless_since: Some(subscription.changed),
-            change: Change::Settings(Box::new(standing::settings(&asking, id, draft)?)),
+            unless_since: Some(subscription.edited),
+            change,
             at: asking.now(),
         };
         match asking.ledger().change_subscription(changing).await? {

@@ -26,7 +26,7 @@ pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Respo
     let wish = Wish::read(&mut members)?;
     let asks = verification(&mut members)?;
     let mut draft = Draft::default();
-    draft.merge(&mut members, &asking).await?;
+    draft.merge(&mut members, &asking, &principal).await?;
     let id = SubscriptionId::of_random(rand::random());
     let key = wish.key(KeyKind::V1)?;
     let settings = standing::settings(&asking, id, draft)?;
@@ -69,14 +69,14 @@ fn verification(members: &mut Members) -> Result<bool, Problem> {
 /// The subscription, active if its receiver agrees right away.
 async fn verified(asking: &Asking, made: Subscription) -> Result<Subscription, Problem> {
     let fields = standing::headers(asking, &made)?;
-    if standing::agreed(asking, &made.settings.url, fields).await.is_err() {
+    let Ok(allows) = standing::agreed(asking, &made.settings.url, fields).await else {
         return Ok(made);
-    }
+    };
     let changing = Changing {
         id: made.id,
         principal: None,
-        unless_since: Some(made.changed),
-        change: Change::Enable,
+        unless_since: Some(made.edited),
+        change: Change::Agreed(allows),
         at: asking.now(),
     };
     match asking.ledger().change_subscription(changing).await? {

@@ -47,6 +47,9 @@ pub(in crate::api) struct SubscriptionDocument {
     /// Whether whoever is at its URL is asked first: `cloudevents`; `none`.
     #[schema(examples("none", "cloudevents"))]
     verification: &'static str,
+    /// How many deliveries in a minute its receiver allowed when it was asked, which are kept to;
+    /// null where it named no limit, or was not asked.
+    allowed_rate: Option<u32>,
     /// Since when it is disabled.
     #[schema(format = DateTime)]
     disabled_at: Option<String>,
@@ -60,7 +63,7 @@ pub(in crate::api) struct SubscriptionDocument {
     /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
-    /// When it was changed last.
+    /// When it was changed last: what is set, or whether it is told.
     #[schema(format = DateTime)]
     changed_at: String,
     /// What its messages are signed with, the newest first. Null in a list.
@@ -296,6 +299,7 @@ impl SubscriptionDocument {
             format: format.as_str(),
             status: subscription.state.as_str(),
             verification: if subscription.asks { "cloudevents" } else { "none" },
+            allowed_rate: subscription.allowed_rate,
             disabled_at: text(disabled.map(|(at, _)| at)),
             disabled_for: disabled.map(|(_, why)| why.as_str()),
             failing_since: text(subscription.failing_since),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::asking::Asking;
 use super::members::{Members, Said};
 use crate::api::Problem;
+use crate::domain::Principal;
 use crate::domain::delivery::{Topic, Topics, extra_fields};
 use crate::domain::http::additions::MOST_TAGS;
 use crate::ledger::Format;
@@ -49,11 +50,13 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// Takes over what is said. Where the URL leads is judged with what its name stands for.
+    /// Takes over what is said of what is somebody's. Where the URL leads is judged with what
+    /// its name stands for.
     pub(super) async fn merge(
         &mut self,
         members: &mut Members,
         asking: &Asking,
+        whose: &Principal,
     ) -> Result<(), Problem> {
         match members.texts("events")? {
             Said::Nothing => {}
@@ -83,7 +86,7 @@ impl Draft {
         // The last, because it takes longest.
         match members.text("url")? {
             Said::Nothing => {}
-            said => self.url = judged(said.this(), asking).await?,
+            said => self.url = judged(said.this(), asking, whose).await?,
         }
         self.complete()
     }
@@ -104,11 +107,14 @@ fn wrong(member: &str, detail: impl Into<String>) -> Problem {
     Problem::malformed_body(Some(member), detail)
 }
 
-async fn judged(url: Option<String>, asking: &Asking) -> Result<String, Problem> {
+async fn judged(
+    url: Option<String>,
+    asking: &Asking,
+    whose: &Principal,
+) -> Result<String, Problem> {
     let Some(url) = url else { return Ok(String::new()) };
-    let judged = asking.settings().scout.judge(&url).await;
-    let destination =
-        judged.map_err(|why| Problem::destination_refused("url", &why.told(asking)))?;
+    let judged = asking.settings().scout.judge(&url, whose).await;
+    let destination = judged.map_err(|why| why.told("url", asking))?;
     Ok(destination.as_str().to_owned())
 }
 

@@ -20,8 +20,8 @@ pub(super) async fn enable(chosen: Chosen, members: Members) -> Result<Response,
         SubscriptionState::Unverified => {
             let fields = standing::headers(&asking, &subscription)?;
             let agreed = standing::agreed(&asking, &subscription.settings.url, fields).await;
-            agreed.map_err(|why| Problem::not_agreed(&why))?;
-            changed(asking, subscription, Change::Enable).await
+            let allows = agreed.map_err(|why| Problem::not_agreed(&why))?;
+            changed(asking, subscription, Change::Agreed(allows)).await
         }
         SubscriptionState::Disabled { .. } => changed(asking, subscription, Change::Enable).await,
     }
@@ -49,7 +49,7 @@ async fn changed(
         id: subscription.id,
         principal: asking.only().cloned(),
         // What was looked at decided.
-        unless_since: Some(subscription.changed),
+        unless_since: Some(subscription.edited),
         change,
         at: asking.now(),
     };

@@ -35,22 +35,25 @@ use axum::routing::{get, post};
 use http::HeaderMap;
 
 use super::visit::Door;
+use crate::domain::Principal;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{Destination, Rules};
 use crate::domain::sealing::Keyring;
 
 pub use signing::callback_keys;
-pub use unfit::Unfit;
+pub use unfit::{Unfit, Unjudged};
 
 /// Looks at a receiver before anything is kept or sent.
 #[async_trait]
 pub trait Scout: Send + Sync + 'static {
-    /// Judges where a URL leads, with what its name stands for now; the error says what is
-    /// wrong with it. A name that cannot be looked up now is no fault of the URL's.
-    async fn judge(&self, url: &str) -> Result<Destination, Unfit>;
+    /// Judges where a URL leads that a principal names, with what its name stands for now; the
+    /// error says what is wrong with it. A name that cannot be looked up now is no fault of the
+    /// URL's.
+    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, Unjudged>;
 
-    /// Asks a receiver whether it wants deliveries, with a subscriber's fields; the error
-    /// says why it seems not to.
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<(), Unfit>;
+    /// Asks a receiver whether it wants deliveries, with a subscriber's fields, and what it
+    /// allows; the error says why it seems not to.
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit>;
 }
 
 /// What webhooks need besides the ledger.

@@ -10,14 +10,16 @@ use super::document::SubscriptionDocument;
 use super::draft::Draft;
 use super::signing::{self, unreadable};
 use crate::api::{Problem, own};
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::keeping::{self, Whose};
 use crate::ledger::{
     KeyOwner, Subscription, SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
 
-/// What a subscription is known by to those who change it.
+/// What a subscription is known by to those who change it. It changes with what can be set,
+/// whoever sets it, and not with how its receiver does: that is nothing that a change undoes.
 pub(super) fn etag(subscription: &Subscription) -> String {
-    format!("\"{}\"", subscription.changed)
+    format!("\"{}\"", subscription.edited)
 }
 
 /// A subscription with its keys.
@@ -77,8 +79,13 @@ pub(super) fn settings(
     Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })
 }
 
-/// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers.
-pub(super) async fn agreed(asking: &Asking, url: &str, fields: HeaderMap) -> Result<(), String> {
+/// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers, and how
+/// fast.
+pub(super) async fn agreed(
+    asking: &Asking,
+    url: &str,
+    fields: HeaderMap,
+) -> Result<Permission, String> {
     asking.settings().scout.ask(url, fields).await.map_err(|why| why.told(asking))
 }
 

@@ -17,6 +17,38 @@ pub struct Unfit {
     pub whole: String,
 }
 
+/// Why a URL is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unjudged {
+    /// It takes no deliveries.
+    Unfit(Unfit),
+    /// Nobody knows yet: its name was not looked up in time.
+    Later {
+        /// Why, for anybody.
+        why: String,
+        /// In how many seconds it is worth another try.
+        again_in: u64,
+    },
+}
+
+impl Unjudged {
+    /// The problem of a client that named the URL in a field of its request.
+    pub fn refused(self, field: &str) -> Problem {
+        match self {
+            Self::Unfit(unfit) => unfit.refused(field),
+            Self::Later { why, again_in } => Problem::not_looked_up(field, &why, again_in),
+        }
+    }
+
+    /// The problem of whoever asks, and named the URL in that member.
+    pub(super) fn told(self, member: &str, asking: &Asking) -> Problem {
+        match self {
+            Self::Unfit(unfit) => Problem::destination_refused(member, &unfit.told(asking)),
+            later @ Self::Later { .. } => later.refused(member),
+        }
+    }
+}
+
 impl From<BadDestination> for Unfit {
     fn from(bad: BadDestination) -> Self {
         Self { kind: bad.kind(), whole: bad.to_string() }
@@ -40,5 +72,18 @@ impl Unfit {
     /// The problem of a client that asked in a field of its request.
     pub fn refused(self, field: &str) -> Problem {
         Problem::destination_refused(field, &self.told_a_client())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_named_a_host_that_was_not_looked_up_in_time_is_to_try_again() {
+        let later = Unjudged::Later { why: "not within 2 s".to_owned(), again_in: 5 };
+        let response = axum::response::IntoResponse::into_response(later.refused("Callback-Url"));
+        assert_eq!(response.status().as_u16(), 503);
+        assert_eq!(response.headers()["retry-after"], "5");
     }
 }

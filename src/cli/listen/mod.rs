@@ -8,6 +8,7 @@ mod receiver;
 mod show;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use http::StatusCode;
 use tokio::net::TcpListener;
 
 use super::failure::Failure;
+use super::kept;
 use super::print;
 use super::serve::listen_for_signals;
 use crate::clock::Clock;
+use crate::config::{environment, listen_secrets};
 use crate::domain::delivery::signature::CheckingKey;
 use crate::domain::delivery::{BadKey, PublicKey, Secret};
 use crate::lifecycle::Tasks;
@@ -28,12 +31,13 @@ pub(super) use show::text as shown;
 
 const EXAMPLES: &str = "\
 Examples:
-  cloakroom listen --secret whsec_...            verify and print what arrives on port 9100
+  cloakroom listen --secret-file secret          verify and print what arrives on port 9100
   cloakroom listen --fail 3                      answer 500 to the first three attempts of each
   cloakroom listen --slow 20s                    answer too late, and see it come again
   cloakroom listen --gone                        answer 410, which disables the subscription
   cloakroom listen --max 1 --json                end after one delivery: for scripts
-The gateway delivers to loopback only if it is told to: webhooks.allow = [\"127.0.0.0/8\"],
+Secrets, one on each line of a file, or in CLOAKROOM_LISTEN_SECRET with blanks between, which is
+read where no other is given. The gateway delivers to loopback only if it is told to: webhooks.allow = [\"127.0.0.0/8\"],
 webhooks.allow_http = true, webhooks.ports = [9100].";
 
 /// Ends with 0 where every delivery was to be believed, and with 1 where one was not.
@@ -43,9 +47,13 @@ pub(super) struct Listen {
     /// The port of 127.0.0.1 to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 9100)]
     port: u16,
-    /// The subscription's secret, to verify with; again for another one that counts too.
+    /// The subscription's secret, to verify with; again for another one that counts too. While
+    /// it runs everybody on the machine can see it: for more than a try, use --secret-file.
     #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Vec<Secret>,
+    /// A file of such secrets, one on each line; - for the standard input.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Vec<PathBuf>,
     /// The public key, to verify v1a with.
     #[arg(long, value_name = "PUBLIC_KEY", value_parser = public_key)]
     key: Vec<PublicKey>,
@@ -76,6 +84,13 @@ fn secret(text: &str) -> Result<Secret, BadKey> {
     Secret::parse(text)
 }
 
+/// Secrets that were found in a place; what is none is not repeated.
+fn parsed(place: &str, texts: &[String]) -> Result<Vec<Secret>, Failure> {
+    let secrets = texts.iter().map(|text| Secret::parse(text));
+    let wrong = |bad: BadKey| Failure::Usage(format!("{place}: {bad}"));
+    secrets.collect::<Result<_, _>>().map_err(wrong)
+}
+
 fn public_key(text: &str) -> Result<PublicKey, BadKey> {
     PublicKey::parse(text)
 }
@@ -95,6 +110,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Listen {
     /// Listens until it is interrupted, or has had enough.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+        let keys = self.keys()?;
         let mut signals = listen_for_signals()?;
         let tasks = Tasks::new();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
@@ -104,9 +120,8 @@ impl Listen {
         })?;
         let address = listener.local_addr().map_err(|e| Failure::Failed(e.to_string()))?;
         print::complain(&format!("listening on http://{address}/"))?;
-        let keys = self.keys();
         if keys.is_empty() {
-            print::complain("note: nothing is verified; give the --secret of the subscription")?;
+            print::complain("note: nothing is verified; give the secret of the subscription")?;
         }
         let receiver = Arc::new(Receiver::new(self.manner(), keys, clock, self.tell()));
         tasks.spawn_until_cut(Arc::clone(&receiver).accept(listener, tasks.clone()));
@@ -123,9 +138,18 @@ impl Listen {
         }
     }
 
-    fn keys(&self) -> Vec<CheckingKey> {
-        let secrets = self.secret.iter().cloned().map(CheckingKey::Secret);
-        secrets.chain(self.key.iter().cloned().map(CheckingKey::Public)).collect()
+    fn keys(&self) -> Result<Vec<CheckingKey>, Failure> {
+        let mut secrets = self.secret.clone();
+        for file in &self.secret_file {
+            let place = format!("--secret-file {}", file.display());
+            secrets.extend(parsed(&place, &kept::secrets(file)?)?);
+        }
+        if secrets.is_empty() {
+            let place = "the environment variable CLOAKROOM_LISTEN_SECRET";
+            secrets.extend(parsed(place, &listen_secrets(environment()))?);
+        }
+        let secrets = secrets.into_iter().map(CheckingKey::Secret);
+        Ok(secrets.chain(self.key.iter().cloned().map(CheckingKey::Public)).collect())
     }
 
     fn manner(&self) -> Manner {

@@ -1,12 +1,13 @@
 //! `cloakroom webhooks rotate`, `keys` and `callback-key`: what messages are signed with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::super::admin::{Admin, json as body_of};
 use super::super::failure::Failure;
+use super::super::kept;
 use super::super::print;
 use super::super::since::span;
 use super::standing::line;
@@ -42,7 +43,8 @@ struct Wish {
     /// Its kind: v1 (HMAC-SHA256) or v1a (Ed25519); without it, each that signs.
     #[arg(long)]
     signature: Option<String>,
-    /// A file that holds the secret to sign with; a new one is made without it.
+    /// A file that holds the secret to sign with, - for the standard input; a new one is made
+    /// without it.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
@@ -54,19 +56,12 @@ impl Wish {
             let says = || Failure::Usage(format!("--grace `{grace}`: write it like 0s, 24h or 7d"));
             members.insert("grace".to_owned(), span(grace).ok_or_else(says)?.as_secs().into());
         }
-        let secret = self.secret_file.as_deref().map(secret_in).transpose()?;
+        let secret = self.secret_file.as_deref().map(kept::secret).transpose()?;
         for (name, text) in [("signature", self.signature), ("secret", secret)] {
             members.extend(text.map(|text| (name.to_owned(), Value::String(text))));
         }
         Ok(members)
     }
-}
-
-/// The secret in a file. On the command line it would be seen by everybody on the machine.
-pub(super) fn secret_in(file: &Path) -> Result<String, Failure> {
-    let content = std::fs::read_to_string(file);
-    let content = content.map_err(|why| Failure::Failed(format!("{}: {why}", file.display())))?;
-    Ok(content.trim().to_owned())
 }
 
 #[derive(Args, Debug)]

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::admin::{Admin, json as body_of};
 use super::super::failure::Failure;
+use super::super::kept;
 use super::super::print;
-use super::keys::secret_in;
 use super::standing::members;
 use super::{cell, name, path};
 
@@ -17,7 +17,7 @@ Examples:
   cloakroom webhooks create --url https://hooks.example.com/orders
   cloakroom webhooks create --url https://hooks.example.com/x --event operation.failed \\
       --event webhook.disabled --route orders --tag account:121
-  cloakroom webhooks create --url https://hooks.example.com/x --header 'X-Api-Key: …'
+  cloakroom webhooks create --url https://hooks.example.com/x --header-file headers
   cloakroom webhooks create --url https://hooks.example.com/x --json | jq -r .secret
 
 The secret is printed this once. `cloakroom listen` is a receiver to try it with.";
@@ -26,7 +26,8 @@ pub(super) const UPDATE_EXAMPLES: &str = "\
 Examples:
   cloakroom webhooks update ID --url https://hooks.example.com/elsewhere
   cloakroom webhooks update ID --event operation.failed --any-route
-  cloakroom webhooks update ID --header 'X-Api-Key: …' --header 'X-Old:'";
+  cloakroom webhooks update ID --header 'X-Env: test' --header 'X-Old:'
+  printf 'X-Api-Key: %s' \"$KEY\" | cloakroom webhooks update ID --header-file -";
 
 /// What a subscription is told of unless it says so.
 const USUAL_EVENTS: [&str; 4] =
@@ -43,9 +44,13 @@ struct Settings {
     /// Only with one of these tags; may be there several times.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// A header that every delivery gets, as 'Name: value'; may be there several times.
+    /// A header that every delivery gets, as 'Name: value'; may be there several times. While the
+    /// command runs everybody on the machine can see it: a secret belongs into --header-file.
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
+    /// A file of such headers, one on each line; - for the standard input.
+    #[arg(long = "header-file", value_name = "FILE")]
+    header_files: Vec<PathBuf>,
     /// What it is for.
     #[arg(long)]
     description: Option<String>,
@@ -62,9 +67,26 @@ impl Settings {
         for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
             members.insert(name.to_owned(), json!(list));
         }
-        if !self.headers.is_empty() {
-            let headers = self.headers.iter().map(|text| header(text));
-            let headers = headers.collect::<Result<Map<_, _>, _>>()?;
+        let mut headers = Map::new();
+        for text in &self.headers {
+            let (name, value) = header(text).ok_or_else(|| {
+                Failure::Usage(format!("--header `{text}`: write it like 'X-Api-Key: value'"))
+            })?;
+            headers.insert(name, value);
+        }
+        for file in &self.header_files {
+            for (line, text) in (1..).zip(kept::lines(file)?) {
+                // What stands there may be a secret.
+                let (name, value) = header(&text).ok_or_else(|| {
+                    let file = file.display();
+                    Failure::Usage(format!(
+                        "--header-file {file}: write header {line} like 'X-Api-Key: value'"
+                    ))
+                })?;
+                headers.insert(name, value);
+            }
+        }
+        if !headers.is_empty() {
             members.insert("headers".to_owned(), Value::Object(headers));
         }
         for (name, text) in [("description", self.description), ("format", self.format)] {
@@ -75,12 +97,10 @@ impl Settings {
 }
 
 /// A header's name and value; one without a value is to go.
-fn header(text: &str) -> Result<(String, Value), Failure> {
-    let (name, value) = text.split_once(':').ok_or_else(|| {
-        Failure::Usage(format!("--header `{text}`: write it like 'X-Api-Key: value'"))
-    })?;
+fn header(text: &str) -> Option<(String, Value)> {
+    let (name, value) = text.split_once(':')?;
     let value = Some(value.trim()).filter(|value| !value.is_empty());
-    Ok((name.trim().to_owned(), value.map_or(Value::Null, Value::from)))
+    Some((name.trim().to_owned(), value.map_or(Value::Null, Value::from)))
 }
 
 #[derive(Args, Debug)]
@@ -93,7 +113,8 @@ pub(super) struct Create {
     /// How messages are signed: v1 (HMAC-SHA256) or v1a (Ed25519).
     #[arg(long)]
     signature: Option<String>,
-    /// A file that holds the secret to sign with; a new one is made without it.
+    /// A file that holds the secret to sign with, - for the standard input; a new one is made
+    /// without it.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Ask the receiver first whether it wants deliveries, as CloudEvents do.
@@ -110,7 +131,7 @@ impl Create {
         let mut members = self.settings.members()?;
         members.entry("events").or_insert_with(|| json!(USUAL_EVENTS));
         members.insert("url".to_owned(), self.url.into());
-        let secret = self.secret_file.as_deref().map(secret_in).transpose()?;
+        let secret = self.secret_file.as_deref().map(kept::secret).transpose()?;
         let further = [
             ("signature", self.signature),
             ("secret", secret),
@@ -195,6 +216,6 @@ mod tests {
     fn a_header_has_a_name_and_a_value_and_goes_without_one() {
         assert_eq!(header("X-A: b: c ").unwrap(), ("X-A".to_owned(), json!("b: c")));
         assert_eq!(header("X-A:").unwrap(), ("X-A".to_owned(), Value::Null));
-        assert!(header("X-A").is_err());
+        assert!(header("X-A").is_none());
     }
 }

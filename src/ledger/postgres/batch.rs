@@ -301,7 +301,8 @@ impl Statement {
         let form = |(full, alike)| Form { full, alike };
         let forms = [(false, false), (true, false), (false, true), (true, true)].map(form);
         let text = |form| {
-            let mut sql = String::from("WITH part0 AS (");
+            let mut sql = String::from("WITH ");
+            sql.push_str("part0 AS (");
             self.write(1, form, &mut sql);
             sql + ") SELECT 1"
         };

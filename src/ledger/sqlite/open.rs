@@ -198,6 +198,11 @@ fn migrations() -> Vec<Migration> {
         migration(8, "numbers", include_str!("../../../migrations/sqlite/0008_numbers.sql")),
         migration(9, "forms", include_str!("../../../migrations/sqlite/0009_forms.sql")),
         migration(10, "fan_outs", include_str!("../../../migrations/sqlite/0010_fan_outs.sql")),
+        migration(
+            11,
+            "subscriptions",
+            include_str!("../../../migrations/sqlite/0011_subscriptions.sql"),
+        ),
     ]
 }
 

@@ -70,21 +70,27 @@ async fn a_stale_lease_settles_nothing(place: Place) {
     close(ledger, tasks).await;
 }
 
-async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits(place: Place) {
+async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_has_waited(
+    place: Place,
+) {
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let (hands, mut handed) = mpsc::unbounded_channel();
     ledger.lend_desk(Arc::new(Hands(hands)));
-    ledger.accept(operation(2, START)).await.unwrap();
+    ledger.accept(operation(2, START + Duration::from_millis(51))).await.unwrap();
     assert!(handed.try_recv().is_err());
-    let claimed = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], START).await.unwrap();
+    // What has only just come to be due is overtaken.
+    ledger.accept(operation(3, START + Duration::from_millis(50))).await.unwrap();
+    assert_eq!(handed.recv().await.unwrap().id, operation(3, START).id);
+    let later = START + Duration::from_secs(1);
+    let claimed = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], later).await.unwrap();
     assert_eq!(claimed[0].leased.len(), 2);
-    let third = operation(3, START);
-    let id = third.id;
-    ledger.accept(third).await.unwrap();
+    let fourth = operation(4, later);
+    let id = fourth.id;
+    ledger.accept(fourth).await.unwrap();
     let leased = handed.recv().await.unwrap();
-    assert_eq!(state(&ledger, id).await, State::Running { since: START });
-    assert_eq!(finish(&ledger, leased, START).await, Status::Succeeded);
+    assert_eq!(state(&ledger, id).await, State::Running { since: later });
+    assert_eq!(finish(&ledger, leased, later).await, Status::Succeeded);
     close(ledger, tasks).await;
 }
 
@@ -204,7 +210,7 @@ macro_rules! on {
             an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart,
             an_operation_goes_from_queued_over_running_to_its_end_with_all_effects,
             a_stale_lease_settles_nothing,
-            a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_waits,
+            a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_has_waited,
             a_retry_is_due_later_and_not_claimed_before,
             canceling_ends_what_has_not_begun_and_asks_what_runs,
             an_upstream_that_is_followed_is_asked_again_after_a_restart,

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{
     Attempted, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic, Topics,
     settle as schedule,
@@ -746,7 +747,7 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     };
     let strange = ledger.change_subscription(delete.clone()).await.unwrap();
     assert!(matches!(strange, Changed::Unknown));
-    let own = Changing { principal: None, unless_since: Some(first.changed), ..delete };
+    let own = Changing { principal: None, unless_since: Some(first.edited), ..delete };
     ledger.change_subscription(own).await.unwrap();
     let third = subscribed(&ledger, new(3)).await;
     let everyone = SubscriptionListing {
@@ -759,7 +760,7 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     let changing = Changing {
         id: third.id,
         principal: None,
-        unless_since: Some(third.changed),
+        unless_since: Some(third.edited),
         change: settings,
         at: START + SECOND,
     };
@@ -769,6 +770,62 @@ async fn a_principal_has_no_more_subscriptions_than_it_may(place: Place) {
     assert_eq!(now.settings.topics, [Topic::Canceled].into_iter().collect());
     let meanwhile = ledger.change_subscription(changing).await.unwrap();
     assert!(matches!(meanwhile, Changed::Meanwhile));
+    close(ledger, tasks).await;
+}
+
+async fn what_a_receiver_allows_is_kept_with_where_it_is_sent_to(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let made = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let allows = |per_minute| Permission { per_minute };
+    let moved =
+        |per_minute| Change::Moved(Box::new(settings([Topic::Succeeded])), allows(per_minute));
+    for (change, rate) in [
+        (Change::Agreed(allows(Some(60))), Some(60)),
+        (Change::Settings(Box::new(settings([Topic::Failed]))), Some(60)),
+        (Change::Disable(DisabledFor::Asked), Some(60)),
+        (Change::Enable, Some(60)),
+        (moved(Some(u32::MAX)), Some(u32::MAX)),
+        (moved(None), None),
+    ] {
+        let said = format!("{change:?}");
+        let before = shown_of(&made, &ledger).await.edited;
+        let (id, principal, at) = (made.id, None, START);
+        let changing = Changing { id, principal, unless_since: Some(before), change, at };
+        let Changed::Done(now) = ledger.change_subscription(changing).await.unwrap() else {
+            panic!("{said} was not done")
+        };
+        let shown = shown_of(&made, &ledger).await;
+        assert_eq!((shown.allowed_rate, shown.edited), (rate, now.edited), "{said}");
+        assert_eq!(now.allowed_rate, rate, "{said}");
+        assert!(shown.edited > before, "{said}");
+        let known = ledger.owners().allowed_rate(made.receiver).map(|rate| rate.to_string());
+        assert_eq!(known, rate.map(|rate| format!("{rate}/m")), "{said}");
+    }
+    close(ledger, tasks).await;
+}
+
+async fn shown_of(subscription: &Subscription, ledger: &Ledger) -> Subscription {
+    ledger.subscription(None, subscription.id).await.unwrap().unwrap()
+}
+
+async fn what_waits_is_counted_no_further_than_wanted(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let made = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    let count = async |most| ledger.count_deliveries(most, START).await.unwrap();
+    assert_eq!(count(9).await, DeliveryCounts::default());
+    for second in [0, 0, 0, 60, 60] {
+        ledger.ping(made.id, START + SECOND * second).await.unwrap();
+    }
+    assert_eq!(count(9).await, DeliveryCounts { due: 3, later: 2, held: 0 });
+    let some = count(4).await;
+    assert_eq!(some.due + some.later, 4, "{some:?}");
+    let (id, change) = (made.id, Change::Disable(DisabledFor::Asked));
+    let off = Changing { id, principal: None, unless_since: None, change, at: START };
+    ledger.change_subscription(off).await.unwrap();
+    assert_eq!(ledger.put_aside(made.receiver, 3, START).await.unwrap(), 3);
+    assert_eq!(count(9).await, DeliveryCounts { due: 0, later: 2, held: 3 });
+    assert_eq!(count(2).await.held, 2);
+    assert_eq!(ledger.owners().holding(), 1);
     close(ledger, tasks).await;
 }
 
@@ -1174,6 +1231,8 @@ macro_rules! on {
             a_grace_shortens_what_signs_and_lengthens_nothing,
             another_kind_takes_the_place_of_the_first_or_signs_beside_it,
             a_principal_has_no_more_subscriptions_than_it_may,
+            what_a_receiver_allows_is_kept_with_where_it_is_sent_to,
+            what_waits_is_counted_no_further_than_wanted,
             an_operation_calls_back_where_it_was_told_to,
             callbacks_that_nothing_refers_to_are_retired_and_then_forgotten,
             whatever_is_refused_leaves_no_receiver_of_callbacks,

@@ -23,6 +23,8 @@ pub(in crate::ledger) struct Index {
     wanted: HashMap<Topic, usize>,
     /// How many receivers are those of callbacks.
     callbacks: usize,
+    /// How many receivers there are whose deliveries are held.
+    pub(super) holding: usize,
     known: Shards<ReceiverKey, Arc<Known>>,
     by_principal: Shards<Principal, Arc<Wishes>>,
 }
@@ -45,11 +47,14 @@ impl Index {
             }
         }
         let calls_back = |known: &Known| usize::from(known.filter.is_none());
+        let holds = |known: &Known| usize::from(known.standing == Standing::Holds);
         self.callbacks -= former.as_deref().map_or(0, calls_back);
+        self.holding -= former.as_deref().map_or(0, holds);
         if known.standing == Standing::Deleted {
             self.known.remove(&receiver);
         } else {
             self.callbacks += calls_back(&known);
+            self.holding += holds(&known);
             self.known.insert(receiver, Arc::new(known));
         }
     }

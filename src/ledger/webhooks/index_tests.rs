@@ -32,6 +32,7 @@ fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> Known {
         failing_since: None,
         complained: false,
         format: Format::Standard,
+        allowed_rate: None,
     }
 }
 

@@ -30,12 +30,12 @@ pub use subscribers::Owners;
 pub use subscriptions::USED;
 pub use verbs::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
-    DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage,
-    DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor, Format, KeyKind,
-    KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId, PrunedDeliveries,
-    Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey,
-    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
-    SubscriptionState,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
+    DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
+    Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId,
+    PrunedDeliveries, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe,
+    Selected, SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
+    SubscriptionSettings, SubscriptionState,
 };
 
 use super::committer::{Tell, Write};
@@ -253,6 +253,7 @@ pub(super) trait ReadsDeliveries: Send + Sync {
         key: DeliveryKey,
     ) -> Result<Option<Delivery>, LedgerError>;
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
+    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError>;
     fn owners(&self) -> Owners;
     fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool;
     /// Brings what this node remembers of receivers up to date.
@@ -307,6 +308,10 @@ impl<A: Asks> ReadsDeliveries for A {
 
     async fn due(&self) -> Batch<(DeliveryLane, Timestamp)> {
         showing::due(self).await
+    }
+
+    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError> {
+        showing::count(self, most, now).await
     }
 
     fn owners(&self) -> Owners {
@@ -666,6 +671,15 @@ impl Ledger {
             self.shared.newly_due(due);
         }
         Ok(())
+    }
+
+    /// How many deliveries wait, on all nodes; at most so many are counted.
+    pub async fn count_deliveries(
+        &self,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        self.reads().count(most, now).await
     }
 
     /// Hands out due deliveries.

@@ -35,7 +35,8 @@ pub(in crate::ledger) fn split(text: Option<&str>) -> Vec<String> {
 macro_rules! receiver_columns {
     () => {
         "receiver, kind, principal, url, created_at, changed_at, changed, state, disabled_at, disabled_for, \
-         failing_since, complained, id, events, routes, tags, headers, description, format, asks, retired_at"
+         failing_since, complained, id, events, routes, tags, headers, description, format, asks, retired_at, edited, \
+         allowed_rate"
     };
 }
 pub(in crate::ledger) use receiver_columns;
@@ -75,10 +76,12 @@ pub(in crate::ledger) fn subscription(row: &impl Stored) -> Result<Subscription,
         },
         state: state(row)?,
         asks: number::<i64>(row, "asks")? == 1,
+        allowed_rate: maybe_number(row, "allowed_rate")?,
         failing_since: maybe_time(row, "failing_since")?,
         created_at: time(row, "created_at")?,
         changed_at: time(row, "changed_at")?,
         changed: number(row, "changed")?,
+        edited: number(row, "edited")?,
     })
 }
 
@@ -128,6 +131,7 @@ pub(in crate::ledger) fn known(row: &impl Stored) -> Result<Known, LedgerError> 
         failing_since: maybe_time(row, "failing_since")?,
         complained: number::<i64>(row, "complained")? == 1,
         format: format(row)?,
+        allowed_rate: maybe_number(row, "allowed_rate")?,
     })
 }
 

@@ -7,14 +7,14 @@ use super::rows::{
 use super::sql::{Asks, Given, Sql};
 use super::subscriptions::keys_statement;
 use super::verbs::{
-    DeliveriesOf, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryPage,
-    DeliveryState, KeyOwner, Receiver, Selected, SigningKey, Subscription, SubscriptionId,
-    SubscriptionListing,
+    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
+    DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, Receiver, Selected, SigningKey,
+    Subscription, SubscriptionId, SubscriptionListing,
 };
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{number, time};
+use crate::ledger::rows::{damaged, number, time};
 use crate::ledger::store::Batch;
 
 /// Deliveries that one page looks at, so that a filter that fits nothing does not walk them
@@ -58,6 +58,10 @@ const DUE: Sql = Sql {
         (SELECT receiver, again, due_at FROM deliveries_due WHERE (receiver, again) > (h.receiver, h.again) \
         ORDER BY receiver, again, due_at LIMIT 1) n) SELECT receiver, again, due_at FROM heads",
 };
+const COUNTED: &str = "SELECT w.there, w.due, h.held FROM \
+     (SELECT count(*) AS there, count(CASE WHEN d.due_at <= $1 THEN 1 END) AS due FROM \
+     (SELECT due_at FROM deliveries_due LIMIT $2) AS d) AS w CROSS JOIN \
+     (SELECT count(*) AS held FROM (SELECT 1 AS one FROM deliveries_held LIMIT $3) AS x) AS h";
 const FANS: &str = "SELECT message FROM fan_outs ORDER BY message LIMIT 1";
 const SENT_HERE: &str = "SELECT delivery, token FROM deliveries_sending WHERE node = $1";
 const STRAYS: Sql = Sql {
@@ -178,6 +182,19 @@ pub(super) async fn due<A: Asks + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Ti
         Ok((DeliveryLane { receiver, again }, time(row, "due_at")?))
     };
     asking.ask(DUE, Given::none()).await?.iter().map(head).collect()
+}
+
+/// How many wait, counted up to `most`.
+pub(super) async fn count<A: Asks + ?Sized>(
+    asking: &A,
+    most: usize,
+    now: Timestamp,
+) -> Result<DeliveryCounts, LedgerError> {
+    let given = Given::none().at(now).and(most as i64).and(most as i64);
+    let rows = asking.ask(COUNTED.into(), given).await?;
+    let row = rows.first().ok_or_else(|| damaged("nothing was counted"))?;
+    let (there, due): (u64, u64) = (number(row, "there")?, number(row, "due")?);
+    Ok(DeliveryCounts { due, later: there - due, held: number(row, "held")? })
 }
 
 /// Whether a fan-out is under way.

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::index::Index;
 use super::verbs::Format;
 use crate::domain::delivery::{ReceiverKey, Topic, Topics};
+use crate::domain::limit::Rate;
 use crate::domain::{Principal, Timestamp};
 
 /// What is remembered of one receiver.
@@ -26,6 +27,8 @@ pub(in crate::ledger) struct Known {
     pub(in crate::ledger) complained: bool,
     /// How what is made for it is wrapped.
     pub(in crate::ledger) format: Format,
+    /// How many in a minute it takes.
+    pub(in crate::ledger) allowed_rate: Option<u32>,
 }
 
 impl Known {
@@ -104,6 +107,16 @@ impl Owners {
     /// told from anybody else.
     pub fn of(&self, receiver: ReceiverKey) -> &Principal {
         self.index.known(receiver).map_or(&self.nobody, |known| &known.principal)
+    }
+
+    /// How many receivers there are whose deliveries are held.
+    pub fn holding(&self) -> usize {
+        self.index.holding
+    }
+
+    /// How fast a receiver has said that it may be sent to, if it has.
+    pub fn allowed_rate(&self, receiver: ReceiverKey) -> Option<Rate> {
+        self.index.known(receiver)?.allowed_rate.map(u64::from).and_then(Rate::minutely)
     }
 }
 

@@ -28,25 +28,26 @@ const COUNTED: &str = "SELECT count(*) AS there FROM receivers \
      WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'";
 const MADE: &str = concat!(
     "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, id, events, routes, tags, \
-     headers, description, format, asks) \
-     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING ",
+     headers, description, format, asks, edited) \
+     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING ",
     receiver_columns!()
 );
 const FOUND: &str =
     concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE id = $1 AND state <> 'deleted'");
 const SET: &str = concat!(
     "UPDATE receivers SET url = $1, events = $2, routes = $3, tags = $4, headers = $5, description = $6, format = $7, \
-     changed = $8, changed_at = $9 WHERE receiver = $10 RETURNING ",
+     changed = $8, changed_at = $9, edited = $10 WHERE receiver = $11 RETURNING ",
     receiver_columns!()
 );
+const ALLOWED: &str = "UPDATE receivers SET allowed_rate = $1 WHERE receiver = $2";
 const ENABLED: &str = concat!(
     "UPDATE receivers SET state = 'active', disabled_at = NULL, disabled_for = NULL, failing_since = NULL, \
-     changed = $1, changed_at = $2 WHERE receiver = $3 RETURNING ",
+     changed = $1, changed_at = $2, edited = $3 WHERE receiver = $4 RETURNING ",
     receiver_columns!()
 );
 const DISABLED: &str = concat!(
     "UPDATE receivers SET state = 'disabled', disabled_at = $1, disabled_for = $2, complained = 1, changed = $3, \
-     changed_at = $4 WHERE receiver = $5 AND state <> 'disabled' RETURNING ",
+     changed_at = $4, edited = $5 WHERE receiver = $6 AND state <> 'disabled' RETURNING ",
     receiver_columns!()
 );
 const DELETED: &str = concat!(
@@ -75,7 +76,7 @@ const KEYS_OF_PRINCIPAL: &str = "SELECT key, kind, secret, made_at, retires_at F
 const RETIRES: &str = "UPDATE signing_keys SET retires_at = $1 WHERE key = $2";
 const KEY_GONE: &str = "DELETE FROM signing_keys WHERE key = $1";
 const KEYS_GONE: &str = "DELETE FROM signing_keys WHERE receiver = $1";
-const TOUCHED: &str = "UPDATE receivers SET changed = $1 WHERE receiver = $2";
+const TOUCHED: &str = "UPDATE receivers SET changed = $1, edited = $2 WHERE receiver = $3";
 const CALLBACKS_TOUCHED: &str =
     "UPDATE receivers SET changed = $1 WHERE principal = $2 AND kind = 'callback'";
 
@@ -120,7 +121,8 @@ pub(super) async fn subscribe<W: Runs + ?Sized>(
         .octets(headers.as_ref().map(|headers| headers.to_vec()))
         .text(description.clone())
         .text(format.as_str().to_owned())
-        .and(i64::from(new.asks));
+        .and(i64::from(new.asks))
+        .and(version);
     let row = one(writing, MADE, given).await?;
     let made = subscription(&row.ok_or_else(|| damaged("no subscription was made"))?)?;
     keep_key(writing, &KeyOwner::Receiver(made.receiver), &new.key, new.at).await?;
@@ -138,18 +140,24 @@ pub(super) async fn change<W: Runs + ?Sized>(
     if changing.principal.as_ref().is_some_and(|principal| *principal != was.principal) {
         return nothing(Changed::Unknown);
     }
-    if changing.unless_since.is_some_and(|seen| seen != was.changed) {
+    if changing.unless_since.is_some_and(|seen| seen != was.edited) {
         return nothing(Changed::Meanwhile);
     }
     let (at, receiver) = (changing.at, was.receiver.0);
     if is_told_otherwise(&was, &changing.change) {
         remember(writing, was.receiver, version, at).await?;
     }
+    if let Change::Moved(_, allows) | Change::Agreed(allows) = &changing.change {
+        let rate = allows.per_minute.map(i64::from);
+        run(writing, ALLOWED, Given::none().and(rate).and(receiver)).await?;
+    }
     let (sql, given) = match &changing.change {
-        Change::Settings(settings) => {
-            (SET, settings_given(settings).and(version).at(at).and(receiver))
+        Change::Settings(settings) | Change::Moved(settings, _) => {
+            (SET, settings_given(settings).and(version).at(at).and(version).and(receiver))
         }
-        Change::Enable => (ENABLED, Given::number(version).at(at).and(receiver)),
+        Change::Enable | Change::Agreed(_) => {
+            (ENABLED, Given::number(version).at(at).and(version).and(receiver))
+        }
         Change::Disable(why) => return disable(writing, was, *why, version, at, scribe).await,
         Change::Delete => {
             run(writing, KEYS_GONE, Given::number(receiver)).await?;
@@ -166,10 +174,10 @@ pub(super) async fn change<W: Runs + ?Sized>(
 fn is_told_otherwise(was: &Subscription, change: &Change) -> bool {
     let SubscriptionSettings { topics, routes, tags, format, .. } = &was.settings;
     match change {
-        Change::Settings(now) => {
+        Change::Settings(now) | Change::Moved(now, _) => {
             (topics, routes, tags, format) != (&now.topics, &now.routes, &now.tags, &now.format)
         }
-        Change::Enable => was.state != SubscriptionState::Active,
+        Change::Enable | Change::Agreed(_) => was.state != SubscriptionState::Active,
         // Whatever disables it sees to that.
         Change::Disable(_) | Change::Delete => false,
     }
@@ -207,7 +215,7 @@ pub(super) async fn disable<W: Runs + ?Sized>(
         remember(writing, was.receiver, version, at).await?;
     }
     let given = Given::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
-    let row = one(writing, DISABLED, given.and(was.receiver.0)).await?;
+    let row = one(writing, DISABLED, given.and(version).and(was.receiver.0)).await?;
     // It was so before.
     let Some(row) = row else { return Ok((Changed::Done(Box::new(was)), Vec::new())) };
     let now = subscription(&row)?;
@@ -382,7 +390,8 @@ pub(super) async fn rotate<W: Runs + ?Sized>(
     }
     match owner {
         KeyOwner::Receiver(receiver) => {
-            run(writing, TOUCHED, Given::number(version).and(receiver.0)).await?;
+            let given = Given::number(version).and(version).and(receiver.0);
+            run(writing, TOUCHED, given).await?;
         }
         KeyOwner::Callbacks(principal) => {
             let given = Given::number(version).octets(principal.as_bytes().to_vec());

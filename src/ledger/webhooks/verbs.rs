@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::domain::delivery::cloud_event::Permission;
 use crate::domain::delivery::{Ended, Next, ReceiverKey, Topic, Topics};
 use crate::domain::{OperationId, Principal, Timestamp};
 use crate::ledger::verbs::Operation;
@@ -247,14 +248,20 @@ pub struct Subscription {
     pub state: SubscriptionState,
     /// Whether whoever is at its URL has to agree before anything is sent there.
     pub asks: bool,
+    /// How many deliveries in a minute it allowed when it was asked; as many as come where there
+    /// is none.
+    pub allowed_rate: Option<u32>,
     /// When the first of the failures was that no success has followed.
     pub failing_since: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// When it was changed last, its keys and how its receiver does aside.
     pub changed_at: Timestamp,
     /// Rises with each change.
     pub changed: i64,
+    /// Rises with each change of what can be set: of settings, keys, and whether it is told. Not
+    /// with how its receiver does.
+    pub edited: i64,
 }
 
 /// Which subscriptions are wanted.
@@ -273,8 +280,12 @@ pub struct SubscriptionListing {
 pub enum Change {
     /// Other settings.
     Settings(Box<SubscriptionSettings>),
-    /// Its receiver has agreed, or somebody lets it go on.
+    /// Other settings, with a URL where somebody has agreed to this.
+    Moved(Box<SubscriptionSettings>, Permission),
+    /// Somebody lets it go on.
     Enable,
+    /// The same, because its receiver has agreed to this.
+    Agreed(Permission),
     /// Nothing more is sent to it.
     Disable(DisabledFor),
     /// It is gone; what was on its way to it is dropped.
@@ -288,7 +299,8 @@ pub struct Changing {
     pub id: SubscriptionId,
     /// Only if it is this principal's.
     pub principal: Option<Principal>,
-    /// Only if nobody has changed it since ([`Subscription::changed`]).
+    /// Only if nobody has changed it since, but for how its receiver does
+    /// ([`Subscription::edited`]).
     pub unless_since: Option<i64>,
     /// How.
     pub change: Change,
@@ -737,6 +749,17 @@ pub struct Message {
     pub name: String,
     /// What is sent.
     pub body: Bytes,
+}
+
+/// How many deliveries wait, counted no further than was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Those that are due.
+    pub due: u64,
+    /// Those that are due later. With the former, no more than was asked for.
+    pub later: u64,
+    /// Those that are held.
+    pub held: u64,
 }
 
 /// Writes what receivers are told. The ledger is lent one, asks it inside the transaction

@@ -18,7 +18,8 @@ pub struct Limits {
     pub first_attempts: u8,
     /// Attempts at once to one receiver.
     pub concurrency: usize,
-    /// How many attempts may begin in a time to one receiver, if that is limited.
+    /// How many attempts may begin in a time to one receiver, if that is limited; fewer where
+    /// the receiver says so.
     pub rate: Option<Rate>,
 }
 

@@ -23,8 +23,10 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::ReceiverKey;
+use crate::domain::Principal;
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Pass, Sign};
+use crate::domain::limit::Rate;
 use contacts::{Contact, Contacts};
 use due::Due;
 pub use limits::Limits;
@@ -40,6 +42,15 @@ const QUICK: Duration = Duration::from_secs(1);
 const OVERTAKES: Duration = Duration::from_millis(100);
 /// How long a receiver is remembered of which nothing is heard.
 const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// What is known elsewhere of a receiver.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'p> {
+    /// Whose it is.
+    pub principal: &'p Principal,
+    /// How many deliveries may begin in a time as it says itself, if it does.
+    pub rate: Option<Rate>,
+}
 
 /// What is to be taken on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,19 +157,22 @@ impl<T> Traffic<T> {
         away
     }
 
-    /// Promises room for something that has just come to be for a receiver, so that it need
-    /// not be asked for: one that answers quickly, of whom nothing has waited long enough not
-    /// to be overtaken; `due_since` says since when something has been due for it that nobody
-    /// has asked for. Half of what is taken on over all is left to those who ask.
+    /// Promises room for something that has just come to be for a receiver that keeps to this
+    /// rate, so that it need not be asked for: one that answers quickly, of whom nothing has
+    /// waited long enough not to be overtaken; `due_since` says since when something has been
+    /// due for it that nobody has asked for. Half of what is taken on over all is left to
+    /// those who ask.
     /// [`Traffic::kept`] has to be told what came of it.
     pub fn promise(
         &mut self,
         receiver: ReceiverKey,
+        rate: Option<Rate>,
         due_since: Option<Timestamp>,
         now: Timestamp,
     ) -> bool {
         let limits = self.limits;
         let Some(place) = self.places.get_mut(&receiver) else { return false };
+        place.keep_to(rate, &limits, now);
         let waits_since = due_since.into_iter().chain(place.asked_since()).min();
         let may = place.manner == Manner::Quick
             && !place.is_parked()
@@ -352,6 +366,11 @@ impl<T> Traffic<T> {
     /// How many were taken on and are not settled.
     pub const fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether a receiver takes what it gets, as far as anything is known of it.
+    pub fn takes_things(&self, receiver: ReceiverKey) -> bool {
+        self.places.get(&receiver).is_none_or(|place| !place.fails())
     }
 
     /// How many receivers are left alone because they do not answer.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Limits, QUICK, REMEMBERED};
 use crate::domain::Timestamp;
 use crate::domain::breaker::{Breaker, Sign, State};
-use crate::domain::limit::Bucket;
+use crate::domain::limit::{Bucket, Rate};
 
 /// The most that is taken on for a receiver that answers quickly: with fewer, the time that
 /// taking on takes would limit how much it gets.
@@ -88,6 +88,8 @@ pub(super) struct Place<T> {
     failed_in: u64,
     pub(super) breaker: Breaker,
     pub(super) probe: bool,
+    /// How fast the receiver says that it may be sent to.
+    own_rate: Option<Rate>,
     pub(super) bucket: Option<Bucket>,
     pub(super) pace: Pace,
     pub(super) not_before: Timestamp,
@@ -115,6 +117,7 @@ impl<T> Place<T> {
             failed_in: 0,
             breaker: Breaker::default(),
             probe: false,
+            own_rate: None,
             bucket: limits.rate.map(|rate| Bucket::full(rate, now)),
             pace: Pace::default(),
             not_before: now,
@@ -122,6 +125,18 @@ impl<T> Place<T> {
             asked_in: 0,
             begun_in: 0,
             favours_again: false,
+        }
+    }
+
+    /// From now on no faster than the receiver says, nor than is configured.
+    pub(super) fn keep_to(&mut self, own: Option<Rate>, limits: &Limits, now: Timestamp) {
+        if own == self.own_rate {
+            return;
+        }
+        self.own_rate = own;
+        match (Rate::lower(own, limits.rate), &mut self.bucket) {
+            (Some(rate), Some(bucket)) => bucket.set_rate(rate, now),
+            (rate, bucket) => *bucket = rate.map(|rate| Bucket::full(rate, now)),
         }
     }
 
@@ -144,6 +159,11 @@ impl<T> Place<T> {
 
     pub(super) fn is_parked(&self) -> bool {
         !matches!(self.breaker.state(), State::Closed { .. })
+    }
+
+    /// Whether it did not take what it got last.
+    pub(super) fn fails(&self) -> bool {
+        self.failures > 0 || self.manner == Manner::Silent || self.is_parked()
     }
 
     /// Whose share it has a part in. One that was parked is not sure to be quick, and not

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::contacts::{Candidate, Chosen};
 use super::place::{Manner, Place};
-use super::{AHEAD, Due, Plan, Traffic};
+use super::{AHEAD, Due, Plan, Traffic, Whose};
+use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
-use crate::domain::{Principal, Timestamp};
 
 /// More is taken on beside what is there only if it is at least this part of the reach: a
 /// few at a time would cost nearly as much as many.
@@ -50,12 +50,13 @@ impl Room {
 
 impl<T> Traffic<T> {
     /// What to take on of what is due, by receiver and by whether it was tried before.
-    /// What is due longest comes first; `whose` says whose a receiver is.
+    /// What is due longest comes first; `whose` says whose a receiver is, and how fast it may
+    /// be sent to.
     /// [`Traffic::arrived`] has to be told of each want what came of it.
     pub fn plan<'p>(
         &mut self,
         due: impl IntoIterator<Item = (ReceiverKey, bool)>,
-        whose: impl Fn(ReceiverKey) -> &'p Principal,
+        whose: impl Fn(ReceiverKey) -> Whose<'p>,
         now: Timestamp,
     ) -> Plan {
         let mut plan = Plan::default();
@@ -63,12 +64,15 @@ impl<T> Traffic<T> {
         let mut room = self.room();
         let mut turns = Self::merged(due);
         self.turns += 1;
+        let limits = self.limits;
+        for (receiver, _) in &turns {
+            self.place(*receiver, now).keep_to(whose(*receiver).rate, &limits, now);
+        }
         self.contact(&turns, whose, &mut room, &mut plan, now);
         // Those that were asked for in the same round stay in the order of what is due.
         turns.sort_by_key(|(receiver, _)| self.asked_in(*receiver));
         let mut quick = Vec::new();
         for (receiver, due) in turns {
-            let limits = self.limits;
             let place = self.place(receiver, now);
             place.seen_at = now;
             if place.counts_as() == Manner::Unknown {
@@ -81,7 +85,6 @@ impl<T> Traffic<T> {
         }
         // What is left goes to those that would be idle while more is taken on.
         for (receiver, due) in quick {
-            let limits = self.limits;
             let Some(place) = self.places.get_mut(&receiver) else { continue };
             let reach = place.reach(&limits, now);
             if reach.saturating_sub(place.taken_on()) >= reach / WORTH_IT {
@@ -95,7 +98,7 @@ impl<T> Traffic<T> {
     fn contact<'p>(
         &mut self,
         due: &[Candidate],
-        whose: impl Fn(ReceiverKey) -> &'p Principal,
+        whose: impl Fn(ReceiverKey) -> Whose<'p>,
         room: &mut Room,
         plan: &mut Plan,
         now: Timestamp,
@@ -109,10 +112,9 @@ impl<T> Traffic<T> {
             return;
         }
         if room.left(Manner::Unknown) > 0 {
-            let row = waiting.map(|candidate| (whose(candidate.0), *candidate));
+            let row = waiting.map(|candidate| (whose(candidate.0).principal, *candidate));
             let row = self.contacts.row(row);
             for Chosen { principal, candidate: (receiver, due), newest_next } in row {
-                self.place(receiver, now);
                 let before = room.contacts;
                 self.ask(receiver, due, 1, room, plan, now);
                 if room.contacts < before {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Came, Leave, Limits, Traffic, Turn};
+use super::{Came, Leave, Limits, Traffic, Turn, Whose};
 use crate::domain::breaker::Sign;
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
@@ -79,7 +79,10 @@ impl Town {
         let mut due: Vec<_> = due.collect();
         due.sort_by_key(|lane| self.due[lane].front().copied());
         let (owners, everyone) = (&self.owners, &self.everyone);
-        let whose = |receiver: ReceiverKey| owners.get(&receiver).unwrap_or(everyone);
+        let whose = |receiver: ReceiverKey| {
+            let principal = owners.get(&receiver).unwrap_or(everyone);
+            Whose { principal, rate: None }
+        };
         let plan = self.traffic.plan(due, whose, self.now);
         for (lane, count) in plan.wants {
             let due = self.due.get_mut(&lane).unwrap();

@@ -7,7 +7,6 @@ use rand::rngs::StdRng;
 use super::place::REACH;
 use super::town::{Behaves, MILLI, TIMEOUT, Town, limits};
 use super::*;
-use crate::domain::Principal;
 
 /// What is taken on where all receivers are everybody's.
 fn planned<T>(
@@ -15,8 +14,18 @@ fn planned<T>(
     due: impl IntoIterator<Item = (ReceiverKey, bool)>,
     now: Timestamp,
 ) -> Plan {
-    let everyone = Principal::everyone();
-    traffic.plan(due, |_| &everyone, now)
+    planned_at(traffic, due, None, now)
+}
+
+/// The same where each of them says how fast it may be sent to.
+fn planned_at<T>(
+    traffic: &mut Traffic<T>,
+    due: impl IntoIterator<Item = (ReceiverKey, bool)>,
+    rate: Option<Rate>,
+    now: Timestamp,
+) -> Plan {
+    let principal = &Principal::everyone();
+    traffic.plan(due, |_| Whose { principal, rate }, now)
 }
 
 /// Fifty receivers that answer in 20 ms and get something every 50 ms; how long things
@@ -197,6 +206,41 @@ fn a_rate_is_kept_and_what_was_not_sent_does_not_count() {
 }
 
 #[test]
+fn a_receiver_is_sent_to_no_faster_than_it_says_itself_nor_than_is_configured() {
+    let lane = (ReceiverKey(1), false);
+    let rate = |text: &str| Some(text.parse::<Rate>().unwrap());
+    for (configured, own, pause) in [
+        (None, rate("30/m"), 2000),
+        (rate("5/s"), rate("30/m"), 2000),
+        (rate("2/s"), rate("600/m"), 500),
+        (rate("2/s"), None, 500),
+    ] {
+        let mut traffic = Traffic::new(Limits { rate: configured, ..limits(64) });
+        let now = Timestamp::EPOCH + TIMEOUT;
+        while let Some(count) = planned_at(&mut traffic, [lane], own, now).wants.get(&lane) {
+            traffic.arrived(lane, *count, vec![1; *count]);
+            let turn = traffic.begin(now).unwrap();
+            let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+            traffic.ended(turn.leave, answers, now, &mut StdRng::seed_from_u64(3));
+            traffic.settled(lane.0);
+            assert!(!traffic.promise(lane.0, own, None, now) || configured.is_some());
+        }
+        let plan = planned_at(&mut traffic, [lane], own, now);
+        assert_eq!(plan.again_at, Some(now + Duration::from_millis(pause)), "{own:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_says_another_rate_is_sent_to_at_that_one_from_then_on() {
+    let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
+    let mut traffic = Traffic::new(limits(64));
+    quick(&mut traffic, one, now);
+    let slow = Some("30/m".parse().unwrap());
+    assert!(traffic.promise(one, slow, None, now) && !traffic.promise(one, slow, None, now));
+    assert!(traffic.promise(one, None, None, now), "it has named none any more");
+}
+
+#[test]
 fn who_is_left_alone_is_not_asked_for() {
     let lane = (ReceiverKey(1), false);
     let mut traffic: Traffic<()> = Traffic::new(limits(64));
@@ -259,10 +303,10 @@ fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
 fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_asked_for() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
     let mut traffic = Traffic::new(limits(64));
-    assert!(!traffic.promise(one, None, now), "nothing is known of it");
+    assert!(!traffic.promise(one, None, None, now), "nothing is known of it");
     quick(&mut traffic, one, now);
-    assert!((0..4).all(|_| traffic.promise(one, None, now)));
-    assert!(!traffic.promise(one, None, now), "more than it has been taking");
+    assert!((0..4).all(|_| traffic.promise(one, None, None, now)));
+    assert!(!traffic.promise(one, None, None, now), "more than it has been taking");
     assert!(
         planned(&mut traffic, [(one, false)], now).wants.is_empty(),
         "what is promised is taken"
@@ -275,7 +319,7 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
         BTreeMap::from([((one, false), 1)])
     );
     let much_later = now + OVERTAKES * 2;
-    assert!(!traffic.promise(one, None, much_later), "something older is being asked for");
+    assert!(!traffic.promise(one, None, None, much_later), "something older is being asked for");
 }
 
 #[test]
@@ -285,11 +329,20 @@ fn what_has_been_due_for_long_is_not_overtaken() {
     quick(&mut traffic, one, now);
     let due_for = |age| Some(now + OVERTAKES - age);
     let later = now + OVERTAKES;
-    assert!(traffic.promise(one, due_for(OVERTAKES), later), "it has only just come to be due");
-    assert!(!traffic.promise(one, due_for(OVERTAKES + MILLI), later), "it has been due for longer");
+    assert!(
+        traffic.promise(one, None, due_for(OVERTAKES), later),
+        "it has only just come to be due"
+    );
+    assert!(
+        !traffic.promise(one, None, due_for(OVERTAKES + MILLI), later),
+        "it has been due for longer"
+    );
     planned(&mut traffic, [(one, false)], later);
     traffic.arrived((one, false), 3, vec![1]);
-    assert!(traffic.promise(one, None, later + OVERTAKES * 2), "nothing is asked for any more");
+    assert!(
+        traffic.promise(one, None, None, later + OVERTAKES * 2),
+        "nothing is asked for any more"
+    );
 }
 
 #[test]
@@ -299,8 +352,11 @@ fn promises_leave_half_of_the_room_to_what_is_asked_for_and_keep_to_the_rate() {
     let mut traffic = Traffic::new(Limits { rate, ..limits(1) });
     let promised = (1..100).filter(|receiver| {
         quick(&mut traffic, ReceiverKey(*receiver), now);
-        let kept = traffic.promise(ReceiverKey(*receiver), None, now);
-        assert!(!traffic.promise(ReceiverKey(*receiver), None, now), "two in a second are enough");
+        let kept = traffic.promise(ReceiverKey(*receiver), None, None, now);
+        assert!(
+            !traffic.promise(ReceiverKey(*receiver), None, None, now),
+            "two in a second are enough"
+        );
         kept
     });
     assert_eq!(promised.count(), AHEAD / 2);
@@ -312,7 +368,7 @@ fn a_promise_to_a_receiver_that_has_turned_bad_gives_back_what_comes() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
     let mut traffic = Traffic::new(limits(64));
     quick(&mut traffic, one, now);
-    assert!((0..4).all(|_| traffic.promise(one, None, now)));
+    assert!((0..4).all(|_| traffic.promise(one, None, None, now)));
     assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
     let leave = traffic.begin(now).unwrap().leave;
     let came = Came { sign: Some(Sign::Unreached), took: TIMEOUT };

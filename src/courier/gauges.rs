@@ -1,0 +1,71 @@
+//! What operators see of deliveries that are not over.
+//!
+//! Owns the gauges of the courier. Its invariant: looking costs no more with ten million
+//! deliveries than with ten thousand: it is known in memory, or counted no further than
+//! [`COUNTED`].
+
+use std::time::Duration;
+
+use super::{Sends, Shared, homes};
+use crate::domain::Timestamp;
+use crate::ledger::{DeliveryCounts, LedgerError};
+
+/// So many rows are counted; the gauges' descriptions say so.
+pub(super) const COUNTED: usize = 10_000;
+
+/// Sets what is known in memory.
+pub(super) fn set<S: Sends>(shared: &Shared<S>, now: Timestamp) {
+    let (parked, held, sending, aside) = {
+        let traffic = shared.traffic();
+        (traffic.parked(), traffic.held(), traffic.sending(), traffic.aside())
+    };
+    metrics::gauge!("cloakroom_receivers_parked").set(parked as f64);
+    metrics::gauge!("cloakroom_deliveries_in_hand").set(held as f64);
+    metrics::gauge!("cloakroom_deliveries_sending", "place" => "slot").set(sending as f64);
+    metrics::gauge!("cloakroom_deliveries_sending", "place" => "aside").set(aside as f64);
+    metrics::gauge!("cloakroom_delivery_slots").set(shared.settings.limits.slots as f64);
+    let holding = shared.ledger.owners().holding();
+    metrics::gauge!("cloakroom_receivers_holding").set(holding as f64);
+    let oldest = oldest(shared, now);
+    for (receivers, age) in [("well", oldest.well), ("failing", oldest.failing)] {
+        let age = age.unwrap_or_default().as_secs_f64();
+        metrics::gauge!("cloakroom_deliveries_oldest_seconds", "receivers" => receivers).set(age);
+    }
+}
+
+/// For how long the oldest deliveries have been due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Oldest {
+    /// To receivers that take what they get, or of which nothing is known.
+    well: Option<Duration>,
+    /// To those that failed last or are left alone.
+    failing: Option<Duration>,
+}
+
+fn oldest<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Oldest {
+    let mut lanes = shared.ledger.due_deliveries(now);
+    lanes.retain(|lane| homes::is_own(shared, lane.receiver));
+    let mut oldest = Oldest::default();
+    for lane in lanes {
+        let age = match shared.traffic().takes_things(lane.receiver) {
+            true => &mut oldest.well,
+            false => &mut oldest.failing,
+        };
+        if age.is_none() {
+            *age = shared.ledger.delivery_due_since(lane).map(|since| now.since(since));
+        }
+        if oldest.well.is_some() && oldest.failing.is_some() {
+            break;
+        }
+    }
+    oldest
+}
+
+/// Counts what waits in the ledger.
+pub(super) async fn count<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+    let DeliveryCounts { due, later, held } = shared.ledger.count_deliveries(COUNTED, now).await?;
+    for (state, count) in [("due", due), ("later", later), ("held", held)] {
+        metrics::gauge!("cloakroom_deliveries_waiting", "state" => state).set(count as f64);
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Names that are looked up while somebody waits to be answered.
+//!
+//! Owns how many lookups there are at once, and how long each is waited for. Its invariant: a
+//! lookup has its place until it is really over, however soon nobody waits for it any more,
+//! because what asks the system's resolver cannot be called off; and of the places one principal
+//! gets a quarter, so that its slow names leave room for everybody else's. What was found is
+//! remembered for a moment, so that whoever was put off finds it when it comes again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::guard::Refused;
+use super::resolver::Resolver;
+use crate::clock::Clock;
+use crate::domain::{Principal, Timestamp};
+use crate::lifecycle::Tasks;
+
+/// Lookups at once.
+pub(super) const MOST: usize = 64;
+/// Those among them for one principal, where there are several.
+pub(super) const MOST_OF_ONE: usize = MOST / 4;
+/// How long a lookup is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is remembered what a name stands for, or that nobody knows.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// So many names are remembered.
+const MOST_REMEMBERED: usize = 1000;
+
+/// What a name stands for, or why nobody knows.
+type Found = Result<Vec<IpAddr>, Arc<str>>;
+
+/// Lookups for those who wait. Clones share their places.
+#[derive(Clone)]
+pub struct Lookups(Arc<Parts>);
+
+struct Parts {
+    resolver: Arc<dyn Resolver>,
+    clock: Clock,
+    tasks: Tasks,
+    names: Mutex<Names>,
+}
+
+#[derive(Default)]
+struct Names {
+    known: HashMap<String, (Found, Timestamp)>,
+    running: HashMap<String, watch::Receiver<Option<Found>>>,
+    by_principal: HashMap<Principal, usize>,
+}
+
+impl Lookups {
+    /// Lookups by `resolver`, none of which outlives `tasks`.
+    pub fn new(resolver: Arc<dyn Resolver>, clock: Clock, tasks: Tasks) -> Self {
+        Self(Arc::new(Parts { resolver, clock, tasks, names: Mutex::default() }))
+    }
+
+    /// What a name stands for, as `principal` wants to know.
+    pub(super) async fn look_up(
+        &self,
+        name: &str,
+        principal: &Principal,
+    ) -> Result<Vec<IpAddr>, Refused> {
+        let found = match self.begun(name, principal)? {
+            Begun::Known(found) => found,
+            Begun::Running(mut running) => {
+                let told = self.0.clock.timeout(PATIENCE, running.wait_for(Option::is_some)).await;
+                let told = told.map_err(|_| Refused::Slow)?;
+                // It ends without a word only with the gateway.
+                told.ok().and_then(|found| found.clone()).ok_or(Refused::Slow)?
+            }
+        };
+        found.map_err(|why| Refused::Unresolvable(why.to_string()))
+    }
+
+    fn begun(&self, name: &str, principal: &Principal) -> Result<Begun, Refused> {
+        let now = self.0.clock.now();
+        let mut names = self.0.names();
+        match names.known.get(name) {
+            Some((found, at)) if now.since(*at) < REMEMBERED => {
+                return Ok(Begun::Known(found.clone()));
+            }
+            _ => {}
+        }
+        if let Some(running) = names.running.get(name) {
+            return Ok(Begun::Running(running.clone()));
+        }
+        if !names.has_place_for(principal) {
+            return Err(Refused::Busy);
+        }
+        let (tell, running) = watch::channel(None);
+        names.running.insert(name.to_owned(), running.clone());
+        *names.by_principal.entry(principal.clone()).or_default() += 1;
+        drop(names);
+        let place =
+            Place { parts: Arc::clone(&self.0), name: name.to_owned(), whose: principal.clone() };
+        self.0.tasks.spawn_until_cut(place.look_up(tell));
+        Ok(Begun::Running(running))
+    }
+}
+
+impl fmt::Debug for Lookups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookups").field("resolver", &self.0.resolver).finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        // Each change leaves it whole.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Names {
+    fn has_place_for(&self, principal: &Principal) -> bool {
+        let own = self.by_principal.get(principal).copied().unwrap_or_default();
+        // Where nothing tells callers apart there is nobody to leave room for.
+        let most = if *principal == Principal::everyone() { MOST } else { MOST_OF_ONE };
+        self.running.len() < MOST && own < most
+    }
+
+    fn keep(&mut self, name: &str, found: Found, now: Timestamp) {
+        if self.known.len() >= MOST_REMEMBERED {
+            self.known.retain(|_, (_, at)| now.since(*at) < REMEMBERED);
+        }
+        if self.known.len() >= MOST_REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(name.to_owned(), (found, now));
+    }
+}
+
+enum Begun {
+    Known(Found),
+    Running(watch::Receiver<Option<Found>>),
+}
+
+/// The place that a lookup takes up.
+struct Place {
+    parts: Arc<Parts>,
+    name: String,
+    whose: Principal,
+}
+
+impl Place {
+    async fn look_up(self, tell: watch::Sender<Option<Found>>) {
+        let found = self.parts.resolver.look_up(&self.name).await;
+        let found = found.map_err(|error| Arc::from(error.to_string()));
+        self.parts.names().keep(&self.name, found.clone(), self.parts.clock.now());
+        tell.send_replace(Some(found));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut names = self.parts.names();
+        names.running.remove(&self.name);
+        if let Some(own) = names.by_principal.get_mut(&self.whose) {
+            *own -= 1;
+            if *own == 0 {
+                names.by_principal.remove(&self.whose);
+            }
+        }
+    }
+}
