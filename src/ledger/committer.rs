@@ -86,7 +86,7 @@ pub(super) enum Write {
     Errand(Box<dyn Errand>),
 }
 
-/// A new operation may go ahead of one that has been due for no longer than this. Otherwise
+/// A new operation may go ahead of one that has been due for less than this. Otherwise
 /// each claim would last long enough for others to come to be due, which another claim would
 /// be for: once a lane had fallen behind, nothing in it would ever be handed off again.
 const OVERTAKES: Duration = Duration::from_millis(50);

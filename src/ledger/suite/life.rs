@@ -77,11 +77,13 @@ async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_ha
     ledger.accept(operation(1, START)).await.unwrap();
     let (hands, mut handed) = mpsc::unbounded_channel();
     ledger.lend_desk(Arc::new(Hands(hands)));
-    ledger.accept(operation(2, START + Duration::from_millis(51))).await.unwrap();
+    ledger.accept(operation(2, START + Duration::from_millis(50))).await.unwrap();
     assert!(handed.try_recv().is_err());
     // What has only just come to be due is overtaken.
-    ledger.accept(operation(3, START + Duration::from_millis(50))).await.unwrap();
-    assert_eq!(handed.recv().await.unwrap().id, operation(3, START).id);
+    let third = operation(3, START + Duration::from_millis(49));
+    let id = third.id;
+    ledger.accept(third).await.unwrap();
+    assert_eq!(handed.recv().await.unwrap().id, id);
     let later = START + Duration::from_secs(1);
     let claimed = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], later).await.unwrap();
     assert_eq!(claimed[0].leased.len(), 2);
