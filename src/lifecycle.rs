@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,19 +54,24 @@ impl Tasks {
         self.tracker.spawn_blocking(move || runtime.block_on(task));
     }
 
-    /// Runs a task on a thread of its own that also watches the sockets which the task opens:
-    /// what arrives on them is not noticed only when those who serve requests have a moment.
-    pub fn spawn_with_sockets<F>(&self, task: F)
+    /// Runs tasks on a thread of their own that also watches the sockets which they open: what
+    /// arrives on them is not noticed only when those who serve requests have a moment. One
+    /// that panics leaves the others alone.
+    pub fn spawn_with_sockets<F>(&self, tasks: Vec<F>)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let all = async move {
+            let mut running: JoinSet<()> = tasks.into_iter().collect();
+            while running.join_next().await.is_some() {}
+        };
         let home = self.home.get_or_init(tokio::runtime::Handle::current).clone();
         self.tracker.spawn_blocking(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(own) => own.block_on(task),
+                Ok(own) => own.block_on(all),
                 Err(error) => {
                     tracing::warn!(%error, "no sockets can be watched apart from others");
-                    home.block_on(task);
+                    home.block_on(all);
                 }
             }
         });

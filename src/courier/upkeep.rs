@@ -74,8 +74,11 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(),
     if round.is_multiple_of(COMPARE) {
         compare(shared).await?;
     }
-    if round.is_multiple_of(COUNT) {
-        gauges::count(shared, now).await?;
+    if round.is_multiple_of(COUNT)
+        && let Err(error) = gauges::count(shared, now).await
+    {
+        // What is only shown keeps nothing from being tidied.
+        tracing::warn!(%error, "deliveries could not be counted; trying again");
     }
     if round.is_multiple_of(OLD) {
         if round >= CHANCE {

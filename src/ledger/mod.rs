@@ -145,6 +145,8 @@ impl Ledger {
         shared.lanes.load(depths);
         let paused = shared.store.paused().await;
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
+        let looked = shared.store.deliveries().look().await;
+        looked.map_err(|error| shared.store.unreadable(&error))?;
         let due = shared.store.deliveries().due().await;
         shared.newly_due(due.map_err(|error| shared.store.unreadable(&error))?);
         metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -141,9 +140,7 @@ pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks)
     drop(told);
     if shared.store.is_shared() {
         // Each waits for a server most of the time.
-        tasks.spawn_with_sockets(async move {
-            join_all(committers).await;
-        });
+        tasks.spawn_with_sockets(committers);
     } else {
         committers.into_iter().for_each(|committer| tasks.spawn_apart(committer));
     }

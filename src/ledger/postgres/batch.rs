@@ -180,9 +180,9 @@ impl Columns {
         self.filled.iter()
     }
 
-    /// The columns that travel, as values of a statement.
-    pub(super) fn bound(self, values: Values) -> Values {
-        let (letters, form) = (self.letters, self.form());
+    /// The columns that travel in this form, as values of a statement.
+    fn bound(self, form: Form, values: Values) -> Values {
+        let letters = self.letters;
         self.bound_as(letters.chars().map(|letter| form.travel(letter)), values)
     }
 
@@ -401,31 +401,38 @@ impl Script {
 
     /// Its text and values.
     pub(super) fn finish(self) -> Result<(Arc<str>, PgArguments), LedgerError> {
-        let sql = self.sql();
+        let forms = self.forms();
+        let sql = self.sql(&forms);
         let mut values = Values::default();
-        for (_, columns) in self.parts {
-            values = columns.bound(values);
+        for ((_, columns), form) in self.parts.into_iter().zip(forms) {
+            values = columns.bound(form, values);
         }
         Ok((sql, values.finish()?))
     }
 
-    fn sql(&self) -> Arc<str> {
-        let name = |(part, columns): &(&'static Statement, Columns)| {
-            (std::ptr::from_ref(*part).addr(), columns.form())
-        };
-        let key = self.parts.iter().map(name).collect();
+    /// The form of each part. What is the same in all rows travels once only if that is so in
+    /// every part: each text is planned by the server, so there should be few.
+    fn forms(&self) -> Vec<Form> {
+        let forms: Vec<_> = self.parts.iter().map(|(_, columns)| columns.form()).collect();
+        let alike = forms.iter().all(|form| form.alike);
+        forms.into_iter().map(|form| Form { alike, ..form }).collect()
+    }
+
+    fn sql(&self, forms: &[Form]) -> Arc<str> {
+        let parts = self.parts.iter().map(|(part, _)| std::ptr::from_ref(*part).addr());
+        let key = parts.zip(forms.iter().copied()).collect();
         let texts = TEXTS.get_or_init(Mutex::default);
         // Each change leaves the map whole.
         let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(texts.entry(key).or_insert_with(|| self.text().into()))
+        Arc::clone(texts.entry(key).or_insert_with(|| self.text(forms).into()))
     }
 
-    fn text(&self) -> String {
+    fn text(&self, forms: &[Form]) -> String {
         let (mut sql, mut first) = (String::from("WITH "), 1);
-        for (number, (part, columns)) in self.parts.iter().enumerate() {
+        for (number, ((part, _), form)) in self.parts.iter().zip(forms).enumerate() {
             let comma = if number > 0 { ", " } else { "" };
             let _ = write!(sql, "{comma}part{number} AS (");
-            first += part.write(first, columns.form(), &mut sql);
+            first += part.write(first, *form, &mut sql);
             sql.push(')');
         }
         sql.push_str(" SELECT 1");
