@@ -15,7 +15,7 @@ use super::batch::Values;
 use super::book::{Book, LANES};
 use super::committers;
 use super::nodes::TIME;
-use super::pool::{PATIENCE, Pool};
+use super::pool::{Away, PATIENCE, Pool};
 use super::trouble::trouble;
 use crate::clock::Clock;
 use crate::domain::operation::Lane;
@@ -79,8 +79,9 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
     // A connection is served by the thread that opened it, and committers have one of their own.
     let writing = committers(server.pool);
     let reading = server.pool.saturating_sub(writing).max(1);
-    let writers = Pool::new(options.clone(), server.pooler, writing, durable);
-    let pool = Pool::new(options, server.pooler, reading, durable);
+    let away = Arc::<Away>::default();
+    let writers = Pool::new(options.clone(), server.pooler, writing, durable, Arc::clone(&away));
+    let pool = Pool::new(options, server.pooler, reading, durable, away);
     let lanes = Values::default().finish().map_err(failed)?;
     let rows = pool.read(LANES, lanes).await.map_err(failed)?;
     let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;

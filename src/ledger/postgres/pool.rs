@@ -58,6 +58,7 @@ pub(super) struct Pool {
     pooler: Pooler,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
+    away: Arc<Away>,
     /// The real one: a database is as slow as it is, whatever a test's clock says.
     clock: Clock,
 }
@@ -66,8 +67,24 @@ pub(super) struct Pool {
 struct State {
     /// With when they were given back; the latest last.
     idle: Vec<(PgConnection, Timestamp)>,
-    away: Option<(Timestamp, LedgerError)>,
     closed: bool,
+}
+
+/// Until when a server that could not be reached counts as away, and why. All pools of a
+/// ledger share it: once one of them has reached the server, the others try as well.
+#[derive(Default)]
+pub(super) struct Away(Mutex<Option<(Timestamp, LedgerError)>>);
+
+impl Away {
+    fn set(&self, away: Option<(Timestamp, LedgerError)>) {
+        // Each change leaves it whole.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = away;
+    }
+
+    fn at(&self, now: Timestamp) -> Option<LedgerError> {
+        let away = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        away.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error.clone())
+    }
 }
 
 impl Pool {
@@ -77,6 +94,7 @@ impl Pool {
         pooler: Pooler,
         size: u32,
         durable: bool,
+        away: Arc<Away>,
     ) -> Arc<Self> {
         let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
         let mut options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
@@ -101,6 +119,7 @@ impl Pool {
             pooler,
             slots: Arc::new(Semaphore::new(size as usize)),
             state: Mutex::default(),
+            away,
             clock: Clock::system(),
         })
     }
@@ -154,16 +173,11 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<PgConnection, LedgerError> {
-        {
-            let state = self.state();
-            if state.closed {
-                return Err(closed());
-            }
-            if let Some((until, error)) = &state.away
-                && self.clock.now() < *until
-            {
-                return Err(error.clone());
-            }
+        if self.state().closed {
+            return Err(closed());
+        }
+        if let Some(error) = self.away.at(self.clock.now()) {
+            return Err(error);
         }
         let connected = self.within(CONNECTING, async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
@@ -173,14 +187,13 @@ impl Pool {
             Ok(connection)
         });
         let connected = connected.await;
-        let mut state = self.state();
         match connected {
             Ok(connection) => {
-                state.away = None;
+                self.away.set(None);
                 Ok(connection)
             }
             Err(Fault { error, .. }) => {
-                state.away = Some((self.clock.now() + AWAY, error.clone()));
+                self.away.set(Some((self.clock.now() + AWAY, error.clone())));
                 Err(error)
             }
         }
