@@ -70,20 +70,47 @@ struct State {
     closed: bool,
 }
 
-/// Until when a server that could not be reached counts as away, and why. All pools of a
-/// ledger share it: once one of them has reached the server, the others try as well.
+/// Whether the server counts as away. All pools of a ledger share it: once one of them has
+/// reached the server, the others try as well.
 #[derive(Default)]
-pub(super) struct Away(Mutex<Option<(Timestamp, LedgerError)>>);
+pub(super) struct Away(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// How often it has been reached.
+    reached: u64,
+    /// Until when it counts as away, and why.
+    away: Option<(Timestamp, LedgerError)>,
+}
 
 impl Away {
-    fn set(&self, away: Option<(Timestamp, LedgerError)>) {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Each change leaves it whole.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = away;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at(&self, now: Timestamp) -> Option<LedgerError> {
-        let away = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        away.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error.clone())
+    /// How often it has been reached; why it is not tried at that time, if so.
+    fn ask(&self, now: Timestamp) -> Result<u64, LedgerError> {
+        let known = self.known();
+        match &known.away {
+            Some((until, error)) if now < *until => Err(error.clone()),
+            _ => Ok(known.reached),
+        }
+    }
+
+    fn reached(&self) {
+        let mut known = self.known();
+        known.reached += 1;
+        known.away = None;
+    }
+
+    /// Whoever tried since it had been reached so often has not. If it was reached meanwhile,
+    /// that is the newer word.
+    fn missed(&self, reached: u64, until: Timestamp, error: LedgerError) {
+        let mut known = self.known();
+        if known.reached == reached {
+            known.away = Some((until, error));
+        }
     }
 }
 
@@ -176,9 +203,7 @@ impl Pool {
         if self.state().closed {
             return Err(closed());
         }
-        if let Some(error) = self.away.at(self.clock.now()) {
-            return Err(error);
-        }
+        let reached = self.away.ask(self.clock.now())?;
         let connected = self.within(CONNECTING, async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
             if self.pooler == Pooler::None {
@@ -189,11 +214,11 @@ impl Pool {
         let connected = connected.await;
         match connected {
             Ok(connection) => {
-                self.away.set(None);
+                self.away.reached();
                 Ok(connection)
             }
             Err(Fault { error, .. }) => {
-                self.away.set(Some((self.clock.now() + AWAY, error.clone())));
+                self.away.missed(reached, self.clock.now() + AWAY, error.clone());
                 Err(error)
             }
         }
