@@ -135,10 +135,10 @@ async fn taken(
 }
 
 const RUNNING: &str = "SELECT u.seq, u.sequence, u.attempts, u.progress_at FROM running u \
-     JOIN operations o ON o.seq = u.seq WHERE o.id = $1 AND u.attempts = $2 FOR UPDATE OF u";
+     WHERE u.seq = (SELECT seq FROM operations WHERE id = $1) AND u.attempts = $2 FOR UPDATE OF u";
 const WAITING: &str = "SELECT w.seq, w.sequence, w.attempts, \
      (SELECT max(at) FROM events e WHERE e.seq = w.seq AND e.kind = 'progressed') AS progress_at FROM waiting w \
-     JOIN operations o ON o.seq = w.seq WHERE o.id = $1 AND w.attempts = $2 AND w.waiting_for = 'upstream' \
+     WHERE w.seq = (SELECT seq FROM operations WHERE id = $1) AND w.attempts = $2 AND w.waiting_for = 'upstream' \
      FOR UPDATE OF w";
 const RUNNING_TOLD: &str = "UPDATE running SET sequence = $2, percent = coalesce($3, percent), \
      message = coalesce($4, message), progress_at = $5 WHERE seq = $1";

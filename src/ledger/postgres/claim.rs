@@ -29,6 +29,17 @@ macro_rules! work {
     };
 }
 
+/// The credentials of an operation, which go when it ends; looked up as its place is.
+macro_rules! credentials {
+    ($of:literal) => {
+        concat!(
+            " LEFT JOIN LATERAL (SELECT fields FROM credentials WHERE seq = ",
+            $of,
+            " LIMIT 1) AS c ON true"
+        )
+    };
+}
+
 /// Differs from SQLite because others claim too, and because each statement is a round
 /// trip: what another one is taking is passed over, all lanes are asked at once, none is
 /// walked from its very beginning, and one statement takes, begins and reads. None of its
@@ -54,15 +65,17 @@ const CLAIMED: &str = concat!(
      (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low AND seq NOT IN (SELECT seq FROM taken) \
      ORDER BY due_at, seq LIMIT 1) AS head ON true \
      LEFT JOIN taken t ON t.lane = want.lane LEFT JOIN operations o ON o.seq = t.seq \
-     LEFT JOIN requests q ON q.seq = t.seq LEFT JOIN credentials c ON c.seq = t.seq"
+     LEFT JOIN requests q ON q.seq = t.seq",
+    credentials!("t.seq")
 );
 pub(super) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low) \
      LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low ORDER BY due_at, seq LIMIT 1) AS head ON true";
 const WORK: &str = concat!(
     "SELECT o.seq, ",
     work!(),
-    " FROM operations o LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq \
-     WHERE o.seq = ANY ($1)"
+    " FROM operations o LEFT JOIN requests q ON q.seq = o.seq",
+    credentials!("o.seq"),
+    " WHERE o.seq = ANY ($1)"
 );
 const WAITING: &str = concat!(
     "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
@@ -81,11 +94,11 @@ const ORPHANS: &str = concat!(
     running_row!("")
 );
 const RECLAIMED: &str = concat!(
-    "WITH mine AS MATERIALIZED (SELECT r.seq FROM running r \
-     JOIN UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) ON r.seq = lost.seq AND r.token = lost.token \
-     WHERE r.node = $1 ORDER BY r.seq FOR UPDATE OF r) \
-     UPDATE running AS r SET token = r.token + 1, since = $2 FROM mine WHERE r.seq = mine.seq RETURNING ",
-    running_row!("r.")
+    "UPDATE running SET token = token + 1, since = $2 WHERE seq = ANY (ARRAY (\
+     SELECT mine.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) CROSS JOIN LATERAL \
+     (SELECT seq FROM running WHERE seq = lost.seq AND token = lost.token AND node = $1 LIMIT 1 FOR UPDATE) AS mine)) \
+     RETURNING ",
+    running_row!("")
 );
 const EXPIRED: &str = concat!(
     "DELETE FROM ready WHERE seq = ANY (ARRAY (\

@@ -31,8 +31,9 @@ const NEXT: &str = concat!(
     "SELECT ",
     waiting_row!("w."),
     ", o.id, o.due_at AS not_before FROM UNNEST($1::bytea[]) AS freed (digest) \
-     CROSS JOIN LATERAL (SELECT seq FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS first \
-     JOIN waiting w ON w.seq = first.seq JOIN operations o ON o.seq = w.seq"
+     CROSS JOIN LATERAL (SELECT ",
+    waiting_row!(""),
+    " FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS w JOIN operations o ON o.seq = w.seq"
 );
 
 /// Writes the ends of these operations down.

@@ -17,6 +17,7 @@ mod marks;
 mod nodes;
 mod open;
 mod permits;
+mod places;
 mod pool;
 mod prune;
 mod read;

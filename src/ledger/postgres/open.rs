@@ -300,6 +300,11 @@ fn migrations() -> Vec<Migration> {
             "subscriptions",
             include_str!("../../../migrations/postgres/0011_subscriptions.sql"),
         ),
+        migration(
+            12,
+            "last_attempts",
+            include_str!("../../../migrations/postgres/0012_last_attempts.sql"),
+        ),
     ]
 }
 

@@ -9,18 +9,20 @@ use sqlx::postgres::PgRow;
 use super::batch::{Values, storable};
 use super::book::Book;
 use super::claim::{HEADS, heads};
+use super::places::places;
 use super::pool::Pool;
 use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::rows::{
-    self, events, id, maybe_id, number, operation, operations, origins, promises, text, time,
+    self, carried, events, id, maybe_id, number, operation, operations, origins, promises, text,
+    time,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
-const FIND: &str = concat!(operations!("operations o"), "o.id = ANY ($1)");
+const FIND: &str = concat!(operations!(), places!(), " WHERE o.id = ANY ($1)");
 
 fn octets(id: OperationId) -> Vec<u8> {
     id.as_bytes().to_vec()
@@ -283,9 +285,12 @@ pub(super) async fn oldest_due(
 
 /// Differs from SQLite because only here others write: the number of the latest event of
 /// each operation, which rises with whatever happens to it.
-const SEQUENCES: &str = "SELECT o.id, coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence \
-     FROM operations o LEFT JOIN outcomes x ON x.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
-     LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN waiting w ON w.seq = o.seq WHERE o.id = ANY ($1)";
+const SEQUENCES: &str = concat!(
+    "SELECT o.id, coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence \
+     FROM operations o LEFT JOIN outcomes x ON x.seq = o.seq",
+    places!(),
+    " WHERE o.id = ANY ($1)"
+);
 
 pub(super) async fn sequences(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
     let wanted: Vec<_> = ids.iter().copied().map(octets).collect();

@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 
 use super::batch::{Statement, Values};
 use super::finish;
+use super::places::latest;
 use super::writing::Writing;
 use crate::ledger::ends::{Ends, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
@@ -38,23 +39,21 @@ static WAITING: Statement = Statement::insert(
      started_at, percent, message",
     "nntnnonnnnnnnNT",
 );
-/// Differs from SQLite because others write too: rows are locked in one order before they
-/// are touched, and a row that another one has just taken is none.
+/// Differs from SQLite because others write too: rows are locked in the order of the leases
+/// before they are touched, and a row that another one has just taken is none.
 const RUNNING_TAKEN: &str = concat!(
-    "WITH held AS MATERIALIZED (SELECT r.seq FROM running r \
-     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON r.seq = lease.seq AND r.token = lease.token \
-     ORDER BY r.seq FOR UPDATE OF r) \
-     DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING ",
-    running_row!("r.")
+    "DELETE FROM running WHERE seq = ANY (ARRAY (",
+    latest!("running"),
+    ")) RETURNING ",
+    running_row!("")
 );
 /// The same with what each was accepted as: whoever is told of how it ended is told that, too,
 /// and another statement would be another round trip.
 const RUNNING_TAKEN_TO_TELL: &str = concat!(
-    "WITH held AS MATERIALIZED (SELECT r.seq FROM running r \
-     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON r.seq = lease.seq AND r.token = lease.token \
-     ORDER BY r.seq FOR UPDATE OF r), \
-     taken AS (DELETE FROM running AS r USING held WHERE r.seq = held.seq RETURNING ",
-    running_row!("r."),
+    "WITH taken AS (DELETE FROM running WHERE seq = ANY (ARRAY (",
+    latest!("running"),
+    ")) RETURNING ",
+    running_row!(""),
     ") SELECT ",
     running_row!("t."),
     ", ",
@@ -62,11 +61,10 @@ const RUNNING_TAKEN_TO_TELL: &str = concat!(
     " FROM taken t JOIN operations o ON o.seq = t.seq"
 );
 const WAITING_TAKEN: &str = concat!(
-    "WITH held AS MATERIALIZED (SELECT w.seq FROM waiting w \
-     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) ON w.seq = lease.seq AND w.token = lease.token \
-     ORDER BY w.seq FOR UPDATE OF w) \
-     DELETE FROM waiting AS w USING held WHERE w.seq = held.seq RETURNING 0::bigint AS cancel, ",
-    waiting_row!("w.")
+    "DELETE FROM waiting WHERE seq = ANY (ARRAY (",
+    latest!("waiting"),
+    ")) RETURNING 0::bigint AS cancel, ",
+    waiting_row!("")
 );
 
 pub(super) async fn settle(
@@ -123,14 +121,16 @@ async fn take(
     tells: bool,
     taken: &mut Taken,
 ) -> Result<(), LedgerError> {
-    let (seqs, tokens): (Vec<_>, Vec<_>) = batch
+    let mut leases: Vec<_> = batch
         .iter()
         .filter(|settlement| settlement.lease.held == held)
         .map(|settlement| (settlement.lease.seq, settlement.lease.token))
-        .unzip();
-    if seqs.is_empty() {
+        .collect();
+    if leases.is_empty() {
         return Ok(());
     }
+    leases.sort_unstable();
+    let (seqs, tokens): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
     let sql = match held {
         Held::Running if tells => RUNNING_TAKEN_TO_TELL,
         Held::Running => RUNNING_TAKEN,

@@ -8,11 +8,14 @@ use sqlx::postgres::PgRow;
 
 use super::Postgres;
 use super::batch::{Statement, Values, storable};
+use super::places::places;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::delivery::{ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{as_micros, damaged, maybe_time, number, operation, operations, origins};
+use crate::ledger::rows::{
+    as_micros, carried, damaged, maybe_time, number, operation, operations, origins,
+};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::Acceptance;
 use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
@@ -38,7 +41,7 @@ static TABLES: [(&Table, Statement); 8] = [
     (&ENDED, Statement::of(&ENDED)),
     (&ATTEMPTS, Statement::of(&ATTEMPTS)),
 ];
-const OPERATIONS: &str = concat!(operations!("operations o"), "o.seq = ANY ($1)");
+const OPERATIONS: &str = concat!(operations!(), places!(), " WHERE o.seq = ANY ($1)");
 /// How many numbers a node takes at a time; as the sequences say.
 const BLOCK: i64 = 256;
 /// Differs from SQLite because others claim too, and because each statement is a round trip:
@@ -64,26 +67,25 @@ const CLAIMED: &str = concat!(
      LEFT JOIN receivers r ON r.receiver = t.receiver \
      ORDER BY t.due_at, t.delivery"
 );
-const TAKEN: &str = "WITH held AS MATERIALIZED (SELECT s.delivery FROM deliveries_sending s \
-     JOIN UNNEST($1::bigint[], $2::bigint[]) AS lease (delivery, token) \
-     ON s.delivery = lease.delivery AND s.token = lease.token ORDER BY s.delivery FOR UPDATE OF s) \
-     DELETE FROM deliveries_sending AS s USING held WHERE s.delivery = held.delivery \
-     RETURNING s.delivery, s.receiver, s.attempts, s.refusals, s.token";
+/// Looked up one by one, as the places of operations are.
+const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ANY (ARRAY (\
+     SELECT held.delivery FROM UNNEST($1::bigint[], $2::bigint[]) AS lease (delivery, token) CROSS JOIN LATERAL \
+     (SELECT delivery FROM deliveries_sending WHERE delivery = lease.delivery AND token = lease.token LIMIT 1 FOR UPDATE) AS held)) \
+     RETURNING delivery, receiver, attempts, refusals, token";
 
 /// One statement instead of one for each table, because it can go down by itself: each
 /// transaction around statements costs two more round trips. What is written down of each
-/// travels with its lease, so that nothing is joined that has no index.
-const DELIVERED: &str = "WITH held AS MATERIALIZED (SELECT s.delivery, l.ended_at, l.number, l.at, l.took_us, \
-     l.status FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS l (delivery, token, ended_at, number, at, took_us, status) \
-     JOIN deliveries_sending s ON s.delivery = l.delivery AND s.token = l.token \
-     WHERE (SELECT version FROM webhooks) = $3 ORDER BY s.delivery FOR UPDATE OF s), \
-     gone AS (DELETE FROM deliveries_sending AS s USING held h WHERE s.delivery = h.delivery \
-     RETURNING s.delivery, s.attempts, h.ended_at, h.number, h.at, h.took_us, h.status), \
-     ended AS (INSERT INTO deliveries_ended (delivery, state, ended_at, attempts) \
-     SELECT delivery, 'delivered', ended_at, attempts FROM gone), \
-     logged AS (INSERT INTO delivery_attempts (delivery, number, at, took_us, status) \
-     SELECT delivery, number, at, took_us, status FROM gone) \
-     SELECT delivery FROM gone";
+/// travels with its lease.
+const DELIVERED: &str = "WITH held AS MATERIALIZED (SELECT s.delivery, s.attempts, l.ended_at, l.at, l.took_us, l.status \
+     FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) \
+     AS l (delivery, token, ended_at, at, took_us, status) \
+     CROSS JOIN LATERAL (SELECT delivery, attempts FROM deliveries_sending \
+     WHERE delivery = l.delivery AND token = l.token LIMIT 1 FOR UPDATE) AS s \
+     WHERE (SELECT version FROM webhooks) = $3), \
+     gone AS (DELETE FROM deliveries_sending WHERE delivery = ANY (ARRAY (SELECT delivery FROM held))), \
+     ended AS (INSERT INTO deliveries_ended (delivery, state, ended_at, attempts, at, took_us, status) \
+     SELECT delivery, 'delivered', ended_at, attempts, at, took_us, status FROM held) \
+     SELECT delivery FROM held";
 
 /// Whether somebody may want to know that operations of this batch, or of a claim, begin:
 /// then it is no single statement.
@@ -151,7 +153,8 @@ impl Runs for Writing {
                 }
             };
             let blocks = (missing + BLOCK - 1) / BLOCK;
-            let rows = Self::rows(self, sequence, Values::default().with(blocks)).await?;
+            // Nothing that is still to be written matters to it, and goes down together as it is.
+            let rows = self.read(sequence, Values::default().with(blocks).finish()?).await?;
             for row in &rows {
                 let first: i64 = number(row, "first")?;
                 let end = first + BLOCK;
@@ -217,8 +220,10 @@ impl Runs for Writing {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let (deliveries, tokens): (Vec<_>, Vec<_>) =
-            leases.iter().map(|lease| (lease.delivery.0, lease.token)).unzip();
+        let mut leases: Vec<_> =
+            leases.iter().map(|lease| (lease.delivery.0, lease.token)).collect();
+        leases.sort_unstable();
+        let (deliveries, tokens): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
         let values = Values::default().with(deliveries).with(tokens);
         let rows = Self::rows(self, TAKEN, values).await?;
         rows.iter().map(Taken::of).collect()
@@ -229,8 +234,10 @@ impl Runs for Writing {
         batch: &[DeliverySettlement],
         version: i64,
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
+        let mut batch: Vec<_> = batch.iter().collect();
+        batch.sort_unstable_by_key(|settlement| settlement.lease.delivery);
         let all =
-            || batch.iter().filter_map(|settlement| Some((settlement, settlement.delivered()?)));
+            || batch.iter().filter_map(|settlement| Some((*settlement, settlement.delivered()?)));
         let numbers = |of: fn(&DeliverySettlement, &AttemptRecord) -> i64| {
             all().map(|(settlement, record)| of(settlement, record)).collect::<Vec<_>>()
         };
@@ -240,7 +247,6 @@ impl Runs for Writing {
             .with(numbers(|settlement, _| settlement.lease.token))
             .with(version)
             .with(numbers(|settlement, _| settlement.at.as_micros()))
-            .with(numbers(|_, record| i64::from(record.number)))
             .with(numbers(|_, record| record.at.as_micros()))
             .with(numbers(|_, record| as_micros(record.took)))
             .with(statuses);

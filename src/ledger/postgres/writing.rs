@@ -59,8 +59,10 @@ struct Holder {
 const LOCK: &str = "INSERT INTO serial_keys (digest, seq) \
      SELECT digest, 0 FROM UNNEST($1::bytea[]) AS wanted (digest) ORDER BY digest \
      ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq";
-const HELD: &str = "UPDATE serial_keys AS k SET seq = h.seq \
-     FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) WHERE k.digest = h.digest";
+/// The rows are there, and locked; so each is found by its key, and joined with nothing.
+const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
+     SELECT digest, seq FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) \
+     ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq";
 const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
 
 impl Writing {
@@ -183,7 +185,8 @@ impl Writing {
         self.rows(sql, values).await.map(drop)
     }
 
-    async fn read(
+    /// The rows that a statement brings, which need not see what is still to be written.
+    pub(super) async fn read(
         &mut self,
         sql: impl SqlSafeStr,
         arguments: PgArguments,

@@ -28,9 +28,10 @@ macro_rules! origins {
     };
 }
 
-/// An operation with its state, from whichever table has that.
+/// Operations with their state, from whichever table has that. How the tables of those that have
+/// not ended are joined, as `u`, `r` and `w`, each engine says: `places`.
 macro_rules! operations {
-    ($from:literal) => {
+    () => {
         concat!(
             "SELECT o.seq, ",
             origins!(),
@@ -47,11 +48,9 @@ macro_rules! operations {
              coalesce(x.message, u.message, r.message, w.message) AS message, \
              coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
              x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status, \
-             v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note FROM ",
-            $from,
-            " JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
-             LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq \
-             LEFT JOIN waiting w ON w.seq = o.seq LEFT JOIN verdicts v ON v.seq = x.seq WHERE "
+             v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note \
+             FROM operations o JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
+             LEFT JOIN verdicts v ON v.seq = x.seq"
         )
     };
 }

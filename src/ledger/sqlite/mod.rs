@@ -45,6 +45,7 @@ use super::verbs::{
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
     Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
 };
+use super::webhooks::sql::Announced;
 use super::webhooks::subscribers::Subscribers;
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
@@ -162,6 +163,8 @@ struct Writing {
     path: PathBuf,
     next_seq: i64,
     makes_callbacks: bool,
+    /// Operations that have ended in it, as they stood then, where somebody may be told.
+    ended: HashMap<i64, Announced>,
 }
 
 #[async_trait]
@@ -196,6 +199,7 @@ impl Store for Sqlite {
             path: self.path.clone(),
             next_seq,
             makes_callbacks: false,
+            ended: HashMap::new(),
         }))
     }
 

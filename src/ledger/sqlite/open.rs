@@ -203,6 +203,11 @@ fn migrations() -> Vec<Migration> {
             "subscriptions",
             include_str!("../../../migrations/sqlite/0011_subscriptions.sql"),
         ),
+        migration(
+            12,
+            "last_attempts",
+            include_str!("../../../migrations/sqlite/0012_last_attempts.sql"),
+        ),
     ]
 }
 

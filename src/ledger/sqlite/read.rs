@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
 use super::Book;
 use super::batch::{Among, Values};
 use super::open::trouble;
-use super::rows::{self, events, get, id, maybe_time, operation, operations, origins, promises};
+use super::rows::{
+    self, events, get, id, maybe_time, operation, operations, origins, places, promises,
+};
 use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -17,7 +19,7 @@ use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
 
-static FIND: Among = Among::new(concat!(operations!("operations o"), "o.id IN"));
+static FIND: Among = Among::new(concat!(operations!(), places!(), " WHERE o.id IN"));
 
 async fn connection(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, LedgerError> {
     readers.acquire().await.map_err(trouble)

@@ -13,3 +13,11 @@ pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
 ) -> Result<T, LedgerError> {
     row.try_get(column).map_err(damaged)
 }
+
+/// Where operations are that have not ended: what `operations` leaves to each engine.
+macro_rules! places {
+    () => {
+        " LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN waiting w ON w.seq = o.seq"
+    };
+}
+pub(super) use places;

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use super::Writing;
 use super::finish;
 pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
-use super::rows::{carried, number, running_row, waiting_row};
-use crate::ledger::ends::{Ends, Found};
+use super::rows::{carried, damaged, number, origins, running_row, standing_at, waiting_row};
+use crate::ledger::ends::{Ends, Finish, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
+use crate::ledger::webhooks::rows::callback;
+use crate::ledger::webhooks::sql::Announced;
 
 pub(super) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
      percent, message) \
@@ -23,6 +25,7 @@ pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
      token, sequence, started_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
 const RUNNING_TAKEN: &str =
     concat!("DELETE FROM running WHERE seq = ? AND token = ? RETURNING ", running_row!(""));
 const WAITING_TAKEN: &str = concat!(
@@ -42,12 +45,18 @@ pub(super) fn settle(
     take(writing, batch, Held::Running, &mut found)?;
     take(writing, batch, Held::Waiting, &mut found)?;
     let mut ends = Ends::default();
+    // Of each that ends, the number of its lane.
+    let mut lanes = Vec::new();
     let mut settled = Vec::with_capacity(batch.len());
     for settlement in batch {
         match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
             Some(found) => {
+                let number = found.lane();
                 let lane = |number| writing.book.lane(number);
                 settled.push(Ok(ends.add(settlement, found, lane, moved)?));
+                if ends.finished.len() > lanes.len() {
+                    lanes.push(number);
+                }
             }
             None => settled.push(Err(StaleLease)),
         }
@@ -56,7 +65,29 @@ pub(super) fn settle(
     writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
     writing.writer.events(&ends.events)?;
     finish::finish(writing, &ends.finished, moved)?;
+    if writing.book.subscribers.index().wants_ends() {
+        remember(writing, &ends.finished, &lanes)?;
+    }
     Ok(settled)
+}
+
+/// Keeps how each of these stands that has ended, in a lane of that number, for whoever is told
+/// of it: reading it back would mean looking into every table that it may be in.
+fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result<(), LedgerError> {
+    let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {
+        values.put(finish.seq);
+    })?;
+    for ((finish, lane), row) in finished.iter().zip(lanes).zip(&rows) {
+        if number::<i64>(row, "seq")? != finish.seq {
+            return Err(damaged("an operation has ended that was never accepted"));
+        }
+        let lane = writing.book.lane(*lane)?;
+        let standing = finish.standing(finish.at + writing.book.retention.result);
+        let operation = standing_at(row, &lane.queue, &lane.upstream, standing)?;
+        let ended = Announced { seq: finish.seq, operation, callback: callback(row)? };
+        writing.ended.insert(finish.seq, ended);
+    }
+    Ok(())
 }
 
 /// Takes the rows of those settlements whose lease is the latest.

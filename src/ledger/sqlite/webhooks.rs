@@ -1,6 +1,6 @@
 //! What this engine does in its own way for webhooks.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Sqlite as Database};
 
 use super::open::trouble;
-use super::rows::{damaged, maybe_time, number, operation, operations, origins};
+use super::rows::{damaged, maybe_time, number, operation, operations, origins, places};
 use super::writer::Row;
 use super::{Sqlite, Writing};
 use crate::domain::Timestamp;
@@ -16,7 +16,7 @@ use crate::domain::delivery::ReceiverKey;
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
-use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED, attempt, end};
+use crate::ledger::webhooks::sending::{ENDED, end_with};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
@@ -25,7 +25,7 @@ use crate::ledger::webhooks::{
     ClaimedDeliveries, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
 
-const OPERATION: &str = concat!(operations!("operations o"), "o.seq = ?");
+const OPERATION: &str = concat!(operations!(), places!(), " WHERE o.seq = ?");
 const DUE: &str = concat!(
     "SELECT d.delivery, d.attempts, d.refusals, d.token, ",
     leased_columns!(),
@@ -90,9 +90,8 @@ impl Runs for Writing {
         self.writer.run(LAST_KEPT, |_| {}).map(drop)
     }
 
-    /// Differs from PostgreSQL because nothing travels: reading them costs little.
-    fn ended(&mut self, _seq: i64) -> Option<Announced> {
-        None
+    fn ended(&mut self, seq: i64) -> Option<Announced> {
+        self.ended.remove(&seq)
     }
 
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
@@ -132,17 +131,15 @@ impl Runs for Writing {
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
         let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
         let taken = self.take_sending(&leases).await?;
-        let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
-        let (mut ended, mut attempts, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        for settlement in batch {
-            let Some(taken) = taken.get(&settlement.lease) else { continue };
+        let taken: HashSet<_> = taken.into_iter().map(|taken| taken.lease).collect();
+        let (mut ended, mut keys) = (Vec::new(), Vec::new());
+        for settlement in batch.iter().filter(|settlement| taken.contains(&settlement.lease)) {
+            let Some(record) = settlement.delivered() else { continue };
             let key = settlement.lease.delivery;
             keys.push(key);
-            ended.push(end(key, DeliveryEnd::Delivered, settlement.at, taken.attempts));
-            attempts.extend(settlement.delivered().map(|record| attempt(key, record)));
+            ended.push(end_with(key, DeliveryEnd::Delivered, settlement.at, record));
         }
         self.put(&ENDED, ended).await?;
-        self.put(&ATTEMPTS, attempts).await?;
         Ok(Some(keys))
     }
 

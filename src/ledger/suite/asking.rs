@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
 
 use super::sources::{Found, statements};
 use super::*;
@@ -39,13 +39,8 @@ fn is_vague(sql: &str) -> bool {
     plain.iter().fold(sql.to_owned(), |sql, fine| sql.replace(fine, "")).contains('*')
 }
 
-#[tokio::test]
-async fn every_statement_is_understood_by_postgres_and_names_its_columns() {
-    let place = Place::postgres();
-    let (ledger, tasks) = place.open(START).await;
-    close(ledger, tasks).await;
-    let Place::Database(url) = &place else { panic!("no database") };
-    let mut connection = PgConnection::connect(url).await.unwrap();
+/// All that PostgreSQL is asked.
+fn asked_of_postgres() -> BTreeSet<String> {
     let mut all: BTreeSet<String> = texts::of_given().into_iter().collect();
     for found in of("postgres") {
         match &*found.call {
@@ -61,11 +56,129 @@ async fn every_statement_is_understood_by_postgres_and_names_its_columns() {
         }
     }
     assert!(all.len() > 130, "only {} were found", all.len());
-    for sql in all {
+    all
+}
+
+/// A database with its schema.
+async fn database() -> (Place, PgConnection) {
+    let place = Place::postgres();
+    let (ledger, tasks) = place.open(START).await;
+    close(ledger, tasks).await;
+    let Place::Database(url) = &place else { panic!("no database") };
+    let connection = PgConnection::connect(url).await.unwrap();
+    (place, connection)
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_postgres_and_names_its_columns() {
+    let (_place, mut connection) = database().await;
+    for sql in asked_of_postgres() {
         assert!(!is_vague(&sql), "names no columns: {sql}");
         let prepared = connection.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
         assert!(prepared.is_ok(), "{sql}: {}", prepared.unwrap_err());
     }
+}
+
+/// Tables whose rows come and go, so that they may look empty, and a row of each.
+const COMING_AND_GOING: [(&str, &str); 7] = [
+    (
+        "ready",
+        "(seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence) SELECT n, 1, 1, 1, 0, 0, 0, 1, 1",
+    ),
+    (
+        "running",
+        "(seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence) SELECT n, 1, 1, 1, 1, 0, 0, 0, 1, 1",
+    ),
+    (
+        "waiting",
+        "(seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT n, 1, 'upstream', 1, 1, 'x', 1, 0, 0, 0, 1, 1",
+    ),
+    ("credentials", "(seq, fields) SELECT n, 'x'"),
+    ("serial_keys", "(digest, seq) SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), n"),
+    (
+        "deliveries_due",
+        "(delivery, receiver, again, due_at, attempts, refusals, token) SELECT n, 1, 0, 1, 0, 0, 0",
+    ),
+    (
+        "deliveries_sending",
+        "(delivery, receiver, node, since, attempts, refusals, token) SELECT n, 1, 1, 1, 1, 0, 1",
+    ),
+];
+
+/// What is asked now and then, and of more than it can name: what a node has, how much there is,
+/// what a person wants to see, and what is looked after in the background.
+const NOW_AND_THEN: [&str; 14] = [
+    "node = $1",
+    "node <> $1",
+    "node = ANY",
+    "node = incarnation",
+    "n.incarnation = u.node",
+    "SELECT DISTINCT node",
+    "SELECT incarnation FROM gone",
+    "count(*)",
+    "FROM deliveries v",
+    "DELETE FROM deliveries_due WHERE delivery IN (SELECT",
+    "WITH RECURSIVE heads",
+    "o.deadline_at <= $2",
+    "FROM waiting w JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys",
+    "SELECT s.seq, s.id, s.live",
+];
+
+/// What walks one of these from end to end, in the words of the server's plan.
+fn walks(plan: &serde_json::Value) -> Vec<String> {
+    let word = |name: &str| plan[name].as_str().unwrap_or_default();
+    let whole = match word("Node Type") {
+        "Seq Scan" => true,
+        "Index Scan" | "Index Only Scan" => plan["Index Cond"].is_null(),
+        _ => false,
+    };
+    let is_one = COMING_AND_GOING.iter().any(|(table, _)| *table == word("Relation Name"));
+    let mut found = Vec::new();
+    if whole && is_one {
+        found.push(format!("{} of {}", word("Node Type"), word("Relation Name")));
+    }
+    let below = plan["Plans"].as_array().into_iter().flatten();
+    found.extend(below.flat_map(walks));
+    found
+}
+
+#[tokio::test]
+async fn no_table_is_walked_because_it_was_empty_when_the_server_looked() {
+    let (place, mut connection) = database().await;
+    let Place::Database(url) = &place else { panic!("no database") };
+    let mut old = PgConnection::connect(url).await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()";
+    sqlx::raw_sql(begin.into_sql_str()).execute(&mut old).await.unwrap();
+    for (table, row) in COMING_AND_GOING {
+        let sql = format!(
+            "INSERT INTO {table} {row} FROM generate_series(1, 30000) AS n; DELETE FROM {table}; ANALYZE {table}"
+        );
+        for sql in sql.split("; ") {
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        }
+    }
+    let generic = "SET plan_cache_mode = force_generic_plan";
+    sqlx::raw_sql(generic.into_sql_str()).execute(&mut connection).await.unwrap();
+    let mut found = Vec::new();
+    let often = |sql: &String| !NOW_AND_THEN.iter().any(|words| sql.contains(words));
+    for sql in asked_of_postgres().into_iter().filter(often) {
+        let prepare = AssertSqlSafe(format!("PREPARE asked AS {sql}"));
+        sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
+        let count = "SELECT cardinality(parameter_types)::bigint FROM pg_prepared_statements WHERE name = 'asked'";
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap();
+        let given = match count {
+            0 => String::new(),
+            _ => format!("({})", vec!["NULL"; count as usize].join(", ")),
+        };
+        let explain = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE asked{given}"));
+        let plan = sqlx::raw_sql(explain).fetch_one(&mut connection).await.unwrap();
+        let plan: serde_json::Value = serde_json::from_str(plan.get_unchecked(0)).unwrap();
+        found.extend(walks(&plan[0]["Plan"]).into_iter().map(|walk| format!("{walk}: {sql}")));
+        let forget = "DEALLOCATE asked".into_sql_str();
+        sqlx::raw_sql(forget).execute(&mut connection).await.unwrap();
+    }
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[tokio::test]

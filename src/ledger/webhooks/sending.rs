@@ -21,8 +21,12 @@ use crate::domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{as_micros, damaged, number, text};
 
-pub(in crate::ledger) static ENDED: Table =
-    table!("deliveries_ended", "delivery, state, ended_at, attempts", "nwnc", "?, ?, ?, ?");
+pub(in crate::ledger) static ENDED: Table = table!(
+    "deliveries_ended",
+    "delivery, state, ended_at, attempts, at, took_us, status, code",
+    "nwncnncT",
+    "?, ?, ?, ?, ?, ?, ?, ?"
+);
 pub(in crate::ledger) static ATTEMPTS: Table = table!(
     "delivery_attempts",
     "delivery, number, at, took_us, status, code, next_at",
@@ -164,22 +168,17 @@ impl Ends {
                 self.again(taken, *due_at, taken.attempts - 1, taken.refusals);
             }
             DeliveryNext::Settled(record, next) => {
-                self.attempts.push(attempt(delivery, record));
                 let seen = self.receivers.entry(receiver).or_default();
                 seen.speaks |= settlement.topic.is_of_operation();
                 match next {
                     Next::Again { due_at, refusals } => {
+                        self.attempts.push(attempt(delivery, record));
                         seen.fails(Failure::Fails);
                         self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
                     }
                     Next::Over(ended) => {
                         seen.over(*ended, settlement);
-                        self.ended.push(end(
-                            delivery,
-                            (*ended).into(),
-                            settlement.at,
-                            taken.attempts,
-                        ));
+                        self.ended.push(end_with(delivery, (*ended).into(), settlement.at, record));
                     }
                 }
             }
@@ -313,16 +312,31 @@ impl From<Ended> for DeliveryEnd {
     }
 }
 
-pub(in crate::ledger) fn end(
+/// The end of a delivery without another attempt.
+pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Given {
+    let row = Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts);
+    row.and(None).and(None).and(None).text(None)
+}
+
+/// The end of a delivery by what came of an attempt, which is its last.
+pub(in crate::ledger) fn end_with(
     delivery: DeliveryKey,
     how: DeliveryEnd,
     at: Timestamp,
-    attempts: i64,
+    last: &AttemptRecord,
 ) -> Given {
-    Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts)
+    Given::number(delivery.0)
+        .text(how.as_str().to_owned())
+        .at(at)
+        .and(i64::from(last.number))
+        .at(last.at)
+        .and(as_micros(last.took))
+        .and(last.status.map(i64::from))
+        .text(last.code.clone())
 }
 
-pub(in crate::ledger) fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
+/// An attempt that another one follows.
+fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
     Given::number(delivery.0)
         .and(i64::from(record.number))
         .at(record.at)

@@ -46,8 +46,10 @@ const OF_CALLBACK: &str = concat!(
     " WHERE o.id = $1 AND v.url IS NOT NULL AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
 );
 const DELIVERY: &str = concat!(deliveries!(), " WHERE v.receiver = $1 AND v.delivery = $2");
-const LOG: &str = "SELECT number, at, took_us, status, code, next_at FROM delivery_attempts \
-     WHERE delivery = $1 ORDER BY number";
+/// The last attempt stands with the end of the delivery.
+const LOG: &str = "SELECT number, at, took_us, status, code, next_at FROM delivery_attempts WHERE delivery = $1 \
+     UNION ALL SELECT attempts, at, took_us, status, code, CAST(NULL AS BIGINT) FROM deliveries_ended \
+     WHERE delivery = $2 AND at IS NOT NULL ORDER BY number";
 /// Differs on PostgreSQL because it is asked again and again there: each lane is looked at
 /// once, however much lies in it.
 const DUE: Sql = Sql {
@@ -171,7 +173,7 @@ pub(super) async fn one_delivery<A: Asks + ?Sized>(
 }
 
 async fn log<A: Asks + ?Sized>(asking: &A, key: DeliveryKey) -> Batch<super::verbs::AttemptRecord> {
-    asking.ask(LOG.into(), Given::number(key.0)).await?.iter().map(attempt).collect()
+    asking.ask(LOG.into(), Given::number(key.0).and(key.0)).await?.iter().map(attempt).collect()
 }
 
 /// When the next of each lane is due.

@@ -33,7 +33,11 @@ pub use limits::Limits;
 use place::{Manner, Place};
 
 /// Taken on over all, for each slot.
-const AHEAD: usize = 16;
+const AHEAD: usize = 64;
+/// What comes without being asked for may wait for so many times as long as what is asked for:
+/// what is not taken in would have to be asked for, which costs half as much again as sending it,
+/// so a receiver that falls behind for a moment would fall behind further.
+const UNASKED: usize = 4;
 /// Whoever answers within this time is quick.
 const QUICK: Duration = Duration::from_secs(1);
 /// What is new may go ahead of what has been due for no longer than this. Whatever came to be
@@ -179,7 +183,7 @@ impl<T> Traffic<T> {
             && waits_since.is_none_or(|since| now.since(since) <= OVERTAKES)
             && place.not_before <= now
             && self.held < limits.slots * AHEAD / 2
-            && place.taken_on() < place.reach(&limits, now);
+            && place.taken_on() < place.reach(&limits, now) * UNASKED;
         if !may {
             return false;
         }

@@ -306,7 +306,6 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
     assert!(!traffic.promise(one, None, None, now), "nothing is known of it");
     quick(&mut traffic, one, now);
     assert!((0..4).all(|_| traffic.promise(one, None, None, now)));
-    assert!(!traffic.promise(one, None, None, now), "more than it has been taking");
     assert!(
         planned(&mut traffic, [(one, false)], now).wants.is_empty(),
         "what is promised is taken"
@@ -320,6 +319,16 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
     );
     let much_later = now + OVERTAKES * 2;
     assert!(!traffic.promise(one, None, None, much_later), "something older is being asked for");
+}
+
+#[test]
+fn what_comes_unasked_may_wait_for_longer_than_what_is_asked_for_but_not_without_end() {
+    let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
+    let mut traffic = Traffic::new(limits(64));
+    quick(&mut traffic, one, now);
+    let promised = (0..100).filter(|_| traffic.promise(one, None, None, now)).count();
+    assert_eq!(promised, 4 * UNASKED, "it takes four at once");
+    assert_eq!(planned(&mut traffic, [(one, false)], now).wants, BTreeMap::new());
 }
 
 #[test]
