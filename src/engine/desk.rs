@@ -23,8 +23,12 @@ struct Slot {
 }
 
 impl Desk for EngineDesk {
-    fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
+    fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
         let shared = self.0.upgrade()?;
+        // Whoever is overtaken there waits for as long as a token takes to come, not a slot.
+        if overtakes && shared.permits.has_rate(lane) {
+            return None;
+        }
         let asked = shared.holdings.ask();
         let begins = shared.pulse.may_begin() && shared.is_claimed(lane);
         if shared.tasks.is_draining() || !begins {

@@ -68,6 +68,11 @@ impl Limits {
         }
     }
 
+    /// Whether attempts keep to a rate.
+    pub(super) const fn has_rate(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// When the bucket of its rate would have been empty, had nothing been taken since.
     pub(super) fn was_empty_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.rate.as_ref().and_then(|pace| pace.was_empty_at(now))

@@ -233,6 +233,12 @@ impl Permits {
         self.0.upstreams.contains_key(upstream)
     }
 
+    /// Whether attempts of that lane keep to a rate.
+    pub(super) fn has_rate(&self, lane: &Lane) -> bool {
+        let upstream = self.0.upstreams.get(&lane.upstream).map(|gate| &gate.limits);
+        upstream.into_iter().chain(self.0.queues.get(&lane.queue)).any(Limits::has_rate)
+    }
+
     /// How many permits are out.
     pub(super) fn taken(&self) -> usize {
         self.0.all.taken()

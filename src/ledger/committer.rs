@@ -88,7 +88,8 @@ pub(super) enum Write {
 
 /// A new operation may go ahead of one that has been due for less than this. Otherwise
 /// each claim would last long enough for others to come to be due, which another claim would
-/// be for: once a lane had fallen behind, nothing in it would ever be handed off again.
+/// be for: once a lane had fallen behind, nothing in it would ever be handed off again. Whoever
+/// carries operations out may refuse that.
 const OVERTAKES: Duration = Duration::from_millis(50);
 
 /// What a node tells of itself.
@@ -333,7 +334,9 @@ impl Round {
             let due = operation.due_at <= operation.accepted_at;
             let first = shared.lanes.nobody_due(&operation.lane, operation.accepted_at - OVERTAKES)
                 && !queued_before.contains(&operation.lane);
-            let slot = (due && first).then(|| shared.reserve(&operation.lane)).flatten();
+            let overtakes = !shared.lanes.nobody_due(&operation.lane, operation.accepted_at);
+            let slot = || shared.reserve(&operation.lane, overtakes);
+            let slot = (due && first).then(slot).flatten();
             acceptance.hand_off = slot.is_some();
             if due && slot.is_none() {
                 queued_before.push(operation.lane.clone());

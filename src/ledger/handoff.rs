@@ -11,9 +11,10 @@ use crate::domain::operation::Lane;
 
 /// Where operations are handed to whoever carries them out.
 pub trait Desk: Send + Sync + 'static {
-    /// A slot for a first attempt of that lane, if one is free at once. Dropping the
-    /// reservation gives the slot back.
-    fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>>;
+    /// A slot for a first attempt of that lane, if one is free at once; `overtakes` says that
+    /// somebody in the lane has just come to be due before. Dropping the reservation gives the
+    /// slot back.
+    fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>>;
 }
 
 /// A slot that is kept free for one operation.

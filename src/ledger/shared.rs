@@ -54,8 +54,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn reserve(&self, lane: &Lane) -> Option<Box<dyn Reservation>> {
-        self.desk.get()?.reserve(lane)
+    pub(super) fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
+        self.desk.get()?.reserve(lane, overtakes)
     }
 
     /// These have changed, durably; nobody has been told yet.

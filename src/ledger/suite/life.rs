@@ -76,21 +76,23 @@ async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_ha
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let (hands, mut handed) = mpsc::unbounded_channel();
-    ledger.lend_desk(Arc::new(Hands(hands)));
+    ledger.lend_desk(Arc::new(Hands(hands, false)));
     ledger.accept(operation(2, START + Duration::from_millis(50))).await.unwrap();
     assert!(handed.try_recv().is_err());
     // What has only just come to be due is overtaken.
     let third = operation(3, START + Duration::from_millis(49));
     let id = third.id;
     ledger.accept(third).await.unwrap();
-    assert_eq!(handed.recv().await.unwrap().id, id);
+    let (leased, overtakes) = handed.recv().await.unwrap();
+    assert_eq!((leased.id, overtakes), (id, true));
     let later = START + Duration::from_secs(1);
     let claimed = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], later).await.unwrap();
     assert_eq!(claimed[0].leased.len(), 2);
     let fourth = operation(4, later);
     let id = fourth.id;
     ledger.accept(fourth).await.unwrap();
-    let leased = handed.recv().await.unwrap();
+    let (leased, overtakes) = handed.recv().await.unwrap();
+    assert!(!overtakes);
     assert_eq!(state(&ledger, id).await, State::Running { since: later });
     assert_eq!(finish(&ledger, leased, later).await, Status::Succeeded);
     close(ledger, tasks).await;

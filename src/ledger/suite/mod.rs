@@ -201,17 +201,18 @@ async fn state(ledger: &Ledger, id: OperationId) -> State {
     ledger.find(id).await.unwrap().unwrap().state
 }
 
-struct Hands(mpsc::UnboundedSender<Leased>);
+/// Takes whatever is handed over, with whether that overtakes somebody.
+struct Hands(mpsc::UnboundedSender<(Leased, bool)>, bool);
 
 impl Desk for Hands {
-    fn reserve(&self, _: &Lane) -> Option<Box<dyn Reservation>> {
-        Some(Box::new(Hands(self.0.clone())))
+    fn reserve(&self, _: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
+        Some(Box::new(Hands(self.0.clone(), overtakes)))
     }
 }
 
 impl Reservation for Hands {
     fn start(self: Box<Self>, leased: Leased) {
-        self.0.send(leased).unwrap();
+        self.0.send((leased, self.1)).unwrap();
     }
 }
 
