@@ -35,8 +35,8 @@ use place::{Manner, Place};
 /// Taken on over all, for each slot.
 const AHEAD: usize = 64;
 /// What comes without being asked for may wait for so many times as long as what is asked for:
-/// what is not taken in would have to be asked for, which costs half as much again as sending it,
-/// so a receiver that falls behind for a moment would fall behind further.
+/// what is not taken in would have to be asked for, which is more work than to hand it over, so a
+/// receiver that falls behind for a moment would fall behind further.
 const UNASKED: usize = 4;
 /// Whoever answers within this time is quick.
 const QUICK: Duration = Duration::from_secs(1);
