@@ -88,8 +88,11 @@ impl Load {
         time::until_within(LONGEST, "more accepted orders", reached).await;
     }
 
-    /// Lets everybody finish what was begun.
+    /// Lets everybody finish what was begun, once somebody has met what is finished: while
+    /// the permits of the dead are withheld there may be none of it for a lease.
     pub async fn end(self) -> Seen {
+        let met = || async { self.books.with(|seen| (seen.finished > 0).then_some(())) };
+        time::until_within(LONGEST, "a finished operation", met).await;
         self.over.store(true, Ordering::Relaxed);
         for task in self.tasks {
             let ended = time::until_done(LONGEST, "a client's end", task).await;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::support::gateway::Front;
 use crate::support::postgres::cluster;
-use crate::support::{Answer, Setup, Upstream};
+use crate::support::{Answer, Setup, Upstream, time};
 use judge::Counts;
 use load::Load;
 
@@ -71,6 +71,13 @@ fn setup_of(database: &str, upstream: &Upstream, lease: u64, at_once: usize) -> 
         .set("queues.default", &format!("max_in_flight = {at_once}"))
         .route("POST /once", "delivery = \"at-most-once\"")
         .route("POST /again", &format!("delivery = \"at-least-once\"\n{retry}"))
+}
+
+/// Waits until the fleet sends another request from now on.
+async fn sent_one_more(upstream: &Upstream) {
+    let before = upstream.requests();
+    let sent = || async { (upstream.requests() > before).then_some(()) };
+    time::until("another request of the fleet", sent).await;
 }
 
 /// Ends the load, waits until nothing is pending, and prints what became of it all.

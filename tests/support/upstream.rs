@@ -203,6 +203,11 @@ impl Upstream {
         self.shared.held.send_modify(|held| _ = held.remove(path));
     }
 
+    /// How many requests have arrived so far.
+    pub fn requests(&self) -> usize {
+        self.shared.books().received.len()
+    }
+
     /// Every request so far, in the order in which they arrived.
     pub fn received(&self) -> Vec<Received> {
         self.shared.books().received.clone()
