@@ -208,6 +208,7 @@ fn migrations() -> Vec<Migration> {
             "last_attempts",
             include_str!("../../../migrations/sqlite/0012_last_attempts.sql"),
         ),
+        migration(13, "packing", include_str!("../../../migrations/sqlite/0013_packing.sql")),
     ]
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::heads::DeliveryLane;
 use super::index::Index;
+use super::packing::Packed;
 use super::rows::{joined, known, receiver_columns};
 use super::sql::{Announced, Asks, Given, Numbered, Runs, Table, Told, one, table};
 use super::subscribers::{Matching, Subscribers};
@@ -28,9 +29,9 @@ pub(in crate::ledger) const AT_ONCE: usize = 16;
 
 pub(in crate::ledger) static MESSAGES: Table = table!(
     "messages",
-    "message, seq, sequence, name, event, at, body",
-    "nnctwno",
-    "?, ?, ?, ?, ?, ?, ?"
+    "message, seq, sequence, name, event, at, packing, body",
+    "nnctwnco",
+    "?, ?, ?, ?, ?, ?, ?, ?"
 );
 pub(in crate::ledger) static DELIVERIES: Table = table!(
     "deliveries",
@@ -299,6 +300,7 @@ async fn write<W: Runs + ?Sized>(
             );
         }
         let (seq, sequence) = letter.about.unzip();
+        let body = Packed::of(&letter.message.body);
         messages.push(
             Given::number(message)
                 .and(seq)
@@ -306,7 +308,8 @@ async fn write<W: Runs + ?Sized>(
                 .text(letter.message.name)
                 .text(letter.topic.as_str().to_owned())
                 .at(letter.at)
-                .octets(letter.message.body.to_vec()),
+                .and(body.how)
+                .octets(body.octets),
         );
     }
     writing.put(&MESSAGES, messages).await?;

@@ -11,6 +11,7 @@ pub(super) mod calling;
 mod fanning;
 pub(super) mod heads;
 pub(super) mod index;
+mod packing;
 mod replaying;
 pub(super) mod rows;
 pub(super) mod sending;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::packing::unpacked;
 use super::subscribers::{Filter, Known, Standing};
 use super::verbs::{
     AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
@@ -174,7 +175,7 @@ pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>,
 /// The columns of a delivery that is handed out.
 macro_rules! leased_columns {
     () => {
-        "r.changed, v.url, v.deadline_at, coalesce(v.format, r.format) AS format, m.name, m.event, m.at, m.body"
+        "r.changed, v.url, v.deadline_at, coalesce(v.format, r.format) AS format, m.name, m.event, m.at, m.packing, m.body"
     };
 }
 pub(in crate::ledger) use leased_columns;
@@ -197,7 +198,7 @@ pub(in crate::ledger) fn leased_delivery(
         message: text(row, "name")?.into(),
         topic: topic(row)?,
         at: time(row, "at")?,
-        body: Bytes::copy_from_slice(octets(row, "body")?),
+        body: unpacked(maybe_number(row, "packing")?, octets(row, "body")?)?,
         format: format(row)?,
         attempts: number::<u32>(row, "attempts")? + 1,
         refusals: number(row, "refusals")?,

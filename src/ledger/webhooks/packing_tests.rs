@@ -1,0 +1,113 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A message as receivers get it.
+const MESSAGE: &str = concat!(
+    r#"{"type":"operation.succeeded","timestamp":"2027-03-04T05:06:07.123456Z","data":{"#,
+    r#""id":"01a22695-ef16-74d4-8267-96fdfb5779cd","status":"succeeded","#,
+    r#""createdAt":"2027-03-04T05:06:01.006812Z","startedAt":"2027-03-04T05:06:01.016812Z","#,
+    r#""finishedAt":"2027-03-04T05:06:07.123456Z","expiresAt":"2027-03-05T05:06:07.123456Z","#,
+    r#""request":{"method":"POST","url":"/reports/monthly"},"route":"reports","queue":"default","#,
+    r#""attempts":2,"resumes":0,"rescues":0,"nextAttemptAt":null,"waitingFor":null,"#,
+    r#""percentComplete":null,"message":null,"responseStatus":201,"#,
+    r#""resourceLocation":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/result","#,
+    r#""createdLocation":"https://api.example.org/reports/17","error":null,"verdict":null,"tags":["monthly"],"#,
+    r#""clientReference":null,"parent":null,"retryOf":null,"links":{"#,
+    r#""monitor":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19","#,
+    r#""status":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/status","#,
+    r#""result":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/result","#,
+    r#""events":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/events","#,
+    r#""cancel":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/cancel","#,
+    r#""tree":"https://async.example.org/-/operations/01a22695-ef16-74d4-8267-96fdfb5779cd-a42ce43c61c7db47190b862f58114a19/tree"},"#,
+    r#""sequence":4}}"#,
+);
+
+/// The beginning of it, as it lay in a ledger.
+const PACKED: &str = concat!(
+    "a00000000ffd021bf008372d30332d30345430353a30363a30372e31323334353697020cfd02f01132323639",
+    "352d656631362d373464342d383236372d39366664666235373739635b0305e6000f1e03016074223a223230",
+);
+
+fn round(body: &[u8]) -> Bytes {
+    let Packed { how, octets } = Packed::of(body);
+    unpacked(how, &octets).unwrap()
+}
+
+#[test]
+fn a_message_takes_a_third_of_its_room_and_comes_out_as_it_was() {
+    let packed = Packed::of(MESSAGE.as_bytes());
+    assert_eq!(packed.how, Some(WITH_WORDS));
+    assert!(packed.octets.len() * 3 <= MESSAGE.len(), "{}", packed.octets.len());
+    assert_eq!(round(MESSAGE.as_bytes()), MESSAGE);
+}
+
+/// Fails when the words, and so the meaning of a number, have changed.
+#[test]
+fn what_an_earlier_version_packed_comes_out() {
+    let stored: Vec<u8> = PACKED.as_bytes().chunks(2).map(octet).collect();
+    let body = unpacked(Some(1), &stored).unwrap();
+    assert_eq!(body, &MESSAGE.as_bytes()[..body.len()]);
+    assert_eq!(body.len(), 160);
+    // And those that this one does without.
+    assert_eq!(
+        blake3::hash(WORDS).to_hex().as_str(),
+        "c3b385072b7a0f494f85f23a773f39cd7f2165bcea3d1577379c60b563dfc23b"
+    );
+}
+
+fn octet(hex: &[u8]) -> u8 {
+    u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap()
+}
+
+#[test]
+fn what_gets_no_smaller_lies_as_it_is() {
+    let packed = Packed::of(b"\x01\x02\x03");
+    assert_eq!((packed.how, &*packed.octets), (None, &b"\x01\x02\x03"[..]));
+    assert_eq!(round(b""), "");
+}
+
+#[test]
+fn what_is_longer_than_any_message_lies_as_it_is() {
+    let body = vec![b'a'; LONGEST + 1];
+    assert_eq!(Packed::of(&body).how, None);
+    assert_eq!(Packed::of(&body[1..]).how, Some(WITH_WORDS));
+}
+
+#[test]
+fn what_is_damaged_is_told_and_takes_no_memory() {
+    let Packed { how, octets } = Packed::of(MESSAGE.as_bytes());
+    let mut endless = octets.clone();
+    endless[..LENGTH].copy_from_slice(&u32::MAX.to_le_bytes());
+    let mut longer = octets.clone();
+    longer[0] += 1;
+    let mut shorter = octets.clone();
+    shorter[0] -= 1;
+    for stored in [&octets[..octets.len() - 1], &octets[..3], &[], &endless, &longer, &shorter] {
+        assert!(matches!(unpacked(how, stored), Err(LedgerError::Damaged(_))), "{stored:?}");
+    }
+    assert!(matches!(unpacked(Some(2), &octets), Err(LedgerError::Damaged(_))));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_packed_comes_out_as_it_was(body in prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..600),
+        proptest::collection::vec(0_usize..MESSAGE.len() - 40, 0..60)
+            .prop_map(|starts| starts.iter().flat_map(|&at| MESSAGE[at..at + 40].bytes()).collect()),
+    ]) {
+        prop_assert_eq!(round(&body), body);
+    }
+
+    #[test]
+    fn whatever_lies_there_breaks_nothing(stored in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut stored = stored;
+        if let Some(high) = stored.get_mut(2) {
+            *high = 0;
+        }
+        if let Some(highest) = stored.get_mut(3) {
+            *highest = 0;
+        }
+        _ = unpacked(Some(WITH_WORDS), &stored);
+    }
+}
