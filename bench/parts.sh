@@ -143,22 +143,26 @@ monitors() {
 }
 
 # searched RATE: the highest rate at which `holds` says yes, in $held, and all that was
-# offered, in $offers: from RATE up by a tenth while it holds, or down by a tenth until then
+# offered, in $offers: from RATE up by a tenth while it holds, or down by a tenth until then,
+# and at last in the middle between what holds and what does not
 searched() {
-  local next=$1
+  local next=$1 failed=0
   held=0
   offers=()
   for _ in $(seq 15); do
     if holds "$next"; then
       held=$next
-      [ "$next" -ge "$1" ] || break
+      [ "$failed" -eq 0 ] || break
       next=$(scaled "$next" 1.1)
-    elif [ "$held" -gt 0 ]; then
-      break
     else
+      failed=$next
+      [ "$held" -eq 0 ] || break
       next=$(scaled "$next" 0.9)
     fi
   done
+  [ "$held" -gt 0 ] && [ "$failed" -gt 0 ] || return 0
+  next=$(((held + failed) / 2))
+  ! holds "$next" || held=$next
 }
 scaled() { awk -v rate="$1" -v by="$2" 'BEGIN { printf "%d", rate * by }'; }
 

@@ -95,10 +95,23 @@ struct Parts {
     ground: Tasks,
 }
 
+impl Parts {
+    /// Webhooks have half as many threads as there are processors to themselves: an exchange with
+    /// a receiver is short, and with few at once to each, what it waits for the others to make
+    /// room is what it can carry.
+    fn of(config: &Config) -> Self {
+        if !config.engine.role.works() {
+            return Self::default();
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { courier: Tasks::on_threads("courier", processors / 2), ..Self::default() }
+    }
+}
+
 impl App {
     /// Starts a gateway: binds, opens the ledger, begins to carry out, then answers.
     pub async fn start(config: Config, options: Options, clock: Clock) -> Result<Self, StartError> {
-        let parts = Parts::default();
+        let parts = Parts::of(&config);
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
         let listener = match config.engine.role.answers() {

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,12 +22,50 @@ pub struct Tasks {
     cut: CancellationToken,
     /// Where tasks run, once some run elsewhere: whatever those spawn runs here all the same.
     home: Arc<OnceLock<tokio::runtime::Handle>>,
+    #[expect(dead_code, reason = "kept for as long as anybody may spawn on them")]
+    threads: Option<Arc<Threads>>,
+}
+
+/// Threads that run the tasks of one lifecycle only, and that watch the sockets and the time
+/// which those wait for.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+/// Whoever lets go of them last may be one of them, which cannot wait for itself.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Tasks {
     /// A lifecycle in which nothing runs yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A lifecycle whose tasks run on so many threads of their own, at least one: what comes for
+    /// them is noticed at once, however busy everybody else is. Where the system has no more
+    /// threads, they run with all others.
+    pub fn on_threads(name: &str, count: usize) -> Self {
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .thread_name(name)
+            .enable_all()
+            .build();
+        match threads {
+            Ok(runtime) => Self {
+                home: Arc::new(runtime.handle().clone().into()),
+                threads: Some(Arc::new(Threads(Some(runtime)))),
+                ..Self::default()
+            },
+            Err(error) => {
+                tracing::warn!(%error, name, "no threads of their own: these tasks run with all others");
+                Self::default()
+            }
+        }
     }
 
     /// Runs a task that shutdown waits for. The task itself must end soon after
@@ -42,6 +81,17 @@ impl Tasks {
             Some(home) => home.spawn(task),
             None => tokio::spawn(task),
         }
+    }
+
+    /// The same on the threads of whoever calls this, for what goes on with a socket that was
+    /// opened there.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn_here<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(self.tracker.track_future(task))
     }
 
     /// Runs a task on a thread of its own, so that it never stands in line behind others.
@@ -152,5 +202,50 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn thread() -> Option<String> {
+        std::thread::current().name().map(str::to_owned)
+    }
+
+    #[tokio::test]
+    async fn tasks_on_their_own_threads_go_on_while_everybody_else_is_busy() {
+        let tasks = Tasks::on_threads("apart", 1);
+        let (told, heard) = mpsc::channel();
+        let within = tasks.clone();
+        tasks.spawn(async move {
+            let inner = Tasks::new();
+            let beside = inner.spawn_here(async { thread() }).await;
+            let spawned = within.spawn(async { thread() }).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            _ = told.send([thread(), beside.unwrap(), spawned.unwrap()]);
+        });
+        // The only thread of all others is held here meanwhile.
+        let threads = heard.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(threads, [const { Some("apart") }; 3].map(|name| name.map(str::to_owned)));
+        tasks.drain();
+        assert!(tasks.ended(&Clock::system(), PATIENCE, PATIENCE).await);
+    }
+
+    #[tokio::test]
+    async fn whoever_lets_go_last_may_run_on_those_threads() {
+        let tasks = Tasks::on_threads("apart", 0);
+        let (told, mut heard) = tokio::sync::oneshot::channel::<()>();
+        let own = tasks.clone();
+        tasks.spawn(async move {
+            let _told = told;
+            drop(own);
+        });
+        drop(tasks);
+        assert!((&mut heard).await.is_err());
     }
 }

@@ -191,7 +191,7 @@ impl Dialer {
         let (sender, driver) =
             builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
         // Ends with its connection; what goes wrong there is told to the exchange on it.
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.spawn_here(async move {
             let _ = driver.await;
         });
         Ok(Connection::one(sender, task.abort_handle()))
@@ -212,7 +212,7 @@ impl Dialer {
             .keep_alive_while_idle(true);
         let (sender, driver) =
             builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
-        self.tasks.spawn(async move {
+        self.tasks.spawn_here(async move {
             let _ = driver.await;
         });
         Ok(Connection::many(sender))
@@ -246,7 +246,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        self.0.spawn_here(task);
     }
 }
 

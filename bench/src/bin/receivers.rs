@@ -32,7 +32,8 @@ impl Seen {
     }
 }
 
-#[tokio::main]
+/// One thread serves them all: with more, they would wake one another for each message.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let count = std::env::args().nth(1).ok_or("usage: receivers COUNT")?.parse()?;
     let all: Vec<Arc<Seen>> = (0..count).map(|_| Arc::default()).collect();
