@@ -28,7 +28,7 @@ use crate::domain::turn::Expected;
 use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
 use crate::ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
-use crate::lifecycle::Tasks;
+use crate::lifecycle::{Tasks, Threads};
 use crate::listener::{BindError, Limits, Listener};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
@@ -78,6 +78,8 @@ pub struct App {
     clock: Clock,
     parts: Parts,
     ledger: Ledger,
+    /// Last: what runs on them ends with the gateway.
+    _courier_threads: Threads,
 }
 
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
@@ -95,23 +97,22 @@ struct Parts {
     ground: Tasks,
 }
 
-impl Parts {
-    /// Webhooks have half as many threads as there are processors to themselves: an exchange with
-    /// a receiver is short, and with few at once to each, what it waits for the others to make
-    /// room is what it can carry.
-    fn of(config: &Config) -> Self {
-        if !config.engine.role.works() {
-            return Self::default();
-        }
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { courier: Tasks::on_threads("courier", processors / 2), ..Self::default() }
+/// What webhooks have to themselves, where this node sends any: half as many threads as there are
+/// processors. An exchange with a receiver is short, and with few at once to each, what it waits
+/// for others to make room is what it can carry.
+fn courier_threads(config: &Config) -> Threads {
+    if !config.engine.role.works() {
+        return Threads::none();
     }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Threads::start("courier", processors / 2)
 }
 
 impl App {
     /// Starts a gateway: binds, opens the ledger, begins to carry out, then answers.
     pub async fn start(config: Config, options: Options, clock: Clock) -> Result<Self, StartError> {
-        let parts = Parts::of(&config);
+        let threads = courier_threads(&config);
+        let parts = Parts { courier: Tasks::on(&threads), ..Parts::default() };
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
         let listener = match config.engine.role.answers() {
@@ -137,6 +138,7 @@ impl App {
             clock: clock.clone(),
             parts: parts.clone(),
             ledger: ledger.clone(),
+            _courier_threads: threads,
         };
         let settings = engine_settings(&config, &public, &ledger);
         let engine = Engine::start(

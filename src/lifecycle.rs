@@ -22,16 +22,38 @@ pub struct Tasks {
     cut: CancellationToken,
     /// Where tasks run, once some run elsewhere: whatever those spawn runs here all the same.
     home: Arc<OnceLock<tokio::runtime::Handle>>,
-    #[expect(dead_code, reason = "kept for as long as anybody may spawn on them")]
-    threads: Option<Arc<Threads>>,
 }
 
-/// Threads that run the tasks of one lifecycle only, and that watch the sockets and the time
-/// which those wait for.
+/// Threads for some tasks only, which also watch the sockets and the time that those wait for.
+/// With this, what still runs there is dropped where it stands.
 #[derive(Debug)]
-struct Threads(Option<Runtime>);
+pub struct Threads(Option<Runtime>);
 
-/// Whoever lets go of them last may be one of them, which cannot wait for itself.
+impl Threads {
+    /// Starts so many, at least one. Where the system has no more threads, there are none, and
+    /// their tasks run with all others.
+    pub fn start(name: &str, count: usize) -> Self {
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .thread_name(name)
+            .enable_all()
+            .build();
+        match threads {
+            Ok(runtime) => Self(Some(runtime)),
+            Err(error) => {
+                tracing::warn!(%error, name, "no threads of their own: these tasks run with all others");
+                Self::none()
+            }
+        }
+    }
+
+    /// None.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+}
+
+/// Waits for nobody: who lets go of them may be one that must not wait.
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -46,26 +68,14 @@ impl Tasks {
         Self::default()
     }
 
-    /// A lifecycle whose tasks run on so many threads of their own, at least one: what comes for
-    /// them is noticed at once, however busy everybody else is. Where the system has no more
-    /// threads, they run with all others.
-    pub fn on_threads(name: &str, count: usize) -> Self {
-        let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(count.max(1))
-            .thread_name(name)
-            .enable_all()
-            .build();
-        match threads {
-            Ok(runtime) => Self {
-                home: Arc::new(runtime.handle().clone().into()),
-                threads: Some(Arc::new(Threads(Some(runtime)))),
-                ..Self::default()
-            },
-            Err(error) => {
-                tracing::warn!(%error, name, "no threads of their own: these tasks run with all others");
-                Self::default()
-            }
+    /// A lifecycle whose tasks run on these threads: what comes for them is noticed at once,
+    /// however busy everybody else is.
+    pub fn on(threads: &Threads) -> Self {
+        let tasks = Self::default();
+        if let Some(runtime) = &threads.0 {
+            tasks.home.get_or_init(|| runtime.handle().clone());
         }
+        tasks
     }
 
     /// Runs a task that shutdown waits for. The task itself must end soon after
@@ -219,14 +229,15 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_on_their_own_threads_go_on_while_everybody_else_is_busy() {
-        let tasks = Tasks::on_threads("apart", 1);
+        let threads = Threads::start("apart", 1);
+        let tasks = Tasks::on(&threads);
         let (told, heard) = mpsc::channel();
         let within = tasks.clone();
         tasks.spawn(async move {
             let inner = Tasks::new();
             let beside = inner.spawn_here(async { thread() }).await;
             let spawned = within.spawn(async { thread() }).await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            Clock::system().sleep(Duration::from_millis(1)).await;
             _ = told.send([thread(), beside.unwrap(), spawned.unwrap()]);
         });
         // The only thread of all others is held here meanwhile.
@@ -237,15 +248,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_lets_go_last_may_run_on_those_threads() {
-        let tasks = Tasks::on_threads("apart", 0);
-        let (told, mut heard) = tokio::sync::oneshot::channel::<()>();
+    async fn with_the_threads_goes_what_runs_on_them() {
+        let threads = Threads::start("apart", 0);
+        let tasks = Tasks::on(&threads);
+        let (told, heard) = tokio::sync::oneshot::channel::<()>();
         let own = tasks.clone();
         tasks.spawn(async move {
             let _told = told;
-            drop(own);
+            own.draining().await;
         });
-        drop(tasks);
-        assert!((&mut heard).await.is_err());
+        drop(threads);
+        assert!(heard.await.is_err());
     }
 }

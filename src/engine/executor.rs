@@ -2,7 +2,7 @@
 //!
 //! Owns the race of an attempt against its time limit, its cancellation and the end of
 //! the gateway. Its invariant: an attempt that began ends in exactly one settlement, and
-//! its permit is held until that has reached the ledger. It must not know how the
+//! its slot is held until that has reached the ledger. It must not know how the
 //! operation came here.
 
 use std::sync::Arc;

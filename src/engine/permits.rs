@@ -3,7 +3,11 @@
 //! Owns what limits an attempt on this node: the slots and their sharing between
 //! upstreams, queues, and first attempts and retries; the rates; and the doors to the
 //! upstreams. Its invariant: no count is ever above its limit, and every permit gives back
-//! exactly what it took when it is dropped. It must not know what runs.
+//! exactly what it took by the time it is dropped. It must not know what runs.
+//!
+//! An attempt is in flight for its upstream and its queue until it has ended, and has its
+//! slot until what came of it is written down: how long the ledger takes is not their
+//! limit, and what the ledger has not yet got is limited by the slots.
 //!
 //! A part of the slots is kept for first attempts. Whether a claimed operation is a
 //! retry shows only once it is claimed, so a claim takes permits of the retries' share
@@ -57,6 +61,8 @@ struct Slots {
 #[derive(Debug)]
 struct Gate {
     limits: Limits,
+    /// Of the slots, where there are several upstreams.
+    share: Option<Arc<Share>>,
     door: Arc<Door>,
 }
 
@@ -115,7 +121,9 @@ pub(super) enum Refusal {
 pub(super) struct Permit {
     passage: Passage,
     retries: Option<Seat>,
-    _seats: [Option<Seat>; 3],
+    /// In its upstream and its queue, while it is in flight.
+    seats: [Option<Seat>; 2],
+    _slots: [Option<Seat>; 2],
     tokens: [Option<Token>; 2],
     // Dropped last: whoever is told finds the rest given back.
     out: Out,
@@ -137,13 +145,14 @@ impl Permits {
             let max = it.max_in_flight;
             let limits = Limits::of(most.min(max as usize), u64::from(max), it.rate, now);
             let limits = if shared { limits.shared(now) } else { limits };
-            (Arc::clone(name), Gate { limits, door: Door::to(name) })
+            let share = (!alone).then(|| Share::of(most));
+            (Arc::clone(name), Gate { limits, share, door: Door::to(name) })
         });
         let mut upstreams: HashMap<Arc<str>, Gate> = upstreams.collect();
         // Jobs of the gateway's own are limited on each node by itself.
         upstreams.entry(jobs::OWN.into()).or_insert_with(|| {
             let limits = Limits::of(slots.min(jobs::AT_ONCE as usize), UNLIMITED, None, now);
-            Gate { limits, door: Door::to(&jobs::OWN.into()) }
+            Gate { limits, share: None, door: Door::to(&jobs::OWN.into()) }
         });
         let queues = settings.queues.iter().map(|(name, it)| {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
@@ -203,11 +212,19 @@ impl Permits {
         let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
         let beside = purpose != Purpose::Alone;
         let slot = beside.then(|| seat(&slots.all)).transpose()?;
+        let share = gate.share.as_ref().filter(|_| beside).map(seat).transpose()?;
         let retry = purpose == Purpose::PerhapsRetry;
         let retries = retry.then(|| seat(&slots.retries)).transpose()?;
         let tokens = shared.tokens(asker, now).map_err(short)?;
         let out = Out::count(slots);
-        Ok(Permit { passage, retries, _seats: [upstream, queued, slot], tokens, out })
+        Ok(Permit {
+            passage,
+            retries,
+            seats: [upstream, queued],
+            _slots: [slot, share],
+            tokens,
+            out,
+        })
     }
 
     /// As many permits as there are, at most `limit`, and what stood against another one.
@@ -351,6 +368,7 @@ impl Permits {
         let slots = &self.0;
         slots.wanted.store(true, Ordering::SeqCst);
         slots.all.call_up();
+        slots.upstreams.values().flat_map(|gate| &gate.share).for_each(|share| share.call_up());
         slots.each_limit(Limits::call_up);
     }
 
@@ -410,9 +428,12 @@ impl Permit {
         self.tokens.iter_mut().flatten().for_each(Token::used);
     }
 
-    /// The attempt has ended, and says this about its upstream, if anything.
+    /// The attempt has ended, and says this about its upstream, if anything. It is not in
+    /// flight any more.
     pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
         self.passage.ended(sign, now);
+        self.seats = [None, None];
+        self.out.0.tell();
     }
 }
 

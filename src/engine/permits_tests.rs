@@ -55,6 +55,41 @@ fn of_several_upstreams_none_gets_more_than_its_share() {
 }
 
 #[test]
+fn what_has_ended_keeps_only_its_slot_until_it_is_written_down() {
+    let limited = permits(3, &[("a", 1)]);
+    let take = || limited.take(&lane("a"), Purpose::PerhapsRetry, NOW);
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        limited.want();
+        let mut permit = take().unwrap();
+        permit.is_first_attempt();
+        assert_eq!(take().err(), Some(Refusal::Full), "one at a time");
+        limited.want();
+        permit.ended(None, NOW);
+        assert!(limited.freed().now_or_never().is_some(), "who waits is told");
+        out.push(permit);
+    }
+    assert_eq!((take().err(), limited.taken()), (Some(Refusal::Full), 3));
+    let (in_use, _) = limited.of_upstream("a").unwrap();
+    assert_eq!((in_use.running, in_use.limit), (0, 1));
+    out.pop();
+    limited.want();
+    assert!(take().is_ok());
+}
+
+#[test]
+fn what_is_not_written_down_counts_for_its_upstreams_share() {
+    let shared = permits(10, &[("a", 64), ("b", 64)]);
+    let mut a = shared.all_for("a", Purpose::HandedOver);
+    a.iter_mut().for_each(|permit| permit.ended(None, NOW));
+    assert_eq!((a.len(), shared.all_for("a", Purpose::HandedOver).len()), (5, 0));
+    assert_eq!(shared.all_for("b", Purpose::HandedOver).len(), 5);
+    drop(a);
+    shared.want();
+    assert_eq!(shared.all_for("a", Purpose::HandedOver).len(), 5);
+}
+
+#[test]
 fn retries_leave_a_part_to_first_attempts() {
     let shared = permits(10, &[("a", 64)]);
     let mut retries = shared.all_for("a", Purpose::PerhapsRetry);

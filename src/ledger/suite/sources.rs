@@ -43,11 +43,14 @@ pub(in crate::ledger) fn statements(places: &[&str]) -> Vec<Found> {
     files.iter().flat_map(|(file, tokens)| found(file, &without_macros(tokens), &macros)).collect()
 }
 
-/// A file of the ledger, or all of a folder, in tokens.
+/// A file of the ledger, or all of a folder itself, in tokens.
 fn sources(place: &str) -> Vec<(String, Vec<Token>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger").join(place);
     let paths: Vec<_> = match std::fs::read_dir(&root) {
-        Ok(folder) => folder.map(|entry| entry.unwrap().path()).collect(),
+        Ok(folder) => {
+            let paths = folder.map(|entry| entry.unwrap().path());
+            paths.filter(|path| path.extension().is_some_and(|it| it == "rs")).collect()
+        }
         Err(_) => vec![root],
     };
     let read = |path: std::path::PathBuf| {

@@ -18,26 +18,7 @@ use crate::ledger::rows::damaged;
 const WITH_WORDS: i64 = 1;
 /// What stands in nearly every message, and is not written down with each. It is part of the
 /// format: with one letter changed, what lies in ledgers comes out wrong.
-const WORDS: &[u8] = concat!(
-    r#""operation.failed","operation.canceled","operation.accepted","operation.started","#,
-    r#""status":"failed","status":"canceled","status":"running","status":"queued","#,
-    r#""error":{"code":"","detail":"https://http://127.0.0.1:localhost:8080/"#,
-    r#"{"type":"operation.succeeded","timestamp":"2026-01-00T00:00:00.000000Z","data":{"id":"01a"#,
-    r#"","status":"succeeded","createdAt":"","startedAt":"","finishedAt":"","expiresAt":""#,
-    r#"Z","request":{"method":"POST","url":"/orders"},"route":"every-post","queue":"default","#,
-    r#""attempts":1,"resumes":0,"rescues":0,"nextAttemptAt":null,"waitingFor":null,"#,
-    r#""percentComplete":null,"message":null,"responseStatus":200,"responseStatus":201,"#,
-    r#""resourceLocation":null,"resourceLocation":"https://.com/-/operations/01a"#,
-    r#"/result","createdLocation":null,"createdLocation":"https://"#,
-    r#"","error":null,"verdict":null,"tags":[],"clientReference":null,"parent":null,"retryOf":null,"#,
-    r#""links":{"monitor":"","status":""#,
-    r#"/status","result":""#,
-    r#"/result","events":""#,
-    r#"/events","cancel":""#,
-    r#"/cancel","tree":""#,
-    r#"/tree"},"sequence":3}}"#,
-)
-.as_bytes();
+const WORDS: &[u8] = include_bytes!("packing/words.txt");
 /// What is longer lies as it is, so that no row can claim the memory of more.
 const LONGEST: usize = 16 << 20;
 const LENGTH: usize = size_of::<u32>();
