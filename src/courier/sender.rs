@@ -220,7 +220,8 @@ impl Sender {
                 Err(broken) => return Err(broken.into()),
             }
         }
-        let mut connection = dialer.dial(to, progress).await?;
+        // Apart, so that the many exchanges on a connection that is there carry no room for it.
+        let mut connection = Box::pin(dialer.dial(to, progress)).await?;
         if let Some(shared) = connection.share() {
             pool.put(&origin, shared, clock.now());
         }

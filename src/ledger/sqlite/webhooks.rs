@@ -1,6 +1,5 @@
 //! What this engine does in its own way for webhooks.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use sqlx::{Arguments, Sqlite as Database};
 
 use super::open::trouble;
 use super::rows::{damaged, maybe_time, number, operation, operations, origins, places};
-use super::writer::Row;
+use super::writer::{Row, Values};
 use super::{Sqlite, Writing};
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
@@ -39,6 +38,7 @@ const NEXT: &str =
 const DUE_GONE: &str = "DELETE FROM deliveries_due WHERE delivery = ?";
 const SENDING: &str = "INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
      VALUES (?, ?, ?, ?, ?, ?, ?)";
+const SENT: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ?";
 const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ? \
      RETURNING delivery, receiver, attempts, refusals, token";
 const LAST_MESSAGE: &str = "SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last FROM ledger";
@@ -64,11 +64,11 @@ impl Runs for Writing {
     }
 
     async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<Row>, LedgerError> {
-        self.writer.all(sql.sqlite, |values| given.put(values))
+        self.writer.all(sql.sqlite, |values| bind(&given, values))
     }
 
     async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError> {
-        self.writer.each(table.insert, &rows, |row, values| row.put(values)).map(drop)
+        self.writer.each(table.insert, &rows, bind).map(drop)
     }
 
     async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
@@ -129,11 +129,11 @@ impl Runs for Writing {
         batch: &[DeliverySettlement],
         _version: i64,
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError> {
-        let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
-        let taken = self.take_sending(&leases).await?;
-        let taken: HashSet<_> = taken.into_iter().map(|taken| taken.lease).collect();
-        let (mut ended, mut keys) = (Vec::new(), Vec::new());
-        for settlement in batch.iter().filter(|settlement| taken.contains(&settlement.lease)) {
+        let taken = self.writer.changes(SENT, batch, |settlement, values| {
+            values.put(settlement.lease.delivery.0).put(settlement.lease.token);
+        })?;
+        let (mut ended, mut keys) = (Vec::with_capacity(batch.len()), Vec::new());
+        for (settlement, _) in batch.iter().zip(taken).filter(|(_, taken)| *taken > 0) {
             let Some(record) = settlement.delivered() else { continue };
             let key = settlement.lease.delivery;
             keys.push(key);
@@ -157,6 +157,17 @@ impl Runs for Writing {
 
     fn version(&self) -> Option<i64> {
         None
+    }
+}
+
+/// Binds them without copying what they are.
+fn bind(given: &Given, values: &mut Values<'_, '_>) {
+    for value in &given.0 {
+        match value {
+            Value::Number(number) => values.put(number),
+            Value::Text(text) => values.put(text.as_deref()),
+            Value::Octets(octets) => values.put(octets.as_deref()),
+        };
     }
 }
 

@@ -98,16 +98,25 @@ impl Writer {
         rows: &[T],
         bind: impl Fn(&T, &mut Values<'_, '_>),
     ) -> Result<usize, LedgerError> {
+        Ok(self.changes(sql, rows, bind)?.into_iter().sum())
+    }
+
+    /// The same; how many rows that changed for each of these.
+    pub(super) fn changes<T>(
+        &mut self,
+        sql: &'static str,
+        rows: &[T],
+        bind: impl Fn(&T, &mut Values<'_, '_>),
+    ) -> Result<Vec<usize>, LedgerError> {
         if rows.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut statement = self.inside(sql)?;
-        let mut changed = 0;
-        for row in rows {
+        let mut run = |row| {
             Values::fill(&mut statement, |values| bind(row, values))?;
-            changed += statement.raw_execute().map_err(trouble)?;
-        }
-        Ok(changed)
+            statement.raw_execute().map_err(trouble)
+        };
+        rows.iter().map(&mut run).collect()
     }
 
     /// Puts events into timelines.

@@ -54,6 +54,9 @@ pub(in crate::ledger) enum Value {
 pub(in crate::ledger) struct Given(pub(in crate::ledger) Vec<Value>);
 
 impl Given {
+    /// Few rows have more.
+    const USUAL: usize = 8;
+
     /// None yet.
     pub(in crate::ledger) fn none() -> Self {
         Self::default()
@@ -61,7 +64,9 @@ impl Given {
 
     /// One number.
     pub(in crate::ledger) fn number(number: i64) -> Self {
-        Self(vec![Value::Number(Some(number))])
+        let mut values = Vec::with_capacity(Self::USUAL);
+        values.push(Value::Number(Some(number)));
+        Self(values)
     }
 
     /// With that number behind.
