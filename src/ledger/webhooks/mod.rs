@@ -8,10 +8,12 @@
 
 pub(super) mod announce;
 pub(super) mod calling;
+mod errand;
 mod fanning;
 pub(super) mod heads;
 pub(super) mod index;
 mod packing;
+mod reading;
 mod replaying;
 pub(super) mod rows;
 pub(super) mod sending;
@@ -19,12 +21,10 @@ mod showing;
 pub(super) mod sql;
 pub(super) mod subscribers;
 mod subscriptions;
+mod transaction;
 mod verbs;
 
 use std::sync::Arc;
-
-use async_trait::async_trait;
-use futures_util::future::BoxFuture;
 
 pub use heads::DeliveryLane;
 pub use subscribers::Owners;
@@ -33,438 +33,24 @@ pub use verbs::{
     AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
     DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
     DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
-    Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewKey, NewSubscription, NoSubscriptionId,
-    PrunedDeliveries, Receiver, Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe,
-    Selected, SigningKey, Subscribed, Subscription, SubscriptionId, SubscriptionListing,
-    SubscriptionSettings, SubscriptionState,
+    FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
+    NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
+    Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription,
+    SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
 };
 
-use super::committer::{Tell, Write};
+pub(super) use errand::Errand;
+pub(super) use reading::ReadsDeliveries;
+pub(super) use transaction::Deliveries;
+
+use super::Ledger;
 use super::error::LedgerError;
 use super::handoff::Outbox;
-use super::store::Batch;
-use super::{Ledger, Shared};
-use crate::domain::delivery::{ReceiverKey, Topics};
+use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
-use announce::{Announcement, NewlyDue};
-use sql::{Asks, Runs};
-
-/// The verbs of webhooks inside one transaction.
-#[async_trait]
-pub(super) trait Deliveries: Send {
-    /// Gives what happened in this transaction to those who are to be told.
-    async fn announce(
-        &mut self,
-        scribe: &dyn Scribe,
-        outbox: Option<&dyn Outbox>,
-    ) -> Result<Announcement, LedgerError>;
-    async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError>;
-    async fn change(
-        &mut self,
-        changing: &Changing,
-        scribe: Told<'_>,
-    ) -> Result<(Changed, NewlyDue), LedgerError>;
-    async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError>;
-    async fn ping(
-        &mut self,
-        id: SubscriptionId,
-        at: Timestamp,
-        scribe: Told<'_>,
-    ) -> Result<(Redelivered, NewlyDue), LedgerError>;
-    async fn redeliver(
-        &mut self,
-        receiver: ReceiverKey,
-        delivery: DeliveryKey,
-        at: Timestamp,
-    ) -> Result<(Redelivered, NewlyDue), LedgerError>;
-    async fn replay(&mut self, step: &ReplayStep) -> Result<(Replayed, NewlyDue), LedgerError>;
-    async fn fan_out(&mut self) -> Result<Option<NewlyDue>, LedgerError>;
-    async fn claim(&mut self, wants: &[DeliveryWant], now: Timestamp) -> Batch<ClaimedDeliveries>;
-    async fn settle(
-        &mut self,
-        batch: &[DeliverySettlement],
-        scribe: Told<'_>,
-    ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError>;
-    async fn settle_delivered(
-        &mut self,
-        batch: &[DeliverySettlement],
-    ) -> Result<Option<Vec<DeliverySettled>>, LedgerError>;
-    async fn take_back(
-        &mut self,
-        node: i64,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<(usize, NewlyDue), LedgerError>;
-    async fn put_aside(
-        &mut self,
-        receiver: ReceiverKey,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<usize, LedgerError>;
-    async fn give_up_late(
-        &mut self,
-        lane: DeliveryLane,
-        limit: usize,
-        now: Timestamp,
-        scribe: Told<'_>,
-    ) -> Result<(Vec<String>, NewlyDue), LedgerError>;
-    async fn prune_deliveries(
-        &mut self,
-        limit: usize,
-        held: Timestamp,
-        over: Timestamp,
-        now: Timestamp,
-    ) -> Result<PrunedDeliveries, LedgerError>;
-}
-
-/// Who writes what receivers are told, where there is one.
-pub(super) type Told<'a> = Option<&'a dyn Scribe>;
-
-#[async_trait]
-impl<W: Runs> Deliveries for W {
-    async fn announce(
-        &mut self,
-        scribe: &dyn Scribe,
-        outbox: Option<&dyn Outbox>,
-    ) -> Result<Announcement, LedgerError> {
-        announce::announce(self, scribe, outbox).await
-    }
-
-    async fn subscribe(&mut self, new: &NewSubscription) -> Result<Subscribed, LedgerError> {
-        subscriptions::subscribe(self, new).await
-    }
-
-    async fn change(
-        &mut self,
-        changing: &Changing,
-        scribe: Told<'_>,
-    ) -> Result<(Changed, NewlyDue), LedgerError> {
-        subscriptions::change(self, changing, scribe).await
-    }
-
-    async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError> {
-        subscriptions::rotate(self, rotation).await
-    }
-
-    async fn ping(
-        &mut self,
-        id: SubscriptionId,
-        at: Timestamp,
-        scribe: Told<'_>,
-    ) -> Result<(Redelivered, NewlyDue), LedgerError> {
-        subscriptions::ping(self, id, at, scribe).await
-    }
-
-    async fn redeliver(
-        &mut self,
-        receiver: ReceiverKey,
-        delivery: DeliveryKey,
-        at: Timestamp,
-    ) -> Result<(Redelivered, NewlyDue), LedgerError> {
-        replaying::redeliver(self, receiver, delivery, at).await
-    }
-
-    async fn replay(&mut self, step: &ReplayStep) -> Result<(Replayed, NewlyDue), LedgerError> {
-        replaying::replay(self, step).await
-    }
-
-    async fn fan_out(&mut self) -> Result<Option<NewlyDue>, LedgerError> {
-        fanning::fan_out(self).await
-    }
-
-    async fn claim(&mut self, wants: &[DeliveryWant], now: Timestamp) -> Batch<ClaimedDeliveries> {
-        self.claim_deliveries(wants, now).await
-    }
-
-    async fn settle(
-        &mut self,
-        batch: &[DeliverySettlement],
-        scribe: Told<'_>,
-    ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
-        sending::settle(self, batch, scribe).await
-    }
-
-    async fn settle_delivered(
-        &mut self,
-        batch: &[DeliverySettlement],
-    ) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
-        sending::settle_delivered(self, batch).await
-    }
-
-    async fn take_back(
-        &mut self,
-        node: i64,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<(usize, NewlyDue), LedgerError> {
-        sending::take_back(self, node, limit, now).await
-    }
-
-    async fn put_aside(
-        &mut self,
-        receiver: ReceiverKey,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<usize, LedgerError> {
-        sending::put_aside(self, receiver, limit, now).await
-    }
-
-    async fn give_up_late(
-        &mut self,
-        lane: DeliveryLane,
-        limit: usize,
-        now: Timestamp,
-        scribe: Told<'_>,
-    ) -> Result<(Vec<String>, NewlyDue), LedgerError> {
-        sending::give_up_late(self, lane, limit, now, scribe).await
-    }
-
-    async fn prune_deliveries(
-        &mut self,
-        limit: usize,
-        held: Timestamp,
-        over: Timestamp,
-        now: Timestamp,
-    ) -> Result<PrunedDeliveries, LedgerError> {
-        replaying::prune(self, limit, held, over, now).await
-    }
-}
-
-/// What is read about webhooks.
-#[async_trait]
-pub(super) trait ReadsDeliveries: Send + Sync {
-    async fn subscription(
-        &self,
-        principal: Option<&Principal>,
-        id: SubscriptionId,
-    ) -> Result<Option<Subscription>, LedgerError>;
-    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription>;
-    async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey>;
-    async fn callbacks(
-        &self,
-        principal: &Principal,
-        origin: &str,
-        now: Timestamp,
-    ) -> Result<Option<ReceiverKey>, LedgerError>;
-    async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError>;
-    async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError>;
-    async fn delivery(
-        &self,
-        receiver: ReceiverKey,
-        key: DeliveryKey,
-    ) -> Result<Option<Delivery>, LedgerError>;
-    async fn due(&self) -> Batch<(DeliveryLane, Timestamp)>;
-    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError>;
-    fn owners(&self) -> Owners;
-    fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool;
-    /// Brings what this node remembers of receivers up to date.
-    async fn look(&self) -> Result<(), LedgerError>;
-    async fn fans(&self) -> Result<bool, LedgerError>;
-    async fn sent_here(&self, node: i64) -> Batch<DeliveryLease>;
-    async fn strays(&self, node: i64) -> Batch<i64>;
-}
-
-#[async_trait]
-impl<A: Asks> ReadsDeliveries for A {
-    async fn subscription(
-        &self,
-        principal: Option<&Principal>,
-        id: SubscriptionId,
-    ) -> Result<Option<Subscription>, LedgerError> {
-        showing::find(self, principal, id).await
-    }
-
-    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription> {
-        showing::list(self, listing).await
-    }
-
-    async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey> {
-        showing::keys(self, owner).await
-    }
-
-    async fn callbacks(
-        &self,
-        principal: &Principal,
-        origin: &str,
-        now: Timestamp,
-    ) -> Result<Option<ReceiverKey>, LedgerError> {
-        calling::find(self, principal, origin, now).await
-    }
-
-    async fn whom(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
-        showing::whom(self, key).await
-    }
-
-    async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
-        showing::deliveries(self, listing).await
-    }
-
-    async fn delivery(
-        &self,
-        receiver: ReceiverKey,
-        key: DeliveryKey,
-    ) -> Result<Option<Delivery>, LedgerError> {
-        showing::one_delivery(self, receiver, key).await
-    }
-
-    async fn due(&self) -> Batch<(DeliveryLane, Timestamp)> {
-        showing::due(self).await
-    }
-
-    async fn count(&self, most: usize, now: Timestamp) -> Result<DeliveryCounts, LedgerError> {
-        showing::count(self, most, now).await
-    }
-
-    fn owners(&self) -> Owners {
-        self.subscribers().owners()
-    }
-
-    fn has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
-        self.subscribers().index().has_changed(receiver, since)
-    }
-
-    async fn look(&self) -> Result<(), LedgerError> {
-        announce::look(self).await
-    }
-
-    async fn fans(&self) -> Result<bool, LedgerError> {
-        showing::fans(self).await
-    }
-
-    async fn sent_here(&self, node: i64) -> Batch<DeliveryLease> {
-        showing::sent_here(self, node).await
-    }
-
-    async fn strays(&self, node: i64) -> Batch<i64> {
-        showing::strays(self, node).await
-    }
-}
-
-/// Callbacks of a principal to an origin, whose receiver may have to be made.
-#[derive(Clone, Debug)]
-pub struct NewCallbacks {
-    /// Whose.
-    pub principal: Principal,
-    /// Scheme, host and port.
-    pub origin: String,
-    /// What links in messages are built on.
-    pub public_base: String,
-    /// The keys that its callbacks are signed with, if it has none.
-    pub keys: Vec<NewKey>,
-    /// Now.
-    pub at: Timestamp,
-}
-
-/// The callback of a new operation to an origin that the principal may not have been called
-/// back at.
-#[derive(Clone, Debug)]
-pub struct FirstCallback {
-    /// Whom it counts as.
-    pub callbacks: NewCallbacks,
-    /// The URL.
-    pub url: String,
-    /// What it is told of.
-    pub topics: Topics,
-}
-
-/// A verb that is told of its own fate, in a transaction of its own.
-#[async_trait]
-pub(super) trait Errand: Send + Sync {
-    /// Whether it is one statement, which may go down by itself, and changes nothing that is
-    /// remembered of receivers.
-    fn is_single(&self) -> bool;
-
-    /// Does it, and remembers what came of it.
-    async fn run(
-        &mut self,
-        deliveries: &mut dyn Deliveries,
-        scribe: Told<'_>,
-    ) -> Result<(), LedgerError>;
-
-    /// It was not done.
-    fn fail(self: Box<Self>, error: LedgerError);
-
-    /// It was done, durably.
-    fn tell(self: Box<Self>, shared: &Shared);
-}
-
-impl std::fmt::Debug for dyn Errand {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Errand")
-    }
-}
-
-type Running<'t, T> = BoxFuture<'t, Result<(T, NewlyDue), LedgerError>>;
-type Run<T> = dyn for<'t> Fn(&'t mut dyn Deliveries, Told<'t>) -> Running<'t, T> + Send + Sync;
-
-struct Asked<T> {
-    single: bool,
-    run: Box<Run<T>>,
-    tell: Tell<T>,
-    came_of_it: Option<(T, NewlyDue)>,
-}
-
-#[async_trait]
-impl<T: Send + Sync + 'static> Errand for Asked<T> {
-    fn is_single(&self) -> bool {
-        self.single
-    }
-
-    async fn run(
-        &mut self,
-        deliveries: &mut dyn Deliveries,
-        scribe: Told<'_>,
-    ) -> Result<(), LedgerError> {
-        self.came_of_it = Some((self.run)(deliveries, scribe).await?);
-        Ok(())
-    }
-
-    fn fail(self: Box<Self>, error: LedgerError) {
-        // Whoever asked may have gone away; then nobody needs to know.
-        drop(self.tell.send(Err(error)));
-    }
-
-    fn tell(self: Box<Self>, shared: &Shared) {
-        let Self { came_of_it, tell, .. } = *self;
-        let Some((answer, newly)) = came_of_it else { return };
-        if !newly.is_empty() {
-            // What was made due may be of a message that more receivers are to be given.
-            shared.fans.notify_one();
-        }
-        shared.made_due(newly);
-        drop(tell.send(Ok(answer)));
-    }
-}
-
-/// A verb whose answer makes nothing due.
-async fn quiet<T>(
-    verb: impl Future<Output = Result<T, LedgerError>>,
-) -> Result<(T, NewlyDue), LedgerError> {
-    verb.await.map(|answer| (answer, Vec::new()))
-}
+use errand::quiet;
 
 impl Ledger {
-    async fn errand<T: Send + Sync + 'static>(&self, run: Box<Run<T>>) -> Result<T, LedgerError> {
-        self.sent_out(false, run).await
-    }
-
-    /// One that is a single statement.
-    async fn single_errand<T: Send + Sync + 'static>(
-        &self,
-        run: Box<Run<T>>,
-    ) -> Result<T, LedgerError> {
-        self.sent_out(true, run).await
-    }
-
-    async fn sent_out<T: Send + Sync + 'static>(
-        &self,
-        single: bool,
-        run: Box<Run<T>>,
-    ) -> Result<T, LedgerError> {
-        let asked = |tell| Asked { single, run, tell, came_of_it: None };
-        self.write(|tell| Write::Errand(Box::new(asked(tell)))).await
-    }
-
     fn reads(&self) -> &dyn ReadsDeliveries {
         self.shared.store.deliveries()
     }

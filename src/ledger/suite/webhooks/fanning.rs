@@ -1,4 +1,4 @@
-//! Who is told by a fan-out of what happened before they changed their minds.
+//! Who is told by a fan-out: all of them once, also of what happened before they changed their minds.
 
 use sqlx::Connection;
 
@@ -231,9 +231,110 @@ async fn a_fan_out_on_one_node_goes_by_what_was_wanted_when_another_committed_th
     close(other, more_tasks).await;
 }
 
+async fn more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted(place: Place) {
+    const MANY: u16 = 1100;
+    let (ledger, tasks) = opened(&place).await;
+    for number in 0..MANY {
+        let topic = if number % 2 == 0 { Topic::Succeeded } else { Topic::Failed };
+        subscribed(&ledger, subscription(number, settings([topic]))).await;
+    }
+    let id = done(&ledger, operation(1, START)).await;
+    assert_eq!(ledger.due_deliveries(START).len(), 16);
+    assert!(ledger.fan_out().await.unwrap());
+    // Who comes later did not stand then.
+    let later = subscribed(&ledger, subscription(MANY, settings([Topic::Succeeded]))).await;
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    while ledger.fan_out().await.unwrap() {}
+    let out = claimed(&ledger, START).await;
+    let receivers: std::collections::HashSet<_> =
+        out.iter().map(|leased| leased.receiver).collect();
+    assert_eq!((out.len(), receivers.len()), (usize::from(MANY) / 2, usize::from(MANY) / 2));
+    assert!(!receivers.contains(&later.receiver));
+    assert!(out.iter().all(|leased| *leased.message == format!("msg_{id}_3")));
+    close(ledger, tasks).await;
+}
+
+/// Makes as many subscriptions like that one as there are to be in all. A later start finds
+/// them; one after the other they would take minutes.
+async fn multiplied(place: &Place, of: &Subscription, count: usize) {
+    use sqlx::Connection;
+    let columns =
+        "kind, principal, url, created_at, changed_at, changed, state, events, headers, format";
+    let id = match place {
+        Place::File(_) => "randomblob(16)",
+        Place::Database(_) => "decode(md5(n.number::text), 'hex')",
+    };
+    let sql = format!(
+        "WITH RECURSIVE n (number) AS (SELECT 2 UNION ALL SELECT number + 1 FROM n WHERE number < {count}) \
+         INSERT INTO receivers ({columns}, id) SELECT {columns}, {id} FROM receivers CROSS JOIN n \
+         WHERE receiver = {}",
+        of.receiver.0
+    );
+    match place {
+        Place::File(folder) => {
+            let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
+            let mut connection = sqlx::SqliteConnection::connect(&path).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+        Place::Database(url) => {
+            let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(place: Place) {
+    const ALL: usize = 10_000;
+    let (ledger, tasks) = opened(&place).await;
+    let first = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    close(ledger, tasks).await;
+    multiplied(&place, &first, ALL).await;
+    let (ledger, tasks) = opened(&place).await;
+    let id = done(&ledger, operation(1, START)).await;
+    let at_once = ledger.due_deliveries(START).len();
+    let mut steps = 0;
+    while ledger.due_deliveries(START).len() < ALL / 2 {
+        assert!(ledger.fan_out().await.unwrap(), "it ended before it was half done");
+        steps += 1;
+    }
+    let half = claimed(&ledger, START).await;
+    ledger.leave(Vec::new(), START).await.unwrap();
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place).await;
+    // What had been handed out is the same to whoever comes next.
+    while ledger.take_back_deliveries(1000, START).await.unwrap() > 0 {}
+    let mut more = 0;
+    while ledger.fan_out().await.unwrap() {
+        more += 1;
+    }
+    let out = claimed(&ledger, START).await;
+    let receivers: std::collections::HashSet<_> = out.iter().map(|out| out.receiver).collect();
+    let name = format!("msg_{id}_3");
+    let body = &out[0].body;
+    let same = out.iter().chain(&half).filter(|out| *out.message == *name && out.body == *body);
+    let same = same.count();
+    println!(
+        "counts: {ALL} subscriptions, {at_once} deliveries with the event, {} after {steps} steps, \
+         {} after {more} more to {} receivers",
+        half.len(),
+        out.len(),
+        receivers.len()
+    );
+    assert_eq!((out.len(), receivers.len(), same), (ALL, ALL, ALL + half.len()));
+    assert!((at_once, half.len() < ALL, more > 0) == (16, true, true));
+    settled(&ledger, &out, Attempted::Taken, START).await;
+    assert!(claimed(&ledger, START + DAY).await.is_empty(), "each of them was told once");
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
+            more_than_sixteen_are_told_by_a_fan_out_that_can_be_interrupted,
+            ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted,
             a_fan_out_goes_by_what_each_wanted_when_it_happened,
             what_comes_by_a_fan_out_for_one_that_stood_disabled_is_held,
             who_is_told_of_webhooks_by_a_fan_out_is_found_as_they_stood_too,

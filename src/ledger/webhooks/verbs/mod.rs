@@ -1,0 +1,18 @@
+//! What the ledger is asked about webhooks, and what it answers.
+
+mod deliveries;
+mod messages;
+mod subscriptions;
+
+pub use deliveries::{
+    AttemptRecord, Cause, ClaimedDeliveries, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd,
+    DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext, DeliveryPage, DeliverySettled,
+    DeliverySettlement, DeliveryState, DeliveryWant, LeasedDelivery, PrunedDeliveries, Redelivered,
+    ReplayStep, Replayed, Selected,
+};
+pub use messages::{Format, Message, Scribe};
+pub use subscriptions::{
+    Change, Changed, Changing, DisabledFor, FirstCallback, KeyKind, KeyOwner, NewCallbacks, NewKey,
+    NewSubscription, NoSubscriptionId, Receiver, Rotated, Rotation, SigningKey, Subscribed,
+    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+};
