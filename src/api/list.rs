@@ -41,7 +41,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if !is_offered(&door) {
-        return Err(Problem::no_such_resource());
+        return Err(Problem::not_offered_here());
     }
     let query = query.unwrap_or_default();
     let mut listing = read(&query)?;

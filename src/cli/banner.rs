@@ -69,8 +69,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let loopback = config.server.listen.ip().is_loopback();
     if config.server.public_url.is_none() && !loopback {
         warnings.push(
-            "server.public_url is not set, so that links in answers follow each request's Host; \
-             set it with --public-url https://…"
+            "server.public_url is not set, so that links in answers follow each request's Host, and \
+             nobody can subscribe to webhooks or be called back; set it with --public-url https://…"
                 .to_owned(),
         );
     }

@@ -3,6 +3,7 @@
 //! Owns the types that several sections share. Its invariant: what [`Setting::show`]
 //! prints, [`Setting::read`] takes back. It must not know where a value stands.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderName;
@@ -29,10 +30,15 @@ impl Setting for bool {
     }
 }
 
+/// A number that does not fit.
+fn beyond(number: i64, least: impl Display, most: impl Display) -> String {
+    format!("{number} is out of bounds; from {least} to {most} is possible")
+}
+
 impl Setting for u16 {
     fn read(given: &Given) -> Result<Self, String> {
         let number = given.whole()?;
-        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
     }
 
     fn show(&self) -> String {
@@ -43,7 +49,7 @@ impl Setting for u16 {
 impl Setting for u32 {
     fn read(given: &Given) -> Result<Self, String> {
         let number = given.whole()?;
-        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
     }
 
     fn show(&self) -> String {
@@ -54,7 +60,7 @@ impl Setting for u32 {
 impl Setting for i32 {
     fn read(given: &Given) -> Result<Self, String> {
         let number = given.whole()?;
-        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
     }
 
     fn show(&self) -> String {
@@ -65,7 +71,7 @@ impl Setting for i32 {
 impl Setting for usize {
     fn read(given: &Given) -> Result<Self, String> {
         let number = given.whole()?;
-        Self::try_from(number).map_err(|_| format!("{number} is out of bounds"))
+        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
     }
 
     fn show(&self) -> String {

@@ -76,6 +76,13 @@ impl Problem {
         Self::new(&kinds::NO_RESOURCE, detail)
     }
 
+    /// 404: it is there for operators only, as nothing tells callers apart.
+    pub fn not_offered_here() -> Self {
+        let detail = "this resource is on the admin listener only, because nothing tells callers \
+                      of this one apart";
+        Self::new(&kinds::NO_RESOURCE, detail)
+    }
+
     /// 404: unknown, expired altogether, somebody else's, or not the right ticket: which of
     /// these is not told.
     pub fn no_such_operation() -> Self {
@@ -199,7 +206,7 @@ impl Problem {
 
     /// 409: there is no other delivery while this one is on its way.
     pub fn delivery_pending() -> Self {
-        let detail = "the delivery is on its way as it is: wait for its end";
+        let detail = "the delivery is being sent as it is: wait for what comes of that";
         Self::new(&kinds::DELIVERY_PENDING, detail)
     }
 
@@ -238,6 +245,12 @@ impl Problem {
     /// 413: over `server.max_body` octets.
     pub fn body_too_large(limit: u64) -> Self {
         let detail = format!("the body is larger than {limit} octets (server.max_body)");
+        Self::new(&kinds::BODY_TOO_LARGE, detail).with("limit", limit)
+    }
+
+    /// 413: no document that the gateway itself takes is as long as that.
+    pub fn document_too_large(limit: u64) -> Self {
+        let detail = format!("the body is larger than {limit} octets, and nothing here needs more");
         Self::new(&kinds::BODY_TOO_LARGE, detail).with("limit", limit)
     }
 

@@ -33,7 +33,7 @@ impl FromRequestParts<Door> for Asking {
         let settings = &door.api.settings;
         let shared = settings.shared || settings.principal != PrincipalRule::None;
         if door.side == Side::Public && !shared {
-            return Err(Problem::no_such_resource());
+            return Err(Problem::not_offered_here());
         }
         let base = match door.side {
             Side::Public => visit.base.clone(),

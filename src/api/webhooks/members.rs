@@ -46,7 +46,7 @@ impl FromRequest<Door> for Members {
 
     async fn from_request(request: Request<Body>, _: &Door) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
-        let too_large = |_| Problem::body_too_large(LONGEST as u64);
+        let too_large = |_| Problem::document_too_large(LONGEST as u64);
         let octets = to_bytes(body, LONGEST).await.map_err(too_large)?;
         if octets.is_empty() && !head.headers.contains_key(CONTENT_TYPE) {
             return Ok(Self(Map::new()));
