@@ -21,6 +21,8 @@ pub(super) struct Receivers<A>(Mutex<HashMap<ReceiverKey, Known<A>>>);
 
 struct Known<A> {
     address: Arc<A>,
+    /// What operators know it by.
+    name: String,
     changed: i64,
     /// When the next of its keys retires.
     good_until: Option<Timestamp>,
@@ -71,6 +73,12 @@ impl<A> Receivers<A> {
         Some(Arc::clone(&known.address))
     }
 
+    /// What operators know a receiver by, as long as it is remembered: a subscription's id, or
+    /// the origin of callbacks.
+    pub(super) fn name(&self, receiver: ReceiverKey) -> Option<String> {
+        self.known().get(&receiver).map(|known| known.name.clone())
+    }
+
     /// Forgets those that nothing has been sent to for long.
     pub(super) fn sweep(&self, now: Timestamp) {
         self.known().retain(|_, known| now.since(known.used_at) < REMEMBERED);
@@ -93,7 +101,11 @@ pub(super) async fn address<S: Sends>(
     let (receiver, good_until) = with_live_keys(receiver, now);
     let address = shared.sender.address(&receiver).map_err(NoAddress::Unusable)?;
     let address = Arc::new(address);
-    let known = Known { address: Arc::clone(&address), changed, good_until, used_at: now };
+    let name = match &receiver.subscription {
+        Some(id) => id.to_string(),
+        None => format!("callbacks to {}", receiver.url),
+    };
+    let known = Known { address: Arc::clone(&address), name, changed, good_until, used_at: now };
     shared.receivers.known().insert(delivery.receiver, known);
     Ok(address)
 }

@@ -56,7 +56,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
     match insist(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
         Ok(settled) => {
             for (settlement, settled) in batch.iter().zip(settled) {
-                count(settlement, settled);
+                count(shared, settlement, settled);
             }
         }
         Err(LedgerError::Damaged(error)) if batch.len() > 1 => {
@@ -65,7 +65,9 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
             for settlement in &batch {
                 let alone = || shared.ledger.settle_deliveries(vec![settlement.clone()]);
                 match insist(shared, alone).await {
-                    Ok(settled) => settled.into_iter().for_each(|how| count(settlement, how)),
+                    Ok(settled) => {
+                        settled.into_iter().for_each(|how| count(shared, settlement, how))
+                    }
                     Err(error) => complain(&error),
                 }
             }
@@ -86,7 +88,7 @@ fn complain(error: &LedgerError) {
     );
 }
 
-fn count(settlement: &DeliverySettlement, settled: DeliverySettled) {
+fn count<S: Sends>(shared: &Shared<S>, settlement: &DeliverySettlement, settled: DeliverySettled) {
     let webhook_id = &*settlement.message;
     let outcome = match (&settlement.next, settled) {
         (_, DeliverySettled::Stale) => {
@@ -99,13 +101,19 @@ fn count(settlement: &DeliverySettlement, settled: DeliverySettled) {
     };
     match outcome {
         "delivered" => counted(outcome),
-        _ => given_up(webhook_id, settlement.receiver, outcome),
+        _ => given_up(shared, webhook_id, settlement.receiver, outcome),
     }
 }
 
 /// Says that a delivery came to an end that its receiver has not got.
-pub(super) fn given_up(webhook_id: &str, receiver: ReceiverKey, outcome: &'static str) {
-    tracing::info!(webhook_id, %receiver, outcome, "a delivery was given up");
+pub(super) fn given_up<S: Sends>(
+    shared: &Shared<S>,
+    webhook_id: &str,
+    receiver: ReceiverKey,
+    outcome: &'static str,
+) {
+    let name = shared.receivers.name(receiver).unwrap_or_else(|| receiver.to_string());
+    tracing::info!(webhook_id, receiver = name, outcome, "a delivery was given up");
     counted(outcome);
 }
 

@@ -130,9 +130,9 @@ async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<()
     for lane in shared.ledger.due_deliveries(now - LONG_DUE) {
         loop {
             let given_up = shared.ledger.give_up_late(lane, BATCH, now).await?;
-            given_up
-                .iter()
-                .for_each(|message| settling::given_up(message, lane.receiver, "exhausted"));
+            for message in &given_up {
+                settling::given_up(shared, message, lane.receiver, "exhausted");
+            }
             if given_up.len() < BATCH {
                 break;
             }
