@@ -121,15 +121,43 @@ async fn one_delivery_goes_out_once_more_as_a_delivery_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_is_not_sent_once_more() {
+async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for() {
     let scene = Scene::set().await;
     scene.receiver.on("/hooks", Manner::status(500));
+    let subscription = scene.subscribe(&scene.wish("/hooks")).await;
+    let since = scene.gateway.clock.now().rfc3339();
+    for arrived in 1..=3 {
+        scene.gateway.post_order().await;
+        scene.receiver.until_arrived(arrived).await;
+    }
+    let tried = |delivery: &Value| delivery["status"] == "pending";
+    for delivery in scene.deliveries(&subscription, "").await {
+        scene.until_shown(path_of(delivery["links"]["self"].as_str().unwrap()), tried).await;
+    }
+    scene.receiver.on("/hooks", Manner::status(204));
+    let first = scene.deliveries(&subscription, "").await.remove(2);
+    let path = path_of(first["links"]["self"].as_str().unwrap()).to_owned();
+    let going = scene.post(&format!("{path}/redeliver"), &json!({})).await.expect(200).json();
+    assert_eq!(going["number"], first["number"], "as the delivery that it is");
+    let shown = scene.until_shown(&path, |delivery| delivery["status"] == "delivered").await;
+    assert_eq!(shown["attempts"].as_array().unwrap().len(), 2, "{shown}");
+    scene.gateway.advance(1);
+    let range = json!({ "since": since, "select": "pending" });
+    assert_eq!(replayed(&scene, &subscription, &range).await, json!({ "replayed": 2 }));
+    scene.until_delivered(&subscription, 3).await;
+    let arrivals = scene.receiver.arrivals();
+    assert_eq!(times(&arrivals).into_values().collect::<Vec<_>>(), [2, 2, 2]);
+}
+
+#[tokio::test]
+async fn what_is_being_sent_is_not_sent_once_more() {
+    let scene = Scene::set().await;
+    scene.receiver.on("/hooks", Manner::Silent);
     let subscription = scene.subscribe(&scene.wish("/hooks")).await;
     scene.gateway.post_order().await;
     scene.receiver.until_arrived(1).await;
     let number = scene.deliveries(&subscription, "").await[0]["number"].clone();
     let path = subscription.at(&format!("deliveries/{}", number.as_str().unwrap()));
-    scene.until_shown(&path, |delivery| delivery["status"] == "pending").await;
     scene.post(&format!("{path}/redeliver"), &json!({})).await.problem(409);
     assert_eq!(scene.receiver.count(), 1);
 }

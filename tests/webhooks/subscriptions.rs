@@ -400,7 +400,7 @@ async fn a_replay_is_an_operation_of_its_own_and_its_window_has_to_make_sense() 
         (json!({ "since": "2026-11-21T07:00:00Z", "until": "2026-11-21T07:00:00Z" }), "until"),
         (json!({ "since": "2026-11-21T07:00:00Z", "until": "2026-11-20T07:00:00Z" }), "until"),
         (json!({ "since": "2026-11-21T09:00:00Z" }), "until"),
-        (json!({ "since": "2026-11-21T07:00:00Z", "select": "pending" }), "select"),
+        (json!({ "since": "2026-11-21T07:00:00Z", "select": "sent" }), "select"),
         (json!({ "since": "2026-11-21T07:00:00Z", "which": "all" }), "which"),
     ] {
         let problem = gateway.send(post(&*replay).json(&body)).await.problem(400);

@@ -226,14 +226,18 @@ fn delivery() -> Value {
 }
 
 fn redeliver() -> Value {
-    let made = response("As this delivery.", &["Location"], json_of("DeliveryDocument"));
+    let going = |says| response(says, &["Location"], json_of("DeliveryDocument"));
+    let good = vec![
+        (200, going("This delivery, at once instead of later.")),
+        (201, going("As this new delivery.")),
+    ];
     let bad = [
         UNKNOWN,
-        (409, "It is on its way as it is, or the subscription is not active."),
+        (409, "It is being sent as it is, or the subscription is not active."),
         TOO_LARGE,
         NO_JSON,
     ];
-    resource("redeliver", "Send the same message once more", vec![(201, made)], &bad)
+    resource("redeliver", "Send the same message once more, or now", good, &bad)
 }
 
 fn keys() -> Value {
@@ -315,8 +319,11 @@ pub(super) fn schemas() -> Map<String, Value> {
             "description": "Made before; now unless set. Later than since.",
         },
         "select": {
-            "type": ["string", "null"], "enum": ["failed", "held", "delivered", "all", null],
+            "type": ["string", "null"],
+            "enum": ["failed", "pending", "held", "delivered", "all", null],
             "default": "failed",
+            "description": "How it stands. What is pending has its next attempt at once; of the \
+                            rest a new delivery is made.",
         },
     }));
     replay["required"] = json!(["since"]);

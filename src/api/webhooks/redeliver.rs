@@ -1,5 +1,5 @@
 //! `POST /webhooks/{id}/deliveries/{number}/redeliver`: the same message once more, with the
-//! same id and the same octets.
+//! same id and the same octets; or at once, where it waits for another attempt.
 
 use axum::extract::Path;
 use axum::response::Response;
@@ -21,8 +21,9 @@ pub(super) async fn redeliver(
     let key = deliveries::named(&number)?;
     standing::active(&subscription)?;
     match asking.ledger().redeliver(subscription.receiver, key, asking.now()).await? {
-        Redelivered::As(made) => {
-            deliveries::made(&asking, &subscription, made, StatusCode::CREATED).await
+        Redelivered::As(going) => {
+            let status = if going == key { StatusCode::OK } else { StatusCode::CREATED };
+            deliveries::made(&asking, &subscription, going, status).await
         }
         Redelivered::Pending => Err(Problem::delivery_pending()),
         Redelivered::Unknown => Err(Problem::no_such_delivery()),

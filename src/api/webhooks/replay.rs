@@ -1,5 +1,5 @@
-//! `POST /webhooks/{id}/replay`: what was made in a range of time goes out once more, as an
-//! operation of its own, which can be watched and canceled like any other.
+//! `POST /webhooks/{id}/replay`: what was made in a range of time goes out once more, or at once
+//! where it waits for another attempt, as an operation of its own, which can be watched and canceled like any other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +58,8 @@ fn arguments(
     let select = match members.text("select")?.this() {
         None => Selected::Failed,
         Some(name) => {
-            let select = Selected::named(&name).filter(|select| *select != Selected::Pending);
-            select.ok_or_else(|| wrong("select", "select is failed, held, delivered or all"))?
+            let known = "select is failed, pending, held, delivered or all";
+            Selected::named(&name).ok_or_else(|| wrong("select", known))?
         }
     };
     Ok(json!({

@@ -1,11 +1,14 @@
-//! Delivering once more what had come to an end, or was held; and putting away what is old.
+//! Delivering once more what had come to an end, or was held; at once what would be tried again
+//! later; and putting away what is old.
 //!
-//! A replay makes a new delivery of the same message: same name, same octets, in the same form. Its
-//! invariant: of each message only the latest delivery to a receiver is looked at, so a
-//! step that is done twice replays nothing twice.
+//! A replay makes a new delivery of the same message: same name, same octets, in the same form. One
+//! that waits for its next attempt stays the same delivery and has it now. Its invariant: of each
+//! message only the latest delivery to a receiver is looked at, so a step that is done twice replays
+//! nothing twice.
 
 use super::announce::{Draft, NewlyDue, make};
 use super::fanning::forget;
+use super::heads::DeliveryLane;
 use super::rows::{format, joined_state};
 use super::sending::{ENDED, end};
 use super::sql::{Given, Runs, one, run};
@@ -16,20 +19,24 @@ use super::verbs::{
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{Stored, maybe_number, maybe_text, number};
+use crate::ledger::rows::{Stored, maybe_number, maybe_text, maybe_time, number};
 
-const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, \
+const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, v.cause, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
      (SELECT max(p.delivery) FROM deliveries p WHERE p.message = v.message AND p.receiver = v.receiver) AS latest \
-     FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
+     FROM deliveries v LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
+     LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
      WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4 \
      ORDER BY v.delivery LIMIT $5";
-const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, h.attempts AS held, e.state, \
+const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
      v.delivery AS latest \
-     FROM deliveries v LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
+     FROM deliveries v LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
+     LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery WHERE v.receiver = $1 AND v.delivery = $2";
+const HASTENED: &str =
+    "UPDATE deliveries_due SET due_at = $1 WHERE delivery = $2 AND due_at > $3 RETURNING again";
 const HELD_GONE: &str = "DELETE FROM deliveries_held WHERE delivery = $1 RETURNING attempts";
 
 /// A delivery that may go out once more.
@@ -38,6 +45,7 @@ struct Candidate {
     message: i64,
     url: Option<String>,
     format: Format,
+    due_at: Option<Timestamp>,
     held: Option<i64>,
     end: Option<DeliveryEnd>,
     ping: bool,
@@ -52,6 +60,7 @@ impl Candidate {
             message: number(row, "message")?,
             url: maybe_text(row, "url")?,
             format: format(row)?,
+            due_at: maybe_time(row, "due_at")?,
             held: maybe_number(row, "held")?,
             end: joined_state(row)?,
             ping: row.text("cause")? == Some(Cause::Ping.as_str()),
@@ -59,15 +68,25 @@ impl Candidate {
         })
     }
 
-    fn is(&self, select: Selected) -> bool {
+    fn is(&self, select: Selected, now: Timestamp) -> bool {
         let failed = matches!(self.end, Some(DeliveryEnd::Exhausted | DeliveryEnd::Gone));
         match select {
+            Selected::Pending => self.waits(now),
             Selected::Held => self.held.is_some(),
             Selected::Failed => failed,
             Selected::Delivered => self.end == Some(DeliveryEnd::Delivered),
-            Selected::All => self.held.is_some() || self.end.is_some(),
-            Selected::Pending => false,
+            Selected::All => self.waits(now) || self.held.is_some() || self.end.is_some(),
         }
+    }
+
+    /// Whether its next attempt is still to come.
+    fn waits(&self, now: Timestamp) -> bool {
+        self.due_at.is_some_and(|due_at| due_at > now)
+    }
+
+    /// A test event that is over is not repeated along with others.
+    const fn is_over_ping(&self) -> bool {
+        self.ping && self.end.is_some()
     }
 }
 
@@ -81,10 +100,11 @@ pub(super) async fn replay<W: Runs + ?Sized>(
     let candidates = rows.iter().map(Candidate::of).collect::<Result<Vec<_>, _>>()?;
     let last = candidates.last().map(|candidate| DeliveryKey(candidate.delivery));
     let full = candidates.len() >= step.limit;
-    let chosen = candidates.into_iter().filter(|it| it.latest && !it.ping && it.is(step.select));
-    let (newly, made) = again(writing, step.receiver, chosen.collect(), step.at).await?;
+    let is_meant = |it: &Candidate| it.latest && !it.is_over_ping() && it.is(step.select, step.at);
+    let chosen = candidates.into_iter().filter(is_meant);
+    let (newly, going) = again(writing, step.receiver, chosen.collect(), step.at).await?;
     let after = last.filter(|_| full);
-    Ok((Replayed { count: made.len() as u64, after }, newly))
+    Ok((Replayed { count: going.len() as u64, after }, newly))
 }
 
 pub(super) async fn redeliver<W: Runs + ?Sized>(
@@ -96,14 +116,18 @@ pub(super) async fn redeliver<W: Runs + ?Sized>(
     let row = one(writing, ONE, Given::number(receiver.0).and(delivery.0)).await?;
     let Some(row) = row else { return Ok((Redelivered::Unknown, Vec::new())) };
     let candidate = Candidate::of(&row)?;
-    if !candidate.is(Selected::All) {
+    if candidate.due_at.is_some() && !candidate.waits(at) {
+        return Ok((Redelivered::As(delivery), Vec::new()));
+    }
+    if !candidate.is(Selected::All, at) {
         return Ok((Redelivered::Pending, Vec::new()));
     }
-    let (newly, made) = again(writing, receiver, vec![candidate], at).await?;
-    Ok((made.first().map_or(Redelivered::Pending, |made| Redelivered::As(*made)), newly))
+    let (newly, going) = again(writing, receiver, vec![candidate], at).await?;
+    Ok((going.first().map_or(Redelivered::Pending, |going| Redelivered::As(*going)), newly))
 }
 
-/// Makes a new delivery of each of these; one that was held is held no more.
+/// Makes a new delivery of each of these; one that was held is held no more, and one that waits for
+/// its next attempt has it now. Says as which deliveries they go out.
 async fn again<W: Runs + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
@@ -111,8 +135,18 @@ async fn again<W: Runs + ?Sized>(
     at: Timestamp,
 ) -> Result<(NewlyDue, Vec<DeliveryKey>), LedgerError> {
     let mut drafts = Vec::with_capacity(candidates.len());
-    let mut ended = Vec::new();
+    let (mut ended, mut hastened, mut newly) = (Vec::new(), Vec::new(), Vec::new());
     for candidate in candidates {
+        if candidate.due_at.is_some() {
+            // It may have been handed out meanwhile.
+            let given = Given::none().at(at).and(candidate.delivery).at(at);
+            if let Some(row) = one(writing, HASTENED, given).await? {
+                let lane = DeliveryLane { receiver, again: number::<i64>(&row, "again")? == 1 };
+                newly.push((lane, at));
+                hastened.push(DeliveryKey(candidate.delivery));
+            }
+            continue;
+        }
         if let Some(attempts) = candidate.held {
             // Another one may be at it.
             let held = one(writing, HELD_GONE, Given::number(candidate.delivery)).await?;
@@ -126,7 +160,9 @@ async fn again<W: Runs + ?Sized>(
         drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
     }
     writing.put(&ENDED, ended).await?;
-    make(writing, drafts, None).await.map(|made| (made.newly, made.numbers))
+    let made = make(writing, drafts, None).await?;
+    newly.extend(made.newly);
+    Ok((newly, [hastened, made.numbers].concat()))
 }
 
 const TOO_OLD: &str = "DELETE FROM deliveries_held WHERE delivery IN (SELECT delivery FROM deliveries_held \

@@ -26,6 +26,47 @@ async fn what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing(plac
     close(ledger, tasks).await;
 }
 
+async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    for number in 1..=3 {
+        done(&ledger, operation(number, START)).await;
+    }
+    let first = claimed(&ledger, START).await;
+    settled(&ledger, &first, FAILED, START).await;
+    let soon = START + SECOND;
+    assert!(ledger.next_delivery(START).unwrap() > soon, "later than it is asked for");
+    let key = first[0].lease.delivery;
+    let asked = ledger.redeliver(whole.receiver, key, soon).await.unwrap();
+    assert_eq!(asked, Redelivered::As(key), "the same delivery");
+    assert_eq!(
+        ledger.due_deliveries(soon),
+        [DeliveryLane { receiver: whole.receiver, again: true }]
+    );
+    let out = claimed(&ledger, soon).await;
+    assert_eq!((out.len(), out[0].lease.delivery, out[0].attempts), (1, key, 2));
+    let step = ReplayStep {
+        receiver: whole.receiver,
+        select: Selected::Pending,
+        since: START,
+        until: START + HOUR,
+        after: None,
+        limit: 9,
+        at: soon,
+    };
+    assert_eq!(ledger.replay(step).await.unwrap().count, 2, "one of the three is being sent");
+    // The step whose end nobody heard of.
+    assert_eq!(ledger.replay(step).await.unwrap().count, 0);
+    let rest = claimed(&ledger, soon).await;
+    assert_eq!(rest.iter().map(|leased| leased.attempts).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(shown(&ledger, &whole).await.len(), 3, "no delivery was made for it");
+    settled(&ledger, &rest, FAILED, soon).await;
+    let later = START + SECOND * 2;
+    let all = ReplayStep { select: Selected::All, at: later, ..step };
+    assert_eq!(ledger.replay(all).await.unwrap().count, 2);
+    close(ledger, tasks).await;
+}
+
 async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let own = [Topic::Succeeded, Topic::Disabled, Topic::Recovered];
@@ -292,6 +333,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing,
+            what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for,
             what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed,
             a_receiver_that_only_fails_for_days_is_disabled,
             what_is_due_for_a_receiver_that_takes_nothing_is_put_aside,

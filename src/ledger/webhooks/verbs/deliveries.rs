@@ -336,7 +336,7 @@ pub struct DeliveryPage {
 pub struct ReplayStep {
     /// To whom.
     pub receiver: ReceiverKey,
-    /// Which of them. Those that are on their way are never among them.
+    /// Which of them. Those that are being sent are never among them.
     pub select: Selected,
     /// Made at or after.
     pub since: Timestamp,
@@ -362,9 +362,9 @@ pub struct Replayed {
 /// What became of a wish to deliver something once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redelivered {
-    /// As this delivery.
+    /// As this delivery: a new one, or itself where it waited for another attempt.
     As(DeliveryKey),
-    /// It is on its way as it is.
+    /// It is being sent.
     Pending,
     /// There is none.
     Unknown,
