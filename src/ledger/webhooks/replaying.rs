@@ -17,22 +17,22 @@ use super::verbs::{
     Cause, DeliveryEnd, DeliveryKey, Format, Redelivered, ReplayStep, Replayed, Selected,
 };
 use crate::domain::Timestamp;
-use crate::domain::delivery::ReceiverKey;
+use crate::domain::delivery::{ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, maybe_number, maybe_text, maybe_time, number};
 
-const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, v.cause, d.due_at, h.attempts AS held, e.state, \
+const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
      (SELECT max(p.delivery) FROM deliveries p WHERE p.message = v.message AND p.receiver = v.receiver) AS latest \
-     FROM deliveries v LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
+     FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
      LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
      WHERE v.receiver = $1 AND v.delivery > $2 AND v.created_at >= $3 AND v.created_at < $4 \
      ORDER BY v.delivery LIMIT $5";
-const ONE: &str = "SELECT v.delivery, v.message, v.url, v.cause, d.due_at, h.attempts AS held, e.state, \
+const ONE: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
      v.delivery AS latest \
-     FROM deliveries v LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
+     FROM deliveries v JOIN messages m ON m.message = v.message LEFT JOIN deliveries_due d ON d.delivery = v.delivery \
      LEFT JOIN deliveries_held h ON h.delivery = v.delivery \
      LEFT JOIN deliveries_ended e ON e.delivery = v.delivery WHERE v.receiver = $1 AND v.delivery = $2";
 const HASTENED: &str =
@@ -63,7 +63,7 @@ impl Candidate {
             due_at: maybe_time(row, "due_at")?,
             held: maybe_number(row, "held")?,
             end: joined_state(row)?,
-            ping: row.text("cause")? == Some(Cause::Ping.as_str()),
+            ping: row.text("event")? == Some(Topic::Ping.as_str()),
             latest: number::<i64>(row, "latest")? == delivery,
         })
     }

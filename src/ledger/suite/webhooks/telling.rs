@@ -207,6 +207,42 @@ async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place
     close(ledger, tasks).await;
 }
 
+async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Failed]))).await;
+    assert!(matches!(ledger.ping(whole.id, START).await.unwrap(), Redelivered::As(_)));
+    let change = |change| {
+        let id = whole.id;
+        ledger.change_subscription(Changing {
+            id,
+            principal: None,
+            unless_since: None,
+            change,
+            at: START,
+        })
+    };
+    change(Change::Disable(DisabledFor::Asked)).await.unwrap();
+    assert_eq!(ledger.put_aside(whole.receiver, 9, START).await.unwrap(), 1);
+    change(Change::Enable).await.unwrap();
+    let later = START + SECOND;
+    let step = ReplayStep {
+        receiver: whole.receiver,
+        select: Selected::Held,
+        since: START,
+        until: later,
+        after: None,
+        limit: 9,
+        at: later,
+    };
+    assert_eq!(ledger.replay(step).await.unwrap().count, 1);
+    let out = claimed(&ledger, later).await;
+    assert_eq!(out.iter().map(|leased| leased.topic).collect::<Vec<_>>(), [Topic::Ping]);
+    settled(&ledger, &out, Attempted::Taken, later).await;
+    let all = ReplayStep { select: Selected::All, until: START + HOUR, at: START + HOUR, ..step };
+    assert_eq!(ledger.replay(all).await.unwrap().count, 0);
+    close(ledger, tasks).await;
+}
+
 async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Failed]))).await;
@@ -285,6 +321,7 @@ macro_rules! on {
             what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event,
             what_outlives_an_operation_is_never_taken_to_be_about_a_later_one,
             a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more,
+            a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not,
         );
     };
 }
