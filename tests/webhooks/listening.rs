@@ -1,11 +1,13 @@
 //! `cloakroom listen`, as somebody uses it who writes a receiver.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use cloakroom::clock::Clock;
 use cloakroom::domain::delivery::{Secret, SigningKey};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 
 use super::outward::{Names, Outward, SECRET, message, open_to, target};
@@ -59,6 +61,19 @@ impl Listening {
         let message = message();
         let attempt = self.outward.sender.send(&message, &to, Clock::system().now());
         time::within("an answer", attempt).await.status
+    }
+
+    /// Delivers, and hangs up before an answer can have come. Where it was slow, it had not
+    /// even read the delivery.
+    async fn hang_up(&self) {
+        let address = self.url.trim_start_matches("http://").trim_end_matches('/');
+        // It may have ended meanwhile.
+        let Ok(mut stream) = TcpStream::connect(address).await else { return };
+        let head = format!("POST / HTTP/1.1\r\nhost: {address}\r\nwebhook-id: msg_1\r\n");
+        let request = format!("{head}content-length: 2\r\n\r\n{{}}");
+        if stream.write_all(request.as_bytes()).await.is_ok() {
+            time::pause(Duration::from_millis(100)).await;
+        }
     }
 
     /// What it printed, and its exit code.
@@ -141,6 +156,23 @@ async fn it_misbehaves_as_told() {
         let listening = Listening::start(arguments).await;
         assert_eq!(listening.deliver(right()).await, status, "{arguments}");
         assert_eq!(listening.ended().await.1, 0, "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_before_the_answer_is_told_of_and_counts() {
+    let mut listening = Listening::start("--slow 1h --max 2").await;
+    let hanging_up = async {
+        while listening.process.try_wait().unwrap().is_none() {
+            listening.hang_up().await;
+        }
+    };
+    time::within("its end", hanging_up).await;
+    let (printed, code) = listening.ended().await;
+    assert_eq!((printed.len(), code), (2, 0), "{printed:?}");
+    for told in &printed {
+        assert_eq!((&told["id"], &told["answered"]), (&"msg_1".into(), &Value::Null), "{told}");
+        assert!(told["hungUpAfterSeconds"].as_f64().unwrap() < 10.0, "{told}");
     }
 }
 

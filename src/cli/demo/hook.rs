@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::super::failure::Failure;
-use super::super::listen::{Manner, Receiver, Seen, shown};
+use super::super::listen::{Answer, Manner, Receiver, Seen, shown};
 use super::{ANYWHERE, voice};
 use crate::clock::Clock;
 use crate::domain::delivery::Secret;
@@ -46,7 +46,7 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn of(seen: &Seen, answer: Option<http::StatusCode>) -> Self {
+    fn of(seen: &Seen, answer: Answer) -> Self {
         Self {
             shown: shown(seen, answer),
             event: seen.event.clone().unwrap_or_default(),
@@ -69,8 +69,7 @@ impl Place {
     /// Receives there until `tasks` are cut, what this secret has signed.
     pub(super) fn receive(self, secret: Secret, clock: Clock, tasks: &Tasks) -> Hook {
         let (told, arrived) = mpsc::unbounded_channel();
-        let tell =
-            move |seen: &Seen, answer: Option<_>| told.send(Delivery::of(seen, answer)).is_ok();
+        let tell = move |seen: &Seen, answer| told.send(Delivery::of(seen, answer)).is_ok();
         let keys = vec![CheckingKey::Secret(secret)];
         let receiver = Receiver::new(Manner::default(), keys, clock.clone(), Box::new(tell));
         tasks.spawn_until_cut(Arc::new(receiver).accept(self.listener, tasks.clone()));

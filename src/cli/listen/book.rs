@@ -16,15 +16,12 @@ use crate::domain::delivery::signature::{CheckingKey, Signed, Unverified, verify
 pub(super) struct Book {
     /// By id: how often, and when last.
     seen: HashMap<String, (u32, Timestamp)>,
-    arrived: u64,
     unbelieved: u64,
 }
 
 /// A delivery, and what to think of it.
 #[derive(Debug)]
 pub(in crate::cli) struct Seen {
-    /// Which of all deliveries it is, from 1.
-    pub(in crate::cli) number: u64,
     pub(in crate::cli) at: Timestamp,
     /// `webhook-id`, if it has one.
     pub(in crate::cli) id: Option<String>,
@@ -71,7 +68,6 @@ impl Book {
             signature: text("webhook-signature"),
         };
         let trust = trust(signed, body, keys, now);
-        self.arrived += 1;
         self.unbelieved += u64::from(trust.is_err());
         let id = signed.id.map(str::to_owned);
         let before = id.as_ref().and_then(|id| self.seen.get(id).copied());
@@ -80,7 +76,6 @@ impl Book {
             self.seen.insert(id.clone(), (times, now));
         }
         Seen {
-            number: self.arrived,
             at: now,
             id,
             event: serde_json::from_slice(body).ok(),
@@ -146,7 +141,7 @@ mod tests {
         assert_eq!(enter(Secret::new([3; 32]), &[]), Ok(Trusted::NotChecked));
         let unsigned = book.enter(&HeaderMap::new(), BODY, &keys(), NOW);
         assert_eq!(unsigned.trust, Err(Unverified::Unsigned("webhook-id")));
-        assert_eq!((unsigned.number, book.unbelieved()), (4, 2));
+        assert_eq!(book.unbelieved(), 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod show;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -26,18 +27,20 @@ use crate::domain::delivery::signature::CheckingKey;
 use crate::domain::delivery::{BadKey, PublicKey, Secret};
 use crate::lifecycle::Tasks;
 pub(super) use book::Seen;
-pub(super) use receiver::{Manner, Receiver, Tell};
+pub(super) use receiver::{Answer, Manner, Receiver, Tell};
 pub(super) use show::text as shown;
 
 const EXAMPLES: &str = "\
 Examples:
   cloakroom listen --secret-file secret          verify and print what arrives on port 9100
   cloakroom listen --fail 3                      answer 500 to the first three attempts of each
-  cloakroom listen --slow 20s                    answer too late, and see it come again
+  cloakroom listen --slow 20s                    answer too late, and see the sender hang up
   cloakroom listen --gone                        answer 410, which disables the subscription
   cloakroom listen --max 1 --json                end after one delivery: for scripts
 Secrets, one on each line of a file, or in CLOAKROOM_LISTEN_SECRET with blanks between, which is
-read where no other is given. The gateway delivers to loopback only if it is told to: webhooks.allow = [\"127.0.0.0/8\"],
+read where no other is given. The pauses between attempts grow, 5 s, 5 min, 30 min and so on: with
+--fail 3 a delivery takes more than half an hour, with --fail 1 some five seconds. The gateway
+delivers to loopback only if it is told to: webhooks.allow = [\"127.0.0.0/8\"],
 webhooks.allow_http = true, webhooks.ports = [9100].";
 
 /// Ends with 0 where every delivery was to be believed, and with 1 where one was not.
@@ -63,7 +66,7 @@ pub(super) struct Listen {
     /// Answer with this status.
     #[arg(long, default_value = "204", value_parser = status)]
     status: StatusCode,
-    /// Take that long for each answer, like 20s.
+    /// Take that long for each answer, like 20s; the gateway hangs up after 15 s.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     slow: Option<Duration>,
     /// Answer 410: nothing is wanted here any more.
@@ -72,11 +75,11 @@ pub(super) struct Listen {
     /// Read each delivery and close the connection without an answer.
     #[arg(long, conflicts_with = "status")]
     drop: bool,
-    /// Print each delivery as one line of JSON.
+    /// Print each delivery as one line of JSON, with its body.
     #[arg(long)]
     json: bool,
     /// End after so many deliveries.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
 }
 
@@ -132,10 +135,12 @@ impl Listen {
         // The last answer still goes out.
         tasks.drain();
         receiver.until_answered(&tasks).await;
-        match receiver.unbelieved() {
-            0 => Ok(()),
-            number => Err(Failure::Failed(format!("{number} deliveries were not to be believed"))),
-        }
+        let unbelieved = match receiver.unbelieved() {
+            0 => return Ok(()),
+            1 => "1 delivery was".to_owned(),
+            number => format!("{number} deliveries were"),
+        };
+        Err(Failure::Failed(format!("{unbelieved} not to be believed")))
     }
 
     fn keys(&self) -> Result<Vec<CheckingKey>, Failure> {
@@ -163,13 +168,19 @@ impl Listen {
 
     /// Prints each delivery; enough is enough, and where nobody reads on.
     fn tell(&self) -> Tell {
-        let (json, most) = (self.json, self.max);
+        let (json, most) = (self.json, self.max.unwrap_or(u64::MAX));
+        let told_so_far = AtomicU64::new(0);
         Box::new(move |seen, answer| {
+            let count = told_so_far.fetch_add(1, Ordering::SeqCst) + 1;
+            // Others may be on their way when the last one is told.
+            if count > most {
+                return false;
+            }
             let told = match json {
                 true => show::json(seen, answer).to_string(),
                 false => show::text(seen, answer),
             };
-            print::say(&told).is_ok() && most.is_none_or(|most| seen.number < most)
+            print::say(&told).is_ok() && count < most
         })
     }
 }

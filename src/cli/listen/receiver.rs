@@ -43,8 +43,21 @@ impl Default for Manner {
     }
 }
 
+/// What a delivery got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Answer {
+    /// This status.
+    Status(StatusCode),
+    /// The end of its connection.
+    Dropped,
+    /// Nothing: its sender hung up, so long after the delivery was read.
+    HungUp(Duration),
+    /// Nothing: the receiver ended before.
+    Ended,
+}
+
 /// Is told of each delivery with its answer, and says whether more is wanted.
-pub(in crate::cli) type Tell = Box<dyn Fn(&Seen, Option<StatusCode>) -> bool + Send + Sync>;
+pub(in crate::cli) type Tell = Box<dyn Fn(&Seen, Answer) -> bool + Send + Sync>;
 
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +71,7 @@ pub(in crate::cli) struct Receiver {
     clock: Clock,
     tell: Tell,
     book: Mutex<Book>,
-    /// The delivery that is being answered is the last one.
+    /// The last delivery that was wanted has been told.
     last: AtomicBool,
     enough: CancellationToken,
 }
@@ -111,9 +124,18 @@ impl Receiver {
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, tasks: Tasks) {
+        self.converse(stream, &tasks).await;
+        // Only now: the last answer has gone out, or whoever hung up has been told of.
+        if self.last.load(Ordering::SeqCst) {
+            self.enough.cancel();
+        }
+    }
+
+    /// Takes what comes on a connection until it ends, or `tasks` drain.
+    async fn converse(&self, stream: TcpStream, tasks: &Tasks) {
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(self.clock.clone());
-        let answer = service_fn(|request| self.answer(request));
+        let answer = service_fn(|request| self.answer(request, tasks));
         let connection = server.serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);
         // Whoever sends sees for itself how a connection ended.
@@ -125,13 +147,13 @@ impl Receiver {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
-        // Only now: the last answer has gone out.
-        if self.last.load(Ordering::SeqCst) {
-            self.enough.cancel();
-        }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        tasks: &Tasks,
+    ) -> Result<Response<Full<Bytes>>, Dropped> {
         if request.method() == Method::OPTIONS {
             return Ok(allowing());
         }
@@ -142,12 +164,17 @@ impl Receiver {
             book.enter(&head.headers, &body, &self.keys, self.clock.now())
         };
         let answer = self.answer_to(&seen);
+        let read = self.clock.elapsed();
+        let mut arrival = Arrival { receiver: self, tasks, seen, read, told: false };
         if let Some(slow) = self.manner.slow {
-            self.clock.sleep(slow).await;
+            tokio::select! {
+                () = self.clock.sleep(slow) => {}
+                // Nobody who ends it waits for an answer that is meant to be late.
+                () = tasks.draining() => return Err(Dropped),
+            }
         }
         let mut response = Response::new(Full::new(Bytes::new()));
-        if !(self.tell)(&seen, answer) {
-            self.last.store(true, Ordering::SeqCst);
+        if !arrival.tell(answer.map_or(Answer::Dropped, Answer::Status)) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         *response.status_mut() = answer.ok_or(Dropped)?;
@@ -166,6 +193,40 @@ impl Receiver {
             Some(times) if seen.times <= times => StatusCode::INTERNAL_SERVER_ERROR,
             _ => status,
         })
+    }
+}
+
+/// A delivery that was read. Where nobody has told of it, letting go of it does: a connection
+/// whose sender hangs up takes its answer with it.
+struct Arrival<'a> {
+    receiver: &'a Receiver,
+    tasks: &'a Tasks,
+    seen: Seen,
+    /// When it was read, on the receiver's clock.
+    read: Duration,
+    told: bool,
+}
+
+impl Arrival<'_> {
+    /// Tells of it; whether more is wanted.
+    fn tell(&mut self, answer: Answer) -> bool {
+        self.told = true;
+        let more = (self.receiver.tell)(&self.seen, answer);
+        if !more {
+            self.receiver.last.store(true, Ordering::SeqCst);
+        }
+        more
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let waited = self.receiver.clock.elapsed().saturating_sub(self.read);
+        let ending = self.tasks.is_draining();
+        self.tell(if ending { Answer::Ended } else { Answer::HungUp(waited) });
     }
 }
 
