@@ -84,8 +84,9 @@ impl Client {
         let made: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         let secret = made["secret"].as_str().and_then(|secret| Secret::parse(secret).ok());
         let secret = secret.ok_or_else(|| unexpected("a secret", &answer))?;
-        voice::aside("the secret is shown this once; the receiver verifies with it. Nothing here")?;
-        voice::aside("tells callers apart, so who subscribes is told everything: operators only")?;
+        voice::aside("the secret is shown this once; the receiver verifies with it")?;
+        voice::aside(&format!("that POST went to the admin listener, http://{admin}"))?;
+        voice::aside("nothing here tells callers apart, so only operators may subscribe")?;
         let id = made["id"].as_str().unwrap_or_default().to_owned();
         Ok((place.receive(secret, self.clock.clone(), tasks), id))
     }

@@ -8,6 +8,7 @@ mod orders;
 mod voice;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use clap::Args;
 
@@ -153,6 +154,8 @@ fn suggest(
     let json = "-H 'Content-Type: application/json'";
     let order = format!("curl -i http://{gateway}/orders {json} -d '{{\"sku\":\"B-2\"}}'");
     let Led { order: created, payment } = led;
+    let called = std::env::args_os().next().unwrap_or_default();
+    let program = program(Path::new(&called), std::env::current_exe().ok().as_deref());
     voice::heading("All of it goes on running. Try, in another terminal:")?;
     voice::explain(&format!(
         "\n  an order of your own; its webhook arrives here, and its Location is for curl -i\n    \
@@ -164,10 +167,19 @@ fn suggest(
          \n  the order that was created, and what happened to the payment\n    curl {created}\n    \
          curl {payment}/events\n\
          \n  every operation, and every webhook, as an operator sees them\n    \
-         cloakroom ops list --admin http://{admin}\n    \
-         cloakroom webhooks deliveries {subscription} --admin http://{admin}"
+         {program} ops list --admin http://{admin}\n    \
+         {program} webhooks deliveries {subscription} --admin http://{admin}"
     ))?;
     voice::explain("\nCtrl-C ends everything and leaves nothing behind.")
+}
+
+/// What to type for this program in another terminal: its name where it was found by that, else
+/// where it lies, because the other terminal may be in another folder.
+fn program(called: &Path, lies_at: Option<&Path>) -> String {
+    let by_name = called.components().count() == 1;
+    let path = lies_at.filter(|_| !by_name).unwrap_or(called).display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {
@@ -186,5 +198,15 @@ mod tests {
         assert_eq!(config.store.url.path(), Some(&*folder.file("cloakroom.db")));
         assert_eq!(config.fallback_upstream.as_deref(), Some("orders"));
         assert_eq!(config.webhooks.ports, [9100]);
+    }
+
+    #[test]
+    fn what_to_type_is_the_name_or_where_the_program_lies() {
+        let lies_at = Some(Path::new("/src/target/release/cloakroom"));
+        let typed = |called: &str, lies_at| program(Path::new(called), lies_at);
+        assert_eq!(typed("cloakroom", lies_at), "cloakroom");
+        assert_eq!(typed("target/release/cloakroom", lies_at), "/src/target/release/cloakroom");
+        assert_eq!(typed("./cloakroom", None), "./cloakroom");
+        assert_eq!(typed("./c", Some(Path::new("/my o'/c"))), r"'/my o'\''/c'");
     }
 }
