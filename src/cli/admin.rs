@@ -56,6 +56,7 @@ impl Admin {
         };
         let uri: Uri = url.parse().map_err(|_| refused("this is not a URL"))?;
         match (uri.scheme_str(), uri.authority(), uri.path()) {
+            (None, ..) => Err(refused("this is not a URL")),
             (Some("http"), Some(authority), "/") => Ok(Self {
                 clock,
                 patience: PATIENCE,
@@ -68,10 +69,8 @@ impl Admin {
                 "the admin listener speaks plain http; reach a remote one through a tunnel, like \
                  ssh -L 8081:127.0.0.1:8081 HOST",
             )),
-            (_, _, path) if path != "/" && uri.authority().is_some() => {
-                Err(refused("leave out the path (there is --prefix)"))
-            }
-            _ => Err(refused("scheme and host are needed")),
+            (Some("http"), Some(_), _) => Err(refused("leave out the path (there is --prefix)")),
+            _ => Err(refused("the admin listener speaks http")),
         }
     }
 
@@ -243,6 +242,10 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
                     .to_owned(),
             );
         }
+        Some("urn:cloakroom:problem:no-such-subscription") => {
+            let says = "no subscription has this id; `cloakroom webhooks list` shows them";
+            return Failure::Failed(says.to_owned());
+        }
         Some("urn:cloakroom:problem:no-such-resource") => {
             return strange("the gateway has nothing there");
         }
@@ -285,9 +288,19 @@ mod tests {
 
     #[test]
     fn what_is_no_admin_listener_is_refused_with_an_example() {
-        for url in ["localhost:8081", "https://localhost", "http://localhost/x", "http://", "a b"] {
-            let refused = Admin::new(Clock::system(), url, "/-").err().unwrap();
-            assert!(refused.to_string().contains("http://127.0.0.1:8081"), "{refused}");
+        for (url, says) in [
+            ("localhost:8081", "not a URL"),
+            ("nonsense", "not a URL"),
+            ("/x", "not a URL"),
+            ("a b", "not a URL"),
+            ("http://", "not a URL"),
+            ("ftp://localhost", "speaks http"),
+            ("https://localhost", "tunnel"),
+            ("http://localhost/x", "--prefix"),
+        ] {
+            let refused = Admin::new(Clock::system(), url, "/-").err().unwrap().to_string();
+            assert!(refused.contains("http://127.0.0.1:8081"), "{refused}");
+            assert!(refused.contains(says), "{refused}");
         }
         assert!(Admin::new(Clock::system(), "http://localhost:8081/", "/-").is_ok());
     }
@@ -297,5 +310,13 @@ mod tests {
         let body = Bytes::from_static(br#"{"title":"conflict","detail":"it has succeeded"}"#);
         let answer = Response::builder().status(409).body(body).unwrap();
         assert_eq!(refusal(&answer).to_string(), "the gateway says 409 Conflict: it has succeeded");
+    }
+
+    #[test]
+    fn where_there_is_no_such_subscription_the_command_that_lists_them_is_named() {
+        let problem = br#"{"type":"urn:cloakroom:problem:no-such-subscription","detail":"above"}"#;
+        let body = Bytes::from_static(problem);
+        let answer = Response::builder().status(404).body(body).unwrap();
+        assert!(refusal(&answer).to_string().contains("`cloakroom webhooks list`"));
     }
 }

@@ -71,6 +71,7 @@ fn nonsense_is_refused() {
     assert_eq!(refused(&["cloakroom", "serve", "--upstrem", "x"]), ErrorKind::UnknownArgument);
     assert_eq!(refused(&["cloakroom", "listen", "--secret", "x"]), ErrorKind::ValueValidation);
     assert_eq!(refused(&["cloakroom", "listen", "--slow", "soon"]), ErrorKind::ValueValidation);
+    assert_eq!(refused(&["cloakroom", "listen", "--max", "0"]), ErrorKind::ValueValidation);
     let both = ["cloakroom", "listen", "--gone", "--drop"];
     assert_eq!(refused(&both), ErrorKind::ArgumentConflict);
     assert_eq!(refused(&["cloakroom", "ops", "show"]), ErrorKind::MissingRequiredArgument);

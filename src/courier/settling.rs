@@ -66,7 +66,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
                 let alone = || shared.ledger.settle_deliveries(vec![settlement.clone()]);
                 match insist(shared, alone).await {
                     Ok(settled) => {
-                        settled.into_iter().for_each(|how| count(shared, settlement, how))
+                        settled.into_iter().for_each(|how| count(shared, settlement, how));
                     }
                     Err(error) => complain(&error),
                 }

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::scene::open_to;
 use crate::support::gateway::{Process, cloakroom, order};
-use crate::support::time::within;
+use crate::support::time::{until, within};
 use crate::support::{Receiver, Setup, Upstream};
 
 const NOWHERE: &str = "https://hooks.example.com/orders";
@@ -74,9 +74,44 @@ async fn a_subscription_is_made_shown_changed_and_deleted() {
     let for_good: Vec<_> =
         both["keys"].as_array().unwrap().iter().map(|key| &key["retiresAt"]).collect();
     assert_eq!(for_good[..2], [&Value::Null, &Value::Null], "{both}");
-    done(&command(&process, &["delete", id]).await);
+    let deleted = json(&process, &["delete", id]).await;
+    assert_eq!(deleted, serde_json::json!({ "id": id, "deleted": true }));
     let none = command(&process, &["list"]).await;
     assert_eq!((done(&none), words(&none).contains("create")), (String::new(), true));
+}
+
+#[tokio::test]
+async fn what_is_made_to_sign_with_is_the_last_line() {
+    let (_upstream, process) = process().await;
+    for (arguments, prefix) in [(&[][..], "whsec_"), (&["--signature", "v1a"], "whpk_")] {
+        let arguments = [&["create", "--url", NOWHERE], arguments].concat();
+        let made = command(&process, &arguments).await;
+        let last = done(&made).lines().last().unwrap().to_owned();
+        assert!(last.starts_with(prefix), "{}", words(&made));
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_is_followed_says_how_much_it_sent() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let process = Setup::before(&upstream)
+        .set("webhooks", &open_to(&[receiver.address.port()]))
+        .route("POST /orders", "")
+        .spawn()
+        .await;
+    let made = json(&process, &["create", "--url", &receiver.url("/hooks")]).await;
+    let id = made["id"].as_str().unwrap();
+    process.post_order().await;
+    until("it is delivered", || async {
+        let delivered = json(&process, &["deliveries", id, "--state", "delivered"]).await;
+        (delivered["deliveries"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    let replay = ["replay", id, "--since", "1h", "--follow", "--select"];
+    let said = done(&command(&process, &[&replay[..], &["delivered"]].concat()).await);
+    assert_eq!(said.trim(), "succeeded: 1 sent once more");
+    let none = json(&process, &[&replay[..], &["held"]].concat()).await;
+    assert_eq!((&none["status"], &none["replayed"]), (&"succeeded".into(), &0.into()));
 }
 
 #[tokio::test]
@@ -168,7 +203,7 @@ async fn what_was_asked_wrongly_ends_with_2_and_what_is_refused_with_1() {
         (&["create", "--url", "https://127.0.0.1/"], 1, "127.0.0.1"),
         (&["create", "--url", NOWHERE, "--event", "x"], 1, "operation.failed"),
         (&["deliveries", id, "7"], 1, "delivery"),
-        (&["show", "5f0c1d2e-3a4b-4c6d-8e8f-901a2b3c4d5e"], 1, "subscription"),
+        (&["show", "5f0c1d2e-3a4b-4c6d-8e8f-901a2b3c4d5e"], 1, "cloakroom webhooks list"),
     ] {
         let output = command(&process, arguments).await;
         assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", words(&output));

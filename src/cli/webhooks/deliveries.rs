@@ -20,13 +20,14 @@ const PAGE: usize = 200;
 
 #[derive(Args, Debug)]
 pub(super) struct Deliveries {
-    /// The subscription's id, or its URL.
+    /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     /// One delivery, by its number.
     #[arg(value_name = "NUMBER", conflicts_with_all = ["state", "limit"])]
     number: Option<u64>,
-    /// Only those in this state: pending, held, failed, delivered.
+    /// Only those that stand so: pending (to be tried, or being sent), held, failed (given up:
+    /// exhausted or gone), delivered, all.
     #[arg(long)]
     state: Option<String>,
     /// How many at most.
@@ -144,7 +145,7 @@ pub(super) async fn ping(admin: &Admin, id: &str, as_json: bool) -> Result<(), F
 
 #[derive(Args, Debug)]
 pub(super) struct Redeliver {
-    /// The subscription's id, or its URL.
+    /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     /// The numbers of the deliveries.

@@ -21,7 +21,7 @@ Examples:
   cloakroom webhooks rotate ID --signature v1a --beside      sign with both from now on
   cloakroom webhooks rotate ID --json | jq -r .secret
 
-The new secret signs at once, and all former ones beside it until the grace is over (24h), or
+What was made is printed bare, a line each. The new secret signs at once, and all former ones beside it until the grace is over (24h), or
 until their own is, so that receivers can change theirs in between; with 0s none does. At most
 5 sign at once.";
 
@@ -66,7 +66,7 @@ impl Wish {
 
 #[derive(Args, Debug)]
 pub(super) struct Rotate {
-    /// The subscription's id, or its URL.
+    /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -98,7 +98,15 @@ async fn rotated(
     if as_json {
         return print::say_json(&made);
     }
-    let shown = ["secret", "publicKey"].map(|member| cell(&made[member]));
+    reveal(&made)
+}
+
+/// Members of what was made that are shown this once, or that somebody else needs.
+pub(super) const REVEALED: [&str; 2] = ["secret", "publicKey"];
+
+/// Prints these, each bare on a line of its own, so that a script can take it.
+pub(super) fn reveal(made: &Value) -> Result<(), Failure> {
+    let shown = REVEALED.map(|member| cell(&made[member]));
     shown
         .iter()
         .filter(|text| !text.is_empty())

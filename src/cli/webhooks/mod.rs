@@ -23,7 +23,8 @@ Examples:
   cloakroom webhooks deliveries ID --state failed
   cloakroom webhooks replay ID --since 2h --select failed --follow
 
-ID is what `webhooks list` shows, or the URL of a subscription.";
+ID is what `webhooks list` shows, or the link to a subscription (`links.self`), which is not the
+URL that it sends to.";
 
 /// The longest page that is asked for.
 const PAGE: usize = 200;
@@ -98,7 +99,7 @@ enum Command {
 /// The subscription that is meant.
 #[derive(Args, Debug)]
 struct Which {
-    /// Its id, or its URL.
+    /// Its id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -106,7 +107,7 @@ struct Which {
 /// The subscriptions that are meant.
 #[derive(Args, Debug)]
 struct Several {
-    /// Their ids, or their URLs.
+    /// Their ids, or the links to them.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
@@ -152,10 +153,11 @@ async fn each(admin: &Admin, several: &Several, verb: Verb, as_json: bool) -> Re
             Verb::Disable => ("POST", path(id, "/disable"), "disabled"),
         };
         let answer = admin.ask(method, &resource, &json!({})).await?;
-        if !as_json {
-            print::say(&format!("{id}: {done}"))?;
-        } else if !answer.body().is_empty() {
-            print::say_json(&body_of(answer.body())?)?;
+        match verb {
+            _ if !as_json => print::say(&format!("{id}: {done}"))?,
+            // Nothing is left that could be shown.
+            Verb::Delete => print::say_json(&json!({ "id": id, "deleted": true }))?,
+            Verb::Enable | Verb::Disable => print::say_json(&body_of(answer.body())?)?,
         }
     }
     Ok(())

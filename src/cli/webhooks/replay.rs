@@ -16,6 +16,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   cloakroom webhooks replay ID --since 2h
   cloakroom webhooks replay ID --since 1d --select held --follow
+  cloakroom webhooks replay ID --since 1d --select pending    at once what would be tried again later
   cloakroom webhooks replay ID --since 2026-11-21T08:00:00Z --until 2026-11-21T09:00:00Z --select all
 
 It is an operation: without --follow its id is printed, for `cloakroom ops show` and `ops cancel`.";
@@ -25,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
 pub(super) struct Replay {
-    /// The subscription's id, or its URL.
+    /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     /// What was made since then: how long ago (2h, 7d), or an instant.
@@ -34,10 +35,11 @@ pub(super) struct Replay {
     /// And before then; now unless set.
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
-    /// Which of it: failed, held, delivered or all.
+    /// Which of it: failed, pending (sent at once, and not only when it would be tried again),
+    /// held, delivered or all.
     #[arg(long, default_value = "failed")]
     select: String,
-    /// Wait for its end, and show how far it is.
+    /// Wait for its end, show how far it is, and say how much was sent.
     #[arg(long)]
     follow: bool,
 }
@@ -62,6 +64,10 @@ impl Replay {
         let id = cell(&document["id"]);
         if self.follow {
             document = followed(admin, clock, &id).await?;
+            if document["status"] == "succeeded" {
+                let result = admin.read(&id, "result").await?;
+                document["replayed"] = result["replayed"].clone();
+            }
         }
         if as_json {
             print::say_json(&document)?;
@@ -98,6 +104,9 @@ async fn followed(admin: &Admin, clock: &Clock, id: &str) -> Result<Value, Failu
 fn said(document: &Value) -> String {
     let percent = document["percentComplete"].as_u64().map(|percent| format!(" {percent}%"));
     let status = cell(&document["status"]);
+    if let Some(count) = document["replayed"].as_u64() {
+        return format!("{status}: {count} sent once more");
+    }
     let told = match &document["error"]["message"] {
         Value::Null => cell(&document["message"]),
         why => cell(why),
@@ -118,5 +127,8 @@ mod tests {
         assert_eq!(said(&json!({ "status": "queued" })), "queued");
         let failed = json!({ "status": "failed", "error": { "message": "too late" } });
         assert_eq!(said(&failed), "failed: too late");
+        let message = "200 deliveries go out once more";
+        let done = json!({ "status": "succeeded", "message": message, "replayed": 204 });
+        assert_eq!(said(&done), "succeeded: 204 sent once more");
     }
 }

@@ -9,6 +9,7 @@ use super::super::admin::{Admin, json as body_of};
 use super::super::failure::Failure;
 use super::super::kept;
 use super::super::print;
+use super::keys::{REVEALED, reveal};
 use super::standing::members;
 use super::{cell, name, path};
 
@@ -20,7 +21,7 @@ Examples:
   cloakroom webhooks create --url https://hooks.example.com/x --header-file headers
   cloakroom webhooks create --url https://hooks.example.com/x --json | jq -r .secret
 
-The secret is printed this once. `cloakroom listen` is a receiver to try it with.";
+The secret is printed this once, on the last line. `cloakroom listen` is a receiver to try it with.";
 
 pub(super) const UPDATE_EXAMPLES: &str = "\
 Examples:
@@ -146,16 +147,17 @@ impl Create {
         if as_json {
             return print::say_json(&made);
         }
-        print::say(&print::table(["", ""], super::standing::members(&made)))?;
+        let mut rows = super::standing::members(&made);
+        rows.retain(|[name, _]| !REVEALED.contains(&name.as_str()));
+        print::say(&print::table(["", ""], rows))?;
+        print::say("")?;
+        reveal(&made)?;
         told(&made)
     }
 }
 
-/// What has to be done with what was just made, on the side.
+/// What has to be done about what was just made, on the side.
 fn told(made: &Value) -> Result<(), Failure> {
-    if !made["secret"].is_null() {
-        print::complain("\nkeep the secret now: it is not shown again")?;
-    }
     if made["status"] == "unverified" {
         let id = print::plain(&cell(&made["id"]));
         return print::complain(&format!(
@@ -168,7 +170,7 @@ fn told(made: &Value) -> Result<(), Failure> {
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
-    /// Its id, or its URL.
+    /// Its id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     /// Where messages go.
