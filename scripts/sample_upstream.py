@@ -54,10 +54,10 @@ class Orders(BaseHTTPRequestHandler):
 
 
 class Service(ThreadingHTTPServer):
-    def handle_error(self, *_):
+    def handle_error(self, *of):
         """Says nothing of clients that hang up before the answer."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(*_)
+            super().handle_error(*of)
 
 
 def seconds(text):

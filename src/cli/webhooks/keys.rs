@@ -21,9 +21,9 @@ Examples:
   cloakroom webhooks rotate ID --signature v1a --beside      sign with both from now on
   cloakroom webhooks rotate ID --json | jq -r .secret
 
-What was made is printed bare, a line each. The new secret signs at once, and all former ones beside it until the grace is over (24h), or
-until their own is, so that receivers can change theirs in between; with 0s none does. At most
-5 sign at once.";
+What was made is printed bare, a line each. It signs at once, and all former ones beside it until
+the grace is over (24h), or until their own is, so that receivers can change theirs in between;
+with 0s none does. At most 5 sign at once.";
 
 pub(super) const CALLBACK_EXAMPLES: &str = "\
 Examples:

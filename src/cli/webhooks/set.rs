@@ -21,7 +21,8 @@ Examples:
   cloakroom webhooks create --url https://hooks.example.com/x --header-file headers
   cloakroom webhooks create --url https://hooks.example.com/x --json | jq -r .secret
 
-The secret is printed this once, on the last line. `cloakroom listen` is a receiver to try it with.";
+The secret is printed this once, bare on the last line. `cloakroom listen` is a receiver to try it
+with.";
 
 pub(super) const UPDATE_EXAMPLES: &str = "\
 Examples:
