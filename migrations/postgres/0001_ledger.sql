@@ -1,12 +1,23 @@
 -- The ledger. Times are microseconds since the Unix epoch. An operation has one row in
 -- `operations`, written once, and at every moment exactly one row in one of `ready`,
 -- `running`, `waiting` and `outcomes`: that is its state.
+--
+-- A table with parameters behind its columns changes all the time. In some of these tables a row
+-- stays for moments, and the gateway looks through them without end: the server clears away dead
+-- rows soon and without pauses, and a row that changes stays on its page. The others have few
+-- rows, and every beat changes them.
 
 CREATE TABLE ledger (
     one         BIGINT PRIMARY KEY CHECK (one = 1),
     number      BIGINT  NOT NULL CHECK (number BETWEEN 0 AND 255),
     ticket_key  BYTEA   NOT NULL CHECK (length(ticket_key) = 32),
-    created_at  BIGINT  NOT NULL
+    created_at  BIGINT  NOT NULL,
+    -- The last numbers that were handed out, as they stood before rows went that had them: what
+    -- outlives an operation or a message goes on naming it, so none is handed out twice. A server
+    -- counts by its sequences.
+    last_operation BIGINT  NOT NULL DEFAULT 0,
+    last_message   BIGINT  NOT NULL DEFAULT 0,
+    last_delivery  BIGINT  NOT NULL DEFAULT 0
 );
 
 -- One row for each start of a gateway; a running row names the incarnation that owns it.
@@ -15,7 +26,18 @@ CREATE TABLE nodes (
     name        TEXT COLLATE "C" NOT NULL,
     version     TEXT COLLATE "C" NOT NULL,
     started_at  BIGINT  NOT NULL,
-    beat        BIGINT  NOT NULL DEFAULT 0
+    beat        BIGINT  NOT NULL DEFAULT 0,
+    beat_at     BIGINT  NOT NULL DEFAULT 0,
+    -- How long its beat may stay away before it counts as dead.
+    lease_us    BIGINT  NOT NULL DEFAULT 15000000 CHECK (lease_us > 0),
+    ended_at    BIGINT,
+    -- What it tells of itself with each beat.
+    role        TEXT COLLATE "C" NOT NULL DEFAULT 'both' CHECK (role IN ('both', 'front', 'worker')),
+    -- The queues that it works on, with commas between; empty: every one.
+    queues      TEXT COLLATE "C" NOT NULL DEFAULT '',
+    slots       BIGINT  NOT NULL DEFAULT 0,
+    running     BIGINT  NOT NULL DEFAULT 0,
+    fingerprint TEXT COLLATE "C" NOT NULL DEFAULT ''
 );
 
 CREATE TABLE lanes (
@@ -53,17 +75,26 @@ CREATE TABLE operations (
     key_digest       BYTEA   CHECK (length(key_digest) = 16),
     serial_digest    BYTEA   CHECK (length(serial_digest) = 16),
     serial_key       TEXT COLLATE "C",
+    -- What becomes of the key when the operation fails; none means `skip`.
+    on_failure       TEXT COLLATE "C" CHECK (on_failure IN ('skip', 'block')),
+    -- Path and query of what the upstream is asked, with its placeholders.
+    recheck          TEXT COLLATE "C",
     parent           BYTEA   CHECK (length(parent) = 16),
     root             BYTEA   CHECK (length(root) = 16),
     retry_of         BYTEA   CHECK (length(retry_of) = 16),
     client_reference TEXT COLLATE "C",
     tags             TEXT COLLATE "C",
+    -- Where the callbacks of an operation go: a URL and a bit for each event.
+    callback_receiver BIGINT,
+    callback_url     TEXT COLLATE "C",
+    callback_events  BIGINT,
     CHECK ((method IS NULL) = (target IS NULL)),
     CHECK ((method IS NULL) <> (task IS NULL)),
     CHECK ((serial_digest IS NULL) = (serial_key IS NULL)),
     CHECK ((parent IS NULL) = (root IS NULL))
 );
 CREATE INDEX operations_by_root ON operations (root) WHERE root IS NOT NULL;
+CREATE INDEX operations_by_callback ON operations (callback_receiver) WHERE callback_receiver IS NOT NULL;
 
 -- What is sent, or a task's arguments. Gone once the result is freed.
 CREATE TABLE requests (
@@ -88,6 +119,8 @@ CREATE TABLE pieces (
     body        BIGINT  NOT NULL,
     number      BIGINT  NOT NULL CHECK (number >= 0),
     octets      BYTEA   NOT NULL,
+    -- Who wrote it.
+    node        BIGINT,
     PRIMARY KEY (body, number)
 );
 
@@ -104,7 +137,9 @@ CREATE TABLE ready (
     started_at  BIGINT,
     percent     BIGINT,
     message     TEXT COLLATE "C"
-);
+) WITH (fillfactor = 100, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1);
 CREATE INDEX ready_by_lane ON ready (lane, due_at, seq);
 
 CREATE TABLE running (
@@ -114,6 +149,8 @@ CREATE TABLE running (
     since       BIGINT  NOT NULL,
     -- 0: go on; 1: called off; 2: called off, and freed when it ends.
     cancel      BIGINT  NOT NULL DEFAULT 0 CHECK (cancel IN (0, 1, 2)),
+    -- 1: taken over from a dead node, which may have sent it.
+    taken_over  BIGINT  NOT NULL DEFAULT 0 CHECK (taken_over IN (0, 1)),
     progress_at BIGINT,
     attempts    BIGINT  NOT NULL,
     resumes     BIGINT  NOT NULL,
@@ -125,7 +162,9 @@ CREATE TABLE running (
     started_at  BIGINT,
     percent     BIGINT,
     message     TEXT COLLATE "C"
-);
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1);
 
 CREATE TABLE waiting (
     seq          BIGINT PRIMARY KEY,
@@ -149,7 +188,9 @@ CREATE TABLE waiting (
     CHECK ((waiting_for = 'upstream') = (due_at IS NOT NULL)),
     CHECK ((waiting_for = 'serial-key') = (serial_digest IS NOT NULL)),
     CHECK ((version IS NULL) = (continuation IS NULL))
-);
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1);
 CREATE INDEX waiting_by_due ON waiting (due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX waiting_by_key ON waiting (serial_digest, seq) WHERE serial_digest IS NOT NULL;
 
@@ -175,6 +216,16 @@ CREATE TABLE outcomes (
     CHECK ((state = 'failed') = (error_code IS NOT NULL))
 );
 CREATE INDEX outcomes_unsuccessful ON outcomes (state, seq) WHERE state <> 'succeeded';
+CREATE INDEX outcomes_unknown ON outcomes (seq) WHERE error_code = 'outcome-unknown';
+
+-- What a person found out about an outcome that is unknown. The state stays as it is.
+CREATE TABLE verdicts (
+    seq         BIGINT PRIMARY KEY,
+    at          BIGINT  NOT NULL,
+    happened    BOOLEAN NOT NULL,
+    location    TEXT COLLATE "C",
+    note        TEXT COLLATE "C"
+);
 
 -- The upstream's recorded answer. Gone once the result is freed.
 CREATE TABLE results (
@@ -214,6 +265,19 @@ CREATE TABLE idempotency_keys (
 CREATE TABLE serial_keys (
     digest      BYTEA   PRIMARY KEY CHECK (length(digest) = 16),
     seq         BIGINT  NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1);
+
+-- Keys that wait for a person. The key is held by the operation that failed, which may
+-- have been pruned since: so what is shown of it is kept here.
+CREATE TABLE blocked_keys (
+    digest      BYTEA   PRIMARY KEY CHECK (length(digest) = 16),
+    seq         BIGINT  NOT NULL,
+    operation   BYTEA   NOT NULL CHECK (length(operation) = 16),
+    serial_key  TEXT COLLATE "C" NOT NULL,
+    upstream    TEXT COLLATE "C" NOT NULL,
+    blocked_at  BIGINT  NOT NULL
 );
 
 CREATE TABLE tags (
@@ -230,17 +294,242 @@ CREATE TABLE expiries (
     PRIMARY KEY (due_at, seq)
 );
 
--- These are looked through all the time, and a row stays in them for moments: what is dead
--- goes soon, and without pauses, and a row that changes stays on its page.
-ALTER TABLE ready SET (fillfactor = 100, autovacuum_vacuum_scale_factor = 0.02,
+-- Queues of which nothing is begun until somebody resumes them.
+CREATE TABLE paused_queues (
+    queue       TEXT    COLLATE "C" PRIMARY KEY,
+    paused_at   BIGINT  NOT NULL
+);
+
+-- One row for each limit and node. The row of incarnation 0 belongs to nobody: who divides
+-- the limit locks it.
+CREATE TABLE permits (
+    kind        TEXT    COLLATE "C" NOT NULL CHECK (kind IN
+        ('queue-in-flight', 'queue-rate', 'upstream-in-flight', 'upstream-rate')),
+    name        TEXT    COLLATE "C" NOT NULL,
+    incarnation BIGINT  NOT NULL,
+    -- The limit in the node's configuration: attempts, or attempts an hour.
+    most        BIGINT  NOT NULL CHECK (most >= 0),
+    -- Parts of it that the node may be using, and that it has use for.
+    holds       BIGINT  NOT NULL CHECK (holds >= 0),
+    needs       BIGINT  NOT NULL CHECK (needs >= 0),
+    -- Attempts that ran when it asked last.
+    used        BIGINT  NOT NULL CHECK (used >= 0),
+    -- When it last came to hold any.
+    since       BIGINT  NOT NULL,
+    PRIMARY KEY (kind, name, incarnation)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
+
+-- How many operations a node has put into a lane more than it took out, and how many
+-- attempts it began there. The row of incarnation 0 stands for those that are gone.
+CREATE TABLE counters (
+    lane        BIGINT  NOT NULL,
+    incarnation BIGINT  NOT NULL,
+    depth       BIGINT  NOT NULL,
+    started     BIGINT  NOT NULL,
+    PRIMARY KEY (lane, incarnation)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
+
+-- Rises with every change of a receiver, so that whoever remembers receivers knows when to
+-- look again; and what links in messages are built on, for nodes that answer no clients.
+CREATE TABLE webhooks (
+    one         BIGINT PRIMARY KEY CHECK (one = 1),
+    version     BIGINT  NOT NULL,
+    public_base TEXT COLLATE "C"
+);
+INSERT INTO webhooks (one, version) VALUES (1, 0);
+
+-- A subscription, or the callbacks of a principal to one origin.
+CREATE TABLE receivers (
+    receiver    BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    kind        TEXT COLLATE "C" NOT NULL CHECK (kind IN ('subscription', 'callback')),
+    principal   BYTEA   NOT NULL,
+    -- Of a callback: the origin.
+    url         TEXT COLLATE "C" NOT NULL,
+    created_at  BIGINT  NOT NULL,
+    changed_at  BIGINT  NOT NULL,
+    -- The version of the last change.
+    changed     BIGINT  NOT NULL,
+    -- The version of the last change of what can be set, `changed` being that of any change: also
+    -- of how its receiver does.
+    edited      BIGINT  NOT NULL DEFAULT 0,
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('active', 'unverified', 'disabled', 'deleted')),
+    disabled_at BIGINT,
+    disabled_for TEXT COLLATE "C" CHECK (disabled_for IN ('gone', 'failing', 'asked')),
+    -- When the first of the failures was that no success has followed.
+    failing_since BIGINT,
+    -- 1: those who subscribe have been told that it fails.
+    complained  BIGINT  NOT NULL DEFAULT 0 CHECK (complained IN (0, 1)),
+    -- 1: whoever is at its URL has to agree first.
+    asks        BIGINT  NOT NULL DEFAULT 0 CHECK (asks IN (0, 1)),
+    -- How many deliveries in a minute whoever is at its URL allowed when it was asked; as many as
+    -- come where there is none.
+    allowed_rate BIGINT CHECK (allowed_rate > 0),
+    -- Since when no operation and no delivery has referred to the callbacks of a principal to an
+    -- origin; `changed_at` says when they were last asked for, to the day.
+    retired_at  BIGINT,
+    id          BYTEA   UNIQUE CHECK (length(id) = 16),
+    -- A bit for each event.
+    events      BIGINT  NOT NULL,
+    routes      TEXT COLLATE "C",
+    tags        TEXT COLLATE "C",
+    headers     BYTEA,
+    description TEXT COLLATE "C",
+    format      TEXT COLLATE "C" NOT NULL CHECK (format IN ('standard', 'cloudevents')),
+    CHECK ((kind = 'subscription') = (id IS NOT NULL)),
+    CHECK ((state = 'disabled') = (disabled_at IS NOT NULL)),
+    CHECK ((disabled_at IS NULL) = (disabled_for IS NULL)),
+    CHECK (kind = 'subscription' OR state = 'active')
+);
+CREATE INDEX receivers_by_principal ON receivers (principal, receiver);
+CREATE UNIQUE INDEX receivers_of_callbacks ON receivers (principal, url) WHERE kind = 'callback';
+CREATE INDEX receivers_by_change ON receivers (changed);
+CREATE INDEX receivers_by_use ON receivers (changed_at) WHERE kind = 'callback';
+
+-- What messages are signed with: a subscription's keys, or those of a principal's callbacks.
+CREATE TABLE signing_keys (
+    key         BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    receiver    BIGINT,
+    principal   BYTEA,
+    kind        TEXT COLLATE "C" NOT NULL CHECK (kind IN ('v1', 'v1a')),
+    secret      BYTEA   NOT NULL,
+    made_at     BIGINT  NOT NULL,
+    retires_at  BIGINT,
+    CHECK ((receiver IS NULL) <> (principal IS NULL))
+);
+CREATE INDEX signing_keys_by_receiver ON signing_keys (receiver) WHERE receiver IS NOT NULL;
+CREATE INDEX signing_keys_by_principal ON signing_keys (principal) WHERE principal IS NOT NULL;
+
+-- Numbers are taken in blocks of that many.
+CREATE SEQUENCE messages_order AS BIGINT INCREMENT BY 256 CACHE 1;
+CREATE SEQUENCE deliveries_order AS BIGINT INCREMENT BY 256 CACHE 1;
+
+-- What somebody is told, once, whoever is told of it. The body is what is sent, always.
+CREATE TABLE messages (
+    message     BIGINT PRIMARY KEY,
+    -- The operation that it is about, and the number of its event.
+    seq         BIGINT,
+    sequence    BIGINT  CHECK (sequence > 0),
+    name        TEXT COLLATE "C" NOT NULL,
+    event       TEXT COLLATE "C" NOT NULL,
+    at          BIGINT  NOT NULL,
+    body        BYTEA   NOT NULL,
+    -- How the body is packed, so that it takes less room: a number for each way. It lies as it is
+    -- sent where there is none.
+    packing     BIGINT  CHECK (packing > 0),
+    CHECK ((seq IS NULL) = (sequence IS NULL))
+);
+CREATE INDEX messages_of_operation ON messages (seq) WHERE seq IS NOT NULL;
+
+-- Receivers that are still to be given a message, beyond those that got it at once.
+CREATE TABLE fan_outs (
+    message     BIGINT PRIMARY KEY,
+    principal   BYTEA   NOT NULL,
+    event       BIGINT  NOT NULL,
+    route       TEXT COLLATE "C",
+    tags        TEXT COLLATE "C",
+    -- Those behind the first and up to the last that stood then.
+    behind      BIGINT  NOT NULL,
+    last        BIGINT  NOT NULL,
+    -- The version of receivers at the event; how they stand now where that was not written down.
+    version     BIGINT,
+    due_at      BIGINT  NOT NULL
+);
+CREATE INDEX fan_outs_by_version ON fan_outs (version);
+
+-- How a subscription stood before a change of what it is told, and how; until no fan-out under way
+-- can be older than the change.
+CREATE TABLE former_receivers (
+    receiver    BIGINT  NOT NULL,
+    -- The version of the change.
+    until       BIGINT  NOT NULL,
+    changed_at  BIGINT  NOT NULL,
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('active', 'unverified', 'disabled')),
+    events      BIGINT  NOT NULL,
+    routes      TEXT COLLATE "C",
+    tags        TEXT COLLATE "C",
+    format      TEXT COLLATE "C" NOT NULL CHECK (format IN ('standard', 'cloudevents')),
+    PRIMARY KEY (receiver, until)
+);
+CREATE INDEX former_receivers_by_version ON former_receivers (until);
+
+-- A message on its way to one receiver. At every moment it has exactly one row in one of
+-- `deliveries_due`, `deliveries_sending`, `deliveries_held` and `deliveries_ended`.
+CREATE TABLE deliveries (
+    delivery    BIGINT PRIMARY KEY,
+    message     BIGINT  NOT NULL,
+    receiver    BIGINT  NOT NULL,
+    -- Of a callback.
+    url         TEXT COLLATE "C",
+    cause       TEXT COLLATE "C" NOT NULL CHECK (cause IN ('event', 'ping', 'replay')),
+    -- How its message is wrapped, from its first attempt to the last replay; as its receiver says
+    -- where that was not written down.
+    format      TEXT COLLATE "C" CHECK (format IN ('standard', 'cloudevents')),
+    created_at  BIGINT  NOT NULL,
+    deadline_at BIGINT  NOT NULL CHECK (deadline_at > created_at)
+);
+CREATE INDEX deliveries_by_receiver ON deliveries (receiver, delivery);
+CREATE INDEX deliveries_by_message ON deliveries (message);
+
+CREATE TABLE deliveries_due (
+    delivery    BIGINT PRIMARY KEY,
+    receiver    BIGINT  NOT NULL,
+    -- 1: it was tried before.
+    again       BIGINT  NOT NULL CHECK (again IN (0, 1)),
+    due_at      BIGINT  NOT NULL,
+    attempts    BIGINT  NOT NULL CHECK (attempts >= 0),
+    -- Attempts that did not count.
+    refusals    BIGINT  NOT NULL CHECK (refusals BETWEEN 0 AND attempts),
+    token       BIGINT  NOT NULL CHECK (token >= 0)
+) WITH (fillfactor = 100, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.1);
-ALTER TABLE running SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+CREATE INDEX deliveries_due_by_receiver ON deliveries_due (receiver, again, due_at, delivery);
+
+CREATE TABLE deliveries_sending (
+    delivery    BIGINT PRIMARY KEY,
+    receiver    BIGINT  NOT NULL,
+    node        BIGINT  NOT NULL,
+    since       BIGINT  NOT NULL,
+    attempts    BIGINT  NOT NULL CHECK (attempts >= 0),
+    refusals    BIGINT  NOT NULL CHECK (refusals BETWEEN 0 AND attempts),
+    token       BIGINT  NOT NULL CHECK (token > 0)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.1);
-ALTER TABLE waiting SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
-    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
-    autovacuum_analyze_scale_factor = 0.1);
-ALTER TABLE serial_keys SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02,
-    autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
-    autovacuum_analyze_scale_factor = 0.1);
+
+-- What came for a receiver that is disabled, until it is replayed or too old.
+CREATE TABLE deliveries_held (
+    delivery    BIGINT PRIMARY KEY,
+    receiver    BIGINT  NOT NULL,
+    held_at     BIGINT  NOT NULL,
+    attempts    BIGINT  NOT NULL
+);
+CREATE INDEX deliveries_held_by_receiver ON deliveries_held (receiver, delivery);
+
+CREATE TABLE deliveries_ended (
+    delivery    BIGINT PRIMARY KEY,
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('delivered', 'exhausted', 'gone', 'replayed', 'dropped')),
+    ended_at    BIGINT  NOT NULL,
+    attempts    BIGINT  NOT NULL,
+    -- The attempt that a delivery came to its end with, beside the end and not among the others:
+    -- most deliveries have no other one. Its number is that of the attempts. None where no attempt
+    -- was the end of it, or where it was written down among the others.
+    at          BIGINT,
+    took_us     BIGINT  CHECK ((took_us IS NULL) = (at IS NULL) AND coalesce(took_us, 0) >= 0),
+    status      BIGINT  CHECK (status IS NULL OR status BETWEEN 100 AND 999 AND at IS NOT NULL),
+    code        TEXT COLLATE "C" CHECK (code IS NULL OR at IS NOT NULL)
+);
+CREATE INDEX deliveries_ended_by_time ON deliveries_ended (ended_at);
+
+CREATE TABLE delivery_attempts (
+    delivery    BIGINT  NOT NULL,
+    number      BIGINT  NOT NULL CHECK (number > 0),
+    at          BIGINT  NOT NULL,
+    took_us     BIGINT  NOT NULL CHECK (took_us >= 0),
+    status      BIGINT  CHECK (status BETWEEN 100 AND 999),
+    code        TEXT COLLATE "C",
+    next_at     BIGINT,
+    PRIMARY KEY (delivery, number)
+);

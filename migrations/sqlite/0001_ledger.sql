@@ -6,7 +6,13 @@ CREATE TABLE ledger (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
     number      INTEGER NOT NULL CHECK (number BETWEEN 0 AND 255),
     ticket_key  BLOB    NOT NULL CHECK (length(ticket_key) = 32),
-    created_at  INTEGER NOT NULL
+    created_at  INTEGER NOT NULL,
+    -- The last numbers that were handed out, as they stood before rows went that had them: what
+    -- outlives an operation or a message goes on naming it, so none is handed out twice. A server
+    -- counts by its sequences.
+    last_operation INTEGER NOT NULL DEFAULT 0,
+    last_message   INTEGER NOT NULL DEFAULT 0,
+    last_delivery  INTEGER NOT NULL DEFAULT 0
 );
 
 -- One row for each start of a gateway; a running row names the incarnation that owns it.
@@ -15,7 +21,18 @@ CREATE TABLE nodes (
     name        TEXT    NOT NULL,
     version     TEXT    NOT NULL,
     started_at  INTEGER NOT NULL,
-    beat        INTEGER NOT NULL DEFAULT 0
+    beat        INTEGER NOT NULL DEFAULT 0,
+    beat_at     INTEGER NOT NULL DEFAULT 0,
+    -- How long its beat may stay away before it counts as dead.
+    lease_us    INTEGER NOT NULL DEFAULT 15000000 CHECK (lease_us > 0),
+    ended_at    INTEGER,
+    -- What it tells of itself with each beat.
+    role        TEXT NOT NULL DEFAULT 'both' CHECK (role IN ('both', 'front', 'worker')),
+    -- The queues that it works on, with commas between; empty: every one.
+    queues      TEXT NOT NULL DEFAULT '',
+    slots       INTEGER NOT NULL DEFAULT 0,
+    running     INTEGER NOT NULL DEFAULT 0,
+    fingerprint TEXT NOT NULL DEFAULT ''
 );
 
 CREATE TABLE lanes (
@@ -50,17 +67,26 @@ CREATE TABLE operations (
     key_digest       BLOB    CHECK (length(key_digest) = 16),
     serial_digest    BLOB    CHECK (length(serial_digest) = 16),
     serial_key       TEXT,
+    -- What becomes of the key when the operation fails; none means `skip`.
+    on_failure       TEXT CHECK (on_failure IN ('skip', 'block')),
+    -- Path and query of what the upstream is asked, with its placeholders.
+    recheck          TEXT,
     parent           BLOB    CHECK (length(parent) = 16),
     root             BLOB    CHECK (length(root) = 16),
     retry_of         BLOB    CHECK (length(retry_of) = 16),
     client_reference TEXT,
     tags             TEXT,
+    -- Where the callbacks of an operation go: a URL and a bit for each event.
+    callback_receiver INTEGER,
+    callback_url     TEXT,
+    callback_events  INTEGER,
     CHECK ((method IS NULL) = (target IS NULL)),
     CHECK ((method IS NULL) <> (task IS NULL)),
     CHECK ((serial_digest IS NULL) = (serial_key IS NULL)),
     CHECK ((parent IS NULL) = (root IS NULL))
 );
 CREATE INDEX operations_by_root ON operations (root) WHERE root IS NOT NULL;
+CREATE INDEX operations_by_callback ON operations (callback_receiver) WHERE callback_receiver IS NOT NULL;
 
 -- What is sent, or a task's arguments. Gone once the result is freed.
 CREATE TABLE requests (
@@ -85,6 +111,8 @@ CREATE TABLE pieces (
     body        INTEGER NOT NULL,
     number      INTEGER NOT NULL CHECK (number >= 0),
     octets      BLOB    NOT NULL,
+    -- Who wrote it.
+    node        INTEGER,
     PRIMARY KEY (body, number)
 ) WITHOUT ROWID;
 
@@ -111,6 +139,8 @@ CREATE TABLE running (
     since       INTEGER NOT NULL,
     -- 0: go on; 1: called off; 2: called off, and freed when it ends.
     cancel      INTEGER NOT NULL DEFAULT 0 CHECK (cancel IN (0, 1, 2)),
+    -- 1: taken over from a dead node, which may have sent it.
+    taken_over  INTEGER NOT NULL DEFAULT 0 CHECK (taken_over IN (0, 1)),
     progress_at INTEGER,
     attempts    INTEGER NOT NULL,
     resumes     INTEGER NOT NULL,
@@ -172,6 +202,16 @@ CREATE TABLE outcomes (
     CHECK ((state = 'failed') = (error_code IS NOT NULL))
 );
 CREATE INDEX outcomes_unsuccessful ON outcomes (state, seq) WHERE state <> 'succeeded';
+CREATE INDEX outcomes_unknown ON outcomes (seq) WHERE error_code = 'outcome-unknown';
+
+-- What a person found out about an outcome that is unknown. The state stays as it is.
+CREATE TABLE verdicts (
+    seq         INTEGER PRIMARY KEY,
+    at          INTEGER NOT NULL,
+    happened    INTEGER NOT NULL CHECK (happened IN (0, 1)),
+    location    TEXT,
+    note        TEXT
+);
 
 -- The upstream's recorded answer. Gone once the result is freed.
 CREATE TABLE results (
@@ -213,6 +253,17 @@ CREATE TABLE serial_keys (
     seq         INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Keys that wait for a person. The key is held by the operation that failed, which may
+-- have been pruned since: so what is shown of it is kept here.
+CREATE TABLE blocked_keys (
+    digest      BLOB    PRIMARY KEY CHECK (length(digest) = 16),
+    seq         INTEGER NOT NULL,
+    operation   BLOB    NOT NULL CHECK (length(operation) = 16),
+    serial_key  TEXT    NOT NULL,
+    upstream    TEXT    NOT NULL,
+    blocked_at  INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE tags (
     tag         TEXT    NOT NULL,
     seq         INTEGER NOT NULL,
@@ -226,3 +277,233 @@ CREATE TABLE expiries (
     kind        TEXT    NOT NULL CHECK (kind IN ('result', 'operation')),
     PRIMARY KEY (due_at, seq)
 ) WITHOUT ROWID;
+
+-- Queues of which nothing is begun until somebody resumes them.
+CREATE TABLE paused_queues (
+    queue       TEXT    PRIMARY KEY,
+    paused_at   INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- One row for each limit and node. The row of incarnation 0 belongs to nobody: who divides
+-- the limit locks it.
+CREATE TABLE permits (
+    kind        TEXT    NOT NULL CHECK (kind IN
+        ('queue-in-flight', 'queue-rate', 'upstream-in-flight', 'upstream-rate')),
+    name        TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    -- The limit in the node's configuration: attempts, or attempts an hour.
+    most        INTEGER NOT NULL CHECK (most >= 0),
+    -- Parts of it that the node may be using, and that it has use for.
+    holds       INTEGER NOT NULL CHECK (holds >= 0),
+    needs       INTEGER NOT NULL CHECK (needs >= 0),
+    -- Attempts that ran when it asked last.
+    used        INTEGER NOT NULL CHECK (used >= 0),
+    -- When it last came to hold any.
+    since       INTEGER NOT NULL,
+    PRIMARY KEY (kind, name, incarnation)
+) WITHOUT ROWID;
+
+-- How many operations a node has put into a lane more than it took out, and how many
+-- attempts it began there. The row of incarnation 0 stands for those that are gone.
+CREATE TABLE counters (
+    lane        INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL,
+    depth       INTEGER NOT NULL,
+    started     INTEGER NOT NULL,
+    PRIMARY KEY (lane, incarnation)
+) WITHOUT ROWID;
+
+-- Rises with every change of a receiver, so that whoever remembers receivers knows when to
+-- look again; and what links in messages are built on, for nodes that answer no clients.
+CREATE TABLE webhooks (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    version     INTEGER NOT NULL,
+    public_base TEXT
+);
+INSERT INTO webhooks (one, version) VALUES (1, 0);
+
+-- A subscription, or the callbacks of a principal to one origin.
+CREATE TABLE receivers (
+    receiver    INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind        TEXT NOT NULL CHECK (kind IN ('subscription', 'callback')),
+    principal   BLOB    NOT NULL,
+    -- Of a callback: the origin.
+    url         TEXT NOT NULL,
+    created_at  INTEGER NOT NULL,
+    changed_at  INTEGER NOT NULL,
+    -- The version of the last change.
+    changed     INTEGER NOT NULL,
+    -- The version of the last change of what can be set, `changed` being that of any change: also
+    -- of how its receiver does.
+    edited      INTEGER NOT NULL DEFAULT 0,
+    state       TEXT NOT NULL CHECK (state IN ('active', 'unverified', 'disabled', 'deleted')),
+    disabled_at INTEGER,
+    disabled_for TEXT CHECK (disabled_for IN ('gone', 'failing', 'asked')),
+    -- When the first of the failures was that no success has followed.
+    failing_since INTEGER,
+    -- 1: those who subscribe have been told that it fails.
+    complained  INTEGER NOT NULL DEFAULT 0 CHECK (complained IN (0, 1)),
+    -- 1: whoever is at its URL has to agree first.
+    asks        INTEGER NOT NULL DEFAULT 0 CHECK (asks IN (0, 1)),
+    -- How many deliveries in a minute whoever is at its URL allowed when it was asked; as many as
+    -- come where there is none.
+    allowed_rate INTEGER CHECK (allowed_rate > 0),
+    -- Since when no operation and no delivery has referred to the callbacks of a principal to an
+    -- origin; `changed_at` says when they were last asked for, to the day.
+    retired_at  INTEGER,
+    id          BLOB    UNIQUE CHECK (length(id) = 16),
+    -- A bit for each event.
+    events      INTEGER NOT NULL,
+    routes      TEXT,
+    tags        TEXT,
+    headers     BLOB,
+    description TEXT,
+    format      TEXT NOT NULL CHECK (format IN ('standard', 'cloudevents')),
+    CHECK ((kind = 'subscription') = (id IS NOT NULL)),
+    CHECK ((state = 'disabled') = (disabled_at IS NOT NULL)),
+    CHECK ((disabled_at IS NULL) = (disabled_for IS NULL)),
+    CHECK (kind = 'subscription' OR state = 'active')
+);
+CREATE INDEX receivers_by_principal ON receivers (principal, receiver);
+CREATE UNIQUE INDEX receivers_of_callbacks ON receivers (principal, url) WHERE kind = 'callback';
+CREATE INDEX receivers_by_change ON receivers (changed);
+CREATE INDEX receivers_by_use ON receivers (changed_at) WHERE kind = 'callback';
+
+-- What messages are signed with: a subscription's keys, or those of a principal's callbacks.
+CREATE TABLE signing_keys (
+    key         INTEGER PRIMARY KEY AUTOINCREMENT,
+    receiver    INTEGER,
+    principal   BLOB,
+    kind        TEXT NOT NULL CHECK (kind IN ('v1', 'v1a')),
+    secret      BLOB    NOT NULL,
+    made_at     INTEGER NOT NULL,
+    retires_at  INTEGER,
+    CHECK ((receiver IS NULL) <> (principal IS NULL))
+);
+CREATE INDEX signing_keys_by_receiver ON signing_keys (receiver) WHERE receiver IS NOT NULL;
+CREATE INDEX signing_keys_by_principal ON signing_keys (principal) WHERE principal IS NOT NULL;
+
+-- What somebody is told, once, whoever is told of it. The body is what is sent, always.
+CREATE TABLE messages (
+    message     INTEGER PRIMARY KEY,
+    -- The operation that it is about, and the number of its event.
+    seq         INTEGER,
+    sequence    INTEGER CHECK (sequence > 0),
+    name        TEXT NOT NULL,
+    event       TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    body        BLOB    NOT NULL,
+    -- How the body is packed, so that it takes less room: a number for each way. It lies as it is
+    -- sent where there is none.
+    packing     INTEGER CHECK (packing > 0),
+    CHECK ((seq IS NULL) = (sequence IS NULL))
+);
+CREATE INDEX messages_of_operation ON messages (seq) WHERE seq IS NOT NULL;
+
+-- Receivers that are still to be given a message, beyond those that got it at once.
+CREATE TABLE fan_outs (
+    message     INTEGER PRIMARY KEY,
+    principal   BLOB    NOT NULL,
+    event       INTEGER NOT NULL,
+    route       TEXT,
+    tags        TEXT,
+    -- Those behind the first and up to the last that stood then.
+    behind      INTEGER NOT NULL,
+    last        INTEGER NOT NULL,
+    -- The version of receivers at the event; how they stand now where that was not written down.
+    version     INTEGER,
+    due_at      INTEGER NOT NULL
+);
+CREATE INDEX fan_outs_by_version ON fan_outs (version);
+
+-- How a subscription stood before a change of what it is told, and how; until no fan-out under way
+-- can be older than the change.
+CREATE TABLE former_receivers (
+    receiver    INTEGER NOT NULL,
+    -- The version of the change.
+    until       INTEGER NOT NULL,
+    changed_at  INTEGER NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('active', 'unverified', 'disabled')),
+    events      INTEGER NOT NULL,
+    routes      TEXT,
+    tags        TEXT,
+    format      TEXT NOT NULL CHECK (format IN ('standard', 'cloudevents')),
+    PRIMARY KEY (receiver, until)
+);
+CREATE INDEX former_receivers_by_version ON former_receivers (until);
+
+-- A message on its way to one receiver. At every moment it has exactly one row in one of
+-- `deliveries_due`, `deliveries_sending`, `deliveries_held` and `deliveries_ended`.
+CREATE TABLE deliveries (
+    delivery    INTEGER PRIMARY KEY,
+    message     INTEGER NOT NULL,
+    receiver    INTEGER NOT NULL,
+    -- Of a callback.
+    url         TEXT,
+    cause       TEXT NOT NULL CHECK (cause IN ('event', 'ping', 'replay')),
+    -- How its message is wrapped, from its first attempt to the last replay; as its receiver says
+    -- where that was not written down.
+    format      TEXT CHECK (format IN ('standard', 'cloudevents')),
+    created_at  INTEGER NOT NULL,
+    deadline_at INTEGER NOT NULL CHECK (deadline_at > created_at)
+);
+CREATE INDEX deliveries_by_receiver ON deliveries (receiver, delivery);
+CREATE INDEX deliveries_by_message ON deliveries (message);
+
+CREATE TABLE deliveries_due (
+    delivery    INTEGER PRIMARY KEY,
+    receiver    INTEGER NOT NULL,
+    -- 1: it was tried before.
+    again       INTEGER NOT NULL CHECK (again IN (0, 1)),
+    due_at      INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL CHECK (attempts >= 0),
+    -- Attempts that did not count.
+    refusals    INTEGER NOT NULL CHECK (refusals BETWEEN 0 AND attempts),
+    token       INTEGER NOT NULL CHECK (token >= 0)
+);
+CREATE INDEX deliveries_due_by_receiver ON deliveries_due (receiver, again, due_at, delivery);
+
+CREATE TABLE deliveries_sending (
+    delivery    INTEGER PRIMARY KEY,
+    receiver    INTEGER NOT NULL,
+    node        INTEGER NOT NULL,
+    since       INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL CHECK (attempts >= 0),
+    refusals    INTEGER NOT NULL CHECK (refusals BETWEEN 0 AND attempts),
+    token       INTEGER NOT NULL CHECK (token > 0)
+);
+
+-- What came for a receiver that is disabled, until it is replayed or too old.
+CREATE TABLE deliveries_held (
+    delivery    INTEGER PRIMARY KEY,
+    receiver    INTEGER NOT NULL,
+    held_at     INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL
+);
+CREATE INDEX deliveries_held_by_receiver ON deliveries_held (receiver, delivery);
+
+CREATE TABLE deliveries_ended (
+    delivery    INTEGER PRIMARY KEY,
+    state       TEXT NOT NULL CHECK (state IN ('delivered', 'exhausted', 'gone', 'replayed', 'dropped')),
+    ended_at    INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL,
+    -- The attempt that a delivery came to its end with, beside the end and not among the others:
+    -- most deliveries have no other one. Its number is that of the attempts. None where no attempt
+    -- was the end of it, or where it was written down among the others.
+    at          INTEGER,
+    took_us     INTEGER CHECK ((took_us IS NULL) = (at IS NULL) AND coalesce(took_us, 0) >= 0),
+    status      INTEGER CHECK (status IS NULL OR status BETWEEN 100 AND 999 AND at IS NOT NULL),
+    code        TEXT CHECK (code IS NULL OR at IS NOT NULL)
+);
+CREATE INDEX deliveries_ended_by_time ON deliveries_ended (ended_at);
+
+CREATE TABLE delivery_attempts (
+    delivery    INTEGER NOT NULL,
+    number      INTEGER NOT NULL CHECK (number > 0),
+    at          INTEGER NOT NULL,
+    took_us     INTEGER NOT NULL CHECK (took_us >= 0),
+    status      INTEGER CHECK (status BETWEEN 100 AND 999),
+    code        TEXT,
+    next_at     INTEGER,
+    PRIMARY KEY (delivery, number)
+);

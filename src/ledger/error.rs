@@ -46,6 +46,16 @@ pub enum OpenError {
         /// How many.
         pending: usize,
     },
+    /// A build that was never released made its schema, which no migration leads on from.
+    #[error(
+        "a build of cloakroom that was never released made the ledger {path}, and no migration \
+         leads on from its schema: give this gateway a new file or an empty database (store.url, or \
+         --store), and finish what is in the old one with the build that made it"
+    )]
+    Unreleased {
+        /// The ledger's file or database.
+        path: String,
+    },
     /// The database could not be reached for too long.
     #[error(
         "the database {url} has been away for {waited} s ({reason}): start it, or correct store.url \

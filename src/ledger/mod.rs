@@ -26,6 +26,7 @@ mod reconcile;
 mod recount;
 mod room;
 mod rows;
+mod schema;
 mod shared;
 mod snapshots;
 mod sqlite;

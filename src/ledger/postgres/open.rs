@@ -1,15 +1,13 @@
 //! Opening the database: a server that is there and new enough, with room for this node,
 //! and a schema that is up to date.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, SqlStr};
+use sqlx::{ConnectOptions, Connection};
 
 use super::batch::Values;
 use super::book::{Book, LANES};
@@ -25,8 +23,12 @@ use crate::ledger::error::{LedgerError, OpenError};
 use crate::ledger::opening::{Opening, Pooler, Server};
 use crate::ledger::permits::stored;
 use crate::ledger::rows::{damaged, exactly, number, text, time};
+use crate::ledger::schema::{Text, bring_up_to_date};
 use crate::ledger::store::NODES_KEPT;
 
+/// Every migration.
+const MIGRATIONS: [Text; 1] =
+    [(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql"))];
 /// The oldest server that the statements are written for.
 const OLDEST: u32 = 150_000;
 /// How long between two tries to reach a server that is away.
@@ -96,9 +98,7 @@ pub(in crate::ledger) async fn target(server: &Server) -> Result<PgConnection, O
     let direct = server.direct_url.as_ref().unwrap_or(&server.url);
     let mut connection = reach(direct, server).await?;
     check_version(connection.server_version_num())?;
-    let migrator = migrator();
-    let migrated = migrator.run_direct(None, &mut connection, false).await;
-    migrated.map_err(|error| unreadable(direct, error))?;
+    bring_up_to_date(&mut connection, &MIGRATIONS, &direct.to_string(), true).await?;
     Ok(connection)
 }
 
@@ -161,7 +161,8 @@ async fn prepare(
 ) -> Result<(i64, bool, Identity), OpenError> {
     let failed = |error: LedgerError| unreadable(url, error);
     check_version(connection.server_version_num())?;
-    let migrating = migrate(connection, opening, url);
+    let place = url.to_string();
+    let migrating = bring_up_to_date(connection, &MIGRATIONS, &place, opening.migrate);
     let migrated = Clock::system().timeout(MIGRATING, migrating).await;
     migrated.map_err(|_| unreadable(url, "its migrations do not end"))??;
     let work = async {
@@ -237,76 +238,6 @@ async fn make_room(connection: &mut PgConnection, server: &Server) -> Result<(),
         );
     }
     Ok(())
-}
-
-async fn migrate(
-    connection: &mut PgConnection,
-    opening: &Opening,
-    url: &DatabaseUrl,
-) -> Result<(), OpenError> {
-    let failed = |error: sqlx::migrate::MigrateError| unreadable(url, error);
-    let migrator = migrator();
-    if !opening.migrate {
-        let pending = pending(connection, &migrator).await.map_err(failed)?;
-        if pending > 0 {
-            return Err(OpenError::MigrationsPending { path: url.to_string(), pending });
-        }
-        return Ok(());
-    }
-    migrator.run_direct(None, connection, false).await.map_err(failed)
-}
-
-async fn pending(
-    connection: &mut PgConnection,
-    migrator: &Migrator,
-) -> Result<usize, sqlx::migrate::MigrateError> {
-    connection.ensure_migrations_table(&migrator.table_name).await?;
-    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
-    let known = |version| applied.iter().any(|migration| migration.version == version);
-    Ok(migrator.iter().filter(|migration| !known(migration.version)).count())
-}
-
-fn migrator() -> Migrator {
-    let mut migrator = Migrator::with_migrations(migrations());
-    // A later release only adds to the schema: this one goes on working beside it.
-    migrator.set_ignore_missing(true);
-    migrator
-}
-
-/// Every migration, embedded.
-fn migrations() -> Vec<Migration> {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(
-            version,
-            Cow::Borrowed(name),
-            MigrationType::Simple,
-            SqlStr::from_static(sql),
-            false,
-        )
-    };
-    vec![
-        migration(1, "ledger", include_str!("../../../migrations/postgres/0001_ledger.sql")),
-        migration(2, "fleet", include_str!("../../../migrations/postgres/0002_fleet.sql")),
-        migration(3, "serial", include_str!("../../../migrations/postgres/0003_serial.sql")),
-        migration(4, "queues", include_str!("../../../migrations/postgres/0004_queues.sql")),
-        migration(5, "permits", include_str!("../../../migrations/postgres/0005_permits.sql")),
-        migration(6, "webhooks", include_str!("../../../migrations/postgres/0006_webhooks.sql")),
-        migration(7, "receivers", include_str!("../../../migrations/postgres/0007_receivers.sql")),
-        migration(8, "numbers", include_str!("../../../migrations/postgres/0008_numbers.sql")),
-        migration(9, "forms", include_str!("../../../migrations/postgres/0009_forms.sql")),
-        migration(10, "fan_outs", include_str!("../../../migrations/postgres/0010_fan_outs.sql")),
-        migration(
-            11,
-            "subscriptions",
-            include_str!("../../../migrations/postgres/0011_subscriptions.sql"),
-        ),
-        migration(
-            12,
-            "last_attempts",
-            include_str!("../../../migrations/postgres/0012_last_attempts.sql"),
-        ),
-        migration(13, "packing", include_str!("../../../migrations/postgres/0013_packing.sql")),
-    ]
 }
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.

@@ -1,20 +1,22 @@
 //! Opening the file: one gateway at a time, a library that is safe, and a schema that is
 //! up to date.
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlStr};
+use sqlx::{ConnectOptions, Connection};
 
 use super::Opening;
 use super::writer::Writer;
 use crate::ledger::error::{LedgerError, OpenError};
+use crate::ledger::schema::{Text, bring_up_to_date};
 
+/// Every migration.
+const MIGRATIONS: [Text; 1] =
+    [(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
 /// The first SQLite without the WAL-reset bug.
 const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// Pages in the write-ahead log before it is written back.
@@ -131,7 +133,9 @@ pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenEr
     let failed = |error| unreadable(&opening.path, error);
     owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
     let mut connection = options(opening).connect().await.map_err(failed)?;
-    if let Err(error) = migrate(&mut connection, opening).await {
+    let place = opening.path.display().to_string();
+    let migrated = bring_up_to_date(&mut connection, &MIGRATIONS, &place, opening.migrate).await;
+    if let Err(error) = migrated {
         // Dropped, it would let go of the file only after whoever opens it next.
         let _ = connection.close().await;
         return Err(error);
@@ -155,61 +159,6 @@ pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> 
 /// How connections that only read are made.
 pub(super) fn reader(opening: &Opening) -> SqliteConnectOptions {
     options(opening).read_only(true).pragma("cache_size", "-4000").row_buffer_size(128)
-}
-
-async fn migrate(connection: &mut SqliteConnection, opening: &Opening) -> Result<(), OpenError> {
-    let failed = |error: sqlx::migrate::MigrateError| unreadable(&opening.path, error);
-    let mut migrator = Migrator::with_migrations(migrations());
-    // A later release only adds to the schema: this one goes on working beside it.
-    migrator.set_ignore_missing(true);
-    if !opening.migrate {
-        connection.ensure_migrations_table(&migrator.table_name).await.map_err(failed)?;
-        let applied =
-            connection.list_applied_migrations(&migrator.table_name).await.map_err(failed)?;
-        let pending =
-            migrator.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count();
-        if pending > 0 {
-            let path = opening.path.display().to_string();
-            return Err(OpenError::MigrationsPending { path, pending });
-        }
-    }
-    migrator.run_direct(None, connection, false).await.map_err(failed)
-}
-
-/// Every migration, embedded.
-fn migrations() -> Vec<Migration> {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(
-            version,
-            Cow::Borrowed(name),
-            MigrationType::Simple,
-            SqlStr::from_static(sql),
-            false,
-        )
-    };
-    vec![
-        migration(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql")),
-        migration(2, "fleet", include_str!("../../../migrations/sqlite/0002_fleet.sql")),
-        migration(3, "serial", include_str!("../../../migrations/sqlite/0003_serial.sql")),
-        migration(4, "queues", include_str!("../../../migrations/sqlite/0004_queues.sql")),
-        migration(5, "permits", include_str!("../../../migrations/sqlite/0005_permits.sql")),
-        migration(6, "webhooks", include_str!("../../../migrations/sqlite/0006_webhooks.sql")),
-        migration(7, "receivers", include_str!("../../../migrations/sqlite/0007_receivers.sql")),
-        migration(8, "numbers", include_str!("../../../migrations/sqlite/0008_numbers.sql")),
-        migration(9, "forms", include_str!("../../../migrations/sqlite/0009_forms.sql")),
-        migration(10, "fan_outs", include_str!("../../../migrations/sqlite/0010_fan_outs.sql")),
-        migration(
-            11,
-            "subscriptions",
-            include_str!("../../../migrations/sqlite/0011_subscriptions.sql"),
-        ),
-        migration(
-            12,
-            "last_attempts",
-            include_str!("../../../migrations/sqlite/0012_last_attempts.sql"),
-        ),
-        migration(13, "packing", include_str!("../../../migrations/sqlite/0013_packing.sql")),
-    ]
 }
 
 /// Left behind when a write could not be made durable: the next start looks closely.

@@ -25,6 +25,7 @@ mod in_a_file;
 mod keeping;
 mod life;
 mod migrating;
+mod migration_texts;
 mod owning;
 mod permits;
 mod queues;
