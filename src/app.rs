@@ -286,6 +286,7 @@ fn upstreams(config: &Config, clock: &Clock, tasks: &Tasks) -> Result<Upstreams,
             preserve_host: upstream.preserve_host,
             headers,
             follow: upstream.follow.iter().map(url::Origin::ascii_serialization).collect(),
+            job_words: upstream.monitor.clone(),
             connect_timeout: upstream.connect_timeout,
             max_response: upstream.max_response as u64,
         };
@@ -382,7 +383,15 @@ fn engine_settings(config: &Config, public: &PublicOrigin, ledger: &Ledger) -> e
         reconcile: config.engine.reconcile,
         jobs: jobs::jobs(ledger),
         progress_base: base.map(|base| format!("{base}{}", config.server.prefix)),
+        public: public.lasting().and_then(|base| base.parse().ok()),
+        prefix: config.server.prefix.clone(),
+        unfollowed: unfollowed(config),
     }
+}
+
+fn unfollowed(config: &Config) -> HashSet<Arc<str>> {
+    let routes = config.routes.iter().filter(|route| !route.follow);
+    routes.map(|route| route.name.as_str().into()).collect()
 }
 
 fn paused(config: &Config) -> HashSet<Arc<str>> {

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Timestamp;
 use crate::domain::http::links::Links;
+pub use crate::domain::http::location::public;
 use crate::domain::operation::{Failure, NewOperation, State, Status, Verdict, WaitingFor, Work};
 use crate::ledger::{Operation, Subject};
 
@@ -208,11 +209,6 @@ impl Document {
             links: DocumentLinks::of(links),
         }
     }
-}
-
-/// A created location as it is shown: a path is on the public origin.
-pub fn public(location: &str, base: &str) -> String {
-    if location.starts_with('/') { format!("{base}{location}") } else { location.to_owned() }
 }
 
 fn next(state: &State) -> (Option<Timestamp>, Option<WaitingFor>) {

@@ -10,14 +10,12 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{CONTENT_LENGTH, CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
-use url::Url;
 
 use super::own;
-use crate::domain::http::hygiene;
 use crate::domain::http::links::Links;
-use crate::domain::http::location::{Resolved, resolve};
+use crate::domain::http::{hygiene, relocation};
 use crate::domain::operation::Body as Kept;
 use crate::domain::{OperationId, operation};
 use crate::ledger::{KeptAnswer, Ledger, LedgerError};
@@ -31,10 +29,6 @@ pub struct Passage<'a> {
     pub links: &'a Links,
     /// The public origin.
     pub base: &'a str,
-    /// The upstream's URL.
-    pub upstream: &'a Url,
-    /// Path and query that the upstream was asked for.
-    pub target: &'a str,
     /// What `Preference-Applied` says.
     pub applied: Option<&'a str>,
 }
@@ -43,9 +37,7 @@ pub struct Passage<'a> {
 pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: Passage<'_>) -> Response {
     let mut headers = answer.fields.into_map();
     hygiene::response_fields_from_upstream(&mut headers);
-    for name in [LOCATION, CONTENT_LOCATION] {
-        relocate(&mut headers, &name, &passage);
-    }
+    relocation::show(&mut headers, passage.base);
     headers.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
     own::set(&mut headers, own::OPERATION_ID, passage.id.to_string());
     own::set(&mut headers, own::OPERATION_LOCATION, passage.links.status());
@@ -68,15 +60,6 @@ pub fn set_length(response: &mut Response, length: u64) {
         response.headers_mut().remove(CONTENT_LENGTH);
     } else {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
-
-/// Moves a location onto the public origin; one that leads nowhere is left out.
-fn relocate(headers: &mut HeaderMap, name: &HeaderName, passage: &Passage<'_>) {
-    let Some(value) = headers.remove(name) else { return };
-    match resolve(&value, passage.upstream, passage.target, passage.base) {
-        Resolved::Own(url) | Resolved::Foreign(url) => own::set(headers, name.clone(), url),
-        Resolved::Unusable => {}
     }
 }
 

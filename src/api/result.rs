@@ -11,7 +11,7 @@ use super::negotiation::has;
 use super::range::{Part, wanted};
 use super::visit::Found;
 use super::{Problem, own, pending, recorded};
-use crate::domain::http::hygiene;
+use crate::domain::http::{hygiene, relocation};
 use crate::domain::operation::{ErrorCode, Failure, State, Status};
 use crate::ledger::KeptAnswer;
 
@@ -105,6 +105,7 @@ fn replay(
 
 fn replayed_fields(found: &Found, answer: &KeptAnswer) -> HeaderMap {
     let mut fields = hygiene::for_replay(answer.fields.as_map());
+    relocation::show(&mut fields, &found.visit.base);
     fields.remove(header::CONTENT_RANGE);
     for (name, value) in hygiene::RESULT_FIELDS {
         fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

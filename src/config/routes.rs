@@ -72,6 +72,8 @@ pub struct RouteConfig {
     pub delay: Duration,
     /// Whether a monitor may lead straight to a foreign origin that the upstream named.
     pub foreign_location: bool,
+    /// Whether a monitor that the upstream names in its own 202 is followed.
+    pub follow: bool,
     /// Fields, besides `Authorization` and `Cookie`, whose stored values are erased when
     /// the operation settles.
     pub erase: Vec<HeaderName>,
@@ -196,6 +198,7 @@ fn route(
         tags: section.get::<Vec<Tag>>("tags", Vec::new()).into_iter().map(|tag| tag.0).collect(),
         delay: section.within("delay", Duration::ZERO, Duration::ZERO..=days(365)),
         foreign_location: section.get("foreign_location", false),
+        follow: section.get("follow", true),
         erase: section.get("erase", Vec::new()),
         callbacks: section.get("callbacks", Reach::Off),
     };

@@ -15,6 +15,7 @@ use super::{
     units::{MOMENT, Size, minutes, seconds},
     urls::Bare,
 };
+use crate::domain::job::JobWords;
 use crate::domain::limit::Rate;
 
 /// A service behind the gateway.
@@ -33,6 +34,8 @@ pub struct UpstreamConfig {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Foreign origins whose monitors may be followed.
     pub follow: Vec<Origin>,
+    /// Where and in which words the documents of its monitors tell how a job stands.
+    pub monitor: JobWords,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
     /// The longest answer that is recorded, in bytes.
@@ -70,6 +73,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let preserve_host = section.get("preserve_host", false);
     let headers = headers(section);
     let follow = section.get("follow", Vec::new());
+    let monitor = section.table("monitor", job_words);
     let connect_timeout = section.within("connect_timeout", seconds(10), MOMENT..=minutes(10));
     let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
     Some(UpstreamConfig {
@@ -79,9 +83,29 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
         preserve_host,
         headers,
         follow,
+        monitor,
         connect_timeout,
         max_response,
     })
+}
+
+fn job_words(section: &mut Section<'_>) -> JobWords {
+    let status = section.checked("status", None::<String>, |pointer| match pointer {
+        Some(text) if !text.starts_with('/') => {
+            Err(format!("`{text}` is not a JSON pointer; write one like /status or /job/state"))
+        }
+        _ => Ok(()),
+    });
+    let succeeded: Vec<String> = section.get("succeeded", Vec::new());
+    let failed: Vec<String> = section.get("failed", Vec::new());
+    if status.is_none() && !(succeeded.is_empty() && failed.is_empty()) {
+        let says = "is missing; say where the words stand, like status = \"/status\"";
+        section.fault_about("status", says);
+    }
+    if let Some(both) = succeeded.iter().find(|word| failed.contains(word)) {
+        section.fault_about("failed", format!("`{both}` is in succeeded too; leave out one"));
+    }
+    JobWords { status, succeeded, failed }
 }
 
 fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -227,6 +251,24 @@ mod tests {
         assert_eq!(rate.unwrap().to_string(), "500/s");
         assert!(faults("[upstreams.default]\nrate = \"fast\"").contains("upstreams.default.rate"));
         assert!(faults("[upstreams.default]\nrates = \"5/s\"").contains("did you mean rate?"));
+    }
+
+    #[test]
+    fn a_monitor_may_have_a_place_and_words_of_its_own() {
+        assert_eq!(read("").upstreams["default"].monitor.status, None);
+        let text = "[upstreams.default]\nmonitor = { status = \"/job/state\", failed = [\"KO\"] }";
+        let words = &read(text).upstreams["default"].monitor;
+        assert_eq!(words.status.as_deref(), Some("/job/state"));
+        assert_eq!((&words.succeeded[..], &words.failed[..]), (&[][..], &["KO".to_owned()][..]));
+        for (inside, says) in [
+            ("status = \"state\"", "upstreams.default.monitor.status: `state`"),
+            ("succeeded = [\"OK\"]", "upstreams.default.monitor.status"),
+            ("status = \"/a\", succeeded = [\"x\"], failed = [\"x\"]", "monitor.failed"),
+            ("state = \"/a\"", "did you mean status?"),
+        ] {
+            let faults = faults(&format!("[upstreams.default]\nmonitor = {{ {inside} }}"));
+            assert!(faults.contains(says), "{inside}: {faults}");
+        }
     }
 
     #[test]

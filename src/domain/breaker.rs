@@ -47,7 +47,9 @@ impl Sign {
     pub fn of(outcome: &Outcome, allowed: Duration) -> Option<Self> {
         match outcome {
             Outcome::Answered(answer) | Outcome::TooLarge(answer) => Some(Self::of_answer(answer)),
-            Outcome::TookEffect { .. } | Outcome::Refuted { .. } => Some(Self::Answers),
+            Outcome::TookEffect { .. } | Outcome::Refuted { .. } | Outcome::NotFollowed => {
+                Some(Self::Answers)
+            }
             Outcome::Broken { cause, sent } => Self::of_break(*cause, *sent, allowed),
             Outcome::Interrupted { .. }
             | Outcome::Lost

@@ -13,6 +13,7 @@ pub mod drift;
 pub mod fields;
 pub mod fleet;
 pub mod http;
+pub mod job;
 pub mod limit;
 pub mod operation;
 pub mod principal;

@@ -16,12 +16,14 @@ use super::allowance::Allowance;
 use super::ending::Ended;
 use super::gathering::Gathering;
 use super::stash::Stash;
-use crate::domain::Timestamp;
-use crate::domain::http::location::{Resolved, resolve};
-use crate::domain::http::{hygiene, retry_after};
-use crate::domain::operation::{Answer, Body, BodyKey, ErrorCode, Outcome, Policy, Sent};
+use crate::domain::http::location::{Home, Place};
+use crate::domain::http::{hygiene, relocation, retry_after};
+use crate::domain::operation::{
+    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Sent,
+};
+use crate::domain::{Fields, Timestamp};
 use crate::ledger::{KeptAnswer, LedgerError};
-use crate::upstream::{Broken, Reply, ReplyBody, Upstream};
+use crate::upstream::{Broken, Named, Reply, ReplyBody, Upstream};
 
 /// How long, and how far in octets, the body of a 202 that names a monitor is read to its
 /// end, so that the connection can be used again.
@@ -34,6 +36,10 @@ pub(super) struct Asking<'a> {
     pub(super) max_response: u64,
     pub(super) method: &'a Method,
     pub(super) policy: &'a Policy,
+    /// What the upstream may call the gateway.
+    pub(super) public: &'a [Url],
+    /// Whether a monitor that it names is followed.
+    pub(super) follows: bool,
 }
 
 /// Reads the reply to an attempt, in what is left of its time.
@@ -43,47 +49,55 @@ pub(super) async fn of_attempt(
     allowance: &mut Allowance<'_>,
     mut reply: Reply,
 ) -> Ended {
-    let answer = Answer {
-        monitor: monitor(asking, &reply),
-        ..asking.answer(reply.status.as_u16(), &reply.fields, shared.clock.now())
+    let now = shared.clock.now();
+    let answer = asking.answer(reply.status.as_u16(), &reply.fields, now);
+    let ended = match asking.monitor(&reply, now) {
+        Named::Nothing => None,
+        Named::Monitor(monitor) => {
+            let monitor = Some(Continuation::monitor(monitor));
+            Some(Ended::of(Outcome::Answered(Answer { monitor, ..answer })))
+        }
+        Named::NotFollowed(origin) => {
+            let detail = format!("the 202 names a monitor at {origin}, which may not be followed");
+            Some(Ended { detail: Some(detail), ..Ended::of(Outcome::NotFollowed) })
+        }
     };
-    if answer.monitor.is_some() {
+    if let Some(ended) = ended {
         // The head says it all. Whatever becomes of the body, the upstream works on it.
         let _ = shared.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
-        return Ended::of(Outcome::Answered(answer));
+        return ended;
     }
-    let origin = &asking.upstream.settings().origin;
     let created_location = created(reply.status, asking.method, &reply.fields)
-        .and_then(|value| located(value, origin, reply.target.as_str()));
+        .and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Answered, |body| KeptAnswer {
         status: reply.status.as_u16(),
-        fields: recorded(reply.fields),
+        fields: asking.recorded(reply.fields, reply.target.as_str()),
         body,
         created_location,
     })
 }
 
 /// Reads the final answer of an upstream's monitor. `status` is what it counts as,
-/// `created_url` what it names as created.
+/// `created` what it names as created.
 pub(super) async fn of_monitor(
     shared: &Shared,
     asking: Asking<'_>,
     allowance: &mut Allowance<'_>,
     status: u16,
-    created_url: Option<String>,
+    created: Option<Url>,
     mut reply: Reply,
 ) -> Ended {
-    let answer = asking.answer(status, &reply.fields, shared.clock.now());
-    let names_created = created_by(status, asking.method);
-    let created_location = created_url.filter(|_| names_created).and_then(|url| {
-        let value = HeaderValue::from_str(&url).ok()?;
-        located(&value, &asking.upstream.settings().origin, "/")
-    });
+    // A monitor's 303 names what came of the work, whatever the method was.
+    let answer = Answer {
+        redirect_is_success: true,
+        ..asking.answer(status, &reply.fields, shared.clock.now())
+    };
+    let created_location = created.and_then(|url| asking.located(url.as_str().as_bytes(), "/"));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Followed, |body| KeptAnswer {
         status,
-        fields: recorded(reply.fields),
+        fields: asking.recorded(reply.fields, reply.target.as_str()),
         body,
         created_location,
     })
@@ -97,18 +111,19 @@ pub(super) async fn of_recheck(
     allowance: &mut Allowance<'_>,
     mut reply: Reply,
 ) -> Ended {
-    let origin = &asking.upstream.settings().origin;
     let target = reply.target.as_str().to_owned();
     let named = [header::CONTENT_LOCATION, header::LOCATION];
     let named = named.iter().find_map(|name| reply.fields.get(name));
-    let created_location = named.and_then(|value| located(value, origin, &target)).or(Some(target));
+    let named = named.and_then(|value| asking.located(value.as_bytes(), &target));
+    let fields = asking.recorded(reply.fields, &target);
+    let created_location = named.or(Some(target));
     let status = reply.status.as_u16();
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     let body = match read {
         Read::Whole(body) => body,
         Read::TooLarge | Read::Broken(_) | Read::Late | Read::Unkept(_) => Body::empty(),
     };
-    let answer = KeptAnswer { status, fields: recorded(reply.fields), body, created_location };
+    let answer = KeptAnswer { status, fields, body, created_location };
     Ended { answer: Some(answer), ..Ended::of(Outcome::TookEffect { status }) }
 }
 
@@ -122,16 +137,35 @@ impl Asking<'_> {
             monitor: None,
         }
     }
-}
 
-/// The upstream's monitor. One of an operation that takes its first answer as final would
-/// not be followed, so that answer is kept like any other.
-fn monitor(asking: Asking<'_>, reply: &Reply) -> Option<String> {
-    if asking.policy.first_answer_is_final {
-        return None;
+    /// The upstream's monitor. Where it would not be followed, the 202 is an answer like
+    /// any other.
+    fn monitor(&self, reply: &Reply, now: Timestamp) -> Named {
+        if self.policy.first_answer_is_final || !self.follows {
+            return Named::Nothing;
+        }
+        let answer = (reply.status, &reply.fields);
+        self.upstream.monitor_of(answer, &reply.target, self.public, now)
     }
-    let monitor = asking.upstream.monitor_of(reply.status, &reply.fields, &reply.target)?;
-    Some(monitor.to_string())
+
+    fn home(&self) -> Home<'_> {
+        Home { upstream: &self.upstream.settings().origin, public: self.public }
+    }
+
+    /// A location as it is stored: a path on the public origin, or a foreign URL.
+    fn located(&self, value: &[u8], target: &str) -> Option<String> {
+        match self.home().resolve(value, target) {
+            Place::Own(path) => Some(path),
+            Place::Foreign(url) => Some(url),
+            Place::Unusable => None,
+        }
+    }
+
+    fn recorded(&self, mut fields: HeaderMap, target: &str) -> Fields {
+        hygiene::response_fields_from_upstream(&mut fields);
+        relocation::record(&mut fields, self.home(), target);
+        fields.into()
+    }
 }
 
 /// Reads what is left if that is little, so that the connection is given back.
@@ -222,11 +256,6 @@ async fn body(
     Read::Whole(body)
 }
 
-fn recorded(mut fields: HeaderMap) -> crate::domain::Fields {
-    hygiene::response_fields_from_upstream(&mut fields);
-    fields.into()
-}
-
 /// Whether an answer's `Location` names something that was created.
 fn created_by(status: u16, method: &Method) -> bool {
     status == 201 || (matches!(status, 301..=303) && *method == Method::POST)
@@ -238,15 +267,6 @@ fn created<'a>(
     fields: &'a HeaderMap,
 ) -> Option<&'a HeaderValue> {
     created_by(status.as_u16(), method).then(|| fields.get(header::LOCATION)).flatten()
-}
-
-/// A location as it is stored: a path on the public origin, or a foreign URL.
-fn located(value: &HeaderValue, origin: &Url, target: &str) -> Option<String> {
-    match resolve(value, origin, target, "") {
-        Resolved::Own(path) => Some(path),
-        Resolved::Foreign(url) => Some(url),
-        Resolved::Unusable => None,
-    }
 }
 
 #[cfg(test)]
@@ -264,18 +284,6 @@ mod tests {
 
     fn ended(read: Read) -> Ended {
         kept(answer(), read, Outcome::Answered, keep)
-    }
-
-    #[test]
-    fn what_is_created_is_kept_as_a_path_of_ones_own_or_a_foreign_url() {
-        let origin = Url::parse("http://orders.internal:9000").unwrap();
-        let at = |text: &'static str| {
-            located(&HeaderValue::from_static(text), &origin, "/shop/orders?x=1")
-        };
-        assert_eq!(at("7").as_deref(), Some("/shop/7"));
-        assert_eq!(at("http://orders.internal:9000/orders/7?a").as_deref(), Some("/orders/7?a"));
-        assert_eq!(at("https://other.example/7").as_deref(), Some("https://other.example/7"));
-        assert_eq!(at("javascript:alert(1)"), None);
     }
 
     #[test]

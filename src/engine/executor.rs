@@ -140,7 +140,9 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
         Err(_) => Ended::of(answer::late(marker.sent())),
         Ok(Ok(reply)) => {
             let (method, policy) = (&request.method, &leased.policy);
-            let asking = Asking { upstream, max_response, method, policy };
+            let public = &shared.public(request);
+            let follows = !shared.settings.unfollowed.contains(&*leased.route);
+            let asking = Asking { upstream, max_response, method, policy, public, follows };
             answer::of_attempt(shared, asking, &mut allowance, reply).await
         }
         // Others may have taken over what it holds: who may not begin hands it back.

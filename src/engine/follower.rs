@@ -19,7 +19,7 @@ use crate::domain::Timestamp;
 use crate::domain::http::retry_after;
 use crate::domain::operation::{Continuation, Outcome, Request, Work};
 use crate::ledger::{Leased, LedgerError};
-use crate::upstream::{Asked, Monitor, SentMarker, Upstream};
+use crate::upstream::{Asked, Monitor, Question, SentMarker};
 
 /// How many monitors are asked at once.
 const AT_ONCE: usize = 64;
@@ -30,6 +30,8 @@ const HIDDEN: Duration = Duration::from_mins(2);
 const ASKING: Duration = Duration::from_secs(30);
 /// How long its answer may take to read, behind that.
 const READING: Duration = Duration::from_mins(1);
+/// How long trouble with a monitor has to last before the log tells of it.
+const LASTING: Duration = Duration::from_mins(5);
 /// How often somebody may be due while anybody waits.
 const POLL: Duration = Duration::from_secs(1);
 /// How often it is looked all the same while nobody is known to wait.
@@ -129,14 +131,22 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
         // Written by a later release, perhaps: that one can go on from it.
         return still_pending("what to go on from is not understood");
     };
-    let (method, policy) = (&request.method, &leased.policy);
-    let asking = Asking { upstream, max_response, method, policy };
-    match ask_once(shared, upstream, &monitor, leased, request).await {
+    let (method, policy, public) = (&request.method, &leased.policy, &shared.public(request));
+    let asking = Asking { upstream, max_response, method, policy, public, follows: true };
+    match ask_once(shared, asking, &monitor, leased, request).await {
         None => still_pending("the monitor did not answer in time"),
-        Some(Asked::StillPending { retry_after, trouble }) => {
+        Some(Asked::StillPending { retry_after, trouble, next }) => {
             let now = shared.clock.now();
             let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
-            Ended { detail: trouble, ..Ended::of(Outcome::StillPending { retry_after }) }
+            complain(shared, leased, &monitor, trouble.as_deref());
+            let outcome = match next {
+                None => Outcome::StillPending { retry_after },
+                Some(next) => {
+                    let continuation = Continuation::monitor(next);
+                    Outcome::Unfinished { continuation, retry_after }
+                }
+            };
+            Ended { detail: trouble, ..Ended::of(outcome) }
         }
         Some(Asked::Finished { status, created, reply }) => {
             let mut time = Allowance::of(&shared.clock, READING);
@@ -147,14 +157,34 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
 
 async fn ask_once(
     shared: &Shared,
-    upstream: &Upstream,
+    asking: Asking<'_>,
     monitor: &Monitor,
     leased: &Leased,
     request: &Request,
 ) -> Option<Asked> {
-    let fields = outgoing::asking_fields(leased.id, request);
-    let marker = SentMarker::new();
-    Box::pin(shared.clock.timeout(ASKING, upstream.ask(monitor, &fields, &marker))).await.ok()
+    let question = Question {
+        fields: &outgoing::asking_fields(leased.id, request),
+        marker: &SentMarker::new(),
+        public: asking.public,
+        prefix: &shared.settings.prefix,
+        now: shared.clock.now(),
+    };
+    Box::pin(shared.clock.timeout(ASKING, asking.upstream.ask(monitor, question))).await.ok()
+}
+
+/// Tells of what keeps work from being seen to end, once that has lasted.
+fn complain(shared: &Shared, leased: &Leased, monitor: &Monitor, trouble: Option<&str>) {
+    let Some(trouble) = trouble else { return };
+    let lasts = shared.clock.now().since(monitor.since) >= LASTING;
+    if let Some(times) = lasts.then(|| shared.complaints.due(&shared.clock)).flatten() {
+        tracing::warn!(
+            operation = %leased.id,
+            route = &*leased.route,
+            upstream = &*leased.lane.upstream,
+            times,
+            "a monitor does not say how the work goes: {trouble}"
+        );
+    }
 }
 
 /// An answer of a monitor that broke off is asked for again.

@@ -132,7 +132,7 @@ pub(super) async fn carry_on(
         }
         if shared.tasks.is_draining() || shared.clock.elapsed().saturating_sub(began) >= STRETCH {
             let continuation = Continuation::job(cursor.unwrap_or_default());
-            return Ended::of(Outcome::Unfinished { continuation });
+            return Ended::of(Outcome::Unfinished { continuation, retry_after: None });
         }
     }
 }

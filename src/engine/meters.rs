@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use crate::domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
-const OUTCOMES: [&str; 14] = [
+const OUTCOMES: [&str; 15] = [
     "answered",
     "too-large",
     "broken",
@@ -26,6 +26,7 @@ const OUTCOMES: [&str; 14] = [
     "refuted",
     "unclear",
     "unfinished",
+    "not-followed",
 ];
 
 const fn position(outcome: &Outcome) -> usize {
@@ -44,6 +45,7 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::Refuted { .. } => 11,
         Outcome::Unclear { .. } => 12,
         Outcome::Unfinished { .. } => 13,
+        Outcome::NotFollowed => 14,
     }
 }
 

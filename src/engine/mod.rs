@@ -42,16 +42,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::breaker;
 use crate::domain::fleet::Role;
+use crate::domain::http::forwarded;
 use crate::domain::limit::Rate;
-use crate::domain::operation::{Lane, Work};
+use crate::domain::operation::{Lane, Request, Work};
 use crate::domain::turn::Expected;
 use crate::ledger::{Emptied, Leased, Ledger};
 use crate::lifecycle::Tasks;
+use crate::telemetry::Restraint;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
@@ -88,6 +91,12 @@ pub struct Settings {
     /// and no slash at its end, as `http://gw:8080/-`. Where there is none, upstreams are
     /// not told where to report.
     pub progress_base: Option<String>,
+    /// What the gateway is called from outside, where that is known.
+    pub public: Option<Url>,
+    /// The path under which the gateway answers itself.
+    pub prefix: String,
+    /// The routes of which a 202 is the end, whatever monitor it names.
+    pub unfollowed: HashSet<Arc<str>>,
     /// How often the ledger is looked through for what does not add up; never where there
     /// is none.
     pub reconcile: Option<Duration>,
@@ -113,6 +122,9 @@ impl Default for Settings {
             reconcile: None,
             jobs: Jobs::default(),
             progress_base: None,
+            public: None,
+            prefix: "/-".to_owned(),
+            unfollowed: HashSet::new(),
         }
     }
 }
@@ -180,6 +192,8 @@ struct Shared {
     pulse: Pulse,
     meters: Meters,
     beats: Arc<Beats>,
+    /// What the log is told of upstreams' monitors.
+    complaints: Restraint,
     // Tells when the last part is gone.
     _over: DropGuard,
 }
@@ -223,6 +237,7 @@ impl Engine {
             pulse,
             meters,
             beats,
+            complaints: Restraint::default(),
             _over: over.drop_guard(),
         });
         if works {
@@ -338,6 +353,12 @@ impl Shared {
     fn upstream(&self, name: &str) -> Option<(&Upstream, u64)> {
         let limits = self.settings.upstreams.get(name)?;
         Some((self.upstreams.get(name)?, limits.max_response))
+    }
+
+    /// What an upstream may call the gateway in its answer to this request.
+    fn public(&self, request: &Request) -> Vec<Url> {
+        let told = forwarded::told(request.fields.as_map());
+        self.settings.public.iter().cloned().chain(told).collect()
     }
 
     /// Waits that long; false if draining began first.

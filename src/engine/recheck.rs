@@ -135,6 +135,8 @@ async fn kept(
 ) -> Option<Ended> {
     let (upstream, max_response) = shared.upstream(&leased.lane.upstream)?;
     let (method, policy) = (&Method::GET, &leased.policy);
-    let asking = Asking { upstream, max_response, method, policy };
+    let Work::Call(request) = &leased.work else { return None };
+    let public = &shared.public(request);
+    let asking = Asking { upstream, max_response, method, policy, public, follows: false };
     Some(answer::of_recheck(shared, asking, allowance, reply).await)
 }

@@ -19,7 +19,7 @@ use crate::domain::OperationId;
 use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
 use crate::domain::operation::{ErrorCode, Failure, NewOperation, State};
-use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
+use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Watch};
 use crate::lifecycle::Tasks;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -194,17 +194,8 @@ impl Pending<'_> {
                 self.api.ledger.answer(operation.id).await.map_err(Problem::from)?
         {
             let applied = self.decision.applied_when(false);
-            let target = match &operation.subject {
-                Subject::Call { target, .. } | Subject::Task(target) => target,
-            };
-            let passage = Passage {
-                id: operation.id,
-                links,
-                base: self.base,
-                upstream: &self.route.upstream().settings().origin,
-                target,
-                applied: applied.as_deref(),
-            };
+            let passage =
+                Passage { id: operation.id, links, base: self.base, applied: applied.as_deref() };
             return Ok(recorded::passed_on(&self.api.ledger, answer, passage));
         }
         Err(named(failure.map_or_else(Problem::gone, unanswered)))

@@ -5,13 +5,14 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONNECTION, CONTENT_LOCATION, LOCATION, UPGRADE};
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use url::Url;
 
 use super::{Caller, Inner, body, tunnel};
 use crate::api::{Problem, own};
-use crate::domain::http::location::{Resolved, resolve};
-use crate::domain::http::{forwarded, hygiene};
+use crate::domain::http::location::Home;
+use crate::domain::http::{forwarded, hygiene, relocation};
 use crate::domain::operation::ErrorCode;
 use crate::listener::{Occupied, Received};
 use crate::upstream::{Broken, ReplyBody, Upstream};
@@ -32,6 +33,7 @@ impl Inner {
         let base = self.base(request.headers(), caller).ok();
         let version = request.version();
         self.dress(request.headers_mut(), caller, version);
+        let called = forwarded::told(request.headers());
         forwarded::repeat(request.headers_mut());
         if let Some(protocol) = protocol.clone() {
             request.headers_mut().insert(UPGRADE, protocol);
@@ -43,7 +45,7 @@ impl Inner {
             forwarded.map_err(|broken| told(&broken, &method, upstream, occupied.as_ref()))?;
         hygiene::response_fields_from_upstream(response.headers_mut());
         if let Some(base) = base {
-            rebase(response.headers_mut(), upstream, &target, &base);
+            relocate(response.headers_mut(), upstream, (&target, &base), called);
         }
         let from_upstream = HeaderValue::from_static("upstream");
         response.headers_mut().insert(own::GATEWAY_ORIGIN, from_upstream);
@@ -69,15 +71,17 @@ fn is_switch(response: &http::Response<ReplyBody>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Puts locations that name the upstream onto the public origin. Others pass as they
-/// are: nothing of them is kept.
-fn rebase(headers: &mut HeaderMap, upstream: &Upstream, target: &str, base: &str) {
-    for name in [LOCATION, CONTENT_LOCATION] {
-        let Some(value) = headers.get(&name) else { continue };
-        if let Resolved::Own(url) = resolve(value, &upstream.settings().origin, target, base) {
-            own::set(headers, name, url);
-        }
-    }
+/// Puts locations that name the upstream, or what it was told to be, onto the public
+/// origin.
+fn relocate(
+    headers: &mut HeaderMap,
+    upstream: &Upstream,
+    (target, base): (&str, &str),
+    called: Option<Url>,
+) {
+    let public: Vec<Url> = base.parse().into_iter().chain(called).collect();
+    let home = Home { upstream: &upstream.settings().origin, public: &public };
+    relocation::pass(headers, home, target, base);
 }
 
 fn told(

@@ -1,7 +1,8 @@
 //! Asking an upstream's own monitor how the work goes.
 
-use http::header::{self, HeaderMap, HeaderValue};
-use serde_json::{Map, Value};
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::broken::SentMarker;
@@ -9,12 +10,39 @@ use super::client::{REDIRECTS, Upstream, resolve};
 use super::monitor::{Monitor, NamedBy};
 use super::reply::Reply;
 use super::settings::is_web;
+use crate::domain::Timestamp;
+use crate::domain::job::{self, JobState};
 
-/// How much of a document is read to find its `status`, in octets.
-const LONGEST_DOCUMENT: usize = 64 * 1024;
+/// How much of a document is read to find a state in it, in octets.
+const LONGEST_DOCUMENT: usize = 1 << 20;
 /// What a failure counts as that was told in the document of a 200: the status with
 /// which clients are answered where the upstream's own would mislead them.
 const TOLD_FAILURE: u16 = 424;
+/// How long a 404 means that the monitor is not there yet: it may come to be behind the
+/// answer that named it, or on one machine after the other.
+const APPEARING: Duration = Duration::from_mins(1);
+/// How long a `Location` is asked after its status monitor has succeeded, where asking
+/// meets trouble. Then the status monitor's word alone is the end.
+const SETTLING: Duration = Duration::from_mins(10);
+const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("upstream-status");
+const GATEWAY_ORIGIN: HeaderName = HeaderName::from_static("gateway-origin");
+
+/// How a monitor is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Go to the upstream's own origin only; elsewhere only `Accept` and `User-Agent` of
+    /// them.
+    pub fields: &'a HeaderMap,
+    /// Says afterwards whether anything was sent.
+    pub marker: &'a SentMarker,
+    /// What the upstream may call the gateway.
+    pub public: &'a [Url],
+    /// The path under which the gateway answers itself. What is there on the upstream
+    /// (another gateway's result) no client can reach.
+    pub prefix: &'a str,
+    /// The time.
+    pub now: Timestamp,
+}
 
 /// What an upstream's monitor says.
 #[derive(Debug)]
@@ -23,109 +51,283 @@ pub enum Asked {
     StillPending {
         /// `Retry-After`, as it came.
         retry_after: Option<HeaderValue>,
-        /// Why it could not be asked, for logs.
+        /// Why it could not be asked, or what it said that nobody knows.
         trouble: Option<String>,
+        /// What is asked from now on, where that is something else.
+        next: Option<Box<Monitor>>,
     },
     /// The work has ended, and this is the answer.
     Finished {
         /// What the answer counts as: its own status, except that a failure that the
-        /// document of a 200 tells is 424. With `redirect_is_success`, an `Answer` of
-        /// this status decides success.
+        /// document of a 200 tells is 424.
         status: u16,
-        /// What the upstream created, where a 201, 301, 302 or 303 says so: an absolute URL.
-        created: Option<String>,
+        /// What the upstream created, where it says so: an absolute URL.
+        created: Option<Url>,
         /// The answer, its body unread.
         reply: Box<Reply>,
     },
 }
 
+/// An answer, and where it came from.
+struct Reached {
+    url: Url,
+    was_redirected: bool,
+    reply: Reply,
+}
+
+/// What one answer means.
+enum Meaning {
+    Pending { unknown: Option<String> },
+    Trouble(String),
+    Ended { status: u16, created: Option<Url> },
+}
+
 impl Upstream {
-    /// Asks a monitor. `fields` go to the upstream's own origin only; elsewhere only
-    /// `Accept` and `User-Agent` of them. There is no time limit beyond that of
-    /// connecting.
+    /// Asks a monitor. There is no time limit beyond that of connecting.
     ///
     /// A monitor on an origin that is no longer followed is not asked: pending until the
     /// deadline, so that putting the origin back mends it.
-    pub async fn ask(&self, monitor: &Monitor, fields: &HeaderMap, marker: &SentMarker) -> Asked {
-        let mut url = monitor.url.clone();
+    pub async fn ask(&self, monitor: &Monitor, question: Question<'_>) -> Asked {
+        let mut reached = match Box::pin(self.reach(&monitor.url, question)).await {
+            Ok(reached) => reached,
+            Err(why) => return trouble(why),
+        };
+        let age = question.now.since(monitor.since);
+        let (status, created) = match self.meaning(monitor.named_by, age, &mut reached).await {
+            Meaning::Ended { status, created } => (status, created),
+            other => return other.pending(&reached.reply.fields),
+        };
+        match &monitor.location {
+            Some(location) if matches!(status, 200..=299) && created.is_none() => {
+                Box::pin(self.ask_location(monitor, location, question, reached)).await
+            }
+            _ => self.finish(status, created, reached, question).await,
+        }
+    }
+
+    /// Asks the `Location` of a job whose status monitor has succeeded.
+    async fn ask_location(
+        &self,
+        monitor: &Monitor,
+        location: &Url,
+        question: Question<'_>,
+        told: Reached,
+    ) -> Asked {
+        let since = monitor.succeeded_at.unwrap_or(question.now);
+        let age = question.now.since(since);
+        let mut reached = match Box::pin(self.reach(location, question)).await {
+            Ok(reached) => reached,
+            Err(why) => return self.unsettled(monitor, (since, age), &why, told),
+        };
+        match self.meaning(NamedBy::Location, age, &mut reached).await {
+            // Another gateway on the way: its monitor is followed like a first one.
+            Meaning::Pending { .. } if reached.reply.status == http::StatusCode::ACCEPTED => {
+                let next = Monitor::new(NamedBy::Location, location.clone(), question.now);
+                pending(&reached.reply.fields, None, Some(next))
+            }
+            Meaning::Pending { .. } => {
+                self.unsettled(monitor, (since, age), "it is not there yet", told)
+            }
+            Meaning::Trouble(why) => self.unsettled(monitor, (since, age), &why, told),
+            Meaning::Ended { status: 200, created: None } => {
+                finished(200, Some(reached.url.clone()), reached.reply)
+            }
+            Meaning::Ended { status, .. } if reached.reply.status.is_client_error() => {
+                tracing::debug!(
+                    upstream = &**self.name(),
+                    status,
+                    "what was created cannot be read"
+                );
+                finished(told.reply.status.as_u16(), None, told.reply)
+            }
+            Meaning::Ended { status, created } => {
+                self.finish(status, created, reached, question).await
+            }
+        }
+    }
+
+    /// Asks again for what was created, for a while.
+    fn unsettled(
+        &self,
+        monitor: &Monitor,
+        (since, age): (Timestamp, Duration),
+        why: &str,
+        told: Reached,
+    ) -> Asked {
+        if age >= SETTLING {
+            tracing::warn!(
+                upstream = &**self.name(),
+                why,
+                "what a job has created could not be asked"
+            );
+            return finished(told.reply.status.as_u16(), None, told.reply);
+        }
+        let next = Monitor { succeeded_at: Some(since), ..monitor.clone() };
+        let next = (next != *monitor).then(|| Box::new(next));
+        let trouble = Some(format!("the job has succeeded, and its location: {why}"));
+        Asked::StillPending { retry_after: None, trouble, next }
+    }
+
+    /// Gets a URL, or what it is redirected to. A monitor's redirect is never the end of
+    /// the work, only a 303 is.
+    async fn reach(&self, url: &Url, question: Question<'_>) -> Result<Reached, String> {
+        let mut url = self
+            .asked_at(url, question.public)
+            .ok_or("the monitor's origin is not followed; list it in follow")?;
         let mut redirects = 0;
         loop {
-            if !self.is_followed(&url) {
-                return trouble("the monitor's origin is not followed; list it in follow".into());
+            let reply = self.get(&url, question.fields, question.marker).await;
+            let reply = reply.map_err(|broken| broken.to_string())?;
+            let status = reply.status.as_u16();
+            if !matches!(status, 301 | 302 | 307 | 308) {
+                return Ok(Reached { url, was_redirected: redirects > 0, reply });
             }
-            let reply = match self.get(&url, fields, marker).await {
-                Ok(reply) => reply,
-                Err(broken) => return trouble(broken.to_string()),
-            };
-            match self.moved(&url, &reply) {
-                Some(next) if redirects < REDIRECTS => url = next,
-                _ => return judge(monitor.named_by, &url, reply).await,
+            let next = reply.fields.get(header::LOCATION).and_then(|it| resolve(&url, it));
+            let next = next.ok_or_else(|| format!("it answered {status} without a location"))?;
+            if redirects == REDIRECTS {
+                return Err(format!("it answered {status} again and again"));
             }
+            let origin = next.origin().ascii_serialization();
+            url = self.asked_at(&next, question.public).ok_or_else(|| {
+                format!("it answered {status} to {origin}, which is not followed: a login page?")
+            })?;
             redirects += 1;
         }
     }
 
-    /// Where else the monitor is, if the answer says so.
-    fn moved(&self, url: &Url, reply: &Reply) -> Option<Url> {
-        if !matches!(reply.status.as_u16(), 307 | 308) {
-            return None;
-        }
-        let next = resolve(url, reply.fields.get(header::LOCATION)?)?;
-        self.is_followed(&next).then_some(next)
-    }
-}
-
-async fn judge(named_by: NamedBy, url: &Url, mut reply: Reply) -> Asked {
-    let status = reply.status.as_u16();
-    match status {
-        202 | 408 | 425 | 429 | 500..=599 => pending(&reply.fields),
-        200 if named_by == NamedBy::OperationLocation => {
-            match reply.body.peek(LONGEST_DOCUMENT).await {
-                Ok(document) => match document.as_deref().and_then(told) {
-                    Some(Told::Pending) => pending(&reply.fields),
-                    Some(Told::Failed) => finished(TOLD_FAILURE, None, reply),
-                    Some(Told::Succeeded) | None => finished(status, None, reply),
-                },
-                Err(broken) => trouble(broken.to_string()),
+    async fn meaning(&self, named_by: NamedBy, age: Duration, reached: &mut Reached) -> Meaning {
+        let status = reached.reply.status.as_u16();
+        let ended = Meaning::Ended { status, created: None };
+        match status {
+            202 => Meaning::Pending { unknown: None },
+            404 if age < APPEARING => Meaning::Pending { unknown: None },
+            401 | 403 | 407 => Meaning::Trouble(format!(
+                "it answered {status}: see which credentials it wants in upstreams.*.headers"
+            )),
+            300 | 304..=399 | 408 | 425 | 429 | 500..=599 => {
+                Meaning::Trouble(format!("it answered {status}"))
             }
+            200 => self.document(named_by, reached).await,
+            201 | 303 => {
+                let named = reached.reply.fields.get(header::LOCATION);
+                let named = named.and_then(|it| resolve(&reached.url, it)).filter(is_web);
+                match named {
+                    Some(url) if status == 303 && job::is_login_path(url.path()) => {
+                        Meaning::Trouble("it answered with a login page".to_owned())
+                    }
+                    created => Meaning::Ended { status, created },
+                }
+            }
+            _ => ended,
         }
-        201 | 301..=303 => {
-            let created = reply.fields.get(header::LOCATION).and_then(|it| resolve(url, it));
-            let created = created.filter(is_web).map(String::from);
-            finished(status, created, reply)
+    }
+
+    async fn document(&self, named_by: NamedBy, reached: &mut Reached) -> Meaning {
+        let ended = Meaning::Ended { status: 200, created: None };
+        let is_page = is_html(&reached.reply.fields);
+        let document = match reached.reply.body.peek(LONGEST_DOCUMENT).await {
+            Ok(document) => document,
+            Err(broken) => return Meaning::Trouble(broken.to_string()),
+        };
+        if is_login_page(reached, is_page, &document) {
+            return Meaning::Trouble("it answered with a login page".to_owned());
         }
-        _ => finished(status, None, reply),
+        if is_page && named_by.holds_status() {
+            return Meaning::Trouble("it answered with a page, where a status belongs".to_owned());
+        }
+        match self.settings().job_words.read(&document, named_by.holds_status()) {
+            None | Some(JobState::Succeeded) => ended,
+            Some(JobState::Failed) => Meaning::Ended { status: TOLD_FAILURE, created: None },
+            Some(JobState::Pending) => Meaning::Pending { unknown: None },
+            Some(JobState::Unknown(word)) => Meaning::Pending { unknown: Some(word) },
+        }
+    }
+
+    /// The end. What only another gateway behind this one can show is got from there: no
+    /// client could.
+    async fn finish(
+        &self,
+        status: u16,
+        created: Option<Url>,
+        reached: Reached,
+        question: Question<'_>,
+    ) -> Asked {
+        match &created {
+            Some(url) if status == 303 && self.is_hidden(url, question) => {
+                match Box::pin(self.reach(url, question)).await {
+                    Ok(Reached { reply, .. }) if is_result(&reply) => {
+                        finished(recorded_status(&reply), None, reply)
+                    }
+                    Ok(Reached { reply, .. }) if reply.status.is_server_error() => {
+                        trouble(format!("its result answered {}", reply.status.as_u16()))
+                    }
+                    Ok(_) => finished(status, created, reached.reply),
+                    Err(why) => trouble(why),
+                }
+            }
+            _ => finished(status, created, reached.reply),
+        }
+    }
+
+    fn is_hidden(&self, url: &Url, question: Question<'_>) -> bool {
+        let own = self.asked_at(url, question.public).is_some_and(|url| self.is_own(&url));
+        let below = url.path().strip_prefix(question.prefix);
+        own && below.is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
-fn pending(fields: &HeaderMap) -> Asked {
+/// Whether an answer is what another gateway has of the work.
+fn is_result(reply: &Reply) -> bool {
+    reply.status.is_success()
+        || reply.fields.contains_key(UPSTREAM_STATUS)
+        || (reply.status == http::StatusCode::FAILED_DEPENDENCY
+            && reply.fields.contains_key(GATEWAY_ORIGIN))
+}
+
+/// The status that another gateway says it recorded, else that of its answer.
+fn recorded_status(reply: &Reply) -> u16 {
+    let told = reply.fields.get(UPSTREAM_STATUS).and_then(|value| value.to_str().ok());
+    let told = told.and_then(|text| text.parse().ok());
+    told.filter(|status| (200..600).contains(status)).unwrap_or(reply.status.as_u16())
+}
+
+fn is_html(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let kind = kind.trim_ascii_start().to_ascii_lowercase();
+    kind.starts_with(b"text/html") || kind.starts_with(b"application/xhtml")
+}
+
+fn is_login_page(reached: &Reached, is_page: bool, document: &[u8]) -> bool {
+    let (url, moved) = (&reached.url, reached.was_redirected);
+    (moved && job::is_login_path(url.path()))
+        || (is_page && job::asks_for_password(document))
+        || (is_page && moved && job::is_login_address(url.path(), url.query()))
+}
+
+impl Meaning {
+    fn pending(self, fields: &HeaderMap) -> Asked {
+        match self {
+            Self::Trouble(why) => pending(fields, Some(why), None),
+            Self::Pending { unknown: Some(word) } => {
+                let trouble = format!(
+                    "it says {word:?}, which is taken for pending; name it in upstreams.*.monitor"
+                );
+                pending(fields, Some(trouble), None)
+            }
+            Self::Pending { unknown: None } | Self::Ended { .. } => pending(fields, None, None),
+        }
+    }
+}
+
+fn pending(fields: &HeaderMap, trouble: Option<String>, next: Option<Monitor>) -> Asked {
     let retry_after = fields.get(header::RETRY_AFTER).cloned();
-    Asked::StillPending { retry_after, trouble: None }
+    Asked::StillPending { retry_after, trouble, next: next.map(Box::new) }
 }
 
 const fn trouble(why: String) -> Asked {
-    Asked::StillPending { retry_after: None, trouble: Some(why) }
+    Asked::StillPending { retry_after: None, trouble: Some(why), next: None }
 }
 
-fn finished(status: u16, created: Option<String>, reply: Reply) -> Asked {
+fn finished(status: u16, created: Option<Url>, reply: Reply) -> Asked {
     Asked::Finished { status, created, reply: Box::new(reply) }
-}
-
-#[derive(Clone, Copy)]
-enum Told {
-    Pending,
-    Succeeded,
-    Failed,
-}
-
-/// What a document says of the work; none if it is not an object with a `status`. As
-/// clients of such documents do, an unknown status is taken for pending.
-fn told(document: &[u8]) -> Option<Told> {
-    let document: Map<String, Value> = serde_json::from_slice(document).ok()?;
-    let status = document.get("status")?.as_str()?;
-    Some(match status.to_ascii_lowercase().as_str() {
-        "succeeded" | "completed" => Told::Succeeded,
-        "failed" | "canceled" | "cancelled" => Told::Failed,
-        _ => Told::Pending,
-    })
 }

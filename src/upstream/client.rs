@@ -195,7 +195,7 @@ impl Upstream {
         url
     }
 
-    fn is_own(&self, url: &Url) -> bool {
+    pub(super) fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.0.origin
     }
 

@@ -20,11 +20,11 @@ mod registry;
 mod reply;
 mod settings;
 
-pub use ask::Asked;
+pub use ask::{Asked, Question};
 pub use body::{BoxError, CallBody};
 pub use broken::{Broken, SentMarker};
 pub use client::{Call, Upstream};
-pub use monitor::{Monitor, NamedBy, UnknownMonitor};
+pub use monitor::{Monitor, Named, NamedBy, UnknownMonitor};
 pub use registry::Upstreams;
 pub use reply::{Reply, ReplyBody};
 pub use settings::{Settings, SettingsError};

@@ -81,20 +81,18 @@ impl ReplyBody {
         self.length
     }
 
-    /// The whole body if it has at most `limit` octets. Whatever was read can still be
-    /// read by the caller.
-    pub(super) async fn peek(&mut self, limit: usize) -> Result<Option<Bytes>, Broken> {
+    /// The body, or its beginning once that has more than `limit` octets. Whatever was
+    /// read can still be read by the caller.
+    pub(super) async fn peek(&mut self, limit: usize) -> Result<Bytes, Broken> {
         let mut read = Vec::new();
-        while let Some(octets) = self.piece().await? {
+        while read.len() <= limit
+            && let Some(octets) = self.piece().await?
+        {
             read.extend_from_slice(&octets);
-            if read.len() > limit {
-                self.peeked = Some(read.into());
-                return Ok(None);
-            }
         }
-        let whole = Bytes::from(read);
-        self.peeked = (!whole.is_empty()).then(|| whole.clone());
-        Ok(Some(whole))
+        let read = Bytes::from(read);
+        self.peeked = (!read.is_empty()).then(|| read.clone());
+        Ok(read)
     }
 
     /// Gives the connection back: the answer was read to the end.

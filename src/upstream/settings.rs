@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::{Origin, Url};
 
 use crate::domain::Fields;
+use crate::domain::job::JobWords;
 
 /// Where an upstream is and how it is called.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub headers: Fields,
     /// Foreign origins whose monitors may be followed, as `https://jobs.example.com`.
     pub follow: Vec<String>,
+    /// Where and in which words the documents of its monitors tell how a job stands.
+    pub job_words: JobWords,
     /// The longest that name lookup, TCP and TLS handshake may take together.
     pub connect_timeout: Duration,
     /// The largest answer that is recorded, in octets.

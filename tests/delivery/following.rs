@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::gateway::{is_final, order};
 use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post};
 
 fn accepted(field: &str, monitor: &str) -> Answer {
@@ -148,20 +149,287 @@ async fn after_a_restart_the_following_goes_on() {
 }
 
 #[tokio::test]
-async fn a_monitor_on_another_origin_is_not_followed_and_the_202_is_final() {
+async fn a_monitor_that_may_not_be_followed_leaves_the_outcome_unknown_and_is_not_sent_again() {
     let (upstream, other) = (Upstream::start().await, Upstream::start().await);
-    for answer in [
-        accepted("Location", &format!("{}/jobs/1", other.url())),
-        Answer::status(202).body("text/plain", "will do"),
-    ] {
-        upstream.on("/orders", answer);
-        let gateway = Gateway::before(&upstream).await;
-        let ticket = gateway.post_order().await;
-        let document = gateway.settled(&ticket).await;
-        assert_eq!(document["status"], "succeeded");
-        assert_eq!(document["responseStatus"], 202);
+    for delivery in ["at-most-once", "at-least-once"] {
+        for field in ["Location", "Operation-Location", "Azure-AsyncOperation", "Content-Location"]
+        {
+            upstream.on("/orders", accepted(field, &format!("{}/jobs/1", other.url())));
+            let route = format!("delivery = {delivery:?}");
+            let setup = Setup::before(&upstream).route("POST /orders", &route);
+            let gateway = setup.route("POST /after", "").start().await;
+            let before = upstream.received_at("/orders").len();
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            let error = &document["error"];
+            assert_eq!(error["code"], "outcome-unknown", "{field}: {document}");
+            assert_eq!(error["cause"], "monitor-not-followed", "{field}: {document}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("follow") && message.contains("[upstreams."), "{message}");
+            gateway.advance(3600);
+            let after = gateway.accept(post("/after")).await;
+            gateway.settled(&after).await;
+            assert_eq!(upstream.received_at("/orders").len(), before + 1);
+        }
     }
     assert!(other.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_202_is_the_end_where_it_names_no_monitor_or_its_route_follows_none() {
+    let upstream = Upstream::start().await;
+    for (answer, route) in [
+        (Answer::status(202), ""),
+        (Answer::status(202).field("Content-Location", "/orders"), ""),
+        (accepted("Location", "/jobs/1"), "follow = false"),
+        (accepted("Operation-Location", "https://elsewhere.example/"), "follow = false"),
+    ] {
+        upstream.on("/orders", answer.body("text/plain", "will do"));
+        let gateway = Setup::before(&upstream).route("POST /orders", route).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled(&ticket).await;
+        assert_eq!(document["status"], "succeeded", "{document}");
+        assert_eq!(document["responseStatus"], 202);
+        let result = gateway.get(&ticket.at("result")).await.expect(200);
+        assert_eq!(result.text(), "will do");
+    }
+    assert!(upstream.received_at("/jobs/1").is_empty());
+}
+
+#[tokio::test]
+async fn a_monitor_named_by_the_public_url_is_asked_at_the_upstream() {
+    let upstream = Upstream::start().await;
+    for (public_url, host, monitor) in [
+        (Some("https://api.example.com"), "ignored.example", "https://api.example.com/jobs/1"),
+        (
+            Some("https://api.example.com/base"),
+            "ignored.example",
+            "https://api.example.com/base/jobs/1",
+        ),
+        (Some("https://api.example.com/base"), "ignored.example", "http://api.example.com/jobs/1"),
+        // The upstream was told of the host that this client called.
+        (None, "two.example:8443", "http://two.example:8443/jobs/1"),
+    ] {
+        upstream.on("/orders", accepted("Location", monitor));
+        upstream.script("/jobs/1", [Answer::status(303).field("Location", "/orders/7")]);
+        let setup = Setup::before(&upstream).listen_everywhere();
+        let gateway = match public_url {
+            Some(url) => setup.set("server", &format!("public_url = {url:?}")).start().await,
+            None => setup.start().await,
+        };
+        let before = upstream.received_at("/jobs/1").len();
+        let answer = gateway.send(order().field("Host", host)).await.expect(202);
+        let location = answer.expect_field("location");
+        let path = &location[location.find("/-/").unwrap()..];
+        let ticket = Ticket { id: String::new(), monitor: path.to_owned() };
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{monitor}: {document}");
+        assert_eq!(upstream.received_at("/jobs/1").len(), before + 1, "{monitor}");
+        let created = document["createdLocation"].as_str().unwrap();
+        assert!(created.ends_with("/orders/7"), "{created}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_monitor_is_asked_first_and_the_location_beside_it_once_at_the_end() {
+    for field in ["Operation-Location", "Azure-AsyncOperation"] {
+        let upstream = Upstream::start().await;
+        let both = accepted("Location", "/orders/7").field(field, "/jobs/1");
+        upstream.on("/orders", both);
+        let said = |status: &str| Answer::status(200).json(&json!({"status": status}));
+        upstream.script("/jobs/1", [Answer::status(404), said("Running"), said("Succeeded")]);
+        upstream.on("/orders/7", Answer::status(200).body("text/plain", "the order"));
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{field}: {document}");
+        let created = format!("{}/orders/7", gateway.origin());
+        assert_eq!(document["createdLocation"], created, "{field}");
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        assert_eq!(end.field("location"), Some(&*created));
+        assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).text(), "the order");
+        assert_eq!(upstream.received_at("/jobs/1").len(), 3);
+        assert_eq!(upstream.received_at("/orders/7").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_its_status_monitor_calls_failed_has_failed() {
+    for word in ["Failed", "dismissed", "error", "canceled"] {
+        let upstream = Upstream::start().await;
+        let both = accepted("Location", "/orders/7").field("Operation-Location", "/jobs/1");
+        upstream.on("/orders", both);
+        upstream.on("/jobs/1", Answer::status(200).json(&json!({"status": word})));
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "failed", "{word}: {document}");
+        assert!(upstream.received_at("/orders/7").is_empty(), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn the_location_is_still_known_after_a_restart() {
+    let upstream = Upstream::start().await;
+    let both = accepted("Location", "/orders/7").field("Operation-Location", "/jobs/1");
+    upstream.on("/orders", both);
+    upstream.on("/jobs/1", Answer::status(200).json(&json!({"status": "running"})));
+    upstream.on("/orders/7", Answer::status(303).field("Location", "/orders/8"));
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.until_status(&ticket, "waiting").await;
+    let gateway = gateway.restart().await;
+    upstream.on("/jobs/1", Answer::status(200).json(&json!({"status": "succeeded"})));
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(document["createdLocation"], format!("{}/orders/8", gateway.origin()));
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_page_is_not_the_end_of_the_work() {
+    let upstream = Upstream::start().await;
+    let (gateway, ticket) = waiting(&upstream).await;
+    let page = Answer::status(200).body("text/html", "<input type=password>");
+    for trouble in [
+        Answer::status(302).field("Location", "/login"),
+        Answer::status(302).field("Location", "https://sso.example/"),
+        page.clone(),
+        Answer::status(401),
+        Answer::status(403),
+    ] {
+        upstream.on("/login", page.clone());
+        let asked = upstream.received_at("/jobs/1").len();
+        upstream.script("/jobs/1", [trouble.clone()]);
+        gateway
+            .while_stepping(1, "a question behind the trouble", || async {
+                (upstream.received_at("/jobs/1").len() >= asked + 2).then_some(())
+            })
+            .await;
+        let document = gateway.until_status(&ticket, "waiting").await;
+        assert_eq!(document["status"], "waiting", "{trouble:?}: {document}");
+    }
+    upstream.on("/jobs/1", Answer::status(302).field("Location", "/jobs/2"));
+    upstream.on("/jobs/2", Answer::status(200).body("text/plain", "done"));
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(
+        (&document["status"], &document["responseStatus"]),
+        (&json!("succeeded"), &json!(200))
+    );
+    assert_eq!(document["createdLocation"], Value::Null);
+    assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).text(), "done");
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_not_there_in_its_first_minute_is_waited_for_and_then_is_the_end() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", accepted("Location", "/jobs/1"));
+    upstream.on("/jobs/1", Answer::status(404));
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    let asked = || async { (upstream.received_at("/jobs/1").len() >= 5).then_some(()) };
+    gateway.while_stepping(1, "five questions", asked).await;
+    assert_eq!(gateway.until_status(&ticket, "waiting").await["status"], "waiting");
+    let document = gateway.settled_by_steps_of(5, &ticket).await;
+    assert_eq!(document["error"]["code"], "upstream-status", "{document}");
+    assert_eq!(document["responseStatus"], 404);
+}
+
+#[tokio::test]
+async fn a_303_of_the_monitor_of_a_put_names_what_came_of_it() {
+    let upstream = Upstream::start().await;
+    upstream.on("/things/7", accepted("Location", "/jobs/1"));
+    upstream.on("/jobs/1", Answer::status(303).field("Location", "/things/7?v=2"));
+    let gateway = Setup::before(&upstream).route("PUT /things/{id}", "").start().await;
+    let ticket = gateway.accept(Request::new("PUT", "/things/7")).await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(document["createdLocation"], format!("{}/things/7?v=2", gateway.origin()));
+}
+
+#[tokio::test]
+async fn an_upstream_may_tell_of_its_work_in_words_and_places_of_its_own() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", accepted("Location", "/jobs/1"));
+    let said = |state: &str| Answer::status(200).json(&json!({"job": {"state": state}}));
+    for (ends, status) in [("fertig", "succeeded"), ("kaputt", "failed")] {
+        upstream.script("/jobs/1", [said("running"), said("halb"), said(ends)]);
+        let words = "monitor = { status = \"/job/state\", succeeded = [\"fertig\"], failed = [\"kaputt\"] }";
+        let gateway = Setup::before(&upstream).set("upstreams.default", words).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], status, "{document}");
+    }
+    assert_eq!(upstream.received_at("/jobs/1").len(), 6);
+}
+
+/// One gateway before another one, which is before this upstream.
+async fn two_gateways(upstream: &Upstream) -> (Gateway, Gateway) {
+    let inner = Gateway::before(upstream).await;
+    let outer = Setup::before_url(&inner.origin()).start().await;
+    (outer, inner)
+}
+
+/// Moves both clocks until the outer operation is final.
+async fn settled_by_both(outer: &Gateway, inner: &Gateway, ticket: &Ticket) -> Value {
+    outer
+        .while_stepping(1, "a final state", || async {
+            inner.advance(1);
+            Some(outer.document(ticket).await).filter(is_final)
+        })
+        .await
+}
+
+#[tokio::test]
+async fn two_gateways_in_a_row_lead_to_what_was_created() {
+    let upstream = Upstream::start().await;
+    let (outer, inner) = two_gateways(&upstream).await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    let created = format!("{}/orders/1", outer.origin());
+    assert_eq!(document["createdLocation"], created);
+    let end = outer.get(&ticket.monitor).await.expect(303);
+    assert_eq!(end.field("location"), Some(&*created));
+    assert_eq!(outer.get("/orders/1").await.expect(200).json(), json!({"shown": "/orders/1"}));
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn two_gateways_in_a_row_lead_to_the_recorded_answer() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(200).field("X-Own", "a").body("text/plain", "done"));
+    let (outer, inner) = two_gateways(&upstream).await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(document["createdLocation"], Value::Null);
+    let result = outer.get(&ticket.at("result")).await.expect(200);
+    assert_eq!((result.text(), result.field("x-own")), ("done".to_owned(), Some("a")));
+}
+
+#[tokio::test]
+async fn two_gateways_in_a_row_agree_on_a_failure() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(422).body("text/plain", "no"));
+    let (outer, inner) = two_gateways(&upstream).await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["status"], "failed", "{document}");
+    assert_eq!(document["error"]["code"], "upstream-status", "{document}");
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn two_gateways_behind_an_upstream_that_is_asynchronous_itself_follow_one_another() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", accepted("Location", "/jobs/1"));
+    let done = Answer::status(303).field("Location", "/orders/7");
+    upstream.script("/jobs/1", [accepted("Location", "/jobs/1"), done]);
+    let (outer, inner) = two_gateways(&upstream).await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["createdLocation"], format!("{}/orders/7", outer.origin()), "{document}");
+    assert_eq!(upstream.received_at("/orders").len(), 1);
 }
 
 #[tokio::test]

@@ -48,6 +48,38 @@ async fn a_location_that_names_the_upstream_itself_is_put_on_the_public_origin()
 }
 
 #[tokio::test]
+async fn a_location_on_the_public_origin_or_with_the_outside_scheme_is_the_gateways_own() {
+    let upstream = Upstream::start().await;
+    let base = "https://api.example.com/base";
+    let public = format!("public_url = {base:?}");
+    let gateway = Setup::before(&upstream).set("server", &public).start().await;
+    for location in [
+        "https://api.example.com/orders/7".to_owned(),
+        "https://api.example.com/base/orders/7".to_owned(),
+        "http://api.example.com/orders/7".to_owned(),
+        format!("https://{}/orders/7", upstream.address),
+    ] {
+        for status in [201, 303] {
+            upstream.on("/orders", Answer::status(status).field("Location", &location));
+            let answer = gateway.send(crate::support::gateway::order()).await.expect(202);
+            let monitor = answer.expect_field("location").strip_prefix(base).unwrap().to_owned();
+            let ticket = Ticket { id: String::new(), monitor };
+            gateway.settled(&ticket).await;
+            let end = gateway.get(&ticket.monitor).await.expect(303);
+            let wanted = format!("{base}/orders/7");
+            assert_eq!(end.field("location"), Some(&*wanted), "{status} {location}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn octets_of_latin_1_in_a_location_are_percent_encoded() {
+    let raw = b"HTTP/1.1 201 Created\r\nLocation: /caf\xe9\r\nContent-Length: 0\r\n\r\n";
+    let (_upstream, gateway, _ticket, end) = monitor_after(Answer::Raw(raw.to_vec())).await;
+    assert_eq!(end.field("location"), Some(&*format!("{}/caf%E9", gateway.origin())));
+}
+
+#[tokio::test]
 async fn redirects_in_answer_to_a_post_have_created_what_they_point_to() {
     for status in [301, 302, 303] {
         let answer = Answer::status(status).field("Location", "/orders/7");

@@ -62,6 +62,16 @@ async fn what_belonged_to_the_original_exchange_is_never_replayed() {
         "Clear-Site-Data",
         "Strict-Transport-Security",
         "Alt-Svc",
+        "Service-Worker-Allowed",
+        "X-Accel-Redirect",
+        "X-Accel-Buffering",
+        "X-Accel-Expires",
+        "X-Sendfile",
+        "Azure-AsyncOperation",
+        "NEL",
+        "Report-To",
+        "Surrogate-Key",
+        "Cache-Status",
         "Access-Control-Allow-Origin",
         "Access-Control-Expose-Headers",
         "Expires",
@@ -101,6 +111,61 @@ async fn what_belonged_to_the_original_exchange_is_never_replayed() {
     assert_eq!(result.all("upstream-status"), ["200"]);
     assert_eq!(result.all("gateway-origin"), ["upstream"]);
     assert_eq!(result.all("cache-control"), ["private, no-store"]);
+}
+
+#[tokio::test]
+async fn it_names_places_on_the_origin_of_its_reader_and_never_the_upstream() {
+    let upstream = Upstream::start().await;
+    let up = upstream.address.to_string();
+    let there = |place: &str| place.replace("UP", &up);
+    let answer = Answer::status(201)
+        .field("Location", &there("http://UP/orders/7"))
+        .field("Content-Location", &there("https://UP/orders/7?v=1"))
+        .field("Content-Location", &there("http://UP/orders/8"))
+        .field("Link", &there("<http://UP/orders?page=2>; rel=next, <8>; rel=up"))
+        .field("Link", &there("<https://x.example/>; anchor=\"//UP/a\""))
+        .field("Azure-AsyncOperation", &there("http://UP/jobs/1"));
+    upstream.on("/orders", answer);
+    let gateway = Setup::before(&upstream).listen_everywhere().start().await;
+    let ticket = {
+        let accepted = gateway.send(order().field("Host", "one.example")).await.expect(202);
+        let monitor = accepted.expect_field("location").strip_prefix("http://one.example");
+        Ticket { id: String::new(), monitor: monitor.unwrap().to_owned() }
+    };
+    gateway.settled(&ticket).await;
+    let result = get(ticket.at("result")).field("Host", "two.example:81");
+    let result = gateway.send(result).await.expect(200);
+    let said = format!("{:?}", result.fields);
+    assert!(!said.contains(&up) && !said.contains("one.example"), "{said}");
+    assert_eq!(result.all("content-location"), ["http://two.example:81/orders/7?v=1"]);
+    let links = [
+        "<http://two.example:81/orders?page=2>; rel=next, <http://two.example:81/8>; rel=up",
+        "<https://x.example/>; anchor=\"http://two.example:81/a\"",
+    ];
+    assert_eq!(result.all("link"), links);
+}
+
+#[tokio::test]
+async fn a_synchronous_answer_names_places_on_the_public_origin() {
+    let upstream = Upstream::start().await;
+    let up = upstream.address.to_string();
+    let answer = Answer::status(201)
+        .field("Location", &format!("https://{up}/orders/7"))
+        .field("Location", &format!("http://{up}/orders/8"))
+        .field("Content-Location", "7?v=1")
+        .field("Link", &format!("<http://{up}/orders?page=2>; rel=next"));
+    upstream.on("/shop/orders", answer);
+    let public = "public_url = \"https://api.example.com/base\"";
+    let gateway = Setup::before(&upstream)
+        .set("server", public)
+        .route("POST /shop/orders", "mode = \"sync\"")
+        .start()
+        .await;
+    let answer = gateway.send(post("/shop/orders")).await.expect(201);
+    let base = "https://api.example.com/base";
+    assert_eq!(answer.all("location"), [format!("{base}/orders/7")]);
+    assert_eq!(answer.all("content-location"), [format!("{base}/shop/7?v=1")]);
+    assert_eq!(answer.all("link"), [format!("<{base}/orders?page=2>; rel=next")]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Contract section 1: which requests are routed, and what happens to all others.
 
 mod cors;
+mod locations;
 mod matching;
 mod streaming;
 mod upgrade;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use url::Url;
 
 use super::grammar::{is_token, lines, members, quote, split, trim, unquote};
 use super::hygiene::is_forwarding;
@@ -218,6 +219,15 @@ pub fn repeat(headers: &mut HeaderMap) {
     }
 }
 
+/// The origin that [`announce`] told an upstream that the client called.
+pub fn told(headers: &HeaderMap) -> Option<Url> {
+    let elements = headers.get(FORWARDED)?.to_str().ok()?;
+    let client = members(elements).next()?;
+    let scheme = Scheme::parse(&parameter(client, "proto")?)?;
+    let host = parse_host(&parameter(client, "host")?)?;
+    Url::parse(&format!("{scheme}://{host}")).ok()
+}
+
 /// The elements of `Forwarded`; the first, about the client, has scheme and host.
 fn forwarded(path: &[IpAddr], scheme: Scheme, host: Option<&str>) -> String {
     let mut nodes = path.iter().map(node);
@@ -406,6 +416,17 @@ mod tests {
         assert_eq!(headers["x-forwarded-port"], "443");
         let written = "for=192.0.2.7;host=good.example;proto=https, for=10.0.0.1";
         assert_eq!(headers["forwarded"], written);
+    }
+
+    #[test]
+    fn the_origin_that_an_upstream_was_told_of_is_read_back() {
+        let mut headers = HeaderMap::new();
+        let direct = Sender::direct(ip("192.0.2.7"));
+        announce(&mut headers, &direct, Scheme::Https, Some("api.example.com:8443"));
+        let origin = told(&headers).map(String::from);
+        assert_eq!(origin.as_deref(), Some("https://api.example.com:8443/"));
+        announce(&mut headers, &direct, Scheme::Https, None);
+        assert_eq!(told(&headers), None);
     }
 
     proptest! {

@@ -76,7 +76,7 @@ const KEPT_FROM_CONNECTION: [&str; 9] = [
 ];
 
 /// Never replayed by a result, beside what is hop-by-hop or the gateway's own.
-const NOT_REPLAYED: [&str; 24] = [
+const NOT_REPLAYED: [&str; 37] = [
     "set-cookie",
     "set-cookie2",
     "location",
@@ -86,13 +86,29 @@ const NOT_REPLAYED: [&str; 24] = [
     "clear-site-data",
     "strict-transport-security",
     "alt-svc",
+    "service-worker-allowed",
     "preference-applied",
+    // The monitor of an exchange that is over.
+    "azure-asyncoperation",
+    // A browser would keep these for the whole origin.
+    "accept-ch",
+    "critical-ch",
+    "expect-ct",
+    "nel",
+    "public-key-pins",
+    "report-to",
+    "reporting-endpoints",
+    // A server in front would send a file of its own, as with `X-Accel-Redirect`.
+    "x-sendfile",
+    "x-lighttpd-send-file",
+    "x-reproxy-url",
     // Caching: the recorded answer's freshness and validators are not those of its copy.
     "age",
     "cache-control",
+    "cache-status",
     "cdn-cache-control",
-    "surrogate-control",
     "expires",
+    "no-vary-search",
     "pragma",
     "warning",
     "vary",
@@ -106,7 +122,8 @@ const NOT_REPLAYED: [&str; 24] = [
     "content-security-policy",
 ];
 
-const NOT_REPLAYED_FAMILIES: [&str; 2] = ["proxy-", "access-control-"];
+const NOT_REPLAYED_FAMILIES: [&str; 5] =
+    ["proxy-", "access-control-", "x-accel-", "surrogate-", "x-litespeed-"];
 
 /// What every result carries, so that recorded bytes are nobody's page.
 pub const RESULT_FIELDS: [(&str, &str); 3] = [
@@ -445,6 +462,11 @@ mod tests {
             "clear-site-data",
             "strict-transport-security",
             "alt-svc",
+            "service-worker-allowed",
+            "x-accel-redirect",
+            "X_Accel_Buffering",
+            "x-sendfile",
+            "surrogate-key",
             "access-control-allow-origin",
             "cache-control",
             "expires",

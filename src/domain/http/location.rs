@@ -1,18 +1,19 @@
-//! Where an upstream's `Location` leads, seen from outside.
+//! Where the URLs in an upstream's answer lead, seen from outside.
 //!
-//! Owns the rewriting of `Location` and `Content-Location` onto the public origin. The
-//! invariant: what comes out is an absolute http or https URL that stays on the public
-//! origin, or is owned up to be foreign. It must not know what the location is used for.
+//! Owns which URLs are the gateway's own, and what a reference means. The invariant: a
+//! place is a path on the public origin, or is owned up to be foreign. It must not know
+//! what the location is used for.
 
 use ::http::HeaderValue;
-use url::Url;
+use url::{Position, Url};
 
 use super::grammar::trim;
 
 /// Where a location leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// To the upstream, or to the public origin already: the URL there.
+pub enum Place {
+    /// To the upstream, or to the public origin: path, query and fragment there, without
+    /// the path of the public URL.
     Own(String),
     /// To another origin: the URL.
     Foreign(String),
@@ -20,30 +21,92 @@ pub enum Resolved {
     Unusable,
 }
 
-/// Resolves a location that an upstream gave.
-///
-/// `upstream` is the upstream's URL, of which only the origin counts; `target` the path
-/// and query that were requested there, which relative references start from;
-/// `public_base` what links are built on (`https://api.example.com/base`).
-pub fn resolve(value: &HeaderValue, upstream: &Url, target: &str, public_base: &str) -> Resolved {
-    let Some(url) = joined(&requested(upstream, target), value) else { return Resolved::Unusable };
-    if url.origin() == upstream.origin() {
-        return Resolved::Own(rebased(&url, public_base));
-    }
-    match Url::parse(public_base).map(|public| public.origin()) {
-        // Without userinfo, as above.
-        Ok(public) if public == url.origin() => {
-            Resolved::Own(rebased(&url, &public.ascii_serialization()))
+impl Place {
+    /// The URL, where links are built on `public_base` (`https://api.example.com/base`).
+    pub fn url(self, public_base: &str) -> Option<String> {
+        match self {
+            Self::Own(path) => Some(public(&path, public_base)),
+            Self::Foreign(url) => Some(url),
+            Self::Unusable => None,
         }
-        _ => Resolved::Foreign(url.into()),
+    }
+
+    /// Whether it leads nowhere.
+    pub fn is_unusable(&self) -> bool {
+        *self == Self::Unusable
+    }
+}
+
+/// The origins that are the gateway's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'a> {
+    /// The upstream's URL, of which only host and port count: what stands behind a proxy
+    /// that ends TLS writes the scheme that it was told of, with its own port.
+    pub upstream: &'a Url,
+    /// What clients call the gateway: frameworks build such URLs from `X-Forwarded-*`.
+    pub public: &'a [Url],
+}
+
+impl Home<'_> {
+    /// The path of a URL that is the gateway's own.
+    pub fn path_of(&self, url: &Url) -> Option<String> {
+        let rest = &url[Position::BeforePath..];
+        if is_same_host(url, self.upstream) {
+            return Some(rest.to_owned());
+        }
+        let public = self.public.iter().find(|public| is_same_host(url, public))?;
+        Some(below(rest, public.path()).unwrap_or(rest).to_owned())
+    }
+
+    /// Resolves a location that an upstream gave in an answer to a request for `target`:
+    /// path and query, from which relative references start.
+    pub fn resolve(&self, location: &[u8], target: &str) -> Place {
+        match meant(&requested(self.upstream, target), location) {
+            None => Place::Unusable,
+            Some(url) => match self.path_of(&url) {
+                Some(path) => Place::Own(path),
+                None => Place::Foreign(url.into()),
+            },
+        }
+    }
+}
+
+/// Whether two URLs name the same host and port, whatever their schemes.
+fn is_same_host(one: &Url, other: &Url) -> bool {
+    let default_ports = one.port().is_none() && other.port().is_none();
+    let same_port = default_ports || one.port_or_known_default() == other.port_or_known_default();
+    one.host().is_some() && one.host() == other.host() && same_port
+}
+
+/// What lies below the path of the public URL; services behind it do not know that path,
+/// as a rule, and leave it out.
+fn below<'p>(path: &'p str, base: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(base.trim_end_matches('/'))?;
+    rest.starts_with('/').then_some(rest)
+}
+
+/// A place as it is shown: a path is on the public origin.
+pub fn public(place: &str, base: &str) -> String {
+    match place.starts_with('/') {
+        true => format!("{}{place}", base.trim_end_matches('/')),
+        false => place.to_owned(),
     }
 }
 
 /// The URL that a reference means in an answer to a request for `base`; none where it is
 /// empty, has control characters, or leads to anything but http and https.
 pub fn joined(base: &Url, value: &HeaderValue) -> Option<Url> {
-    // Servers send UTF-8 here too. The parser would silently drop tabs and line ends.
-    let text = trim(std::str::from_utf8(value.as_bytes()).ok()?);
+    meant(base, value.as_bytes())
+}
+
+fn meant(base: &Url, location: &[u8]) -> Option<Url> {
+    // Servers send UTF-8 here too, and Latin-1. The parser would silently drop tabs and
+    // line ends.
+    let text = match std::str::from_utf8(location) {
+        Ok(text) => text.to_owned(),
+        Err(_) => encoded(location),
+    };
+    let text = trim(&text);
     if text.is_empty() || text.contains(char::is_control) {
         return None;
     }
@@ -52,9 +115,18 @@ pub fn joined(base: &Url, value: &HeaderValue) -> Option<Url> {
     usable.then_some(url)
 }
 
+/// The octets, those that are not ASCII percent-encoded, as browsers ask for them.
+fn encoded(octets: &[u8]) -> String {
+    let written = octets.iter().map(|octet| match octet.is_ascii() {
+        true => char::from(*octet).to_string(),
+        false => format!("%{octet:02X}"),
+    });
+    written.collect()
+}
+
 /// The URL that was requested. Path and query are set, not joined: a target such as
 /// `//host/` is a path and must not choose the host.
-fn requested(upstream: &Url, target: &str) -> Url {
+pub fn requested(upstream: &Url, target: &str) -> Url {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -66,11 +138,6 @@ fn requested(upstream: &Url, target: &str) -> Url {
     url
 }
 
-fn rebased(url: &Url, public_base: &str) -> String {
-    let base = public_base.trim_end_matches('/');
-    format!("{base}{}", &url[url::Position::BeforePath..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,14 +145,22 @@ mod tests {
 
     const PUBLIC: &str = "https://api.example.com/base";
 
-    fn resolved(location: &str) -> Resolved {
-        let upstream = Url::parse("http://orders.internal:9000").unwrap();
-        let value = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-        resolve(&value, &upstream, "/shop/orders?x=1", PUBLIC)
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
     }
 
-    fn own(rest: &str) -> Resolved {
-        Resolved::Own(format!("{PUBLIC}{rest}"))
+    /// What it leads to in an answer of that upstream.
+    fn of(upstream: &str, location: impl AsRef<[u8]>, target: &str) -> Place {
+        let (upstream, public) = (url(upstream), [url(PUBLIC)]);
+        Home { upstream: &upstream, public: &public }.resolve(location.as_ref(), target)
+    }
+
+    fn resolved(location: impl AsRef<[u8]>) -> Place {
+        of("http://orders.internal:9000", location, "/shop/orders?x=1")
+    }
+
+    fn own(path: &str) -> Place {
+        Place::Own(path.to_owned())
     }
 
     #[test]
@@ -105,6 +180,7 @@ mod tests {
             ("http://orders.internal:9000", "/"),
             (" /a ", "/a"),
             ("/caf\u{e9}", "/caf%C3%A9"),
+            ("https://orders.internal:9000/orders/7", "/orders/7"),
         ] {
             assert_eq!(resolved(location), own(rest), "{location}");
         }
@@ -112,17 +188,39 @@ mod tests {
 
     #[test]
     fn a_default_port_may_be_written_or_not() {
-        let upstream = Url::parse("http://orders.internal").unwrap();
-        let value = HeaderValue::from_static("http://orders.internal:80/7");
-        assert_eq!(resolve(&value, &upstream, "/", PUBLIC), own("/7"));
+        for location in ["http://orders.internal:80/7", "https://orders.internal/7"] {
+            assert_eq!(of("http://orders.internal", location, "/"), own("/7"), "{location}");
+        }
+        let foreign = "https://orders.internal:8443/7";
+        assert_eq!(of("http://orders.internal", foreign, "/"), Place::Foreign(foreign.to_owned()));
     }
 
     #[test]
-    fn what_is_on_the_public_origin_already_stays_as_it_is() {
-        let location = "https://api.example.com/orders/7";
-        assert_eq!(resolved(location), Resolved::Own(location.to_owned()));
-        let with_user = "https://user:pass@api.example.com:443/orders/7";
-        assert_eq!(resolved(with_user), Resolved::Own(location.to_owned()));
+    fn what_is_on_the_public_origin_is_the_gateways_own_with_or_without_its_path() {
+        for location in [
+            "https://api.example.com/base/orders/7",
+            "https://api.example.com/orders/7",
+            "https://API.example.com:443/orders/7",
+            "http://api.example.com/orders/7",
+            "https://user:pass@api.example.com/base/orders/7",
+            "//api.example.com/orders/7",
+        ] {
+            assert_eq!(resolved(location), own("/orders/7"), "{location}");
+            assert_eq!(
+                resolved(location).url(PUBLIC).as_deref(),
+                Some("https://api.example.com/base/orders/7")
+            );
+        }
+        assert_eq!(resolved("https://api.example.com/based"), own("/based"));
+        let port = "https://api.example.com:8443/7";
+        assert_eq!(resolved(port), Place::Foreign(port.to_owned()));
+    }
+
+    #[test]
+    fn octets_of_latin_1_are_percent_encoded() {
+        assert_eq!(resolved(b"/caf\xe9?q=\xfc"), own("/caf%E9?q=%FC"));
+        assert_eq!(resolved(b"http://orders.internal:9000/\xff"), own("/%FF"));
+        assert_eq!(resolved(b"http://caf\xe9.example/"), Place::Unusable);
     }
 
     #[test]
@@ -137,11 +235,11 @@ mod tests {
                 "http://orders.internal:9000@evil.example/",
                 "http://orders.internal:9000@evil.example/",
             ),
-            ("https://orders.internal:9000/", "https://orders.internal:9000/"),
+            ("https://orders.internal/", "https://orders.internal/"),
             ("http://orders.internal:9001/", "http://orders.internal:9001/"),
             ("http://orders.internal/", "http://orders.internal/"),
         ] {
-            assert_eq!(resolved(location), Resolved::Foreign(url.to_owned()), "{location}");
+            assert_eq!(resolved(location), Place::Foreign(url.to_owned()), "{location}");
         }
     }
 
@@ -162,20 +260,14 @@ mod tests {
             "http://a b/",
             "https://:80/",
         ] {
-            assert_eq!(resolved(location), Resolved::Unusable, "{location}");
+            assert_eq!(resolved(location), Place::Unusable, "{location}");
         }
-        let octets = HeaderValue::from_bytes(b"/\xff").unwrap();
-        let upstream = Url::parse("http://a").unwrap();
-        assert_eq!(resolve(&octets, &upstream, "/", PUBLIC), Resolved::Unusable);
-        let control = HeaderValue::from_bytes("/\u{85}".as_bytes()).unwrap();
-        assert_eq!(resolve(&control, &upstream, "/", PUBLIC), Resolved::Unusable);
+        assert_eq!(resolved("/\u{85}"), Place::Unusable);
     }
 
     #[test]
     fn the_requested_target_never_chooses_the_host() {
-        let upstream = Url::parse("http://orders.internal:9000").unwrap();
-        let value = HeaderValue::from_static("7");
-        let found = resolve(&value, &upstream, "//evil.example/x", PUBLIC);
+        let found = of("http://orders.internal:9000", "7", "//evil.example/x");
         assert_eq!(found, own("//evil.example/7"));
     }
 
@@ -185,21 +277,17 @@ mod tests {
             location in "(http:|https:|/|\\\\|//|@|:|[a-z.]{1,6}|#|\\?|%2f|é){0,8}",
             target in "/[a-z/?#%]{0,12}",
         ) {
-            let upstream = Url::parse("http://u.example").unwrap();
-            let value = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-            if let Resolved::Own(url) = resolve(&value, &upstream, &target, PUBLIC) {
+            if let Place::Own(path) = of("http://u.example", &location, &target) {
+                let shown = public(&path, PUBLIC);
                 let origin = Url::parse(PUBLIC).unwrap().origin();
-                prop_assert_eq!(Url::parse(&url).unwrap().origin(), origin);
-                prop_assert!(HeaderValue::from_str(&url).is_ok());
+                prop_assert_eq!(Url::parse(&shown).unwrap().origin(), origin);
+                prop_assert!(HeaderValue::from_str(&shown).is_ok());
             }
         }
 
         #[test]
         fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..60), target in "\\PC{0,20}") {
-            let upstream = Url::parse("http://u.example").unwrap();
-            if let Ok(value) = HeaderValue::from_bytes(&octets) {
-                let _ = resolve(&value, &upstream, &target, PUBLIC);
-            }
+            let _ = of("http://u.example", &octets, &target);
         }
     }
 }

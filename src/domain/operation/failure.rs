@@ -32,10 +32,13 @@ pub enum ErrorCode {
     Shutdown,
     /// The gateway died while the request was on the wire. Only ever a cause.
     OwnerLost,
+    /// The upstream accepted the request and named a monitor that may not be followed. Only
+    /// ever a cause.
+    MonitorNotFollowed,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::UpstreamStatus,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
@@ -49,6 +52,7 @@ impl ErrorCode {
         Self::RouteRemoved,
         Self::Shutdown,
         Self::OwnerLost,
+        Self::MonitorNotFollowed,
     ];
 
     /// The code in documents and in the ledger.
@@ -67,6 +71,7 @@ impl ErrorCode {
             Self::RouteRemoved => "route-removed",
             Self::Shutdown => "shutdown",
             Self::OwnerLost => "owner-lost",
+            Self::MonitorNotFollowed => "monitor-not-followed",
         }
     }
 
@@ -86,6 +91,9 @@ impl ErrorCode {
             Self::RouteRemoved => "the upstream is no longer configured",
             Self::Shutdown => "the gateway was stopped while the request was on its way",
             Self::OwnerLost => "the gateway died while the request was on its way",
+            Self::MonitorNotFollowed => {
+                "the upstream answered 202 and named a monitor that may not be followed"
+            }
         }
     }
 }
@@ -160,6 +168,11 @@ impl Failure {
                     "{happened}; its answer is at the result. Correct the request and send it anew."
                 )
             }
+            ErrorCode::OutcomeUnknown if self.cause == Some(ErrorCode::MonitorNotFollowed) => format!(
+                "{happened}, so how its work ends is unknown. It was not sent again. Check with the \
+                 upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
+                 follow = false on the route if a 202 is the end there."
+            ),
             ErrorCode::OutcomeUnknown => format!(
                 "{happened}, so the upstream may or may not have acted. It was not sent again, because \
                  this route delivers at most once. Check with the upstream; if repeating is safe there, \

@@ -61,11 +61,17 @@ pub enum Outcome {
         /// When to ask again, as the upstream wishes.
         retry_after: Option<Duration>,
     },
-    /// One of the gateway's own jobs goes on later.
+    /// One of the gateway's own jobs goes on later, or the upstream has named another
+    /// monitor of the same work.
     Unfinished {
         /// From where.
         continuation: Continuation,
+        /// When, as the upstream wishes.
+        retry_after: Option<Duration>,
     },
+    /// A 202 that names a monitor which may not be followed, so that the end of the work
+    /// cannot be known.
+    NotFollowed,
     /// The upstream's own monitor has the final answer, or a job of the gateway's is done.
     Followed(Answer),
 }
@@ -79,8 +85,8 @@ pub struct Answer {
     pub redirect_is_success: bool,
     /// `Retry-After`, as a time from now.
     pub retry_after: Option<Duration>,
-    /// On a 202: the upstream's monitor, where it may be followed.
-    pub monitor: Option<String>,
+    /// On a 202: how the upstream's monitor is followed, where it may be.
+    pub monitor: Option<Continuation>,
 }
 
 impl Answer {

@@ -144,7 +144,13 @@ pub fn settle(
         Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
         Outcome::Unroutable => decision.fail(Failure::of(ErrorCode::RouteRemoved), None),
         Outcome::StillPending { retry_after } => decision.follow(None, *retry_after),
-        Outcome::Unfinished { continuation } => decision.go_on_later(continuation.clone()),
+        Outcome::Unfinished { continuation, retry_after } => {
+            decision.go_on_later(continuation.clone(), *retry_after)
+        }
+        Outcome::NotFollowed => {
+            let (unknown, cause) = (ErrorCode::OutcomeUnknown, ErrorCode::MonitorNotFollowed);
+            decision.fail(Failure::caused(unknown, cause), None)
+        }
         Outcome::Followed(answer) => decision.conclude(answer),
     }
 }
@@ -176,7 +182,7 @@ impl Decision<'_> {
         let final_now = self.policy.first_answer_is_final;
         match &answer.monitor {
             Some(monitor) if !final_now => {
-                return self.follow(Some(Continuation::monitor(monitor)), answer.retry_after);
+                return self.follow(Some(monitor.clone()), answer.retry_after);
             }
             _ => {}
         }
@@ -312,8 +318,8 @@ impl Decision<'_> {
     }
 
     /// Goes on from there soon. That is nothing that anybody has to be told.
-    fn go_on_later(self, continuation: Continuation) -> Transition {
-        let later = self.follow(None, Some(FOLLOW_BOUNDS.0));
+    fn go_on_later(self, continuation: Continuation, retry_after: Option<Duration>) -> Transition {
+        let later = self.follow(None, retry_after.or(Some(FOLLOW_BOUNDS.0)));
         match later.next {
             Next::Waiting { .. } => {
                 Transition { effects: vec![Effect::SaveContinuation(continuation)], ..later }

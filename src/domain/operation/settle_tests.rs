@@ -188,7 +188,7 @@ fn a_synchronous_request_takes_its_first_complete_answer_and_repeats_only_the_un
     let policy = Policy { first_answer_is_final: true, ..policy(Delivery::AtLeastOnce) };
     let unavailable = decide(&policy, counts(1), &Outcome::Answered(answer(503)));
     assert!(matches!(unavailable.next, Next::Failed(_)));
-    let accepted = Answer { monitor: Some("http://up/m".into()), ..answer(202) };
+    let accepted = Answer { monitor: Some(Continuation::monitor("http://up/m")), ..answer(202) };
     assert_eq!(decide(&policy, counts(1), &Outcome::Answered(accepted)).next, Next::Succeeded);
     let cause = ErrorCode::UpstreamProtocol;
     let cut = decide(&policy, counts(1), &Outcome::Broken { sent: Sent::Perhaps, cause });
@@ -201,7 +201,7 @@ fn a_synchronous_request_takes_its_first_complete_answer_and_repeats_only_the_un
 fn an_upstream_that_answers_202_is_followed_by_its_own_pace_within_bounds() {
     for (asked, pause) in [(None, 5), (Some(0), 1), (Some(20), 20), (Some(900), 60)] {
         let answer = Answer {
-            monitor: Some("http://up/jobs/1".into()),
+            monitor: Some(Continuation::monitor("http://up/jobs/1")),
             retry_after: asked.map(Duration::from_secs),
             ..answer(202)
         };
@@ -211,6 +211,30 @@ fn an_upstream_that_answers_202_is_followed_by_its_own_pace_within_bounds() {
         assert_eq!(transition.next, Next::Waiting { on: WaitingFor::Upstream, due_at });
         let saved = Effect::SaveContinuation(Continuation::monitor("http://up/jobs/1"));
         assert!(transition.effects.contains(&saved));
+    }
+}
+
+#[test]
+fn a_monitor_that_may_not_be_followed_ends_as_unknown_and_is_never_sent_again() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let transition = decide(&policy(delivery), counts(1), &Outcome::NotFollowed);
+        let (code, cause) = (ErrorCode::OutcomeUnknown, ErrorCode::MonitorNotFollowed);
+        let failure = Failure::caused(code, cause);
+        assert!(failure.message().contains("follow = false"), "{}", failure.message());
+        assert_eq!(transition.next, Next::Failed(failure));
+    }
+}
+
+#[test]
+fn another_monitor_of_the_same_work_is_kept_and_asked_at_its_own_pace() {
+    let continuation = Continuation::monitor("http://up/jobs/2");
+    for (asked, pause) in [(None, 1), (Some(20), 20), (Some(900), 60)] {
+        let retry_after = asked.map(Duration::from_secs);
+        let outcome = Outcome::Unfinished { continuation: continuation.clone(), retry_after };
+        let transition = decide(&policy(Delivery::AtMostOnce), counts(1), &outcome);
+        let due_at = NOW + Duration::from_secs(pause);
+        assert_eq!(transition.next, Next::Waiting { on: WaitingFor::Upstream, due_at });
+        assert_eq!(transition.effects, [Effect::SaveContinuation(continuation.clone())]);
     }
 }
 
@@ -242,7 +266,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
             status,
             redirect_is_success: post,
             retry_after: seconds.map(Duration::from_secs),
-            monitor: (follow && status == 202).then(|| "http://up/jobs/1".to_owned()),
+            monitor: (follow && status == 202).then(|| Continuation::monitor("http://up/jobs/1")),
         });
     prop_oneof![
         any_answer.clone().prop_map(Outcome::Answered),

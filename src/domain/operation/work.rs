@@ -1,5 +1,7 @@
 //! The work of an operation, and what is kept between its attempts.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -97,12 +99,12 @@ pub struct Continuation {
 }
 
 impl Continuation {
-    const MONITOR: u16 = 1;
     const JOB: u16 = 2;
+    const MONITOR: u16 = 3;
 
-    /// Going on means asking that monitor of the upstream's.
-    pub fn monitor(url: &str) -> Self {
-        Self { version: Self::MONITOR, state: Bytes::copy_from_slice(url.as_bytes()) }
+    /// Going on means asking that monitor of the upstream's, told in its own form.
+    pub fn monitor(state: impl Display) -> Self {
+        Self { version: Self::MONITOR, state: Bytes::from(state.to_string()) }
     }
 
     /// Going on means that a job of the gateway's takes its next step.

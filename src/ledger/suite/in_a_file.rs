@@ -31,7 +31,7 @@ async fn what_a_former_start_ran_is_known_to_be_dead_and_its_follows_are_due_at_
         status: 202,
         redirect_is_success: true,
         retry_after: Some(Duration::from_mins(1)),
-        monitor: Some("http://up/jobs/1".into()),
+        monitor: Some(crate::domain::operation::Continuation::monitor("http://up/jobs/1")),
     };
     let outcome = Outcome::Answered(accepted);
     ledger.settle(outcome_of(followed, &outcome, START)).await.unwrap().unwrap();

@@ -146,7 +146,7 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Plac
         status: 202,
         redirect_is_success: true,
         retry_after: Some(Duration::from_mins(1)),
-        monitor: Some("http://up/jobs/1".into()),
+        monitor: Some(crate::domain::operation::Continuation::monitor("http://up/jobs/1")),
     };
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
     assert!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().is_empty());

@@ -19,6 +19,7 @@ use url::Url;
 
 use super::{BoxError, Broken, Call, CallBody, ReplyBody, SentMarker, Settings, Upstream};
 use crate::clock::Clock;
+use crate::domain::job::JobWords;
 use crate::domain::operation::Delivery;
 use crate::domain::{Fields, Timestamp};
 use crate::lifecycle::Tasks;
@@ -105,6 +106,7 @@ fn settings(origin: Url) -> Settings {
         preserve_host: false,
         headers: Fields::new(),
         follow: Vec::new(),
+        job_words: JobWords::default(),
         connect_timeout: Duration::from_secs(5),
         max_response: 1 << 24,
     }

@@ -1,0 +1,421 @@
+//! The state of an upstream's own job, as the documents of its monitor tell it.
+//!
+//! Owns the words of the protocols that are known, where a document holds such a word, and
+//! what gives a login page away. It must not know how a monitor is asked.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// How a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It goes on.
+    Pending,
+    /// It goes on, for all that is known: the document's word means nothing here.
+    Unknown(String),
+    /// It has been done.
+    Succeeded,
+    /// It has ended otherwise.
+    Failed,
+}
+
+/// Words for what goes on: Azure, OGC API Processes, openEO, Redfish, and this gateway.
+const PENDING: [&str; 27] = [
+    "notstarted",
+    "inprogress",
+    "running",
+    "accepted",
+    "creating",
+    "created",
+    "updating",
+    "deleting",
+    "provisioning",
+    "validating",
+    "resolvingtemplate",
+    "queued",
+    "waiting",
+    "pending",
+    "new",
+    "starting",
+    "started",
+    "suspended",
+    "interrupted",
+    "stopping",
+    "service",
+    "cancelling",
+    "canceling",
+    "processing",
+    "scheduled",
+    "submitted",
+    "active",
+];
+const SUCCEEDED: [&str; 4] = ["succeeded", "successful", "completed", "finished"];
+const FAILED: [&str; 7] =
+    ["failed", "canceled", "cancelled", "dismissed", "error", "exception", "killed"];
+
+/// Where a document tells how a job stands, and in which words, as an upstream was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobWords {
+    /// The place of the state in each monitor's document, a JSON pointer.
+    pub status: Option<String>,
+    /// Words for success, beside the known ones.
+    pub succeeded: Vec<String>,
+    /// Words for failure, beside the known ones.
+    pub failed: Vec<String>,
+}
+
+impl JobWords {
+    /// What a document says of the job; none if it does not say. `holds_status` where the
+    /// protocol puts a `status` into it; a Redfish task is known by its type anywhere. Of a
+    /// document that is cut off, what comes before the cut counts.
+    pub fn read(&self, document: &[u8], holds_status: bool) -> Option<JobState> {
+        let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
+        let configured = self.status.as_deref().and_then(|pointer| scalar(document, pointer));
+        let word = configured
+            .or_else(|| redfish(document))
+            .or_else(|| scalar(document, "/status").filter(|_| holds_status))?;
+        // A number is no state unless somebody says that it is one.
+        match (word, &self.status) {
+            (Scalar { is_text: false, .. }, None) => None,
+            (word, _) => Some(self.state(word.text)),
+        }
+    }
+
+    fn state(&self, word: String) -> JobState {
+        let plain = plain(&word);
+        let is_of = |words: &[String]| words.iter().any(|word| self::plain(word) == plain);
+        let is_known = |words: &[&str]| words.contains(&plain.as_str());
+        if is_of(&self.failed) {
+            JobState::Failed
+        } else if is_of(&self.succeeded) {
+            JobState::Succeeded
+        } else if is_known(&FAILED) {
+            JobState::Failed
+        } else if is_known(&SUCCEEDED) {
+            JobState::Succeeded
+        } else if is_known(&PENDING) {
+            JobState::Pending
+        } else {
+            JobState::Unknown(word)
+        }
+    }
+}
+
+/// A word without what services differ in: `In_Progress` is `inprogress`.
+fn plain(word: &str) -> String {
+    let letters = word.chars().filter(|letter| !matches!(letter, ' ' | '-' | '_'));
+    letters.collect::<String>().to_lowercase()
+}
+
+/// The state of a Redfish task (DSP2046), if the document is one.
+fn redfish(document: &[u8]) -> Option<Scalar> {
+    let kind = scalar(document, "/@odata.type")?;
+    kind.text.starts_with("#Task.").then(|| scalar(document, "/TaskState")).flatten()
+}
+
+#[derive(Debug)]
+struct Scalar {
+    text: String,
+    is_text: bool,
+}
+
+/// The scalar that a JSON pointer leads to. Nothing behind it is read.
+fn scalar(document: &[u8], pointer: &str) -> Option<Scalar> {
+    let steps: Vec<String> = match pointer.strip_prefix('/') {
+        None => Vec::new(),
+        Some(rest) => rest.split('/').map(|it| it.replace("~1", "/").replace("~0", "~")).collect(),
+    };
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_slice(document);
+    // Being cut off, or left at what was looked for, is an error of the reader's only.
+    let _ = Search { steps: &steps, found: &mut found }.deserialize(&mut reader);
+    found
+}
+
+/// A walk to one place of a document.
+struct Search<'s> {
+    steps: &'s [String],
+    found: &'s mut Option<Scalar>,
+}
+
+impl Search<'_> {
+    fn is_there(&mut self, text: impl Into<String>, is_text: bool) {
+        if self.steps.is_empty() {
+            *self.found = Some(Scalar { text: text.into(), is_text });
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Search<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Search<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a document")
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        self.is_there(text, true);
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(mut self, truth: bool) -> Result<(), E> {
+        self.is_there(truth.to_string(), false);
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(mut self, number: u64) -> Result<(), E> {
+        self.is_there(number.to_string(), false);
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(mut self, number: i64) -> Result<(), E> {
+        self.is_there(number.to_string(), false);
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Some((step, steps)) = self.steps.split_first() else {
+            return passed_over_items(items);
+        };
+        let Ok(wanted) = step.parse::<usize>() else { return passed_over_items(items) };
+        for _ in 0..wanted {
+            if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(());
+            }
+        }
+        items.next_element_seed(Search { steps, found: &mut *self.found })?;
+        stop_if(self.found.is_some())?;
+        passed_over_items(items)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<Cow<'de, str>>()? {
+            match self.steps.split_first() {
+                Some((step, steps)) if *step == name => {
+                    members.next_value_seed(Search { steps, found: &mut *self.found })?;
+                    stop_if(self.found.is_some())?;
+                }
+                _ => _ = members.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn passed_over_items<'de, A: SeqAccess<'de>>(mut items: A) -> Result<(), A::Error> {
+    while items.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+fn stop_if<E: Error>(found: bool) -> Result<(), E> {
+    if found { Err(E::custom("found")) } else { Ok(()) }
+}
+
+/// Path segments that stand for signing in and for nothing else.
+const LOGIN_SEGMENTS: [&str; 9] =
+    ["login", "log-in", "log_in", "logon", "signin", "sign-in", "sign_in", "sso", "saml"];
+/// Path segments of pages of which some sign people in.
+const AUTH_SEGMENTS: [&str; 8] =
+    ["auth", "authenticate", "authorize", "oauth", "oauth2", "saml2", "cas", "accounts"];
+/// Query parameters that say where to go afterwards.
+const RETURN_PARAMETERS: [&str; 14] = [
+    "next",
+    "return",
+    "return_to",
+    "returnto",
+    "returnurl",
+    "redirect",
+    "redirect_to",
+    "redirect_uri",
+    "redirect_url",
+    "redirecturl",
+    "continue",
+    "rd",
+    "service",
+    "relaystate",
+];
+
+/// Whether a path ends where people sign in: `/accounts/login/`, `/login.php`.
+pub fn is_login_path(path: &str) -> bool {
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    is_segment(last, &LOGIN_SEGMENTS)
+}
+
+fn is_segment(segment: &str, words: &[&str]) -> bool {
+    let name = segment.split('.').next().unwrap_or_default();
+    words.iter().any(|word| name.eq_ignore_ascii_case(word))
+}
+
+/// Whether a page of HTML asks for a password.
+pub fn asks_for_password(page: &[u8]) -> bool {
+    let page = String::from_utf8_lossy(page).to_ascii_lowercase();
+    ["type=\"password\"", "type='password'", "type=password"].iter().any(|it| page.contains(it))
+}
+
+/// Whether a page of HTML to which something else was redirected looks, by its address,
+/// like one where people sign in.
+pub fn is_login_address(path: &str, query: Option<&str>) -> bool {
+    let words = [&LOGIN_SEGMENTS[..], &AUTH_SEGMENTS].concat();
+    let names = query.into_iter().flat_map(|query| query.split('&'));
+    let mut names = names.filter_map(|pair| pair.split('=').next());
+    path.split('/').any(|segment| is_segment(segment, &words))
+        || names.any(|name| RETURN_PARAMETERS.iter().any(|word| name.eq_ignore_ascii_case(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use JobState::{Failed, Pending, Succeeded, Unknown};
+    use proptest::prelude::*;
+
+    fn said(document: &str) -> Option<JobState> {
+        JobWords::default().read(document.as_bytes(), true)
+    }
+
+    #[test]
+    fn the_words_of_known_protocols_are_understood() {
+        for (words, state) in [
+            // Azure
+            (&["NotStarted", "Running", "InProgress", "Creating"][..], Pending),
+            (&["Succeeded"], Succeeded),
+            (&["Failed", "Canceled"], Failed),
+            // OGC API Processes
+            (&["accepted", "running"], Pending),
+            (&["successful"], Succeeded),
+            (&["failed", "dismissed"], Failed),
+            // openEO
+            (&["created", "queued", "running"], Pending),
+            (&["finished"], Succeeded),
+            (&["error", "canceled"], Failed),
+            // others
+            (&["In Progress", "in_progress", "in-progress", "waiting"], Pending),
+        ] {
+            for word in words {
+                assert_eq!(
+                    said(&format!("{{\"status\":{word:?}}}")),
+                    Some(state.clone()),
+                    "{word}"
+                );
+            }
+        }
+        assert_eq!(said("{\"status\":\"Brewing\"}"), Some(Unknown("Brewing".to_owned())));
+    }
+
+    #[test]
+    fn a_redfish_task_is_known_by_its_type() {
+        for (word, state) in [
+            ("New", Pending),
+            ("Starting", Pending),
+            ("Running", Pending),
+            ("Suspended", Pending),
+            ("Interrupted", Pending),
+            ("Pending", Pending),
+            ("Stopping", Pending),
+            ("Service", Pending),
+            ("Cancelling", Pending),
+            ("Completed", Succeeded),
+            ("Killed", Failed),
+            ("Exception", Failed),
+            ("Cancelled", Failed),
+        ] {
+            let task = format!("{{\"@odata.type\":\"#Task.v1_7_4.Task\",\"TaskState\":{word:?}}}");
+            assert_eq!(JobWords::default().read(task.as_bytes(), false), Some(state), "{word}");
+        }
+        let other = b"{\"@odata.type\":\"#Chassis.v1.Chassis\",\"TaskState\":\"Running\"}";
+        assert_eq!(JobWords::default().read(other, false), None);
+    }
+
+    #[test]
+    fn what_holds_no_status_says_nothing() {
+        for document in [
+            "",
+            "{}",
+            "[]",
+            "not json",
+            "{\"status\":5}",
+            "{\"status\":null}",
+            "{\"status\":{}}",
+            "\"failed\"",
+        ] {
+            assert_eq!(said(document), None, "{document}");
+        }
+        assert_eq!(JobWords::default().read(b"{\"status\":\"running\"}", false), None);
+    }
+
+    #[test]
+    fn a_status_is_found_before_a_cut_and_behind_other_members() {
+        assert_eq!(
+            said("{\"log\":[{\"status\":\"failed\"}],\"status\":\"running\",\"x\":\"cu"),
+            Some(Pending)
+        );
+        assert_eq!(said("\u{feff}{\"status\":\"running\"}"), Some(Pending));
+        assert_eq!(said("{\"sta\\u0074us\":\"runn\\u0069ng\"}"), Some(Pending));
+    }
+
+    #[test]
+    fn an_upstream_may_have_a_place_and_words_of_its_own() {
+        let words = JobWords {
+            status: Some("/job/states/0/a~1b".to_owned()),
+            succeeded: vec!["OK".to_owned(), "true".to_owned(), "error".to_owned()],
+            failed: vec!["KO".to_owned(), "3".to_owned()],
+        };
+        for (value, state) in [
+            ("\"ok\"", Some(Succeeded)),
+            ("true", Some(Succeeded)),
+            ("\"error\"", Some(Succeeded)),
+            ("\"ko\"", Some(Failed)),
+            ("3", Some(Failed)),
+            ("\"failed\"", Some(Failed)),
+            ("\"running\"", Some(Pending)),
+            ("false", Some(Unknown("false".to_owned()))),
+            ("null", None),
+        ] {
+            let document = format!("{{\"job\":{{\"states\":[{{\"a/b\":{value}}},{{}}]}}}}");
+            assert_eq!(words.read(document.as_bytes(), false), state, "{value}");
+        }
+        assert_eq!(words.read(b"{\"status\":\"failed\"}", false), None);
+        assert_eq!(words.read(b"{\"status\":\"failed\"}", true), Some(Failed));
+    }
+
+    #[test]
+    fn a_login_page_is_known_by_where_it_is_and_what_it_asks_for() {
+        for path in ["/login", "/accounts/login/", "/login.php", "/Account/SignIn", "/sso"] {
+            assert!(is_login_path(path) && is_login_address(path, None), "{path}");
+        }
+        for path in ["/jobs/1", "/login/jobs/1", "/loginjobs", "/"] {
+            assert!(!is_login_path(path), "{path}");
+        }
+        assert!(
+            is_login_address("/oauth2/start", None) && is_login_address("/", Some("a=1&next=/j"))
+        );
+        assert!(!is_login_address("/results/1", Some("page=next")));
+        assert!(asks_for_password(b"<form><INPUT name=p TYPE='Password'></form>"));
+        assert!(!asks_for_password(b"<p>done</p>"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_makes_it_panic(octets in prop::collection::vec(any::<u8>(), 0..80), text in "[\\[\\]{}\":,a-z0-9]{0,60}", pointer in "(/[a-z0-9~]{0,3}){0,3}") {
+            let words = JobWords { status: Some(pointer), ..JobWords::default() };
+            let _ = (words.read(&octets, true), words.read(text.as_bytes(), true));
+        }
+    }
+}
