@@ -76,9 +76,8 @@ impl Received {
             alone.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let lines = headers.get_all(EXPECT).iter().chain(headers.get_all("operation-expect"));
         let is_asked = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split([',', '/']))
-            .any(|member| member.trim().eq_ignore_ascii_case("100-continue"));
+            .flat_map(|line| line.as_bytes().split(|octet| matches!(octet, b',' | b'/')))
+            .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"));
         self.owes_continue = is_asked && !by_hyper && !self.incoming.is_end_stream();
     }
 

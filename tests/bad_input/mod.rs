@@ -4,4 +4,5 @@ mod clients;
 mod configuration;
 mod disk;
 mod fsync;
+mod proportion;
 mod smuggling;

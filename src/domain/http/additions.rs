@@ -157,12 +157,17 @@ fn tags(headers: &HeaderMap) -> Result<Vec<String>, AdditionProblem> {
             if !plain || tag.len() > LONGEST_TAG {
                 return Err(problem(TAGS, Fault::BadTag));
             }
-            if !tags.iter().any(|known| known == tag) {
-                tags.push(tag.to_owned());
+            if tags.iter().any(|known| known == tag) {
+                continue;
             }
+            // Counted at once: comparing each with all others would take the square of a head.
+            if tags.len() == MOST_TAGS {
+                return Err(problem(TAGS, Fault::TooManyTags));
+            }
+            tags.push(tag.to_owned());
         }
     }
-    if tags.len() > MOST_TAGS { Err(problem(TAGS, Fault::TooManyTags)) } else { Ok(tags) }
+    Ok(tags)
 }
 
 fn not_before(headers: &HeaderMap, now: Timestamp) -> Result<Option<Timestamp>, AdditionProblem> {

@@ -12,7 +12,7 @@ use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::Url;
 
-use super::grammar::{is_token, lines, members, quote, split, trim, unquote};
+use super::grammar::{elements, is_token, lines, quote, split, text, trim, unquote};
 use super::hygiene::is_forwarding;
 use super::public_url::check_host;
 
@@ -26,7 +26,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "http" => Some(Self::Http),
             "https" => Some(Self::Https),
@@ -118,32 +118,36 @@ fn believed<T: Clone>(claims: &[Option<T>], furthest: usize) -> Option<T> {
 
 impl Claims {
     fn of(headers: &HeaderMap) -> Self {
-        let listed = |name| {
-            let mut all: Vec<&str> =
-                lines(headers, name).flat_map(|line| line.split(',')).collect();
-            all.reverse();
-            all.into_iter().map(trim)
-        };
         let claims = Self {
-            nodes: listed("x-forwarded-for").map(parse_node).collect(),
-            hosts: listed("x-forwarded-host").map(parse_host).collect(),
-            schemes: listed("x-forwarded-proto").map(Scheme::parse).collect(),
+            nodes: listed(headers, "x-forwarded-for", parse_node),
+            hosts: listed(headers, "x-forwarded-host", parse_host),
+            schemes: listed(headers, "x-forwarded-proto", Scheme::parse),
         };
         let none = claims.nodes.is_empty() && claims.hosts.is_empty() && claims.schemes.is_empty();
         if none { Self::of_forwarded(headers) } else { claims }
     }
 
     fn of_forwarded(headers: &HeaderMap) -> Self {
-        let mut elements: Vec<&str> = lines(headers, "forwarded").flat_map(members).collect();
-        elements.reverse();
+        let lines: Vec<_> = lines(headers, "forwarded").collect();
+        let all: Vec<&str> = lines.iter().flat_map(|line| elements(line)).collect();
         let mut claims = Self::default();
-        for element in elements {
+        for element in all.into_iter().rev() {
             claims.nodes.push(parameter(element, "for").and_then(|node| parse_node(&node)));
             claims.hosts.push(parameter(element, "host").and_then(|host| parse_host(&host)));
             claims.schemes.push(parameter(element, "proto").and_then(|text| Scheme::parse(&text)));
         }
         claims
     }
+}
+
+/// What is read from each member of a list, the last one first.
+fn listed<T>(headers: &HeaderMap, name: &str, read: fn(&str) -> Option<T>) -> Vec<Option<T>> {
+    let mut all = Vec::new();
+    for line in lines(headers, name) {
+        all.extend(line.split(',').map(trim).map(read));
+    }
+    all.reverse();
+    all
 }
 
 /// The value of a parameter of one element. Values that should have been quoted (a port
@@ -202,10 +206,9 @@ const WRITTEN: [&str; 4] = [FORWARDED, "x-forwarded-for", "x-forwarded-host", "x
 /// upstreams that read the older fields, and only when a request goes to one, because a
 /// request that is stored would say everything twice.
 pub fn repeat(headers: &mut HeaderMap) {
-    let Some(elements) = headers.get(FORWARDED).and_then(|value| value.to_str().ok()) else {
-        return;
-    };
-    let elements: Vec<&str> = members(elements).collect();
+    let Some(value) = headers.get(FORWARDED).cloned() else { return };
+    let line = text(&value);
+    let elements = elements(&line);
     let client = elements.first().copied().unwrap_or_default();
     let (host, scheme) = (parameter(client, "host"), parameter(client, "proto"));
     let nodes = elements.iter().filter_map(|element| parse_node(&parameter(element, "for")?));
@@ -315,6 +318,42 @@ mod tests {
         let inside = [("x-forwarded-for", "10.0.0.3, 10.0.0.2")];
         assert_eq!(sender("10.0.0.1", &inside).client, ip("10.0.0.3"));
         assert_eq!(sender("10.0.0.1", &[]).client, ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn an_octet_that_is_no_text_hides_nothing_that_a_trusted_peer_added() {
+        let claimed = |name: &'static str, octets: &[u8]| {
+            let mut headers = map(&[("forwarded", "for=1.1.1.1;host=evil.example;proto=http")]);
+            headers.insert(name, HeaderValue::from_bytes(octets).unwrap());
+            Sender::of(ip("10.0.0.1"), &["10.0.0.0/8".parse().unwrap()], &headers)
+        };
+        for octets in [&b"\xe9, 192.0.2.7"[..], b"\xff\xff,192.0.2.7", "é, 192.0.2.7".as_bytes()] {
+            let sender = claimed("x-forwarded-for", octets);
+            assert_eq!((sender.client, sender.host), (ip("192.0.2.7"), None));
+        }
+        // What is there and names nobody is still what the proxy said.
+        assert_eq!(claimed("x-forwarded-for", b"\xe9").client, ip("10.0.0.1"));
+        let sender = claimed("forwarded", b"for=\xe9, for=192.0.2.7;host=good.example");
+        assert_eq!(
+            (sender.client, sender.host.as_deref()),
+            (ip("192.0.2.7"), Some("good.example"))
+        );
+    }
+
+    #[test]
+    fn a_quote_that_a_client_left_open_takes_in_nothing_that_a_trusted_peer_added() {
+        for open in
+            ["host=evil.example;for=\"", "for=\"1.1.1.1", "x=\"\\", "host=evil.example;x=\""]
+        {
+            for added in
+                ["for=192.0.2.7;host=good.example", "for=\"192.0.2.7:80\";host=\"good.example\""]
+            {
+                let joined = format!("{open}, {added}");
+                let sender = sender("10.0.0.1", &[("forwarded", &joined)]);
+                assert_eq!(sender.client, ip("192.0.2.7"), "{joined}");
+                assert_eq!(sender.host.as_deref(), Some("good.example"), "{joined}");
+            }
+        }
     }
 
     #[test]

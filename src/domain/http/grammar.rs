@@ -3,7 +3,9 @@
 //! Owns tokens, quoted strings, lists and whole numbers. It must not know what any
 //! field means.
 
-use ::http::HeaderMap;
+use std::borrow::Cow;
+
+use ::http::{HeaderMap, HeaderValue};
 
 /// Whether an octet may stand in a token.
 pub(super) fn is_tchar(octet: u8) -> bool {
@@ -28,25 +30,50 @@ pub(super) fn trim(text: &str) -> &str {
 /// The parts of a text between separators, trimmed. A separator inside a quoted string
 /// separates nothing; a quoted string that never ends takes the rest of the text.
 pub(super) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |character| {
-        if escaped {
-            escaped = false;
-            return false;
+    let mut quotes = Quotes::default();
+    text.split(move |character| !quotes.holds(character) && character == separator).map(trim)
+}
+
+/// Whether a reader stands inside a quoted string.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Whether the next character belongs to a quoted string, its quotes included.
+    fn holds(&mut self, next: char) -> bool {
+        let was_open = self.open;
+        match next {
+            _ if self.escaped => self.escaped = false,
+            '\\' if was_open => self.escaped = true,
+            '"' => self.open = !was_open,
+            _ => {}
         }
-        match character {
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            other => return other == separator && !quoted,
-        }
-        false
-    })
-    .map(trim)
+        was_open || next == '"'
+    }
 }
 
 /// The members of a comma-separated list; empty ones do not count (section 5.6.1.2).
 pub(super) fn members(text: &str) -> impl Iterator<Item = &str> {
     split(text, ',').filter(|member| !member.is_empty())
+}
+
+/// The members of a list to which several senders added, one after another. Where a quoted
+/// string never ends, quotes separate nothing: what one sender left open would take in what
+/// the next one, who may be believed, has added.
+pub(super) fn elements(text: &str) -> Vec<&str> {
+    let mut quotes = Quotes::default();
+    for character in text.chars() {
+        quotes.holds(character);
+    }
+    if quotes.open { plain_members(text).collect() } else { members(text).collect() }
+}
+
+/// The members of a list, whatever is quoted in it.
+pub(super) fn plain_members(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(trim).filter(|member| !member.is_empty())
 }
 
 /// The text inside a quoted string (section 5.6.4), if the whole of `text` is one.
@@ -98,9 +125,15 @@ pub(super) fn whole_number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// The lines of a field that are readable as ASCII; others are as good as absent.
-pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
+/// The lines of a field. An octet that is no text spoils its own member of a list and no
+/// other: a line that vanished would be as if nobody had sent it.
+pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    headers.get_all(name).into_iter().map(text)
+}
+
+/// A value as text, with a sign that no token has in the place of octets that are none.
+pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
 }
 
 /// What a message may repeat of what a client sent: printable, and short.
@@ -122,6 +155,27 @@ mod tests {
         let text = r#"a, "b,\",c" ,, d;e="f,g""#;
         let found: Vec<_> = members(text).collect();
         assert_eq!(found, ["a", r#""b,\",c""#, r#"d;e="f,g""#]);
+    }
+
+    #[test]
+    fn what_one_sender_left_open_takes_in_nothing_that_the_next_one_added() {
+        for (text, found) in [
+            (r#"a="x, b="y, c="#, vec![r#"a="x, b="y"#, "c="]),
+            (r#"host=evil;for=", for=192.0.2.7"#, vec![r#"host=evil;for=""#, "for=192.0.2.7"]),
+            (r#"a=", for="[::1]""#, vec![r#"a=""#, r#"for="[::1]""#]),
+            (r#"a="\, b"#, vec![r#"a="\"#, "b"]),
+            (r#"a="x, y", b"#, vec![r#"a="x, y""#, "b"]),
+        ] {
+            assert_eq!(elements(text), found, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_octet_that_is_no_text_spoils_its_own_member_only() {
+        let value = HeaderValue::from_bytes(b"a\xe9, b").unwrap();
+        let line = text(&value);
+        let found: Vec<_> = members(&line).map(is_token).collect();
+        assert_eq!(found, [false, true]);
     }
 
     #[test]

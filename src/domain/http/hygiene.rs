@@ -2,7 +2,7 @@
 //!
 //! Owns the lists of names. The invariant: after the removals for a direction no field
 //! is left that speaks of one connection only, that the gateway reads or sets itself, or
-//! that a server which takes `_` for `-` would take for one of those. It must not know
+//! that a server which takes `_` or `.` for `-` would take for one of those. It must not know
 //! where the fields go.
 
 use ::http::header::{HeaderMap, HeaderName};
@@ -51,7 +51,8 @@ const OWN: [&str; 5] =
     ["client-reference", "gateway-origin", "upstream-status", "idempotency-replayed", "x-progress"];
 
 /// Names that upstreams trust, where an alias with `_` would be a second opinion.
-const TRUSTED: [&str; 8] = [
+const TRUSTED: [&str; 9] = [
+    "accept-encoding",
     "idempotency-key",
     "x-real-ip",
     "cdn-loop",
@@ -132,14 +133,15 @@ pub const RESULT_FIELDS: [(&str, &str); 3] = [
     ("content-security-policy", "sandbox; default-src 'none'"),
 ];
 
-/// An octet of a name as some servers read it: without case, and `_` for `-`.
+/// An octet of a name as some servers read it: without case, and `-` for all that is neither
+/// letter nor digit (CGI's names of variables have only `_` for those).
 const fn plain(octet: u8) -> u8 {
-    if octet == b'_' { b'-' } else { octet.to_ascii_lowercase() }
+    if octet.is_ascii_alphanumeric() { octet.to_ascii_lowercase() } else { b'-' }
 }
 
 /// Whether some server takes the one name for the other. Compared in place, because every
 /// field of every request comes by here.
-fn reads_as(name: &[u8], original: &str) -> bool {
+pub(super) fn reads_as(name: &[u8], original: &str) -> bool {
     name.len() == original.len() && begins_as(name, original)
 }
 
@@ -258,7 +260,7 @@ pub fn remove_gateway_fields(headers: &mut HeaderMap, trusted: &[HeaderName]) {
         let is_alias = |original: &str| reads_as(octets, original) && original != name;
         name == "expect"
             || is_own(octets)
-            || (name.contains('_') && reads_as_forwarding(octets))
+            || (!is_forwarding(name) && reads_as_forwarding(octets))
             || TRUSTED.iter().any(|original| is_alias(original))
             || trusted.iter().any(|original| is_alias(original.as_str()))
     });
@@ -410,6 +412,11 @@ mod tests {
             "content_length",
             "transfer_encoding",
             "x_user",
+            "x.user",
+            "operation.id",
+            "x.forwarded.for",
+            "idempotency~key",
+            "accept_encoding",
         ]);
         remove_gateway_fields(&mut headers, &[user()]);
         assert_eq!(names(&headers), [""; 0]);
@@ -437,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_principal_from_an_untrusted_peer_goes_with_its_aliases() {
-        let mut headers = with(&["x-user", "x_user", "x-user-agent"]);
+        let mut headers = with(&["x-user", "x_user", "x.user", "x-user-agent"]);
         remove_with_aliases(&mut headers, &user());
         assert_eq!(names(&headers), ["x-user-agent"]);
     }

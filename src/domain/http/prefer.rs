@@ -4,6 +4,7 @@
 //! skipped, never an error, and of several with one name the first counts (section 2).
 //! It must not know what a route allows.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ::http::HeaderMap;
@@ -54,12 +55,13 @@ pub struct Preferences(Vec<Preference>);
 impl Preferences {
     /// Those of all `Prefer` lines.
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut all: Vec<Preference> = Vec::new();
-        for member in lines(headers, "prefer").flat_map(members) {
-            if let Some(preference) = Preference::parse(member)
-                && all.iter().all(|earlier| earlier.name != preference.name)
-            {
-                all.push(preference);
+        let (mut all, mut named) = (Vec::new(), HashSet::new());
+        for line in lines(headers, "prefer") {
+            for preference in members(&line).filter_map(Preference::parse) {
+                // Hashed: a list can have as many names as a head has room for.
+                if named.insert(preference.name.clone()) {
+                    all.push(preference);
+                }
             }
         }
         Self(all)

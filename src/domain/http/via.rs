@@ -6,7 +6,7 @@
 use ::http::header::VIA;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-use super::grammar::{lines, members, pair, quote, split};
+use super::grammar::{lines, pair, plain_members, quote, split};
 use crate::domain::TicketKey;
 
 /// The name by which the gateway calls itself.
@@ -46,26 +46,32 @@ pub fn add_cdn_loop(headers: &mut HeaderMap, mark: &HeaderValue) {
 }
 
 /// Whether the request carries this gateway's own mark: it is answered 508.
+///
+/// A comma always separates, quoted or not: a mark has none, and a quote that a client left
+/// open would hide the mark behind it where a proxy joined the lines.
 pub fn is_loop(headers: &HeaderMap, own_id: &str) -> bool {
     let own_id = plain(own_id);
-    lines(headers, "cdn-loop").flat_map(members).any(|mark| {
+    let is_own = |mark: &str| {
         let mut parts = split(mark, ';');
         let own_name = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(PSEUDONYM));
         let named = |(name, value): (String, Option<String>)| {
             name == "id" && value.as_deref() == Some(own_id.as_str())
         };
         own_name && parts.filter_map(pair).any(named)
-    })
+    };
+    lines(headers, "cdn-loop").any(|line| plain_members(&line).any(is_own))
 }
 
 /// Whether any gateway of this kind has sent the request.
 pub fn is_from_gateway(headers: &HeaderMap) -> bool {
-    let names = lines(headers, "cdn-loop").flat_map(members);
-    names.filter_map(|mark| split(mark, ';').next()).any(|it| it.eq_ignore_ascii_case(PSEUDONYM))
+    let is_named = |mark: &str| {
+        split(mark, ';').next().is_some_and(|name| name.eq_ignore_ascii_case(PSEUDONYM))
+    };
+    lines(headers, "cdn-loop").any(|line| plain_members(&line).any(is_named))
 }
 
 fn plain(id: &str) -> String {
-    id.chars().filter(char::is_ascii_graphic).collect()
+    id.chars().filter(|it| it.is_ascii_alphanumeric() || "-._".contains(*it)).collect()
 }
 
 #[cfg(test)]
@@ -76,7 +82,7 @@ mod tests {
     fn marked(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append("cdn-loop", HeaderValue::from_str(value).unwrap());
+            headers.append("cdn-loop", HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -96,6 +102,19 @@ mod tests {
         assert!(is_loop(&marked(&["x, CLOAKROOM ;v=1;ID=a, y"]), "a"));
         assert!(!is_loop(&marked(&["x; id=\"cloakroom; id=a\""]), "a"));
         assert!(!is_loop(&marked(&["cloakroom", "cloakroom; id", "cloakroom; id=\"a"]), "a"));
+    }
+
+    #[test]
+    fn nothing_that_a_client_writes_before_the_mark_hides_it() {
+        for before in ["é", "\"", "x; a=\"", "x; a=\"\\\\", "\u{fffd}\"\"\""] {
+            assert!(
+                is_loop(&marked(&[&format!("{before}, cloakroom; id=\"a\"")]), "a"),
+                "{before}"
+            );
+        }
+        let mut octets = marked(&[]);
+        octets.append("cdn-loop", HeaderValue::from_bytes(b"\xe9, cloakroom; id=a").unwrap());
+        assert!(is_loop(&octets, "a"));
     }
 
     #[test]
