@@ -16,6 +16,7 @@ pub mod http;
 pub mod job;
 pub mod limit;
 pub mod operation;
+pub mod pointer;
 pub mod principal;
 pub mod reconcile;
 pub mod sealing;

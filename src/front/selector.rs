@@ -1,13 +1,17 @@
-//! Looking a value up in a request.
+//! Values that a request has at the places that a route names.
 //!
-//! Owns how fields, queries, captures and JSON bodies are read. A value that is not
-//! there, or is no scalar, is none. Pure.
+//! Owns how fields, queries, captures and JSON bodies are read. Its invariant: two values
+//! are the same only if they were written with the same octets, because operations are told
+//! apart by them. Pure.
+
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
-use serde_json::Value;
+use percent_encoding::percent_decode;
 
 use crate::config::Selector;
 use crate::domain::http::pattern::Captures;
+use crate::domain::pointer::{self, Unreadable};
 
 /// What a value can be looked up in.
 #[derive(Clone, Copy)]
@@ -18,36 +22,50 @@ pub(super) struct Seen<'r> {
     pub(super) body: &'r [u8],
 }
 
+/// A value, none where nothing is there, or why it cannot be read.
+pub(super) type Looked = Result<Option<Vec<u8>>, Unreadable>;
+
 impl Seen<'_> {
     /// The value at a place.
-    pub(super) fn at(&self, place: &Selector) -> Option<String> {
+    pub(super) fn at(&self, place: &Selector) -> Looked {
         match place {
-            Selector::Header(name) => self.field(name),
-            Selector::Query(name) => form_urlencoded::parse(self.query?.as_bytes())
-                .find(|(own, _)| own == name)
-                .map(|(_, value)| value.into_owned())
-                .filter(|value| !value.is_empty()),
+            Selector::Header(name) => Ok(self.field(name)),
+            Selector::Query(name) => Ok(self.parameter(name)),
             Selector::Pointer(pointer) => self.pointer(pointer),
-            Selector::Path(name) => self.captures.get(name).map(str::to_owned),
+            Selector::Path(name) => Ok(self.captures.get(name).map(|text| text.into())),
         }
     }
 
     /// The first value of a field.
-    pub(super) fn field(&self, name: &HeaderName) -> Option<String> {
-        let value = self.headers.get(name)?;
-        let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
-        (!text.is_empty()).then_some(text)
+    pub(super) fn field(&self, name: &HeaderName) -> Option<Vec<u8>> {
+        let value = self.headers.get(name)?.as_bytes().trim_ascii();
+        (!value.is_empty()).then(|| value.to_vec())
     }
 
-    /// The scalar that a JSON pointer leads to in the body.
-    pub(super) fn pointer(&self, pointer: &str) -> Option<String> {
-        let body: Value = serde_json::from_slice(self.body).ok()?;
-        match body.pointer(pointer)? {
-            Value::String(text) => (!text.is_empty()).then(|| text.clone()),
-            scalar @ (Value::Number(_) | Value::Bool(_)) => Some(scalar.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        }
+    /// The first value of a parameter of the query, decoded to octets: as text, all that is
+    /// no UTF-8 would be the same.
+    fn parameter(&self, name: &str) -> Option<Vec<u8>> {
+        let pairs = self.query?.split('&');
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let (_, value) = pairs.find(|(own, _)| decoded(own) == name.as_bytes())?;
+        let value = decoded(value);
+        (!value.is_empty()).then_some(value)
     }
+
+    /// The scalar that a JSON pointer leads to in the body; in an empty body nothing is.
+    pub(super) fn pointer(&self, pointer: &str) -> Looked {
+        if self.body.is_empty() {
+            return Ok(None);
+        }
+        Ok(pointer::scalar(self.body, pointer)?.map(String::into_bytes))
+    }
+}
+
+/// The octets that a part of a form stands for.
+fn decoded(part: &str) -> Vec<u8> {
+    let blanks: Cow<'_, str> =
+        if part.contains('+') { part.replace('+', " ").into() } else { part.into() };
+    percent_decode(blanks.as_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -63,15 +81,35 @@ mod tests {
         let body = br#"{"a":{"b":[1,"x"]},"n":null}"#;
         let (captures, query) = (Captures::default(), Some("c=%41&d="));
         let seen = Seen { headers: &headers, query, captures: &captures, body };
-        let at = |place| seen.at(&place);
+        let at = |place| {
+            let found = seen.at(&place).unwrap();
+            found.map(|octets| String::from_utf8(octets).unwrap())
+        };
         let pointer = |text: &str| Selector::Pointer(text.to_owned());
         assert_eq!(at(Selector::Header(name)).as_deref(), Some("7"));
         assert_eq!(at(Selector::Query("c".to_owned())).as_deref(), Some("A"));
         assert_eq!(at(Selector::Query("d".to_owned())), None);
         assert_eq!(at(pointer("/a/b/0")).as_deref(), Some("1"));
         assert_eq!(at(pointer("/a/b/1")).as_deref(), Some("x"));
-        assert_eq!(at(pointer("/a/b")), None);
+        assert_eq!(seen.at(&pointer("/a/b")), Err(Unreadable::NotScalar));
         assert_eq!(at(pointer("/n")), None);
         assert_eq!(at(Selector::Path("x".to_owned())), None);
+        assert_eq!(Seen { body: b"", ..seen }.at(&pointer("/a")), Ok(None));
+    }
+
+    #[test]
+    fn values_that_are_no_text_stay_apart() {
+        let name = HeaderName::from_static("customer-id");
+        let captures = Captures::default();
+        let of = |octets: &[u8], query: &str| {
+            let value = HeaderValue::from_bytes(octets).unwrap();
+            let headers = HeaderMap::from_iter([(name.clone(), value)]);
+            let seen =
+                Seen { headers: &headers, query: Some(query), captures: &captures, body: b"" };
+            (seen.field(&name), seen.at(&Selector::Query("c".to_owned())).unwrap())
+        };
+        let (one, other) = (of(b"\xe9", "x=1&c=%E9+a"), of(b"\xe8", "%63=%E8+a"));
+        assert_eq!(one, (Some(vec![0xe9]), Some(b"\xe9 a".to_vec())));
+        assert_eq!(other, (Some(vec![0xe8]), Some(b"\xe8 a".to_vec())));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::gateway::order;
 use crate::support::time::spawn;
-use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post};
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Ticket, Upstream, get, post};
 
 async fn deriving(upstream: &Upstream, lines: &str) -> Gateway {
     Setup::before(upstream).route("POST /orders", lines).start().await
@@ -150,4 +150,71 @@ async fn with_unique_pending_one_that_was_canceled_or_failed_counts_no_more() {
     assert_ne!(delayed, failed);
     gateway.send(post(delayed.at("cancel"))).await.expect(200);
     assert_ne!(gateway.accept(order()).await, delayed);
+}
+
+#[tokio::test]
+async fn values_from_a_body_are_told_apart_as_they_were_written() {
+    let upstream = Upstream::start().await;
+    let lines = "idempotency_key = \"pointer:/number\"\nclient_reference = \"pointer:/number\"";
+    let gateway = deriving(&upstream, lines).await;
+    let with =
+        |number: &str| post("/orders").body("application/json", format!("{{\"number\":{number}}}"));
+    let mut tickets = Vec::new();
+    for number in
+        ["12345678901234567890", "12345678901234567891", "2024.1", "2024.10", "1e400", "7.0"]
+    {
+        let ticket = gateway.accept(with(number)).await;
+        assert_eq!(gateway.accept(with(number)).await, ticket, "{number}");
+        assert_eq!(gateway.document(&ticket).await["clientReference"], number);
+        assert!(!tickets.contains(&ticket), "{number}");
+        tickets.push(ticket);
+    }
+    // A string is what it stands for.
+    let one = gateway.accept(with("\"a\\u002fb\"")).await;
+    gateway.send(with("\"a/b\"")).await.problem(422);
+    assert_eq!(gateway.document(&one).await["clientReference"], "a/b");
+    // Of two members with one name the last counts.
+    let last = post("/orders").body("application/json", "{\"number\":8,\"number\":\"last\"}");
+    let ticket = gateway.accept(last).await;
+    assert_eq!(gateway.document(&ticket).await["clientReference"], "last");
+}
+
+#[tokio::test]
+async fn values_of_fields_and_queries_are_told_apart_octet_by_octet() {
+    let upstream = Upstream::start().await;
+    let gateway = deriving(&upstream, "idempotency_key = \"header:X-Order\"").await;
+    let mut tickets = Vec::new();
+    for octet in [b'\xe8', b'\xe9', b'\xff'] {
+        let mut connection = Connection::open(gateway.public).await;
+        let head = b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nX-Order: ";
+        connection.send_raw([head, &[octet][..], b"\r\n\r\n"].concat()).await;
+        let ticket = Ticket::of(&connection.response().await.expect(202));
+        assert!(!tickets.contains(&ticket));
+        tickets.push(ticket);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_read_is_counted_by_route() {
+    let upstream = Upstream::start().await;
+    let lines = "name = \"unreadably\"\nidempotency_key = \"pointer:/number\"\nserial_key = \"pointer:/who\"";
+    let gateway = deriving(&upstream, lines).await;
+    let readable = [of(&json!({"number": 1, "who": "ann"})), of(&json!({})), post("/orders")];
+    for request in readable {
+        gateway.accept(request).await;
+    }
+    let counted = || async {
+        let metrics = gateway.admin(get("/metrics")).await.expect(200).text();
+        let of_route = |line: &&str| {
+            line.starts_with("cloakroom_unreadable_places_total") && line.contains("unreadably")
+        };
+        metrics.lines().filter(of_route).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(counted().await.is_empty(), "{:?}", counted().await);
+    for body in ["number=1", "{\"number\":[1]}", "{\"number\":1"] {
+        gateway.accept(post("/orders").body("application/json", body)).await;
+    }
+    let told = counted().await.join("\n");
+    assert!(told.contains("place=\"idempotency_key\"} 3"), "{told}");
+    assert!(told.contains("place=\"serial_key\"} 2"), "{told}");
 }
