@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::body::Memory;
 use super::route::Route;
+use super::upload::Upload;
 use crate::api::pending::{self, Acceptance};
 use crate::api::problem::kinds;
 use crate::api::recorded::{self, Passage};
@@ -36,11 +37,13 @@ pub(super) struct Pending<'f> {
 
 impl Pending<'_> {
     /// Writes the operation down and answers, with its callback where that is a `first` one.
-    /// `memory` is that of its body, given back once it is written.
+    /// `upload` is its body where that lies in pieces, and `memory` what it takes, given back
+    /// once it is written.
     pub(super) async fn answer(
         &self,
         operation: NewOperation,
         first: Option<FirstCallback>,
+        upload: Option<Upload>,
         memory: Option<Memory>,
     ) -> Result<Response, Problem> {
         let ledger = &self.api.ledger;
@@ -49,6 +52,9 @@ impl Pending<'_> {
         let watch = wait.map(|_| ledger.watch(operation.id));
         let document = Document::accepted(&operation, &links);
         let accepted = ledger.accept_calling_back(operation, first).await?;
+        if let (Accepted::New(_), Some(upload)) = (&accepted, upload) {
+            upload.hand_on();
+        }
         drop(memory);
         match accepted {
             Accepted::New(id) => match wait.zip(watch) {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -194,7 +195,14 @@ impl Connection {
             request.extensions_mut().insert(Peer(peer));
             request.extensions_mut().insert(occupied.clone());
             let answer = service(request);
-            async move { Ok::<_, Infallible>(answer.await.map(|body| Answering::new(body, occupied))) }
+            async move {
+                let mut answer = answer.await;
+                if occupied.has_left_unread() {
+                    // The client is told, so that it sends nothing further on this connection.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, occupied)))
+            }
         });
         let connection = http1::Builder::new()
             .timer(clock)

@@ -20,10 +20,12 @@ use super::{Limits, ReceiveError, refusal};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
-/// How long, and for how many octets, a refused body is still read after the answer:
-/// closing on unread octets resets the connection, and the client loses the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_OCTETS: usize = 4 * 1024 * 1024;
+/// How long a refused body is still read after the answer: closing on unread octets resets the
+/// connection, and the client loses the answer. Clients that send everything before they read
+/// (Python's) need all of it read, however much that is, so only time is limited.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long a client may keep still meanwhile.
+const LINGER_IDLE: Duration = Duration::from_secs(2);
 
 /// hyper sends this only where `Expect` has nothing else in it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -80,6 +82,11 @@ impl Occupied {
         self.0.unread.store(true, Ordering::Release);
     }
 
+    /// Whether a request's body was let go before its end: no other request follows it.
+    pub(super) fn has_left_unread(&self) -> bool {
+        self.0.unread.load(Ordering::Acquire)
+    }
+
     /// The body is wanted now, and hyper will not say so by itself.
     pub(super) fn owe_continue(&self) {
         self.0.owes_continue.store(true, Ordering::Release);
@@ -103,6 +110,13 @@ impl Drop for Occupied {
     }
 }
 
+/// Until when a refused body is still read.
+#[derive(Clone, Copy)]
+struct Lingering {
+    over_at: Timestamp,
+    idle_at: Timestamp,
+}
+
 /// What is waited for while no exchange goes on.
 #[derive(Clone, Copy)]
 enum Awaited {
@@ -121,7 +135,7 @@ pub(super) struct Socket {
     idle_timeout: Duration,
     awaited: Awaited,
     exchanges: u64,
-    lingering: Option<(Timestamp, usize)>,
+    lingering: Option<Lingering>,
     // Octets of an earlier answer may still wait to be written.
     is_blocked: bool,
     // Some octets of the head that is awaited have come.
@@ -219,18 +233,19 @@ impl Socket {
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut waste = [0; 16 * 1024];
         loop {
-            let begun = (self.alarm.now() + LINGER, 0);
-            let (until, read) = *self.lingering.get_or_insert(begun);
+            let now = self.alarm.now();
+            let begun = Lingering { over_at: now + LINGER, idle_at: now + LINGER_IDLE };
+            let Lingering { over_at, idle_at } = *self.lingering.get_or_insert(begun);
+            if now >= over_at {
+                return Poll::Ready(());
+            }
             let mut buffer = ReadBuf::new(&mut waste);
             match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-                Poll::Pending => return self.alarm.poll_until(context, until),
+                Poll::Pending => return self.alarm.poll_until(context, over_at.min(idle_at)),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {
-                    let came = buffer.filled().len();
-                    if came == 0 || read + came > LINGER_OCTETS {
-                        return Poll::Ready(());
-                    }
-                    self.lingering = Some((until, read + came));
+                    self.lingering = Some(Lingering { over_at, idle_at: now + LINGER_IDLE });
                 }
             }
         }

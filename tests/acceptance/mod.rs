@@ -5,4 +5,5 @@ mod limits;
 mod options;
 mod own;
 mod principals;
+mod uploads;
 mod urls;
