@@ -45,5 +45,5 @@ pub use document::Document;
 pub use messages::Messages;
 pub use pace::Pace;
 pub use problem::Problem;
-pub use router::{operators_router, public_router};
+pub use router::{METHODS, is_resource, operators_router, public_router};
 pub use webhooks::{Scout, Unfit, Unjudged, WebhookSettings};

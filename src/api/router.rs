@@ -5,7 +5,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -19,6 +19,19 @@ use super::{
     cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, result,
     retry, serial, status, tree, verdict,
 };
+
+/// The methods that the resources of the public listener have, one or another of them.
+pub const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
+
+/// The first segments of the paths that are the gateway's own, whatever follows.
+const OWN: [&str; 5] = ["operations", "webhooks", "batches", "schedules", "openapi.json"];
+
+/// Whether a path beneath the prefix is the gateway's own, though the prefix be shared with
+/// the upstream.
+pub fn is_resource(rest: &str) -> bool {
+    let first = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
+    OWN.contains(&first)
+}
 
 /// The resources of the public listener.
 pub fn public_router(api: Api) -> Router {
@@ -77,8 +90,12 @@ async fn described(_visit: Visit) -> Response {
     response
 }
 
-async fn nothing(_visit: Visit) -> Response {
-    Problem::no_such_resource().into_response()
+async fn nothing(State(door): State<Door>, _visit: Visit) -> Response {
+    let problem = match door.side {
+        Side::Public => Problem::no_such_resource_in_public(),
+        Side::Operators => Problem::no_such_resource(),
+    };
+    problem.into_response()
 }
 
 /// The router adds `Allow`, which it alone knows.

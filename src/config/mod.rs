@@ -280,7 +280,7 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         upstreams: upstreams.keys().map(String::as_str).collect(),
         fallback: fallback.as_deref(),
         queues: queues.keys().map(String::as_str).collect(),
-        prefix: &server.prefix,
+        prefix: (!server.prefix_pass).then_some(&*server.prefix),
     };
     let routes = routes::read(reading, async_routes, &around);
     let upstreams = upstreams.into_iter().filter_map(|(name, found)| Some((name, found?)));

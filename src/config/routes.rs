@@ -98,7 +98,8 @@ pub(super) struct Surroundings<'c> {
     /// The upstream of a route that names none.
     pub(super) fallback: Option<&'c str>,
     pub(super) queues: Vec<&'c str>,
-    pub(super) prefix: &'c str,
+    // The paths that are the gateway's own; none where it shares them.
+    pub(super) prefix: Option<&'c str>,
 }
 
 /// Reads the routes of the file and those of `--async`, or makes the one for every POST.
@@ -162,9 +163,13 @@ fn route(
     around: &Surroundings<'_>,
 ) -> Option<(Pattern, RouteConfig)> {
     let pattern = section.required::<Pattern>("match", "write match = \"POST /orders\"");
-    if pattern.as_ref().is_some_and(|pattern| pattern.is_under(around.prefix)) {
-        let says =
-            format!("{} is the gateway's own (server.prefix); it routes nothing", around.prefix);
+    if let Some(prefix) = around.prefix
+        && pattern.as_ref().is_some_and(|pattern| pattern.is_under(prefix))
+    {
+        let says = format!(
+            "{prefix} is the gateway's own (server.prefix); it routes nothing unless \
+             server.prefix_pass = true"
+        );
         section.fault_about("match", says);
     }
     let name = pattern.as_ref().map_or_else(String::new, Pattern::name);

@@ -28,6 +28,9 @@ pub struct ServerConfig {
     /// The path under which the gateway's own resources live: begins with `/`, does not
     /// end with it.
     pub prefix: String,
+    /// Whether a path under the prefix that the gateway has no resource for is treated like any
+    /// other, because the upstream has paths there.
+    pub prefix_pass: bool,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest body that is accepted, in bytes.
@@ -58,6 +61,7 @@ impl ServerConfig {
         let public_url = section.get::<Option<Base>>("public_url", None);
         let internal_url = section.get::<Option<Base>>("internal_url", None);
         let prefix = section.get("prefix", Prefix("/-".to_owned()));
+        let prefix_pass = section.get("prefix_pass", false);
         let trusted_proxies = section.get("trusted_proxies", Vec::new());
         let max_body = section.within("max_body", Size::mib(16), Size(1)..=Size::mib(1024));
         let max_headers = section.within("max_headers", Size::kib(64), Size::kib(8)..=Size::mib(1));
@@ -66,6 +70,7 @@ impl ServerConfig {
             public_url: public_url.map(|url| url.0),
             internal_url: internal_url.map(|url| url.0),
             prefix: prefix.0,
+            prefix_pass,
             trusted_proxies,
             max_body: max_body.0,
             max_headers: max_headers.0,
@@ -146,6 +151,7 @@ mod tests {
         let server = read("").server;
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.prefix.as_str(), server.public_url), ("/-", None));
+        assert!(!server.prefix_pass);
         assert_eq!((server.max_body, server.max_headers), (16 << 20, 64 << 10));
         assert_eq!(server.body_memory, 256 << 20);
         assert_eq!(server.header_timeout.as_secs(), 10);

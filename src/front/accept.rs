@@ -15,9 +15,10 @@ use http::{Method, Request as HttpRequest};
 use super::answer::Pending;
 use super::callback::Asked;
 use super::route::Route;
-use super::selector::Seen;
-use super::{Caller, Inner};
-use crate::api::{Problem, principal_of};
+use super::selector::{Looked, Seen};
+use super::upload::Upload;
+use super::{Caller, Inner, Kept};
+use crate::api::Problem;
 use crate::config::KeyRule;
 use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
 use crate::domain::http::expectation::{self, Answer, Decision};
@@ -30,6 +31,9 @@ use crate::domain::operation::{
 use crate::domain::{Fields, OperationId, Principal};
 use crate::ledger::Piece;
 use crate::listener::Received;
+
+/// Counts places named by routes that could not be read.
+const UNREADABLE: &str = "cloakroom_unreadable_places_total";
 
 /// How many pieces of a large body are written at once: 4 MiB.
 const PIECES_AT_ONCE: usize = 16;
@@ -70,14 +74,17 @@ impl Inner {
         let id = OperationId::new(now, self.api.ledger.number(), rand::random());
         let idempotency = self.claim(route, &head, seen, &parts.method, target)?;
         let serial_key = self.serial_key(route, &head, seen);
-        let reference = reference(route, seen);
-        let parent = match head.additions.parent.or_else(|| parent(route, seen)) {
+        let reference = self.reference(route, seen);
+        let parent = match head.additions.parent.or_else(|| self.parent_at(route, seen)) {
             None => None,
             Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
         };
-        let body = match collected.octets.len() {
-            ..=Body::INLINE_LIMIT => Body::Inline(collected.octets),
-            _ => Box::pin(self.keep(collected.octets)).await?,
+        let (body, upload) = match collected.octets.len() {
+            ..=Body::INLINE_LIMIT => (Body::Inline(collected.octets), None),
+            _ => {
+                let (body, upload) = Box::pin(self.keep(collected.octets)).await?;
+                (body, Some(upload))
+            }
         };
         let Head { principal, decision, additions, key, callback, base } = head;
         let (callback, first) = match callback {
@@ -87,7 +94,8 @@ impl Inner {
         let due_at = route.due_at(now, &additions);
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
         let mut fields = parts.headers;
-        self.dress(&mut fields, caller, parts.version);
+        let stored = (route.upstream(), Kept::Stored);
+        self.dress(&mut fields, (caller, parts.version), stored);
         trim(&mut fields, &parts.method);
         let credentials = take(&mut fields, &route.erase);
         let target = target.to_owned();
@@ -118,7 +126,7 @@ impl Inner {
         };
         let own = &self.lifecycles.own;
         let pending = Pending { api: &self.api, route, decision: &decision, base: &base, own };
-        pending.answer(operation, first, collected.memory).await
+        pending.answer(operation, first, upload, collected.memory).await
     }
 
     /// Everything that can be checked without the body.
@@ -128,8 +136,7 @@ impl Inner {
         route: &Route,
         caller: &Caller,
     ) -> Result<Head, Problem> {
-        let key = self.api.ledger.ticket_key();
-        let principal = principal_of(&self.api.settings, key, headers, caller.peer.ip())?;
+        let principal = self.identify(headers, caller)?;
         let mut decision = expectation::decide(headers, &route.offer)?;
         if self.lifecycles.engine.is_draining() {
             decision = without_waiting(decision)?;
@@ -144,7 +151,8 @@ impl Inner {
             return Err(Problem::key_missing());
         }
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let announced = announced.and_then(|length| length.parse::<u64>().ok());
+        // Digits alone have come this far; those that do not fit announce too much.
+        let announced = announced.map(|length| length.parse().unwrap_or(u64::MAX));
         if announced.is_some_and(|length| length > self.max_body as u64) {
             return Err(Problem::body_too_large(self.max_body as u64));
         }
@@ -179,8 +187,10 @@ impl Inner {
             credentials,
         );
         let derived = rule.and_then(|rule| match rule {
-            KeyRule::Header(name) => seen.field(name).map(String::into_bytes),
-            KeyRule::Pointer(pointer) => seen.pointer(pointer).map(String::into_bytes),
+            KeyRule::Header(name) => seen.field(name),
+            KeyRule::Pointer(pointer) => {
+                self.readable(route, "idempotency_key", seen.pointer(pointer))
+            }
             KeyRule::Fingerprint => Some(fingerprint.to_vec()),
         });
         let key = head.key.as_ref().map(|key| key.as_bytes().to_vec()).or(derived);
@@ -217,12 +227,15 @@ impl Inner {
     }
 
     fn serial_key(&self, route: &Route, head: &Head, seen: Seen<'_>) -> Option<SerialKey> {
-        let derived = || route.serial_key.as_ref().and_then(|place| seen.at(place));
-        let key = head.additions.serial_key.clone().or_else(derived)?;
+        let derived = || {
+            let place = route.serial_key.as_ref()?;
+            self.readable(route, "serial_key", seen.at(place))
+        };
+        let key = head.additions.serial_key.clone().map(String::into_bytes).or_else(derived)?;
         let upstream = route.upstream().name().as_bytes();
-        let scope = [upstream, head.principal.as_bytes(), key.as_bytes()];
+        let scope = [upstream, head.principal.as_bytes(), &key];
         let digest = self.api.ledger.ticket_key().digest("serial-key", &scope);
-        let text = key.chars().take(LONGEST_SERIAL_KEY).collect();
+        let text = String::from_utf8_lossy(&key).chars().take(LONGEST_SERIAL_KEY).collect();
         Some(SerialKey { digest: first_half(&digest), text })
     }
 
@@ -236,9 +249,38 @@ impl Inner {
         Ok(found.filter(|parent| parent.principal == *principal).map(|parent| parent.id))
     }
 
+    /// What the client calls it, where the route finds that. What could not be sent as a
+    /// reference is none.
+    fn reference(&self, route: &Route, seen: Seen<'_>) -> Option<String> {
+        let found = seen.at(route.client_reference.as_ref()?);
+        let text = String::from_utf8(self.readable(route, "client_reference", found)?).ok()?;
+        Some(text).filter(|text| is_reference(text))
+    }
+
+    /// The parent that the route finds named.
+    fn parent_at(&self, route: &Route, seen: Seen<'_>) -> Option<OperationId> {
+        let found = seen.at(route.parent.as_ref()?);
+        let text = String::from_utf8(self.readable(route, "parent", found)?).ok()?;
+        parent_named(&text)
+    }
+
+    /// What was found at a place. Where that cannot be read, the request goes on without it,
+    /// and the operator hears of it: not every body that a route takes need be JSON.
+    fn readable(&self, route: &Route, place: &'static str, looked: Looked) -> Option<Vec<u8>> {
+        looked.unwrap_or_else(|why| {
+            let name = route.name.to_string();
+            metrics::counter!(UNREADABLE, "route" => name, "place" => place).increment(1);
+            if let Some(count) = route.unreadable.due(&self.api.clock) {
+                tracing::warn!(route = %route.name, place, count, "what a route names cannot be read: {why}");
+            }
+            None
+        })
+    }
+
     /// A large body as the ledger keeps it: written down in pieces first.
-    async fn keep(&self, octets: Bytes) -> Result<Body, Problem> {
+    async fn keep(&self, octets: Bytes) -> Result<(Body, Upload), Problem> {
         let (key, length) = (BodyKey(rand::random()), octets.len() as u64);
+        let upload = Upload::under(key, &self.api.ledger, &self.lifecycles.own);
         let mut pieces = Vec::with_capacity(PIECES_AT_ONCE);
         for (number, start) in (0..octets.len()).step_by(Body::INLINE_LIMIT).enumerate() {
             let end = (start + Body::INLINE_LIMIT).min(octets.len());
@@ -248,7 +290,7 @@ impl Inner {
                 self.api.ledger.stash(std::mem::take(&mut pieces)).await?;
             }
         }
-        Ok(Body::Chunked { key, length })
+        Ok((Body::Chunked { key, length }, upload))
     }
 }
 
@@ -297,17 +339,6 @@ fn take(fields: &mut HeaderMap, names: &[HeaderName]) -> HeaderMap {
         fields.remove(name);
     }
     taken
-}
-
-/// What the client calls it, where the route finds that. What could not be sent as a
-/// reference is none.
-fn reference(route: &Route, seen: Seen<'_>) -> Option<String> {
-    seen.at(route.client_reference.as_ref()?).filter(|text| is_reference(text))
-}
-
-/// The parent that the route finds named.
-fn parent(route: &Route, seen: Seen<'_>) -> Option<OperationId> {
-    parent_named(&seen.at(route.parent.as_ref()?)?)
 }
 
 fn tags(of_route: &[String], mut of_request: Vec<String>) -> Vec<String> {

@@ -48,16 +48,18 @@ impl Cors {
         }
     }
 
-    /// Whether a request is a preflight of an origin that has leave.
-    pub(super) fn is_preflight(&self, method: &Method, headers: &HeaderMap) -> bool {
-        method == Method::OPTIONS
-            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-            && self.origin(headers).is_some()
+    /// The method that a preflight of an origin that has leave asks for.
+    pub(super) fn preflight_for(&self, method: &Method, headers: &HeaderMap) -> Option<Method> {
+        let asked =
+            headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| method == Method::OPTIONS)?;
+        self.origin(headers)?;
+        Method::from_bytes(asked.as_bytes()).ok()
     }
 
-    /// The answer to a preflight: whatever it asks for, since the request itself is
-    /// judged when it comes.
-    pub(super) fn preflight(&self, asked: &HeaderMap) -> Response {
+    /// The answer to a preflight: the methods that are `offered`, or the one that a route
+    /// takes; and whatever fields it asks for, since the request itself is judged when it
+    /// comes.
+    pub(super) fn preflight(&self, asked: &HeaderMap, offered: Option<&'static str>) -> Response {
         let mut response = own::empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         if let Some(origin) = self.origin(asked) {
@@ -71,6 +73,9 @@ impl Cors {
             if let Some(value) = asked.get(question) {
                 headers.insert(answer, value.clone());
             }
+        }
+        if let Some(offered) = offered {
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(offered));
         }
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
         let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";

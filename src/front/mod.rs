@@ -16,6 +16,7 @@ mod route;
 mod selector;
 mod settings;
 mod tunnel;
+mod upload;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,20 +25,23 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::api::{Api, Peer, Problem};
+use crate::api::{self, Api, Peer, Problem, principal_of};
 use crate::config::PrincipalRule;
+use crate::domain::Principal;
 use crate::domain::http::forwarded::{self, Scheme, Sender};
+use crate::domain::http::pattern::Captures;
 use crate::domain::http::route_table::{RouteTable, RoutedMethods};
 use crate::domain::http::{expectation, hygiene, public_url, via};
 use crate::listener::Received;
 use crate::upstream::Upstream;
 use body::Budget;
 use cors::Cors;
-use place::{Place, Placing};
+use place::{Head, Place, Placing};
 use route::Route;
 pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
@@ -51,6 +55,8 @@ struct Inner {
     routes: RouteTable<Route>,
     methods: RoutedMethods,
     fallback: Option<Upstream>,
+    // Whether what is unknown under the prefix is passed on.
+    prefix_pass: bool,
     cors: Cors,
     upgrades: Vec<String>,
     max_body: usize,
@@ -63,6 +69,27 @@ struct Inner {
     lifecycles: Lifecycles,
     // Whom callbacks go to.
     callbacks: callback::Known,
+}
+
+/// What a request reaches.
+enum Reached<'f> {
+    /// The gateway's own resources: the path beneath the prefix.
+    Own(String),
+    /// The answer to a preflight.
+    Preflight { is_own: bool },
+    /// A route.
+    Route(&'f Route, Captures),
+    /// An upstream, as it is.
+    Upstream(&'f Upstream),
+}
+
+/// How long what is said of a client's request is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// As long as its own answer takes.
+    Passing,
+    /// In the ledger.
+    Stored,
 }
 
 /// What is known of a request before anything is decided.
@@ -92,6 +119,7 @@ impl Front {
             api,
             routes,
             fallback,
+            prefix_pass: settings.prefix_pass,
             upgrades,
             trusted_fields,
             callbacks: callback::Known::default(),
@@ -103,14 +131,17 @@ impl Front {
         let front = &*self.0;
         let origin = front.cors.origin(request.headers());
         let (place, mut response) = match front.look(&request) {
-            Ok((Place::Preflight, _)) => return front.cors.preflight(request.headers()),
+            Ok((Reached::Preflight { is_own }, _)) => {
+                let offered = is_own.then_some(api::METHODS);
+                return front.cors.preflight(request.headers(), offered);
+            }
             // Boxed, so that the many that are accepted do not carry the room of the others.
-            Ok((Place::Own(rest), _)) => (true, Box::pin(front.ask_own(request, &rest)).await),
-            Ok((Place::Routed(route, captures), caller)) => {
+            Ok((Reached::Own(rest), _)) => (true, Box::pin(front.ask_own(request, &rest)).await),
+            Ok((Reached::Route(route, captures), caller)) => {
                 let accepted = front.accept(request, route, &captures, &caller).await;
                 (true, accepted.unwrap_or_else(Problem::into_response))
             }
-            Ok((Place::Proxied(upstream), caller)) => {
+            Ok((Reached::Upstream(upstream), caller)) => {
                 let passed = Box::pin(front.proxy(request, upstream, &caller)).await;
                 (false, passed.unwrap_or_else(Problem::into_response))
             }
@@ -126,33 +157,63 @@ impl Front {
 impl Inner {
     /// Where a request belongs, or why it is refused; and whether the refusal is about
     /// something of the gateway's own.
-    fn look(&self, request: &Request<Received>) -> Result<(Place<'_>, Caller), (bool, Problem)> {
-        let headers = request.headers();
-        let caller = self.greet(request).map_err(|problem| (true, problem))?;
+    fn look(&self, request: &Request<Received>) -> Result<(Reached<'_>, Caller), (bool, Problem)> {
+        let own = |problem| (true, problem);
+        let caller = self.greet(request).map_err(own)?;
+        let (upstream, is_known) = match self.place(request).map_err(own)? {
+            Place::Own(rest) => return Ok((Reached::Own(rest), caller)),
+            Place::Preflight { is_own } => return Ok((Reached::Preflight { is_own }, caller)),
+            Place::Routed(route, captures) => return Ok((Reached::Route(route, captures), caller)),
+            Place::Disguised(problem) => {
+                self.identify(request.headers(), &caller).map_err(own)?;
+                return Err(own(problem));
+            }
+            Place::Excepted(upstream) => (Some(upstream), true),
+            Place::Unrouted { is_near } => (self.fallback.as_ref(), is_near),
+        };
+        if is_known {
+            self.identify(request.headers(), &caller).map_err(own)?;
+        }
+        expectation::unrouted(request.method(), false, request.headers())
+            .map_err(|refused| (false, refused.into()))?;
+        let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
+        Ok((Reached::Upstream(upstream), caller))
+    }
+
+    fn place(&self, request: &Request<Received>) -> Result<Place<'_>, Problem> {
         let placing = Placing {
             prefix: &self.api.settings.prefix,
+            prefix_pass: self.prefix_pass,
             routes: &self.routes,
             methods: &self.methods,
             upgrades: &self.upgrades,
+            has_principals: self.api.settings.principal != PrincipalRule::None,
         };
-        let own_preflight = || self.cors.is_preflight(request.method(), headers);
-        let place = placing.place(request.method(), request.uri().path(), headers, own_preflight);
-        let upstream = match place.map_err(|problem| (true, problem))? {
-            Some(Place::Proxied(upstream)) => Some(upstream),
-            Some(place) => return Ok((place, caller)),
-            None => self.fallback.as_ref(),
-        };
-        expectation::unrouted(request.method(), false, headers)
-            .map_err(|refused| (false, refused.into()))?;
-        let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
-        Ok((Place::Proxied(upstream), caller))
+        let (method, headers) = (request.method(), request.headers());
+        let preflight = self.cors.preflight_for(method, headers);
+        placing.place(Head {
+            method,
+            path: request.uri().path(),
+            query: request.uri().query(),
+            version: request.version(),
+            headers,
+            preflight: preflight.as_ref(),
+        })
+    }
+
+    /// The principal of a request, or 401.
+    fn identify(&self, headers: &HeaderMap, caller: &Caller) -> Result<Principal, Problem> {
+        let key = self.api.ledger.ticket_key();
+        principal_of(&self.api.settings, key, headers, caller.peer.ip())
     }
 
     /// Refuses what no method and no path would make good.
     fn greet(&self, request: &Request<Received>) -> Result<Caller, Problem> {
         let (headers, target) = (request.headers(), request.uri().path());
-        if request.method() == Method::CONNECT {
-            return Err(Problem::upgrade_not_supported());
+        // TRACE would show its sender what the gateway adds, and CONNECT passes every route by.
+        let barred = |name: &Method| request.method().as_str().eq_ignore_ascii_case(name.as_str());
+        if barred(&Method::TRACE) || barred(&Method::CONNECT) {
+            return Err(Problem::method_not_allowed(PASSED_ON));
         }
         // RFC 9112 section 3.2.4: the asterisk is for OPTIONS alone.
         let is_whole = target == "*" && request.method() == Method::OPTIONS;
@@ -177,15 +238,20 @@ impl Inner {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
         let path = if rest.is_empty() { "/" } else { rest };
         let Ok(uri) = format!("{path}{query}").parse::<Uri>() else {
-            return Problem::no_such_resource().into_response();
+            return Problem::no_such_resource_in_public().into_response();
         };
         *request.uri_mut() = uri;
         let answer: Result<Response, Infallible> = self.own.call(request.map(Body::new)).await;
         answer.unwrap_or_else(|never| match never {})
     }
 
-    /// Makes a request's fields fit to be sent on.
-    fn dress(&self, headers: &mut HeaderMap, caller: &Caller, version: http::Version) {
+    /// Makes a request's fields fit to be sent on to `upstream`.
+    fn dress(
+        &self,
+        headers: &mut HeaderMap,
+        (caller, version): (&Caller, http::Version),
+        (upstream, kept): (&Upstream, Kept),
+    ) {
         hygiene::remove_hop_by_hop(headers);
         hygiene::remove_gateway_fields(headers, &self.trusted_fields);
         if !caller.sender.peer_trusted {
@@ -193,9 +259,41 @@ impl Inner {
                 hygiene::remove_with_aliases(headers, field);
             }
         }
-        forwarded::announce(headers, &caller.sender, Scheme::Http, caller.host.as_deref());
+        self.announce(headers, caller, kept);
+        self.set_host(headers, caller, (upstream, kept));
         via::add_via(headers, version);
         via::add_cdn_loop(headers, &self.mark);
+    }
+
+    /// Tells upstreams under which scheme and host the gateway is reached. What a client says in
+    /// `Host` counts only for its own answer, and only where no public URL is set.
+    fn announce(&self, headers: &mut HeaderMap, caller: &Caller, kept: Kept) {
+        let public = &self.api.settings.public;
+        let (told, own) = match kept {
+            Kept::Passing => (public.told(), caller.host.as_deref()),
+            Kept::Stored => (public.lasting_authority(), None),
+        };
+        let (scheme, host) =
+            told.map_or((Scheme::Http, own), |(scheme, host)| (scheme, Some(host)));
+        forwarded::announce(headers, &caller.sender, scheme, host);
+    }
+
+    /// Leaves `Host` only where an upstream is to have it: the client's, or the public one in
+    /// its place unless a trusted proxy has passed it on.
+    fn set_host(
+        &self,
+        headers: &mut HeaderMap,
+        caller: &Caller,
+        (upstream, kept): (&Upstream, Kept),
+    ) {
+        if kept == Kept::Stored && !upstream.settings().preserve_host {
+            headers.remove(HOST);
+        } else if !caller.sender.peer_trusted
+            && let Some((_, host)) = self.api.settings.public.told()
+            && let Ok(host) = HeaderValue::from_str(host)
+        {
+            headers.insert(HOST, host);
+        }
     }
 
     /// What links in the answer to this request are built on.
@@ -204,6 +302,9 @@ impl Inner {
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
     }
 }
+
+/// The usual methods of what is passed on, for who asks for one that never is.
+const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Nothing is routed here, and nobody said which of several upstreams it is for.
 fn nowhere() -> Problem {

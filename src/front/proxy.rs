@@ -9,7 +9,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use url::Url;
 
-use super::{Caller, Inner, body, tunnel};
+use super::{Caller, Inner, Kept, body, tunnel};
 use crate::api::{Problem, own};
 use crate::domain::http::location::Home;
 use crate::domain::http::{forwarded, hygiene, relocation};
@@ -25,21 +25,20 @@ impl Inner {
         upstream: &Upstream,
         caller: &Caller,
     ) -> Result<Response, Problem> {
-        let protocol = tunnel::protocol(request.headers(), &self.upgrades);
+        let (method, version) = (request.method().clone(), request.version());
+        let protocol = tunnel::protocol(&method, version, request.headers(), &self.upgrades);
         let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
         let occupied = request.extensions_mut().remove::<Occupied>();
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let base = self.base(request.headers(), caller).ok();
-        let version = request.version();
-        self.dress(request.headers_mut(), caller, version);
+        self.dress(request.headers_mut(), (caller, version), (upstream, Kept::Passing));
         let called = forwarded::told(request.headers());
         forwarded::repeat(request.headers_mut());
         if let Some(protocol) = protocol.clone() {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
-        let method = request.method().clone();
         let forwarded = upstream.forward(request).await;
         let mut response =
             forwarded.map_err(|broken| told(&broken, &method, upstream, occupied.as_ref()))?;

@@ -15,6 +15,7 @@ use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
 use crate::domain::http::route_table::{RoutePattern, RouteTable};
 use crate::domain::operation::{Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy};
+use crate::telemetry::Restraint;
 use crate::upstream::{Upstream, Upstreams};
 
 use super::settings::UnknownRoute;
@@ -45,6 +46,8 @@ pub(super) struct Route {
     retry: RetryPolicy,
     delay: Duration,
     implicit: bool,
+    /// Spares the log where what the route names cannot be read.
+    pub(super) unreadable: Arc<Restraint>,
 }
 
 /// Always erased, whatever a route names.
@@ -109,6 +112,7 @@ impl Route {
             },
             delay: route.delay,
             implicit: route.implicit,
+            unreadable: Arc::default(),
         })
     }
 

@@ -18,6 +18,8 @@ pub struct FrontSettings {
     pub(super) routes: RouteTable<Route>,
     /// Where what no route takes goes.
     pub(super) fallback: Option<Upstream>,
+    /// Whether what is unknown under the prefix is passed on.
+    pub(super) prefix_pass: bool,
     pub(super) cors: CorsOrigins,
     /// Protocols, in lower case, that may be upgraded to.
     pub(super) upgrades: Vec<String>,
@@ -62,6 +64,7 @@ impl FrontSettings {
             own: public_router(api.clone()),
             routes: route::table(config, upstreams)?,
             fallback: fallback.cloned(),
+            prefix_pass: config.server.prefix_pass,
             cors: config.cors.origins.clone(),
             upgrades: config.server.upgrades.clone(),
             max_body: config.server.max_body,

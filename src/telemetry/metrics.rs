@@ -79,6 +79,10 @@ fn describe() {
         "cloakroom_operations_finished_total",
         "Operations that reached a final state, by outcome and, for failures, error code."
     );
+    describe_counter!(
+        "cloakroom_unreadable_places_total",
+        "Requests whose value at a place that a route names could not be read, by route and place."
+    );
     describe_gauge!("cloakroom_operations_running", "Operations whose attempt is on its way.");
     describe_gauge!(
         "cloakroom_operations_waiting",

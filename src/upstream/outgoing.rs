@@ -9,6 +9,7 @@ use url::{Position, Url};
 use super::body::CallBody;
 use super::broken::Broken;
 use super::settings::Settings;
+use crate::domain::http::hygiene;
 
 /// Fields between two neighbours, and those that never reach an upstream. The caller has
 /// dropped them already, with those that `Connection` named; this is the second lock.
@@ -115,9 +116,10 @@ fn assemble(
     request
 }
 
+/// Sets fields in the place of all that some server would take for one of them.
 fn replace(fields: &mut HeaderMap, by: &HeaderMap) {
     for name in by.keys() {
-        fields.remove(name);
+        hygiene::remove_with_aliases(fields, name);
     }
     for (name, value) in by {
         fields.append(name.clone(), value.clone());

@@ -103,3 +103,25 @@ async fn elsewhere_a_preflight_is_the_upstreams_to_answer() {
     assert_eq!(answer.field("gateway-origin"), Some("upstream"));
     assert_eq!(upstream.only().method, "OPTIONS");
 }
+
+#[tokio::test]
+async fn a_preflight_is_granted_for_methods_that_something_here_takes_and_no_others() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("cors", &format!("origins = [{APP:?}]"))
+        .route("POST /orders", "")
+        .start()
+        .await;
+    for (method, is_granted) in [("POST", true), ("PUT", false), ("DELETE", false), ("post", false)]
+    {
+        let answer = gateway.send(preflight("/orders", method).field("Origin", APP)).await;
+        assert_eq!(allows(&answer) == Some(APP), is_granted, "{method}: {answer:?}");
+        // What is not routed is the upstream's, and so is leave to ask for it.
+        let expected = if is_granted { "cloakroom" } else { "upstream" };
+        assert_eq!(answer.field("gateway-origin"), Some(expected), "{method}");
+    }
+    let answer = gateway.send(preflight("/-/operations", "PROPFIND").field("Origin", APP)).await;
+    let granted = answer.expect_field("access-control-allow-methods");
+    let granted: Vec<&str> = granted.split(',').map(str::trim).collect();
+    assert_eq!(granted, ["GET", "HEAD", "POST", "PATCH", "DELETE"]);
+}

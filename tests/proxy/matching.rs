@@ -137,6 +137,37 @@ async fn the_prefix_is_settable() {
 }
 
 #[tokio::test]
+async fn the_prefix_can_be_shared_with_the_upstreams_own_paths() {
+    let upstream = Upstream::start().await;
+    let bare = Gateway::before(&upstream).await;
+    let problem = bare.get("/-/npm/v1/security").await.problem(404);
+    assert!(problem["detail"].as_str().unwrap().contains("server.prefix_pass"), "{problem}");
+    let gateway = Setup::before(&upstream)
+        .set("server", "prefix_pass = true")
+        .route("POST /-/jobs", "")
+        .start()
+        .await;
+    for target in
+        ["/-/npm/v1/security", "/-", "/-/", "/-/ready?x=1", "/%2D/whoami", "/-/operationsx"]
+    {
+        let answer = raw(&gateway, "GET", target).await.expect(200);
+        assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{target}");
+        assert_eq!(upstream.received().last().unwrap().target, target);
+    }
+    let ticket = gateway.accept(post("/-/jobs")).await;
+    assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
+    let before = upstream.received().len();
+    for target in
+        ["/-/operations/x/y/z", "/-/operations/x", "/-/webhooks/x", "/-/batches", "/-/schedules/x"]
+    {
+        raw(&gateway, "GET", target).await.problem(404);
+    }
+    gateway.get("/-/openapi.json").await.expect(200);
+    raw(&gateway, "GET", "/-/../orders").await.problem(400);
+    assert_eq!(upstream.received().len(), before);
+}
+
+#[tokio::test]
 async fn the_api_describes_itself() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

@@ -1,6 +1,6 @@
 //! WebSocket tunnels, and the upgrades that are none.
 
-use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get, post};
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get};
 
 fn upgrade(request: Request, protocol: &str) -> Request {
     request
@@ -133,13 +133,4 @@ async fn connect_opens_no_tunnel() {
     let answer = connection.response().await;
     assert!(matches!(answer.status, 400 | 404 | 405 | 501), "{answer:?}");
     assert!(upstream.received().is_empty());
-}
-
-#[tokio::test]
-async fn a_post_that_names_an_upgrade_is_no_operation() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream).await;
-    let answer = gateway.send(upgrade(post("/orders"), "websocket")).await.expect(201);
-    assert_eq!(answer.field("gateway-origin"), Some("upstream"));
-    assert_eq!(gateway.listed().await, 0);
 }

@@ -205,7 +205,8 @@ impl Ticket {
 /// An absolute URL without scheme and authority.
 #[track_caller]
 pub fn path_of(url: &str) -> &str {
-    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not absolute: {url:?}"));
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let rest = rest.unwrap_or_else(|| panic!("not absolute: {url:?}"));
     rest.find('/').map_or("/", |start| &rest[start..])
 }
 

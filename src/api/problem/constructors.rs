@@ -1,10 +1,12 @@
 //! One constructor for each refusal, so that every place words it the same.
 
+use http::Method;
 use http::header::{ALLOW, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::{Problem, kinds};
 use crate::api::own::UPSTREAM_STATUS;
+use crate::domain::http::disguise::Part;
 use crate::domain::operation::{Failure, Status};
 
 impl Problem {
@@ -74,6 +76,39 @@ impl Problem {
     pub fn no_such_resource() -> Self {
         let detail = "the gateway has no resource of this name; see openapi.json beside it";
         Self::new(&kinds::NO_RESOURCE, detail)
+    }
+
+    /// 404: nothing of the gateway's is here, and the upstream is not asked.
+    pub fn no_such_resource_in_public() -> Self {
+        let detail = "the gateway has no resource of this name; see openapi.json beside it. Where \
+                      the upstream has one, server.prefix_pass = true passes the request on, and \
+                      server.prefix moves the gateway's own";
+        Self::new(&kinds::NO_RESOURCE, detail)
+    }
+
+    /// 400: the method that frameworks would read is not the one of the request line, and a
+    /// route takes it.
+    pub fn disguised_method(by: Part, method: &Method) -> Self {
+        let says = format!("makes this a {method} for some servers: send {method} itself");
+        match by {
+            Part::Line => {
+                let detail = format!("the request line {says}, in capitals");
+                Self::new(&kinds::MALFORMED_REQUEST, detail)
+            }
+            Part::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
+            Part::Parameter(name) => Self::malformed_parameter(name, format!("{name} {says}")),
+        }
+    }
+
+    /// 400: the path that frameworks would read is not the one of the request line, and a
+    /// route takes it.
+    pub fn disguised_path(by: Part) -> Self {
+        let says = "names another path than the request line does: leave it out";
+        match by {
+            Part::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
+            Part::Parameter(name) => Self::malformed_parameter(name, format!("{name} {says}")),
+            Part::Line => Self::malformed_path(says),
+        }
     }
 
     /// 404: it is there for operators only, as nothing tells callers apart.
@@ -304,12 +339,6 @@ impl Problem {
     /// 500: nothing is told beyond that.
     pub fn internal() -> Self {
         Self::new(&kinds::INTERNAL, "the gateway could not answer; its log says why")
-    }
-
-    /// 501: that upgrade is not offered.
-    pub fn upgrade_not_supported() -> Self {
-        let detail = "this protocol is not among server.upgrades: ask without the upgrade";
-        Self::new(&kinds::UPGRADE, detail)
     }
 
     /// 502: no connection to the upstream came about.

@@ -51,6 +51,7 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
         checks.push(free("admin.listen", address));
     }
     checks.push(public_url(config));
+    checks.push(prefix(config));
     checks.push(time(clock.now(), config.store.url.path().and_then(written)));
     checks
 }
@@ -175,6 +176,20 @@ fn public_url(config: &Config) -> Check {
         ),
     };
     Check::new("server.public_url", verdict, says)
+}
+
+/// What becomes of an upstream's own paths under the prefix.
+fn prefix(config: &Config) -> Check {
+    let prefix = &config.server.prefix;
+    let says = if config.server.prefix_pass {
+        format!("{prefix}, shared with what the upstream has there")
+    } else {
+        format!(
+            "{prefix}; an upstream's own paths there are hidden (npm registries, GitLab and \
+             Prometheus have some under /-): set server.prefix_pass = true to pass them on"
+        )
+    };
+    Check::new("server.prefix", Verdict::Fine, says)
 }
 
 /// When the ledger was last written, if there is one.

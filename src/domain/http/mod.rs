@@ -9,6 +9,7 @@
 //! Within this module the crate `http` is written `::http`.
 
 pub mod additions;
+pub mod disguise;
 pub mod expectation;
 pub mod forwarded;
 mod grammar;
@@ -26,3 +27,6 @@ pub mod retry_after;
 pub mod route_table;
 pub mod trace;
 pub mod via;
+
+#[cfg(test)]
+mod proportion_tests;

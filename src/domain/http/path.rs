@@ -116,6 +116,19 @@ fn stands_for_itself(octet: u8) -> bool {
     is_unreserved(octet) || b"!$&'()*+,;=:@/".contains(&octet)
 }
 
+/// A normalized path without what many servers pass over: the case of letters, a segment's
+/// parameters, its extension, blanks at its end, and a slash at the end of the whole.
+pub(super) fn loose(path: &str) -> String {
+    let segment = |segment: &str| {
+        let end =
+            segment.char_indices().find(|(at, next)| *next == ';' || (*at > 0 && *next == '.'));
+        let name = &segment[..end.map_or(segment.len(), |(at, _)| at)];
+        name.trim_end_matches("%20").to_ascii_lowercase()
+    };
+    let loose: Vec<String> = path.trim_end_matches('/').split('/').map(segment).collect();
+    if loose.len() < 2 { "/".to_owned() } else { loose.join("/") }
+}
+
 /// What follows `prefix` in the path, if the path lies under it: empty for the prefix
 /// itself, else it starts with `/`. Unreserved octets are decoded, so `/%2D/operations`
 /// lies under `/-` too.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::path::{PathProblem, normalize, screen};
+use super::path::{PathProblem, loose, normalize, screen};
 
 /// Why a pattern is refused, for the person who writes the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +121,21 @@ impl Pattern {
             }
         }
         rest.is_none().then_some(Captures(captures))
+    }
+
+    /// The pattern for paths that went through [`loose`].
+    pub(super) fn loosened(&self) -> Self {
+        let mut segments = self.segments.clone();
+        if segments.len() > 1 && segments.last() == Some(&Segment::Literal(String::new())) {
+            segments.pop();
+        }
+        for segment in &mut segments {
+            if let Segment::Literal(literal) = segment {
+                // Loosened as one segment of a path.
+                *literal = loose(&format!("/{literal}")).split_off(1);
+            }
+        }
+        Self { text: self.text.clone(), segments }
     }
 
     /// How specific the pattern is, segment by segment; the lesser is the more specific.

@@ -40,8 +40,11 @@ pub enum HostProblem {
 /// Where the gateway is reached from outside, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicOrigin {
-    /// Always here: scheme, host, and perhaps a path, without a slash at the end.
+    /// Always here, as `server.public_url` says: scheme, host, and perhaps a path, without a
+    /// slash at the end.
     Fixed(String),
+    /// Where the gateway listens, which is loopback: nobody from outside comes here.
+    Listening(String),
     /// Wherever each request says that it was sent to.
     PerRequest,
 }
@@ -53,7 +56,7 @@ impl PublicOrigin {
         match public_url {
             Some(text) => check_public_url(text).map(Self::Fixed),
             None if listen.ip().to_canonical().is_loopback() => {
-                Ok(Self::Fixed(format!("http://{listen}")))
+                Ok(Self::Listening(format!("http://{listen}")))
             }
             None => Ok(Self::PerRequest),
         }
@@ -63,9 +66,22 @@ impl PublicOrigin {
     /// answer. `None`: they are refused until `server.public_url` is set.
     pub fn lasting(&self) -> Option<&str> {
         match self {
-            Self::Fixed(base) => Some(base),
+            Self::Fixed(base) | Self::Listening(base) => Some(base),
             Self::PerRequest => None,
         }
+    }
+
+    /// The scheme and the host that `server.public_url` names, and its port where it has one.
+    pub fn told(&self) -> Option<(Scheme, &str)> {
+        match self {
+            Self::Fixed(base) => authority(base),
+            Self::Listening(_) | Self::PerRequest => None,
+        }
+    }
+
+    /// The scheme and the host of what outlives an answer.
+    pub fn lasting_authority(&self) -> Option<(Scheme, &str)> {
+        authority(self.lasting()?)
     }
 
     /// What links in the answer to this request are built on, without a slash at the
@@ -86,6 +102,12 @@ impl PublicOrigin {
         };
         Ok(format!("{}://{host}", sender.scheme.unwrap_or(scheme)))
     }
+}
+
+/// The scheme and the authority of a base that went through [`check_public_url`].
+fn authority(base: &str) -> Option<(Scheme, &str)> {
+    let (scheme, rest) = base.split_once("://")?;
+    Some((Scheme::parse(scheme)?, rest.split('/').next()?))
 }
 
 fn check_public_url(text: &str) -> Result<String, PublicUrlProblem> {

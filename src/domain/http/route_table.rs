@@ -8,7 +8,7 @@ use std::fmt;
 
 use ::http::Method;
 
-use super::path::normalize;
+use super::path::{loose, normalize};
 use super::pattern::{Captures, Pattern, PatternError};
 
 /// The method and path that a route takes, as in `POST /orders/{id}`.
@@ -36,8 +36,8 @@ pub enum RoutePatternError {
 
 impl RoutePattern {
     /// Reads `METHOD /path`; the method `*` is every method. Methods are case-sensitive
-    /// (RFC 9110 section 9.1), so one in small letters is a mistake, and CONNECT has no
-    /// path to match.
+    /// (RFC 9110 section 9.1), so one in small letters is a mistake. CONNECT has no path to
+    /// match, and TRACE is never passed on.
     pub fn parse(text: &str) -> Result<Self, RoutePatternError> {
         let mut words = text.split_whitespace();
         let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
@@ -58,7 +58,8 @@ fn parse_method(text: &str) -> Result<Option<Method>, RoutePatternError> {
     let refused = || RoutePatternError::Method(text.to_owned());
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| refused())?;
     let small = text.bytes().any(|octet| octet.is_ascii_lowercase());
-    if small || method == Method::CONNECT { Err(refused()) } else { Ok(Some(method)) }
+    let is_barred = [Method::CONNECT, Method::TRACE].contains(&method);
+    if small || is_barred { Err(refused()) } else { Ok(Some(method)) }
 }
 
 impl fmt::Display for RoutePattern {
@@ -90,6 +91,8 @@ impl RoutedMethods {
 #[derive(Clone, Debug)]
 pub struct RouteTable<T> {
     routes: Vec<(RoutePattern, T)>,
+    // Their paths for [`RouteTable::resembles`], in the same order.
+    loose: Vec<Pattern>,
 }
 
 impl<T> RouteTable<T> {
@@ -98,7 +101,8 @@ impl<T> RouteTable<T> {
         let mut routes: Vec<_> = routes.into_iter().collect();
         // The sort is stable: what is equally specific stays in the order of definition.
         routes.sort_by_cached_key(|(pattern, _)| (pattern.path.rank(), pattern.method.is_none()));
-        Self { routes }
+        let loose = routes.iter().map(|(pattern, _)| pattern.path.loosened()).collect();
+        Self { routes, loose }
     }
 
     /// The most specific route for a method and a path as received. A path that only
@@ -111,11 +115,25 @@ impl<T> RouteTable<T> {
             .find_map(|(pattern, route)| Some((route, pattern.path.matches_normalized(&path)?)))
     }
 
-    /// Whether any route, for whatever method, matches the path: where the gateway
-    /// answers CORS preflights.
+    /// Whether a route names this very method.
+    pub fn names(&self, method: &Method) -> bool {
+        self.routes.iter().any(|(pattern, _)| pattern.method.as_ref() == Some(method))
+    }
+
+    /// Whether any route, for whatever method, matches the path.
     pub fn names_path(&self, raw_path: &str) -> bool {
         let path = normalize(raw_path);
         self.routes.iter().any(|(pattern, _)| pattern.path.matches_normalized(&path).is_some())
+    }
+
+    /// Whether some servers take the path for one that a route for this method matches: many
+    /// make no difference between cases, or leave out what stands at the end of a segment.
+    pub fn resembles(&self, method: &Method, raw_path: &str) -> bool {
+        let path = loose(&normalize(raw_path));
+        let mut routes = self.routes.iter().zip(&self.loose);
+        routes.any(|((pattern, _), loose)| {
+            pattern.takes(method) && loose.matches_normalized(&path).is_some()
+        })
     }
 
     /// The methods that the routes use.
@@ -188,8 +206,28 @@ mod tests {
     fn a_route_of_another_method_leaves_the_request_unrouted() {
         let table = table(&["POST /orders"]);
         assert_eq!(found(&table, &Method::GET, "/orders"), None);
-        assert!(table.names_path("/orders"));
-        assert!(!table.names_path("/carts"));
+        assert!(table.names_path("/orders") && !table.names_path("/carts"));
+        assert!(table.names(&Method::POST) && !table.names(&Method::GET));
+    }
+
+    #[test]
+    fn what_servers_may_take_for_a_routed_path_resembles_it() {
+        let table = table(&["POST /Orders/{id}/items", "PUT /files/{*rest}", "* /all/"]);
+        for path in [
+            "/orders/7/ITEMS",
+            "/orders/7/items/",
+            "/orders;v=1/7;x/items.",
+            "/orders/7/items%20",
+            "/orders/7/items.json",
+        ] {
+            assert_eq!(found(&table, &Method::POST, path), None, "{path}");
+            assert!(table.resembles(&Method::POST, path), "{path}");
+            assert!(!table.resembles(&Method::PUT, path), "{path}");
+        }
+        assert!(table.resembles(&Method::PUT, "/Files/a") && table.resembles(&Method::GET, "/all"));
+        for path in ["/orders", "/orders/7", "/orders/7/item", "/orders/7/items/8", "/"] {
+            assert!(!table.resembles(&Method::POST, path), "{path}");
+        }
     }
 
     #[test]
@@ -214,7 +252,7 @@ mod tests {
         for text in ["", "POST", "/orders", "POST /a /b"] {
             assert!(matches!(RoutePattern::parse(text), Err(E::NotTwoParts(_))), "{text}");
         }
-        for text in ["post /a", "CONNECT /a", "P(ST /a"] {
+        for text in ["post /a", "CONNECT /a", "TRACE /a", "P(ST /a"] {
             assert!(matches!(RoutePattern::parse(text), Err(E::Method(_))), "{text}");
         }
         assert!(matches!(RoutePattern::parse("POST a"), Err(E::Path(_))));

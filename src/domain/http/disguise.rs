@@ -1,0 +1,168 @@
+//! Requests that an upstream may read as another one than their first line says.
+//!
+//! Owns the fields and the parameter by which frameworks let a client replace the method or
+//! the path, and methods that some servers put into capitals. The invariant: a reading that
+//! is not listed here is one that no known server has. It must not know what is routed.
+
+use std::borrow::Cow;
+
+use ::http::{HeaderMap, Method, header::HeaderValue};
+
+use super::grammar::{text, trim};
+use super::hygiene::reads_as;
+
+/// Fields that replace the method of a request.
+const METHOD_FIELDS: [&str; 3] = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
+
+/// Fields that replace its path.
+const PATH_FIELDS: [&str; 2] = ["X-Original-URL", "X-Rewrite-URL"];
+
+/// The parameter of a query that replaces the method, which frameworks read on a POST.
+const METHOD_PARAMETER: &str = "_method";
+
+/// The part of a head that says that a request is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The request line, with a method that is not in capitals.
+    Line,
+    /// A field.
+    Field(&'static str),
+    /// A parameter of the query.
+    Parameter(&'static str),
+}
+
+/// Another request for which a request may be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disguise<T> {
+    /// What says so.
+    pub by: Part,
+    /// The method or the path that is said.
+    pub says: T,
+}
+
+/// The methods that a request could be read with beside its own, of those that `is_routed`
+/// names; each once, so that there are no more than routes have.
+pub fn methods(
+    own: &Method,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    is_routed: impl Fn(&Method) -> bool,
+) -> Vec<Disguise<Method>> {
+    let mut found: Vec<Disguise<Method>> = Vec::new();
+    let mut note = |by, name: &str| {
+        let Ok(says) = Method::from_bytes(name.to_ascii_uppercase().as_bytes()) else { return };
+        let is_new = |found: &Vec<Disguise<Method>>| found.iter().all(|one| one.says != says);
+        if says != *own && is_routed(&says) && is_new(&found) {
+            found.push(Disguise { by, says });
+        }
+    };
+    note(Part::Line, own.as_str());
+    for (by, value) in lines(headers, &METHOD_FIELDS) {
+        note(by, trim(&text(value)));
+    }
+    let query = query.filter(|_| own == Method::POST).unwrap_or_default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == METHOD_PARAMETER {
+            note(Part::Parameter(METHOD_PARAMETER), &value);
+        }
+    }
+    found
+}
+
+/// The paths that a request could be read with beside its own, without their queries.
+pub fn paths(headers: &HeaderMap) -> impl Iterator<Item = Disguise<Cow<'_, str>>> {
+    lines(headers, &PATH_FIELDS).map(|(by, value)| Disguise { by, says: path(text(value)) })
+}
+
+/// The path of a target or a URL.
+fn path(target: Cow<'_, str>) -> Cow<'_, str> {
+    let end = target.find(['?', '#']).unwrap_or(target.len());
+    let start = match target[..end].find("://") {
+        Some(scheme) => target[scheme + 3..end].find('/').map_or(end, |at| scheme + 3 + at),
+        None => 0,
+    };
+    let path = trim(&target[start..end]);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Cow::Owned(format!("{slash}{path}"))
+}
+
+/// The lines of fields in any spelling that some server takes for one of `names`.
+fn lines<'h>(
+    headers: &'h HeaderMap,
+    names: &'static [&'static str],
+) -> impl Iterator<Item = (Part, &'h HeaderValue)> {
+    headers.iter().filter_map(|(name, value)| {
+        let octets = name.as_str().as_bytes();
+        let known = names.iter().find(|known| reads_as(octets, known))?;
+        Some((Part::Field(known), value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::HeaderName;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        fields.iter().map(pair).collect()
+    }
+
+    fn read_as(own: &str, query: &str, fields: &[(&'static str, &str)]) -> Vec<String> {
+        let own = Method::from_bytes(own.as_bytes()).unwrap();
+        let is_routed = |method: &Method| [Method::POST, Method::DELETE].contains(method);
+        let found = methods(&own, Some(query), &map(fields), is_routed);
+        found.into_iter().map(|one| one.says.to_string()).collect()
+    }
+
+    #[test]
+    fn every_way_to_name_another_method_is_seen_in_every_spelling() {
+        let override_field = "x-http-method-override";
+        for (own, query, fields) in [
+            ("delete", "", vec![]),
+            ("POST", "", vec![(override_field, "DELETE")]),
+            ("POST", "", vec![(override_field, " delete ")]),
+            ("GET", "", vec![("x_http_method", "Delete")]),
+            ("PATCH", "", vec![("x-method-override", "DELETE")]),
+            ("POST", "a=b&_method=delete", vec![]),
+            ("POST", "%5Fmethod=delete&_method=delete", vec![(override_field, "DELETE")]),
+        ] {
+            assert_eq!(read_as(own, query, &fields), ["DELETE"], "{own} {query} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_route_takes_and_what_is_no_method_is_no_disguise() {
+        for (own, query, field) in
+            [("POST", "", "POST"), ("POST", "_method=put", "PUT"), ("GET", "_method=post", "P(ST")]
+        {
+            let fields = [("x-http-method-override", field)];
+            assert!(read_as(own, query, &fields).is_empty(), "{own} {query} {field}");
+        }
+    }
+
+    #[test]
+    fn many_lines_come_to_no_more_than_there_are_routed_methods() {
+        let query = (0..5000).map(|n| format!("_method=M{n}&_method=POST&")).collect::<String>();
+        assert_eq!(read_as("POST", &query.replace("=POST", "=DELETE"), &[]), ["DELETE"]);
+    }
+
+    #[test]
+    fn the_path_of_a_target_or_a_url_is_read() {
+        for (says, path) in [
+            ("/orders", "/orders"),
+            ("/orders?a=/b", "/orders"),
+            ("orders", "/orders"),
+            ("http://a.example/orders?x", "/orders"),
+            ("https://a.example", "/"),
+            (" /orders#x", "/orders"),
+        ] {
+            let headers = map(&[("x-original-url", says)]);
+            assert_eq!(paths(&headers).next().unwrap().says, path, "{says}");
+            let headers = map(&[("x_rewrite_url", says)]);
+            assert_eq!(paths(&headers).next().unwrap().by, Part::Field("X-Rewrite-URL"));
+        }
+    }
+}
