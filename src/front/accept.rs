@@ -79,12 +79,11 @@ impl Inner {
             None => None,
             Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
         };
-        let (body, upload) = match collected.octets.len() {
-            ..=Body::INLINE_LIMIT => (Body::Inline(collected.octets), None),
-            _ => {
-                let (body, upload) = Box::pin(self.keep(collected.octets)).await?;
-                (body, Some(upload))
-            }
+        let (body, upload) = if collected.octets.len() <= Body::INLINE_LIMIT {
+            (Body::Inline(collected.octets), None)
+        } else {
+            let (body, upload) = Box::pin(self.keep(collected.octets)).await?;
+            (body, Some(upload))
         };
         let Head { principal, decision, additions, key, callback, base } = head;
         let (callback, first) = match callback {

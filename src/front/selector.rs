@@ -32,7 +32,7 @@ impl Seen<'_> {
             Selector::Header(name) => Ok(self.field(name)),
             Selector::Query(name) => Ok(self.parameter(name)),
             Selector::Pointer(pointer) => self.pointer(pointer),
-            Selector::Path(name) => Ok(self.captures.get(name).map(|text| text.into())),
+            Selector::Path(name) => Ok(self.captures.get(name).map(Into::into)),
         }
     }
 
