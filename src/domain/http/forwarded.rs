@@ -224,8 +224,8 @@ pub fn repeat(headers: &mut HeaderMap) {
 
 /// The origin that [`announce`] told an upstream that the client called.
 pub fn told(headers: &HeaderMap) -> Option<Url> {
-    let elements = headers.get(FORWARDED)?.to_str().ok()?;
-    let client = members(elements).next()?;
+    let line = text(headers.get(FORWARDED)?);
+    let client = elements(&line).into_iter().next()?;
     let scheme = Scheme::parse(&parameter(client, "proto")?)?;
     let host = parse_host(&parameter(client, "host")?)?;
     Url::parse(&format!("{scheme}://{host}")).ok()
