@@ -74,8 +74,11 @@ impl Received {
         let alone = headers.get_all(EXPECT).iter().next_back();
         let by_hyper =
             alone.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let lines = headers.get_all(EXPECT).iter().chain(headers.get_all("operation-expect"));
-        let is_asked = lines
+        // What comes as `Operation-Expect` comes through what swallows `Expect`, and would take
+        // a 100 for the answer.
+        let is_asked = headers
+            .get_all(EXPECT)
+            .iter()
             .flat_map(|line| line.as_bytes().split(|octet| matches!(octet, b',' | b'/')))
             .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"));
         self.owes_continue = is_asked && !by_hyper && !self.incoming.is_end_stream();

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -63,6 +65,11 @@ impl Identity {
         self
     }
 
+    /// The certificate and its key as programs outside read them.
+    pub fn pem(&self) -> (String, String) {
+        (pem("CERTIFICATE", &self.certificate), pem("PRIVATE KEY", &self.key))
+    }
+
     pub fn server(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
         let mut config =
@@ -75,4 +82,10 @@ impl Identity {
         config.alpn_protocols.clone_from(&self.protocols);
         Arc::new(config)
     }
+}
+
+fn pem(what: &str, octets: &[u8]) -> String {
+    let text = STANDARD.encode(octets);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
 }
