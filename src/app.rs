@@ -26,10 +26,13 @@ use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use crate::domain::operation::Lane;
 use crate::domain::turn::Expected;
 use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
+pub use crate::front::Overlap;
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
 use crate::ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
 use crate::lifecycle::{Tasks, Threads};
+pub use crate::listener::advice as bind_advice;
 use crate::listener::{BindError, Limits, Listener};
+use crate::open_files::{self, Places};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
 use receivers::Receivers;
@@ -111,6 +114,10 @@ fn courier_threads(config: &Config) -> Threads {
 impl App {
     /// Starts a gateway: binds, opens the ledger, begins to carry out, then answers.
     pub async fn start(config: Config, options: Options, clock: Clock) -> Result<Self, StartError> {
+        check(&config)?;
+        // Before anything is opened.
+        let limit = open_files::raise();
+        let places = places(&config, limit);
         let threads = courier_threads(&config);
         let parts = Parts { courier: Tasks::on(&threads), ..Parts::default() };
         let recorded = metrics();
@@ -132,7 +139,10 @@ impl App {
         let started = Self {
             public: listener.as_ref().map(Listener::local_address),
             admin: admin.as_ref().map(Listener::local_address),
-            notes: stranded(&ledger, &upstreams),
+            notes: stranded(&ledger, &upstreams)
+                .into_iter()
+                .chain(crowded(&config, limit, places))
+                .collect(),
             fatal: ledger.fatal(),
             grace: config.shutdown.grace,
             clock: clock.clone(),
@@ -173,6 +183,7 @@ impl App {
             }
         };
         let limits = Limits::from(&config.server);
+        let of = |places| Limits { max_connections: places, ..limits.clone() };
         if let Some(admin) = admin {
             let console =
                 console(&config, &api, (engine, courier), &parts.engine, recorded.clone());
@@ -182,7 +193,7 @@ impl App {
                 async move { console.handle(request).await }
             };
             let tasks = parts.admin.clone();
-            parts.admin.spawn(admin.serve(answer, limits.clone(), clock.clone(), tasks));
+            parts.admin.spawn(admin.serve(answer, of(places.admin), clock.clone(), tasks));
         }
         let upkeep = until_drained(recorded.upkeep(clock.clone()), parts.ground.clone());
         parts.ground.spawn_until_cut(upkeep);
@@ -191,6 +202,7 @@ impl App {
                 let front = front.clone();
                 async move { front.handle(request).await }
             };
+            let limits = of(places.public);
             parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
         }
         Ok(started)
@@ -267,6 +279,37 @@ fn public_origin(
     }
 }
 
+/// Files that a node has open beside its connections and its ledger's: logs, libraries, what
+/// it watches sockets with.
+const OWN_FILES: u64 = 64;
+/// What one connection to a file of SQLite keeps open.
+const FILES_OF_SQLITE: u64 = 4;
+
+/// How many connections the limit of open files leaves room for.
+fn places(config: &Config, limit: Option<u64>) -> Places {
+    let store = match &config.store.url {
+        StoreUrl::Sqlite(_) => (u64::from(config.store.readers) + 2) * FILES_OF_SQLITE,
+        StoreUrl::Postgres(_) => u64::from(config.store.pool) + 2,
+    };
+    let work = match config.engine.role.works() {
+        // Twice as many deliveries as there are slots for go on beside those.
+        true => config.engine.slots + 3 * config.webhooks.slots,
+        false => 0,
+    };
+    open_files::places(limit, OWN_FILES + store + work as u64, config.server.max_connections)
+}
+
+/// Says that fewer connections are taken than are configured.
+fn crowded(config: &Config, limit: Option<u64>, places: Places) -> Option<String> {
+    let (wanted, limit) = (config.server.max_connections?, limit?);
+    let taken = places.public.filter(|taken| *taken < wanted && config.engine.role.answers())?;
+    Some(format!(
+        "server.max_connections is {wanted}, but the limit of open files ({limit}) leaves room for \
+         {taken} connections of clients, so no more are taken at once; raise it (LimitNOFILE= in a \
+         systemd unit, ulimit -n in a shell, --ulimit nofile=N for a container)"
+    ))
+}
+
 async fn until_drained(work: impl Future<Output = ()>, tasks: Tasks) {
     tokio::select! {
         () = work => {}
@@ -275,12 +318,17 @@ async fn until_drained(work: impl Future<Output = ()>, tasks: Tasks) {
 }
 
 fn upstreams(config: &Config, clock: &Clock, tasks: &Tasks) -> Result<Upstreams, SettingsError> {
-    let upstream = |(name, upstream): (&String, &UpstreamConfig)| {
+    let upstream = |settings| Upstream::new(settings, clock.clone(), tasks);
+    upstream_settings(config).map(upstream).collect()
+}
+
+fn upstream_settings(config: &Config) -> impl Iterator<Item = Settings> {
+    config.upstreams.iter().map(|(name, upstream)| {
         let mut headers = Fields::new();
         for (field, value) in &upstream.headers {
             headers.as_map_mut().append(field.clone(), value.clone());
         }
-        let settings = Settings {
+        Settings {
             name: name.as_str().into(),
             origin: upstream.url.clone(),
             preserve_host: upstream.preserve_host,
@@ -288,11 +336,20 @@ fn upstreams(config: &Config, clock: &Clock, tasks: &Tasks) -> Result<Upstreams,
             follow: upstream.follow.iter().map(url::Origin::ascii_serialization).collect(),
             job_words: upstream.monitor.clone(),
             connect_timeout: upstream.connect_timeout,
+            response_timeout: upstream.response_timeout,
             max_response: upstream.max_response as u64,
-        };
-        Upstream::new(settings, clock.clone(), tasks)
-    };
-    config.upstreams.iter().map(upstream).collect()
+        }
+    })
+}
+
+/// Whether a gateway can be started with this configuration, as far as nothing has to be opened
+/// for that; what there is to know about its routes.
+pub fn check(config: &Config) -> Result<Vec<Overlap>, StartError> {
+    public_origin(config, None)?;
+    for settings in upstream_settings(config) {
+        settings.is_usable()?;
+    }
+    Ok(front::check_routes(config)?)
 }
 
 fn opening(config: &Config, options: Options) -> Opening {
@@ -316,6 +373,14 @@ fn opening(config: &Config, options: Options) -> Opening {
     }
 }
 
+/// What a configuration says lies before the database.
+pub(crate) const fn pooler(store: &StoreConfig) -> Pooler {
+    match store.pooler {
+        PoolerKind::None => Pooler::None,
+        PoolerKind::Transaction => Pooler::Transaction,
+    }
+}
+
 /// Where a configuration puts the ledger.
 pub(crate) fn location(store: &StoreConfig) -> Location {
     match &store.url {
@@ -323,10 +388,7 @@ pub(crate) fn location(store: &StoreConfig) -> Location {
         StoreUrl::Postgres(url) => Location::Postgres(Server {
             url: url.clone(),
             direct_url: store.direct_url.clone(),
-            pooler: match store.pooler {
-                PoolerKind::None => Pooler::None,
-                PoolerKind::Transaction => Pooler::Transaction,
-            },
+            pooler: pooler(store),
             pool: store.pool,
             patience: DATABASE_START,
         }),

@@ -8,7 +8,8 @@
 //!
 //! Layers, outermost first; each imports only from those to its right:
 //! `main → cli → app → {front, console, engine, courier} → {api} → {ledger, upstream} → domain`.
-//! [`config`], [`clock`], [`lifecycle`] and [`telemetry`] are leaves that anybody may use;
+//! [`config`], [`clock`], [`lifecycle`], [`open_files`] and [`telemetry`] are leaves that anybody
+//! may use;
 //! [`listener`] serves what front and console make. `tests/layers` holds this.
 
 pub mod api;
@@ -24,5 +25,6 @@ pub mod front;
 pub mod ledger;
 pub mod lifecycle;
 pub mod listener;
+pub mod open_files;
 pub mod telemetry;
 pub mod upstream;

@@ -246,6 +246,12 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
             let says = "no subscription has this id; `cloakroom webhooks list` shows them";
             return Failure::Failed(says.to_owned());
         }
+        Some("urn:cloakroom:problem:ledger-unavailable") => {
+            let says = "the gateway does not reach its ledger at present: see that its database \
+                        runs, or that its disk has room (its log says more), then ask again; \
+                        look first whether what was to be done has been done";
+            return Failure::Failed(says.to_owned());
+        }
         Some("urn:cloakroom:problem:no-such-resource") => {
             return strange("the gateway has nothing there");
         }
@@ -303,6 +309,15 @@ mod tests {
             assert!(refused.contains(says), "{refused}");
         }
         assert!(Admin::new(Clock::system(), "http://localhost:8081/", "/-").is_ok());
+    }
+
+    #[test]
+    fn words_for_clients_about_keys_are_not_repeated_to_operators() {
+        let body =
+            br#"{"type":"urn:cloakroom:problem:ledger-unavailable","detail":"Idempotency-Key"}"#;
+        let answer = Response::builder().status(503).body(Bytes::from_static(body)).unwrap();
+        let says = refusal(&answer).to_string();
+        assert!(says.contains("ledger") && !says.contains("Idempotency-Key"), "{says}");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Pure: it sees nothing but the configuration.
 
-use crate::config::{Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl};
+use crate::app::Overlap;
+use crate::config::{
+    Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, is_everybody,
+};
 use crate::domain::sealing::NOT_SEALED;
 
 /// What becomes of which requests, one line each.
@@ -15,6 +18,18 @@ pub(super) fn routes(config: &Config) -> Vec<String> {
             .to_owned(),
     });
     lines
+}
+
+/// Which of the routes that overlap goes before which, one line each.
+pub(super) fn overlaps(overlaps: &[Overlap]) -> Vec<String> {
+    let line = |Overlap { route, earlier }: &Overlap| {
+        format!(
+            "{route} also matches what {} takes: the more specific path goes first, then a named \
+             method before *, then the order of definition",
+            earlier.join(" and ")
+        )
+    };
+    overlaps.iter().map(line).collect()
 }
 
 fn route(route: &RouteConfig) -> String {
@@ -67,13 +82,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push(NOT_SEALED.to_owned());
     }
     let loopback = config.server.listen.ip().is_loopback();
-    if config.server.public_url.is_none() && !loopback {
-        warnings.push(
-            "server.public_url is not set, so that links in answers follow each request's Host, and \
-             nobody can subscribe to webhooks or be called back; set it with --public-url https://…"
-                .to_owned(),
-        );
-    }
+    warnings.extend(links(config));
+    warnings.extend(too_open(config));
     if config.auth.shared && config.auth.principal == PrincipalRule::None && !loopback {
         warnings.push(
             "auth.shared lets whoever reaches the public listener list everybody's operations; \
@@ -89,6 +99,49 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// Where links lead, unless that is said.
+fn links(config: &Config) -> Option<String> {
+    let listen = config.server.listen;
+    if config.server.public_url.is_some() || !config.engine.role.answers() {
+        return None;
+    }
+    Some(if listen.ip().is_loopback() {
+        format!(
+            "server.public_url is not set, so that links in answers lead to {listen}; where clients \
+             reach the gateway under another name, behind a proxy for example, set it with \
+             --public-url https://…"
+        )
+    } else {
+        "server.public_url is not set, so that links in answers follow each request's Host, and \
+         nobody can subscribe to webhooks or be called back; set it with --public-url https://…"
+            .to_owned()
+    })
+}
+
+/// What is opened wider than it is likely to be meant.
+pub(super) fn too_open(config: &Config) -> Vec<String> {
+    trust(config).into_iter().chain(link_local(config)).collect()
+}
+
+/// Proxies that are hardly all proxies.
+fn trust(config: &Config) -> Option<String> {
+    let wide = config.server.trusted_proxies.iter().find(|range| is_everybody(range))?;
+    Some(format!(
+        "server.trusted_proxies holds {wide}: whoever is in it can say where a request comes from and \
+         which host it was sent to; list only the proxies in front"
+    ))
+}
+
+/// What clouds keep credentials of machines at.
+fn link_local(config: &Config) -> Option<String> {
+    let open = config.webhooks.allow.iter().find(|range| covers_link_local(range))?;
+    Some(format!(
+        "webhooks.allow holds {open}, which covers link-local addresses: whoever may subscribe can \
+         have the gateway call what the machine's cloud keeps there (169.254.169.254: credentials); \
+         name only the ranges that receivers are in"
+    ))
 }
 
 #[cfg(test)]
@@ -121,12 +174,35 @@ mod tests {
 
     #[test]
     fn on_loopback_only_what_lies_in_the_clear_is_worth_a_warning() {
-        assert_eq!(warnings(&config("")).len(), 2);
+        assert_eq!(warnings(&config("")).len(), 3);
+        assert!(warnings(&config(""))[2].contains("lead to 127.0.0.1:8080"));
         let open = "[server]\nlisten = \"0.0.0.0:8080\"\n[admin]\nlisten = \"0.0.0.0:8081\"\n\
                     [auth]\nshared = true";
         let said = warnings(&config(open)).join("\n");
         for setting in ["--public-url", "auth.shared", "admin listener"] {
             assert!(said.contains(setting), "{setting} in {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_opened_too_wide_is_told() {
+        let told =
+            |more: &str, word: &str| warnings(&config(more)).iter().any(|said| said.contains(word));
+        for (range, warned) in [("0.0.0.0/0", true), ("10.0.0.0/8", false), ("::/0", true)] {
+            let trusted = format!("[server]\ntrusted_proxies = [\"{range}\"]");
+            assert_eq!(told(&trusted, "server.trusted_proxies"), warned, "{range}");
+        }
+        for (range, warned) in [
+            ("169.254.169.254", true),
+            ("169.0.0.0/8", true),
+            ("::ffff:169.254.0.0/112", true),
+            ("::/0", true),
+            ("fe80::1", true),
+            ("10.0.0.0/8", false),
+            ("fc00::/7", false),
+        ] {
+            let allowed = format!("[webhooks]\nallow = [\"{range}\"]");
+            assert_eq!(told(&allowed, "webhooks.allow"), warned, "{range}");
         }
     }
 

@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::print;
 use super::settings::Settings;
-use crate::config::{Loaded, Row};
+use super::{banner, print};
+use crate::app::{self, Overlap};
+use crate::config::{Config, Loaded, Row};
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -62,15 +63,38 @@ impl Configured {
 }
 
 fn check(which: &Which) -> Result<(), Failure> {
-    match which.settings.load() {
-        Ok(_) if which.json => print::say_json(&json!({ "usable": true, "faults": [] })),
-        Ok(_) => print::say("the configuration can be used"),
-        Err(Failure::Config(error)) if which.json => {
-            print::say_json(&json!({ "usable": false, "faults": faults(&error) }))?;
-            Err(Failure::Config(error))
+    let checked = which.settings.load().and_then(|loaded| {
+        // The very look that `serve` begins with.
+        let overlaps = app::check(&loaded.config)?;
+        Ok(notes(&loaded.config, &overlaps))
+    });
+    match checked {
+        Ok(notes) if which.json => {
+            print::say_json(&json!({ "usable": true, "faults": [], "notes": notes }))
+        }
+        Ok(notes) => {
+            for note in notes {
+                print::say(&format!("note: {note}"))?;
+            }
+            print::say("the configuration can be used")
+        }
+        Err(failure) if which.json => {
+            let faults = match &failure {
+                Failure::Config(error) => faults(error),
+                other => vec![json!({ "says": other.to_string() })],
+            };
+            print::say_json(&json!({ "usable": false, "faults": faults }))?;
+            Err(failure)
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// What `serve` says beside what it does.
+fn notes(config: &Config, overlaps: &[Overlap]) -> Vec<String> {
+    let mut notes = banner::overlaps(overlaps);
+    notes.extend(banner::warnings(config));
+    notes
 }
 
 fn faults(error: &crate::config::ConfigError) -> Vec<serde_json::Value> {

@@ -38,8 +38,12 @@ impl Migrate {
         let opening = Opening { location, migrate: true, retention, lanes: Vec::new() };
         let tasks = Tasks::new();
         let opened = Ledger::open(opening, &clock, &tasks).await;
+        let ledger = opened.map_err(|error| Failure::Failed(error.to_string()))?;
+        // Otherwise others would wait for this node until it counts as dead.
+        let left = ledger.leave(Vec::new(), clock.now()).await;
+        left.map_err(|error| Failure::Failed(error.to_string()))?;
         // Its last owner closes it.
-        drop(opened.map_err(|error| Failure::Failed(error.to_string()))?);
+        drop(ledger);
         tasks.drain();
         if !tasks.ended(&clock, CLOSING, Duration::ZERO).await {
             return Err(Failure::Failed(format!("the ledger {shown} does not close; try again")));

@@ -22,6 +22,7 @@ mod openapi;
 mod ops;
 mod print;
 mod queues;
+mod reach;
 mod reconcile;
 mod serial;
 mod serve;

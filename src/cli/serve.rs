@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::settings::Settings;
-use super::{banner, print};
-use crate::app::{App, Options};
+use super::{banner, print, reach};
+use crate::app::{self, App, Options};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::Signals;
@@ -48,9 +48,21 @@ pub(super) async fn run(config: Config, options: Options, clock: Clock) -> Resul
     telemetry::start_logging(&config.log);
     // Before the start: a signal that comes meanwhile must not be lost.
     let mut signals = listen_for_signals()?;
-    let app = App::start(config.clone(), options, clock).await?;
+    let started = tokio::select! {
+        biased;
+        // What has begun of a start ends with the process.
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the start was over");
+            return Ok(());
+        }
+        started = App::start(config.clone(), options, clock.clone()) => started,
+    };
+    let app = started?;
     tell(&config, &app)?;
-    until_stopped(app, &mut signals).await
+    tokio::select! {
+        ended = until_stopped(app, &mut signals) => ended,
+        never = reach::upstreams(&config, &clock) => match never {},
+    }
 }
 
 /// From now on, Ctrl-C and SIGTERM are ours to answer.
@@ -64,8 +76,9 @@ fn tell(config: &Config, app: &App) -> Result<(), Failure> {
             print::say(&line)?;
         }
     }
-    for warning in banner::warnings(config).iter().chain(&app.notes()) {
-        print::say(&format!("note: {warning}"))?;
+    let overlaps = banner::overlaps(&app::check(config)?);
+    for note in overlaps.iter().chain(&banner::warnings(config)).chain(&app.notes()) {
+        print::say(&format!("note: {note}"))?;
     }
     match app.public_address() {
         Some(address) => print::say(&format!("listening on http://{address}"))?,

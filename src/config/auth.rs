@@ -4,6 +4,7 @@
 //! only believed where trusted proxies are named.
 
 use http::{HeaderName, header};
+use ipnet::IpNet;
 
 use super::{
     given::Given,
@@ -33,9 +34,9 @@ pub enum PrincipalRule {
 }
 
 impl AuthConfig {
-    pub(super) fn read(section: &mut Section<'_>, trusts_a_proxy: bool) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, proxies: &[IpNet]) -> Self {
         let principal = section.checked("principal", PrincipalRule::None, |rule| match rule {
-            PrincipalRule::Header(name) if !trusts_a_proxy => Err(format!(
+            PrincipalRule::Header(name) if proxies.is_empty() => Err(format!(
                 "header:{name} can be set by anybody unless a proxy in front sets it; list that \
                  proxy in server.trusted_proxies, like [\"10.0.0.0/8\"]"
             )),
@@ -92,8 +93,12 @@ fn principal_field(name: &str) -> Result<HeaderName, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{faults, read};
+    use super::super::testing::{faults, load, read};
     use super::*;
+
+    fn faults_of(text: &str) -> String {
+        load(text).err().map(|error| error.to_string()).unwrap_or_default()
+    }
 
     fn principal(rule: &str) -> String {
         format!("[auth]\nprincipal = \"{rule}\"\n")
@@ -111,6 +116,12 @@ mod tests {
     fn a_field_needs_a_trusted_proxy() {
         let says = faults(&principal("header:X-User"));
         assert!(says.contains("auth.principal") && says.contains("server.trusted_proxies"));
+        for everybody in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "::ffff:0.0.0.0/96"] {
+            let text = format!("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"{everybody}\"]");
+            let says = faults(&(principal("header:X-User") + &text));
+            assert!(says.contains("server.trusted_proxies") && says.contains(everybody), "{says}");
+            assert!(!faults_of(&text).contains("trusted_proxies"), "{everybody}");
+        }
         let trusted = "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]";
         let rule = read(&(principal("header:X-User") + trusted)).auth.principal;
         assert_eq!(rule, PrincipalRule::Header(HeaderName::from_static("x-user")));

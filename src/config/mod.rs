@@ -25,6 +25,7 @@ mod listening;
 mod log;
 mod pattern;
 mod queues;
+mod ranges;
 mod reader;
 mod retention;
 mod routes;
@@ -56,6 +57,7 @@ pub use given::Source;
 pub use listening::listen_secrets;
 pub use log::{LogConfig, LogFormat};
 pub use queues::QueueConfig;
+pub use ranges::{covers_link_local, is_everybody};
 pub use retention::RetentionConfig;
 pub use routes::{RetryConfig, RouteConfig};
 pub use secrets::SecretsConfig;
@@ -257,8 +259,11 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
     let server = reading.section("server", ServerConfig::read);
     let admin = reading.section("admin", AdminConfig::read);
     check_listeners(reading, server.listen, admin.listen);
-    let trusts_a_proxy = !server.trusted_proxies.is_empty();
-    let auth = reading.section("auth", |section| AuthConfig::read(section, trusts_a_proxy));
+    let auth =
+        reading.section("auth", |section| AuthConfig::read(section, &server.trusted_proxies));
+    if let PrincipalRule::Header(name) = &auth.principal {
+        check_trust(reading, name, &server.trusted_proxies);
+    }
     let cors = reading.section("cors", CorsConfig::read);
     let store = reading.section("store", StoreConfig::read);
     let engine = reading.section("engine", EngineConfig::read);
@@ -328,6 +333,18 @@ fn check_node(
     for name in engine.queues.iter().filter(|name| !queues.contains_key(*name)) {
         let says = format!("there is no queue called {name}; add [queues.{name}], or leave it out");
         reading.fault_about("engine.queues", says);
+    }
+}
+
+/// Whoever is trusted says who a request belongs to: that cannot be everybody.
+fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
+    for range in proxies.iter().filter(|range| is_everybody(range)) {
+        let says = format!(
+            "{range} is nearly everybody, and auth.principal believes whoever is in it when it \
+             sets {name}; list only the proxies in front, at most a /8 of IPv4 or a /16 of IPv6 \
+             each, like [\"10.0.0.0/8\"]"
+        );
+        reading.fault_about("server.trusted_proxies", says);
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a route matches: `POST /orders/{id}`.
 //!
 //! Owns the shape of such a pattern. Its invariant: it can match some request, that is,
-//! nothing in it is refused or rewritten before routing. It must not know how matching
-//! is done.
+//! nothing in it is refused or rewritten before routing, and what matches requests takes it.
 
 use super::{given::Given, setting::Setting};
+use crate::domain::http::route_table::RoutePattern;
 
 /// A method and a path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ impl Setting for Pattern {
         let path = path.trim_start();
         check_method(method)?;
         check_path(path).map_err(|says| format!("`{text}`: {says}; {EXAMPLE}"))?;
+        // What matches requests has the last word.
+        let pattern = format!("{method} {path}");
+        RoutePattern::parse(&pattern).map_err(|why| format!("`{text}`: {why}; {EXAMPLE}"))?;
         Ok(Self { method: method.to_owned(), path: path.to_owned() })
     }
 
@@ -194,10 +197,14 @@ mod tests {
             "POST /{a",
             "POST /{*rest}/x",
             "POST /{a}/{a}",
+            "POST /orders/*",
+            "POST /*rest",
+            "POST /orders/:id",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(read("post /orders").unwrap_err().contains("like POST"));
+        assert!(read("POST /orders/*").unwrap_err().contains("{*rest}"));
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub(super) struct Reading {
     sections: Vec<&'static str>,
     rows: Vec<Row>,
     faults: Vec<Fault>,
+    strays: Vec<Stray>,
+}
+
+/// A key of the file that no section asked for.
+#[derive(Debug)]
+struct Stray {
+    /// The table it stands in; empty at the top.
+    path: String,
+    key: String,
+    source: Source,
+    /// What would have been asked for there.
+    known: Vec<&'static str>,
 }
 
 impl Reading {
@@ -185,8 +197,13 @@ impl Reading {
     /// Ends the reading: what nobody asked for is a fault too.
     pub(super) fn finish(mut self) -> Result<Vec<Row>, Vec<Fault>> {
         for (key, spot) in std::mem::take(&mut self.file) {
-            let says = unknown("section", &key, self.sections.iter().copied());
-            self.fault(key, spot.source, says);
+            let (path, known) = (String::new(), self.sections.clone());
+            self.strays.push(Stray { path, key, source: spot.source, known });
+        }
+        for stray in std::mem::take(&mut self.strays) {
+            let says = self.unknown(&stray);
+            let dotted = [&*stray.path, &*stray.key].join(".");
+            self.fault(dotted.trim_start_matches('.'), stray.source, says);
         }
         let strays: Vec<_> = self.environment.keys().filter(|name| self.is_stray(name)).collect();
         let says = |name: &str| {
@@ -206,6 +223,38 @@ impl Reading {
         let strays: Vec<_> = strays.into_iter().map(stray).collect();
         self.faults.extend(strays);
         if self.faults.is_empty() { Ok(self.rows) } else { Err(self.faults) }
+    }
+
+    /// What is said about a key that there is not: the nearest one, here or elsewhere.
+    fn unknown(&self, stray: &Stray) -> String {
+        let Stray { path, key, known, .. } = stray;
+        let what = if path.is_empty() { "section" } else { "setting" };
+        let near = nearest(key, known.iter().copied());
+        let elsewhere = match near {
+            Some(_) => self.elsewhere(|_, joined| joined == key),
+            None => self.elsewhere(|own, joined| joined == key || own == key),
+        };
+        if let Some(dotted) = elsewhere {
+            let (section, own) = dotted.rsplit_once('.').unwrap_or(("", dotted));
+            return format!("there is no such {what} here; did you mean {own} in [{section}]?");
+        }
+        match near {
+            Some(near) => format!("there is no such {what}; did you mean {near}?"),
+            None => format!("there is no such {what}; known here: {}", known.join(", ")),
+        }
+    }
+
+    /// The setting, of all that were asked for, that is meant by the last part of its name or
+    /// by its whole name with `_` between.
+    fn elsewhere(&self, is_meant: impl Fn(&str, &str) -> bool) -> Option<&str> {
+        let names = self.rows.iter().map(|row| row.key.as_str());
+        // A list or a name of the user's own is no place to send anybody to.
+        let mut plain =
+            names.filter(|dotted| !dotted.contains('[') && dotted.split('.').count() == 2);
+        plain.find(|dotted| {
+            let own = dotted.rsplit('.').next().unwrap_or_default();
+            is_meant(own, &dotted.replace('.', "_"))
+        })
     }
 
     fn is_stray(&self, name: &str) -> bool {
@@ -327,8 +376,8 @@ impl Section<'_> {
 
     fn finish(self) {
         for (key, spot) in self.table {
-            let says = unknown("setting", &key, self.known.iter().copied());
-            self.reading.fault(format!("{}.{key}", self.path), spot.source, says);
+            let (path, known) = (self.path.clone(), self.known.clone());
+            self.reading.strays.push(Stray { path, key, source: spot.source, known });
         }
     }
 }
@@ -350,14 +399,6 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("a name has 1 to 64 letters, digits, `-`, `_` or `.`".to_owned())
-}
-
-fn unknown<'k>(what: &str, key: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    if let Some(near) = nearest(key, known.clone()) {
-        return format!("there is no such {what}; did you mean {near}?");
-    }
-    let known: Vec<_> = known.collect();
-    format!("there is no such {what}; known here: {}", known.join(", "))
 }
 
 /// The known name that somebody who wrote `key` most likely meant.

@@ -47,7 +47,10 @@ pub struct ServerConfig {
     pub body_deadline: Duration,
     /// How long a connection is kept without a request.
     pub idle_timeout: Duration,
-    /// How many connections may be open; none: as many as come.
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// How many connections may be open; none: as many as the limit of open files leaves room
+    /// for.
     pub max_connections: Option<usize>,
     /// Protocols, in lower case, that a connection may be upgraded to.
     pub upgrades: Vec<String>,
@@ -78,7 +81,8 @@ impl ServerConfig {
             header_timeout: section.within("header_timeout", seconds(10), hour.clone()),
             body_timeout: section.within("body_timeout", seconds(30), hour.clone()),
             body_deadline: section.within("body_deadline", minutes(5), MOMENT..=hours(24)),
-            idle_timeout: section.within("idle_timeout", seconds(75), hour),
+            idle_timeout: section.within("idle_timeout", seconds(75), hour.clone()),
+            write_timeout: section.within("write_timeout", seconds(60), hour),
             max_connections: Some(section.get("max_connections", 4096)).filter(|most| *most > 0),
             upgrades: upgrades(section),
         }
@@ -158,6 +162,7 @@ mod tests {
         assert_eq!(server.body_timeout.as_secs(), 30);
         assert_eq!(server.body_deadline.as_secs(), 300);
         assert_eq!(server.idle_timeout.as_secs(), 75);
+        assert_eq!(server.write_timeout.as_secs(), 60);
         assert_eq!(server.max_connections, Some(4096));
         assert_eq!(server.upgrades, ["websocket"]);
     }
@@ -180,7 +185,8 @@ mod tests {
 
     #[test]
     fn no_timeout_and_no_size_can_be_zero() {
-        for key in ["header_timeout", "body_timeout", "body_deadline", "idle_timeout"] {
+        let idle = ["idle_timeout", "write_timeout"];
+        for key in ["header_timeout", "body_timeout", "body_deadline"].into_iter().chain(idle) {
             let says = faults(&format!("[server]\n{key} = \"0s\""));
             assert!(says.contains(&format!("server.{key}")) && says.contains("1ms"), "{says}");
         }

@@ -119,8 +119,13 @@ impl<T: Setting> Setting for Vec<T> {
 impl Setting for SocketAddr {
     fn read(given: &Given) -> Result<Self, String> {
         let text = given.text()?;
-        text.parse().map_err(|_| {
-            format!("`{text}` is not an IP address with a port; write one like 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+        // A port alone stands for every address of the machine, of both families.
+        let everywhere = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
+        everywhere.as_deref().unwrap_or(text).parse().map_err(|_| {
+            format!(
+                "`{text}` is not an IP address with a port; write one like 127.0.0.1:8080, \
+                 0.0.0.0:8080, [::1]:8080, or :8080 for every address"
+            )
         })
     }
 
@@ -198,10 +203,18 @@ mod tests {
 
     #[test]
     fn an_address_without_an_ip_says_how_one_is_written() {
-        for wrong in [":8080", "localhost:8080", "127.0.0.1", "8080"] {
+        for wrong in [":", ":http", ":80800", "localhost:8080", "127.0.0.1", "8080"] {
             let says = SocketAddr::read(&text(wrong)).unwrap_err();
             assert!(says.contains(wrong) && says.contains("127.0.0.1:8080"), "{says}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_every_address() {
+        let address = SocketAddr::read(&text(":8080")).unwrap();
+        assert!(address.ip().is_unspecified() && address.is_ipv6());
+        assert_eq!(address.port(), 8080);
+        assert_eq!(SocketAddr::read(&text(&address.show())).unwrap(), address);
     }
 
     #[test]

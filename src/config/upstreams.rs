@@ -12,7 +12,7 @@ use super::{
     given::{Spot, Table},
     reader::{Reading, Section, variable},
     setting::{header_name, is_of_the_connection},
-    units::{MOMENT, Size, minutes, seconds},
+    units::{MOMENT, Size, hours, minutes, seconds},
     urls::Bare,
 };
 use crate::domain::job::JobWords;
@@ -38,6 +38,8 @@ pub struct UpstreamConfig {
     pub monitor: JobWords,
     /// How long a connection may take to open.
     pub connect_timeout: Duration,
+    /// How long it may be silent on a request that is only passed on.
+    pub response_timeout: Duration,
     /// The longest answer that is recorded, in bytes.
     pub max_response: usize,
 }
@@ -75,6 +77,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let follow = section.get("follow", Vec::new());
     let monitor = section.table("monitor", job_words);
     let connect_timeout = section.within("connect_timeout", seconds(10), MOMENT..=minutes(10));
+    let response_timeout = section.within("response_timeout", seconds(60), MOMENT..=hours(24));
     let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
     Some(UpstreamConfig {
         url: url?.0,
@@ -85,6 +88,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
         follow,
         monitor,
         connect_timeout,
+        response_timeout,
         max_response,
     })
 }
@@ -180,6 +184,7 @@ mod tests {
         assert_eq!((upstream.max_in_flight, upstream.preserve_host), (64, false));
         assert!(upstream.headers.is_empty() && upstream.follow.is_empty());
         assert_eq!(upstream.connect_timeout.as_secs(), 10);
+        assert_eq!(upstream.response_timeout.as_secs(), 60);
         assert_eq!(upstream.max_response, 16 << 20);
         assert!(faults("[upstreams.orders]").contains("upstreams.orders.url"));
     }

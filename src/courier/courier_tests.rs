@@ -43,10 +43,10 @@ impl Sends for Pretender {
         Ok(receiver.url.clone())
     }
 
-    async fn send(&self, url: &String, delivery: &LeasedDelivery, _: Timestamp) -> Answer {
+    async fn send(&self, url: &String, delivery: &LeasedDelivery, _: Timestamp) -> Option<Answer> {
         let does = *self.does.borrow();
         self.sent.send_modify(|sent| sent.push((url.clone(), delivery.message.to_string())));
-        match does {
+        Some(match does {
             Does::Answer(200) => TAKEN,
             Does::Answer(status) => {
                 let error = DeliveryError::of_status(status);
@@ -54,7 +54,7 @@ impl Sends for Pretender {
             }
             Does::Hang => std::future::pending().await,
             Does::Panic => panic!("as it was told to"),
-        }
+        })
     }
 }
 
@@ -626,11 +626,16 @@ impl Sends for Witness {
         Ok(receiver.keys.iter().map(|key| key.sealed.clone()).collect())
     }
 
-    async fn send(&self, keys: &Vec<bytes::Bytes>, _: &LeasedDelivery, _: Timestamp) -> Answer {
+    async fn send(
+        &self,
+        keys: &Vec<bytes::Bytes>,
+        _: &LeasedDelivery,
+        _: Timestamp,
+    ) -> Option<Answer> {
         self.signed.send_modify(|signed| signed.push(keys.clone()));
         let open = self.gate.clone().wait_for(|open| *open).await.is_ok();
         assert!(open, "the test is over");
-        TAKEN
+        Some(TAKEN)
     }
 }
 

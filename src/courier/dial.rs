@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -28,6 +28,8 @@ use super::guard::Guard;
 use crate::clock::Clock;
 use crate::domain::delivery::{DeliveryError, Destination};
 use crate::lifecycle::Tasks;
+use crate::open_files;
+use crate::telemetry::Restraint;
 
 /// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
 /// without end is not to be carried further than that.
@@ -69,7 +71,7 @@ impl Failed {
 
 /// How far an attempt has come: when its time is up, that decides the code.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU8);
+pub(super) struct Progress(AtomicU8, AtomicBool);
 
 impl Progress {
     const CONNECTING: u8 = 1;
@@ -81,7 +83,13 @@ impl Progress {
 
     /// Says that a request is being sent.
     pub(super) fn connected(&self) {
+        self.1.store(false, Ordering::Release);
         self.reached(Self::CONNECTED);
+    }
+
+    /// Whether it came no further because this process had no files left.
+    pub(super) fn was_short(&self) -> bool {
+        self.1.load(Ordering::Acquire)
     }
 
     /// What has failed when the time is up now.
@@ -101,6 +109,7 @@ pub(super) struct Dialer {
     tls: Option<TlsConnector>,
     clock: Clock,
     tasks: Tasks,
+    shortage: Restraint,
 }
 
 impl Dialer {
@@ -112,7 +121,7 @@ impl Dialer {
                 None
             }
         };
-        Self { guard, tls, clock, tasks }
+        Self { guard, tls, clock, tasks, shortage: Restraint::default() }
     }
 
     /// A new connection to a destination.
@@ -123,15 +132,19 @@ impl Dialer {
     ) -> Result<Connection, Failed> {
         let refused =
             |refused: super::guard::Refused| Failed::new(refused.code(), refused.to_string());
-        let addresses = self.guard.addresses(to).await.map_err(refused)?;
+        let addresses = self.guard.addresses(to).await;
+        let addresses =
+            addresses.inspect_err(|error| self.look(error, progress)).map_err(refused)?;
         progress.reached(Progress::CONNECTING);
-        let stream = self.connect(addresses).await.map_err(|error| {
-            let code = match error.kind() {
-                io::ErrorKind::TimedOut => DeliveryError::ConnectTimeout,
-                _ => DeliveryError::ConnectFailed,
-            };
-            Failed::new(code, error.to_string())
-        })?;
+        let connected = self.connect(addresses).await;
+        let stream =
+            connected.inspect_err(|error| self.look(error, progress)).map_err(|error| {
+                let code = match error.kind() {
+                    io::ErrorKind::TimedOut => DeliveryError::ConnectTimeout,
+                    _ => DeliveryError::ConnectFailed,
+                };
+                Failed::new(code, error.to_string())
+            })?;
         // Small requests must not wait for one another's acknowledgement; where that cannot
         // be asked for, they do.
         let _ = stream.set_nodelay(true);
@@ -142,6 +155,21 @@ impl Dialer {
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => self.many(stream).await,
             _ => self.one(stream).await,
+        }
+    }
+
+    /// Looks whether it was this process that had no files left.
+    fn look(&self, error: &(dyn Error + 'static), progress: &Progress) {
+        if !open_files::are_short(error) {
+            return;
+        }
+        progress.1.store(true, Ordering::Release);
+        if let Some(times) = self.shortage.due(&self.clock) {
+            tracing::warn!(
+                times,
+                "no open files are left to connect to a receiver with; raise their limit, or lower \
+                 server.max_connections and webhooks.slots"
+            );
         }
     }
 

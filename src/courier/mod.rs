@@ -94,13 +94,13 @@ pub trait Sends: Send + Sync + 'static {
     /// that is not possible.
     fn address(&self, receiver: &Receiver) -> Result<Self::Address, String>;
 
-    /// Makes one attempt.
+    /// Makes one attempt; none is made where this process has no files left to connect with.
     fn send(
         &self,
         address: &Self::Address,
         delivery: &LeasedDelivery,
         now: Timestamp,
-    ) -> impl Future<Output = Answer> + Send;
+    ) -> impl Future<Output = Option<Answer>> + Send;
 }
 
 /// A running courier, as others look at it. It runs until the tasks drain, whether or not

@@ -102,26 +102,31 @@ impl Sends for Postman {
         })
     }
 
-    async fn send(&self, address: &Address, delivery: &LeasedDelivery, now: Timestamp) -> Answer {
+    async fn send(
+        &self,
+        address: &Address,
+        delivery: &LeasedDelivery,
+        now: Timestamp,
+    ) -> Option<Answer> {
         let callback;
         let target = match address {
             Address::Subscription(target) => target,
             Address::Callbacks(receiver) => {
                 let url = delivery.url.as_deref().unwrap_or(&receiver.url);
                 // It opened when the address was made.
-                let Ok(target) = self.target(receiver, url) else { return REFUSED };
+                let Ok(target) = self.target(receiver, url) else { return Some(REFUSED) };
                 callback = target;
                 &callback
             }
         };
-        let Some(message) = self.message(delivery) else { return REFUSED };
-        let Attempted { status, error, detail, retry_after, is_cut, .. } =
+        let Some(message) = self.message(delivery) else { return Some(REFUSED) };
+        let Attempted { status, error, detail, retry_after, is_cut, is_own, .. } =
             self.sender.send(&message, target, now).await;
         if let Some(error) = error {
             let (receiver, webhook_id) = (delivery.receiver, &*delivery.message);
             tracing::debug!(%receiver, webhook_id, code = error.as_str(), detail, "not delivered");
         }
-        Answer { status, error, retry_after, is_cut }
+        (!is_own).then_some(Answer { status, error, retry_after, is_cut })
     }
 }
 

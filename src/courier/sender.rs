@@ -69,6 +69,9 @@ pub struct Attempted {
     pub excerpt: Bytes,
     /// Whether the answer was cut off, because it was long, slow or endless.
     pub is_cut: bool,
+    /// Whether this process had no files left to connect with, which says nothing of the
+    /// receiver.
+    pub is_own: bool,
 }
 
 impl Attempted {
@@ -157,7 +160,10 @@ impl Sender {
             Err(Failed::new(progress.when_late(), format!("not within {limit} s")))
         });
         match answered {
-            Err(failed) => (unanswered(failed, spent()), None),
+            Err(failed) => {
+                let is_own = progress.was_short();
+                (Attempted { is_own, ..unanswered(failed, spent()) }, None)
+            }
             Ok((answer, connection)) => {
                 let left = settings.timeout.saturating_sub(spent()).min(BODY);
                 let (head, excerpt, is_cut) = self.read(&to, answer, connection, left).await;
@@ -170,6 +176,7 @@ impl Sender {
                     duration: spent(),
                     excerpt,
                     is_cut,
+                    is_own: false,
                 };
                 (attempted, Some(head.headers))
             }
@@ -263,6 +270,7 @@ fn unanswered(failed: Failed, duration: Duration) -> Attempted {
         duration,
         excerpt: Bytes::new(),
         is_cut: false,
+        is_own: false,
     }
 }
 

@@ -141,7 +141,8 @@ async fn attempt<S: Sends>(
         biased;
         answer = shared.clock.timeout(shared.settings.timeout + SLACK, sending) => {
             let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None, is_cut: false };
-            Ok(answer.unwrap_or(late))
+            // Where none was made, nothing is known of the receiver.
+            answer.unwrap_or(Some(late)).ok_or_else(|| back(UNREAD))
         }
         () = shared.tasks.cutting() => Err(back(Duration::ZERO)),
     }

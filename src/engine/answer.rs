@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_body_that_breaks_off_leaves_it_open_whether_the_upstream_acted() {
         let cause = ErrorCode::UpstreamProtocol;
-        let broken = Broken { sent: Sent::Perhaps, cause, detail: "reset".into() };
+        let broken = Broken { sent: Sent::Perhaps, cause, detail: "reset".into(), is_own: false };
         let Ended { outcome, answer, .. } = ended(Read::Broken(broken));
         assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
         assert_eq!(answer, None);

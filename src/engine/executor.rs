@@ -147,6 +147,8 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
         }
         // Others may have taken over what it holds: who may not begin hands it back.
         Ok(Err(_)) if marker.was_held() => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
+        // Nothing was sent, and nothing is known of the upstream.
+        Ok(Err(broken)) if broken.is_own => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
         Ok(Err(broken)) => {
             let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }

@@ -15,6 +15,7 @@ mod proxy;
 mod route;
 mod selector;
 mod settings;
+mod silence;
 mod tunnel;
 mod upload;
 
@@ -42,6 +43,7 @@ use crate::upstream::Upstream;
 use body::Budget;
 use cors::Cors;
 use place::{Head, Place, Placing};
+pub use route::Overlap;
 use route::Route;
 pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
@@ -69,6 +71,11 @@ struct Inner {
     lifecycles: Lifecycles,
     // Whom callbacks go to.
     callbacks: callback::Known,
+}
+
+/// Whether the routes of a configuration can be used, and which of them overlap.
+pub fn check_routes(config: &crate::config::Config) -> Result<Vec<Overlap>, UnknownRoute> {
+    route::check(config)
 }
 
 /// What a request reaches.

@@ -3,13 +3,17 @@
 //! Owns what changes on the way: the fields that may not pass, and locations that name
 //! the upstream. It must not know of operations.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use url::Url;
 
-use super::{Caller, Inner, Kept, body, tunnel};
+use super::silence::Silence;
+use super::tunnel::{self, Tunnel};
+use super::{Caller, Inner, Kept, body};
 use crate::api::{Problem, own};
 use crate::domain::http::location::Home;
 use crate::domain::http::{forwarded, hygiene, relocation};
@@ -39,9 +43,16 @@ impl Inner {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
-        let forwarded = upstream.forward(request).await;
-        let mut response =
-            forwarded.map_err(|broken| told(&broken, &method, upstream, occupied.as_ref()))?;
+        let limit = upstream.settings().response_timeout;
+        let silence = Silence::new(self.api.clock.clone(), limit);
+        let request = request.map(|body| silence.of_request(body));
+        let mut response = tokio::select! {
+            biased;
+            forwarded = upstream.forward(request) => {
+                forwarded.map_err(|broken| told(&broken, &method, upstream, occupied.as_ref()))?
+            }
+            () = Arc::clone(&silence).is_over() => return Err(silent(&method, upstream)),
+        };
         hygiene::response_fields_from_upstream(response.headers_mut());
         if let Some(base) = base {
             relocate(response.headers_mut(), upstream, (&target, &base), called);
@@ -52,16 +63,13 @@ impl Inner {
             (Some(client), Some(protocol)) if is_switch(&response) => {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, protocol);
-                tunnel::open(
-                    &self.lifecycles.own,
-                    client,
-                    hyper::upgrade::on(&mut response),
-                    occupied,
-                );
+                headers.insert(UPGRADE, protocol.clone());
+                let upstream = hyper::upgrade::on(&mut response);
+                let tunnel = Tunnel { client, upstream, protocol, occupied };
+                tunnel.open(&self.lifecycles, self.api.clock.clone());
                 Ok(response.map(|_| Body::empty()))
             }
-            _ => Ok(response.map(Body::new)),
+            _ => Ok(response.map(|body| Body::new(silence.of_answer(body)))),
         }
     }
 }
@@ -83,6 +91,19 @@ fn relocate(
     relocation::pass(headers, home, target, base);
 }
 
+/// The upstream has not begun to answer in time.
+fn silent(method: &Method, upstream: &Upstream) -> Problem {
+    let settings = upstream.settings();
+    tracing::warn!(
+        upstream = &*settings.name,
+        %method,
+        seconds = settings.response_timeout.as_secs_f64(),
+        "an upstream did not answer a request that was passed on; where it takes that long, raise \
+         its response_timeout"
+    );
+    Problem::upstream_silent()
+}
+
 fn told(
     broken: &Broken,
     method: &Method,
@@ -97,6 +118,9 @@ fn told(
     }
     let name = &*upstream.settings().name;
     tracing::warn!(upstream = name, %method, error = %broken, "a request could not be passed on");
+    if broken.is_own {
+        return Problem::out_of_files();
+    }
     match broken.cause {
         ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),
         ErrorCode::UpstreamTimeout => Problem::upstream_silent(),

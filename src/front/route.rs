@@ -63,6 +63,28 @@ pub(super) fn table(
     Ok(RouteTable::new(routes))
 }
 
+/// Whether the routes of a configuration can be used; those that others go before, each with
+/// those others.
+pub(super) fn check(config: &Config) -> Result<Vec<Overlap>, UnknownRoute> {
+    let explicit = config.routes.iter().filter(|route| !route.implicit);
+    let patterns: Vec<_> = explicit.map(pattern).collect::<Result<_, _>>()?;
+    let table = RouteTable::new(patterns.into_iter().map(|pattern| (pattern, ())));
+    let told = |(route, earlier): (&RoutePattern, Vec<&RoutePattern>)| Overlap {
+        route: route.to_string(),
+        earlier: earlier.into_iter().map(ToString::to_string).collect(),
+    };
+    Ok(table.overlaps().into_iter().map(told).collect())
+}
+
+/// A route that takes less than it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Its method and path.
+    pub route: String,
+    /// Those that go before it where they match, too.
+    pub earlier: Vec<String>,
+}
+
 fn pattern(route: &RouteConfig) -> Result<RoutePattern, UnknownRoute> {
     if route.implicit {
         return Ok(RoutePattern { method: Some(Method::POST), path: Pattern::any() });

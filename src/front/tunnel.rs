@@ -1,14 +1,26 @@
 //! Upgraded connections: from one protocol to the same one behind the gateway.
 //!
-//! Owns which upgrades there are, and copying both ways. It must not know what is said
-//! in a tunnel.
+//! Owns which upgrades there are, copying both ways, and how a tunnel ends when the gateway
+//! stops. It must not know what is said in a tunnel.
+
+use std::io;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::Lifecycles;
+use crate::clock::Clock;
+use crate::domain::http::websocket::{self, Frames};
 use crate::lifecycle::Tasks;
 use crate::listener::Occupied;
+
+/// How long both sides of a tunnel have to end it once they were told that it ends.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How much is copied at once, in octets.
+const PIECE: usize = 8 * 1024;
 
 /// The protocol that a request asks to be upgraded to, if that is one of these (in lower
 /// case). A list of several is none: the upstream's choice could not be told. Only a GET
@@ -45,28 +57,124 @@ fn connection_says_so(headers: &HeaderMap) -> bool {
         .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Copies between client and upstream until both have ended, or the gateway lets go.
-/// `occupied` keeps the client's connection from counting as idle.
-pub(super) fn open(
-    tasks: &Tasks,
-    client: OnUpgrade,
-    upstream: OnUpgrade,
-    occupied: Option<Occupied>,
-) {
-    tasks.spawn_until_cut(async move {
-        let (client, upstream) = match tokio::try_join!(client, upstream) {
-            Ok(both) => both,
-            Err(error) => {
-                tracing::debug!(%error, "a tunnel did not open");
-                return;
+/// A tunnel that is about to open.
+pub(super) struct Tunnel {
+    /// Both ends.
+    pub(super) client: OnUpgrade,
+    pub(super) upstream: OnUpgrade,
+    /// What is spoken in it.
+    pub(super) protocol: HeaderValue,
+    /// Keeps the client's connection from counting as idle, and its place among all others.
+    pub(super) occupied: Option<Occupied>,
+}
+
+impl Tunnel {
+    /// Copies both ways until both ends have ended, or the gateway stops. One that is open when
+    /// the gateway begins to stop is closed then; one that opens after that, with all other
+    /// connections.
+    pub(super) fn open(self, lifecycles: &Lifecycles, clock: Clock) {
+        let Lifecycles { own, engine } = lifecycles;
+        let stop = if engine.is_draining() { own.clone() } else { engine.clone() };
+        own.spawn_until_cut(async move {
+            let Self { client, upstream, protocol, occupied } = self;
+            let (client, upstream) = match tokio::try_join!(client, upstream) {
+                Ok(both) => both,
+                Err(error) => {
+                    tracing::debug!(%error, "a tunnel did not open");
+                    return;
+                }
+            };
+            let both = copy(client, upstream, is_websocket(&protocol), &stop);
+            let late = async {
+                stop.draining().await;
+                clock.sleep(CLOSING).await;
+            };
+            tokio::select! {
+                ended = both => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a tunnel broke off");
+                    }
+                }
+                () = late => tracing::debug!("a tunnel was not closed in time"),
             }
-        };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-            tracing::debug!(%error, "a tunnel broke off");
+            drop(occupied);
+        });
+    }
+}
+
+fn is_websocket(protocol: &HeaderValue) -> bool {
+    protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+}
+
+async fn copy(
+    client: Upgraded,
+    upstream: Upgraded,
+    is_websocket: bool,
+    stop: &Tasks,
+) -> io::Result<()> {
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let farewell =
+        |frame: Vec<u8>| is_websocket.then(|| Farewell { frame, frames: Frames::default() });
+    let down = Direction {
+        from: from_upstream,
+        to: to_client,
+        farewell: farewell(websocket::close_to_client()),
+    };
+    let up = Direction {
+        from: from_client,
+        to: to_upstream,
+        farewell: farewell(websocket::close_to_server(rand::random())),
+    };
+    tokio::try_join!(down.copy(stop), up.copy(stop)).map(|_| ())
+}
+
+/// One of the two ways through a tunnel.
+struct Direction<R, W> {
+    from: R,
+    to: W,
+    /// What is said before it ends, where the protocol has such words.
+    farewell: Option<Farewell>,
+}
+
+/// The last frame, and whether it may be sent now: never within another one.
+struct Farewell {
+    frame: Vec<u8>,
+    frames: Frames,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Direction<R, W> {
+    async fn copy(mut self, stop: &Tasks) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let may_close = self.farewell.as_ref().is_none_or(|it| it.frames.is_between());
+            let count = tokio::select! {
+                biased;
+                () = stop.draining(), if may_close => return self.close(&mut buffer).await,
+                count = self.from.read(&mut buffer) => count?,
+            };
+            if count == 0 {
+                return self.to.shutdown().await;
+            }
+            let end = self.farewell.as_mut().and_then(|it| it.frames.follow(&buffer[..count]));
+            if let Some(end) = end.filter(|_| stop.is_draining()) {
+                self.to.write_all(&buffer[..end]).await?;
+                return self.close(&mut buffer).await;
+            }
+            self.to.write_all(&buffer[..count]).await?;
+            self.to.flush().await?;
         }
-        drop(occupied);
-    });
+    }
+
+    /// Says farewell, and waits until the other side has had its say as well.
+    async fn close(mut self, buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(Farewell { frame, .. }) = &self.farewell {
+            self.to.write_all(frame).await?;
+        }
+        self.to.shutdown().await?;
+        while self.from.read(buffer).await? > 0 {}
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -69,6 +69,29 @@ pub enum OpenError {
         /// The last thing that it said.
         reason: String,
     },
+    /// The file or the database belongs to another program.
+    #[error(
+        "{path} belongs to another program (it has a table {table}, and none of a ledger's): \
+         nothing in it was changed; give the ledger a file or a database of its own with store.url \
+         (--store)"
+    )]
+    Foreign {
+        /// The file, or the database without its password.
+        path: String,
+        /// One of its tables.
+        table: String,
+    },
+    /// A pooler refused what a session needs.
+    #[error(
+        "what answers at {url} is a pooler like PgBouncer ({reason}): set store.pooler = \
+         \"transaction\", and store.direct_url to the way past it"
+    )]
+    PoolerUnset {
+        /// Where it is, without its password.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
     /// The server is too old.
     #[error("PostgreSQL {0} is too old: the ledger needs 15 or later")]
     OldPostgres(u32),

@@ -53,7 +53,7 @@ pub use handoff::{Desk, Outbox, Reservation, Space};
 pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
-pub use sqlite::sqlite_version;
+pub use sqlite::{check_file, sqlite_version};
 pub use verbs::{
     Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
     LaneDepth, Lease, Leased, Listing, NoSerialName, Operation, Page, Pausing, Piece,

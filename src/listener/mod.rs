@@ -5,9 +5,12 @@
 //! or being answered. It must not know what is asked or answered.
 
 mod alarm;
+mod binding;
 mod body;
+mod peer;
 mod refusal;
 mod socket;
+mod taking;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,6 +33,7 @@ use crate::api::caller::Peer;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::lifecycle::Tasks;
+pub use binding::{BindError, advice};
 use body::{Answering, Pace};
 pub use body::{ReceiveError, Received};
 pub use socket::Occupied;
@@ -52,6 +56,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long a request's body may take as a whole.
     pub body_deadline: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
     /// How many connections are open at once; the next ones wait to be taken.
     pub max_connections: Option<usize>,
 }
@@ -64,22 +70,10 @@ impl From<&ServerConfig> for Limits {
             idle_timeout: server.idle_timeout,
             body_timeout: server.body_timeout,
             body_deadline: server.body_deadline,
+            write_timeout: server.write_timeout,
             max_connections: server.max_connections,
         }
     }
-}
-
-/// An address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {why}; stop what uses it, or choose another with {setting}")]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What sets it, as `--listen (server.listen)`.
-    pub setting: &'static str,
-    /// What the system says.
-    #[source]
-    pub why: std::io::Error,
 }
 
 /// A socket that listens.
@@ -93,7 +87,7 @@ impl Listener {
     /// Listens. `setting` is what chooses the address, for the error.
     pub async fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
         let refused = |why| BindError { address, setting, why };
-        let socket = TcpListener::bind(address).await.map_err(refused)?;
+        let socket = binding::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
         Ok(Self { socket, address })
     }
@@ -114,12 +108,8 @@ impl Listener {
         let limits = Arc::new(limits);
         let begin = |(stream, peer, place)| {
             let connection =
-                Connection { stream, peer, clock: clock.clone(), limits: limits.clone() };
-            let (service, lifecycle) = (service.clone(), tasks.clone());
-            tasks.spawn_until_cut(async move {
-                connection.serve(service, lifecycle).await;
-                drop(place);
-            });
+                Connection { stream, peer, place, clock: clock.clone(), limits: limits.clone() };
+            tasks.spawn_until_cut(connection.serve(service.clone(), tasks.clone()));
         };
         loop {
             tokio::select! {
@@ -165,6 +155,7 @@ async fn next(
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
     clock: Clock,
     limits: Arc<Limits>,
 }
@@ -175,10 +166,11 @@ impl Connection {
         S: Fn(Request<Received>) -> F + Send + 'static,
         F: Future<Output = Response<axum::body::Body>> + Send + 'static,
     {
-        let Self { stream, peer, clock, limits } = self;
+        let Self { stream, peer, place, clock, limits } = self;
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let occupancy = Arc::new(Occupancy::default());
+        peer::watch(&stream, limits.write_timeout);
+        let occupancy = Arc::new(Occupancy::of(place));
         let socket = Socket::new(stream, occupancy.clone(), clock.clone(), &limits);
         let max_headers = limits.max_headers;
         let pace = (clock.clone(), limits);

@@ -2,7 +2,7 @@
 //!
 //! Owns two limits that hyper does not tell apart: how long a head may take once it has
 //! begun, and how long a connection may lie idle between two exchanges. Its invariant:
-//! while an exchange goes on neither runs.
+//! while an exchange goes on, or octets of an answer wait to be written, neither runs.
 
 use std::io;
 use std::pin::Pin;
@@ -14,8 +14,10 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarm::Alarm;
+use super::taking::Taking;
 use super::{Limits, ReceiveError, refusal};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
@@ -40,9 +42,16 @@ pub(super) struct Occupancy {
     was_too_slow: AtomicBool,
     broke_off: AtomicBool,
     waker: AtomicWaker,
+    // Among the connections that may be open at once. An upgraded one keeps it, too.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Occupancy {
+    /// That of a connection which takes up a place.
+    pub(super) fn of(place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _place: place, ..Self::default() }
+    }
+
     /// An exchange begins.
     pub(super) fn enter(self: &Arc<Self>) -> Occupied {
         self.exchanges.fetch_add(1, Ordering::AcqRel);
@@ -136,8 +145,7 @@ pub(super) struct Socket {
     awaited: Awaited,
     exchanges: u64,
     lingering: Option<Lingering>,
-    // Octets of an earlier answer may still wait to be written.
-    is_blocked: bool,
+    taking: Taking,
     // Some octets of the head that is awaited have come.
     has_begun: bool,
     max_headers: usize,
@@ -158,12 +166,12 @@ impl Socket {
             stream,
             occupancy,
             awaited: Awaited::Head(clock.now() + limits.header_timeout),
+            taking: Taking::new(clock.clone(), limits.write_timeout),
             alarm: Alarm::new(clock),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
             exchanges: 0,
             lingering: None,
-            is_blocked: false,
             has_begun: false,
             max_headers: limits.max_headers,
             answered: 0,
@@ -188,7 +196,8 @@ impl Socket {
 
     fn poll_owed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.owed.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.owed))?;
+            let Self { taking, stream, owed, .. } = self;
+            let written = ready!(taking.poll_write(stream, context, owed))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -216,6 +225,11 @@ impl Socket {
             return Poll::Pending;
         }
         self.note_exchanges();
+        if self.taking.is_blocked() {
+            // It has no time to be idle before the client has taken the last answer.
+            self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
+            return Poll::Pending;
+        }
         let (Awaited::Head(until) | Awaited::Anything(until)) = self.awaited;
         self.alarm.poll_until(context, until)
     }
@@ -258,7 +272,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.occupancy.owes_continue.swap(false, Ordering::AcqRel) && !self.is_blocked {
+        if self.occupancy.owes_continue.swap(false, Ordering::AcqRel) && !self.taking.is_blocked() {
             // So few octets go out whole or not at all; then the client sends without.
             let _ = self.stream.try_write(CONTINUE);
         }
@@ -268,7 +282,7 @@ impl AsyncRead for Socket {
             return polled;
         }
         ready!(self.poll_over(context));
-        if self.has_begun && !self.is_blocked {
+        if self.has_begun && !self.taking.is_blocked() {
             // Who began a head is told; it goes out whole or the connection just ends.
             let _ = self.stream.try_write(&refusal::too_slow());
         }
@@ -286,9 +300,8 @@ impl AsyncWrite for Socket {
         if self.replaces(octets) {
             return Poll::Ready(Ok(octets.len()));
         }
-        let polled = Pin::new(&mut self.stream).poll_write(context, octets);
-        self.is_blocked = polled.is_pending();
-        polled
+        let Self { taking, stream, .. } = &mut *self;
+        taking.poll_write(stream, context, octets)
     }
 
     fn poll_write_vectored(
@@ -300,9 +313,8 @@ impl AsyncWrite for Socket {
         if octets.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(octets.iter().map(|slice| slice.len()).sum()));
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, octets);
-        self.is_blocked = polled.is_pending();
-        polled
+        let Self { taking, stream, .. } = &mut *self;
+        taking.poll_write_vectored(stream, context, octets)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,12 +14,16 @@ async fn connected(clock: &Clock) -> TcpStream {
         idle_timeout: seconds(75),
         body_timeout: seconds(30),
         body_deadline: seconds(300),
+        write_timeout: seconds(60),
         max_connections: Some(10),
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::bind(any, "--listen (server.listen)").await.unwrap();
     let address = listener.local_address();
     let answer = |request: Request<Received>| async {
+        if request.uri().path() == LARGE {
+            return Response::new(Body::from(vec![b'x'; LARGE_ANSWER]));
+        }
         let collected = request.into_body().collect().await;
         match collected {
             Ok(body) => Response::new(Body::from(body.to_bytes().len().to_string())),
@@ -30,6 +34,10 @@ async fn connected(clock: &Clock) -> TcpStream {
     tasks.spawn(listener.serve(answer, limits, clock.clone(), tasks.clone()));
     TcpStream::connect(address).await.unwrap()
 }
+
+/// What gets an answer that no socket takes in whole.
+const LARGE: &str = "/large";
+const LARGE_ANSWER: usize = 64 << 20;
 
 async fn asked(client: &mut TcpStream, octets: &str) {
     client.write_all(octets.as_bytes()).await.unwrap();
@@ -134,5 +142,49 @@ async fn a_100_is_sent_also_where_it_is_expected_beside_something_else() {
         assert!(answered(&mut client).await.starts_with("HTTP/1.1 100"), "{expected}");
         asked(&mut client, "hello").await;
         assert!(answered(&mut client).await.starts_with("HTTP/1.1 200"), "{expected}");
+    }
+}
+
+/// What a client does that has asked for something large, between two looks at the clock.
+async fn let_the_connection_look() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_an_answer_is_let_go() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    asked(&mut client, &format!("GET {LARGE} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    for _ in 0..130 {
+        let_the_connection_look().await;
+        clock.advance(Duration::from_secs(1));
+    }
+    let_the_connection_look().await;
+    let mut came = Vec::new();
+    assert!(client.read_to_end(&mut came).await.is_err(), "{} octets", came.len());
+    assert!(came.len() < LARGE_ANSWER);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_an_answer_slowly_gets_all_of_it() {
+    let clock = Clock::manual(Timestamp::EPOCH);
+    let mut client = connected(&clock).await;
+    asked(&mut client, &format!("GET {LARGE} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    // As little as the client's own system shows at all: it tells of room in its buffer only
+    // when a good part of that is free.
+    let mut piece = vec![0; 2 << 20];
+    let mut came = 0;
+    while came < LARGE_ANSWER {
+        // Longer than the connection may be idle for its end.
+        clock.advance(Duration::from_secs(30));
+        let_the_connection_look().await;
+        let mut read = 0;
+        while read < piece.len() && came < LARGE_ANSWER {
+            let count = client.read(&mut piece[read..]).await.unwrap();
+            assert_ne!(count, 0, "closed after {came}");
+            (read, came) = (read + count, came + count);
+        }
     }
 }

@@ -79,25 +79,33 @@ pub struct Broken {
     pub cause: ErrorCode,
     /// What happened, for logs: no URL, no field, no octet of a body.
     pub detail: String,
+    /// Whether the gateway itself could not open a connection, which says nothing of the
+    /// upstream.
+    pub is_own: bool,
 }
 
 impl Broken {
     /// No connection came about.
     pub(super) fn unreachable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamUnreachable;
-        Self { sent: Sent::Nothing, cause, detail: detail.into() }
+        Self { sent: Sent::Nothing, cause, detail: detail.into(), is_own: false }
+    }
+
+    /// The gateway has no files left to connect with.
+    pub(super) fn out_of_files(detail: impl Into<String>) -> Self {
+        Self { is_own: true, ..Self::unreachable(detail) }
     }
 
     /// The request cannot be put into HTTP.
     pub(super) fn unsendable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
-        Self { sent: Sent::Nothing, cause, detail: detail.into() }
+        Self { sent: Sent::Nothing, cause, detail: detail.into(), is_own: false }
     }
 
     /// The upstream broke off, or what it sent is not HTTP.
     pub(super) fn protocol(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
-        Self { sent: Sent::Perhaps, cause, detail: detail.into() }
+        Self { sent: Sent::Perhaps, cause, detail: detail.into(), is_own: false }
     }
 }
 

@@ -13,7 +13,7 @@ use url::{Origin, Url};
 use super::body::{BoxError, CallBody};
 use super::broken::{Broken, SentMarker};
 use super::connection::{Connection, Unanswered};
-use super::dial::Dialer;
+use super::dial::{Dialer, Purpose};
 use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
 use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
@@ -143,7 +143,12 @@ impl Upstream {
         let head = (parts.method, target);
         let body = CallBody::proxied(body);
         let request = self.0.dress.request(head, parts.headers, body, upgrade.clone());
-        let (response, connection) = self.exchange(request, delivery, &SentMarker::new()).await?;
+        let marker = SentMarker::new();
+        let (response, connection) = if upgrade.is_some() {
+            send_new(self.dial(Purpose::Tunnel).await?, request, &marker).await?
+        } else {
+            self.exchange(request, delivery, &marker).await?
+        };
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switches && !is_same_protocol(upgrade.as_ref(), response.headers()) {
             return Err(Broken::protocol("the upstream switched to a protocol not asked for"));
@@ -174,7 +179,8 @@ impl Upstream {
             self.exchange(request, Delivery::AtLeastOnce, marker).await?
         } else {
             let request = foreign_get(url, fields).ok_or_else(unusable)?;
-            let connection = self.0.dialer.dial(origin_uri(url).ok_or_else(unusable)?).await?;
+            let origin = origin_uri(url).ok_or_else(unusable)?;
+            let connection = self.0.dialer.dial(origin, Purpose::Exchanges).await?;
             send_new(connection, request, marker).await?
         };
         self.reply(response, connection, target, own)
@@ -221,8 +227,12 @@ impl Upstream {
                 Err(Unanswered::Unsent(back)) => request = *back,
             }
         }
-        let connection = self.0.dialer.dial(self.0.dial_to.clone()).await?;
+        let connection = self.dial(Purpose::Exchanges).await?;
         send_new(connection, request, marker).await
+    }
+
+    async fn dial(&self, purpose: Purpose) -> Result<Connection, Broken> {
+        self.0.dialer.dial(self.0.dial_to.clone(), purpose).await
     }
 
     fn reply(

@@ -15,18 +15,56 @@ use super::broken::{Broken, story};
 use super::connection::Connection;
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
+use crate::open_files;
+use crate::telemetry::Restraint;
 
-/// How soon the kernel looks whether a silent peer still exists.
+/// How soon the kernel looks whether a silent peer still exists, how often, and how soon again.
 const KEEPALIVE: Duration = Duration::from_mins(1);
+const QUESTIONS: u32 = 4;
+const BETWEEN: Duration = Duration::from_secs(15);
+/// How long octets in a tunnel may go without a sign that they have arrived.
+const UNCONFIRMED: Duration = Duration::from_mins(2);
+/// The pause before another try where the gateway has no files left.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Requests and their answers, which have time limits of their own.
+    Exchanges,
+    /// A tunnel, which lasts as long as its ends are there.
+    Tunnel,
+}
 
 /// Makes connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    plain: TowerToHyperService<HttpConnector>,
-    tls: Option<TowerToHyperService<HttpsConnector<HttpConnector>>>,
+    exchanges: Connectors,
+    tunnels: Connectors,
     timeout: Duration,
     clock: Clock,
     tasks: Tasks,
+    shortage: Restraint,
+}
+
+/// What connects, without TLS and with it.
+#[derive(Debug)]
+struct Connectors {
+    plain: TowerToHyperService<HttpConnector>,
+    tls: Option<TowerToHyperService<HttpsConnector<HttpConnector>>>,
+}
+
+impl Connectors {
+    fn new(tcp: HttpConnector, wants_tls: bool) -> std::io::Result<Self> {
+        let tls = if wants_tls {
+            let builder = HttpsConnectorBuilder::new().with_native_roots()?;
+            let connector = builder.https_only().enable_http1().wrap_connector(tcp.clone());
+            Some(TowerToHyperService::new(connector))
+        } else {
+            None
+        };
+        Ok(Self { plain: TowerToHyperService::new(tcp), tls })
+    }
 }
 
 impl Dialer {
@@ -42,34 +80,70 @@ impl Dialer {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(BETWEEN));
+        tcp.set_keepalive_retries(Some(QUESTIONS));
         // Shared among the addresses of a name, so that a dead one leaves time for the
         // next; the whole is bounded by the gateway's own clock.
         tcp.set_connect_timeout(Some(timeout));
-        let tls = if wants_tls {
-            let builder = HttpsConnectorBuilder::new().with_native_roots()?;
-            let connector = builder.https_only().enable_http1().wrap_connector(tcp.clone());
-            Some(TowerToHyperService::new(connector))
-        } else {
-            None
-        };
-        Ok(Self { plain: TowerToHyperService::new(tcp), tls, timeout, clock, tasks })
+        let mut tunnels = tcp.clone();
+        // An upstream that takes its time over a large request is no dead one; in a tunnel
+        // nothing else would find that out.
+        tunnels.set_tcp_user_timeout(Some(UNCONFIRMED));
+        Ok(Self {
+            exchanges: Connectors::new(tcp, wants_tls)?,
+            tunnels: Connectors::new(tunnels, wants_tls)?,
+            timeout,
+            clock,
+            tasks,
+            shortage: Restraint::default(),
+        })
     }
 
-    /// A new connection to an origin.
-    pub(super) async fn dial(&self, origin: Uri) -> Result<Connection, Broken> {
-        let Ok(connected) = self.clock.timeout(self.timeout, self.connect(origin)).await else {
-            let limit = self.timeout.as_secs_f64();
-            return Err(Broken::unreachable(format!("not connected within {limit} s")));
+    /// A new connection to an origin. Where the gateway has no files left for it, it is tried
+    /// again until the time is over.
+    pub(super) async fn dial(&self, origin: Uri, purpose: Purpose) -> Result<Connection, Broken> {
+        let mut is_short = false;
+        let connecting = async {
+            loop {
+                match self.connect(origin.clone(), purpose).await {
+                    Err(error) if open_files::are_short(error.as_ref()) => is_short = true,
+                    connected => return connected,
+                }
+                self.tell_shortage();
+                self.clock.sleep(AGAIN).await;
+            }
         };
-        connected.map_err(|error| Broken::unreachable(story(error.as_ref())))
+        let connected = self.clock.timeout(self.timeout, connecting).await;
+        match connected {
+            Ok(connected) => connected.map_err(|error| Broken::unreachable(story(error.as_ref()))),
+            Err(_) if is_short => Err(Broken::out_of_files("no open files are left")),
+            Err(_) => {
+                let limit = self.timeout.as_secs_f64();
+                Err(Broken::unreachable(format!("not connected within {limit} s")))
+            }
+        }
     }
 
-    async fn connect(&self, origin: Uri) -> Result<Connection, BoxError> {
+    fn tell_shortage(&self) {
+        if let Some(times) = self.shortage.due(&self.clock) {
+            tracing::warn!(
+                times,
+                "no open files are left to connect to an upstream with; raise their limit, or lower \
+                 server.max_connections and engine.slots"
+            );
+        }
+    }
+
+    async fn connect(&self, origin: Uri, purpose: Purpose) -> Result<Connection, BoxError> {
+        let by = match purpose {
+            Purpose::Exchanges => &self.exchanges,
+            Purpose::Tunnel => &self.tunnels,
+        };
         if origin.scheme_str() == Some("https") {
-            let Some(tls) = &self.tls else { return Err("tls is not set up".into()) };
+            let Some(tls) = &by.tls else { return Err("tls is not set up".into()) };
             return self.shake_hands(tls.call(origin).await?).await;
         }
-        self.shake_hands(self.plain.call(origin).await?).await
+        self.shake_hands(by.plain.call(origin).await?).await
     }
 
     async fn shake_hands<T>(&self, io: T) -> Result<Connection, BoxError>

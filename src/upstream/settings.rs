@@ -25,6 +25,8 @@ pub struct Settings {
     pub job_words: JobWords,
     /// The longest that name lookup, TCP and TLS handshake may take together.
     pub connect_timeout: Duration,
+    /// How long it may be silent on a request that is only passed on.
+    pub response_timeout: Duration,
     /// The largest answer that is recorded, in octets.
     pub max_response: u64,
 }
@@ -63,6 +65,11 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Whether it can be used as it is set.
+    pub fn is_usable(&self) -> Result<(), SettingsError> {
+        self.check().map(|_| ())
+    }
+
     pub(super) fn check(&self) -> Result<Vec<Origin>, SettingsError> {
         let name = || self.name.clone();
         if !is_bare_origin(&self.origin) {

@@ -3,6 +3,7 @@
 mod clients;
 mod configuration;
 mod disk;
+mod files;
 mod fsync;
 mod proportion;
 mod smuggling;

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{run, run_with, stdout, words};
-use crate::support::gateway::cloakroom;
+use crate::support::gateway::{Process, cloakroom};
 use crate::support::time::within;
-use crate::support::{Setup, Upstream, upstream};
+use crate::support::{Setup, Upstream, post, upstream};
 
 const GOOD: &str = "[upstreams.default]\nurl = \"http://localhost:9000\"\n";
 
@@ -187,4 +187,143 @@ async fn migrate_refuses_a_ledger_that_a_gateway_has() {
     let refused = run(&["migrate", "--store", &store], None).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(words(&refused).contains("in use by another gateway"), "{}", words(&refused));
+}
+
+/// Runs `config check` and `serve` with the same flags: both have to say the same.
+async fn refused_by_both(flags: &[&str], says: &str) {
+    let folder = tempfile::TempDir::new().unwrap();
+    for command in [&["config", "check"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let arguments: Vec<_> = command.iter().chain(flags).copied().collect();
+        let said = run(&arguments, Some(folder.path())).await;
+        assert!(!said.status.success(), "{arguments:?}");
+        assert!(words(&said).contains(says), "{arguments:?}: {}", words(&said));
+    }
+}
+
+#[tokio::test]
+async fn what_serve_refuses_check_refuses_too() {
+    let upstream = ["--upstream", "http://localhost:9000"];
+    for route in ["POST /orders/*", "POST /*rest", "POST /orders/:id", "* /:a/b"] {
+        refused_by_both(&[&upstream[..], &["--async", route]].concat(), "{*rest}").await;
+    }
+    refused_by_both(&["--upstream", "http://localhost:9000/base"], "upstreams.default.url").await;
+    refused_by_both(&[&upstream[..], &["--public-url", "api.example.com"]].concat(), "public_url")
+        .await;
+}
+
+#[tokio::test]
+async fn of_routes_that_overlap_both_say_which_goes_first() {
+    let upstream = Upstream::start().await;
+    let flags = ["--async", "POST /{*rest}", "--async", "POST /orders/{id}", "--async", "PUT /x"];
+    let url = upstream.url();
+    let check = [&["config", "check", "--upstream", &*url][..], &flags].concat();
+    let said = stdout(&run(&check, None).await);
+    let line = "note: POST /{*rest} also matches what POST /orders/{id} takes";
+    assert!(said.contains(line), "{said}");
+    assert_eq!(said.matches("also matches").count(), 1, "{said}");
+    let process = Process::with_flags(&[&["--upstream", &*url][..], &flags].concat()).await;
+    assert!(process.stdout().contains(line), "{}", process.stdout());
+    // As it says.
+    upstream.on("/orders/7", crate::support::Answer::status(204));
+    process.send(post("/orders/7")).await.expect(202);
+}
+
+#[tokio::test]
+async fn what_is_opened_too_wide_is_refused_or_told_by_check_serve_and_doctor() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let trusts = |range: &str| {
+        format!(
+            "{GOOD}[server]\nlisten = \"127.0.0.1:0\"\ntrusted_proxies = [\"{range}\"]\n\
+             [auth]\nprincipal = \"header:X-User\"\n"
+        )
+    };
+    for range in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "::ffff:0.0.0.0/96", "fc00::/7"] {
+        let path = written(folder.path(), &trusts(range));
+        for command in [&["config", "check"][..], &["serve"], &["doctor"]] {
+            let arguments = [command, &["--config", &*path]].concat();
+            let said = run(&arguments, Some(folder.path())).await;
+            assert!(!said.status.success(), "{range}");
+            let said = format!("{}{}", stdout(&said), words(&said));
+            assert!(said.contains("server.trusted_proxies") && said.contains(range), "{said}");
+        }
+    }
+    let path = written(folder.path(), &trusts("10.0.0.0/8"));
+    let said = run(&["config", "check", "--config", &path], None).await;
+    assert!(said.status.success() && !stdout(&said).contains("trusted_proxies"));
+    let allows = format!("{GOOD}[webhooks]\nallow = [\"169.254.0.0/16\", \"10.0.0.0/8\"]\n");
+    let path = written(folder.path(), &allows);
+    for command in [&["config", "check"][..], &["doctor"]] {
+        let said = run(&[command, &["--config", &*path]].concat(), Some(folder.path())).await;
+        assert!(stdout(&said).contains("webhooks.allow holds 169.254.0.0/16"), "{}", stdout(&said));
+    }
+}
+
+#[tokio::test]
+async fn a_setting_of_another_section_is_named_where_it_is_looked_for() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (text, near) in [
+        ("[server]\nadmin_listen = \"127.0.0.1:1\"", "did you mean listen in [admin]?"),
+        ("[server]\nprincipal = \"none\"", "did you mean principal in [auth]?"),
+        ("public_url = \"https://a.example\"", "did you mean public_url in [server]?"),
+        ("[server]\nlistne = \"127.0.0.1:1\"", "did you mean listen?"),
+    ] {
+        // What stands before a section belongs to none.
+        let path = written(folder.path(), &format!("{text}\n{GOOD}"));
+        let said = run(&["config", "check", "--config", &path], None).await;
+        assert!(words(&said).contains(near), "{near} in {}", words(&said));
+    }
+}
+
+#[tokio::test]
+async fn a_port_alone_listens_on_every_address() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).listen_on(":0").start().await;
+    gateway.get("/catalogue").await.expect(200);
+    let process = Setup::before(&upstream).listen_on(":0").spawn().await;
+    assert!(process.stdout().contains("listening on http://[::]:"), "{}", process.stdout());
+    // It is not on loopback, so it says what follows from that.
+    assert!(process.stdout().contains("server.public_url is not set"), "{}", process.stdout());
+}
+
+#[tokio::test]
+async fn where_links_lead_is_said_at_start() {
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream).spawn().await;
+    let said = process.stdout();
+    assert!(
+        said.contains("server.public_url is not set, so that links in answers lead to"),
+        "{said}"
+    );
+    let public = "public_url = \"https://api.example.com\"";
+    let process = Setup::before(&upstream).set("server", public).spawn().await;
+    assert!(!process.stdout().contains("public_url"), "{}", process.stdout());
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_is_left_as_it_is() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let theirs = folder.path().join("theirs.db");
+    let database = rusqlite::Connection::open(&theirs).unwrap();
+    database.execute_batch("CREATE TABLE customers (name TEXT)").unwrap();
+    database.close().unwrap();
+    let before = std::fs::read(&theirs).unwrap();
+    let store = format!("sqlite:{}", theirs.display());
+    let upstream = ["--upstream", "http://localhost:9000"];
+    for command in [
+        [&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"][..], &upstream].concat(),
+        [&["serve", "--no-migrate", "--listen", "127.0.0.1:0"][..], &upstream].concat(),
+        vec!["migrate"],
+        [&["doctor"][..], &upstream].concat(),
+    ] {
+        let arguments = [&command[..], &["--store", &*store]].concat();
+        let said = run(&arguments, Some(folder.path())).await;
+        assert!(!said.status.success(), "{arguments:?}");
+        let said = format!("{}{}", stdout(&said), words(&said));
+        assert!(
+            said.contains("belongs to another program") && said.contains("customers"),
+            "{said}"
+        );
+        assert!(std::fs::read(&theirs).unwrap() == before, "{arguments:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "{arguments:?}");
+    }
 }

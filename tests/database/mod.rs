@@ -1,6 +1,7 @@
 //! Gateways whose ledger is a PostgreSQL database: alone, in a fleet, and without it.
 
 mod moving;
+mod starting;
 
 use std::collections::BTreeSet;
 

@@ -26,6 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "ledger",
             "lifecycle",
             "listener",
+            "open_files",
             "telemetry",
             "upstream",
         ],
@@ -59,10 +60,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["clock", "config", "domain", "ledger", "lifecycle", "telemetry", "upstream"]),
-    ("courier", &["clock", "config", "domain", "ledger", "lifecycle", "telemetry"]),
+    ("courier", &["clock", "config", "domain", "ledger", "lifecycle", "open_files", "telemetry"]),
     ("api", &["clock", "config", "domain", "ledger", "lifecycle", "telemetry", "upstream"]),
     ("ledger", &["clock", "config", "domain", "lifecycle", "telemetry"]),
-    ("upstream", &["clock", "config", "domain", "lifecycle", "telemetry"]),
+    ("upstream", &["clock", "config", "domain", "lifecycle", "open_files", "telemetry"]),
     // It answers what cannot be read as a request, with the problems that all others are
     // answered with.
     ("listener", &["api", "clock", "config", "domain", "lifecycle", "telemetry"]),
@@ -70,6 +71,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["domain"]),
     ("clock", &["domain"]),
     ("lifecycle", &["clock", "domain"]),
+    ("open_files", &[]),
     ("telemetry", &["clock", "config", "domain"]),
 ];
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::gateway::{Process, order};
+use crate::support::gateway::{Process, cloakroom, order};
 use crate::support::{Answer, Request, Setup, Upstream, get, post, time, upstream};
 
 #[tokio::test]
@@ -204,5 +204,42 @@ async fn metrics_are_named_and_described_by_the_conventions() {
         assert!(name.starts_with("cloakroom_"), "{name}");
         assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name} is not described");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_at_start_is_told_of_and_holds_nothing_up() {
+    let away = upstream::closed_port().await;
+    let process = Setup::before_url(&format!("http://{away}")).spawn().await;
+    let told = || async {
+        let said = process.stderr();
+        (said.contains("an upstream cannot be reached") && said.contains(&away.to_string()))
+            .then_some(())
+    };
+    time::until("a warning", told).await;
+    process.admin(get("/readyz")).await.expect(200);
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream).spawn().await;
+    process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    assert!(!process.stderr().contains("cannot be reached"), "{}", process.stderr());
+}
+
+#[tokio::test]
+async fn a_migration_leaves_no_node_behind_that_lives() {
+    let upstream = Upstream::start().await;
+    let cluster = crate::support::postgres::cluster();
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = format!("sqlite:{}/cloakroom.db", folder.path().display());
+    for store in [cluster.database(), file] {
+        let mut migrate = cloakroom();
+        let migrated = migrate.args(["migrate", "--store", &store]).output().await.unwrap();
+        assert!(migrated.status.success(), "{migrated:?}");
+        let process = Setup::before(&upstream).on(&store).spawn().await;
+        let nodes = process.admin(get("/-/nodes")).await.expect(200).json();
+        let states: Vec<_> =
+            nodes["nodes"].as_array().unwrap().iter().map(|n| &n["state"]).collect();
+        let lives = states.iter().filter(|state| **state == "alive" || **state == "silent").count();
+        assert_eq!((lives, states.len()), (1, 2), "{nodes}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get};
 
-fn upgrade(request: Request, protocol: &str) -> Request {
+pub(super) fn upgrade(request: Request, protocol: &str) -> Request {
     request
         .field("Connection", "Upgrade")
         .field("Upgrade", protocol)

@@ -165,6 +165,16 @@ impl Setup {
         Process::run(command, self, folder).await
     }
 
+    /// A gateway as a process of its own that may open so many files, and may raise that to
+    /// `most`.
+    pub async fn spawn_with_files(self, files: u64, most: u64) -> Process {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}:{most}")).arg(env!("CARGO_BIN_EXE_cloakroom"));
+        command.arg("serve").arg("--config").arg(write_config(&self, folder.path()));
+        Process::run(alone(command), self, folder).await
+    }
+
     /// A gateway as a process of its own, with its ledger in this folder.
     pub async fn spawn_in(self, folder: &Path) -> Process {
         Process::spawn(self, Arc::new(TempDir::new_in(folder).unwrap())).await
@@ -339,7 +349,7 @@ impl Gateway {
         clock: &Clock,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let config = Config::from_toml(&setup.text(&folder.path().join("cloakroom.db")))?;
-        let starting = App::start(config, Options { migrate: true }, clock.clone());
+        let starting = Box::pin(App::start(config, Options { migrate: true }, clock.clone()));
         let app = time::within("the start", starting).await?;
         let admin = app.admin_address().expect("an admin listener");
         // Bound to every address, it is reached by loopback.
@@ -490,6 +500,13 @@ impl Process {
         assert!(sent.success(), "{kill}");
     }
 
+    /// Changes how many files it may have open while it runs.
+    pub async fn may_open(&self, files: u64) {
+        let (pid, limit) = (self.pid().to_string(), format!("--nofile={files}:"));
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status().await.unwrap();
+        assert!(set.success(), "prlimit {limit}");
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("a process that could be killed");
@@ -549,7 +566,11 @@ fn wrong_clock() -> PathBuf {
 
 /// The program, without arguments.
 pub fn cloakroom() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cloakroom"));
+    alone(Command::new(env!("CARGO_BIN_EXE_cloakroom")))
+}
+
+/// A program that has no input, whose words are kept, and that ends with the test.
+fn alone(mut command: Command) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     // Settings of whoever runs the tests are not to reach it.

@@ -372,6 +372,12 @@ impl Problem {
             .retry_after(retry_after)
     }
 
+    /// 503: the limit of open files leaves none for a connection to the upstream.
+    pub fn out_of_files() -> Self {
+        let detail = "the gateway has as many files open as it may; nothing was sent: try again";
+        Self::new(&kinds::NO_FILES, detail).retry_after(1)
+    }
+
     /// 503: the gateway takes on nothing new.
     pub fn stopping() -> Self {
         Self::new(&kinds::STOPPING, "try again in a moment").retry_after(1)

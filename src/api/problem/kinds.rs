@@ -85,6 +85,7 @@ kinds! {
     QUEUE_FULL 503 "queue-full" "the queue is full";
     LEDGER_AWAY 503 "ledger-unavailable" "the ledger cannot be written";
     NOT_LOOKED_UP 503 "name-not-looked-up" "a host's name was not looked up in time";
+    NO_FILES 503 "open-files-exhausted" "the gateway cannot open another connection";
     STOPPING 503 "stopping" "the gateway is stopping";
     UPSTREAM_SILENT 504 "upstream-timeout" "the upstream did not answer in time";
     ANSWER_LATE 504 "answer-late" "the answer did not come in time";

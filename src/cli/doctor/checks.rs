@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{Access, access, statvfs};
-use tokio::net::TcpStream;
 
 use super::{Check, Verdict};
+use crate::app::{self, bind_advice};
+use crate::cli::banner;
+use crate::cli::reach::{self, REACHING};
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl, UpstreamConfig};
 use crate::domain::{DatabaseUrl, Timestamp};
+use crate::ledger::Pooler;
 
 const MIB: u64 = 1 << 20;
 /// Below this the ledger is about to be full.
 const HARDLY_ROOM: u64 = 64 * MIB;
 /// Below this somebody should look soon.
 const LITTLE_ROOM: u64 = 1024 * MIB;
-/// How long an upstream may take to accept a connection here.
-const REACHING: Duration = Duration::from_secs(3);
 /// 2025-01-01: this program is younger.
 const BIRTH: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
 /// How far ahead a file may lie before the clock is suspected.
@@ -28,18 +29,28 @@ const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// Looks at everything, with a configuration that has been loaded.
 pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
-    let mut checks = vec![Check::new("configuration", Verdict::Fine, "it can be used")];
+    let mut checks = vec![match app::check(config) {
+        Ok(_) => Check::new("configuration", Verdict::Fine, "it can be used"),
+        Err(error) => Check::new("configuration", Verdict::Failed, error.to_string()),
+    }];
+    checks.extend(
+        banner::too_open(config)
+            .into_iter()
+            .map(|says| Check::new("configuration", Verdict::Warning, says)),
+    );
     match &config.store.url {
         StoreUrl::Sqlite(path) => {
             let folder = folder_of(path);
             checks.push(writable(&folder));
             checks.push(room(&folder));
             checks.push(sqlite(&crate::ledger::sqlite_version()));
+            checks.push(own(path));
         }
         StoreUrl::Postgres(url) => {
-            checks.push(database(url, clock).await);
+            let pooler = app::pooler(&config.store);
+            checks.push(database(url, pooler, clock).await);
             if let Some(direct) = &config.store.direct_url {
-                checks.push(database(direct, clock).await);
+                checks.push(database(direct, pooler, clock).await);
             }
         }
     }
@@ -107,6 +118,14 @@ fn enough(free: u64) -> Check {
     Check::new("room on the disk", verdict, says)
 }
 
+/// Whether the file is a ledger, or can become one.
+fn own(path: &Path) -> Check {
+    match crate::ledger::check_file(path) {
+        Ok(()) => Check::new("ledger's file", Verdict::Fine, "it is a ledger, or can become one"),
+        Err(error) => Check::new("ledger's file", Verdict::Failed, error.to_string()),
+    }
+}
+
 fn sqlite(version: &str) -> Check {
     let numbers: Vec<u32> = version.split('.').map_while(|number| number.parse().ok()).collect();
     if numbers.as_slice() >= SAFE_SQLITE.as_slice() {
@@ -117,9 +136,9 @@ fn sqlite(version: &str) -> Check {
 }
 
 /// Whether the database can be logged in to, and is new enough.
-async fn database(url: &DatabaseUrl, clock: &Clock) -> Check {
+async fn database(url: &DatabaseUrl, pooler: Pooler, clock: &Clock) -> Check {
     let called = format!("database {url}");
-    match clock.timeout(REACHING, crate::ledger::postgres_version(url)).await {
+    match clock.timeout(REACHING, crate::ledger::postgres_version(url, pooler)).await {
         Ok(Ok(version)) => Check::new(called, Verdict::Fine, format!("PostgreSQL {version}")),
         Ok(Err(error)) => Check::new(called, Verdict::Failed, error.to_string()),
         Err(_) => {
@@ -133,29 +152,23 @@ async fn database(url: &DatabaseUrl, clock: &Clock) -> Check {
 async fn reachable(name: &str, upstream: &UpstreamConfig, clock: &Clock) -> Check {
     let called = format!("upstream {name}");
     let url = &upstream.url;
-    let port = url.port_or_known_default().unwrap_or(80);
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let why = match clock.timeout(REACHING, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => {
-            return Check::new(called, Verdict::Fine, format!("{url} accepts connections"));
+    match reach::upstream(upstream, clock).await {
+        Ok(()) => Check::new(called, Verdict::Fine, format!("{url} accepts connections")),
+        Err(why) => {
+            let says = format!(
+                "{url} cannot be reached ({why}); start it, or correct upstreams.{name}.url (--upstream)"
+            );
+            Check::new(called, Verdict::Failed, says)
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no connection within {} s", REACHING.as_secs()),
-    };
-    let says = format!(
-        "{url} cannot be reached ({why}); start it, or correct upstreams.{name}.url (--upstream)"
-    );
-    Check::new(called, Verdict::Failed, says)
+    }
 }
 
 fn free(setting: &str, address: SocketAddr) -> Check {
     match std::net::TcpListener::bind(address) {
         Ok(_) => Check::new(setting, Verdict::Fine, format!("{address} is free")),
         Err(error) => {
-            let says = format!(
-                "{address} cannot be listened on ({error}); stop what is there (a running \
-                 gateway?), or choose another"
-            );
+            let advice = bind_advice(&address, &error, setting);
+            let says = format!("{address} cannot be listened on ({error}); {advice}");
             Check::new(setting, Verdict::Failed, says)
         }
     }

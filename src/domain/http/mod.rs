@@ -27,6 +27,7 @@ pub mod retry_after;
 pub mod route_table;
 pub mod trace;
 pub mod via;
+pub mod websocket;
 
 #[cfg(test)]
 mod proportion_tests;

@@ -138,6 +138,36 @@ impl Pattern {
         Self { text: self.text.clone(), segments }
     }
 
+    /// Whether there is a path that both match.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.segments.iter(), other.segments.iter());
+        loop {
+            let (ours, theirs) = match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(ours), Some(theirs)) => (ours, theirs),
+            };
+            match (ours, theirs) {
+                (Segment::Anything, _) | (_, Segment::Anything) => return true,
+                // What remains has at least one character.
+                (Segment::Rest(_), other) | (other, Segment::Rest(_)) => {
+                    // An empty segment is always the last.
+                    return !matches!(other, Segment::Literal(text) if text.is_empty());
+                }
+                (Segment::Literal(ours), Segment::Literal(theirs)) if ours != theirs => {
+                    return false;
+                }
+                (Segment::Literal(text), Segment::Name(_))
+                | (Segment::Name(_), Segment::Literal(text))
+                    if text.is_empty() =>
+                {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// How specific the pattern is, segment by segment; the lesser is the more specific.
     pub(super) fn rank(&self) -> Vec<u8> {
         let rank = |segment: &Segment| match segment {
@@ -255,6 +285,29 @@ mod tests {
     }
 
     #[test]
+    fn patterns_overlap_where_a_path_matches_both() {
+        for (one, other, overlap) in [
+            ("/orders", "/orders", true),
+            ("/orders", "/orders/", false),
+            ("/orders/{id}", "/orders/new", true),
+            ("/orders/{id}", "/orders/", false),
+            ("/orders/{id}", "/orders/{id}/items", false),
+            ("/{a}/new", "/orders/{id}", true),
+            ("/{a}/new", "/orders/{id}/new", false),
+            ("/orders/{*rest}", "/orders/7/items", true),
+            ("/orders/{*rest}", "/orders", false),
+            ("/orders/{*rest}", "/orders/", false),
+            ("/{*rest}", "/orders/{*rest}", true),
+            ("/a/{*rest}", "/b/{*rest}", false),
+        ] {
+            let (one, other) = (Pattern::parse(one).unwrap(), Pattern::parse(other).unwrap());
+            assert_eq!(one.overlaps(&other), overlap, "{one} and {other}");
+            assert_eq!(other.overlaps(&one), overlap, "{other} and {one}");
+            assert!(Pattern::any().overlaps(&one) && one.overlaps(&Pattern::any()));
+        }
+    }
+
+    #[test]
     fn the_pattern_for_everything_takes_every_path() {
         for path in ["/", "/a", "/a/b/", "/%C3"] {
             assert!(Pattern::any().matches(path).is_some(), "{path}");
@@ -293,6 +346,18 @@ mod tests {
             let _ = screen(&path);
             if let Ok(pattern) = Pattern::parse(&pattern) {
                 let _ = pattern.matches(&path);
+            }
+        }
+
+        #[test]
+        fn a_path_that_two_patterns_match_makes_them_overlap(path in "(/[ab]{0,1}){1,3}") {
+            let patterns = ["/{*r}", "/a/{x}", "/{x}/b", "/a/{*y}", "/a", "/a/", "/{x}", "/{x}/"];
+            let patterns = patterns.map(|text| Pattern::parse(text).unwrap());
+            let matching: Vec<_> = patterns.iter().filter(|it| it.matches(&path).is_some()).collect();
+            for one in &matching {
+                for other in &matching {
+                    prop_assert!(one.overlaps(other), "{} and {}", one, other);
+                }
             }
         }
 

@@ -46,6 +46,14 @@ impl RoutePattern {
         Ok(Self { method: parse_method(method)?, path: Pattern::parse(path)? })
     }
 
+    fn overlaps(&self, other: &Self) -> bool {
+        let of_one_method = match (&self.method, &other.method) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        of_one_method && self.path.overlaps(&other.path)
+    }
+
     fn takes(&self, method: &Method) -> bool {
         self.method.as_ref().is_none_or(|own| own == method)
     }
@@ -149,6 +157,17 @@ impl<T> RouteTable<T> {
         RoutedMethods::Only(methods)
     }
 
+    /// Every route that takes less than it matches, with those that go before it where they
+    /// match, too.
+    pub fn overlaps(&self) -> Vec<(&RoutePattern, Vec<&RoutePattern>)> {
+        let patterns = || self.routes.iter().map(|(pattern, _)| pattern);
+        let before = |(place, pattern): (usize, _)| {
+            let earlier = patterns().take(place).filter(|earlier| earlier.overlaps(pattern));
+            (pattern, earlier.collect::<Vec<_>>())
+        };
+        patterns().enumerate().map(before).filter(|(_, earlier)| !earlier.is_empty()).collect()
+    }
+
     /// The routes in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = (&RoutePattern, &T)> {
         self.routes.iter().map(|(pattern, route)| (pattern, route))
@@ -200,6 +219,21 @@ mod tests {
         let tied = table(&["* /a/{x}", "PUT /a/{x}", "PUT /a/{y}"]);
         assert_eq!(found(&tied, &Method::PUT, "/a/1"), Some("PUT /a/{x}"));
         assert_eq!(found(&tied, &Method::GET, "/a/1"), Some("* /a/{x}"));
+    }
+
+    #[test]
+    fn a_route_is_told_of_those_that_go_before_it() {
+        let table = table(&["POST /{a}/new", "PUT /orders/new", "* /orders/{id}", "POST /other"]);
+        let told: Vec<_> = table
+            .overlaps()
+            .into_iter()
+            .map(|(route, earlier)| (route.to_string(), earlier[0].to_string(), earlier.len()))
+            .collect();
+        let any = "* /orders/{id}".to_owned();
+        assert_eq!(
+            told,
+            [(any.clone(), "PUT /orders/new".to_owned(), 1), ("POST /{a}/new".to_owned(), any, 1),]
+        );
     }
 
     #[test]

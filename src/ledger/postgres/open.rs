@@ -37,6 +37,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const MIGRATING: Duration = Duration::from_hours(24);
 /// A server that is starting, stopping, or has no connection left.
 const NOT_NOW: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "08006"];
+/// What a pooler says that does not know what a session asks for.
+const OF_A_POOLER: &str = "unsupported startup parameter";
+/// A server that follows another one.
+const STANDBY: &str = "it is a standby, which takes no writes";
 /// By what a node's connections are known to the server, so that a later start can count
 /// what all of them may want.
 fn name(incarnation: i64, pool: u32) -> String {
@@ -85,7 +89,12 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
     let writers = Pool::new(options.clone(), server.pooler, writing, durable, Arc::clone(&away));
     let pool = Pool::new(options, server.pooler, reading, durable, away);
     let lanes = Values::default().finish().map_err(failed)?;
-    let rows = pool.read(LANES, lanes).await.map_err(failed)?;
+    let rows = pool.read(LANES, lanes).await.map_err(|error| match error {
+        LedgerError::Unavailable(reason) if reason.contains(OF_A_POOLER) => {
+            OpenError::PoolerUnset { url: server.url.to_string(), reason }
+        }
+        error => failed(error),
+    })?;
     let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
     let moved = Values::default().with(MOVED).finish().map_err(failed)?;
     let rows = pool.read(LEFT_RUNNING, moved).await.map_err(failed)?;
@@ -98,36 +107,70 @@ pub(in crate::ledger) async fn target(server: &Server) -> Result<PgConnection, O
     let direct = server.direct_url.as_ref().unwrap_or(&server.url);
     let mut connection = reach(direct, server).await?;
     check_version(connection.server_version_num())?;
+    check_owner(&mut connection, direct).await?;
     bring_up_to_date(&mut connection, &MIGRATIONS, &direct.to_string(), true).await?;
     Ok(connection)
 }
 
 /// The version of the server at that address, as in `15.4`; an error if it cannot be
-/// reached, or is too old.
-pub async fn postgres_version(url: &DatabaseUrl) -> Result<String, OpenError> {
-    let options = options(url)?.extra_float_digits(None).disable_statement_logging();
+/// reached as a gateway would, is too old, or may only be read.
+pub async fn postgres_version(url: &DatabaseUrl, pooler: Pooler) -> Result<String, OpenError> {
+    let options = session(options(url)?, pooler).disable_statement_logging();
     let connected = PgConnection::connect_with(&options).await;
-    let connection = connected.map_err(|error| unreadable(url, error))?;
+    let mut connection = connected.map_err(|error| unusable(url, &error))?;
     let version = connection.server_version_num();
     check_version(version)?;
+    let is_standby = is_standby(&mut connection).await.map_err(|error| unreadable(url, error))?;
     let _ = connection.close().await;
+    if is_standby {
+        return Err(unreadable(url, STANDBY));
+    }
     let number = version.unwrap_or_default();
     Ok(format!("{}.{}", number / 10_000, number % 10_000))
 }
 
+/// How a session begins, behind such a pooler.
+fn session(options: PgConnectOptions, pooler: Pooler) -> PgConnectOptions {
+    match pooler {
+        Pooler::None => options,
+        Pooler::Transaction => options.extra_float_digits(None),
+    }
+}
+
+/// Why a server that answers cannot be used.
+fn unusable(url: &DatabaseUrl, error: &sqlx::Error) -> OpenError {
+    let reason = error.to_string();
+    match reason.contains(OF_A_POOLER) {
+        true => OpenError::PoolerUnset { url: url.to_string(), reason },
+        false => unreadable(url, reason),
+    }
+}
+
+/// Whether the server may only be read, because it follows another one.
+async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // As text: behind a pooler nothing is prepared.
+    let row = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(connection).await?;
+    sqlx::Row::try_get(&row, 0)
+}
+
 /// Connects, and waits for a server that is away as long as the opening has patience.
 async fn reach(url: &DatabaseUrl, server: &Server) -> Result<PgConnection, OpenError> {
-    let mut options = options(url)?.application_name("cloakroom start").disable_statement_logging();
-    if server.pooler == Pooler::Transaction {
-        options = options.extra_float_digits(None);
-    }
+    let options = options(url)?.application_name("cloakroom start").disable_statement_logging();
+    let options = session(options, server.pooler);
     let clock = Clock::system();
     let give_up_at = clock.now() + server.patience;
     let mut told = false;
     loop {
-        let why = match clock.timeout(PATIENCE, PgConnection::connect_with(&options)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) if !is_away(&error) => return Err(unreadable(url, error)),
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let is_standby = is_standby(&mut connection).await?;
+            Ok((connection, is_standby))
+        };
+        let why = match clock.timeout(PATIENCE, connecting).await {
+            Ok(Ok((connection, false))) => return Ok(connection),
+            // One that is being promoted takes a moment.
+            Ok(Ok((_, true))) => STANDBY.to_owned(),
+            Ok(Err(error)) if !is_away(&error) => return Err(unusable(url, &error)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };
@@ -161,6 +204,7 @@ async fn prepare(
 ) -> Result<(i64, bool, Identity), OpenError> {
     let failed = |error: LedgerError| unreadable(url, error);
     check_version(connection.server_version_num())?;
+    check_owner(connection, url).await?;
     let place = url.to_string();
     let migrating = bring_up_to_date(connection, &MIGRATIONS, &place, opening.migrate);
     let migrated = Clock::system().timeout(MIGRATING, migrating).await;
@@ -185,6 +229,33 @@ fn check_version(version: Option<u32>) -> Result<(), OpenError> {
         Some(found) if found < OLDEST => Err(OpenError::OldPostgres(found / 10_000)),
         _ => Ok(()),
     }
+}
+
+/// Tables that are another program's where there is no ledger: what they are called is what
+/// some of a ledger's are called, or they note that program's migrations.
+const OTHERS: &str = "SELECT c.relname::text FROM pg_class c \
+     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) \
+     AND c.relkind IN ('r', 'p') \
+     AND c.relname IN ('_sqlx_migrations', 'ledger', 'operations', 'nodes', 'events', 'lanes') \
+     AND NOT EXISTS (SELECT FROM pg_attribute \
+     WHERE attrelid = to_regclass('ledger') AND attname = 'ticket_key') ORDER BY 1 DESC LIMIT 1";
+const NOTES: &str = "_sqlx_migrations";
+
+/// Refuses a database, or the schema of one, in which a ledger would lie among the tables of
+/// another program that have the same names.
+async fn check_owner(connection: &mut PgConnection, url: &DatabaseUrl) -> Result<(), OpenError> {
+    let failed = |error| unreadable(url, error);
+    let row = sqlx::raw_sql(OTHERS).fetch_optional(&mut *connection).await.map_err(failed)?;
+    let Some(row) = row else { return Ok(()) };
+    let table: String = sqlx::Row::try_get(&row, 0).map_err(failed)?;
+    if table == NOTES {
+        // A ledger's own first step may have been cut off behind it.
+        let noted = sqlx::raw_sql("SELECT FROM _sqlx_migrations LIMIT 1");
+        if noted.fetch_optional(connection).await.map_err(failed)?.is_none() {
+            return Ok(());
+        }
+    }
+    Err(OpenError::Foreign { path: url.to_string(), table })
 }
 
 /// Whether a commit of this server is on its disk.

@@ -6,6 +6,7 @@
 
 mod accept;
 mod batch;
+mod belonging;
 mod cancel;
 mod claim;
 mod finish;
@@ -50,6 +51,7 @@ use super::webhooks::subscribers::Subscribers;
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::{OperationId, Timestamp};
+pub use belonging::check_file;
 pub use open::sqlite_version;
 use open::trouble;
 use writer::Writer;
@@ -106,6 +108,7 @@ pub(super) async fn source(
     path: &Path,
 ) -> Result<(impl Sized + use<>, sqlx::SqliteConnection), OpenError> {
     open::check_library(&sqlite_version())?;
+    check_file(path)?;
     let lock = open::FileLock::take(path)?;
     let forever = std::time::Duration::MAX;
     let opening = Opening {
@@ -126,6 +129,7 @@ pub(super) async fn open(
     now: Timestamp,
 ) -> Result<(Sqlite, Identity), OpenError> {
     open::check_library(&sqlite_version())?;
+    check_file(&opening.path)?;
     let lock = open::FileLock::take(&opening.path)?;
     let mut connection = open::opener(&opening).await?;
     open::check_suspect(&mut connection, &opening.path).await?;
@@ -135,7 +139,8 @@ pub(super) async fn open(
     let next_seq = start::tidy(&mut connection, now).await.map_err(failed)?;
     let dead = start::owners(&mut connection).await.map_err(failed)?;
     let readers = SqlitePoolOptions::new()
-        .min_connections(1)
+        // All at once: none is opened later, when there may be no files left.
+        .min_connections(opening.readers.max(1))
         .max_connections(opening.readers.max(1))
         .idle_timeout(None)
         .max_lifetime(None)

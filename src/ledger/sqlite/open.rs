@@ -104,9 +104,13 @@ impl FileLock {
 
 /// A file beside the ledger, named after it.
 pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
+    beside_as(ledger, &format!(".{suffix}"))
+}
+
+/// The same with all that is added to its name.
+pub(super) fn beside_as(ledger: &Path, added: &str) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
+    name.push(added);
     PathBuf::from(name)
 }
 

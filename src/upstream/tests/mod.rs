@@ -108,6 +108,7 @@ fn settings(origin: Url) -> Settings {
         follow: Vec::new(),
         job_words: JobWords::default(),
         connect_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_mins(1),
         max_response: 1 << 24,
     }
 }

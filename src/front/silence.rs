@@ -1,0 +1,191 @@
+//! How long an upstream may be silent on a request that is passed on.
+//!
+//! Owns what counts as silence: nothing comes of the answer, and nothing is taken of the
+//! request, though the client has sent some. Its invariant: a client that pauses, in sending
+//! or in taking, is never told that the upstream was silent. It must not know what passes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::upstream::{Broken, ReplyBody};
+
+/// What is known of one exchange. Its parts share it.
+#[derive(Debug)]
+pub(super) struct Silence {
+    clock: Clock,
+    limit: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when the upstream has been waited for.
+    since: Timestamp,
+    /// Whether the upstream waits for the client.
+    client_pauses: bool,
+}
+
+impl Silence {
+    /// Begins now.
+    pub(super) fn new(clock: Clock, limit: Duration) -> Arc<Self> {
+        let state = Mutex::new(State { since: clock.now(), client_pauses: false });
+        Arc::new(Self { clock, limit, state })
+    }
+
+    /// The body of the request, watched on its way.
+    pub(super) fn of_request<B>(self: &Arc<Self>, body: B) -> RequestBody<B> {
+        RequestBody { body, silence: Arc::clone(self) }
+    }
+
+    /// The body of the answer, cut when the upstream falls silent within it.
+    pub(super) fn of_answer(self: &Arc<Self>, body: ReplyBody) -> AnswerBody {
+        AnswerBody { body, silence: Arc::clone(self), ends: None, waits: false }
+    }
+
+    /// Completes when the upstream has been silent for too long.
+    pub(super) async fn is_over(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let due = {
+                let state = self.state();
+                if state.client_pauses { now } else { state.since }
+            } + self.limit;
+            if now >= due {
+                return;
+            }
+            self.clock.sleep(due.since(now)).await;
+        }
+    }
+
+    /// How long it may last.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    fn begins_anew(&self) {
+        self.state().since = self.clock.now();
+    }
+
+    fn client_sent(&self) {
+        *self.state() = State { since: self.clock.now(), client_pauses: false };
+    }
+
+    fn client_pauses(&self) {
+        self.state().client_pauses = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of a request on its way to the upstream.
+pub(super) struct RequestBody<B> {
+    body: B,
+    silence: Arc<Silence>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(_) => self.silence.client_sent(),
+            Poll::Pending => self.silence.client_pauses(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Once nobody reads the request on, the upstream waits for nothing.
+impl<B> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        self.silence.client_sent();
+    }
+}
+
+/// An answer stopped in the middle.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// The upstream fell silent.
+    #[error("the upstream was silent for {} s", .0.as_secs_f64())]
+    Silent(Duration),
+    /// It broke off.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
+/// The body of an answer on its way to the client.
+pub(super) struct AnswerBody {
+    body: ReplyBody,
+    silence: Arc<Silence>,
+    ends: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    // The upstream is waited for.
+    waits: bool,
+}
+
+impl AnswerBody {
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.waits, true) {
+            // Up to now it was the client that was waited for.
+            self.silence.begins_anew();
+        }
+        let silence = &self.silence;
+        let ends = self.ends.get_or_insert_with(|| Box::pin(Arc::clone(silence).is_over()));
+        ends.as_mut().poll(context)
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Stopped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waits = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Stopped::from)));
+        }
+        self.poll_silence(context).map(|()| {
+            let limit = self.silence.limit();
+            tracing::warn!(
+                seconds = limit.as_secs_f64(),
+                "an upstream fell silent within an answer that is passed on, which was cut; where \
+                 that is its way, raise its response_timeout"
+            );
+            self.ends = None;
+            Some(Err(Stopped::Silent(limit)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,86 @@
+//! How long a client may take nothing of what is written to it.
+//!
+//! Owns the limit on a write that does not go on. Its invariant: a client that takes
+//! anything at all, however slowly, keeps its connection. It must not know what is written.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::alarm::Alarm;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+
+/// The writing side of a connection.
+pub(super) struct Taking {
+    alarm: Alarm,
+    limit: Duration,
+    // Set while a write waits for the client.
+    until: Option<Timestamp>,
+}
+
+impl Taking {
+    pub(super) const fn new(clock: Clock, limit: Duration) -> Self {
+        Self { alarm: Alarm::new(clock), limit, until: None }
+    }
+
+    /// Whether octets wait to be written.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Writes; an error of the kind `TimedOut` once nothing was taken for too long.
+    pub(super) fn poll_write(
+        &mut self,
+        stream: &mut TcpStream,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *stream).poll_write(context, octets);
+        self.looked(stream, context, polled, octets)
+    }
+
+    /// The same for octets that lie apart.
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        stream: &mut TcpStream,
+        context: &mut Context<'_>,
+        octets: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *stream).poll_write_vectored(context, octets);
+        let first = octets.iter().find(|slice| !slice.is_empty());
+        self.looked(stream, context, polled, first.map_or(&[], |slice| slice))
+    }
+
+    fn looked(
+        &mut self,
+        stream: &TcpStream,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<usize>>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            self.until = None;
+            return polled;
+        }
+        let until = *self.until.get_or_insert_with(|| self.alarm.now() + self.limit);
+        ready!(self.alarm.poll_until(context, until));
+        self.until = None;
+        // The system wakes a writer only once a third of its buffer is free. Whether the client
+        // has taken anything since then shows in whether the buffer takes anything.
+        match rustix::net::send(stream, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(taken) if taken > 0 => Poll::Ready(Ok(taken)),
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => {
+                // What lies in the buffer would be kept for a client that does not want it.
+                let _ = stream.set_zero_linger();
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
