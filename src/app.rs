@@ -338,6 +338,7 @@ fn upstream_settings(config: &Config) -> impl Iterator<Item = Settings> {
             connect_timeout: upstream.connect_timeout,
             response_timeout: upstream.response_timeout,
             max_response: upstream.max_response as u64,
+            unprocessed: upstream.unprocessed.clone(),
         }
     })
 }

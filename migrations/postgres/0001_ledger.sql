@@ -69,7 +69,8 @@ CREATE TABLE operations (
     retry_attempts   BIGINT  NOT NULL CHECK (retry_attempts > 0),
     retry_min_us     BIGINT  NOT NULL CHECK (retry_min_us >= 0),
     retry_max_us     BIGINT  NOT NULL CHECK (retry_max_us >= retry_min_us),
-    first_is_final   BOOLEAN NOT NULL,
+    -- How long the client waits, where it was accepted synchronously.
+    wait_us          BIGINT  CHECK (wait_us >= 0),
     due_at           BIGINT  NOT NULL,
     upstream_key     TEXT COLLATE "C",
     key_digest       BYTEA   CHECK (length(key_digest) = 16),
@@ -79,6 +80,9 @@ CREATE TABLE operations (
     on_failure       TEXT COLLATE "C" CHECK (on_failure IN ('skip', 'block')),
     -- Path and query of what the upstream is asked, with its placeholders.
     recheck          TEXT COLLATE "C",
+    -- Statuses, as 201,303: those that succeed, and those that are tried again. None means the usual ones.
+    success          TEXT COLLATE "C",
+    retry_statuses   TEXT COLLATE "C",
     parent           BYTEA   CHECK (length(parent) = 16),
     root             BYTEA   CHECK (length(root) = 16),
     retry_of         BYTEA   CHECK (length(retry_of) = 16),
@@ -132,6 +136,9 @@ CREATE TABLE ready (
     resumes     BIGINT  NOT NULL,
     rescues     BIGINT  NOT NULL,
     refusals    BIGINT  NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact     BIGINT  NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try    BIGINT  NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token       BIGINT  NOT NULL,
     sequence    BIGINT  NOT NULL CHECK (sequence > 0),
     started_at  BIGINT,
@@ -156,6 +163,9 @@ CREATE TABLE running (
     resumes     BIGINT  NOT NULL,
     rescues     BIGINT  NOT NULL,
     refusals    BIGINT  NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact     BIGINT  NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try    BIGINT  NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token       BIGINT  NOT NULL CHECK (token > 0),
     sequence    BIGINT  NOT NULL CHECK (sequence > 0),
     -- None where it was handed out only to be ended.
@@ -178,6 +188,9 @@ CREATE TABLE waiting (
     resumes      BIGINT  NOT NULL,
     rescues      BIGINT  NOT NULL,
     refusals     BIGINT  NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact      BIGINT  NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try     BIGINT  NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token        BIGINT  NOT NULL,
     sequence     BIGINT  NOT NULL CHECK (sequence > 0),
     started_at   BIGINT,
@@ -204,6 +217,9 @@ CREATE TABLE outcomes (
     resumes          BIGINT  NOT NULL,
     rescues          BIGINT  NOT NULL,
     refusals         BIGINT  NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact          BIGINT  NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try         BIGINT  NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     sequence         BIGINT  NOT NULL CHECK (sequence > 0),
     started_at       BIGINT,
     percent          BIGINT,

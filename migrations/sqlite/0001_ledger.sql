@@ -61,7 +61,8 @@ CREATE TABLE operations (
     retry_attempts   INTEGER NOT NULL CHECK (retry_attempts > 0),
     retry_min_us     INTEGER NOT NULL CHECK (retry_min_us >= 0),
     retry_max_us     INTEGER NOT NULL CHECK (retry_max_us >= retry_min_us),
-    first_is_final   INTEGER NOT NULL CHECK (first_is_final IN (0, 1)),
+    -- How long the client waits, where it was accepted synchronously.
+    wait_us          INTEGER CHECK (wait_us >= 0),
     due_at           INTEGER NOT NULL,
     upstream_key     TEXT,
     key_digest       BLOB    CHECK (length(key_digest) = 16),
@@ -71,6 +72,9 @@ CREATE TABLE operations (
     on_failure       TEXT CHECK (on_failure IN ('skip', 'block')),
     -- Path and query of what the upstream is asked, with its placeholders.
     recheck          TEXT,
+    -- Statuses, as 201,303: those that succeed, and those that are tried again. None means the usual ones.
+    success          TEXT,
+    retry_statuses   TEXT,
     parent           BLOB    CHECK (length(parent) = 16),
     root             BLOB    CHECK (length(root) = 16),
     retry_of         BLOB    CHECK (length(retry_of) = 16),
@@ -124,6 +128,9 @@ CREATE TABLE ready (
     resumes     INTEGER NOT NULL,
     rescues     INTEGER NOT NULL,
     refusals    INTEGER NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact     INTEGER NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try    INTEGER NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token       INTEGER NOT NULL,
     sequence    INTEGER NOT NULL CHECK (sequence > 0),
     started_at  INTEGER,
@@ -146,6 +153,9 @@ CREATE TABLE running (
     resumes     INTEGER NOT NULL,
     rescues     INTEGER NOT NULL,
     refusals    INTEGER NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact     INTEGER NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try    INTEGER NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token       INTEGER NOT NULL CHECK (token > 0),
     sequence    INTEGER NOT NULL CHECK (sequence > 0),
     -- None where it was handed out only to be ended.
@@ -166,6 +176,9 @@ CREATE TABLE waiting (
     resumes      INTEGER NOT NULL,
     rescues      INTEGER NOT NULL,
     refusals     INTEGER NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact      INTEGER NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try     INTEGER NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     token        INTEGER NOT NULL,
     sequence     INTEGER NOT NULL CHECK (sequence > 0),
     started_at   INTEGER,
@@ -190,6 +203,9 @@ CREATE TABLE outcomes (
     resumes          INTEGER NOT NULL,
     rescues          INTEGER NOT NULL,
     refusals         INTEGER NOT NULL,
+    -- What the upstream has had: 0 nothing, 1 something and its answers came, 2 an answer was lost.
+    contact          INTEGER NOT NULL DEFAULT 0 CHECK (contact BETWEEN 0 AND 2),
+    last_try         INTEGER NOT NULL DEFAULT 0 CHECK (last_try IN (0, 1)),
     sequence         INTEGER NOT NULL CHECK (sequence > 0),
     started_at       INTEGER,
     percent          INTEGER,

@@ -13,6 +13,7 @@ use super::pending::{Acceptance, accepted};
 use super::visit::Found;
 use super::{Api, Document, Problem};
 use crate::domain::OperationId;
+use crate::domain::http::idempotency::sent_octets;
 use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Work};
 use crate::ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
@@ -55,10 +56,10 @@ fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation 
             quarantine: false,
         },
         work,
-        policy: Policy { deadline_at: now + granted, first_answer_is_final: false, ..policy },
+        policy: Policy { deadline_at: now + granted, wait: None, ..policy },
         due_at: now,
         // The first of a chain of repeats came with its own id, the others with a key.
-        upstream_key: Some(upstream_key.unwrap_or_else(|| former.id.to_string())),
+        upstream_key: Some(sent_octets(upstream_key.as_deref(), former.id).into_owned()),
         idempotency: None,
         serial_key,
         parent: former.parent,

@@ -18,6 +18,7 @@ use super::{
     setting::{Setting, choose},
     units::{MOMENT, days, hours, minutes, seconds},
 };
+use crate::domain::operation::Statuses;
 
 /// One route, everything decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub struct RouteConfig {
     pub deadline: Duration,
     /// How often and how soon another attempt is made.
     pub retry: RetryConfig,
+    /// The statuses that mean success; none: the usual ones.
+    pub success: Option<Statuses>,
     /// Operations with the same value here run one at a time, in the order accepted.
     pub serial_key: Option<Selector>,
     /// Where the id of the operation that gave rise to it is, when the client names none.
@@ -90,6 +93,8 @@ pub struct RetryConfig {
     pub min: Duration,
     /// The longest step of the backoff; at least `min`.
     pub max: Duration,
+    /// The statuses that are tried again at least once; none: the usual ones.
+    pub statuses: Option<Statuses>,
 }
 
 /// What routes refer to.
@@ -192,6 +197,7 @@ fn route(
         timeout: section.within("timeout", minutes(15), day.clone()),
         deadline: section.within("deadline", hours(24), day),
         retry: section.table("retry", retry),
+        success: success(section),
         serial_key: place(section, "serial_key", &parameters),
         parent: place(section, "parent", &parameters),
         client_reference: place(section, "client_reference", &parameters),
@@ -264,7 +270,60 @@ fn retry(section: &mut Section<'_>) -> RetryConfig {
     if max < min {
         section.fault_about("max", "must not be less than min");
     }
-    RetryConfig { attempts, min, max }
+    let statuses = section.get::<Option<Vec<ErrorStatus>>>("statuses", None);
+    let statuses = statuses.map(|listed| listed.into_iter().map(|status| status.0).collect());
+    RetryConfig { attempts, min, max, statuses }
+}
+
+fn success(section: &mut Section<'_>) -> Option<Statuses> {
+    let listed = section.checked("success", None::<Vec<Success>>, |listed| match listed {
+        Some(listed) if listed.is_empty() => {
+            Err("nothing would ever succeed; list statuses, like [201, 303]".to_owned())
+        }
+        _ => Ok(()),
+    });
+    Some(listed?.into_iter().map(|status| status.0).collect())
+}
+
+/// A status that can mean success.
+#[derive(Clone)]
+struct Success(u16);
+
+impl Setting for Success {
+    fn read(given: &Given) -> Result<Self, String> {
+        match u16::read(given)? {
+            status @ (200..=299 | 302 | 303 | 400..=599) => Ok(Self(status)),
+            status @ 300..=399 => {
+                Err(format!("{status} never means that a request was carried out; 302 and 303 can"))
+            }
+            status => {
+                Err(format!("{status} is no status of a final answer; from 200 to 599 is possible"))
+            }
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// A status that says that something went wrong.
+#[derive(Clone)]
+struct ErrorStatus(u16);
+
+impl Setting for ErrorStatus {
+    fn read(given: &Given) -> Result<Self, String> {
+        match u16::read(given)? {
+            status @ 400..=599 => Ok(Self(status)),
+            status => {
+                Err(format!("{status} is no status of an error; from 400 to 599 is possible"))
+            }
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 fn place(section: &mut Section<'_>, key: &'static str, parameters: &[&str]) -> Option<Selector> {

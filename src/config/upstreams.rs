@@ -9,14 +9,15 @@ use http::{HeaderName, HeaderValue};
 use url::{Origin, Url};
 
 use super::{
-    given::{Spot, Table},
+    given::{Given, Spot, Table},
     reader::{Reading, Section, variable},
-    setting::{header_name, is_of_the_connection},
+    setting::{Setting, header_name, is_of_the_connection},
     units::{MOMENT, Size, hours, minutes, seconds},
     urls::Bare,
 };
 use crate::domain::job::JobWords;
 use crate::domain::limit::Rate;
+use crate::domain::operation::is_ambiguous;
 
 /// A service behind the gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,8 @@ pub struct UpstreamConfig {
     pub response_timeout: Duration,
     /// The longest answer that is recorded, in bytes.
     pub max_response: usize,
+    /// Of 502 and 504, those that say here that the request was not processed.
+    pub unprocessed: Vec<u16>,
 }
 
 /// The upstream that `--upstream` sets.
@@ -79,6 +82,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let connect_timeout = section.within("connect_timeout", seconds(10), MOMENT..=minutes(10));
     let response_timeout = section.within("response_timeout", seconds(60), MOMENT..=hours(24));
     let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
+    let unprocessed = section.get::<Vec<Ambiguous>>("unprocessed", Vec::new());
     Some(UpstreamConfig {
         url: url?.0,
         max_in_flight,
@@ -90,6 +94,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
         connect_timeout,
         response_timeout,
         max_response,
+        unprocessed: unprocessed.into_iter().map(|status| status.0).collect(),
     })
 }
 
@@ -110,6 +115,24 @@ fn job_words(section: &mut Section<'_>) -> JobWords {
         section.fault_about("failed", format!("`{both}` is in succeeded too; leave out one"));
     }
     JobWords { status, succeeded, failed }
+}
+
+/// A status that leaves open whether the request was processed.
+#[derive(Clone, Debug, PartialEq)]
+struct Ambiguous(u16);
+
+impl Setting for Ambiguous {
+    fn read(given: &Given) -> Result<Self, String> {
+        let status = u16::read(given)?;
+        if is_ambiguous(status) {
+            return Ok(Self(status));
+        }
+        Err(format!("only 502 and 504 can be listed; {status} counts as it is"))
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -274,6 +297,15 @@ mod tests {
             let faults = faults(&format!("[upstreams.default]\nmonitor = {{ {inside} }}"));
             assert!(faults.contains(says), "{inside}: {faults}");
         }
+    }
+
+    #[test]
+    fn only_statuses_that_leave_it_open_can_be_called_unprocessed() {
+        assert_eq!(read("").upstreams["default"].unprocessed, Vec::<u16>::new());
+        let text = "[upstreams.default]\nunprocessed = [502, 504]";
+        assert_eq!(read(text).upstreams["default"].unprocessed, [502, 504]);
+        let says = faults("[upstreams.default]\nunprocessed = [503]");
+        assert!(says.contains("upstreams.default.unprocessed: only 502 and 504"), "{says}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Sign {
             Outcome::Interrupted { .. }
             | Outcome::Lost
             | Outcome::Unclear { .. }
-            | Outcome::Canceled
+            | Outcome::Canceled { .. }
             | Outcome::Expired
             | Outcome::Unroutable
             | Outcome::StillPending { .. }
@@ -76,7 +76,7 @@ impl Sign {
     const fn of_answer(answer: &Answer) -> Self {
         match answer.status {
             502 | 504 => Self::Fails,
-            503 if answer.retry_after.is_none() => Self::Fails,
+            503 if !answer.retry_after.is_given() => Self::Fails,
             _ => Self::Answers,
         }
     }

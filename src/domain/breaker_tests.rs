@@ -1,6 +1,7 @@
 //! What opens a breaker, what does not, and how it closes.
 
 use super::*;
+use crate::domain::http::retry_after::RetryAfter;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -147,8 +148,9 @@ fn a_clock_that_is_set_back_does_not_keep_it_open() {
 #[test]
 fn only_what_says_that_nobody_is_there_counts() {
     let answered = |status, retry_after: Option<u64>| {
-        let retry_after = retry_after.map(Duration::from_secs);
-        Outcome::Answered(Answer { status, redirect_is_success: true, retry_after, monitor: None })
+        let wait = |seconds| RetryAfter::In(Duration::from_secs(seconds));
+        let retry_after = retry_after.map_or(RetryAfter::Absent, wait);
+        Outcome::Answered(Answer { retry_after, ..Answer::plain(status) })
     };
     let broken = |sent, cause| Outcome::Broken { sent, cause };
     let (unreachable, timeout) = (ErrorCode::UpstreamUnreachable, ErrorCode::UpstreamTimeout);
@@ -166,7 +168,7 @@ fn only_what_says_that_nobody_is_there_counts() {
         (broken(Sent::Perhaps, timeout), Some(Sign::Fails)),
         (broken(Sent::Perhaps, ErrorCode::UpstreamProtocol), Some(Sign::Fails)),
         (broken(Sent::Nothing, ErrorCode::UpstreamProtocol), None),
-        (Outcome::Canceled, None),
+        (Outcome::Canceled { sent: Sent::Perhaps }, None),
         (Outcome::Expired, None),
         (Outcome::Interrupted { sent: Sent::Perhaps }, None),
     ] {

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::StatusCode;
+use http::header::{self, HeaderMap};
 use http_body::Body as _;
 use url::Url;
 
@@ -17,9 +17,10 @@ use super::ending::Ended;
 use super::gathering::Gathering;
 use super::stash::Stash;
 use crate::domain::http::location::{Home, Place};
-use crate::domain::http::{hygiene, relocation, retry_after};
+use crate::domain::http::retry_after::RetryAfter;
+use crate::domain::http::{hygiene, relocation};
 use crate::domain::operation::{
-    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Sent,
+    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent, is_ambiguous,
 };
 use crate::domain::{Fields, Timestamp};
 use crate::ledger::{KeptAnswer, LedgerError};
@@ -34,7 +35,7 @@ const REMAINDER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 pub(super) struct Asking<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) max_response: u64,
-    pub(super) method: &'a Method,
+    pub(super) purpose: &'a Purpose,
     pub(super) policy: &'a Policy,
     /// What the upstream may call the gateway.
     pub(super) public: &'a [Url],
@@ -50,7 +51,12 @@ pub(super) async fn of_attempt(
     mut reply: Reply,
 ) -> Ended {
     let now = shared.clock.now();
-    let answer = asking.answer(reply.status.as_u16(), &reply.fields, now);
+    let status = reply.status.as_u16();
+    let unprocessed = &asking.upstream.settings().unprocessed;
+    let answer = Answer {
+        ambiguous: is_ambiguous(status) && !unprocessed.contains(&status),
+        ..Asking::answer(status, &reply.fields, now)
+    };
     let ended = match asking.monitor(&reply, now) {
         Named::Nothing => None,
         Named::Monitor(monitor) => {
@@ -67,11 +73,13 @@ pub(super) async fn of_attempt(
         let _ = shared.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
         return ended;
     }
-    let created_location = created(reply.status, asking.method, &reply.fields)
-        .and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
+    let creates = asking.policy.creates_by(asking.purpose, status);
+    let created = reply.fields.get(header::LOCATION).filter(|_| creates);
+    let created_location =
+        created.and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Answered, |body| KeptAnswer {
-        status: reply.status.as_u16(),
+        status,
         fields: asking.recorded(reply.fields, reply.target.as_str()),
         body,
         created_location,
@@ -88,11 +96,7 @@ pub(super) async fn of_monitor(
     created: Option<Url>,
     mut reply: Reply,
 ) -> Ended {
-    // A monitor's 303 names what came of the work, whatever the method was.
-    let answer = Answer {
-        redirect_is_success: true,
-        ..asking.answer(status, &reply.fields, shared.clock.now())
-    };
+    let answer = Asking::answer(status, &reply.fields, shared.clock.now());
     let created_location = created.and_then(|url| asking.located(url.as_str().as_bytes(), "/"));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     kept(answer, read, Outcome::Followed, |body| KeptAnswer {
@@ -128,20 +132,14 @@ pub(super) async fn of_recheck(
 }
 
 impl Asking<'_> {
-    fn answer(&self, status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
-        let named = fields.get(header::RETRY_AFTER);
-        Answer {
-            status,
-            redirect_is_success: *self.method == Method::POST,
-            retry_after: named.and_then(|value| retry_after::parse(value, now)),
-            monitor: None,
-        }
+    fn answer(status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
+        Answer { retry_after: RetryAfter::of(fields, now), ..Answer::plain(status) }
     }
 
     /// The upstream's monitor. Where it would not be followed, the 202 is an answer like
     /// any other.
     fn monitor(&self, reply: &Reply, now: Timestamp) -> Named {
-        if self.policy.first_answer_is_final || !self.follows {
+        if self.policy.is_synchronous() || !self.follows {
             return Named::Nothing;
         }
         let answer = (reply.status, &reply.fields);
@@ -214,6 +212,17 @@ fn kept(
     }
 }
 
+/// What is kept of an earlier attempt that removed what the upstream was asked for.
+pub(super) fn of_a_removal(status: u16) -> Ended {
+    let kept = KeptAnswer {
+        status: StatusCode::NO_CONTENT.as_u16(),
+        fields: crate::domain::Fields::new(),
+        body: Body::empty(),
+        created_location: None,
+    };
+    Ended { answer: Some(kept), ..Ended::of(Outcome::TookEffect { status }) }
+}
+
 /// What an attempt comes to whose time is up.
 pub(super) const fn late(sent: Sent) -> Outcome {
     Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout }
@@ -256,25 +265,12 @@ async fn body(
     Read::Whole(body)
 }
 
-/// Whether an answer's `Location` names something that was created.
-fn created_by(status: u16, method: &Method) -> bool {
-    status == 201 || (matches!(status, 301..=303) && *method == Method::POST)
-}
-
-fn created<'a>(
-    status: StatusCode,
-    method: &Method,
-    fields: &'a HeaderMap,
-) -> Option<&'a HeaderValue> {
-    created_by(status.as_u16(), method).then(|| fields.get(header::LOCATION)).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn answer() -> Answer {
-        Answer { status: 201, redirect_is_success: true, retry_after: None, monitor: None }
+        Answer::plain(201)
     }
 
     fn keep(body: Body) -> KeptAnswer {
@@ -284,19 +280,6 @@ mod tests {
 
     fn ended(read: Read) -> Ended {
         kept(answer(), read, Outcome::Answered, keep)
-    }
-
-    #[test]
-    fn a_redirect_names_something_created_only_to_a_post() {
-        for (status, method, named) in [
-            (201, Method::PUT, true),
-            (303, Method::POST, true),
-            (303, Method::PUT, false),
-            (200, Method::POST, false),
-            (307, Method::POST, false),
-        ] {
-            assert_eq!(created_by(status, &method), named, "{status} to {method}");
-        }
     }
 
     #[test]

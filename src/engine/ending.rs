@@ -6,7 +6,9 @@
 use super::insist::insist;
 use super::meters::outcome_name;
 use super::{Shared, stash};
-use crate::domain::operation::{Effect, ErrorCode, Next, Outcome, Standing, Transition, settle};
+use crate::domain::operation::{
+    Effect, ErrorCode, Next, Outcome, Purpose, Standing, Transition, settle,
+};
 use crate::ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
 /// How an attempt ended.
@@ -37,7 +39,13 @@ pub(super) struct Committed {
 /// Decides what comes next and commits it; says what that was.
 pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Committed {
     let at = shared.clock.now();
-    let standing = Standing { policy: &leased.policy, counts: leased.counts };
+    let purpose = Purpose::of(&leased.work);
+    let standing = Standing {
+        policy: &leased.policy,
+        counts: leased.counts,
+        purpose: &purpose,
+        accepted_at: leased.accepted_at,
+    };
     let transition = settle(standing, &ended.outcome, at, &mut rand::rng());
     log(leased, &ended, &transition);
     let next = transition.next.clone();

@@ -17,7 +17,7 @@ use super::permits::Permit;
 use super::{Shared, jobs, outgoing, recheck};
 use crate::domain::Timestamp;
 use crate::domain::breaker::Sign;
-use crate::domain::operation::{Outcome, Policy, Work};
+use crate::domain::operation::{Outcome, Policy, Purpose, Sent, Work};
 use crate::ledger::Leased;
 use crate::upstream::SentMarker;
 
@@ -80,7 +80,7 @@ async fn attempt(
 ) -> Ended {
     // Otherwise a connection at hand could take the request up before that is looked at.
     if cancelable.is_called_off() {
-        return Ended::of(Outcome::Canceled);
+        return Ended::of(Outcome::Canceled { sent: Sent::Nothing });
     }
     if let Some(outcome) = unsendable(shared, leased, now) {
         return Ended::of(outcome);
@@ -91,7 +91,7 @@ async fn attempt(
     let outcome = tokio::select! {
         biased;
         ended = exchange(shared, leased, &marker, limit) => return ended,
-        () = cancelable.called_off() => Outcome::Canceled,
+        () = cancelable.called_off() => Outcome::Canceled { sent: marker.sent() },
         () = shared.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
     };
     Ended::of(outcome)
@@ -105,7 +105,7 @@ fn time_limit(policy: &Policy, now: Timestamp) -> Duration {
 /// Why nothing is sent, if so.
 fn unsendable(shared: &Shared, leased: &Leased, now: Timestamp) -> Option<Outcome> {
     if leased.cancel_asked {
-        return Some(Outcome::Canceled);
+        return Some(Outcome::Canceled { sent: Sent::Nothing });
     }
     if !shared.can_do(leased) {
         return Some(Outcome::Unroutable);
@@ -129,20 +129,18 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
     let again = || outgoing::call(shared, leased, request, marker);
     let mut allowance = Allowance::of(&shared.clock, limit);
     if leased.counts.attempts > 1
-        && let Some(target) = recheck::target(leased)
-        && let Some(ended) =
-            Box::pin(recheck::before_another(shared, leased, target, &mut allowance)).await
+        && let Some(ended) = Box::pin(recheck::before_another(shared, leased, &mut allowance)).await
     {
         return ended;
     }
+    let public = &shared.public(request);
     // Boxed, because it is large, and each hand it goes through would make room for it anew.
-    match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
+    match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Err(_) => Ended::of(answer::late(marker.sent())),
         Ok(Ok(reply)) => {
-            let (method, policy) = (&request.method, &leased.policy);
-            let public = &shared.public(request);
+            let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
             let follows = !shared.settings.unfollowed.contains(&*leased.route);
-            let asking = Asking { upstream, max_response, method, policy, public, follows };
+            let asking = Asking { upstream, max_response, purpose, policy, public, follows };
             answer::of_attempt(shared, asking, &mut allowance, reply).await
         }
         // Others may have taken over what it holds: who may not begin hands it back.
@@ -169,8 +167,9 @@ mod tests {
             delivery: Delivery::AtMostOnce,
             timeout: Duration::from_secs(1),
             deadline_at,
-            retry: RetryPolicy { attempts: 1, min, max },
-            first_answer_is_final: false,
+            retry: RetryPolicy { attempts: 1, min, max, statuses: None },
+            wait: None,
+            success: None,
             on_failure: OnFailure::Skip,
             recheck: None,
         };

@@ -17,7 +17,7 @@ use super::ending::{self, Ended};
 use super::{Shared, jobs, outgoing};
 use crate::domain::Timestamp;
 use crate::domain::http::retry_after;
-use crate::domain::operation::{Continuation, Outcome, Request, Work};
+use crate::domain::operation::{Continuation, Outcome, Purpose, Request, Sent, Work};
 use crate::ledger::{Leased, LedgerError};
 use crate::upstream::{Asked, Monitor, Question, SentMarker};
 
@@ -110,7 +110,7 @@ async fn follow(shared: Arc<Shared>, leased: Leased, place: Option<OwnedSemaphor
 
 async fn ask(shared: &Shared, leased: &Leased) -> Ended {
     if leased.cancel_asked {
-        return Ended::of(Outcome::Canceled);
+        return Ended::of(Outcome::Canceled { sent: Sent::Nothing });
     }
     if let Work::Task { name, arguments } = &leased.work
         && shared.can_do(leased)
@@ -131,8 +131,9 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
         // Written by a later release, perhaps: that one can go on from it.
         return still_pending("what to go on from is not understood");
     };
-    let (method, policy, public) = (&request.method, &leased.policy, &shared.public(request));
-    let asking = Asking { upstream, max_response, method, policy, public, follows: true };
+    let (purpose, policy, public) =
+        (&Purpose::of(&leased.work), &leased.policy, &shared.public(request));
+    let asking = Asking { upstream, max_response, purpose, policy, public, follows: true };
     match ask_once(shared, asking, &monitor, leased, request).await {
         None => still_pending("the monitor did not answer in time"),
         Some(Asked::StillPending { retry_after, trouble, next }) => {
@@ -205,7 +206,7 @@ fn still_pending(why: &str) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::{ErrorCode, Sent};
+    use crate::domain::operation::ErrorCode;
 
     #[test]
     fn an_answer_that_breaks_off_is_asked_for_again() {

@@ -140,7 +140,7 @@ pub(super) async fn carry_on(
 fn answered(status: u16, result: Vec<u8>) -> Ended {
     let mut fields = Fields::new();
     fields.as_map_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let answer = Answer { status, redirect_is_success: false, retry_after: None, monitor: None };
+    let answer = Answer::plain(status);
     let body = Body::Inline(Bytes::from(result));
     let kept = KeptAnswer { status, fields, body, created_location: None };
     Ended { answer: Some(kept), ..Ended::of(Outcome::Followed(answer)) }

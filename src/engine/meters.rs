@@ -36,7 +36,7 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::Broken { .. } => 2,
         Outcome::Interrupted { .. } => 3,
         Outcome::Lost => 4,
-        Outcome::Canceled => 5,
+        Outcome::Canceled { .. } => 5,
         Outcome::Expired => 6,
         Outcome::Unroutable => 7,
         Outcome::StillPending { .. } => 8,

@@ -11,7 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Shared;
 use crate::domain::OperationId;
-use crate::domain::http::idempotency::{IDEMPOTENCY_KEY, quoted_key};
+use crate::domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
 use crate::domain::http::{forwarded, trace};
 use crate::domain::operation::{Body, BodyKey, Request};
 use crate::ledger::{Leased, Ledger, LedgerError};
@@ -71,9 +71,8 @@ fn fields(request: &Request, marks: Marks<'_>) -> HeaderMap {
         // The whole is recorded, whatever part the client has of it.
         remove_where(&mut fields, is_conditional);
     }
-    let id = marks.id.to_string();
-    set(&mut fields, KEY, quoted_key(marks.key.unwrap_or(&id)));
-    set(&mut fields, ID, id);
+    set(&mut fields, KEY, sent_octets(marks.key, marks.id).into_owned());
+    set(&mut fields, ID, marks.id.to_string());
     fields.insert(ATTEMPT, HeaderValue::from(marks.attempt));
     if let Some(url) = marks.progress_url {
         set(&mut fields, PROGRESS_URL, url);
@@ -192,10 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_key_goes_on_quoted_and_replaces_what_it_wrote() {
-        let request = request(Method::POST, &[("idempotency-key", "bare")]);
-        let sent = sent(&request, Some("ba\"re"));
-        assert_eq!(sent.get_all("idempotency-key").iter().collect::<Vec<_>>(), ["\"ba\\\"re\""]);
+    fn the_clients_key_goes_on_as_it_came_and_once() {
+        for octets in ["bare", r#""ba\"re""#] {
+            let request = request(Method::POST, &[("idempotency-key", "another")]);
+            let sent = sent(&request, Some(octets));
+            assert_eq!(sent.get_all("idempotency-key").iter().collect::<Vec<_>>(), [octets]);
+        }
     }
 
     #[test]

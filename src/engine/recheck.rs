@@ -1,7 +1,6 @@
 //! Asking an upstream whether an earlier attempt took effect.
 //!
-//! Owns the question and what its answer means: a 2xx that it did, a 404 that it did not,
-//! anything else nothing. Its invariant: the question changes nothing at the upstream, and
+//! Owns the question; what its answer means is the domain's to say ([`Finding`]). Its invariant: the question changes nothing at the upstream, and
 //! is asked within a slot and an attempt's time. What follows is decided by
 //! [`settle`](crate::domain::operation::settle).
 
@@ -14,9 +13,11 @@ use super::allowance::Allowance;
 use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::Ended;
-use super::{Shared, outgoing};
+use super::{Shared, outgoing, stash};
+use crate::domain::http::idempotency::{sent_octets, value_of};
 use crate::domain::operation::{
-    Delivery, Outcome, Sent, Subjects, Work, is_asked_about, is_in_doubt,
+    Delivery, ErrorCode, Finding, Outcome, Purpose, Sent, Subjects, Work, is_asked_about,
+    is_in_doubt,
 };
 use crate::ledger::Leased;
 use crate::upstream::{Call, Reply, SentMarker};
@@ -25,35 +26,39 @@ use crate::upstream::{Call, Reply, SentMarker};
 enum Word {
     /// It took effect.
     Did(Box<Reply>),
-    /// It did not.
-    DidNot,
+    /// It did not; with the status that says so.
+    DidNot(u16),
     /// Neither; with its status, if it answered.
     Nothing(Option<u16>),
 }
 
 /// Path and query that the upstream is asked at about an operation, if it can be asked.
-pub(super) fn target(leased: &Leased) -> Option<String> {
-    let id = leased.id.to_string();
-    Some(leased.policy.recheck.as_ref()?.filled(Subjects {
-        idempotency_key: leased.upstream_key.as_deref().unwrap_or(&id),
-        operation_id: &id,
+fn target(leased: &Leased) -> Option<String> {
+    let key = sent_octets(leased.upstream_key.as_deref(), leased.id);
+    leased.policy.recheck.as_ref()?.filled(Subjects {
+        idempotency_key: &key,
+        idempotency_key_value: &value_of(&key),
+        operation_id: &leased.id.to_string(),
         client_reference: leased.client_reference.as_deref().unwrap_or_default(),
-    }))
+    })
 }
 
 /// Asks before another attempt; how that ends where none is to be sent.
 pub(super) async fn before_another(
     shared: &Shared,
     leased: &Leased,
-    target: String,
     allowance: &mut Allowance<'_>,
 ) -> Option<Ended> {
-    match Box::pin(ask(shared, leased, target, allowance)).await {
+    let word = match target(leased) {
+        Some(target) => Box::pin(ask(shared, leased, target, allowance)).await,
+        None => Word::Nothing(None),
+    };
+    match word {
         Word::Did(reply) => kept(shared, leased, allowance, *reply).await,
         Word::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
             Some(Ended::of(Outcome::Unclear { status }))
         }
-        Word::DidNot | Word::Nothing(_) => None,
+        Word::DidNot(_) | Word::Nothing(_) => None,
     }
 }
 
@@ -64,16 +69,19 @@ pub(super) async fn before_the_end(
     cancelable: &Cancelable,
     ended: Ended,
 ) -> Ended {
-    let Outcome::Broken { cause, .. } = ended.outcome else { return ended };
     let is_open = is_asked_about(&leased.policy, &ended.outcome);
     let Some(target) = target(leased).filter(|_| is_open) else { return ended };
+    let cause = match ended.outcome {
+        Outcome::Broken { cause, .. } => cause,
+        _ => ErrorCode::UpstreamStatus,
+    };
     let left = leased.policy.deadline_at.since(shared.clock.now());
     let limit = leased.policy.timeout.min(left).max(LEAST);
     let mut allowance = Allowance::of(&shared.clock, limit);
     let asked = async {
         match Box::pin(ask(shared, leased, target, &mut allowance)).await {
             Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
-            Word::DidNot => Some(Ended::of(Outcome::Refuted { cause })),
+            Word::DidNot(status) => Some(Ended::of(Outcome::Refuted { cause, status })),
             Word::Nothing(_) => None,
         }
     };
@@ -87,7 +95,13 @@ pub(super) async fn before_the_end(
         }
     };
     match found {
-        Some(found) => Ended { detail: ended.detail, ..found },
+        Some(found) => {
+            // What the question brought stands in its place.
+            if let Some(unwanted) = ended.answer {
+                stash::let_go(shared, &unwanted.body);
+            }
+            Ended { detail: ended.detail, ..found }
+        }
         None => ended,
     }
 }
@@ -115,10 +129,16 @@ async fn ask(
         delivery: Delivery::AtLeastOnce,
         marker: marker.clone(),
     };
-    match allowance.wait_for(Box::pin(upstream.call_following(again))).await {
-        Ok(Ok(reply)) if reply.status.is_success() => Word::Did(Box::new(reply)),
-        Ok(Ok(reply)) if reply.status == http::StatusCode::NOT_FOUND => Word::DidNot,
-        Ok(Ok(reply)) => Word::Nothing(Some(reply.status.as_u16())),
+    let public = &shared.public(request);
+    match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
+        Ok(Ok(reply)) => {
+            let status = reply.status.as_u16();
+            match Finding::of(&request.method, status) {
+                Finding::TookEffect => Word::Did(Box::new(reply)),
+                Finding::NoEffect => Word::DidNot(status),
+                Finding::Nothing => Word::Nothing(Some(status)),
+            }
+        }
         Ok(Err(broken)) => {
             tracing::debug!(operation = %leased.id, detail = %broken, "could not recheck");
             Word::Nothing(None)
@@ -133,10 +153,13 @@ async fn kept(
     allowance: &mut Allowance<'_>,
     reply: Reply,
 ) -> Option<Ended> {
+    if !reply.status.is_success() {
+        return Some(answer::of_a_removal(reply.status.as_u16()));
+    }
     let (upstream, max_response) = shared.upstream(&leased.lane.upstream)?;
-    let (method, policy) = (&Method::GET, &leased.policy);
+    let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
     let Work::Call(request) = &leased.work else { return None };
     let public = &shared.public(request);
-    let asking = Asking { upstream, max_response, method, policy, public, follows: false };
+    let asking = Asking { upstream, max_response, purpose, policy, public, follows: false };
     Some(answer::of_recheck(shared, asking, allowance, reply).await)
 }

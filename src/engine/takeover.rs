@@ -84,7 +84,8 @@ fn is_unknown(next: &Next) -> bool {
 }
 
 async fn end(shared: &Shared, orphan: &Leased) -> Next {
-    let outcome = if orphan.cancel_asked { Outcome::Canceled } else { Outcome::Lost };
+    let outcome =
+        if orphan.cancel_asked { Outcome::Canceled { sent: Sent::Perhaps } } else { Outcome::Lost };
     ending::commit(shared, orphan, Ended::of(outcome)).await.next
 }
 
@@ -110,8 +111,12 @@ async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
                 ?outcome,
                 "gave back what nobody carries out here"
             );
+            let sent = match outcome {
+                Outcome::Interrupted { sent } => *sent,
+                _ => Sent::Perhaps,
+            };
             let outcome = |leased: &Leased| match leased.cancel_asked {
-                true => Outcome::Canceled,
+                true => Outcome::Canceled { sent },
                 false => outcome.clone(),
             };
             let ends = leased.iter().map(|it| hand_back(shared, it, outcome(it)));

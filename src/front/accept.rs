@@ -22,8 +22,9 @@ use crate::api::Problem;
 use crate::config::KeyRule;
 use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
 use crate::domain::http::expectation::{self, Answer, Decision};
-use crate::domain::http::idempotency;
+use crate::domain::http::idempotency::{self, SentKey};
 use crate::domain::http::pattern::Captures;
+use crate::domain::http::prefer;
 use crate::domain::http::trace;
 use crate::domain::operation::{
     Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
@@ -43,7 +44,7 @@ struct Head {
     principal: Principal,
     decision: Decision,
     additions: Additions,
-    key: Option<String>,
+    key: Option<SentKey>,
     callback: Option<Asked>,
     base: String,
 }
@@ -96,6 +97,7 @@ impl Inner {
         let stored = (route.upstream(), Kept::Stored);
         self.dress(&mut fields, (caller, parts.version), stored);
         trim(&mut fields, &parts.method);
+        prefer::take_out(&mut fields, |name| decision.meets(name));
         let credentials = take(&mut fields, &route.erase);
         let target = target.to_owned();
         let operation = NewOperation {
@@ -113,7 +115,7 @@ impl Inner {
             }),
             policy,
             due_at,
-            upstream_key: key,
+            upstream_key: key.map(|sent| sent.octets),
             idempotency,
             serial_key,
             parent,
@@ -192,7 +194,7 @@ impl Inner {
             }
             KeyRule::Fingerprint => Some(fingerprint.to_vec()),
         });
-        let key = head.key.as_ref().map(|key| key.as_bytes().to_vec()).or(derived);
+        let key = head.key.as_ref().map(|sent| sent.key.as_bytes().to_vec()).or(derived);
         let Some(key) = key else {
             return if route.key_required { Err(Problem::key_missing()) } else { Ok(None) };
         };

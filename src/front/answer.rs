@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
 
 use super::body::Memory;
@@ -19,7 +20,7 @@ use crate::api::{Api, Document, Problem, own};
 use crate::domain::OperationId;
 use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
-use crate::domain::operation::{ErrorCode, Failure, NewOperation, State};
+use crate::domain::operation::{Contact, ErrorCode, Failure, NewOperation, State};
 use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Watch};
 use crate::lifecycle::Tasks;
 
@@ -71,6 +72,10 @@ impl Pending<'_> {
                 drop(watch);
                 let again = Box::pin(self.again(id)).await;
                 let mut response = again.unwrap_or_else(Problem::into_response);
+                // To come again would bring the same once more.
+                if response.headers().get(own::GATEWAY_ORIGIN).is_some_and(|it| it == "upstream") {
+                    response.headers_mut().remove(RETRY_AFTER);
+                }
                 response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
                 Ok(response)
             }
@@ -204,12 +209,18 @@ impl Pending<'_> {
                 Passage { id: operation.id, links, base: self.base, applied: applied.as_deref() };
             return Ok(recorded::passed_on(&self.api.ledger, answer, passage));
         }
-        Err(named(failure.map_or_else(Problem::gone, unanswered)))
+        Err(named(
+            failure.map_or_else(Problem::gone, |it| unanswered(it, operation.counts.contact)),
+        ))
     }
 }
 
-/// A failure without an answer of the upstream's that could be passed on.
-fn unanswered(failure: &Failure) -> Problem {
+/// A failure without an answer of the upstream's that could be passed on. A 5xx says that
+/// nothing was sent: stock clients repeat those by themselves.
+fn unanswered(failure: &Failure, contact: Contact) -> Problem {
+    if contact != Contact::Nothing {
+        return Problem::no_answer(failure);
+    }
     let kind = match failure.cause.unwrap_or(failure.code) {
         _ if failure.code == ErrorCode::DeadlineExceeded => &kinds::UPSTREAM_SILENT,
         ErrorCode::UpstreamTimeout => &kinds::UPSTREAM_SILENT,
@@ -228,15 +239,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_took_too_long_is_504_and_all_else_502() {
-        for (failure, status) in [
-            (Failure::of(ErrorCode::DeadlineExceeded), 504),
-            (Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamTimeout), 504),
-            (Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamProtocol), 502),
-            (Failure::of(ErrorCode::UpstreamUnreachable), 502),
-            (Failure::of(ErrorCode::ResponseTooLarge), 502),
+    fn only_what_certainly_sent_nothing_is_a_5xx() {
+        use Contact::{Answered, Lost, Nothing};
+        use ErrorCode::{
+            AttemptsExhausted, DeadlineExceeded, OutcomeUnknown, ResponseTooLarge,
+            UpstreamProtocol, UpstreamTimeout, UpstreamUnreachable,
+        };
+        for (failure, contact, status) in [
+            (Failure::of(UpstreamUnreachable), Nothing, 502),
+            (Failure::caused(AttemptsExhausted, UpstreamUnreachable), Nothing, 502),
+            (Failure::of(DeadlineExceeded), Nothing, 504),
+            (Failure::of(UpstreamTimeout), Nothing, 504),
+            (Failure::of(UpstreamProtocol), Nothing, 502),
+            (Failure::of(UpstreamUnreachable), Lost, 424),
+            (Failure::of(UpstreamTimeout), Lost, 424),
+            (Failure::caused(OutcomeUnknown, UpstreamTimeout), Lost, 424),
+            (Failure::caused(OutcomeUnknown, UpstreamProtocol), Lost, 424),
+            (Failure::of(DeadlineExceeded), Lost, 424),
+            (Failure::of(ResponseTooLarge).with_status(201), Answered, 424),
         ] {
-            assert_eq!(unanswered(&failure).status(), status, "{failure:?}");
+            assert_eq!(unanswered(&failure, contact).status(), status, "{failure:?}");
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::domain::http::additions::{Additions, Granted};
 use crate::domain::http::expectation::{Answer, Decision, Offer};
 use crate::domain::http::pattern::Pattern;
 use crate::domain::http::route_table::{RoutePattern, RouteTable};
-use crate::domain::operation::{Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy};
+use crate::domain::operation::{
+    Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy, Statuses,
+};
 use crate::telemetry::Restraint;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -44,6 +46,7 @@ pub(super) struct Route {
     upstream: Upstream,
     delivery: Option<Delivery>,
     retry: RetryPolicy,
+    success: Option<Statuses>,
     delay: Duration,
     implicit: bool,
     /// Spares the log where what the route names cannot be read.
@@ -131,7 +134,9 @@ impl Route {
                 attempts: route.retry.attempts,
                 min: route.retry.min,
                 max: route.retry.max,
+                statuses: route.retry.statuses.clone(),
             },
+            success: route.success.clone(),
             delay: route.delay,
             implicit: route.implicit,
             unreadable: Arc::default(),
@@ -179,8 +184,12 @@ impl Route {
             delivery: self.delivery.unwrap_or_else(|| by_method(method)),
             timeout: additions.timeout.unwrap_or(self.granted.timeout),
             deadline_at: due_at + additions.deadline.unwrap_or(self.granted.deadline),
-            retry: self.retry,
-            first_answer_is_final: matches!(decision.answer, Answer::Sync { .. }),
+            retry: self.retry.clone(),
+            success: self.success.clone(),
+            wait: match decision.answer {
+                Answer::Sync { wait } => Some(wait),
+                Answer::Async | Answer::Hybrid { .. } => None,
+            },
             on_failure: self.on_failure,
             recheck: self.recheck.clone(),
         }

@@ -10,7 +10,8 @@ use super::rows::{
 use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
 use crate::domain::Timestamp;
 use crate::domain::operation::{
-    Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status, Transition,
+    Contact, Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status,
+    Transition,
 };
 
 /// An operation as its holder left it, found under the right token.
@@ -51,6 +52,8 @@ pub(super) struct Finish {
     pub(super) blocks: bool,
     /// Request and result are freed at once.
     pub(super) freed: bool,
+    /// A repeat with its idempotency key is another operation.
+    pub(super) frees_key: bool,
 }
 
 impl Finish {
@@ -171,6 +174,7 @@ impl Ends {
                     serial: settlement.lease.serial,
                     blocks: transition.effects.contains(&Effect::BlockSerialKey),
                     freed: cancel == 2,
+                    frees_key: transition.effects.contains(&Effect::FreeKey),
                 };
                 let status = finish.status();
                 self.finished.push(finish);
@@ -207,15 +211,15 @@ fn heeding_cancel(transition: &Transition, cancel: i64) -> Transition {
     if cancel == 0 || transition.next.is_final() {
         return transition.clone();
     }
-    Transition {
-        next: Next::Canceled,
-        counts: transition.counts,
-        effects: vec![
-            Effect::Announce { kind: EventKind::Canceled, code: None, status: None },
-            Effect::EraseCredentials,
-            Effect::PromoteSerialKey,
-        ],
+    let mut effects = vec![
+        Effect::Announce { kind: EventKind::Canceled, code: None, status: None },
+        Effect::EraseCredentials,
+        Effect::PromoteSerialKey,
+    ];
+    if transition.counts.contact == Contact::Nothing {
+        effects.push(Effect::FreeKey);
     }
+    Transition { next: Next::Canceled, counts: transition.counts, effects }
 }
 
 fn saved(transition: &Transition) -> Option<Continuation> {

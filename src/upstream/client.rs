@@ -19,7 +19,7 @@ use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
 use super::settings::{Settings, SettingsError, is_web, wants_tls};
 use crate::clock::Clock;
-use crate::domain::http::location;
+use crate::domain::http::{location, redirect};
 use crate::domain::operation::Delivery;
 use crate::lifecycle::Tasks;
 
@@ -101,19 +101,26 @@ impl Upstream {
         self.reply(response, connection, target, true)
     }
 
-    /// As [`Upstream::call`], and follows a 307 or 308 on the upstream's own origin, five
-    /// at most, with method and body, to its target as URLs are normalized; any other is returned. `again` makes the call anew
-    /// for each, always with the same marker.
+    /// As [`Upstream::call`], and follows redirects that ask for the same request at another
+    /// path of the upstream, five at most, with method and body, to its target as URLs are
+    /// normalized and on the configured origin; any other is returned. `again` makes the call
+    /// anew for each, always with the same marker; `public` is what the upstream may call the
+    /// gateway, and so itself.
     ///
-    /// An upstream that answers 307 has told that it did nothing (RFC 9110 section
+    /// An upstream that answers so has told that it did nothing (RFC 9110 section
     /// 15.4.8), so the marker then says again that nothing was sent: failing to connect
     /// for the next hop is no unknown outcome.
-    pub async fn call_following(&self, again: impl Fn() -> Call) -> Result<Reply, Broken> {
-        let mut reply = self.call(again()).await?;
+    pub async fn call_following(
+        &self,
+        public: &[Url],
+        again: impl Fn() -> Call,
+    ) -> Result<Reply, Broken> {
+        let first = again();
+        let delivery = first.delivery;
+        let mut reply = self.call(first).await?;
         for _ in 0..REDIRECTS {
-            let Some(url) = self.redirect_of(&reply) else { break };
-            let Some(target) = target_of(&url) else { break };
-            let call = Call { target: target.as_str().to_owned(), ..again() };
+            let Some(target) = self.redirect_of(&reply, delivery, public) else { break };
+            let call = Call { target, ..again() };
             call.marker.clear();
             drop(reply);
             reply = self.call(call).await?;
@@ -205,12 +212,13 @@ impl Upstream {
         url.origin() == self.0.origin
     }
 
-    fn redirect_of(&self, reply: &Reply) -> Option<Url> {
-        if !matches!(reply.status.as_u16(), 307 | 308) {
+    fn redirect_of(&self, reply: &Reply, delivery: Delivery, public: &[Url]) -> Option<String> {
+        if !redirect::repeats_request(reply.status.as_u16(), delivery) {
             return None;
         }
-        let url = resolve(&self.url_of(&reply.target), reply.fields.get(header::LOCATION)?)?;
-        (is_web(&url) && self.is_own(&url)).then_some(url)
+        let location = reply.fields.get(header::LOCATION)?;
+        let home = location::Home { upstream: &self.0.settings.origin, public };
+        redirect::path_again(location, &self.url_of(&reply.target), home)
     }
 
     async fn exchange(

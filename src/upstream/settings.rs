@@ -29,6 +29,9 @@ pub struct Settings {
     pub response_timeout: Duration,
     /// The largest answer that is recorded, in octets.
     pub max_response: u64,
+    /// Statuses that say here that the request was not processed, though they usually leave that
+    /// open.
+    pub unprocessed: Vec<u16>,
 }
 
 /// An upstream cannot be used as it is set.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::gateway::order;
 use crate::support::upstream::closed_port;
-use crate::support::{Answer, Gateway, Setup, Ticket, Upstream};
+use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream};
 
 async fn at_least_once(upstream: &Upstream, lines: &str) -> Gateway {
     let lines = format!("delivery = \"at-least-once\"\n{lines}");
@@ -193,4 +193,108 @@ async fn an_answer_that_is_too_large_is_not_tried_again_and_keeps_what_is_known(
     assert_eq!(document["responseStatus"], 201);
     assert_eq!(document["createdLocation"], format!("{}/orders/7", gateway.origin()));
     upstream.only();
+}
+
+#[tokio::test]
+async fn a_time_beyond_the_deadline_gets_one_last_try_before_it() {
+    for named in ["3600", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        for (then, status, sent) in [
+            (Answer::status(201), "succeeded", 2),
+            (Answer::status(503).field("Retry-After", named), "failed", 2),
+        ] {
+            let upstream = Upstream::start().await;
+            upstream.script("/orders", [Answer::status(503).field("Retry-After", named)]);
+            upstream.on("/orders", then);
+            let gateway = at_least_once(&upstream, "deadline = \"60s\"").await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(5, &ticket).await;
+            assert_eq!(document["status"], status, "{named}: {document}");
+            assert_eq!(upstream.received().len(), sent, "{named}");
+            if status == "failed" {
+                assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn which_statuses_are_tried_again_can_be_said() {
+    let retry = "retry = { min = \"1s\", max = \"1s\", statuses = [418] }";
+    for (status, sent) in [(418, 2), (500, 1), (502, 1)] {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [Answer::status(status)]);
+        let gateway = at_least_once(&upstream, retry).await;
+        gateway.settled_by_steps_of(1, &gateway.post_order().await).await;
+        assert_eq!(upstream.received().len(), sent, "{status}");
+    }
+}
+
+/// A request that is repeated after its answer was lost, and then refused for good.
+async fn refused_after(
+    first: Answer,
+    method: &str,
+    field: Option<(&str, &str)>,
+    then: u16,
+) -> Value {
+    let upstream = Upstream::start().await;
+    upstream.script("/things/7", [first]);
+    upstream.on("/things/7", Answer::status(then).body("text/plain", "refused"));
+    let lines =
+        "delivery = \"at-least-once\"\nretry = { attempts = 3, min = \"1s\", max = \"1s\" }";
+    let gateway = Setup::before(&upstream).route("* /things/{id}", lines).start().await;
+    let request = Request::new(method, "/things/7");
+    let request = field.into_iter().fold(request, |it, (name, value)| it.field(name, value));
+    let ticket = gateway.accept(request).await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(document["responseStatus"], then);
+    document["error"].clone()
+}
+
+#[tokio::test]
+async fn a_refusal_of_what_an_attempt_whose_answer_was_lost_may_have_done_says_so() {
+    let if_match = Some(("If-Match", "\"a\""));
+    for lost in [Answer::Reset, Answer::truncated(), Answer::status(502), Answer::status(504)] {
+        for (method, field, then) in [
+            ("DELETE", None, 404),
+            ("DELETE", None, 410),
+            ("PUT", if_match, 412),
+            ("PUT", Some(("If-None-Match", "*")), 412),
+            ("POST", None, 409),
+        ] {
+            let error = refused_after(lost.clone(), method, field, then).await;
+            assert_eq!(error["code"], "may-have-succeeded", "{lost:?} {method} {then}: {error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("Check with the upstream"), "{message}");
+        }
+    }
+    for (first, method, field, then) in [
+        (Answer::status(503), "DELETE", None, 404),
+        (Answer::status(500), "PUT", if_match, 412),
+        (Answer::Reset, "PUT", None, 412),
+        (Answer::Reset, "PUT", None, 404),
+        (Answer::Reset, "DELETE", None, 403),
+    ] {
+        let error = refused_after(first.clone(), method, field, then).await;
+        assert_eq!(error["code"], "upstream-status", "{first:?} {method} {then}: {error}");
+    }
+    let error = refused_after(Answer::status(503), "POST", None, 409).await;
+    assert_eq!(error["code"], "attempts-exhausted", "{error}");
+}
+
+#[tokio::test]
+async fn that_an_answer_was_lost_is_not_forgotten_over_a_restart() {
+    for first in [Answer::Reset, Answer::Never] {
+        let upstream = Upstream::start().await;
+        upstream.script("/things/7", [first.clone()]);
+        upstream.on("/things/7", Answer::status(404));
+        let lines = "retry = { min = \"1s\", max = \"1s\" }";
+        let setup = Setup::before(&upstream).route("DELETE /things/{id}", lines);
+        let mut process = setup.spawn().await;
+        let ticket = process.accept(Request::new("DELETE", "/things/7")).await;
+        upstream.until_received("/things/7", 1).await;
+        process.kill().await;
+        let process = process.again().await;
+        let document = process.settled(&ticket).await;
+        assert_eq!(document["error"]["code"], "may-have-succeeded", "{first:?}: {document}");
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::gateway::order;
 use crate::support::upstream::closed_port;
-use crate::support::{Answer, Gateway, Request, Setup, Upstream, post};
+use crate::support::{Answer, Gateway, Request, Setup, Upstream, get, post};
 
 /// Has the upstream answer so, and gives the final document after moving the clock far.
 async fn after(answer: Answer) -> (Upstream, Gateway, Value) {
@@ -93,12 +93,60 @@ async fn a_refusal_is_tried_again() {
 
 #[tokio::test]
 async fn no_other_answer_is_tried_again() {
-    for status in [400, 404, 408, 409, 422, 500, 502, 503, 504] {
+    for status in [301, 307, 400, 404, 408, 409, 422, 500, 501, 503] {
         let (upstream, gateway, document) = after(Answer::status(status)).await;
         assert_eq!(document["status"], "failed", "{status}");
-        assert_eq!(document["error"]["code"], "upstream-status", "{status}");
+        let code = if status < 400 { "upstream-redirect" } else { "upstream-status" };
+        assert_eq!(document["error"]["code"], code, "{status}");
         assert_eq!(document["responseStatus"], status);
         assert_eq!(sent(&upstream, &gateway).await, 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_proxy_in_between_may_have_given_leaves_the_outcome_unknown() {
+    for status in [502, 504] {
+        let answer = Answer::status(status).body("text/plain", "of the proxy");
+        let (upstream, gateway, document) = after(answer).await;
+        let error = &document["error"];
+        assert_eq!(error["code"], "outcome-unknown", "{document}");
+        assert_eq!(error["cause"], "upstream-status");
+        assert_eq!(document["responseStatus"], status);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&status.to_string()) && message.contains("unprocessed"));
+        assert!(!message.to_lowercase().contains("retry"), "{message}");
+        let unknown = gateway.admin(get("/-/operations?unknown=true")).await.expect(200);
+        assert!(unknown.text().contains(document["id"].as_str().unwrap()), "{unknown:?}");
+        assert_eq!(sent(&upstream, &gateway).await, 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_is_known_not_to_have_processed_is_a_plain_failure() {
+    for (status, code) in [(502, "upstream-status"), (504, "outcome-unknown")] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(status));
+        let gateway =
+            Setup::before(&upstream).set("upstreams.default", "unprocessed = [502]").start().await;
+        let document = gateway.settled(&gateway.post_order().await).await;
+        assert_eq!(document["error"]["code"], code, "{document}");
+        upstream.only();
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_refusal_says_of_when_to_come_again_it_is_tried_again() {
+    for status in [425, 429, 503] {
+        for unreadable in ["1.5", "soon", "-1", "Tue, 99 Nov 2023 22:13:50 GMT", ""] {
+            let upstream = Upstream::start().await;
+            let refusal = Answer::status(status).field("Retry-After", unreadable);
+            upstream.script("/orders", [refusal.clone(), refusal]);
+            let gateway = Gateway::before(&upstream).await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], "succeeded", "{status} {unreadable}: {document}");
+            assert_eq!(upstream.received().len(), 3, "{status} {unreadable}");
+        }
     }
 }
 

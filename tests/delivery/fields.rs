@@ -246,3 +246,34 @@ async fn no_alias_of_what_the_gateway_reads_or_sets_passes() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_preference_that_the_gateway_meets_is_not_the_upstreams_to_meet() {
+    for (prefers, applied, left) in [
+        ("respond-async", "respond-async", &[][..]),
+        ("Respond-Async, return=minimal", "respond-async, return=minimal", &["return=minimal"]),
+        ("respond-async, handling=lenient, wait=0", "respond-async, wait=0", &["handling=lenient"]),
+        ("return=representation", "", &["return=representation"]),
+        ("respond-async=no, wait=soon", "", &["respond-async=no, wait=soon"]),
+    ] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::before(&upstream).await;
+        let answer = gateway.send(order().field("Prefer", prefers)).await.expect(202);
+        assert_eq!(answer.all("preference-applied").join(", "), applied, "{prefers}");
+        let received = upstream.until_received("/orders", 1).await;
+        assert_eq!(received[0].all("prefer"), left, "{prefers}");
+    }
+}
+
+#[tokio::test]
+async fn a_preference_that_the_gateway_does_not_meet_goes_on() {
+    let upstream = Upstream::start().await;
+    let lines = "mode = \"sync\"\nallow = [\"sync\"]";
+    let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+    let answer = gateway.send(order().field("Prefer", "respond-async")).await.expect(201);
+    assert_eq!(answer.field("preference-applied"), None);
+    gateway.send(get("/catalogue").field("Prefer", "respond-async, wait=3")).await.expect(200);
+    let received = upstream.received();
+    assert_eq!(received[0].all("prefer"), ["respond-async"]);
+    assert_eq!(received[1].all("prefer"), ["respond-async, wait=3"], "where nothing is routed");
+}

@@ -9,3 +9,4 @@ mod outcomes;
 mod progress;
 mod promises;
 mod recheck;
+mod redirects;

@@ -74,7 +74,7 @@ async fn a_retry_by_hand_comes_with_the_key_that_the_client_chose() {
     assert_eq!(successor["retryOf"], *ticket.id);
     let received = upstream.until_received("/orders", 2).await;
     for request in &received {
-        assert_eq!(request.all("idempotency-key"), ["\"of-the-client\""]);
+        assert_eq!(request.all("idempotency-key"), ["of-the-client"]);
     }
     assert_eq!(received[1].field("operation-id"), successor["id"].as_str());
     assert_eq!(received[1].body, received[0].body);

@@ -41,7 +41,8 @@ async fn the_deadline_of_its_acceptance_stays() {
         ("deadline = \"24h\"", "deadline = \"10s\"", "upstream-status"),
     ] {
         let upstream = Upstream::start().await;
-        upstream.script("/orders", [Answer::status(503).field("Retry-After", "30")]);
+        let refusal = Answer::status(503).field("Retry-After", "30");
+        upstream.script("/orders", [refusal.clone(), refusal]);
         upstream.on("/orders", Answer::status(404));
         let (gateway, ticket) = accepted_before(&upstream, lines, later).await;
         let document = gateway.settled_by_steps_of(1, &ticket).await;

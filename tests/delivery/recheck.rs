@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::gateway::{Gateway, order};
-use crate::support::{Answer, Setup, Ticket, Upstream};
+use crate::support::gateway::{Front, Gateway, order};
+use crate::support::{Answer, Request, Setup, Ticket, Upstream};
 
 /// Before an upstream whose orders can be looked up, delivered like that.
 fn setup(upstream: &Upstream, delivery: &str) -> Setup {
@@ -14,9 +14,9 @@ fn setup(upstream: &Upstream, delivery: &str) -> Setup {
     Setup::before(upstream).route("POST /orders", &lines)
 }
 
-async fn accept(gateway: &Gateway) -> Ticket {
+async fn accept(front: &Front) -> Ticket {
     let request = order().field("Client-Reference", "a b/7").field("Idempotency-Key", "\"k-1\"");
-    gateway.accept(request).await
+    front.accept(request).await
 }
 
 async fn kinds(gateway: &Gateway, ticket: &Ticket) -> Vec<String> {
@@ -39,7 +39,7 @@ async fn a_lost_answer_is_no_unknown_outcome_where_the_upstream_has_what_was_mad
         let created = document["createdLocation"].as_str().unwrap();
         assert!(created.ends_with(location), "{created}");
         let asked = upstream.received_at("/made").remove(0);
-        assert_eq!(asked.target, "/made?ref=a%20b%2F7&key=k-1");
+        assert_eq!(asked.target, "/made?ref=a%20b%2F7&key=%22k-1%22");
         assert_eq!((asked.method.as_str(), asked.body.len()), ("GET", 0));
         assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"it");
         let told = kinds(&gateway, &ticket).await;
@@ -102,7 +102,7 @@ async fn the_url_that_was_asked_is_the_location_where_the_answer_names_none() {
     let gateway = setup(&upstream, "at-most-once").start().await;
     let document = gateway.settled(&accept(&gateway).await).await;
     let created = document["createdLocation"].as_str().unwrap();
-    assert!(created.ends_with("/made?ref=a%20b%2F7&key=k-1"), "{created}");
+    assert!(created.ends_with("/made?ref=a%20b%2F7&key=%22k-1%22"), "{created}");
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn after_a_crash_the_upstream_is_asked_before_anything_is_sent_again() {
         upstream.script("/orders", [Answer::Never]);
         upstream.on("/made", answer.clone());
         let mut process = setup(&upstream, "at-most-once").spawn().await;
-        let ticket = process.accept(order()).await;
+        let ticket = accept(&process).await;
         upstream.until_received("/orders", 1).await;
         process.kill().await;
         let process = process.again().await;
@@ -126,4 +126,126 @@ async fn after_a_crash_the_upstream_is_asked_before_anything_is_sent_again() {
         assert_eq!(upstream.received_at("/orders").len(), sent, "{answer:?}");
         assert_eq!(document["rescues"], 1);
     }
+}
+
+/// What the upstream is asked about an order with these fields, whose answer was lost.
+async fn asked(template: &str, fields: &[(&str, &str)]) -> (Vec<String>, Value, Upstream) {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::Reset);
+    let lines = format!("recheck = \"GET {template}\"");
+    let gateway = Setup::before(&upstream).route("POST /orders", &lines).start().await;
+    let with = fields.iter().fold(order(), |order, (name, value)| order.field(name, *value));
+    let ticket = gateway.accept(with).await;
+    let document = gateway.settled(&ticket).await;
+    let got = upstream.received().into_iter().filter(|request| request.method == "GET");
+    (got.map(|request| request.target).collect(), document, upstream)
+}
+
+#[tokio::test]
+async fn the_key_is_asked_for_in_the_octets_that_the_upstream_got() {
+    let both = "/made/{idempotency_key}?value={idempotency_key_value}";
+    for (came, octets, value) in [
+        ("zz1", "zz1", "zz1"),
+        ("\"zz1\"", "%22zz1%22", "zz1"),
+        (r#""a\"b/""#, "%22a%5C%22b%2F%22", "a%22b%2F"),
+    ] {
+        let (targets, document, upstream) = asked(both, &[("Idempotency-Key", came)]).await;
+        assert_eq!(targets, [format!("/made/{octets}?value={value}")]);
+        assert_eq!(document["status"], "succeeded", "{document}");
+        assert_eq!(upstream.received_at("/orders")[0].all("idempotency-key"), [came]);
+    }
+    let (targets, document, upstream) = asked(both, &[]).await;
+    let id = document["id"].as_str().unwrap();
+    assert_eq!(targets, [format!("/made/%22{id}%22?value={id}")]);
+    assert_eq!(upstream.received_at("/orders")[0].all("idempotency-key"), [format!("\"{id}\"")]);
+}
+
+#[tokio::test]
+async fn a_question_that_would_be_about_something_else_is_not_asked() {
+    for (template, fields) in [
+        ("/made/{client_reference}", &[][..]),
+        ("/made?ref={client_reference}", &[]),
+        ("/made/{client_reference}", &[("Client-Reference", "..")]),
+        ("/made/{client_reference}/x", &[("Client-Reference", ".")]),
+        ("/made/.{client_reference}", &[("Client-Reference", ".")]),
+        ("/made/{idempotency_key_value}", &[("Idempotency-Key", "\"..\"")]),
+        ("/made/{idempotency_key}", &[("Idempotency-Key", "..")]),
+    ] {
+        let (targets, document, _upstream) = asked(template, fields).await;
+        assert_eq!(targets, [] as [String; 0], "{template} {fields:?}");
+        assert_eq!(document["error"]["code"], "outcome-unknown", "{template}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_in_between_leaves_open_is_asked_about_before_it_is_called_unknown() {
+    for (answer, status, sent) in [
+        (Answer::status(200), "succeeded", 1),
+        (Answer::status(404), "succeeded", 2),
+        (Answer::status(500), "failed", 1),
+    ] {
+        for ambiguous in [502, 504] {
+            let upstream = Upstream::start().await;
+            upstream.script("/orders", [Answer::status(ambiguous).body("text/plain", "proxy")]);
+            upstream.on("/made", answer.clone());
+            let gateway = setup(&upstream, "at-most-once").start().await;
+            let ticket = accept(&gateway).await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], status, "{ambiguous} {answer:?}: {document}");
+            assert_eq!(upstream.received_at("/orders").len(), sent);
+            if status == "failed" {
+                assert_eq!(document["error"]["code"], "outcome-unknown");
+                let result = gateway.get(&ticket.at("result")).await.expect(424);
+                assert_eq!(result.text(), "proxy");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delete_took_effect_where_nothing_is_found_and_is_sent_again_where_it_is() {
+    for (answer, status, sent) in [
+        (Answer::status(404), "succeeded", 1),
+        (Answer::status(410), "succeeded", 1),
+        (Answer::status(200), "succeeded", 2),
+        (Answer::status(500), "failed", 1),
+    ] {
+        let upstream = Upstream::start().await;
+        // It is asked about once behind the first attempt, and once more before the second.
+        let asked =
+            if sent == 2 { vec![answer.clone(), answer.clone()] } else { vec![answer.clone()] };
+        let script = [Answer::Reset].into_iter().chain(asked).chain([Answer::status(204)]);
+        upstream.script("/things/7", script);
+        let lines = "delivery = \"at-most-once\"\nretry = { min = \"1s\", max = \"1s\" }\n\
+                     recheck = \"GET /things/7?by={operation_id}\"";
+        let gateway = Setup::before(&upstream).route("DELETE /things/{id}", lines).start().await;
+        let ticket = gateway.accept(Request::new("DELETE", "/things/7")).await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], status, "{answer:?}: {document}");
+        let of_method = |method: &str| {
+            upstream.received().iter().filter(|request| request.method == method).count()
+        };
+        assert_eq!(of_method("DELETE"), sent, "{answer:?}");
+        if status == "succeeded" {
+            assert_eq!(document["responseStatus"], 204, "{answer:?}");
+            gateway.get(&ticket.at("result")).await.expect(204);
+        } else {
+            assert_eq!(document["error"]["code"], "outcome-unknown");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_what_cannot_be_asked_about_is_not_sent_again() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::Never]);
+    let mut process = setup(&upstream, "at-most-once").spawn().await;
+    // Without the reference that the question is about.
+    let ticket = process.accept(order()).await;
+    upstream.until_received("/orders", 1).await;
+    process.kill().await;
+    let process = process.again().await;
+    let document = process.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+    assert_eq!(upstream.received().len(), 1);
 }

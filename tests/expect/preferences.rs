@@ -88,9 +88,9 @@ async fn a_wait_alone_on_a_synchronous_route_limits_its_wait() {
     upstream.until_received("/orders", 1).await;
     // Far less than the route's own timeout of 15 minutes.
     let looked =
-        gateway.while_stepping(1, "the 504", || async { waiting.is_finished().then_some(()) });
+        gateway.while_stepping(1, "the 424", || async { waiting.is_finished().then_some(()) });
     looked.await;
-    waiting.await.unwrap().problem(504);
+    waiting.await.unwrap().problem(424);
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn a_failure_in_which_something_may_have_been_sent_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn when_the_time_runs_out_it_is_504_with_the_monitor_and_the_operation_goes_on() {
+async fn when_the_time_runs_out_it_is_424_with_the_monitor_and_the_operation_goes_on() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
     let gateway = with_mode(&upstream, "sync", &["sync"]).start().await;
@@ -137,11 +137,11 @@ async fn when_the_time_runs_out_it_is_504_with_the_monitor_and_the_operation_goe
     let request = synchronous().field("Prefer", "wait=3");
     let waiting = spawn(async move { request.send(public).await });
     upstream.until_received("/orders", 1).await;
-    gateway.while_stepping(1, "the 504", || async { waiting.is_finished().then_some(()) }).await;
+    gateway.while_stepping(1, "the 424", || async { waiting.is_finished().then_some(()) }).await;
     let answer = waiting.await.unwrap();
     assert_eq!(answer.field("retry-after"), None);
     let ticket = Ticket::of(&answer);
-    assert!(answer.problem(504).to_string().contains("Idempotency-Key"));
+    assert!(answer.problem(424).to_string().contains("Idempotency-Key"));
     assert_eq!(gateway.document(&ticket).await["status"], "running");
     upstream.release("/orders");
     assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
@@ -189,5 +189,102 @@ async fn its_key_makes_a_repeat_the_same_operation_and_sends_nothing() {
     let again = gateway.send(keyed()).await.expect(500);
     assert_eq!(again.text(), "broken");
     assert_eq!(again.field("operation-id"), first.field("operation-id"));
+    upstream.only();
+}
+
+#[tokio::test]
+async fn where_something_may_have_been_sent_and_there_is_no_answer_it_is_no_5xx() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        for ending in [
+            Answer::Reset,
+            Answer::truncated(),
+            Answer::status(200).body("text/plain", vec![0; 4096]),
+        ] {
+            let upstream = Upstream::start().await;
+            upstream.on("/orders", ending.clone());
+            let lines = format!("mode = \"sync\"\ndelivery = {delivery:?}");
+            let setup = Setup::before(&upstream).max_response(1024).route("POST /orders", &lines);
+            let answer = setup.start().await.send(order()).await;
+            assert_eq!(answer.field("retry-after"), None);
+            let problem = answer.problem(424);
+            assert_eq!(problem["type"], "urn:cloakroom:problem:no-answer", "{ending:?}");
+            upstream.only();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_in_between_is_passed_on_as_it_is_and_leaves_the_outcome_unknown() {
+    for status in [502, 504] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(status).body("text/plain", "of the proxy"));
+        let lines = "mode = \"sync\"\nrecheck = \"GET /made/{operation_id}\"";
+        let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+        let answer = gateway.send(order()).await.expect(status);
+        assert_eq!(answer.text(), "of the proxy");
+        assert_eq!(answer.field("gateway-origin"), Some("upstream"));
+        let document = only_operation(&gateway).await;
+        assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+        upstream.only();
+    }
+}
+
+#[tokio::test]
+async fn a_replay_never_carries_retry_after() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(500).field("Retry-After", "7"));
+    let gateway = with_mode(&upstream, "sync", BOTH).start().await;
+    let keyed = || order().field("Idempotency-Key", "k");
+    assert_eq!(gateway.send(keyed()).await.expect(500).field("retry-after"), Some("7"));
+    let again = gateway.send(keyed()).await.expect(500);
+    assert_eq!(again.field("idempotency-replayed"), Some("true"));
+    assert_eq!(again.field("retry-after"), None);
+    upstream.only();
+}
+
+#[tokio::test]
+async fn an_end_that_asks_to_come_again_frees_the_key() {
+    for (status, retry_after, freed) in [
+        (425, None, true),
+        (429, None, true),
+        (429, Some("7"), true),
+        (503, Some("7"), true),
+        (503, Some("1.5"), true),
+        (503, None, false),
+        (500, Some("7"), false),
+    ] {
+        let upstream = Upstream::start().await;
+        let refusal = Answer::status(status);
+        let refusal =
+            retry_after.into_iter().fold(refusal, |it, value| it.field("Retry-After", value));
+        upstream.script("/orders", [refusal]);
+        let gateway = with_mode(&upstream, "sync", BOTH).start().await;
+        let keyed = || order().field("Idempotency-Key", "k");
+        let first = gateway.send(keyed()).await.expect(status);
+        assert_eq!(first.field("retry-after"), retry_after);
+        let again = gateway.send(keyed()).await;
+        let replayed = again.field("idempotency-replayed");
+        assert_eq!(replayed.is_none(), freed, "{status} {retry_after:?}");
+        assert_eq!(again.status, if freed { 201 } else { status });
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_could_be_sent_while_the_client_waits_it_is_a_5xx_and_the_key_is_free() {
+    let address = closed_port().await;
+    let lines = "mode = \"sync\"\ntimeout = \"20s\"";
+    let setup = Setup::before_url(&format!("http://{address}")).route("POST /orders", lines);
+    let gateway = setup.start().await;
+    let public = gateway.public;
+    let keyed = || order().field("Idempotency-Key", "k");
+    let waiting = spawn(async move { keyed().send(public).await });
+    gateway.while_stepping(1, "its answer", || async { waiting.is_finished().then_some(()) }).await;
+    let problem = waiting.await.unwrap().problem(502);
+    assert_eq!(problem["code"], "upstream-unreachable", "{problem}");
+    let upstream = Upstream::start_on(address).await;
+    let waiting = spawn(async move { keyed().send(public).await });
+    gateway.while_stepping(1, "its answer", || async { waiting.is_finished().then_some(()) }).await;
+    let answer = waiting.await.unwrap().expect(201);
+    assert_eq!(answer.field("idempotency-replayed"), None);
     upstream.only();
 }

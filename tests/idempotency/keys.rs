@@ -277,19 +277,21 @@ async fn a_repeat_with_a_wait_gets_202_when_the_running_one_takes_longer() {
 #[tokio::test]
 async fn a_synchronous_repeat_of_one_that_failed_or_was_canceled_is_answered_and_sends_nothing() {
     let upstream = Upstream::start().await;
-    upstream.on("/orders", Answer::Reset);
+    upstream.script("/orders", [Answer::Reset, Answer::Never]);
     let gateway = Gateway::before(&upstream).await;
     let failed = gateway.accept(keyed("failed")).await;
     gateway.settled(&failed).await;
-    let canceled = gateway.accept(keyed("canceled").field("Operation-Delay", "60")).await;
-    gateway.send(post(canceled.at("cancel"))).await.expect(200);
+    let canceled = gateway.accept(keyed("canceled")).await;
+    upstream.until_received("/orders", 2).await;
+    gateway.send(post(canceled.at("cancel"))).await.expect(202);
+    gateway.settled(&canceled).await;
     for (key, ticket) in [("failed", &failed), ("canceled", &canceled)] {
         let answer = gateway.send(keyed(key).field("Expect", "201-created")).await;
         assert!(answer.status >= 400, "{key}: {answer:?}");
         assert_eq!(answer.field("operation-id"), Some(&*ticket.id), "{key}");
         assert_eq!(answer.field("idempotency-replayed"), Some("true"), "{key}");
     }
-    upstream.only();
+    assert_eq!(upstream.received().len(), 2);
 }
 
 #[tokio::test]
@@ -314,4 +316,61 @@ async fn a_refused_request_leaves_its_key_free() {
     let other = post("/orders").body("text/plain", "another request");
     let answer = gateway.send(other.field("Idempotency-Key", "k")).await.expect(202);
     assert_eq!(answer.field("idempotency-replayed"), None);
+}
+
+#[tokio::test]
+async fn an_end_before_anything_was_sent_frees_the_key() {
+    // Nobody there.
+    let address = crate::support::upstream::closed_port().await;
+    let lines = "retry = { attempts = 1 }";
+    let setup = Setup::before_url(&format!("http://{address}"));
+    let gateway = setup.route("POST /orders", lines).start().await;
+    let first = gateway.accept(keyed("k")).await;
+    assert_eq!(gateway.settled(&first).await["error"]["code"], "upstream-unreachable");
+    let upstream = Upstream::start_on(address).await;
+    let again = gateway.send(keyed("k")).await.expect(202);
+    assert_eq!(again.field("idempotency-replayed"), None);
+    gateway
+        .while_stepping(1, "its arrival", || async { (upstream.requests() == 1).then_some(()) })
+        .await;
+    assert_ne!(Ticket::of(&again), first);
+
+    // Canceled, or too late, before it began.
+    for cancel in [true, false] {
+        let upstream = Upstream::start().await;
+        let lines = "deadline = \"20s\"";
+        let setup = Setup::before(&upstream).set("queues.default", "paused = true");
+        let gateway = setup.route("POST /orders", lines).start().await;
+        let first = gateway.accept(keyed("k")).await;
+        if cancel {
+            gateway.send(post(first.at("cancel"))).await.expect(200);
+        } else {
+            gateway.settled_by_steps_of(5, &first).await;
+        }
+        let other = keyed("k").json(&serde_json::json!({ "sku": "B-2" }));
+        let again = gateway.send(other).await.expect(202);
+        assert_eq!(again.field("idempotency-replayed"), None, "canceled: {cancel}");
+        assert_ne!(Ticket::of(&again), first);
+        assert_eq!(gateway.listed().await, 2);
+    }
+}
+
+#[tokio::test]
+async fn an_end_after_something_was_sent_keeps_the_key() {
+    for (answer, cancel) in
+        [(Answer::Reset, false), (Answer::status(404), false), (Answer::Never, true)]
+    {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", answer.clone());
+        let gateway = Gateway::before(&upstream).await;
+        let first = gateway.accept(keyed("k")).await;
+        upstream.until_received("/orders", 1).await;
+        if cancel {
+            gateway.send(post(first.at("cancel"))).await.expect(202);
+        }
+        gateway.settled(&first).await;
+        let again = gateway.send(keyed("k")).await.expect(202);
+        assert_eq!(again.field("idempotency-replayed"), Some("true"), "{answer:?}");
+        assert_eq!(Ticket::of(&again), first);
+    }
 }

@@ -176,7 +176,7 @@ async fn whoever_waits_for_what_will_not_begin_any_more_does_not_hold_up_the_end
     process.signal("TERM").await;
     assert!(process.ended().await.success());
     polling.await.unwrap().expect(202);
-    waiting.await.unwrap().problem(504);
+    waiting.await.unwrap().problem(424);
     events.rest().await;
 }
 

@@ -215,7 +215,7 @@ async fn any_other_status_is_failure_with_a_code_and_what_to_do() {
 
 #[tokio::test]
 async fn other_redirects_are_a_failure() {
-    for status in [300, 304, 305] {
+    for status in [300, 301, 304, 305] {
         let answer = Answer::status(status).field("Location", "/elsewhere");
         let (upstream, _gateway, _ticket, document) = after(answer).await;
         assert_eq!(document["error"]["code"], "upstream-redirect", "{status}: {document}");
@@ -240,7 +240,8 @@ async fn a_307_or_308_on_the_upstreams_own_origin_is_followed_with_method_and_bo
 #[tokio::test]
 async fn at_most_five_redirects_are_followed() {
     let upstream = Upstream::start().await;
-    upstream.on("/orders", Answer::status(307).field("Location", "/orders"));
+    upstream.on("/orders", Answer::status(307).field("Location", "/again"));
+    upstream.on("/again", Answer::status(307).field("Location", "/orders"));
     let gateway = Gateway::before(&upstream).await;
     let ticket = gateway.post_order().await;
     let document = gateway.settled(&ticket).await;

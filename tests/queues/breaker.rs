@@ -147,6 +147,6 @@ async fn a_client_on_the_line_gets_a_ticket_for_what_waits() {
     let answered = || async { asking.is_finished().then_some(()) };
     gateway.while_stepping(1, "an answer", answered).await;
     let answer = asking.await.unwrap();
-    assert!(matches!(answer.status, 502 | 504), "{answer:?}");
+    assert!(matches!(answer.status, 424 | 502), "{answer:?}");
     answer.expect_field("operation-id");
 }

@@ -149,8 +149,13 @@ fn submit() -> Value {
             (413, "The body is too large."),
             (417, "The expectation cannot be met; nothing was stored or sent."),
             (422, "The idempotency key stands for another request."),
-            (502, "A synchronous one failed without an answer."),
-            (504, "The time for a synchronous answer is over; the operation goes on."),
+            (
+                424,
+                "A synchronous one has no answer that could be passed on, and may have been \
+                   carried out; or the time for its answer is over, and the operation goes on.",
+            ),
+            (502, "A synchronous one could not be sent."),
+            (504, "A synchronous one was not sent before its deadline."),
             (508, "The request came back to the gateway that had sent it."),
         ],
     );
@@ -159,7 +164,7 @@ fn submit() -> Value {
          looked up in time, the ledger cannot be written, or the gateway is stopping."
     );
     for field in ["Location", "Operation-Location", "Operation-Id"] {
-        resource["responses"]["504"]["headers"][field] =
+        resource["responses"]["424"]["headers"][field] =
             json!({ "$ref": format!("#/components/headers/{field}") });
     }
     resource["responses"]["default"] = json!({ "description": "The upstream's own answer, where a synchronous one was asked for." });

@@ -315,7 +315,8 @@ impl Problem {
         Self::new(&kinds::KEY_CONFLICT, detail).with("field", "Idempotency-Key")
     }
 
-    /// 424: the operation failed without an answer that could be shown.
+    /// 424: the operation failed without an answer that could be shown. Something may have been
+    /// sent, so it is no 5xx: stock clients would send the request again by themselves.
     pub fn no_answer(failure: &Failure) -> Self {
         let cause = failure.cause.map_or(Value::Null, |cause| cause.as_str().into());
         let problem = Self::new(&kinds::NO_ANSWER, failure.message())
@@ -388,8 +389,8 @@ impl Problem {
         Self::new(&kinds::UPSTREAM_SILENT, "see that the upstream is well, then try again")
     }
 
-    /// 504: the time for a synchronous answer is over and the operation goes on. Without
-    /// `Retry-After`, so that no stock client repeats the request by itself.
+    /// 424: the time for a synchronous answer is over and the operation goes on. Without
+    /// `Retry-After` and no 5xx, so that no stock client repeats the request by itself.
     pub fn answer_late(monitor: &str) -> Self {
         let detail = "the operation goes on: ask its monitor (location). To send the request again \
                       without its being carried out twice, send it with an Idempotency-Key";

@@ -76,6 +76,7 @@ kinds! {
     EXPECTATION 417 "expectation-failed" "the expectation cannot be met";
     MISDIRECTED 421 "misdirected" "this listener does not answer to that host";
     KEY_CONFLICT 422 "idempotency-key-reused" "the idempotency key stands for another request";
+    ANSWER_LATE 424 "answer-not-in-time" "the answer did not come in time";
     NO_ANSWER 424 "no-answer" "there is no answer of the upstream";
     HEADERS_TOO_LARGE 431 "header-too-large" "the header section is too large";
     INTERNAL 500 "internal" "the gateway failed";
@@ -88,6 +89,5 @@ kinds! {
     NO_FILES 503 "open-files-exhausted" "the gateway cannot open another connection";
     STOPPING 503 "stopping" "the gateway is stopping";
     UPSTREAM_SILENT 504 "upstream-timeout" "the upstream did not answer in time";
-    ANSWER_LATE 504 "answer-late" "the answer did not come in time";
     LOOP 508 "loop" "the request came back to its own gateway";
 }

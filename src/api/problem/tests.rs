@@ -37,8 +37,8 @@ fn whoever_may_have_been_accepted_unheard_is_told_so_and_how_to_find_out() {
 fn a_problem_is_marked_and_says_what_it_is() {
     let problem = Problem::answer_late("http://a/-/operations/T");
     let body = problem.body();
-    assert_eq!(body["type"], "urn:cloakroom:problem:answer-late");
-    assert_eq!(body["status"], 504);
+    assert_eq!(body["type"], "urn:cloakroom:problem:answer-not-in-time");
+    assert_eq!(body["status"], 424);
     let response = problem.into_response();
     let field = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     assert_eq!(field("content-type"), Some(PROBLEM_TYPE));

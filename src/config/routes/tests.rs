@@ -27,7 +27,7 @@ fn a_route_needs_nothing_but_what_it_matches() {
     assert_eq!((route.sync_wait, route.delay), (seconds(10), Duration::ZERO));
     assert_eq!((route.timeout, route.deadline), (minutes(15), hours(24)));
     assert_eq!((route.delivery, route.serial_key, route.idempotency_key), (None, None, None));
-    let retry = RetryConfig { attempts: 10, min: seconds(1), max: minutes(5) };
+    let retry = RetryConfig { attempts: 10, min: seconds(1), max: minutes(5), statuses: None };
     assert_eq!(route.retry, retry);
     assert!(!route.idempotency_required && !route.unique_pending && !route.foreign_location);
     assert!(route.tags.is_empty() && route.erase.is_empty());
@@ -221,5 +221,24 @@ fn a_recheck_is_a_get_that_tells_operations_apart() {
     for (template, says) in [("GET /a?ref={key}", "no placeholder {key}"), ("GET /a", "alike")] {
         let told = faults(&route(&format!("recheck = {template:?}")));
         assert!(told.contains("routes[0].recheck") && told.contains(says), "{told}");
+    }
+}
+
+#[test]
+fn which_statuses_succeed_and_which_are_tried_again_is_a_list_of_those_that_can() {
+    assert_eq!(only(&route("")).success, None);
+    let told = only(&route("success = [303, 201]\nretry = { statuses = [500, 418] }"));
+    assert_eq!(told.success.unwrap().to_string(), "201,303");
+    assert_eq!(told.retry.statuses.unwrap().to_string(), "418,500");
+    let none = only(&route("retry = { statuses = [] }"));
+    assert_eq!(none.retry.statuses.unwrap().to_string(), "");
+    for (lines, key, says) in [
+        ("success = []", "success", "nothing would ever succeed"),
+        ("success = [301]", "success", "302 and 303 can"),
+        ("success = [100]", "success", "from 200 to 599"),
+        ("retry = { statuses = [302] }", "retry.statuses", "from 400 to 599"),
+    ] {
+        let told = faults(&route(lines));
+        assert!(told.contains(&format!("routes[0].{key}")) && told.contains(says), "{told}");
     }
 }

@@ -21,7 +21,7 @@
 //! When the time for an answer runs out, a 202 is given if the request would have
 //! allowed one: always in a hybrid answer, and in a synchronous one if the request said
 //! `respond-async` and no expectation spoke against it. A request that said nothing, or
-//! only `wait=N`, on a sync route never spoke of 202: it gets the 504.
+//! only `wait=N`, on a sync route never spoke of 202: it gets the 424.
 
 use std::fmt;
 use std::time::Duration;
@@ -98,7 +98,7 @@ pub struct Decision {
     pub applied: Vec<String>,
     /// Whether the client waits for a 100 before it sends the body.
     pub continue_expected: bool,
-    /// Whether a 202 is given when the time for an answer runs out; else a 504 is.
+    /// Whether a 202 is given when the time for an answer runs out; else a 424 is.
     pub may_fall_back_to_202: bool,
 }
 
@@ -110,6 +110,15 @@ impl Decision {
         let shown = |applied: &&String| accepted || always(applied);
         let honoured: Vec<&str> = self.applied.iter().filter(shown).map(String::as_str).collect();
         (!honoured.is_empty()).then(|| honoured.join(", "))
+    }
+}
+
+impl Decision {
+    /// Whether the gateway meets the preference of that name by itself, so that it is not the
+    /// upstream's to meet: one that is answered with a 202 would answer with one of its own.
+    pub fn meets(&self, preference: &str) -> bool {
+        let name = |applied: &String| applied.split('=').next() == Some(preference);
+        preference != "return" && self.applied.iter().any(name)
     }
 }
 

@@ -4,9 +4,12 @@
 //! one fingerprint only if they agree in every part, because each part is framed by its
 //! length and its presence. It must not know where keys are kept.
 
+use std::borrow::Cow;
+
 use ::http::{HeaderMap, Method};
 
-use super::grammar::{is_visible, quote, unquote};
+use super::grammar::{is_visible, quote, trim, unquote};
+use crate::domain::OperationId;
 
 /// The field that carries the key.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -34,13 +37,21 @@ pub enum KeyProblem {
     Malformed,
 }
 
-/// The key of a request, if it has one: the text inside a quoted string, or a bare
-/// token, so that `"k"` and `k` are one key.
+/// A client's key: what counts, and the octets that it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentKey {
+    /// The text inside a quoted string, or a bare token, so that `"k"` and `k` are one key.
+    pub key: String,
+    /// The field's value as it came, without blanks around it: what the upstream is sent.
+    pub octets: String,
+}
+
+/// The key of a request, if it has one.
 ///
 /// A bare key may have any visible ASCII except the characters that mean something in
 /// field values (`"`, `\`, `,`, `;`): a comma there is what several keys look like after
 /// a proxy has joined their lines.
-pub fn key(headers: &HeaderMap) -> Result<Option<String>, KeyProblem> {
+pub fn key(headers: &HeaderMap) -> Result<Option<SentKey>, KeyProblem> {
     let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     match lines.count() {
@@ -48,7 +59,8 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, KeyProblem> {
         more => return Err(KeyProblem::SeveralLines(more + 1)),
     }
     let text = line.to_str().map_err(|_| KeyProblem::NotVisible)?;
-    parse_key(text.trim_matches([' ', '\t'])).map(Some)
+    let octets = trim(text);
+    Ok(Some(SentKey { key: parse_key(octets)?, octets: octets.to_owned() }))
 }
 
 /// Reads a key from the text of one field value; see [`key`].
@@ -73,9 +85,18 @@ pub fn parse_key(text: &str) -> Result<String, KeyProblem> {
     }
 }
 
-/// The key as a quoted string, as it is sent on.
-pub fn quoted_key(key: &str) -> String {
-    quote(key)
+/// The octets that the upstream is sent as the key of a request: the client's as they came,
+/// else the operation's id as a quoted string.
+pub fn sent_octets(octets: Option<&str>, id: OperationId) -> Cow<'_, str> {
+    match octets {
+        Some(octets) => Cow::Borrowed(octets),
+        None => Cow::Owned(quote(&id.to_string())),
+    }
+}
+
+/// What the octets of a key stand for: the text inside a quoted string, else the octets.
+pub fn value_of(octets: &str) -> Cow<'_, str> {
+    unquote(octets).map_or(Cow::Borrowed(octets), Cow::Owned)
 }
 
 /// What keeps these digests apart from all others.
@@ -123,7 +144,23 @@ mod tests {
         for value in values {
             headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(value).unwrap());
         }
-        key(&headers)
+        Ok(key(&headers)?.map(|sent| sent.key))
+    }
+
+    #[test]
+    fn the_upstream_gets_the_octets_that_came_and_a_quoted_id_where_none_did() {
+        let id = OperationId::new(crate::domain::Timestamp::EPOCH, 0, [1; 10]);
+        for came in ["zz1", "\"zz1\"", r#""a\"b""#, "order:7/a=="] {
+            let line = HeaderValue::from_str(&format!(" {came}\t")).unwrap();
+            let headers =
+                HeaderMap::from_iter([(::http::HeaderName::from_static(IDEMPOTENCY_KEY), line)]);
+            let sent = key(&headers).unwrap().unwrap();
+            assert_eq!(sent.octets, came);
+            assert_eq!(sent_octets(Some(&sent.octets), id), came);
+            assert_eq!(value_of(&sent.octets), sent.key);
+        }
+        assert_eq!(sent_octets(None, id), format!("\"{id}\""));
+        assert_eq!(value_of(&sent_octets(None, id)), id.to_string());
     }
 
     #[test]
@@ -184,7 +221,7 @@ mod tests {
         #[test]
         fn whatever_is_a_key_is_one_when_quoted(text in "[ -~é]{0,300}") {
             if let Ok(key) = parse_key(&text) {
-                prop_assert_eq!(parse_key(&quoted_key(&key)), Ok(key));
+                prop_assert_eq!(parse_key(&quote(&key)), Ok(key));
             }
         }
 

@@ -22,6 +22,7 @@ pub mod path;
 pub mod pattern;
 pub mod prefer;
 pub mod public_url;
+pub mod redirect;
 pub mod relocation;
 pub mod retry_after;
 pub mod route_table;

@@ -7,9 +7,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ::http::HeaderMap;
+use ::http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
 
 use super::grammar::{lines, members, pair, split, whole_number};
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The longest that an answer is held back for `Prefer: wait`.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(50);
@@ -90,6 +92,34 @@ impl Preferences {
     }
 }
 
+/// Takes the preferences that `is_met` names out of the `Prefer` lines: the gateway has met
+/// them, and who stands behind it is not to meet them once more. All others keep their octets.
+pub fn take_out(headers: &mut HeaderMap, is_met: impl Fn(&str) -> bool) {
+    let kept: Vec<_> =
+        headers.get_all(PREFER).iter().filter_map(|line| without(line, &is_met)).collect();
+    if let Entry::Occupied(lines) = headers.entry(PREFER) {
+        lines.remove_entry_mult();
+    }
+    for line in kept {
+        headers.append(PREFER, line);
+    }
+}
+
+/// A line without those; none where nothing is left of it.
+fn without(line: &HeaderValue, is_met: &impl Fn(&str) -> bool) -> Option<HeaderValue> {
+    // A character for each octet, so that what stays comes back as it was.
+    let text: String = line.as_bytes().iter().copied().map(char::from).collect();
+    let met = |member: &&str| {
+        Preference::parse(member).is_some_and(|preference| is_met(&preference.name))
+    };
+    let left: Vec<_> = members(&text).filter(|member| !met(member)).collect();
+    if left.len() == members(&text).count() {
+        return Some(line.clone());
+    }
+    let octets: Vec<u8> = left.join(", ").chars().map(|octet| octet as u8).collect();
+    HeaderValue::from_bytes(&octets).ok().filter(|left| !left.is_empty())
+}
+
 /// How a wait that was honoured is named in `Preference-Applied`.
 pub fn applied_wait(wait: Duration) -> String {
     format!("wait={}", wait.as_secs())
@@ -152,6 +182,36 @@ mod tests {
         let callback = all.get("callback").unwrap();
         assert_eq!(callback.parameter("url"), Some("https://a.example/?x=1,2;3"));
         assert_eq!(callback.parameter("other"), None);
+    }
+
+    #[test]
+    fn what_was_met_is_taken_out_and_all_else_keeps_its_octets() {
+        let met = |name: &str| ["respond-async", "wait", "callback"].contains(&name);
+        for (lines, left) in [
+            (&["respond-async"][..], &[][..]),
+            (&["Respond-Async, return=minimal"], &["return=minimal"]),
+            (&["respond-async;x=1,wait = \"7\"", "handling=lenient"], &["handling=lenient"]),
+            (&["wait=3, a;b=\"x, wait=9\" ,, wait=9"], &["a;b=\"x, wait=9\""]),
+            (&[r#"respond-async, callback; url="https://a.example/?x=1,2""#], &[]),
+            (
+                &["return=representation ,handling=strict"],
+                &["return=representation ,handling=strict"],
+            ),
+            (&["=, respond-async, wait=\"3"], &["=, wait=\"3"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(PREFER, HeaderValue::from_str(line).unwrap());
+            }
+            take_out(&mut headers, met);
+            let found: Vec<_> =
+                headers.get_all(PREFER).iter().map(|line| line.to_str().unwrap()).collect();
+            assert_eq!(found, left, "{lines:?}");
+        }
+        let odd = HeaderValue::from_bytes(b"a=\xff, respond-async, b=\"\xc3\xa9,\xe9\"").unwrap();
+        let mut headers = HeaderMap::from_iter([(PREFER, odd)]);
+        take_out(&mut headers, met);
+        assert_eq!(headers[PREFER].as_bytes(), b"a=\xff, b=\"\xc3\xa9,\xe9\"");
     }
 
     proptest! {

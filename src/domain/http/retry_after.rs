@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ::http::HeaderValue;
+use ::http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
 use super::grammar::{trim, whole_number};
 use super::http_date;
@@ -16,6 +16,42 @@ use crate::domain::Timestamp;
 
 /// The longest wait that is taken from the field: a year.
 pub const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// What an answer says about when to try again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// Nothing: the field is not there.
+    #[default]
+    Absent,
+    /// Something that is neither seconds nor a date.
+    Unreadable,
+    /// That long from now, at most [`LONGEST`].
+    In(Duration),
+}
+
+impl RetryAfter {
+    /// Reads the field of an answer that came at `now`. The first line that can be read counts.
+    pub fn of(headers: &HeaderMap, now: Timestamp) -> Self {
+        let mut lines = headers.get_all(RETRY_AFTER).iter().peekable();
+        if lines.peek().is_none() {
+            return Self::Absent;
+        }
+        lines.find_map(|line| parse(line, now)).map_or(Self::Unreadable, Self::In)
+    }
+
+    /// Whether the field is there, readable or not.
+    pub const fn is_given(self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+
+    /// The wait, where it can be read.
+    pub const fn wait(self) -> Option<Duration> {
+        match self {
+            Self::In(wait) => Some(wait),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+}
 
 /// How long to wait from `now`, from seconds or a date; a date that has passed is zero.
 /// At most [`LONGEST`]. What is neither is `None`.
@@ -74,6 +110,21 @@ mod tests {
         for text in ["", "-1", "1.5", "soon", "2023-11-14T22:13:50Z"] {
             assert_eq!(parsed(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_there_all_the_same() {
+        let of = |lines: &[&'static str]| {
+            let line = |line: &&'static str| (RETRY_AFTER, HeaderValue::from_static(line));
+            RetryAfter::of(&lines.iter().map(line).collect(), NOW)
+        };
+        assert_eq!(of(&[]), RetryAfter::Absent);
+        for unreadable in ["", "1.5", "-1", "soon", "1, 2", "Tue, 99 Nov 2023 22:13:50 GMT"] {
+            assert_eq!(of(&[unreadable]), RetryAfter::Unreadable, "{unreadable}");
+        }
+        assert_eq!(of(&["7"]), RetryAfter::In(Duration::from_secs(7)));
+        assert_eq!(of(&["soon", "7"]), RetryAfter::In(Duration::from_secs(7)));
+        assert_eq!(of(&["99999999999999999999999999"]), RetryAfter::In(LONGEST));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum ErrorCode {
     ResponseTooLarge,
     /// The upstream may or may not have carried the request out.
     OutcomeUnknown,
+    /// A former attempt, whose answer was lost, may have carried the request out.
+    MayHaveSucceeded,
     /// Every attempt that the route allows was made.
     AttemptsExhausted,
     /// The gateway died too often while it carried this out.
@@ -38,7 +40,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::UpstreamStatus,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
@@ -46,6 +48,7 @@ impl ErrorCode {
         Self::UpstreamProtocol,
         Self::ResponseTooLarge,
         Self::OutcomeUnknown,
+        Self::MayHaveSucceeded,
         Self::AttemptsExhausted,
         Self::RescuesExhausted,
         Self::DeadlineExceeded,
@@ -65,6 +68,7 @@ impl ErrorCode {
             Self::UpstreamProtocol => "upstream-protocol",
             Self::ResponseTooLarge => "response-too-large",
             Self::OutcomeUnknown => "outcome-unknown",
+            Self::MayHaveSucceeded => "may-have-succeeded",
             Self::AttemptsExhausted => "attempts-exhausted",
             Self::RescuesExhausted => "rescues-exhausted",
             Self::DeadlineExceeded => "deadline-exceeded",
@@ -85,6 +89,7 @@ impl ErrorCode {
             Self::UpstreamProtocol => "the connection broke off before a complete answer",
             Self::ResponseTooLarge => "the upstream's answer was larger than the limit",
             Self::OutcomeUnknown => "it is unknown whether the upstream acted",
+            Self::MayHaveSucceeded => "the upstream refused a repeat as if it had acted before",
             Self::AttemptsExhausted => "every attempt failed",
             Self::RescuesExhausted => "the gateway died each time it carried this out",
             Self::DeadlineExceeded => "the deadline passed",
@@ -173,10 +178,21 @@ impl Failure {
                  upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
                  follow = false on the route if a 202 is the end there."
             ),
+            ErrorCode::OutcomeUnknown if self.status.is_some() => format!(
+                "{happened}, which a proxy in between may have said, so the upstream may or may not have \
+                 acted. It was not sent again, because this route delivers at most once. Check with the \
+                 upstream; if that status always means there that nothing was done, list it in the \
+                 upstream's unprocessed; if repeating is safe there, set delivery = \"at-least-once\" on \
+                 the route."
+            ),
             ErrorCode::OutcomeUnknown => format!(
                 "{happened}, so the upstream may or may not have acted. It was not sent again, because \
                  this route delivers at most once. Check with the upstream; if repeating is safe there, \
                  set delivery = \"at-least-once\" on the route."
+            ),
+            ErrorCode::MayHaveSucceeded => format!(
+                "{happened} to a later attempt, after the answer to a former one was lost: that one may have \
+                 succeeded. Check with the upstream before the request is sent again."
             ),
             ErrorCode::AttemptsExhausted => format!(
                 "every attempt failed, the last because {happened}. See that the upstream is well, then \
@@ -190,7 +206,9 @@ impl Failure {
                 "{happened}, so it was not kept; the upstream did act. Raise max_response on the upstream."
             ),
             ErrorCode::UpstreamRedirect => format!(
-                "{happened}. Send the request to where the upstream points, or correct the route."
+                "{happened}, so it was not carried out. Send the request to where the upstream points; or, if \
+                 it points to itself by another scheme or host, correct upstreams.*.url, or have the \
+                 upstream heed X-Forwarded-Proto."
             ),
             ErrorCode::RescuesExhausted => {
                 "node after node died while it carried this out, the last ones while it ran alone, so \
@@ -219,8 +237,27 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_outcome_never_says_to_retry() {
+        let unknown = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus);
+        let others = ErrorCode::ALL.map(|cause| Failure::caused(ErrorCode::OutcomeUnknown, cause));
+        for failure in others.into_iter().chain([unknown.clone(), unknown.with_status(502)]) {
+            let message = failure.message();
+            assert!(!message.to_lowercase().contains("retry"), "{message}");
+            let repeats = failure.cause != Some(ErrorCode::MonitorNotFollowed);
+            assert_eq!(message.contains("delivery = \"at-least-once\""), repeats, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_that_is_not_followed_names_what_corrects_it() {
+        let message = Failure::of(ErrorCode::UpstreamRedirect).with_status(301).message();
+        assert!(message.contains("upstreams.*.url"), "{message}");
+        assert!(message.contains("X-Forwarded-Proto"), "{message}");
+    }
+
+    #[test]
     fn every_message_goes_on_to_what_to_do() {
-        let advice = ["retry", "correct", "raise", "set ", "send the request"];
+        let advice = ["retry", "correct", "raise", "set ", "send the request", "check"];
         for code in ErrorCode::ALL {
             let message = Failure::of(code).message().to_lowercase();
             let (_, rest) = message.split_once([';', '.']).unwrap();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Continuation, ErrorCode};
+use http::Method;
+
+use super::{Contact, Continuation, ErrorCode, Request, Work};
+use crate::domain::http::retry_after::RetryAfter;
 
 /// Whether the upstream can have seen anything of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +44,10 @@ pub enum Outcome {
     },
     /// No complete answer; but the upstream was asked, and says that nothing took effect.
     Refuted {
-        /// Why there was no answer: unreachable, timeout or protocol.
+        /// What left it open: no answer (unreachable, timeout, protocol), or an ambiguous one.
         cause: ErrorCode,
+        /// The status with which it said so.
+        status: u16,
     },
     /// The upstream was asked before another attempt, and did not say whether the one
     /// that was lost took effect.
@@ -51,7 +56,10 @@ pub enum Outcome {
         status: Option<u16>,
     },
     /// The client asked for it to be called off, and the connection was dropped.
-    Canceled,
+    Canceled {
+        /// Whether the upstream can have seen the request.
+        sent: Sent,
+    },
     /// The deadline had passed before the attempt began.
     Expired,
     /// The upstream is no longer configured.
@@ -76,23 +84,131 @@ pub enum Outcome {
     Followed(Answer),
 }
 
+impl Outcome {
+    /// What the upstream has had of the operation once this came of an attempt.
+    pub fn contact_after(&self, before: Contact) -> Contact {
+        let this = match self {
+            // Whatever it had before, it says that nothing came of it.
+            Self::Refuted { .. } => return Contact::Answered,
+            Self::Answered(answer) if answer.ambiguous => Contact::Lost,
+            Self::Answered(_)
+            | Self::TooLarge(_)
+            | Self::Followed(_)
+            | Self::StillPending { .. }
+            | Self::NotFollowed
+            | Self::Unfinished { .. } => Contact::Answered,
+            Self::Broken { sent, .. } | Self::Interrupted { sent } | Self::Canceled { sent } => {
+                match sent {
+                    Sent::Nothing => Contact::Nothing,
+                    Sent::Perhaps => Contact::Lost,
+                }
+            }
+            Self::Lost => Contact::Lost,
+            Self::TookEffect { .. } | Self::Unclear { .. } | Self::Expired | Self::Unroutable => {
+                Contact::Nothing
+            }
+        };
+        before.max(this)
+    }
+}
+
 /// What counts of an upstream's answer when deciding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// Whether a 301, 302 or 303 means success: the request was a POST.
-    pub redirect_is_success: bool,
-    /// `Retry-After`, as a time from now.
-    pub retry_after: Option<Duration>,
+    /// When it says to try again.
+    pub retry_after: RetryAfter,
+    /// Whether it leaves open if the upstream acted: a proxy in between gave up waiting.
+    pub ambiguous: bool,
     /// On a 202: how the upstream's monitor is followed, where it may be.
     pub monitor: Option<Continuation>,
 }
 
 impl Answer {
-    /// Whether the upstream carried the request out.
-    pub fn is_success(&self) -> bool {
-        matches!(self.status, 200..=299)
-            || (self.redirect_is_success && matches!(self.status, 301..=303))
+    /// An answer of which the status says all.
+    pub const fn plain(status: u16) -> Self {
+        Self { status, retry_after: RetryAfter::Absent, ambiguous: false, monitor: None }
+    }
+
+    /// Whether the upstream says that it did nothing with the request, and to come again.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self.status, 425 | 429) || (self.status == 503 && self.retry_after.is_given())
+    }
+}
+
+/// Whether a status in which an upstream's monitor ends means that the work succeeded: its 303
+/// names what came of it, whatever the method was.
+pub(super) const fn is_success_of_a_monitor(status: u16) -> bool {
+    matches!(status, 200..=299 | 302 | 303)
+}
+
+/// Whether a status may come from a proxy in between that does not know what became of the
+/// request it passed on (RFC 9110 sections 15.6.3 and 15.6.5).
+pub const fn is_ambiguous(status: u16) -> bool {
+    matches!(status, 502 | 504)
+}
+
+/// What a request is for, as far as that decides what an answer to it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// The method.
+    pub method: Method,
+    /// Whether it is to be carried out only where a condition holds (`If-Match`, …).
+    pub conditional: bool,
+}
+
+impl Purpose {
+    /// That of an operation's work.
+    pub fn of(work: &Work) -> Self {
+        match work {
+            Work::Call(request) => Self::of_request(request),
+            Work::Task { .. } => Self { method: Method::POST, conditional: false },
+        }
+    }
+
+    fn of_request(request: &Request) -> Self {
+        let conditions = ["if-match", "if-none-match", "if-unmodified-since", "if-modified-since"];
+        let given = |name: &&'static str| request.fields.as_map().contains_key(*name);
+        Self { method: request.method.clone(), conditional: conditions.iter().any(given) }
+    }
+
+    /// Whether an answer with that status means that the upstream carried it out.
+    pub fn is_met_by(&self, status: u16) -> bool {
+        matches!(status, 200..=299) || self.is_redirected_by(status)
+    }
+
+    /// Whether the `Location` of an answer with that status names what it created.
+    pub fn creates_by(&self, status: u16) -> bool {
+        status == 201 || self.is_redirected_by(status)
+    }
+
+    // A 301 moves the place that the request was for, and says nothing of the request.
+    fn is_redirected_by(&self, status: u16) -> bool {
+        self.method == Method::POST && matches!(status, 302 | 303)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_carries_a_request_out_and_what_creates() {
+        for (method, status, met, creates) in [
+            (Method::POST, 200, true, false),
+            (Method::POST, 201, true, true),
+            (Method::PUT, 201, true, true),
+            (Method::POST, 302, true, true),
+            (Method::POST, 303, true, true),
+            (Method::PUT, 303, false, false),
+            (Method::POST, 301, false, false),
+            (Method::POST, 307, false, false),
+            (Method::POST, 404, false, false),
+        ] {
+            let purpose = Purpose { method, conditional: false };
+            assert_eq!(purpose.is_met_by(status), met, "{purpose:?} {status}");
+            assert_eq!(purpose.creates_by(status), creates, "{purpose:?} {status}");
+        }
     }
 }

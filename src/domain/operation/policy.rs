@@ -1,11 +1,14 @@
 //! What was promised about carrying an operation out, fixed at its acceptance so that a
 //! later configuration does not change it.
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::Recheck;
+use super::{Purpose, Recheck};
 use crate::domain::Timestamp;
 
 /// How often the upstream may see a request.
@@ -29,13 +32,81 @@ pub struct Policy {
     pub deadline_at: Timestamp,
     /// How failures are tried again.
     pub retry: RetryPolicy,
-    /// Accepted synchronously: the first complete answer is final, and only failures in
-    /// which nothing was sent are tried again.
-    pub first_answer_is_final: bool,
+    /// How long its client waits from the acceptance on, where it was accepted synchronously: the
+    /// first complete answer is final, and only failures in which nothing was sent are tried
+    /// again, within that time.
+    pub wait: Option<Duration>,
+    /// The statuses that mean success, where they are not the usual ones.
+    pub success: Option<Statuses>,
     /// What becomes of its serial key when it fails.
     pub on_failure: OnFailure,
     /// How the upstream is asked whether an attempt took effect, if it can be.
     pub recheck: Option<Recheck>,
+}
+
+impl Policy {
+    /// Whether its first complete answer is final.
+    pub const fn is_synchronous(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Whether an answer with that status means that a request was carried out.
+    pub fn is_met_by(&self, purpose: &Purpose, status: u16) -> bool {
+        match &self.success {
+            Some(listed) => listed.contains(status),
+            None => purpose.is_met_by(status),
+        }
+    }
+
+    /// Whether the `Location` of an answer with that status names what a request created.
+    pub fn creates_by(&self, purpose: &Purpose, status: u16) -> bool {
+        purpose.creates_by(status) && self.is_met_by(purpose, status)
+    }
+}
+
+/// A set of status codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statuses(Arc<[u16]>);
+
+/// A text is no list of status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no list of status codes")]
+pub struct BadStatuses;
+
+impl Statuses {
+    /// Whether a status is among them.
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.contains(&status)
+    }
+}
+
+impl FromIterator<u16> for Statuses {
+    fn from_iter<I: IntoIterator<Item = u16>>(statuses: I) -> Self {
+        let mut all: Vec<_> = statuses.into_iter().collect();
+        all.sort_unstable();
+        all.dedup();
+        Self(all.into())
+    }
+}
+
+/// As the ledger keeps them: `201,303`.
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, status) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma}{status}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Statuses {
+    type Err = BadStatuses;
+
+    fn from_str(text: &str) -> Result<Self, BadStatuses> {
+        let listed = text.split(',').filter(|status| !status.is_empty());
+        listed.map(|status| status.parse().map_err(|_| BadStatuses)).collect()
+    }
 }
 
 /// What becomes of a serial key when its operation fails.
@@ -64,7 +135,7 @@ impl OnFailure {
 }
 
 /// How failures are tried again: exponential, with full jitter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How many attempts count before giving up; at least 1.
     pub attempts: u32,
@@ -72,9 +143,19 @@ pub struct RetryPolicy {
     pub min: Duration,
     /// The longest wait after any failure.
     pub max: Duration,
+    /// The statuses that are tried again at least once, where they are not the usual ones.
+    pub statuses: Option<Statuses>,
 }
 
 impl RetryPolicy {
+    /// Whether an answer with that status is tried again at least once.
+    pub fn repeats(&self, status: u16) -> bool {
+        match &self.statuses {
+            Some(listed) => listed.contains(status),
+            None => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+        }
+    }
+
     /// How long to wait after `failed` attempts: a random part of a ceiling that doubles.
     /// `floor` is what the upstream asked for (`Retry-After`); the wait is never less.
     pub fn wait(&self, failed: u32, floor: Option<Duration>, rng: &mut impl Rng) -> Duration {
@@ -94,7 +175,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_lies_between_the_floor_and_the_ceiling(spent in 0u32..100, floor in 0u64..600, seed: u64) {
-            let policy = RetryPolicy { attempts: 10, min: Duration::from_secs(1), max: Duration::from_mins(5) };
+            let policy = RetryPolicy { attempts: 10, min: Duration::from_secs(1), max: Duration::from_mins(5), statuses: None };
             let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
             let floor = Duration::from_secs(floor);
             let wait = policy.wait(spent, Some(floor), &mut rng);
@@ -105,9 +186,21 @@ mod tests {
     }
 
     #[test]
+    fn statuses_are_read_back_as_they_are_written() {
+        for (given, text) in [(vec![], ""), (vec![303, 201, 303], "201,303"), (vec![500], "500")] {
+            let statuses: Statuses = given.into_iter().collect();
+            assert_eq!(statuses.to_string(), text);
+            assert_eq!(text.parse(), Ok(statuses));
+        }
+        for bad in ["x", "200;", "99999", "-1"] {
+            assert_eq!(bad.parse::<Statuses>(), Err(BadStatuses), "{bad}");
+        }
+    }
+
+    #[test]
     fn waits_are_spread_over_all_of_a_ceiling_that_doubles() {
         let (min, max) = (Duration::from_secs(1), Duration::from_mins(5));
-        let policy = RetryPolicy { attempts: 10, min, max };
+        let policy = RetryPolicy { attempts: 10, min, max, statuses: None };
         let mut rng = rand::rngs::StdRng::seed_from_u64(7);
         for (failed, ceiling) in [(1, 1), (2, 2), (3, 4), (6, 32), (9, 256), (10, 300), (99, 300)] {
             let mut waits: Vec<f64> =

@@ -2,10 +2,13 @@
 //!
 //! Owns the template: its placeholders and how they are filled. Its invariant: a filled
 //! template is a path with perhaps a query, and what was put into it cannot add to
-//! either. It must not know how the question is asked.
+//! either, nor take from it: a template whose values are empty or form a dot segment is not
+//! filled. It must not know how the question is asked.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
+
+use http::Method;
 
 /// A template as `/orders?ref={idempotency_key}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +28,8 @@ pub enum RecheckProblem {
     BadCharacter(char),
     /// A placeholder that does not exist.
     #[error(
-        "there is no placeholder {{{0}}}; there are {{idempotency_key}}, {{operation_id}} and \
-         {{client_reference}}"
+        "there is no placeholder {{{0}}}; there are {{idempotency_key}}, {{idempotency_key_value}}, \
+         {{operation_id}} and {{client_reference}}"
     )]
     UnknownPlaceholder(String),
     /// A brace without its partner.
@@ -34,17 +37,42 @@ pub enum RecheckProblem {
     LooseBrace,
     /// Nothing tells one operation from another.
     #[error(
-        "without {{idempotency_key}}, {{operation_id}} or {{client_reference}} every operation \
-         would be asked about alike"
+        "without {{idempotency_key}}, {{idempotency_key_value}}, {{operation_id}} or \
+         {{client_reference}} every operation would be asked about alike"
     )]
     NoPlaceholder,
+}
+
+/// What an upstream's answer to a recheck says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The request took effect.
+    TookEffect,
+    /// It took none.
+    NoEffect,
+    /// Neither.
+    Nothing,
+}
+
+impl Finding {
+    /// Reads the status of the answer to a recheck of a request with that method. What a DELETE
+    /// was to remove is not found once it took effect.
+    pub fn of(method: &Method, status: u16) -> Self {
+        match (*method == Method::DELETE, status) {
+            (false, 200..=299) | (true, 404 | 410) => Self::TookEffect,
+            (false, 404) | (true, 200..=299) => Self::NoEffect,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// What a template is filled with.
 #[derive(Clone, Copy, Debug)]
 pub struct Subjects<'a> {
-    /// The key that the upstream was sent.
+    /// The octets of the key that the upstream was sent.
     pub idempotency_key: &'a str,
+    /// What they stand for: the same without quotes.
+    pub idempotency_key_value: &'a str,
     /// The operation's id.
     pub operation_id: &'a str,
     /// What the client calls it; empty where it does not.
@@ -55,6 +83,7 @@ impl Subjects<'_> {
     fn named(&self, name: &str) -> Option<&str> {
         match name {
             "idempotency_key" => Some(self.idempotency_key),
+            "idempotency_key_value" => Some(self.idempotency_key_value),
             "operation_id" => Some(self.operation_id),
             "client_reference" => Some(self.client_reference),
             _ => None,
@@ -78,7 +107,12 @@ impl Recheck {
         if let Some(bad) = target.chars().find(|c| !fits(*c)) {
             return Err(RecheckProblem::BadCharacter(bad));
         }
-        let nothing = Subjects { idempotency_key: "", operation_id: "", client_reference: "" };
+        let nothing = Subjects {
+            idempotency_key: "",
+            idempotency_key_value: "",
+            operation_id: "",
+            client_reference: "",
+        };
         let mut placeholders = 0;
         let mut count = |part: Part<'_>| {
             placeholders += usize::from(matches!(part, Part::Placeholder(_)));
@@ -101,20 +135,24 @@ impl Recheck {
         &self.0
     }
 
-    /// Path and query about one operation.
-    pub fn filled(&self, subjects: Subjects<'_>) -> String {
+    /// Path and query about one operation; none where a value is empty, or is or makes a dot
+    /// segment: such a question would be about something else, and its answer mean nothing.
+    pub fn filled(&self, subjects: Subjects<'_>) -> Option<String> {
         let mut filled = String::with_capacity(self.0.len() + 32);
+        let mut speaks_of_it = true;
         // It was read before: its placeholders exist.
         let _ = each_part(&self.0, &mut |part| {
             match part {
                 Part::Text(text) => filled.push_str(text),
                 Part::Placeholder(name) => {
-                    encode(subjects.named(name).unwrap_or_default(), &mut filled);
+                    let value = subjects.named(name).unwrap_or_default();
+                    speaks_of_it &= !matches!(value.trim(), "" | "." | "..");
+                    encode(value, &mut filled);
                 }
             }
             Ok(())
         });
-        filled
+        (speaks_of_it && !has_dot_segment(&filled)).then_some(filled)
     }
 }
 
@@ -122,6 +160,16 @@ impl fmt::Display for Recheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GET {}", self.0)
     }
+}
+
+/// Whether a segment of the path is one that clients and servers take out of it.
+fn has_dot_segment(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let is_dot = |segment: &str| {
+        let segment = segment.replace("%2E", ".").replace("%2e", ".");
+        matches!(&*segment, "." | "..")
+    };
+    path.split('/').any(is_dot)
 }
 
 enum Part<'t> {
@@ -165,21 +213,64 @@ fn encode(text: &str, into: &mut String) {
 mod tests {
     use super::*;
 
-    const SUBJECTS: Subjects<'_> =
-        Subjects { idempotency_key: "a/b c?ü", operation_id: "0192", client_reference: "" };
+    const SUBJECTS: Subjects<'_> = Subjects {
+        idempotency_key: "\"k\"",
+        idempotency_key_value: "k",
+        operation_id: "0192",
+        client_reference: "a/b c?ü",
+    };
 
     #[test]
     fn placeholders_are_filled_and_cannot_add_to_the_path() {
         for (template, filled) in [
-            ("GET /orders?ref={idempotency_key}", "/orders?ref=a%2Fb%20c%3F%C3%BC"),
+            ("GET /orders?ref={client_reference}", "/orders?ref=a%2Fb%20c%3F%C3%BC"),
             ("GET /orders/{operation_id}/state", "/orders/0192/state"),
-            ("GET /{client_reference}?x={operation_id}", "/?x=0192"),
+            ("GET /{idempotency_key}?x={idempotency_key_value}", "/%22k%22?x=k"),
         ] {
             let recheck = Recheck::parse(template).unwrap();
-            assert_eq!(recheck.filled(SUBJECTS), filled, "{template}");
+            assert_eq!(recheck.filled(SUBJECTS).as_deref(), Some(filled), "{template}");
             assert_eq!(recheck.to_string(), template);
             assert_eq!(Recheck::of_target(recheck.target()), Ok(recheck));
         }
+    }
+
+    #[test]
+    fn a_delete_took_effect_where_nothing_is_found() {
+        use Finding::{NoEffect, Nothing, TookEffect};
+        for (status, of_a_post, of_a_delete) in [
+            (200, TookEffect, NoEffect),
+            (204, TookEffect, NoEffect),
+            (404, NoEffect, TookEffect),
+            (410, Nothing, TookEffect),
+            (302, Nothing, Nothing),
+            (401, Nothing, Nothing),
+            (500, Nothing, Nothing),
+        ] {
+            assert_eq!(Finding::of(&Method::POST, status), of_a_post, "{status}");
+            assert_eq!(Finding::of(&Method::DELETE, status), of_a_delete, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_would_be_about_something_else_is_none() {
+        for (template, value) in [
+            ("GET /orders?ref={client_reference}", ""),
+            ("GET /orders/{client_reference}", ""),
+            ("GET /orders/{client_reference}", "   "),
+            ("GET /orders/{client_reference}", "."),
+            ("GET /orders/{client_reference}", ".."),
+            ("GET /orders?ref={client_reference}", ".."),
+            ("GET /orders/.{client_reference}/x", "."),
+            ("GET /orders/%2e{client_reference}?a", "."),
+            ("GET /{operation_id}/{client_reference}{client_reference}", "."),
+        ] {
+            let recheck = Recheck::parse(template).unwrap();
+            let subjects = Subjects { client_reference: value, ..SUBJECTS };
+            assert_eq!(recheck.filled(subjects), None, "{template} {value:?}");
+        }
+        let harmless = Subjects { client_reference: "..a/%2e%2e", ..SUBJECTS };
+        let recheck = Recheck::parse("GET /orders/{client_reference}").unwrap();
+        assert_eq!(recheck.filled(harmless).as_deref(), Some("/orders/..a%2F%252e%252e"));
     }
 
     #[test]

@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
+use http::Method;
 use rand::Rng;
 
+use super::outcome::is_success_of_a_monitor;
 use super::{
-    Answer, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, OnFailure, Outcome,
-    Policy, Sent, WaitingFor,
+    Answer, Contact, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, OnFailure,
+    Outcome, Policy, Purpose, Sent, WaitingFor,
 };
 use crate::domain::Timestamp;
+use crate::domain::http::retry_after::RetryAfter;
 
 /// What the decision needs to know about an operation.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,10 @@ pub struct Standing<'a> {
     pub policy: &'a Policy,
     /// What has been counted, the present attempt included.
     pub counts: Counts,
+    /// What the request is for.
+    pub purpose: &'a Purpose,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
 }
 
 /// What comes next, and all that has to be committed with it.
@@ -86,6 +93,8 @@ pub enum Effect {
     PromoteSerialKey,
     /// Let nobody of the serial key go until a person does.
     BlockSerialKey,
+    /// Let go of the idempotency key: a repeat with it is another operation.
+    FreeKey,
 }
 
 /// The pause before an operation runs alone for the first time.
@@ -102,10 +111,13 @@ pub fn settle(
     now: Timestamp,
     rng: &mut impl Rng,
 ) -> Transition {
-    let Standing { policy, counts } = standing;
+    let Standing { policy, counts, purpose, .. } = standing;
     let at_most_once = policy.delivery == Delivery::AtMostOnce;
     let may_ask = policy.recheck.is_some();
-    let decision = Decision { policy, counts, now };
+    let before = counts.contact;
+    let counts = Counts { contact: outcome.contact_after(before), ..counts };
+    let client_waits_until = policy.wait.map(|wait| standing.accepted_at + wait);
+    let decision = Decision { policy, counts, purpose, before, client_waits_until, now };
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
         Outcome::TooLarge(answer) => decision.fail(
@@ -115,11 +127,13 @@ pub fn settle(
         Outcome::Broken { sent: Sent::Perhaps, cause } if at_most_once => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, *cause), None)
         }
-        Outcome::Broken { sent: Sent::Perhaps, cause } if policy.first_answer_is_final => {
+        Outcome::Broken { sent: Sent::Perhaps, cause } if policy.is_synchronous() => {
             decision.fail(Failure::of(*cause), None)
         }
-        Outcome::Broken { cause, .. } => decision.retry(Failure::of(*cause), None, rng),
-        Outcome::Refuted { cause } => decision.refuted(*cause, rng),
+        Outcome::Broken { cause, .. } => {
+            decision.retry(Failure::of(*cause), RetryAfter::Absent, rng)
+        }
+        Outcome::Refuted { cause, status } => decision.refuted(*cause, *status, rng),
         Outcome::TookEffect { status } => decision.took_effect(*status),
         Outcome::Unclear { status } => decision.unclear(*status),
         Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once && may_ask => {
@@ -136,7 +150,7 @@ pub fn settle(
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }
         Outcome::Lost => decision.rescued(),
-        Outcome::Canceled => decision.end(Next::Canceled, EventKind::Canceled, None, None),
+        Outcome::Canceled { .. } => decision.end(Next::Canceled, EventKind::Canceled, None, None),
         // What was lost may have taken effect, and nobody has asked.
         Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
@@ -151,14 +165,21 @@ pub fn settle(
             let (unknown, cause) = (ErrorCode::OutcomeUnknown, ErrorCode::MonitorNotFollowed);
             decision.fail(Failure::caused(unknown, cause), None)
         }
-        Outcome::Followed(answer) => decision.conclude(answer),
+        Outcome::Followed(answer) => {
+            decision.conclude(answer, is_success_of_a_monitor(answer.status))
+        }
     }
 }
 
 /// Whether the upstream is to be asked what came of the attempt before its outcome is
 /// settled: it would end as unknown otherwise.
 pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
-    let open = matches!(outcome, Outcome::Broken { sent: Sent::Perhaps, .. });
+    let open = match outcome {
+        Outcome::Broken { sent: Sent::Perhaps, .. } => true,
+        // Where the first answer is final, it is passed on, whatever it says.
+        Outcome::Answered(answer) => answer.ambiguous && !policy.is_synchronous(),
+        _ => false,
+    };
     open && policy.delivery == Delivery::AtMostOnce && policy.recheck.is_some()
 }
 
@@ -174,23 +195,33 @@ pub fn is_in_doubt(policy: &Policy, counts: Counts) -> bool {
 struct Decision<'a> {
     policy: &'a Policy,
     counts: Counts,
+    purpose: &'a Purpose,
+    /// What the upstream had had before this attempt.
+    before: Contact,
+    client_waits_until: Option<Timestamp>,
     now: Timestamp,
 }
 
 impl Decision<'_> {
     fn answered(self, answer: &Answer, rng: &mut impl Rng) -> Transition {
-        let final_now = self.policy.first_answer_is_final;
+        let final_now = self.policy.is_synchronous();
         match &answer.monitor {
             Some(monitor) if !final_now => {
-                return self.follow(Some(monitor.clone()), answer.retry_after);
+                return self.follow(Some(monitor.clone()), answer.retry_after.wait());
             }
             _ => {}
         }
-        if answer.is_success() || final_now || !self.worth_repeating(answer) {
-            return self.conclude(answer);
+        let is_met = self.policy.is_met_by(self.purpose, answer.status);
+        if is_met || final_now || !self.worth_repeating(answer) {
+            let mut end = self.conclude(answer, is_met);
+            // The client is asked to come again, and would only ever be told this once more.
+            if final_now && !is_met && answer.is_refusal() {
+                end.effects.push(Effect::FreeKey);
+            }
+            return end;
         }
         let mut counts = self.counts;
-        if answer.retry_after.is_some() && matches!(answer.status, 429 | 503) {
+        if answer.retry_after.is_given() && matches!(answer.status, 429 | 503) {
             counts.refusals += 1;
         }
         let failure = Failure::of(ErrorCode::UpstreamStatus).with_status(answer.status);
@@ -200,31 +231,56 @@ impl Decision<'_> {
     /// Whether another attempt may bring what this answer did not.
     fn worth_repeating(self, answer: &Answer) -> bool {
         match (self.policy.delivery, answer.status) {
-            (_, 425 | 429) | (Delivery::AtLeastOnce, 408 | 500 | 502 | 503 | 504) => true,
-            // Refused before it was acted on, or so the named time says.
-            (Delivery::AtMostOnce, 503) => answer.retry_after.is_some(),
+            _ if answer.is_refusal() => true,
+            (Delivery::AtLeastOnce, status) if self.policy.retry.repeats(status) => true,
             // An earlier attempt may still be at work on it.
             (Delivery::AtLeastOnce, 409) => self.counts.attempts > 1,
             _ => false,
         }
     }
 
-    fn conclude(self, answer: &Answer) -> Transition {
-        if answer.is_success() {
-            return self.end(Next::Succeeded, EventKind::Succeeded, None, Some(answer.status));
+    fn conclude(self, answer: &Answer, is_met: bool) -> Transition {
+        let answered = Some(answer.status);
+        if is_met {
+            return self.end(Next::Succeeded, EventKind::Succeeded, None, answered);
         }
-        let redirected = matches!(answer.status, 300..=399);
-        let code = if redirected { ErrorCode::UpstreamRedirect } else { ErrorCode::UpstreamStatus };
-        self.fail(Failure::of(code).with_status(answer.status), Some(answer.status))
+        let failure = match answer.status {
+            300..=399 => Failure::of(ErrorCode::UpstreamRedirect),
+            _ if answer.ambiguous && self.policy.delivery == Delivery::AtMostOnce => {
+                Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus)
+            }
+            status if self.may_tell_of_a_former_success(status) => {
+                Failure::caused(ErrorCode::MayHaveSucceeded, ErrorCode::UpstreamStatus)
+            }
+            _ => Failure::of(ErrorCode::UpstreamStatus),
+        };
+        self.fail(failure.with_status(answer.status), answered)
+    }
+
+    /// Whether an answer is one that the upstream gives to a repeat of what it has carried out,
+    /// and it may have: of an earlier attempt it is unknown. At most once nothing is repeated
+    /// before the upstream has said that it did nothing.
+    fn may_tell_of_a_former_success(self, status: u16) -> bool {
+        let unknown = self.before == Contact::Lost;
+        unknown
+            && self.policy.delivery == Delivery::AtLeastOnce
+            && match status {
+                404 | 410 => self.purpose.method == Method::DELETE,
+                409 => matches!(self.purpose.method, Method::POST | Method::PUT | Method::PATCH),
+                412 => self.purpose.conditional,
+                _ => false,
+            }
     }
 
     fn took_effect(self, status: u16) -> Transition {
-        let end = self.end(Next::Succeeded, EventKind::Succeeded, None, Some(status));
+        // What a DELETE removed is not found, and nothing is left to show.
+        let kept = if matches!(status, 200..=299) { status } else { 204 };
+        let end = self.end(Next::Succeeded, EventKind::Succeeded, None, Some(kept));
         rechecked(end, Some(status))
     }
 
-    fn refuted(self, cause: ErrorCode, rng: &mut impl Rng) -> Transition {
-        rechecked(self.retry(Failure::of(cause), None, rng), Some(404))
+    fn refuted(self, cause: ErrorCode, status: u16, rng: &mut impl Rng) -> Transition {
+        rechecked(self.retry(Failure::of(cause), RetryAfter::Absent, rng), Some(status))
     }
 
     fn unclear(self, status: Option<u16>) -> Transition {
@@ -232,26 +288,49 @@ impl Decision<'_> {
         rechecked(self.fail(failure, None), status)
     }
 
-    fn retry(self, failure: Failure, floor: Option<Duration>, rng: &mut impl Rng) -> Transition {
+    fn retry(self, failure: Failure, asked: RetryAfter, rng: &mut impl Rng) -> Transition {
         let status = failure.status;
         if self.counts.spent() >= self.policy.retry.attempts {
-            let failure = match self.policy.retry.attempts {
-                0 | 1 => failure,
-                _ => Failure {
-                    code: ErrorCode::AttemptsExhausted,
-                    cause: Some(failure.code),
-                    status,
-                },
+            let code = match self.policy.retry.attempts {
+                0 | 1 => None,
+                _ => Some(ErrorCode::AttemptsExhausted),
             };
-            return self.fail(failure, status);
+            return self.give_up(failure, code);
         }
-        let due_at = self.now + self.policy.retry.wait(self.counts.failed(), floor, rng);
-        if due_at >= self.policy.deadline_at {
-            let failure =
-                Failure { code: ErrorCode::DeadlineExceeded, cause: Some(failure.code), status };
-            return self.fail(failure, status);
+        let due_at = self.now + self.policy.retry.wait(self.counts.failed(), asked.wait(), rng);
+        let why = Some((failure.code, status));
+        if self.client_waits_until.is_some_and(|until| due_at >= until) {
+            return self.give_up(failure, None);
         }
-        self.again_at(due_at, EventKind::Retrying, Some((failure.code, status)))
+        if due_at < self.policy.deadline_at {
+            return self.again_at(due_at, EventKind::Retrying, why);
+        }
+        match self.last_moment() {
+            Some(due_at) if asked.wait().is_some() && !self.counts.last_try => {
+                let counts = Counts { last_try: true, ..self.counts };
+                Self { counts, ..self }.again_at(due_at, EventKind::Retrying, why)
+            }
+            _ => self.give_up(failure, Some(ErrorCode::DeadlineExceeded)),
+        }
+    }
+
+    /// Ends what would be tried again, with that code; with its own where there is none.
+    fn give_up(self, failure: Failure, code: Option<ErrorCode>) -> Transition {
+        let (cause, status) = (Some(failure.code), failure.status);
+        let code = match status {
+            Some(status) if self.may_tell_of_a_former_success(status) => {
+                Some(ErrorCode::MayHaveSucceeded)
+            }
+            _ => code,
+        };
+        self.fail(code.map_or(failure, |code| Failure { code, cause, status }), status)
+    }
+
+    /// When a last attempt begins that still has time before the deadline.
+    fn last_moment(self) -> Option<Timestamp> {
+        let left = self.policy.deadline_at.since(self.now);
+        let reserve = self.policy.timeout.min(left / 2);
+        (reserve > Duration::ZERO).then(|| self.now + left.saturating_sub(reserve))
     }
 
     /// Its node died or let go of it: again at once; alone, after a pause that grows, so
@@ -349,6 +428,9 @@ impl Decision<'_> {
         ];
         if answered.is_some() {
             effects.push(Effect::KeepAnswer);
+        }
+        if self.counts.contact == Contact::Nothing && next != Next::Succeeded {
+            effects.push(Effect::FreeKey);
         }
         Transition { next, counts: self.counts, effects }
     }

@@ -1,8 +1,9 @@
+use http::Method;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::super::{Recheck, RetryPolicy};
+use super::super::{Recheck, RetryPolicy, is_ambiguous};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -17,8 +18,10 @@ fn policy(delivery: Delivery) -> Policy {
             attempts: 3,
             min: Duration::from_secs(1),
             max: Duration::from_mins(5),
+            statuses: None,
         },
-        first_answer_is_final: false,
+        wait: None,
+        success: None,
         on_failure: OnFailure::Skip,
         recheck: None,
     }
@@ -28,22 +31,28 @@ fn counts(attempts: u32) -> Counts {
     Counts { attempts, ..Counts::default() }
 }
 
+const A_POST: Purpose = Purpose { method: Method::POST, conditional: false };
+
 fn answer(status: u16) -> Answer {
-    Answer { status, redirect_is_success: true, retry_after: None, monitor: None }
+    Answer { ambiguous: is_ambiguous(status), ..Answer::plain(status) }
+}
+
+fn seconds(wait: u64) -> RetryAfter {
+    RetryAfter::In(Duration::from_secs(wait))
 }
 
 fn decide(policy: &Policy, counts: Counts, outcome: &Outcome) -> Transition {
-    settle(Standing { policy, counts }, outcome, NOW, &mut StdRng::seed_from_u64(7))
+    decide_for(&A_POST, policy, counts, outcome)
+}
+
+fn decide_for(purpose: &Purpose, policy: &Policy, counts: Counts, outcome: &Outcome) -> Transition {
+    let standing = Standing { policy, counts, purpose, accepted_at: NOW };
+    settle(standing, outcome, NOW, &mut StdRng::seed_from_u64(7))
 }
 
 /// The first attempt's answer decides to: success, another attempt, or this code.
-fn after_status(
-    delivery: Delivery,
-    attempts: u32,
-    status: u16,
-    retry_after: Option<u64>,
-) -> String {
-    let answer = Answer { retry_after: retry_after.map(Duration::from_secs), ..answer(status) };
+fn after_status(delivery: Delivery, attempts: u32, status: u16, retry_after: RetryAfter) -> String {
+    let answer = Answer { retry_after, ..answer(status) };
     match decide(&policy(delivery), counts(attempts), &Outcome::Answered(answer)).next {
         Next::Succeeded => "succeeded".to_owned(),
         Next::Queued { .. } => "again".to_owned(),
@@ -55,31 +64,61 @@ fn after_status(
 #[test]
 fn at_least_once_repeats_what_may_pass_and_nothing_else() {
     use Delivery::AtLeastOnce;
+    use RetryAfter::Absent;
     for status in [408, 425, 429, 500, 502, 503, 504] {
-        assert_eq!(after_status(AtLeastOnce, 1, status, None), "again", "{status}");
+        assert_eq!(after_status(AtLeastOnce, 1, status, Absent), "again", "{status}");
     }
-    for status in [200, 201, 202, 204, 301, 302, 303] {
-        assert_eq!(after_status(AtLeastOnce, 1, status, None), "succeeded", "{status}");
+    for status in [200, 201, 202, 204, 302, 303] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, Absent), "succeeded", "{status}");
     }
     for status in [400, 401, 404, 409, 422, 501, 505] {
-        assert_eq!(after_status(AtLeastOnce, 1, status, None), "upstream-status", "{status}");
+        assert_eq!(after_status(AtLeastOnce, 1, status, Absent), "upstream-status", "{status}");
     }
-    for status in [300, 304, 307, 308] {
-        assert_eq!(after_status(AtLeastOnce, 1, status, None), "upstream-redirect", "{status}");
+    for status in [300, 301, 304, 307, 308] {
+        assert_eq!(after_status(AtLeastOnce, 1, status, Absent), "upstream-redirect", "{status}");
     }
-    assert_eq!(after_status(AtLeastOnce, 2, 409, None), "again");
+    assert_eq!(after_status(AtLeastOnce, 2, 409, Absent), "again");
 }
 
 #[test]
 fn at_most_once_repeats_only_what_was_refused() {
     use Delivery::AtMostOnce;
-    for (status, retry_after) in [(425, None), (429, None), (429, Some(9)), (503, Some(9))] {
+    use RetryAfter::{Absent, Unreadable};
+    for (status, retry_after) in [
+        (425, Absent),
+        (429, Absent),
+        (429, seconds(9)),
+        (429, Unreadable),
+        (503, seconds(9)),
+        (503, Unreadable),
+    ] {
         assert_eq!(after_status(AtMostOnce, 1, status, retry_after), "again", "{status}");
     }
-    for status in [408, 409, 500, 502, 503, 504] {
-        assert_eq!(after_status(AtMostOnce, 2, status, None), "upstream-status", "{status}");
+    for status in [408, 409, 500, 503] {
+        assert_eq!(after_status(AtMostOnce, 2, status, Absent), "upstream-status", "{status}");
     }
-    assert_eq!(after_status(AtMostOnce, 1, 500, Some(9)), "upstream-status");
+    assert_eq!(after_status(AtMostOnce, 1, 500, seconds(9)), "upstream-status");
+}
+
+#[test]
+fn at_most_once_an_answer_of_a_proxy_in_between_leaves_the_outcome_unknown() {
+    for status in [502, 504] {
+        for (policy, ambiguous, code, cause) in [
+            (policy(Delivery::AtMostOnce), true, ErrorCode::OutcomeUnknown, true),
+            (rechecking(Delivery::AtMostOnce), true, ErrorCode::OutcomeUnknown, true),
+            (policy(Delivery::AtMostOnce), false, ErrorCode::UpstreamStatus, false),
+        ] {
+            for wait in [None, Some(HOUR)] {
+                let policy = Policy { wait, ..policy.clone() };
+                let outcome = Outcome::Answered(Answer { ambiguous, ..answer(status) });
+                let transition = decide(&policy, counts(1), &outcome);
+                let cause = cause.then_some(ErrorCode::UpstreamStatus);
+                let failure = Failure { code, cause, status: Some(status) };
+                assert_eq!(transition.next, Next::Failed(failure));
+                assert!(transition.effects.contains(&Effect::KeepAnswer));
+            }
+        }
+    }
 }
 
 #[test]
@@ -102,7 +141,8 @@ fn at_most_once_never_repeats_what_may_have_been_seen() {
 #[test]
 fn a_refusal_that_names_a_time_waits_for_it_and_spends_no_attempt() {
     for status in [429, 503] {
-        let answer = Answer { retry_after: Some(Duration::from_mins(10)), ..answer(status) };
+        let answer =
+            Answer { retry_after: RetryAfter::In(Duration::from_mins(10)), ..answer(status) };
         let transition =
             decide(&policy(Delivery::AtLeastOnce), counts(3), &Outcome::Answered(answer));
         assert_eq!(transition.counts.spent(), 2);
@@ -114,11 +154,12 @@ fn a_refusal_that_names_a_time_waits_for_it_and_spends_no_attempt() {
 fn pauses_grow_also_while_an_upstream_only_refuses() {
     let policy = policy(Delivery::AtLeastOnce);
     let counts = Counts { refusals: 19, ..counts(20) };
-    let at_once = Answer { retry_after: Some(Duration::ZERO), ..answer(503) };
+    let at_once = Answer { retry_after: seconds(0), ..answer(503) };
     let outcome = Outcome::Answered(at_once);
+    let standing = Standing { policy: &policy, counts, purpose: &A_POST, accepted_at: NOW };
     let longest = (0..100).map(|seed| {
         let mut rng = StdRng::seed_from_u64(seed);
-        match settle(Standing { policy: &policy, counts }, &outcome, NOW, &mut rng).next {
+        match settle(standing, &outcome, NOW, &mut rng).next {
             Next::Queued { due_at } => due_at.since(NOW),
             next => panic!("{next:?}"),
         }
@@ -143,7 +184,8 @@ fn the_last_attempt_says_why_all_of_them_failed() {
     let several = policy(Delivery::AtLeastOnce);
     let exhausted = Failure::caused(ErrorCode::AttemptsExhausted, cause);
     assert_eq!(decide(&several, counts(3), &outcome).next, Next::Failed(exhausted));
-    let single = Policy { retry: RetryPolicy { attempts: 1, ..several.retry }, ..several };
+    let retry = RetryPolicy { attempts: 1, ..several.retry.clone() };
+    let single = Policy { retry, ..several };
     assert_eq!(decide(&single, counts(1), &outcome).next, Next::Failed(Failure::of(cause)));
 }
 
@@ -174,18 +216,215 @@ fn what_is_delivered_at_most_once_is_never_rescued() {
 }
 
 #[test]
-fn no_attempt_is_planned_at_or_behind_the_deadline() {
-    let answer = Answer { retry_after: Some(HOUR), ..answer(503) };
-    let transition = decide(&policy(Delivery::AtLeastOnce), counts(1), &Outcome::Answered(answer));
-    let Next::Failed(failure) = transition.next else { panic!("{transition:?}") };
+fn what_asks_for_a_time_beyond_the_deadline_gets_one_last_try_before_it() {
+    for (delivery, wait) in [(Delivery::AtLeastOnce, HOUR), (Delivery::AtMostOnce, HOUR * 99)] {
+        let policy = policy(delivery);
+        let refused =
+            Outcome::Answered(Answer { retry_after: RetryAfter::In(wait), ..answer(503) });
+        let first = decide(&policy, counts(1), &refused);
+        let due_at = NOW + HOUR - policy.timeout;
+        assert_eq!(first.next, Next::Queued { due_at });
+        assert!(first.counts.last_try);
+        let last = Counts { attempts: 2, ..first.counts };
+        let Next::Failed(failure) = decide(&policy, last, &refused).next else { panic!() };
+        assert_eq!(failure.code, ErrorCode::DeadlineExceeded);
+        assert_eq!(failure.cause, Some(ErrorCode::UpstreamStatus));
+    }
+}
+
+#[test]
+fn a_last_try_has_half_of_what_is_left_where_an_attempt_may_take_longer() {
+    let policy = Policy { timeout: HOUR * 2, ..policy(Delivery::AtMostOnce) };
+    let refused = Outcome::Answered(Answer { retry_after: RetryAfter::In(HOUR), ..answer(429) });
+    let due_at = NOW + HOUR / 2;
+    assert_eq!(decide(&policy, counts(1), &refused).next, Next::Queued { due_at });
+    let over = Policy { deadline_at: NOW, ..policy };
+    let end = decide(&over, counts(1), &refused);
+    assert!(matches!(end.next, Next::Failed(_)));
+    assert!(end.effects.contains(&Effect::KeepAnswer));
+}
+
+#[test]
+fn no_pause_of_ones_own_reaches_beyond_the_deadline() {
+    let policy = Policy { deadline_at: NOW, ..policy(Delivery::AtLeastOnce) };
+    let end = decide(&policy, counts(1), &Outcome::Answered(answer(503)));
+    let Next::Failed(failure) = end.next else { panic!("{end:?}") };
     assert_eq!(failure.code, ErrorCode::DeadlineExceeded);
-    assert_eq!(failure.cause, Some(ErrorCode::UpstreamStatus));
-    assert!(transition.effects.contains(&Effect::KeepAnswer));
+    assert!(end.effects.contains(&Effect::KeepAnswer));
+}
+
+#[test]
+fn which_statuses_are_tried_again_and_which_succeed_can_be_said() {
+    use Delivery::{AtLeastOnce, AtMostOnce};
+    let listed = |statuses: &[u16]| Some(statuses.iter().copied().collect());
+    let retry = |delivery, statuses| {
+        let policy = policy(delivery);
+        Policy { retry: RetryPolicy { statuses, ..policy.retry.clone() }, ..policy }
+    };
+    let success = Policy { success: listed(&[201, 303, 404]), ..policy(AtLeastOnce) };
+    let again = |wait| matches!(wait, Next::Queued { .. });
+    for (policy, status, repeated) in [
+        (retry(AtLeastOnce, listed(&[418])), 418, true),
+        (retry(AtLeastOnce, listed(&[418])), 500, false),
+        (retry(AtLeastOnce, listed(&[])), 503, false),
+        (retry(AtMostOnce, listed(&[418])), 418, false),
+        (success.clone(), 500, true),
+    ] {
+        let next = decide(&policy, counts(1), &Outcome::Answered(answer(status))).next;
+        assert_eq!(again(next), repeated, "{policy:?} {status}");
+    }
+    let refused = Outcome::Answered(Answer { retry_after: RetryAfter::Unreadable, ..answer(503) });
+    assert!(again(decide(&retry(AtLeastOnce, listed(&[])), counts(1), &refused).next));
+    for (status, code) in [
+        (201, None),
+        (303, None),
+        (404, None),
+        (200, Some(ErrorCode::UpstreamStatus)),
+        (302, Some(ErrorCode::UpstreamRedirect)),
+    ] {
+        let found = match decide(&success, counts(1), &Outcome::Answered(answer(status))).next {
+            Next::Failed(failure) => Some(failure.code),
+            Next::Succeeded => None,
+            next => panic!("{next:?}"),
+        };
+        assert_eq!(found, code, "{status}");
+    }
+    // What a monitor tells in the end is no answer to the request.
+    assert_eq!(decide(&success, counts(1), &Outcome::Followed(answer(200))).next, Next::Succeeded);
+}
+
+#[test]
+fn a_refusal_of_what_may_have_been_done_before_may_mean_success() {
+    let (delete, put, if_match) = (
+        Purpose { method: Method::DELETE, conditional: false },
+        Purpose { method: Method::PUT, conditional: false },
+        Purpose { method: Method::PUT, conditional: true },
+    );
+    let at_least_once = policy(Delivery::AtLeastOnce);
+    for (purpose, status, attempts, told) in [
+        (&delete, 404, 2, true),
+        (&delete, 410, 2, true),
+        (&delete, 403, 2, false),
+        (&if_match, 412, 2, true),
+        (&put, 412, 2, false),
+        (&put, 404, 2, false),
+        // One that lasts: the last attempt brings it still.
+        (&A_POST, 409, 3, true),
+        (&put, 409, 3, true),
+        (&delete, 409, 3, false),
+    ] {
+        for contact in [Contact::Nothing, Contact::Answered, Contact::Lost] {
+            let counts = Counts { contact, ..counts(attempts) };
+            let outcome = Outcome::Answered(answer(status));
+            let next = decide_for(purpose, &at_least_once, counts, &outcome).next;
+            let Next::Failed(failure) = next else { panic!("{next:?}") };
+            let may = failure.code == ErrorCode::MayHaveSucceeded;
+            assert_eq!(may, told && contact == Contact::Lost, "{purpose:?} {status} {contact:?}");
+            assert_eq!(failure.status, Some(status));
+        }
+    }
+    let first = Counts { contact: Contact::Lost, ..counts(2) };
+    let still = decide(&at_least_once, first, &Outcome::Answered(answer(409))).next;
+    assert!(matches!(still, Next::Queued { .. }), "{still:?}");
+}
+
+#[test]
+fn what_the_upstream_has_had_is_remembered() {
+    use Contact::{Answered, Lost, Nothing};
+    let cause = ErrorCode::UpstreamProtocol;
+    let (nothing, perhaps) = (Sent::Nothing, Sent::Perhaps);
+    for (outcome, this) in [
+        (Outcome::Answered(answer(503)), Answered),
+        (Outcome::Answered(answer(502)), Lost),
+        (Outcome::Answered(Answer::plain(502)), Answered),
+        (Outcome::TooLarge(answer(200)), Answered),
+        (Outcome::Broken { sent: nothing, cause }, Nothing),
+        (Outcome::Broken { sent: perhaps, cause }, Lost),
+        (Outcome::Interrupted { sent: nothing }, Nothing),
+        (Outcome::Interrupted { sent: perhaps }, Lost),
+        (Outcome::Canceled { sent: nothing }, Nothing),
+        (Outcome::Canceled { sent: perhaps }, Lost),
+        (Outcome::Lost, Lost),
+        (Outcome::Expired, Nothing),
+        (Outcome::Unroutable, Nothing),
+    ] {
+        for before in [Nothing, Answered, Lost] {
+            assert_eq!(outcome.contact_after(before), before.max(this), "{outcome:?}");
+        }
+    }
+    let refuted = Outcome::Refuted { cause, status: 404 };
+    assert_eq!(refuted.contact_after(Lost), Answered);
+}
+
+#[test]
+fn an_end_before_anything_was_sent_lets_go_of_the_key() {
+    let cause = ErrorCode::UpstreamUnreachable;
+    let unsent = Outcome::Broken { sent: Sent::Nothing, cause };
+    let policy = policy(Delivery::AtLeastOnce);
+    for (outcome, attempts) in [
+        (unsent, 3),
+        (Outcome::Expired, 1),
+        (Outcome::Unroutable, 1),
+        (Outcome::Canceled { sent: Sent::Nothing }, 1),
+    ] {
+        for contact in [Contact::Nothing, Contact::Answered, Contact::Lost] {
+            let counts = Counts { contact, ..counts(attempts) };
+            let transition = decide(&policy, counts, &outcome);
+            assert!(transition.next.is_final(), "{outcome:?}");
+            let freed = transition.effects.contains(&Effect::FreeKey);
+            assert_eq!(freed, contact == Contact::Nothing, "{outcome:?} {contact:?}");
+        }
+    }
+    for outcome in [
+        Outcome::Answered(answer(201)),
+        Outcome::Answered(answer(400)),
+        Outcome::Canceled { sent: Sent::Perhaps },
+        Outcome::TookEffect { status: 200 },
+    ] {
+        let effects = decide(&policy, counts(1), &outcome).effects;
+        assert!(!effects.contains(&Effect::FreeKey), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_synchronous_end_that_asks_to_come_again_lets_go_of_the_key() {
+    use RetryAfter::{Absent, Unreadable};
+    for (status, retry_after, freed) in [
+        (425, Absent, true),
+        (429, Absent, true),
+        (429, seconds(9), true),
+        (503, seconds(9), true),
+        (503, Unreadable, true),
+        (503, Absent, false),
+        (500, seconds(9), false),
+        (201, seconds(9), false),
+    ] {
+        for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+            let policy = Policy { wait: Some(HOUR), ..policy(delivery) };
+            let outcome = Outcome::Answered(Answer { retry_after, ..answer(status) });
+            let transition = decide(&policy, counts(1), &outcome);
+            assert!(transition.next.is_final());
+            let freed_key = transition.effects.contains(&Effect::FreeKey);
+            assert_eq!(freed_key, freed, "{status} {retry_after:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_sent_is_tried_again_while_its_client_waits() {
+    let cause = ErrorCode::UpstreamUnreachable;
+    let unsent = Outcome::Broken { sent: Sent::Nothing, cause };
+    let waiting = |wait| Policy { wait: Some(wait), ..policy(Delivery::AtMostOnce) };
+    let again = decide(&waiting(HOUR), counts(1), &unsent);
+    assert!(matches!(again.next, Next::Queued { .. }));
+    let end = decide(&waiting(Duration::ZERO), counts(1), &unsent);
+    assert_eq!(end.next, Next::Failed(Failure::of(cause)));
+    assert!(end.effects.contains(&Effect::FreeKey));
 }
 
 #[test]
 fn a_synchronous_request_takes_its_first_complete_answer_and_repeats_only_the_unsent() {
-    let policy = Policy { first_answer_is_final: true, ..policy(Delivery::AtLeastOnce) };
+    let policy = Policy { wait: Some(HOUR), ..policy(Delivery::AtLeastOnce) };
     let unavailable = decide(&policy, counts(1), &Outcome::Answered(answer(503)));
     assert!(matches!(unavailable.next, Next::Failed(_)));
     let accepted = Answer { monitor: Some(Continuation::monitor("http://up/m")), ..answer(202) };
@@ -202,7 +441,7 @@ fn an_upstream_that_answers_202_is_followed_by_its_own_pace_within_bounds() {
     for (asked, pause) in [(None, 5), (Some(0), 1), (Some(20), 20), (Some(900), 60)] {
         let answer = Answer {
             monitor: Some(Continuation::monitor("http://up/jobs/1")),
-            retry_after: asked.map(Duration::from_secs),
+            retry_after: asked.map_or(RetryAfter::Absent, seconds),
             ..answer(202)
         };
         let transition =
@@ -261,13 +500,19 @@ fn too_large_an_answer_is_final_and_keeps_its_status() {
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
     let sent = prop_oneof![Just(Sent::Nothing), Just(Sent::Perhaps)];
-    let any_answer = (100u16..600, any::<bool>(), prop::option::of(0u64..100_000), any::<bool>())
-        .prop_map(|(status, post, seconds, follow)| Answer {
+    let retry_after = prop_oneof![
+        Just(RetryAfter::Absent),
+        Just(RetryAfter::Unreadable),
+        (0u64..100_000).prop_map(seconds),
+    ];
+    let any_answer = (100u16..600, any::<bool>(), retry_after, any::<bool>()).prop_map(
+        |(status, ambiguous, retry_after, follow)| Answer {
             status,
-            redirect_is_success: post,
-            retry_after: seconds.map(Duration::from_secs),
+            ambiguous,
+            retry_after,
             monitor: (follow && status == 202).then(|| Continuation::monitor("http://up/jobs/1")),
-        });
+        },
+    );
     prop_oneof![
         any_answer.clone().prop_map(Outcome::Answered),
         any_answer.clone().prop_map(Outcome::TooLarge),
@@ -277,7 +522,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         prop::option::of(0u64..100_000)
             .prop_map(|s| Outcome::StillPending { retry_after: s.map(Duration::from_secs) }),
         Just(Outcome::Lost),
-        Just(Outcome::Canceled),
+        Just(Outcome::Canceled { sent: Sent::Perhaps }),
         Just(Outcome::Expired),
         Just(Outcome::Unroutable),
     ]
@@ -289,8 +534,13 @@ proptest! {
         outcome in any_outcome(), once: bool, sync: bool, attempts in 1u32..20, seed: u64,
     ) {
         let delivery = if once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
-        let policy = Policy { first_answer_is_final: sync, ..policy(delivery) };
-        let standing = Standing { policy: &policy, counts: counts(attempts) };
+        let policy = Policy { wait: sync.then_some(HOUR), ..policy(delivery) };
+        let standing = Standing {
+            policy: &policy,
+            counts: counts(attempts),
+            purpose: &A_POST,
+            accepted_at: NOW,
+        };
         let transition = settle(standing, &outcome, NOW, &mut StdRng::seed_from_u64(seed));
         if let Next::Queued { due_at } | Next::Waiting { due_at, .. } = transition.next {
             prop_assert!(due_at >= NOW && due_at <= policy.deadline_at);
@@ -323,7 +573,12 @@ fn rescued() -> Counts {
 fn only_what_would_end_as_unknown_is_asked_about_at_once() {
     use Delivery::{AtLeastOnce, AtMostOnce};
     let broken = |sent| Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout };
+    let ambiguous = |status, ambiguous| Outcome::Answered(Answer { ambiguous, ..answer(status) });
     for (delivery, outcome, asked) in [
+        (AtMostOnce, ambiguous(502, true), true),
+        (AtMostOnce, ambiguous(504, true), true),
+        (AtMostOnce, ambiguous(502, false), false),
+        (AtLeastOnce, ambiguous(502, true), false),
         (AtMostOnce, broken(Sent::Perhaps), true),
         (AtMostOnce, broken(Sent::Nothing), false),
         (AtLeastOnce, broken(Sent::Perhaps), false),
@@ -332,6 +587,9 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
     ] {
         assert_eq!(is_asked_about(&rechecking(delivery), &outcome), asked, "{outcome:?}");
         assert!(!is_asked_about(&policy(delivery), &outcome));
+        let passed_on = matches!(outcome, Outcome::Answered(_));
+        let synchronous = Policy { wait: Some(HOUR), ..rechecking(delivery) };
+        assert_eq!(is_asked_about(&synchronous, &outcome), asked && !passed_on, "{outcome:?}");
     }
 }
 
@@ -344,7 +602,7 @@ fn what_took_effect_succeeds_and_what_did_not_is_sent_again() {
         assert!(did.effects.contains(&Effect::KeepAnswer));
         let told = |status| Effect::Announce { kind: EventKind::Rechecked, code: None, status };
         assert_eq!(did.effects[0], told(Some(200)));
-        let did_not = Outcome::Refuted { cause: ErrorCode::UpstreamTimeout };
+        let did_not = Outcome::Refuted { cause: ErrorCode::UpstreamTimeout, status: 404 };
         let again = decide(&policy, counts(1), &did_not);
         assert!(matches!(again.next, Next::Queued { .. }), "{:?}", again.next);
         assert_eq!(again.effects[0], told(Some(404)));
@@ -388,7 +646,7 @@ fn only_a_failure_blocks_a_serial_key_and_only_where_that_was_promised() {
             (Outcome::Answered(answer(201)), false),
             (Outcome::Answered(answer(422)), true),
             (Outcome::Lost, true),
-            (Outcome::Canceled, false),
+            (Outcome::Canceled { sent: Sent::Perhaps }, false),
         ] {
             let effects = decide(&policy, counts(1), &outcome).effects;
             let blocks = fails && on_failure == OnFailure::Block;

@@ -161,6 +161,30 @@ const QUARANTINED_FROM: u32 = 2;
 /// How many crashes it may take a node alone before it is given up.
 const CRASHES_ALONE: u32 = 3;
 
+/// What the upstream has had of an operation, over all of its attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Contact {
+    /// Certainly nothing.
+    #[default]
+    Nothing = 0,
+    /// Something, and each time an answer came that tells what it did with it.
+    Answered = 1,
+    /// Something, and of at least one attempt it is unknown what it did.
+    Lost = 2,
+}
+
+impl Contact {
+    /// The one with that number in the ledger.
+    pub const fn numbered(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Nothing),
+            1 => Some(Self::Answered),
+            2 => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
+
 /// How often an operation has been begun, and which beginnings do not count against
 /// its retry limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +197,11 @@ pub struct Counts {
     pub rescues: u32,
     /// Attempts that the upstream refused with a 429 or a 503 that named a time.
     pub refusals: u32,
+    /// What the upstream has had.
+    pub contact: Contact,
+    /// Whether its next attempt, or the present one, is the last that it gets before a deadline
+    /// ahead of the time that the upstream asked for.
+    pub last_try: bool,
 }
 
 impl Counts {

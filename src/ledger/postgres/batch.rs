@@ -48,7 +48,6 @@ pub(super) enum Column {
     Numbers(Vec<Option<i64>>),
     Texts(Vec<Option<String>>),
     Octets(Vec<Option<Vec<u8>>>),
-    Flags(Vec<bool>),
 }
 
 impl Column {
@@ -57,8 +56,7 @@ impl Column {
         match letter.to_ascii_lowercase() {
             'n' | 'c' => Self::Numbers(Vec::new()),
             't' | 'w' => Self::Texts(Vec::new()),
-            'o' => Self::Octets(Vec::new()),
-            _ => Self::Flags(Vec::new()),
+            _ => Self::Octets(Vec::new()),
         }
     }
 
@@ -68,7 +66,6 @@ impl Column {
             Self::Numbers(numbers) => numbers.iter().all(Option::is_none),
             Self::Texts(texts) => texts.iter().all(Option::is_none),
             Self::Octets(octets) => octets.iter().all(Option::is_none),
-            Self::Flags(flags) => flags.is_empty(),
         }
     }
 
@@ -81,7 +78,6 @@ impl Column {
             Self::Numbers(numbers) => alike(numbers),
             Self::Texts(texts) => alike(texts),
             Self::Octets(octets) => alike(octets),
-            Self::Flags(flags) => alike(flags),
         }
     }
 
@@ -90,7 +86,6 @@ impl Column {
             Self::Numbers(numbers) => values.with(numbers),
             Self::Texts(texts) => values.with(texts),
             Self::Octets(octets) => values.with(octets),
-            Self::Flags(flags) => values.with(flags),
         }
     }
 
@@ -100,7 +95,6 @@ impl Column {
             Self::Numbers(numbers) => values.with(numbers.into_iter().next().flatten()),
             Self::Texts(texts) => values.with(texts.into_iter().next().flatten()),
             Self::Octets(octets) => values.with(octets.into_iter().next().flatten()),
-            Self::Flags(flags) => values.with(flags.into_iter().next()),
         }
     }
 }
@@ -110,8 +104,7 @@ pub(super) const fn type_of(letter: char) -> &'static str {
     match letter.to_ascii_lowercase() {
         'n' | 'c' => "bigint",
         't' | 'w' => "text",
-        'o' => "bytea",
-        _ => "boolean",
+        _ => "bytea",
     }
 }
 
@@ -223,14 +216,6 @@ impl Cells for Columns {
     fn octets(&mut self, value: impl Into<Option<Vec<u8>>>) -> &mut Self {
         match self.next() {
             Some(Column::Octets(octets)) => octets.push(value.into()),
-            _ => self.misfit = true,
-        }
-        self
-    }
-
-    fn flag(&mut self, value: bool) -> &mut Self {
-        match self.next() {
-            Some(Column::Flags(flags)) => flags.push(value),
             _ => self.misfit = true,
         }
         self

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::batch::{Values, storable};
 use super::finish::finish;
 use super::writing::Writing;
-use crate::domain::operation::{EventKind, Next, Status};
+use crate::domain::operation::{Contact, EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
@@ -122,7 +122,9 @@ async fn call_off(
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
     writing.events(&[event]);
     let (answer, blocks) = (None, false);
-    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer, serial, blocks, freed };
+    let frees_key = carried.counts.contact == Contact::Nothing;
+    let next = Next::Canceled;
+    let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
     finish(writing, vec![end], moved).await
 }
 

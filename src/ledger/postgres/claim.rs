@@ -24,7 +24,7 @@ use crate::ledger::webhooks::sql::Told;
 macro_rules! work {
     () => {
         "o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
-         o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, \
+         o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, \
          o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials"
     };
 }
@@ -53,12 +53,12 @@ const CLAIMED: &str = concat!(
      WHERE $7::bigint IS NULL OR (SELECT version FROM webhooks) = $7)) RETURNING ",
     ready_row!(""),
     "), \
-     begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, \
-     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + 1, resumes, rescues, refusals, token + 1, \
+     begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
+     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + 1, resumes, rescues, refusals, contact, last_try, token + 1, \
      sequence + 1, coalesce(started_at, $4), percent, message FROM taken), \
      told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
      SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM taken) \
-     SELECT want.lane AS wanted, (SELECT version FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, \
+     SELECT want.lane AS wanted, (SELECT version FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, t.contact, t.last_try, \
      t.token, t.sequence, t.started_at, t.percent, t.message, ",
     work!(),
     " FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low) LEFT JOIN LATERAL \

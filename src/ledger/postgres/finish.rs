@@ -16,9 +16,9 @@ use crate::ledger::verbs::Moved;
 
 static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes",
-    "seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, sequence, started_at, \
+    "seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, sequence, started_at, \
      percent, message, response_status, created_location, error_code, error_cause, error_status",
-    "nwnnNcccccnNTctTTN",
+    "nwnnNcccccccnNTctTTN",
 );
 static RESULTS: Statement =
     Statement::insert("INSERT INTO results", "seq, fields, body, body_key, body_length", "nooNn");
@@ -61,6 +61,8 @@ fn write(writing: &mut Writing, finished: &[Finish]) {
         .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
         .collect();
     let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
+    let unheld: Vec<_> =
+        finished.iter().filter(|finish| finish.frees_key).map(|finish| finish.seq).collect();
     writing
         .script
         .add(&OUTCOMES, finished, |finish, cells| finish.put(finish.at + retention.result, cells))
@@ -75,6 +77,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) {
             };
             cells.number((finish.at + after).as_micros()).number(finish.seq).text(kind.to_owned());
         })
+        .add_numbers(&prune::KEYS_GONE, &unheld)
         .add_numbers(&CREDENTIALS_GONE, &seqs);
 }
 

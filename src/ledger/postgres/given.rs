@@ -41,7 +41,7 @@ enum Kind {
 
 /// The columns of `operations` behind the place, with a letter each as [`Columns`] takes them.
 /// Deadline and when it is due travel as the time from the acceptance on.
-const OF_OPERATION: [(&str, char, Kind); 30] = [
+const OF_OPERATION: [(&str, char, Kind); 32] = [
     ("id", 'o', Kind::Each),
     ("accepted_at", 'n', Kind::Each),
     ("principal", 'o', Kind::Owner),
@@ -56,7 +56,7 @@ const OF_OPERATION: [(&str, char, Kind); 30] = [
     ("retry_attempts", 'n', Kind::Promise),
     ("retry_min_us", 'n', Kind::Promise),
     ("retry_max_us", 'n', Kind::Promise),
-    ("first_is_final", 'f', Kind::Promise),
+    ("wait_us", 'n', Kind::Promise),
     ("due_at", 'n', Kind::Promise),
     ("upstream_key", 't', Kind::Rare),
     ("key_digest", 'o', Kind::Rare),
@@ -69,6 +69,8 @@ const OF_OPERATION: [(&str, char, Kind); 30] = [
     ("tags", 't', Kind::Rare),
     ("on_failure", 't', Kind::Rare),
     ("recheck", 't', Kind::Rare),
+    ("success", 't', Kind::Rare),
+    ("retry_statuses", 't', Kind::Rare),
     ("callback_receiver", 'n', Kind::Rare),
     ("callback_url", 't', Kind::Rare),
     ("callback_events", 'n', Kind::Rare),
@@ -192,7 +194,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.number(as_micros(policy.timeout)).number(from_then(policy.deadline_at));
     cells.number(i64::from(policy.retry.attempts));
     cells.number(as_micros(policy.retry.min)).number(as_micros(policy.retry.max));
-    cells.flag(policy.first_answer_is_final).number(from_then(operation.due_at));
+    cells.number(policy.wait.map(as_micros)).number(from_then(operation.due_at));
     cells.text(operation.upstream_key.clone());
     cells.octets(operation.idempotency.map(|claim| claim.digest.to_vec()));
     cells.octets(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
@@ -202,6 +204,8 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     cells.text(on_failure_name(policy).map(str::to_owned));
     cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));
+    cells.text(policy.success.as_ref().map(ToString::to_string));
+    cells.text(policy.retry.statuses.as_ref().map(ToString::to_string));
     let callback = given.callback.as_ref();
     cells.number(callback.map(|callback| callback.receiver.0));
     cells.text(callback.map(|callback| callback.url.clone()));
@@ -406,16 +410,18 @@ pub(super) fn every_text() -> Vec<String> {
     (0..8 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
 }
 
-const CARRIED: &str = "attempts, resumes, rescues, refusals, token, sequence";
+const CARRIED: &str = "attempts, resumes, rescues, refusals, contact, last_try, token, sequence";
 
 fn carried(carried: &Carried) -> String {
     let counts = carried.counts;
     format!(
-        "{}, {}, {}, {}, {}, {}",
+        "{}, {}, {}, {}, {}, {}, {}, {}",
         counts.attempts,
         counts.resumes,
         counts.rescues,
         counts.refusals,
+        counts.contact as u8,
+        u8::from(counts.last_try),
         carried.token,
         carried.sequence
     )

@@ -33,7 +33,7 @@ static TAGS_GONE: Statement = Statement::reading(
     "tn",
     ") AS gone (tag, seq) WHERE t.tag = gone.tag AND t.seq = gone.seq",
 );
-static KEYS_GONE: Statement = Statement::among(
+pub(super) static KEYS_GONE: Statement = Statement::among(
     "DELETE FROM idempotency_keys AS k USING operations o WHERE k.digest = o.key_digest AND k.seq = o.seq AND o.seq = ANY",
 );
 static EVENTS_GONE: Statement = Statement::among("DELETE FROM events WHERE seq = ANY");

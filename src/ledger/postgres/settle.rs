@@ -20,13 +20,13 @@ use crate::ledger::webhooks::sql::Announced;
 
 pub(super) static READY: Statement = Statement::insert(
     "INSERT INTO ready",
-    "seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message",
-    "ncnccccccnNT",
+    "seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message",
+    "ncnccccccccnNT",
 );
 pub(super) static RUNNING: Statement = Statement::insert(
     "INSERT INTO running",
-    "seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message",
-    "nnnnnnnnnnnNT",
+    "seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message",
+    "nnnnnnnnnnnnnNT",
 );
 pub(super) static EVENTS: Statement = Statement::insert(
     "INSERT INTO events",
@@ -35,9 +35,9 @@ pub(super) static EVENTS: Statement = Statement::insert(
 );
 static WAITING: Statement = Statement::insert(
     "INSERT INTO waiting",
-    "seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, token, sequence, \
+    "seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
      started_at, percent, message",
-    "nntnnonnnnnnnNT",
+    "nntnnonnnnnnnnnNT",
 );
 /// Differs from SQLite because others write too: rows are locked in the order of the leases
 /// before they are touched, and a row that another one has just taken is none.

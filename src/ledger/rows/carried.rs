@@ -1,9 +1,9 @@
 //! What an operation carries from state to state, and the rows of the states.
 
-use super::{Cells, Stored, maybe_number, maybe_text, maybe_time, number};
+use super::{Cells, Stored, damaged, maybe_number, maybe_text, maybe_time, number};
 use crate::domain::Timestamp;
 use crate::domain::operation::{
-    Body, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
+    Body, Contact, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
 };
 use crate::ledger::error::LedgerError;
 
@@ -24,6 +24,10 @@ macro_rules! carried {
             "rescues, ",
             $of,
             "refusals, ",
+            $of,
+            "contact, ",
+            $of,
+            "last_try, ",
             $of,
             "token, ",
             $of,
@@ -132,10 +136,11 @@ impl Carried {
     }
 
     fn put_counts(&self, cells: &mut impl Cells) {
-        let Counts { attempts, resumes, rescues, refusals } = self.counts;
+        let Counts { attempts, resumes, rescues, refusals, contact, last_try } = self.counts;
         for count in [attempts, resumes, rescues, refusals] {
             cells.number(i64::from(count));
         }
+        cells.number(contact as i64).number(i64::from(last_try));
     }
 
     fn put_rest(&self, cells: &mut impl Cells) {
@@ -153,6 +158,9 @@ pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
         resumes: number(row, "resumes")?,
         rescues: number(row, "rescues")?,
         refusals: number(row, "refusals")?,
+        contact: Contact::numbered(number(row, "contact")?)
+            .ok_or_else(|| damaged("an unknown contact"))?,
+        last_try: number::<u8>(row, "last_try")? != 0,
     })
 }
 

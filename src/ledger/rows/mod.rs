@@ -81,8 +81,6 @@ pub(super) trait Cells {
     fn text(&mut self, value: impl Into<Option<String>>) -> &mut Self;
     /// Octets.
     fn octets(&mut self, value: impl Into<Option<Vec<u8>>>) -> &mut Self;
-    /// Yes or no.
-    fn flag(&mut self, value: bool) -> &mut Self;
 }
 
 fn missing(column: &str) -> LedgerError {

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane,
-    OnFailure, Policy, Recheck, Request, RetryPolicy, SerialKey, State, Verdict, WaitingFor, Work,
+    OnFailure, Policy, Recheck, Request, RetryPolicy, SerialKey, State, Statuses, Verdict,
+    WaitingFor, Work,
 };
 use crate::domain::{Fields, Principal, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -42,6 +43,8 @@ macro_rules! operations {
              coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
              coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
              coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
+             coalesce(x.contact, u.contact, r.contact, w.contact) AS contact, \
+             coalesce(x.last_try, u.last_try, r.last_try, w.last_try) AS last_try, \
              coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
              coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
              coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
@@ -59,7 +62,7 @@ macro_rules! operations {
 macro_rules! promises {
     () => {
         "o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
-         o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, o.serial_digest, o.serial_key, \
+         o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.serial_key, \
          o.callback_receiver, o.callback_url, o.callback_events"
     };
 }
@@ -98,8 +101,10 @@ fn policy(row: &impl Stored) -> Result<Policy, LedgerError> {
             attempts: number(row, "retry_attempts")?,
             min: micros(row, "retry_min_us")?,
             max: micros(row, "retry_max_us")?,
+            statuses: statuses(row, "retry_statuses")?,
         },
-        first_answer_is_final: row.flag("first_is_final")?,
+        success: statuses(row, "success")?,
+        wait: row.number("wait_us")?.map(|_| micros(row, "wait_us")).transpose()?,
         on_failure: on_failure(row)?,
         recheck: recheck(row)?,
     })
@@ -113,6 +118,10 @@ pub(in crate::ledger) fn on_failure_name(policy: &Policy) -> Option<&'static str
 fn on_failure(row: &impl Stored) -> Result<OnFailure, LedgerError> {
     let Some(name) = row.text("on_failure")? else { return Ok(OnFailure::Skip) };
     OnFailure::named(name).ok_or_else(|| damaged(format!("unknown policy {name}")))
+}
+
+fn statuses(row: &impl Stored, column: &str) -> Result<Option<Statuses>, LedgerError> {
+    row.text(column)?.map(str::parse).transpose().map_err(damaged)
 }
 
 fn recheck(row: &impl Stored) -> Result<Option<Recheck>, LedgerError> {

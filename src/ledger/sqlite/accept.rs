@@ -21,10 +21,10 @@ use crate::ledger::webhooks::calling::callback_of;
 use crate::ledger::webhooks::sql::Told;
 
 const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
-     deadline_at, retry_attempts, retry_min_us, retry_max_us, first_is_final, due_at, task, upstream_key, \
+     deadline_at, retry_attempts, retry_min_us, retry_max_us, wait_us, due_at, task, upstream_key, \
      key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
-     callback_receiver, callback_url, callback_events) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     success, retry_statuses, callback_receiver, callback_url, callback_events) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const REQUESTS: &str = "INSERT INTO requests (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const CREDENTIALS: &str = "INSERT INTO credentials (seq, fields) \
@@ -36,8 +36,8 @@ const KEYS: &str = "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint
 const SERIAL: &str = "INSERT INTO serial_keys (digest, seq) \
      VALUES (?, ?)";
 const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, serial_digest, version, continuation, attempts, resumes, \
-     rescues, refusals, token, sequence, started_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     rescues, refusals, contact, last_try, token, sequence, started_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node) \
      VALUES (?, ?, ?, ?)";
 const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
@@ -249,7 +249,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
         .put(policy.retry.attempts)
         .put(as_micros(policy.retry.min))
         .put(as_micros(policy.retry.max));
-    values.put(policy.first_answer_is_final).put(operation.due_at.as_micros());
+    values.put(policy.wait.map(as_micros)).put(operation.due_at.as_micros());
     values.put(task).put(operation.upstream_key.as_deref());
     values.put(operation.idempotency.map(|claim| claim.digest));
     values.put(operation.serial_key.as_ref().map(|key| key.digest));
@@ -260,6 +260,8 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(operation.client_reference.as_deref());
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     values.put(on_failure_name(policy)).put(policy.recheck.as_ref().map(Recheck::target));
+    values.put(policy.success.as_ref().map(ToString::to_string));
+    values.put(policy.retry.statuses.as_ref().map(ToString::to_string));
     let callback = entry.callback.as_ref();
     values.put(callback.map(|callback| callback.receiver.0));
     values.put(callback.map(|callback| &*callback.url));

@@ -11,7 +11,7 @@ use super::rows::{
 };
 use super::settle::EventRow;
 use super::writer::Row;
-use crate::domain::operation::{EventKind, Next, Status};
+use crate::domain::operation::{Contact, EventKind, Next, Status};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
@@ -90,7 +90,9 @@ fn call_off(
     tell(writing, &event)?;
     let freed = freeing == Freeing::Free;
     let (answer, blocks) = (None, false);
-    let end = Finish { seq, at: now, next: Next::Canceled, carried, answer, serial, blocks, freed };
+    let frees_key = carried.counts.contact == Contact::Nothing;
+    let next = Next::Canceled;
+    let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
     finish(writing, &[end], moved)?;
     Ok(Canceled::Done)
 }

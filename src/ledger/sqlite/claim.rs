@@ -16,7 +16,7 @@ use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Claimed, Held, Leased, Want};
 
 const WORK: &str = "SELECT o.seq, o.id, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
-     o.retry_attempts, o.retry_min_us, o.retry_max_us, o.first_is_final, o.on_failure, o.recheck, o.upstream_key, o.serial_digest, o.client_reference, \
+     o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference, \
      q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
      LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ?";
 
@@ -34,7 +34,7 @@ pub(super) fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp) -> Ba
     for want in wants {
         let lane = writing.book.number(&want.lane)?;
         let rows = writing.writer.all(
-            "SELECT seq, attempts, resumes, rescues, refusals, token, sequence, started_at, percent, message \
+            "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message \
              FROM ready WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?",
             |values| {
                 values.put(lane).put(now.as_micros()).put(want.limit as i64);

@@ -10,9 +10,9 @@ pub(super) use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::Moved;
 
-const OUTCOMES: &str = "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, \
+const OUTCOMES: &str = "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, \
      sequence, started_at, percent, message, response_status, created_location, error_code, error_cause, error_status) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const RESULTS: &str = "INSERT INTO results (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const EXPIRIES: &str = "INSERT INTO expiries (due_at, seq, kind) \
@@ -64,6 +64,10 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
             false => (retention.result, "result"),
         };
         values.put((finish.at + after).as_micros()).put(finish.seq).put(kind);
+    })?;
+    let unheld: Vec<_> = finished.iter().filter(|finish| finish.frees_key).collect();
+    writer.each(prune::KEY_GONE, &unheld, |finish, values| {
+        values.put(finish.seq);
     })?;
     writer.each(CREDENTIALS_GONE, finished, |finish, values| {
         values.put(finish.seq);

@@ -158,12 +158,15 @@ pub(super) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), Ledge
     writing.writer.run("DELETE FROM pieces WHERE body = ?", bind).map(drop)
 }
 
+/// Lets go of an operation's idempotency key, if that is still its own.
+pub(super) const KEY_GONE: &str = "DELETE FROM idempotency_keys WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)";
+
 /// Leaves nothing of an operation.
 fn remove(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
     erase_bodies(writing, seq)?;
     erase_tags(writing, seq)?;
     for sql in [
-        "DELETE FROM idempotency_keys WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)",
+        KEY_GONE,
         "DELETE FROM events WHERE seq = ?1",
         "DELETE FROM verdicts WHERE seq = ?1",
         "DELETE FROM outcomes WHERE seq = ?1",

@@ -13,18 +13,18 @@ use crate::ledger::verbs::{Held, Moved, SettledAs, Settlement};
 use crate::ledger::webhooks::rows::callback;
 use crate::ledger::webhooks::sql::Announced;
 
-pub(super) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence, started_at, \
+pub(super) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
      percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-pub(super) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence, started_at, \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
      percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 pub(super) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
-const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, \
+const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, \
      token, sequence, started_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
 const RUNNING_TAKEN: &str =
     concat!("DELETE FROM running WHERE seq = ? AND token = ? RETURNING ", running_row!(""));

@@ -239,10 +239,6 @@ impl Cells for Values<'_, '_> {
     fn octets(&mut self, value: impl Into<Option<Vec<u8>>>) -> &mut Self {
         self.put(value.into())
     }
-
-    fn flag(&mut self, value: bool) -> &mut Self {
-        self.put(value)
-    }
 }
 
 /// A row that was read inside a transaction.

@@ -1,6 +1,7 @@
 //! What is true of a ledger in a file, which one process has.
 
 use super::*;
+use crate::domain::http::retry_after::RetryAfter;
 
 #[tokio::test]
 async fn a_second_gateway_is_refused_and_pending_migrations_are_named() {
@@ -28,10 +29,9 @@ async fn what_a_former_start_ran_is_known_to_be_dead_and_its_follows_are_due_at_
     claim_one(&ledger, START).await;
     let followed = claim_one(&ledger, START).await;
     let accepted = Answer {
-        status: 202,
-        redirect_is_success: true,
-        retry_after: Some(Duration::from_mins(1)),
+        retry_after: RetryAfter::In(Duration::from_mins(1)),
         monitor: Some(crate::domain::operation::Continuation::monitor("http://up/jobs/1")),
+        ..Answer::plain(202)
     };
     let outcome = Outcome::Answered(accepted);
     ledger.settle(outcome_of(followed, &outcome, START)).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! From the acceptance to the end.
 
 use super::*;
+use crate::domain::http::retry_after::RetryAfter;
 
 async fn an_accepted_operation_comes_back_to_the_octet_and_is_there_after_a_restart(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -143,10 +144,9 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Plac
     let leased = claim_one(&ledger, START).await;
     let id = leased.id;
     let accepted = Answer {
-        status: 202,
-        redirect_is_success: true,
-        retry_after: Some(Duration::from_mins(1)),
+        retry_after: RetryAfter::In(Duration::from_mins(1)),
         monitor: Some(crate::domain::operation::Continuation::monitor("http://up/jobs/1")),
+        ..Answer::plain(202)
     };
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
     assert!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().is_empty());
@@ -208,6 +208,74 @@ async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt(place: Plac
     close(ledger, tasks).await;
 }
 
+async fn an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let with_key = |number| {
+        let claim =
+            IdempotencyClaim { digest: [7; 16], fingerprint: [7; 32], scope: KeyScope::Retained };
+        NewOperation { idempotency: Some(claim), ..operation(number, START) }
+    };
+    let cause = ErrorCode::UpstreamUnreachable;
+    // Settled, with nothing sent.
+    for (number, outcome) in [(1, Outcome::Expired), (2, Outcome::Canceled { sent: Sent::Nothing })]
+    {
+        let accepted = ledger.accept(with_key(number)).await.unwrap();
+        assert!(matches!(accepted, Accepted::New(_)), "{number}: {accepted:?}");
+        let leased = claim_one(&ledger, START).await;
+        ledger.settle(outcome_of(leased, &outcome, START)).await.unwrap().unwrap();
+    }
+    // Canceled, before it began and after an attempt in which nothing was sent.
+    let Accepted::New(queued) = ledger.accept(with_key(3)).await.unwrap() else { panic!() };
+    assert_eq!(ledger.cancel(queued, Freeing::Free, START).await.unwrap(), Canceled::Done);
+    let Accepted::New(tried) = ledger.accept(with_key(4)).await.unwrap() else { panic!() };
+    let leased = claim_one(&ledger, START).await;
+    let unsent = Outcome::Broken { sent: Sent::Nothing, cause };
+    ledger.settle(outcome_of(leased, &unsent, START)).await.unwrap().unwrap();
+    assert_eq!(ledger.cancel(tried, Freeing::Keep, START).await.unwrap(), Canceled::Done);
+    // Canceled, after one in which something was: that is known after a restart, too.
+    let Accepted::New(refused) = ledger.accept(with_key(5)).await.unwrap() else { panic!() };
+    let leased = claim_one(&ledger, START).await;
+    ledger.settle(outcome_of(leased, &answered(429), START)).await.unwrap().unwrap();
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    assert_eq!(ledger.cancel(refused, Freeing::Keep, START).await.unwrap(), Canceled::Done);
+    let found = ledger.find(refused).await.unwrap().unwrap();
+    assert_eq!(found.counts.contact, Contact::Answered);
+    assert_eq!(ledger.accept(with_key(6)).await.unwrap(), Accepted::Replayed(refused));
+    close(ledger, tasks).await;
+}
+
+async fn what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let policy = |number| {
+        let new = operation(number, START);
+        let retry = RetryPolicy {
+            statuses: Some([500, 418].into_iter().collect()),
+            ..new.policy.retry.clone()
+        };
+        let (wait, success) = (Some(HOUR), Some([201, 303].into_iter().collect()));
+        let policy = Policy { retry, wait, success, ..new.policy.clone() };
+        NewOperation { policy, ..new }
+    };
+    let promised = policy(1).policy;
+    ledger.accept(policy(1)).await.unwrap();
+    let mut leased = claim_one(&ledger, START).await;
+    assert_eq!(leased.policy, promised);
+    for (contact, last_try) in [(Contact::Answered, true), (Contact::Lost, false)] {
+        let mut settlement = outcome_of(leased, &answered(429), START);
+        let due_at = START;
+        settlement.transition.next = Next::Queued { due_at };
+        settlement.transition.effects.clear();
+        settlement.transition.counts.contact = contact;
+        settlement.transition.counts.last_try = last_try;
+        settlement.answer = None;
+        ledger.settle(settlement).await.unwrap().unwrap();
+        leased = claim_one(&ledger, START).await;
+        assert_eq!((leased.counts.contact, leased.counts.last_try), (contact, last_try));
+    }
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -220,6 +288,8 @@ macro_rules! on {
             an_upstream_that_is_followed_is_asked_again_after_a_restart,
             progress_is_kept_once_a_second_and_only_for_the_present_attempt,
             what_lies_past_its_deadline_can_be_ended_without_an_attempt,
+            an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it,
+            what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell,
         );
     };
 }

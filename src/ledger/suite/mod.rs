@@ -47,9 +47,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::domain::fleet::Role;
 use crate::domain::operation::{
-    Answer, Body, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, OnFailure, Outcome,
-    Policy, Request, RetryPolicy, Sent, SerialKey, Standing, State, Status, WaitingFor, Work,
-    settle,
+    Answer, Body, Contact, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Next,
+    OnFailure, Outcome, Policy, Purpose, Request, RetryPolicy, Sent, SerialKey, Standing, State,
+    Status, WaitingFor, Work, settle,
 };
 use crate::domain::{Fields, Principal};
 
@@ -140,8 +140,10 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
                 attempts: 3,
                 min: Duration::from_secs(1),
                 max: Duration::from_secs(1),
+                statuses: None,
             },
-            first_answer_is_final: false,
+            wait: None,
+            success: None,
             on_failure: OnFailure::Skip,
             recheck: None,
         },
@@ -169,7 +171,13 @@ async fn claim_one(ledger: &Ledger, now: Timestamp) -> Leased {
 }
 
 fn outcome_of(leased: Leased, outcome: &Outcome, at: Timestamp) -> Settlement {
-    let standing = Standing { policy: &leased.policy, counts: leased.counts };
+    let purpose = Purpose::of(&leased.work);
+    let standing = Standing {
+        policy: &leased.policy,
+        counts: leased.counts,
+        purpose: &purpose,
+        accepted_at: leased.accepted_at,
+    };
     let transition = settle(standing, outcome, at, &mut StdRng::seed_from_u64(1));
     Settlement { id: leased.id, lease: leased.lease, transition, answer: Some(created()), at }
 }
@@ -186,12 +194,7 @@ fn created() -> KeptAnswer {
 }
 
 fn answered(status: u16) -> Outcome {
-    Outcome::Answered(Answer {
-        status,
-        redirect_is_success: true,
-        retry_after: None,
-        monitor: None,
-    })
+    Outcome::Answered(Answer::plain(status))
 }
 
 async fn finish(ledger: &Ledger, leased: Leased, at: Timestamp) -> Status {

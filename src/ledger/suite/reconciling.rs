@@ -90,7 +90,8 @@ async fn rows_without_an_operation_and_ends_without_expiry_are_put_right(place: 
     meddle(
         &place,
         "DELETE FROM expiries; DELETE FROM operations WHERE seq = 2; \
-         INSERT INTO ready SELECT seq, lane, 5, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL FROM operations WHERE seq = 1;",
+         INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT seq, lane, 5, 0, 0, 0, 0, 0, 1 FROM operations WHERE seq = 1;",
     )
     .await;
     let report = ledger.reconcile(true, START).await.unwrap();
@@ -125,7 +126,8 @@ async fn what_only_a_person_can_put_right_is_reported(place: Place) {
     meddle(&place, "UPDATE running SET node = 99; DELETE FROM ready WHERE seq = 3;").await;
     meddle(
         &place,
-        "INSERT INTO ready SELECT seq, lane, 5, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL FROM operations WHERE seq = 2;",
+        "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT seq, lane, 5, 0, 0, 0, 0, 0, 1 FROM operations WHERE seq = 2;",
     )
     .await;
     let report = ledger.reconcile(true, START).await.unwrap();

@@ -110,6 +110,7 @@ fn settings(origin: Url) -> Settings {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_mins(1),
         max_response: 1 << 24,
+        unprocessed: Vec::new(),
     }
 }
 
