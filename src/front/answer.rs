@@ -52,10 +52,10 @@ impl Pending<'_> {
         let wait = self.wait();
         let watch = wait.map(|_| ledger.watch(operation.id));
         let document = Document::accepted(&operation, &links);
-        let accepted = ledger.accept_calling_back(operation, first).await?;
-        if let (Accepted::New(_), Some(upload)) = (&accepted, upload) {
-            upload.hand_on();
-        }
+        let accepted = match upload {
+            None => ledger.accept_calling_back(operation, first).await?,
+            Some(upload) => Box::pin(upload.accept(operation, first)).await?,
+        };
         drop(memory);
         match accepted {
             Accepted::New(id) => match wait.zip(watch) {

@@ -1,11 +1,13 @@
 //! Pieces of a request's body in the ledger, until an operation refers to them.
 //!
 //! Owns their removal. Its invariant: however a request ends before its operation is written
-//! down (refused, gone, dropped half way), none of its pieces stays. A killed process leaves
-//! some; the ledger sweeps those.
+//! down (refused, gone, dropped half way), none of its pieces stays, and pieces that an operation
+//! may refer to are never removed. A killed process leaves some; the ledger sweeps those.
 
-use crate::domain::operation::BodyKey;
-use crate::ledger::Ledger;
+use tokio::sync::oneshot;
+
+use crate::domain::operation::{BodyKey, NewOperation};
+use crate::ledger::{Accepted, FirstCallback, Ledger, LedgerError};
 use crate::lifecycle::Tasks;
 
 /// The pieces of a body that no operation refers to yet.
@@ -13,24 +15,42 @@ pub(super) struct Upload {
     key: BodyKey,
     ledger: Ledger,
     tasks: Tasks,
-    is_referred_to: bool,
+    may_be_referred_to: bool,
 }
 
 impl Upload {
     /// For the pieces under this name.
     pub(super) fn under(key: BodyKey, ledger: &Ledger, tasks: &Tasks) -> Self {
-        Self { key, ledger: ledger.clone(), tasks: tasks.clone(), is_referred_to: false }
+        Self { key, ledger: ledger.clone(), tasks: tasks.clone(), may_be_referred_to: false }
     }
 
-    /// The operation has been written down with its body.
-    pub(super) fn hand_on(mut self) {
-        self.is_referred_to = true;
+    /// Writes the operation down whose body the pieces are.
+    ///
+    /// That goes on when the client goes away meanwhile: only its end tells whether there is an
+    /// operation that refers to them. An error leaves that open.
+    pub(super) async fn accept(
+        mut self,
+        operation: NewOperation,
+        first: Option<FirstCallback>,
+    ) -> Result<Accepted, LedgerError> {
+        let (tell, told) = oneshot::channel();
+        let tasks = self.tasks.clone();
+        tasks.spawn_until_cut(async move {
+            self.may_be_referred_to = true;
+            let accepted = self.ledger.accept_calling_back(operation, first).await;
+            self.may_be_referred_to = matches!(accepted, Ok(Accepted::New(_)) | Err(_));
+            drop(self);
+            // Nobody hears it where the client has gone away.
+            let _ = tell.send(accepted);
+        });
+        let stopped = || Err(LedgerError::Unavailable("the gateway is stopping".to_owned()));
+        told.await.unwrap_or_else(|_| stopped())
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.is_referred_to {
+        if self.may_be_referred_to {
             return;
         }
         let (ledger, key) = (self.ledger.clone(), self.key);

@@ -207,7 +207,7 @@ async fn a_monitor_named_by_the_public_url_is_asked_at_the_upstream() {
             "https://api.example.com/base/jobs/1",
         ),
         (Some("https://api.example.com/base"), "ignored.example", "http://api.example.com/jobs/1"),
-        // The upstream was told of the host that this client called.
+        // The upstream was told of the host that a trusted proxy named.
         (None, "two.example:8443", "http://two.example:8443/jobs/1"),
     ] {
         upstream.on("/orders", accepted("Location", monitor));
@@ -215,10 +215,11 @@ async fn a_monitor_named_by_the_public_url_is_asked_at_the_upstream() {
         let setup = Setup::before(&upstream).listen_everywhere();
         let gateway = match public_url {
             Some(url) => setup.set("server", &format!("public_url = {url:?}")).start().await,
-            None => setup.start().await,
+            None => setup.set("server", "trusted_proxies = [\"127.0.0.0/8\"]").start().await,
         };
         let before = upstream.received_at("/jobs/1").len();
-        let answer = gateway.send(order().field("Host", host)).await.expect(202);
+        let field = if public_url.is_some() { "Host" } else { "X-Forwarded-Host" };
+        let answer = gateway.send(order().field(field, host)).await.expect(202);
         let location = answer.expect_field("location");
         let path = &location[location.find("/-/").unwrap()..];
         let ticket = Ticket { id: String::new(), monitor: path.to_owned() };
