@@ -270,9 +270,11 @@ impl Upstream {
     }
 
     fn is_hidden(&self, url: &Url, question: Question<'_>) -> bool {
-        let own = self.asked_at(url, question.public).is_some_and(|url| self.is_own(&url));
-        let below = url.path().strip_prefix(question.prefix);
-        own && below.is_some_and(|rest| rest.starts_with('/'))
+        let asked = self.asked_at(url, question.public).filter(|url| self.is_own(url));
+        asked.is_some_and(|url| {
+            let below = url.path().strip_prefix(question.prefix);
+            below.is_some_and(|rest| rest.starts_with("/operations/"))
+        })
     }
 }
 

@@ -363,6 +363,41 @@ async fn an_upstream_may_tell_of_its_work_in_words_and_places_of_its_own() {
     assert_eq!(upstream.received_at("/jobs/1").len(), 6);
 }
 
+#[tokio::test]
+async fn an_unknown_word_is_logged_once_it_has_stood_for_long() {
+    let (lines, written) = std::sync::mpsc::channel::<String>();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN);
+    let _log = tracing::subscriber::set_default(
+        subscriber.with_writer(move || Lines(lines.clone())).finish(),
+    );
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+    upstream.on("/jobs/1", Answer::status(200).json(&json!({"status": "Brewing"})));
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.until_status(&ticket, "waiting").await;
+    let told = || written.try_iter().any(|line| line.contains("Brewing"));
+    let asked = || async { (upstream.received_at("/jobs/1").len() >= 3).then_some(()) };
+    gateway.while_stepping(1, "three questions", asked).await;
+    assert!(!told(), "at once");
+    gateway.while_stepping(20, "a line in the log", || async { told().then_some(()) }).await;
+    assert_eq!(gateway.document(&ticket).await["status"], "waiting");
+}
+
+/// Where the log goes.
+struct Lines(std::sync::mpsc::Sender<String>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(octets).into_owned());
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// One gateway before another one, which is before this upstream.
 async fn two_gateways(upstream: &Upstream) -> (Gateway, Gateway) {
     let inner = Gateway::before(upstream).await;

@@ -330,13 +330,17 @@ async fn trouble_at_a_location_is_waited_out_for_a_while_and_is_not_the_end() {
 
 #[tokio::test]
 async fn what_only_another_gateway_can_show_is_got_from_there() {
-    let moved = ("/jobs/7", "303 Location: /-/operations/t/result");
+    let elsewhere = [("/jobs/7", "303 Location: /-/things/7"), ("/-/things/7", "200")];
+    let url = serve_paths(Box::leak(Box::new(elsewhere)));
+    let asked = ask_after(60, &monitor(NamedBy::Location, &url), &at(&url)).await;
+    assert_eq!(end_of(asked).1, Some(url.join("/-/things/7").unwrap()));
+    let moved = ("/jobs/7", "303 Location: https://api.example.com/-/operations/t/result");
     for (answer, status, created) in [
         ("200 Upstream-Status: 201|made", 201, None),
         ("422 Upstream-Status: 422|no", 422, None),
         ("424 Gateway-Origin: cloakroom|{}", 424, None),
         // No gateway at all.
-        ("404 |", 303, Some("/-/operations/t/result")),
+        ("404 |", 303, Some("https://api.example.com/-/operations/t/result")),
     ] {
         let answers = Box::leak(Box::new([moved, ("/-/operations/t/result", answer)]));
         let url = serve_paths(answers);
