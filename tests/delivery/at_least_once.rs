@@ -207,7 +207,11 @@ async fn a_time_beyond_the_deadline_gets_one_last_try_before_it() {
             upstream.on("/orders", then);
             let gateway = at_least_once(&upstream, "deadline = \"60s\"").await;
             let ticket = gateway.post_order().await;
-            let document = gateway.settled_by_steps_of(5, &ticket).await;
+            let refused = |it: &Value| it["status"] == "queued" && it["attempts"] == 1;
+            gateway.until_document("the refusal", &ticket, refused).await;
+            // It is due after half of what was left, which is well before the deadline.
+            gateway.advance(31);
+            let document = gateway.settled(&ticket).await;
             assert_eq!(document["status"], status, "{named}: {document}");
             assert_eq!(upstream.received().len(), sent, "{named}");
             if status == "failed" {
