@@ -123,9 +123,15 @@ CREATE TABLE pieces (
     body        BIGINT  NOT NULL,
     number      BIGINT  NOT NULL CHECK (number >= 0),
     octets      BYTEA   NOT NULL,
-    -- Who wrote it.
-    node        BIGINT,
+    -- Who wrote it, and when: pieces that no row refers to go some time later.
+    node        BIGINT  NOT NULL,
+    written_at  BIGINT  NOT NULL,
     PRIMARY KEY (body, number)
+);
+
+-- Bodies whose pieces are deleted little by little: nothing refers to them any more.
+CREATE TABLE erasures (
+    body        BIGINT PRIMARY KEY
 );
 
 CREATE TABLE ready (
@@ -181,6 +187,8 @@ CREATE TABLE waiting (
     lane         BIGINT  NOT NULL,
     waiting_for  TEXT COLLATE "C" NOT NULL CHECK (waiting_for IN ('upstream', 'serial-key')),
     due_at       BIGINT,
+    -- When waiting for a key comes to an end, whoever has it then.
+    deadline_at  BIGINT,
     serial_digest BYTEA  CHECK (length(serial_digest) = 16),
     version      BIGINT,
     continuation BYTEA,
@@ -200,12 +208,15 @@ CREATE TABLE waiting (
     CHECK ((waiting_for = 'upstream') = (continuation IS NOT NULL)),
     CHECK ((waiting_for = 'upstream') = (due_at IS NOT NULL)),
     CHECK ((waiting_for = 'serial-key') = (serial_digest IS NOT NULL)),
+    CHECK ((waiting_for = 'serial-key') = (deadline_at IS NOT NULL)),
     CHECK ((version IS NULL) = (continuation IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.1);
-CREATE INDEX waiting_by_due ON waiting (due_at, seq) WHERE due_at IS NOT NULL;
+CREATE INDEX waiting_by_lane ON waiting (lane, due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX waiting_by_key ON waiting (serial_digest, seq) WHERE serial_digest IS NOT NULL;
+CREATE INDEX waiting_by_deadline ON waiting (deadline_at, seq) WHERE deadline_at IS NOT NULL;
+CREATE INDEX waiting_behind_keys ON waiting (lane) WHERE serial_digest IS NOT NULL;
 
 CREATE TABLE outcomes (
     seq              BIGINT PRIMARY KEY,
@@ -343,6 +354,8 @@ CREATE TABLE counters (
     incarnation BIGINT  NOT NULL,
     depth       BIGINT  NOT NULL,
     started     BIGINT  NOT NULL,
+    -- How many more operations wait for a serial key, in its count.
+    behind      BIGINT  NOT NULL DEFAULT 0,
     PRIMARY KEY (lane, incarnation)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500,
     autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);

@@ -115,10 +115,16 @@ CREATE TABLE pieces (
     body        INTEGER NOT NULL,
     number      INTEGER NOT NULL CHECK (number >= 0),
     octets      BLOB    NOT NULL,
-    -- Who wrote it.
-    node        INTEGER,
+    -- Who wrote it, and when: pieces that no row refers to go some time later.
+    node        INTEGER NOT NULL,
+    written_at  INTEGER NOT NULL,
     PRIMARY KEY (body, number)
 ) WITHOUT ROWID;
+
+-- Bodies whose pieces are deleted little by little: nothing refers to them any more.
+CREATE TABLE erasures (
+    body        INTEGER PRIMARY KEY
+);
 
 CREATE TABLE ready (
     seq         INTEGER PRIMARY KEY,
@@ -169,6 +175,8 @@ CREATE TABLE waiting (
     lane         INTEGER NOT NULL,
     waiting_for  TEXT    NOT NULL CHECK (waiting_for IN ('upstream', 'serial-key')),
     due_at       INTEGER,
+    -- When waiting for a key comes to an end, whoever has it then.
+    deadline_at  INTEGER,
     serial_digest BLOB   CHECK (length(serial_digest) = 16),
     version      INTEGER,
     continuation BLOB,
@@ -188,10 +196,13 @@ CREATE TABLE waiting (
     CHECK ((waiting_for = 'upstream') = (continuation IS NOT NULL)),
     CHECK ((waiting_for = 'upstream') = (due_at IS NOT NULL)),
     CHECK ((waiting_for = 'serial-key') = (serial_digest IS NOT NULL)),
+    CHECK ((waiting_for = 'serial-key') = (deadline_at IS NOT NULL)),
     CHECK ((version IS NULL) = (continuation IS NULL))
 );
-CREATE INDEX waiting_by_due ON waiting (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX waiting_by_lane ON waiting (lane, due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX waiting_by_key ON waiting (serial_digest, seq) WHERE serial_digest IS NOT NULL;
+CREATE INDEX waiting_by_deadline ON waiting (deadline_at, seq) WHERE deadline_at IS NOT NULL;
+CREATE INDEX waiting_behind_keys ON waiting (lane) WHERE serial_digest IS NOT NULL;
 
 CREATE TABLE outcomes (
     seq              INTEGER PRIMARY KEY,
@@ -326,6 +337,8 @@ CREATE TABLE counters (
     incarnation INTEGER NOT NULL,
     depth       INTEGER NOT NULL,
     started     INTEGER NOT NULL,
+    -- How many more operations wait for a serial key, in its count.
+    behind      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (lane, incarnation)
 ) WITHOUT ROWID;
 

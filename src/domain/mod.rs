@@ -18,6 +18,7 @@ pub mod limit;
 pub mod operation;
 pub mod pointer;
 pub mod principal;
+pub mod pruning;
 pub mod reconcile;
 pub mod sealing;
 pub mod ticket;

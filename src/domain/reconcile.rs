@@ -76,7 +76,8 @@ impl Discrepancy {
             Self::WaitsForNothing => "operations that waited for a serial key that was free",
             Self::HeldByDead => "operations whose node is dead: the others take them over",
             Self::UnusedPieces => {
-                "large bodies that nothing refers to, left by nodes that are long gone"
+                "large bodies that nothing refers to: their nodes are long gone, or their uploads \
+                 broke off"
             }
             Self::Miscounted => {
                 "queues that were not as deep as their nodes had counted: a node died before it told"

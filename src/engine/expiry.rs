@@ -21,6 +21,8 @@ use crate::ledger::{LaneDepth, LedgerError};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A lane whose oldest has been due for this long does not move as it should.
 const STUCK: Duration = Duration::from_secs(5);
+/// How long what is about to be ended is hidden from the next look.
+const HIDDEN: Duration = Duration::from_mins(2);
 /// How many are ended together.
 const BATCH: usize = 256;
 /// A look walks the lane on the writer. It is not repeated before this many times as long
@@ -48,6 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn step(shared: &Shared, rested: &mut Rested) -> Result<(), LedgerError> {
     let now = shared.clock.now();
     rested.retain(|_, again| *again > now);
+    expire_behind_keys(shared).await?;
     for depth in shared.ledger.lanes() {
         if is_stuck(&depth, now) && !rested.contains_key(&depth.lane) {
             let again = expire(shared, &depth.lane).await?;
@@ -59,6 +62,20 @@ async fn step(shared: &Shared, rested: &mut Rested) -> Result<(), LedgerError> {
 
 fn is_stuck(depth: &LaneDepth, now: Timestamp) -> bool {
     depth.depth > 0 && depth.oldest_due.is_some_and(|due| now.since(due) >= STUCK)
+}
+
+/// Ends what waits for a serial key past its deadline, also where the key is blocked.
+async fn expire_behind_keys(shared: &Shared) -> Result<(), LedgerError> {
+    while !shared.tasks.is_draining() {
+        let now = shared.clock.now();
+        let overdue = shared.ledger.claim_overdue(BATCH, now, now + HIDDEN).await?;
+        if overdue.is_empty() {
+            break;
+        }
+        let end = |it| ending::commit(shared, it, Ended::of(Outcome::Expired));
+        join_all(overdue.iter().map(end)).await;
+    }
+    Ok(())
 }
 
 /// Ends what is past its deadline in one lane; says when to look into it again.

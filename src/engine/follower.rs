@@ -8,21 +8,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::allowance::Allowance;
 use super::answer::{self, Asking};
+use super::asking::{Heard, Place, Places};
 use super::beats::Loop;
 use super::ending::{self, Ended};
 use super::{Shared, jobs, outgoing};
 use crate::domain::Timestamp;
 use crate::domain::http::retry_after;
-use crate::domain::operation::{Continuation, Outcome, Purpose, Request, Sent, Work};
-use crate::ledger::{Leased, LedgerError};
+use crate::domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
+use crate::ledger::{Leased, LedgerError, Want};
 use crate::upstream::{Asked, Monitor, Question, SentMarker};
 
-/// How many monitors are asked at once.
-const AT_ONCE: usize = 64;
 /// How long a claimed operation is hidden from the next claim. Longer than asking and
 /// reading take together.
 const HIDDEN: Duration = Duration::from_mins(2);
@@ -39,16 +36,14 @@ const IDLE_POLL: Duration = Duration::from_secs(10);
 
 /// Follows until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::<Places>::default();
     let mut seen_at = shared.clock.now();
     while !shared.tasks.is_draining() {
         let now = shared.clock.now();
-        let mut full = false;
-        match step(&shared, &room, now).await {
-            Ok(step) => {
+        match step(&shared, &places, now).await {
+            Ok(claimed) => {
                 shared.beats.beat(Loop::Follower, now);
-                full = step.full;
-                if full || step.claimed > 0 {
+                if claimed > 0 || places.is_some_full() {
                     seen_at = now;
                 }
             }
@@ -57,8 +52,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             () = shared.tasks.draining() => return,
             () = shared.ledger.waits_came() => seen_at = shared.clock.now(),
-            // More may be due than there was room for.
-            _ = room.acquire(), if full => {}
+            // More may be due than there were places for.
+            () = places.freed() => {}
             // From when it looked: what fell due meanwhile is not slept through.
             () = shared.clock.sleep_until(now + poll_interval(now, seen_at)) => {}
         }
@@ -71,41 +66,76 @@ fn poll_interval(now: Timestamp, seen_at: Timestamp) -> Duration {
     if now.since(seen_at) > HIDDEN + IDLE_POLL { IDLE_POLL } else { POLL }
 }
 
-/// What a claim came to.
-struct Step {
-    claimed: usize,
-    /// It brought as many as there was room for.
-    full: bool,
-}
+/// How often more is claimed at once where a lane had more than its part of the places.
+const ROUNDS: usize = 8;
 
-/// Claims once what is due, and asks for each in a task of its own.
+/// Claims what is due and has a place, and asks for each in a task of its own; how many.
 async fn step(
     shared: &Arc<Shared>,
-    room: &Arc<Semaphore>,
+    places: &Arc<Places>,
     now: Timestamp,
-) -> Result<Step, LedgerError> {
-    let limit = room.available_permits();
-    if limit == 0 {
-        return Ok(Step { claimed: 0, full: true });
+) -> Result<usize, LedgerError> {
+    let mut lanes = followed(shared);
+    let mut claimed = 0;
+    for _ in 0..ROUNDS {
+        let wants = places.wants(&lanes);
+        if wants.is_empty() {
+            break;
+        }
+        let leased = shared.ledger.claim_waiting(wants.clone(), now, now + HIDDEN).await?;
+        claimed += leased.len();
+        lanes = filled(&wants, &leased);
+        for leased in leased {
+            let place = places.take(&leased.lane.upstream);
+            shared.tasks.spawn(follow(Arc::clone(shared), leased, place));
+        }
+        if lanes.is_empty() {
+            break;
+        }
     }
-    let claimed = shared.ledger.claim_waiting(limit, now, now + HIDDEN).await?;
-    let count = claimed.len();
-    for leased in claimed {
-        let place = Arc::clone(room).try_acquire_owned().ok();
-        shared.tasks.spawn(follow(Arc::clone(shared), leased, place));
-    }
-    Ok(Step { claimed: count, full: count >= limit })
+    Ok(claimed)
 }
 
-async fn follow(shared: Arc<Shared>, leased: Leased, place: Option<OwnedSemaphorePermit>) {
+/// All lanes in which something may wait for an upstream.
+fn followed(shared: &Shared) -> Vec<Lane> {
+    let known = shared.ledger.lanes().into_iter().map(|depth| depth.lane);
+    let mut lanes: Vec<_> = known
+        .flat_map(|lane| [false, true].map(|quarantine| Lane { quarantine, ..lane.clone() }))
+        .collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    lanes
+}
+
+/// The lanes that brought as many as were wanted: there may be more.
+fn filled(wants: &[Want], leased: &[Leased]) -> Vec<Lane> {
+    let of = |lane: &Lane| leased.iter().filter(|leased| leased.lane == *lane).count();
+    let full = wants.iter().filter(|want| of(&want.lane) >= want.limit);
+    full.map(|want| want.lane.clone()).collect()
+}
+
+async fn follow(shared: Arc<Shared>, leased: Leased, place: Place) {
     let ended = tokio::select! {
         biased;
         // Handed back: the next start asks again.
         () = shared.tasks.draining() => Ended::of(Outcome::StillPending { retry_after: None }),
-        ended = ask(&shared, &leased) => ended,
+        ended = ask(&shared, &leased) => paused(&shared, &leased, &place, ended),
     };
     ending::commit(&shared, &leased, ended).await;
     drop(place);
+}
+
+/// The same end, with a longer pause the more often the monitor has not answered.
+fn paused(shared: &Shared, leased: &Leased, place: &Place, ended: Ended) -> Ended {
+    let silent = matches!(ended.outcome, Outcome::StillPending { retry_after: None });
+    let heard = match silent && ended.detail.is_some() {
+        true => Heard::Nothing,
+        false => Heard::Answer,
+    };
+    match place.note(leased.id, heard, shared.clock.now()) {
+        None => ended,
+        pause => Ended { outcome: Outcome::StillPending { retry_after: pause }, ..ended },
+    }
 }
 
 async fn ask(shared: &Shared, leased: &Leased) -> Ended {

@@ -8,6 +8,7 @@
 
 mod allowance;
 mod answer;
+mod asking;
 mod beats;
 mod cancels;
 mod desk;

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use super::Shared;
 use super::beats::Loop;
+use crate::domain::pruning::Portion;
 use crate::ledger::{LedgerError, Pruned};
 
 const INTERVAL: Duration = Duration::from_secs(30);
-/// How many operations are freed in one commit, so that nobody waits long behind it.
-const BATCH: usize = 500;
-
 /// Frees every half minute until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut portion = Portion::default();
     loop {
-        match step(&shared).await {
+        match step(&shared, &mut portion).await {
             Ok(()) => shared.beats.beat(Loop::Pruner, shared.clock.now()),
             Err(error) => tracing::warn!(%error, "nothing could be freed; trying again soon"),
         }
@@ -24,14 +23,29 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Frees until nothing is left to be freed now.
-async fn step(shared: &Shared) -> Result<(), LedgerError> {
+/// How often a portion that failed is halved and tried again at once.
+const HALVES: u32 = 10;
+
+/// Frees until nothing is left to be freed now, a portion at a time.
+async fn step(shared: &Shared, portion: &mut Portion) -> Result<(), LedgerError> {
+    let mut failures = 0;
     while !shared.tasks.is_draining() {
-        let pruned = shared.ledger.prune(BATCH, shared.clock.now()).await?;
-        if pruned == Pruned::default() {
-            break;
+        let began = shared.clock.elapsed();
+        match shared.ledger.prune(*portion, shared.clock.now()).await {
+            Ok(pruned) if pruned == Pruned::default() => break,
+            Ok(pruned) => {
+                *portion = portion.after(shared.clock.elapsed().saturating_sub(began));
+                failures = 0;
+                let Pruned { results, operations, pieces } = pruned;
+                tracing::debug!(results, operations, pieces, "freed");
+            }
+            Err(error) if failures < HALVES => {
+                *portion = portion.after_error();
+                failures += 1;
+                tracing::debug!(%error, rows = portion.rows, "freeing less at once");
+            }
+            Err(error) => return Err(error),
         }
-        tracing::debug!(results = pruned.results, operations = pruned.operations, "freed");
     }
     Ok(())
 }

@@ -36,8 +36,11 @@ pub(super) async fn answer(
 ) -> Result<Answer, LedgerError> {
     Ok(match write {
         Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
-        Write::ClaimWaiting { limit, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_waiting(*limit, *now, *visible_again).await?)
+        Write::ClaimWaiting { wants, now, visible_again, .. } => {
+            Answer::Leased(transaction.claim_waiting(wants, *now, *visible_again).await?)
+        }
+        Write::ClaimOverdue { limit, now, visible_again, .. } => {
+            Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again).await?)
         }
         Write::ClaimOrphans { dead, limit, now, .. } => {
             Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
@@ -61,8 +64,8 @@ pub(super) async fn answer(
         Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
         Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
         Write::Pause(wish, _) => Answer::Paused(transaction.pause(wish).await?),
-        Write::Stash(pieces, _) => {
-            transaction.stash(pieces).await?;
+        Write::Stash(pieces, now, _) => {
+            transaction.stash(pieces, *now).await?;
             Answer::Done
         }
         Write::Discard(body, _) => {
@@ -79,7 +82,7 @@ pub(super) async fn answer(
         }
         Write::Sweep(sweep, _) => Answer::Swept(transaction.sweep(sweep).await?),
         Write::Judge(id, verdict, _) => Answer::Judged(transaction.judge(*id, verdict).await?),
-        Write::Prune(limit, now, _) => Answer::Pruned(transaction.prune(*limit, *now).await?),
+        Write::Prune(portion, now, _) => Answer::Pruned(transaction.prune(*portion, *now).await?),
         Write::Errand(errand) => {
             errand.run(transaction.deliveries(), scribe).await?;
             Answer::Done
@@ -123,6 +126,7 @@ impl Answer {
             (
                 Self::Leased(leased),
                 Write::ClaimWaiting { tell, .. }
+                | Write::ClaimOverdue { tell, .. }
                 | Write::ClaimOrphans { tell, .. }
                 | Write::Reclaim(_, _, tell),
             ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
@@ -161,7 +165,7 @@ impl Answer {
             }),
             (
                 Self::Done,
-                Write::Stash(_, tell) | Write::Discard(_, tell) | Write::Recount(_, tell),
+                Write::Stash(_, _, tell) | Write::Discard(_, tell) | Write::Recount(_, tell),
             ) => Box::new(move |_| drop(tell.send(Ok(())))),
             (Self::Pruned(pruned), Write::Prune(_, _, tell)) => Box::new(move |shared| {
                 if pruned != Pruned::default() {

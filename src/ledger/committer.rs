@@ -30,6 +30,7 @@ use super::verbs::{
 use super::webhooks::Errand;
 use super::webhooks::announce::Announcement;
 use crate::domain::operation::{Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work};
+use crate::domain::pruning::{MOST_OCTETS, Portion};
 use crate::domain::{OperationId, Timestamp};
 
 /// Committed groups whose callers have not been told; more make the committer wait.
@@ -49,6 +50,12 @@ pub(super) enum Write {
     Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
     Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
     ClaimWaiting {
+        wants: Vec<Want>,
+        now: Timestamp,
+        visible_again: Timestamp,
+        tell: Tell<Vec<Leased>>,
+    },
+    ClaimOverdue {
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
@@ -74,9 +81,9 @@ pub(super) enum Write {
     Free(OperationId, Timestamp, Tell<bool>),
     Progress(ProgressReport, Tell<Progressed>),
     Pause(Pausing, Tell<bool>),
-    Stash(Vec<Piece>, Tell<()>),
+    Stash(Vec<Piece>, Timestamp, Tell<()>),
     Discard(BodyKey, Tell<()>),
-    Prune(usize, Timestamp, Tell<Pruned>),
+    Prune(Portion, Timestamp, Tell<Pruned>),
     Unblock(SerialName, Timestamp, Tell<Unblocked>),
     Judge(OperationId, Verdict, Tell<Judged>),
     Reconcile(Step, Tell<Stepped>),
@@ -100,15 +107,23 @@ pub(super) struct Beat {
 }
 
 impl Write {
-    /// Whether it gets a transaction of its own: what it locks, all nodes want, or it changes
-    /// what others in its transaction go by. A single statement does not change that; where
+    /// Whether it gets a transaction of its own, before the others: what it locks, all nodes want,
+    /// or it changes what others in its transaction go by. A single statement does not change that; where
     /// others write too, it is better off by itself all the same.
     fn is_apart(&self, is_shared: bool) -> bool {
         match self {
             Self::Divide(..) => true,
+            // A statement that fails takes its whole transaction with it.
+            Self::Beat(..) | Self::Leave(..) => is_shared,
             Self::Errand(errand) => is_shared || !errand.is_single(),
             _ => false,
         }
+    }
+
+    /// Whether it gets a transaction of its own, behind the others: it is long and may fail, and no
+    /// other write is to wait for it or to fail with it.
+    const fn is_maintenance(&self) -> bool {
+        matches!(self, Self::Prune(..) | Self::Reconcile(..) | Self::Recount(..) | Self::Sweep(..))
     }
 
     fn octets(&self) -> u64 {
@@ -120,7 +135,9 @@ impl Write {
             Self::Settle(settlement, _) => {
                 settlement.answer.as_ref().map_or(0, |a| inline_octets(&a.body))
             }
-            Self::Stash(pieces, _) => pieces.iter().map(|piece| piece.octets.len() as u64).sum(),
+            // As much as goes at once.
+            Self::Discard(..) => MOST_OCTETS,
+            Self::Stash(pieces, ..) => pieces.iter().map(|piece| piece.octets.len() as u64).sum(),
             _ => 0,
         }
     }
@@ -132,6 +149,7 @@ impl Write {
             Self::Settle(_, tell) => drop(tell.send(Err(error))),
             Self::Claim(_, _, tell) => drop(tell.send(Err(error))),
             Self::ClaimWaiting { tell, .. }
+            | Self::ClaimOverdue { tell, .. }
             | Self::ClaimOrphans { tell, .. }
             | Self::Reclaim(_, _, tell)
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
@@ -140,7 +158,7 @@ impl Write {
             Self::Progress(_, tell) => drop(tell.send(Err(error))),
             Self::Free(_, _, tell) | Self::Pause(_, tell) => drop(tell.send(Err(error))),
             Self::Divide(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, tell) | Self::Discard(_, tell) | Self::Leave(_, _, tell) => {
+            Self::Stash(_, _, tell) | Self::Discard(_, tell) | Self::Leave(_, _, tell) => {
                 drop(tell.send(Err(error)));
             }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
@@ -192,11 +210,16 @@ pub(super) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After
 
 /// Cuts a batch where it grows too large for one transaction.
 fn by_octets(batch: &mut Vec<Write>, is_shared: bool) -> Vec<Vec<Write>> {
+    let (mut first, mut last) = (Vec::new(), Vec::new());
     let mut parts = vec![Vec::with_capacity(batch.len())];
     let mut octets = 0;
     for write in batch.drain(..) {
         if write.is_apart(is_shared) {
-            parts.insert(0, vec![write]);
+            first.push(vec![write]);
+            continue;
+        }
+        if write.is_maintenance() {
+            last.push(vec![write]);
             continue;
         }
         octets += write.octets();
@@ -208,7 +231,7 @@ fn by_octets(batch: &mut Vec<Write>, is_shared: bool) -> Vec<Vec<Write>> {
             part.push(write);
         }
     }
-    parts
+    first.into_iter().chain(parts).chain(last).collect()
 }
 
 /// Commits a batch; one that fails is halved until only the guilty write fails.

@@ -132,13 +132,16 @@ impl Ends {
         &mut self,
         settlement: &Settlement,
         found: Found,
-        lane: impl FnOnce(i64) -> Result<Lane, LedgerError>,
+        lane: impl Fn(i64) -> Result<Lane, LedgerError>,
         moved: &mut Moved,
     ) -> Result<SettledAs, LedgerError> {
         let (seq, at) = (settlement.lease.seq, settlement.at);
         let transition = heeding_cancel(&settlement.transition, found.cancel);
         if settlement.lease.held == Held::Waiting {
             moved.waiting -= 1;
+            if found.continuation.is_none() {
+                moved.unkeyed.push(lane(found.lane)?);
+            }
         }
         let Found { lane: number, mut carried, continuation, cancel } = found;
         carried.counts = transition.counts;

@@ -61,6 +61,8 @@ pub(super) struct Counted {
     pub(super) lane: Lane,
     /// Operations put in, less those taken out.
     pub(super) depth: i64,
+    /// The same of those that wait for a serial key.
+    pub(super) behind: i64,
     /// Attempts that began.
     pub(super) started: u64,
 }

@@ -52,6 +52,8 @@ struct Known {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     depth: i64,
+    // Operations that wait for a serial key.
+    behind: i64,
     started: u64,
 }
 
@@ -59,6 +61,7 @@ impl Tally {
     const fn less(self, other: Self) -> Self {
         Self {
             depth: self.depth - other.depth,
+            behind: self.behind - other.behind,
             started: self.started.saturating_sub(other.started),
         }
     }
@@ -67,12 +70,21 @@ impl Tally {
 impl Known {
     /// How many lie in it, as far as is known; `shared` where others put in and take out.
     fn depth(&self, shared: bool) -> u64 {
+        self.claimable(shared).saturating_add(self.behind())
+    }
+
+    /// How many of those wait for no serial key.
+    fn claimable(&self, shared: bool) -> u64 {
         let counted = u64::try_from(self.own.depth + self.elsewhere.depth).unwrap_or(0);
         match self.next_due {
             _ if !shared => counted,
             None => 0,
             Some(_) => counted.max(u64::from(self.found)),
         }
+    }
+
+    fn behind(&self) -> u64 {
+        u64::try_from(self.own.behind + self.elsewhere.behind).unwrap_or(0)
     }
 }
 
@@ -89,7 +101,9 @@ impl Lanes {
     pub(super) fn load(&self, depths: Vec<LaneDepth>) {
         let mut table = self.lock();
         for LaneDepth { lane, depth, oldest_due, claimable } in depths {
-            let elsewhere = Tally { depth: i64::try_from(depth).unwrap_or(i64::MAX), started: 0 };
+            let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            let behind = signed(depth.saturating_sub(claimable));
+            let elsewhere = Tally { depth: signed(claimable), behind, started: 0 };
             let (reach, next_due) = (claimable, oldest_due);
             table.lanes.insert(lane, Known { elsewhere, reach, next_due, ..Known::default() });
         }
@@ -105,6 +119,11 @@ impl Lanes {
         table.lanes.len() > before
     }
 
+    /// So many more operations of the lane wait for a serial key than before.
+    pub(super) fn wait(&self, lane: &Lane, more: i64) {
+        self.lock().lanes.entry(lane.clone()).or_default().own.behind += more;
+    }
+
     /// An attempt began without its operation having been put into the lane.
     pub(super) fn started(&self, lane: &Lane) {
         self.lock().lanes.entry(lane.clone()).or_default().own.started += 1;
@@ -118,9 +137,10 @@ impl Lanes {
     /// This was left to the others for good.
     pub(super) fn left(&self, counted: &[Counted]) {
         let mut table = self.lock();
-        for Counted { lane, depth, started } in counted {
+        for Counted { lane, depth, behind, started } in counted {
             let left = &mut table.lanes.entry(lane.clone()).or_default().left;
             left.depth += depth;
+            left.behind += behind;
             left.started += started;
         }
     }
@@ -134,8 +154,8 @@ impl Lanes {
     fn tallies(&self, of: impl Fn(&Known) -> Option<Tally>) -> Vec<Counted> {
         let table = self.lock();
         let row = |(lane, known): (&Lane, &Known)| {
-            let Tally { depth, started } = of(known)?;
-            Some(Counted { lane: lane.clone(), depth, started })
+            let Tally { depth, behind, started } = of(known)?;
+            Some(Counted { lane: lane.clone(), depth, behind, started })
         };
         table.lanes.iter().filter_map(row).collect()
     }
@@ -144,7 +164,10 @@ impl Lanes {
     /// in it.
     pub(super) fn told(&self, told: &[Counted], elsewhere: &[Counted]) {
         let mut table = self.lock();
-        let tally = |counted: &Counted| Tally { depth: counted.depth, started: counted.started };
+        let tally = |counted: &Counted| {
+            let Counted { depth, behind, started, .. } = *counted;
+            Tally { depth, behind, started }
+        };
         for counted in told {
             table.lanes.entry(counted.lane.clone()).or_default().told = tally(counted);
         }
@@ -261,7 +284,7 @@ impl Lanes {
         let row = |(lane, known): (&Lane, &Known)| LaneDepth {
             lane: lane.clone(),
             depth: known.depth(self.shared),
-            claimable: if self.shared { known.reach } else { known.depth(false) },
+            claimable: if self.shared { known.reach } else { known.claimable(false) },
             oldest_due: known.next_due,
         };
         table.lanes.iter().map(row).collect()
@@ -316,7 +339,7 @@ mod tests {
     }
 
     fn counted(depth: i64, started: u64) -> Counted {
-        Counted { lane: lane(), depth, started }
+        Counted { lane: lane(), depth, behind: 0, started }
     }
 
     #[test]
@@ -333,6 +356,18 @@ mod tests {
         assert_eq!(lanes.started_by_queue()["q"], 19);
         lanes.looked(&lane(), None, lanes.moment());
         assert_eq!((lanes.queue_depth("q"), lanes.unleft()), (0, vec![counted(-10, 12)]));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_is_deep_and_not_claimable_also_where_nothing_else_lies() {
+        for shared in [true, false] {
+            let lanes = Lanes::new(shared);
+            lanes.wait(&lane(), 3);
+            lanes.wait(&lane(), -1);
+            let depth = lanes.snapshot()[0].clone();
+            assert_eq!((depth.depth, depth.claimable, depth.oldest_due), (2, 0, None));
+            assert_eq!((lanes.queue_depth("q"), lanes.untold()[0].behind), (2, 2));
+        }
     }
 
     #[test]

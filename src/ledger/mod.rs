@@ -74,6 +74,7 @@ pub use webhooks::{
 
 use crate::clock::Clock;
 use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
+use crate::domain::pruning::Portion;
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
@@ -213,15 +214,26 @@ impl Ledger {
         self.write(|tell| Write::Claim(wants, now, tell)).await
     }
 
-    /// Hands out due operations that follow an upstream. Who does not settle one until
-    /// `visible_again` loses it to the next who asks.
-    pub async fn claim_waiting(
+    /// Hands out operations that wait for a serial key past their deadline, to be ended. An
+    /// operation that is not settled until `visible_again` is handed out once more.
+    pub async fn claim_overdue(
         &self,
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimWaiting { limit, now, visible_again, tell }).await
+        self.write(|tell| Write::ClaimOverdue { limit, now, visible_again, tell }).await
+    }
+
+    /// Hands out due operations of these lanes that follow an upstream. Who does not settle one until
+    /// `visible_again` loses it to the next who asks.
+    pub async fn claim_waiting(
+        &self,
+        wants: Vec<Want>,
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Result<Vec<Leased>, LedgerError> {
+        self.write(|tell| Write::ClaimWaiting { wants, now, visible_again, tell }).await
     }
 
     /// The number of this start, which what it runs names as its owner.
@@ -351,18 +363,25 @@ impl Ledger {
 
     /// Writes pieces of a large body down, before the write that refers to them.
     pub async fn stash(&self, pieces: Vec<Piece>) -> Result<(), LedgerError> {
-        self.write(|tell| Write::Stash(pieces, tell)).await
+        let now = self.shared.clock.now();
+        self.write(|tell| Write::Stash(pieces, now, tell)).await
     }
 
-    /// Deletes the pieces of a body that was stashed and then not needed. Those that
-    /// nobody discards go when the ledger is opened the next time.
+    /// Deletes the pieces of a body that was stashed and then not needed, unless a row refers to
+    /// them after all: an error at a COMMIT leaves that open. Pieces that no caller discards go
+    /// with a later look ([`Ledger::reconcile`]).
     pub async fn discard(&self, body: BodyKey) -> Result<(), LedgerError> {
         self.write(|tell| Write::Discard(body, tell)).await
     }
 
-    /// Frees what has expired, at most `limit` operations at a time.
-    pub async fn prune(&self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
-        self.write(|tell| Write::Prune(limit, now, tell)).await
+    /// Frees what has expired, a portion of it, in a commit of its own.
+    pub async fn prune(
+        &self,
+        portion: impl Into<Portion>,
+        now: Timestamp,
+    ) -> Result<Pruned, LedgerError> {
+        let portion = portion.into();
+        self.write(|tell| Write::Prune(portion, now, tell)).await
     }
 
     /// Lets the next of a serial key go that a failure blocks.

@@ -44,7 +44,8 @@ pub(super) struct Sweep {
     pub(super) behind: Option<i64>,
     /// Nodes that have not ended and are dead.
     pub(super) dead: Vec<i64>,
-    /// Who has given no sign since then, and has ended or is dead, is gone.
+    /// Who has given no sign since then, and has ended or is dead, is gone. No upload began before
+    /// then and still goes on.
     pub(super) silent_since: Timestamp,
     pub(super) repair: bool,
 }
@@ -99,6 +100,37 @@ pub(super) const KEYS: &str = "SELECT k.digest, k.seq, CAST(CASE WHEN b.digest I
      LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq \
      LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq \
      WHERE k.digest > $1 ORDER BY k.digest LIMIT $2";
+
+/// The next bodies that are in pieces, and the last of them.
+pub(super) const BODIES: &str = "SELECT max(b.body) AS last, count(*) AS looked_at FROM \
+     (SELECT body FROM pieces WHERE number = 0 AND body > $1 ORDER BY body LIMIT $2) AS b";
+/// Of those, bodies that this node wrote some time ago and that nothing refers to.
+pub(super) const OWN_UNUSED: &str = "SELECT p.body, p.written_at FROM pieces p \
+     LEFT JOIN requests q ON q.body_key = p.body LEFT JOIN results r ON r.body_key = p.body \
+     WHERE p.body > $1 AND p.body <= $2 AND p.number = 0 AND p.node = $3 AND p.written_at < $4 \
+     AND q.seq IS NULL AND r.seq IS NULL";
+/// Since when the longest of a node's attempts runs: it may still be reading its answer.
+pub(super) const OLDEST_ATTEMPT: &str = "SELECT min(since) AS since FROM running WHERE node = $1";
+
+/// Those of [`OWN_UNUSED`] that no attempt can still be writing, which runs since `oldest`.
+pub(super) fn abandoned<R: Stored>(
+    rows: &[R],
+    oldest: Option<i64>,
+) -> Result<Vec<i64>, LedgerError> {
+    let mut bodies = Vec::with_capacity(rows.len());
+    for row in rows {
+        let written_at: i64 = number(row, "written_at")?;
+        if oldest.is_none_or(|since| written_at < since) {
+            bodies.push(number(row, "body")?);
+        }
+    }
+    Ok(bodies)
+}
+
+/// A body whose pieces nothing refers to.
+pub(super) fn unused(body: i64) -> Stray {
+    Stray { kind: Discrepancy::UnusedPieces, name: body.to_string() }
+}
 
 macro_rules! without_operation {
     ($($table:literal),*) => {

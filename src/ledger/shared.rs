@@ -94,6 +94,9 @@ impl Shared {
         for lane in &moved.unqueued {
             self.lanes.removed(lane, 1);
         }
+        for lane in &moved.unkeyed {
+            self.lanes.wait(lane, -1);
+        }
         self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
         if !moved.ready.is_empty() {
             self.work.notify_one();
@@ -136,6 +139,7 @@ impl Shared {
     pub(super) fn accepted(&self, operation: &NewOperation, placed: Placed) {
         if placed == Placed::Waiting {
             self.wait(1);
+            self.lanes.wait(&operation.lane, 1);
         }
         if placed == Placed::Running {
             self.lanes.started(&operation.lane);

@@ -22,6 +22,7 @@ use super::verbs::{
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
+use crate::domain::pruning::Portion;
 use crate::domain::{OperationId, Timestamp};
 
 /// How long a node is remembered that has not beaten any more.
@@ -195,6 +196,14 @@ pub(super) trait Transaction: Send {
     /// Hands out due operations that follow an upstream, for `visible_again` at the latest.
     async fn claim_waiting(
         &mut self,
+        wants: &[Want],
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Batch<Leased>;
+
+    /// Hands out what waits for a serial key past its deadline.
+    async fn claim_overdue(
+        &mut self,
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
@@ -251,13 +260,13 @@ pub(super) trait Transaction: Send {
     async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError>;
 
     /// Writes pieces of large bodies down.
-    async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError>;
+    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError>;
 
-    /// Deletes the pieces of a body that nothing refers to.
+    /// Deletes the pieces of a body, if nothing refers to it.
     async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError>;
 
-    /// Frees what has expired, at most `limit` operations.
-    async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError>;
+    /// Frees what has expired, a portion of it.
+    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError>;
 
     /// Lets the next of a blocked serial key go.
     async fn unblock(
@@ -278,11 +287,9 @@ pub(super) trait Transaction: Send {
         Ok(())
     }
 
-    /// Sees to what nodes have left that are gone, one batch. A store that nobody else
-    /// writes to does that when it is opened.
-    async fn sweep(&mut self, _sweep: &Sweep) -> Result<Swept, LedgerError> {
-        Ok(Swept::default())
-    }
+    /// Sees to what nodes have left that are gone, and to pieces of bodies that this node wrote
+    /// and that no row refers to, one batch.
+    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError>;
 
     /// The verbs of webhooks, in this transaction.
     fn deliveries(&mut self) -> &mut dyn Deliveries;

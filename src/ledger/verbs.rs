@@ -210,6 +210,11 @@ pub struct Piece {
     pub octets: Bytes,
 }
 
+/// How many pieces of a body have so many octets together; at least one.
+pub(super) fn pieces_in(octets: u64) -> i64 {
+    (octets / Body::INLINE_LIMIT as u64).max(1) as i64
+}
+
 /// How much a prune freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -217,6 +222,8 @@ pub struct Pruned {
     pub results: u64,
     /// Operations removed altogether.
     pub operations: u64,
+    /// Pieces of bodies deleted that are too large to go at once.
+    pub pieces: u64,
 }
 
 /// How long things last after an operation has ended.
@@ -481,6 +488,8 @@ pub(super) struct Moved {
     pub(super) unqueued: Vec<Lane>,
     /// How many more wait than before.
     pub(super) waiting: i64,
+    /// Operations that do not wait for a serial key any more, with their lanes.
+    pub(super) unkeyed: Vec<Lane>,
     /// Operations that were released by the end of another.
     pub(super) released: Vec<OperationId>,
     /// Whether something waits with a time.

@@ -80,6 +80,32 @@ async fn its_retry_after_is_kept_between_1_and_60_seconds() {
 }
 
 #[tokio::test]
+async fn monitors_of_one_upstream_that_do_not_answer_keep_no_other_one_waiting() {
+    let (silent, well) = (Upstream::start().await, Upstream::start().await);
+    silent.on("/silent", accepted("Location", "/jobs/1"));
+    silent.on("/jobs/1", Answer::Never);
+    well.on("/orders", accepted("Location", "/jobs/2"));
+    well.on("/jobs/2", Answer::status(200));
+    let gateway = Setup::before(&well)
+        .set("upstreams.other", &format!("url = {:?}", silent.url()))
+        .route("POST /silent", "upstream = \"other\"")
+        .start()
+        .await;
+    // More than may be asked at once.
+    for _ in 0..100 {
+        let ticket = gateway.accept(post("/silent")).await;
+        gateway.until_status(&ticket, "waiting").await;
+    }
+    let ticket = gateway.post_order().await;
+    gateway.until_status(&ticket, "waiting").await;
+    gateway.advance(3);
+    silent.until_received("/jobs/1", 60).await;
+    let document = gateway.until_status(&ticket, "succeeded").await;
+    assert_eq!(document["responseStatus"], 200);
+    assert!(silent.received_at("/jobs/1").len() < 100, "all at once");
+}
+
+#[tokio::test]
 async fn while_it_waits_it_holds_no_slot() {
     let upstream = Upstream::start().await;
     upstream.on("/orders", accepted("Location", "/jobs/1"));

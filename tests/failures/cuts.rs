@@ -8,9 +8,11 @@ use rand::RngExt;
 use super::judge::Counts;
 use super::nodes::{BOTH, FRONT, Nodes, WORKER};
 use super::{Load, judged, setup_on, upstream};
+use crate::support::client::post;
 use crate::support::cutter::{Cutter, Moment, Work};
 use crate::support::postgres::cluster;
 use crate::support::time::{Stopwatch, pause};
+use crate::support::{Answer, Upstream};
 
 const CUTS: usize = 30;
 /// Long enough that a beat that is lost with its connection makes nobody look dead, in
@@ -59,6 +61,29 @@ async fn connections_cut_between_a_commit_and_its_answer_lose_and_double_nothing
     let counts = cut_at_commits("after a COMMIT", Moment::After).await;
     // What was accepted or handed out and nobody was told of is found again.
     assert!(counts.stored > 0 && counts.resumed > 0, "{counts}");
+}
+
+/// The settlement took effect, and whoever repeats it is told that its lease is stale.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_answer_is_whole_whose_commit_took_effect_without_an_answer() {
+    let upstream = Upstream::start().await;
+    let large: Vec<u8> = (0..700_000_u32).map(|number| (number % 251) as u8).collect();
+    upstream.on("/large", Answer::status(200).body("text/csv", large.clone()));
+    let cutter = Cutter::before(cluster().port()).await;
+    let setup = setup_on(&cutter.url(&cluster().database()), &upstream, LEASE);
+    let nodes = Nodes::start(setup.route("POST /large", ""), &[BOTH]).await;
+    let front = nodes.node(0);
+    for _ in 0..3 {
+        let cut = cutter.cut_at_commit(Moment::After, Work::Ending);
+        let (ticket, ()) = tokio::join!(front.accept(post("/large")), cut);
+        front.until_status(&ticket, "succeeded").await;
+        // The repeat is over once another operation has ended behind it.
+        let next = front.accept(post("/large")).await;
+        front.until_status(&next, "succeeded").await;
+        let result = front.get(&ticket.at("result")).await.expect(200);
+        assert!(result.body == large, "{} octets came back", result.body.len());
+    }
+    println!("counts: 3 database connections cut after a COMMIT of a large answer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use super::batch::{Statement, Values};
 use super::given::{self, Given};
 use super::writing::{Writing, octets};
 use super::{prune, serial};
-use crate::domain::OperationId;
 use crate::domain::operation::{IdempotencyClaim, KeyScope, NewOperation};
+use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Cells, damaged, exactly, id, maybe_id, octets as stored_octets};
 use crate::ledger::store::Batch;
@@ -16,9 +16,9 @@ use crate::ledger::webhooks::calling::callback_of;
 
 static PIECES: Statement = Statement::insert_or(
     "INSERT INTO pieces",
-    "body, number, octets, node",
-    "nnon",
-    "ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets, node = EXCLUDED.node",
+    "body, number, octets, node, written_at",
+    "nnonc",
+    "ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets, node = EXCLUDED.node, written_at = EXCLUDED.written_at",
 );
 /// Differs from SQLite because another node may claim the same key at this moment: who
 /// comes second waits here for the first, and takes nothing. Sorted, so that no two
@@ -206,11 +206,15 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
     Ok(Parents(parents))
 }
 
-pub(super) async fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
+pub(super) async fn stash(
+    writing: &mut Writing,
+    pieces: &[Piece],
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let node = writing.book.incarnation;
     writing.script.add(&PIECES, pieces, |piece, cells| {
         let cells = cells.number(piece.body.0).number(i64::from(piece.number));
-        cells.octets(piece.octets.to_vec()).number(node);
+        cells.octets(piece.octets.to_vec()).number(node).number(now.as_micros());
     });
     writing.flush().await
 }

@@ -79,6 +79,11 @@ async fn look(
         row
     } else {
         let Some(row) = taken(writing, WAITING_GONE, seq).await? else { return Ok(None) };
+        if exactly::<16>(&row, "serial_digest")?.is_some() {
+            let lane = number(&row, "lane")?;
+            writing.learn_lanes([lane]).await?;
+            moved.unkeyed.push(writing.lane(lane)?);
+        }
         moved.waiting -= 1;
         row
     };

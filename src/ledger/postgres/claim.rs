@@ -79,7 +79,14 @@ const WORK: &str = concat!(
 );
 const WAITING: &str = concat!(
     "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM waiting WHERE due_at <= $2 ORDER BY due_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
+     SELECT r.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS want (lane, most) CROSS JOIN LATERAL \
+     (SELECT seq FROM waiting WHERE lane = want.lane AND due_at <= $2 \
+     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
+    waiting_row!("")
+);
+const OVERDUE: &str = concat!(
+    "UPDATE waiting SET token = token + 1, deadline_at = $1 WHERE seq = ANY (ARRAY (\
+     SELECT seq FROM waiting WHERE deadline_at <= $2 ORDER BY deadline_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
     waiting_row!("")
 );
 /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
@@ -236,13 +243,26 @@ async fn hand_out(writing: &mut Writing, outs: Vec<Out>) -> Batch<Leased> {
 
 pub(super) async fn claim_waiting(
     writing: &mut Writing,
+    wants: &[Want],
+    now: Timestamp,
+    visible_again: Timestamp,
+) -> Batch<Leased> {
+    let lanes: Vec<_> =
+        wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
+    let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
+    let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
+    let rows = writing.rows(WAITING, values.with(lanes).with(limits)).await?;
+    held(writing, &rows, Held::Waiting).await
+}
+
+pub(super) async fn claim_overdue(
+    writing: &mut Writing,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
 ) -> Batch<Leased> {
-    let values =
-        Values::default().with(visible_again.as_micros()).with(now.as_micros()).with(limit as i64);
-    let rows = writing.rows(WAITING, values).await?;
+    let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
+    let rows = writing.rows(OVERDUE, values.with(limit as i64)).await?;
     held(writing, &rows, Held::Waiting).await
 }
 

@@ -141,6 +141,7 @@ fn release(
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
     moved.ready.push((writing.lane(lane)?, due_at));
     moved.waiting -= 1;
+    moved.unkeyed.push(writing.lane(lane)?);
     moved.released.push(id(row, "id")?);
     writing.script.add_numbers(&WAITING_GONE, &[seq]).add(
         &READY,

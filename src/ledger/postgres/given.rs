@@ -366,8 +366,9 @@ impl Shape {
                 let on = WaitingFor::SerialKey.as_str();
                 vec![
                     format!(
-                        "INSERT INTO waiting (seq, lane, waiting_for, serial_digest, {CARRIED}) \
-                         SELECT seq, {lane}, '{on}', serial_digest, {} {from}",
+                        "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, {CARRIED}) \
+                         SELECT seq, {lane}, '{on}', {}, serial_digest, {} {from}",
+                        self.value("deadline_at"),
                         carried(&told)
                     ),
                     event(EventKind::Waiting, told.sequence, told.counts.attempts, &from),

@@ -53,6 +53,7 @@ use super::verbs::{
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
+use crate::domain::pruning::Portion;
 use crate::domain::{OperationId, Timestamp};
 use batch::Values;
 pub(super) use batch::storable;
@@ -63,9 +64,9 @@ pub(super) use open::{MOVED, target};
 use pool::Pool;
 use writing::Writing;
 
-/// The most transactions that write at once: two for each kind of write, so that one that
-/// is kept waiting does not keep the others waiting.
-const COMMITTERS: u32 = 6;
+/// The most transactions that write at once: one for each class of writes, and a second one for
+/// acceptances and settlements, so that one that is kept waiting keeps no other one waiting.
+const COMMITTERS: u32 = 8;
 /// Connections that are left for who reads.
 const READERS: u32 = 2;
 
@@ -289,11 +290,20 @@ impl Transaction for Writing {
 
     async fn claim_waiting(
         &mut self,
+        wants: &[Want],
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Batch<Leased> {
+        claim::claim_waiting(self, wants, now, visible_again).await
+    }
+
+    async fn claim_overdue(
+        &mut self,
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Batch<Leased> {
-        claim::claim_waiting(self, limit, now, visible_again).await
+        claim::claim_overdue(self, limit, now, visible_again).await
     }
 
     async fn claim_orphans(
@@ -360,16 +370,16 @@ impl Transaction for Writing {
         cancel::pause(self, wish).await
     }
 
-    async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {
-        accept::stash(self, pieces).await
+    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError> {
+        accept::stash(self, pieces, now).await
     }
 
     async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
         prune::erase_pieces(self, vec![body.0]).await
     }
 
-    async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
-        prune::prune(self, limit, now).await
+    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
+        prune::prune(self, portion, now).await
     }
 
     async fn unblock(

@@ -28,15 +28,19 @@ const OWNED: &str = "SELECT seq, token, taken_over, cancel FROM running WHERE no
 const LEFT: &str = "UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
 
 /// Absolute figures, so that telling them twice does no harm.
-const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
-     SELECT c.lane, $1, c.depth, c.started FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[]) AS c (lane, depth, started) \
-     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth, started = EXCLUDED.started";
-const ELSEWHERE: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(started)::bigint AS started FROM counters \
+const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) \
+     SELECT c.lane, $1, c.depth, c.behind, c.started \
+     FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c (lane, depth, behind, started) \
+     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth, behind = EXCLUDED.behind, \
+     started = EXCLUDED.started";
+const ELSEWHERE: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
+     sum(started)::bigint AS started FROM counters \
      WHERE incarnation <> $1 GROUP BY lane";
 const UNCOUNTED: &str = "DELETE FROM counters WHERE incarnation = $1";
-const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
-     SELECT c.lane, 0, c.depth, c.started FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS c (lane, depth, started) \
+const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) SELECT c.lane, 0, c.depth, c.behind, c.started \
+     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS c (lane, depth, behind, started) \
      ORDER BY c.lane ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
+     behind = counters.behind + EXCLUDED.behind, \
      started = counters.started + EXCLUDED.started";
 
 pub(super) async fn beat(
@@ -61,9 +65,9 @@ pub(super) async fn beat(
     let others = writing.rows(OTHERS, Values::default().with(incarnation)).await?;
     let held = writing.rows(OWNED, Values::default().with(incarnation)).await?;
     if !counted.is_empty() {
-        let (lanes, depths, started) = columns(writing, counted)?;
-        let values = Values::default().with(incarnation);
-        writing.run(COUNTED, values.with(lanes).with(depths).with(started)).await?;
+        let (lanes, depths, behind, started) = columns(writing, counted)?;
+        let values = Values::default().with(incarnation).with(lanes).with(depths);
+        writing.run(COUNTED, values.with(behind).with(started)).await?;
     }
     let elsewhere = elsewhere(writing, incarnation).await?;
     Ok(Beaten {
@@ -84,20 +88,22 @@ async fn elsewhere(writing: &mut Writing, incarnation: i64) -> Batch<Counted> {
         Ok(Counted {
             lane: writing.lane(number(row, "lane")?)?,
             depth: number(row, "depth")?,
+            behind: number(row, "behind")?,
             started: number(row, "started")?,
         })
     };
     rows.iter().map(counted).collect()
 }
 
-type Columns = (Vec<i64>, Vec<i64>, Vec<i64>);
+type Columns = (Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>);
 
 fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerError> {
     let mut columns = Columns::default();
-    for Counted { lane, depth, started } in counted {
+    for Counted { lane, depth, behind, started } in counted {
         columns.0.push(writing.book.number(lane)?);
         columns.1.push(*depth);
-        columns.2.push(stored(*started));
+        columns.2.push(*behind);
+        columns.3.push(stored(*started));
     }
     Ok(columns)
 }
@@ -112,8 +118,9 @@ pub(super) async fn leave(
     writing.run(LEFT, Values::default().with(now.as_micros()).with(incarnation)).await?;
     writing.run(permits::LEFT, Values::default().with(incarnation)).await?;
     writing.run(UNCOUNTED, Values::default().with(incarnation)).await?;
-    let (lanes, depths, started) = columns(writing, &leaving.counted)?;
-    writing.run(NOBODYS, Values::default().with(lanes).with(depths).with(started)).await
+    let (lanes, depths, behind, started) = columns(writing, &leaving.counted)?;
+    let values = Values::default().with(lanes).with(depths);
+    writing.run(NOBODYS, values.with(behind).with(started)).await
 }
 
 pub(super) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {

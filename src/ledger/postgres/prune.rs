@@ -5,15 +5,35 @@ use std::collections::HashSet;
 use super::batch::{Statement, Values};
 use super::writing::Writing;
 use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
+use crate::domain::pruning::{MOST_OCTETS, Portion};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Cells, Stored, TAG_SEPARATOR, as_micros, maybe_text, number, text};
-use crate::ledger::verbs::Pruned;
+use crate::ledger::verbs::{Pruned, pieces_in};
 
 /// Differs from SQLite because several nodes prune: each takes what nobody else is taking.
-const DUE: &str = "DELETE FROM expiries AS e USING (SELECT due_at, seq FROM expiries WHERE due_at <= $1 \
-     ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED) AS due \
-     WHERE e.due_at = due.due_at AND e.seq = due.seq RETURNING e.seq, e.kind";
+const DUE: &str = "WITH due AS MATERIALIZED (SELECT due_at, seq, kind FROM expiries WHERE due_at <= $1 \
+     ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
+     weighed AS (SELECT d.due_at, d.seq, d.kind, least(coalesce(q.body_length, 0), $4) + least(coalesce(r.body_length, 0), $4) \
+     + CASE d.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets FROM due d \
+     LEFT JOIN requests q ON q.seq = d.seq LEFT JOIN results r ON r.seq = d.seq LEFT JOIN outcomes x ON x.seq = d.seq), \
+     summed AS (SELECT w.due_at, w.seq, w.octets, sum(w.octets) OVER (ORDER BY w.due_at, w.seq) AS octets_so_far, \
+     row_number() OVER (ORDER BY w.due_at, w.seq) AS place FROM weighed w) \
+     DELETE FROM expiries AS e USING summed AS s \
+     WHERE e.due_at = s.due_at AND e.seq = s.seq AND (s.place = 1 OR s.octets_so_far <= $3) RETURNING e.seq, e.kind";
+/// Pieces of bodies that go at once, where a body has no more of them or the others follow later.
+const PIECES_GONE: &str = "DELETE FROM pieces AS p WHERE p.body = ANY ($1) AND p.number < $2 \
+     AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
+     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body)";
+const OTHERS_LATER: &str = "INSERT INTO erasures (body) \
+     SELECT p.body FROM pieces p WHERE p.body = ANY ($1) AND p.number = $2 \
+     AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
+     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body) ON CONFLICT DO NOTHING";
+/// Differs from SQLite because several nodes prune: each takes a body that no other one is at.
+const ERASURE: &str = "SELECT body FROM erasures LIMIT 1 FOR UPDATE SKIP LOCKED";
+const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = $1 AND number = ANY (ARRAY (\
+     SELECT number FROM pieces WHERE body = $1 ORDER BY number DESC LIMIT $2)) RETURNING number";
+const ERASED: &str = "DELETE FROM erasures WHERE body = $1";
 const FREED: &str =
     "UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
@@ -43,10 +63,15 @@ static OPERATIONS_GONE: Statement = Statement::among("DELETE FROM operations WHE
 
 pub(super) async fn prune(
     writing: &mut Writing,
-    limit: usize,
+    portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
-    let values = Values::default().with(now.as_micros()).with(limit as i64);
+    let pieces = erase_some(writing, portion).await?;
+    if pieces > 0 {
+        return Ok(Pruned { pieces, ..Pruned::default() });
+    }
+    let values = Values::default().with(now.as_micros()).with(portion.rows as i64);
+    let values = values.with(portion.octets as i64).with(MOST_OCTETS as i64);
     let due = writing.rows(DUE, values).await?;
     let (mut results, mut operations) = (Vec::new(), Vec::new());
     for row in &due {
@@ -56,13 +81,26 @@ pub(super) async fn prune(
             _ => operations.push(seq),
         }
     }
-    let pruned = Pruned { results: results.len() as u64, operations: operations.len() as u64 };
     let kept = put_off(writing, &results, now).await?;
     results.retain(|seq| !kept.contains(seq));
-    let pruned = Pruned { results: results.len() as u64, ..pruned };
+    let (freed, removed) = (results.len() as u64, operations.len() as u64);
+    let pruned = Pruned { results: freed, operations: removed, pieces: 0 };
     free_at(writing, results, now).await?;
     remove(writing, operations).await?;
     Ok(pruned)
+}
+
+/// Deletes some pieces of a body that is too large to go at once; how many.
+async fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerError> {
+    let Some(row) = writing.row(ERASURE, Values::default()).await? else { return Ok(0) };
+    let body: i64 = number(&row, "body")?;
+    let most = pieces_in(portion.octets);
+    let gone = writing.rows(SOME_PIECES_GONE, Values::default().with(body).with(most)).await?;
+    let gone = gone.len() as u64;
+    if gone < most.unsigned_abs() {
+        writing.run(ERASED, Values::default().with(body)).await?;
+    }
+    Ok(gone.max(1))
 }
 
 /// Keeps results for a while whose deliveries are under way; says which.
@@ -138,7 +176,9 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Resul
     erase_pieces(writing, bodies?).await
 }
 
-/// Deletes the pieces of bodies.
+/// Deletes the pieces of those bodies that nothing refers to. Callers may be wrong about that:
+/// after an error at a COMMIT, nobody knows whether it took effect. What is too large to go at once
+/// goes with the next prunes.
 pub(super) async fn erase_pieces(
     writing: &mut Writing,
     bodies: Vec<i64>,
@@ -146,7 +186,11 @@ pub(super) async fn erase_pieces(
     if bodies.is_empty() {
         return Ok(());
     }
-    writing.run("DELETE FROM pieces WHERE body = ANY ($1)", Values::default().with(bodies)).await
+    for sql in [PIECES_GONE, OTHERS_LATER] {
+        let values = Values::default().with(bodies.clone()).with(pieces_in(MOST_OCTETS));
+        writing.run(sql, values).await?;
+    }
+    Ok(())
 }
 
 /// Leaves nothing of operations.

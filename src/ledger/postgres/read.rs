@@ -236,9 +236,13 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
 
 /// Differs from SQLite because the nodes keep count; rows are counted only where they have
 /// not begun to.
-const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth FROM counters GROUP BY lane";
-const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, started) \
-     SELECT lane, 0, count(*), 0 FROM ready GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
+const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind FROM counters \
+     GROUP BY lane";
+const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) \
+     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, 0 FROM (\
+     SELECT lane, count(*) AS depth, 0 AS behind FROM ready GROUP BY lane UNION ALL \
+     SELECT lane, 0, count(*) FROM waiting WHERE serial_digest IS NOT NULL GROUP BY lane) AS counted \
+     GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
 
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
     let mut rows = pool.read(COUNTED, Values::default().finish()?).await?;
@@ -248,14 +252,17 @@ pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
     }
     let mut counted = HashMap::new();
     for row in &rows {
-        counted.insert(number::<i64>(row, "lane")?, number::<i64>(row, "depth")?);
+        let (depth, behind): (i64, i64) = (number(row, "depth")?, number(row, "behind")?);
+        counted.insert(number::<i64>(row, "lane")?, (depth, behind));
     }
     let all = book.all();
     let lanes: Vec<_> = all.iter().map(|(_, lane)| lane.clone()).collect();
     let heads = oldest_due(pool, book, &lanes).await?;
     let depth = |((number, lane), oldest_due): ((i64, Lane), Option<Timestamp>)| {
-        let depth = u64::try_from(counted.get(&number).copied().unwrap_or(0)).unwrap_or(0);
-        LaneDepth { lane, depth, claimable: depth, oldest_due }
+        let (depth, behind) = counted.get(&number).copied().unwrap_or_default();
+        let claimable = u64::try_from(depth).unwrap_or(0);
+        let depth = claimable + u64::try_from(behind).unwrap_or(0);
+        LaneDepth { lane, depth, claimable, oldest_due }
     };
     Ok(all.into_iter().zip(heads).map(depth).collect())
 }

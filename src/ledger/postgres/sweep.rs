@@ -9,10 +9,12 @@ use super::prune::erase_pieces;
 use super::writing::Writing;
 use crate::domain::drift::Told;
 use crate::domain::operation::Lane;
-use crate::domain::reconcile::{Discrepancy, Stray};
+use crate::domain::reconcile::Discrepancy;
 use crate::ledger::error::LedgerError;
 use crate::ledger::permits::stored;
-use crate::ledger::reconcile::{BATCH, Sweep, Swept, stray};
+use crate::ledger::reconcile::{
+    BATCH, BODIES, OLDEST_ATTEMPT, OWN_UNUSED, Sweep, Swept, abandoned, stray, unused,
+};
 use crate::ledger::recount::{Elsewhere, Glimpse, Place, Recount};
 use crate::ledger::rows::{maybe_number, number, time};
 
@@ -35,20 +37,18 @@ macro_rules! gone {
 const FOLD: &str = concat!(
     "WITH gone AS (DELETE FROM counters c WHERE c.incarnation <> 0 AND ",
     gone!("c.incarnation"),
-    " RETURNING c.lane, c.depth, c.started) \
-     INSERT INTO counters (lane, incarnation, depth, started) \
-     SELECT lane, 0, sum(depth)::bigint, sum(started)::bigint FROM gone GROUP BY lane ORDER BY lane \
+    " RETURNING c.lane, c.depth, c.behind, c.started) \
+     INSERT INTO counters (lane, incarnation, depth, behind, started) \
+     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, sum(started)::bigint FROM gone GROUP BY lane ORDER BY lane \
      ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
-     started = counters.started + EXCLUDED.started"
+     behind = counters.behind + EXCLUDED.behind, started = counters.started + EXCLUDED.started"
 );
 const PERMITS: &str =
     concat!("DELETE FROM permits p WHERE p.incarnation <> 0 AND ", gone!("p.incarnation"));
-const BODIES: &str = "SELECT max(b.body) AS last, count(*) AS looked_at FROM \
-     (SELECT body FROM pieces WHERE number = 0 AND body > $1 ORDER BY body LIMIT $2) AS b";
 const UNUSED: &str = concat!(
     "SELECT p.body FROM pieces p LEFT JOIN requests q ON q.body_key = p.body \
      LEFT JOIN results r ON r.body_key = p.body WHERE p.body > $3 AND p.body <= $4 AND p.number = 0 \
-     AND p.node IS NOT NULL AND q.seq IS NULL AND r.seq IS NULL AND ",
+     AND q.seq IS NULL AND r.seq IS NULL AND ",
     gone!("p.node")
 );
 const HELD: &str =
@@ -56,8 +56,9 @@ const HELD: &str =
 const ELSEWHERE: &str = "SELECT coalesce(sum(depth), 0)::bigint AS depth, \
      coalesce(sum(depth) FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters \
      WHERE lane = $1 AND incarnation <> $2";
-const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM \
-     (SELECT 1 FROM ready WHERE lane = ANY ($1) LIMIT $2) AS r";
+const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM (SELECT 1 FROM (\
+     SELECT lane FROM ready WHERE lane = ANY ($1) UNION ALL \
+     SELECT lane FROM waiting WHERE lane = ANY ($1) AND serial_digest IS NOT NULL) AS queued LIMIT $2) AS r";
 /// Rows and counts of one moment: a row for each node that beats, and one for all others.
 const GLIMPSE: &str = "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.depth, 0) AS depth, \
      0::bigint AS nobodys, 0::bigint AS counted \
@@ -97,14 +98,32 @@ pub(super) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept,
     };
     let Some(last) = maybe_number::<i64>(&row, "last")? else { return Ok(swept) };
     let rows = writing.rows(UNUSED, gone().with(behind).with(last)).await?;
-    let bodies: Vec<i64> = rows.iter().map(|row| number(row, "body")).collect::<Result<_, _>>()?;
-    let named = |body: &i64| Stray { kind: Discrepancy::UnusedPieces, name: body.to_string() };
-    swept.strays.extend(bodies.iter().map(named));
+    let mut bodies: Vec<i64> =
+        rows.iter().map(|row| number(row, "body")).collect::<Result<_, _>>()?;
+    bodies.extend(own_unused(writing, sweep, (behind, last)).await?);
+    swept.strays.extend(bodies.iter().copied().map(unused));
     if sweep.repair {
         erase_pieces(writing, bodies).await?;
     }
     swept.next = (number::<i64>(&row, "looked_at")? >= BATCH).then_some(last);
     Ok(swept)
+}
+
+/// Bodies between these two that this node wrote and abandoned.
+async fn own_unused(
+    writing: &mut Writing,
+    sweep: &Sweep,
+    (behind, last): (i64, i64),
+) -> Result<Vec<i64>, LedgerError> {
+    let me = writing.book.incarnation;
+    let values = Values::default().with(behind).with(last).with(me);
+    let rows = writing.rows(OWN_UNUSED, values.with(sweep.silent_since.as_micros())).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oldest = writing.row(OLDEST_ATTEMPT, Values::default().with(me)).await?;
+    let oldest = oldest.map_or(Ok(None), |row| maybe_number(&row, "since"))?;
+    abandoned(&rows, oldest)
 }
 
 /// What the others have counted in a lane.

@@ -35,11 +35,11 @@ const KEYS: &str = "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint
      VALUES (?, ?, ?, ?)";
 const SERIAL: &str = "INSERT INTO serial_keys (digest, seq) \
      VALUES (?, ?)";
-const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, serial_digest, version, continuation, attempts, resumes, \
+const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, version, continuation, attempts, resumes, \
      rescues, refusals, contact, last_try, token, sequence, started_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node) \
-     VALUES (?, ?, ?, ?)";
+const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node, written_at) \
+     VALUES (?, ?, ?, ?, ?)";
 const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest = ?";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ?";
@@ -311,7 +311,8 @@ fn place(writer: &mut Writer, entries: &[Entry<'_>], node: i64) -> Result<(), Le
 }
 
 fn put_waiting(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
-    values.put(entry.seq).put(entry.lane).put(WaitingFor::SerialKey.as_str()).put(None::<i64>);
+    values.put(entry.seq).put(entry.lane).put(WaitingFor::SerialKey.as_str());
+    values.put(entry.operation.policy.deadline_at.as_micros());
     values.put(entry.operation.serial_key.as_ref().map(|key| key.digest));
     values.put(None::<u16>).put(None::<Vec<u8>>);
     // The acceptance and the wait are both told.
@@ -328,10 +329,15 @@ fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
     settle::EventRow::plain(entry.seq, 2, at, EventKind::Waiting)
 }
 
-pub(super) fn stash(writing: &mut Writing, pieces: &[Piece]) -> Result<(), LedgerError> {
+pub(super) fn stash(
+    writing: &mut Writing,
+    pieces: &[Piece],
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let node = writing.book.incarnation;
     let bind = |piece: &Piece, values: &mut Values<'_, '_>| {
-        values.put(piece.body.0).put(piece.number).put(&*piece.octets).put(node);
+        values.put(piece.body.0).put(piece.number).put(&*piece.octets);
+        values.put(node).put(now.as_micros());
     };
     writing.writer.each(PIECES, pieces, bind).map(drop)
 }

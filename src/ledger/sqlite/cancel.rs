@@ -80,7 +80,11 @@ fn call_off(
     } else {
         moved.waiting -= 1;
         let row = taken(writing, WAITING_GONE, seq)?;
-        row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?
+        let row = row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?;
+        if exactly::<16>(&row, "serial_digest")?.is_some() {
+            moved.unkeyed.push(writing.book.lane(number(&row, "lane")?)?);
+        }
+        row
     };
     let mut carried = Carried::of(&row)?;
     carried.sequence += 1;

@@ -114,24 +114,51 @@ fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased> {
     outs.into_iter().zip(&rows).map(lease).collect()
 }
 
+const FOLLOWED: &str = concat!(
+    "UPDATE waiting SET token = token + 1, due_at = ? WHERE seq IN \
+     (SELECT seq FROM waiting WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?) RETURNING ",
+    waiting_row!("")
+);
+
 pub(super) fn claim_waiting(
+    writing: &mut Writing,
+    wants: &[Want],
+    now: Timestamp,
+    visible_again: Timestamp,
+) -> Batch<Leased> {
+    let mut rows = Vec::new();
+    for want in wants {
+        let lane = writing.book.number(&want.lane)?;
+        rows.extend(writing.writer.all(FOLLOWED, |values| {
+            values.put(visible_again.as_micros()).put(lane);
+            values.put(now.as_micros()).put(want.limit as i64);
+        })?);
+    }
+    waiting(writing, &rows)
+}
+
+const OVERDUE: &str = concat!(
+    "UPDATE waiting SET token = token + 1, deadline_at = ? WHERE seq IN \
+     (SELECT seq FROM waiting WHERE deadline_at <= ? ORDER BY deadline_at, seq LIMIT ?) RETURNING ",
+    waiting_row!("")
+);
+
+pub(super) fn claim_overdue(
     writing: &mut Writing,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
 ) -> Batch<Leased> {
-    let rows = writing.writer.all(
-        concat!(
-            "UPDATE waiting SET token = token + 1, due_at = ? WHERE seq IN \
-             (SELECT seq FROM waiting WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING ",
-            waiting_row!("")
-        ),
-        |values| {
-            values.put(visible_again.as_micros()).put(now.as_micros()).put(limit as i64);
-        },
-    )?;
+    let rows = writing.writer.all(OVERDUE, |values| {
+        values.put(visible_again.as_micros()).put(now.as_micros()).put(limit as i64);
+    })?;
+    waiting(writing, &rows)
+}
+
+/// Makes the leases of rows that stay in `waiting`.
+fn waiting(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             held: Held::Waiting,

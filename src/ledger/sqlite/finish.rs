@@ -119,6 +119,7 @@ pub(super) fn go_next(
     let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
     moved.ready.push((writing.book.lane(lane)?, due_at));
     moved.waiting -= 1;
+    moved.unkeyed.push(writing.book.lane(lane)?);
     let released = id(&next, "id")?;
     moved.released.push(released);
     let writer = &mut writing.writer;

@@ -38,7 +38,7 @@ use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::permits::{Asking, Divided, Leaving, LimitName};
-use super::reconcile::{Step, Stepped};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
 use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
@@ -50,6 +50,7 @@ use super::webhooks::sql::Announced;
 use super::webhooks::subscribers::Subscribers;
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
+use crate::domain::pruning::Portion;
 use crate::domain::{OperationId, Timestamp};
 pub use belonging::check_file;
 pub use open::sqlite_version;
@@ -285,11 +286,20 @@ impl Transaction for Writing {
 
     async fn claim_waiting(
         &mut self,
+        wants: &[Want],
+        now: Timestamp,
+        visible_again: Timestamp,
+    ) -> Batch<Leased> {
+        claim::claim_waiting(self, wants, now, visible_again)
+    }
+
+    async fn claim_overdue(
+        &mut self,
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Batch<Leased> {
-        claim::claim_waiting(self, limit, now, visible_again)
+        claim::claim_overdue(self, limit, now, visible_again)
     }
 
     async fn claim_orphans(
@@ -356,16 +366,16 @@ impl Transaction for Writing {
         cancel::pause(self, wish)
     }
 
-    async fn stash(&mut self, pieces: &[Piece]) -> Result<(), LedgerError> {
-        accept::stash(self, pieces)
+    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError> {
+        accept::stash(self, pieces, now)
     }
 
     async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
         prune::erase_pieces(self, body.0)
     }
 
-    async fn prune(&mut self, limit: usize, now: Timestamp) -> Result<Pruned, LedgerError> {
-        prune::prune(self, limit, now)
+    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
+        prune::prune(self, portion, now)
     }
 
     async fn unblock(
@@ -383,6 +393,10 @@ impl Transaction for Writing {
 
     async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
         reconcile::reconcile(self, step, moved)
+    }
+
+    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
+        reconcile::sweep(self, sweep)
     }
 
     fn deliveries(&mut self) -> &mut dyn Deliveries {

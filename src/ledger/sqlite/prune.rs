@@ -6,9 +6,10 @@ use super::rows::{
 };
 use super::writer::Values;
 use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
+use crate::domain::pruning::{MOST_OCTETS, Portion};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::verbs::Pruned;
+use crate::ledger::verbs::{Pruned, pieces_in};
 
 /// The end of an operation that somebody is still to be told of, unless that is too long ago.
 const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AND x.finished_at > ? AND EXISTS ( \
@@ -16,23 +17,51 @@ const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AN
      OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
      WHERE v.message = m.message AND e.delivery IS NULL)))";
 
+/// What has expired, and about how many octets of bodies and timelines go with it.
+const DUE: &str = "SELECT e.due_at, e.seq, e.kind, \
+     min(coalesce(q.body_length, 0), ?3) + min(coalesce(r.body_length, 0), ?3) \
+     + CASE e.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets \
+     FROM (SELECT due_at, seq, kind FROM expiries WHERE due_at <= ?1 ORDER BY due_at, seq LIMIT ?2) AS e \
+     LEFT JOIN requests q ON q.seq = e.seq LEFT JOIN results r ON r.seq = e.seq \
+     LEFT JOIN outcomes x ON x.seq = e.seq ORDER BY e.due_at, e.seq";
+/// Pieces of a body that go at once, where it has no more of them or the others follow later.
+const PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number < ?2 \
+     AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
+     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
+const OTHERS_LATER: &str = "INSERT OR IGNORE INTO erasures (body) \
+     SELECT p.body FROM pieces p WHERE p.body = ?1 AND p.number = ?2 \
+     AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
+     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
+const ERASURE: &str = "SELECT body FROM erasures LIMIT 1";
+const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number IN \
+     (SELECT number FROM pieces WHERE body = ?1 ORDER BY number DESC LIMIT ?2)";
+const ERASED: &str = "DELETE FROM erasures WHERE body = ?";
+
 pub(super) fn prune(
     writing: &mut Writing,
-    limit: usize,
+    portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
-    let due = writing.writer.all(
-        "DELETE FROM expiries WHERE (due_at, seq) IN \
-         (SELECT due_at, seq FROM expiries WHERE due_at <= ? ORDER BY due_at, seq LIMIT ?) RETURNING seq, kind",
-        |values| {
-            values.put(now.as_micros()).put(limit as i64);
-        },
-    )?;
-    let mut pruned = Pruned::default();
+    let pieces = erase_some(writing, portion)?;
+    if pieces > 0 {
+        return Ok(Pruned { pieces, ..Pruned::default() });
+    }
+    let due = writing.writer.all(DUE, |values| {
+        values.put(now.as_micros()).put(portion.rows as i64).put(MOST_OCTETS as i64);
+    })?;
+    let (mut pruned, mut octets) = (Pruned::default(), 0);
     for row in &due {
+        octets += number::<u64>(row, "octets")?;
+        if octets > portion.octets && pruned != Pruned::default() {
+            break;
+        }
         let seq = number(row, "seq")?;
+        let due_at = time(row, "due_at")?;
+        numbered(writing, "DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1", seq, due_at)?;
         if text(row, "kind")? == "result" {
-            if !put_off(writing, seq, now)? {
+            if put_off(writing, seq, now)? {
+                octets -= number::<u64>(row, "octets")?;
+            } else {
                 free_at(writing, seq, now)?;
                 pruned.results += 1;
             }
@@ -45,6 +74,22 @@ pub(super) fn prune(
         keep_last_place(writing)?;
     }
     Ok(pruned)
+}
+
+/// Deletes some pieces of a body that is too large to go at once; how many.
+fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerError> {
+    let Some(row) = writing.writer.one(ERASURE, |_| {})? else { return Ok(0) };
+    let body: i64 = number(&row, "body")?;
+    let most = pieces_in(portion.octets);
+    let gone = writing.writer.run(SOME_PIECES_GONE, |values| {
+        values.put(body).put(most);
+    })? as u64;
+    if gone < most.unsigned_abs() {
+        writing.writer.run(ERASED, |values| {
+            values.put(body);
+        })?;
+    }
+    Ok(gone.max(1))
 }
 
 /// Writes down how far places were handed out: the last one may have been removed, and what is
@@ -150,12 +195,15 @@ pub(super) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), Ledger
     Ok(())
 }
 
-/// Deletes the pieces of a body.
+/// Deletes the pieces of a body, if nothing refers to it. Callers may be wrong about that. What
+/// is too large to go at once goes with the next prunes.
 pub(super) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
-    let bind = |values: &mut Values<'_, '_>| {
-        values.put(body);
-    };
-    writing.writer.run("DELETE FROM pieces WHERE body = ?", bind).map(drop)
+    for sql in [PIECES_GONE, OTHERS_LATER] {
+        writing.writer.run(sql, |values| {
+            values.put(body).put(pieces_in(MOST_OCTETS));
+        })?;
+    }
+    Ok(())
 }
 
 /// Lets go of an operation's idempotency key, if that is still its own.

@@ -261,6 +261,9 @@ pub(super) async fn paused(readers: &SqlitePool) -> Batch<String> {
     rows.iter().map(|row| get(row, "queue")).collect()
 }
 
+const BEHIND_KEYS: &str = "SELECT lane, count(*) AS behind FROM waiting \
+     WHERE serial_digest IS NOT NULL GROUP BY lane";
+
 pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth> {
     let rows = sqlx::query(
         "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
@@ -277,6 +280,12 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
             known.depth = get::<i64>(row, "depth")?.unsigned_abs();
             known.claimable = known.depth;
             known.oldest_due = maybe_time(row, "oldest")?;
+        }
+    }
+    let behind = sqlx::query(BEHIND_KEYS).fetch_all(&mut *connection(readers).await?).await;
+    for row in &behind.map_err(trouble)? {
+        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+            known.depth += get::<i64>(row, "behind")?.unsigned_abs();
         }
     }
     Ok(depths.into_values().collect())

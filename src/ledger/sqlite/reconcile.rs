@@ -2,12 +2,13 @@
 
 use super::Writing;
 use super::finish::{go_next, promote};
-use super::rows::{exactly, number};
+use super::prune::erase_pieces;
+use super::rows::{exactly, maybe_number, number};
 use super::writer::Row;
 use crate::domain::Timestamp;
 use crate::domain::reconcile::{Discrepancy, Stray};
 use crate::ledger::error::LedgerError;
-use crate::ledger::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
+use crate::ledger::reconcile::{self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept};
 use crate::ledger::verbs::{Moved, SerialName};
 
 pub(super) fn reconcile(
@@ -153,4 +154,44 @@ fn pair(
     writing.writer.all(sql, |values| {
         values.put(range.0).put(range.1);
     })
+}
+
+/// Sees to pieces that this start wrote and abandoned; those of former starts went when the file
+/// was opened.
+pub(super) fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
+    let mut swept = Swept::default();
+    let behind = sweep.behind.unwrap_or(i64::MIN);
+    let Some(row) = pair(writing, ask::BODIES, (behind, BATCH))?.into_iter().next() else {
+        return Ok(swept);
+    };
+    let Some(last) = maybe_number::<i64>(&row, "last")? else { return Ok(swept) };
+    let bodies = own_unused(writing, sweep, (behind, last))?;
+    swept.strays.extend(bodies.iter().copied().map(ask::unused));
+    if sweep.repair {
+        for body in bodies {
+            erase_pieces(writing, body)?;
+        }
+    }
+    swept.next = (number::<i64>(&row, "looked_at")? >= BATCH).then_some(last);
+    Ok(swept)
+}
+
+/// Bodies between these two that this start wrote and abandoned.
+fn own_unused(
+    writing: &mut Writing,
+    sweep: &Sweep,
+    (behind, last): (i64, i64),
+) -> Result<Vec<i64>, LedgerError> {
+    let me = writing.book.incarnation;
+    let rows = writing.writer.all(ask::OWN_UNUSED, |values| {
+        values.put(behind).put(last).put(me).put(sweep.silent_since.as_micros());
+    })?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oldest = writing.writer.one(ask::OLDEST_ATTEMPT, |values| {
+        values.put(me);
+    })?;
+    let oldest = oldest.map_or(Ok(None), |row| maybe_number(&row, "since"))?;
+    ask::abandoned(&rows, oldest)
 }

@@ -368,6 +368,52 @@ async fn pending_migrations_are_named_and_a_pool_that_does_not_fit_is_refused() 
 }
 
 #[tokio::test]
+async fn beats_and_claims_wait_for_nothing_that_clients_or_maintenance_write() {
+    let place = Place::postgres();
+    let Location::Postgres(server) = place.location() else { panic!("no database") };
+    let url = server.url.secret().to_owned();
+    let opening =
+        Opening { location: Location::Postgres(Server { pool: 10, ..server }), ..place.opening() };
+    let tasks = Tasks::new();
+    let ledger = Ledger::open(opening, &Clock::manual(START), &tasks).await.unwrap();
+    for number in 1..=4 {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    // Another session has what pruning and cancelling write to.
+    let mut holder = sqlx::PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE expiries IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let blocked = async {
+        let cancels = (1..=3).map(|number| {
+            let id = operation(number, START).id;
+            ledger.cancel(id, Freeing::Keep, START)
+        });
+        let (canceled, pruned) = tokio::join!(join_all(cancels), ledger.prune(9, START + HOUR));
+        assert!(canceled.into_iter().all(|canceled| canceled.is_ok()) && pruned.is_ok());
+    };
+    let mut blocked = Box::pin(blocked);
+    let waiting = "SELECT count(*) AS waiting FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                   WHERE NOT l.granted AND d.datname = current_database()";
+    let unblocked = async {
+        while sqlx::query(waiting).fetch_one(&mut holder).await.unwrap().get::<i64, _>(0) < 2 {}
+        let (clock, soon) = (Clock::system(), Duration::from_millis(500));
+        let beaten = clock.timeout(soon, ledger.beat(vitals())).await;
+        assert_eq!(beaten.expect("a beat").unwrap().beat, 1);
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let claimed = clock.timeout(soon, ledger.claim(wants, START)).await;
+        assert!(!claimed.expect("a claim").unwrap().is_empty());
+        sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    };
+    tokio::select! {
+        () = &mut blocked => panic!("nothing was blocked"),
+        () = unblocked => {}
+    }
+    (&mut blocked).await;
+    drop(blocked);
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
 async fn both_engines_have_the_same_migrations_tables_columns_and_indices() {
     let names = |engine: &str| -> BTreeSet<_> {
         let folder = format!("{}/migrations/{engine}", env!("CARGO_MANIFEST_DIR"));

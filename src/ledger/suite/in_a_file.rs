@@ -39,7 +39,7 @@ async fn what_a_former_start_ran_is_known_to_be_dead_and_its_follows_are_due_at_
     close(ledger, tasks).await;
     let (ledger, tasks) = place.open(START).await;
     assert_eq!(ledger.dead_at_open(), [dead]);
-    assert_eq!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().len(), 1);
+    assert_eq!(ledger.claim_waiting(following(9), START, START + HOUR).await.unwrap().len(), 1);
     close(ledger, tasks).await;
 }
 

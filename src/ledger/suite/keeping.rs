@@ -1,6 +1,8 @@
 //! What is kept, in what form, and for how long.
 
 use super::*;
+use crate::domain::pruning::Portion;
+use crate::domain::reconcile::Discrepancy;
 
 async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -22,14 +24,14 @@ async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags(p
     assert_eq!(ledger.prune(9, START).await.unwrap(), Pruned::default());
     assert!(ledger.piece(key, 0).await.unwrap().is_some());
     let freed = ledger.prune(9, START + HOUR).await.unwrap();
-    assert_eq!(freed, Pruned { results: 1, operations: 0 });
+    assert_eq!(freed, Pruned { results: 1, ..Pruned::default() });
     assert!(ledger.answer(id).await.unwrap().is_none());
     assert!(ledger.piece(key, 0).await.unwrap().is_none());
     assert!(ledger.find(id).await.unwrap().unwrap().freed_at.is_some());
     let repeat = ledger.accept(with_key(2, 3, 3, KeyScope::Retained)).await.unwrap();
     assert_eq!(repeat, Accepted::Replayed(id));
     let gone = ledger.prune(9, START + 7 * HOUR).await.unwrap();
-    assert_eq!(gone, Pruned { results: 0, operations: 1 });
+    assert_eq!(gone, Pruned { operations: 1, ..Pruned::default() });
     assert!(ledger.find(id).await.unwrap().is_none());
     assert!(ledger.list(&tagged).await.unwrap().operations.is_empty());
     let anew = with_key(3, 3, 4, KeyScope::Retained);
@@ -49,7 +51,7 @@ async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry(place: P
     assert_eq!(ledger.prune(9, START + HOUR).await.unwrap(), Pruned::default());
     assert_eq!(
         ledger.prune(9, START + 7 * HOUR).await.unwrap(),
-        Pruned { results: 0, operations: 1 }
+        Pruned { operations: 1, ..Pruned::default() }
     );
     close(ledger, tasks).await;
 }
@@ -62,6 +64,87 @@ async fn pieces_that_nothing_refers_to_go_when_discarded(place: Place) {
     ledger.discard(BodyKey(1)).await.unwrap();
     assert!(ledger.piece(BodyKey(1), 0).await.unwrap().is_none());
     assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_some());
+    close(ledger, tasks).await;
+}
+
+/// A caller that was told an error at a COMMIT takes the body for one that nothing needs.
+async fn pieces_that_a_row_refers_to_survive_a_discard(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let (request, answer) = (BodyKey(1), BodyKey(2));
+    ledger.accept(in_pieces(&ledger, operation(1, START), request).await).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    let piece = Piece { body: answer, number: 0, octets: Bytes::from_static(b"made") };
+    ledger.stash(vec![piece]).await.unwrap();
+    let mut settlement = outcome_of(leased, &answered(201), START);
+    settlement.answer =
+        Some(KeptAnswer { body: Body::Chunked { key: answer, length: 4 }, ..created() });
+    ledger.settle(settlement.clone()).await.unwrap().unwrap();
+    assert!(ledger.settle(settlement).await.unwrap().is_err());
+    for key in [request, answer] {
+        ledger.discard(key).await.unwrap();
+        assert!(ledger.piece(key, 0).await.unwrap().is_some(), "{key:?}");
+    }
+    close(ledger, tasks).await;
+}
+
+/// Clients hang up between the pieces of an upload and the acceptance.
+async fn pieces_that_this_node_abandoned_are_found_and_go(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let (used, abandoned) = (BodyKey(1), BodyKey(-2));
+    ledger.accept(in_pieces(&ledger, operation(1, START), used).await).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    in_pieces(&ledger, operation(2, START), abandoned).await;
+    let unused = async |now| {
+        let report = ledger.reconcile(true, now).await.unwrap();
+        let kinds = report.findings.iter().map(|finding| (finding.kind, finding.count));
+        kinds.filter(|(kind, _)| *kind == Discrepancy::UnusedPieces).collect::<Vec<_>>()
+    };
+    assert_eq!(unused(START).await, []);
+    // An attempt runs that began before: they may be of its answer.
+    assert_eq!(unused(START + 2 * HOUR).await, []);
+    finish(&ledger, leased, START).await;
+    assert_eq!(unused(START + 2 * HOUR).await, [(Discrepancy::UnusedPieces, 1)]);
+    assert!(ledger.piece(abandoned, 0).await.unwrap().is_none());
+    assert!(ledger.piece(used, 0).await.unwrap().is_some());
+    close(ledger, tasks).await;
+}
+
+/// Ends an operation with an answer of so many pieces.
+async fn end_with_pieces(ledger: &Ledger, number: u8, pieces: u32) -> OperationId {
+    let id = ledger.accept(operation(number, START)).await.unwrap();
+    let Accepted::New(id) = id else { panic!("{id:?}") };
+    let key = BodyKey(i64::from(number));
+    let octets = Bytes::from_static(b"piece");
+    let piece = |number| Piece { body: key, number, octets: octets.clone() };
+    ledger.stash((0..pieces).map(piece).collect()).await.unwrap();
+    let mut settlement = outcome_of(claim_one(ledger, START).await, &answered(201), START);
+    let length = u64::from(pieces) * Body::INLINE_LIMIT as u64;
+    settlement.answer = Some(KeptAnswer { body: Body::Chunked { key, length }, ..created() });
+    ledger.settle(settlement).await.unwrap().unwrap();
+    id
+}
+
+async fn a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let large = end_with_pieces(&ledger, 1, 20).await;
+    for number in [2, 3] {
+        end_with_pieces(&ledger, number, 12).await;
+    }
+    let left = async |body, number| ledger.piece(BodyKey(body), number).await.unwrap().is_some();
+    let freed = async |portion: Portion| ledger.prune(portion, START + HOUR).await.unwrap();
+    let one = Pruned { results: 1, ..Pruned::default() };
+    assert_eq!(freed(Portion::default()).await, one);
+    assert_eq!(ledger.answer(large).await.unwrap(), None);
+    assert_eq!((left(1, 15).await, left(1, 16).await, left(1, 19).await), (false, true, true));
+    let tiny = Portion { rows: 1, octets: 1 };
+    assert_eq!(freed(tiny).await, Pruned { pieces: 1, ..Pruned::default() });
+    assert_eq!(freed(Portion::default()).await, Pruned { pieces: 3, ..Pruned::default() });
+    assert!(!left(1, 16).await && !left(1, 19).await && left(2, 0).await);
+    // Both together would be more than goes at once, and one goes however little may.
+    assert_eq!(freed(Portion::default()).await, one);
+    assert_eq!(freed(tiny).await, one);
+    assert!(!left(2, 0).await && !left(3, 11).await);
+    assert_eq!(freed(Portion::default()).await, Pruned::default());
     close(ledger, tasks).await;
 }
 
@@ -175,6 +258,9 @@ macro_rules! on {
             results_are_freed_first_and_operations_later_with_their_keys_and_tags,
             freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry,
             pieces_that_nothing_refers_to_go_when_discarded,
+            pieces_that_a_row_refers_to_survive_a_discard,
+            a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece,
+            pieces_that_this_node_abandoned_are_found_and_go,
             what_is_odd_comes_back_as_it_was,
             no_piece_of_a_body_outlives_what_it_was_for,
             one_bad_row_fails_alone_and_not_the_batch_that_it_came_in,

@@ -149,17 +149,17 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Plac
         ..Answer::plain(202)
     };
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
-    assert!(ledger.claim_waiting(9, START, START + HOUR).await.unwrap().is_empty());
+    assert!(ledger.claim_waiting(following(9), START, START + HOUR).await.unwrap().is_empty());
     close(ledger, tasks).await;
     let later = START + Duration::from_mins(1);
     let (ledger, tasks) = place.open(later).await;
-    let followed = ledger.claim_waiting(9, later, later + HOUR).await.unwrap().remove(0);
+    let followed = ledger.claim_waiting(following(9), later, later + HOUR).await.unwrap().remove(0);
     let continuation = followed.continuation.clone().unwrap();
     assert_eq!((followed.id, continuation.as_monitor()), (id, Some("http://up/jobs/1")));
     let pending = Outcome::StillPending { retry_after: None };
     ledger.settle(outcome_of(followed, &pending, later)).await.unwrap().unwrap();
     let due = later + Duration::from_secs(5);
-    let followed = ledger.claim_waiting(9, due, due + HOUR).await.unwrap().remove(0);
+    let followed = ledger.claim_waiting(following(9), due, due + HOUR).await.unwrap().remove(0);
     assert_eq!(followed.continuation, Some(continuation));
     let message = Some("half".to_owned());
     let report = ProgressReport { id, attempt: 1, percent: Some(50), message, at: due };

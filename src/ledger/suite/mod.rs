@@ -170,6 +170,11 @@ async fn claim_one(ledger: &Ledger, now: Timestamp) -> Leased {
     claimed.remove(0).leased.remove(0)
 }
 
+/// So many of those that follow an upstream.
+fn following(limit: usize) -> Vec<Want> {
+    vec![Want { lane: lane(false), limit }]
+}
+
 fn outcome_of(leased: Leased, outcome: &Outcome, at: Timestamp) -> Settlement {
     let purpose = Purpose::of(&leased.work);
     let standing = Standing {

@@ -354,7 +354,7 @@ mod among_several {
     }
 
     #[tokio::test]
-    async fn what_nodes_left_that_are_long_gone_is_seen_to_and_what_others_stash_is_not() {
+    async fn what_nodes_left_that_are_long_gone_is_seen_to_and_what_living_nodes_stash_is_not() {
         let two = Two::open().await;
         let brief = Vitals { lease: Duration::from_millis(50), ..vitals() };
         two.one.accept(operation(1, START)).await.unwrap();
@@ -368,14 +368,18 @@ mod among_several {
             ledger.stash(vec![piece]).await.unwrap();
         }
         let (now, later) = (Clock::system().now(), Clock::system().now() + 2 * HOUR);
-        assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), []);
+        let left = async |key| two.other.piece(BodyKey(key), 0).await.unwrap().is_some();
+        assert_eq!(found(&two.other.reconcile(true, START).await.unwrap()), []);
+        assert_eq!((left(7).await, left(-8).await), (true, true));
+        // Its own is abandoned by then; the other node may still be at it.
+        let unused = (Discrepancy::UnusedPieces, 1);
+        assert_eq!(found(&two.other.reconcile(true, START + 2 * HOUR).await.unwrap()), [unused]);
+        assert_eq!((left(7).await, left(-8).await), (true, false));
         two.other.note_dead(vec![Dead { incarnation: two.one.incarnation(), beat: Some(1) }]);
         let held = (Discrepancy::HeldByDead, 1);
         assert_eq!(found(&two.other.reconcile(true, now).await.unwrap()), [held]);
-        let left = [held, (Discrepancy::UnusedPieces, 1)];
-        assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), left);
-        assert_eq!(two.other.piece(BodyKey(7), 0).await.unwrap(), None);
-        assert!(two.other.piece(BodyKey(-8), 0).await.unwrap().is_some());
+        assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), [held, unused]);
+        assert!(!left(7).await);
         // What it had counted stays, in nobody's name.
         let name = two.url().rsplit('/').next().unwrap().to_owned();
         let of = |table| format!("SELECT count(*) FROM {table} WHERE incarnation = 1");

@@ -151,6 +151,60 @@ async fn what_blocks_a_key_may_be_pruned_and_the_key_stays_blocked(place: Place)
     close(ledger, tasks).await;
 }
 
+/// Also behind a key that a failure blocks.
+async fn whoever_waits_for_a_key_counts_as_queued_and_ends_at_its_deadline(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let bounded = |number| NewOperation { max_depth: 3, ..blocking(number) };
+    for number in 1..=3 {
+        assert!(matches!(ledger.accept(bounded(number)).await.unwrap(), Accepted::New(_)));
+    }
+    assert_eq!(ledger.accept(bounded(4)).await.unwrap(), Accepted::QueueFull { depth: 3 });
+    assert_eq!(ledger.queue_depth("default"), 3);
+    fail(&ledger, blocking(1).id).await;
+    assert_eq!(ledger.queue_depth("default"), 2);
+    let deadline = START + 24 * HOUR;
+    let overdue = async |now| ledger.claim_overdue(9, now, now + HOUR).await.unwrap();
+    assert!(overdue(deadline - HOUR).await.is_empty());
+    let leased = overdue(deadline).await;
+    assert_eq!(leased.len(), 2);
+    // They are not handed out twice at once.
+    assert!(overdue(deadline).await.is_empty());
+    for leased in leased {
+        let expired =
+            Settlement { answer: None, ..outcome_of(leased, &Outcome::Expired, deadline) };
+        assert_eq!(ledger.settle(expired).await.unwrap(), Ok(Status::Failed));
+    }
+    assert_eq!(
+        (status(&ledger, 2).await, status(&ledger, 3).await),
+        (Status::Failed, Status::Failed)
+    );
+    assert_eq!(ledger.queue_depth("default"), 0);
+    // The key stays with whom it was.
+    assert_eq!(keys(&ledger, true).await.len(), 1);
+    close(ledger, tasks).await;
+}
+
+/// What is counted of those who wait follows them as they go.
+async fn who_is_released_or_canceled_waits_for_the_key_no_more(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    accept_all(&ledger, 1..=4).await;
+    assert_eq!(ledger.queue_depth("default"), 4);
+    ledger.cancel(blocking(3).id, Freeing::Keep, START).await.unwrap();
+    assert_eq!(ledger.queue_depth("default"), 3);
+    let first = claim_one(&ledger, START).await;
+    assert_eq!(ledger.queue_depth("default"), 2);
+    finish(&ledger, first, START).await;
+    assert_eq!(ledger.queue_depth("default"), 2);
+    let second = claim_one(&ledger, START).await;
+    finish(&ledger, second, START).await;
+    assert_eq!(ledger.queue_depth("default"), 1);
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    let depth = ledger.lanes().iter().map(|lane| lane.depth).sum::<u64>();
+    assert_eq!(depth, 1);
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -160,6 +214,8 @@ macro_rules! on {
             what_is_canceled_or_succeeds_blocks_nothing,
             keys_are_listed_page_by_page_with_who_waits,
             what_blocks_a_key_may_be_pruned_and_the_key_stays_blocked,
+            whoever_waits_for_a_key_counts_as_queued_and_ends_at_its_deadline,
+            who_is_released_or_canceled_waits_for_the_key_no_more,
         );
     };
 }
