@@ -94,19 +94,19 @@ async fn a_wait_alone_on_a_synchronous_route_limits_its_wait() {
 }
 
 #[tokio::test]
-async fn a_wait_is_capped_at_50_seconds() {
+async fn a_wait_is_capped_at_45_seconds() {
     let upstream = Upstream::start().await;
     upstream.hold("/orders");
     let gateway = with_mode(&upstream, "async", BOTH).start().await;
     let (address, request) = (gateway.public, order().field("Prefer", "wait=86400"));
     let waiting = spawn(async move { request.send(address).await });
     upstream.until_received("/orders", 1).await;
-    gateway.advance(49);
+    gateway.advance(44);
     gateway.get("/-/operations").await.expect(200);
     assert!(!waiting.is_finished(), "before its time");
-    // Two looks at 50 s are enough, an uncapped wait would take a thousand.
+    // Two looks at 45 s are enough, an uncapped wait would take a thousand.
     for _ in 0..2 {
-        gateway.advance(50);
+        gateway.advance(45);
         gateway.get("/-/operations").await.expect(200);
     }
     waiting.await.unwrap().expect(202);

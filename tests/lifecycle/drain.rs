@@ -169,7 +169,7 @@ async fn whoever_waits_for_what_will_not_begin_any_more_does_not_hold_up_the_end
     let mut events = EventStream::open(address, monitor.clone()).await;
     assert_eq!(events.head.status, 200);
     let polling =
-        time::spawn(async move { monitor.field("Prefer", "wait=50").send(address).await });
+        time::spawn(async move { monitor.field("Prefer", "wait=45").send(address).await });
     let synchronous = order().field("Expect", "201-created");
     let waiting = time::spawn(async move { synchronous.send(address).await });
     time::until("two operations", || async { (process.listed().await == 2).then_some(()) }).await;

@@ -207,5 +207,5 @@ async fn every_answer_of_a_finished_monitor_is_kept_out_of_caches() {
     assert_eq!(end.field("gateway-origin"), Some("cloakroom"));
     let head = gateway.send(Request::new("HEAD", &*ticket.monitor)).await.expect(303);
     assert_eq!(head.field("location"), end.field("location"));
-    gateway.send(get(&*ticket.monitor).field("Prefer", "wait=50")).await.expect(303);
+    gateway.send(get(&*ticket.monitor).field("Prefer", "wait=45")).await.expect(303);
 }

@@ -11,7 +11,7 @@ async fn with_one_slot(upstream: &Upstream, queues: &str) -> Gateway {
         .route("POST /first", "")
         .route("POST /plain", "")
         .route("POST /urgent", "queue = \"urgent\"")
-        .route("POST /asked", "mode = \"hybrid\"\nsync_wait = \"50s\"");
+        .route("POST /asked", "mode = \"hybrid\"\nsync_wait = \"45s\"");
     let gateway = setup.start().await;
     gateway.accept(post("/first")).await;
     upstream.until_received("/first", 1).await;

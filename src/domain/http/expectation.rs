@@ -76,7 +76,7 @@ pub enum Answer {
     Async,
     /// The upstream's answer if it comes within `wait`, else 202.
     Hybrid {
-        /// Zero to 50 s when the request chose it, else the route's.
+        /// Zero to 45 s when the request chose it, else the route's.
         wait: Duration,
     },
     /// The upstream's answer, if it comes within `wait`.
@@ -232,7 +232,7 @@ pub fn unrouted(
     Ok(expected.continues)
 }
 
-/// How long the monitor holds its answer for `Prefer: wait=N`, at most 50 s.
+/// How long the monitor holds its answer for `Prefer: wait=N`, at most 45 s.
 pub fn monitor_wait(headers: &HeaderMap) -> Option<Duration> {
     Preferences::of(headers).wait()
 }

@@ -77,8 +77,8 @@ fn every_row_of_the_table_with_everything_allowed() {
         ("", "wait=5", Async, hybrid(5), "wait=5", true),
         ("", "wait=5", Hybrid, hybrid(5), "wait=5", true),
         ("", "wait=0", Async, hybrid(0), "wait=0", true),
-        ("", "wait=99", Async, hybrid(50), "wait=50", true),
-        ("", "wait=99999999999999999999", Sync, sync(50), "wait=50", false),
+        ("", "wait=99", Async, hybrid(45), "wait=45", true),
+        ("", "wait=99999999999999999999", Sync, sync(45), "wait=45", false),
         ("", "return=minimal", Async, Answer::Async, "return=minimal", true),
         ("", "return=minimal", Hybrid, hybrid(10), "return=minimal", true),
         ("", "return=minimal", Sync, sync(900), "", false),
@@ -206,7 +206,7 @@ fn other_unrouted_requests_may_expect_only_the_synchronous_family() {
 
 #[test]
 fn the_monitor_waits_as_long_as_preferred_and_capped() {
-    assert_eq!(monitor_wait(&headers(&[("prefer", "wait=60")])), Some(Duration::from_secs(50)));
+    assert_eq!(monitor_wait(&headers(&[("prefer", "wait=60")])), Some(Duration::from_secs(45)));
     assert_eq!(monitor_wait(&headers(&[("prefer", "respond-async")])), None);
 }
 
