@@ -10,7 +10,7 @@ use crate::api::{Scout, Unfit, Unjudged, WebhookSettings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{
-    Guard, Lookups, Refused, Sender, SenderSettings, SystemResolver, Target, Trust,
+    Guard, Lookups, Refused, Sender, SenderSettings, Signers, SystemResolver, Target, Trust,
 };
 use crate::domain::Principal;
 use crate::domain::delivery::cloud_event::Permission;
@@ -117,7 +117,7 @@ impl Scout for Receivers {
     }
 
     async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit> {
-        let target = Target { url: url.to_owned(), fields, keys: Vec::new() };
+        let target = Target { url: url.to_owned(), fields, signers: Signers::default() };
         let asked = self.sender.ask_permission(&target, &self.origin, self.clock.now()).await;
         if let Some(permission) = asked.permission {
             return Ok(permission);

@@ -56,7 +56,7 @@ use receivers::Receivers;
 pub use replay::{REPLAY, Replay, ReplayStepped};
 pub use resolver::{Resolver, SystemResolver};
 pub use sender::{Asked, Attempted, Sender, SenderSettings, Target};
-pub use signer::{BadMessageId, Message};
+pub use signer::{BadMessageId, Message, Signers};
 
 /// How a courier works.
 #[derive(Clone)]

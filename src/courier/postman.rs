@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::sender::{Sender, Target};
-use super::signer::Message;
+use super::signer::{Message, Signers};
 use super::{Attempted, Sends};
 use crate::domain::Timestamp;
 use crate::domain::delivery::cloud_event::{self, Event};
@@ -59,7 +59,10 @@ impl Postman {
         Ok(Target {
             url: url.to_owned(),
             fields: fields.unwrap_or_else(HeaderMap::new),
-            keys: keys.collect::<Result<_, _>>()?,
+            signers: Signers {
+                keys: keys.collect::<Result<_, _>>()?,
+                names: receiver.keys.iter().map(|key| key.number.to_string()).collect(),
+            },
         })
     }
 

@@ -18,11 +18,11 @@ use super::connection::{Connection, Outgoing, Unanswered};
 use super::dial::{Dialer, Failed, Progress, Trust, code_of, story};
 use super::guard::Guard;
 use super::pool::{Pool, SWEEP};
-use super::signer::{self, Message};
+use super::signer::{self, Message, Signers};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
-use crate::domain::delivery::{DeliveryError, Destination, SigningKey};
+use crate::domain::delivery::{DeliveryError, Destination};
 use crate::domain::http::retry_after;
 use crate::lifecycle::Tasks;
 
@@ -47,8 +47,8 @@ pub struct Target {
     pub url: String,
     /// What the subscriber adds.
     pub fields: HeaderMap,
-    /// All live keys, the current one first.
-    pub keys: Vec<SigningKey>,
+    /// What signs it.
+    pub signers: Signers,
 }
 
 /// What came of an attempt.
@@ -116,7 +116,7 @@ impl Sender {
 
     /// Delivers a message to one receiver, signed as of `now`.
     pub async fn send(&self, message: &Message, target: &Target, now: Timestamp) -> Attempted {
-        let fields = message.fields(&target.fields, &target.keys, now);
+        let fields = message.fields(&target.fields, &target.signers, now);
         let outgoing = Outgoing { method: Method::POST, fields, body: message.body() };
         Box::pin(self.attempt(target, outgoing, now)).await.0
     }

@@ -15,6 +15,9 @@ use crate::domain::http::via;
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+/// Which keys have signed, in the order of the signatures: their numbers, as the API shows
+/// them. A receiver that is called back and subscribed, too, has a secret for each.
+const KEY_ID: HeaderName = HeaderName::from_static("webhook-key-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const SENDER: HeaderValue =
@@ -26,6 +29,15 @@ pub struct Message {
     id: String,
     body: Bytes,
     content_type: HeaderValue,
+}
+
+/// What a message is signed with.
+#[derive(Debug, Default)]
+pub struct Signers {
+    /// All live keys, the current one first.
+    pub keys: Vec<SigningKey>,
+    /// What each of them is called, in the same order.
+    pub names: Vec<String>,
 }
 
 /// The id of a message cannot be signed and written: it has visible ASCII without quotes,
@@ -54,14 +66,9 @@ impl Message {
     }
 
     /// All its fields for an attempt at `now`, but those of the connection.
-    pub(super) fn fields(
-        &self,
-        extra: &HeaderMap,
-        keys: &[SigningKey],
-        now: Timestamp,
-    ) -> HeaderMap {
+    pub(super) fn fields(&self, extra: &HeaderMap, signers: &Signers, now: Timestamp) -> HeaderMap {
         let seconds = now.as_micros().div_euclid(1_000_000);
-        let signature = signature::sign(keys, &self.id, seconds, &self.body);
+        let signature = signature::sign(&signers.keys, &self.id, seconds, &self.body);
         let mut fields = added(extra);
         fields.insert(CONTENT_TYPE, self.content_type.clone());
         fields.insert(USER_AGENT, SENDER);
@@ -69,6 +76,9 @@ impl Message {
         insert(&mut fields, ID, &self.id);
         insert(&mut fields, IDEMPOTENCY_KEY, &format!("\"{}\"", self.id));
         insert(&mut fields, SIGNATURE, &signature);
+        if !signers.names.is_empty() {
+            insert(&mut fields, KEY_ID, &signers.names.join(" "));
+        }
         fields
     }
 }
@@ -111,10 +121,13 @@ mod tests {
         let body = &br#"{"test": 2432232314}"#[..];
         let message = Message::new("msg_p5jXN8AQM9LWM0D4loKWxJek", body, JSON).unwrap();
         let now = Timestamp::from_micros(1_614_265_330_999_999);
-        let fields = message.fields(&HeaderMap::new(), &[SigningKey::Secret(secret)], now);
+        let signers =
+            Signers { keys: vec![SigningKey::Secret(secret)], names: vec!["12".to_owned()] };
+        let fields = message.fields(&HeaderMap::new(), &signers, now);
         for (name, value) in [
             ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
             ("idempotency-key", "\"msg_p5jXN8AQM9LWM0D4loKWxJek\""),
+            ("webhook-key-id", "12"),
             ("webhook-timestamp", "1614265330"),
             ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
             ("content-type", "application/json; charset=utf-8"),
@@ -132,7 +145,7 @@ mod tests {
         }
         extra.append("x-mine", HeaderValue::from_static("good"));
         let message = Message::new("msg_1", "{}", JSON).unwrap();
-        let fields = message.fields(&extra, &[], Timestamp::EPOCH);
+        let fields = message.fields(&extra, &Signers::default(), Timestamp::EPOCH);
         assert!(fields["x-mine"] == "good" && !fields.values().any(|value| value == "evil"));
     }
 

@@ -233,3 +233,33 @@ async fn a_retry_by_hand_calls_back_too() {
     );
     assert_eq!(second.target, "/called");
 }
+
+#[tokio::test]
+async fn each_message_names_the_keys_that_have_signed_it() {
+    let scene = calling_back().await;
+    let made = scene.subscribe(&scene.wish("/subscribed")).await;
+    let callback_key = post("/-/webhooks/callback-key").json(&json!({}));
+    let callbacks = scene.gateway.send(callback_key).await.expect(201).json();
+    let rotated = scene.post(&made.at("rotate"), &json!({})).await.expect(200).json();
+    let request = order().field("Callback-Url", scene.receiver.url("/called"));
+    scene.gateway.accept(request).await;
+    let arrivals = scene.receiver.until_arrived(2).await;
+    let named = |path: &str| {
+        let arrival = arrivals.iter().find(|arrival| arrival.target == path).unwrap();
+        assert_eq!(arrival.all("webhook-key-id").len(), 1);
+        let signatures = arrival.field("webhook-signature").split(' ').count();
+        let names: Vec<_> =
+            arrival.field("webhook-key-id").split(' ').map(|name| json!(name)).collect();
+        assert_eq!(names.len(), signatures, "{names:?}");
+        names
+    };
+    let ids = |keys: &Value| -> Vec<_> {
+        keys["keys"].as_array().unwrap().iter().map(|key| key["id"].clone()).collect()
+    };
+    assert_eq!(named("/subscribed"), ids(&rotated));
+    assert_eq!(named("/called"), ids(&callbacks));
+    let first = &made.document["keys"][0]["id"];
+    assert_eq!(named("/subscribed").last(), Some(first), "the current one comes first");
+    let public = scene.gateway.get("/-/webhooks/keys").await.expect(200).json();
+    assert!(named("/called").contains(&public["keys"][0]["kid"]));
+}

@@ -57,7 +57,7 @@ impl Listening {
     /// The status that a delivery gets which is signed now, with that secret.
     async fn deliver(&self, secret: Secret) -> Option<u16> {
         let mut to = target(&self.url);
-        to.keys = vec![SigningKey::Secret(secret)];
+        to.signers.keys = vec![SigningKey::Secret(secret)];
         let message = message();
         let attempt = self.outward.sender.send(&message, &to, Clock::system().now());
         time::within("an answer", attempt).await.status

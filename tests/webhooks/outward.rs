@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cloakroom::clock::Clock;
 use cloakroom::courier::{
-    Attempted, Guard, Message, Resolver, Sender, SenderSettings, Target, Trust,
+    Attempted, Guard, Message, Resolver, Sender, SenderSettings, Signers, Target, Trust,
 };
 use cloakroom::domain::Timestamp;
 use cloakroom::domain::delivery::{Rules, Secret, SigningKey};
@@ -154,6 +154,6 @@ pub fn target(url: &str) -> Target {
     Target {
         url: url.to_owned(),
         fields: HeaderMap::new(),
-        keys: vec![SigningKey::Secret(secret())],
+        signers: Signers { keys: vec![SigningKey::Secret(secret())], names: Vec::new() },
     }
 }
