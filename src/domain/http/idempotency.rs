@@ -1,15 +1,16 @@
 //! `Idempotency-Key`, and what makes two requests the same request.
 //!
-//! Owns the reading of the key and the fingerprint. The invariant: two requests have
-//! one fingerprint only if they agree in every part, because each part is framed by its
-//! length and its presence. It must not know where keys are kept.
+//! Owns the reading of the key, and which parts of a request count. It must not know where
+//! keys are kept.
 
 use std::borrow::Cow;
 
 use ::http::{HeaderMap, Method};
 
 use super::grammar::{is_visible, quote, trim, unquote};
+use super::media_type;
 use crate::domain::OperationId;
+use crate::domain::operation::Fingerprint;
 
 /// The field that carries the key.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -99,11 +100,8 @@ pub fn value_of(octets: &str) -> Cow<'_, str> {
     unquote(octets).map_or(Cow::Borrowed(octets), Cow::Owned)
 }
 
-/// What keeps these digests apart from all others.
-const CONTEXT: &str = "cloakroom 2026-11 idempotency fingerprint 1";
-
 /// The fingerprint of a request: it differs when any part does, absent and empty parts
-/// included.
+/// included. Media types that mean the same are the same part.
 ///
 /// `target` is the path and query as received; `credentials` is a keyed digest of those,
 /// where callers are not told apart otherwise.
@@ -114,23 +112,16 @@ pub fn fingerprint(
     body: &[u8],
     callback: Option<&str>,
     credentials: Option<[u8; 32]>,
-) -> [u8; 32] {
-    let parts = [
+) -> Fingerprint {
+    let media_type = content_type.map(media_type::canonical);
+    Fingerprint::of([
         Some(method.as_str().as_bytes()),
         Some(target.as_bytes()),
-        content_type,
+        media_type.as_deref(),
         Some(body),
         callback.map(str::as_bytes),
         credentials.as_ref().map(<[u8; 32]>::as_slice),
-    ];
-    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-    for part in parts {
-        hasher.update(&[u8::from(part.is_some())]);
-        let octets = part.unwrap_or_default();
-        hasher.update(&(octets.len() as u64).to_le_bytes());
-        hasher.update(octets);
-    }
-    *hasher.finalize().as_bytes()
+    ])
 }
 
 #[cfg(test)]
@@ -208,6 +199,9 @@ mod tests {
         ];
         assert!(others.iter().all(|other| *other != base));
         assert_eq!(fingerprint(&Method::POST, "/a", None, b"b", None, None), base);
+        let typed = |kind: &[u8]| fingerprint(&Method::POST, "/a", Some(kind), b"b", None, None);
+        assert_eq!(typed(b"text/html; charset=\"UTF-8\""), typed(b"Text/HTML;Charset=utf-8"));
+        assert_ne!(typed(b"text/html"), typed(b"text/plain"));
     }
 
     proptest! {

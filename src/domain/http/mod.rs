@@ -18,6 +18,7 @@ pub mod hygiene;
 pub mod idempotency;
 pub mod links;
 pub mod location;
+pub mod media_type;
 pub mod path;
 pub mod pattern;
 pub mod prefer;

@@ -6,6 +6,7 @@
 
 mod event;
 mod failure;
+mod fingerprint;
 mod new;
 mod outcome;
 mod policy;
@@ -17,7 +18,8 @@ mod work;
 
 pub use event::{Event, EventKind};
 pub use failure::{ErrorCode, Failure, UnknownErrorCode};
-pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, SerialKey};
+pub use fingerprint::{Fingerprint, Part, Parts};
+pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, Retry, SerialKey};
 pub use outcome::{Answer, Outcome, Purpose, Sent, is_ambiguous};
 pub use policy::{BadStatuses, Delivery, OnFailure, Policy, RetryPolicy, Statuses};
 pub use recheck::{Finding, Recheck, RecheckProblem, Subjects};

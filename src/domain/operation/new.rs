@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Policy, Work};
+use super::{Fingerprint, Policy, Work};
 use crate::domain::delivery::Callback;
 use crate::domain::{OperationId, Principal, Timestamp};
 
@@ -57,7 +57,7 @@ pub struct NewOperation {
     /// The operation that gave rise to it.
     pub parent: Option<OperationId>,
     /// The operation that it repeats by hand.
-    pub retry_of: Option<OperationId>,
+    pub retry_of: Option<Retry>,
     /// What the client calls it; 256 characters at most.
     pub client_reference: Option<String>,
     /// What it can be found by.
@@ -68,13 +68,22 @@ pub struct NewOperation {
     pub max_depth: u64,
 }
 
+/// A repeat by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The operation that is repeated.
+    pub of: OperationId,
+    /// Whether that may be although an earlier repeat has not failed.
+    pub again: bool,
+}
+
 /// A claim on an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdempotencyClaim {
     /// Digest of principal, route and key.
     pub digest: [u8; 16],
-    /// Digest of what must be the same in a repeat.
-    pub fingerprint: [u8; 32],
+    /// What must be the same in a repeat.
+    pub fingerprint: Fingerprint,
     /// How long the key counts.
     pub scope: KeyScope,
 }
