@@ -98,6 +98,8 @@ CREATE TABLE operations (
     CHECK ((parent IS NULL) = (root IS NULL))
 );
 CREATE INDEX operations_by_root ON operations (root) WHERE root IS NOT NULL;
+-- What repeats an operation by hand.
+CREATE INDEX operations_by_retry ON operations (retry_of, seq) WHERE retry_of IS NOT NULL;
 CREATE INDEX operations_by_callback ON operations (callback_receiver) WHERE callback_receiver IS NOT NULL;
 
 -- What is sent, or a task's arguments. Gone once the result is freed.
@@ -283,7 +285,8 @@ CREATE TABLE events (
 
 CREATE TABLE idempotency_keys (
     digest      BYTEA   PRIMARY KEY CHECK (length(digest) = 16),
-    fingerprint BYTEA   NOT NULL CHECK (length(fingerprint) = 32),
+    -- A digest of the request, and a short one of each part that a repeat may differ in.
+    fingerprint BYTEA   NOT NULL CHECK (length(fingerprint) = 56),
     scope       TEXT COLLATE "C" NOT NULL CHECK (scope IN ('retained', 'pending')),
     seq         BIGINT  NOT NULL
 );
@@ -429,6 +432,8 @@ CREATE TABLE signing_keys (
 );
 CREATE INDEX signing_keys_by_receiver ON signing_keys (receiver) WHERE receiver IS NOT NULL;
 CREATE INDEX signing_keys_by_principal ON signing_keys (principal) WHERE principal IS NOT NULL;
+-- Those whose public half anybody may know.
+CREATE INDEX signing_keys_published ON signing_keys (key) WHERE kind = 'v1a';
 
 -- Numbers are taken in blocks of that many.
 CREATE SEQUENCE messages_order AS BIGINT INCREMENT BY 256 CACHE 1;

@@ -90,6 +90,8 @@ CREATE TABLE operations (
     CHECK ((parent IS NULL) = (root IS NULL))
 );
 CREATE INDEX operations_by_root ON operations (root) WHERE root IS NOT NULL;
+-- What repeats an operation by hand.
+CREATE INDEX operations_by_retry ON operations (retry_of, seq) WHERE retry_of IS NOT NULL;
 CREATE INDEX operations_by_callback ON operations (callback_receiver) WHERE callback_receiver IS NOT NULL;
 
 -- What is sent, or a task's arguments. Gone once the result is freed.
@@ -269,7 +271,8 @@ CREATE TABLE events (
 
 CREATE TABLE idempotency_keys (
     digest      BLOB    PRIMARY KEY CHECK (length(digest) = 16),
-    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    -- A digest of the request, and a short one of each part that a repeat may differ in.
+    fingerprint BLOB    NOT NULL CHECK (length(fingerprint) = 56),
     scope       TEXT    NOT NULL CHECK (scope IN ('retained', 'pending')),
     seq         INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -411,6 +414,8 @@ CREATE TABLE signing_keys (
 );
 CREATE INDEX signing_keys_by_receiver ON signing_keys (receiver) WHERE receiver IS NOT NULL;
 CREATE INDEX signing_keys_by_principal ON signing_keys (principal) WHERE principal IS NOT NULL;
+-- Those whose public half anybody may know.
+CREATE INDEX signing_keys_published ON signing_keys (key) WHERE kind = 'v1a';
 
 -- What somebody is told, once, whoever is told of it. The body is what is sent, always.
 CREATE TABLE messages (

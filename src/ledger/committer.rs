@@ -392,7 +392,8 @@ impl Round {
             let route = Arc::clone(&operation.route);
             let accepted = match verdict {
                 AcceptVerdict::Replayed(id) => Accepted::Replayed(id),
-                AcceptVerdict::KeyConflict(id) => Accepted::KeyConflict(id),
+                AcceptVerdict::KeyConflict { of, differs } => Accepted::KeyConflict { of, differs },
+                AcceptVerdict::Retried(id) => Accepted::Retried(id),
                 AcceptVerdict::New { seq, placed } => {
                     let id = operation.id;
                     shared.accepted(&operation, placed);

@@ -86,6 +86,7 @@ impl Finish {
             response_status: answer.map(|answer| answer.status),
             created_location: answer.and_then(|answer| answer.created_location.clone()),
             verdict: None,
+            retried_by: None,
             sequence: carried.sequence,
         }
     }

@@ -24,6 +24,7 @@ mod postgres;
 mod reads;
 mod reconcile;
 mod recount;
+mod retried;
 mod room;
 mod rows;
 mod schema;
@@ -66,8 +67,8 @@ pub use webhooks::{
     DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
     DeliveryNext, DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant,
     DisabledFor, FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks,
-    NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, Receiver, Redelivered,
-    ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
+    NewKey, NewSubscription, NoSubscriptionId, Owners, PrunedDeliveries, PublishedKey, Receiver,
+    Redelivered, ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
     Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
     USED,
 };

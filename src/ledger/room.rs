@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::error::LedgerError;
-use super::rows::{Stored, exactly, id};
+use super::rows::{Stored, fingerprint, id};
 use super::shared::Shared;
 use super::verbs::Accepted;
 use crate::domain::OperationId;
-use crate::domain::operation::{IdempotencyClaim, NewOperation};
+use crate::domain::operation::{Fingerprint, IdempotencyClaim, NewOperation};
 
 /// How long a look at rows holds.
 const HOLDS: Duration = Duration::from_secs(1);
@@ -30,19 +30,21 @@ pub(super) const STANDING: &str = "SELECT o.id, k.fingerprint FROM idempotency_k
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     id: OperationId,
-    fingerprint: [u8; 32],
+    fingerprint: Fingerprint,
 }
 
 impl Standing {
     pub(super) fn read(row: &impl Stored) -> Result<Self, LedgerError> {
-        let fingerprint = exactly(row, "fingerprint")?.unwrap_or_default();
-        Ok(Self { id: id(row, "id")?, fingerprint })
+        Ok(Self { id: id(row, "id")?, fingerprint: fingerprint(row)? })
     }
 
     fn answers(self, claim: &IdempotencyClaim) -> Accepted {
         match self.fingerprint == claim.fingerprint {
             true => Accepted::Replayed(self.id),
-            false => Accepted::KeyConflict(self.id),
+            false => Accepted::KeyConflict {
+                of: self.id,
+                differs: self.fingerprint.differences(&claim.fingerprint),
+            },
         }
     }
 }

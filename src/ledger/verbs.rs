@@ -10,8 +10,8 @@ use super::fleet::LeaseKey;
 use super::webhooks::FirstCallback;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Policy, SerialKey, State,
-    Status, Transition, Verdict, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Parts, Policy, SerialKey,
+    State, Status, Transition, Verdict, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
@@ -82,7 +82,15 @@ pub enum Accepted {
     /// The same request had been accepted before, as this operation.
     Replayed(OperationId),
     /// The idempotency key stands for another request.
-    KeyConflict(OperationId),
+    KeyConflict {
+        /// The operation that it stands for.
+        of: OperationId,
+        /// What differs.
+        differs: Parts,
+    },
+    /// It repeats an operation by hand that has been repeated already, as this one, which has
+    /// not failed.
+    Retried(OperationId),
     /// The queue has no room.
     QueueFull {
         /// How many are queued.
@@ -297,6 +305,8 @@ pub struct Operation {
     pub parent: Option<OperationId>,
     /// The operation that it repeats by hand.
     pub retry_of: Option<OperationId>,
+    /// The newest operation that repeats it by hand; not known of one that has just moved.
+    pub retried_by: Option<OperationId>,
     /// What a person found out about its unknown outcome.
     pub verdict: Option<Verdict>,
     /// The number of its latest event.
@@ -468,7 +478,9 @@ pub(super) enum AcceptVerdict {
     /// See [`Accepted::Replayed`].
     Replayed(OperationId),
     /// See [`Accepted::KeyConflict`].
-    KeyConflict(OperationId),
+    KeyConflict { of: OperationId, differs: Parts },
+    /// See [`Accepted::Retried`].
+    Retried(OperationId),
 }
 
 /// Where a new operation went.

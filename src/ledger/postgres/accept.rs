@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use super::batch::{Statement, Values};
 use super::given::{self, Given};
 use super::writing::{Writing, octets};
-use super::{prune, serial};
-use crate::domain::operation::{IdempotencyClaim, KeyScope, NewOperation};
+use super::{prune, retried, serial};
+use crate::domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOperation};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{Cells, damaged, exactly, id, maybe_id, octets as stored_octets};
+use crate::ledger::rows::{
+    Cells, damaged, exactly, fingerprint, id, maybe_id, octets as stored_octets,
+};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::ledger::webhooks::calling::callback_of;
@@ -41,6 +43,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     let mut keys = Keys::claim(writing, batch, &places).await?;
     let parents = parents(writing, batch).await?;
     let blocked = serial::blocked_before(writing, batch).await?;
+    let mut retried = retried::Retried::of(writing, batch).await?;
     let mut repeats = Vec::with_capacity(batch.len());
     let mut new = Vec::with_capacity(batch.len());
     let mut needless = Vec::new();
@@ -52,6 +55,13 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
             // Its pieces were written before anybody knew that it is a repeat.
             needless.extend(operation.work.pieces().map(|key| key.0));
             repeats.push(Some(verdict));
+            continue;
+        }
+        if let Some(retry) = operation.retry_of
+            && let Some(standing) = retried.refuse(retry, operation.id)
+        {
+            needless.extend(operation.work.pieces().map(|key| key.0));
+            repeats.push(Some(AcceptVerdict::Retried(standing)));
             continue;
         }
         let waits = match (&operation.serial_key, taken) {
@@ -90,7 +100,9 @@ pub(super) fn makes_callbacks(batch: &[Acceptance]) -> bool {
 /// Whether the places of a batch have to be known before it is written: keys name them.
 pub(super) fn needs_places(batch: &[Acceptance]) -> bool {
     let keyed = |operation: &NewOperation| {
-        operation.idempotency.is_some() || operation.serial_key.is_some()
+        operation.idempotency.is_some()
+            || operation.serial_key.is_some()
+            || operation.retry_of.is_some()
     };
     batch.iter().any(|acceptance| keyed(&acceptance.operation))
 }
@@ -99,7 +111,7 @@ pub(super) fn needs_places(batch: &[Acceptance]) -> bool {
 struct Keys(HashMap<[u8; 16], Standing>);
 
 struct Standing {
-    fingerprint: [u8; 32],
+    fingerprint: Fingerprint,
     id: OperationId,
 }
 
@@ -131,7 +143,7 @@ impl Keys {
             let digests: Vec<_> = firsts.into_keys().collect();
             let rows = writing.rows(STANDING, Values::default().with(octets(&digests))).await?;
             for row in &rows {
-                let fingerprint = exactly(row, "fingerprint")?.unwrap_or([0; 32]);
+                let fingerprint = fingerprint(row)?;
                 let digest = exactly(row, "digest")?.unwrap_or_default();
                 standing.insert(digest, Standing { fingerprint, id: id(row, "id")? });
             }
@@ -153,7 +165,8 @@ impl Keys {
         } else if standing.fingerprint == claim.fingerprint {
             Some(AcceptVerdict::Replayed(standing.id))
         } else {
-            Some(AcceptVerdict::KeyConflict(standing.id))
+            let differs = standing.fingerprint.differences(&claim.fingerprint);
+            Some(AcceptVerdict::KeyConflict { of: standing.id, differs })
         })
     }
 }
@@ -168,7 +181,7 @@ async fn claimed(
     let mut seqs = Vec::new();
     for (claim, _, seq) in claims {
         digests.push(claim.digest.to_vec());
-        fingerprints.push(claim.fingerprint.to_vec());
+        fingerprints.push(claim.fingerprint.as_bytes().to_vec());
         scopes.push(match claim.scope {
             KeyScope::Retained => "retained",
             KeyScope::Pending => "pending",

@@ -200,7 +200,9 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.octets(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
     cells.text(operation.serial_key.as_ref().map(|key| key.text.clone()));
     cells.octets(parent.map(|(id, _)| octets(id))).octets(parent.map(|(_, root)| octets(root)));
-    cells.octets(operation.retry_of.map(octets)).text(operation.client_reference.clone());
+    cells
+        .octets(operation.retry_of.map(|retry| octets(retry.of)))
+        .text(operation.client_reference.clone());
     cells.text((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     cells.text(on_failure_name(policy).map(str::to_owned));
     cells.text(policy.recheck.as_ref().map(|recheck| recheck.target().to_owned()));

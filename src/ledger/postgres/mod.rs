@@ -22,6 +22,7 @@ mod pool;
 mod prune;
 mod read;
 mod reconcile;
+mod retried;
 mod serial;
 mod settle;
 mod sweep;

@@ -98,7 +98,9 @@ impl BlockedBefore {
             return false;
         };
         let Some((blocker, former)) = self.0.get(&digest) else { return false };
-        if operation.retry_of != Some(*former) || !writing.pass_on(digest, *blocker, seq) {
+        if operation.retry_of.map(|retry| retry.of) != Some(*former)
+            || !writing.pass_on(digest, *blocker, seq)
+        {
             return false;
         }
         forget(writing, digest);

@@ -25,6 +25,7 @@ pub(super) use operation::{
 };
 
 use super::error::LedgerError;
+use crate::domain::operation::Fingerprint;
 use crate::domain::{OperationId, Timestamp};
 
 /// Tags as they are stored beside their operation, for showing; `tags` is for finding.
@@ -122,6 +123,11 @@ pub(super) fn exactly<const N: usize>(
     column: &str,
 ) -> Result<Option<[u8; N]>, LedgerError> {
     row.octets(column)?.map(TryInto::try_into).transpose().map_err(damaged)
+}
+
+/// The fingerprint that a key stands for.
+pub(super) fn fingerprint(row: &impl Stored) -> Result<Fingerprint, LedgerError> {
+    exactly(row, "fingerprint")?.map(Fingerprint::stored).ok_or_else(|| missing("fingerprint"))
 }
 
 /// An instant that is there.

@@ -15,7 +15,7 @@ use crate::domain::operation::{
     OnFailure, Policy, Recheck, Request, RetryPolicy, SerialKey, State, Statuses, Verdict,
     WaitingFor, Work,
 };
-use crate::domain::{Fields, Principal, Timestamp};
+use crate::domain::{Fields, OperationId, Principal, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{
     Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
@@ -51,6 +51,7 @@ macro_rules! operations {
              coalesce(x.message, u.message, r.message, w.message) AS message, \
              coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
              x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status, \
+             (SELECT s.id FROM operations s WHERE s.retry_of = o.id ORDER BY s.seq DESC LIMIT 1) AS retried_by, \
              v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note \
              FROM operations o JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
              LEFT JOIN verdicts v ON v.seq = x.seq"
@@ -251,6 +252,7 @@ pub(in crate::ledger) struct Standing {
     pub(in crate::ledger) response_status: Option<u16>,
     pub(in crate::ledger) created_location: Option<String>,
     pub(in crate::ledger) verdict: Option<Verdict>,
+    pub(in crate::ledger) retried_by: Option<OperationId>,
     pub(in crate::ledger) sequence: u32,
 }
 
@@ -267,6 +269,7 @@ pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, Ledge
         response_status: maybe_number(row, "response_status")?,
         created_location: maybe_text(row, "created_location")?,
         verdict: verdict(row)?,
+        retried_by: maybe_id(row, "retried_by")?,
         sequence: number(row, "sequence")?,
     };
     standing_at(row, text(row, "queue")?, text(row, "upstream")?, standing)
@@ -314,6 +317,7 @@ pub(in crate::ledger) fn standing_at(
         client_reference: maybe_text(row, "client_reference")?,
         parent: maybe_id(row, "parent")?,
         retry_of: maybe_id(row, "retry_of")?,
+        retried_by: standing.retried_by,
         verdict: standing.verdict,
         sequence: standing.sequence,
     })

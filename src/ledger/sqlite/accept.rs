@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::rows::{
-    Carried, Stored, TAG_SEPARATOR, as_micros, damaged, delivery_name, id, maybe_id, octets,
-    on_failure_name, put_body, text,
+    Carried, Stored, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint, id, maybe_id,
+    octets, on_failure_name, put_body, text,
 };
 use super::writer::{Values, Writer};
-use super::{Writing, prune, serial, settle};
+use super::{Writing, prune, retried, serial, settle};
 use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{
-    Body, EventKind, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
+    Body, EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor,
+    Work,
 };
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -62,6 +63,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
     let mut keys = standing_keys(writing, batch)?;
     let parents = parents(writing, batch)?;
     let mut held = held_serial_keys(writing, batch)?;
+    let mut retried = retried::Retried::default();
     let mut verdicts = Vec::with_capacity(batch.len());
     let mut entries = Vec::with_capacity(batch.len());
     for acceptance in batch {
@@ -74,6 +76,15 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
                 prune::erase_pieces(writing, key.0)?;
             }
             verdicts.push(verdict);
+            continue;
+        }
+        if let Some(retry) = operation.retry_of
+            && let Some(standing) = retried.refuse(writing, retry, operation.id)?
+        {
+            if let Some(key) = operation.work.pieces() {
+                prune::erase_pieces(writing, key.0)?;
+            }
+            verdicts.push(AcceptVerdict::Retried(standing));
             continue;
         }
         let seq = writing.next_seq;
@@ -110,7 +121,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
 
 /// What stands under an idempotency key.
 struct Standing {
-    fingerprint: [u8; 32],
+    fingerprint: Fingerprint,
     id: OperationId,
     /// It no longer counts: it was to count only while pending.
     over: bool,
@@ -131,7 +142,7 @@ fn standing_keys(
     for row in &rows {
         let digest = octets(row, "digest")?.try_into().map_err(damaged)?;
         let over = text(row, "scope")? == "pending" && row.flag("finished")?;
-        let fingerprint = octets(row, "fingerprint")?.try_into().map_err(damaged)?;
+        let fingerprint = fingerprint(row)?;
         standing.insert(digest, Standing { fingerprint, id: id(row, "id")?, over });
     }
     Ok(standing)
@@ -148,7 +159,8 @@ fn repeat_of(
         return Some(if standing.fingerprint == claim.fingerprint {
             AcceptVerdict::Replayed(standing.id)
         } else {
-            AcceptVerdict::KeyConflict(standing.id)
+            let differs = standing.fingerprint.differences(&claim.fingerprint);
+            AcceptVerdict::KeyConflict { of: standing.id, differs }
         });
     }
     let standing = Standing { fingerprint: claim.fingerprint, id: operation.id, over: false };
@@ -223,7 +235,7 @@ fn write(writer: &mut Writer, entries: &[Entry<'_>]) -> Result<(), LedgerError> 
             KeyScope::Retained => "retained",
             KeyScope::Pending => "pending",
         };
-        values.put(claim.digest).put(claim.fingerprint).put(scope).put(seq);
+        values.put(claim.digest).put(*claim.fingerprint.as_bytes()).put(scope).put(seq);
     })?;
     writer.each(SERIAL, &serial, |(digest, seq), values| {
         values.put(digest).put(seq);
@@ -256,7 +268,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(operation.serial_key.as_ref().map(|key| &*key.text));
     values.put(parent.as_ref().map(|(id, _)| id.as_bytes()));
     values.put(parent.as_ref().map(|(_, root)| root.as_bytes()));
-    values.put(operation.retry_of.as_ref().map(OperationId::as_bytes));
+    values.put(operation.retry_of.as_ref().map(|retry| retry.of.as_bytes()));
     values.put(operation.client_reference.as_deref());
     values.put((!operation.tags.is_empty()).then(|| operation.tags.join(TAG_SEPARATOR)));
     values.put(on_failure_name(policy)).put(policy.recheck.as_ref().map(Recheck::target));

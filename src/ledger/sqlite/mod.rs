@@ -16,6 +16,7 @@ mod permits;
 mod prune;
 mod read;
 mod reconcile;
+mod retried;
 mod rows;
 mod serial;
 mod settle;

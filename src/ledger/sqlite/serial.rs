@@ -52,7 +52,7 @@ pub(super) fn passes_on(
     digest: [u8; 16],
     operation: &NewOperation,
 ) -> Result<bool, LedgerError> {
-    let Some(former) = operation.retry_of else { return Ok(false) };
+    let Some(former) = operation.retry_of.map(|retry| retry.of) else { return Ok(false) };
     let Some(row) = blocker(writing, digest)? else { return Ok(false) };
     if octets(&row, "operation")? != former.as_bytes() {
         return Ok(false);

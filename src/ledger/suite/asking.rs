@@ -12,7 +12,7 @@ use super::*;
 use crate::ledger::postgres::texts;
 
 /// Both engines ask these.
-const BOTH: [&str; 5] = ["reconcile.rs", "room.rs", "permits.rs", "rows", "webhooks"];
+const BOTH: [&str; 6] = ["reconcile.rs", "retried.rs", "room.rs", "permits.rs", "rows", "webhooks"];
 
 /// What may stand in a format at run time.
 const FILLED: [(&str, &str); 2] = [("{places}", "3"), ("{filter}", "")];

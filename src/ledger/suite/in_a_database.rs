@@ -75,7 +75,30 @@ async fn twenty_identical_requests_on_two_nodes_make_one_operation() {
         let replays = fates.iter().filter(|fate| **fate == Accepted::Replayed(new[0])).count();
         assert_eq!(replays, 19, "{fates:?}");
         let other = two.other.accept(with_key(200 + key, key, 6, scope)).await.unwrap();
-        assert_eq!(other, Accepted::KeyConflict(new[0]));
+        assert_eq!(other, conflict(new[0]));
+    }
+    two.close().await;
+}
+
+#[tokio::test]
+async fn of_retries_on_two_nodes_one_is_made() {
+    let two = Two::open().await;
+    for round in 0..5u8 {
+        let first = operation(round * 20, START);
+        let retry = Retry { of: first.id, again: false };
+        two.one.accept(first).await.unwrap();
+        let leased = claim(&two.one, 1).await.remove(0);
+        two.one.settle(outcome_of(leased, &answered(422), START)).await.unwrap().unwrap();
+        let accepts = (1..11).map(|number| {
+            let ledger = if number % 2 == 0 { &two.one } else { &two.other };
+            let new = operation(round * 20 + number, START);
+            ledger.accept(NewOperation { retry_of: Some(retry), max_depth: 1000, ..new })
+        });
+        let fates: Vec<_> = join_all(accepts).await.into_iter().map(|fate| fate.unwrap()).collect();
+        let made = fates.iter().filter(|fate| matches!(fate, Accepted::New(_))).count();
+        assert_eq!(made, 1, "{fates:?}");
+        let leased = claim(&two.one, 9).await.remove(0);
+        finish(&two.one, leased, START).await;
     }
     two.close().await;
 }
@@ -207,7 +230,7 @@ async fn a_release_and_a_repeat_on_one_node_race_with_accepts_on_another_and_nob
         two.one.settle(outcome_of(failing, &answered(422), START)).await.unwrap().unwrap();
         let listing = KeyListing { blocked: true, after: None, limit: 9 };
         let name = two.other.keys(listing).await.unwrap()[0].name;
-        let repeat = NewOperation { retry_of: Some(blocking(0).id), ..blocking(1) };
+        let repeat = NewOperation { retry_of: Some(again(blocking(0).id)), ..blocking(1) };
         let accepts = join_all((2..8).map(|number| two.other.accept(blocking(number))));
         let (released, repeated, accepted) =
             tokio::join!(two.one.unblock(name, START), two.one.accept(repeat), accepts);
@@ -253,7 +276,7 @@ async fn batches_that_touch_the_same_keys_in_any_order_all_succeed() {
         let ledger = if number % 2 == 0 { &two.one } else { &two.other };
         let (key, serial_key) = (number.wrapping_mul(37) % 16, number.wrapping_mul(91) % 8);
         let claim =
-            IdempotencyClaim { digest: [key; 16], fingerprint: [1; 32], scope: KeyScope::Pending };
+            IdempotencyClaim { digest: [key; 16], fingerprint: print(1), scope: KeyScope::Pending };
         ledger.accept(NewOperation { idempotency: Some(claim), ..serial(number, serial_key) })
     });
     let fates: Vec<_> = join_all(accepts).await.into_iter().map(|fate| fate.unwrap()).collect();

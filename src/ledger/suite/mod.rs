@@ -31,6 +31,7 @@ mod permits;
 mod queues;
 mod reading;
 mod reconciling;
+mod retrying;
 mod serial;
 mod sources;
 mod verdicts;
@@ -47,8 +48,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::domain::fleet::Role;
 use crate::domain::operation::{
-    Answer, Body, Contact, Delivery, ErrorCode, EventKind, IdempotencyClaim, KeyScope, Next,
-    OnFailure, Outcome, Policy, Purpose, Request, RetryPolicy, Sent, SerialKey, Standing, State,
+    Answer, Body, Contact, Delivery, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope,
+    Next, OnFailure, Outcome, Policy, Purpose, Request, Retry, RetryPolicy, Sent, SerialKey,
+    Standing, State,
     Status, WaitingFor, Work, settle,
 };
 use crate::domain::{Fields, Principal};
@@ -160,8 +162,21 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
     }
 }
 
+fn print(number: u8) -> Fingerprint {
+    Fingerprint::of([Some(b"POST"), Some(b"/orders"), None, Some(&[number]), None, None])
+}
+
+fn again(of: OperationId) -> Retry {
+    Retry { of, again: true }
+}
+
+/// The verdict on a request with the key of an operation whose body was another one.
+fn conflict(of: OperationId) -> Accepted {
+    Accepted::KeyConflict { of, differs: print(1).differences(&print(2)) }
+}
+
 fn with_key(number: u8, key: u8, fingerprint: u8, scope: KeyScope) -> NewOperation {
-    let claim = IdempotencyClaim { digest: [key; 16], fingerprint: [fingerprint; 32], scope };
+    let claim = IdempotencyClaim { digest: [key; 16], fingerprint: print(fingerprint), scope };
     NewOperation { idempotency: Some(claim), ..operation(number, START) }
 }
 

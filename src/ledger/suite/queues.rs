@@ -13,7 +13,7 @@ async fn the_same_key_is_the_same_operation_and_another_request_under_it_is_a_co
     let fates =
         futures_util::future::join_all(batch.map(|operation| ledger.accept(operation))).await;
     let fates: Vec<_> = fates.into_iter().map(Result::unwrap).collect();
-    assert_eq!(fates, [Accepted::New(id), Accepted::Replayed(id), Accepted::KeyConflict(id)]);
+    assert_eq!(fates, [Accepted::New(id), Accepted::Replayed(id), conflict(id)]);
     let leased = claim_one(&ledger, START).await;
     finish(&ledger, leased, START).await;
     let repeat = ledger.accept(with_key(4, 9, 5, KeyScope::Retained)).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_key_that_counts_while_pending_is_free_again_at_the_end(place: Place) 
     let (first_id, second) = (first.id, with_key(2, 9, 6, KeyScope::Pending));
     let second_id = second.id;
     ledger.accept(first).await.unwrap();
-    assert_eq!(ledger.accept(second.clone()).await.unwrap(), Accepted::KeyConflict(first_id));
+    assert_eq!(ledger.accept(second.clone()).await.unwrap(), conflict(first_id));
     let leased = claim_one(&ledger, START).await;
     finish(&ledger, leased, START).await;
     assert_eq!(ledger.accept(second).await.unwrap(), Accepted::New(second_id));
@@ -80,7 +80,7 @@ async fn a_key_that_is_known_is_answered_however_full_its_queue_is(place: Place)
     }
     let asked = async |new| ledger.accept(new).await.unwrap();
     assert_eq!(asked(full(3, 1, 5, KeyScope::Retained)).await, Accepted::Replayed(id));
-    assert_eq!(asked(full(4, 1, 6, KeyScope::Retained)).await, Accepted::KeyConflict(id));
+    assert_eq!(asked(full(4, 1, 6, KeyScope::Retained)).await, conflict(id));
     let refused = Accepted::QueueFull { depth: 2 };
     assert_eq!(asked(full(5, 9, 5, KeyScope::Retained)).await, refused);
     // Nothing is left of what a repeat had written down before.

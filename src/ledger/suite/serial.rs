@@ -83,7 +83,8 @@ async fn a_repeat_by_hand_takes_the_place_of_what_blocks_the_key(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     accept_all(&ledger, [1, 2]).await;
     fail(&ledger, blocking(1).id).await;
-    let repeat = |number| NewOperation { retry_of: Some(blocking(1).id), ..blocking(number) };
+    let repeat =
+        |number| NewOperation { retry_of: Some(again(blocking(1).id)), ..blocking(number) };
     let both = futures_util::future::join(ledger.accept(repeat(8)), ledger.accept(repeat(9))).await;
     assert!(matches!(both, (Ok(Accepted::New(_)), Ok(Accepted::New(_)))));
     // Only one of them is the first; the other one goes behind those that waited.

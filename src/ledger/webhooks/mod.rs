@@ -34,9 +34,9 @@ pub use verbs::{
     DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
     DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
     FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
-    NewSubscription, NoSubscriptionId, PrunedDeliveries, Receiver, Redelivered, ReplayStep,
-    Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed, Subscription,
-    SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+    NewSubscription, NoSubscriptionId, PrunedDeliveries, PublishedKey, Receiver, Redelivered,
+    ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
+    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
 };
 
 pub(super) use errand::Errand;
@@ -135,6 +135,16 @@ impl Ledger {
     /// The keys of somebody, the newest first; retired ones may be among them.
     pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
         self.reads().keys(owner).await
+    }
+
+    /// Keys that sign with a pair, everybody's, in the order in which they were made and behind
+    /// that number; retired ones may be among them.
+    pub async fn published_keys(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<PublishedKey>, LedgerError> {
+        self.reads().published_keys(after, limit).await
     }
 
     /// The receiver that a principal's callbacks to an origin count as, if they have been

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::sql::Asks;
 use super::{
     Delivery, DeliveryCounts, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
-    DeliveryPage, KeyOwner, Owners, Receiver, SigningKey, Subscription, SubscriptionId,
-    SubscriptionListing, announce, calling, showing,
+    DeliveryPage, KeyOwner, Owners, PublishedKey, Receiver, SigningKey, Subscription,
+    SubscriptionId, SubscriptionListing, announce, calling, showing,
 };
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
@@ -23,6 +23,7 @@ pub(in crate::ledger) trait ReadsDeliveries: Send + Sync {
     ) -> Result<Option<Subscription>, LedgerError>;
     async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription>;
     async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey>;
+    async fn published_keys(&self, after: i64, limit: usize) -> Batch<PublishedKey>;
     async fn callbacks(
         &self,
         principal: &Principal,
@@ -63,6 +64,10 @@ impl<A: Asks> ReadsDeliveries for A {
 
     async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey> {
         showing::keys(self, owner).await
+    }
+
+    async fn published_keys(&self, after: i64, limit: usize) -> Batch<PublishedKey> {
+        showing::published_keys(self, after, limit).await
     }
 
     async fn callbacks(

@@ -8,7 +8,7 @@ use super::packing::unpacked;
 use super::subscribers::{Filter, Known, Standing};
 use super::verbs::{
     AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
-    DisabledFor, Format, KeyKind, LeasedDelivery, Receiver, SigningKey, Subscription,
+    DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, SigningKey, Subscription,
     SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
 use crate::domain::Principal;
@@ -159,6 +159,15 @@ pub(in crate::ledger) fn signing_key(row: &impl Stored) -> Result<SigningKey, Le
         sealed: Bytes::copy_from_slice(octets(row, "secret")?),
         made_at: time(row, "made_at")?,
         retires_at: maybe_time(row, "retires_at")?,
+    })
+}
+
+/// A key whose public half anybody may know.
+pub(in crate::ledger) fn published_key(row: &impl Stored) -> Result<PublishedKey, LedgerError> {
+    Ok(PublishedKey {
+        key: signing_key(row)?,
+        principal: principal(row)?,
+        subscription: exactly(row, "id")?.map(SubscriptionId::from_bytes),
     })
 }
 

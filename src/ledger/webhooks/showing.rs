@@ -2,14 +2,15 @@
 
 use super::heads::DeliveryLane;
 use super::rows::{
-    attempt, deliveries, delivery, receiver, receiver_columns, signing_key, subscription,
+    attempt, deliveries, delivery, published_key, receiver, receiver_columns, signing_key,
+    subscription,
 };
 use super::sql::{Asks, Given, Sql};
 use super::subscriptions::keys_statement;
 use super::verbs::{
     DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
-    DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, Receiver, Selected, SigningKey,
-    Subscription, SubscriptionId, SubscriptionListing,
+    DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, PublishedKey, Receiver, Selected,
+    SigningKey, Subscription, SubscriptionId, SubscriptionListing,
 };
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
@@ -37,6 +38,9 @@ const EVERYBODYS: &str = concat!(
 );
 const RECEIVER: &str =
     concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE receiver = $1");
+const PUBLISHED_KEYS: &str = "SELECT k.key, k.kind, k.secret, k.made_at, k.retires_at, \
+     coalesce(k.principal, r.principal) AS principal, r.id FROM signing_keys k \
+     LEFT JOIN receivers r ON r.receiver = k.receiver WHERE k.kind = 'v1a' AND k.key > $1 ORDER BY k.key LIMIT $2";
 const DELIVERIES: &str = concat!(
     deliveries!(),
     " WHERE v.receiver = $1 AND v.delivery < $2 ORDER BY v.delivery DESC LIMIT $3"
@@ -100,6 +104,15 @@ pub(super) async fn list<A: Asks + ?Sized>(
 pub(super) async fn keys<A: Asks + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<SigningKey> {
     let (sql, given) = keys_statement(owner);
     asking.ask(sql.into(), given).await?.iter().map(signing_key).collect()
+}
+
+pub(super) async fn published_keys<A: Asks + ?Sized>(
+    asking: &A,
+    after: i64,
+    limit: usize,
+) -> Batch<PublishedKey> {
+    let rows = asking.ask(PUBLISHED_KEYS.into(), Given::number(after).and(limit as i64)).await?;
+    rows.iter().map(published_key).collect()
 }
 
 pub(super) async fn whom<A: Asks + ?Sized>(

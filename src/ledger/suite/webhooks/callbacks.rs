@@ -95,8 +95,8 @@ async fn whatever_is_refused_leaves_no_receiver_of_callbacks(place: Place) {
     let accept = |new| ledger.accept_calling_back(new, first());
     let known = operation(1, START).id;
     ledger.accept(with_key(1, 7, 5, KeyScope::Retained)).await.unwrap();
-    let conflict = accept(with_key(2, 7, 6, KeyScope::Retained)).await.unwrap();
-    assert_eq!(conflict, Accepted::KeyConflict(known));
+    let refused = accept(with_key(2, 7, 6, KeyScope::Retained)).await.unwrap();
+    assert_eq!(refused, conflict(known));
     let repeat = accept(with_key(3, 7, 5, KeyScope::Retained)).await.unwrap();
     assert_eq!(repeat, Accepted::Replayed(known));
     let full = accept(NewOperation { max_depth: 1, ..operation(4, START) }).await.unwrap();

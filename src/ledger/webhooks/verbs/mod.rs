@@ -13,6 +13,7 @@ pub use deliveries::{
 pub use messages::{Format, Message, Scribe};
 pub use subscriptions::{
     Change, Changed, Changing, DisabledFor, FirstCallback, KeyKind, KeyOwner, NewCallbacks, NewKey,
-    NewSubscription, NoSubscriptionId, Receiver, Rotated, Rotation, SigningKey, Subscribed,
-    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+    NewSubscription, NoSubscriptionId, PublishedKey, Receiver, Rotated, Rotation, SigningKey,
+    Subscribed, Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings,
+    SubscriptionState,
 };

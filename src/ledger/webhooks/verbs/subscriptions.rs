@@ -300,6 +300,17 @@ pub struct SigningKey {
     pub retires_at: Option<Timestamp>,
 }
 
+/// A key whose public half anybody may know, and who signs with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedKey {
+    /// The key.
+    pub key: SigningKey,
+    /// Whose it is.
+    pub principal: Principal,
+    /// The subscription whose messages it signs; none for callbacks.
+    pub subscription: Option<SubscriptionId>,
+}
+
 /// A wish for other keys.
 #[derive(Clone, Debug)]
 pub struct Rotation {
