@@ -10,7 +10,7 @@ use http::{Request, StatusCode};
 use serde_json::Value;
 
 use super::visit::{Door, path_parameter};
-use super::{Problem, own};
+use super::{Problem, json, own};
 use crate::domain::OperationId;
 use crate::ledger::{ProgressReport, Progressed};
 
@@ -63,7 +63,7 @@ type Report = (Option<u8>, Option<String>);
 
 fn read(octets: &[u8]) -> Result<Report, Problem> {
     let form = "send a JSON object such as {\"percentComplete\":40,\"message\":\"four of ten\"}";
-    let Ok(Value::Object(members)) = serde_json::from_slice(octets) else {
+    let Value::Object(members) = json::read(octets)? else {
         return Err(Problem::malformed_body(None, form));
     };
     let percent = match members.get("percentComplete") {
@@ -121,6 +121,7 @@ mod tests {
             r#"{"percentComplete":-1}"#,
             r#"{"percentComplete":1e99}"#,
             r#"{"message":7}"#,
+            r#"{"percentComplete":1,"percentComplete":2}"#,
         ] {
             assert_eq!(read(text.as_bytes()).unwrap_err().status(), 400, "{text}");
         }

@@ -11,7 +11,6 @@ use axum::routing::{MethodRouter, get, post};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
-use super::problem::kinds;
 use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own, webhooks};
@@ -100,6 +99,5 @@ async fn nothing(State(door): State<Door>, _visit: Visit) -> Response {
 
 /// The router adds `Allow`, which it alone knows.
 async fn wrong_method(_visit: Visit) -> Response {
-    let detail = "use one of the methods in the allow field";
-    Problem::new(&kinds::METHOD_NOT_ALLOWED, detail).into_response()
+    Problem::wrong_method().into_response()
 }

@@ -3,28 +3,21 @@
 //! The state stays as it is. A later verdict takes the place of an earlier one; the
 //! timeline keeps both.
 
-use axum::body::Bytes;
 use axum::response::Response;
 use http::StatusCode;
-use serde::Deserialize;
 
+use super::members::Members;
 use super::visit::Found;
 use super::{Problem, own};
 use crate::domain::Timestamp;
 use crate::domain::operation::Verdict;
 use crate::ledger::Judged;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Given {
-    outcome: String,
-    location: Option<String>,
-    note: Option<String>,
-}
+const KNOWN: [&str; 3] = ["outcome", "location", "note"];
 
-pub(super) async fn give(found: Found, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn give(found: Found, members: Members) -> Result<Response, Problem> {
     let api = &found.visit.api;
-    let verdict = read(&body, api.clock.now())?;
+    let verdict = read(members, api.clock.now())?;
     match api.ledger.judge(found.operation.id, verdict).await? {
         Judged::Given => {
             let found = found.again().await?;
@@ -34,17 +27,17 @@ pub(super) async fn give(found: Found, body: Bytes) -> Result<Response, Problem>
     }
 }
 
-fn read(body: &[u8], at: Timestamp) -> Result<Verdict, Problem> {
+fn read(mut members: Members, at: Timestamp) -> Result<Verdict, Problem> {
     let form =
         "write {\"outcome\": \"happened\" or \"did-not-happen\", \"location\": …, \"note\": …}";
-    let given: Given =
-        serde_json::from_slice(body).map_err(|_| Problem::malformed_body(None, form))?;
-    let happened = match &*given.outcome {
-        "happened" => true,
-        "did-not-happen" => false,
+    members.only(&KNOWN)?;
+    let happened = match members.text("outcome")?.this().as_deref() {
+        Some("happened") => true,
+        Some("did-not-happen") => false,
         _ => return Err(Problem::malformed_body(Some("outcome"), form)),
     };
-    if let Some(location) = &given.location {
+    let (location, note) = (members.text("location")?.this(), members.text("note")?.this());
+    if let Some(location) = &location {
         let web = ["http://", "https://", "/"].iter().any(|start| location.starts_with(start));
         let plain = location.len() <= 2048 && location.chars().all(|c| c.is_ascii_graphic());
         if !web || location.starts_with("//") || !plain {
@@ -52,15 +45,15 @@ fn read(body: &[u8], at: Timestamp) -> Result<Verdict, Problem> {
             return Err(Problem::malformed_body(Some("location"), detail));
         }
     }
-    if given.location.is_some() && !happened {
+    if location.is_some() && !happened {
         let detail = "what did not happen has created nothing: leave the location out";
         return Err(Problem::malformed_body(Some("location"), detail));
     }
-    if given.note.as_ref().is_some_and(|note| note.chars().count() > Verdict::LONGEST_NOTE) {
+    if note.as_ref().is_some_and(|note| note.chars().count() > Verdict::LONGEST_NOTE) {
         let detail = format!("a note has at most {} characters", Verdict::LONGEST_NOTE);
         return Err(Problem::malformed_body(Some("note"), detail));
     }
-    Ok(Verdict { happened, location: given.location, note: given.note, at })
+    Ok(Verdict { happened, location, note, at })
 }
 
 #[cfg(test)]
@@ -69,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_verdict_says_which_and_names_what_was_created() {
-        let read = |text: &str| super::read(text.as_bytes(), Timestamp::EPOCH);
+        let read = |text: &str| super::read(Members::read(text.as_bytes())?, Timestamp::EPOCH);
         let verdict = read(r#"{"outcome":"happened","location":"/orders/7","note":"seen"}"#);
         let verdict = verdict.unwrap();
         assert!(verdict.happened && verdict.location.as_deref() == Some("/orders/7"));
@@ -81,6 +74,7 @@ mod tests {
             r#"{"outcome":"happened","location":"//evil.example"}"#,
             r#"{"outcome":"did-not-happen","location":"/orders/7"}"#,
             r#"{"outcome":"happened","by":"me"}"#,
+            r#"{"outcome":"happened","outcome":"did-not-happen"}"#,
         ] {
             assert_eq!(read(wrong).unwrap_err().status(), 400, "{wrong}");
         }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Uri};
 
-use crate::domain::http::via;
+use crate::domain::http::{media_type, via};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -22,8 +22,10 @@ pub(super) enum Refusal {
     Misdirected,
     /// A gateway has sent it: 508.
     SentByGateway,
-    /// It would change something, and may come from another origin's page: 403.
+    /// It would change something, and comes from another origin's page: 403.
     ForeignPage,
+    /// It would change something, and does not show that no page's form has sent it: 415.
+    NotJson,
 }
 
 /// Whether a request may be answered. `hosts` are lower-case names without a port.
@@ -41,7 +43,7 @@ pub(super) fn admit(
         return Err(Refusal::SentByGateway);
     }
     let reads = *method == Method::GET || *method == Method::HEAD;
-    if reads || may_write(fields, &authority) { Ok(()) } else { Err(Refusal::ForeignPage) }
+    if reads { Ok(()) } else { may_write(fields, &authority) }
 }
 
 /// Host and port that the request is meant for, in lower case.
@@ -72,17 +74,19 @@ fn without_port(authority: &str) -> Option<&str> {
     port.bytes().all(|octet| octet.is_ascii_digit()).then(|| &authority[..end + colon])
 }
 
-fn may_write(fields: &HeaderMap, authority: &str) -> bool {
+fn may_write(fields: &HeaderMap, authority: &str) -> Result<(), Refusal> {
     // What a browser says about itself decides alone: pages cannot set this field.
     if fields.contains_key(SEC_FETCH_SITE) {
         let own = |value: &http::HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
-        return fields.get_all(SEC_FETCH_SITE).iter().all(own);
+        let is_own = fields.get_all(SEC_FETCH_SITE).iter().all(own);
+        return is_own.then_some(()).ok_or(Refusal::ForeignPage);
     }
     if fields.contains_key(ORIGIN) {
         let same = |value: &http::HeaderValue| is_origin_of(value.as_bytes(), authority);
-        return fields.get_all(ORIGIN).iter().all(same);
+        let is_same = fields.get_all(ORIGIN).iter().all(same);
+        return is_same.then_some(()).ok_or(Refusal::ForeignPage);
     }
-    is_json(fields)
+    is_json(fields).then_some(()).ok_or(Refusal::NotJson)
 }
 
 /// Whether an origin is that of this host, over http or, through a proxy, https.
@@ -101,12 +105,7 @@ fn is_origin_of(origin: &[u8], authority: &str) -> bool {
 fn is_json(fields: &HeaderMap) -> bool {
     let mut types = fields.get_all(CONTENT_TYPE).iter();
     let only = types.next().filter(|_| types.next().is_none());
-    let essence =
-        only.and_then(|value| value.to_str().ok()).and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| {
-        let kinds = ["application/json", "application/merge-patch+json"];
-        kinds.iter().any(|kind| essence.trim().eq_ignore_ascii_case(kind))
-    })
+    only.and_then(|value| value.to_str().ok()).is_some_and(media_type::is_json)
 }
 
 #[cfg(test)]
@@ -180,20 +179,28 @@ mod tests {
     fn pages_on_other_origins_may_not() {
         let json = ("content-type", "application/json");
         for fields in [
-            vec![],
-            vec![("content-type", "text/plain")],
-            vec![("content-type", "application/x-www-form-urlencoded")],
             vec![("sec-fetch-site", "cross-site"), json],
             vec![("sec-fetch-site", "same-site"), ("origin", "http://localhost:8081")],
             vec![("origin", "null"), json],
             vec![("origin", "http://localhost:8082"), json],
             vec![("origin", "https://evil.example"), json],
-            vec![json, ("content-type", "text/plain")],
         ] {
             assert_eq!(posted(&fields), Err(Refusal::ForeignPage), "{fields:?}");
         }
-        let preflight = asked(&Method::OPTIONS, &[("host", "localhost")]);
-        assert_eq!(preflight, Err(Refusal::ForeignPage));
+        let preflight = [("host", "localhost"), ("origin", "https://evil.example")];
+        assert_eq!(asked(&Method::OPTIONS, &preflight), Err(Refusal::ForeignPage));
+    }
+
+    #[test]
+    fn what_any_form_could_have_sent_has_to_say_json() {
+        for fields in [
+            vec![],
+            vec![("content-type", "text/plain")],
+            vec![("content-type", "application/x-www-form-urlencoded")],
+            vec![("content-type", "application/json"), ("content-type", "text/plain")],
+        ] {
+            assert_eq!(posted(&fields), Err(Refusal::NotJson), "{fields:?}");
+        }
     }
 
     #[test]

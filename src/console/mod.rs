@@ -18,8 +18,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
@@ -66,6 +66,7 @@ pub fn router(settings: ConsoleSettings) -> Router {
         .route("/livez", get(|| async { text("alive\n") }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(scrape))
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .with_state(Arc::clone(&shared))
         .nest(&shared.prefix, operators)
         .fallback(|| async { Problem::no_such_resource() })
@@ -93,7 +94,10 @@ async fn admitted(State(shared): State<Arc<Shared>>, request: Request, next: Nex
     let seen = guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts);
     let mut response = match seen {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refused(refusal),
+        Err(guard::Refusal::NotJson) => without_json(request, next).await,
+        Err(guard::Refusal::Misdirected) => Problem::misdirected().into_response(),
+        Err(guard::Refusal::SentByGateway) => Problem::came_back().into_response(),
+        Err(guard::Refusal::ForeignPage) => Problem::cross_site().into_response(),
     };
     // What the operators' API says about caching stands.
     for (name, value) in own_marks() {
@@ -139,12 +143,16 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 
-fn refused(refusal: guard::Refusal) -> Response {
-    match refusal {
-        guard::Refusal::Misdirected => Problem::misdirected().into_response(),
-        guard::Refusal::SentByGateway => Problem::came_back().into_response(),
-        guard::Refusal::ForeignPage => Problem::cross_site().into_response(),
-    }
+/// Answers a request that has to say JSON and does not: with 404 or 405 where those hold, as
+/// it would have to be sent otherwise anyway, else with 415.
+async fn without_json(request: Request, next: Next) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let method = std::mem::replace(&mut parts.method, Method::OPTIONS);
+    // No resource takes OPTIONS, so this does nothing but learn what the path takes.
+    let refused = next.run(Request::from_parts(parts, Body::empty())).await;
+    let allowed = refused.headers().get(ALLOW).and_then(|value| value.to_str().ok());
+    let takes = |allowed: &str| allowed.split(',').any(|one| one.trim() == method.as_str());
+    if allowed.is_some_and(takes) { Problem::not_said_json().into_response() } else { refused }
 }
 
 fn text(body: impl Into<String>) -> Response {

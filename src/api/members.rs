@@ -1,17 +1,17 @@
 //! A JSON object that somebody sends, member by member.
 //!
-//! Owns the refusals that are the same everywhere: no JSON, no object, a member that is not
-//! known or is of another kind. Each names the member. A form of another site cannot send
+//! Owns the refusals that are the same everywhere: no JSON, no object, a member that is there
+//! twice, is not known or is of another kind. Each names the member. A form of another site cannot send
 //! the content type that is asked for.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::FromRequest;
+use http::Request;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request};
 use serde_json::{Map, Value};
 
-use crate::api::Problem;
-use crate::api::visit::Door;
+use super::visit::Door;
+use super::{Problem, json};
 
 /// The longest body, in octets.
 const LONGEST: usize = 64 * 1024;
@@ -51,32 +51,19 @@ impl FromRequest<Door> for Members {
         if octets.is_empty() && !head.headers.contains_key(CONTENT_TYPE) {
             return Ok(Self(Map::new()));
         }
-        if !is_json(&head.headers) {
+        if !json::is_named(&head.headers) {
             return Err(Problem::not_json());
         }
         Self::read(&octets)
     }
 }
 
-/// `application/json`, or any type that is written in it.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let only = types.next().filter(|_| types.next().is_none());
-    let text = only.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
 impl Members {
-    fn read(octets: &[u8]) -> Result<Self, Problem> {
-        match serde_json::from_slice(octets) {
-            Ok(Value::Object(members)) => Ok(Self(members)),
-            Ok(_) => Err(Problem::malformed_body(None, "the body has to be a JSON object")),
-            Err(error) => {
-                let detail = format!("the body is no JSON: {error}");
-                Err(Problem::malformed_body(None, detail))
-            }
+    /// Reads an object.
+    pub(super) fn read(octets: &[u8]) -> Result<Self, Problem> {
+        match json::read(octets)? {
+            Value::Object(members) => Ok(Self(members)),
+            _ => Err(Problem::malformed_body(None, "the body has to be a JSON object")),
         }
     }
 
@@ -159,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_body_is_an_object_of_known_members() {
-        for (text, field) in [("", None), ("[]", None), ("{", None), ("{\"a\":1}", Some("a"))] {
+        let twice = "{\"b\":1,\"b\":1}";
+        let cases =
+            [("", None), ("[]", None), ("{", None), ("{\"a\":1}", Some("a")), (twice, Some("b"))];
+        for (text, field) in cases {
             let read = Members::read(text.as_bytes());
             let refused = read.and_then(|members| members.only(&["b"]).map(|()| members));
             let (status, _, body) = refused.err().unwrap().into_parts();
