@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api, ApiSettings, Messages, Pace};
 use crate::clock::Clock;
 use crate::config::{
-    Config, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl, UpstreamConfig,
+    Config, LocationForm, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl,
+    UpstreamConfig,
 };
 use crate::console::{Console, ConsoleSettings};
 use crate::courier::Courier;
@@ -468,6 +469,7 @@ fn paused(config: &Config) -> HashSet<Arc<str>> {
 
 fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
     let foreign = config.routes.iter().map(|route| (route.name.clone(), route.foreign_location));
+    let relative = config.routes.iter().filter(|route| route.location == LocationForm::Relative);
     ApiSettings {
         prefix: config.server.prefix.clone(),
         public,
@@ -475,6 +477,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
         principal: config.auth.principal.clone(),
         shared: config.auth.shared || config.auth.principal != PrincipalRule::None,
         foreign_location: foreign.collect::<HashMap<_, _>>(),
+        relative_location: relative.map(|route| route.name.clone()).collect(),
         pace: Pace::default(),
     }
 }

@@ -18,13 +18,63 @@ const MODES: [(&str, Mode); 3] =
 const DELIVERIES: [(&str, Delivery); 2] =
     [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
 
+/// What a 202 holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptedForm {
+    /// The operation's document.
+    #[default]
+    Document,
+    /// Nothing: for SDKs that take its `id` for that of what they created.
+    Minimal,
+}
+
+/// How a 202 names the monitor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocationForm {
+    /// By an absolute URL.
+    #[default]
+    Absolute,
+    /// By a path.
+    Relative,
+}
+
+const ACCEPTED_FORMS: [(&str, AcceptedForm); 2] =
+    [("document", AcceptedForm::Document), ("minimal", AcceptedForm::Minimal)];
+const LOCATION_FORMS: [(&str, LocationForm); 2] =
+    [("absolute", LocationForm::Absolute), ("relative", LocationForm::Relative)];
+
+impl Setting for AcceptedForm {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &ACCEPTED_FORMS)
+    }
+
+    fn show(&self) -> String {
+        word(&ACCEPTED_FORMS, *self)
+    }
+}
+
+impl Setting for LocationForm {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &LOCATION_FORMS)
+    }
+
+    fn show(&self) -> String {
+        word(&LOCATION_FORMS, *self)
+    }
+}
+
+/// The word that stands for a choice.
+fn word<T: PartialEq>(words: &[(&str, T)], chosen: T) -> String {
+    words.iter().find(|(_, one)| *one == chosen).map_or("", |(word, _)| word).to_owned()
+}
+
 impl Setting for Mode {
     fn read(given: &Given) -> Result<Self, String> {
         choose(given, &MODES)
     }
 
     fn show(&self) -> String {
-        MODES.iter().find(|(_, mode)| mode == self).map_or("", |(word, _)| word).to_owned()
+        word(&MODES, *self)
     }
 }
 
@@ -34,7 +84,7 @@ impl Setting for Delivery {
     }
 
     fn show(&self) -> String {
-        DELIVERIES.iter().find(|(_, one)| one == self).map_or("", |(word, _)| word).to_owned()
+        word(&DELIVERIES, *self)
     }
 }
 

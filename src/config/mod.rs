@@ -50,7 +50,9 @@ use std::{
 
 pub use admin::AdminConfig;
 pub use auth::{AuthConfig, PrincipalRule};
-pub use choices::{Allow, Delivery, Mode, OnFailure, Reach, Recheck, Role};
+pub use choices::{
+    AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck, Role,
+};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use given::Source;

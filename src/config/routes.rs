@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::{
     Source,
-    choices::{Allow, Delivery, Mode, OnFailure, Reach, Recheck},
+    choices::{AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck},
     given::{Given, Spot, Table},
     pattern::Pattern,
     queues,
@@ -41,7 +41,7 @@ pub struct RouteConfig {
     pub mode: Mode,
     /// What a request may ask for.
     pub allow: Allow,
-    /// How long a hybrid answer is waited for; at most 50 s.
+    /// How long a hybrid answer is waited for; at most 45 s.
     pub sync_wait: Duration,
     /// What is promised about sending twice; none: what the method calls for.
     pub delivery: Option<Delivery>,
@@ -77,6 +77,10 @@ pub struct RouteConfig {
     pub foreign_location: bool,
     /// Whether a monitor that the upstream names in its own 202 is followed.
     pub follow: bool,
+    /// What a 202 holds.
+    pub accepted: AcceptedForm,
+    /// How a 202 names the monitor.
+    pub location: LocationForm,
     /// Fields, besides `Authorization` and `Cookie`, whose stored values are erased when
     /// the operation settles.
     pub erase: Vec<HeaderName>,
@@ -192,7 +196,7 @@ fn route(
         }),
         mode,
         allow,
-        sync_wait: section.within("sync_wait", seconds(10), MOMENT..=seconds(50)),
+        sync_wait: section.within("sync_wait", seconds(10), MOMENT..=seconds(45)),
         delivery: section.get("delivery", None),
         timeout: section.within("timeout", minutes(15), day.clone()),
         deadline: section.within("deadline", hours(24), day),
@@ -210,6 +214,8 @@ fn route(
         delay: section.within("delay", Duration::ZERO, Duration::ZERO..=days(365)),
         foreign_location: section.get("foreign_location", false),
         follow: section.get("follow", true),
+        accepted: section.get("accepted", AcceptedForm::Document),
+        location: section.get("location", LocationForm::Absolute),
         erase: section.get("erase", Vec::new()),
         callbacks: section.get("callbacks", Reach::Off),
     };

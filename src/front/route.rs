@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, header};
 
-use crate::config::{Config, KeyRule, RouteConfig, Selector};
+use crate::config::{AcceptedForm, Config, KeyRule, RouteConfig, Selector};
 use crate::domain::Timestamp;
 use crate::domain::delivery::Reach;
 use crate::domain::http::additions::{Additions, Granted};
@@ -35,6 +35,8 @@ pub(super) struct Route {
     recheck: Option<Recheck>,
     pub(super) key_rule: Option<KeyRule>,
     pub(super) key_required: bool,
+    /// What a 202 holds.
+    pub(super) accepted: AcceptedForm,
     pub(super) key_scope: KeyScope,
     pub(super) tags: Vec<String>,
     /// Names of the fields whose stored values are erased when an operation ends.
@@ -117,6 +119,7 @@ impl Route {
             recheck: route.recheck.clone(),
             key_rule: route.idempotency_key.clone(),
             key_required: route.idempotency_required,
+            accepted: route.accepted,
             key_scope: if route.unique_pending { KeyScope::Pending } else { KeyScope::Retained },
             tags: route.tags.clone(),
             erase: CREDENTIALS.into_iter().chain(route.erase.iter().cloned()).collect(),

@@ -39,7 +39,7 @@ fn every_setting_of_a_route_is_taken() {
         r#"
         name = "orders"
         mode = "hybrid"
-        sync_wait = "50s"
+        sync_wait = "45s"
         delivery = "at-least-once"
         timeout = "30s"
         deadline = "1h"
@@ -56,7 +56,7 @@ fn every_setting_of_a_route_is_taken() {
         erase = ["X-Api-Key"]"#,
     ));
     assert_eq!((route.name.as_str(), route.mode), ("orders", Mode::Hybrid));
-    assert_eq!((route.sync_wait, route.delay), (seconds(50), seconds(5)));
+    assert_eq!((route.sync_wait, route.delay), (seconds(45), seconds(5)));
     assert_eq!(route.delivery, Some(Delivery::AtLeastOnce));
     assert_eq!((route.timeout, route.deadline), (seconds(30), hours(1)));
     assert_eq!((route.retry.attempts, route.retry.min), (3, Duration::from_millis(10)));
@@ -176,7 +176,7 @@ fn a_route_allows_what_its_mode_needs() {
 #[test]
 fn bounds_are_held() {
     for (setting, key) in [
-        ("sync_wait = \"51s\"", "sync_wait"),
+        ("sync_wait = \"46s\"", "sync_wait"),
         ("timeout = \"0s\"", "timeout"),
         ("deadline = \"0s\"", "deadline"),
         ("delay = \"400d\"", "delay"),
