@@ -140,6 +140,18 @@ impl Admin {
         self.done("POST", &self.path(which, verb)?).await
     }
 
+    /// Has something done to one operation, in the way that is wished for.
+    pub(super) async fn wish(
+        &self,
+        which: &str,
+        verb: &str,
+        wish: &Value,
+    ) -> Result<Response<Bytes>, Failure> {
+        let body = Bytes::from(wish.to_string());
+        let answer = self.sent("POST", &self.path(which, verb)?, body).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
     /// Tells the gateway something about one operation.
     pub(super) async fn tell(
         &self,
@@ -147,9 +159,7 @@ impl Admin {
         what: &str,
         told: &Value,
     ) -> Result<Value, Failure> {
-        let body = Bytes::from(told.to_string());
-        let answer = self.sent("POST", &self.path(which, what)?, body).await?;
-        if answer.status().is_success() { json(answer.body()) } else { Err(refusal(&answer)) }
+        json(self.wish(which, what, told).await?.body())
     }
 
     /// Another resource of the gateway's, as JSON.
@@ -251,6 +261,13 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
                         runs, or that its disk has room (its log says more), then ask again; \
                         look first whether what was to be done has been done";
             return Failure::Failed(says.to_owned());
+        }
+        Some("urn:cloakroom:problem:already-retried") => {
+            let successor = problem["retriedBy"].as_str().map(plain).unwrap_or_default();
+            return Failure::Failed(format!(
+                "it has been retried as {successor}, which has not failed: see what becomes of \
+                 that one, or send it once more with --again"
+            ));
         }
         Some("urn:cloakroom:problem:no-such-resource") => {
             return strange("the gateway has nothing there");

@@ -222,7 +222,8 @@ async fn retry_prints_the_successor_which_names_the_first_and_carries_its_key() 
     let key = |n: usize| keys[n].expect_field("idempotency-key");
     assert_eq!(key(0), key(1));
     assert_eq!(process.document(&bad).await["status"], "failed", "the first stays as it is");
-    let document = json(&process, &["retry", &bad.id]).await;
+    assert_eq!(process.document(&bad).await["retriedBy"], successor);
+    let document = json(&process, &["retry", &bad.id, "--again"]).await;
     assert_eq!(document["retryOf"], *bad.id);
     refused(&ops(&process, &["retry", &later.id]).await, 1, "cancel it first");
 }

@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::super::admin::{Admin, json, strange};
+use serde_json::json;
+
+use super::super::admin::{Admin, json as read, strange};
 use super::super::failure::Failure;
 use super::super::print;
 use super::Which;
@@ -12,7 +14,8 @@ Examples:
   cloakroom ops retry 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a
   cloakroom ops show \"$(cloakroom ops retry 019a2f7c-2b1e-7c3d-9a10-5f2e8d4c6b7a)\"
 
-The first operation stays as it is. The upstream sees the same Idempotency-Key again; one
+The first operation stays as it is, and names its successor (retriedBy). While a retry of it
+waits, runs or has succeeded, another one is sent only with --again. The upstream sees the same Idempotency-Key again; one
 that ignores it may do the work twice.";
 
 #[derive(Args, Debug)]
@@ -20,14 +23,18 @@ that ignores it may do the work twice.";
 pub(super) struct Retry {
     #[command(flatten)]
     which: Which,
+    /// Send it although an earlier retry of it waits, runs or has succeeded.
+    #[arg(long)]
+    again: bool,
 }
 
 impl Retry {
     /// Has it sent again, and prints the successor's id.
     pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
-        let answer = admin.act(&self.which.id, "retry").await?;
+        let wish = json!({ "again": self.again });
+        let answer = admin.wish(&self.which.id, "retry", &wish).await?;
         if as_json {
-            return print::say_json(&json(answer.body())?);
+            return print::say_json(&read(answer.body())?);
         }
         let id = answer.headers().get("operation-id").and_then(|value| value.to_str().ok());
         print::say(id.ok_or_else(|| strange("the answer names no successor"))?)

@@ -143,12 +143,13 @@ impl Keys {
             };
             [
                 subscription,
+                cell(&key["kid"]),
                 cell(&key["publicKey"]),
                 cell(&key["createdAt"]),
                 cell(&key["retiresAt"]),
             ]
         };
-        let header = ["SUBSCRIPTION", "PUBLIC KEY", "MADE", "SIGNS UNTIL"];
+        let header = ["SUBSCRIPTION", "KEY", "PUBLIC KEY", "MADE", "SIGNS UNTIL"];
         print::say(&print::table(header, keys.iter().map(row).collect()))
     }
 }
