@@ -90,6 +90,7 @@ mod tests {
             principal,
             shared: false,
             foreign_location: std::collections::HashMap::new(),
+            relative_location: std::collections::HashSet::new(),
             pace: Pace::default(),
         }
     }

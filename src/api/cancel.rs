@@ -15,7 +15,7 @@ pub(super) async fn cancel(found: Found) -> Result<Response, Problem> {
             let found = found.again().await?;
             Ok(own::json(StatusCode::OK, own::DOCUMENT_TYPE, &found.document()))
         }
-        Canceled::Asked => Ok(pending::still(&found.document(), found.retry_after())),
+        Canceled::Asked => Ok(pending::still(&found.document(), found.pointer())),
         Canceled::TooLate(status) => Err(Problem::ended(status)),
         Canceled::Unknown => Err(Problem::no_such_operation()),
     }

@@ -1,6 +1,6 @@
 //! What every resource needs: the ledger, the clock, word of the end, and a few settings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -42,6 +42,8 @@ pub struct ApiSettings {
     pub shared: bool,
     /// By route: whether the monitor leads to a created location on another origin.
     pub foreign_location: HashMap<String, bool>,
+    /// Routes whose 202 names the monitor by a path.
+    pub relative_location: HashSet<String>,
     /// How long routes have been taking.
     pub pace: Pace,
 }

@@ -16,7 +16,7 @@ pub(super) async fn delete(found: Found) -> Result<Response, Problem> {
     }
     match api.ledger.cancel(id, Freeing::Free, now).await? {
         Canceled::Done => Ok(own::empty(StatusCode::NO_CONTENT)),
-        Canceled::Asked => Ok(pending::still(&found.document(), found.retry_after())),
+        Canceled::Asked => Ok(pending::still(&found.document(), found.pointer())),
         // It ended between the two writes.
         Canceled::Already | Canceled::TooLate(_) => {
             api.ledger.free(id, now).await?;

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::problem::kinds;
 use crate::domain::Timestamp;
 use crate::domain::http::links::Links;
 pub use crate::domain::http::location::public;
@@ -52,7 +53,7 @@ pub struct Document {
     /// What a waiting operation waits for.
     #[schema(examples("upstream", "serial-key"))]
     pub waiting_for: Option<String>,
-    /// How far it is, as the upstream reported.
+    /// How far it is, as the upstream reported; 100 once it has succeeded.
     #[schema(maximum = 100)]
     pub percent_complete: Option<u8>,
     /// What the upstream said about that.
@@ -63,7 +64,7 @@ pub struct Document {
     pub resource_location: Option<String>,
     /// What the upstream named as created.
     pub created_location: Option<String>,
-    /// Why it failed.
+    /// Why it failed or was canceled.
     pub error: Option<DocumentError>,
     /// What an operator found out about an unknown outcome.
     pub verdict: Option<DocumentVerdict>,
@@ -75,6 +76,8 @@ pub struct Document {
     pub parent: Option<String>,
     /// The id of the operation that it repeats by hand.
     pub retry_of: Option<String>,
+    /// The id of the operation that repeats it by hand, the newest of several.
+    pub retried_by: Option<String>,
     /// Where its resources are.
     pub links: DocumentLinks,
 }
@@ -88,11 +91,11 @@ pub struct DocumentRequest {
     pub url: String,
 }
 
-/// Why an operation failed.
+/// Why an operation failed or was canceled.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DocumentError {
     /// For programs; stays.
-    #[schema(examples("upstream-status", "outcome-unknown", "upstream-timeout"))]
+    #[schema(examples("upstream-status", "outcome-unknown", "upstream-timeout", "canceled"))]
     pub code: String,
     /// For people: what happened and what to do next.
     pub message: String,
@@ -155,13 +158,17 @@ impl Document {
             rescues: operation.counts.rescues,
             next_attempt_at: next_attempt_at.map(Timestamp::rfc3339),
             waiting_for: waiting_for.map(|on| on.as_str().to_owned()),
-            percent_complete: operation.percent,
+            percent_complete: match operation.state {
+                State::Succeeded { .. } => Some(100),
+                _ => operation.percent,
+            },
             message: operation.message.clone(),
             response_status: operation.response_status,
             resource_location: finished.map(|_| links.result()),
             created_location: operation.created_location.as_deref().map(|to| public(to, base)),
             error: match &operation.state {
                 State::Failed { failure, .. } => Some(DocumentError::of(failure)),
+                State::Canceled { .. } => Some(DocumentError::canceled()),
                 _ => None,
             },
             verdict: operation.verdict.as_ref().map(|verdict| DocumentVerdict::of(verdict, base)),
@@ -169,6 +176,7 @@ impl Document {
             client_reference: operation.client_reference.clone(),
             parent: operation.parent.map(|id| id.to_string()),
             retry_of: operation.retry_of.map(|id| id.to_string()),
+            retried_by: operation.retried_by.map(|id| id.to_string()),
             links: DocumentLinks::of(links),
         }
     }
@@ -205,7 +213,8 @@ impl Document {
             tags: operation.tags.clone(),
             client_reference: operation.client_reference.clone(),
             parent: operation.parent.map(|id| id.to_string()),
-            retry_of: operation.retry_of.map(|id| id.to_string()),
+            retry_of: operation.retry_of.map(|retry| retry.of.to_string()),
+            retried_by: None,
             links: DocumentLinks::of(links),
         }
     }
@@ -231,6 +240,15 @@ impl DocumentError {
             code: failure.code.to_string(),
             message: failure.message(),
             cause: failure.cause.map(|cause| cause.to_string()),
+        }
+    }
+
+    /// Pollers look for an error in whatever did not succeed.
+    fn canceled() -> Self {
+        Self {
+            code: kinds::CANCELED.name.to_owned(),
+            message: "the operation was canceled, so it has no result: send it anew".to_owned(),
+            cause: None,
         }
     }
 }

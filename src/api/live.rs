@@ -1,6 +1,6 @@
 //! Live events as `text/event-stream`: each with its number as `id:`, a comment every
-//! 15 seconds of silence, the end behind the terminal event, or where the gateway stops:
-//! the reader comes back to the next one.
+//! 15 seconds of silence, the end behind the terminal event and what had followed it when
+//! the reader came, or where the gateway stops: the reader comes back to the next one.
 //!
 //! The invariant: a reader that comes back with the last `id:` it saw misses nothing and
 //! sees nothing twice. It must not know what the events mean.
@@ -39,7 +39,8 @@ pub(super) fn stream(found: &Found, headers: &HeaderMap) -> Response {
     }
     let api = found.visit.api.clone();
     let watch = api.ledger.watch(operation.id);
-    let reader = Reader { api, id: operation.id, watch, after, ended: false };
+    let last = found.status().is_final().then_some(operation.sequence);
+    let reader = Reader { api, id: operation.id, watch, after, last, ended: false };
     let mut response = own::empty(StatusCode::OK);
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(STREAM_TYPE));
@@ -60,6 +61,9 @@ struct Reader {
     id: OperationId,
     watch: Watch,
     after: u32,
+    /// The last event there was when the reader came, if the operation had ended: a verdict
+    /// may have followed the terminal one, which then lies behind this reader.
+    last: Option<u32>,
     ended: bool,
 }
 
@@ -72,7 +76,10 @@ impl Reader {
             let events = self.api.ledger.events(self.id, self.after, BATCH).await?;
             if let Some(last) = events.last() {
                 self.after = last.sequence;
-                self.ended = events.iter().any(|event| event.kind.is_final());
+                self.ended = match self.last {
+                    Some(end) => self.after >= end,
+                    None => events.iter().any(|event| event.kind.is_final()),
+                };
                 return Ok(Some((Bytes::from(written(&events)), self)));
             }
             let silence = self.api.clock.timeout(SILENCE, self.watch.changed());

@@ -60,10 +60,10 @@ fn still_pending(found: &Found, headers: &HeaderMap) -> Response {
     let document = found.document();
     let mut response = if has(headers, &etag) {
         let mut response = own::empty(StatusCode::NOT_MODIFIED);
-        pending::point_to_monitor(response.headers_mut(), &document, found.retry_after());
+        pending::point_to_monitor(response.headers_mut(), &document, found.pointer());
         response
     } else {
-        pending::still(&document, found.retry_after())
+        pending::still(&document, found.pointer())
     };
     own::set(response.headers_mut(), ETAG, etag);
     response

@@ -20,10 +20,10 @@ use super::nodes::{NodeDocument, Nodes};
 use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
 use super::reconcile::{FindingDocument, ReconcileReport};
 use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
-use super::tree::Tree;
+use super::tree::{Descendant, DescendantStanding, Tree};
 use super::webhooks::document::{
     AttemptDocument, CallbackKeys, DeliveryDocument, DeliveryLinks, DeliveryList, KeyDocument,
-    NewSubscriptionDocument, PageLinks, PublicKeyDocument, PublicKeys, RotationDocument,
+    KeyUse, NewSubscriptionDocument, PageLinks, PublicKeyDocument, PublicKeys, RotationDocument,
     SecretDocument, SubscriptionDocument, SubscriptionLinks, SubscriptionList,
 };
 
@@ -42,6 +42,8 @@ use super::webhooks::document::{
     Nodes,
     NodeDocument,
     Tree,
+    Descendant,
+    DescendantStanding,
     QueueList,
     QueueDocument,
     UpstreamDocument,
@@ -58,6 +60,7 @@ use super::webhooks::document::{
     NewSubscriptionDocument,
     SecretDocument,
     KeyDocument,
+    KeyUse,
     RotationDocument,
     CallbackKeys,
     PublicKeys,

@@ -17,8 +17,17 @@ pub struct Acceptance<'a> {
     pub minimal: bool,
     /// What `Preference-Applied` says.
     pub applied: Option<&'a str>,
+    /// Where and when to ask.
+    pub pointer: Pointer,
+}
+
+/// How a 202 says where and when to ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pointer {
     /// Whole seconds, 1 to 30.
     pub retry_after: u64,
+    /// Whether the monitor is named by its path alone (`routes.*.location`).
+    pub relative: bool,
 }
 
 /// The 202 of an acceptance, with the document unless minimal.
@@ -29,8 +38,8 @@ pub fn accepted(document: &Document, acceptance: Acceptance<'_>) -> Response {
         own::json(StatusCode::ACCEPTED, own::DOCUMENT_TYPE, document)
     };
     let headers = response.headers_mut();
-    point_to_monitor(headers, document, acceptance.retry_after);
-    own::set(headers, CONTENT_LOCATION, &document.links.monitor);
+    point_to_monitor(headers, document, acceptance.pointer);
+    own::set(headers, CONTENT_LOCATION, named(document, acceptance.pointer));
     if let Some(applied) = acceptance.applied {
         own::set(headers, own::PREFERENCE_APPLIED, applied);
     }
@@ -38,20 +47,33 @@ pub fn accepted(document: &Document, acceptance: Acceptance<'_>) -> Response {
 }
 
 /// The 202 of an operation that is still pending.
-pub fn still(document: &Document, retry_after: u64) -> Response {
+pub fn still(document: &Document, pointer: Pointer) -> Response {
     let mut response = own::json(StatusCode::ACCEPTED, own::DOCUMENT_TYPE, document);
     let headers = response.headers_mut();
-    point_to_monitor(headers, document, retry_after);
+    point_to_monitor(headers, document, pointer);
     own::set(headers, own::X_PROGRESS, progress(document));
     response
 }
 
 /// `Location`, `Operation-Location`, `Operation-Id`, `Retry-After`.
-pub fn point_to_monitor(headers: &mut HeaderMap, document: &Document, retry_after: u64) {
-    own::set(headers, LOCATION, &document.links.monitor);
+pub fn point_to_monitor(headers: &mut HeaderMap, document: &Document, pointer: Pointer) {
+    own::set(headers, LOCATION, named(document, pointer));
     own::set(headers, own::OPERATION_LOCATION, &document.links.status);
     own::set(headers, own::OPERATION_ID, &document.id);
-    headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.clamp(1, 30)));
+    ask_again(headers, pointer.retry_after);
+}
+
+/// `Retry-After`.
+pub fn ask_again(headers: &mut HeaderMap, seconds: u64) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.clamp(1, 30)));
+}
+
+/// The monitor's URL, or the path in it.
+fn named(document: &Document, pointer: Pointer) -> &str {
+    let url = document.links.monitor.as_str();
+    let authority = if pointer.relative { url.find("://").map(|at| at + 3) } else { None };
+    let path = authority.and_then(|start| Some(start + url[start..].find('/')?));
+    path.map_or(url, |at| &url[at..])
 }
 
 /// Under 100 characters of ASCII, the number first.

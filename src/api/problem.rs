@@ -60,6 +60,11 @@ impl Problem {
         self
     }
 
+    /// Whether its answer has that field already.
+    pub fn has_field(&self, name: &HeaderName) -> bool {
+        self.0.fields.contains_key(name)
+    }
+
     /// The same with `Retry-After` in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
@@ -84,11 +89,15 @@ impl Problem {
 
     fn body(&self) -> Value {
         let inner = &self.0;
+        // SDKs look for what went wrong in a member of this name and read nothing else. Where
+        // a problem is about a failed operation, its code says more than that of the problem.
+        let code = inner.extensions.get("code").and_then(Value::as_str).unwrap_or(inner.kind.name);
         let mut body = json!({
             "type": inner.kind.uri(),
             "title": inner.kind.title,
             "status": inner.status.as_u16(),
             "detail": inner.detail,
+            "error": { "code": code, "message": inner.detail },
         });
         if let Value::Object(members) = &mut body {
             members.extend(inner.extensions.clone());

@@ -20,6 +20,23 @@ pub(super) async fn show(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let answered = found.operation.response_status;
+    let (id, links) = (found.operation.id, found.visit.links(found.operation.id));
+    told_now(found, &method, &headers).await.map_err(|problem| {
+        let problem = problem
+            .with_field(own::OPERATION_ID, id.to_string())
+            .with_field(own::OPERATION_LOCATION, links.status());
+        // Of a freed result, and of a range that is not there, the status is still known.
+        match answered {
+            Some(status) if !problem.has_field(&own::UPSTREAM_STATUS) => {
+                problem.with_field(own::UPSTREAM_STATUS, status.to_string())
+            }
+            _ => problem,
+        }
+    })
+}
+
+async fn told_now(found: Found, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
     found.not_gone()?;
     match &found.operation.state {
         State::Canceled { .. } => Err(Problem::canceled()),
@@ -27,16 +44,16 @@ pub(super) async fn show(
             Err(without_answer(&found, failure))
         }
         State::Failed { failure, .. } => match answer_of(&found).await? {
-            Some(answer) => replay(&found, answer, &method, &headers),
+            Some(answer) => replay(&found, answer, method, headers),
             None => Err(without_answer(&found, failure)),
         },
         State::Succeeded { .. } => match answer_of(&found).await? {
-            Some(answer) => replay(&found, answer, &method, &headers),
+            Some(answer) => replay(&found, answer, method, headers),
             // It was freed since it was looked up.
             None => Err(Problem::gone()),
         },
         State::Queued { .. } | State::Running { .. } | State::Waiting { .. } => {
-            Ok(pending::still(&found.document(), found.retry_after()))
+            Ok(pending::still(&found.document(), found.pointer()))
         }
     }
 }
@@ -58,7 +75,7 @@ fn told(recorded: u16, succeeded: bool) -> StatusCode {
         200..=299 => StatusCode::OK,
         300..=399 if succeeded => StatusCode::OK,
         // Stock clients and CDNs would sign in anew, retry, or go elsewhere.
-        401 | 407 | 408 | 421 | 425 | 429 | 502 | 503 | 504 => StatusCode::FAILED_DEPENDENCY,
+        401 | 407 | 408 | 421 | 425 | 429 | 500 | 502 | 503 | 504 => StatusCode::FAILED_DEPENDENCY,
         400..=599 => StatusCode::from_u16(recorded).unwrap_or(StatusCode::FAILED_DEPENDENCY),
         _ => StatusCode::FAILED_DEPENDENCY,
     }
@@ -133,10 +150,10 @@ mod tests {
 
     #[test]
     fn what_others_would_act_on_is_424() {
-        for recorded in [401, 407, 408, 421, 425, 429, 502, 503, 504, 302, 304, 101, 700] {
+        for recorded in [401, 407, 408, 421, 425, 429, 500, 502, 503, 504, 302, 304, 101, 700] {
             assert_eq!(told(recorded, false), 424, "{recorded}");
         }
-        for recorded in [400, 403, 404, 409, 410, 422, 451, 500, 501] {
+        for recorded in [400, 403, 404, 409, 410, 422, 451, 501, 505, 511] {
             assert_eq!(told(recorded, false), recorded);
         }
     }

@@ -1,23 +1,27 @@
 //! `POST …/{id}/retry`, for operators: a finished operation once more, as a new one.
 //!
 //! The successor names what it repeats (`retryOf`) and comes to the upstream with the
-//! same idempotency key, so that an upstream that knows keys acts once. Whoever was called
-//! back is called back again, about the successor. Credentials were erased when the first one
-//! ended: it goes without them.
+//! same idempotency key, so that an upstream that knows keys acts once; the document of the
+//! former names its successor (`retriedBy`). While an earlier repeat has not failed, another
+//! one has to be asked for with `again`. Whoever was called back is called back again, about
+//! the successor. Credentials were erased when the first one ended: it goes without them.
 
 use std::sync::Arc;
 
 use axum::response::Response;
 
+use super::members::Members;
 use super::pending::{Acceptance, accepted};
 use super::visit::Found;
 use super::{Api, Document, Problem};
 use crate::domain::OperationId;
 use crate::domain::http::idempotency::sent_octets;
-use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Work};
+use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Retry, Work};
 use crate::ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
-pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
+pub(super) async fn retry(found: Found, mut members: Members) -> Result<Response, Problem> {
+    members.only(&["again"])?;
+    let again = members.truth("again")?.unwrap_or(false);
     if !found.status().is_final() {
         return Err(Problem::not_ended(found.status()));
     }
@@ -25,22 +29,26 @@ pub(super) async fn retry(found: Found) -> Result<Response, Problem> {
     let (visit, former) = (&found.visit, &found.operation);
     let mut promised = visit.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
     promised.work = copied(&visit.api, promised.work).await?;
-    let successor = successor(&visit.api, former, promised);
+    let retry = Retry { of: former.id, again };
+    let successor = successor(&visit.api, former, promised, retry);
     let document = Document::accepted(&successor, &visit.links(successor.id));
     match visit.api.ledger.accept(successor).await? {
         Accepted::QueueFull { depth } => {
             let retry_after = visit.api.settings.pace.estimate(&former.route, depth);
             Err(Problem::queue_full(&former.queue, depth, retry_after))
         }
+        Accepted::Retried(standing) => {
+            Err(Problem::retried(&standing.to_string(), visit.links(standing).monitor()))
+        }
         // It claims no key, so it is never taken for another one.
-        Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict(_) => {
-            let retry_after = found.retry_after();
-            Ok(accepted(&document, Acceptance { retry_after, ..Acceptance::default() }))
+        Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict { .. } => {
+            let pointer = found.pointer();
+            Ok(accepted(&document, Acceptance { pointer, ..Acceptance::default() }))
         }
     }
 }
 
-fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation {
+fn successor(api: &Api, former: &Operation, promised: Promised, retry: Retry) -> NewOperation {
     let now = api.clock.now();
     let granted = former.deadline_at.since(former.accepted_at);
     let Promised { work, policy, upstream_key, serial_key, callback } = promised;
@@ -63,7 +71,7 @@ fn successor(api: &Api, former: &Operation, promised: Promised) -> NewOperation 
         idempotency: None,
         serial_key,
         parent: former.parent,
-        retry_of: Some(former.id),
+        retry_of: Some(retry),
         client_reference: former.client_reference.clone(),
         tags: former.tags.clone(),
         callback,

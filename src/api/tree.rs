@@ -1,6 +1,12 @@
 //! `GET …/tree`: what an operation gave rise to, directly and indirectly.
 //!
-//! Each document names its `parent`, so a list is enough to draw the tree from.
+//! Each member names its `parent`, so a list is enough to draw the tree from.
+//!
+//! Owns how much of the others a reader sees. The rule: as much as the reader could have
+//! without the tree. Who may list operations sees their documents. Where nothing tells
+//! callers apart and the list is not shared, a ticket is all that protects an operation, and
+//! anybody who knows the parent's id can have made the child: its document and its ticket are
+//! its maker's, and the tree says only that it is there and how it stands.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -8,7 +14,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::visit::Found;
-use super::{Document, Problem, own};
+use super::{Caller, Document, Problem, own};
+use crate::domain::Timestamp;
+use crate::ledger::Operation;
 
 /// The most operations that are shown.
 const MOST: u32 = 1000;
@@ -19,14 +27,61 @@ pub(super) struct Tree {
     /// The operation itself.
     operation: Document,
     /// Those below it, each naming its `parent`; 1000 at most.
-    operations: Vec<Document>,
+    operations: Vec<Descendant>,
+}
+
+/// An operation in the tree of another one: its document, for those who may list it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Descendant {
+    Whole(Box<Document>),
+    Standing(DescendantStanding),
+}
+
+/// How an operation stands, for those who may not see more of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescendantStanding {
+    /// Its id, a UUID.
+    id: String,
+    /// Where it stands.
+    status: String,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When its first attempt began.
+    #[schema(format = DateTime)]
+    started_at: Option<String>,
+    /// When it ended.
+    #[schema(format = DateTime)]
+    finished_at: Option<String>,
+    /// The id of the operation that gave rise to it.
+    parent: Option<String>,
 }
 
 pub(super) async fn show(found: Found) -> Result<Response, Problem> {
     let visit = &found.visit;
     let below = visit.api.ledger.descendants(found.operation.id, MOST).await?;
+    let lists = visit.caller == Caller::Operator || visit.api.settings.shared;
+    let descendant = |operation: &Operation| match lists {
+        true => Descendant::Whole(Box::new(visit.document(operation))),
+        false => Descendant::Standing(DescendantStanding::of(operation)),
+    };
     let seen = below.iter().filter(|operation| visit.may_see(operation));
-    let operations = seen.map(|operation| visit.document(operation)).collect();
+    let operations = seen.map(descendant).collect();
     let tree = Tree { operation: found.document(), operations };
     Ok(own::json(StatusCode::OK, own::JSON_TYPE, &tree))
+}
+
+impl DescendantStanding {
+    fn of(operation: &Operation) -> Self {
+        Self {
+            id: operation.id.to_string(),
+            status: operation.state.status().to_string(),
+            created_at: operation.accepted_at.rfc3339(),
+            started_at: operation.started_at.map(Timestamp::rfc3339),
+            finished_at: operation.state.finished_at().map(Timestamp::rfc3339),
+            parent: operation.parent.map(|id| id.to_string()),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
+use super::pending::Pointer;
 use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
 use crate::domain::http::links::Links;
 use crate::domain::operation::Status;
@@ -40,9 +41,7 @@ impl FromRequestParts<Door> for Visit {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        // Without a peer nothing is believed.
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let peer = parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0.ip());
+        let peer = peer_of(parts);
         let settings = &door.api.settings;
         let caller = match door.side {
             Side::Operators => Caller::Operator,
@@ -54,6 +53,17 @@ impl FromRequestParts<Door> for Visit {
         let base = origin::base(settings, &parts.headers, peer)?;
         Ok(Self { api: door.api.clone(), caller, base })
     }
+}
+
+fn peer_of(parts: &Parts) -> IpAddr {
+    // Without a peer nothing is believed.
+    let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0.ip())
+}
+
+/// What links are built on, whoever asks.
+pub(super) fn base_of(parts: &Parts, door: &Door) -> Result<String, Problem> {
+    origin::base(&door.api.settings, &parts.headers, peer_of(parts))
 }
 
 impl Visit {
@@ -76,13 +86,17 @@ impl Visit {
         }
     }
 
-    /// When to ask again about an operation.
-    pub(super) fn retry_after(&self, operation: &Operation) -> u64 {
+    /// Where and when to ask again about an operation.
+    pub(super) fn pointer(&self, operation: &Operation) -> Pointer {
+        let settings = &self.api.settings;
         let depth = match operation.state.status() {
             Status::Queued => self.api.ledger.queue_depth(&operation.queue),
             _ => 0,
         };
-        self.api.settings.pace.estimate(&operation.route, depth)
+        Pointer {
+            retry_after: settings.pace.estimate(&operation.route, depth),
+            relative: settings.relative_location.contains(&operation.route),
+        }
     }
 
     fn open(&self, name: &str) -> Option<OperationId> {
@@ -143,8 +157,8 @@ impl Found {
         self.operation.state.status()
     }
 
-    pub(super) fn retry_after(&self) -> u64 {
-        self.visit.retry_after(&self.operation)
+    pub(super) fn pointer(&self) -> Pointer {
+        self.visit.pointer(&self.operation)
     }
 }
 

@@ -176,13 +176,15 @@ impl Inner {
         if head.key.is_none() && rule.is_none() {
             return Ok(None);
         }
-        let content_type = seen.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let types: Vec<_> =
+            seen.headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes).collect();
+        let content_type = (!types.is_empty()).then(|| types.join(&b", "[..]));
         let credentials = self.credentials(&head.principal, seen.headers);
         let callback = head.callback.as_ref().map(Asked::fingerprint);
         let fingerprint = idempotency::fingerprint(
             method,
             target,
-            content_type,
+            content_type.as_deref(),
             seen.body,
             callback.as_deref(),
             credentials,
@@ -192,7 +194,7 @@ impl Inner {
             KeyRule::Pointer(pointer) => {
                 self.readable(route, "idempotency_key", seen.pointer(pointer))
             }
-            KeyRule::Fingerprint => Some(fingerprint.to_vec()),
+            KeyRule::Fingerprint => Some(fingerprint.as_bytes().to_vec()),
         });
         let key = head.key.as_ref().map(|sent| sent.key.as_bytes().to_vec()).or(derived);
         let Some(key) = key else {

@@ -13,10 +13,11 @@ use http::{HeaderName, HeaderValue};
 use super::body::Memory;
 use super::route::Route;
 use super::upload::Upload;
-use crate::api::pending::{self, Acceptance};
+use crate::api::pending::{self, Acceptance, Pointer};
 use crate::api::problem::kinds;
 use crate::api::recorded::{self, Passage};
 use crate::api::{Api, Document, Problem, own};
+use crate::config::{AcceptedForm, PrincipalRule};
 use crate::domain::OperationId;
 use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
@@ -52,6 +53,8 @@ impl Pending<'_> {
         let wait = self.wait();
         let watch = wait.map(|_| ledger.watch(operation.id));
         let document = Document::accepted(&operation, &links);
+        let sent = operation.upstream_key.is_some();
+        let is_serial = operation.serial_key.is_some();
         let accepted = match upload {
             None => ledger.accept_calling_back(operation, first).await?,
             Some(upload) => Box::pin(upload.accept(operation, first)).await?,
@@ -59,6 +62,7 @@ impl Pending<'_> {
         drop(memory);
         match accepted {
             Accepted::New(id) => match wait.zip(watch) {
+                None if is_serial => Box::pin(self.as_it_stands(id, &document)).await,
                 None => Ok(self.accepted(&document)),
                 Some((wait, watch)) => {
                     let waited = async {
@@ -68,7 +72,8 @@ impl Pending<'_> {
                     Box::pin(waited).await
                 }
             },
-            Accepted::Replayed(id) => {
+            // A request of a client's repeats nothing by hand.
+            Accepted::Replayed(id) | Accepted::Retried(id) => {
                 drop(watch);
                 let again = Box::pin(self.again(id)).await;
                 let mut response = again.unwrap_or_else(Problem::into_response);
@@ -79,12 +84,27 @@ impl Pending<'_> {
                 response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
                 Ok(response)
             }
-            Accepted::KeyConflict(_) => Err(Problem::key_conflict()),
+            Accepted::KeyConflict { of, differs } => {
+                Err(self.conflicting(Problem::key_conflict(differs, sent), of))
+            }
             Accepted::QueueFull { depth } => {
                 let again = self.api.settings.pace.estimate(&self.route.name, depth);
                 Err(Problem::queue_full(&queue, depth, again))
             }
         }
+    }
+
+    /// The 202 of an operation that may have to wait for others from the beginning. `document`
+    /// is shown where it is gone already.
+    async fn as_it_stands(
+        &self,
+        id: OperationId,
+        document: &Document,
+    ) -> Result<Response, Problem> {
+        // It is accepted: not to know how it stands is no reason to say otherwise.
+        let found = self.api.ledger.find(id).await.ok().flatten();
+        let found = found.map(|found| Document::of(&found, &self.links(id), self.base));
+        Ok(self.accepted(found.as_ref().unwrap_or(document)))
     }
 
     /// Answers a repeat with the operation that there is.
@@ -100,6 +120,16 @@ impl Pending<'_> {
             self.ended(id, watch, wait, true).await?
         };
         self.after_waiting(id, ended, &links, || self.accepted(&document)).await
+    }
+
+    /// Says where the first request with a key is, unless nothing tells callers apart: then its
+    /// ticket is all that protects it.
+    fn conflicting(&self, problem: Problem, of: OperationId) -> Problem {
+        if self.api.settings.principal == PrincipalRule::None {
+            return problem;
+        }
+        let links = self.links(of);
+        problem.at_monitor(links.monitor()).with_field(own::OPERATION_ID, of.to_string())
     }
 
     fn links(&self, id: OperationId) -> Links {
@@ -162,14 +192,18 @@ impl Pending<'_> {
     }
 
     fn accepted(&self, document: &Document) -> Response {
+        let settings = &self.api.settings;
         let depth = self.api.ledger.queue_depth(&document.queue);
         let applied = self.decision.applied_when(true);
         pending::accepted(
             document,
             Acceptance {
-                minimal: self.decision.minimal,
+                minimal: self.decision.minimal || self.route.accepted == AcceptedForm::Minimal,
                 applied: applied.as_deref(),
-                retry_after: self.api.settings.pace.estimate(&document.route, depth),
+                pointer: Pointer {
+                    retry_after: settings.pace.estimate(&document.route, depth),
+                    relative: settings.relative_location.contains(&document.route),
+                },
             },
         )
     }

@@ -235,3 +235,66 @@ async fn neighbours_in_time_share_nothing_but_their_time_and_their_ledger() {
     assert_eq!((times.len(), random.len()), (1, 40));
     assert!((4..=36).contains(&above), "it counts: {above} of 40 rise");
 }
+
+#[tokio::test]
+async fn a_route_can_leave_the_document_out_of_its_202() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).route("POST /orders", "accepted = \"minimal\"");
+    let gateway = setup.route("POST /alarms", "accepted = \"document\"").start().await;
+    for request in
+        [order(), order().field("Idempotency-Key", "k"), order().field("Idempotency-Key", "k")]
+    {
+        let answer = gateway.send(request).await.expect(202);
+        assert_eq!((&*answer.body, answer.field("content-type")), (&b""[..], None));
+        assert_eq!(answer.field("preference-applied"), None);
+        answer.expect_field("location");
+        answer.expect_field("operation-id");
+    }
+    let asked = gateway.send(order().field("Prefer", "return=minimal")).await.expect(202);
+    assert_eq!(asked.field("preference-applied"), Some("return=minimal"));
+    assert!(gateway.send(post("/alarms")).await.expect(202).json()["id"].is_string());
+    let pending = gateway.accept(order().field("Operation-Delay", "60")).await;
+    assert_eq!(gateway.get(&pending.monitor).await.expect(202).json()["id"], *pending.id);
+}
+
+#[tokio::test]
+async fn a_route_can_name_its_monitor_by_a_path() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("server", "public_url = \"https://api.example.com/base\"")
+        .route("POST /orders", "location = \"relative\"")
+        .route("POST /alarms", "")
+        .start()
+        .await;
+    let answer = gateway.send(order().field("Operation-Delay", "60")).await.expect(202);
+    let path = answer.expect_field("location").to_owned();
+    assert!(path.starts_with("/base/-/operations/"), "{path}");
+    assert_eq!(answer.field("content-location"), Some(&*path));
+    let monitor = format!("https://api.example.com{path}");
+    assert_eq!(answer.json()["links"]["monitor"], *monitor);
+    assert_eq!(answer.field("operation-location"), Some(&*format!("{monitor}/status")));
+    let own = path.strip_prefix("/base").unwrap();
+    for resource in ["", "/result"] {
+        let pending = gateway.get(&format!("{own}{resource}")).await.expect(202);
+        assert_eq!(pending.field("location"), Some(&*path), "{resource}");
+    }
+    let other = gateway.send(post("/alarms")).await.expect(202);
+    assert!(other.expect_field("location").starts_with("https://api.example.com/base/-/"));
+}
+
+#[tokio::test]
+async fn the_202_says_that_an_operation_waits_for_another_one_from_the_beginning() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let keyed = || order().field("Operation-Serial-Key", "customer-7");
+    let first = gateway.accept(keyed()).await;
+    let second = gateway.send(keyed()).await.expect(202).json();
+    assert_eq!(
+        (&second["status"], &second["waitingFor"]),
+        (&json!("waiting"), &json!("serial-key"))
+    );
+    assert_eq!(second["nextAttemptAt"], Value::Null);
+    upstream.release("/orders");
+    gateway.settled(&first).await;
+}

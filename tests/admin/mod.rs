@@ -147,10 +147,158 @@ async fn a_retry_by_hand_is_a_new_operation_with_the_same_key_to_the_upstream() 
     })
     .await;
     assert_eq!(document["retryOf"], &*ticket.id);
-    assert_eq!(gateway.document(&ticket).await, failed, "the first one stays as it is");
+    let mut former = gateway.document(&ticket).await;
+    assert_eq!(former["retriedBy"], *successor);
+    former["retriedBy"] = serde_json::json!(null);
+    assert_eq!(former, failed, "the first one stays as it is");
     let received = upstream.received();
     assert_eq!(received.len(), 2);
     let key = |n: usize| received[n].expect_field("idempotency-key");
     assert_eq!(key(0), key(1));
     assert_eq!(received[0].body, received[1].body);
+}
+
+#[tokio::test]
+async fn what_a_program_sent_wrongly_is_told_by_what_is_wrong_with_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Operation-Delay", "60")).await;
+    let cancel = || post(format!("/-/operations/{}/cancel", ticket.id));
+    for unsaid in [cancel(), cancel().body("text/plain", "{}"), post("/-/webhooks")] {
+        let problem = gateway.admin(unsaid).await.problem(415);
+        assert_eq!(problem["field"], "Content-Type");
+        assert!(problem["detail"].as_str().unwrap().contains("application/json"), "{problem}");
+    }
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    for method in ["PUT", "PATCH", "OPTIONS"] {
+        for (target, allowed) in [("/-/webhooks", "POST"), ("/-/queues", "GET"), ("/livez", "GET")]
+        {
+            let answer = gateway.admin(Request::new(method, target)).await;
+            assert!(
+                answer.expect_field("allow").contains(allowed),
+                "{method} {target}: {answer:?}"
+            );
+            answer.problem(405);
+        }
+        gateway.admin(Request::new(method, "/-/nothing")).await.problem(404);
+        gateway.admin(Request::new(method, "/nothing")).await.problem(404);
+    }
+    gateway.admin(post("/-/nothing").json(&serde_json::json!({}))).await.problem(404);
+    let foreign = Request::new("PUT", "/-/webhooks").field("Origin", "https://evil.example");
+    gateway.admin(foreign).await.problem(403);
+}
+
+#[tokio::test]
+async fn a_member_that_is_there_twice_is_refused_by_its_name() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", crate::support::Answer::Reset);
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let operation = format!("/-/operations/{}", ticket.id);
+    for (target, body, member) in [
+        (
+            format!("{operation}/verdict"),
+            r#"{"outcome":"happened","outcome":"did-not-happen"}"#,
+            "outcome",
+        ),
+        (format!("{operation}/verdict"), r#"{"outcome":"happened","note":"a","note":"a"}"#, "note"),
+        (
+            "/-/webhooks".to_owned(),
+            r#"{"url":"https://a.example","url":"https://b.example"}"#,
+            "url",
+        ),
+        ("/-/webhooks/callback-key".to_owned(), r#"{"grace":0,"grace":9}"#, "grace"),
+    ] {
+        let request = post(target).body("application/json", body);
+        assert_eq!(gateway.admin(request).await.problem(400)["field"], member, "{body}");
+    }
+    assert_eq!(gateway.document(&ticket).await["verdict"], serde_json::json!(null));
+}
+
+async fn retried(gateway: &Gateway, id: &str, body: &str) -> crate::support::Response {
+    let retry = post(format!("/-/operations/{id}/retry")).body("application/json", body);
+    gateway.admin(retry).await
+}
+
+/// The id of a retry that is accepted.
+async fn successor(gateway: &Gateway, id: &str, body: &str) -> String {
+    retried(gateway, id, body).await.expect(202).expect_field("operation-id").to_owned()
+}
+
+/// Looks until an operation has ended like that.
+async fn until_ended(gateway: &Gateway, id: &str, status: &str) -> serde_json::Value {
+    time::until(status, || async {
+        let shown = gateway.admin(get(format!("/-/operations/{id}/status"))).await.expect(200);
+        Some(shown.json()).filter(|document| document["status"] == status)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_second_retry_is_refused_while_one_stands_that_has_not_failed() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", crate::support::Answer::status(400));
+    let gateway = Gateway::before(&upstream).await;
+    let first = gateway.post_order().await;
+    gateway.settled(&first).await;
+    let failed = successor(&gateway, &first.id, "{}").await;
+    until_ended(&gateway, &failed, "failed").await;
+    upstream.hold("/orders");
+    // One that failed stands in nobody's way.
+    let running = successor(&gateway, &first.id, "{}").await;
+    for of in [&*first.id, &failed] {
+        let answer = retried(&gateway, of, "{}").await;
+        let problem = answer.problem(409);
+        assert_eq!(problem["type"], "urn:cloakroom:problem:already-retried");
+        assert_eq!(
+            (&problem["retriedBy"], &problem["field"]),
+            (&running.clone().into(), &"again".into())
+        );
+        assert!(problem["monitor"].as_str().unwrap().contains(&running), "{problem}");
+    }
+    assert_eq!(gateway.document(&first).await["retriedBy"], *running);
+    upstream.on("/orders", crate::support::Answer::Orders);
+    upstream.release("/orders");
+    until_ended(&gateway, &running, "succeeded").await;
+    retried(&gateway, &first.id, "{\"again\":false}").await.problem(409);
+    let again = successor(&gateway, &first.id, "{\"again\":true}").await;
+    assert_eq!(gateway.document(&first).await["retriedBy"], *again);
+    until_ended(&gateway, &again, "succeeded").await;
+    // What has succeeded itself may be repeated, as long as nothing has repeated it.
+    let repeat = successor(&gateway, &again, "{}").await;
+    until_ended(&gateway, &repeat, "succeeded").await;
+    for wrong in ["{\"again\":1}", "{\"agin\":true}", "[]", "{\"again\":true,\"again\":true}"] {
+        retried(&gateway, &first.id, wrong).await.problem(400);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_that_was_canceled_stands_in_nobodys_way() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", crate::support::Answer::status(400));
+    let gateway = Gateway::before(&upstream).await;
+    let first = gateway.post_order().await;
+    gateway.settled(&first).await;
+    gateway.admin(post("/-/queues/default/pause").json(&serde_json::json!({}))).await.expect(200);
+    let waiting = successor(&gateway, &first.id, "{}").await;
+    retried(&gateway, &first.id, "{}").await.problem(409);
+    let cancel = post(format!("/-/operations/{waiting}/cancel")).json(&serde_json::json!({}));
+    gateway.admin(cancel).await.expect(200);
+    retried(&gateway, &first.id, "{}").await.expect(202);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_retries_that_are_asked_for_at_once_one_is_made() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", crate::support::Answer::status(400));
+    let gateway = Gateway::before(&upstream).await;
+    let first = gateway.post_order().await;
+    gateway.settled(&first).await;
+    upstream.hold("/orders");
+    let asked = (0..10).map(|_| retried(&gateway, &first.id, "{}"));
+    let statuses: Vec<u16> =
+        futures_util::future::join_all(asked).await.iter().map(|answer| answer.status).collect();
+    let of = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert_eq!((of(202), of(409)), (1, 9), "{statuses:?}");
 }

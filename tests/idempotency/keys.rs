@@ -107,6 +107,8 @@ async fn the_same_key_with_another_request_is_422_and_stores_nothing() {
     for other in others {
         let problem = gateway.send(other.field("Idempotency-Key", "k")).await.problem(422);
         assert!(problem.to_string().to_lowercase().contains("key"), "{problem}");
+        // Where a ticket is all that protects an operation, it is not handed out.
+        assert!(!problem.to_string().contains("/-/operations/"), "{problem}");
     }
     // Other fields are no part of the fingerprint.
     assert_eq!(gateway.accept(keyed("k").field("X-Trace", "2")).await, ticket);
@@ -372,5 +374,86 @@ async fn an_end_after_something_was_sent_keeps_the_key() {
         let again = gateway.send(keyed("k")).await.expect(202);
         assert_eq!(again.field("idempotency-replayed"), Some("true"), "{answer:?}");
         assert_eq!(Ticket::of(&again), first);
+    }
+}
+
+fn differing(problem: &serde_json::Value) -> Vec<&str> {
+    let names = problem["differs"].as_array().unwrap();
+    let names: Vec<_> = names.iter().map(|name| name.as_str().unwrap()).collect();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(names.iter().all(|name| detail.contains(name)), "{problem}");
+    names
+}
+
+#[tokio::test]
+async fn the_422_says_what_differs() {
+    let upstream = Upstream::start().await;
+    let lines = "callbacks = \"any\"\nname = \"all\"";
+    let gateway = Setup::before(&upstream).route("* /orders", lines).start().await;
+    let sent = |method: &str, target: &str| {
+        Request::new(method, target)
+            .field("Idempotency-Key", "k")
+            .field("Authorization", "ann")
+            .field("Callback-Url", "https://hooks.example.com/7")
+    };
+    let json = r#"{"sku":"A-1"}"#;
+    let usual = || sent("POST", "/orders").body("application/json", json);
+    gateway.accept(usual()).await;
+    for (other, parts) in [
+        (sent("PUT", "/orders").body("application/json", json), &["method"][..]),
+        (sent("POST", "/orders?a=1").body("application/json", json), &["target"]),
+        (sent("POST", "/orders").body("text/json", json), &["media type"]),
+        (sent("POST", "/orders").body("application/json", "{}"), &["body"]),
+        (usual().field("Callback-Events", "operation.started"), &["callback"]),
+        (usual().field("Cookie", "a=b"), &["credentials"]),
+        (sent("PUT", "/orders?a=1"), &["method", "target", "media type", "body"]),
+    ] {
+        let problem = gateway.send(other).await.problem(422);
+        assert_eq!(differing(&problem), parts, "{problem}");
+        assert_eq!(problem["field"], "Idempotency-Key");
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_what_differs_too() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).set("queues.default", "max_depth = 1\npaused = true");
+    let gateway = setup.start().await;
+    gateway.accept(keyed("k")).await;
+    let other = post("/orders").body("application/json", "{}").field("Idempotency-Key", "k");
+    assert_eq!(differing(&gateway.send(other).await.problem(422)), ["body"]);
+}
+
+#[tokio::test]
+async fn the_422_leads_a_principal_to_the_first_one() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).principal("authorization").start().await;
+    let of = |who: &str| keyed("k").field("Authorization", who);
+    let ticket = gateway.accept(of("ann")).await;
+    gateway.accept(of("bob")).await;
+    let other = post("/orders?a=1").field("Idempotency-Key", "k").field("Authorization", "ann");
+    let answer = gateway.send(other).await.expect(422);
+    let monitor = format!("{}{}", gateway.origin(), ticket.monitor);
+    assert_eq!(answer.field("location"), Some(&*monitor));
+    assert_eq!(answer.field("operation-id"), Some(&*ticket.id));
+    assert_eq!(answer.problem(422)["monitor"], monitor);
+}
+
+#[tokio::test]
+async fn media_types_that_mean_the_same_are_the_same_request() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let of = |kind: &str| post("/orders").body(kind, "x").field("Idempotency-Key", "k");
+    let first = gateway.accept(of("text/plain; charset=utf-8; x=A")).await;
+    for same in [
+        "TEXT/Plain;charset=utf-8;x=A",
+        "text/plain ; Charset=\"UTF-8\"; X=\"A\"",
+        "text/plain;x=A;charset=utf-8",
+    ] {
+        assert_eq!(gateway.accept(of(same)).await, first, "{same}");
+    }
+    for other in ["text/plain", "text/plain; charset=utf-8; x=a", "text/html; charset=utf-8; x=A"] {
+        let problem = gateway.send(of(other)).await.problem(422);
+        assert_eq!(differing(&problem), ["media type"], "{other}");
     }
 }

@@ -32,6 +32,7 @@ const MEMBERS: &[&str] = &[
     "clientReference",
     "parent",
     "retryOf",
+    "retriedBy",
     "links",
 ];
 
@@ -285,4 +286,59 @@ async fn head_and_unknown_resources_are_answered_too() {
     let answer = gateway.send(post(ticket.at("status"))).await;
     answer.expect_field("allow");
     answer.problem(405);
+}
+
+#[tokio::test]
+async fn while_pending_it_says_when_to_ask_again_and_once_ended_no_more() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    let later = gateway.accept(post("/later").field("Operation-Delay", "60")).await;
+    upstream.until_received("/orders", 1).await;
+    for pending in [&ticket, &later] {
+        let answer = gateway.get(&pending.at("status")).await.expect(200);
+        assert_eq!(answer.all("retry-after"), ["1"]);
+    }
+    upstream.release("/orders");
+    gateway.settled(&ticket).await;
+    let answer = gateway.get(&ticket.at("status")).await.expect(200);
+    assert_eq!(answer.field("retry-after"), None);
+}
+
+#[tokio::test]
+async fn the_time_to_ask_again_follows_what_the_document_has_shown() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(7);
+    upstream.release("/orders");
+    gateway.settled(&ticket).await;
+    upstream.hold("/orders");
+    let next = gateway.post_order().await;
+    let answer = gateway.get(&next.at("status")).await.expect(200);
+    assert_eq!(answer.all("retry-after"), ["7"]);
+}
+
+#[tokio::test]
+async fn after_success_it_is_complete_whatever_was_reported() {
+    let (_upstream, _gateway, _ticket, document) = after(Answer::Orders).await;
+    assert_eq!(document["percentComplete"], 100);
+    let (_upstream, _gateway, _ticket, document) = after(Answer::status(400)).await;
+    assert_eq!(document["percentComplete"], json!(null));
+}
+
+#[tokio::test]
+async fn a_canceled_one_has_an_error_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(order().field("Operation-Delay", "60")).await;
+    let canceled = gateway.send(post(ticket.at("cancel"))).await.expect(200).json();
+    assert_eq!(canceled["error"]["code"], "canceled");
+    assert!(canceled["error"]["message"].as_str().unwrap().contains("send it anew"));
+    assert_eq!(gateway.document(&ticket).await, canceled);
+    let problem = gateway.get(&ticket.at("result")).await.problem(409);
+    assert_eq!(problem["error"]["code"], "canceled");
 }

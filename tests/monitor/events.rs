@@ -148,3 +148,49 @@ async fn the_ids_rise() {
         stream.rest().await.iter().map(|e| e.id.as_ref().unwrap().parse().unwrap()).collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
 }
+
+/// An operation whose outcome was unknown, and of which a person has found out; the number of
+/// its terminal event.
+async fn judged() -> (Upstream, Gateway, Ticket, u64) {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", crate::support::Answer::Reset);
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    let failed = gateway.settled(&ticket).await;
+    assert_eq!(failed["error"]["code"], "outcome-unknown");
+    let mut stream = EventStream::open(gateway.public, get(ticket.at("events"))).await;
+    let terminal = stream.rest().await.last().unwrap().id.clone().unwrap();
+    let verdict = post(format!("/-/operations/{}/verdict", ticket.id))
+        .json(&serde_json::json!({ "outcome": "happened" }));
+    gateway.admin(verdict).await.expect(200);
+    (upstream, gateway, ticket, terminal.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_ends_though_a_verdict_has_followed_the_terminal_event() {
+    let (_upstream, gateway, ticket, terminal) = judged().await;
+    for resource in ["", "/events"] {
+        let open = |last: u64| {
+            let request = get(format!("{}{resource}", ticket.monitor));
+            EventStream::open(gateway.public, request.field("Last-Event-ID", last.to_string()))
+        };
+        let mut whole = open(0).await;
+        assert_eq!(names(&whole.rest().await), ["accepted", "started", "failed", "reconciled"]);
+        let mut behind = open(terminal).await;
+        assert_eq!(names(&behind.rest().await), ["reconciled"]);
+        assert_eq!(open(terminal + 1).await.head.status, 204);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_behind_the_last_of_several_verdicts() {
+    let (_upstream, gateway, ticket, terminal) = judged().await;
+    for _ in 0..120 {
+        let verdict = post(format!("/-/operations/{}/verdict", ticket.id))
+            .json(&serde_json::json!({ "outcome": "did-not-happen" }));
+        gateway.admin(verdict).await.expect(200);
+    }
+    let mut stream = EventStream::open(gateway.public, get(ticket.at("events"))).await;
+    let events = stream.rest().await;
+    assert_eq!(events.len() as u64, terminal + 121);
+}

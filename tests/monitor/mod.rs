@@ -8,3 +8,4 @@ mod finished;
 mod list;
 mod pending;
 mod result;
+mod tree;

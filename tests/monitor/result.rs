@@ -188,7 +188,7 @@ async fn a_redirect_that_counts_as_success_is_200() {
 
 #[tokio::test]
 async fn a_recorded_error_keeps_its_status_and_body() {
-    for status in [400, 403, 404, 409, 410, 422, 451, 500, 501] {
+    for status in [400, 403, 404, 409, 410, 422, 451, 501, 505] {
         let answer = Answer::status(status).body("text/plain", "why");
         let (gateway, ticket) = recorded(answer).await;
         let result = result(&gateway, &ticket).await.expect(status);
@@ -199,7 +199,7 @@ async fn a_recorded_error_keeps_its_status_and_body() {
 
 #[tokio::test]
 async fn errors_that_clients_and_caches_would_act_on_are_424_with_the_recorded_body() {
-    for status in [401, 407, 408, 421, 502, 503, 504, 425, 429] {
+    for status in [401, 407, 408, 421, 425, 429, 500, 502, 503, 504] {
         let upstream = Upstream::start().await;
         upstream.on("/orders", Answer::status(status).body("text/plain", "why"));
         let lines = "retry = { attempts = 1 }\ndeadline = \"10s\"";
@@ -327,4 +327,37 @@ async fn of_a_head_request_it_is_the_fields_whatever_length_they_tell() {
     assert_eq!(gateway.settled(&ticket).await["status"], "succeeded");
     let answer = result(&gateway, &ticket).await.expect(200);
     assert_eq!((answer.field("a"), answer.body.len()), (Some("b"), 0));
+}
+
+#[tokio::test]
+async fn whatever_is_said_of_it_names_the_status_that_the_upstream_answered_with() {
+    let (gateway, ticket) = recorded(Answer::status(201).body("text/plain", "0123456789")).await;
+    let at = || get(ticket.at("result"));
+    let etag = gateway.send(at()).await.expect(200).expect_field("etag").to_owned();
+    for (request, status) in [
+        (at(), 200),
+        (Request::new("HEAD", ticket.at("result")), 200),
+        (at().field("Range", "bytes=0-1"), 206),
+        (at().field("If-None-Match", &*etag), 304),
+        (at().field("Range", "bytes=10-"), 416),
+    ] {
+        let answer = gateway.send(request).await.expect(status);
+        assert_eq!(answer.all("upstream-status"), ["201"], "{status}");
+        assert_eq!(answer.all("operation-id"), [&*ticket.id], "{status}");
+    }
+    gateway.send(Request::new("DELETE", &*ticket.monitor)).await.expect(204);
+    let gone = gateway.send(at()).await.expect(410);
+    assert_eq!(gone.all("upstream-status"), ["201"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_too_large_to_keep_still_tells_its_status() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(201).body("text/plain", vec![b'x'; 5000]));
+    let gateway = Setup::before(&upstream).max_response(4096).start().await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    let answer = result(&gateway, &ticket).await.expect(424);
+    assert_eq!(answer.all("upstream-status"), ["201"]);
+    assert_eq!(answer.json()["error"]["code"], "response-too-large");
 }

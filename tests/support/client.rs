@@ -150,6 +150,11 @@ impl Response {
         assert_eq!(problem["status"], status, "{problem}");
         assert!(problem["type"].as_str().is_some_and(|kind| !kind.is_empty()), "{problem}");
         assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{problem}");
+        let code = problem["code"]
+            .as_str()
+            .or(problem["type"].as_str().and_then(|kind| kind.rsplit(':').next()));
+        assert_eq!(problem["error"]["code"].as_str(), code, "{problem}");
+        assert_eq!(problem["error"]["message"], problem["detail"], "{problem}");
         problem
     }
 }

@@ -412,12 +412,9 @@ async fn a_replay_is_an_operation_of_its_own_and_its_window_has_to_make_sense() 
 async fn without_sharing_it_is_on_the_admin_listener_only() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream).shared(false).start().await;
-    for request in [
-        get("/-/webhooks"),
-        post("/-/webhooks").json(&wanted()),
-        get("/-/webhooks/keys"),
-        get("/-/webhooks/callback-key"),
-    ] {
+    for request in
+        [get("/-/webhooks"), post("/-/webhooks").json(&wanted()), get("/-/webhooks/callback-key")]
+    {
         gateway.send(request).await.problem(404);
     }
     let made = gateway.admin(post("/-/webhooks").json(&wanted())).await.expect(201);
@@ -468,4 +465,92 @@ async fn without_a_lasting_public_url_the_setting_is_named() {
     let gateway = Setup::before(&upstream).listen_everywhere().start().await;
     let problem = gateway.send(post("/-/webhooks").json(&wanted())).await.problem(409);
     assert_eq!(problem["setting"], "server.public_url");
+}
+
+#[tokio::test]
+async fn public_keys_are_readable_without_a_credential() {
+    for principal in ["authorization", "header:X-User"] {
+        let upstream = Upstream::start().await;
+        let gateway = Setup::before(&upstream)
+            .principal(principal)
+            .set("server", "trusted_proxies = [\"127.0.0.0/8\"]")
+            .start()
+            .await;
+        let of = |user: &str, request: Request| {
+            request.field("X-User", user).field("Authorization", user)
+        };
+        let pair = with("signature", json!("v1a"));
+        let mut made = Vec::new();
+        for user in ["ann", "bob"] {
+            let answer = gateway.send(of(user, post("/-/webhooks").json(&pair))).await.expect(201);
+            made.push(answer.json()["publicKey"].clone());
+        }
+        let first = of("ann", post("/-/webhooks/callback-key").json(&json!({})));
+        made.push(gateway.send(first).await.expect(201).json()["publicKey"].clone());
+        let shared = of("ann", post("/-/webhooks").json(&wanted()));
+        gateway.send(shared).await.expect(201);
+        let answer = gateway.get("/-/webhooks/keys").await.expect(200);
+        assert!(!answer.text().contains("subscription") && !answer.text().contains("whsec_"));
+        let all = answer.json();
+        assert_eq!(public(&all), made, "{principal}");
+        let kid = all["keys"][1]["kid"].as_str().unwrap();
+        let one = gateway.get(&format!("/-/webhooks/keys?kid={kid}")).await.expect(200).json();
+        assert_eq!(public(&one), made[1..2]);
+        let foreign = of("ann", get(format!("/-/webhooks/keys?kid={kid}")));
+        assert_eq!(gateway.send(foreign).await.expect(200).json()["keys"], json!([]));
+        let own = gateway.send(of("bob", get("/-/webhooks/keys"))).await.expect(200).json();
+        assert_eq!(public(&own), made[1..2], "{principal}");
+        let mut pages = Vec::new();
+        let mut page = Some("/-/webhooks/keys?limit=1".to_owned());
+        while let Some(target) = page {
+            let found = gateway.get(&target).await.expect(200).json();
+            pages.extend(public(&found));
+            page = found["links"]["next"].as_str().map(|url| path_of(url).to_owned());
+        }
+        assert_eq!(pages, made);
+        for wrong in ["kid=x", "limit=0", "after=x", "principal=ann"] {
+            gateway.get(&format!("/-/webhooks/keys?{wrong}")).await.problem(400);
+        }
+        gateway.get("/-/webhooks/callback-key").await.problem(401);
+    }
+}
+
+fn public(keys: &Value) -> Vec<Value> {
+    keys["keys"].as_array().unwrap().iter().map(|key| key["publicKey"].clone()).collect()
+}
+
+#[tokio::test]
+async fn public_keys_are_readable_where_subscriptions_are_for_operators() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).shared(false).start().await;
+    assert_eq!(gateway.get("/-/webhooks/keys").await.expect(200).json()["keys"], json!([]));
+    let pair = with("signature", json!("v1a"));
+    let made = gateway.admin(post("/-/webhooks").json(&pair)).await.expect(201).json();
+    let keys = gateway.get("/-/webhooks/keys").await.expect(200).json();
+    assert_eq!(public(&keys), [made["publicKey"].clone()]);
+    gateway.admin(delete(made["links"]["self"].as_str().map(path_of).unwrap())).await.expect(204);
+    let keys = gateway.get("/-/webhooks/keys").await.expect(200).json();
+    assert_eq!(keys["keys"], json!([]), "a deleted subscription's sign no more");
+}
+
+#[tokio::test]
+async fn what_is_sent_wrongly_is_told_by_what_is_wrong_with_it() {
+    let (_upstream, gateway) = gateway().await;
+    for method in ["PUT", "DELETE"] {
+        let answer = gateway.send(Request::new(method, "/-/webhooks")).await;
+        assert!(answer.expect_field("allow").contains("POST"), "{answer:?}");
+        answer.problem(405);
+    }
+    gateway.send(post("/-/webhooks")).await.problem(400);
+    gateway.send(post("/-/webhooks").body("text/plain", "{}")).await.problem(415);
+    for (body, field) in [
+        (r#"{"url":"https://a.example","url":"https://b.example"}"#, "url"),
+        (r#"{"headers":{"X-A":"1","X-A":"2"}}"#, "X-A"),
+        (r#"{"events":[],"\u0065vents":["operation.failed"]}"#, "events"),
+    ] {
+        let request = post("/-/webhooks").body("application/json", body);
+        assert_eq!(gateway.send(request).await.problem(400)["field"], field, "{body}");
+    }
+    let list = gateway.get("/-/webhooks").await.expect(200).json();
+    assert_eq!(list["subscriptions"], json!([]));
 }

@@ -11,13 +11,34 @@ pub(super) fn problem_schema() -> Value {
     json!({
         "type": "object",
         "description": "A refusal or failure of the gateway's own (RFC 9457).",
-        "required": ["type", "title", "status", "detail"],
+        "required": ["type", "title", "status", "detail", "error"],
         "properties": {
             "type": { "type": "string", "format": "uri", "enum": types },
             "title": { "type": "string" },
             "status": { "type": "integer", "minimum": 400, "maximum": 599 },
             "detail": { "type": "string", "description": "What happened and what to do next." },
+            "error": {
+                "type": "object",
+                "description": "The same for SDKs, which read it from here.",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {
+                        "type": "string",
+                        "description": "The code of the failure, else the last part of `type`.",
+                    },
+                    "message": { "type": "string", "description": "As `detail`." },
+                },
+            },
             "field": { "type": "string", "description": "The header field or member at fault." },
+            "differs": {
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "What differs from the first request with the idempotency key.",
+            },
+            "monitor": {
+                "type": "string", "format": "uri",
+                "description": "The monitor of the operation that this is about.",
+            },
             "parameter": { "type": "string", "description": "The query parameter at fault." },
         },
     })

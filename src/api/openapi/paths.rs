@@ -148,7 +148,7 @@ fn submit() -> Value {
             (410, "The key's operation was freed; a synchronous answer is not there any more."),
             (413, "The body is too large."),
             (417, "The expectation cannot be met; nothing was stored or sent."),
-            (422, "The idempotency key stands for another request."),
+            (422, "The idempotency key stands for another request; differs says in what."),
             (
                 424,
                 "A synchronous one has no answer that could be passed on, and may have been \
@@ -293,7 +293,7 @@ fn monitor(id: &str) -> Value {
         resource,
         "parameters",
         json!([
-            optional("header", "Prefer", "wait=N: held until it finishes, 50 s at most.", text()),
+            optional("header", "Prefer", "wait=N: held until it finishes, 45 s at most.", text()),
             optional("header", "If-None-Match", "The ETag of an earlier answer.", text()),
             optional(
                 "header",
@@ -318,7 +318,17 @@ fn delete() -> Value {
 }
 
 fn status() -> Value {
-    let good = vec![(200, linked(response("The document.", &[], document()), TicketIn::Path))];
+    let good = vec![(
+        200,
+        linked(
+            response(
+                "The document; while pending with when to ask again.",
+                &["Retry-After"],
+                document(),
+            ),
+            TicketIn::Path,
+        ),
+    )];
     resource("showStatus", "The operation document", good, &[UNKNOWN])
 }
 
@@ -430,12 +440,25 @@ fn progress(id: &str) -> Value {
 }
 
 fn retry() -> Value {
-    resource(
+    let resource = resource(
         "retryOperation",
         "Repeat a finished operation; on the admin listener only",
         vec![(202, accepted("The successor is accepted."))],
-        &[UNKNOWN, (409, "It has not ended."), GONE],
-    )
+        &[
+            UNKNOWN,
+            (409, "It has not ended, or an earlier retry of it has not failed."),
+            GONE,
+            (413, "The body is too large."),
+            (415, "The body is no JSON."),
+        ],
+    );
+    let says = "Retry it although an earlier retry waits, runs or has succeeded.";
+    let body = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": { "again": { "type": "boolean", "default": false, "description": says } },
+    });
+    let body = json!({ "content": { "application/json": { "schema": body } } });
+    with(resource, "requestBody", body)
 }
 
 fn queues() -> Value {

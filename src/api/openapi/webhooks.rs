@@ -243,9 +243,11 @@ fn redeliver() -> Value {
 fn keys() -> Value {
     let good = vec![(200, response("A JWK set.", &[], json_of("PublicKeys")))];
     let says = "Public keys that verify what is signed with v1a";
-    let resource = resource("listPublicKeys", says, good, &[NOT_OFFERED]);
+    let resource = resource("listPublicKeys", says, good, &[]);
     let [after, limit] = page("after");
-    with(resource, "parameters", json!([after, limit, principal()]))
+    let says = "Only the key that webhook-key-id names.";
+    let kid = optional("query", "kid", says, json!({ "type": "string" }));
+    with(resource, "parameters", json!([after, limit, principal(), kid]))
 }
 
 fn callback_key() -> Value {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Problem, kinds};
 use crate::api::own::UPSTREAM_STATUS;
 use crate::domain::http::disguise::Part;
-use crate::domain::operation::{Failure, Status};
+use crate::domain::operation::{self, Failure, Parts, Status};
 
 impl Problem {
     /// 400: the head of the request cannot be read.
@@ -67,8 +67,8 @@ impl Problem {
 
     /// 403: a page of another site sent it.
     pub fn cross_site() -> Self {
-        let detail = "requests that change something come from this listener's own pages, or are \
-                      sent with content-type application/json by a program";
+        let detail = "the browser says that a page of another origin has sent this: send it from \
+                      this listener's own pages, or from a program";
         Self::new(&kinds::FORBIDDEN, detail)
     }
 
@@ -159,8 +159,12 @@ impl Problem {
 
     /// 405; `allow` lists what is offered, as in `GET, HEAD`.
     pub fn method_not_allowed(allow: &str) -> Self {
+        Self::wrong_method().with_field(ALLOW, allow)
+    }
+
+    /// 405, whose `Allow` the router adds.
+    pub fn wrong_method() -> Self {
         Self::new(&kinds::METHOD_NOT_ALLOWED, "use one of the methods in the allow field")
-            .with_field(ALLOW, allow)
     }
 
     /// 408: head or body did not arrive in time.
@@ -264,6 +268,13 @@ impl Problem {
         Self::new(&kinds::NOT_JSON, detail).with("field", "Content-Type")
     }
 
+    /// 415: a form of any web page could have sent it to the admin listener.
+    pub fn not_said_json() -> Self {
+        let detail = "what changes something here is sent with content-type application/json, \
+                      also where it has no body: by that it is told from the form of a web page";
+        Self::new(&kinds::NOT_JSON, detail).with("field", "Content-Type")
+    }
+
     /// 409: a progress report of an attempt that is over.
     pub fn attempt_over() -> Self {
         let detail = "the attempt that this token was made for is over: report no more";
@@ -308,11 +319,42 @@ impl Problem {
         Self::new(&kinds::MISDIRECTED, detail)
     }
 
-    /// 422: the idempotency key stands for another request.
-    pub fn key_conflict() -> Self {
-        let detail = "this Idempotency-Key was used for a request that was not the same: take a new \
-                      key for a new request";
-        Self::new(&kinds::KEY_CONFLICT, detail).with("field", "Idempotency-Key")
+    /// 409: it has been repeated by hand as `successor`, which has not failed.
+    pub fn retried(successor: &str, monitor: &str) -> Self {
+        let detail = "the operation has been retried already, and that retry has not failed: see \
+                      what becomes of it, or ask for another one with \"again\": true (--again)";
+        Self::new(&kinds::RETRIED, detail)
+            .with("retriedBy", successor)
+            .with("monitor", monitor)
+            .with("field", "again")
+    }
+
+    /// 422: the idempotency key stands for another request. `sent` says whether the client
+    /// has sent the key, or the route derives it.
+    pub fn key_conflict(differs: Parts, sent: bool) -> Self {
+        let names: Vec<_> = differs.iter().map(operation::Part::as_str).collect();
+        let key = if sent {
+            "this Idempotency-Key"
+        } else {
+            "the key that this route takes from a request (idempotency_key)"
+        };
+        let differ = match &*names {
+            [] => "it is not the same request".to_owned(),
+            [one] => format!("the {one} is another one"),
+            [rest @ .., last] => format!("the {} and the {last} are others", rest.join(", the ")),
+        };
+        let detail = format!(
+            "{key} was used for another request: {differ}. Take a new key for a new request, or \
+             send the first one again as it was"
+        );
+        let problem = Self::new(&kinds::KEY_CONFLICT, detail).with("differs", names);
+        if sent { problem.with("field", "Idempotency-Key") } else { problem }
+    }
+
+    /// The same with the monitor of the operation that it is about.
+    #[must_use]
+    pub fn at_monitor(self, monitor: &str) -> Self {
+        self.with("monitor", monitor).with_field(LOCATION, monitor)
     }
 
     /// 424: the operation failed without an answer that could be shown. Something may have been

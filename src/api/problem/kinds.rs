@@ -55,6 +55,7 @@ kinds! {
     TOO_SLOW 408 "request-too-slow" "the request took too long to arrive";
     ENDED 409 "already-ended" "the operation has ended";
     NOT_ENDED 409 "not-ended" "the operation has not ended";
+    RETRIED 409 "already-retried" "the operation has been retried";
     PAUSED 409 "paused-by-configuration" "the configuration pauses the queue";
     NOT_UNKNOWN 409 "outcome-known" "the outcome is not unknown";
     NOT_BLOCKED 409 "not-blocked" "nothing blocks the serial key";

@@ -10,9 +10,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::asking::{Asking, Wanting};
 use super::document::CallbackKeys;
-use super::members::Members;
 use super::rotate::{self, Former, add};
 use super::signing::{self, Wish, kind_of};
+use crate::api::members::Members;
 use crate::api::{Problem, own};
 use crate::domain::delivery::keeping::Whose;
 use crate::ledger::{KeyKind, KeyOwner};

@@ -10,9 +10,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::asking::Chosen;
 use super::draft::{self, Draft};
-use super::members::Members;
 use super::standing::{self, etag};
 use crate::api::Problem;
+use crate::api::members::Members;
 use crate::domain::delivery::cloud_event::Permission;
 use crate::ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 

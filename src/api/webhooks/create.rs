@@ -7,9 +7,9 @@ use http::header::LOCATION;
 use super::asking::{Asking, Wanting};
 use super::document::NewSubscriptionDocument;
 use super::draft::{self, Draft};
-use super::members::Members;
 use super::signing::{self, Wish};
 use super::standing;
+use crate::api::members::Members;
 use crate::api::{Problem, own};
 use crate::domain::delivery::keeping::Whose;
 use crate::ledger::{

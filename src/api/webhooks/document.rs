@@ -86,6 +86,8 @@ pub(in crate::api) struct SubscriptionLinks {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct KeyDocument {
+    /// Names the key: in `webhook-key-id` of what it signs, and as `kid` among public keys.
+    id: String,
     /// `v1`: HMAC-SHA256 with a shared secret; `v1a`: Ed25519.
     #[schema(examples("v1", "v1a"))]
     signature: &'static str,
@@ -252,20 +254,27 @@ pub(in crate::api) struct PublicKeyDocument {
     /// `sig`.
     #[serde(rename = "use")]
     usage: &'static str,
-    /// Names the key.
+    /// Names the key, as `webhook-key-id` of what it signs does.
     kid: String,
     /// The key itself, in base64url.
     x: String,
     /// The same as Standard Webhooks writes it, `whpk_…`.
     public_key: String,
-    /// The id of the subscription whose messages it verifies; null for callbacks.
-    subscription: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    usage_of: Option<KeyUse>,
     /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
     /// Until when it signs beside newer ones.
     #[schema(format = DateTime)]
     retires_at: Option<String>,
+}
+
+/// What a key signs; shown to those whose it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct KeyUse {
+    /// The id of the subscription whose messages it verifies; null for callbacks.
+    pub(super) subscription: Option<String>,
 }
 
 fn text(at: Option<Timestamp>) -> Option<String> {
@@ -317,6 +326,7 @@ impl SubscriptionDocument {
 impl KeyDocument {
     pub(super) fn of(key: &SigningKey, public: Option<&PublicKey>) -> Self {
         Self {
+            id: key.number.to_string(),
             signature: key.kind.as_str(),
             public_key: public.map(ToString::to_string),
             created_at: key.made_at.rfc3339(),
@@ -326,11 +336,7 @@ impl KeyDocument {
 }
 
 impl PublicKeyDocument {
-    pub(super) fn of(
-        key: &SigningKey,
-        public: &PublicKey,
-        subscription: Option<&Subscription>,
-    ) -> Self {
+    pub(super) fn of(key: &SigningKey, public: &PublicKey, usage_of: Option<KeyUse>) -> Self {
         Self {
             kty: "OKP",
             crv: "Ed25519",
@@ -339,7 +345,7 @@ impl PublicKeyDocument {
             kid: key.number.to_string(),
             x: URL_SAFE_NO_PAD.encode(public.octets()),
             public_key: public.to_string(),
-            subscription: subscription.map(|subscription| subscription.id.to_string()),
+            usage_of,
             created_at: key.made_at.rfc3339(),
             retires_at: text(key.retires_at),
         }

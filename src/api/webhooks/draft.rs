@@ -7,8 +7,8 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::asking::Asking;
-use super::members::{Members, Said};
 use crate::api::Problem;
+use crate::api::members::{Members, Said};
 use crate::domain::Principal;
 use crate::domain::delivery::{Topic, Topics, extra_fields};
 use crate::domain::http::additions::MOST_TAGS;

@@ -7,9 +7,9 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::asking::{Asking, Chosen};
-use super::members::Members;
 use super::standing;
 use crate::api::Problem;
+use crate::api::members::Members;
 use crate::ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
 
 pub(super) async fn enable(chosen: Chosen, members: Members) -> Result<Response, Problem> {

@@ -1,36 +1,163 @@
-//! `GET /webhooks/keys`: the public keys that verify what is signed with `v1a`, those of
-//! callbacks first.
+//! `GET /webhooks/keys`: the public keys that verify what is signed with `v1a`.
+//!
+//! Those who say who they are see their own, those of callbacks first. A receiver is often
+//! not the one who subscribed and has no credential: without one, and where nothing tells
+//! callers apart, everybody's keys are shown, without what they belong to. With `kid`, which
+//! each message names, there is one.
 
-use axum::extract::RawQuery;
+use axum::extract::{FromRequestParts, RawQuery};
 use axum::response::Response;
 use http::StatusCode;
+use http::request::Parts;
 
-use super::asking::Asking;
-use super::document::{PageLinks, PublicKeyDocument, PublicKeys};
+use super::asking::{Asking, is_number};
+use super::document::{KeyUse, PageLinks, PublicKeyDocument, PublicKeys};
 use super::list::Page;
 use super::signing;
-use crate::api::{Problem, own};
+use crate::api::visit::{Door, base_of};
+use crate::api::{Api, Problem, own};
 use crate::config::PrincipalRule;
 use crate::domain::Principal;
 use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{KeyOwner, Subscription};
+use crate::ledger::{KeyOwner, PublishedKey, Subscription};
 
-pub(super) async fn keys(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let page = Page::read(query.as_deref().unwrap_or_default(), &asking)?;
+const USUAL: usize = 50;
+const MOST: usize = 200;
+
+/// Who looks for keys.
+pub(super) enum KeySeeker {
+    /// Somebody who may see subscriptions.
+    Known(Asking),
+    /// Anybody else.
+    Anybody(Public),
+}
+
+/// What anybody's answer is made from.
+pub(super) struct Public {
+    api: Api,
+    /// Where these resources are.
+    base: String,
+}
+
+impl FromRequestParts<Door> for KeySeeker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        match Asking::from_request_parts(parts, door).await {
+            Ok(asking) => Ok(Self::Known(asking)),
+            Err(refused)
+                if matches!(refused.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND) =>
+            {
+                let base = base_of(parts, door)?;
+                let base = format!("{base}{}/webhooks", door.api.settings.prefix);
+                Ok(Self::Anybody(Public { api: door.api.clone(), base }))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+}
+
+pub(super) async fn keys(
+    seeker: KeySeeker,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = query.unwrap_or_default();
+    let keys = match (seeker, kid(&query)?) {
+        (KeySeeker::Known(asking), None) => own_keys(&asking, &query).await?,
+        (KeySeeker::Known(asking), Some(kid)) => {
+            let api = &asking.visit.api;
+            let is_own = |key: &PublishedKey| asking.only().is_none_or(|own| *own == key.principal);
+            let found = named(api, kid).await?.filter(is_own);
+            let shown = |key: PublishedKey| {
+                let subscription = key.subscription.as_ref().map(ToString::to_string);
+                published(api, &key, Some(KeyUse { subscription }))
+            };
+            one(found.map(shown).transpose()?.flatten())
+        }
+        (KeySeeker::Anybody(public), None) => public.keys(&query).await?,
+        (KeySeeker::Anybody(Public { api, .. }), Some(kid)) => {
+            let found = named(&api, kid).await?;
+            one(found.map(|key| published(&api, &key, None)).transpose()?.flatten())
+        }
+    };
+    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &keys))
+}
+
+/// The number of the one key that is sought.
+fn kid(query: &str) -> Result<Option<i64>, Problem> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    let Some((_, value)) = parameters.find(|(name, _)| name == "kid") else { return Ok(None) };
+    let number = is_number(&value).then(|| value.parse().ok()).flatten();
+    let refused = "kid is a number: take it from webhook-key-id of a message";
+    number.map(Some).ok_or_else(|| Problem::malformed_parameter("kid", refused))
+}
+
+async fn named(api: &Api, kid: i64) -> Result<Option<PublishedKey>, Problem> {
+    let found = api.ledger.published_keys(kid - 1, 1).await?;
+    Ok(found.into_iter().find(|found| found.key.number == kid))
+}
+
+fn one(key: Option<PublicKeyDocument>) -> PublicKeys {
+    PublicKeys { keys: key.into_iter().collect(), links: PageLinks { next: None } }
+}
+
+/// A key as it is shown, as long as it signs.
+fn published(
+    api: &Api,
+    published: &PublishedKey,
+    usage_of: Option<KeyUse>,
+) -> Result<Option<PublicKeyDocument>, Problem> {
+    let PublishedKey { key, principal, subscription } = published;
+    if !signing::is_live(key, api.clock.now()) {
+        return Ok(None);
+    }
+    let whose = match subscription {
+        Some(id) => Whose::Subscription(id),
+        None => Whose::Callbacks(principal),
+    };
+    let public = signing::public(&api.webhooks, whose, key)?;
+    Ok(public.map(|public| PublicKeyDocument::of(key, &public, usage_of)))
+}
+
+impl Public {
+    async fn keys(&self, query: &str) -> Result<PublicKeys, Problem> {
+        let (mut after, mut limit) = (0, USUAL);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let refused = |detail: &str| Problem::malformed_parameter(&name, detail);
+            let number = is_number(&value).then(|| value.parse().ok()).flatten();
+            match &*name {
+                "after" => after = number.ok_or_else(|| refused("take it from links.next"))?,
+                "limit" => {
+                    let number = number.and_then(|number| usize::try_from(number).ok());
+                    let number = number.filter(|limit| (1..=MOST).contains(limit));
+                    limit = number.ok_or_else(|| refused("limit is a number from 1 to 200"))?;
+                }
+                _ => return Err(refused("known are kid, after and limit")),
+            }
+        }
+        let found = self.api.ledger.published_keys(after, limit).await?;
+        let last = found.last().filter(|_| found.len() == limit).map(|last| last.key.number);
+        let next = last.map(|last| format!("{}/keys?after={last}&limit={limit}", self.base));
+        let shown = found.iter().filter_map(|key| published(&self.api, key, None).transpose());
+        Ok(PublicKeys { keys: shown.collect::<Result<_, _>>()?, links: PageLinks { next } })
+    }
+}
+
+async fn own_keys(asking: &Asking, query: &str) -> Result<PublicKeys, Problem> {
+    let page = Page::read(query, asking)?;
     let mut keys = Vec::new();
     if page.listing.after.is_none() {
-        keys.extend(of_callbacks(&asking, page.principal()).await?);
+        keys.extend(of_callbacks(asking, page.principal()).await?);
     }
     let found = asking.ledger().subscriptions(&page.listing).await?;
     for subscription in &found {
         let owner = KeyOwner::Receiver(subscription.receiver);
         let whose = Whose::Subscription(&subscription.id);
-        keys.extend(of(&asking, &owner, whose, Some(subscription)).await?);
+        keys.extend(of(asking, &owner, whose, Some(subscription)).await?);
     }
     let next = page.next(found.last().map(|last| last.receiver), found.len());
     let next = next.map(|query| asking.url(format_args!("keys?{query}")));
-    let keys = PublicKeys { keys, links: PageLinks { next } };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &keys))
+    Ok(PublicKeys { keys, links: PageLinks { next } })
 }
 
 /// Those of callbacks, where it is clear whose.
@@ -55,7 +182,9 @@ async fn of(
     let mut shown = Vec::new();
     for key in signing::live(keys, asking.now()) {
         if let Some(public) = signing::public(asking.settings(), whose, &key)? {
-            shown.push(PublicKeyDocument::of(&key, &public, subscription));
+            let subscription = subscription.map(|subscription| subscription.id.to_string());
+            let usage_of = Some(KeyUse { subscription });
+            shown.push(PublicKeyDocument::of(&key, &public, usage_of));
         }
     }
     Ok(shown)

@@ -17,7 +17,6 @@ mod draft;
 mod enable;
 mod keys;
 mod list;
-mod members;
 mod ping;
 mod redeliver;
 mod replay;

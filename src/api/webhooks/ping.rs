@@ -3,9 +3,9 @@
 use axum::response::Response;
 
 use super::asking::Chosen;
-use super::members::Members;
 use super::{deliveries, standing};
 use crate::api::Problem;
+use crate::api::members::Members;
 use crate::ledger::Redelivered;
 
 pub(super) async fn ping(chosen: Chosen, members: Members) -> Result<Response, Problem> {

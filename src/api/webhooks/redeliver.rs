@@ -6,9 +6,9 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::asking::Chosen;
-use super::members::Members;
 use super::{deliveries, standing};
 use crate::api::Problem;
+use crate::api::members::Members;
 use crate::ledger::Redelivered;
 
 pub(super) async fn redeliver(

@@ -8,9 +8,9 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::asking::{Asking, Chosen};
-use super::members::Members;
 use super::standing;
-use crate::api::pending::{Acceptance, accepted};
+use crate::api::members::Members;
+use crate::api::pending::{Acceptance, Pointer, accepted};
 use crate::api::{Document, Problem};
 use crate::domain::operation::{
     Delivery, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
@@ -38,8 +38,12 @@ pub(super) async fn replay(chosen: Chosen, mut members: Members) -> Result<Respo
     match asking.ledger().accept(operation).await? {
         Accepted::QueueFull { depth } => Err(Problem::queue_full(QUEUE, depth, 1)),
         // It claims no key, so it is never taken for another one.
-        Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict(_) => {
-            Ok(accepted(&document, Acceptance { retry_after: 1, ..Acceptance::default() }))
+        Accepted::New(_)
+        | Accepted::Replayed(_)
+        | Accepted::KeyConflict { .. }
+        | Accepted::Retried(_) => {
+            let pointer = Pointer { retry_after: 1, ..Pointer::default() };
+            Ok(accepted(&document, Acceptance { pointer, ..Acceptance::default() }))
         }
     }
 }

@@ -11,8 +11,8 @@ use http::StatusCode;
 
 use super::asking::{Asking, Chosen};
 use super::document::RotationDocument;
-use super::members::Members;
 use super::signing::{self, MOST, Wish};
+use crate::api::members::Members;
 use crate::api::{Problem, own};
 use crate::domain::delivery::SigningKey;
 use crate::domain::delivery::keeping::Whose;

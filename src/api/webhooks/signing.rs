@@ -2,8 +2,8 @@
 
 use super::WebhookSettings;
 use super::document::{KeyDocument, SecretDocument};
-use super::members::Members;
 use crate::api::Problem;
+use crate::api::members::Members;
 use crate::domain::delivery::keeping::{self, Whose};
 use crate::domain::delivery::{PublicKey, SigningKey};
 use crate::domain::sealing::SealingError;
@@ -113,8 +113,12 @@ pub(super) fn secret(keys: &[SigningKey]) -> SecretDocument {
 
 /// The keys that sign at that time.
 pub(super) fn live(keys: Vec<ledger::SigningKey>, now: Timestamp) -> Vec<ledger::SigningKey> {
-    let is_live = |key: &ledger::SigningKey| key.retires_at.is_none_or(|end| end > now);
-    keys.into_iter().filter(is_live).collect()
+    keys.into_iter().filter(|key| is_live(key, now)).collect()
+}
+
+/// Whether a key signs at that time.
+pub(super) fn is_live(key: &ledger::SigningKey, now: Timestamp) -> bool {
+    key.retires_at.is_none_or(|end| end > now)
 }
 
 /// The half of a key that anybody may know; none of a shared secret.
