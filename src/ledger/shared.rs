@@ -137,6 +137,10 @@ impl Shared {
     }
 
     pub(super) fn accepted(&self, operation: &NewOperation, placed: Placed) {
+        if let Some(retry) = operation.retry_of {
+            // It names its successor from now on.
+            self.snapshots.forget([retry.of]);
+        }
         if placed == Placed::Waiting {
             self.wait(1);
             self.lanes.wait(&operation.lane, 1);
