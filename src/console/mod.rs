@@ -15,7 +15,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -50,7 +49,6 @@ pub struct ConsoleSettings {
 }
 
 struct Shared {
-    hosts: Vec<String>,
     prefix: String,
     ready: Ready,
     look: LookAtQueues,
@@ -60,8 +58,8 @@ struct Shared {
 /// Everything that the admin listener answers.
 pub fn router(settings: ConsoleSettings) -> Router {
     let ConsoleSettings { hosts, prefix, operators, ready, look, metrics } = settings;
-    let shared = Arc::new(Shared { hosts, prefix, ready, look, metrics });
-    Router::new()
+    let shared = Arc::new(Shared { prefix, ready, look, metrics });
+    let resources = Router::new()
         .route("/", get(index))
         .route("/livez", get(|| async { text("alive\n") }))
         .route("/readyz", get(readyz))
@@ -69,8 +67,25 @@ pub fn router(settings: ConsoleSettings) -> Router {
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .with_state(Arc::clone(&shared))
         .nest(&shared.prefix, operators)
-        .fallback(|| async { Problem::no_such_resource() })
-        .layer(middleware::from_fn_with_state(shared, admitted))
+        .fallback(|| async { Problem::no_such_resource() });
+    // Around the router and not in it: whether a request may be answered is asked before its
+    // path and its method are.
+    let door = Door { hosts: hosts.into(), resources: TowerToHyperService::new(resources) };
+    Router::new().fallback(admitted).with_state(door)
+}
+
+/// What stands before everything that the admin listener answers.
+#[derive(Clone)]
+struct Door {
+    hosts: Arc<[String]>,
+    resources: TowerToHyperService<Router>,
+}
+
+impl Door {
+    async fn pass(&self, request: Request) -> Response {
+        let answer: Result<Response, Infallible> = self.resources.call(request).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
 }
 
 /// The admin listener. Clones share one.
@@ -90,11 +105,11 @@ impl Console {
     }
 }
 
-async fn admitted(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let seen = guard::admit(request.method(), request.uri(), request.headers(), &shared.hosts);
+async fn admitted(State(door): State<Door>, request: Request) -> Response {
+    let seen = guard::admit(request.method(), request.uri(), request.headers(), &door.hosts);
     let mut response = match seen {
-        Ok(()) => next.run(request).await,
-        Err(guard::Refusal::NotJson) => without_json(request, next).await,
+        Ok(()) => door.pass(request).await,
+        Err(guard::Refusal::NotJson) => without_json(&door, request).await,
         Err(guard::Refusal::Misdirected) => Problem::misdirected().into_response(),
         Err(guard::Refusal::SentByGateway) => Problem::came_back().into_response(),
         Err(guard::Refusal::ForeignPage) => Problem::cross_site().into_response(),
@@ -145,11 +160,11 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Answers a request that has to say JSON and does not: with 404 or 405 where those hold, as
 /// it would have to be sent otherwise anyway, else with 415.
-async fn without_json(request: Request, next: Next) -> Response {
+async fn without_json(door: &Door, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let method = std::mem::replace(&mut parts.method, Method::OPTIONS);
     // No resource takes OPTIONS, so this does nothing but learn what the path takes.
-    let refused = next.run(Request::from_parts(parts, Body::empty())).await;
+    let refused = door.pass(Request::from_parts(parts, Body::empty())).await;
     let allowed = refused.headers().get(ALLOW).and_then(|value| value.to_str().ok());
     let takes = |allowed: &str| allowed.split(',').any(|one| one.trim() == method.as_str());
     if allowed.is_some_and(takes) { Problem::not_said_json().into_response() } else { refused }

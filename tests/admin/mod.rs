@@ -244,6 +244,7 @@ async fn a_second_retry_is_refused_while_one_stands_that_has_not_failed() {
     gateway.settled(&first).await;
     let failed = successor(&gateway, &first.id, "{}").await;
     until_ended(&gateway, &failed, "failed").await;
+    upstream.on("/orders", crate::support::Answer::Orders);
     upstream.hold("/orders");
     // One that failed stands in nobody's way.
     let running = successor(&gateway, &first.id, "{}").await;
@@ -258,7 +259,6 @@ async fn a_second_retry_is_refused_while_one_stands_that_has_not_failed() {
         assert!(problem["monitor"].as_str().unwrap().contains(&running), "{problem}");
     }
     assert_eq!(gateway.document(&first).await["retriedBy"], *running);
-    upstream.on("/orders", crate::support::Answer::Orders);
     upstream.release("/orders");
     until_ended(&gateway, &running, "succeeded").await;
     retried(&gateway, &first.id, "{\"again\":false}").await.problem(409);
