@@ -528,7 +528,8 @@ async fn public_keys_are_readable_where_subscriptions_are_for_operators() {
     let made = gateway.admin(post("/-/webhooks").json(&pair)).await.expect(201).json();
     let keys = gateway.get("/-/webhooks/keys").await.expect(200).json();
     assert_eq!(public(&keys), [made["publicKey"].clone()]);
-    gateway.admin(delete(made["links"]["self"].as_str().map(path_of).unwrap())).await.expect(204);
+    let gone = delete(made["links"]["self"].as_str().map(path_of).unwrap()).json(&json!({}));
+    gateway.admin(gone).await.expect(204);
     let keys = gateway.get("/-/webhooks/keys").await.expect(200).json();
     assert_eq!(keys["keys"], json!([]), "a deleted subscription's sign no more");
 }
