@@ -49,7 +49,7 @@ impl Setting for AcceptedForm {
     }
 
     fn show(&self) -> String {
-        word(&ACCEPTED_FORMS, *self)
+        word(&ACCEPTED_FORMS, self)
     }
 }
 
@@ -59,13 +59,13 @@ impl Setting for LocationForm {
     }
 
     fn show(&self) -> String {
-        word(&LOCATION_FORMS, *self)
+        word(&LOCATION_FORMS, self)
     }
 }
 
 /// The word that stands for a choice.
-fn word<T: PartialEq>(words: &[(&str, T)], chosen: T) -> String {
-    words.iter().find(|(_, one)| *one == chosen).map_or("", |(word, _)| word).to_owned()
+fn word<T: PartialEq>(words: &[(&str, T)], chosen: &T) -> String {
+    words.iter().find(|(_, one)| one == chosen).map_or("", |(word, _)| word).to_owned()
 }
 
 impl Setting for Mode {
@@ -74,7 +74,7 @@ impl Setting for Mode {
     }
 
     fn show(&self) -> String {
-        word(&MODES, *self)
+        word(&MODES, self)
     }
 }
 
@@ -84,7 +84,7 @@ impl Setting for Delivery {
     }
 
     fn show(&self) -> String {
-        word(&DELIVERIES, *self)
+        word(&DELIVERIES, self)
     }
 }
 

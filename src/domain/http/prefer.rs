@@ -14,7 +14,7 @@ use super::grammar::{lines, members, pair, split, whole_number};
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The longest that an answer is held back for `Prefer: wait`: proxies in front end a silent
-/// request after 50 s (HAProxy as Debian sets it up).
+/// request after 50 s (`HAProxy` as Debian sets it up).
 pub const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// One preference: `name[=value]` and its parameters.

@@ -27,14 +27,13 @@ impl Retried {
         })?;
         let former = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
         let origin = origin(&former, retry.of);
-        let standing = match self.0.get(&origin) {
-            Some(standing) => Some(*standing),
-            None => {
-                let row = writing.writer.one(STANDING, |values| {
-                    values.put(retry.of.as_bytes());
-                })?;
-                row.map(|row| id(&row, "id")).transpose()?
-            }
+        let standing = if let Some(standing) = self.0.get(&origin) {
+            Some(*standing)
+        } else {
+            let row = writing.writer.one(STANDING, |values| {
+                values.put(retry.of.as_bytes());
+            })?;
+            row.map(|row| id(&row, "id")).transpose()?
         };
         if let Some(standing) = standing.filter(|_| !retry.again) {
             return Ok(Some(standing));
