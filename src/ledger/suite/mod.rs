@@ -50,8 +50,7 @@ use crate::domain::fleet::Role;
 use crate::domain::operation::{
     Answer, Body, Contact, Delivery, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope,
     Next, OnFailure, Outcome, Policy, Purpose, Request, Retry, RetryPolicy, Sent, SerialKey,
-    Standing, State,
-    Status, WaitingFor, Work, settle,
+    Standing, State, Status, WaitingFor, Work, settle,
 };
 use crate::domain::{Fields, Principal};
 
