@@ -212,7 +212,7 @@ async fn an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it(pl
     let (ledger, tasks) = place.open(START).await;
     let with_key = |number| {
         let claim =
-            IdempotencyClaim { digest: [7; 16], fingerprint: [7; 32], scope: KeyScope::Retained };
+            IdempotencyClaim { digest: [7; 16], fingerprint: print(7), scope: KeyScope::Retained };
         NewOperation { idempotency: Some(claim), ..operation(number, START) }
     };
     let cause = ErrorCode::UpstreamUnreachable;
