@@ -11,7 +11,7 @@ use super::route::Route;
 use super::tunnel;
 use crate::api::{Problem, is_resource};
 use crate::domain::http::disguise::{self, Disguise};
-use crate::domain::http::path;
+use crate::domain::http::path::{self, PathProblem};
 use crate::domain::http::pattern::Captures;
 use crate::domain::http::route_table::{RouteTable, RoutedMethods};
 use crate::upstream::Upstream;
@@ -68,8 +68,16 @@ impl<'f> Placing<'f> {
     /// The place of a request.
     pub(super) fn place(&self, head: Head<'_>) -> Result<Place<'f>, Problem> {
         if let Some(rest) = path::beneath(self.prefix, head.path) {
-            path::screen(head.path)?;
-            if !self.prefix_pass || is_resource(&rest) {
+            let is_own = !self.prefix_pass || is_resource(&rest);
+            match path::screen(head.path) {
+                // npm writes the slash behind a scope so. Where a route may take the path, it is
+                // screened once more below.
+                Err(PathProblem::EncodedSlash) if !is_own => {
+                    path::screen(&path::with_slashes(head.path))?;
+                }
+                screened => screened?,
+            }
+            if is_own {
                 let is_preflight = head.preflight.is_some();
                 return Ok(if is_preflight {
                     Place::Preflight { is_own: true }
@@ -106,7 +114,8 @@ impl<'f> Placing<'f> {
         let is_named = |method: &Method| self.routes.names(method);
         let others = disguise::methods(head.method, head.query, head.headers, is_named);
         // Servers answer HEAD with what they would answer GET with.
-        let usual = if head.method == Method::HEAD { &Method::GET } else { head.method };
+        let is_head = head.method.as_str().eq_ignore_ascii_case(Method::HEAD.as_str());
+        let usual = if is_head { &Method::GET } else { head.method };
         if others.is_empty() && !self.methods.contains(usual) {
             return Ok(Place::Unrouted { is_near: self.has_form_method(head) });
         }
@@ -117,13 +126,31 @@ impl<'f> Placing<'f> {
         if let Some(problem) = self.disguised(head, usual, &others) {
             return Ok(Place::Disguised(problem));
         }
-        let is_near = self.has_principals && self.routes.resembles(usual, head.path);
+        let is_near = self.has_principals && self.resembles_routed(head, usual, &others);
         Ok(Place::Unrouted { is_near: is_near || self.has_form_method(head) })
+    }
+
+    /// Whether some servers would take it for a request that a route takes, by any method and
+    /// any path that they could read it with.
+    fn resembles_routed(
+        &self,
+        head: Head<'_>,
+        usual: &Method,
+        others: &[Disguise<Method>],
+    ) -> bool {
+        let resembles = |path: &str| {
+            let mut methods = others.iter().map(|other| &other.says).chain([usual]);
+            methods.any(|method| self.routes.resembles(method, path))
+        };
+        resembles(head.path) || disguise::paths(head.headers).any(|other| resembles(&other.says))
     }
 
     /// Whether a method in the body could make a POST one that a route takes.
     fn has_form_method(&self, head: Head<'_>) -> bool {
-        self.has_principals && head.method == Method::POST && self.routes.names_path(head.path)
+        self.has_principals
+            && head.method == Method::POST
+            && may_be_form(head.headers)
+            && self.routes.resembles_path(head.path)
     }
 
     /// The refusal of a request that is another one by its fields or its query.
@@ -145,6 +172,17 @@ impl<'f> Placing<'f> {
         let by_path = disguise::paths(head.headers).find(|other| leads_to_route(&other.says));
         by_path.map(|other| Problem::disguised_path(other.by))
     }
+}
+
+/// Whether servers would read the body as a form: they do so where no type is named, too.
+fn may_be_form(headers: &HeaderMap) -> bool {
+    const FORMS: [&[u8]; 2] = [b"application/x-www-form-urlencoded", b"multipart/"];
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(http::HeaderValue::as_bytes);
+    let begins = |value: &[u8], with: &[u8]| {
+        value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    let is_named = headers.contains_key(header::CONTENT_TYPE);
+    !is_named || types.any(|value| FORMS.iter().any(|form| begins(value, form)))
 }
 
 /// What the route that takes every POST is not meant for: gRPC, whose clients know no

@@ -147,9 +147,15 @@ async fn the_prefix_can_be_shared_with_the_upstreams_own_paths() {
         .route("POST /-/jobs", "")
         .start()
         .await;
-    for target in
-        ["/-/npm/v1/security", "/-", "/-/", "/-/ready?x=1", "/%2D/whoami", "/-/operationsx"]
-    {
+    for target in [
+        "/-/npm/v1/security",
+        "/-/package/@scope%2fname/dist-tags",
+        "/-",
+        "/-/",
+        "/-/ready?x=1",
+        "/%2D/whoami",
+        "/-/operationsx",
+    ] {
         let answer = raw(&gateway, "GET", target).await.expect(200);
         assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{target}");
         assert_eq!(upstream.received().last().unwrap().target, target);
@@ -164,6 +170,9 @@ async fn the_prefix_can_be_shared_with_the_upstreams_own_paths() {
     }
     gateway.get("/-/openapi.json").await.expect(200);
     raw(&gateway, "GET", "/-/../orders").await.problem(400);
+    raw(&gateway, "GET", "/-/operations%2f../x/..").await.problem(400);
+    raw(&gateway, "GET", "/-/operations/a%2fb").await.problem(400);
+    raw(&gateway, "POST", "/-/package/@scope%2fname").await.problem(400);
     assert_eq!(upstream.received().len(), before);
 }
 

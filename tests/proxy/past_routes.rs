@@ -131,6 +131,7 @@ async fn a_request_that_servers_read_as_a_routed_one_is_refused() {
         "PUT /%6Frders HTTP/1.1\r\nHost: x\r\nX-HTTP-Method: POST",
         "OPTIONS /orders HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: POST",
         "POST /orders/7?_method=delete HTTP/1.1\r\nHost: x",
+        "GET /orders/7?_METHOD=delete HTTP/1.1\r\nHost: x",
         "POST /public HTTP/1.1\r\nHost: x\r\nX-Original-URL: /orders",
         "POST /public HTTP/1.1\r\nHost: x\r\nX-Rewrite-URL: http://x/orders?a=b",
         "POST /public HTTP/1.1\r\nHost: x\r\nX-Original-URL: /a/../orders",
@@ -150,7 +151,7 @@ async fn what_only_looks_like_another_request_is_passed_on() {
     let gateway = routed(&upstream, false).await;
     for head in [
         "PUT /orders/7 HTTP/1.1\r\nHost: x\r\nX-HTTP-Method-Override: PATCH",
-        "GET /orders/7?_method=delete HTTP/1.1\r\nHost: x",
+        "GET /orders/7?method=delete HTTP/1.1\r\nHost: x",
         "GET /public HTTP/1.1\r\nHost: x\r\nX-Original-URL: /orders",
         "GET /public?url=/../orders HTTP/1.1\r\nHost: x",
         "PURGE /orders HTTP/1.1\r\nHost: x",
@@ -187,11 +188,16 @@ async fn a_path_that_servers_take_for_a_routed_one_needs_its_credential() {
         ("POST", "/orders;v=1"),
         ("POST", "/orders.json"),
         ("POST", "/orders%20"),
+        ("POST", "/orders%0A"),
+        ("delete", "/ORDERS/7"),
+        ("PUT", "/ORDERS/7?_method=DELETE"),
+        ("head", "/reports"),
         ("DELETE", "/ORDERS/7"),
         ("DELETE", "/orders/7/"),
         ("HEAD", "/reports/"),
         // The method may stand in a form.
         ("POST", "/orders/7"),
+        ("POST", "/ORDERS/7"),
     ] {
         strict.send(Request::new(method, path)).await.expect(401);
         let answer = strict.send(known(Request::new(method, path))).await;
@@ -199,9 +205,24 @@ async fn a_path_that_servers_take_for_a_routed_one_needs_its_credential() {
         let answer = open.send(Request::new(method, path)).await;
         assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{method} {path}");
     }
+    let rewritten = || post("/public").field("X-Original-URL", "/Orders");
+    strict.send(rewritten()).await.expect(401);
+    assert_eq!(open.send(rewritten()).await.field("gateway-origin"), Some("upstream"));
     for (method, path) in [("POST", "/carts"), ("GET", "/orders"), ("DELETE", "/orders")] {
         let answer = strict.send(Request::new(method, path)).await;
         assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_is_no_form_needs_no_credential_where_routes_take_other_methods() {
+    let upstream = Upstream::start().await;
+    let strict = routed(&upstream, true).await;
+    let login = |content_type| post("/orders/login").body(content_type, "{}");
+    let answer = strict.send(login("application/json")).await;
+    assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{answer:?}");
+    for form in ["Application/X-WWW-Form-Urlencoded", "multipart/form-data; boundary=x"] {
+        strict.send(login(form)).await.problem(401);
     }
 }
 

@@ -15,7 +15,8 @@ const METHOD_FIELDS: [&str; 3] = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-
 /// Fields that replace its path.
 const PATH_FIELDS: [&str; 2] = ["X-Original-URL", "X-Rewrite-URL"];
 
-/// The parameter of a query that replaces the method, which frameworks read on a POST.
+/// The parameter of a query that replaces the method, in any case. Most frameworks read it on a
+/// POST; `WordPress` reads it on every method.
 const METHOD_PARAMETER: &str = "_method";
 
 /// The part of a head that says that a request is another one.
@@ -58,9 +59,8 @@ pub fn methods(
     for (by, value) in lines(headers, &METHOD_FIELDS) {
         note(by, trim(&text(value)));
     }
-    let query = query.filter(|_| own == Method::POST).unwrap_or_default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name == METHOD_PARAMETER {
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name.eq_ignore_ascii_case(METHOD_PARAMETER) {
             note(Part::Parameter(METHOD_PARAMETER), &value);
         }
     }
@@ -125,6 +125,7 @@ mod tests {
             ("GET", "", vec![("x_http_method", "Delete")]),
             ("PATCH", "", vec![("x-method-override", "DELETE")]),
             ("POST", "a=b&_method=delete", vec![]),
+            ("GET", "_METHOD=delete", vec![]),
             ("POST", "%5Fmethod=delete&_method=delete", vec![(override_field, "DELETE")]),
         ] {
             assert_eq!(read_as(own, query, &fields), ["DELETE"], "{own} {query} {fields:?}");
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn what_no_route_takes_and_what_is_no_method_is_no_disguise() {
         for (own, query, field) in
-            [("POST", "", "POST"), ("POST", "_method=put", "PUT"), ("GET", "_method=post", "P(ST")]
+            [("POST", "", "POST"), ("POST", "_method=put", "PUT"), ("GET", "method=post", "P(ST")]
         {
             let fields = [("x-http-method-override", field)];
             assert!(read_as(own, query, &fields).is_empty(), "{own} {query} {field}");

@@ -123,10 +123,25 @@ pub(super) fn loose(path: &str) -> String {
         let end =
             segment.char_indices().find(|(at, next)| *next == ';' || (*at > 0 && *next == '.'));
         let name = &segment[..end.map_or(segment.len(), |(at, _)| at)];
-        name.trim_end_matches("%20").to_ascii_lowercase()
+        without_blanks(name).to_ascii_lowercase()
     };
     let loose: Vec<String> = path.trim_end_matches('/').split('/').map(segment).collect();
     if loose.len() < 2 { "/".to_owned() } else { loose.join("/") }
+}
+
+/// A name without blanks at its end. Line feeds count: `$` of a regular expression matches
+/// before one.
+fn without_blanks(mut name: &str) -> &str {
+    const BLANKS: [&str; 4] = ["%20", "%09", "%0A", "%0D"];
+    while let Some(shorter) = BLANKS.iter().find_map(|blank| name.strip_suffix(blank)) {
+        name = shorter;
+    }
+    name
+}
+
+/// The path with its encoded slashes decoded, as some servers read it.
+pub fn with_slashes(raw_path: &str) -> String {
+    raw_path.replace("%2F", "/").replace("%2f", "/")
 }
 
 /// What follows `prefix` in the path, if the path lies under it: empty for the prefix
