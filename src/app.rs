@@ -339,6 +339,9 @@ fn upstream_settings(config: &Config) -> impl Iterator<Item = Settings> {
             connect_timeout: upstream.connect_timeout,
             response_timeout: upstream.response_timeout,
             max_response: upstream.max_response as u64,
+            max_response_headers: upstream.max_response_headers,
+            reuse: upstream.reuse,
+            header_case: upstream.header_case,
             unprocessed: upstream.unprocessed.clone(),
         }
     })

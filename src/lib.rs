@@ -10,7 +10,8 @@
 //! `main → cli → app → {front, console, engine, courier} → {api} → {ledger, upstream} → domain`.
 //! [`config`], [`clock`], [`lifecycle`], [`open_files`] and [`telemetry`] are leaves that anybody
 //! may use;
-//! [`listener`] serves what front and console make. `tests/layers` holds this.
+//! [`listener`] serves what front and console make, and [`wire`] is what upstream and courier
+//! speak HTTP/1.1 through. `tests/layers` holds this.
 
 pub mod api;
 pub mod app;
@@ -28,3 +29,4 @@ pub mod listener;
 pub mod open_files;
 pub mod telemetry;
 pub mod upstream;
+pub mod wire;

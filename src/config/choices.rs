@@ -2,6 +2,7 @@
 //!
 //! Owns the words; what they stand for is the domain's.
 
+pub(super) use crate::domain::connections::{HeaderCase, Reuse};
 pub use crate::domain::delivery::Reach;
 pub use crate::domain::fleet::Role;
 pub use crate::domain::http::expectation::{Allow, Mode};
@@ -85,6 +86,26 @@ impl Setting for Delivery {
 
     fn show(&self) -> String {
         word(&DELIVERIES, self)
+    }
+}
+
+impl Setting for Reuse {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &Self::ALL.map(|one| (one.as_str(), one)))
+    }
+
+    fn show(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl Setting for HeaderCase {
+    fn read(given: &Given) -> Result<Self, String> {
+        choose(given, &Self::ALL.map(|one| (one.as_str(), one)))
+    }
+
+    fn show(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

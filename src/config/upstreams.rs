@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use url::{Origin, Url};
 
 use super::{
+    choices::{HeaderCase, Reuse},
     given::{Given, Spot, Table},
     reader::{Reading, Section, variable},
     setting::{Setting, header_name, is_of_the_connection},
@@ -45,6 +46,12 @@ pub struct UpstreamConfig {
     pub max_response: usize,
     /// Of 502 and 504, those that say here that the request was not processed.
     pub unprocessed: Vec<u16>,
+    /// The longest head of an answer, in bytes.
+    pub max_response_headers: usize,
+    /// Whether connections are used again.
+    pub reuse: Reuse,
+    /// How the names of fields are written.
+    pub header_case: HeaderCase,
 }
 
 /// The upstream that `--upstream` sets.
@@ -83,6 +90,10 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let response_timeout = section.within("response_timeout", seconds(60), MOMENT..=hours(24));
     let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
     let unprocessed = section.get::<Vec<Ambiguous>>("unprocessed", Vec::new());
+    let heads = Size::kib(8)..=Size::mib(4);
+    let max_response_headers = section.within("max_response_headers", Size::kib(256), heads).0;
+    let reuse = section.get("reuse", Reuse::Auto);
+    let header_case = section.get("header_case", HeaderCase::Lower);
     Some(UpstreamConfig {
         url: url?.0,
         max_in_flight,
@@ -95,6 +106,9 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
         response_timeout,
         max_response,
         unprocessed: unprocessed.into_iter().map(|status| status.0).collect(),
+        max_response_headers,
+        reuse,
+        header_case,
     })
 }
 
@@ -197,6 +211,7 @@ fn not_settable(name: &HeaderName) -> Option<&'static str> {
 mod tests {
     use super::super::{
         Config,
+        choices::{HeaderCase, Reuse},
         testing::{faults, load, load_with, read, rows},
     };
 
@@ -306,6 +321,25 @@ mod tests {
         assert_eq!(read(text).upstreams["default"].unprocessed, [502, 504]);
         let says = faults("[upstreams.default]\nunprocessed = [503]");
         assert!(says.contains("upstreams.default.unprocessed: only 502 and 504"), "{says}");
+    }
+
+    #[test]
+    fn how_connections_are_used_and_names_written_are_words() {
+        let upstream = &read("").upstreams["default"];
+        assert_eq!((upstream.reuse, upstream.header_case), (Reuse::Auto, HeaderCase::Lower));
+        assert_eq!(upstream.max_response_headers, 256 << 10);
+        let text = "reuse = \"never\"\nheader_case = \"title\"\nmax_response_headers = \"1MiB\"";
+        let upstream = &read(&format!("[upstreams.default]\n{text}")).upstreams["default"];
+        assert_eq!((upstream.reuse, upstream.header_case), (Reuse::Never, HeaderCase::Title));
+        assert_eq!(upstream.max_response_headers, 1 << 20);
+        for (wrong, says) in [
+            ("reuse = \"allways\"", "did you mean always?"),
+            ("header_case = \"upper\"", "possible: lower, title"),
+            ("max_response_headers = \"1KiB\"", "upstreams.default.max_response_headers"),
+        ] {
+            let found = faults(&format!("[upstreams.default]\n{wrong}"));
+            assert!(found.contains(says), "{wrong}: {found}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
 use crate::domain::delivery::Destination;
+use crate::wire::{Exchange, Fault};
 
 /// A request before it is known how it will be written.
 pub(super) struct Outgoing {
@@ -33,7 +34,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Line {
     /// HTTP/1.1: one exchange after the other.
-    One(http1::SendRequest<Full<Bytes>>, AbortHandle),
+    One(http1::SendRequest<Full<Bytes>>, Exchange, AbortHandle),
     /// HTTP/2: many at once. The mark says that one of them got stuck.
     Many(http2::SendRequest<Full<Bytes>>, Arc<AtomicBool>),
 }
@@ -45,13 +46,19 @@ pub(super) enum Unanswered {
     Unsent,
     /// Something may have been written.
     Broken(hyper::Error),
+    /// What came is no answer that can be read.
+    Unreadable(Fault),
     /// The destination cannot be written as a request.
     Unwritable,
 }
 
 impl Connection {
-    pub(super) const fn one(sender: http1::SendRequest<Full<Bytes>>, task: AbortHandle) -> Self {
-        Self { line: Line::One(sender, task), is_busy: false }
+    pub(super) const fn one(
+        sender: http1::SendRequest<Full<Bytes>>,
+        exchange: Exchange,
+        task: AbortHandle,
+    ) -> Self {
+        Self { line: Line::One(sender, exchange, task), is_busy: false }
     }
 
     pub(super) fn many(sender: http2::SendRequest<Full<Bytes>>) -> Self {
@@ -72,7 +79,7 @@ impl Connection {
     /// Whether another request can be sent on it now.
     pub(super) fn is_ready(&self) -> bool {
         match &self.line {
-            Line::One(sender, _) => sender.is_ready(),
+            Line::One(sender, exchange, _) => sender.is_ready() && exchange.may_repeat(),
             Line::Many(sender, stuck) => sender.is_ready() && !stuck.load(Ordering::Acquire),
         }
     }
@@ -80,7 +87,7 @@ impl Connection {
     /// Whether it is of no use any more.
     pub(super) fn is_closed(&self) -> bool {
         match &self.line {
-            Line::One(sender, _) => sender.is_closed(),
+            Line::One(sender, exchange, _) => sender.is_closed() || !exchange.may_repeat(),
             Line::Many(sender, stuck) => sender.is_closed() || stuck.load(Ordering::Acquire),
         }
     }
@@ -94,14 +101,21 @@ impl Connection {
     ) -> Result<Response<Incoming>, Unanswered> {
         self.is_busy = true;
         let request = self.written(to, outgoing).ok_or(Unanswered::Unwritable)?;
-        let sent = match &mut self.line {
-            Line::One(sender, _) => sender.try_send_request(request).await,
-            Line::Many(sender, _) => sender.try_send_request(request).await,
-        };
-        sent.map_err(|mut error| match error.take_message() {
-            Some(_) => Unanswered::Unsent,
-            None => Unanswered::Broken(error.into_error()),
-        })
+        match &mut self.line {
+            Line::One(sender, exchange, _) => {
+                exchange.begin(request.method());
+                match sender.try_send_request(request).await {
+                    Ok(mut answer) => {
+                        *answer.headers_mut() = exchange.take_fields();
+                        Ok(answer)
+                    }
+                    Err(error) => Err(unanswered(error, exchange.fault())),
+                }
+            }
+            Line::Many(sender, _) => {
+                sender.try_send_request(request).await.map_err(|error| unanswered(error, None))
+            }
+        }
     }
 
     /// The answer was read to its end: waits until another exchange can begin, which is at
@@ -109,7 +123,7 @@ impl Connection {
     pub(super) async fn finish(&mut self) {
         // The pool does not keep one that has ended meanwhile.
         let _ = match &mut self.line {
-            Line::One(sender, _) => sender.ready().await,
+            Line::One(sender, ..) => sender.ready().await,
             Line::Many(sender, _) => sender.ready().await,
         };
         self.is_busy = false;
@@ -143,10 +157,21 @@ impl Drop for Connection {
         match &self.line {
             // Without this, one whose request is still being written, or whose answer is
             // still coming, would live on until the receiver is done with it.
-            Line::One(_, task) if self.is_busy => task.abort(),
+            Line::One(_, _, task) if self.is_busy => task.abort(),
             // The exchange itself ends as its future is dropped; others may go on.
             Line::Many(_, stuck) if self.is_busy => stuck.store(true, Ordering::Release),
             _ => {}
         }
+    }
+}
+
+fn unanswered(
+    mut error: hyper::client::conn::TrySendError<Request<Full<Bytes>>>,
+    fault: Option<Fault>,
+) -> Unanswered {
+    match (error.take_message(), fault) {
+        (_, Some(fault)) => Unanswered::Unreadable(fault),
+        (Some(_), None) => Unanswered::Unsent,
+        (None, None) => Unanswered::Broken(error.into_error()),
     }
 }

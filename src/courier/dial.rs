@@ -30,6 +30,7 @@ use crate::domain::delivery::{DeliveryError, Destination};
 use crate::lifecycle::Tasks;
 use crate::open_files;
 use crate::telemetry::Restraint;
+use crate::wire::Wire;
 
 /// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
 /// without end is not to be carried further than that.
@@ -40,8 +41,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// The most addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-/// The most that a head of an answer may take, in bytes; also what is read ahead.
+/// The most that the fields of an answer over HTTP/2 may take, in bytes; also what is read ahead.
 const HEAD: usize = 16 * 1024;
+/// The most that the head of an answer over HTTP/1 may take, in bytes.
+const LONGEST_HEAD: usize = 64 * 1024;
 /// How much of an HTTP/2 answer may come before it was asked for, in bytes.
 const WINDOW: u32 = 16 * 1024;
 /// How an HTTP/2 connection that has died without a word is found out.
@@ -216,13 +219,14 @@ impl Dialer {
     {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(PIECE);
-        let (sender, driver) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|error| unspoken(&error))?;
+        let (wire, exchange) = Wire::new(TokioIo::new(stream), LONGEST_HEAD);
+        let wire = wire.for_statuses();
+        let (sender, driver) = builder.handshake(wire).await.map_err(|error| unspoken(&error))?;
         // Ends with its connection; what goes wrong there is told to the exchange on it.
         let task = self.tasks.spawn_here(async move {
             let _ = driver.await;
         });
-        Ok(Connection::one(sender, task.abort_handle()))
+        Ok(Connection::one(sender, exchange, task.abort_handle()))
     }
 
     async fn many<T>(&self, stream: T) -> Result<Connection, Failed>

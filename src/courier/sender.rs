@@ -254,6 +254,7 @@ impl From<Unanswered> for Failed {
         match unanswered {
             Unanswered::Unsent => Self::new(DeliveryError::Reset, "closed at once"),
             Unanswered::Broken(error) => Self::new(code_of(&error), story(&error)),
+            Unanswered::Unreadable(fault) => Self::new(DeliveryError::Protocol, fault.to_string()),
             Unanswered::Unwritable => {
                 Self::new(DeliveryError::RefusedUrl, "the URL cannot be requested")
             }

@@ -51,7 +51,8 @@ impl Sign {
                 Some(Self::Answers)
             }
             Outcome::Broken { cause, sent } => Self::of_break(*cause, *sent, allowed),
-            Outcome::Interrupted { .. }
+            Outcome::Unreadable { .. }
+            | Outcome::Interrupted { .. }
             | Outcome::Lost
             | Outcome::Unclear { .. }
             | Outcome::Canceled { .. }

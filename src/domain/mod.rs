@@ -6,6 +6,7 @@
 //! of databases, sockets, HTTP servers or the runtime.
 
 pub mod breaker;
+pub mod connections;
 pub mod database_url;
 pub mod delivery;
 pub mod division;

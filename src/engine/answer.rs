@@ -24,7 +24,7 @@ use crate::domain::operation::{
 };
 use crate::domain::{Fields, Timestamp};
 use crate::ledger::{KeptAnswer, LedgerError};
-use crate::upstream::{Broken, Named, Reply, ReplyBody, Upstream};
+use crate::upstream::{Broken, Came, Named, Reply, ReplyBody, Upstream};
 
 /// How long, and how far in octets, the body of a 202 that names a monitor is read to its
 /// end, so that the connection can be used again.
@@ -201,7 +201,7 @@ fn kept(
             Ended { answer: Some(kept), ..Ended::of(Outcome::TooLarge(answer)) }
         }
         Read::Broken(broken) => {
-            let outcome = Outcome::Broken { sent: Sent::Perhaps, cause: broken.cause };
+            let outcome = outcome_of(&broken);
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
         }
         Read::Late => Ended::of(late(Sent::Perhaps)),
@@ -221,6 +221,14 @@ pub(super) fn of_a_removal(status: u16) -> Ended {
         created_location: None,
     };
     Ended { answer: Some(kept), ..Ended::of(Outcome::TookEffect { status }) }
+}
+
+/// What an attempt comes to that brought no answer to decide by.
+pub(super) const fn outcome_of(broken: &Broken) -> Outcome {
+    match broken.came {
+        Came::Nothing => Outcome::Broken { sent: broken.sent, cause: broken.cause },
+        Came::Unreadable { status } => Outcome::Unreadable { status },
+    }
 }
 
 /// What an attempt comes to whose time is up.
@@ -292,7 +300,8 @@ mod tests {
     #[test]
     fn a_body_that_breaks_off_leaves_it_open_whether_the_upstream_acted() {
         let cause = ErrorCode::UpstreamProtocol;
-        let broken = Broken { sent: Sent::Perhaps, cause, detail: "reset".into(), is_own: false };
+        let (detail, came) = ("reset".to_owned(), Came::Nothing);
+        let broken = Broken { sent: Sent::Perhaps, cause, detail, is_own: false, came };
         let Ended { outcome, answer, .. } = ended(Read::Broken(broken));
         assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
         assert_eq!(answer, None);

@@ -148,7 +148,7 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
         // Nothing was sent, and nothing is known of the upstream.
         Ok(Err(broken)) if broken.is_own => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
         Ok(Err(broken)) => {
-            let outcome = Outcome::Broken { sent: broken.sent, cause: broken.cause };
+            let outcome = answer::outcome_of(&broken);
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
         }
     }

@@ -221,7 +221,7 @@ fn complain(shared: &Shared, leased: &Leased, monitor: &Monitor, trouble: Option
 /// An answer of a monitor that broke off is asked for again.
 fn unbroken(ended: Ended) -> Ended {
     match ended.outcome {
-        Outcome::Broken { .. } | Outcome::Interrupted { .. } => {
+        Outcome::Broken { .. } | Outcome::Unreadable { .. } | Outcome::Interrupted { .. } => {
             Ended { outcome: Outcome::StillPending { retry_after: None }, ..ended }
         }
         _ => ended,

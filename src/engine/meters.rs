@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use crate::domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
-const OUTCOMES: [&str; 15] = [
+const OUTCOMES: [&str; 16] = [
     "answered",
     "too-large",
     "broken",
@@ -27,6 +27,7 @@ const OUTCOMES: [&str; 15] = [
     "unclear",
     "unfinished",
     "not-followed",
+    "unreadable",
 ];
 
 const fn position(outcome: &Outcome) -> usize {
@@ -46,6 +47,7 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::Unclear { .. } => 12,
         Outcome::Unfinished { .. } => 13,
         Outcome::NotFollowed => 14,
+        Outcome::Unreadable { .. } => 15,
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn before_the_end(
     let Some(target) = target(leased).filter(|_| is_open) else { return ended };
     let cause = match ended.outcome {
         Outcome::Broken { cause, .. } => cause,
+        Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
         _ => ErrorCode::UpstreamStatus,
     };
     let left = leased.policy.deadline_at.since(shared.clock.now());

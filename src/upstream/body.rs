@@ -52,6 +52,14 @@ impl CallBody {
         Self(Content::Streamed(body.map_err(Into::into).boxed_unsync(), None))
     }
 
+    /// The same body once more, where it is at hand.
+    pub(super) fn at_hand(&self) -> Option<Self> {
+        match &self.0 {
+            Content::Inline(octets) => Some(Self(Content::Inline(octets.clone()))),
+            Content::Streamed(..) => None,
+        }
+    }
+
     /// Octets in all, where that is known beforehand.
     pub(super) fn length(&self) -> Option<u64> {
         self.size_hint().exact()

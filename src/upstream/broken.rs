@@ -1,4 +1,4 @@
-//! Calls that brought no complete answer, and whether the upstream can have seen them.
+//! Calls that brought no answer that is complete and readable, and whether the upstream can have seen them.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -82,13 +82,33 @@ pub struct Broken {
     /// Whether the gateway itself could not open a connection, which says nothing of the
     /// upstream.
     pub is_own: bool,
+    /// What came in place of an answer.
+    pub came: Came,
+}
+
+/// What came in place of a complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// Nothing, or a part.
+    Nothing,
+    /// An answer that cannot be read: the upstream is there, and has acted or refused.
+    Unreadable {
+        /// Its status, where that can be read.
+        status: Option<u16>,
+    },
 }
 
 impl Broken {
     /// No connection came about.
     pub(super) fn unreachable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamUnreachable;
-        Self { sent: Sent::Nothing, cause, detail: detail.into(), is_own: false }
+        Self {
+            sent: Sent::Nothing,
+            cause,
+            detail: detail.into(),
+            is_own: false,
+            came: Came::Nothing,
+        }
     }
 
     /// The gateway has no files left to connect with.
@@ -99,13 +119,30 @@ impl Broken {
     /// The request cannot be put into HTTP.
     pub(super) fn unsendable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
-        Self { sent: Sent::Nothing, cause, detail: detail.into(), is_own: false }
+        Self {
+            sent: Sent::Nothing,
+            cause,
+            detail: detail.into(),
+            is_own: false,
+            came: Came::Nothing,
+        }
     }
 
     /// The upstream broke off, or what it sent is not HTTP.
     pub(super) fn protocol(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
-        Self { sent: Sent::Perhaps, cause, detail: detail.into(), is_own: false }
+        Self {
+            sent: Sent::Perhaps,
+            cause,
+            detail: detail.into(),
+            is_own: false,
+            came: Came::Nothing,
+        }
+    }
+
+    /// An answer came, and cannot be read.
+    pub(super) fn unreadable(status: Option<u16>, detail: impl Into<String>) -> Self {
+        Self { came: Came::Unreadable { status }, ..Self::protocol(detail) }
     }
 }
 

@@ -12,15 +12,16 @@ use url::{Origin, Url};
 
 use super::body::{BoxError, CallBody};
 use super::broken::{Broken, SentMarker};
-use super::connection::{Connection, Unanswered};
+use super::connection::Connection;
 use super::dial::{Dialer, Purpose};
+use super::exchange::{Missed, Oddities, Which, send_new};
 use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
 use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
 use super::settings::{Settings, SettingsError, is_web, wants_tls};
 use crate::clock::Clock;
 use crate::domain::http::{location, redirect};
-use crate::domain::operation::Delivery;
+use crate::domain::operation::{Delivery, Sent};
 use crate::lifecycle::Tasks;
 
 /// How many 307 and 308 are followed in a row.
@@ -45,17 +46,18 @@ pub struct Call {
 
 /// One upstream. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Upstream(Arc<Shared>);
+pub struct Upstream(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
+pub(super) struct Shared {
+    pub(super) settings: Settings,
     origin: Origin,
     follow: Vec<Origin>,
-    dial_to: Uri,
+    pub(super) dial_to: Uri,
     dress: Dress,
-    dialer: Dialer,
-    home: Home,
+    pub(super) dialer: Dialer,
+    pub(super) home: Home,
+    pub(super) oddities: Oddities,
 }
 
 impl Upstream {
@@ -69,12 +71,14 @@ impl Upstream {
         let dress = Dress::new(&settings).ok_or_else(not_an_origin)?;
         let origin = settings.origin.origin();
         let by_tls = wants_tls(follow.iter().chain([&origin]));
-        let dialer = Dialer::new(settings.connect_timeout, by_tls, clock.clone(), tasks.clone())
+        let dialer = Dialer::new(&settings, by_tls, clock.clone(), tasks.clone())
             .map_err(|cause| SettingsError::NoRoots { name: name(), cause })?;
-        let pool = Arc::new(Pool::default());
+        let pool = Arc::new(Pool::new(settings.reuse));
         tend(Arc::downgrade(&pool), clock.clone(), tasks);
         let home = Home { pool, clock };
-        Ok(Self(Arc::new(Shared { settings, origin, follow, dial_to, dress, dialer, home })))
+        let oddities = Oddities::default();
+        let shared = Shared { settings, origin, follow, dial_to, dress, dialer, home, oddities };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// Its name in the configuration.
@@ -90,15 +94,33 @@ impl Upstream {
     /// Sends a request once and waits for the head of the answer.
     ///
     /// An idle connection that turns out to be closed before anything was written is
-    /// replaced by another; that is not a second sending. Dropping the future cuts the
-    /// connection. There is no time limit beyond that of connecting.
+    /// replaced by another; that is not a second sending. One that has ended without an octet of
+    /// an answer is replaced by a new one where the call may be sent twice and its body is at
+    /// hand. Dropping the future cuts the connection. There is no time limit beyond that of
+    /// connecting.
     pub async fn call(&self, call: Call) -> Result<Reply, Broken> {
+        self.try_call(call, Which::Any).await.map_err(Broken::from)
+    }
+
+    async fn try_call(&self, call: Call, which: Which) -> Result<Reply, Missed> {
         let Call { method, target, fields, body, delivery, marker } = call;
         let target = parse_target(target)?;
         refuse_connect(&method)?;
         let request = self.0.dress.request((method, target.clone()), fields, body, None);
-        let (response, connection) = self.exchange(request, delivery, &marker).await?;
-        self.reply(response, connection, target, true)
+        let (response, connection) = self.exchange(request, delivery, which, &marker).await?;
+        Ok(self.reply(response, connection, target, true)?)
+    }
+
+    /// As [`Upstream::call`], and calls once more where a connection was stale and the call may
+    /// be sent twice, also where its body is read while it is sent.
+    async fn call_again(&self, again: impl Fn() -> Call) -> Result<Reply, Broken> {
+        match self.try_call(again(), Which::Any).await {
+            Err(Missed::Stale(_)) => {
+                let once_more = self.try_call(again(), Which::New).await;
+                once_more.map_err(|missed| Broken { sent: Sent::Perhaps, ..missed.into() })
+            }
+            called => called.map_err(Broken::from),
+        }
     }
 
     /// As [`Upstream::call`], and follows redirects that ask for the same request at another
@@ -115,15 +137,14 @@ impl Upstream {
         public: &[Url],
         again: impl Fn() -> Call,
     ) -> Result<Reply, Broken> {
-        let first = again();
-        let delivery = first.delivery;
-        let mut reply = self.call(first).await?;
+        let delivery = again().delivery;
+        let mut reply = self.call_again(&again).await?;
         for _ in 0..REDIRECTS {
             let Some(target) = self.redirect_of(&reply, delivery, public) else { break };
-            let call = Call { target, ..again() };
-            call.marker.clear();
             drop(reply);
-            reply = self.call(call).await?;
+            let there = || Call { target: target.clone(), ..again() };
+            there().marker.clear();
+            reply = self.call_again(there).await?;
         }
         Ok(reply)
     }
@@ -154,20 +175,20 @@ impl Upstream {
         let (response, connection) = if upgrade.is_some() {
             send_new(self.dial(Purpose::Tunnel).await?, request, &marker).await?
         } else {
-            self.exchange(request, delivery, &marker).await?
+            self.exchange(request, delivery, Which::Any, &marker).await?
         };
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switches && !is_same_protocol(upgrade.as_ref(), response.headers()) {
             return Err(Broken::protocol("the upstream switched to a protocol not asked for"));
         }
         let home = Some(self.0.home.clone());
-        Ok(response.map(|incoming| {
-            if switches {
-                ReplyBody::of_tunnel(incoming, connection)
-            } else {
-                ReplyBody::new(incoming, connection, home)
-            }
-        }))
+        let (parts, incoming) = response.into_parts();
+        let body = if switches {
+            ReplyBody::of_tunnel(incoming, connection)
+        } else {
+            ReplyBody::new(parts.status, incoming, connection, home)
+        };
+        Ok(Response::from_parts(parts, body))
     }
 
     /// Gets a URL on the upstream's own origin, or with nothing secret in it on another.
@@ -183,7 +204,7 @@ impl Upstream {
         let (response, connection) = if own {
             let head = (Method::GET, target.clone());
             let request = self.0.dress.request(head, fields.clone(), CallBody::empty(), None);
-            self.exchange(request, Delivery::AtLeastOnce, marker).await?
+            self.exchange(request, Delivery::AtLeastOnce, Which::Any, marker).await?
         } else {
             let request = foreign_get(url, fields).ok_or_else(unusable)?;
             let origin = origin_uri(url).ok_or_else(unusable)?;
@@ -221,25 +242,7 @@ impl Upstream {
         redirect::path_again(location, &self.url_of(&reply.target), home)
     }
 
-    async fn exchange(
-        &self,
-        mut request: Request<CallBody>,
-        delivery: Delivery,
-        marker: &SentMarker,
-    ) -> Result<(Response<Incoming>, Connection), Broken> {
-        let Home { pool, clock } = &self.0.home;
-        while let Some(mut connection) = pool.take(clock.now(), delivery) {
-            match connection.send(request, marker).await {
-                Ok(response) => return Ok((response, connection)),
-                Err(Unanswered::Broken(broken)) => return Err(broken),
-                Err(Unanswered::Unsent(back)) => request = *back,
-            }
-        }
-        let connection = self.dial(Purpose::Exchanges).await?;
-        send_new(connection, request, marker).await
-    }
-
-    async fn dial(&self, purpose: Purpose) -> Result<Connection, Broken> {
+    pub(super) async fn dial(&self, purpose: Purpose) -> Result<Connection, Broken> {
         self.0.dialer.dial(self.0.dial_to.clone(), purpose).await
     }
 
@@ -255,22 +258,8 @@ impl Upstream {
             return Err(Broken::protocol("the upstream switched protocols without being asked"));
         }
         let home = own.then(|| self.0.home.clone());
-        let body = ReplyBody::new(incoming, connection, home);
+        let body = ReplyBody::new(parts.status, incoming, connection, home);
         Ok(Reply { status: parts.status, fields: parts.headers, body, target })
-    }
-}
-
-async fn send_new(
-    mut connection: Connection,
-    request: Request<CallBody>,
-    marker: &SentMarker,
-) -> Result<(Response<Incoming>, Connection), Broken> {
-    match connection.send(request, marker).await {
-        Ok(response) => Ok((response, connection)),
-        Err(Unanswered::Broken(broken)) => Err(broken),
-        Err(Unanswered::Unsent(_)) => {
-            Err(Broken::unreachable("the upstream closed the new connection at once"))
-        }
     }
 }
 

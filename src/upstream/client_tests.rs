@@ -3,7 +3,7 @@ use hyper_util::rt::TokioIo;
 
 use super::super::tests::{OK, at, complete, nowhere, post, serve_always};
 use super::*;
-use crate::domain::operation::Sent;
+use crate::wire::Exchange;
 
 /// Puts an idle connection into the pool that its peer has closed, which nobody has
 /// noticed yet.
@@ -12,7 +12,7 @@ async fn keep_a_stale_connection(upstream: &Upstream) {
     let (mut sender, driver) = http1::handshake(TokioIo::new(near)).await.unwrap();
     let task = Tasks::new().spawn(driver);
     sender.ready().await.unwrap();
-    let connection = Connection::new(sender, task.abort_handle());
+    let connection = Connection::new(sender, Exchange::default(), task.abort_handle());
     let Home { pool, clock } = &upstream.0.home;
     pool.put(connection, clock.now());
     drop(far);

@@ -1,18 +1,20 @@
 //! One connection and the exchange on it.
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
 use super::body::CallBody;
 use super::broken::{Broken, SentMarker, story};
+use crate::wire::{Exchange, Fault};
 
 /// An HTTP/1.1 connection. Dropped while an exchange is on its way, it is cut at once;
 /// dropped idle, it is closed in good order.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<CallBody>,
+    exchange: Exchange,
     task: Option<AbortHandle>,
 }
 
@@ -20,13 +22,20 @@ pub(super) struct Connection {
 pub(super) enum Unanswered {
     /// Not an octet of it was written: here it is back.
     Unsent(Box<Request<CallBody>>),
+    /// It may have been written, to a connection that was used before and has ended without an
+    /// octet of an answer.
+    Stale(Broken),
     /// It may have been written.
     Broken(Broken),
 }
 
 impl Connection {
-    pub(super) const fn new(sender: SendRequest<CallBody>, task: AbortHandle) -> Self {
-        Self { sender, task: Some(task) }
+    pub(super) const fn new(
+        sender: SendRequest<CallBody>,
+        exchange: Exchange,
+        task: AbortHandle,
+    ) -> Self {
+        Self { sender, exchange, task: Some(task) }
     }
 
     /// Whether another request can be sent on it now.
@@ -39,6 +48,26 @@ impl Connection {
         self.sender.is_closed()
     }
 
+    /// Whether it may carry another exchange, as far as the one before tells.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.exchange.may_repeat()
+    }
+
+    /// Whether content may still follow an answer that has none.
+    pub(super) fn is_to_rest(&self) -> bool {
+        self.exchange.ends_by_rule()
+    }
+
+    /// How many lines of the answer's head were put right or left out.
+    pub(super) fn repairs(&self) -> usize {
+        self.exchange.repairs()
+    }
+
+    /// What the upstream said before anything was sent to it, as far as that tells what is wrong.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.exchange.fault()
+    }
+
     /// Sends a request and waits for the head of its answer; interim answers (1xx) are
     /// swallowed, except 101.
     pub(super) async fn send(
@@ -49,9 +78,12 @@ impl Connection {
         if !marker.may_send() {
             return Err(Unanswered::Broken(Broken::unsendable("it may not be sent any more")));
         }
-        marker.mark();
+        self.begin(request.method(), marker);
         match self.sender.try_send_request(request).await {
-            Ok(response) => Ok(response),
+            Ok(mut response) => {
+                *response.headers_mut() = self.exchange.take_fields();
+                Ok(response)
+            }
             Err(mut error) => match error.take_message() {
                 // The connection's task never took it up: an idle connection turned out
                 // to be closed, or a new one was closed at once.
@@ -59,8 +91,30 @@ impl Connection {
                     marker.clear();
                     Err(Unanswered::Unsent(Box::new(request)))
                 }
-                None => Err(Unanswered::Broken(Broken::protocol(story(error.error())))),
+                None => Err(self.unanswered(error.error(), marker)),
             },
+        }
+    }
+
+    fn begin(&self, method: &Method, marker: &SentMarker) {
+        marker.mark();
+        self.exchange.begin(method);
+    }
+
+    fn unanswered(&self, error: &hyper::Error, marker: &SentMarker) -> Unanswered {
+        match self.exchange.fault() {
+            Some(Fault::Other(other)) => {
+                marker.clear();
+                Unanswered::Broken(Broken::unreachable(other.to_string()))
+            }
+            Some(ref fault @ Fault::Unreadable { status, .. }) => {
+                Unanswered::Broken(Broken::unreadable(status, fault.to_string()))
+            }
+            Some(fault @ Fault::NotHttp) => Unanswered::Broken(Broken::protocol(fault.to_string())),
+            None if self.exchange.is_stale() && !error.is_user() => {
+                Unanswered::Stale(Broken::protocol(story(error)))
+            }
+            None => Unanswered::Broken(Broken::protocol(story(error))),
         }
     }
 

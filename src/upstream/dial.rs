@@ -1,5 +1,6 @@
 //! New connections: name lookup, TCP and TLS within one limit, no proxies.
 
+use std::error::Error;
 use std::time::Duration;
 
 use http::Uri;
@@ -13,10 +14,12 @@ use hyper_util::service::TowerToHyperService;
 use super::body::BoxError;
 use super::broken::{Broken, story};
 use super::connection::Connection;
+use super::settings::{HeaderCase, Settings};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
 use crate::open_files;
 use crate::telemetry::Restraint;
+use crate::wire::Wire;
 
 /// How soon the kernel looks whether a silent peer still exists, how often, and how soon again.
 const KEEPALIVE: Duration = Duration::from_mins(1);
@@ -42,6 +45,8 @@ pub(super) struct Dialer {
     exchanges: Connectors,
     tunnels: Connectors,
     timeout: Duration,
+    longest_head: usize,
+    header_case: HeaderCase,
     clock: Clock,
     tasks: Tasks,
     shortage: Restraint,
@@ -68,14 +73,14 @@ impl Connectors {
 }
 
 impl Dialer {
-    /// `timeout` is for everything up to the end of the TLS handshake. Looks for
-    /// certificate authorities only where TLS is wanted.
+    /// Looks for certificate authorities only where TLS is wanted.
     pub(super) fn new(
-        timeout: Duration,
+        settings: &Settings,
         wants_tls: bool,
         clock: Clock,
         tasks: Tasks,
     ) -> std::io::Result<Self> {
+        let timeout = settings.connect_timeout;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -93,6 +98,8 @@ impl Dialer {
             exchanges: Connectors::new(tcp, wants_tls)?,
             tunnels: Connectors::new(tunnels, wants_tls)?,
             timeout,
+            longest_head: settings.max_response_headers,
+            header_case: settings.header_case,
             clock,
             tasks,
             shortage: Restraint::default(),
@@ -115,7 +122,7 @@ impl Dialer {
         };
         let connected = self.clock.timeout(self.timeout, connecting).await;
         match connected {
-            Ok(connected) => connected.map_err(|error| Broken::unreachable(story(error.as_ref()))),
+            Ok(connected) => connected.map_err(|error| Broken::unreachable(told(error.as_ref()))),
             Err(_) if is_short => Err(Broken::out_of_files("no open files are left")),
             Err(_) => {
                 let limit = self.timeout.as_secs_f64();
@@ -150,11 +157,40 @@ impl Dialer {
     where
         T: Read + Write + Unpin + Send + 'static,
     {
-        let (sender, driver) = http1::handshake(io).await?;
+        let (wire, exchange) = Wire::new(io, self.longest_head);
+        let mut builder = http1::Builder::new();
+        builder.title_case_headers(self.header_case == HeaderCase::Title);
+        let (sender, driver) = builder.handshake(wire).await?;
         // Ends with its connection; what goes wrong there is told to the caller in flight.
         let task = self.tasks.spawn(async move {
             let _ = driver.with_upgrades().await;
         });
-        Ok(Connection::new(sender, task.abort_handle()))
+        Ok(Connection::new(sender, exchange, task.abort_handle()))
     }
+}
+
+/// What went wrong, and what to set where that follows from it.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let mut line = story(error);
+    if speaks_no_tls(error) {
+        line.push_str("; it speaks no TLS: begin the upstream's url with http instead of https");
+    }
+    line
+}
+
+/// Whether what came in place of a handshake is none of TLS.
+fn speaks_no_tls(error: &(dyn Error + 'static)) -> bool {
+    use rustls::{Error::InvalidMessage, InvalidMessage::InvalidContentType};
+    let mut behind = Some(error);
+    while let Some(error) = behind {
+        if let Some(InvalidMessage(InvalidContentType)) = error.downcast_ref() {
+            return true;
+        }
+        // An error of input and output is asked for what is in it, and passes over it otherwise.
+        behind = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }

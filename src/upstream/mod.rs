@@ -13,6 +13,7 @@ mod broken;
 mod client;
 mod connection;
 mod dial;
+mod exchange;
 mod monitor;
 mod outgoing;
 mod pool;
@@ -22,12 +23,12 @@ mod settings;
 
 pub use ask::{Asked, Question};
 pub use body::{BoxError, CallBody};
-pub use broken::{Broken, SentMarker};
+pub use broken::{Broken, Came, SentMarker};
 pub use client::{Call, Upstream};
 pub use monitor::{Monitor, Named, NamedBy, UnknownMonitor};
 pub use registry::Upstreams;
 pub use reply::{Reply, ReplyBody};
-pub use settings::{Settings, SettingsError};
+pub use settings::{HeaderCase, Reuse, Settings, SettingsError};
 
 #[cfg(test)]
 mod tests;

@@ -137,6 +137,8 @@ fn set_length(fields: &mut HeaderMap, method: &Method, length: Option<u64>) {
         }
         None => {
             fields.remove(header::CONTENT_LENGTH);
+            // Unless it is told, the client leaves out the body of a GET or a HEAD.
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
 }

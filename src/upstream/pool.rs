@@ -5,91 +5,101 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use crate::domain::Timestamp;
+use crate::domain::connections::{Habit, Idle, Reuse};
 use crate::domain::operation::Delivery;
 
 /// How often the pool is looked through.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a connection may have been idle for a request that must not be sent twice.
-const IDLE_AT_MOST_ONCE: Duration = Duration::from_secs(1);
-/// How long for any other. Node closes after five seconds, and many do as Node does.
-const IDLE_AT_LEAST_ONCE: Duration = Duration::from_secs(4);
-
-/// How long a connection may have been idle to be used for such a delivery.
-const fn idle_limit(delivery: Delivery) -> Duration {
-    match delivery {
-        Delivery::AtMostOnce => IDLE_AT_MOST_ONCE,
-        Delivery::AtLeastOnce => IDLE_AT_LEAST_ONCE,
-    }
-}
 
 /// The idle connections to one origin.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Shelf>);
+#[derive(Debug)]
+pub(super) struct Pool {
+    reuse: Reuse,
+    shelf: Mutex<Shelf>,
+}
 
 #[derive(Debug, Default)]
 struct Shelf {
-    // Since when each is idle; the last is the one used last.
-    idle: Vec<(Timestamp, Connection)>,
+    // The last is the one used last.
+    idle: Vec<(Idle, Connection)>,
+    habit: Habit,
     closed: bool,
 }
 
 impl Pool {
+    pub(super) fn new(reuse: Reuse) -> Self {
+        Self { reuse, shelf: Mutex::default() }
+    }
+
     /// A connection that may be used for such a delivery, if there is one.
     pub(super) fn take(&self, now: Timestamp, delivery: Delivery) -> Option<Connection> {
-        let limit = idle_limit(delivery);
-        let mut kept = self.lock();
+        let mut shelf = self.lock();
+        if delivery == Delivery::AtMostOnce {
+            shelf.look(now);
+        }
+        let limit = shelf.habit.idle_limit(self.reuse, delivery, now)?;
         // One that is not ready is closed, has not noticed yet that its answer was read to
         // the end, or still writes a request that was answered early: never waited for.
-        let chosen = kept.idle.iter().rposition(|(since, connection)| {
-            connection.is_ready() && is_within(limit, *since, now)
+        let chosen = shelf.idle.iter().rposition(|(idle, connection)| {
+            connection.is_ready() && connection.may_repeat() && idle.suits(limit, now)
         })?;
-        Some(kept.idle.remove(chosen).1)
+        Some(shelf.idle.remove(chosen).1)
     }
 
     /// Keeps a connection whose answer was read to the end.
     pub(super) fn put(&self, connection: Connection, now: Timestamp) {
-        let mut kept = self.lock();
-        if !kept.closed && !connection.is_closed() {
-            kept.idle.push((now, connection));
+        let mut shelf = self.lock();
+        if shelf.closed || self.reuse == Reuse::Never || !connection.may_repeat() {
+            return;
         }
+        if connection.is_closed() {
+            return shelf.habit.saw_closed(now);
+        }
+        let idle = Idle { since: now, rests: connection.is_to_rest() };
+        shelf.idle.push((idle, connection));
     }
 
-    /// Lets go of connections that nobody may use any more.
+    /// The upstream has closed a connection of which it had said that it stays open.
+    pub(super) fn saw_closed(&self, now: Timestamp) {
+        self.lock().habit.saw_closed(now);
+    }
+
+    /// Lets go of connections that are of no use any more.
     pub(super) fn sweep(&self, now: Timestamp) {
-        self.lock().idle.retain(|(since, connection)| {
-            !connection.is_closed() && is_within(IDLE_AT_LEAST_ONCE, *since, now)
-        });
+        let mut shelf = self.lock();
+        shelf.look(now);
+        shelf.idle.retain(|(idle, _)| idle.is_of_use(now));
     }
 
     /// Lets go of all, and keeps none from now on.
     pub(super) fn close(&self) {
-        let mut kept = self.lock();
-        kept.closed = true;
-        kept.idle.clear();
+        let mut shelf = self.lock();
+        shelf.closed = true;
+        shelf.idle.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         // The lock guards plain values that are whole between statements.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether it is at most `limit` since an instant. One in the future says that the clock
-/// was set back: then nobody knows, and the sweep drops the connection before its instant
-/// comes around again.
-fn is_within(limit: Duration, since: Timestamp, now: Timestamp) -> bool {
-    since <= now && now.since(since) <= limit
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_was_set_back_makes_no_connection_younger() {
-        let (earlier, later) =
-            (Timestamp::from_micros(5_000_000), Timestamp::from_micros(6_000_000));
-        assert!(is_within(Duration::from_secs(1), earlier, later));
-        assert!(!is_within(Duration::from_secs(1), later, earlier));
+impl Shelf {
+    /// Learns from the idle connections, and lets go of those that are closed.
+    fn look(&mut self, now: Timestamp) {
+        let Self { idle, habit, .. } = self;
+        let mut has_closed = false;
+        idle.retain(|(idle, connection)| {
+            let is_closed = connection.is_closed();
+            // One that the gateway itself cut short says nothing of the upstream.
+            has_closed |= is_closed && connection.may_repeat();
+            if !is_closed {
+                habit.saw_open(idle.since, now);
+            }
+            !is_closed
+        });
+        if has_closed {
+            habit.saw_closed(now);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! An upstream's answer: the head at hand, the body still to be read.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -39,6 +41,7 @@ pub struct ReplyBody {
     connection: Option<Connection>,
     home: Option<Home>,
     length: Option<u64>,
+    status: StatusCode,
 }
 
 /// Where a connection goes when its answer was read to the end.
@@ -49,10 +52,15 @@ pub(super) struct Home {
 }
 
 impl ReplyBody {
-    pub(super) fn new(incoming: Incoming, connection: Connection, home: Option<Home>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        incoming: Incoming,
+        connection: Connection,
+        home: Option<Home>,
+    ) -> Self {
         let length = incoming.size_hint().exact();
         let connection = Some(connection);
-        let mut body = Self { peeked: None, incoming, connection, home, length };
+        let mut body = Self { peeked: None, incoming, connection, home, length, status };
         if body.incoming.is_end_stream() {
             body.release();
         }
@@ -62,7 +70,8 @@ impl ReplyBody {
     /// The body of a 101, which has none: the connection is the tunnel's.
     pub(super) fn of_tunnel(incoming: Incoming, connection: Connection) -> Self {
         connection.let_go();
-        Self { peeked: None, incoming, connection: None, home: None, length: None }
+        let status = StatusCode::SWITCHING_PROTOCOLS;
+        Self { peeked: None, incoming, connection: None, home: None, length: None, status }
     }
 
     /// The next octets, none at the end. An answer that breaks off is an error: a body
@@ -123,7 +132,7 @@ impl Body for ReplyBody {
             }
             Some(Err(error)) => {
                 self.connection = None;
-                Some(Err(Broken::protocol(story(&error))))
+                Some(Err(broken(self.status, &error)))
             }
             None => {
                 self.release();
@@ -142,5 +151,19 @@ impl Body for ReplyBody {
             // Only an answer that the caller reads piece by piece was ever read ahead.
             Some(_) => SizeHint::default(),
         }
+    }
+}
+
+/// What is said of a body that does not come to its end. One that breaks off is no complete
+/// answer; one whose chunks are none came, and cannot be read.
+fn broken(status: StatusCode, error: &hyper::Error) -> Broken {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let story = story(error);
+    match io.map(io::Error::kind) {
+        Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Broken::unreadable(
+            Some(status.as_u16()),
+            format!("the body of an answer with status {status}: {story}"),
+        ),
+        _ => Broken::protocol(story),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::{Origin, Url};
 
 use crate::domain::Fields;
+pub use crate::domain::connections::{HeaderCase, Reuse};
 use crate::domain::job::JobWords;
 
 /// Where an upstream is and how it is called.
@@ -32,6 +33,12 @@ pub struct Settings {
     /// Statuses that say here that the request was not processed, though they usually leave that
     /// open.
     pub unprocessed: Vec<u16>,
+    /// The longest head of an answer, in octets.
+    pub max_response_headers: usize,
+    /// Whether connections are used again.
+    pub reuse: Reuse,
+    /// How the names of fields are written.
+    pub header_case: HeaderCase,
 }
 
 /// An upstream cannot be used as it is set.

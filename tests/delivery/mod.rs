@@ -5,6 +5,7 @@ mod at_most_once;
 mod fields;
 mod following;
 mod limits;
+mod odd_answers;
 mod outcomes;
 mod progress;
 mod promises;

@@ -60,10 +60,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["clock", "config", "domain", "ledger", "lifecycle", "telemetry", "upstream"]),
-    ("courier", &["clock", "config", "domain", "ledger", "lifecycle", "open_files", "telemetry"]),
+    (
+        "courier",
+        &["clock", "config", "domain", "ledger", "lifecycle", "open_files", "telemetry", "wire"],
+    ),
     ("api", &["clock", "config", "domain", "ledger", "lifecycle", "telemetry", "upstream"]),
     ("ledger", &["clock", "config", "domain", "lifecycle", "telemetry"]),
-    ("upstream", &["clock", "config", "domain", "lifecycle", "open_files", "telemetry"]),
+    ("upstream", &["clock", "config", "domain", "lifecycle", "open_files", "telemetry", "wire"]),
+    ("wire", &["domain"]),
     // It answers what cannot be read as a request, with the problems that all others are
     // answered with.
     ("listener", &["api", "clock", "config", "domain", "lifecycle", "telemetry"]),

@@ -2,6 +2,7 @@
 
 mod believed;
 mod cors;
+mod framing;
 mod locations;
 mod matching;
 mod nginx;

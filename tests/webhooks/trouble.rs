@@ -27,7 +27,6 @@ async fn what_is_not_http_and_what_breaks_off_is_told_apart() {
         (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), DeliveryError::Protocol),
         (raw(b"\x00\x01\x02\x03\r\n\r\n"), DeliveryError::Protocol),
         (raw(b"HTTP/1.1 2x0 OK\r\n\r\n"), DeliveryError::Protocol),
-        (raw(b"HTTP/1.1 200 OK\r\n:::\r\n\r\n"), DeliveryError::Protocol),
         (Manner::Raw(huge), DeliveryError::Protocol),
         (raw(switching), DeliveryError::Protocol),
         (raw(b""), DeliveryError::Reset),
@@ -43,6 +42,33 @@ async fn what_is_not_http_and_what_breaks_off_is_told_apart() {
             "{shown}: {attempted:?}"
         );
         assert!(attempted.detail.is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_odd_lines_counts_by_its_status_and_costs_its_connection() {
+    let receiver = Receiver::start().await;
+    let outward = Outward::to(&receiver);
+    let many =
+        (0..150).map(|number| format!("x-{number}: {number}\r\n")).collect::<Vec<_>>().concat();
+    for lines in [
+        "X-A : v\r\nContent-Length: 0\r\n",
+        "X-A: v\r\n w\r\nContent-Length: 0\r\n",
+        "PHP Warning:  Undefined variable $x\r\nContent-Length: 0\r\n",
+        "X-A: a\u{1}b\r\nContent-Length: 0\r\n",
+        ":::\r\nContent-Length: 0\r\n",
+        // Its end cannot be told, but its status can.
+        "Content-Length: 2x\r\n",
+        &many,
+    ] {
+        let octets = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+        receiver.script("/", [Manner::Raw(octets)]);
+        let attempted = outward.send(&receiver.url("/")).await;
+        assert_eq!(
+            (attempted.status, attempted.error),
+            (Some(200), None),
+            "{lines:.40}: {attempted:?}"
+        );
     }
 }
 

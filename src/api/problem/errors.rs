@@ -84,6 +84,8 @@ impl From<FieldProblem> for Problem {
             FieldProblem::SeveralHosts => "Host",
             FieldProblem::ContentLength => "Content-Length",
             FieldProblem::TwoFramings => "Transfer-Encoding",
+            // RFC 9112 section 6.1.
+            FieldProblem::TransferCoding => return Self::new(&kinds::TRANSFER_CODING, detail),
             FieldProblem::ControlCharacter(name) => name,
         };
         Self::malformed_field(field, detail)

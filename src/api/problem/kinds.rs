@@ -81,6 +81,7 @@ kinds! {
     NO_ANSWER 424 "no-answer" "there is no answer of the upstream";
     HEADERS_TOO_LARGE 431 "header-too-large" "the header section is too large";
     INTERNAL 500 "internal" "the gateway failed";
+    TRANSFER_CODING 501 "transfer-coding-not-supported" "this transfer coding is not undone";
     UPSTREAM_BROKEN 502 "upstream-protocol" "the upstream gave no usable answer";
     UPSTREAM_UNREACHABLE 502 "upstream-unreachable" "the upstream cannot be reached";
     MEMORY_FULL 503 "memory-full" "too many bodies are being received";

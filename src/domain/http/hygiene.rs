@@ -24,6 +24,9 @@ pub enum FieldProblem {
     /// Both ways of framing a body.
     #[error("there are both content-length and transfer-encoding: send one of the two")]
     TwoFramings,
+    /// A coding of the body, for the way, that is not undone here.
+    #[error("a transfer-encoding other than chunked is not undone here: send the body without it")]
+    TransferCoding,
     /// A control character other than a tab in a value.
     #[error("the value of `{0}` has a control character: leave it out")]
     ControlCharacter(String),
@@ -201,6 +204,10 @@ pub fn screen(headers: &HeaderMap, trusted: &[HeaderName]) -> Result<(), FieldPr
 }
 
 fn screen_framing(headers: &HeaderMap) -> Result<(), FieldProblem> {
+    let mut codings = headers.get_all("transfer-encoding").iter();
+    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(FieldProblem::TransferCoding);
+    }
     let mut lengths = headers.get_all("content-length").iter();
     let Some(length) = lengths.next() else { return Ok(()) };
     let digits = |octets: &[u8]| !octets.is_empty() && octets.iter().all(u8::is_ascii_digit);

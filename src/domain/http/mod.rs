@@ -9,6 +9,7 @@
 //! Within this module the crate `http` is written `::http`.
 
 pub mod additions;
+pub mod answer_head;
 pub mod disguise;
 pub mod expectation;
 pub mod forwarded;
@@ -19,6 +20,7 @@ pub mod idempotency;
 pub mod links;
 pub mod location;
 pub mod media_type;
+pub mod other_protocol;
 pub mod path;
 pub mod pattern;
 pub mod prefer;

@@ -122,6 +122,10 @@ impl FromStr for ErrorCode {
     }
 }
 
+/// What to do about an upstream that cannot be reached.
+const UNREACHABLE: &str = "See that the upstream is well, and that its url names a port that speaks \
+    HTTP/1.1 and whether that is http or https; then retry the operation.";
+
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -151,11 +155,19 @@ impl Failure {
         self
     }
 
+    /// Whether an answer came that cannot be read.
+    fn is_unreadable(&self) -> bool {
+        self.cause == Some(ErrorCode::UpstreamProtocol) && self.status.is_some()
+    }
+
     /// For people: what happened and what to do next.
     pub fn message(&self) -> String {
         let happened = match (self.cause, self.status) {
             (_, Some(status)) if self.cause.unwrap_or(self.code) == ErrorCode::UpstreamStatus => {
                 format!("the upstream answered {status}")
+            }
+            (Some(ErrorCode::UpstreamProtocol), Some(status)) => {
+                format!("the upstream answered {status}, but the answer cannot be read")
             }
             (Some(cause), _) => cause.story().to_owned(),
             (None, _) => self.code.story().to_owned(),
@@ -178,6 +190,11 @@ impl Failure {
                  upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
                  follow = false on the route if a 202 is the end there."
             ),
+            ErrorCode::OutcomeUnknown if self.is_unreadable() => format!(
+                "{happened}, so the upstream may or may not have acted, and it was not sent again. Check \
+                 with the upstream, and see in the log what is wrong with its answer; a recheck on the \
+                 route asks by itself."
+            ),
             ErrorCode::OutcomeUnknown if self.status.is_some() => format!(
                 "{happened}, which a proxy in between may have said, so the upstream may or may not have \
                  acted. It was not sent again, because this route delivers at most once. Check with the \
@@ -194,6 +211,9 @@ impl Failure {
                 "{happened} to a later attempt, after the answer to a former one was lost: that one may have \
                  succeeded. Check with the upstream before the request is sent again."
             ),
+            ErrorCode::AttemptsExhausted if self.cause == Some(ErrorCode::UpstreamUnreachable) => {
+                format!("every attempt failed, the last because {happened}. {UNREACHABLE}")
+            }
             ErrorCode::AttemptsExhausted => format!(
                 "every attempt failed, the last because {happened}. See that the upstream is well, then \
                  retry the operation."
@@ -219,6 +239,7 @@ impl Failure {
             ErrorCode::RouteRemoved => {
                 format!("{happened}. Configure it again, then retry the operation.")
             }
+            ErrorCode::UpstreamUnreachable => format!("{happened}. {UNREACHABLE}"),
             _ => format!("{happened}. See that the upstream is well, then retry the operation."),
         }
     }
@@ -253,6 +274,14 @@ mod tests {
         let message = Failure::of(ErrorCode::UpstreamRedirect).with_status(301).message();
         assert!(message.contains("upstreams.*.url"), "{message}");
         assert!(message.contains("X-Forwarded-Proto"), "{message}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_told_with_its_status() {
+        let unknown = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamProtocol);
+        let message = unknown.with_status(200).message();
+        assert!(message.contains("answered 200, but the answer cannot be read"), "{message}");
+        assert!(!message.contains("retry") && !message.contains("at most once"), "{message}");
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub enum Outcome {
         /// Why: unreachable, timeout or protocol.
         cause: ErrorCode,
     },
+    /// An answer came, and cannot be read: the upstream has acted or refused, and which of them
+    /// is unknown.
+    Unreadable {
+        /// Its status, where that can be read.
+        status: Option<u16>,
+    },
     /// The gateway stops, and the grace period is over.
     Interrupted {
         /// Whether the upstream can have seen the request.
@@ -103,7 +109,7 @@ impl Outcome {
                     Sent::Perhaps => Contact::Lost,
                 }
             }
-            Self::Lost => Contact::Lost,
+            Self::Lost | Self::Unreadable { .. } => Contact::Lost,
             Self::TookEffect { .. } | Self::Unclear { .. } | Self::Expired | Self::Unroutable => {
                 Contact::Nothing
             }

@@ -133,6 +133,12 @@ pub fn settle(
         Outcome::Broken { cause, .. } => {
             decision.retry(Failure::of(*cause), RetryAfter::Absent, rng)
         }
+        // Whatever the delivery: the upstream has decided, and a repeat would get that answer too.
+        Outcome::Unreadable { status } => {
+            let cause = ErrorCode::UpstreamProtocol;
+            let failure = Failure::caused(ErrorCode::OutcomeUnknown, cause);
+            decision.fail(Failure { status: *status, ..failure }, None)
+        }
         Outcome::Refuted { cause, status } => decision.refuted(*cause, *status, rng),
         Outcome::TookEffect { status } => decision.took_effect(*status),
         Outcome::Unclear { status } => decision.unclear(*status),
@@ -174,13 +180,15 @@ pub fn settle(
 /// Whether the upstream is to be asked what came of the attempt before its outcome is
 /// settled: it would end as unknown otherwise.
 pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
+    let at_most_once = policy.delivery == Delivery::AtMostOnce;
     let open = match outcome {
-        Outcome::Broken { sent: Sent::Perhaps, .. } => true,
+        Outcome::Broken { sent: Sent::Perhaps, .. } => at_most_once,
         // Where the first answer is final, it is passed on, whatever it says.
-        Outcome::Answered(answer) => answer.ambiguous && !policy.is_synchronous(),
+        Outcome::Answered(answer) => at_most_once && answer.ambiguous && !policy.is_synchronous(),
+        Outcome::Unreadable { .. } => true,
         _ => false,
     };
-    open && policy.delivery == Delivery::AtMostOnce && policy.recheck.is_some()
+    open && policy.recheck.is_some()
 }
 
 /// Whether an attempt that is about to begin follows one that was lost and may have taken

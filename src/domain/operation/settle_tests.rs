@@ -62,6 +62,23 @@ fn after_status(delivery: Delivery, attempts: u32, status: u16, retry_after: Ret
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_ends_it_however_it_is_delivered_and_is_asked_about() {
+    let outcome = Outcome::Unreadable { status: Some(201) };
+    let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamProtocol);
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        for wait in [None, Some(HOUR)] {
+            let policy = Policy { wait, ..policy(delivery) };
+            let decided = decide(&policy, counts(1), &outcome);
+            assert_eq!(decided.next, Next::Failed(failure.clone().with_status(201)));
+            assert!(!decided.effects.contains(&Effect::KeepAnswer));
+            assert!(!is_asked_about(&policy, &outcome), "there is no way to ask");
+            let recheck = Recheck::parse("GET /made/{operation_id}").ok();
+            assert!(is_asked_about(&Policy { recheck, ..policy }, &outcome));
+        }
+    }
+}
+
+#[test]
 fn at_least_once_repeats_what_may_pass_and_nothing_else() {
     use Delivery::AtLeastOnce;
     use RetryAfter::Absent;

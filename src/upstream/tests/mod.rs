@@ -5,6 +5,7 @@ mod asking;
 mod calls;
 mod forwarding;
 mod monitors;
+mod odd;
 mod pooling;
 mod redirects;
 
@@ -17,7 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use url::Url;
 
-use super::{BoxError, Broken, Call, CallBody, ReplyBody, SentMarker, Settings, Upstream};
+use super::{
+    BoxError, Broken, Call, CallBody, HeaderCase, ReplyBody, Reuse, SentMarker, Settings, Upstream,
+};
 use crate::clock::Clock;
 use crate::domain::job::JobWords;
 use crate::domain::operation::Delivery;
@@ -111,6 +114,9 @@ fn settings(origin: Url) -> Settings {
         response_timeout: Duration::from_mins(1),
         max_response: 1 << 24,
         unprocessed: Vec::new(),
+        max_response_headers: 256 << 10,
+        reuse: Reuse::Auto,
+        header_case: HeaderCase::Lower,
     }
 }
 

@@ -39,17 +39,183 @@ async fn a_connection_is_used_again_within_its_time_and_not_after() {
 async fn connections_are_used_again_after_answers_of_every_framing() {
     for answer in [
         OK,
-        "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: y\r\n\r\n",
     ] {
         let (url, mut arrived) = serve_always(answer);
         let upstream = at(&url);
         for _ in 0..3 {
-            complete(&upstream, post("/")).await.unwrap();
+            complete(&upstream, repeatable("/")).await.unwrap();
             assert_eq!(connection(&mut arrived).await, "1", "{answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_must_not_be_sent_twice_waits_until_an_idle_connection_stayed_open() {
+    for (reuse, connections) in [
+        (Reuse::Auto, ["1", "2", "2", "3"]),
+        (Reuse::Always, ["1", "1", "1", "2"]),
+        (Reuse::Never, ["1", "2", "3", "4"]),
+    ] {
+        let (url, mut arrived) = serve_always(OK);
+        let clock = clock();
+        let configured = Settings { reuse, ..settings(url) };
+        let upstream = Upstream::new(configured, clock.clone(), &Tasks::new()).unwrap();
+        // At once; after a second, in which the first was seen open; and after too long.
+        for (idle, expected) in [0, 0, 1000, 1001].into_iter().zip(connections) {
+            clock.advance(Duration::from_millis(idle));
+            complete(&upstream, post("/")).await.unwrap();
+            assert_eq!(connection(&mut arrived).await, expected, "{reuse:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_silent_close_such_requests_get_connections_of_their_own_for_ten_minutes() {
+    let (close, closing) = std::sync::mpsc::channel::<()>();
+    let (url, mut arrived) = serve(move |listener, notes| {
+        let mut first = listener.accept();
+        let answer = |peer: &mut Peer, number: u32| {
+            let request = peer.request().unwrap();
+            peer.answer(OK);
+            notes.send(format!("{number} {request}")).unwrap();
+        };
+        answer(&mut first, 1);
+        answer(&mut first, 1);
+        closing.recv().unwrap();
+        drop(first);
+        notes.send("closed ".into()).unwrap();
+        let mut second = listener.accept();
+        answer(&mut second, 2);
+        let mut third = listener.accept();
+        answer(&mut third, 3);
+    });
+    let (clock, second) = (clock(), Duration::from_secs(1));
+    let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+    complete(&upstream, post("/")).await.unwrap();
+    assert_eq!(connection(&mut arrived).await, "1");
+    clock.advance(second);
+    complete(&upstream, post("/")).await.unwrap();
+    assert_eq!(connection(&mut arrived).await, "1", "it was seen open for a second");
+    close.send(()).unwrap();
+    assert_eq!(connection(&mut arrived).await, "closed");
+    complete(&upstream, post("/")).await.unwrap();
+    assert_eq!(connection(&mut arrived).await, "2");
+    clock.advance(second);
+    complete(&upstream, post("/")).await.unwrap();
+    assert_eq!(connection(&mut arrived).await, "3", "though the second stays open");
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_sent_twice_goes_out_anew_where_a_used_connection_had_ended() {
+    for (method, delivery, again) in [
+        (Method::GET, Delivery::AtLeastOnce, true),
+        (Method::PUT, Delivery::AtLeastOnce, true),
+        (Method::PUT, Delivery::AtMostOnce, false),
+        (Method::POST, Delivery::AtMostOnce, false),
+    ] {
+        let (url, mut arrived) = closes_at_use();
+        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        complete(&upstream, post("/first")).await.unwrap();
+        arrived.recv().await.unwrap();
+        let call = Call { method: method.clone(), delivery, ..post("/second") };
+        let answered = complete(&upstream, call).await;
+        assert_eq!(answered.is_ok(), again, "{method} {delivery:?}: {answered:?}");
+        if again {
+            let request = arrived.recv().await.unwrap();
+            assert!(request.ends_with("order"), "whole: {request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_request_goes_out_anew_where_it_is_idempotent_and_has_no_body() {
+    for (method, again) in [("GET", true), ("DELETE", true), ("HEAD", true), ("POST", false)] {
+        let (url, _arrived) = closes_at_use();
+        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        complete(&upstream, post("/first")).await.unwrap();
+        let request = http::Request::builder().method(method).uri("/second");
+        let answered = upstream.forward(request.body(http_body_util::Empty::new()).unwrap()).await;
+        assert_eq!(answered.is_ok(), again, "{method}: {:?}", answered.err());
+    }
+}
+
+/// An upstream that reads the second request on its first connection and closes without a word;
+/// the requests that it answers are told.
+fn closes_at_use() -> (Url, UnboundedReceiver<String>) {
+    serve(|listener, notes| {
+        let mut first = listener.accept();
+        let request = first.request().unwrap();
+        first.answer(OK);
+        let _ = notes.send(request);
+        first.request();
+        drop(first);
+        let mut second = listener.accept();
+        let request = second.request().unwrap();
+        second.answer(if request.starts_with("HEAD") { &OK[..OK.len() - 2] } else { OK });
+        let _ = notes.send(request);
+    })
+}
+
+#[tokio::test]
+async fn a_call_whose_body_is_read_while_it_is_sent_is_made_anew_too() {
+    let (url, mut arrived) = closes_at_use();
+    let upstream = at(&url);
+    complete(&upstream, post("/first")).await.unwrap();
+    arrived.recv().await.unwrap();
+    let again = || {
+        let pieces = ["or", "der"].map(|it| Ok::<_, BoxError>(Bytes::from(it)));
+        let body = CallBody::stream(5, futures_util::stream::iter(pieces));
+        Call { body, ..repeatable("/second") }
+    };
+    let mut reply = upstream.call_following(&[], again).await.unwrap();
+    assert_eq!(read(&mut reply.body).await.unwrap(), "ok");
+    assert!(arrived.recv().await.unwrap().ends_with("order"));
+}
+
+#[tokio::test]
+async fn after_an_answer_without_content_a_connection_rests_and_is_closed_at_any_octet() {
+    for (method, answer) in [
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 304 Not Modified\r\n\r\n"),
+    ] {
+        for (idle, expected) in [(0, "2"), (999, "2"), (1000, "1")] {
+            let (url, mut arrived) = serve_always(answer);
+            let clock = clock();
+            let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+            let call =
+                || Call { method: method.clone(), body: CallBody::empty(), ..repeatable("/") };
+            complete(&upstream, call()).await.unwrap();
+            assert_eq!(connection(&mut arrived).await, "1");
+            clock.advance(Duration::from_millis(idle));
+            complete(&upstream, call()).await.unwrap();
+            assert_eq!(connection(&mut arrived).await, expected, "{answer} after {idle}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_follows_the_answer_to_a_head_is_never_another_answer() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut first = listener.accept();
+        first.request();
+        first.answer("HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n");
+        notes.send(String::new()).unwrap();
+        let mut second = listener.accept();
+        // It comes while the next request is on its way.
+        second.request();
+        first.answer("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison");
+        second.answer(OK);
+        notes.send(format!("{:?}", first.request())).unwrap();
+    });
+    let upstream = at(&url);
+    let head = Call { method: Method::HEAD, body: CallBody::empty(), ..repeatable("/") };
+    complete(&upstream, head).await.unwrap();
+    arrived.recv().await.unwrap();
+    assert_eq!(complete(&upstream, repeatable("/")).await.as_deref(), Ok("ok"));
+    assert_eq!(arrived.recv().await.as_deref(), Some("None"), "it was closed");
 }
 
 #[tokio::test]

@@ -1,0 +1,138 @@
+//! The head of an answer, gathered piece by piece, and told to hyper in its plainest form.
+
+use bytes::{Bytes, BytesMut};
+
+use super::exchange::{Exchange, Fault};
+use crate::domain::http::answer_head::{self, AnswerHead, Framing, HeadProblem};
+use crate::domain::http::other_protocol::OtherProtocol;
+
+/// Octets that may still become the head of an answer.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    octets: BytesMut,
+    /// How far the end was looked for.
+    seen: usize,
+}
+
+/// What has become of them.
+#[derive(Debug)]
+pub(super) enum Gathered {
+    /// More has to come.
+    Partly,
+    /// What hyper is to read first, and whether the connection becomes a tunnel.
+    Whole(Bytes, bool),
+    /// No answer that can be read.
+    Faulty(Fault),
+}
+
+/// How heads are read on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// The longest head, in octets.
+    pub(super) longest: usize,
+    /// Whether the status alone will do where the rest cannot be read.
+    pub(super) status_suffices: bool,
+}
+
+impl Gathering {
+    /// Takes in octets that have come.
+    pub(super) fn push(&mut self, octets: &[u8], exchange: &Exchange, rules: Rules) -> Gathered {
+        self.octets.extend_from_slice(octets);
+        loop {
+            if !answer_head::may_begin(&self.octets) {
+                return self.not_http(exchange);
+            }
+            let Some(end) = answer_head::end_of(&self.octets, self.seen) else {
+                self.seen = self.octets.len();
+                return if self.octets.len() > rules.longest {
+                    self.too_long(rules)
+                } else {
+                    Gathered::Partly
+                };
+            };
+            self.seen = 0;
+            let head = self.octets.split_to(end).freeze();
+            if head.len() > rules.longest {
+                return unreadable(&head, HeadProblem::TooLong, rules);
+            }
+            // Interim answers are nobody's, except that one which makes the connection a tunnel.
+            if let Some(100 | 102..=199) = answer_head::status_of(&head) {
+                if self.octets.is_empty() {
+                    return Gathered::Partly;
+                }
+                continue;
+            }
+            return self.whole(&head, exchange, rules);
+        }
+    }
+
+    fn whole(&mut self, head: &Bytes, exchange: &Exchange, rules: Rules) -> Gathered {
+        let mut state = exchange.lock();
+        let read = match AnswerHead::read(head, state.to_head) {
+            Ok(read) => read,
+            Err(problem) => return unreadable(head, problem, rules),
+        };
+        let mut plainest = plainest(&read);
+        plainest.extend_from_slice(&std::mem::take(&mut self.octets));
+        state.repairs = read.repairs;
+        state.framing = Some(read.framing);
+        state.persists = read.persists;
+        state.fields = Some(read.fields);
+        Gathered::Whole(plainest.freeze(), read.status == 101)
+    }
+
+    fn not_http(&self, exchange: &Exchange) -> Gathered {
+        let is_first = exchange.lock().number == 1;
+        match OtherProtocol::told_by(&self.octets) {
+            Some(other) if is_first => Gathered::Faulty(Fault::Other(other)),
+            None if is_first && OtherProtocol::may_yet_be_told_by(&self.octets) => Gathered::Partly,
+            _ => Gathered::Faulty(Fault::NotHttp),
+        }
+    }
+
+    fn too_long(&mut self, rules: Rules) -> Gathered {
+        let begun = std::mem::take(&mut self.octets).freeze();
+        unreadable(&begun, HeadProblem::TooLong, rules)
+    }
+}
+
+fn unreadable(head: &[u8], problem: HeadProblem, rules: Rules) -> Gathered {
+    let status = answer_head::status_of(head);
+    match status {
+        Some(status @ 200..) if rules.status_suffices && problem != HeadProblem::TooLong => {
+            let alone = AnswerHead {
+                status,
+                reason: Bytes::new(),
+                fields: http::HeaderMap::new(),
+                framing: Framing::Length(0),
+                persists: false,
+                repairs: 1,
+            };
+            Gathered::Whole(plainest(&alone).freeze(), false)
+        }
+        _ => {
+            let line = answer_head::first_line_shown(head);
+            Gathered::Faulty(Fault::Unreadable { status, line, problem })
+        }
+    }
+}
+
+/// A head that says no more than hyper has to know, in the gateway's own version of HTTP.
+fn plainest(head: &AnswerHead) -> BytesMut {
+    let mut octets = BytesMut::with_capacity(128);
+    octets.extend_from_slice(format!("HTTP/1.1 {} ", head.status).as_bytes());
+    octets.extend_from_slice(&head.reason);
+    octets.extend_from_slice(b"\r\n");
+    match head.framing {
+        Framing::None | Framing::Close => {}
+        Framing::Length(length) => {
+            octets.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+        }
+        Framing::Chunked => octets.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    if !head.persists {
+        octets.extend_from_slice(b"connection: close\r\n");
+    }
+    octets.extend_from_slice(b"\r\n");
+    octets
+}

@@ -1,0 +1,99 @@
+//! One exchange on a connection, as both ends of the gateway's side see it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, Method};
+
+use crate::domain::http::answer_head::{Framing, HeadProblem};
+use crate::domain::http::other_protocol::OtherProtocol;
+
+/// What a sender of requests and the connection that carries them tell each other. Clones are of
+/// one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Which exchange of the connection this is; none before the first.
+    pub(super) number: u64,
+    pub(super) to_head: bool,
+    /// In how many pieces an answer has come so far.
+    pub(super) pieces: usize,
+    pub(super) fields: Option<HeaderMap>,
+    pub(super) repairs: usize,
+    pub(super) framing: Option<Framing>,
+    pub(super) persists: bool,
+    pub(super) fault: Option<Fault>,
+    /// Writing failed, so the upstream did not take the whole request.
+    pub(super) is_cut_short: bool,
+}
+
+/// Why an answer that came cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It is an answer, and its head cannot be read.
+    #[error("{line}: {problem}")]
+    Unreadable {
+        /// Its status, where that can be read.
+        status: Option<u16>,
+        /// Its first line.
+        line: String,
+        /// What is wrong with it.
+        problem: HeadProblem,
+    },
+    /// What came is no answer in HTTP.
+    #[error("what it sent is not http")]
+    NotHttp,
+    /// What came proves that no request was read.
+    #[error("{0}")]
+    Other(OtherProtocol),
+}
+
+impl Exchange {
+    /// A request is about to be sent; the exchange before is over.
+    pub fn begin(&self, method: &Method) {
+        let mut state = self.lock();
+        let (number, to_head) = (state.number + 1, *method == Method::HEAD);
+        // One that came before anything was sent stays.
+        let fault = state.fault.take();
+        *state = State { number, to_head, fault, ..State::default() };
+    }
+
+    /// The fields of the answer whose head has come.
+    pub fn take_fields(&self) -> HeaderMap {
+        self.lock().fields.take().unwrap_or_default()
+    }
+
+    /// How many of the answer's lines were put right or left out.
+    pub fn repairs(&self) -> usize {
+        self.lock().repairs
+    }
+
+    /// Why the answer cannot be read, if so.
+    pub fn fault(&self) -> Option<Fault> {
+        self.lock().fault.clone()
+    }
+
+    /// Whether this is not the connection's first exchange, and not an octet of an answer came.
+    pub fn is_stale(&self) -> bool {
+        let state = self.lock();
+        state.number > 1 && state.pieces == 0
+    }
+
+    /// Whether the connection may carry another exchange once this one is over.
+    pub fn may_repeat(&self) -> bool {
+        let state = self.lock();
+        state.number == 0 || (state.persists && !state.is_cut_short && state.fault.is_none())
+    }
+
+    /// Whether the answer's end was told by its status or method alone, so that an upstream that
+    /// sends content all the same may still be about to.
+    pub fn ends_by_rule(&self) -> bool {
+        self.lock().framing == Some(Framing::None)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // The lock guards plain values that are whole between statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

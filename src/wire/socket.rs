@@ -1,0 +1,213 @@
+//! A connection as hyper is to see it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+
+use super::answer::{Gathered, Gathering, Rules};
+use super::exchange::{Exchange, Fault};
+use crate::domain::http::other_protocol::OtherProtocol;
+
+/// How much of a head is read at once, in octets.
+const PIECE: usize = 4096;
+
+/// A connection between hyper and an upstream.
+#[derive(Debug)]
+pub struct Wire<T> {
+    io: T,
+    exchange: Exchange,
+    rules: Rules,
+    /// The exchange whose request is being written, by its number.
+    current: u64,
+    phase: Phase,
+    is_cut_short: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing was sent yet, so nothing may come.
+    Fresh,
+    /// The head of an answer is awaited.
+    Head(Gathering),
+    /// The head is read; this is still to be handed to hyper, and then what comes.
+    Content(Bytes),
+    /// Whatever comes belongs to another protocol.
+    Tunnel(Bytes),
+}
+
+impl<T> Wire<T> {
+    /// A connection on which nothing was said yet; `longest` is the longest head of an answer,
+    /// in octets.
+    pub fn new(io: T, longest: usize) -> (Self, Exchange) {
+        let exchange = Exchange::default();
+        let rules = Rules { longest, status_suffices: false };
+        let (current, phase) = (0, Phase::Fresh);
+        let wire =
+            Self { io, exchange: exchange.clone(), rules, current, phase, is_cut_short: false };
+        (wire, exchange)
+    }
+
+    /// The same where the status of an answer is all that is asked for: it will do where the
+    /// rest of the head cannot be read.
+    #[must_use]
+    pub const fn for_statuses(mut self) -> Self {
+        self.rules.status_suffices = true;
+        self
+    }
+
+    /// Something is written: perhaps the first octets of another exchange.
+    fn turn_to_exchange(&mut self) {
+        let number = self.exchange.lock().number;
+        if number != self.current {
+            self.current = number;
+            self.phase = Phase::Head(Gathering::default());
+        }
+    }
+
+    /// Passes on how writing went. Where it failed, the rest of the request counts as written:
+    /// an answer may have come before the upstream closed the connection, and only who goes on
+    /// reading finds it. The connection ends with this exchange.
+    fn written<O>(&mut self, came: io::Result<O>, all: O) -> io::Result<O> {
+        if came.is_ok() || matches!(self.phase, Phase::Tunnel(_)) {
+            return came;
+        }
+        self.is_cut_short = true;
+        self.exchange.lock().is_cut_short = true;
+        Ok(all)
+    }
+
+    fn faulty(&self, fault: Fault) -> io::Error {
+        let told = io::Error::new(io::ErrorKind::InvalidData, fault.clone());
+        self.exchange.lock().fault = Some(fault);
+        told
+    }
+}
+
+impl<T: Read + Unpin> Wire<T> {
+    /// Reads as much as one piece, none at the end.
+    fn poll_piece<'p>(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &'p mut [u8],
+    ) -> Poll<io::Result<&'p [u8]>> {
+        let mut read = ReadBuf::new(piece);
+        let came = ready!(Pin::new(&mut self.io).poll_read(cx, read.unfilled()));
+        let length = read.filled().len();
+        Poll::Ready(self.ended(came).map(|()| &piece[..length]))
+    }
+
+    /// Where the request was cut short, a reset is how its end looks.
+    fn ended(&self, came: io::Result<()>) -> io::Result<()> {
+        if self.is_cut_short { Ok(()) } else { came }
+    }
+
+    /// What comes before anything was sent is no answer.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; 64];
+        let octets = ready!(self.poll_piece(cx, &mut piece))?;
+        if octets.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let fault = OtherProtocol::told_by(octets).map_or(Fault::NotHttp, Fault::Other);
+        Poll::Ready(Err(self.faulty(fault)))
+    }
+
+    /// Reads up to the end of a head; whether there is one.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut piece = [0; PIECE];
+        loop {
+            let octets = ready!(self.poll_piece(cx, &mut piece))?;
+            if octets.is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            let Phase::Head(gathering) = &mut self.phase else { return Poll::Ready(Ok(true)) };
+            self.exchange.lock().pieces += 1;
+            match gathering.push(octets, &self.exchange, self.rules) {
+                Gathered::Partly => {}
+                Gathered::Faulty(fault) => return Poll::Ready(Err(self.faulty(fault))),
+                Gathered::Whole(plainest, is_tunnel) => {
+                    let phase = if is_tunnel { Phase::Tunnel } else { Phase::Content };
+                    self.phase = phase(plainest);
+                    return Poll::Ready(Ok(true));
+                }
+            }
+        }
+    }
+}
+
+impl<T: Read + Unpin> Read for Wire<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        if matches!(wire.phase, Phase::Fresh) {
+            return wire.poll_fresh(cx);
+        }
+        if matches!(wire.phase, Phase::Head(_)) && !ready!(wire.poll_head(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut wire.phase {
+            Phase::Content(ahead) | Phase::Tunnel(ahead) if !ahead.is_empty() => {
+                buf.put_slice(&ahead.split_to(ahead.len().min(buf.remaining())));
+                Poll::Ready(Ok(()))
+            }
+            _ => {
+                let came = ready!(Pin::new(&mut wire.io).poll_read(cx, buf));
+                Poll::Ready(wire.ended(came))
+            }
+        }
+    }
+}
+
+impl<T: Write + Unpin> Write for Wire<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wire = self.get_mut();
+        wire.turn_to_exchange();
+        if wire.is_cut_short {
+            return Poll::Ready(Ok(octets.len()));
+        }
+        let came = ready!(Pin::new(&mut wire.io).poll_write(cx, octets));
+        Poll::Ready(wire.written(came, octets.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = self.get_mut();
+        wire.turn_to_exchange();
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        if wire.is_cut_short {
+            return Poll::Ready(Ok(all));
+        }
+        let came = ready!(Pin::new(&mut wire.io).poll_write_vectored(cx, slices));
+        Poll::Ready(wire.written(came, all))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        if wire.is_cut_short {
+            return Poll::Ready(Ok(()));
+        }
+        let came = ready!(Pin::new(&mut wire.io).poll_flush(cx));
+        Poll::Ready(wire.written(came, ()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,164 @@
+//! Answers that are odd, that come early, or that cannot be read.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::support::{Answer, Gateway, Setup, Upstream, post};
+
+fn before(upstream: &Upstream, delivery: &str, more: &str) -> Setup {
+    let lines =
+        format!("delivery = {delivery:?}\nretry = {{ min = \"1s\", max = \"1s\" }}\n{more}");
+    Setup::before(upstream).route("POST /orders", &lines)
+}
+
+fn raw(octets: &str) -> Answer {
+    Answer::Raw(octets.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn an_answer_with_odd_lines_is_an_answer() {
+    let many =
+        (0..150).map(|number| format!("X-{number}: {number}\r\n")).collect::<Vec<_>>().concat();
+    for lines in [
+        "X-A : v\r\n",
+        "X-A: v\r\n w\r\n",
+        "X-A: a\u{1}b\r\n",
+        "PHP Warning:  Undefined variable $x in /srv/a.php on line 3\r\n",
+        &many,
+    ] {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            let head = format!("HTTP/1.1 201 Created\r\n{lines}Location: /orders/7\r\n");
+            upstream.script("/orders", [raw(&format!("{head}Content-Length: 2\r\n\r\nok"))]);
+            let gateway = before(&upstream, delivery, "").start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled(&ticket).await;
+            assert_eq!(document["status"], "succeeded", "{lines:.40} {delivery}: {document}");
+            assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"ok");
+            assert_eq!(upstream.received_at("/orders").len(), 1, "{lines:.40} {delivery}");
+        }
+    }
+}
+
+const UNREADABLE: [&str; 4] = [
+    "HTTP/1.1 201 Created\r\nContent-Length: 2x\r\n\r\nok",
+    "HTTP/1.1 201 Created\r\nContent-Length\u{1}: 2\r\n\r\nok",
+    "HTTP/1.1 201 Created\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+];
+
+#[tokio::test]
+async fn one_that_cannot_be_read_leaves_the_outcome_unknown_and_is_not_asked_for_again() {
+    for octets in UNREADABLE {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            upstream.on("/orders", raw(octets));
+            let gateway = before(&upstream, delivery, "").start().await;
+            let document = gateway.settled(&gateway.post_order().await).await;
+            let error = &document["error"];
+            assert_eq!(document["status"], "failed", "{octets:?} {delivery}");
+            assert_eq!(error["code"], "outcome-unknown", "{octets:?} {delivery}: {error}");
+            assert_eq!(error["cause"], "upstream-protocol");
+            assert!(error["message"].as_str().unwrap().contains("answered 201"), "{error}");
+            assert_eq!(upstream.received_at("/orders").len(), 1, "{octets:?} {delivery}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_recheck_says_of_it_decides() {
+    for (says, status, sent) in [(404, "succeeded", 2), (200, "succeeded", 1), (500, "failed", 1)] {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            upstream.script("/orders", [raw(UNREADABLE[0])]);
+            upstream.on("/made", Answer::status(says));
+            let recheck = "recheck = \"GET /made?ref={idempotency_key}\"";
+            let gateway = before(&upstream, delivery, recheck).start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], status, "{says} {delivery}: {document}");
+            assert_eq!(upstream.received_at("/orders").len(), sent, "{says} {delivery}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_read_do_not_open_the_breaker() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", raw(UNREADABLE[0]));
+    let gateway = before(&upstream, "at-most-once", "").start().await;
+    for _ in 0..30 {
+        gateway.settled(&gateway.post_order().await).await;
+    }
+    upstream.on("/orders", Answer::Orders);
+    // Without the clock being moved: no pause stands before it.
+    let document = gateway.settled(&gateway.post_order().await).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+}
+
+/// A service that answers after the head of each request and closes with the body unread, so
+/// that its end of the connection is reset; and how many requests it had.
+fn answers_early() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, requests) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head, mut octet) = (stream.unwrap(), Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut octet).is_ok() {
+                head.push(octet[0]);
+            }
+            if head.ends_with(b"\r\n\r\n") {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok");
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_was_read_is_not_lost() {
+    const ROUNDS: usize = 60;
+    let body = || vec![b'x'; 3 << 20];
+    for delivery in ["at-most-once", "at-least-once"] {
+        let (address, requests) = answers_early();
+        let lines = format!("delivery = {delivery:?}");
+        let setup = Setup::before_url(&format!("http://{address}")).route("POST /orders", &lines);
+        let gateway = setup.start().await;
+        for _ in 0..ROUNDS {
+            let ticket = gateway.accept(post("/orders").body("text/plain", body())).await;
+            let document = gateway.settled(&ticket).await;
+            assert_eq!(document["status"], "succeeded", "{delivery}: {document}");
+        }
+        assert_eq!(requests.load(Ordering::SeqCst), ROUNDS, "{delivery}");
+    }
+    let (address, _) = answers_early();
+    let lines = "delivery = \"at-most-once\"";
+    let setup = Setup::before_url(&format!("http://{address}")).route("POST /orders", lines);
+    let gateway: Gateway = setup.start().await;
+    for _ in 0..ROUNDS {
+        let proxied = gateway.send(post("/passed").body("text/plain", body())).await;
+        assert_eq!(proxied.expect(201).body, b"ok");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_only_http_2_has_got_nothing_and_the_message_says_what_to_see_to() {
+    let upstream = Upstream::start().await;
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+    upstream.on("/orders", Answer::Raw(settings.to_vec()));
+    let gateway = before(&upstream, "at-most-once", "").route("PUT /x", "").start().await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.timed_out_by_steps_of(5, &ticket).await;
+    let error = &document["error"];
+    assert_eq!(
+        (&error["code"], &error["cause"]),
+        (&json!("attempts-exhausted"), &json!("upstream-unreachable"))
+    );
+    assert!(error["message"].as_str().unwrap().contains("HTTP/1.1"), "{error}");
+}
