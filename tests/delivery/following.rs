@@ -89,6 +89,7 @@ async fn monitors_of_one_upstream_that_do_not_answer_keep_no_other_one_waiting()
     let gateway = Setup::before(&well)
         .set("upstreams.other", &format!("url = {:?}", silent.url()))
         .route("POST /silent", "upstream = \"other\"")
+        .route("POST /orders", "")
         .start()
         .await;
     // More than may be asked at once.
