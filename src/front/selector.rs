@@ -36,10 +36,14 @@ impl Seen<'_> {
         }
     }
 
-    /// The first value of a field.
+    /// The value of a field: several lines of it are one list (RFC 9110 section 5.3).
     pub(super) fn field(&self, name: &HeaderName) -> Option<Vec<u8>> {
-        let value = self.headers.get(name)?.as_bytes().trim_ascii();
-        (!value.is_empty()).then(|| value.to_vec())
+        let lines = self.headers.get_all(name).iter();
+        let lines: Vec<&[u8]> = lines
+            .map(|line| line.as_bytes().trim_ascii())
+            .filter(|line| !line.is_empty())
+            .collect();
+        (!lines.is_empty()).then(|| lines.join(&b", "[..]))
     }
 
     /// The first value of a parameter of the query, decoded to octets: as text, all that is
@@ -111,5 +115,22 @@ mod tests {
         let (one, other) = (of(b"\xe9", "x=1&c=%E9+a"), of(b"\xe8", "%63=%E8+a"));
         assert_eq!(one, (Some(vec![0xe9]), Some(b"\xe9 a".to_vec())));
         assert_eq!(other, (Some(vec![0xe8]), Some(b"\xe8 a".to_vec())));
+    }
+
+    #[test]
+    fn a_field_of_several_lines_is_not_the_same_as_its_first_line() {
+        let name = HeaderName::from_static("customer-id");
+        let captures = Captures::default();
+        let of = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| (name.clone(), HeaderValue::from_static(line)));
+            let mut headers = HeaderMap::new();
+            for (name, line) in lines {
+                headers.append(name, line);
+            }
+            Seen { headers: &headers, query: None, captures: &captures, body: b"" }.field(&name)
+        };
+        assert_eq!(of(&["a", " ", "b"]), Some(b"a, b".to_vec()));
+        assert_ne!(of(&["a"]), of(&["a", "b"]));
+        assert_eq!(of(&["", " "]), None);
     }
 }

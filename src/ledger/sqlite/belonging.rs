@@ -13,8 +13,8 @@ use crate::ledger::error::OpenError;
 /// What tells a ledger: the table that it is told apart by, and what only a ledger keeps in it.
 const IS_LEDGER: &str =
     "SELECT count(*) FROM pragma_table_info('ledger') WHERE name = 'ticket_key'";
-/// A table of somebody else's. What notes migrations is there before the first one.
-const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' \
+/// A table or view of another program. The table of migrations is there before the first one.
+const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations' ORDER BY name LIMIT 1";
 
 /// Refuses a file that another program keeps its data in.
@@ -93,6 +93,7 @@ mod tests {
     fn a_file_of_another_program_is_refused_and_left_as_it_is() {
         for (name, sql) in [
             ("their.db", "CREATE TABLE customers (id)"),
+            ("view.db", "CREATE VIEW customers AS SELECT 1 AS id"),
             ("their 100%? #1.db", "CREATE TABLE ledger (amount)"),
             ("sqlx.db", "CREATE TABLE _sqlx_migrations (version); CREATE TABLE sqliteish (id)"),
         ] {
