@@ -133,7 +133,8 @@ impl App {
         };
         let public = public_origin(&config, listener.as_ref())?;
         let upstreams = upstreams(&config, &clock, &parts.ground)?;
-        let ledger = Ledger::open(opening(&config, options), &clock, &parts.ground).await?;
+        let opened = Ledger::open(opening(&config, options), &clock, &parts.ground);
+        let ledger = Box::pin(opened).await?;
         // Before anything is carried out: what ends is told of as it ends.
         let messages = Messages::new(&config.server.prefix, &public, ledger.ticket_key());
         ledger.lend_scribe(Arc::new(messages));
@@ -375,6 +376,7 @@ fn opening(config: &Config, options: Options) -> Opening {
             operation: config.retention.operation,
         },
         lanes: lanes.chain([own]).collect(),
+        keyring: config.secrets.keyring(),
     }
 }
 

@@ -37,7 +37,16 @@ CREATE TABLE nodes (
     queues      TEXT COLLATE "C" NOT NULL DEFAULT '',
     slots       BIGINT  NOT NULL DEFAULT 0,
     running     BIGINT  NOT NULL DEFAULT 0,
-    fingerprint TEXT COLLATE "C" NOT NULL DEFAULT ''
+    fingerprint TEXT COLLATE "C" NOT NULL DEFAULT '',
+    -- The id of the key that it seals with.
+    sealing_key BYTEA CHECK (octet_length(sealing_key) = 4)
+);
+
+-- Keys that values here may be sealed with, by their ids, and when a node last began to seal
+-- with each. A node that lacks one of them does not start.
+CREATE TABLE sealing_keys (
+    id          BYTEA   PRIMARY KEY CHECK (octet_length(id) = 4),
+    used_at     BIGINT  NOT NULL
 );
 
 CREATE TABLE lanes (

@@ -32,8 +32,17 @@ CREATE TABLE nodes (
     queues      TEXT NOT NULL DEFAULT '',
     slots       INTEGER NOT NULL DEFAULT 0,
     running     INTEGER NOT NULL DEFAULT 0,
-    fingerprint TEXT NOT NULL DEFAULT ''
+    fingerprint TEXT NOT NULL DEFAULT '',
+    -- The id of the key that it seals with.
+    sealing_key BLOB CHECK (length(sealing_key) = 4)
 );
+
+-- Keys that values here may be sealed with, by their ids, and when a node last began to seal
+-- with each. A node that lacks one of them does not start.
+CREATE TABLE sealing_keys (
+    id          BLOB    PRIMARY KEY CHECK (length(id) = 4),
+    used_at     INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE lanes (
     lane        INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -30,6 +30,7 @@ mod queues;
 mod range;
 mod reconcile;
 pub mod recorded;
+mod reseal;
 mod result;
 mod retry;
 mod router;

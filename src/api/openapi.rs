@@ -19,6 +19,7 @@ use super::list::{List, ListLinks};
 use super::nodes::{NodeDocument, Nodes};
 use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
 use super::reconcile::{FindingDocument, ReconcileReport};
+use super::reseal::ResealReport;
 use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
 use super::tree::{Descendant, DescendantStanding, Tree};
 use super::webhooks::document::{
@@ -53,6 +54,7 @@ use super::webhooks::document::{
     SerialLinks,
     Release,
     ReconcileReport,
+    ResealReport,
     FindingDocument,
     SubscriptionDocument,
     SubscriptionLinks,
@@ -166,6 +168,7 @@ mod tests {
             ("/-/queues/{queue}/resume", "post"),
             ("/-/operations/{ticket}/verdict", "post"),
             ("/-/reconcile", "post"),
+            ("/-/secrets/reseal", "post"),
             ("/-/serial", "get"),
             ("/-/serial/{name}/release", "post"),
             ("/-/webhooks", "get"),

@@ -15,8 +15,8 @@ use super::standing::LookAtQueues;
 use super::visit::{Door, Side, Visit};
 use super::{Api, Problem, own, webhooks};
 use super::{
-    cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, result,
-    retry, serial, status, tree, verdict,
+    cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, reseal,
+    result, retry, serial, status, tree, verdict,
 };
 
 /// The methods that the resources of the public listener have, one or another of them.
@@ -45,6 +45,7 @@ pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
         .route("/operations/{ticket}/verdict", post(verdict::give))
         .route("/nodes", get(nodes::show))
         .route("/reconcile", post(reconcile::reconcile))
+        .route("/secrets/reseal", post(reseal::reseal))
         .route("/serial", get(serial::list))
         .route("/serial/{name}/release", post(serial::release))
         .route("/queues/{queue}/pause", pausing(look.clone(), true))

@@ -70,16 +70,12 @@ pub(super) fn work(config: &Config) -> String {
 /// What could surprise somebody later, each with what to do about it.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let readers = match config.store.url {
-        StoreUrl::Sqlite(_) => "its owner only",
-        StoreUrl::Postgres(_) => "whoever may read the database",
+        StoreUrl::Sqlite(_) => "the owner of the file",
+        StoreUrl::Postgres(_) => "every role that may read the database",
     };
-    let mut warnings = vec![format!(
-        "the header fields and bodies of stored requests, credentials included, lie unencrypted \
-         in {}, readable by {readers}; credentials are erased when their operation ends",
-        config.store.url
-    )];
+    let mut warnings = Vec::new();
     if config.secrets.key.is_none() {
-        warnings.push(NOT_SEALED.to_owned());
+        warnings.push(format!("{NOT_SEALED}; {} is readable by {readers}", config.store.url));
     }
     let loopback = config.server.listen.ip().is_loopback();
     warnings.extend(links(config));
@@ -174,8 +170,8 @@ mod tests {
 
     #[test]
     fn on_loopback_only_what_lies_in_the_clear_is_worth_a_warning() {
-        assert_eq!(warnings(&config("")).len(), 3);
-        assert!(warnings(&config(""))[2].contains("lead to 127.0.0.1:8080"));
+        assert_eq!(warnings(&config("")).len(), 2);
+        assert!(warnings(&config(""))[1].contains("lead to 127.0.0.1:8080"));
         let open = "[server]\nlisten = \"0.0.0.0:8080\"\n[admin]\nlisten = \"0.0.0.0:8081\"\n\
                     [auth]\nshared = true";
         let said = warnings(&config(open)).join("\n");
@@ -207,9 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_nothing_seals_are_told_of() {
+    fn what_nothing_seals_is_told_of_and_nothing_is_where_a_key_is_set() {
         let sealed = format!("[secrets]\nkey = \"{}=\"", "A".repeat(43));
-        let told = |more: &str| warnings(&config(more)).iter().any(|said| said == NOT_SEALED);
-        assert_eq!((told(""), told(&sealed)), (true, false));
+        let said = warnings(&config("")).join("\n");
+        for open in ["credentials", "bodies", "answers", "webhook secrets", "secrets.key"] {
+            assert!(said.contains(open), "{open} in {said}");
+        }
+        assert!(!warnings(&config(&sealed)).join("\n").contains("secrets.key"));
     }
 }

@@ -35,7 +35,8 @@ impl Migrate {
         let shown = location.to_string();
         let retention =
             Retention { result: config.retention.result, operation: config.retention.operation };
-        let opening = Opening { location, migrate: true, retention, lanes: Vec::new() };
+        let keyring = config.secrets.keyring();
+        let opening = Opening { location, migrate: true, retention, lanes: Vec::new(), keyring };
         let tasks = Tasks::new();
         let opened = Ledger::open(opening, &clock, &tasks).await;
         let ledger = opened.map_err(|error| Failure::Failed(error.to_string()))?;

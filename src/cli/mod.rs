@@ -24,6 +24,7 @@ mod print;
 mod queues;
 mod reach;
 mod reconcile;
+mod secrets;
 mod serial;
 mod serve;
 mod settings;
@@ -84,6 +85,8 @@ enum Command {
     Queues(queues::Queues),
     /// Look for what does not add up in the ledger of a running gateway, and repair what is safe.
     Reconcile(reconcile::Reconcile),
+    /// Have a running gateway seal anew what its ledger holds, after a change of key.
+    Secrets(secrets::Secrets),
     /// List serial keys of a running gateway, and release those that a failure blocks.
     Serial(serial::Serial),
     /// Say who is told of what happens to operations, see what became of each telling, replay.
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ops(ops) => ops.run(clock).await,
         Command::Queues(queues) => queues.run(clock).await,
         Command::Reconcile(reconcile) => reconcile.run(clock).await,
+        Command::Secrets(secrets) => secrets.run(clock).await,
         Command::Serial(serial) => serial.run(clock).await,
         Command::Webhooks(webhooks) => webhooks.run(clock).await,
     };

@@ -39,6 +39,7 @@ fn every_command_is_understood() {
         "cloakroom ops verdict 0192 --happened --location /a --note b",
         "cloakroom serial list --blocked --json",
         "cloakroom reconcile --dry-run --json",
+        "cloakroom secrets reseal --json --admin http://127.0.0.1:9",
         "cloakroom serial release a b --admin http://127.0.0.1:9",
     ] {
         let parsed = Cli::try_parse_from(line.split(' '));

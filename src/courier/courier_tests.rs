@@ -10,6 +10,7 @@ use crate::domain::delivery::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topic
 use crate::domain::operation::{
     Body, Delivery as Promise, Lane, NewOperation, OnFailure, Policy, Request, RetryPolicy, Work,
 };
+use crate::domain::sealing::Keyring;
 use crate::domain::{Fields, OperationId, Principal};
 use crate::ledger::{
     Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
@@ -116,6 +117,7 @@ impl Office {
                 operation: Duration::from_hours(1),
             },
             lanes: vec![lane()],
+            keyring: Keyring::default(),
         };
         let ledger = Ledger::open(opening, &clock, &ground).await.unwrap();
         ledger.lend_scribe(Arc::new(Counting::default()));

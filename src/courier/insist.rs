@@ -31,7 +31,9 @@ where
         };
         let cutting = shared.tasks.cutting().now_or_never().is_some();
         match error {
-            LedgerError::NotDurable(_) | LedgerError::Damaged(_) => return Err(error),
+            LedgerError::NotDurable(_) | LedgerError::Damaged(_) | LedgerError::Sealed(_) => {
+                return Err(error);
+            }
             _ if cutting => return Err(error),
             _ => tracing::debug!(%error, "not settled yet; trying again"),
         }

@@ -59,7 +59,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
                 count(shared, settlement, settled);
             }
         }
-        Err(LedgerError::Damaged(error)) if batch.len() > 1 => {
+        Err(LedgerError::Damaged(error) | LedgerError::Sealed(error)) if batch.len() > 1 => {
             // One of them may be at fault, and the others are not.
             tracing::warn!(error, "deliveries are settled one by one");
             for settlement in &batch {

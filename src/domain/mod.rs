@@ -21,6 +21,7 @@ pub mod pointer;
 pub mod principal;
 pub mod pruning;
 pub mod reconcile;
+pub mod sealer;
 pub mod sealing;
 pub mod ticket;
 pub mod timestamp;

@@ -5,7 +5,8 @@
 
 use super::error::LedgerError;
 use super::rows::{
-    Carried, Cells, EventRow, ReadyRow, Standing, Stored, WaitingRow, continuation, home, number,
+    Carried, Cells, EventRow, ReadyRow, Standing, Stored, StoredAnswer, WaitingRow, home,
+    kept_continuation, number, stored_continuation,
 };
 use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
 use crate::domain::Timestamp;
@@ -13,11 +14,13 @@ use crate::domain::operation::{
     Contact, Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status,
     Transition,
 };
+use crate::domain::sealer::{Place, Sealer, What};
 
 /// An operation as its holder left it, found under the right token.
 pub(super) struct Found {
     lane: i64,
     carried: Carried,
+    /// As it is stored.
     continuation: Option<Continuation>,
     cancel: i64,
 }
@@ -32,7 +35,7 @@ impl Found {
     pub(super) fn of(row: &impl Stored, held: Held) -> Result<Self, LedgerError> {
         let continuation = match held {
             Held::Running => None,
-            Held::Waiting => continuation(row)?,
+            Held::Waiting => kept_continuation(row)?,
         };
         let (lane, cancel) = (number(row, "lane")?, number(row, "cancel")?);
         Ok(Self { lane, carried: Carried::of(row)?, continuation, cancel })
@@ -67,28 +70,35 @@ impl Finish {
     }
 
     /// The operation as it stands once this is written down.
-    pub(super) fn standing(&self, expires_at: Timestamp) -> Standing {
+    pub(super) fn standing(
+        &self,
+        expires_at: Timestamp,
+        sealer: &Sealer,
+    ) -> Result<Standing, LedgerError> {
         let (at, carried) = (self.at, &self.carried);
+        let place = Place::in_row(What::Progress, self.seq);
+        let message = carried.message.as_deref();
+        let message = message.map(|stored| sealer.opened_text(place, stored)).transpose()?;
         let state = match &self.next {
             Next::Failed(failure) => State::Failed { at, failure: failure.clone() },
             Next::Canceled => State::Canceled { at },
             _ => State::Succeeded { at },
         };
         let answer = self.answer.as_ref();
-        Standing {
+        Ok(Standing {
             state,
             counts: carried.counts,
             started_at: carried.started_at,
             expires_at: Some(expires_at),
             freed_at: self.freed.then_some(at),
             percent: carried.percent,
-            message: carried.message.clone(),
+            message,
             response_status: answer.map(|answer| answer.status),
             created_location: answer.and_then(|answer| answer.created_location.clone()),
             verdict: None,
             retried_by: None,
             sequence: carried.sequence,
-        }
+        })
     }
 
     fn failure(&self) -> Option<&Failure> {
@@ -98,8 +108,19 @@ impl Finish {
         }
     }
 
+    /// Its answer as it is stored.
+    pub(super) fn stored(&self, sealer: &Sealer) -> Result<Option<StoredAnswer>, LedgerError> {
+        let answer = self.answer.as_ref();
+        answer.map(|answer| StoredAnswer::of(answer, self.seq, sealer)).transpose()
+    }
+
     /// Puts its row of `outcomes`.
-    pub(super) fn put(&self, expires_at: Timestamp, cells: &mut impl Cells) {
+    pub(super) fn put(
+        &self,
+        stored: Option<&StoredAnswer>,
+        expires_at: Timestamp,
+        cells: &mut impl Cells,
+    ) {
         cells
             .number(self.seq)
             .text(self.status().as_str().to_owned())
@@ -111,7 +132,7 @@ impl Finish {
         let name = |code: ErrorCode| code.as_str().to_owned();
         cells
             .number(answer.map(|answer| i64::from(answer.status)))
-            .text(answer.and_then(|answer| answer.created_location.clone()))
+            .text(stored.and_then(|stored| stored.created_location.clone()))
             .text(failure.map(|failure| name(failure.code)))
             .text(failure.and_then(|failure| failure.cause).map(name))
             .number(failure.and_then(|failure| failure.status).map(i64::from));
@@ -135,6 +156,7 @@ impl Ends {
         found: Found,
         lane: impl Fn(i64) -> Result<Lane, LedgerError>,
         moved: &mut Moved,
+        sealer: &Sealer,
     ) -> Result<SettledAs, LedgerError> {
         let (seq, at) = (settlement.lease.seq, settlement.at);
         let transition = heeding_cancel(&settlement.transition, found.cancel);
@@ -157,12 +179,15 @@ impl Ends {
             Next::Waiting { on, due_at } => {
                 moved.waits = true;
                 moved.waiting += 1;
+                let saved = saved(&transition);
+                let saved =
+                    saved.map(|saved| stored_continuation(&saved, seq, sealer)).transpose()?;
                 self.waiting.push(WaitingRow {
                     seq,
                     lane: number,
                     on: *on,
                     due_at: *due_at,
-                    continuation: saved(&transition).or(continuation),
+                    continuation: saved.or(continuation),
                     carried,
                 });
                 Status::Waiting

@@ -1,5 +1,7 @@
 //! What can go wrong in the ledger, one variant for each decision that a caller makes.
 
+use crate::domain::sealing::SealingError;
+
 /// The ledger could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -17,9 +19,21 @@ pub enum LedgerError {
     /// believes and what the disk holds may differ.
     #[error("the disk failed to make the ledger durable: {0}")]
     NotDurable(String),
+    /// A stored value was sealed with a key that this gateway does not have.
+    #[error("{0}")]
+    Sealed(String),
     /// A stored row does not make sense.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
+}
+
+impl From<SealingError> for LedgerError {
+    fn from(error: SealingError) -> Self {
+        match error {
+            SealingError::UnknownKey(_) => Self::Sealed(error.to_string()),
+            SealingError::Damaged => Self::Damaged(error.to_string()),
+        }
+    }
 }
 
 /// The ledger could not be opened.
@@ -55,6 +69,17 @@ pub enum OpenError {
     Unreleased {
         /// The ledger's file or database.
         path: String,
+    },
+    /// Values in it are sealed with keys that are not configured.
+    #[error(
+        "the ledger {path} holds values that are sealed with a key that is not configured ({keys}): put that key \
+         into secrets.previous (or secrets.key); it can be left out once `cloakroom secrets reseal` says so"
+    )]
+    MissingKeys {
+        /// The ledger's file, or its address.
+        path: String,
+        /// The ids of the keys.
+        keys: String,
     },
     /// The database could not be reached for too long.
     #[error(

@@ -24,10 +24,12 @@ mod postgres;
 mod reads;
 mod reconcile;
 mod recount;
+mod resealing;
 mod retried;
 mod room;
 mod rows;
 mod schema;
+mod sealing_keys;
 mod shared;
 mod snapshots;
 mod sqlite;
@@ -54,6 +56,7 @@ pub use handoff::{Desk, Outbox, Reservation, Space};
 pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
+pub use resealing::{NoCursor, ResealCursor, Resealed};
 pub use sqlite::{check_file, sqlite_version};
 pub use verbs::{
     Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
@@ -76,6 +79,7 @@ pub use webhooks::{
 use crate::clock::Clock;
 use crate::domain::operation::{BodyKey, Event, Lane, NewOperation, Status, Verdict};
 use crate::domain::pruning::Portion;
+use crate::domain::sealing::KeyId;
 use crate::domain::ticket::LedgerNumber;
 use crate::domain::{OperationId, TicketKey, Timestamp};
 use crate::lifecycle::Tasks;
@@ -112,6 +116,7 @@ pub(crate) struct Identity {
 impl Ledger {
     /// Opens a ledger and starts committing.
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
+        let sealing_key = opening.keyring.current();
         let (store, identity) = Box::pin(opening::store(opening, clock.now())).await?;
         if let Some(now) = store.time().await.map_err(|error| store.unreadable(&error))? {
             clock.steer(now);
@@ -143,6 +148,7 @@ impl Ledger {
             complaints: complaints::Complaints::default(),
             looks: room::Looks::default(),
             fatal: CancellationToken::new(),
+            sealing_key,
             clock: clock.clone(),
         });
         shared.lanes.load(depths);
@@ -165,6 +171,11 @@ impl Ledger {
     /// What makes and opens this ledger's tickets.
     pub fn ticket_key(&self) -> &TicketKey {
         &self.identity.ticket_key
+    }
+
+    /// The key that seals what this node writes; none where it seals nothing.
+    pub fn sealing_key(&self) -> Option<KeyId> {
+        self.shared.sealing_key
     }
 
     /// Lends a desk that new operations are handed to. The first one stays.

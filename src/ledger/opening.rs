@@ -20,6 +20,7 @@ use super::turns::Turns;
 use super::verbs::Retention;
 use super::{Identity, looking, postgres, sqlite};
 use crate::domain::operation::Lane;
+use crate::domain::sealing::Keyring;
 use crate::domain::{DatabaseUrl, Timestamp};
 use crate::lifecycle::Tasks;
 
@@ -34,6 +35,8 @@ pub struct Opening {
     pub retention: Retention,
     /// Every lane that operations may be accepted into.
     pub lanes: Vec<Lane>,
+    /// What values are sealed with and opened.
+    pub keyring: Keyring,
 }
 
 /// Where a ledger is.
@@ -98,6 +101,7 @@ pub(super) async fn store(
                     migrate: opening.migrate,
                     retention: opening.retention,
                     lanes: opening.lanes,
+                    keyring: opening.keyring,
                 },
                 now,
             )
@@ -111,6 +115,19 @@ pub(super) async fn store(
     }
 }
 
+/// What was erased is gone from the disk after about so long.
+const LOG_KEPT: Duration = Duration::from_secs(10);
+
+/// Cuts the store's log again and again.
+async fn cut_logs(shared: &Shared) {
+    loop {
+        shared.clock.sleep(LOG_KEPT).await;
+        if let Err(error) = shared.store.cut_log().await {
+            shared.note(&error);
+        }
+    }
+}
+
 /// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
 /// last handle of the ledger is gone.
 pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks) -> Questions {
@@ -118,6 +135,7 @@ pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks)
     // Its last sender is dropped when nobody writes, reads or looks any more.
     let (busy, mut idle) = mpsc::channel::<()>(1);
     let closing = CancellationToken::new();
+    let log_end = closing.clone();
     let reading = (Arc::clone(shared), busy.clone());
     tasks.spawn_apart(async move {
         reads::run(reading.0, asked).await;
@@ -150,6 +168,17 @@ pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks)
             tokio::select! {
                 () = closing.cancelled() => {}
                 () = looking::run(&looker) => {}
+            }
+            drop(busy);
+        });
+    }
+    if !shared.store.is_shared() {
+        let (cutter, busy) = (Arc::clone(shared), busy.clone());
+        // What it does keeps its thread.
+        tasks.spawn_apart(async move {
+            tokio::select! {
+                () = log_end.cancelled() => {}
+                () = cut_logs(&cutter) => {}
             }
             drop(busy);
         });

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::domain::OperationId;
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::operation::{Lane, NewOperation, Next, Status};
+use crate::domain::sealing::KeyId;
 
 /// What callers and the committer share.
 pub(super) struct Shared {
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) complaints: complaints::Complaints,
     pub(super) looks: room::Looks,
     pub(super) fatal: CancellationToken,
+    pub(super) sealing_key: Option<KeyId>,
     pub(super) clock: Clock,
 }
 

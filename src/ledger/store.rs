@@ -127,6 +127,11 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Leaves nothing of what was erased in a log of its own, where the store has one.
+    async fn cut_log(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// The next hint of another node. Whoever stops waiting loses what comes meanwhile.
     async fn hear(&self) -> Hint {
         std::future::pending().await

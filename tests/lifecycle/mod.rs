@@ -4,4 +4,5 @@ mod crash;
 mod drain;
 mod keyed_kills;
 mod kills;
+mod secrets;
 mod start;

@@ -337,7 +337,7 @@ impl Deref for Gateway {
 
 impl Gateway {
     async fn start(setup: Setup, folder: Arc<TempDir>, clock: Clock) -> Self {
-        match Self::try_start(&setup, &folder, &clock).await {
+        match Box::pin(Self::try_start(&setup, &folder, &clock)).await {
             Ok(started) => started,
             Err(error) => panic!("{error}\n{}", setup.text(&folder.path().join("cloakroom.db"))),
         }
@@ -426,7 +426,7 @@ impl Gateway {
         // A process that another test starts has the lock too until it has become another
         // program.
         time::until("a ledger that is free", || async {
-            match Self::try_start(&setup, &folder, &clock).await {
+            match Box::pin(Self::try_start(&setup, &folder, &clock)).await {
                 Err(error) if error.to_string().contains("in use by another") => None,
                 started => Some(started.unwrap()),
             }
@@ -520,6 +520,11 @@ impl Process {
     /// Starts it again on the same ledger and with the same configuration, once the former process has ended.
     pub async fn again(self) -> Self {
         Self::spawn(self.setup.clone(), Arc::clone(&self.folder)).await
+    }
+
+    /// The same with another configuration.
+    pub async fn again_with(self, setup: Setup) -> Self {
+        Self::spawn(setup, Arc::clone(&self.folder)).await
     }
 
     /// Starts a second one on the same ledger, which is expected to refuse.

@@ -46,6 +46,7 @@ pub(super) fn all() -> Value {
         "/-/nodes": { "get": nodes() },
         "/-/operations/{ticket}/verdict": { "parameters": [ticket()], "post": verdict() },
         "/-/reconcile": { "post": reconcile() },
+        "/-/secrets/reseal": { "post": reseal() },
         "/-/serial": { "get": serial_keys() },
         "/-/serial/{name}/release": {
             "parameters": [in_path("name", "A serial key's name, as the list has it.", SERIAL)],
@@ -546,6 +547,23 @@ fn reconcile() -> Value {
     let says = "Only look.";
     let dry_run = optional("query", "dry-run", says, json!({ "type": "boolean" }));
     with(resource, "parameters", json!([dry_run]))
+}
+
+fn reseal() -> Value {
+    let resource = resource(
+        "reseal",
+        "Seal anew what lies open or under an earlier key, a part of the ledger at a time; on the \
+         admin listener only",
+        vec![(200, response("What the part came to.", &[], json_of("ResealReport")))],
+        &[
+            (400, "This is no place to go on."),
+            (404, "On the public listener."),
+            (409, "No key is set."),
+        ],
+    );
+    let says = "Go on where the answer before ended: its `next`.";
+    let after = optional("query", "after", says, json!({ "type": "string" }));
+    with(resource, "parameters", json!([after]))
 }
 
 fn release() -> Value {

@@ -312,6 +312,12 @@ impl Problem {
             .with_field(CONTENT_RANGE, format!("bytes */{length}"))
     }
 
+    /// 409: there is no key to seal with.
+    pub fn not_sealing() -> Self {
+        let detail = "this node has no key to seal with: set secrets.key and start it again";
+        Self::new(&kinds::NOT_SEALING, detail)
+    }
+
     /// 421: the admin listener does not answer to that host.
     pub fn misdirected() -> Self {
         let detail = "this listener answers to localhost, to ip addresses and to the names in \

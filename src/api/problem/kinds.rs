@@ -61,6 +61,7 @@ kinds! {
     NOT_BLOCKED 409 "not-blocked" "nothing blocks the serial key";
     CANCELED 409 "canceled" "the operation was canceled";
     NO_PUBLIC_URL 409 "public-url-unset" "the gateway does not know its public url";
+    NOT_SEALING 409 "secrets-key-unset" "nothing is sealed here";
     TOO_MANY_SUBSCRIPTIONS 409 "too-many-subscriptions" "there are as many subscriptions as there may be";
     TOO_MANY_KEYS 409 "too-many-keys" "as many keys sign as may";
     NOT_ACTIVE 409 "subscription-not-active" "the subscription is not active";

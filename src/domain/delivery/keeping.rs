@@ -70,6 +70,16 @@ pub fn open_key(
     SigningKey::parse(text).map_err(|_| SealingError::Damaged)
 }
 
+/// A stored key under the key that seals; none where it is.
+pub fn resealed_key(
+    keyring: &Keyring,
+    whose: Whose<'_>,
+    stored: &[u8],
+    nonce: Nonce,
+) -> Result<Option<Vec<u8>>, SealingError> {
+    keyring.resealed(&whose.purpose(KEY), stored, nonce)
+}
+
 /// The half of a stored key that anybody may know; none of a shared secret.
 pub fn public_half(key: &SigningKey) -> Option<PublicKey> {
     match key {
@@ -104,6 +114,16 @@ pub fn open_fields(
     let lines = std::str::from_utf8(&lines).map_err(|_| SealingError::Damaged)?;
     let pairs: Option<Vec<_>> = lines.lines().map(|line| line.split_once(':')).collect();
     extra_fields::check(pairs.ok_or(SealingError::Damaged)?).map_err(|_| SealingError::Damaged)
+}
+
+/// Stored fields under the key that seals; none where they are.
+pub fn resealed_fields(
+    keyring: &Keyring,
+    whose: Whose<'_>,
+    stored: &[u8],
+    nonce: Nonce,
+) -> Result<Option<Vec<u8>>, SealingError> {
+    keyring.resealed(&whose.purpose(FIELDS), stored, nonce)
 }
 
 /// A new key that signs: of a pair where `paired`, else a shared secret.

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::batch::{Statement, Values};
+use bytes::Bytes;
+
+use super::batch::{Columns, Statement, Values};
 use super::given::{self, Given};
 use super::writing::{Writing, octets};
 use super::{prune, retried, serial};
@@ -10,7 +12,8 @@ use crate::domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOpera
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Cells, damaged, exactly, fingerprint, id, maybe_id, octets as stored_octets,
+    Cells, StoredWork, damaged, exactly, fingerprint, id, maybe_id, octets as stored_octets,
+    stored_piece,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
@@ -79,7 +82,9 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
             operation.parent.and_then(|id| parents.of(id, operation).map(|root| (id, root)));
         let lane = writing.book.number(&operation.lane)?;
         let callback = callback_of(writing, acceptance).await?;
-        new.push(Given { taken, operation, lane, placed, parent, callback });
+        let url = callback.as_ref().map(|callback| callback.url.as_str());
+        let stored = StoredWork::of(operation, url, &writing.book.sealer)?;
+        new.push(Given { taken, operation, lane, placed, parent, callback, stored });
         repeats.push(None);
     }
     prune::erase_pieces(writing, needless).await?;
@@ -225,10 +230,13 @@ pub(super) async fn stash(
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let node = writing.book.incarnation;
-    writing.script.add(&PIECES, pieces, |piece, cells| {
+    let stored = |piece| Ok((piece, stored_piece(piece, &writing.book.sealer)?));
+    let stored = pieces.iter().map(stored).collect::<Result<Vec<_>, LedgerError>>()?;
+    let bind = |(piece, octets): &(&Piece, Bytes), cells: &mut Columns| {
         let cells = cells.number(piece.body.0).number(i64::from(piece.number));
-        cells.octets(piece.octets.to_vec()).number(node).number(now.as_micros());
-    });
+        cells.octets(octets.to_vec()).number(node).number(now.as_micros());
+    };
+    writing.script.add(&PIECES, &stored, bind);
     writing.flush().await
 }
 

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 
 use super::marks::Marks;
 use crate::domain::operation::Lane;
+use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
 use crate::ledger::verbs::Retention;
@@ -22,6 +23,7 @@ pub(super) struct Book {
     pub(super) retention: Retention,
     pub(super) marks: Marks,
     pub(super) subscribers: Arc<Subscribers>,
+    pub(super) sealer: Sealer,
     /// Numbers that were taken and not used, with the first that is not ours.
     pub(super) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
     lanes: RwLock<Arc<Known>>,
@@ -37,6 +39,7 @@ impl Book {
     pub(super) fn new(
         incarnation: i64,
         retention: Retention,
+        sealer: Sealer,
         lanes: &[PgRow],
     ) -> Result<Self, LedgerError> {
         let book = Self {
@@ -44,6 +47,7 @@ impl Book {
             retention,
             marks: Marks::default(),
             subscribers: Arc::default(),
+            sealer,
             blocks: Mutex::default(),
             lanes: RwLock::default(),
         };

@@ -14,7 +14,7 @@ use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     Carried, EventRow, Stored, carried, damaged, exactly, maybe_time, number, ready_row,
-    waiting_row,
+    stored_message, waiting_row,
 };
 use crate::ledger::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
 
@@ -177,11 +177,12 @@ async fn keep(
         return Ok(Progressed::TooSoon);
     }
     let seq: i64 = number(row, "seq")?;
+    let message = stored_message(report, seq, &writing.book.sealer)?;
     let sequence = number::<u32>(row, "sequence")? + 1;
     let event = EventRow {
         attempt: number(row, "attempts")?,
         percent: report.percent,
-        message: report.message.clone(),
+        message: message.clone(),
         ..EventRow::plain(seq, sequence, report.at, EventKind::Progressed)
     };
     writing.events(&[event]);
@@ -189,7 +190,7 @@ async fn keep(
         .with(seq)
         .with(i64::from(sequence))
         .with(report.percent.map(i64::from))
-        .with(report.message.clone().map(storable))
+        .with(message.map(storable))
         .with(report.at.as_micros());
     writing.run(tell, values).await?;
     Ok(Progressed::Kept)

@@ -148,8 +148,11 @@ pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp)
             let (seq, sequence) = (number(row, "seq")?, carried.sequence);
             writing.told.push(Told { seq, sequence, topic: Topic::Started, at: now });
             let lane = writing.lane(lane)?;
-            leased_of
-                .extend(readable(row, leased(row, lane, &carried, Held::Running, None, false))?);
+            let book = &writing.book;
+            leased_of.extend(readable(
+                row,
+                leased(row, lane, &carried, Held::Running, None, false, &book.sealer),
+            )?);
         }
     }
     let claimed = |(want, number): (&Want, i64)| {
@@ -182,7 +185,7 @@ fn readable(
 ) -> Result<Option<Leased>, LedgerError> {
     match leased {
         Ok(leased) => Ok(Some(leased)),
-        Err(LedgerError::Damaged(why)) => {
+        Err(LedgerError::Damaged(why) | LedgerError::Sealed(why)) => {
             let place: i64 = number(row, "seq")?;
             tracing::error!(place, why, "an operation cannot be read and is carried out by nobody");
             Ok(None)
@@ -231,11 +234,19 @@ async fn hand_out(writing: &mut Writing, outs: Vec<Out>) -> Batch<Leased> {
         by_seq.insert(number::<i64>(row, "seq")?, row);
     }
     let mut leases = Vec::with_capacity(outs.len());
+    let sealer = &writing.book.sealer;
     for out in outs {
         let missing = || damaged(format!("operation {} is missing", out.seq));
         let row = *by_seq.get(&out.seq).ok_or_else(missing)?;
-        let lease =
-            leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked);
+        let lease = leased(
+            row,
+            out.lane,
+            &out.carried,
+            out.held,
+            out.continuation,
+            out.cancel_asked,
+            sealer,
+        );
         leases.extend(readable(row, lease)?);
     }
     Ok(leases)
@@ -309,7 +320,7 @@ async fn held(writing: &mut Writing, rows: &[PgRow], held: Held) -> Batch<Leased
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
         let (continuation, cancel_asked) = match held {
-            Held::Waiting => (continuation(row)?, false),
+            Held::Waiting => (continuation(row, &writing.book.sealer)?, false),
             Held::Running => (None, number::<i64>(row, "cancel")? > 0),
         };
         outs.push(Out {

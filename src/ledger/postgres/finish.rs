@@ -9,8 +9,7 @@ use crate::domain::operation::{Body, EventKind};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, number, put_body, time,
-    waiting_row,
+    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, number, time, waiting_row,
 };
 use crate::ledger::verbs::Moved;
 
@@ -42,7 +41,7 @@ pub(super) async fn finish(
     finished: Vec<Finish>,
     moved: &mut Moved,
 ) -> Result<(), LedgerError> {
-    write(writing, &finished);
+    write(writing, &finished)?;
     for finish in finished.iter().filter(|finish| finish.freed) {
         prune::erase_bodies(writing, vec![finish.seq]).await?;
         // Its result was never written, so nothing refers to the pieces.
@@ -53,22 +52,24 @@ pub(super) async fn finish(
     promote(writing, &finished, moved).await
 }
 
-fn write(writing: &mut Writing, finished: &[Finish]) {
+fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> {
     let retention = writing.book.retention;
-    let answers: Vec<_> = finished
-        .iter()
-        .filter(|finish| !finish.freed)
-        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
-        .collect();
+    let stored = |finish: &Finish| finish.stored(&writing.book.sealer);
+    let stored = finished.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
+    let ends: Vec<_> = finished.iter().zip(&stored).collect();
+    let answers = ends.iter().filter(|(finish, _)| !finish.freed);
+    let answers: Vec<_> =
+        answers.filter_map(|(finish, stored)| Some((finish.seq, stored.as_ref()?))).collect();
     let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
     let unheld: Vec<_> =
         finished.iter().filter(|finish| finish.frees_key).map(|finish| finish.seq).collect();
     writing
         .script
-        .add(&OUTCOMES, finished, |finish, cells| finish.put(finish.at + retention.result, cells))
+        .add(&OUTCOMES, &ends, |(finish, stored), cells| {
+            finish.put(stored.as_ref(), finish.at + retention.result, cells);
+        })
         .add(&RESULTS, &answers, |(seq, answer), cells| {
-            cells.number(*seq).octets(answer.fields.encode());
-            put_body(&answer.body, cells);
+            answer.body.put(cells.number(*seq).octets(answer.fields.clone()));
         })
         .add(&EXPIRIES, finished, |finish, cells| {
             let (after, kind) = match finish.freed {
@@ -79,6 +80,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) {
         })
         .add_numbers(&prune::KEYS_GONE, &unheld)
         .add_numbers(&CREDENTIALS_GONE, &seqs);
+    Ok(())
 }
 
 /// Lets the next operation of each serial key go that one of these held. The rows of the

@@ -13,11 +13,11 @@ use sqlx::AssertSqlSafe;
 use super::batch::{Column, Columns, Travel, Values, type_of};
 use super::writing::Writing;
 use crate::domain::delivery::{Callback, Topic};
-use crate::domain::operation::{Body, EventKind, NewOperation, WaitingFor, Work};
+use crate::domain::operation::{EventKind, NewOperation, WaitingFor, Work};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Carried, Cells, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name, put_body,
+    Carried, Cells, StoredWork, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name,
 };
 use crate::ledger::verbs::Placed;
 use crate::ledger::webhooks::sql::Told;
@@ -33,7 +33,7 @@ enum Kind {
     Promise,
     /// Whose it is: once, where all are the same principal's.
     Owner,
-    /// How long the body is: not at all, where all bodies are in their rows.
+    /// How long the body is: not at all, where all bodies are in their rows as they are.
     Length,
     /// Where it begins: not at all, where all begin in the same place.
     Place,
@@ -102,13 +102,18 @@ pub(super) struct Given<'a> {
     pub(super) parent: Option<(OperationId, OperationId)>,
     /// Where its callbacks go.
     pub(super) callback: Option<Cow<'a, Callback>>,
+    /// What of it is not to be read by others.
+    pub(super) stored: StoredWork,
 }
 
 /// What a batch has to have written, and what of it travels once.
+#[expect(clippy::struct_excessive_bools, reason = "each decides by itself how columns travel")]
 #[derive(Clone, Copy)]
 struct Shape {
     /// Columns that are mostly empty have values.
     full: bool,
+    /// All bodies are as long as their octets in the ledger.
+    measured: bool,
     /// All were promised the same, and may begin at once.
     alike: bool,
     /// All are the same principal's.
@@ -161,30 +166,20 @@ fn begins(given: &Given<'_>, seq: i64) -> impl Iterator<Item = Told> + use<> {
 fn put(given: &Given<'_>, cells: &mut Columns) {
     put_operation(given, cells);
     cells.number(given.taken).number(given.placed as i64);
-    match &given.operation.work {
-        Work::Call(request) => {
-            cells.octets(request.fields.encode());
-            put_body(&request.body, cells);
-            let secret = (!request.credentials.is_empty()).then(|| request.credentials.encode());
-            cells.octets(secret);
-        }
-        Work::Task { arguments, .. } => {
-            cells.octets(Vec::new());
-            put_body(&Body::Inline(arguments.clone()), cells);
-            cells.octets(None);
-        }
-    }
+    let StoredWork { fields, body, credentials, .. } = &given.stored;
+    body.put(cells.octets(fields.clone()));
+    cells.octets(credentials.clone());
 }
 
 fn put_operation(given: &Given<'_>, cells: &mut Columns) {
-    let Given { operation, lane, parent, .. } = given;
+    let Given { operation, lane, parent, stored, .. } = given;
     let octets = |id: OperationId| id.as_bytes().to_vec();
     cells.octets(octets(operation.id)).number(operation.accepted_at.as_micros());
     cells.octets(operation.principal.as_bytes().to_vec());
     cells.text(operation.route.to_string()).number(*lane);
     match &operation.work {
         Work::Call(request) => {
-            cells.text(request.method.as_str().to_owned()).text(request.target.clone()).text(None)
+            cells.text(request.method.as_str().to_owned()).text(stored.target.clone()).text(None)
         }
         Work::Task { name, .. } => cells.text(None).text(None).text(name.clone()),
     };
@@ -195,7 +190,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.number(i64::from(policy.retry.attempts));
     cells.number(as_micros(policy.retry.min)).number(as_micros(policy.retry.max));
     cells.number(policy.wait.map(as_micros)).number(from_then(operation.due_at));
-    cells.text(operation.upstream_key.clone());
+    cells.text(stored.upstream_key.clone());
     cells.octets(operation.idempotency.map(|claim| claim.digest.to_vec()));
     cells.octets(operation.serial_key.as_ref().map(|key| key.digest.to_vec()));
     cells.text(operation.serial_key.as_ref().map(|key| key.text.clone()));
@@ -210,7 +205,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
     cells.text(policy.retry.statuses.as_ref().map(ToString::to_string));
     let callback = given.callback.as_ref();
     cells.number(callback.map(|callback| callback.receiver.0));
-    cells.text(callback.map(|callback| callback.url.clone()));
+    cells.text(stored.callback_url.clone());
     cells.number(callback.map(|callback| callback.topics.bits()));
 }
 
@@ -229,6 +224,7 @@ impl Shape {
         let any = |placed| batch.iter().any(|given| given.placed == placed);
         Self {
             full: !all(Kind::Rare, Column::is_empty),
+            measured: batch.iter().all(|given| given.stored.body.is_as_long_as_stored()),
             alike: all(Kind::Promise, Column::is_alike),
             one_owner: all(Kind::Owner, Column::is_alike),
             begins: PLACES.map(any),
@@ -240,7 +236,8 @@ impl Shape {
         let if_needed = |needed: bool| if needed { Travel::Each } else { Travel::Never };
         match kind {
             Kind::Each => Travel::Each,
-            Kind::Rare | Kind::Length => if_needed(self.full),
+            Kind::Rare => if_needed(self.full),
+            Kind::Length => if_needed(self.full || !self.measured),
             Kind::Promise => once_if(self.alike),
             Kind::Owner => once_if(self.one_owner),
             Kind::Place => if_needed(self.begins.iter().filter(|begins| **begins).count() > 1),
@@ -248,8 +245,9 @@ impl Shape {
     }
 
     fn sql(self) -> Arc<str> {
-        static TEXTS: [OnceLock<Arc<str>>; 64] = [const { OnceLock::new() }; 64];
-        let flags = [self.full, self.alike, self.one_owner].into_iter().chain(self.begins);
+        static TEXTS: [OnceLock<Arc<str>>; 128] = [const { OnceLock::new() }; 128];
+        let flags =
+            [self.full, self.measured, self.alike, self.one_owner].into_iter().chain(self.begins);
         let index: usize = flags.fold(0, |index, flag| index * 2 + usize::from(flag));
         TEXTS.get(index).map_or_else(
             || self.text().into(),
@@ -274,7 +272,7 @@ impl Shape {
         };
         match column {
             "deadline_at" | "due_at" => format!("accepted_at + {value}"),
-            "body_length" if !self.full => "octet_length(body)".to_owned(),
+            "body_length" if !self.full && self.measured => "octet_length(body)".to_owned(),
             _ => value,
         }
     }
@@ -406,11 +404,12 @@ pub(super) fn every_text() -> Vec<String> {
         full: flag(bits, PLACES.len()),
         alike: flag(bits, PLACES.len() + 1),
         one_owner: flag(bits, PLACES.len() + 2),
+        measured: flag(bits, PLACES.len() + 3),
         begins: std::array::from_fn(|place| flag(bits, place)),
     };
     // Who waits does so for a key, which is one of the columns that are mostly empty.
     let can_be = |shape: &Shape| shape.full || !shape.begins[Placed::Waiting as usize];
-    (0..8 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
+    (0..16 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
 }
 
 const CARRIED: &str = "attempts, resumes, rescues, refusals, contact, last_try, token, sequence";

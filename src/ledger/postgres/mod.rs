@@ -141,7 +141,7 @@ impl Store for Postgres {
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        read::find(&self.pool, ids).await
+        read::find(&self.pool, &self.book.sealer, ids).await
     }
 
     async fn sequences(&self, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
@@ -204,27 +204,27 @@ impl Store for Postgres {
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        read::answer(&self.pool, id).await
+        read::answer(&self.pool, &self.book.sealer, id).await
     }
 
     async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        read::promised(&self.pool, id).await
+        read::promised(&self.pool, &self.book.sealer, id).await
     }
 
     async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {
-        read::events(&self.pool, id, after, limit).await
+        read::events(&self.pool, &self.book.sealer, id, after, limit).await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        read::list(&self.pool, listing).await
+        read::list(&self.pool, &self.book.sealer, listing).await
     }
 
     async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation> {
-        read::descendants(&self.pool, id, limit).await
+        read::descendants(&self.pool, &self.book.sealer, id, limit).await
     }
 
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        read::piece(&self.pool, body, number).await
+        read::piece(&self.pool, &self.book.sealer, body, number).await
     }
 
     async fn paused(&self) -> Batch<String> {

@@ -16,7 +16,8 @@ use super::nodes::TIME;
 use super::pool::{Away, PATIENCE, Pool};
 use super::trouble::trouble;
 use crate::clock::Clock;
-use crate::domain::operation::Lane;
+use crate::domain::sealer::Sealer;
+use crate::domain::sealing::Keyring;
 use crate::domain::{DatabaseUrl, TicketKey, Timestamp};
 use crate::ledger::Identity;
 use crate::ledger::error::{LedgerError, OpenError};
@@ -24,6 +25,7 @@ use crate::ledger::opening::{Opening, Pooler, Server};
 use crate::ledger::permits::stored;
 use crate::ledger::rows::{damaged, exactly, number, text, time};
 use crate::ledger::schema::{Text, bring_up_to_date};
+use crate::ledger::sealing_keys;
 use crate::ledger::store::NODES_KEPT;
 
 /// Every migration.
@@ -95,7 +97,8 @@ pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, O
         }
         error => failed(error),
     })?;
-    let book = Book::new(incarnation, opening.retention, &rows).map_err(failed)?;
+    let sealer = Sealer::new(opening.keyring.clone(), rand::random());
+    let book = Book::new(incarnation, opening.retention, sealer, &rows).map_err(failed)?;
     let moved = Values::default().with(MOVED).finish().map_err(failed)?;
     let rows = pool.read(LEFT_RUNNING, moved).await.map_err(failed)?;
     let dead: Result<_, _> = rows.iter().map(|row| number(row, "node")).collect();
@@ -215,9 +218,12 @@ async fn prepare(
             make_room(connection, server).await?;
         }
         let now = server_time(connection).await.map_err(failed)?;
+        if let Some(keys) = missing_keys(connection, &opening.keyring).await.map_err(failed)? {
+            return Err(OpenError::MissingKeys { path: url.to_string(), keys });
+        }
         let identity = identity(connection, now).await.map_err(failed)?;
         forget(connection, now).await.map_err(failed)?;
-        let incarnation = register(connection, &opening.lanes, now).await.map_err(failed)?;
+        let incarnation = register(connection, opening, now).await.map_err(failed)?;
         Ok((incarnation, durable, identity))
     };
     let prepared = Clock::system().timeout(PATIENCE, work).await;
@@ -340,6 +346,15 @@ async fn server_time(connection: &mut PgConnection) -> Result<Timestamp, LedgerE
     time(&row, "sampled")
 }
 
+/// The ids of keys that values here are sealed with and that are missing.
+async fn missing_keys(
+    connection: &mut PgConnection,
+    keyring: &Keyring,
+) -> Result<Option<String>, LedgerError> {
+    let rows = sqlx::query(sealing_keys::KEYS).fetch_all(connection).await.map_err(trouble)?;
+    Ok(sealing_keys::missing(keyring, &sealing_keys::ids(&rows)?))
+}
+
 /// Forgets nodes that nobody has heard of for long and that own nothing.
 async fn forget(connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerError> {
     sqlx::query(
@@ -356,18 +371,25 @@ async fn forget(connection: &mut PgConnection, now: Timestamp) -> Result<(), Led
 /// Writes this start and the lanes down; gives its incarnation.
 async fn register(
     connection: &mut PgConnection,
-    lanes: &[Lane],
+    opening: &Opening,
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
+    let key = opening.keyring.current().map(|key| key.as_octets().to_vec());
+    if let Some(key) = key.clone() {
+        let used = sqlx::query(sealing_keys::USED).bind(key).bind(now.as_micros());
+        used.execute(&mut *connection).await.map_err(trouble)?;
+    }
     let row = sqlx::query(
-        "INSERT INTO nodes (name, version, started_at, beat_at) VALUES ('local', $1, $2, $2) RETURNING incarnation",
+        "INSERT INTO nodes (name, version, started_at, beat_at, sealing_key) VALUES ('local', $1, $2, $2, $3) \
+         RETURNING incarnation",
     )
     .bind(env!("CARGO_PKG_VERSION"))
     .bind(now.as_micros())
+    .bind(key)
     .fetch_one(&mut *connection)
     .await
     .map_err(trouble)?;
-    let mut lanes: Vec<_> = lanes.iter().collect();
+    let mut lanes: Vec<_> = opening.lanes.iter().collect();
     // Two nodes that start at once must not wait for each other.
     lanes.sort_unstable();
     for lane in lanes {

@@ -12,6 +12,7 @@ use super::claim::{HEADS, heads};
 use super::places::places;
 use super::pool::Pool;
 use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
+use crate::domain::sealer::Sealer;
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::room::{STANDING, Standing};
@@ -28,12 +29,16 @@ fn octets(id: OperationId) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
 
-pub(super) async fn find(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<Option<Operation>> {
+pub(super) async fn find(
+    pool: &Arc<Pool>,
+    sealer: &Sealer,
+    ids: &[OperationId],
+) -> Batch<Option<Operation>> {
     let wanted: Vec<_> = ids.iter().copied().map(octets).collect();
     let rows = pool.read(FIND, Values::default().with(wanted).finish()?).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let operation = operation(row)?;
+        let operation = operation(row, sealer)?;
         found.insert(operation.id, operation);
     }
     // The same id may be asked for twice in one batch.
@@ -51,20 +56,22 @@ async fn one(
 
 pub(super) async fn answer(
     pool: &Arc<Pool>,
+    sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<KeptAnswer>, LedgerError> {
     let row = one(
         pool,
-        "SELECT x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
+        "SELECT q.seq, x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
          JOIN outcomes x ON x.seq = o.seq JOIN results q ON q.seq = o.seq WHERE o.id = $1",
         id,
     )
     .await?;
-    row.as_ref().map(rows::answer).transpose()
+    row.as_ref().map(|row| rows::answer(row, sealer)).transpose()
 }
 
 pub(super) async fn promised(
     pool: &Arc<Pool>,
+    sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<Promised>, LedgerError> {
     let row = one(
@@ -78,7 +85,7 @@ pub(super) async fn promised(
         id,
     )
     .await?;
-    row.as_ref().map_or(Ok(None), rows::promised)
+    row.as_ref().map_or(Ok(None), |row| rows::promised(row, sealer))
 }
 
 /// Whom a key stands for.
@@ -93,6 +100,7 @@ pub(super) async fn standing(
 
 pub(super) async fn events(
     pool: &Arc<Pool>,
+    sealer: &Sealer,
     id: OperationId,
     after: u32,
     limit: u32,
@@ -130,7 +138,7 @@ pub(super) async fn events(
         )
         .await?;
     for row in &told {
-        events.push(rows::event(row)?);
+        events.push(rows::event(row, sealer)?);
     }
     events.truncate(limit as usize);
     Ok(events)
@@ -158,9 +166,14 @@ const LIST: &str = "WITH looked AS MATERIALIZED \
      ORDER BY o.id DESC LIMIT $10) \
      UNION ALL SELECT NULL, (SELECT id FROM looked ORDER BY id LIMIT 1), (SELECT count(*) FROM looked)";
 
-pub(super) async fn list(pool: &Arc<Pool>, listing: &Listing) -> Result<Page, LedgerError> {
+pub(super) async fn list(
+    pool: &Arc<Pool>,
+    sealer: &Sealer,
+    listing: &Listing,
+) -> Result<Page, LedgerError> {
     let (candidates, looked_to) = candidates(pool, listing).await?;
-    let mut operations: Vec<_> = find(pool, &candidates).await?.into_iter().flatten().collect();
+    let found = find(pool, sealer, &candidates).await?;
+    let mut operations: Vec<_> = found.into_iter().flatten().collect();
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
     let full = candidates.len() >= listing.limit;
     let next = if full { candidates.last().copied() } else { looked_to };
@@ -199,7 +212,12 @@ async fn candidates(
     Ok((ids, looked_to))
 }
 
-pub(super) async fn descendants(pool: &Arc<Pool>, of: OperationId, limit: u32) -> Batch<Operation> {
+pub(super) async fn descendants(
+    pool: &Arc<Pool>,
+    sealer: &Sealer,
+    of: OperationId,
+    limit: u32,
+) -> Batch<Operation> {
     let rows = pool
         .read(
             "WITH RECURSIVE below (id) AS (SELECT o.id FROM operations o WHERE o.root = \
@@ -211,11 +229,12 @@ pub(super) async fn descendants(pool: &Arc<Pool>, of: OperationId, limit: u32) -
         )
         .await?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
-    Ok(find(pool, &ids).await?.into_iter().flatten().collect())
+    Ok(find(pool, sealer, &ids).await?.into_iter().flatten().collect())
 }
 
 pub(super) async fn piece(
     pool: &Arc<Pool>,
+    sealer: &Sealer,
     body: BodyKey,
     number: u32,
 ) -> Result<Option<Bytes>, LedgerError> {
@@ -225,7 +244,7 @@ pub(super) async fn piece(
             Values::default().with(body.0).with(i64::from(number)).finish()?,
         )
         .await?;
-    rows.first().map(rows::piece).transpose()
+    rows.first().map(|row| rows::piece(row, body, number, sealer)).transpose()
 }
 
 /// The queues that are paused.

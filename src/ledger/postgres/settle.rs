@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 
 use super::batch::{Statement, Values};
+use super::book::Book;
 use super::finish;
 use super::places::latest;
 use super::writing::Writing;
@@ -90,12 +91,14 @@ pub(super) async fn settle(
         };
         let (number, before) = (found.lane(), ends.finished.len());
         let lane = |number| writing.lane(number);
-        settled.push(Ok(ends.add(settlement, found, lane, moved)?));
+        settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
         if let (Some(finish), Some(row)) = (ends.finished.get(before), origin) {
             let lane = writing.lane(number)?;
-            let standing = finish.standing(finish.at + writing.book.retention.result);
-            let operation = standing_at(&row, &lane.queue, &lane.upstream, standing)?;
-            let ended = Announced { seq: finish.seq, operation, callback: callback(&row)? };
+            let Book { retention, sealer, .. } = &*writing.book;
+            let standing = finish.standing(finish.at + retention.result, sealer)?;
+            let operation = standing_at(&row, &lane.queue, &lane.upstream, standing, sealer)?;
+            let callback = callback(&row, sealer)?;
+            let ended = Announced { seq: finish.seq, operation, callback };
             writing.ended.insert(finish.seq, ended);
         }
     }

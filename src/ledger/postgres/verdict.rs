@@ -5,7 +5,7 @@ use super::writing::Writing;
 use crate::domain::OperationId;
 use crate::domain::operation::Verdict;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{EventRow, Stored, number};
+use crate::ledger::rows::{EventRow, Stored, number, stored_verdict};
 use crate::ledger::verbs::Judged;
 
 /// Differs from SQLite because two people may find out at the same time.
@@ -26,16 +26,18 @@ pub(super) async fn judge(
         return Ok(Judged::NotUnknown);
     }
     let (seq, sequence): (i64, u32) = (number(&row, "seq")?, number(&row, "sequence")?);
+    let [location, note] = stored_verdict(verdict, seq, &writing.book.sealer)?;
     let values = Values::default()
         .with(seq)
         .with(verdict.at.as_micros())
         .with(verdict.happened)
-        .with(verdict.location.clone().map(storable))
-        .with(verdict.note.clone().map(storable));
+        .with(location.map(storable))
+        .with(note.map(storable));
     writing.run(GIVEN, values).await?;
     let values = Values::default().with(seq).with(i64::from(sequence + 1));
     writing.run("UPDATE outcomes SET sequence = $2 WHERE seq = $1", values).await?;
-    let event = EventRow::reconciled(seq, sequence + 1, number(&row, "attempts")?, verdict);
+    let (attempts, sealer) = (number(&row, "attempts")?, &writing.book.sealer);
+    let event = EventRow::reconciled(seq, sequence + 1, attempts, verdict, sealer)?;
     writing.events(&[event]);
     Ok(Judged::Given)
 }

@@ -12,6 +12,7 @@ use super::places::places;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::delivery::{ReceiverKey, Topic};
+use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
     as_micros, carried, damaged, maybe_time, number, operation, operations, origins,
@@ -124,6 +125,10 @@ impl Runs for Writing {
         self.book.incarnation
     }
 
+    fn sealer(&self) -> &Sealer {
+        &self.book.sealer
+    }
+
     fn subscribers(&self) -> Arc<Subscribers> {
         Arc::clone(&self.book.subscribers)
     }
@@ -181,8 +186,9 @@ impl Runs for Writing {
 
     async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
         let rows = Self::rows(self, OPERATIONS, Values::default().with(seqs.to_vec())).await?;
+        let sealer = &self.book.sealer;
         let announced = |row| {
-            let (operation, callback) = (operation(row)?, callback(row)?);
+            let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
             Ok(Announced { seq: number(row, "seq")?, operation, callback })
         };
         rows.iter().map(announced).collect()
@@ -205,7 +211,7 @@ impl Runs for Writing {
             let (next_due, leased) = found.entry((receiver, again)).or_default();
             *next_due = maybe_time(row, "next_due")?;
             if maybe_time(row, "due_at")?.is_some() {
-                leased.push(leased_delivery(row, ReceiverKey(receiver))?);
+                leased.push(leased_delivery(row, ReceiverKey(receiver), &self.book.sealer)?);
             }
         }
         let claimed = |want: &DeliveryWant| {
@@ -285,6 +291,10 @@ fn bound(given: Given) -> Values {
 #[async_trait]
 impl Asks for Postgres {
     type Row = PgRow;
+
+    fn sealer(&self) -> &Sealer {
+        &self.book.sealer
+    }
 
     fn subscribers(&self) -> &Subscribers {
         &self.book.subscribers

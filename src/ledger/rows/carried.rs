@@ -3,8 +3,9 @@
 use super::{Cells, Stored, damaged, maybe_number, maybe_text, maybe_time, number};
 use crate::domain::Timestamp;
 use crate::domain::operation::{
-    Body, Contact, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
+    Contact, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
 };
+use crate::domain::sealer::{Place, Sealer, What};
 use crate::ledger::error::LedgerError;
 
 /// The most characters of an event's message.
@@ -85,6 +86,7 @@ pub(in crate::ledger) struct Carried {
     pub(in crate::ledger) sequence: u32,
     pub(in crate::ledger) started_at: Option<Timestamp>,
     pub(in crate::ledger) percent: Option<u8>,
+    /// As it is stored.
     pub(in crate::ledger) message: Option<String>,
 }
 
@@ -164,15 +166,6 @@ pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
     })
 }
 
-/// Puts the three columns of a body.
-pub(in crate::ledger) fn put_body(body: &Body, cells: &mut impl Cells) {
-    match body {
-        Body::Inline(octets) => cells.octets(octets.to_vec()).number(None),
-        Body::Chunked { key, .. } => cells.octets(None).number(key.0),
-    };
-    cells.number(body.length() as i64);
-}
-
 /// A row of `ready`.
 #[derive(Debug)]
 pub(in crate::ledger) struct ReadyRow {
@@ -227,6 +220,7 @@ pub(in crate::ledger) struct WaitingRow {
     pub(in crate::ledger) lane: i64,
     pub(in crate::ledger) on: WaitingFor,
     pub(in crate::ledger) due_at: Timestamp,
+    /// As it is stored.
     pub(in crate::ledger) continuation: Option<Continuation>,
     pub(in crate::ledger) carried: Carried,
 }
@@ -254,6 +248,7 @@ pub(in crate::ledger) struct EventRow {
     pub(in crate::ledger) code: Option<ErrorCode>,
     pub(in crate::ledger) next_at: Option<Timestamp>,
     pub(in crate::ledger) percent: Option<u8>,
+    /// As it is stored.
     pub(in crate::ledger) message: Option<String>,
 }
 
@@ -285,16 +280,18 @@ impl EventRow {
         sequence: u32,
         attempt: u32,
         verdict: &Verdict,
-    ) -> Self {
+        sealer: &Sealer,
+    ) -> Result<Self, LedgerError> {
         let told = match &verdict.note {
             Some(note) => format!("{}: {note}", verdict.as_str()),
             None => verdict.as_str().to_owned(),
         };
-        Self {
+        let told: String = told.chars().take(LONGEST_MESSAGE).collect();
+        Ok(Self {
             attempt,
-            message: Some(told.chars().take(LONGEST_MESSAGE).collect()),
+            message: Some(sealer.text(Place::in_row(What::Progress, seq), &told)?),
             ..Self::plain(seq, sequence, verdict.at, EventKind::Reconciled)
-        }
+        })
     }
 
     pub(in crate::ledger) fn put(&self, cells: &mut impl Cells) {

@@ -8,20 +8,25 @@ mod carried;
 mod lane;
 mod node;
 mod operation;
+mod sealed;
 
 use std::time::Duration;
 
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{
-    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, put_body, ready_row, running_row,
+    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, ready_row, running_row,
     waiting_row,
 };
 pub(super) use lane::{home, named, numbered, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
-    Standing, answer, continuation, delivery_name, event, events, key_in_use, leased,
-    on_failure_name, operation, operations, origins, piece, promised, promises, standing_at,
+    Standing, answer, delivery_name, event, events, key_in_use, leased, on_failure_name, operation,
+    operations, origins, promised, promises, standing_at,
+};
+pub(super) use sealed::{
+    StoredAnswer, StoredWork, continuation, kept_continuation, maybe_sealed, piece,
+    stored_continuation, stored_message, stored_piece, stored_verdict,
 };
 
 use super::error::LedgerError;

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::Method;
 
 use super::carried::counts;
 use super::{
-    Carried, Stored, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_text,
-    maybe_time, micros, number, octets, text, time,
+    Carried, Stored, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed,
+    maybe_text, maybe_time, micros, number, octets, sealed, text, time,
 };
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane,
-    OnFailure, Policy, Recheck, Request, RetryPolicy, SerialKey, State, Statuses, Verdict,
-    WaitingFor, Work,
+    Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure, Policy,
+    Recheck, Request, RetryPolicy, SerialKey, State, Statuses, Verdict, WaitingFor, Work,
 };
-use crate::domain::{Fields, OperationId, Principal, Timestamp};
+use crate::domain::sealer::{Place, Sealer, What};
+use crate::domain::{OperationId, Principal, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{
     Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
@@ -62,7 +61,7 @@ macro_rules! operations {
 /// The columns of `operations` that say what was promised.
 macro_rules! promises {
     () => {
-        "o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
+        "o.id, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
          o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.serial_key, \
          o.callback_receiver, o.callback_url, o.callback_events"
     };
@@ -71,7 +70,7 @@ macro_rules! promises {
 /// The columns of an event.
 macro_rules! events {
     () => {
-        "e.sequence, e.at, e.kind, e.attempt, e.status, e.code, e.next_at, e.percent, e.message"
+        "e.seq, e.sequence, e.at, e.kind, e.attempt, e.status, e.code, e.next_at, e.percent, e.message"
     };
 }
 
@@ -130,12 +129,13 @@ fn recheck(row: &impl Stored) -> Result<Option<Recheck>, LedgerError> {
 }
 
 /// What a person found out, from the joined row of a reading.
-fn verdict(row: &impl Stored) -> Result<Option<Verdict>, LedgerError> {
+fn verdict(row: &impl Stored, sealer: &Sealer) -> Result<Option<Verdict>, LedgerError> {
     let Some(at) = maybe_time(row, "verdict_at")? else { return Ok(None) };
+    let place = Place::in_row(What::Verdict, number(row, "seq")?);
     Ok(Some(Verdict {
         happened: row.flag("verdict_happened")?,
-        location: maybe_text(row, "verdict_location")?,
-        note: maybe_text(row, "verdict_note")?,
+        location: maybe_sealed(row, "verdict_location", place, sealer)?,
+        note: maybe_sealed(row, "verdict_note", place, sealer)?,
         at,
     }))
 }
@@ -155,53 +155,45 @@ pub(in crate::ledger) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, Ledge
     })
 }
 
-/// A stored body: in the row, or where its pieces are.
-pub(in crate::ledger) fn body(row: &impl Stored) -> Result<Body, LedgerError> {
-    match row.number("body_key")? {
-        Some(key) => {
-            let length = number::<i64>(row, "body_length")?.unsigned_abs();
-            Ok(Body::Chunked { key: BodyKey(key), length })
-        }
-        None => {
-            Ok(Body::Inline(row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into()))
-        }
-    }
-}
-
-fn fields(row: &impl Stored, column: &str) -> Result<Fields, LedgerError> {
-    let octets = row.octets(column)?.map(<[u8]>::to_vec).unwrap_or_default();
-    Fields::decode(octets).map_err(damaged)
-}
-
 /// What it was accepted as; none once its request is gone.
-pub(in crate::ledger) fn promised(row: &impl Stored) -> Result<Option<Promised>, LedgerError> {
-    let Some(work) = work(row)? else { return Ok(None) };
+pub(in crate::ledger) fn promised(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<Option<Promised>, LedgerError> {
+    let Some(work) = work(row, sealer)? else { return Ok(None) };
     let digest = exactly(row, "serial_digest")?;
     let key = maybe_text(row, "serial_key")?;
     Ok(Some(Promised {
         work,
         policy: policy(row)?,
-        upstream_key: maybe_text(row, "upstream_key")?,
+        upstream_key: upstream_key(row, sealer)?,
         serial_key: digest.zip(key).map(|(digest, text)| SerialKey { digest, text }),
-        callback: crate::ledger::webhooks::rows::callback(row)?,
+        callback: crate::ledger::webhooks::rows::callback(row, sealer)?,
     }))
 }
 
+fn upstream_key(row: &impl Stored, sealer: &Sealer) -> Result<Option<String>, LedgerError> {
+    let place = Place::of_operation(What::UpstreamKey, id(row, "id")?);
+    maybe_sealed(row, "upstream_key", place, sealer)
+}
+
 /// The stored work; none once its request is gone.
-fn work(row: &impl Stored) -> Result<Option<Work>, LedgerError> {
+fn work(row: &impl Stored, sealer: &Sealer) -> Result<Option<Work>, LedgerError> {
     if row.number("body_length")?.is_none() {
         return Ok(None);
     }
+    let id = id(row, "id")?;
+    let place = |what| Place::of_operation(what, id);
     if let Some(name) = maybe_text(row, "task")? {
-        let arguments = row.octets("body")?.map(<[u8]>::to_vec).unwrap_or_default().into();
+        let arguments = sealed::octets(row, "body", place(What::Body), sealer)?.into();
         return Ok(Some(Work::Task { name, arguments }));
     }
     Ok(Some(Work::Call(Request {
         method: Method::from_bytes(text(row, "method")?.as_bytes()).map_err(damaged)?,
-        target: text(row, "target")?.to_owned(),
-        fields: fields(row, "fields")?,
-        credentials: fields(row, "credentials")?,
-        body: body(row)?,
+        target: sealed::target(row, sealer)?,
+        fields: sealed::fields(row, "fields", place(What::Fields), sealer)?,
+        credentials: sealed::fields(row, "credentials", place(What::Credentials), sealer)?,
+        body: sealed::body(row, place(What::Body), sealer)?,
     })))
 }
 
@@ -213,6 +205,7 @@ pub(in crate::ledger) fn leased(
     held: Held,
     continuation: Option<Continuation>,
     cancel_asked: bool,
+    sealer: &Sealer,
 ) -> Result<Leased, LedgerError> {
     let serial = exactly(row, "serial_digest")?;
     Ok(Leased {
@@ -220,24 +213,16 @@ pub(in crate::ledger) fn leased(
         id: id(row, "id")?,
         route: Arc::from(text(row, "route")?),
         lane,
-        work: work(row)?.ok_or_else(|| damaged("an unfinished operation has no request"))?,
+        work: work(row, sealer)?
+            .ok_or_else(|| damaged("an unfinished operation has no request"))?,
         policy: policy(row)?,
         counts: carried.counts,
-        upstream_key: maybe_text(row, "upstream_key")?,
+        upstream_key: upstream_key(row, sealer)?,
         accepted_at: time(row, "accepted_at")?,
         continuation,
         cancel_asked,
         client_reference: maybe_text(row, "client_reference")?,
     })
-}
-
-/// What a waiting row goes on from.
-pub(in crate::ledger) fn continuation(
-    row: &impl Stored,
-) -> Result<Option<Continuation>, LedgerError> {
-    let state = row.octets("continuation")?.map(<[u8]>::to_vec);
-    let version = maybe_number::<u16>(row, "version")?;
-    Ok(state.zip(version).map(|(state, version)| Continuation { version, state: state.into() }))
 }
 
 /// How far an operation is.
@@ -257,7 +242,12 @@ pub(in crate::ledger) struct Standing {
 }
 
 /// An operation as it stands, from the joined row of a reading.
-pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, LedgerError> {
+pub(in crate::ledger) fn operation(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<Operation, LedgerError> {
+    let seq = number(row, "seq")?;
+    let sealed = |column, what| maybe_sealed(row, column, Place::in_row(what, seq), sealer);
     let standing = Standing {
         state: state(row)?,
         counts: counts(row)?,
@@ -265,14 +255,14 @@ pub(in crate::ledger) fn operation(row: &impl Stored) -> Result<Operation, Ledge
         expires_at: maybe_time(row, "expires_at")?,
         freed_at: maybe_time(row, "freed_at")?,
         percent: maybe_number(row, "percent")?,
-        message: maybe_text(row, "message")?,
+        message: sealed("message", What::Progress)?,
         response_status: maybe_number(row, "response_status")?,
-        created_location: maybe_text(row, "created_location")?,
-        verdict: verdict(row)?,
+        created_location: sealed("created_location", What::Created)?,
+        verdict: verdict(row, sealer)?,
         retried_by: maybe_id(row, "retried_by")?,
         sequence: number(row, "sequence")?,
     };
-    standing_at(row, text(row, "queue")?, text(row, "upstream")?, standing)
+    standing_at(row, text(row, "queue")?, text(row, "upstream")?, standing, sealer)
 }
 
 /// An operation from a row of what it was accepted as, with its queue, its upstream, and how
@@ -282,12 +272,13 @@ pub(in crate::ledger) fn standing_at(
     queue: &str,
     upstream: &str,
     standing: Standing,
+    sealer: &Sealer,
 ) -> Result<Operation, LedgerError> {
     let subject = match maybe_text(row, "task")? {
         Some(name) => Subject::Task(name),
         None => Subject::Call {
             method: text(row, "method")?.to_owned(),
-            target: text(row, "target")?.to_owned(),
+            target: sealed::target(row, sealer)?,
         },
     };
     let tags = row.text("tags")?;
@@ -351,18 +342,24 @@ fn failure(row: &impl Stored) -> Result<Failure, LedgerError> {
 }
 
 /// A recorded answer, from a row of outcome and result.
-pub(in crate::ledger) fn answer(row: &impl Stored) -> Result<KeptAnswer, LedgerError> {
+pub(in crate::ledger) fn answer(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<KeptAnswer, LedgerError> {
+    let seq = number(row, "seq")?;
+    let place = |what| Place::in_row(what, seq);
     Ok(KeptAnswer {
         status: maybe_number::<u16>(row, "response_status")?
             .ok_or_else(|| damaged("a result without a status"))?,
-        fields: fields(row, "fields")?,
-        body: body(row)?,
-        created_location: maybe_text(row, "created_location")?,
+        fields: sealed::fields(row, "fields", place(What::AnswerFields), sealer)?,
+        body: sealed::body(row, place(What::AnswerBody), sealer)?,
+        created_location: maybe_sealed(row, "created_location", place(What::Created), sealer)?,
     })
 }
 
 /// One line of the timeline.
-pub(in crate::ledger) fn event(row: &impl Stored) -> Result<Event, LedgerError> {
+pub(in crate::ledger) fn event(row: &impl Stored, sealer: &Sealer) -> Result<Event, LedgerError> {
+    let place = Place::in_row(What::Progress, number(row, "seq")?);
     let kind = text(row, "kind")?;
     Ok(Event {
         sequence: number(row, "sequence")?,
@@ -373,11 +370,6 @@ pub(in crate::ledger) fn event(row: &impl Stored) -> Result<Event, LedgerError> 
         code: code(row, "code")?,
         next_at: maybe_time(row, "next_at")?,
         percent: maybe_number(row, "percent")?,
-        message: maybe_text(row, "message")?,
+        message: maybe_sealed(row, "message", place, sealer)?,
     })
-}
-
-/// The octets of a piece.
-pub(in crate::ledger) fn piece(row: &impl Stored) -> Result<Bytes, LedgerError> {
-    octets(row, "octets").map(Bytes::copy_from_slice)
 }

@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use super::rows::{
-    Carried, Stored, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint, id, maybe_id,
-    octets, on_failure_name, put_body, text,
+    Carried, Stored, StoredWork, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint, id,
+    maybe_id, octets, on_failure_name, stored_piece, text,
 };
 use super::writer::{Values, Writer};
 use super::{Writing, prune, retried, serial, settle};
 use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{
-    Body, EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor,
-    Work,
+    EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
@@ -54,6 +55,7 @@ struct Entry<'a> {
     placed: Placed,
     parent: Option<(OperationId, OperationId)>,
     callback: Option<Cow<'a, Callback>>,
+    stored: StoredWork,
 }
 
 pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
@@ -102,13 +104,17 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         };
         let parent =
             operation.parent.and_then(|id| parents.of(id, operation).map(|root| (id, root)));
+        let callback = callback_of(writing, acceptance).await?;
+        let url = callback.as_ref().map(|callback| callback.url.as_str());
+        let stored = StoredWork::of(operation, url, &writing.book.sealer)?;
         entries.push(Entry {
             seq,
             operation,
             lane: writing.book.number(&operation.lane)?,
             placed,
             parent,
-            callback: callback_of(writing, acceptance).await?,
+            callback,
+            stored,
         });
         verdicts.push(AcceptVerdict::New { seq, placed });
     }
@@ -209,8 +215,9 @@ fn held_serial_keys(
 
 /// What each operation is, whatever state it begins in.
 fn write(writer: &mut Writer, entries: &[Entry<'_>]) -> Result<(), LedgerError> {
-    let secret: Vec<_> =
-        entries.iter().filter_map(|entry| Some((entry.seq, credentials(entry)?))).collect();
+    let secret =
+        entries.iter().filter_map(|entry| Some((entry.seq, entry.stored.credentials.as_deref()?)));
+    let secret: Vec<_> = secret.collect();
     let tags: Vec<_> = entries
         .iter()
         .flat_map(|entry| entry.operation.tags.iter().map(|tag| (tag, entry.seq)))
@@ -244,14 +251,14 @@ fn write(writer: &mut Writer, entries: &[Entry<'_>]) -> Result<(), LedgerError> 
 }
 
 fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
-    let Entry { seq, operation, lane, parent, .. } = entry;
+    let Entry { seq, operation, lane, parent, stored, .. } = entry;
     values.put(seq).put(operation.id.as_bytes()).put(operation.accepted_at.as_micros());
     values.put(operation.principal.as_bytes()).put(&*operation.route).put(lane);
-    let (method, target, task) = match &operation.work {
-        Work::Call(request) => (Some(request.method.as_str()), Some(&*request.target), None),
-        Work::Task { name, .. } => (None, None, Some(&**name)),
+    let (method, task) = match &operation.work {
+        Work::Call(request) => (Some(request.method.as_str()), None),
+        Work::Task { name, .. } => (None, Some(&**name)),
     };
-    values.put(method).put(target);
+    values.put(method).put(stored.target.as_deref());
     let policy = &operation.policy;
     values
         .put(delivery_name(policy.delivery))
@@ -262,7 +269,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
         .put(as_micros(policy.retry.min))
         .put(as_micros(policy.retry.max));
     values.put(policy.wait.map(as_micros)).put(operation.due_at.as_micros());
-    values.put(task).put(operation.upstream_key.as_deref());
+    values.put(task).put(stored.upstream_key.as_deref());
     values.put(operation.idempotency.map(|claim| claim.digest));
     values.put(operation.serial_key.as_ref().map(|key| key.digest));
     values.put(operation.serial_key.as_ref().map(|key| &*key.text));
@@ -276,27 +283,13 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(policy.retry.statuses.as_ref().map(ToString::to_string));
     let callback = entry.callback.as_ref();
     values.put(callback.map(|callback| callback.receiver.0));
-    values.put(callback.map(|callback| &*callback.url));
+    values.put(stored.callback_url.as_deref());
     values.put(callback.map(|callback| callback.topics.bits()));
 }
 
 fn put_request(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
-    values.put(entry.seq);
-    match &entry.operation.work {
-        Work::Call(request) => put_body(&request.body, values.put(request.fields.encode())),
-        Work::Task { arguments, .. } => {
-            put_body(&Body::Inline(arguments.clone()), values.put(Vec::<u8>::new()));
-        }
-    }
-}
-
-fn credentials(entry: &Entry<'_>) -> Option<Vec<u8>> {
-    match &entry.operation.work {
-        Work::Call(request) if !request.credentials.is_empty() => {
-            Some(request.credentials.encode())
-        }
-        Work::Call(_) | Work::Task { .. } => None,
-    }
+    let StoredWork { fields, body, .. } = &entry.stored;
+    body.put(values.put(entry.seq).put(&**fields));
 }
 
 /// The first of its events, which has no row of its own.
@@ -347,9 +340,11 @@ pub(super) fn stash(
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let node = writing.book.incarnation;
-    let bind = |piece: &Piece, values: &mut Values<'_, '_>| {
-        values.put(piece.body.0).put(piece.number).put(&*piece.octets);
+    let stored = |piece| Ok((piece, stored_piece(piece, &writing.book.sealer)?));
+    let stored = pieces.iter().map(stored).collect::<Result<Vec<_>, LedgerError>>()?;
+    let bind = |(piece, octets): &(&Piece, Bytes), values: &mut Values<'_, '_>| {
+        values.put(piece.body.0).put(piece.number).put(&**octets);
         values.put(node).put(now.as_micros());
     };
-    writing.writer.each(PIECES, pieces, bind).map(drop)
+    writing.writer.each(PIECES, &stored, bind).map(drop)
 }

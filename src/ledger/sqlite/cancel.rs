@@ -7,7 +7,7 @@ use super::Writing;
 use super::finish::{Finish, finish};
 use super::rows::{
     Carried, Stored, carried, damaged, exactly, maybe_text, maybe_time, number, ready_row,
-    waiting_row,
+    stored_message, waiting_row,
 };
 use super::settle::EventRow;
 use super::writer::Row;
@@ -139,11 +139,12 @@ fn keep(
         return Ok(Progressed::TooSoon);
     }
     let seq: i64 = number(row, "seq")?;
+    let message = stored_message(report, seq, &writing.book.sealer)?;
     let sequence = number::<u32>(row, "sequence")? + 1;
     let event = EventRow {
         attempt: number(row, "attempts")?,
         percent: report.percent,
-        message: report.message.clone(),
+        message: message.clone(),
         ..EventRow::plain(seq, sequence, report.at, EventKind::Progressed)
     };
     tell(writing, &event)?;
@@ -158,7 +159,7 @@ fn keep(
         }
     };
     writing.writer.run(update, |values| {
-        values.put(sequence).put(report.percent).put(report.message.as_deref());
+        values.put(sequence).put(report.percent).put(message.as_deref());
         values.put(report.at.as_micros()).put(seq);
     })?;
     Ok(Progressed::Kept)

@@ -108,8 +108,17 @@ fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased> {
     if rows.len() < outs.len() {
         return Err(damaged("an operation that was handed out is missing"));
     }
+    let book = &writing.book;
     let lease = |((_, out), row): ((i64, Out), &Row)| {
-        leased(row, out.lane, &out.carried, out.held, out.continuation, out.cancel_asked)
+        leased(
+            row,
+            out.lane,
+            &out.carried,
+            out.held,
+            out.continuation,
+            out.cancel_asked,
+            &book.sealer,
+        )
     };
     outs.into_iter().zip(&rows).map(lease).collect()
 }
@@ -162,7 +171,7 @@ fn waiting(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
         let lane = writing.book.lane(number(row, "lane")?)?;
         let out = Out {
             held: Held::Waiting,
-            continuation: continuation(row)?,
+            continuation: continuation(row, &writing.book.sealer)?,
             ..out(&lane, Carried::of(row)?)
         };
         outs.push((number(row, "seq")?, out));

@@ -1,7 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::rows::{Carried, carried, id, number, put_body, time, waiting_row};
+use super::rows::{Carried, carried, id, number, time, waiting_row};
 use super::settle::{EventRow, READY, ReadyRow};
 use super::{prune, serial};
 use crate::domain::operation::{Body, EventKind};
@@ -47,16 +47,17 @@ pub(super) fn finish(
 
 fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> {
     let (writer, retention) = (&mut writing.writer, writing.book.retention);
-    let kept: Vec<_> = finished
-        .iter()
-        .filter(|finish| !finish.freed)
-        .filter_map(|finish| Some((finish.seq, finish.answer.as_ref()?)))
-        .collect();
-    writer.each(OUTCOMES, finished, |finish, values| {
-        finish.put(finish.at + retention.result, values);
+    let stored = |finish: &Finish| finish.stored(&writing.book.sealer);
+    let stored = finished.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
+    let ends: Vec<_> = finished.iter().zip(&stored).collect();
+    let kept = ends.iter().filter(|(finish, _)| !finish.freed);
+    let kept: Vec<_> =
+        kept.filter_map(|(finish, stored)| Some((finish.seq, stored.as_ref()?))).collect();
+    writer.each(OUTCOMES, &ends, |(finish, stored), values| {
+        finish.put(stored.as_ref(), finish.at + retention.result, values);
     })?;
     writer.each(RESULTS, &kept, |(seq, answer), values| {
-        put_body(&answer.body, values.put(seq).put(answer.fields.encode()));
+        answer.body.put(values.put(seq).put(&*answer.fields));
     })?;
     writer.each(EXPIRIES, finished, |finish, values| {
         let (after, kind) = match finish.freed {

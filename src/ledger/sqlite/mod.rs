@@ -52,6 +52,8 @@ use super::webhooks::subscribers::Subscribers;
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
 use crate::domain::pruning::Portion;
+use crate::domain::sealer::Sealer;
+use crate::domain::sealing::Keyring;
 use crate::domain::{OperationId, Timestamp};
 pub use belonging::check_file;
 pub use open::sqlite_version;
@@ -71,6 +73,8 @@ pub(super) struct Opening {
     pub(super) retention: Retention,
     /// Every lane that operations may be accepted into.
     pub(super) lanes: Vec<Lane>,
+    /// What values are sealed with.
+    pub(super) keyring: Keyring,
 }
 
 /// A ledger in a SQLite file.
@@ -91,6 +95,7 @@ struct Book {
     numbers: HashMap<Lane, i64>,
     lanes: HashMap<i64, Lane>,
     subscribers: Arc<Subscribers>,
+    sealer: Sealer,
 }
 
 impl Book {
@@ -119,6 +124,7 @@ pub(super) async fn source(
         migrate: true,
         retention: Retention { result: forever, operation: forever },
         lanes: Vec::new(),
+        keyring: Keyring::default(),
     };
     let mut connection = open::opener(&opening).await?;
     open::check_suspect(&mut connection, path).await?;
@@ -136,6 +142,12 @@ pub(super) async fn open(
     let mut connection = open::opener(&opening).await?;
     open::check_suspect(&mut connection, &opening.path).await?;
     let failed = |error: LedgerError| open::unreadable(&opening.path, error);
+    let missing = start::missing_keys(&mut connection, &opening.keyring).await.map_err(failed)?;
+    if let Some(keys) = missing {
+        // Dropped, it would let go of the file only after whoever opens it next.
+        let _ = connection.close().await;
+        return Err(OpenError::MissingKeys { path: opening.path.display().to_string(), keys });
+    }
     let identity = start::identity(&mut connection, now).await.map_err(failed)?;
     let book = start::register(&mut connection, &opening, now).await.map_err(failed)?;
     let next_seq = start::tidy(&mut connection, now).await.map_err(failed)?;
@@ -211,7 +223,7 @@ impl Store for Sqlite {
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        read::find(&self.readers, ids).await
+        read::find(&self.readers, &self.book.sealer, ids).await
     }
 
     async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
@@ -219,27 +231,27 @@ impl Store for Sqlite {
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        read::answer(&self.readers, id).await
+        read::answer(&self.readers, &self.book.sealer, id).await
     }
 
     async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        read::promised(&self.readers, id).await
+        read::promised(&self.readers, &self.book.sealer, id).await
     }
 
     async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {
-        read::events(&self.readers, id, after, limit).await
+        read::events(&self.readers, &self.book.sealer, id, after, limit).await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        read::list(&self.readers, listing).await
+        read::list(&self.readers, &self.book.sealer, listing).await
     }
 
     async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation> {
-        read::descendants(&self.readers, id, limit).await
+        read::descendants(&self.readers, &self.book.sealer, id, limit).await
     }
 
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        read::piece(&self.readers, body, number).await
+        read::piece(&self.readers, &self.book.sealer, body, number).await
     }
 
     async fn paused(&self) -> Batch<String> {
@@ -264,6 +276,18 @@ impl Store for Sqlite {
 
     fn deliveries(&self) -> &dyn ReadsDeliveries {
         self
+    }
+
+    async fn cut_log(&self) -> Result<(), LedgerError> {
+        if !open::has_log(&self.path) {
+            return Ok(());
+        }
+        let cut = self.writer.lock().await.cut_log();
+        if let Err(LedgerError::NotDurable(_)) = &cut {
+            open::mark_suspect(&self.path);
+        }
+        // A reader in the way is gone the next time.
+        cut.map(drop)
     }
 
     async fn close(&self) {

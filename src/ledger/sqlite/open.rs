@@ -114,6 +114,13 @@ pub(super) fn beside_as(ledger: &Path, added: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether the log ahead of the ledger holds anything.
+pub(super) fn has_log(ledger: &Path) -> bool {
+    let mut log = ledger.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
 /// Opens a file that only this user may read, creating it if there is none.
 fn owned_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)

@@ -13,6 +13,7 @@ use super::rows::{
     self, events, get, id, maybe_time, operation, operations, origins, places, promises,
 };
 use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
+use crate::domain::sealer::Sealer;
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::room::{STANDING, Standing};
@@ -25,11 +26,15 @@ async fn connection(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, Ledg
     readers.acquire().await.map_err(trouble)
 }
 
-pub(super) async fn find(readers: &SqlitePool, ids: &[OperationId]) -> Batch<Option<Operation>> {
+pub(super) async fn find(
+    readers: &SqlitePool,
+    sealer: &Sealer,
+    ids: &[OperationId],
+) -> Batch<Option<Operation>> {
     let rows = FIND.fetch(&mut *connection(readers).await?, ids).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let operation = operation(row)?;
+        let operation = operation(row, sealer)?;
         found.insert(operation.id, operation);
     }
     // The same id may be asked for twice in one batch.
@@ -47,20 +52,22 @@ async fn one(
 
 pub(super) async fn answer(
     readers: &SqlitePool,
+    sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<KeptAnswer>, LedgerError> {
     let row = one(
         readers,
-        "SELECT x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
+        "SELECT q.seq, x.response_status, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
          JOIN outcomes x ON x.seq = o.seq JOIN results q ON q.seq = o.seq WHERE o.id = ?",
         id,
     )
     .await?;
-    row.as_ref().map(rows::answer).transpose()
+    row.as_ref().map(|row| rows::answer(row, sealer)).transpose()
 }
 
 pub(super) async fn promised(
     readers: &SqlitePool,
+    sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<Promised>, LedgerError> {
     let row = one(
@@ -74,7 +81,7 @@ pub(super) async fn promised(
         id,
     )
     .await?;
-    row.as_ref().map_or(Ok(None), rows::promised)
+    row.as_ref().map_or(Ok(None), |row| rows::promised(row, sealer))
 }
 
 /// Whom a key stands for.
@@ -89,6 +96,7 @@ pub(super) async fn standing(
 
 pub(super) async fn events(
     readers: &SqlitePool,
+    sealer: &Sealer,
     id: OperationId,
     after: u32,
     limit: u32,
@@ -122,7 +130,7 @@ pub(super) async fn events(
     .await
     .map_err(trouble)?;
     for row in &rows {
-        events.push(rows::event(row)?);
+        events.push(rows::event(row, sealer)?);
     }
     events.truncate(limit as usize);
     Ok(events)
@@ -132,11 +140,16 @@ pub(super) async fn events(
 /// walk the whole ledger.
 const LOOKED_AT: i64 = 5_000;
 
-pub(super) async fn list(readers: &SqlitePool, listing: &Listing) -> Result<Page, LedgerError> {
+pub(super) async fn list(
+    readers: &SqlitePool,
+    sealer: &Sealer,
+    listing: &Listing,
+) -> Result<Page, LedgerError> {
     let mut connection = connection(readers).await?;
     let (candidates, looked_to) = candidates(&mut connection, listing).await?;
     let rows = FIND.fetch(&mut connection, &candidates).await?;
-    let mut operations = rows.iter().map(operation).collect::<Result<Vec<_>, _>>()?;
+    let mut operations =
+        rows.iter().map(|row| operation(row, sealer)).collect::<Result<Vec<_>, _>>()?;
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
     let full = candidates.len() >= listing.limit;
     let next = if full { candidates.last().copied() } else { looked_to };
@@ -219,6 +232,7 @@ async fn candidates(
 
 pub(super) async fn descendants(
     readers: &SqlitePool,
+    sealer: &Sealer,
     of: OperationId,
     limit: u32,
 ) -> Batch<Operation> {
@@ -235,11 +249,12 @@ pub(super) async fn descendants(
     .await
     .map_err(trouble)?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
-    Ok(find(readers, &ids).await?.into_iter().flatten().collect())
+    Ok(find(readers, sealer, &ids).await?.into_iter().flatten().collect())
 }
 
 pub(super) async fn piece(
     readers: &SqlitePool,
+    sealer: &Sealer,
     body: BodyKey,
     number: u32,
 ) -> Result<Option<Bytes>, LedgerError> {
@@ -249,7 +264,7 @@ pub(super) async fn piece(
         .fetch_optional(&mut *connection(readers).await?)
         .await
         .map_err(trouble)?;
-    row.as_ref().map(rows::piece).transpose()
+    row.as_ref().map(|row| rows::piece(row, body, number, sealer)).transpose()
 }
 
 /// The queues that are paused.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::Writing;
 use super::finish;
 pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
 use super::rows::{carried, damaged, number, origins, running_row, standing_at, waiting_row};
+use super::{Book, Writing};
 use crate::ledger::ends::{Ends, Finish, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::store::Batch;
@@ -53,7 +53,7 @@ pub(super) fn settle(
             Some(found) => {
                 let number = found.lane();
                 let lane = |number| writing.book.lane(number);
-                settled.push(Ok(ends.add(settlement, found, lane, moved)?));
+                settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
                 if ends.finished.len() > lanes.len() {
                     lanes.push(number);
                 }
@@ -82,9 +82,10 @@ fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result
             return Err(damaged("an operation has ended that was never accepted"));
         }
         let lane = writing.book.lane(*lane)?;
-        let standing = finish.standing(finish.at + writing.book.retention.result);
-        let operation = standing_at(row, &lane.queue, &lane.upstream, standing)?;
-        let ended = Announced { seq: finish.seq, operation, callback: callback(row)? };
+        let Book { retention, sealer, .. } = &*writing.book;
+        let standing = finish.standing(finish.at + retention.result, sealer)?;
+        let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
+        let ended = Announced { seq: finish.seq, operation, callback: callback(row, sealer)? };
         writing.ended.insert(finish.seq, ended);
     }
     Ok(())

@@ -12,9 +12,12 @@ use sqlx::sqlite::SqliteConnection;
 use super::open::trouble;
 use super::{Book, Opening, permits, rows};
 use crate::domain::operation::Lane;
+use crate::domain::sealer::Sealer;
+use crate::domain::sealing::Keyring;
 use crate::domain::{TicketKey, Timestamp};
 use crate::ledger::Identity;
 use crate::ledger::error::LedgerError;
+use crate::ledger::sealing_keys;
 use crate::ledger::store::{Batch, NODES_KEPT};
 
 /// The last place that was handed out, whoever still names it: what a former release removed
@@ -45,18 +48,33 @@ pub(super) async fn identity(
     Ok(Identity { number: rows::get(&row, "number")?, ticket_key: TicketKey::new(key) })
 }
 
+/// The ids of keys that values in the file are sealed with and that are missing.
+pub(super) async fn missing_keys(
+    connection: &mut SqliteConnection,
+    keyring: &Keyring,
+) -> Result<Option<String>, LedgerError> {
+    let rows = sqlx::query(sealing_keys::KEYS).fetch_all(connection).await.map_err(trouble)?;
+    Ok(sealing_keys::missing(keyring, &sealing_keys::ids(&rows)?))
+}
+
 /// Writes this start down and learns the lanes.
 pub(super) async fn register(
     connection: &mut SqliteConnection,
     opening: &Opening,
     now: Timestamp,
 ) -> Result<Book, LedgerError> {
+    let key = opening.keyring.current().map(|key| key.as_octets().to_vec());
+    if let Some(key) = key.clone() {
+        let used = sqlx::query(sealing_keys::USED).bind(key).bind(now.as_micros());
+        used.execute(&mut *connection).await.map_err(trouble)?;
+    }
     let started = sqlx::query(
-        "INSERT INTO nodes (name, version, started_at, beat_at) VALUES ('local', ?, ?, ?)",
+        "INSERT INTO nodes (name, version, started_at, beat_at, sealing_key) VALUES ('local', ?, ?, ?, ?)",
     )
     .bind(env!("CARGO_PKG_VERSION"))
     .bind(now.as_micros())
     .bind(now.as_micros())
+    .bind(key)
     .execute(&mut *connection)
     .await
     .map_err(trouble)?;
@@ -87,6 +105,7 @@ pub(super) async fn register(
     let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
     Ok(Book {
         subscribers: std::sync::Arc::default(),
+        sealer: Sealer::new(opening.keyring.clone(), rand::random()),
         incarnation: started.last_insert_rowid(),
         retention: opening.retention,
         numbers,

@@ -1,7 +1,7 @@
 //! What people find out about unknown outcomes.
 
 use super::Writing;
-use super::rows::{EventRow, Stored, number};
+use super::rows::{EventRow, Stored, number, stored_verdict};
 use crate::domain::OperationId;
 use crate::domain::operation::Verdict;
 use crate::ledger::error::LedgerError;
@@ -24,17 +24,19 @@ pub(super) fn judge(
         return Ok(Judged::NotUnknown);
     }
     let (seq, sequence): (i64, u32) = (number(&row, "seq")?, number(&row, "sequence")?);
+    let [location, note] = stored_verdict(verdict, seq, &writing.book.sealer)?;
     writing.writer.run(
         "INSERT OR REPLACE INTO verdicts (seq, at, happened, location, note) VALUES (?, ?, ?, ?, ?)",
         |values| {
             values.put(seq).put(verdict.at.as_micros()).put(verdict.happened);
-            values.put(verdict.location.as_deref()).put(verdict.note.as_deref());
+            values.put(location.as_deref()).put(note.as_deref());
         },
     )?;
     writing.writer.run("UPDATE outcomes SET sequence = ?2 WHERE seq = ?1", |values| {
         values.put(seq).put(sequence + 1);
     })?;
-    let event = EventRow::reconciled(seq, sequence + 1, number(&row, "attempts")?, verdict);
+    let (attempts, sealer) = (number(&row, "attempts")?, &writing.book.sealer);
+    let event = EventRow::reconciled(seq, sequence + 1, attempts, verdict, sealer)?;
     writing.writer.events(&[event])?;
     Ok(Judged::Given)
 }

@@ -12,6 +12,7 @@ use super::writer::{Row, Values};
 use super::{Sqlite, Writing};
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
+use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
@@ -59,6 +60,10 @@ impl Runs for Writing {
         self.book.incarnation
     }
 
+    fn sealer(&self) -> &Sealer {
+        &self.book.sealer
+    }
+
     fn subscribers(&self) -> Arc<Subscribers> {
         Arc::clone(&self.book.subscribers)
     }
@@ -98,8 +103,9 @@ impl Runs for Writing {
         let rows = self.writer.all_of_each(OPERATION, seqs, |seq, values| {
             values.put(seq);
         })?;
+        let sealer = &self.book.sealer;
         let announced = |row| {
-            let (operation, callback) = (operation(row)?, callback(row)?);
+            let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
             Ok(Announced { seq: number(row, "seq")?, operation, callback })
         };
         rows.iter().map(announced).collect()
@@ -181,7 +187,7 @@ fn claim(
     let rows = writing.writer.all(DUE, |values| {
         values.put(receiver).put(again).put(now.as_micros()).put(limit as i64);
     })?;
-    let leased = |row| leased_delivery(row, want.receiver);
+    let leased = |row| leased_delivery(row, want.receiver, &writing.book.sealer);
     let leased = rows.iter().map(leased).collect::<Result<Vec<_>, _>>()?;
     writing.writer.each(DUE_GONE, &leased, |leased, values| {
         values.put(leased.lease.delivery.0);
@@ -200,6 +206,10 @@ fn claim(
 #[async_trait]
 impl Asks for Sqlite {
     type Row = SqliteRow;
+
+    fn sealer(&self) -> &Sealer {
+        &self.book.sealer
+    }
 
     fn subscribers(&self) -> &Subscribers {
         &self.book.subscribers

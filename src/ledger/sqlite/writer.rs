@@ -22,6 +22,8 @@ use crate::ledger::webhooks::sql::{Numbered, Told};
 const STATEMENTS: usize = 128;
 /// How long it is waited for a lock; only a backup or a person's shell can hold one.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the log is not cut because of readers: whoever writes waits meanwhile.
+const PATIENCE_WITH_READERS: Duration = Duration::from_millis(50);
 
 /// The writing connection and what its transactions hand on.
 pub(super) struct Writer {
@@ -89,6 +91,17 @@ impl Writer {
         let Some(connection) = self.connection.take() else { return Ok(()) };
         connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(())).map_err(trouble)?;
         connection.close().map_err(|(_, error)| trouble(error))
+    }
+
+    /// Writes the log back into the file and cuts it, so that nothing erased is left in it;
+    /// false where a reader was in the way.
+    pub(super) fn cut_log(&mut self) -> Result<bool, LedgerError> {
+        self.undo()?;
+        let connection = self.connection()?;
+        connection.busy_timeout(PATIENCE_WITH_READERS).map_err(trouble)?;
+        let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        connection.busy_timeout(PATIENCE).map_err(trouble)?;
+        cut.map(|busy: i64| busy == 0).map_err(trouble)
     }
 
     /// Runs a statement once for each row; how many rows that changed.

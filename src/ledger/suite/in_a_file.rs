@@ -54,3 +54,43 @@ async fn pieces_that_nothing_refers_to_go_at_the_next_start() {
     assert!(ledger.piece(BodyKey(2), 0).await.unwrap().is_none());
     close(ledger, tasks).await;
 }
+
+/// The octets of the ledger and of the log ahead of it.
+fn octets(place: &Place) -> Vec<u8> {
+    let Place::File(folder) = place else { panic!("no file") };
+    let files = ["cloakroom.db", "cloakroom.db-wal"];
+    files.iter().flat_map(|file| std::fs::read(folder.path().join(file)).unwrap()).collect()
+}
+
+fn lies_in(octets: &[u8], text: &[u8]) -> bool {
+    octets.windows(text.len()).any(|window| window == text)
+}
+
+#[tokio::test]
+async fn what_was_erased_is_soon_in_neither_the_file_nor_its_log() {
+    let place = Place::sqlite();
+    let (tasks, clock) = (Tasks::new(), Clock::manual(START));
+    let ledger = Ledger::open(place.opening(), &clock, &tasks).await.unwrap();
+    for number in 0..=255 {
+        let new = operation(number, START);
+        let Work::Call(mut request) = new.work.clone() else { panic!("no call") };
+        // Long and short ones: some have pages of their own.
+        let canary = format!("Bearer canary{}", "x".repeat(usize::from(number) * 40));
+        request.credentials.as_map_mut().append("authorization", canary.parse().unwrap());
+        request.body = Body::Inline(format!("kept{}", "x".repeat(3000)).into());
+        let new = NewOperation { work: Work::Call(request), max_depth: 1000, ..new };
+        ledger.accept(new).await.unwrap();
+    }
+    assert!(lies_in(&octets(&place), b"canary"));
+    for _ in 0..=255 {
+        let leased = claim_one(&ledger, START).await;
+        finish(&ledger, leased, START).await;
+    }
+    cluster::until("the credentials to go", || {
+        clock.advance(Duration::from_secs(1));
+        !lies_in(&octets(&place), b"canary")
+    });
+    // It does not find nothing because there is nothing.
+    assert!(lies_in(&octets(&place), b"kept"));
+    close(ledger, tasks).await;
+}

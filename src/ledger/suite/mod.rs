@@ -32,6 +32,7 @@ mod queues;
 mod reading;
 mod reconciling;
 mod retrying;
+mod sealing;
 mod serial;
 mod sources;
 mod verdicts;
@@ -52,6 +53,7 @@ use crate::domain::operation::{
     Next, OnFailure, Outcome, Policy, Purpose, Request, Retry, RetryPolicy, Sent, SerialKey,
     Standing, State, Status, WaitingFor, Work, settle,
 };
+use crate::domain::sealing::Keyring;
 use crate::domain::{Fields, Principal};
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -99,6 +101,7 @@ impl Place {
             migrate: true,
             retention: Retention { result: HOUR, operation: 7 * HOUR },
             lanes: vec![lane(false), lane(true)],
+            keyring: Keyring::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::heads::DeliveryLane;
 use super::index::Index;
 use super::packing::Packed;
-use super::rows::{joined, known, receiver_columns};
+use super::rows::{joined, known, message_place, receiver_columns, url_place};
 use super::sql::{Announced, Asks, Given, Numbered, Runs, Table, Told, one, table};
 use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
@@ -301,6 +301,7 @@ async fn write<W: Runs + ?Sized>(
         }
         let (seq, sequence) = letter.about.unzip();
         let body = Packed::of(&letter.message.body);
+        let octets = writing.sealer().octets(message_place(message), body.octets)?;
         messages.push(
             Given::number(message)
                 .and(seq)
@@ -309,7 +310,7 @@ async fn write<W: Runs + ?Sized>(
                 .text(letter.topic.as_str().to_owned())
                 .at(letter.at)
                 .and(body.how)
-                .octets(body.octets),
+                .octets(octets),
         );
     }
     writing.put(&MESSAGES, messages).await?;
@@ -382,15 +383,17 @@ pub(super) async fn make<W: Runs + ?Sized>(
     }
     let numbers = writing.numbers(Numbered::Deliveries, drafts.len()).await?;
     let (mut rows, mut made) = (Rows::default(), Made::default());
-    let (index, node) = (writing.subscribers().index(), writing.node());
+    let (index, node, sealer) = (writing.subscribers().index(), writing.node(), writing.sealer());
     for (draft, delivery) in drafts.into_iter().zip(numbers) {
         let Draft { message, receiver, holds, format, cause, at, .. } = draft;
         made.numbers.push(DeliveryKey(delivery));
+        let url = draft.url.as_deref().map(|url| sealer.text(url_place(delivery), url));
+        let url = url.transpose()?;
         rows.all.push(
             Given::number(delivery)
                 .and(message)
                 .and(receiver.0)
-                .text(draft.url.clone())
+                .text(url)
                 .text(cause.as_str().to_owned())
                 .at(at)
                 .at(at + DEADLINE)

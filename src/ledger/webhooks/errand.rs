@@ -81,7 +81,7 @@ impl<T: Send + Sync + 'static> Errand for Asked<T> {
 }
 
 /// A verb whose answer makes nothing due.
-pub(super) async fn quiet<T>(
+pub(in crate::ledger) async fn quiet<T>(
     verb: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<(T, NewlyDue), LedgerError> {
     verb.await.map(|answer| (answer, Vec::new()))
@@ -89,7 +89,7 @@ pub(super) async fn quiet<T>(
 
 impl Ledger {
     /// Does what these come to, and waits until it is durable.
-    pub(super) async fn errand<T: Send + Sync + 'static>(
+    pub(in crate::ledger) async fn errand<T: Send + Sync + 'static>(
         &self,
         run: Box<Run<T>>,
     ) -> Result<T, LedgerError> {

@@ -39,7 +39,7 @@ pub use verbs::{
     Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
 };
 
-pub(super) use errand::Errand;
+pub(super) use errand::{Errand, quiet};
 pub(super) use reading::ReadsDeliveries;
 pub(super) use transaction::Deliveries;
 
@@ -48,7 +48,6 @@ use super::error::LedgerError;
 use super::handoff::Outbox;
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
-use errand::quiet;
 
 impl Ledger {
     fn reads(&self) -> &dyn ReadsDeliveries {

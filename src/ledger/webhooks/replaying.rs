@@ -9,7 +9,7 @@
 use super::announce::{Draft, NewlyDue, make};
 use super::fanning::forget;
 use super::heads::DeliveryLane;
-use super::rows::{format, joined_state};
+use super::rows::{delivery_url, format, joined_state};
 use super::sending::{ENDED, end};
 use super::sql::{Given, Runs, one, run};
 use super::subscriptions::next_version;
@@ -18,8 +18,9 @@ use super::verbs::{
 };
 use crate::domain::Timestamp;
 use crate::domain::delivery::{ReceiverKey, Topic};
+use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{Stored, maybe_number, maybe_text, maybe_time, number};
+use crate::ledger::rows::{Stored, maybe_number, maybe_time, number};
 
 const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \
@@ -53,12 +54,12 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+    fn of(row: &impl Stored, sealer: &Sealer) -> Result<Self, LedgerError> {
         let delivery = number(row, "delivery")?;
         Ok(Self {
             delivery,
             message: number(row, "message")?,
-            url: maybe_text(row, "url")?,
+            url: delivery_url(row, sealer)?,
             format: format(row)?,
             due_at: maybe_time(row, "due_at")?,
             held: maybe_number(row, "held")?,
@@ -97,7 +98,8 @@ pub(super) async fn replay<W: Runs + ?Sized>(
     let behind = step.after.map_or(0, |after| after.0);
     let given = Given::number(step.receiver.0).and(behind).at(step.since).at(step.until);
     let rows = writing.rows(CANDIDATES.into(), given.and(step.limit as i64)).await?;
-    let candidates = rows.iter().map(Candidate::of).collect::<Result<Vec<_>, _>>()?;
+    let candidate = |row| Candidate::of(row, writing.sealer());
+    let candidates = rows.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
     let last = candidates.last().map(|candidate| DeliveryKey(candidate.delivery));
     let full = candidates.len() >= step.limit;
     let is_meant = |it: &Candidate| it.latest && !it.is_over_ping() && it.is(step.select, step.at);
@@ -115,7 +117,7 @@ pub(super) async fn redeliver<W: Runs + ?Sized>(
 ) -> Result<(Redelivered, NewlyDue), LedgerError> {
     let row = one(writing, ONE, Given::number(receiver.0).and(delivery.0)).await?;
     let Some(row) = row else { return Ok((Redelivered::Unknown, Vec::new())) };
-    let candidate = Candidate::of(&row)?;
+    let candidate = Candidate::of(&row, writing.sealer())?;
     if candidate.due_at.is_some() && !candidate.waits(at) {
         return Ok((Redelivered::As(delivery), Vec::new()));
     }

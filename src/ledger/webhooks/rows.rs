@@ -13,10 +13,11 @@ use super::verbs::{
 };
 use crate::domain::Principal;
 use crate::domain::delivery::{Callback, ReceiverKey, Topic, Topics};
+use crate::domain::sealer::{Place, Sealer, What};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Stored, damaged, exactly, maybe_id, maybe_number, maybe_text, maybe_time, number, octets, text,
-    time,
+    Stored, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed, maybe_text, maybe_time,
+    number, octets, text, time,
 };
 
 /// Texts of a list as they are stored: none of them has a line break.
@@ -172,11 +173,16 @@ pub(in crate::ledger) fn published_key(row: &impl Stored) -> Result<PublishedKey
 }
 
 /// Where the callbacks of an operation go.
-pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>, LedgerError> {
+pub(in crate::ledger) fn callback(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<Option<Callback>, LedgerError> {
     let Some(receiver) = maybe_number(row, "callback_receiver")? else { return Ok(None) };
+    let place = Place::of_operation(What::Callback, id(row, "id")?);
+    let url = maybe_sealed(row, "callback_url", place, sealer)?;
     Ok(Some(Callback {
         receiver: ReceiverKey(receiver),
-        url: text(row, "callback_url")?.to_owned(),
+        url: url.ok_or_else(|| damaged("a callback that goes nowhere"))?,
         topics: Topics::of_bits(number(row, "callback_events")?),
     }))
 }
@@ -184,7 +190,8 @@ pub(in crate::ledger) fn callback(row: &impl Stored) -> Result<Option<Callback>,
 /// The columns of a delivery that is handed out.
 macro_rules! leased_columns {
     () => {
-        "r.changed, v.url, v.deadline_at, coalesce(v.format, r.format) AS format, m.name, m.event, m.at, m.packing, m.body"
+        "r.changed, v.url, v.deadline_at, coalesce(v.format, r.format) AS format, m.message AS number, m.name, m.event, \
+         m.at, m.packing, m.body"
     };
 }
 pub(in crate::ledger) use leased_columns;
@@ -193,21 +200,41 @@ pub(super) fn topic(row: &impl Stored) -> Result<Topic, LedgerError> {
     text(row, "event")?.parse().map_err(damaged)
 }
 
+/// The place of a message's body.
+pub(super) fn message_place(message: i64) -> Place {
+    Place::in_row(What::Message, message)
+}
+
+/// The place of where a delivery goes.
+pub(super) fn url_place(delivery: i64) -> Place {
+    Place::in_row(What::Delivery, delivery)
+}
+
+/// Where a delivery goes, where its receiver does not say that.
+pub(super) fn delivery_url(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<Option<String>, LedgerError> {
+    maybe_sealed(row, "url", url_place(number(row, "delivery")?), sealer)
+}
+
 /// A delivery that is handed out, as the row says that was in `deliveries_due`.
 pub(in crate::ledger) fn leased_delivery(
     row: &impl Stored,
     receiver: ReceiverKey,
+    sealer: &Sealer,
 ) -> Result<LeasedDelivery, LedgerError> {
     let delivery = DeliveryKey(number(row, "delivery")?);
+    let body = sealer.opened(message_place(number(row, "number")?), octets(row, "body")?)?;
     Ok(LeasedDelivery {
         lease: DeliveryLease { delivery, token: number::<i64>(row, "token")? + 1 },
         receiver,
         receiver_changed: number(row, "changed")?,
-        url: maybe_text(row, "url")?,
+        url: delivery_url(row, sealer)?,
         message: text(row, "name")?.into(),
         topic: topic(row)?,
         at: time(row, "at")?,
-        body: unpacked(maybe_number(row, "packing")?, octets(row, "body")?)?,
+        body: unpacked(maybe_number(row, "packing")?, &body)?,
         format: format(row)?,
         attempts: number::<u32>(row, "attempts")? + 1,
         refusals: number(row, "refusals")?,
@@ -228,11 +255,14 @@ macro_rules! deliveries {
 pub(in crate::ledger) use deliveries;
 
 /// A delivery as it stands, without its log.
-pub(in crate::ledger) fn delivery(row: &impl Stored) -> Result<Delivery, LedgerError> {
+pub(in crate::ledger) fn delivery(
+    row: &impl Stored,
+    sealer: &Sealer,
+) -> Result<Delivery, LedgerError> {
     let cause = text(row, "cause")?;
     Ok(Delivery {
         key: DeliveryKey(number(row, "delivery")?),
-        url: maybe_text(row, "url")?,
+        url: delivery_url(row, sealer)?,
         message: text(row, "name")?.to_owned(),
         topic: topic(row)?,
         operation: maybe_id(row, "operation")?,

@@ -147,7 +147,7 @@ pub(super) async fn deliveries<A: Asks + ?Sized>(
             full = true;
             break;
         }
-        let delivery = delivery(row)?;
+        let delivery = delivery(row, asking.sealer())?;
         last = Some(delivery.key);
         if listing.only.is_none_or(|only| stands(&delivery, only)) {
             found.push(delivery);
@@ -180,7 +180,10 @@ pub(super) async fn one_delivery<A: Asks + ?Sized>(
     key: DeliveryKey,
 ) -> Result<Option<Delivery>, LedgerError> {
     let rows = asking.ask(DELIVERY.into(), Given::number(receiver.0).and(key.0)).await?;
-    let Some(mut found) = rows.first().map(delivery).transpose()? else { return Ok(None) };
+    let Some(mut found) = rows.first().map(|row| delivery(row, asking.sealer())).transpose()?
+    else {
+        return Ok(None);
+    };
     found.log = log(asking, key).await?;
     Ok(Some(found))
 }

@@ -11,6 +11,7 @@ use super::verbs::{
 };
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Callback, ReceiverKey};
+use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Cells, Stored, number};
 use crate::ledger::store::Batch;
@@ -184,6 +185,9 @@ pub(in crate::ledger) trait Runs: Send {
     /// The incarnation of the node that writes.
     fn node(&self) -> i64;
 
+    /// What seals and opens values.
+    fn sealer(&self) -> &Sealer;
+
     /// What is remembered of receivers.
     fn subscribers(&self) -> std::sync::Arc<Subscribers>;
 
@@ -261,6 +265,9 @@ impl Told {
 pub(in crate::ledger) trait Asks: Send + Sync {
     /// What it reads.
     type Row: Stored + Send + Sync;
+
+    /// What seals and opens values.
+    fn sealer(&self) -> &Sealer;
 
     /// What is remembered of receivers.
     fn subscribers(&self) -> &Subscribers;

@@ -12,8 +12,11 @@ use super::{
 };
 use crate::domain::Timestamp;
 use crate::domain::delivery::ReceiverKey;
+use crate::domain::sealing::KeyId;
 use crate::ledger::error::LedgerError;
 use crate::ledger::handoff::Outbox;
+use crate::ledger::resealing::{self, ResealCursor, Resealed};
+use crate::ledger::sealing_keys;
 use crate::ledger::store::Batch;
 
 /// The verbs of webhooks inside one transaction.
@@ -82,6 +85,10 @@ pub(in crate::ledger) trait Deliveries: Send {
         over: Timestamp,
         now: Timestamp,
     ) -> Result<PrunedDeliveries, LedgerError>;
+    /// Seals anew what lies open or under an earlier key, one part of a walk.
+    async fn reseal(&mut self, cursor: ResealCursor) -> Result<Resealed, LedgerError>;
+    /// Forgets keys that nothing lies under.
+    async fn forget_keys(&mut self, began: Timestamp) -> Result<Vec<KeyId>, LedgerError>;
 }
 
 /// Who writes what receivers are told, where there is one.
@@ -194,5 +201,13 @@ impl<W: Runs> Deliveries for W {
         now: Timestamp,
     ) -> Result<PrunedDeliveries, LedgerError> {
         replaying::prune(self, limit, held, over, now).await
+    }
+
+    async fn reseal(&mut self, cursor: ResealCursor) -> Result<Resealed, LedgerError> {
+        resealing::step(self, cursor).await
+    }
+
+    async fn forget_keys(&mut self, began: Timestamp) -> Result<Vec<KeyId>, LedgerError> {
+        sealing_keys::forget(self, began).await
     }
 }
