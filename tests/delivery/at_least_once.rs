@@ -94,7 +94,8 @@ async fn ten_attempts_are_made() {
     assert_eq!(document["responseStatus"], 500);
     assert_eq!(document["attempts"], 10);
     assert_eq!(upstream.received().len(), 10);
-    let result = gateway.get(&ticket.at("result")).await.expect(500);
+    let result = gateway.get(&ticket.at("result")).await.expect(424);
+    assert_eq!(result.field("upstream-status"), Some("500"));
     assert_eq!(result.text(), "the last words");
 }
 

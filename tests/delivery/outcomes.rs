@@ -68,15 +68,16 @@ async fn a_retry_by_hand_comes_with_the_key_that_the_client_chose() {
     let gateway = Gateway::before(&upstream).await;
     let order = crate::support::gateway::order().field("Idempotency-Key", "of-the-client");
     let ticket = gateway.accept(order).await;
-    let first = gateway.settled(&ticket).await;
+    let mut first = gateway.settled(&ticket).await;
     let retry = post(format!("/-/operations/{}/retry", ticket.id)).json(&json!({}));
     let successor = gateway.admin(retry).await.expect(202).json();
     assert_eq!(successor["retryOf"], *ticket.id);
+    first["retriedBy"] = successor["id"].clone();
     let received = upstream.until_received("/orders", 2).await;
     for request in &received {
         assert_eq!(request.all("idempotency-key"), ["of-the-client"]);
     }
     assert_eq!(received[1].field("operation-id"), successor["id"].as_str());
     assert_eq!(received[1].body, received[0].body);
-    assert_eq!(gateway.document(&ticket).await, first, "the first stays as it is");
+    assert_eq!(gateway.document(&ticket).await, first, "the first stays as it is, and names its successor");
 }
