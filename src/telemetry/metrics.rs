@@ -103,7 +103,7 @@ fn describe() {
     );
     describe_gauge!(
         "cloakroom_queue_depth",
-        "Operations that are ready or due later, of all nodes, as far as this one knows."
+        "Operations that are ready, due later or behind a serial key, of all nodes, as far as this one knows."
     );
     describe_gauge!(
         "cloakroom_queue_oldest_seconds",

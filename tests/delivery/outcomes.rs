@@ -79,5 +79,9 @@ async fn a_retry_by_hand_comes_with_the_key_that_the_client_chose() {
     }
     assert_eq!(received[1].field("operation-id"), successor["id"].as_str());
     assert_eq!(received[1].body, received[0].body);
-    assert_eq!(gateway.document(&ticket).await, first, "the first stays as it is, and names its successor");
+    assert_eq!(
+        gateway.document(&ticket).await,
+        first,
+        "the first stays as it is, and names its successor"
+    );
 }
