@@ -2,17 +2,14 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 
-NGINX_EXPECT = r"""
-  map $http_expect $expectation {
-    default $http_expect;
-    "~*^\s*100-continue\s*(,\s*(?<more>.*))?$" $more;
-    "~*^(?<first>.+?)\s*,\s*100-continue\s*$" $first;
-  }
-"""
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+# The map of README's block for nginx, comments left out.
+NGINX_EXPECT = re.search(r"map \$http_expect.*?\n}", re.sub(r"#.*", "", README.read_text()), re.S).group()
 CACHE = pathlib.Path.home() / ".cache/cloakroom-compatibility"
 
 
