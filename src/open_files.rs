@@ -62,7 +62,7 @@ pub fn are_short(error: &(dyn Error + 'static)) -> bool {
         }
         next = error.source();
     }
-    // Whoever looks up a name does not say what the system said.
+    // The lookup of a name does not hand the system's error on.
     File::open("/dev/null").is_err_and(|error| {
         Errno::from_io_error(&error).is_some_and(|code| SHORTAGES.contains(&code))
     })

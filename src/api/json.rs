@@ -1,4 +1,4 @@
-//! JSON that somebody sends to the gateway itself, read strictly.
+//! JSON that callers send to the gateway itself, read strictly.
 //!
 //! Owns the refusal of a member that is there twice, at whatever depth: readers differ in
 //! which of the two counts, so the sender may mean the other one.

@@ -1,4 +1,4 @@
-//! A JSON object that somebody sends, member by member.
+//! The members of a JSON object that a caller sends.
 //!
 //! Owns the refusals that are the same everywhere: no JSON, no object, a member that is there
 //! twice, is not known or is of another kind. Each names the member. A form of another site cannot send

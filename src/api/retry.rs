@@ -3,7 +3,7 @@
 //! The successor names what it repeats (`retryOf`) and comes to the upstream with the
 //! same idempotency key, so that an upstream that knows keys acts once; the document of the
 //! former names its successor (`retriedBy`). While an earlier repeat has not failed, another
-//! one has to be asked for with `again`. Whoever was called back is called back again, about
+//! one has to be asked for with `again`. The receiver of a callback is called back again, about
 //! the successor. Credentials were erased when the first one ended: it goes without them.
 
 use std::sync::Arc;

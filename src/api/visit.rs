@@ -61,7 +61,7 @@ fn peer_of(parts: &Parts) -> IpAddr {
     parts.extensions.get::<Peer>().map_or(unknown, |peer| peer.0.ip())
 }
 
-/// What links are built on, whoever asks.
+/// The base of all links, for every caller.
 pub(super) fn base_of(parts: &Parts, door: &Door) -> Result<String, Problem> {
     origin::base(&door.api.settings, &parts.headers, peer_of(parts))
 }

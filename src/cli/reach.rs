@@ -1,4 +1,4 @@
-//! Whether anybody is there where an upstream is said to be.
+//! The look for upstreams at start: which of them can be connected to.
 
 use std::convert::Infallible;
 use std::time::Duration;

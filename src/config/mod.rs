@@ -338,7 +338,7 @@ fn check_node(
     }
 }
 
-/// Whoever is trusted says who a request belongs to: that cannot be everybody.
+/// A trusted proxy says who a request belongs to: all of the internet cannot be trusted.
 fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
     for range in proxies.iter().filter(|range| is_everybody(range)) {
         let says = format!(

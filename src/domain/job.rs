@@ -76,7 +76,7 @@ impl JobWords {
         let word = configured
             .or_else(|| redfish(document))
             .or_else(|| scalar(document, "/status").filter(|_| holds_status))?;
-        // A number is no state unless somebody says that it is one.
+        // A number is no state unless the configuration says that it is one.
         match (word, &self.status) {
             (Scalar { is_text: false, .. }, None) => None,
             (word, _) => Some(self.state(word.text)),

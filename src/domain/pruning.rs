@@ -1,4 +1,4 @@
-//! How much is pruned in one commit.
+//! The portion that is pruned in one commit.
 //!
 //! Every write waits behind such a commit, and a full disk has little room for its log. So a
 //! portion has an end in rows and in octets, and follows how long the last one took. Pure.

@@ -1,4 +1,4 @@
-//! How long an upstream may be silent on a request that is passed on.
+//! The limit on an upstream's silence on a request that is passed on.
 //!
 //! Owns what counts as silence: nothing comes of the answer, and nothing is taken of the
 //! request, though the client has sent some. Its invariant: a client that pauses, in sending
@@ -118,7 +118,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
     }
 }
 
-/// Once nobody reads the request on, the upstream waits for nothing.
+/// Once the request is not read on, the upstream waits for nothing.
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
         self.silence.client_sent();

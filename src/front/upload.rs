@@ -40,7 +40,7 @@ impl Upload {
             let accepted = self.ledger.accept_calling_back(operation, first).await;
             self.may_be_referred_to = matches!(accepted, Ok(Accepted::New(_)) | Err(_));
             drop(self);
-            // Nobody hears it where the client has gone away.
+            // No receiver is left where the client has gone away.
             let _ = tell.send(accepted);
         });
         let stopped = || Err(LedgerError::Unavailable("the gateway is stopping".to_owned()));

@@ -1,4 +1,4 @@
-//! How long a client may take nothing of what is written to it.
+//! The limit on how long a client may take nothing of an answer.
 //!
 //! Owns the limit on a write that does not go on. Its invariant: a client that takes
 //! anything at all, however slowly, keeps its connection. It must not know what is written.

@@ -51,7 +51,7 @@ pub enum Asked {
     StillPending {
         /// `Retry-After`, as it came.
         retry_after: Option<HeaderValue>,
-        /// Why it could not be asked, or what it said that nobody knows.
+        /// Why it could not be asked, or which unknown word it said.
         trouble: Option<String>,
         /// What is asked from now on, where that is something else.
         next: Option<Box<Monitor>>,

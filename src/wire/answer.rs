@@ -55,7 +55,7 @@ impl Gathering {
             if head.len() > rules.longest {
                 return unreadable(&head, HeadProblem::TooLong, rules);
             }
-            // Interim answers are nobody's, except that one which makes the connection a tunnel.
+            // Interim answers are passed to no caller, except the one that makes the connection a tunnel.
             if let Some(100 | 102..=199) = answer_head::status_of(&head) {
                 if self.octets.is_empty() {
                     return Gathered::Partly;

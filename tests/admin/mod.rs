@@ -246,7 +246,7 @@ async fn a_second_retry_is_refused_while_one_stands_that_has_not_failed() {
     until_ended(&gateway, &failed, "failed").await;
     upstream.on("/orders", crate::support::Answer::Orders);
     upstream.hold("/orders");
-    // One that failed stands in nobody's way.
+    // One that failed stands in the way of no other.
     let running = successor(&gateway, &first.id, "{}").await;
     for of in [&*first.id, &failed] {
         let answer = retried(&gateway, of, "{}").await;

@@ -1,4 +1,4 @@
-//! What a request costs is in proportion to its length.
+//! The cost of a request, in proportion to its length.
 
 use crate::support::gateway::Process;
 use crate::support::{Gateway, Request, Setup, Upstream, get, post};

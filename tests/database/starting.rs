@@ -105,7 +105,7 @@ async fn a_database_of_another_program_is_left_as_it_is() {
         let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
         assert_eq!(cluster().sql(name, count), "1", "{tables}");
     }
-    // Tables of others beside its own are nobody's trouble.
+    // Tables of other programs beside its own do no harm.
     let database = cluster().database();
     cluster().sql(database.rsplit('/').next().unwrap(), "CREATE TABLE customers (id bigint)");
     let process = Setup::before(&upstream).on(&database).spawn().await;

@@ -1,4 +1,4 @@
-//! What a redirect means: elsewhere, not done, or done.
+//! Redirects that mean elsewhere, not done, or done.
 
 use serde_json::Value;
 

@@ -63,7 +63,7 @@ async fn connections_cut_between_a_commit_and_its_answer_lose_and_double_nothing
     assert!(counts.stored > 0 && counts.resumed > 0, "{counts}");
 }
 
-/// The settlement took effect, and whoever repeats it is told that its lease is stale.
+/// The settlement took effect, and its repeat is told that the lease is stale.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_answer_is_whole_whose_commit_took_effect_without_an_answer() {
     let upstream = Upstream::start().await;

@@ -322,7 +322,7 @@ async fn a_refused_request_leaves_its_key_free() {
 
 #[tokio::test]
 async fn an_end_before_anything_was_sent_frees_the_key() {
-    // Nobody there.
+    // No upstream listens there.
     let address = crate::support::upstream::closed_port().await;
     let lines = "retry = { attempts = 1 }";
     let setup = Setup::before_url(&format!("http://{address}"));

@@ -1,4 +1,4 @@
-//! What others can read of requests and answers in a ledger with a key, through a crash, a change of
+//! The readable parts of requests and answers in a ledger with a key, through a crash, a change of
 //! key, and the end of the old one.
 
 use serde_json::Value;

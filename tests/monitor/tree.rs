@@ -1,4 +1,4 @@
-//! What an operation gave rise to.
+//! The tree of operations that one gave rise to.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! How bodies and answers are framed on their way through.
+//! The framing of bodies and answers on their way through.
 
 use crate::support::{Answer, Connection, Gateway, Setup, Upstream};
 

@@ -1,4 +1,4 @@
-//! What a tunnel takes up, and how it ends.
+//! The place that a tunnel takes up, and its end.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

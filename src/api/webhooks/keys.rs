@@ -26,7 +26,7 @@ const MOST: usize = 200;
 
 /// Who looks for keys.
 pub(super) enum KeySeeker {
-    /// Somebody who may see subscriptions.
+    /// A caller who may see subscriptions.
     Known(Asking),
     /// Anybody else.
     Anybody(Public),

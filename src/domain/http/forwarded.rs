@@ -331,7 +331,7 @@ mod tests {
             let sender = claimed("x-forwarded-for", octets);
             assert_eq!((sender.client, sender.host), (ip("192.0.2.7"), None));
         }
-        // What is there and names nobody is still what the proxy said.
+        // A value that names no address is still the word of the proxy.
         assert_eq!(claimed("x-forwarded-for", b"\xe9").client, ip("10.0.0.1"));
         let sender = claimed("forwarded", b"for=\xe9, for=192.0.2.7;host=good.example");
         assert_eq!(

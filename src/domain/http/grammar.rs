@@ -126,7 +126,7 @@ pub(super) fn whole_number(text: &str) -> Option<u64> {
 }
 
 /// The lines of a field. An octet that is no text spoils its own member of a list and no
-/// other: a line that vanished would be as if nobody had sent it.
+/// other: a line that vanished would be as if it had not been sent.
 pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
     headers.get_all(name).into_iter().map(text)
 }

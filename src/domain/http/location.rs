@@ -1,4 +1,4 @@
-//! Where the URLs in an upstream's answer lead, seen from outside.
+//! The meaning, seen from outside, of URLs in an upstream's answer.
 //!
 //! Owns which URLs are the gateway's own, and what a reference means. The invariant: a
 //! place is a path on the public origin, or is owned up to be foreign. It must not know

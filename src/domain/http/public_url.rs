@@ -43,7 +43,7 @@ pub enum PublicOrigin {
     /// Always here, as `server.public_url` says: scheme, host, and perhaps a path, without a
     /// slash at the end.
     Fixed(String),
-    /// Where the gateway listens, which is loopback: nobody from outside comes here.
+    /// Where the gateway listens, which is loopback: no client from outside comes here.
     Listening(String),
     /// Wherever each request says that it was sent to.
     PerRequest,

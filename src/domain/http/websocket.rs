@@ -1,4 +1,4 @@
-//! Where the frames of a `WebSocket` begin and end, and the frame that closes one (RFC 6455).
+//! The bounds of a `WebSocket`'s frames, and the frame that closes it (RFC 6455).
 //!
 //! Owns as much of the protocol as it takes to put a frame between two others. It must not
 //! know what is said.

@@ -1,4 +1,4 @@
-//! What makes two requests the same request: a digest that decides, and a short one of each
+//! The fingerprint of a request under its key: a digest that decides, and a short one of each
 //! part, which says what differs.
 //!
 //! Its invariant: two requests have one fingerprint only if they agree in every part, because

@@ -177,7 +177,7 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Resul
 }
 
 /// Deletes the pieces of those bodies that nothing refers to. Callers may be wrong about that:
-/// after an error at a COMMIT, nobody knows whether it took effect. What is too large to go at once
+/// after an error at a COMMIT, its effect is unknown. What is too large to go at once
 /// goes with the next prunes.
 pub(super) async fn erase_pieces(
     writing: &mut Writing,

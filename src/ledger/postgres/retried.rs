@@ -1,4 +1,4 @@
-//! Whether an operation has been repeated by hand already.
+//! The latest repeat by hand of an operation.
 
 use std::collections::HashMap;
 

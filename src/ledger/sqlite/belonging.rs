@@ -1,4 +1,4 @@
-//! Whether a file is a ledger, or may become one.
+//! The look at a file before it is opened: a ledger, empty, or another program's.
 //!
 //! Owns the look at a file before anything touches it. Its invariant: the look changes not an
 //! octet of the file, and leaves nothing beside it.
@@ -35,7 +35,7 @@ pub fn check_file(path: &Path) -> Result<(), OpenError> {
         {
             Err(unreadable(path, "it is no database; name another file with store.url (--store)"))
         }
-        // Somebody may be writing it at this moment: who holds it is found out next.
+        // Another process may be writing it at this moment: its lock is looked at next.
         Ok(None) | Err(_) => Ok(()),
     }
 }

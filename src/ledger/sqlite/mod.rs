@@ -144,7 +144,7 @@ pub(super) async fn open(
     let failed = |error: LedgerError| open::unreadable(&opening.path, error);
     let missing = start::missing_keys(&mut connection, &opening.keyring).await.map_err(failed)?;
     if let Some(keys) = missing {
-        // Dropped, it would let go of the file only after whoever opens it next.
+        // Dropped, it would let go of the file only after the next opening.
         let _ = connection.close().await;
         return Err(OpenError::MissingKeys { path: opening.path.display().to_string(), keys });
     }

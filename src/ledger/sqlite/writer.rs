@@ -22,7 +22,7 @@ use crate::ledger::webhooks::sql::{Numbered, Told};
 const STATEMENTS: usize = 128;
 /// How long it is waited for a lock; only a backup or a person's shell can hold one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the log is not cut because of readers: whoever writes waits meanwhile.
+/// How long the log is not cut because of readers: writes wait meanwhile.
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(50);
 
 /// The writing connection and what its transactions hand on.

@@ -27,7 +27,7 @@ async fn one_that_has_not_failed_stands_in_the_way_of_another_one(place: Place) 
     assert_eq!(accept(3, 1).await.unwrap(), Accepted::Retried(id(2)));
     assert_eq!(retried_by(&ledger, 1).await, Some(id(2)));
     end(&ledger, 422).await;
-    // It has failed, so it is repeated itself; whoever repeats the first one then learns of that.
+    // It has failed, so it is repeated itself; a further repeat of the first one then names it.
     assert_eq!(accept(4, 2).await.unwrap(), Accepted::New(id(4)));
     assert_eq!(accept(5, 1).await.unwrap(), Accepted::Retried(id(4)));
     assert_eq!(accept(5, 2).await.unwrap(), Accepted::Retried(id(4)));

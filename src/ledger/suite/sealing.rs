@@ -1,4 +1,4 @@
-//! What of requests, answers and messages lies in the ledger so that others can read it.
+//! The readable parts of requests, answers and messages in a ledger.
 
 use std::collections::BTreeSet;
 
@@ -254,7 +254,7 @@ async fn sent(ledger: &Ledger) {
     assert_eq!(out.url.as_deref(), Some(CALLED_BACK));
 }
 
-/// An outcome that nobody knows, and what a person found out about it.
+/// An unknown outcome, and what a person found out about it.
 async fn unknown(ledger: &Ledger) -> OperationId {
     ledger.accept(told(2)).await.unwrap();
     let leased = claim_one(ledger, START).await;
@@ -356,7 +356,7 @@ async fn what_lies_open_is_sealed_and_sealed_anew_after_a_change_of_key(place: P
     close(ledger, tasks).await;
     // The first key is gone.
     let (ledger, tasks) = opened(&place, keys(Some(2), &[1])).await;
-    // Whoever began to seal after a walk had begun may have written behind it.
+    // A node that began to seal after a walk had begun may have written behind it.
     assert_eq!(ledger.forget_keys(START - HOUR).await.unwrap(), [key(1).id()]);
     // The former nodes have been silent for long then, also by a server's clock.
     let far = Timestamp::from_micros(4_102_444_800_000_000);

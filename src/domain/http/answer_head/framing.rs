@@ -1,4 +1,4 @@
-//! Where the content of an answer ends (RFC 9112 section 6.3).
+//! The end of an answer's content (RFC 9112 section 6.3).
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use ::http::{HeaderMap, HeaderValue};
