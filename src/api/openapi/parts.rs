@@ -135,6 +135,7 @@ pub(super) fn problems(statuses: &[(u16, &str)]) -> Map<String, Value> {
         (403, "On the admin listener: a page of another site sent it."),
         (408, "The request did not arrive in time."),
         (414, "The target is too long."),
+        (415, "On the admin listener: a change is sent as JSON."),
         (421, "On the admin listener: it does not answer to that host."),
         (431, "The header section is too large."),
         (500, "The gateway failed; its log says why."),
