@@ -27,8 +27,10 @@ async fn depths(front: &Front, database: &str) -> (i64, i64) {
     let queues = told["queues"].as_array().expect("queues").iter();
     let told = queues.filter_map(|queue| queue["depth"].as_i64()).sum();
     let name = database.rsplit('/').next().unwrap().to_owned();
-    let counted =
-        tokio::task::block_in_place(|| cluster().sql(&name, "SELECT count(*) FROM ready"));
+    // Those that wait for a serial key count as queued, too.
+    let count = "SELECT (SELECT count(*) FROM ready) \
+         + (SELECT count(*) FROM waiting WHERE waiting_for = 'serial-key')";
+    let counted = tokio::task::block_in_place(|| cluster().sql(&name, count));
     (told, counted.parse().unwrap())
 }
 
