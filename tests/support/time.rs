@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// How long anything may take before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(3);

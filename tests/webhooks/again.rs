@@ -180,7 +180,7 @@ async fn every_attempt_is_shown_with_what_became_of_it() {
     scene.receiver.until_arrived(1).await;
     let number = scene.deliveries(&subscription, "").await[0]["number"].clone();
     let path = subscription.at(&format!("deliveries/{}", number.as_str().unwrap()));
-    let end = scene.until_delivery(60, &path, |shown| shown["status"] == "delivered").await;
+    let end = scene.until_delivery(900, &path, |shown| shown["status"] == "delivered").await;
     let attempts = end["attempts"].as_array().unwrap();
     let told: Vec<_> = attempts
         .iter()
