@@ -30,8 +30,9 @@ struct Table {
     held: HashSet<LeaseKey>,
     // Questions that may bring more.
     asked: usize,
-    // Begun, and ended without a settlement: their task panicked.
-    broken: HashSet<LeaseKey>,
+    // Begun, and ended without a settlement: their task panicked. With how many beats in a row
+    // have not named them.
+    broken: HashMap<LeaseKey, u32>,
     // Not to be begun any more, oldest first.
     disowned: VecDeque<LeaseKey>,
     // Named by the ledger at the last beat and not held, by how often.
@@ -126,7 +127,7 @@ impl Holdings {
             .collect::<Vec<_>>()
         {
             let times = before.get(&owned.key).copied().unwrap_or(0) + 1;
-            if table.broken.contains(&owned.key) {
+            if table.broken.contains_key(&owned.key) {
                 amiss.lost.push(owned.key);
                 continue;
             }
@@ -140,7 +141,7 @@ impl Holdings {
                 false => amiss.never_begun.push(owned.key),
             }
         }
-        table.broken.retain(|key| named.contains(key));
+        table.forget_broken(&named);
         amiss
     }
 
@@ -151,6 +152,15 @@ impl Holdings {
 }
 
 impl Table {
+    /// Forgets what broke and two beats in a row do not name. The first of them may have been
+    /// read before the hand-out was committed, and have come back only after its task ended.
+    fn forget_broken(&mut self, named: &HashSet<LeaseKey>) {
+        self.broken.retain(|key, unnamed| {
+            *unnamed = if named.contains(key) { 0 } else { *unnamed + 1 };
+            *unnamed < 2
+        });
+    }
+
     fn disown(&mut self, key: LeaseKey) {
         if self.disowned.contains(&key) {
             return;
@@ -174,7 +184,7 @@ impl Drop for Holding {
         let mut table = self.holdings.lock();
         table.held.remove(&self.key);
         if !self.settled {
-            table.broken.insert(self.key);
+            table.broken.insert(self.key, 0);
         }
         if table.held.is_empty() {
             drop(table);
@@ -235,6 +245,27 @@ mod tests {
         assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
         holdings.enter(key(2)).unwrap().settled();
         assert!(holdings.compare(&[owned(2)]).is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_broke_while_a_beat_was_on_its_way_may_have_been_sent() {
+        let holdings = Holdings::default();
+        // The ledger is read for a beat, then hands out; the task has panicked before the beat
+        // is back.
+        drop(holdings.enter(key(1)));
+        assert!(holdings.compare(&[]).is_empty());
+        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
+        assert!(holdings.compare(&[]).is_empty());
+        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
+    }
+
+    #[test]
+    fn what_two_beats_in_a_row_do_not_name_is_forgotten() {
+        let holdings = Holdings::default();
+        drop(holdings.enter(key(1)));
+        holdings.compare(&[]);
+        holdings.compare(&[]);
+        assert!(holdings.lock().broken.is_empty());
     }
 
     #[test]

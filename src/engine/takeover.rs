@@ -104,7 +104,8 @@ async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
     if keys.is_empty() {
         return;
     }
-    match shared.ledger.reclaim(keys, shared.clock.now()).await {
+    let begun = matches!(outcome, Outcome::Lost);
+    match shared.ledger.reclaim(keys, begun, shared.clock.now()).await {
         Ok(leased) => {
             tracing::info!(
                 count = leased.len(),

@@ -48,7 +48,9 @@ pub(super) async fn answer(
         Write::ClaimExpired { lane, limit, now, .. } => {
             Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
         }
-        Write::Reclaim(lost, now, _) => Answer::Leased(transaction.reclaim(lost, *now).await?),
+        Write::Reclaim { lost, begun, now, .. } => {
+            Answer::Leased(transaction.reclaim(lost, *begun, *now).await?)
+        }
         Write::Beat(beat, now, _) => {
             let (vitals, counted) = (&beat.vitals, &beat.counted);
             Answer::Beaten(Box::new(transaction.beat(vitals, counted, *now).await?))
@@ -128,7 +130,7 @@ impl Answer {
                 Write::ClaimWaiting { tell, .. }
                 | Write::ClaimOverdue { tell, .. }
                 | Write::ClaimOrphans { tell, .. }
-                | Write::Reclaim(_, _, tell),
+                | Write::Reclaim { tell, .. },
             ) => Box::new(move |_| drop(tell.send(Ok(leased)))),
             (Self::Beaten(beaten), Write::Beat(_, _, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(*beaten))))

@@ -73,7 +73,12 @@ pub(super) enum Write {
         now: Timestamp,
         tell: Tell<Vec<Leased>>,
     },
-    Reclaim(Vec<LeaseKey>, Timestamp, Tell<Vec<Leased>>),
+    Reclaim {
+        lost: Vec<LeaseKey>,
+        begun: bool,
+        now: Timestamp,
+        tell: Tell<Vec<Leased>>,
+    },
     Beat(Box<Beat>, Timestamp, Tell<Beaten>),
     Leave(Box<Leaving>, Timestamp, Tell<()>),
     Divide(Box<Asking>, Timestamp, Tell<Vec<Divided>>),
@@ -151,7 +156,7 @@ impl Write {
             Self::ClaimWaiting { tell, .. }
             | Self::ClaimOverdue { tell, .. }
             | Self::ClaimOrphans { tell, .. }
-            | Self::Reclaim(_, _, tell)
+            | Self::Reclaim { tell, .. }
             | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
             Self::Beat(_, _, tell) => drop(tell.send(Err(error))),
             Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),

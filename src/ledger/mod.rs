@@ -315,13 +315,15 @@ impl Ledger {
     }
 
     /// Hands out anew what this node was handed and holds no more. Those of which there
-    /// has been another hand-out since are left out.
+    /// has been another hand-out since are left out. The ledger remembers of those that have
+    /// `begun` that they may have been sent: the answer to this may get lost, too.
     pub async fn reclaim(
         &self,
         lost: Vec<LeaseKey>,
+        begun: bool,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::Reclaim(lost, now, tell)).await
+        self.write(|tell| Write::Reclaim { lost, begun, now, tell }).await
     }
 
     /// Hands out what these nodes held, as far as they are dead: one that has beaten since

@@ -218,8 +218,8 @@ pub(super) trait Transaction: Send {
     async fn claim_orphans(&mut self, dead: &[Dead], limit: usize, now: Timestamp)
     -> Batch<Leased>;
 
-    /// Hands out anew what this node was handed.
-    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased>;
+    /// Hands out anew what this node was handed, and remembers whether it had begun.
+    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased>;
 
     /// Writes a beat of this node down, and what it has counted.
     async fn beat(

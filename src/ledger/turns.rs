@@ -46,7 +46,7 @@ impl Class {
             Write::Claim(..)
             | Write::ClaimWaiting { .. }
             | Write::ClaimOrphans { .. }
-            | Write::Reclaim(..) => Self::Claims,
+            | Write::Reclaim { .. } => Self::Claims,
             Write::Accept(..) => Self::Acceptances,
             Write::Settle(..) => Self::Settlements,
             Write::Prune(..)

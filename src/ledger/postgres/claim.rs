@@ -101,7 +101,7 @@ const ORPHANS: &str = concat!(
     running_row!("")
 );
 const RECLAIMED: &str = concat!(
-    "UPDATE running SET token = token + 1, since = $2 WHERE seq = ANY (ARRAY (\
+    "UPDATE running SET token = token + 1, since = $2, taken_over = greatest(taken_over, $5) WHERE seq = ANY (ARRAY (\
      SELECT mine.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) CROSS JOIN LATERAL \
      (SELECT seq FROM running WHERE seq = lost.seq AND token = lost.token AND node = $1 LIMIT 1 FOR UPDATE) AS mine)) \
      RETURNING ",
@@ -301,6 +301,7 @@ pub(super) async fn claim_orphans(
 pub(super) async fn reclaim(
     writing: &mut Writing,
     lost: &[LeaseKey],
+    begun: bool,
     now: Timestamp,
 ) -> Batch<Leased> {
     if lost.is_empty() {
@@ -309,7 +310,7 @@ pub(super) async fn reclaim(
     let (seqs, tokens): (Vec<_>, Vec<_>) = lost.iter().map(|key| (key.seq, key.token)).unzip();
     let node = writing.book.incarnation;
     let values = Values::default().with(node).with(now.as_micros()).with(seqs).with(tokens);
-    let rows = writing.rows(RECLAIMED, values).await?;
+    let rows = writing.rows(RECLAIMED, values.with(i64::from(begun))).await?;
     held(writing, &rows, Held::Running).await
 }
 

@@ -316,8 +316,8 @@ impl Transaction for Writing {
         claim::claim_orphans(self, dead, limit, now).await
     }
 
-    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
-        claim::reclaim(self, lost, now).await
+    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased> {
+        claim::reclaim(self, lost, begun, now).await
     }
 
     async fn beat(

@@ -201,16 +201,23 @@ pub(super) fn claim_orphans(
     still_running(writing, &rows)
 }
 
-pub(super) fn reclaim(writing: &mut Writing, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
+pub(super) fn reclaim(
+    writing: &mut Writing,
+    lost: &[LeaseKey],
+    begun: bool,
+    now: Timestamp,
+) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(
         concat!(
-            "UPDATE running SET token = token + 1, since = ? WHERE seq = ? AND token = ? AND node = ? RETURNING ",
+            "UPDATE running SET token = token + 1, since = ?, taken_over = max(taken_over, ?) \
+             WHERE seq = ? AND token = ? AND node = ? RETURNING ",
             running_row!("")
         ),
         lost,
         |key, values| {
-            values.put(now.as_micros()).put(key.seq).put(key.token).put(node);
+            values.put(now.as_micros()).put(i64::from(begun));
+            values.put(key.seq).put(key.token).put(node);
         },
     )?;
     still_running(writing, &rows)

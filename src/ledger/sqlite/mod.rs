@@ -336,8 +336,8 @@ impl Transaction for Writing {
         claim::claim_orphans(self, dead, limit, now)
     }
 
-    async fn reclaim(&mut self, lost: &[LeaseKey], now: Timestamp) -> Batch<Leased> {
-        claim::reclaim(self, lost, now)
+    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased> {
+        claim::reclaim(self, lost, begun, now)
     }
 
     async fn beat(

@@ -26,8 +26,8 @@ async fn what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_no
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let lost = claim_one(&ledger, START).await;
-    let again = ledger.reclaim(vec![lost.lease.key()], START).await.unwrap().remove(0);
-    assert!(ledger.reclaim(vec![lost.lease.key()], START).await.unwrap().is_empty());
+    let again = ledger.reclaim(vec![lost.lease.key()], false, START).await.unwrap().remove(0);
+    assert!(ledger.reclaim(vec![lost.lease.key()], false, START).await.unwrap().is_empty());
     assert_eq!(
         ledger.settle(outcome_of(lost, &answered(201), START)).await.unwrap(),
         Err(StaleLease)
@@ -54,12 +54,27 @@ async fn what_was_taken_over_says_so_until_it_is_settled(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn what_is_reclaimed_says_whether_it_had_begun_in_case_the_answer_gets_lost(place: Place) {
+    for begun in [false, true] {
+        let (ledger, tasks) = place.open(START).await;
+        ledger.accept(operation(u8::from(begun), START)).await.unwrap();
+        let lost = claim_one(&ledger, START).await.lease.key();
+        let leased = ledger.reclaim(vec![lost], begun, START).await.unwrap().remove(0);
+        let held = ledger.beat(vitals()).await.unwrap().held;
+        let key = leased.lease.key();
+        assert_eq!(held, [Owned { key, taken_over: begun, cancel_asked: false }]);
+        finish(&ledger, leased, START).await;
+        close(ledger, tasks).await;
+    }
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_beat_tells_of_this_node_and_brings_what_it_owns,
             what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_nothing,
             what_was_taken_over_says_so_until_it_is_settled,
+            what_is_reclaimed_says_whether_it_had_begun_in_case_the_answer_gets_lost,
         );
     };
 }
