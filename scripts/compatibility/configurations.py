@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+from measurement import CACHE, ROOT
+
+README = ROOT / "README.md"
 # The map of README's block for nginx, comments left out.
 NGINX_EXPECT = re.search(r"map \$http_expect.*?\n}", re.sub(r"#.*", "", README.read_text()), re.S).group()
-CACHE = pathlib.Path.home() / ".cache/cloakroom-compatibility"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Proxy:
 
     def version(self):
         done = subprocess.run([self.path(), *self.asks], capture_output=True, text=True)
-        lines = (done.stdout + done.stderr).strip().splitlines()
+        lines = (done.stdout + done.stderr).removeprefix("NOTE: using cwd as TS_RUNROOT\n").strip().splitlines()
         return lines[0] if lines else "unknown"
 
     def scheme(self, protocol):
@@ -221,6 +222,34 @@ hosts:
     return ["-c", str(folder / "h2o.conf")]
 
 
+def trafficserver(folder, port, behind, mended, protocol, tls):
+    places = {
+        "prefix": folder, "exec_prefix": folder, "bindir": "/usr/bin", "sbindir": "/usr/sbin", "sysconfdir": folder / "etc",
+        "datadir": folder / "cache", "includedir": "/usr/include", "libdir": "/usr/lib/trafficserver",
+        "libexecdir": "/usr/lib/trafficserver/modules", "localstatedir": folder, "runtimedir": folder / "run",
+        "logdir": folder / "log", "cachedir": folder / "cache",
+    }
+    for name in ("etc", "run", "log", "cache"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "runroot.yaml").write_text("".join(f"{name}: {place}\n" for name, place in places.items()))
+    lines = "CONFIG proxy.config.http.transaction_no_activity_timeout_out INT 75" if mended else ""
+    (folder / "etc/records.config").write_text(
+        f"""CONFIG proxy.config.http.server_ports STRING {port}:ip-in=127.0.0.1{":ssl" if tls else ""}
+CONFIG proxy.config.admin.user_id STRING #-1
+CONFIG proxy.config.url_remap.pristine_host_hdr INT 1
+CONFIG proxy.config.diags.logfile.filename STRING stderr
+CONFIG proxy.config.ssl.server.cert.path STRING {folder}
+CONFIG proxy.config.ssl.server.private_key.path STRING {folder}
+{lines}
+"""
+    )
+    (folder / "etc/remap.config").write_text(f"map / http://127.0.0.1:{behind}/\n")
+    (folder / "etc/storage.config").write_text("cache 16M\n")
+    (folder / "etc/ssl_multicert.config").write_text("dest_ip=* ssl_cert_name=crt.pem ssl_key_name=key.pem\n" if tls else "")
+    shutil.copy("/etc/trafficserver/ip_allow.yaml", folder / "etc")
+    return [f"--run-root={folder}/runroot.yaml"]
+
+
 NODE = """const http = require('node:http');
 const {{ createProxyServer }} = require('{cache}/node_modules/http-proxy');
 const proxy = createProxyServer({{ target: 'http://127.0.0.1:{behind}' }});
@@ -254,6 +283,7 @@ PROXIES = {
     "varnish": Proxy("varnishd", ["-V"], varnish, "varnish", PRIOR),
     "caddy": Proxy("caddy", ["version"], caddy, "caddy", "--http2", tls=True),
     "h2o": Proxy("h2o", ["-v"], h2o, "h2o", "--http2", tls=True),
+    "trafficserver": Proxy("traffic_server", ["-V"], trafficserver, "trafficserver", "--http2", tls=True),
     "http-proxy": Proxy("node", ["-p", "'http-proxy '+require('" + str(CACHE) + "/node_modules/http-proxy/package.json').version+', node '+process.version"],
                         http_proxy, "npm:http-proxy@1.18.1"),
     "mitmproxy": Proxy("mitmdump", ["--version"], mitmproxy, "pip:mitmproxy==11.0.2"),

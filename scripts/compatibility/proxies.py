@@ -12,15 +12,10 @@ loopback. A proxy takes about two minutes, most of it the answer that is held fo
 CLOAKROOM names the gateway's binary; target/debug/cloakroom unless set.
 """
 
-import argparse
 import contextlib
-import http.client
 import http.server
 import json
-import os
 import pathlib
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,33 +23,18 @@ import tempfile
 import threading
 import time
 
+import measurement
 from configurations import PROXIES
+from measurement import Door, curl, free_port, running
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-GATEWAY = os.environ.get("CLOAKROOM", str(ROOT / "target/debug/cloakroom"))
 HELD = 45
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(condition, what, seconds=20):
-    """Waits for a condition, or says what did not come about."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"{what} within {seconds} s")
-
-
-def listens(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
+ROUTES = """[[routes]]
+match = "POST /sync/{seconds}"
+mode = "sync"
+allow = ["sync", "async"]
+[[routes]]
+match = "POST /async/{seconds}"
+"""
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -100,8 +80,16 @@ class Mute:
             while head := self.head(connection):
                 if head.startswith(b"POST"):
                     self.posts += 1
+                    # What is left of the body: a close with octets unread would be a reset.
+                    connection.settimeout(0.3)
+                    with contextlib.suppress(TimeoutError):
+                        while connection.recv(65536):
+                            pass
                     return
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                close = b"Connection: close\r\n" if head.startswith(b"GET /once") else b""
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + close + b"Content-Length: 2\r\n\r\nok")
+                if close:
+                    return
 
     @staticmethod
     def head(connection):
@@ -115,74 +103,10 @@ class Mute:
 
 
 @contextlib.contextmanager
-def running(argv, folder, port, env=None):
-    """A program that listens on a port, ended with its children when the block is left."""
-    log = open(folder / f"{pathlib.Path(argv[0]).name}.log", "ab")
-    program = subprocess.Popen(
-        argv, cwd=folder, stdout=log, stderr=log, env={**os.environ, **(env or {})}, start_new_session=True
-    )
-    try:
-        until(lambda: listens(port) or program.poll() is not None, f"{argv[0]} did not listen")
-        if not listens(port):
-            raise RuntimeError(f"{argv[0]} ended: {pathlib.Path(log.name).read_text()[-600:]}")
-        yield program
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGTERM)
-        try:
-            program.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(program.pid, signal.SIGKILL)
-            program.wait()
-        log.close()
-
-
-@contextlib.contextmanager
 def gateway(folder, public_port):
-    """cloakroom before the service; its links name the proxy."""
-    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    service.daemon_threads = True
-    # Connections that the gateway drops when it is stopped are no news.
-    service.handle_error = lambda *_: None
-    threading.Thread(target=service.serve_forever, daemon=True).start()
-    port = free_port()
-    (folder / "cloakroom.toml").write_text(
-        f"""[server]
-listen = "127.0.0.1:{port}"
-public_url = "http://127.0.0.1:{public_port}"
-[admin]
-listen = "127.0.0.1:{free_port()}"
-[store]
-url = "sqlite:{folder}/ledger.db"
-[upstreams.default]
-url = "http://127.0.0.1:{service.server_port}"
-[[routes]]
-match = "POST /sync/{{seconds}}"
-mode = "sync"
-allow = ["sync", "async"]
-[[routes]]
-match = "POST /async/{{seconds}}"
-"""
-    )
-    try:
-        with running([GATEWAY, "serve", "--config", "cloakroom.toml"], folder, port):
-            yield port
-    finally:
-        service.shutdown()
-
-
-def curl(*arguments, seconds=20):
-    """Status, fields (lower case) and body of an exchange; status 0 where none came."""
-    done = subprocess.run(
-        ["curl", "-sk", "-D", "-", "--max-time", str(seconds), *arguments], capture_output=True
-    )
-    head, _, body = done.stdout.partition(b"\r\n\r\n")
-    while body.startswith(b"HTTP/"):
-        head, _, body = body.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    status = int(lines[0].split()[1]) if lines[0].startswith("HTTP/") else 0
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    return status, fields, body
+    """cloakroom before the service, with a door before it; its links name the proxy."""
+    with measurement.serving(Service) as service, measurement.gateway(folder, service, ROUTES, public_port) as port:
+        yield Door(port)
 
 
 def expectation(url, name, version):
@@ -210,16 +134,16 @@ def events(url):
     return f"live ({first * 1000:.0f} ms)" if first < 1.5 else f"in one piece ({first:.1f} s)"
 
 
-def held(url):
+def held(url, door):
     """What becomes of an answer that is held for as long as the gateway holds one."""
     status, fields, _ = curl("-d", "{}", f"{url}/async/{HELD + 10}")
     if status != 202:
         return f"not accepted: {status}"
     path = "/" + fields["location"].split("/", 3)[3]
-    began = time.monotonic()
-    status, _, _ = curl("-H", f"Prefer: wait={HELD}", url + path, seconds=HELD + 30)
-    took = time.monotonic() - began
-    return "yes" if status == 202 and took > HELD - 1 else f"{status} after {took:.1f} s"
+    before, began = len(door.heads), time.monotonic()
+    status, _, _ = curl("-H", f"Prefer: wait={HELD}", url + path, seconds=HELD + 100)
+    took, times = time.monotonic() - began, len(door.heads) - before
+    return "yes" if status == 202 and took > HELD - 1 else f"{status} after {took:.1f} s, asked {times} times"
 
 
 def authorization(url):
@@ -256,7 +180,7 @@ def measure(proxy, folder, mended):
         if version is None:
             continue
         port = free_port()
-        with gateway(folder, port) as behind, running(*proxy.start(folder, port, behind, mended, protocol)):
+        with gateway(folder, port) as door, running(*proxy.start(folder, port, door.port, mended, protocol)):
             url = f"{proxy.scheme(protocol)}://127.0.0.1:{port}"
             row = rows[f"HTTP/{protocol}"] = {
                 "Expect": expectation(url, "Expect", version),
@@ -266,7 +190,7 @@ def measure(proxy, folder, mended):
             if protocol == "1.1":
                 row["Authorization"] = authorization(url)
                 row["events"] = events(url)
-                row["held"] = held(url)
+                row["held"] = held(url, door)
         mute, port = Mute(), free_port()
         with running(*proxy.start(folder, port, mute.port, mended, protocol)):
             url = f"{proxy.scheme(protocol)}://127.0.0.1:{port}"
@@ -276,34 +200,25 @@ def measure(proxy, folder, mended):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("proxies", nargs="*", metavar="PROXY", help=", ".join(PROXIES))
-    parser.add_argument("--install", action="store_true", help="install what is missing")
-    parser.add_argument("--json", action="store_true", help="one JSON object for each proxy, a line each")
-    asked = parser.parse_args()
-    unknown = [name for name in asked.proxies if name not in PROXIES]
-    if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(PROXIES)}")
-    if not pathlib.Path(GATEWAY).exists():
-        parser.error(f"there is no {GATEWAY}: run `cargo build`, or set CLOAKROOM")
+    names, chosen, given = measurement.asked(__doc__, PROXIES, "proxies")
     failed = False
-    for name in asked.proxies or PROXIES:
+    for name in names:
         proxy = PROXIES[name]
-        if asked.install:
+        if given.install:
             proxy.install()
         if not proxy.is_installed():
             print(f"{name}: not installed (--install)", file=sys.stderr)
-            failed |= bool(asked.proxies)
+            failed |= chosen
             continue
         for mended in (False, True):
             with tempfile.TemporaryDirectory(prefix="cloakroom-") as folder:
-                shutil.os.chmod(folder, 0o777)
+                pathlib.Path(folder).chmod(0o777)
                 try:
                     cells = measure(proxy, pathlib.Path(folder), mended)
                 except RuntimeError as error:
                     failed, cells = True, {"error": str(error)}
             row = {"proxy": name, "version": proxy.version(), "mended": mended, **cells}
-            print(json.dumps(row) if asked.json else json.dumps(row, indent=2), flush=True)
+            measurement.told(row, given.json)
     sys.exit(1 if failed else 0)
 
 
