@@ -189,6 +189,11 @@ CREATE TABLE waiting (
     -- When waiting for a key comes to an end, whoever has it then.
     deadline_at  INTEGER,
     serial_digest BLOB   CHECK (length(serial_digest) = 16),
+    -- When the turn of an operation comes that was accepted with a delay. The order of a key is the
+    -- order of these times and of the acceptances of the others.
+    turn_at      INTEGER,
+    -- The same time, until a look has seen that it is over: the operation is not in the key's way.
+    delayed_until INTEGER,
     version      INTEGER,
     continuation BLOB,
     attempts     INTEGER NOT NULL,
@@ -208,12 +213,16 @@ CREATE TABLE waiting (
     CHECK ((waiting_for = 'upstream') = (due_at IS NOT NULL)),
     CHECK ((waiting_for = 'serial-key') = (serial_digest IS NOT NULL)),
     CHECK ((waiting_for = 'serial-key') = (deadline_at IS NOT NULL)),
+    CHECK (turn_at IS NULL OR waiting_for = 'serial-key'),
+    CHECK (delayed_until IS NULL OR delayed_until = turn_at),
     CHECK ((version IS NULL) = (continuation IS NULL))
 );
 CREATE INDEX waiting_by_lane ON waiting (lane, due_at, seq) WHERE due_at IS NOT NULL;
-CREATE INDEX waiting_by_key ON waiting (serial_digest, seq) WHERE serial_digest IS NOT NULL;
+CREATE INDEX waiting_by_key ON waiting (serial_digest, seq) WHERE serial_digest IS NOT NULL AND turn_at IS NULL;
+CREATE INDEX waiting_by_turn ON waiting (serial_digest, turn_at, seq) WHERE turn_at IS NOT NULL;
+CREATE INDEX waiting_by_delay ON waiting (delayed_until, seq) WHERE delayed_until IS NOT NULL;
 CREATE INDEX waiting_by_deadline ON waiting (deadline_at, seq) WHERE deadline_at IS NOT NULL;
-CREATE INDEX waiting_behind_keys ON waiting (lane) WHERE serial_digest IS NOT NULL;
+CREATE INDEX waiting_behind_keys ON waiting (lane, seq) WHERE serial_digest IS NOT NULL;
 
 CREATE TABLE outcomes (
     seq              INTEGER PRIMARY KEY,

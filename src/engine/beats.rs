@@ -15,11 +15,12 @@ pub(super) enum Loop {
     Expiry,
     Pruner,
     Nodes,
+    Delays,
 }
 
 impl Loop {
-    const ALL: [Self; 5] =
-        [Self::Dispatcher, Self::Follower, Self::Expiry, Self::Pruner, Self::Nodes];
+    const ALL: [Self; 6] =
+        [Self::Dispatcher, Self::Follower, Self::Expiry, Self::Pruner, Self::Nodes, Self::Delays];
 
     const fn name(self) -> &'static str {
         match self {
@@ -28,6 +29,7 @@ impl Loop {
             Self::Expiry => "expiry",
             Self::Pruner => "pruner",
             Self::Nodes => "beat",
+            Self::Delays => "delays",
         }
     }
 
@@ -35,14 +37,14 @@ impl Loop {
     const fn patience(self) -> Duration {
         match self {
             Self::Dispatcher | Self::Follower | Self::Nodes => Duration::from_mins(1),
-            Self::Expiry | Self::Pruner => Duration::from_mins(5),
+            Self::Expiry | Self::Pruner | Self::Delays => Duration::from_mins(5),
         }
     }
 }
 
 /// The last success of each loop.
 #[derive(Debug)]
-pub(super) struct Beats([AtomicI64; 5]);
+pub(super) struct Beats([AtomicI64; 6]);
 
 impl Beats {
     /// Every loop counts as well at the start; those that carry out, for ever where the

@@ -11,6 +11,7 @@ mod answer;
 mod asking;
 mod beats;
 mod cancels;
+mod delays;
 mod desk;
 mod dispatcher;
 mod door;
@@ -301,6 +302,7 @@ async fn begin(shared: Arc<Shared>) {
         tasks.spawn(quarantine::run(Arc::clone(&shared)));
     }
     tasks.spawn(expiry::run(Arc::clone(&shared)));
+    tasks.spawn(delays::run(Arc::clone(&shared)));
     tasks.spawn(reconciler::run(Arc::clone(&shared)));
     tasks.spawn(reconciler::after_deaths(Arc::clone(&shared), deaths));
     tasks.spawn(pruner::run(shared));

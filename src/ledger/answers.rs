@@ -26,6 +26,7 @@ pub(super) enum Answer {
     Judged(Judged),
     Stepped(Stepped),
     Swept(Swept),
+    Released(usize),
 }
 
 pub(super) async fn answer(
@@ -41,6 +42,9 @@ pub(super) async fn answer(
         }
         Write::ClaimOverdue { limit, now, visible_again, .. } => {
             Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again).await?)
+        }
+        Write::ReleaseDelayed { limit, now, .. } => {
+            Answer::Released(transaction.release_delayed(*limit, *now, moved).await?)
         }
         Write::ClaimOrphans { dead, limit, now, .. } => {
             Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
@@ -188,6 +192,9 @@ impl Answer {
             }),
             (Self::Swept(swept), Write::Sweep(_, tell)) => {
                 Box::new(move |_| drop(tell.send(Ok(swept))))
+            }
+            (Self::Released(released), Write::ReleaseDelayed { tell, .. }) => {
+                Box::new(move |_| drop(tell.send(Ok(released))))
             }
             (Self::Done, Write::Errand(errand)) => Box::new(move |shared| errand.tell(shared)),
             (_, write) => Box::new(move |_| {

@@ -61,6 +61,11 @@ pub(super) enum Write {
         visible_again: Timestamp,
         tell: Tell<Vec<Leased>>,
     },
+    ReleaseDelayed {
+        limit: usize,
+        now: Timestamp,
+        tell: Tell<usize>,
+    },
     ClaimOrphans {
         dead: Vec<Dead>,
         limit: usize,
@@ -128,7 +133,14 @@ impl Write {
     /// Whether it gets a transaction of its own, behind the others: it is long and may fail, and no
     /// other write is to wait for it or to fail with it.
     const fn is_maintenance(&self) -> bool {
-        matches!(self, Self::Prune(..) | Self::Reconcile(..) | Self::Recount(..) | Self::Sweep(..))
+        matches!(
+            self,
+            Self::Prune(..)
+                | Self::Reconcile(..)
+                | Self::Recount(..)
+                | Self::Sweep(..)
+                | Self::ReleaseDelayed { .. }
+        )
     }
 
     fn octets(&self) -> u64 {
@@ -167,6 +179,7 @@ impl Write {
                 drop(tell.send(Err(error)));
             }
             Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
+            Self::ReleaseDelayed { tell, .. } => drop(tell.send(Err(error))),
             Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
             Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
             Self::Recount(_, tell) => drop(tell.send(Err(error))),

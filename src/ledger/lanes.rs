@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fleet::Counted;
+use super::recount::{Counter, Part};
 use super::verbs::LaneDepth;
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
@@ -179,9 +180,14 @@ impl Lanes {
         }
     }
 
-    /// How many this process has put into a lane, less those it took out.
-    pub(super) fn own_depth(&self, lane: &Lane) -> i64 {
-        self.lock().lanes.get(lane).map_or(0, |known| known.own.depth)
+    /// How many this process has put into a part of a lane, less those it took out.
+    pub(super) fn own_depth(&self, (lane, part): &Counter) -> i64 {
+        let table = self.lock();
+        let own = table.lanes.get(lane).map_or_else(Tally::default, |known| known.own);
+        match part {
+            Part::Ready => own.depth,
+            Part::BehindKeys => own.behind,
+        }
     }
 
     /// How many attempts have begun in each queue, ever, as far as is counted.

@@ -237,6 +237,19 @@ impl Ledger {
         self.write(|tell| Write::ClaimOverdue { limit, now, visible_again, tell }).await
     }
 
+    /// Lets operations go that have a serial key and were delayed until now; how many, up to
+    /// `limit`. Writes nothing where no delay is over.
+    pub async fn release_delayed(
+        &self,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        if !self.shared.store.is_delay_over(now).await? {
+            return Ok(0);
+        }
+        self.write(|tell| Write::ReleaseDelayed { limit, now, tell }).await
+    }
+
     /// Hands out due operations of these lanes that follow an upstream. Who does not settle one until
     /// `visible_again` loses it to the next who asks.
     pub async fn claim_waiting(

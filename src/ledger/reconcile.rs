@@ -90,10 +90,12 @@ pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o O
 pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
      LEFT JOIN verdicts v ON v.seq = x.seq \
      WHERE x.seq > $1 AND x.seq <= $2 AND x.error_code = 'outcome-unknown' AND v.seq IS NULL";
-/// Operations that wait for a key that nobody holds.
+/// Operations that wait for a key that nobody holds, and that no look is about to give it to.
 pub(super) const WAITING: &str = "SELECT o.id, w.serial_digest AS digest FROM waiting w \
      JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
-     WHERE w.seq > $1 AND w.seq <= $2 AND w.serial_digest IS NOT NULL AND k.digest IS NULL ORDER BY w.seq";
+     WHERE w.seq > $1 AND w.seq <= $2 AND w.serial_digest IS NOT NULL AND k.digest IS NULL \
+     AND w.delayed_until IS NULL AND NOT EXISTS (SELECT 1 FROM waiting d WHERE d.serial_digest = w.serial_digest \
+     AND d.turn_at <= $3 AND d.delayed_until IS NOT NULL) ORDER BY w.seq";
 /// The next keys, and whether their holders can let go of them.
 pub(super) const KEYS: &str = "SELECT k.digest, k.seq, CAST(CASE WHEN b.digest IS NULL AND k.seq <> 0 \
      AND (x.seq IS NOT NULL OR o.seq IS NULL) THEN 1 ELSE 0 END AS BIGINT) AS stuck FROM serial_keys k \

@@ -31,10 +31,26 @@ const TRIES: u32 = 3;
 /// The most rows that are counted at one moment.
 const DEEPEST: u64 = 250_000;
 
+/// What of a lane is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Operations that can be claimed, now or later.
+    Ready,
+    /// Operations that wait for a serial key.
+    BehindKeys,
+}
+
+impl Part {
+    const ALL: [Self; 2] = [Self::Ready, Self::BehindKeys];
+}
+
+/// A part of a lane.
+pub(super) type Counter = (Lane, Part);
+
 /// A place in a lane: when the operation there is due, and its number.
 pub(super) type Place = (i64, i64);
 
-/// What others have counted in a lane.
+/// What others have counted in a part of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Elsewhere {
     pub(super) depth: i64,
@@ -42,7 +58,7 @@ pub(super) struct Elsewhere {
     pub(super) nobodys: i64,
 }
 
-/// A lane at one moment, as one statement saw it.
+/// A part of a lane at one moment, as one statement saw it.
 #[derive(Clone, Debug)]
 pub(super) struct Glimpse {
     pub(super) rows: i64,
@@ -52,10 +68,10 @@ pub(super) struct Glimpse {
     pub(super) told: Vec<drift::Told>,
 }
 
-/// A correction of what is counted in a lane.
+/// A correction of what is counted in a part of a lane.
 #[derive(Debug)]
 pub(super) struct Recount {
-    pub(super) lane: Lane,
+    pub(super) counter: Counter,
     pub(super) by: i64,
     /// What was nobody's when that was found.
     pub(super) nobodys: i64,
@@ -65,9 +81,9 @@ pub(super) struct Recount {
 #[derive(Default)]
 struct Found {
     /// They rest, and there are more operations in them than was counted.
-    wrong: BTreeMap<Lane, (i64, Elsewhere)>,
+    wrong: BTreeMap<Counter, (i64, Elsewhere)>,
     /// Something came or went while they were counted.
-    restless: Vec<Lane>,
+    restless: Vec<Counter>,
 }
 
 impl Ledger {
@@ -81,18 +97,18 @@ impl Ledger {
 
     /// Compares how deep each lane is with what was counted.
     pub(super) async fn recount(&self, report: &mut Report) -> Result<(), LedgerError> {
-        let Found { wrong: first, mut restless } = self.compared(self.shared.lanes.all()).await?;
+        let Found { wrong: first, mut restless } = self.compared(self.counters()).await?;
         if !first.is_empty() {
             let all_have_beaten = self.longest_beat().await? * 2;
             Clock::system().sleep(all_have_beaten.min(LONGEST_PAUSE)).await;
             let mut again = self.compared(first.keys().cloned().collect()).await?;
             restless.append(&mut again.restless);
-            for (lane, (by, seen)) in again.wrong {
-                match first.get(&lane) {
+            for (counter, (by, seen)) in again.wrong {
+                match first.get(&counter) {
                     Some((before, _)) if *before == by => {
-                        self.correct(report, lane, by, seen.nobodys).await?;
+                        self.correct(report, counter, by, seen.nobodys).await?;
                     }
-                    _ => restless.push(lane),
+                    _ => restless.push(counter),
                 }
             }
         }
@@ -102,47 +118,53 @@ impl Ledger {
         Ok(())
     }
 
+    /// Every part of every lane.
+    fn counters(&self) -> Vec<Counter> {
+        let parts = |lane: Lane| Part::ALL.map(|part| (lane.clone(), part));
+        self.shared.lanes.all().into_iter().flat_map(parts).collect()
+    }
+
     async fn correct(
         &self,
         report: &mut Report,
-        lane: Lane,
+        counter: Counter,
         by: i64,
         nobodys: i64,
     ) -> Result<(), LedgerError> {
-        let name = format!("{}/{}", lane.queue, lane.upstream);
+        let name = format!("{}/{}", counter.0.queue, counter.0.upstream);
         report.add([Stray { kind: Discrepancy::Miscounted, name }]);
         if report.repaired {
-            let recount = Box::new(Recount { lane, by, nobodys });
+            let recount = Box::new(Recount { counter, by, nobodys });
             self.write(|tell| Write::Recount(recount, tell)).await?;
         }
         Ok(())
     }
 
-    /// Counts lanes while nothing comes and goes in them.
-    async fn compared(&self, lanes: Vec<Lane>) -> Result<Found, LedgerError> {
+    /// Counts parts of lanes while nothing comes and goes in them.
+    async fn compared(&self, counters: Vec<Counter>) -> Result<Found, LedgerError> {
         let mut found = Found::default();
-        for lane in lanes {
-            let Some(seen) = self.shared.store.counted_elsewhere(&lane).await? else {
+        for counter in counters {
+            let Some(seen) = self.shared.store.counted_elsewhere(&counter).await? else {
                 return Ok(found);
             };
-            let before = self.shared.lanes.own_depth(&lane);
-            let depth = self.count(&lane).await?;
-            let after = self.shared.store.counted_elsewhere(&lane).await?;
-            let own = self.shared.lanes.own_depth(&lane);
+            let before = self.shared.lanes.own_depth(&counter);
+            let depth = self.count(&counter).await?;
+            let after = self.shared.store.counted_elsewhere(&counter).await?;
+            let own = self.shared.lanes.own_depth(&counter);
             let by = depth - own - seen.depth;
             if before != own || after != Some(seen) {
-                found.restless.push(lane);
+                found.restless.push(counter);
             } else if by != 0 {
-                found.wrong.insert(lane, (by, seen));
+                found.wrong.insert(counter, (by, seen));
             }
         }
         Ok(found)
     }
 
-    async fn count(&self, lane: &Lane) -> Result<i64, LedgerError> {
+    async fn count(&self, counter: &Counter) -> Result<i64, LedgerError> {
         let (mut depth, mut behind) = (0, (i64::MIN, i64::MIN));
         loop {
-            let (count, next) = self.shared.store.count_some(lane, behind).await?;
+            let (count, next) = self.shared.store.count_some(counter, behind).await?;
             depth += count;
             match next {
                 Some(next) => behind = next,
@@ -151,50 +173,55 @@ impl Ledger {
         }
     }
 
-    /// Looks at lanes that do not rest over some beats, and corrects what all looks say.
+    /// Looks at parts of lanes that do not rest over some beats, and corrects what all looks say.
     /// Those of which they say nothing are left.
     async fn watch_restless(
         &self,
         report: &mut Report,
-        mut lanes: Vec<Lane>,
-    ) -> Result<Vec<Lane>, LedgerError> {
-        let mut seen: BTreeMap<Lane, (i64, Vec<drift::Glimpse>)> = BTreeMap::new();
+        mut counters: Vec<Counter>,
+    ) -> Result<Vec<Counter>, LedgerError> {
+        let mut seen: BTreeMap<Counter, (i64, Vec<drift::Glimpse>)> = BTreeMap::new();
         for round in 0..GLIMPSES {
-            if lanes.is_empty() {
-                return Ok(lanes);
+            if counters.is_empty() {
+                return Ok(counters);
             }
             if round > 0 {
                 let pause = self.longest_beat().await? * BEATS / GLIMPSES;
                 Clock::system().sleep(pause.min(LONGEST_PAUSE)).await;
             }
-            let mut kept = Vec::with_capacity(lanes.len());
-            for lane in lanes {
-                if let Some((nobodys, glimpse)) = self.glimpse(&lane).await? {
-                    let (first, glimpses) = seen.entry(lane.clone()).or_default();
+            let mut kept = Vec::with_capacity(counters.len());
+            for counter in counters {
+                if let Some((nobodys, glimpse)) = self.glimpse(&counter).await? {
+                    let (first, glimpses) = seen.entry(counter.clone()).or_default();
                     *first = if glimpses.is_empty() { nobodys } else { *first };
                     glimpses.push(glimpse);
-                    kept.push(lane);
+                    kept.push(counter);
                 }
             }
-            lanes = kept;
+            counters = kept;
         }
         let mut left = Vec::new();
-        for lane in lanes {
-            let (nobodys, glimpses) = seen.remove(&lane).unwrap_or_default();
+        for counter in counters {
+            let (nobodys, glimpses) = seen.remove(&counter).unwrap_or_default();
             match drift(&glimpses) {
                 Some(0) => {}
-                Some(by) => self.correct(report, lane, by, nobodys).await?,
-                None => left.push(lane),
+                Some(by) => self.correct(report, counter, by, nobodys).await?,
+                None => left.push(counter),
             }
         }
         Ok(left)
     }
 
-    /// A lane at this moment, and what is nobody's of its counts; none of one that is too
-    /// deep.
-    async fn glimpse(&self, lane: &Lane) -> Result<Option<(i64, drift::Glimpse)>, LedgerError> {
-        let (at, own) = (self.shared.clock.now(), self.shared.lanes.own_depth(lane));
-        let Some(seen) = self.shared.store.glimpse(lane, DEEPEST).await? else { return Ok(None) };
+    /// A part of a lane at this moment, and what is nobody's of its counts; none of one that is
+    /// too deep.
+    async fn glimpse(
+        &self,
+        counter: &Counter,
+    ) -> Result<Option<(i64, drift::Glimpse)>, LedgerError> {
+        let (at, own) = (self.shared.clock.now(), self.shared.lanes.own_depth(counter));
+        let Some(seen) = self.shared.store.glimpse(counter, DEEPEST).await? else {
+            return Ok(None);
+        };
         let dead = self.shared.dead().clone();
         let is_dead = |told: &drift::Told| {
             dead.iter()

@@ -13,7 +13,7 @@ use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
-use super::recount::{Elsewhere, Glimpse, Place, Recount};
+use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
 use super::room::Standing;
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
@@ -102,21 +102,28 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// What the others have counted in a lane; none where nobody else counts.
-    async fn counted_elsewhere(&self, _lane: &Lane) -> Result<Option<Elsewhere>, LedgerError> {
+    /// What the others have counted in a part of a lane; none where nobody else counts.
+    async fn counted_elsewhere(
+        &self,
+        _counter: &Counter,
+    ) -> Result<Option<Elsewhere>, LedgerError> {
         Ok(None)
     }
 
-    /// What lies in a lane and what others have told of it, at one moment: rows are counted
-    /// up to `most`, and there is nothing to say of a lane with more.
-    async fn glimpse(&self, _lane: &Lane, _most: u64) -> Result<Option<Glimpse>, LedgerError> {
+    /// What lies in a part of a lane and what others have told of it, at one moment: rows are
+    /// counted up to `most`, and there is nothing to say of one with more.
+    async fn glimpse(
+        &self,
+        _counter: &Counter,
+        _most: u64,
+    ) -> Result<Option<Glimpse>, LedgerError> {
         Ok(None)
     }
 
-    /// Counts the next operations of a lane, a batch of them, and says where to go on.
+    /// Counts the next operations of a part of a lane, a batch of them, and says where to go on.
     async fn count_some(
         &self,
-        _lane: &Lane,
+        _counter: &Counter,
         _behind: Place,
     ) -> Result<(i64, Option<Place>), LedgerError> {
         Ok((0, None))
@@ -163,6 +170,9 @@ pub(super) trait Store: Send + Sync + 'static {
 
     /// Every known lane with how much lies in it. May walk whole lanes: for the start only.
     async fn depths(&self) -> Batch<LaneDepth>;
+
+    /// Whether the delay of an operation with a serial key is over.
+    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError>;
 
     /// How many operations wait. Counts rows: for the start only.
     async fn waiting(&self) -> Result<u64, LedgerError>;
@@ -213,6 +223,16 @@ pub(super) trait Transaction: Send {
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Batch<Leased>;
+
+    /// Lets operations go whose delay is over: each to `ready` where its serial key is free and
+    /// its turn has come, and behind the key's holder otherwise. How many delays were over, up to
+    /// `limit`.
+    async fn release_delayed(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<usize, LedgerError>;
 
     /// Hands out what these nodes held, unless they have beaten since.
     async fn claim_orphans(&mut self, dead: &[Dead], limit: usize, now: Timestamp)

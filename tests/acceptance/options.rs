@@ -1,6 +1,6 @@
 //! What a client may add to a request: tags, delays, serial keys, parents, references.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::gateway::{operations_of, order};
 use crate::support::{Gateway, Setup, Upstream, get, post, time};
@@ -129,13 +129,34 @@ async fn a_route_can_derive_the_serial_key_from_a_field() {
 #[tokio::test]
 async fn a_canceled_operation_lets_the_next_of_its_serial_key_go() {
     let upstream = Upstream::start().await;
+    upstream.hold("/first");
     let gateway = Gateway::before(&upstream).await;
     let keyed = |path: &str| post(path).field("Operation-Serial-Key", "k");
-    let first = gateway.accept(keyed("/first").field("Operation-Delay", "3600")).await;
+    let first = gateway.accept(keyed("/first")).await;
     let second = gateway.accept(keyed("/second")).await;
+    upstream.until_received("/first", 1).await;
     assert_eq!(gateway.document(&second).await["status"], "waiting");
-    gateway.send(post(first.at("cancel"))).await.expect(200);
+    gateway.send(post(first.at("cancel"))).await.expect(202);
     assert_eq!(gateway.settled(&second).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_delayed_operation_leaves_its_serial_key_to_others_until_its_time() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let keyed = |path: &str| post(path).field("Operation-Serial-Key", "k");
+    let delayed = gateway.accept(keyed("/delayed").field("Operation-Delay", "3600")).await;
+    for path in ["/first", "/second"] {
+        let other = gateway.accept(keyed(path)).await;
+        assert_eq!(gateway.settled(&other).await["status"], "succeeded");
+    }
+    let document = gateway.document(&delayed).await;
+    assert_eq!((&document["status"], &document["waitingFor"]), (&"queued".into(), &Value::Null));
+    assert!(document["nextAttemptAt"].is_string(), "{document}");
+    gateway.advance(3600);
+    assert_eq!(gateway.settled(&delayed).await["status"], "succeeded");
+    let targets: Vec<_> = upstream.received().into_iter().map(|r| r.target).collect();
+    assert_eq!(targets, ["/first", "/second", "/delayed"]);
 }
 
 #[tokio::test]

@@ -68,6 +68,13 @@ pub struct NewOperation {
     pub max_depth: u64,
 }
 
+impl NewOperation {
+    /// Whether it may not begin as soon as it is accepted.
+    pub fn is_delayed(&self) -> bool {
+        self.due_at > self.accepted_at
+    }
+}
+
 /// A repeat by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {

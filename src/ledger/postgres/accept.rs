@@ -68,6 +68,12 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
             continue;
         }
         let waits = match (&operation.serial_key, taken) {
+            (Some(key), Some(seq)) if writing.is_free(key.digest) => {
+                // A delayed one holds the key from its time on: until then others may.
+                operation.is_delayed()
+                    || writing.is_next_due(key.digest, operation.accepted_at).await?
+                    || !writing.take(key.digest, seq)
+            }
             (Some(key), Some(seq)) => {
                 !writing.take(key.digest, seq) && !blocked.passes_on(writing, operation, seq)
             }

@@ -9,7 +9,8 @@ use crate::domain::operation::{Body, EventKind};
 use crate::ledger::ends::Finish;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, number, time, waiting_row,
+    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, next_of_key, number, time,
+    waited, waiting_row,
 };
 use crate::ledger::verbs::Moved;
 
@@ -29,10 +30,13 @@ static WAITING_GONE: Statement = Statement::among("DELETE FROM waiting WHERE seq
 const NEXT: &str = concat!(
     "SELECT ",
     waiting_row!("w."),
-    ", o.id, o.due_at AS not_before FROM UNNEST($1::bytea[]) AS freed (digest) \
+    ", w.delayed_until, w.id, w.not_before FROM UNNEST($1::bytea[], $2::bigint[]) AS freed (digest, now) \
      CROSS JOIN LATERAL (SELECT ",
-    waiting_row!(""),
-    " FROM waiting WHERE serial_digest = freed.digest ORDER BY seq LIMIT 1) AS w JOIN operations o ON o.seq = w.seq"
+    waiting_row!("n."),
+    ", n.delayed_until, o.id, o.due_at AS not_before FROM waiting n JOIN operations o ON o.seq = n.seq \
+     WHERE n.seq = ANY (ARRAY[",
+    next_of_key!("freed.digest", "freed.now"),
+    "]) ORDER BY coalesce(n.turn_at, o.accepted_at), n.seq LIMIT 1) AS w"
 );
 
 /// Writes the ends of these operations down.
@@ -113,8 +117,9 @@ pub(super) async fn go_next(
     if freed.is_empty() {
         return Ok(());
     }
-    let digests: Vec<_> = freed.iter().map(|(digest, _)| *digest).collect();
-    let rows = writing.rows(NEXT, Values::default().with(octets(&digests))).await?;
+    let (digests, times): (Vec<_>, Vec<_>) =
+        freed.iter().map(|(digest, now)| (*digest, now.as_micros())).unzip();
+    let rows = writing.rows(NEXT, Values::default().with(octets(&digests)).with(times)).await?;
     let lanes: Result<Vec<_>, _> = rows.iter().map(|row| number(row, "lane")).collect();
     writing.learn_lanes(lanes?).await?;
     for row in &rows {
@@ -139,8 +144,9 @@ fn release(
     let lane = number(row, "lane")?;
     let due_at = time(row, "not_before")?.max(now);
     let mut carried = Carried::of(row)?;
-    carried.sequence += 1;
-    let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
+    let told = waited(row)?.then_some(EventKind::Released);
+    carried.sequence += u32::from(told.is_some());
+    let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));
     moved.ready.push((writing.lane(lane)?, due_at));
     moved.waiting -= 1;
     moved.unkeyed.push(writing.lane(lane)?);
@@ -150,6 +156,6 @@ fn release(
         &[ReadyRow { seq, lane, due_at, carried }],
         ReadyRow::put,
     );
-    writing.events(&[event]);
+    writing.events(event.as_slice());
     Ok(())
 }

@@ -361,17 +361,22 @@ impl Shape {
                 ]
             }
             Placed::Waiting => {
-                // The acceptance and the wait are both told.
-                let told = Carried { sequence: 2, ..fresh };
-                let on = WaitingFor::SerialKey.as_str();
+                let (at, on) = (self.value("due_at"), WaitingFor::SerialKey.as_str());
+                let turn = format!("CASE WHEN {at} > accepted_at THEN {at} END");
+                // The acceptance and the wait are both told; a delay is no wait.
+                let told = format!("CASE WHEN {at} > accepted_at THEN 1 ELSE {WAIT} END");
+                let carried = carried_but_sequence(&fresh);
+                let undelayed = format!(
+                    "{from} {} {at} <= accepted_at",
+                    if from.contains("WHERE") { "AND" } else { "WHERE" }
+                );
                 vec![
                     format!(
-                        "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, {CARRIED}) \
-                         SELECT seq, {lane}, '{on}', {}, serial_digest, {} {from}",
+                        "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, turn_at, delayed_until, {CARRIED}) \
+                         SELECT seq, {lane}, '{on}', {}, serial_digest, {turn}, {turn}, {carried}, {told} {from}",
                         self.value("deadline_at"),
-                        carried(&told)
                     ),
-                    event(EventKind::Waiting, told.sequence, told.counts.attempts, &from),
+                    event(EventKind::Waiting, WAIT, fresh.counts.attempts, &undelayed),
                 ]
             }
         }
@@ -412,19 +417,24 @@ pub(super) fn every_text() -> Vec<String> {
     (0..16 << PLACES.len()).map(shape).filter(can_be).map(Shape::text).collect()
 }
 
+/// The number of the event that an operation waits from its acceptance on.
+const WAIT: u32 = 2;
 const CARRIED: &str = "attempts, resumes, rescues, refusals, contact, last_try, token, sequence";
 
 fn carried(carried: &Carried) -> String {
+    format!("{}, {}", carried_but_sequence(carried), carried.sequence)
+}
+
+fn carried_but_sequence(carried: &Carried) -> String {
     let counts = carried.counts;
     format!(
-        "{}, {}, {}, {}, {}, {}, {}, {}",
+        "{}, {}, {}, {}, {}, {}, {}",
         counts.attempts,
         counts.resumes,
         counts.rescues,
         counts.refusals,
         counts.contact as u8,
         u8::from(counts.last_try),
-        carried.token,
-        carried.sequence
+        carried.token
     )
 }

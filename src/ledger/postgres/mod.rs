@@ -44,7 +44,7 @@ use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
 use super::opening::{Opening, Pooler, Server};
 use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
-use super::recount::{Elsewhere, Glimpse, Place, Recount};
+use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
 use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
@@ -174,20 +174,20 @@ impl Store for Postgres {
         sweep::count_up_to(&self.pool, &self.book, lanes, most).await
     }
 
-    async fn counted_elsewhere(&self, lane: &Lane) -> Result<Option<Elsewhere>, LedgerError> {
-        sweep::counted_elsewhere(&self.pool, &self.book, lane).await
+    async fn counted_elsewhere(&self, counter: &Counter) -> Result<Option<Elsewhere>, LedgerError> {
+        sweep::counted_elsewhere(&self.pool, &self.book, counter).await
     }
 
-    async fn glimpse(&self, lane: &Lane, most: u64) -> Result<Option<Glimpse>, LedgerError> {
-        sweep::glimpse(&self.pool, &self.book, lane, most).await
+    async fn glimpse(&self, counter: &Counter, most: u64) -> Result<Option<Glimpse>, LedgerError> {
+        sweep::glimpse(&self.pool, &self.book, counter, most).await
     }
 
     async fn count_some(
         &self,
-        lane: &Lane,
+        counter: &Counter,
         behind: Place,
     ) -> Result<(i64, Option<Place>), LedgerError> {
-        sweep::count_some(&self.pool, &self.book, lane, behind).await
+        sweep::count_some(&self.pool, &self.book, counter, behind).await
     }
 
     async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
@@ -237,6 +237,10 @@ impl Store for Postgres {
 
     async fn depths(&self) -> Batch<LaneDepth> {
         read::depths(&self.pool, &self.book).await
+    }
+
+    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
+        serial::is_delay_over(&self.pool, now).await
     }
 
     async fn waiting(&self) -> Result<u64, LedgerError> {
@@ -305,6 +309,15 @@ impl Transaction for Writing {
         visible_again: Timestamp,
     ) -> Batch<Leased> {
         claim::claim_overdue(self, limit, now, visible_again).await
+    }
+
+    async fn release_delayed(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<usize, LedgerError> {
+        serial::release_delayed(self, limit, now, moved).await
     }
 
     async fn claim_orphans(

@@ -14,7 +14,7 @@ macro_rules! places {
             carried!(""),
             " FROM running WHERE seq = o.seq LIMIT 1) AS u ON true LEFT JOIN LATERAL (SELECT seq, due_at, ",
             carried!(""),
-            " FROM ready WHERE seq = o.seq LIMIT 1) AS r ON true LEFT JOIN LATERAL (SELECT seq, due_at, waiting_for, ",
+            " FROM ready WHERE seq = o.seq LIMIT 1) AS r ON true LEFT JOIN LATERAL (SELECT seq, due_at, waiting_for, delayed_until, ",
             carried!(""),
             " FROM waiting WHERE seq = o.seq LIMIT 1) AS w ON true"
         )

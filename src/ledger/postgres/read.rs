@@ -158,8 +158,9 @@ const LIST: &str = "WITH looked AS MATERIALIZED \
      AND ($6::text IS NULL OR EXISTS (SELECT 1 FROM tags t WHERE t.tag = $6 AND t.seq = o.seq)) \
      AND ($7::bigint IS NULL OR o.accepted_at >= $7) AND ($8::bigint IS NULL OR o.accepted_at < $8) \
      AND CASE $9::text WHEN 'queued' THEN EXISTS (SELECT 1 FROM ready WHERE seq = o.seq) \
+     OR EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq AND delayed_until IS NOT NULL) \
      WHEN 'running' THEN EXISTS (SELECT 1 FROM running WHERE seq = o.seq) \
-     WHEN 'waiting' THEN EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq) \
+     WHEN 'waiting' THEN EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq AND delayed_until IS NULL) \
      ELSE $9 IS NULL OR EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = $9) END \
      AND (NOT $11::boolean OR EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND error_code = 'outcome-unknown') \
      AND NOT EXISTS (SELECT 1 FROM verdicts WHERE seq = o.seq)) \

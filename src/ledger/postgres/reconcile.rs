@@ -90,7 +90,8 @@ async fn waiting(
     strays: &mut Vec<Stray>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
-    for row in pair(writing, ask::WAITING, range).await? {
+    let values = Values::default().with(range.0).with(range.1).with(step.now.as_micros());
+    for row in writing.rows(ask::WAITING, values).await? {
         strays.push(ask::stray(Discrepancy::WaitsForNothing, &row)?);
         let digest: [u8; 16] = exactly(&row, "digest")?.unwrap_or_default();
         if step.repair && !freed.contains(&digest) {

@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sqlx::postgres::PgRow;
+
 use super::batch::{Statement, Values};
 use super::finish::go_next;
 use super::pool::Pool;
 use super::writing::{Writing, octets};
-use crate::domain::operation::NewOperation;
+use crate::domain::operation::{EventKind, NewOperation};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{self, Cells, exactly, id, number};
+use crate::ledger::rows::{self, Cells, EventRow, exactly, id, number};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Acceptance, KeyInUse, KeyListing, Moved, SerialName, Unblocked};
 
@@ -34,7 +36,8 @@ macro_rules! keys {
         concat!(
             "SELECT k.digest, o.id AS holder, coalesce(b.serial_key, o.serial_key) AS key_text, \
              coalesce(b.upstream, l.upstream) AS upstream, b.operation AS blocked_by, b.blocked_at, \
-             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest LIMIT 1000) AS counted) \
+             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NULL UNION ALL \
+             SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NOT NULL LIMIT 1000) AS counted) \
              AS waiting ",
             $from,
             " LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN lanes l ON l.lane = o.lane \
@@ -132,6 +135,57 @@ pub(super) async fn unblock(
     let before = moved.released.len();
     go_next(writing, &[(digest, now)], moved).await?;
     Ok(Unblocked::Done(moved.released.get(before).copied()))
+}
+
+/// Differs from SQLite because others write too: what is seen before its keys are locked is looked
+/// at again afterwards.
+const DELAY_OVER: &str = "SELECT seq, serial_digest FROM waiting \
+     WHERE delayed_until <= $1 ORDER BY delayed_until, seq LIMIT $2";
+const STILL_DELAYED: &str = "SELECT DISTINCT w.serial_digest FROM UNNEST($1::bigint[]) AS seen (seq) CROSS JOIN LATERAL \
+     (SELECT serial_digest FROM waiting WHERE seq = seen.seq AND delayed_until IS NOT NULL LIMIT 1) AS w";
+const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence = sequence + 1 \
+     WHERE seq = ANY ($1) AND delayed_until IS NOT NULL \
+     RETURNING seq, sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
+
+/// Lets operations go whose delay is over: the first of a free key, and all others behind it.
+pub(super) async fn release_delayed(
+    writing: &mut Writing,
+    limit: usize,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<usize, LedgerError> {
+    let values = Values::default().with(now.as_micros()).with(limit as i64);
+    let over = writing.rows(DELAY_OVER, values).await?;
+    let seqs: Vec<i64> = over.iter().map(|row| number(row, "seq")).collect::<Result<_, _>>()?;
+    let mut digests = digests(&over)?;
+    digests.sort_unstable();
+    digests.dedup();
+    writing.lock(digests).await?;
+    let still = writing.rows(STILL_DELAYED, Values::default().with(seqs.clone())).await?;
+    let mut free = self::digests(&still)?;
+    free.retain(|digest| writing.is_free(*digest));
+    let free: Vec<_> = free.into_iter().map(|digest| (digest, now)).collect();
+    go_next(writing, &free, moved).await?;
+    let behind = writing.rows(BEHIND_HOLDER, Values::default().with(seqs)).await?;
+    let mut events = Vec::with_capacity(behind.len());
+    for row in &behind {
+        moved.released.push(id(row, "id")?);
+        let (seq, sequence) = (number(row, "seq")?, number(row, "sequence")?);
+        events.push(EventRow::plain(seq, sequence, now, EventKind::Waiting));
+    }
+    writing.events(&events);
+    Ok(over.len())
+}
+
+fn digests(rows: &[PgRow]) -> Result<Vec<[u8; 16]>, LedgerError> {
+    rows.iter().map(|row| Ok(exactly(row, "serial_digest")?.unwrap_or_default())).collect()
+}
+
+const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= $1 LIMIT 1";
+
+pub(super) async fn is_delay_over(pool: &Arc<Pool>, now: Timestamp) -> Result<bool, LedgerError> {
+    let values = Values::default().with(now.as_micros()).finish()?;
+    Ok(!pool.read(IS_DELAY_OVER, values).await?.is_empty())
 }
 
 pub(super) async fn keys(pool: &Arc<Pool>, listing: KeyListing) -> Batch<KeyInUse> {

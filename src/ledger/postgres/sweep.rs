@@ -15,7 +15,7 @@ use crate::ledger::permits::stored;
 use crate::ledger::reconcile::{
     BATCH, BODIES, OLDEST_ATTEMPT, OWN_UNUSED, Sweep, Swept, abandoned, stray, unused,
 };
-use crate::ledger::recount::{Elsewhere, Glimpse, Place, Recount};
+use crate::ledger::recount::{Counter, Elsewhere, Glimpse, Part, Place, Recount};
 use crate::ledger::rows::{maybe_number, number, time};
 
 /// How many rows of a lane are counted together.
@@ -53,31 +53,62 @@ const UNUSED: &str = concat!(
 );
 const HELD: &str =
     "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq WHERE u.node = ANY ($1)";
-const ELSEWHERE: &str = "SELECT coalesce(sum(depth), 0)::bigint AS depth, \
-     coalesce(sum(depth) FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters \
-     WHERE lane = $1 AND incarnation <> $2";
+macro_rules! elsewhere {
+    ($column:literal) => {
+        concat!(
+            "SELECT coalesce(sum(",
+            $column,
+            "), 0)::bigint AS depth, coalesce(sum(",
+            $column,
+            ") FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters \
+             WHERE lane = $1 AND incarnation <> $2"
+        )
+    };
+}
+const ELSEWHERE: &str = elsewhere!("depth");
+const ELSEWHERE_BEHIND: &str = elsewhere!("behind");
 const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM (SELECT 1 FROM (\
      SELECT lane FROM ready WHERE lane = ANY ($1) UNION ALL \
      SELECT lane FROM waiting WHERE lane = ANY ($1) AND serial_digest IS NOT NULL) AS queued LIMIT $2) AS r";
 /// Rows and counts of one moment: a row for each node that beats, and one for all others.
-const GLIMPSE: &str = "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.depth, 0) AS depth, \
-     0::bigint AS nobodys, 0::bigint AS counted \
-     FROM nodes n LEFT JOIN counters c ON c.lane = $1 AND c.incarnation = n.incarnation \
-     WHERE n.ended_at IS NULL AND n.incarnation <> $2 \
-     UNION ALL SELECT NULL, NULL, NULL, coalesce(sum(c.depth), 0)::bigint, \
-     coalesce(sum(c.depth) FILTER (WHERE c.incarnation = 0), 0)::bigint, \
-     (SELECT count(*) FROM (SELECT 1 FROM ready WHERE lane = $1 LIMIT $3) AS r) \
-     FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
-     WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL";
+macro_rules! glimpse {
+    ($column:literal, $rows:literal) => {
+        concat!(
+            "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.",
+            $column,
+            ", 0) AS depth, 0::bigint AS nobodys, 0::bigint AS counted \
+             FROM nodes n LEFT JOIN counters c ON c.lane = $1 AND c.incarnation = n.incarnation \
+             WHERE n.ended_at IS NULL AND n.incarnation <> $2 \
+             UNION ALL SELECT NULL, NULL, NULL, coalesce(sum(c.",
+            $column,
+            "), 0)::bigint, coalesce(sum(c.",
+            $column,
+            ") FILTER (WHERE c.incarnation = 0), 0)::bigint, (SELECT count(*) FROM (SELECT 1 FROM ",
+            $rows,
+            " LIMIT $3) AS r) \
+             FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
+             WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL"
+        )
+    };
+}
+const GLIMPSE: &str = glimpse!("depth", "ready WHERE lane = $1");
+const GLIMPSE_BEHIND: &str =
+    glimpse!("behind", "waiting WHERE lane = $1 AND serial_digest IS NOT NULL");
 const COUNT: &str = "SELECT due_at, seq, counted FROM (SELECT due_at, seq, \
      row_number() OVER (ORDER BY due_at, seq) AS counted FROM ready \
      WHERE lane = $1 AND (due_at, seq) > ($2, $3) ORDER BY due_at, seq LIMIT $4) AS w \
      ORDER BY counted DESC LIMIT 1";
+const COUNT_BEHIND: &str = "SELECT due_at, seq, counted FROM (SELECT 0::bigint AS due_at, seq, \
+     row_number() OVER (ORDER BY seq) AS counted FROM waiting \
+     WHERE lane = $1 AND serial_digest IS NOT NULL AND seq > $3 ORDER BY seq LIMIT $4) AS w \
+     WHERE $2::bigint <= w.due_at ORDER BY counted DESC LIMIT 1";
 /// Locks what is corrected, so that two who correct it do so one after the other.
 const LOCK: &str = "INSERT INTO counters (lane, incarnation, depth, started) VALUES ($1, 0, 0, 0) \
      ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth";
 const CORRECT: &str = "UPDATE counters SET depth = depth + $2 WHERE lane = $1 AND incarnation = 0 \
      AND depth = $3";
+const CORRECT_BEHIND: &str = "UPDATE counters SET behind = behind + $2 \
+     WHERE lane = $1 AND incarnation = 0 AND behind = $3";
 
 /// Sees to one batch of it.
 pub(super) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
@@ -126,17 +157,26 @@ async fn own_unused(
     abandoned(&rows, oldest)
 }
 
-/// What the others have counted in a lane.
+/// What the others have counted in a part of a lane.
 pub(super) async fn counted_elsewhere(
     pool: &Arc<Pool>,
     book: &Book,
-    lane: &Lane,
+    (lane, part): &Counter,
 ) -> Result<Option<Elsewhere>, LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
-    let rows = pool.read(ELSEWHERE, values.finish()?).await?;
+    let sql = of(*part, ELSEWHERE, ELSEWHERE_BEHIND);
+    let rows = pool.read(sql, values.finish()?).await?;
     let seen =
         |row| Ok(Elsewhere { depth: number(row, "depth")?, nobodys: number(row, "nobodys")? });
     rows.first().map(seen).transpose()
+}
+
+/// The statement of a part.
+const fn of(part: Part, ready: &'static str, behind_keys: &'static str) -> &'static str {
+    match part {
+        Part::Ready => ready,
+        Part::BehindKeys => behind_keys,
+    }
 }
 
 /// Counts the rows of some lanes, up to so many.
@@ -152,15 +192,16 @@ pub(super) async fn count_up_to(
     rows.first().map_or(Ok(0), |row| number(row, "depth"))
 }
 
-/// A lane at this moment; none if it is deeper than that.
+/// A part of a lane at this moment; none if it is deeper than that.
 pub(super) async fn glimpse(
     pool: &Arc<Pool>,
     book: &Book,
-    lane: &Lane,
+    (lane, part): &Counter,
     most: u64,
 ) -> Result<Option<Glimpse>, LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
-    let rows = pool.read(GLIMPSE, values.with(stored(most)).finish()?).await?;
+    let sql = of(*part, GLIMPSE, GLIMPSE_BEHIND);
+    let rows = pool.read(sql, values.with(stored(most)).finish()?).await?;
     let mut glimpse = Glimpse { rows: 0, settled: 0, nobodys: 0, told: Vec::new() };
     for row in &rows {
         let depth = number(row, "depth")?;
@@ -176,25 +217,27 @@ pub(super) async fn glimpse(
     Ok((glimpse.rows < stored(most)).then_some(glimpse))
 }
 
-/// Counts the next rows of a lane.
+/// Counts the next rows of a part of a lane.
 pub(super) async fn count_some(
     pool: &Arc<Pool>,
     book: &Book,
-    lane: &Lane,
+    (lane, part): &Counter,
     (due_at, seq): Place,
 ) -> Result<(i64, Option<Place>), LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(due_at).with(seq);
-    let rows = pool.read(COUNT, values.with(COUNTED_TOGETHER).finish()?).await?;
+    let sql = of(*part, COUNT, COUNT_BEHIND);
+    let rows = pool.read(sql, values.with(COUNTED_TOGETHER).finish()?).await?;
     let Some(row) = rows.first() else { return Ok((0, None)) };
     let counted = number(row, "counted")?;
     let last = (number(row, "due_at")?, number(row, "seq")?);
     Ok((counted, (counted >= COUNTED_TOGETHER).then_some(last)))
 }
 
-/// Corrects what is counted in a lane, unless somebody has corrected it since.
+/// Corrects what is counted in a part of a lane, unless somebody has corrected it since.
 pub(super) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
-    let place = writing.book.number(&recount.lane)?;
+    let (lane, part) = &recount.counter;
+    let place = writing.book.number(lane)?;
     writing.run(LOCK, Values::default().with(place)).await?;
     let values = Values::default().with(place).with(recount.by).with(recount.nobodys);
-    writing.run(CORRECT, values).await
+    writing.run(of(*part, CORRECT, CORRECT_BEHIND), values).await
 }

@@ -15,6 +15,7 @@ use super::batch::{Script, Values};
 use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
 use super::settle::EVENTS;
+use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{EventRow, damaged, exactly, maybe_number, number};
@@ -52,13 +53,22 @@ struct Holder {
     stored: i64,
     /// As it shall say; 0 where nobody is left.
     held: i64,
+    /// When the turn comes of the first that was delayed, as the statement saw it that locked the
+    /// row: it may have waited for the lock, so that this is no more than a reason to look.
+    next_turn: Option<i64>,
 }
 
 /// Locks the row of each key, making it where there is none. Sorted, so that no two
 /// batches wait for each other.
 const LOCK: &str = "INSERT INTO serial_keys (digest, seq) \
      SELECT digest, 0 FROM UNNEST($1::bytea[]) AS wanted (digest) ORDER BY digest \
-     ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq";
+     ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq, \
+     (SELECT w.turn_at FROM waiting w WHERE w.serial_digest = serial_keys.digest AND w.turn_at IS NOT NULL \
+     ORDER BY w.turn_at LIMIT 1) AS next_turn";
+/// An operation whose delay is over and that waits for a look to let it go.
+const NEXT_DUE: &str = "SELECT d.seq FROM (SELECT seq, turn_at, delayed_until FROM waiting \
+     WHERE serial_digest = $1 AND turn_at IS NOT NULL ORDER BY turn_at, seq LIMIT 1) AS d \
+     WHERE d.turn_at <= $2 AND d.delayed_until IS NOT NULL";
 /// The rows are there, and locked; so each is found by its key, and joined with nothing.
 const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
      SELECT digest, seq FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) \
@@ -220,14 +230,16 @@ impl Writing {
         for row in &rows {
             let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
             let stored = number(row, "seq")?;
-            self.keys.insert(digest, Holder { stored, held: stored });
+            let next_turn = maybe_number(row, "next_turn")?;
+            self.keys.insert(digest, Holder { stored, held: stored, next_turn });
         }
         Ok(())
     }
 
     /// Takes a locked key for an operation; false if another one has it.
     pub(super) fn take(&mut self, digest: [u8; 16], seq: i64) -> bool {
-        let holder = self.keys.entry(digest).or_insert(Holder { stored: 0, held: 0 });
+        let holder =
+            self.keys.entry(digest).or_insert(Holder { stored: 0, held: 0, next_turn: None });
         if holder.held == 0 {
             holder.held = seq;
         }
@@ -242,6 +254,21 @@ impl Writing {
     /// Hands a locked key from one operation to another; false if the first does not have it.
     pub(super) fn pass_on(&mut self, digest: [u8; 16], from: i64, to: i64) -> bool {
         self.release(digest, from) && self.take(digest, to)
+    }
+
+    /// Whether the next holder of a free key was delayed until now, and a look is about to let it
+    /// go: others go behind it.
+    pub(super) async fn is_next_due(
+        &mut self,
+        digest: [u8; 16],
+        now: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let next_turn = self.keys.get(&digest).and_then(|holder| holder.next_turn);
+        if next_turn.is_none_or(|at| at > now.as_micros()) {
+            return Ok(false);
+        }
+        let values = Values::default().with(digest.to_vec()).with(now.as_micros());
+        Ok(self.row(NEXT_DUE, values).await?.is_some())
     }
 
     /// Whether nobody has a locked key.

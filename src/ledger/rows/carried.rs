@@ -76,7 +76,29 @@ macro_rules! waiting_row {
     };
 }
 
-pub(in crate::ledger) use {carried, ready_row, running_row, waiting_row};
+/// The places of the two operations of which one is the next of a key: the first accepted of
+/// those without a delay, and the first of the others whose time has come.
+macro_rules! next_of_key {
+    ($digest:literal, $now:literal) => {
+        concat!(
+            "(SELECT seq FROM waiting WHERE serial_digest = ",
+            $digest,
+            " AND turn_at IS NULL ORDER BY seq LIMIT 1), \
+             (SELECT d.seq FROM (SELECT seq, turn_at, delayed_until FROM waiting WHERE serial_digest = ",
+            $digest,
+            " AND turn_at IS NOT NULL ORDER BY turn_at, seq LIMIT 1) AS d WHERE d.delayed_until IS NULL OR d.turn_at <= ",
+            $now,
+            ")"
+        )
+    };
+}
+
+pub(in crate::ledger) use {carried, next_of_key, ready_row, running_row, waiting_row};
+
+/// Whether an operation waits for its key, and not for its own time.
+pub(in crate::ledger) fn waited(row: &impl Stored) -> Result<bool, LedgerError> {
+    Ok(maybe_time(row, "delayed_until")?.is_none())
+}
 
 /// What an operation carries from state to state.
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@ use std::time::Duration;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{
-    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, ready_row, running_row,
-    waiting_row,
+    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, next_of_key, ready_row,
+    running_row, waited, waiting_row,
 };
 pub(super) use lane::{home, named, numbered, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};

@@ -37,7 +37,7 @@ macro_rules! operations {
             origins!(),
             ", l.queue, l.upstream, CASE \
              WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
-             WHEN r.seq IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
+             WHEN r.seq IS NOT NULL OR w.delayed_until IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
              coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
              coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
              coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
@@ -48,7 +48,7 @@ macro_rules! operations {
              coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
              coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
              coalesce(x.message, u.message, r.message, w.message) AS message, \
-             coalesce(r.due_at, w.due_at) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
+             coalesce(r.due_at, w.due_at, w.delayed_until) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
              x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status, \
              (SELECT s.id FROM operations s WHERE s.retry_of = o.id ORDER BY s.seq DESC LIMIT 1) AS retried_by, \
              v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note \

@@ -37,15 +37,17 @@ const KEYS: &str = "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint
      VALUES (?, ?, ?, ?)";
 const SERIAL: &str = "INSERT INTO serial_keys (digest, seq) \
      VALUES (?, ?)";
-const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, version, continuation, attempts, resumes, \
-     rescues, refusals, contact, last_try, token, sequence, started_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, turn_at, delayed_until, version, continuation, \
+     attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node, written_at) \
      VALUES (?, ?, ?, ?, ?)";
 const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest = ?";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ?";
-const HELD: &str = "SELECT digest FROM serial_keys WHERE digest = ?";
+/// A key that an operation holds, or whose next holder was delayed until now.
+const HELD: &str = "SELECT ?1 AS digest WHERE EXISTS (SELECT 1 FROM serial_keys WHERE digest = ?1) \
+     OR EXISTS (SELECT 1 FROM waiting WHERE serial_digest = ?1 AND turn_at <= ?2 AND delayed_until IS NOT NULL)";
 
 /// A new operation with its place and its ties to others.
 struct Entry<'a> {
@@ -92,10 +94,13 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
         let seq = writing.next_seq;
         writing.next_seq += 1;
         let waits = match &operation.serial_key {
-            Some(key) if !held.insert(key.digest) => {
+            Some(key) if held.contains(&key.digest) => {
                 !serial::passes_on(writing, key.digest, operation)?
             }
-            _ => false,
+            // It holds the key from its time on: until then others may.
+            Some(_) if operation.is_delayed() => true,
+            Some(key) => !held.insert(key.digest),
+            None => false,
         };
         let placed = match (waits, hand_off) {
             (true, _) => Placed::Waiting,
@@ -205,10 +210,11 @@ fn held_serial_keys(
 ) -> Result<HashSet<[u8; 16]>, LedgerError> {
     let digests: Vec<_> = batch
         .iter()
-        .filter_map(|acceptance| Some(acceptance.operation.serial_key.as_ref()?.digest))
+        .map(|acceptance| &acceptance.operation)
+        .filter_map(|new| Some((new.serial_key.as_ref()?.digest, new.accepted_at)))
         .collect();
-    let rows = writing.writer.all_of_each(HELD, &digests, |digest, values| {
-        values.put(digest);
+    let rows = writing.writer.all_of_each(HELD, &digests, |(digest, now), values| {
+        values.put(digest).put(now.as_micros());
     })?;
     rows.iter().map(|row| octets(row, "digest")?.try_into().map_err(damaged)).collect()
 }
@@ -307,7 +313,8 @@ fn place(writer: &mut Writer, entries: &[Entry<'_>], node: i64) -> Result<(), Le
     let running: Vec<_> = of(Placed::Running).map(|entry| running_row(entry, node)).collect();
     let waiting: Vec<_> = of(Placed::Waiting).collect();
     let started = running.iter().map(settle::RunningRow::started);
-    let waits = of(Placed::Waiting).map(|entry| wait_event(entry, entry.operation.accepted_at));
+    let waits = of(Placed::Waiting).filter(|entry| !entry.operation.is_delayed());
+    let waits = waits.map(|entry| wait_event(entry, entry.operation.accepted_at));
     let events: Vec<_> = started.chain(waits).collect();
     writer.each(settle::READY, &ready, |row, values| row.put(values))?;
     writer.each(settle::RUNNING, &running, |row, values| row.put(values))?;
@@ -319,9 +326,13 @@ fn put_waiting(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     values.put(entry.seq).put(entry.lane).put(WaitingFor::SerialKey.as_str());
     values.put(entry.operation.policy.deadline_at.as_micros());
     values.put(entry.operation.serial_key.as_ref().map(|key| key.digest));
+    let turn = entry.operation.is_delayed().then(|| entry.operation.due_at.as_micros());
+    values.put(turn).put(turn);
     values.put(None::<u16>).put(None::<Vec<u8>>);
-    // The acceptance and the wait are both told.
-    Carried { sequence: 2, ..Carried::fresh() }.put(values);
+    let fresh = Carried::fresh();
+    // The acceptance and the wait are both told; a delay is no wait.
+    let told = if turn.is_some() { fresh.sequence } else { 2 };
+    Carried { sequence: told, ..fresh }.put(values);
 }
 
 fn running_row(entry: &Entry<'_>, node: i64) -> settle::RunningRow {

@@ -1,7 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::Writing;
-use super::rows::{Carried, carried, id, number, time, waiting_row};
+use super::rows::{Carried, carried, id, next_of_key, number, time, waited, waiting_row};
 use super::settle::{EventRow, READY, ReadyRow};
 use super::{prune, serial};
 use crate::domain::operation::{Body, EventKind};
@@ -105,19 +105,22 @@ pub(super) fn go_next(
         concat!(
             "SELECT ",
             waiting_row!("w."),
-            ", o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
-             WHERE w.serial_digest = ? ORDER BY w.seq LIMIT 1"
+            ", w.delayed_until, o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
+             WHERE w.seq IN (",
+            next_of_key!("?1", "?2"),
+            ") ORDER BY coalesce(w.turn_at, o.accepted_at), w.seq LIMIT 1"
         ),
         |values| {
-            values.put(digest);
+            values.put(digest).put(now.as_micros());
         },
     )?;
     let Some(next) = next else { return Ok(None) };
     let (seq, lane) = (number(&next, "seq")?, number(&next, "lane")?);
     let due_at = time(&next, "not_before")?.max(now);
     let mut carried = Carried::of(&next)?;
-    carried.sequence += 1;
-    let event = EventRow::plain(seq, carried.sequence, now, EventKind::Released);
+    let told = waited(&next)?.then_some(EventKind::Released);
+    carried.sequence += u32::from(told.is_some());
+    let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));
     moved.ready.push((writing.book.lane(lane)?, due_at));
     moved.waiting -= 1;
     moved.unkeyed.push(writing.book.lane(lane)?);
@@ -132,6 +135,6 @@ pub(super) fn go_next(
     })?;
     let ready = ReadyRow { seq, lane, due_at, carried };
     writer.run(READY, |values| ready.put(values))?;
-    writer.events(&[event])?;
+    writer.events(event.as_slice())?;
     Ok(Some(released))
 }

@@ -266,6 +266,10 @@ impl Store for Sqlite {
         read::depths(&self.readers, &self.book).await
     }
 
+    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
+        serial::is_delay_over(&self.readers, now).await
+    }
+
     async fn waiting(&self) -> Result<u64, LedgerError> {
         read::waiting(&self.readers).await
     }
@@ -325,6 +329,15 @@ impl Transaction for Writing {
         visible_again: Timestamp,
     ) -> Batch<Leased> {
         claim::claim_overdue(self, limit, now, visible_again)
+    }
+
+    async fn release_delayed(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<usize, LedgerError> {
+        serial::release_delayed(self, limit, now, moved)
     }
 
     async fn claim_orphans(

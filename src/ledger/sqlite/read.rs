@@ -200,9 +200,14 @@ async fn candidates(
     }
     if let Some(status) = listing.status {
         and(match status {
-            Status::Queued => "EXISTS (SELECT 1 FROM ready WHERE seq = o.seq)",
+            Status::Queued => {
+                "(EXISTS (SELECT 1 FROM ready WHERE seq = o.seq) \
+                 OR EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq AND delayed_until IS NOT NULL))"
+            }
             Status::Running => "EXISTS (SELECT 1 FROM running WHERE seq = o.seq)",
-            Status::Waiting => "EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq)",
+            Status::Waiting => {
+                "EXISTS (SELECT 1 FROM waiting WHERE seq = o.seq AND delayed_until IS NULL)"
+            }
             Status::Succeeded => {
                 "EXISTS (SELECT 1 FROM outcomes WHERE seq = o.seq AND state = 'succeeded')"
             }

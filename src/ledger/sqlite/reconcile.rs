@@ -95,7 +95,10 @@ fn waiting(
     strays: &mut Vec<Stray>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
-    for row in pair(writing, ask::WAITING, range)? {
+    let found = writing.writer.all(ask::WAITING, |values| {
+        values.put(range.0).put(range.1).put(step.now.as_micros());
+    })?;
+    for row in found {
         strays.push(ask::stray(Discrepancy::WaitsForNothing, &row)?);
         let digest: [u8; 16] = exactly(&row, "digest")?.unwrap_or_default();
         if step.repair && !freed.contains(&digest) {

@@ -1,13 +1,15 @@
 //! Serial keys that a failure blocks, and those that somebody holds.
 
+use std::collections::HashSet;
+
 use sqlx::sqlite::SqlitePool;
 
 use super::Writing;
-use super::finish::promote;
+use super::finish::{go_next, promote};
 use super::open::trouble;
-use super::rows::{self, number, octets};
+use super::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
 use crate::domain::Timestamp;
-use crate::domain::operation::NewOperation;
+use crate::domain::operation::{EventKind, NewOperation};
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{KeyInUse, KeyListing, Moved, SerialName, Unblocked};
@@ -25,7 +27,8 @@ macro_rules! keys {
         concat!(
             "SELECT k.digest, o.id AS holder, coalesce(b.serial_key, o.serial_key) AS key_text, \
              coalesce(b.upstream, l.upstream) AS upstream, b.operation AS blocked_by, b.blocked_at, \
-             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest LIMIT 1000)) AS waiting ",
+             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NULL UNION ALL \
+             SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NOT NULL LIMIT 1000)) AS waiting ",
             $from,
             " LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN lanes l ON l.lane = o.lane \
              WHERE k.digest > ? ORDER BY k.digest LIMIT ?"
@@ -87,6 +90,55 @@ fn blocker(
     writing.writer.one(BLOCKED_BY, |values| {
         values.put(digest);
     })
+}
+
+/// Operations whose delay is over, and whether another one holds their key.
+const DELAY_OVER: &str = "SELECT w.seq, w.serial_digest AS digest, k.seq AS holder FROM waiting w \
+     LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
+     WHERE w.delayed_until <= ?1 ORDER BY w.delayed_until, w.seq LIMIT ?2";
+const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence = sequence + 1 \
+     WHERE seq = ?1 AND delayed_until IS NOT NULL \
+     RETURNING sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
+
+/// Lets operations go whose delay is over: the first of a free key, and all others behind it.
+pub(super) fn release_delayed(
+    writing: &mut Writing,
+    limit: usize,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Result<usize, LedgerError> {
+    let over = writing.writer.all(DELAY_OVER, |values| {
+        values.put(now.as_micros()).put(limit as i64);
+    })?;
+    let mut events = Vec::new();
+    let mut seen = HashSet::new();
+    for row in &over {
+        let digest: [u8; 16] = exactly(row, "digest")?.unwrap_or_default();
+        if seen.insert(digest) && maybe_number::<i64>(row, "holder")?.is_none() {
+            go_next(writing, digest, now, moved)?;
+        }
+        let seq = number(row, "seq")?;
+        let behind = writing.writer.one(BEHIND_HOLDER, |values| {
+            values.put(seq);
+        })?;
+        if let Some(behind) = behind {
+            moved.released.push(id(&behind, "id")?);
+            let sequence = number(&behind, "sequence")?;
+            events.push(EventRow::plain(seq, sequence, now, EventKind::Waiting));
+        }
+    }
+    writing.writer.events(&events)?;
+    Ok(over.len())
+}
+
+const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= ? LIMIT 1";
+
+pub(super) async fn is_delay_over(
+    readers: &SqlitePool,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
+    let query = sqlx::query(IS_DELAY_OVER).bind(now.as_micros());
+    Ok(query.fetch_optional(readers).await.map_err(trouble)?.is_some())
 }
 
 pub(super) async fn keys(readers: &SqlitePool, listing: KeyListing) -> Batch<KeyInUse> {

@@ -224,6 +224,33 @@ mod among_several {
         two.close().await;
     }
 
+    /// Of those that wait for a serial key.
+    #[tokio::test]
+    async fn what_a_dead_node_had_counted_behind_keys_is_corrected_too() {
+        let two = Two::open().await;
+        let brief = Vitals { lease: Duration::from_millis(50), ..vitals() };
+        two.one.beat(brief.clone()).await.unwrap();
+        for number in 1..=4 {
+            let key = SerialKey { digest: [7; 16], text: "customer-7".into() };
+            let new = NewOperation { serial_key: Some(key), ..operation(number, START) };
+            two.one.accept(new).await.unwrap();
+        }
+        let deep = "INSERT INTO counters (lane, incarnation, depth, started, behind) \
+             SELECT lane, 0, 0, 0, 400 FROM lanes WHERE NOT express \
+             ON CONFLICT (lane, incarnation) DO UPDATE SET behind = counters.behind + 400";
+        cluster().sql(two.url().rsplit('/').next().unwrap(), deep);
+        for ledger in [&two.one, &two.other] {
+            ledger.beat(brief.clone()).await.unwrap();
+        }
+        assert_eq!(two.other.queue_depth("default"), 404);
+        let miscounted = [(Discrepancy::Miscounted, 1)];
+        assert_eq!(found(&two.other.recount_lanes().await.unwrap()), miscounted);
+        two.other.beat(brief).await.unwrap();
+        assert_eq!(two.other.queue_depth("default"), 4);
+        assert_eq!(found(&two.other.reconcile(true, START).await.unwrap()), []);
+        two.close().await;
+    }
+
     /// Changes what dead nodes are said to have counted.
     fn miscount(two: &Two, by: i64) {
         let name = two.url().rsplit('/').next().unwrap();

@@ -206,6 +206,129 @@ async fn who_is_released_or_canceled_waits_for_the_key_no_more(place: Place) {
     close(ledger, tasks).await;
 }
 
+/// A client with the same key, to begin so many seconds later.
+fn delayed(number: u8, seconds: u64) -> NewOperation {
+    NewOperation { due_at: START + Duration::from_secs(seconds), ..blocking(number) }
+}
+
+fn after(seconds: u64) -> Timestamp {
+    START + Duration::from_secs(seconds)
+}
+
+/// Carries out whatever of the key is due, one after the other, as a look goes before each; the
+/// numbers in the order in which they went.
+async fn go(ledger: &Ledger, seconds: u64) -> Vec<u8> {
+    let (mut went, now) = (Vec::new(), after(seconds));
+    loop {
+        ledger.release_delayed(9, now).await.unwrap();
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let mut leased = ledger.claim(wants, now).await.unwrap().remove(0).leased;
+        assert!(leased.len() < 2, "two of a key at once");
+        let Some(leased) = leased.pop() else { return went };
+        went.extend((1..=9).filter(|number| operation(*number, START).id == leased.id));
+        finish(ledger, leased, now).await;
+    }
+}
+
+async fn a_delayed_operation_leaves_its_key_to_others_until_its_time(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(delayed(1, 60)).await.unwrap();
+    accept_all(&ledger, [2, 3]).await;
+    assert_eq!(state(&ledger, delayed(1, 0).id).await, State::Queued { due_at: after(60) });
+    assert_eq!(status(&ledger, 3).await, Status::Waiting);
+    assert_eq!(ledger.queue_depth("default"), 3);
+    assert_eq!(go(&ledger, 0).await, [2, 3]);
+    assert!(go(&ledger, 59).await.is_empty());
+    assert_eq!(ledger.queue_depth("default"), 1);
+    assert_eq!(keys(&ledger, false).await, []);
+    assert_eq!(go(&ledger, 60).await, [1]);
+    assert_eq!(ledger.queue_depth("default"), 0);
+    let kinds: Vec<_> = ledger.events(delayed(1, 0).id, 0, 9).await.unwrap();
+    let kinds: Vec<_> = kinds.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Accepted, EventKind::Started, EventKind::Succeeded]);
+    close(ledger, tasks).await;
+}
+
+/// Who was delayed until then comes before who was accepted later.
+async fn operations_of_a_key_go_in_the_order_of_becoming_due(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for new in [delayed(1, 30), delayed(2, 20), delayed(3, 20), blocking(4)] {
+        ledger.accept(new).await.unwrap();
+    }
+    let first = claim_one(&ledger, START).await;
+    let at = |number, seconds| NewOperation {
+        accepted_at: after(seconds),
+        due_at: after(seconds),
+        ..blocking(number)
+    };
+    ledger.accept(at(5, 10)).await.unwrap();
+    // Their time comes while another one has the key, and some are accepted then.
+    assert_eq!(ledger.release_delayed(9, after(25)).await.unwrap(), 2);
+    for number in [2, 3] {
+        assert_eq!(status(&ledger, number).await, Status::Waiting);
+    }
+    assert_eq!(status(&ledger, 1).await, Status::Queued);
+    ledger.accept(at(6, 25)).await.unwrap();
+    ledger.accept(at(7, 40)).await.unwrap();
+    assert_eq!(first.id, blocking(4).id);
+    finish(&ledger, first, after(40)).await;
+    assert_eq!(go(&ledger, 40).await, [5, 2, 3, 6, 1, 7]);
+    close(ledger, tasks).await;
+}
+
+/// The look that lets it go comes a little later than its time.
+async fn whoever_comes_when_a_delay_is_over_goes_behind(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(delayed(1, 10)).await.unwrap();
+    let late = NewOperation { accepted_at: after(11), due_at: after(11), ..blocking(2) };
+    ledger.accept(late).await.unwrap();
+    let due = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], after(11)).await.unwrap();
+    assert!(due[0].leased.is_empty());
+    // Nothing is amiss meanwhile.
+    let report = ledger.reconcile(true, after(11)).await.unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert_eq!(go(&ledger, 11).await, [1, 2]);
+    close(ledger, tasks).await;
+}
+
+async fn a_delayed_operation_may_be_canceled_may_end_and_waits_behind_a_blocked_key(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for new in [delayed(1, 10), delayed(2, 10), delayed(3, 10), blocking(4)] {
+        ledger.accept(new).await.unwrap();
+    }
+    ledger.cancel(delayed(1, 0).id, Freeing::Keep, START).await.unwrap();
+    fail(&ledger, blocking(4).id).await;
+    assert!(go(&ledger, 10).await.is_empty());
+    for number in [2, 3] {
+        assert_eq!(status(&ledger, number).await, Status::Waiting);
+    }
+    let overdue = ledger.claim_overdue(1, START + 24 * HOUR, START + 25 * HOUR).await.unwrap();
+    assert_eq!(overdue[0].id, delayed(2, 0).id);
+    let blocked = keys(&ledger, true).await.remove(0);
+    assert_eq!(blocked.waiting, 2);
+    ledger.unblock(blocked.name, after(11)).await.unwrap();
+    assert_eq!(ledger.queue_depth("default"), 2);
+    assert_eq!(go(&ledger, 11).await, [2, 3]);
+    close(ledger, tasks).await;
+}
+
+async fn delayed_and_waiting_ones_of_a_key_are_listed_by_their_status(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for new in [delayed(1, 10), blocking(2), blocking(3)] {
+        ledger.accept(new).await.unwrap();
+    }
+    let of = async |status| {
+        let listing = Listing { status: Some(status), limit: 9, ..Listing::default() };
+        let mut ids: Vec<_> =
+            ledger.list(&listing).await.unwrap().operations.iter().map(|it| it.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(of(Status::Queued).await, [delayed(1, 0).id, blocking(2).id]);
+    assert_eq!(of(Status::Waiting).await, [blocking(3).id]);
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -217,6 +340,11 @@ macro_rules! on {
             what_blocks_a_key_may_be_pruned_and_the_key_stays_blocked,
             whoever_waits_for_a_key_counts_as_queued_and_ends_at_its_deadline,
             who_is_released_or_canceled_waits_for_the_key_no_more,
+            a_delayed_operation_leaves_its_key_to_others_until_its_time,
+            operations_of_a_key_go_in_the_order_of_becoming_due,
+            whoever_comes_when_a_delay_is_over_goes_behind,
+            a_delayed_operation_may_be_canceled_may_end_and_waits_behind_a_blocked_key,
+            delayed_and_waiting_ones_of_a_key_are_listed_by_their_status,
         );
     };
 }

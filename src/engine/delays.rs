@@ -1,0 +1,39 @@
+//! Operations with a serial key that were accepted with a delay.
+//!
+//! Owns the look that lets them go when their time comes: until then their key is others'. Its
+//! invariant: it writes nothing while no delay is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::beats::Loop;
+use crate::ledger::LedgerError;
+
+/// A delay is over for at most about this long before its operation may go.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How many go together.
+const BATCH: usize = 256;
+
+/// Looks every second until the tasks drain.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        match step(&shared).await {
+            Ok(()) => shared.beats.beat(Loop::Delays, shared.clock.now()),
+            Err(error) => tracing::warn!(%error, "delayed operations wait on; trying again soon"),
+        }
+        if !shared.pause(INTERVAL).await {
+            return;
+        }
+    }
+}
+
+/// Lets everything go whose delay is over.
+async fn step(shared: &Shared) -> Result<(), LedgerError> {
+    while !shared.tasks.is_draining() {
+        if shared.ledger.release_delayed(BATCH, shared.clock.now()).await? < BATCH {
+            break;
+        }
+    }
+    Ok(())
+}
