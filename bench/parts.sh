@@ -142,15 +142,15 @@ monitors() {
   [ -s "$MONITORS" ] || die "no operation was accepted: $(cat "$folder/$2.err")"
 }
 
-# searched RATE: the highest rate at which `holds` says yes, in $held, and all that was
-# offered, in $offers: from RATE up by a tenth while it holds, or down by a tenth until then,
-# and at last in the middle between what holds and what does not
+# searched RATE [HOLDS]: the highest rate at which the function HOLDS, or `holds`, says yes, in
+# $held, and all that was offered, in $offers: from RATE up by a tenth while it holds, or down by
+# a tenth until then, and at last in the middle between what holds and what does not
 searched() {
-  local next=$1 failed=0
+  local next=$1 holds=${2:-holds} failed=0
   held=0
   offers=()
   for _ in $(seq 15); do
-    if holds "$next"; then
+    if "$holds" "$next"; then
       held=$next
       [ "$failed" -eq 0 ] || break
       next=$(scaled "$next" 1.1)
@@ -162,7 +162,7 @@ searched() {
   done
   [ "$held" -gt 0 ] && [ "$failed" -gt 0 ] || return 0
   next=$(((held + failed) / 2))
-  ! holds "$next" || held=$next
+  ! "$holds" "$next" || held=$next
 }
 scaled() { awk -v rate="$1" -v by="$2" 'BEGIN { printf "%d", rate * by }'; }
 
@@ -178,6 +178,11 @@ offered_at() {
 }
 
 # ---------------------------------------------------------------------------- the figures
+rows=()    # of the table: | figure | measured | share | asked for |
+members=() # of the JSON object
+row() { rows+=("| $1 | $2 | ${3:-} | ${4:-} |"); echo "$1: $2${3:+ ($3)}"; }
+member() { members+=("\"$1\": $2"); }
+
 value() { sed -n "s/.*\b$1=\([^ ]*\).*/\1/p" <<<"$2"; } # NAME LINE: out of `name=value …`
 
 median() {
