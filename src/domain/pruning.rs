@@ -57,6 +57,17 @@ impl Portion {
     }
 }
 
+/// Numbers as runs of those that follow one another, each by its first and its last; in order, and
+/// each number once.
+pub fn runs(numbers: &mut Vec<i64>) -> Vec<(i64, i64)> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+        .chunk_by(|one, next| one.checked_add(1) == Some(*next))
+        .filter_map(|run| Some((*run.first()?, *run.last()?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +82,18 @@ mod tests {
         }
         assert_eq!(rows, [250, 125, 62, 31, 15, 7, 3, 1, 1, 1, 1, 1]);
         assert_eq!(portion.octets, MOST_OCTETS >> 12);
+    }
+
+    #[test]
+    fn numbers_that_follow_one_another_are_one_run() {
+        for (numbers, expected) in [
+            (&[][..], &[][..]),
+            (&[7], &[(7, 7)]),
+            (&[3, 1, 2, 2, 9, 5, 4], &[(1, 5), (9, 9)]),
+            (&[i64::MAX, i64::MIN], &[(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)]),
+        ] {
+            assert_eq!(runs(&mut numbers.to_vec()), expected, "{numbers:?}");
+        }
     }
 
     #[test]

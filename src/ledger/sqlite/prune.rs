@@ -1,12 +1,15 @@
 //! Letting go of what is over: first request and result, later the whole operation.
+//!
+//! A portion goes in runs of numbers that follow one another: what ended together was accepted
+//! together, and a run costs a statement for each table instead of one for each operation.
 
 use super::Writing;
 use super::rows::{
-    TAG_SEPARATOR, damaged, maybe_number, maybe_text, maybe_time, number, text, time,
+    Stored, TAG_SEPARATOR, maybe_number, maybe_text, maybe_time, number, text, time,
 };
-use super::writer::Values;
+use super::writer::{Row, Values};
 use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
-use crate::domain::pruning::{MOST_OCTETS, Portion};
+use crate::domain::pruning::{MOST_OCTETS, Portion, runs};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::{Pruned, pieces_in};
@@ -17,13 +20,16 @@ const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AN
      OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
      WHERE v.message = m.message AND e.delivery IS NULL)))";
 
-/// What has expired, and about how many octets of bodies and timelines go with it.
-const DUE: &str = "SELECT e.due_at, e.seq, e.kind, \
+/// What has expired, about how many octets of bodies and timelines go with it, and what lies
+/// elsewhere of it.
+const DUE: &str = "SELECT e.due_at, e.seq, e.kind, x.finished_at, q.body_key AS request_body, r.body_key AS result_body, \
+     o.tags, o.key_digest IS NOT NULL AS keyed, EXISTS (SELECT 1 FROM messages m WHERE m.seq = e.seq) AS told, \
      min(coalesce(q.body_length, 0), ?3) + min(coalesce(r.body_length, 0), ?3) \
      + CASE e.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets \
      FROM (SELECT due_at, seq, kind FROM expiries WHERE due_at <= ?1 ORDER BY due_at, seq LIMIT ?2) AS e \
      LEFT JOIN requests q ON q.seq = e.seq LEFT JOIN results r ON r.seq = e.seq \
-     LEFT JOIN outcomes x ON x.seq = e.seq ORDER BY e.due_at, e.seq";
+     LEFT JOIN outcomes x ON x.seq = e.seq LEFT JOIN operations o ON o.seq = e.seq ORDER BY e.due_at, e.seq";
+const EXPIRIES_GONE: &str = "DELETE FROM expiries WHERE (due_at, seq) <= (?1, ?2)";
 /// Pieces of a body that go at once, where it has no more of them or the others follow later.
 const PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number < ?2 \
      AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
@@ -37,6 +43,24 @@ const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number IN
      (SELECT number FROM pieces WHERE body = ?1 ORDER BY number DESC LIMIT ?2)";
 const ERASED: &str = "DELETE FROM erasures WHERE body = ?";
 
+/// The part of a portion that goes in one way.
+#[derive(Default)]
+struct Part {
+    seqs: Vec<i64>,
+    /// Bodies that lie in pieces.
+    bodies: Vec<i64>,
+}
+
+impl Part {
+    fn add(&mut self, seq: i64, row: &Row) -> Result<(), LedgerError> {
+        self.seqs.push(seq);
+        for body in ["request_body", "result_body"] {
+            self.bodies.extend(maybe_number::<i64>(row, body)?);
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn prune(
     writing: &mut Writing,
     portion: Portion,
@@ -49,30 +73,41 @@ pub(super) fn prune(
     let due = writing.writer.all(DUE, |values| {
         values.put(now.as_micros()).put(portion.rows as i64).put(MOST_OCTETS as i64);
     })?;
-    let (mut pruned, mut octets) = (Pruned::default(), 0);
+    let (mut freed, mut removed) = (Part::default(), Part::default());
+    let (mut octets, mut last) = (0, None);
     for row in &due {
-        octets += number::<u64>(row, "octets")?;
-        if octets > portion.octets && pruned != Pruned::default() {
+        let (seq, own) = (number(row, "seq")?, number::<u64>(row, "octets")?);
+        let is_first = freed.seqs.is_empty() && removed.seqs.is_empty();
+        if octets + own > portion.octets && !is_first {
             break;
         }
-        let seq = number(row, "seq")?;
-        let due_at = time(row, "due_at")?;
-        numbered(writing, "DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1", seq, due_at)?;
-        if text(row, "kind")? == "result" {
-            if put_off(writing, seq, now)? {
-                octets -= number::<u64>(row, "octets")?;
-            } else {
-                free_at(writing, seq, now)?;
-                pruned.results += 1;
-            }
+        last = Some((time(row, "due_at")?, seq));
+        // Nothing has ended that an entry without an end names, so nothing of it may go.
+        let Some(finished_at) = maybe_time(row, "finished_at")? else { continue };
+        let is_result = text(row, "kind")? == "result";
+        if is_result && row.flag("told")? && put_off(writing, seq, now)? {
+            continue;
+        }
+        octets += own;
+        if is_result && finished_at + writing.book.retention.operation > now {
+            freed.add(seq, row)?;
         } else {
-            remove(writing, seq)?;
-            pruned.operations += 1;
+            removed.add(seq, row)?;
+            erase_elsewhere(writing, seq, row)?;
         }
     }
-    if pruned.operations > 0 {
-        keep_last_place(writing)?;
+    if let Some((due_at, seq)) = last {
+        writing.writer.run(EXPIRIES_GONE, |values| {
+            values.put(due_at.as_micros()).put(seq);
+        })?;
     }
+    let pruned = Pruned {
+        results: freed.seqs.len() as u64,
+        operations: removed.seqs.len() as u64,
+        pieces: 0,
+    };
+    free_at(writing, freed, now)?;
+    remove(writing, removed)?;
     Ok(pruned)
 }
 
@@ -137,32 +172,25 @@ pub(super) fn free(
         return Ok(true);
     }
     let seq: i64 = number(&row, "seq")?;
-    numbered(
-        writing,
-        "DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1",
-        seq,
-        time(&row, "expires_at")?,
-    )?;
-    free_at(writing, seq, now)?;
+    let expires_at = time(&row, "expires_at")?;
+    numbered(writing, "DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1", seq, expires_at)?;
+    let bodies = bodies_of(writing, seq)?;
+    free_at(writing, Part { seqs: vec![seq], bodies }, now)?;
     Ok(true)
 }
 
-/// Frees request and result; the row stays until its own time has come.
-fn free_at(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<(), LedgerError> {
-    erase_bodies(writing, seq)?;
-    numbered(writing, "UPDATE outcomes SET freed_at = ?2 WHERE seq = ?1", seq, now)?;
-    let retention = writing.book.retention;
-    let ended = writing.writer.one("SELECT finished_at FROM outcomes WHERE seq = ?", |values| {
-        values.put(seq);
-    })?;
-    let ended = ended.ok_or_else(|| damaged(format!("operation {seq} has not ended")))?;
-    let due_at = time(&ended, "finished_at")? + retention.operation;
-    numbered(
-        writing,
-        "INSERT INTO expiries (due_at, seq, kind) VALUES (?2, ?1, 'operation')",
-        seq,
-        due_at,
-    )
+/// Frees requests and results; the rows stay until their own time has come.
+fn free_at(writing: &mut Writing, mut part: Part, now: Timestamp) -> Result<(), LedgerError> {
+    let retention = i64::try_from(writing.book.retention.operation.as_micros()).unwrap_or(i64::MAX);
+    for (first, last) in runs(&mut part.seqs) {
+        delete_runs(writing, &[REQUESTS_GONE, RESULTS_GONE], first, last)?;
+        for (sql, value) in [(FREED, now.as_micros()), (LATER, retention)] {
+            writing.writer.run(sql, |values| {
+                values.put(first).put(last).put(value);
+            })?;
+        }
+    }
+    part.bodies.into_iter().try_for_each(|body| erase_pieces(writing, body))
 }
 
 fn numbered(
@@ -177,20 +205,36 @@ fn numbered(
     writing.writer.run(sql, bind).map(drop)
 }
 
+/// The bodies of an operation that lie in pieces.
+fn bodies_of(writing: &mut Writing, seq: i64) -> Result<Vec<i64>, LedgerError> {
+    let rows = writing.writer.all(
+        "SELECT body_key FROM requests WHERE seq = ?1 AND body_key IS NOT NULL \
+         UNION ALL SELECT body_key FROM results WHERE seq = ?1 AND body_key IS NOT NULL",
+        |values| {
+            values.put(seq);
+        },
+    )?;
+    rows.iter().map(|row| number(row, "body_key")).collect()
+}
+
 /// Deletes request and result of an operation with all their pieces.
 pub(super) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
-    for sql in [
-        "DELETE FROM requests WHERE seq = ? RETURNING body_key",
-        "DELETE FROM results WHERE seq = ? RETURNING body_key",
-    ] {
-        let gone = writing.writer.one(sql, |values| {
-            values.put(seq);
+    let bodies = bodies_of(writing, seq)?;
+    delete_runs(writing, &[REQUESTS_GONE, RESULTS_GONE], seq, seq)?;
+    bodies.into_iter().try_for_each(|body| erase_pieces(writing, body))
+}
+
+/// Deletes what tables have of these operations, from the first to the last.
+fn delete_runs(
+    writing: &mut Writing,
+    tables: &[&'static str],
+    first: i64,
+    last: i64,
+) -> Result<(), LedgerError> {
+    for sql in tables {
+        writing.writer.run(sql, |values| {
+            values.put(first).put(last);
         })?;
-        if let Some(row) = gone
-            && let Some(body) = maybe_number(&row, "body_key")?
-        {
-            erase_pieces(writing, body)?;
-        }
     }
     Ok(())
 }
@@ -209,29 +253,41 @@ pub(super) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), Ledge
 /// Lets go of an operation's idempotency key, if that is still its own.
 pub(super) const KEY_GONE: &str = "DELETE FROM idempotency_keys WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)";
 
-/// Leaves nothing of an operation.
-fn remove(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
-    erase_bodies(writing, seq)?;
-    erase_tags(writing, seq)?;
-    for sql in [
-        KEY_GONE,
-        "DELETE FROM events WHERE seq = ?1",
-        "DELETE FROM verdicts WHERE seq = ?1",
-        "DELETE FROM outcomes WHERE seq = ?1",
-        "DELETE FROM operations WHERE seq = ?1",
-    ] {
-        writing.writer.run(sql, |values| {
+const REQUESTS_GONE: &str = "DELETE FROM requests WHERE seq BETWEEN ? AND ?";
+const RESULTS_GONE: &str = "DELETE FROM results WHERE seq BETWEEN ? AND ?";
+const FREED: &str = "UPDATE outcomes SET freed_at = ?3 WHERE seq BETWEEN ?1 AND ?2";
+const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + ?3, seq, 'operation' \
+     FROM outcomes WHERE seq BETWEEN ?1 AND ?2";
+/// What there is of an operation by its number.
+const ALL_GONE: [&str; 6] = [
+    REQUESTS_GONE,
+    RESULTS_GONE,
+    "DELETE FROM events WHERE seq BETWEEN ? AND ?",
+    "DELETE FROM verdicts WHERE seq BETWEEN ? AND ?",
+    "DELETE FROM outcomes WHERE seq BETWEEN ? AND ?",
+    "DELETE FROM operations WHERE seq BETWEEN ? AND ?",
+];
+
+/// Leaves nothing of operations.
+fn remove(writing: &mut Writing, mut part: Part) -> Result<(), LedgerError> {
+    if part.seqs.is_empty() {
+        return Ok(());
+    }
+    for (first, last) in runs(&mut part.seqs) {
+        delete_runs(writing, &ALL_GONE, first, last)?;
+    }
+    part.bodies.into_iter().try_for_each(|body| erase_pieces(writing, body))?;
+    keep_last_place(writing)
+}
+
+/// Deletes what refers to an operation by more than its number: its tags and its key.
+fn erase_elsewhere(writing: &mut Writing, seq: i64, row: &Row) -> Result<(), LedgerError> {
+    if row.flag("keyed")? {
+        writing.writer.run(KEY_GONE, |values| {
             values.put(seq);
         })?;
     }
-    Ok(())
-}
-
-fn erase_tags(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
-    let row = writing.writer.one("SELECT tags FROM operations WHERE seq = ?", |values| {
-        values.put(seq);
-    })?;
-    let tags = row.map_or(Ok(None), |row| maybe_text(&row, "tags"))?.unwrap_or_default();
+    let tags = maybe_text(row, "tags")?.unwrap_or_default();
     for tag in tags.split(TAG_SEPARATOR).filter(|tag| !tag.is_empty()) {
         writing.writer.run("DELETE FROM tags WHERE tag = ? AND seq = ?", |values| {
             values.put(tag).put(seq);

@@ -39,6 +39,43 @@ async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags(p
     close(ledger, tasks).await;
 }
 
+async fn operations_whose_own_time_has_come_go_with_their_results(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let new = |number: u8| NewOperation {
+        tags: vec!["a".into()],
+        ..with_key(number, number, number, KeyScope::Retained)
+    };
+    let mut ids = Vec::new();
+    for number in 1..=5 {
+        let new = new(number);
+        ids.push(new.id);
+        ledger.accept(new).await.unwrap();
+        let leased = claim_one(&ledger, START).await;
+        // The third is at work for as long as the others are over.
+        if number != 3 {
+            finish(&ledger, leased, START).await;
+        }
+    }
+    let gone = ledger.prune(9, START + 7 * HOUR).await.unwrap();
+    assert_eq!(gone, Pruned { operations: 4, ..Pruned::default() });
+    assert_eq!(ledger.prune(9, START + 7 * HOUR).await.unwrap(), Pruned::default());
+    for (index, id) in ids.iter().enumerate() {
+        let found = ledger.find(*id).await.unwrap();
+        assert_eq!(found.is_some(), index == 2, "{index}");
+        assert!(ledger.answer(*id).await.unwrap().is_none());
+    }
+    let tagged = Listing { tag: Some("a".into()), limit: 9, ..Listing::default() };
+    assert_eq!(ledger.list(&tagged).await.unwrap().operations.len(), 1);
+    for number in 1..=5 {
+        let again = with_key(number + 10, number, number, KeyScope::Retained);
+        let accepted = ledger.accept(again.clone()).await.unwrap();
+        let expected =
+            if number == 3 { Accepted::Replayed(ids[2]) } else { Accepted::New(again.id) };
+        assert_eq!(accepted, expected);
+    }
+    close(ledger, tasks).await;
+}
+
 async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
@@ -256,6 +293,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             results_are_freed_first_and_operations_later_with_their_keys_and_tags,
+            operations_whose_own_time_has_come_go_with_their_results,
             freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry,
             pieces_that_nothing_refers_to_go_when_discarded,
             pieces_that_a_row_refers_to_survive_a_discard,
