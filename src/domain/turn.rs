@@ -2,7 +2,11 @@
 //!
 //! Owns how a queue's priority and the wait of its oldest weigh against each other.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use super::Timestamp;
+use super::operation::Lane;
 
 /// The most that a priority may be, either way.
 pub const MOST_PRIORITY: i32 = 100;
@@ -39,6 +43,49 @@ impl Expected {
     }
 }
 
+/// How long an operation waits before the next permit is its own, though clients wait for others.
+const OVERDUE: Duration = Duration::from_secs(1);
+/// So many attempts that a client waits for go before the next operation of one lane that does not
+/// wait for a second longer.
+const ON_THE_LINE: u64 = 3;
+
+/// When an operation that has waited for too long goes before those that a client waits for.
+///
+/// Each lane has a turn after three of those, or after one if a second has passed; all lanes
+/// together have one turn for each of those at most.
+#[derive(Debug, Default)]
+pub struct Precedence {
+    last_turns: HashMap<Lane, (Timestamp, u64)>,
+    on_the_line: u64,
+    turns_left: u64,
+}
+
+impl Precedence {
+    /// So many attempts have begun in all that a client waited for.
+    pub fn note(&mut self, on_the_line: u64) {
+        let more = on_the_line.saturating_sub(self.on_the_line);
+        self.on_the_line = on_the_line;
+        self.turns_left = (self.turns_left + more).min(ON_THE_LINE);
+    }
+
+    /// Whether the next permit is this lane's, where its oldest has been due for `age`.
+    pub fn is_due(&self, lane: &Lane, age: Duration, now: Timestamp) -> bool {
+        let Some((last, before)) = self.last_turns.get(lane) else {
+            return self.turns_left > 0 && age >= OVERDUE;
+        };
+        let needed = if now.since(*last) >= OVERDUE { 1 } else { ON_THE_LINE };
+        self.turns_left > 0 && age >= OVERDUE && self.on_the_line - before >= needed
+    }
+
+    /// The lane has had a turn.
+    pub fn had_turn(&mut self, lane: &Lane, now: Timestamp) {
+        self.turns_left = self.turns_left.saturating_sub(1);
+        // Long ago counts as never.
+        self.last_turns.retain(|_, (last, _)| now.since(*last) <= OVERDUE * 10);
+        self.last_turns.insert(lane.clone(), (now, self.on_the_line));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +113,56 @@ mod tests {
     fn of_equal_priority_the_one_that_expects_less_of_a_wait_goes_first() {
         let waited = Duration::from_secs(3);
         assert!(queue(0, 1).urgency(waited) > queue(0, 60).urgency(waited));
+    }
+
+    fn lane(queue: &str) -> Lane {
+        Lane { queue: queue.into(), upstream: "u".into(), express: false, quarantine: false }
+    }
+
+    /// How many operations of each lane begin in ten seconds on slots of which one is free so
+    /// often, while clients always wait.
+    fn begun_in_ten_seconds(lanes: &[Lane], every: Duration) -> Vec<usize> {
+        let (mut precedence, mut on_the_line) = (Precedence::default(), 0);
+        let mut begun = vec![0; lanes.len()];
+        let mut now = Timestamp::EPOCH;
+        while now < Timestamp::EPOCH + Duration::from_secs(10) {
+            now = now + every;
+            precedence.note(on_the_line);
+            let age = now.since(Timestamp::EPOCH);
+            match lanes.iter().position(|lane| precedence.is_due(lane, age, now)) {
+                Some(place) => {
+                    precedence.had_turn(&lanes[place], now);
+                    begun[place] += 1;
+                }
+                None => on_the_line += 1,
+            }
+        }
+        begun
+    }
+
+    #[test]
+    fn five_of_a_queue_begin_in_ten_seconds_however_long_those_take_that_clients_wait_for() {
+        for millis in [1, 20, 250, 500, 750] {
+            let begun = begun_in_ten_seconds(&[lane("plain")], Duration::from_millis(millis));
+            assert!(begun[0] >= 5, "{millis}: {begun:?}");
+        }
+    }
+
+    #[test]
+    fn however_many_queues_wait_half_of_all_turns_are_for_those_that_clients_wait_for() {
+        let lanes: Vec<_> = (0..50).map(|it| lane(&it.to_string())).collect();
+        let begun: usize = begun_in_ten_seconds(&lanes, Duration::from_millis(10)).iter().sum();
+        assert!((300..=500).contains(&begun), "{begun}");
+    }
+
+    #[test]
+    fn what_has_just_come_has_no_turn_and_neither_has_any_where_no_client_waits() {
+        let mut precedence = Precedence::default();
+        let now = Timestamp::EPOCH;
+        assert!(!precedence.is_due(&lane("plain"), OVERDUE, now), "no client waits");
+        precedence.note(1);
+        assert!(!precedence.is_due(&lane("plain"), OVERDUE / 2, now));
+        assert!(precedence.is_due(&lane("plain"), OVERDUE, now));
     }
 
     proptest! {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::beats::Loop;
-use super::permits::{Permit, Purpose, Refusal};
+use super::permits::{Permit, Permits, Purpose, Refusal};
 use super::{Shared, executor};
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
-use crate::domain::turn::Expected;
+use crate::domain::turn::{Expected, Precedence};
 use crate::ledger::{Claimed, LaneDepth, LedgerError, Want};
 
 /// How soon a claim is tried again that failed, or brought nothing where something
@@ -25,9 +25,10 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Claims until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut precedence = Precedence::default();
     while !shared.tasks.is_draining() {
         let now = shared.clock.now();
-        let wake = match step(&shared, now).await {
+        let wake = match step(&shared, &mut precedence, now).await {
             Ok(wake) => wake.unwrap_or(now + IDLE).min(now + IDLE),
             Err(error) => {
                 tracing::warn!(%error, "nothing could be claimed; trying again in a second");
@@ -50,7 +51,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Claims once what is due and can be begun. Returns when to look again by itself, if
 /// that is known; `now` where there may be more at once.
-async fn step(shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>, LedgerError> {
+async fn step(
+    shared: &Arc<Shared>,
+    precedence: &mut Precedence,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, LedgerError> {
     let _asked = shared.holdings.ask();
     if shared.tasks.is_draining() || !shared.pulse.may_begin() {
         return Ok(None);
@@ -59,7 +64,7 @@ async fn step(shared: &Arc<Shared>, now: Timestamp) -> Result<Option<Timestamp>,
     lanes.retain(|depth| depth.oldest_due.is_some() && shared.is_claimed(&depth.lane));
     let next = lanes.iter().filter_map(|depth| depth.oldest_due).filter(|due| *due > now).min();
     let turns = by_turn(lanes, now, |queue| shared.expected(queue));
-    let Reserved { mut permits, again } = reserve(shared, turns, now);
+    let Reserved { mut permits, again } = reserve(shared, turns, precedence, now);
     let next = next.into_iter().chain(again).min();
     if permits.is_empty() {
         return Ok(next);
@@ -101,13 +106,23 @@ struct Reserved {
 }
 
 /// Permits for as much of each lane as can be begun now.
-fn reserve(shared: &Shared, lanes: Vec<LaneDepth>, now: Timestamp) -> Reserved {
+fn reserve(
+    shared: &Shared,
+    lanes: Vec<LaneDepth>,
+    precedence: &mut Precedence,
+    now: Timestamp,
+) -> Reserved {
     let mut reserved = Reserved { permits: HashMap::with_capacity(lanes.len()), again: None };
     if lanes.is_empty() {
         shared.permits.want_none();
         return reserved;
     }
     shared.permits.want();
+    precedence.note(shared.permits.on_the_line());
+    if let Some((lane, permit)) = overdue(&shared.permits, &lanes, precedence, now) {
+        precedence.had_turn(&lane, now);
+        reserved.permits.insert(lane, vec![permit]);
+    }
     for LaneDepth { lane, claimable, .. } in lanes {
         let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::PerhapsRetry };
         let limit = usize::try_from(claimable.max(1)).unwrap_or(usize::MAX);
@@ -116,10 +131,27 @@ fn reserve(shared: &Shared, lanes: Vec<LaneDepth>, now: Timestamp) -> Reserved {
             reserved.again = Some(reserved.again.map_or(then, |again| again.min(then)));
         }
         if !permits.is_empty() {
-            reserved.permits.insert(lane, permits);
+            reserved.permits.entry(lane).or_default().extend(permits);
         }
     }
     reserved
+}
+
+/// A permit for the first lane whose oldest has waited for too long behind those that clients
+/// wait for, if there is one. Where it is refused because all are taken, the next one is its own.
+fn overdue(
+    permits: &Permits,
+    lanes: &[LaneDepth],
+    precedence: &Precedence,
+    now: Timestamp,
+) -> Option<(Lane, Permit)> {
+    let age = |depth: &LaneDepth| depth.oldest_due.map_or(Duration::ZERO, |due| now.since(due));
+    let waits =
+        |depth: &&LaneDepth| !depth.lane.express && precedence.is_due(&depth.lane, age(depth), now);
+    lanes.iter().filter(waits).find_map(|depth| {
+        let permit = permits.take(&depth.lane, Purpose::Overdue, now).ok()?;
+        Some((depth.lane.clone(), permit))
+    })
 }
 
 /// Begins what was claimed of one lane and gives back the permits that it left over.

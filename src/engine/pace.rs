@@ -104,7 +104,9 @@ impl Pace {
             return Ok(Token { pace: Arc::clone(self), used: false });
         }
         match asker {
-            Asker::InLine => self.awaited.store(true, Ordering::SeqCst),
+            Asker::InLine | Asker::OnTheLine | Asker::Overdue => {
+                self.awaited.store(true, Ordering::SeqCst);
+            }
             Asker::Alone => self.kept.store(true, Ordering::SeqCst),
             Asker::Newcomer => {}
         }

@@ -54,6 +54,8 @@ struct Slots {
     short: Notify,
     // How often what was granted has become void.
     voided: AtomicU64,
+    // How many attempts have begun that a client waits for.
+    on_the_line: AtomicU64,
     gauge: metrics::Gauge,
 }
 
@@ -91,6 +93,8 @@ pub(super) enum Purpose {
     HandedOver,
     /// An attempt of what has waited, perhaps a retry.
     PerhapsRetry,
+    /// The same of what has waited for too long.
+    Overdue,
     /// An attempt in quarantine, which has a slot of its own.
     Alone,
 }
@@ -99,7 +103,9 @@ impl Purpose {
     const fn asker(self) -> Asker {
         match self {
             Self::HandedOver => Asker::Newcomer,
-            Self::OnTheLine | Self::PerhapsRetry => Asker::InLine,
+            Self::OnTheLine => Asker::OnTheLine,
+            Self::PerhapsRetry => Asker::InLine,
+            Self::Overdue => Asker::Overdue,
             Self::Alone => Asker::Alone,
         }
     }
@@ -171,6 +177,7 @@ impl Permits {
             freed: Notify::new(),
             short: Notify::new(),
             voided: AtomicU64::new(0),
+            on_the_line: AtomicU64::new(0),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
@@ -213,9 +220,12 @@ impl Permits {
         let beside = purpose != Purpose::Alone;
         let slot = beside.then(|| seat(&slots.all)).transpose()?;
         let share = gate.share.as_ref().filter(|_| beside).map(seat).transpose()?;
-        let retry = purpose == Purpose::PerhapsRetry;
+        let retry = matches!(purpose, Purpose::PerhapsRetry | Purpose::Overdue);
         let retries = retry.then(|| seat(&slots.retries)).transpose()?;
         let tokens = shared.tokens(asker, now).map_err(short)?;
+        if purpose == Purpose::OnTheLine {
+            slots.on_the_line.fetch_add(1, Ordering::SeqCst);
+        }
         let out = Out::count(slots);
         Ok(Permit {
             passage,
@@ -358,7 +368,12 @@ impl Permits {
 
     /// Nobody waits for a permit any more.
     pub(super) fn want_none(&self) {
-        self.0.each_limit(Limits::call_up);
+        self.0.call_up();
+    }
+
+    /// How many permits have been given out for what a client waits for.
+    pub(super) fn on_the_line(&self) -> u64 {
+        self.0.on_the_line.load(Ordering::SeqCst)
     }
 
     /// Asks to be told of the next permit that is given back, and calls up all who were
@@ -367,9 +382,7 @@ impl Permits {
     pub(super) fn want(&self) {
         let slots = &self.0;
         slots.wanted.store(true, Ordering::SeqCst);
-        slots.all.call_up();
-        slots.upstreams.values().flat_map(|gate| &gate.share).for_each(|share| share.call_up());
-        slots.each_limit(Limits::call_up);
+        slots.call_up();
     }
 
     /// Tells who waits for a permit that somebody else went without one.
@@ -384,6 +397,14 @@ impl Permits {
 }
 
 impl Slots {
+    /// Forgets who was refused.
+    fn call_up(&self) {
+        self.all.call_up();
+        self.retries.call_up();
+        self.upstreams.values().flat_map(|gate| &gate.share).for_each(|share| share.call_up());
+        self.each_limit(Limits::call_up);
+    }
+
     fn each_limit(&self, mut see_to: impl FnMut(&Limits)) {
         self.upstreams.values().for_each(|gate| see_to(&gate.limits));
         self.queues.values().for_each(see_to);

@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Who asks, where somebody may be waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Has waited, or is waited for: it is remembered that it was refused.
+    /// Has waited: it is remembered that it was refused.
     InLine,
+    /// A client waits for it: it goes before all who have only just come.
+    OnTheLine,
+    /// Has waited for too long: it goes before all others once it was refused.
+    Overdue,
     /// Has just come: it gets nothing that somebody in line was refused.
     Newcomer,
     /// Runs alone, and looks only now and then: once refused, the next that is free is its
@@ -27,6 +31,8 @@ pub(super) struct Share {
     limit: AtomicUsize,
     taken: AtomicUsize,
     awaited: AtomicBool,
+    // The next seat is for an operation that has waited for too long.
+    owed: AtomicBool,
     // One seat is for who runs alone.
     kept: AtomicBool,
     demand: Demand,
@@ -63,6 +69,10 @@ impl Share {
         if asker == Asker::Newcomer && self.awaited.load(Ordering::SeqCst) {
             return None;
         }
+        let yields = matches!(asker, Asker::Newcomer | Asker::OnTheLine | Asker::InLine);
+        if yields && self.owed.load(Ordering::SeqCst) {
+            return None;
+        }
         let kept = asker != Asker::Alone && self.kept.load(Ordering::SeqCst);
         let limit = self.limit().saturating_sub(usize::from(kept));
         let more = |taken| (taken < limit).then_some(taken + 1);
@@ -71,7 +81,8 @@ impl Share {
             return Some(Seat(Arc::clone(self)));
         }
         match asker {
-            Asker::InLine => self.awaited.store(true, Ordering::SeqCst),
+            Asker::InLine | Asker::OnTheLine => self.awaited.store(true, Ordering::SeqCst),
+            Asker::Overdue => self.owed.store(true, Ordering::SeqCst),
             Asker::Alone => self.kept.store(true, Ordering::SeqCst),
             Asker::Newcomer => {}
         }
@@ -96,6 +107,7 @@ impl Share {
     /// Forgets who was refused: they ask again now.
     pub(super) fn call_up(&self) {
         self.awaited.store(false, Ordering::SeqCst);
+        self.owed.store(false, Ordering::SeqCst);
         self.demand.missed.store(0, Ordering::SeqCst);
     }
 
@@ -179,6 +191,22 @@ mod tests {
         assert!(share.take(Asker::Alone).is_some());
         share.keep_nothing();
         assert!(share.take(Asker::InLine).is_some());
+    }
+
+    #[test]
+    fn the_next_free_seat_is_for_what_has_waited_too_long_until_all_ask_again() {
+        let share = Share::of(1);
+        let seat = share.take(Asker::OnTheLine);
+        assert!(seat.is_some() && share.take(Asker::Overdue).is_none());
+        drop(seat);
+        for asker in [Asker::Newcomer, Asker::OnTheLine, Asker::InLine] {
+            assert!(share.take(asker).is_none(), "{asker:?}");
+        }
+        let seat = share.take(Asker::Overdue);
+        assert!(seat.is_some());
+        drop(seat);
+        share.call_up();
+        assert!(share.take(Asker::OnTheLine).is_some());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Whose turn it is: priority, and age.
 
-use crate::support::{Gateway, Setup, Upstream, get, post};
+use std::time::Duration;
+
+use crate::support::{Answer, Gateway, Setup, Upstream, get, post};
 
 /// A gateway with a single slot, which is taken, and a plain and an urgent queue.
 async fn with_one_slot(upstream: &Upstream, queues: &str) -> Gateway {
@@ -77,6 +79,44 @@ async fn whoever_has_a_client_on_the_line_goes_before_any_priority() {
     let order = order(&upstream, &["/asked", "/urgent"]).await;
     assert_eq!(order, ["/asked", "/urgent"]);
     asking.await.unwrap().expect(201);
+}
+
+/// Synchronous clients of four slots, more of them than those have room for, each of which asks
+/// again as soon as it is answered.
+async fn with_busy_clients(upstream: &Upstream, clients: usize) -> Gateway {
+    upstream.on("/asked", Answer::status(200).slowly(Duration::from_millis(15)));
+    let setup = Setup::before(upstream)
+        .set("engine", "slots = 4")
+        .set("queues.low", "priority = -100")
+        .route("POST /plain", "queue = \"low\"")
+        .route("POST /asked", "mode = \"sync\"");
+    let gateway = setup.start().await;
+    let public = gateway.public;
+    for _ in 0..clients {
+        crate::support::time::spawn(async move {
+            loop {
+                post("/asked").send(public).await.expect(200);
+            }
+        });
+    }
+    upstream.until_received("/asked", 2 * clients).await;
+    gateway
+}
+
+#[tokio::test]
+async fn five_of_a_queue_begin_within_ten_seconds_though_clients_always_wait() {
+    let upstream = Upstream::start().await;
+    let gateway = with_busy_clients(&upstream, 12).await;
+    for _ in 0..8 {
+        gateway.accept(post("/plain")).await;
+    }
+    for _ in 0..10 {
+        let before = upstream.received_at("/asked").len();
+        gateway.advance(1);
+        upstream.until_received("/asked", before + 24).await;
+    }
+    let begun = upstream.received_at("/plain").len();
+    assert!(begun >= 5, "{begun} of the queue beside {}", upstream.received_at("/asked").len());
 }
 
 #[tokio::test]
