@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::permits::Purpose;
+use super::permits::{Permit, Permits, Purpose};
 use super::{Shared, executor};
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
@@ -40,10 +40,7 @@ async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
     }
     let lanes = shared.ledger.lanes().into_iter();
     let due = due(lanes.filter(|depth| shared.is_served(&depth.lane)), now);
-    let permit = |lane: Lane| {
-        shared.permits.take(&lane, Purpose::Alone, now).ok().map(|permit| (lane, permit))
-    };
-    let Some((lane, permit)) = due.into_iter().find_map(permit) else { return Ok(false) };
+    let Some((lane, permit)) = permit(&shared.permits, due, now) else { return Ok(false) };
     let (mut any, mut permit) = (false, Some(permit));
     for claimed in shared.ledger.claim(vec![Want { lane, limit: 1 }], now).await? {
         for leased in claimed.leased {
@@ -55,6 +52,16 @@ async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
         }
     }
     Ok(any)
+}
+
+/// A permit for the first of these lanes that has one. Where there is one, what was kept for
+/// those before it is let go: they ask again only when this one has ended.
+fn permit(permits: &Permits, due: Vec<Lane>, now: Timestamp) -> Option<(Lane, Permit)> {
+    let take =
+        |lane: Lane| permits.take(&lane, Purpose::Alone, now).ok().map(|permit| (lane, permit));
+    let taken = due.into_iter().find_map(take)?;
+    permits.keep_nothing();
+    Some(taken)
 }
 
 /// The quarantines in which somebody is due, longest first.
@@ -70,7 +77,35 @@ fn due(lanes: impl Iterator<Item = LaneDepth>, now: Timestamp) -> Vec<Lane> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::engine::{Settings, UpstreamLimits};
+
+    #[test]
+    fn one_that_runs_alone_keeps_nothing_of_another_upstream() {
+        let limits = UpstreamLimits { max_in_flight: 1, rate: None, max_response: 1 };
+        let upstreams = HashMap::from([("full".into(), limits), ("free".into(), limits)]);
+        let settings = Settings { slots: 4, upstreams, ..Settings::default() };
+        let permits = Permits::new(&settings, false, Timestamp::EPOCH);
+        let lane = |upstream: &str, quarantine| Lane {
+            queue: "default".into(),
+            upstream: upstream.into(),
+            express: false,
+            quarantine,
+        };
+        let take = || permits.take(&lane("full", false), Purpose::PerhapsRetry, Timestamp::EPOCH);
+        let running = take().unwrap();
+        let due = vec![lane("full", true), lane("free", true)];
+        let (alone, _runs) = permit(&permits, due, Timestamp::EPOCH).unwrap();
+        assert_eq!(&*alone.upstream, "free");
+        drop(running);
+        assert!(take().is_ok(), "the full one has room, and nobody runs alone there");
+        let full = take().unwrap();
+        assert!(permit(&permits, vec![lane("full", true)], Timestamp::EPOCH).is_none());
+        drop(full);
+        assert!(take().is_err(), "the next seat is for the one that is to run alone");
+    }
 
     #[test]
     fn of_all_quarantines_the_one_that_is_due_longest_comes_first() {
