@@ -104,6 +104,15 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(task))
     }
 
+    /// What comes of work that a later start does as well; none if draining begins first.
+    pub async fn unless_draining<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.draining() => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Runs a task on a thread of its own, so that it never stands in line behind others.
     /// For the few that everybody waits for.
     pub fn spawn_apart<F>(&self, task: F)
@@ -245,6 +254,17 @@ mod tests {
         assert_eq!(threads, [const { Some("apart") }; 3].map(|name| name.map(str::to_owned)));
         tasks.drain();
         assert!(tasks.ended(&Clock::system(), PATIENCE, PATIENCE).await);
+    }
+
+    #[tokio::test]
+    async fn work_that_can_wait_for_a_later_start_ends_with_the_drain() {
+        let tasks = Tasks::new();
+        assert_eq!(tasks.unless_draining(std::future::ready(1)).await, Some(1));
+        let forever = std::future::pending::<()>();
+        let mut work = std::pin::pin!(tasks.unless_draining(forever));
+        assert_eq!(futures_util::FutureExt::now_or_never(work.as_mut()), None);
+        tasks.drain();
+        assert_eq!(work.await, None);
     }
 
     #[tokio::test]

@@ -17,9 +17,11 @@ use crate::domain::reconcile::Report;
 pub(super) async fn run(shared: Arc<Shared>) {
     let Some(interval) = shared.settings.reconcile else { return };
     while shared.pause(interval).await {
-        match shared.ledger.reconcile(true, shared.clock.now()).await {
-            Ok(report) => tell(&report),
-            Err(error) => tracing::warn!(%error, "the ledger could not be looked through"),
+        let look = shared.ledger.reconcile(true, shared.clock.now());
+        match shared.tasks.unless_draining(look).await {
+            None => return,
+            Some(Ok(report)) => tell(&report),
+            Some(Err(error)) => tracing::warn!(%error, "the ledger could not be looked through"),
         }
     }
 }
@@ -37,10 +39,8 @@ pub(super) async fn after_deaths(shared: Arc<Shared>, mut found: watch::Receiver
         if died.is_subset(&known) {
             continue;
         }
-        let recounted = tokio::select! {
-            () = shared.tasks.draining() => return,
-            recounted = shared.ledger.recount_lanes() => recounted,
-        };
+        let recount = shared.ledger.recount_lanes();
+        let Some(recounted) = shared.tasks.unless_draining(recount).await else { return };
         match recounted {
             Ok(report) => {
                 tell(&report);
