@@ -24,7 +24,8 @@ const SHARE: u32 = 10;
 /// Whom a key stands for, if for anybody any more.
 pub(super) const STANDING: &str = "SELECT o.id, k.fingerprint FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq WHERE k.digest = $1 \
-     AND NOT (k.scope = 'pending' AND EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = k.seq))";
+     AND NOT (k.scope = 'pending' AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = k.seq) \
+     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = k.seq AND u.cancel > 0)))";
 
 /// The operation that a key stands for.
 #[derive(Clone, Copy, Debug)]

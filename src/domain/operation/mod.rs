@@ -13,6 +13,7 @@ mod policy;
 mod recheck;
 mod settle;
 mod state;
+mod timeline;
 mod verdict;
 mod work;
 
@@ -25,5 +26,6 @@ pub use policy::{BadStatuses, Delivery, OnFailure, Policy, RetryPolicy, Statuses
 pub use recheck::{Finding, Recheck, RecheckProblem, Subjects};
 pub use settle::{Effect, Next, Standing, Transition, is_asked_about, is_in_doubt, settle};
 pub use state::{Contact, Counts, State, Status, UnknownStatus, WaitingFor};
+pub use timeline::outlived_by;
 pub use verdict::Verdict;
 pub use work::{Body, BodyKey, Continuation, Request, Work};

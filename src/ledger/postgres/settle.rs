@@ -34,6 +34,13 @@ pub(super) static EVENTS: Statement = Statement::insert(
     "seq, sequence, at, kind, attempt, status, code, next_at, percent, message",
     "ncnwccTNNT",
 );
+/// Events that give way to later ones; each is looked up by its place.
+pub(super) static OUTLIVED: Statement = Statement::reading(
+    "DELETE FROM events WHERE ctid = ANY (ARRAY (SELECT old.ctid FROM (",
+    "nn",
+    "AS gone (seq, sequence)) AS gone CROSS JOIN LATERAL \
+     (SELECT ctid FROM events WHERE seq = gone.seq AND sequence = gone.sequence LIMIT 1) AS old))",
+);
 static WAITING: Statement = Statement::insert(
     "INSERT INTO waiting",
     "seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \

@@ -14,11 +14,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use super::batch::{Script, Values};
 use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
-use super::settle::EVENTS;
+use super::settle::{EVENTS, OUTLIVED};
 use crate::domain::Timestamp;
-use crate::domain::operation::Lane;
+use crate::domain::operation::{Lane, outlived_by};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{EventRow, damaged, exactly, maybe_number, number};
+use crate::ledger::rows::{Cells, EventRow, damaged, exactly, maybe_number, number};
 use crate::ledger::webhooks::announce::refresh;
 use crate::ledger::webhooks::sql::{Announced, Told};
 
@@ -122,6 +122,14 @@ impl Writing {
     pub(super) fn events(&mut self, events: &[EventRow]) {
         self.told.extend(events.iter().filter_map(Told::of));
         self.script.add(&EVENTS, events, EventRow::put);
+        let numbers = |event: &EventRow| {
+            let seq = event.seq;
+            outlived_by(event.sequence).into_iter().flatten().map(move |number| (seq, number))
+        };
+        let outlived: Vec<_> = events.iter().flat_map(numbers).collect();
+        self.script.add(&OUTLIVED, &outlived, |(seq, sequence), cells| {
+            cells.number(*seq).number(i64::from(*sequence));
+        });
     }
 
     /// Begins, locks these serial keys, and takes that many places in the order accepted.

@@ -42,8 +42,9 @@ const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, deadl
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node, written_at) \
      VALUES (?, ?, ?, ?, ?)";
-const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, x.seq IS NOT NULL AS finished FROM idempotency_keys k \
-     JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq WHERE k.digest = ?";
+const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, (x.seq IS NOT NULL OR coalesce(u.cancel, 0) > 0) AS over FROM idempotency_keys k \
+     JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq \
+     LEFT JOIN running u ON u.seq = k.seq WHERE k.digest = ?";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ?";
 /// A key that an operation holds, or whose next holder was delayed until now.
 const HELD: &str = "SELECT ?1 AS digest WHERE EXISTS (SELECT 1 FROM serial_keys WHERE digest = ?1) \
@@ -134,7 +135,7 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
 struct Standing {
     fingerprint: Fingerprint,
     id: OperationId,
-    /// It no longer counts: it was to count only while pending.
+    /// It does not count: it was to count only while pending, and has ended or is called off.
     over: bool,
 }
 
@@ -152,7 +153,7 @@ fn standing_keys(
     let mut standing = HashMap::with_capacity(digests.len());
     for row in &rows {
         let digest = octets(row, "digest")?.try_into().map_err(damaged)?;
-        let over = text(row, "scope")? == "pending" && row.flag("finished")?;
+        let over = text(row, "scope")? == "pending" && row.flag("over")?;
         let fingerprint = fingerprint(row)?;
         standing.insert(digest, Standing { fingerprint, id: id(row, "id")?, over });
     }

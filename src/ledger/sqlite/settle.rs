@@ -21,6 +21,8 @@ pub(super) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, a
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 pub(super) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// Events that give way to later ones.
+pub(super) const OUTLIVED: &str = "DELETE FROM events WHERE seq = ? AND sequence BETWEEN ? AND ?";
 pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, \
      token, sequence, started_at, percent, message) \

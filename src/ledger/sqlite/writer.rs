@@ -15,6 +15,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use super::open::native_trouble as trouble;
 use super::rows::{Cells, EventRow, Stored, damaged};
+use crate::domain::operation::outlived_by;
 use crate::ledger::error::LedgerError;
 use crate::ledger::webhooks::sql::{Numbered, Told};
 
@@ -135,7 +136,15 @@ impl Writer {
     /// Puts events into timelines.
     pub(super) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
         self.told.extend(events.iter().filter_map(Told::of));
-        self.each(super::settle::EVENTS, events, |row, values| row.put(values)).map(drop)
+        self.each(super::settle::EVENTS, events, |row, values| row.put(values))?;
+        let outlived: Vec<_> = events
+            .iter()
+            .filter_map(|event| Some((event.seq, outlived_by(event.sequence)?)))
+            .collect();
+        self.each(super::settle::OUTLIVED, &outlived, |(seq, numbers), values| {
+            values.put(seq).put(numbers.start()).put(numbers.end());
+        })
+        .map(drop)
     }
 
     /// Runs a statement once; how many rows that changed.

@@ -276,6 +276,60 @@ async fn what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell(p
     close(ledger, tasks).await;
 }
 
+async fn once_a_cancel_was_accepted_a_key_of_the_pending_is_free(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let asked =
+        |number, max_depth| NewOperation { max_depth, ..with_key(number, 1, 1, KeyScope::Pending) };
+    let first = asked(1, 100).id;
+    ledger.accept(asked(1, 100)).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    assert_eq!(ledger.accept(asked(2, 100)).await.unwrap(), Accepted::Replayed(first));
+    assert_eq!(ledger.accept(asked(2, 0)).await.unwrap(), Accepted::Replayed(first));
+    assert_eq!(ledger.cancel(first, Freeing::Keep, START).await.unwrap(), Canceled::Asked);
+    let full = ledger.accept(asked(2, 0)).await.unwrap();
+    assert!(matches!(full, Accepted::QueueFull { .. }), "{full:?}");
+    let second = asked(2, 100).id;
+    assert_eq!(ledger.accept(asked(2, 100)).await.unwrap(), Accepted::New(second));
+    // The end of the first leaves the key to the second.
+    let unsent = Outcome::Canceled { sent: Sent::Nothing };
+    ledger.settle(outcome_of(leased, &unsent, START)).await.unwrap().unwrap();
+    assert_eq!(ledger.accept(asked(3, 100)).await.unwrap(), Accepted::Replayed(second));
+    // A key that stays for as long as its operation is there stands for that.
+    let kept = with_key(4, 2, 1, KeyScope::Retained);
+    let id = kept.id;
+    ledger.accept(kept).await.unwrap();
+    ledger.claim(vec![Want { lane: lane(false), limit: 9 }], START).await.unwrap();
+    assert_eq!(ledger.cancel(id, Freeing::Keep, START).await.unwrap(), Canceled::Asked);
+    let again = with_key(5, 2, 1, KeyScope::Retained);
+    assert_eq!(ledger.accept(again).await.unwrap(), Accepted::Replayed(id));
+    close(ledger, tasks).await;
+}
+
+async fn a_timeline_keeps_its_beginning_and_its_end(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let id = claim_one(&ledger, START).await.id;
+    let mut at = START;
+    for next in [3, 101, 1001] {
+        let sql = match next {
+            3 => "UPDATE running SET sequence = 2",
+            101 => "UPDATE running SET sequence = 100",
+            _ => "UPDATE running SET sequence = 1000",
+        };
+        super::sql(&place, sql).await;
+        for _ in 0..20 {
+            at = at + Duration::from_secs(1);
+            let report = ProgressReport { id, attempt: 1, percent: Some(1), message: None, at };
+            assert_eq!(ledger.progress(report).await.unwrap(), Progressed::Kept);
+        }
+    }
+    let events = ledger.events(id, 0, 10_000).await.unwrap();
+    let numbers: Vec<_> = events.iter().map(|event| event.sequence).collect();
+    let expected: Vec<_> = (1..=22).chain(1001..=1020).collect();
+    assert_eq!(numbers, expected);
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -289,6 +343,8 @@ macro_rules! on {
             progress_is_kept_once_a_second_and_only_for_the_present_attempt,
             what_lies_past_its_deadline_can_be_ended_without_an_attempt,
             an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it,
+            once_a_cancel_was_accepted_a_key_of_the_pending_is_free,
+            a_timeline_keeps_its_beginning_and_its_end,
             what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell,
         );
     };

@@ -44,6 +44,7 @@ use std::time::Duration;
 use http::Method;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use sqlx::Connection;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -116,6 +117,22 @@ pub(super) async fn close(ledger: Ledger, tasks: Tasks) {
     tasks.drain();
     let patience = Duration::from_secs(10);
     assert!(tasks.ended(&Clock::system(), patience, patience).await);
+}
+
+/// Runs a statement beside the ledger.
+pub(super) async fn sql(place: &Place, sql: &'static str) {
+    match place {
+        Place::File(folder) => {
+            let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
+            let mut file = sqlx::sqlite::SqliteConnection::connect(&path).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut file).await.unwrap();
+            file.close().await.unwrap();
+        }
+        Place::Database(url) => {
+            let mut database = sqlx::postgres::PgConnection::connect(url).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
+        }
+    }
 }
 
 fn operation(number: u8, at: Timestamp) -> NewOperation {

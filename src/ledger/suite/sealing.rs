@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use sqlx::postgres::PgConnection;
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::*;
@@ -98,22 +97,6 @@ async fn all(place: &Place) -> Vec<u8> {
                 rows.iter().for_each(|row| all.extend_from_slice(row.as_bytes()));
             }
             all
-        }
-    }
-}
-
-/// Runs a statement beside the ledger.
-async fn sql(place: &Place, sql: &'static str) {
-    match place {
-        Place::File(folder) => {
-            let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
-            let mut file = SqliteConnection::connect(&path).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut file).await.unwrap();
-            file.close().await.unwrap();
-        }
-        Place::Database(url) => {
-            let mut database = PgConnection::connect(url).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
         }
     }
 }
