@@ -256,11 +256,14 @@ CREATE TABLE outcomes (
     percent          BIGINT,
     message          TEXT COLLATE "C",
     response_status  BIGINT  CHECK (response_status BETWEEN 100 AND 999),
+    -- None where the answer itself told where it ends.
+    response_framing TEXT COLLATE "C" CHECK (response_framing IN ('close')),
     created_location TEXT COLLATE "C",
     error_code       TEXT COLLATE "C",
     error_cause      TEXT COLLATE "C",
     error_status     BIGINT,
-    CHECK ((state = 'failed') = (error_code IS NOT NULL))
+    CHECK ((state = 'failed') = (error_code IS NOT NULL)),
+    CHECK (response_framing IS NULL OR response_status IS NOT NULL)
 );
 CREATE INDEX outcomes_unsuccessful ON outcomes (state, seq) WHERE state <> 'succeeded';
 CREATE INDEX outcomes_unknown ON outcomes (seq) WHERE error_code = 'outcome-unknown';

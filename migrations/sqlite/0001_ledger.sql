@@ -242,11 +242,14 @@ CREATE TABLE outcomes (
     percent          INTEGER,
     message          TEXT,
     response_status  INTEGER CHECK (response_status BETWEEN 100 AND 999),
+    -- None where the answer itself told where it ends.
+    response_framing TEXT    CHECK (response_framing IN ('close')),
     created_location TEXT,
     error_code       TEXT,
     error_cause      TEXT,
     error_status     INTEGER,
-    CHECK ((state = 'failed') = (error_code IS NOT NULL))
+    CHECK ((state = 'failed') = (error_code IS NOT NULL)),
+    CHECK (response_framing IS NULL OR response_status IS NOT NULL)
 );
 CREATE INDEX outcomes_unsuccessful ON outcomes (state, seq) WHERE state <> 'succeeded';
 CREATE INDEX outcomes_unknown ON outcomes (seq) WHERE error_code = 'outcome-unknown';

@@ -60,6 +60,11 @@ pub struct Document {
     pub message: Option<String>,
     /// The status of the recorded answer.
     pub response_status: Option<u16>,
+    /// Stands there only where nothing but the closing of the connection ended that answer, so
+    /// that one which broke off would look the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("close"))]
+    pub response_framing: Option<String>,
     /// Where the recorded answer is, once it has ended.
     pub resource_location: Option<String>,
     /// What the upstream named as created.
@@ -164,6 +169,7 @@ impl Document {
             },
             message: operation.message.clone(),
             response_status: operation.response_status,
+            response_framing: operation.response_framing.map(|it| it.as_str().to_owned()),
             resource_location: finished.map(|_| links.result()),
             created_location: operation.created_location.as_deref().map(|to| public(to, base)),
             error: match &operation.state {
@@ -206,6 +212,7 @@ impl Document {
             percent_complete: None,
             message: None,
             response_status: None,
+            response_framing: None,
             resource_location: None,
             created_location: None,
             error: None,

@@ -78,10 +78,12 @@ pub(super) async fn of_attempt(
     let created_location =
         created.and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+    let framing = reply.body.framing();
     kept(answer, read, Outcome::Answered, |body| KeptAnswer {
         status,
         fields: asking.recorded(reply.fields, reply.target.as_str()),
         body,
+        framing,
         created_location,
     })
 }
@@ -99,10 +101,12 @@ pub(super) async fn of_monitor(
     let answer = Asking::answer(status, &reply.fields, shared.clock.now());
     let created_location = created.and_then(|url| asking.located(url.as_str().as_bytes(), "/"));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+    let framing = reply.body.framing();
     kept(answer, read, Outcome::Followed, |body| KeptAnswer {
         status,
         fields: asking.recorded(reply.fields, reply.target.as_str()),
         body,
+        framing,
         created_location,
     })
 }
@@ -123,11 +127,11 @@ pub(super) async fn of_recheck(
     let created_location = named.or(Some(target));
     let status = reply.status.as_u16();
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
-    let body = match read {
-        Read::Whole(body) => body,
-        Read::TooLarge | Read::Broken(_) | Read::Late | Read::Unkept(_) => Body::empty(),
+    let (body, framing) = match read {
+        Read::Whole(body) => (body, reply.body.framing()),
+        Read::TooLarge | Read::Broken(_) | Read::Late | Read::Unkept(_) => (Body::empty(), None),
     };
-    let answer = KeptAnswer { status, fields, body, created_location };
+    let answer = KeptAnswer { status, fields, body, framing, created_location };
     Ended { answer: Some(answer), ..Ended::of(Outcome::TookEffect { status }) }
 }
 
@@ -197,7 +201,8 @@ fn kept(
     match read {
         Read::Whole(body) => Ended { answer: Some(keep(body)), ..Ended::of(outcome(answer)) },
         Read::TooLarge => {
-            let kept = keep(Body::empty());
+            // Nothing of its body is kept, so its end does not matter.
+            let kept = KeptAnswer { framing: None, ..keep(Body::empty()) };
             Ended { answer: Some(kept), ..Ended::of(Outcome::TooLarge(answer)) }
         }
         Read::Broken(broken) => {
@@ -218,6 +223,7 @@ pub(super) fn of_a_removal(status: u16) -> Ended {
         status: StatusCode::NO_CONTENT.as_u16(),
         fields: crate::domain::Fields::new(),
         body: Body::empty(),
+        framing: None,
         created_location: None,
     };
     Ended { answer: Some(kept), ..Ended::of(Outcome::TookEffect { status }) }
@@ -276,6 +282,7 @@ async fn body(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::operation::ResponseFraming;
 
     fn answer() -> Answer {
         Answer::plain(201)
@@ -283,7 +290,8 @@ mod tests {
 
     fn keep(body: Body) -> KeptAnswer {
         let fields = crate::domain::Fields::new();
-        KeptAnswer { status: 201, fields, body, created_location: Some("/orders/7".into()) }
+        let (framing, created) = (Some(ResponseFraming::Close), Some("/orders/7".into()));
+        KeptAnswer { status: 201, fields, body, framing, created_location: created }
     }
 
     fn ended(read: Read) -> Ended {
@@ -294,7 +302,7 @@ mod tests {
     fn too_large_a_body_leaves_the_head_and_what_was_created() {
         let Ended { outcome, answer: kept, .. } = ended(Read::TooLarge);
         assert_eq!(outcome, Outcome::TooLarge(answer()));
-        assert_eq!(kept, Some(keep(Body::empty())));
+        assert_eq!(kept, Some(KeptAnswer { framing: None, ..keep(Body::empty()) }));
     }
 
     #[test]

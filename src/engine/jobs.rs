@@ -142,7 +142,7 @@ fn answered(status: u16, result: Vec<u8>) -> Ended {
     fields.as_map_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let answer = Answer::plain(status);
     let body = Body::Inline(Bytes::from(result));
-    let kept = KeptAnswer { status, fields, body, created_location: None };
+    let kept = KeptAnswer { status, fields, body, framing: None, created_location: None };
     Ended { answer: Some(kept), ..Ended::of(Outcome::Followed(answer)) }
 }
 

@@ -94,6 +94,7 @@ impl Finish {
             percent: carried.percent,
             message,
             response_status: answer.map(|answer| answer.status),
+            response_framing: answer.and_then(|answer| answer.framing),
             created_location: answer.and_then(|answer| answer.created_location.clone()),
             verdict: None,
             retried_by: None,
@@ -132,6 +133,9 @@ impl Finish {
         let name = |code: ErrorCode| code.as_str().to_owned();
         cells
             .number(answer.map(|answer| i64::from(answer.status)))
+            .text(
+                answer.and_then(|answer| answer.framing).map(|framing| framing.as_str().to_owned()),
+            )
             .text(stored.and_then(|stored| stored.created_location.clone()))
             .text(failure.map(|failure| name(failure.code)))
             .text(failure.and_then(|failure| failure.cause).map(name))

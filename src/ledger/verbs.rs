@@ -10,8 +10,8 @@ use super::fleet::LeaseKey;
 use super::webhooks::FirstCallback;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Parts, Policy, SerialKey,
-    State, Status, Transition, Verdict, Work,
+    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Parts, Policy,
+    ResponseFraming, SerialKey, State, Status, Transition, Verdict, Work,
 };
 use crate::domain::{Fields, OperationId, Principal, Timestamp};
 
@@ -142,6 +142,8 @@ pub struct KeptAnswer {
     pub fields: Fields,
     /// Its body; none where it was too large to keep.
     pub body: Body,
+    /// What told where its body ends, as far as that is recorded.
+    pub framing: Option<ResponseFraming>,
     /// What it named as created: an absolute URL, or a path on the public origin.
     pub created_location: Option<String>,
 }
@@ -295,6 +297,8 @@ pub struct Operation {
     pub message: Option<String>,
     /// The status of the recorded answer.
     pub response_status: Option<u16>,
+    /// What told where that answer ends, as far as that is recorded.
+    pub response_framing: Option<ResponseFraming>,
     /// What the upstream named as created.
     pub created_location: Option<String>,
     /// What it can be found by.

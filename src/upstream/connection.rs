@@ -58,6 +58,11 @@ impl Connection {
         self.exchange.ends_by_rule()
     }
 
+    /// Whether only the connection's end ends the answer.
+    pub(super) fn ends_answer(&self) -> bool {
+        self.exchange.ends_with_connection()
+    }
+
     /// How many lines of the answer's head were put right or left out.
     pub(super) fn repairs(&self) -> usize {
         self.exchange.repairs()

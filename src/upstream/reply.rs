@@ -17,6 +17,7 @@ use super::broken::{Broken, story};
 use super::connection::Connection;
 use super::pool::Pool;
 use crate::clock::Clock;
+use crate::domain::operation::ResponseFraming;
 
 /// An upstream's answer.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub struct ReplyBody {
     connection: Option<Connection>,
     home: Option<Home>,
     length: Option<u64>,
+    framing: Option<ResponseFraming>,
     status: StatusCode,
 }
 
@@ -59,8 +61,9 @@ impl ReplyBody {
         home: Option<Home>,
     ) -> Self {
         let length = incoming.size_hint().exact();
+        let framing = connection.ends_answer().then_some(ResponseFraming::Close);
         let connection = Some(connection);
-        let mut body = Self { peeked: None, incoming, connection, home, length, status };
+        let mut body = Self { peeked: None, incoming, connection, home, length, framing, status };
         if body.incoming.is_end_stream() {
             body.release();
         }
@@ -71,7 +74,8 @@ impl ReplyBody {
     pub(super) fn of_tunnel(incoming: Incoming, connection: Connection) -> Self {
         connection.let_go();
         let status = StatusCode::SWITCHING_PROTOCOLS;
-        Self { peeked: None, incoming, connection: None, home: None, length: None, status }
+        let (connection, home, length, framing) = (None, None, None, None);
+        Self { peeked: None, incoming, connection, home, length, framing, status }
     }
 
     /// The next octets, none at the end. An answer that breaks off is an error: a body
@@ -88,6 +92,11 @@ impl ReplyBody {
     /// Octets in all, where the upstream said so.
     pub const fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// What told where it ends, as far as that is recorded.
+    pub const fn framing(&self) -> Option<ResponseFraming> {
+        self.framing
     }
 
     /// The body, or its beginning once that has more than `limit` octets. Whatever was

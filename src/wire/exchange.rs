@@ -92,6 +92,12 @@ impl Exchange {
         self.lock().framing == Some(Framing::None)
     }
 
+    /// Whether only the end of the connection ends the answer, so that one that was cut short
+    /// looks whole.
+    pub fn ends_with_connection(&self) -> bool {
+        self.lock().framing == Some(Framing::Close)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // The lock guards plain values that are whole between statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -42,7 +42,8 @@ struct Held {
 
 /// A gateway on a file that is killed in the middle of things.
 async fn fill(process: &mut Process, upstream: &Upstream) -> Held {
-    upstream.on("/orders", Answer::status(200).body("text/plain", large(b'a')));
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n".to_vec();
+    upstream.on("/orders", Answer::Raw([head, large(b'a')].concat()));
     let request = order().field("Idempotency-Key", "\"k\"").field("Operation-Tags", "account:7");
     let finished = process.accept(request).await;
     process.settled(&finished).await;
@@ -89,6 +90,7 @@ async fn everything_goes_on_in_the_database_and_old_tickets_work() {
         assert_eq!(document["status"], status, "{document}");
     }
     assert_eq!(process.document(&held.once).await["error"]["code"], "outcome-unknown");
+    assert_eq!(process.document(&held.finished).await["responseFraming"], "close");
     let result = process.get(&held.finished.at("result")).await.expect(200);
     assert!(result.body == large(b'a'));
     let repeat = order().field("Idempotency-Key", "\"k\"");

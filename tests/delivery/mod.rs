@@ -4,6 +4,7 @@ mod at_least_once;
 mod at_most_once;
 mod fields;
 mod following;
+mod framing;
 mod limits;
 mod odd_answers;
 mod outcomes;

@@ -7,6 +7,7 @@
 mod event;
 mod failure;
 mod fingerprint;
+mod framing;
 mod new;
 mod outcome;
 mod policy;
@@ -20,6 +21,7 @@ mod work;
 pub use event::{Event, EventKind};
 pub use failure::{ErrorCode, Failure, UnknownErrorCode};
 pub use fingerprint::{Fingerprint, Part, Parts};
+pub use framing::{ResponseFraming, UnknownFraming};
 pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, Retry, SerialKey};
 pub use outcome::{Answer, Outcome, Purpose, Sent, is_ambiguous};
 pub use policy::{BadStatuses, Delivery, OnFailure, Policy, RetryPolicy, Statuses};

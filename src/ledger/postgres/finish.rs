@@ -17,8 +17,8 @@ use crate::ledger::verbs::Moved;
 static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes",
     "seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, sequence, started_at, \
-     percent, message, response_status, created_location, error_code, error_cause, error_status",
-    "nwnnNcccccccnNTctTTN",
+     percent, message, response_status, response_framing, created_location, error_code, error_cause, error_status",
+    "nwnnNcccccccnNTcTtTTN",
 );
 static RESULTS: Statement =
     Statement::insert("INSERT INTO results", "seq, fields, body, body_key, body_length", "nooNn");

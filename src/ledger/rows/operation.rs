@@ -11,7 +11,8 @@ use super::{
 };
 use crate::domain::operation::{
     Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure, Policy,
-    Recheck, Request, RetryPolicy, SerialKey, State, Statuses, Verdict, WaitingFor, Work,
+    Recheck, Request, ResponseFraming, RetryPolicy, SerialKey, State, Statuses, Verdict,
+    WaitingFor, Work,
 };
 use crate::domain::sealer::{Place, Sealer, What};
 use crate::domain::{OperationId, Principal, Timestamp};
@@ -49,7 +50,7 @@ macro_rules! operations {
              coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
              coalesce(x.message, u.message, r.message, w.message) AS message, \
              coalesce(r.due_at, w.due_at, w.delayed_until) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
-             x.response_status, x.created_location, x.error_code, x.error_cause, x.error_status, \
+             x.response_status, x.response_framing, x.created_location, x.error_code, x.error_cause, x.error_status, \
              (SELECT s.id FROM operations s WHERE s.retry_of = o.id ORDER BY s.seq DESC LIMIT 1) AS retried_by, \
              v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note \
              FROM operations o JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
@@ -235,6 +236,7 @@ pub(in crate::ledger) struct Standing {
     pub(in crate::ledger) percent: Option<u8>,
     pub(in crate::ledger) message: Option<String>,
     pub(in crate::ledger) response_status: Option<u16>,
+    pub(in crate::ledger) response_framing: Option<ResponseFraming>,
     pub(in crate::ledger) created_location: Option<String>,
     pub(in crate::ledger) verdict: Option<Verdict>,
     pub(in crate::ledger) retried_by: Option<OperationId>,
@@ -257,6 +259,7 @@ pub(in crate::ledger) fn operation(
         percent: maybe_number(row, "percent")?,
         message: sealed("message", What::Progress)?,
         response_status: maybe_number(row, "response_status")?,
+        response_framing: framing(row)?,
         created_location: sealed("created_location", What::Created)?,
         verdict: verdict(row, sealer)?,
         retried_by: maybe_id(row, "retried_by")?,
@@ -301,6 +304,7 @@ pub(in crate::ledger) fn standing_at(
         percent,
         message: standing.message,
         response_status: standing.response_status,
+        response_framing: standing.response_framing,
         created_location: standing.created_location,
         tags: tags
             .map(|tags| tags.split(TAG_SEPARATOR).map(str::to_owned).collect())
@@ -341,6 +345,10 @@ fn failure(row: &impl Stored) -> Result<Failure, LedgerError> {
     })
 }
 
+fn framing(row: &impl Stored) -> Result<Option<ResponseFraming>, LedgerError> {
+    row.text("response_framing")?.map(str::parse).transpose().map_err(damaged)
+}
+
 /// A recorded answer, from a row of outcome and result.
 pub(in crate::ledger) fn answer(
     row: &impl Stored,
@@ -353,6 +361,7 @@ pub(in crate::ledger) fn answer(
             .ok_or_else(|| damaged("a result without a status"))?,
         fields: sealed::fields(row, "fields", place(What::AnswerFields), sealer)?,
         body: sealed::body(row, place(What::AnswerBody), sealer)?,
+        framing: framing(row)?,
         created_location: maybe_sealed(row, "created_location", place(What::Created), sealer)?,
     })
 }

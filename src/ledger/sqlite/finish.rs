@@ -11,8 +11,8 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::verbs::Moved;
 
 const OUTCOMES: &str = "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, \
-     sequence, started_at, percent, message, response_status, created_location, error_code, error_cause, error_status) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     sequence, started_at, percent, message, response_status, response_framing, created_location, error_code, error_cause, error_status) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const RESULTS: &str = "INSERT INTO results (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const EXPIRIES: &str = "INSERT INTO expiries (due_at, seq, kind) \

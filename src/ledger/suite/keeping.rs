@@ -224,6 +224,7 @@ async fn what_is_odd_comes_back_as_it_was(place: Place) {
             status: 200,
             fields: request.fields,
             body: request.body,
+            framing: None,
             created_location: Some("/ü?'".into()),
         };
         let settlement = Settlement {

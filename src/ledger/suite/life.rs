@@ -34,6 +34,7 @@ async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(
         (ended.response_status, ended.created_location.as_deref()),
         (Some(201), Some("/orders/1"))
     );
+    assert_eq!(ended.response_framing, Some(ResponseFraming::Close));
     assert_eq!(ended.expires_at, Some(later + HOUR));
     assert_eq!(ledger.answer(id).await.unwrap(), Some(created()));
     let kinds: Vec<_> =

@@ -51,8 +51,8 @@ use super::*;
 use crate::domain::fleet::Role;
 use crate::domain::operation::{
     Answer, Body, Contact, Delivery, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope,
-    Next, OnFailure, Outcome, Policy, Purpose, Request, Retry, RetryPolicy, Sent, SerialKey,
-    Standing, State, Status, WaitingFor, Work, settle,
+    Next, OnFailure, Outcome, Policy, Purpose, Request, ResponseFraming, Retry, RetryPolicy, Sent,
+    SerialKey, Standing, State, Status, WaitingFor, Work, settle,
 };
 use crate::domain::sealing::Keyring;
 use crate::domain::{Fields, Principal};
@@ -228,6 +228,7 @@ fn created() -> KeptAnswer {
         status: 201,
         fields,
         body: Body::Inline(Bytes::from_static(b"made")),
+        framing: Some(ResponseFraming::Close),
         created_location: Some("/orders/1".into()),
     }
 }

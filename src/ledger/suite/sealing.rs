@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use super::*;
 use crate::domain::delivery::{Topic, Topics};
-use crate::domain::operation::Continuation;
+use crate::domain::operation::{Continuation, ResponseFraming};
 use crate::domain::sealing::SealingKey;
 
 /// What is put into every value that is to be sealed.
@@ -160,6 +160,7 @@ fn answer() -> KeptAnswer {
         status: 201,
         fields: fields("x-secret", "canary-answer-field"),
         body: Body::Inline(Bytes::from_static(b"canary-answer-body")),
+        framing: Some(ResponseFraming::Close),
         created_location: Some("/orders/canary-created".into()),
     }
 }
