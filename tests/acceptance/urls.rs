@@ -1,7 +1,7 @@
 //! Where the URLs in answers come from, and what chooses the upstream.
 
 use crate::support::gateway::order;
-use crate::support::{Answer, Connection, Gateway, Setup, Upstream, get};
+use crate::support::{Answer, Connection, Gateway, Setup, Upstream, get, post};
 
 #[tokio::test]
 async fn urls_are_built_from_the_public_url_which_may_have_a_path() {
@@ -110,6 +110,44 @@ async fn preserve_host_sends_the_host_of_the_request() {
     let ticket = gateway.accept(order().field("Host", "api.example.com")).await;
     gateway.settled(&ticket).await;
     assert_eq!(upstream.only().all("host"), ["api.example.com"]);
+}
+
+#[tokio::test]
+async fn preserve_host_sends_the_same_host_on_every_attempt_and_retry() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::status(503).field("Retry-After", "30")]);
+    let gateway =
+        Setup::before(&upstream).set("upstreams.default", "preserve_host = true").start().await;
+    let ticket = gateway.accept(order().field("Host", "tenant.example")).await;
+    upstream.until_received("/orders", 1).await;
+    gateway.until_status(&ticket, "queued").await;
+    let gateway = gateway.restart().await;
+    gateway.settled_by_steps_of(10, &ticket).await;
+    let retry = format!("/-/operations/{}/retry", ticket.id);
+    gateway.admin(post(retry).json(&serde_json::json!({}))).await.expect(202);
+    for received in upstream.until_received("/orders", 3).await {
+        assert_eq!(received.all("host"), ["tenant.example"]);
+        let told = received.field("x-forwarded-host").unwrap_or_default();
+        assert!(!told.contains("tenant"), "{received:?}");
+    }
+}
+
+#[tokio::test]
+async fn preserve_host_keeps_that_of_a_trusted_proxy_where_a_public_url_is_set() {
+    let upstream = Upstream::start().await;
+    for (trusted, host) in [("127.0.0.0/8", "tenant.example"), ("10.0.0.0/8", "api.example.com")] {
+        let server =
+            format!("public_url = \"https://api.example.com\"\ntrusted_proxies = [\"{trusted}\"]");
+        let gateway = Setup::before(&upstream)
+            .set("server", &server)
+            .set("upstreams.default", "preserve_host = true")
+            .start()
+            .await;
+        let before = upstream.requests();
+        gateway.accept(order().field("Host", "tenant.example")).await;
+        let received = upstream.until_received("/orders", before + 1).await;
+        assert_eq!(received[before].all("host"), [host]);
+    }
 }
 
 #[tokio::test]
