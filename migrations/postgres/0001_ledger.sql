@@ -72,6 +72,8 @@ CREATE TABLE operations (
     method           TEXT COLLATE "C",
     target           TEXT COLLATE "C",
     task             TEXT COLLATE "C",
+    -- Of target, fields, credentials and body, or of a task's arguments, before anything is sealed.
+    octets           BIGINT  NOT NULL CHECK (octets >= 0),
     delivery         TEXT COLLATE "C" NOT NULL CHECK (delivery IN ('at-most-once', 'at-least-once')),
     timeout_us       BIGINT  NOT NULL CHECK (timeout_us > 0),
     deadline_at      BIGINT  NOT NULL,
@@ -380,6 +382,8 @@ CREATE TABLE counters (
     started     BIGINT  NOT NULL,
     -- How many more operations wait for a serial key, in its count.
     behind      BIGINT  NOT NULL DEFAULT 0,
+    -- Octets that it stored for operations, less those of operations that it ended.
+    stored      BIGINT  NOT NULL DEFAULT 0,
     PRIMARY KEY (lane, incarnation)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500,
     autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);

@@ -64,6 +64,8 @@ CREATE TABLE operations (
     method           TEXT,
     target           TEXT,
     task             TEXT,
+    -- Of target, fields, credentials and body, or of a task's arguments, before anything is sealed.
+    octets           INTEGER NOT NULL CHECK (octets >= 0),
     delivery         TEXT    NOT NULL CHECK (delivery IN ('at-most-once', 'at-least-once')),
     timeout_us       INTEGER NOT NULL CHECK (timeout_us > 0),
     deadline_at      INTEGER NOT NULL,
@@ -363,6 +365,8 @@ CREATE TABLE counters (
     started     INTEGER NOT NULL,
     -- How many more operations wait for a serial key, in its count.
     behind      INTEGER NOT NULL DEFAULT 0,
+    -- Octets that it stored for operations, less those of operations that it ended.
+    stored      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (lane, incarnation)
 ) WITHOUT ROWID;
 

@@ -35,6 +35,11 @@ pub(super) struct QueueDocument {
     depth: u64,
     /// How many may be.
     max_depth: u32,
+    /// Octets that are stored for operations which have not ended: targets, fields and bodies of
+    /// their requests.
+    stored: u64,
+    /// How many may be.
+    max_stored: u64,
     /// How long the oldest that is due has been waiting; null where nothing is due.
     oldest_age_seconds: Option<f64>,
     /// Whether that is longer than may be expected.
@@ -142,6 +147,8 @@ impl QueueDocument {
             target_wait_seconds: queue.expected.target_wait.as_secs_f64(),
             depth: backlog.depth,
             max_depth: queue.max_depth,
+            stored: backlog.stored,
+            max_stored: queue.max_stored,
             oldest_age_seconds: backlog.oldest.map(|age| age.as_secs_f64()),
             late: backlog.oldest.is_some_and(|age| queue.expected.is_late(age)),
             running: queue.permits.running + queue.elsewhere,
@@ -189,7 +196,8 @@ mod tests {
     use std::time::Duration;
 
     fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStanding {
-        let backlog = Backlog { depth, oldest: oldest.map(Duration::from_secs) };
+        let backlog =
+            Backlog { depth, oldest: oldest.map(Duration::from_secs), stored: depth * 10 };
         LaneStanding { queue: queue.into(), upstream: upstream.into(), backlog }
     }
 
@@ -203,6 +211,7 @@ mod tests {
             max_in_flight: None,
             rate: "30/m".parse().ok(),
             max_depth: 7,
+            max_stored: 900,
             paused: false,
         }
     }
@@ -224,6 +233,7 @@ mod tests {
         assert_eq!((a.depth, a.oldest_age_seconds, a.late), (6, Some(9.0), true));
         assert_eq!((b.depth, b.oldest_age_seconds, b.late), (5, None, false));
         assert_eq!((a.rate.as_deref(), a.running, a.max_depth), (Some("30/m"), 5, 7));
+        assert_eq!((a.stored, a.max_stored, b.stored), (60, 900, 50));
         assert_eq!(standing.for_upstream("x").depth, 8);
     }
 

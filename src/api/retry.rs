@@ -37,6 +37,11 @@ pub(super) async fn retry(found: Found, mut members: Members) -> Result<Response
             let retry_after = visit.api.settings.pace.estimate(&former.route, depth);
             Err(Problem::queue_full(&former.queue, depth, retry_after))
         }
+        Accepted::StorageFull { stored } => {
+            let depth = visit.api.ledger.queue_depth(&former.queue);
+            let retry_after = visit.api.settings.pace.estimate(&former.route, depth);
+            Err(Problem::storage_full(&former.queue, stored, retry_after))
+        }
         Accepted::Retried(standing) => {
             Err(Problem::retried(&standing.to_string(), visit.links(standing).monitor()))
         }
@@ -77,6 +82,7 @@ fn successor(api: &Api, former: &Operation, promised: Promised, retry: Retry) ->
         callback,
         // An operator's repeat is not refused for a full queue.
         max_depth: u64::MAX,
+        max_stored: u64::MAX,
     }
 }
 

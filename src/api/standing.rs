@@ -46,13 +46,19 @@ pub struct Backlog {
     pub depth: u64,
     /// How long the oldest that is due has been waiting; none where nothing is due.
     pub oldest: Option<Duration>,
+    /// Octets that are stored for operations which have not ended.
+    pub stored: u64,
 }
 
 impl Backlog {
     /// Both together.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
-        Self { depth: self.depth + other.depth, oldest: self.oldest.max(other.oldest) }
+        Self {
+            depth: self.depth + other.depth,
+            oldest: self.oldest.max(other.oldest),
+            stored: self.stored + other.stored,
+        }
     }
 }
 
@@ -101,6 +107,8 @@ pub struct QueueStanding {
     pub rate: Option<Rate>,
     /// How many may wait.
     pub max_depth: u32,
+    /// How many octets may be stored for what has not ended.
+    pub max_stored: u64,
     /// Whether nothing of it is begun.
     pub paused: bool,
 }

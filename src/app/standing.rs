@@ -64,6 +64,7 @@ impl Sources {
             backlog: Backlog {
                 depth: row.depth,
                 oldest: oldest.filter(|due| *due <= now).map(|due| now.since(due)),
+                stored: row.stored,
             },
         };
         Ok(lanes.into_iter().zip(oldest).map(row).collect())
@@ -79,6 +80,7 @@ impl Sources {
             max_in_flight: queue.max_in_flight,
             rate: queue.rate,
             max_depth: queue.max_depth,
+            max_stored: queue.max_stored as u64,
             paused: queue.paused || self.ledger.is_paused(name),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reader::{Reading, Section};
-use super::units::{MOMENT, hours, minutes};
+use super::units::{MOMENT, Size, hours, minutes};
 use crate::domain::limit::Rate;
 use crate::domain::turn::MOST_PRIORITY;
 
@@ -24,9 +24,16 @@ pub struct QueueConfig {
     pub rate: Option<Rate>,
     /// How many operations may wait; past it, new ones are refused.
     pub max_depth: u32,
+    /// How many octets may be stored for operations that have not ended; past it, new ones are
+    /// refused.
+    pub max_stored: usize,
     /// Whether operations are accepted but not carried out.
     pub paused: bool,
 }
+
+/// What operations that have not ended may take of the ledger: enough for a backlog of a day, and
+/// less than what most disks have left.
+const MAX_STORED: Size = Size::mib(10 * 1024);
 
 /// The queue that routes use unless told.
 pub(super) const DEFAULT: &str = "default";
@@ -53,6 +60,7 @@ fn queue(section: &mut Section<'_>) -> QueueConfig {
         }),
         rate: section.get("rate", None),
         max_depth: section.within("max_depth", 100_000, 1..=u32::MAX),
+        max_stored: section.within("max_stored", MAX_STORED, Size(1)..=Size::mib(1 << 40)).0,
         paused: section.get("paused", false),
     }
 }
@@ -70,6 +78,7 @@ mod tests {
             max_in_flight: None,
             rate: None,
             max_depth: 100_000,
+            max_stored: 10 << 30,
             paused: false,
         };
         assert_eq!(read("").queues["default"], expected);
@@ -85,10 +94,12 @@ mod tests {
 
     #[test]
     fn what_may_be_expected_of_a_queue_is_read() {
-        let text = "[queues.urgent]\npriority = -10\ntarget_wait = \"1s\"\nmax_in_flight = 4\nrate = \"30/m\"";
+        let text = "[queues.urgent]\npriority = -10\ntarget_wait = \"1s\"\nmax_in_flight = 4\nrate = \"30/m\"\n\
+                    max_stored = \"3GiB\"";
         let urgent = &read(text).queues["urgent"];
         assert_eq!((urgent.priority, urgent.target_wait), (-10, Duration::from_secs(1)));
         assert_eq!((urgent.max_in_flight, urgent.rate), (Some(4), "30/m".parse().ok()));
+        assert_eq!(urgent.max_stored, 3 << 30);
     }
 
     #[test]
@@ -100,6 +111,8 @@ mod tests {
             ("max_in_flight = 0", "paused = true"),
             ("rate = \"5 per second\"", "500/s"),
             ("target_wiat = \"1s\"", "did you mean target_wait?"),
+            ("max_stored = \"0\"", "max_stored"),
+            ("max_stored = \"2 gigs\"", "64KiB"),
             ("prioritiy = 1", "did you mean priority?"),
         ] {
             let found = faults(&format!("[queues.a]\n{line}"));

@@ -33,6 +33,7 @@ fn set_depths(standing: &Standing) {
     for ((queue, upstream), backlog) in added_up(&standing.lanes) {
         let labels = [("queue", queue.to_owned()), ("upstream", upstream.to_owned())];
         metrics::gauge!("cloakroom_queue_depth", &labels).set(backlog.depth as f64);
+        metrics::gauge!("cloakroom_queue_stored_bytes", &labels).set(backlog.stored as f64);
         let oldest = backlog.oldest.unwrap_or_default();
         metrics::gauge!("cloakroom_queue_oldest_seconds", &labels).set(oldest.as_secs_f64());
     }

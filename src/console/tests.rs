@@ -18,7 +18,7 @@ fn standing() -> Standing {
     let lane = |depth, oldest| LaneStanding {
         queue: "default".to_owned(),
         upstream: "console-test".to_owned(),
-        backlog: Backlog { depth, oldest },
+        backlog: Backlog { depth, oldest, stored: depth * 10 },
     };
     let upstream = |name: &str, breaker| UpstreamStanding {
         name: name.to_owned(),
@@ -38,6 +38,7 @@ fn standing() -> Standing {
         max_in_flight: Some(4),
         rate: None,
         max_depth: 9,
+        max_stored: 900,
         paused: false,
     };
     Standing {
@@ -85,6 +86,7 @@ async fn a_scrape_looks_at_what_waits() {
     let labels = "{queue=\"default\",upstream=\"console-test\"}";
     assert!(said.contains(&format!("cloakroom_queue_depth{labels} 3")), "{said}");
     assert!(said.contains(&format!("cloakroom_queue_oldest_seconds{labels} 1.5")), "{said}");
+    assert!(said.contains(&format!("cloakroom_queue_stored_bytes{labels} 30")), "{said}");
     for line in [
         "cloakroom_queue_target_wait_seconds{queue=\"console-test\"} 2.5",
         "cloakroom_upstream_breaker_open{upstream=\"console-up\"} 0",

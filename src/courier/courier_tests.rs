@@ -283,6 +283,7 @@ fn operation(now: Timestamp) -> NewOperation {
         tags: Vec::new(),
         callback: None,
         max_depth: 100,
+        max_stored: u64::MAX,
     }
 }
 

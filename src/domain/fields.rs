@@ -64,6 +64,11 @@ impl Fields {
         }
     }
 
+    /// How many octets names and values have together.
+    pub fn octets(&self) -> u64 {
+        self.0.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+    }
+
     /// The octets that are stored.
     pub fn encode(&self) -> Vec<u8> {
         let size = self.0.iter().map(|(n, v)| n.as_str().len() + v.len() + 6).sum();

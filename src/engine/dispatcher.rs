@@ -179,7 +179,7 @@ mod tests {
     fn lane(queue: &str, express: bool, due: Option<u64>) -> LaneDepth {
         let lane = Lane { queue: queue.into(), upstream: "u".into(), express, quarantine: false };
         let oldest_due = due.map(|seconds| Timestamp::EPOCH + Duration::from_secs(seconds));
-        LaneDepth { lane, depth: 1, claimable: 1, oldest_due }
+        LaneDepth { lane, depth: 1, claimable: 1, oldest_due, stored: 0 }
     }
 
     fn served(lanes: Vec<LaneDepth>) -> Vec<String> {

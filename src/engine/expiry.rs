@@ -113,6 +113,7 @@ mod tests {
             depth,
             claimable: depth,
             oldest_due,
+            stored: 0,
         };
         assert!(is_stuck(&with(1, Some(Timestamp::EPOCH)), now));
         for (depth, oldest_due) in [(0, Some(Timestamp::EPOCH)), (1, Some(now)), (1, None)] {

@@ -114,6 +114,7 @@ mod tests {
             depth: 1,
             claimable: 1,
             oldest_due: due.map(Timestamp::from_micros),
+            stored: 0,
         };
         let lanes = [
             lane("plain", false, Some(0)),

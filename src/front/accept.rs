@@ -124,6 +124,7 @@ impl Inner {
             tags: tags(&route.tags, additions.tags),
             callback,
             max_depth: route.max_depth,
+            max_stored: route.max_stored,
         };
         let own = &self.lifecycles.own;
         let pending = Pending { api: &self.api, route, decision: &decision, base: &base, own };

@@ -91,6 +91,11 @@ impl Pending<'_> {
                 let again = self.api.settings.pace.estimate(&self.route.name, depth);
                 Err(Problem::queue_full(&queue, depth, again))
             }
+            Accepted::StorageFull { stored } => {
+                let depth = self.api.ledger.queue_depth(&queue);
+                let again = self.api.settings.pace.estimate(&self.route.name, depth);
+                Err(Problem::storage_full(&queue, stored, again))
+            }
         }
     }
 

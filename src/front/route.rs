@@ -42,6 +42,7 @@ pub(super) struct Route {
     /// Names of the fields whose stored values are erased when an operation ends.
     pub(super) erase: Vec<HeaderName>,
     pub(super) max_depth: u64,
+    pub(super) max_stored: u64,
     /// Where callbacks may go.
     pub(super) callbacks: Reach,
     queue: Arc<str>,
@@ -108,6 +109,7 @@ impl Route {
         let unknown = |why: String| UnknownRoute { route: route.name.clone(), why };
         let upstream = upstreams.get(&route.upstream);
         let queue = config.queues.get(&route.queue);
+        let queue = queue.ok_or_else(|| unknown(format!("there is no queue {}", route.queue)))?;
         Ok(Self {
             name: route.name.as_str().into(),
             offer: offer(route),
@@ -123,10 +125,8 @@ impl Route {
             key_scope: if route.unique_pending { KeyScope::Pending } else { KeyScope::Retained },
             tags: route.tags.clone(),
             erase: CREDENTIALS.into_iter().chain(route.erase.iter().cloned()).collect(),
-            max_depth: queue
-                .ok_or_else(|| unknown(format!("there is no queue {}", route.queue)))?
-                .max_depth
-                .into(),
+            max_depth: queue.max_depth.into(),
+            max_stored: queue.max_stored as u64,
             callbacks: route.callbacks.clone(),
             queue: route.queue.as_str().into(),
             upstream: upstream

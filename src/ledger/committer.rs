@@ -434,8 +434,9 @@ impl Round {
 /// A new operation as it is handed to the executor.
 fn handed_off(seq: i64, operation: NewOperation) -> Leased {
     let serial = operation.serial_key.as_ref().map(|key| key.digest);
+    let octets = operation.work.octets();
     Leased {
-        lease: Lease { seq, token: FIRST_TOKEN, held: Held::Running, serial },
+        lease: Lease { seq, token: FIRST_TOKEN, held: Held::Running, serial, octets },
         id: operation.id,
         route: operation.route,
         lane: operation.lane,

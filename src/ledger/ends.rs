@@ -210,6 +210,7 @@ impl Ends {
                     frees_key: transition.effects.contains(&Effect::FreeKey),
                 };
                 let status = finish.status();
+                moved.ended.push((lane(number)?, settlement.lease.octets));
                 self.finished.push(finish);
                 status
             }

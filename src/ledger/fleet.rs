@@ -65,6 +65,8 @@ pub(super) struct Counted {
     pub(super) behind: i64,
     /// Attempts that began.
     pub(super) started: u64,
+    /// Octets stored for operations, less those of operations that ended.
+    pub(super) stored: i64,
 }
 
 /// A running operation whose row names this node.

@@ -26,6 +26,8 @@ pub(super) struct Lanes {
 #[derive(Debug, Default)]
 struct Table {
     lanes: BTreeMap<Lane, Known>,
+    // Octets that are about to be stored, by queue.
+    coming: BTreeMap<Arc<str>, u64>,
     additions: u64,
 }
 
@@ -56,6 +58,8 @@ struct Tally {
     // Operations that wait for a serial key.
     behind: i64,
     started: u64,
+    // Octets that are stored for operations that have not ended.
+    stored: i64,
 }
 
 impl Tally {
@@ -64,6 +68,7 @@ impl Tally {
             depth: self.depth - other.depth,
             behind: self.behind - other.behind,
             started: self.started.saturating_sub(other.started),
+            stored: self.stored - other.stored,
         }
     }
 }
@@ -89,6 +94,19 @@ impl Known {
     }
 }
 
+impl Table {
+    /// Octets that are stored for operations of a queue that have not ended.
+    fn stored(&self, queue: &str) -> u64 {
+        let of_queue = self.lanes.iter().filter(|(lane, _)| &*lane.queue == queue);
+        let sum: i64 = of_queue.map(|(_, known)| known.own.stored + known.elsewhere.stored).sum();
+        u64::try_from(sum).unwrap_or(0)
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// A moment between additions. What a look finds is as old as the moment before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(u64);
@@ -101,10 +119,10 @@ impl Lanes {
     /// Starts from what the ledger holds.
     pub(super) fn load(&self, depths: Vec<LaneDepth>) {
         let mut table = self.lock();
-        for LaneDepth { lane, depth, oldest_due, claimable } in depths {
-            let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        for LaneDepth { lane, depth, oldest_due, claimable, stored } in depths {
             let behind = signed(depth.saturating_sub(claimable));
-            let elsewhere = Tally { depth: signed(claimable), behind, started: 0 };
+            let (depth, stored) = (signed(claimable), signed(stored));
+            let elsewhere = Tally { depth, behind, started: 0, stored };
             let (reach, next_due) = (claimable, oldest_due);
             table.lanes.insert(lane, Known { elsewhere, reach, next_due, ..Known::default() });
         }
@@ -138,8 +156,9 @@ impl Lanes {
     /// This was left to the others for good.
     pub(super) fn left(&self, counted: &[Counted]) {
         let mut table = self.lock();
-        for Counted { lane, depth, behind, started } in counted {
+        for Counted { lane, depth, behind, started, stored } in counted {
             let left = &mut table.lanes.entry(lane.clone()).or_default().left;
+            left.stored += stored;
             left.depth += depth;
             left.behind += behind;
             left.started += started;
@@ -155,8 +174,8 @@ impl Lanes {
     fn tallies(&self, of: impl Fn(&Known) -> Option<Tally>) -> Vec<Counted> {
         let table = self.lock();
         let row = |(lane, known): (&Lane, &Known)| {
-            let Tally { depth, behind, started } = of(known)?;
-            Some(Counted { lane: lane.clone(), depth, behind, started })
+            let Tally { depth, behind, started, stored } = of(known)?;
+            Some(Counted { lane: lane.clone(), depth, behind, started, stored })
         };
         table.lanes.iter().filter_map(row).collect()
     }
@@ -166,8 +185,8 @@ impl Lanes {
     pub(super) fn told(&self, told: &[Counted], elsewhere: &[Counted]) {
         let mut table = self.lock();
         let tally = |counted: &Counted| {
-            let Counted { depth, behind, started, .. } = *counted;
-            Tally { depth, behind, started }
+            let Counted { depth, behind, started, stored, .. } = *counted;
+            Tally { depth, behind, started, stored }
         };
         for counted in told {
             table.lanes.entry(counted.lane.clone()).or_default().told = tally(counted);
@@ -187,7 +206,13 @@ impl Lanes {
         match part {
             Part::Ready => own.depth,
             Part::BehindKeys => own.behind,
+            Part::Stored => own.stored,
         }
+    }
+
+    /// How many lie in a lane, as far as is known.
+    pub(super) fn depth(&self, lane: &Lane) -> u64 {
+        self.lock().lanes.get(lane).map_or(0, |known| known.depth(self.shared))
     }
 
     /// How many attempts have begun in each queue, ever, as far as is counted.
@@ -278,6 +303,44 @@ impl Lanes {
         of_queue.map(|(_, known)| known.depth(self.shared)).sum()
     }
 
+    /// Octets are stored for an operation of the lane.
+    pub(super) fn keep(&self, lane: &Lane, octets: u64) {
+        let mut table = self.lock();
+        table.lanes.entry(lane.clone()).or_default().own.stored += signed(octets);
+    }
+
+    /// An operation of the lane has ended, for which so many octets were stored.
+    pub(super) fn let_go(&self, lane: &Lane, octets: u64) {
+        // Where it ran alone does not matter: it was counted in its lane.
+        let lane = Lane { quarantine: false, ..lane.clone() };
+        self.lock().lanes.entry(lane).or_default().own.stored -= signed(octets);
+    }
+
+    /// Octets that are stored for operations of a queue that have not ended.
+    pub(super) fn queue_stored(&self, queue: &str) -> u64 {
+        self.lock().stored(queue)
+    }
+
+    /// Keeps room for so many octets of a queue if that leaves it within `most`; what is counted is
+    /// `off` by so many. One operation has room where nothing else is stored.
+    pub(super) fn make_room(&self, queue: &Arc<str>, octets: u64, most: u64, off: i64) -> bool {
+        let mut table = self.lock();
+        let coming = table.coming.get(queue).copied().unwrap_or(0);
+        let taken = table.stored(queue).saturating_add_signed(off).saturating_add(coming);
+        let has_room = taken == 0 || taken.saturating_add(octets) <= most;
+        if has_room {
+            *table.coming.entry(Arc::clone(queue)).or_default() += octets;
+        }
+        has_room
+    }
+
+    /// Room that was kept is needed no more.
+    pub(super) fn leave_room(&self, queue: &Arc<str>, octets: u64) {
+        if let Some(coming) = self.lock().coming.get_mut(queue) {
+            *coming = coming.saturating_sub(octets);
+        }
+    }
+
     /// Whether nobody in the lane is due at that time.
     pub(super) fn nobody_due(&self, lane: &Lane, now: Timestamp) -> bool {
         let table = self.lock();
@@ -292,6 +355,7 @@ impl Lanes {
             depth: known.depth(self.shared),
             claimable: if self.shared { known.reach } else { known.claimable(false) },
             oldest_due: known.next_due,
+            stored: u64::try_from(known.own.stored + known.elsewhere.stored).unwrap_or(0),
         };
         table.lanes.iter().map(row).collect()
     }
@@ -345,7 +409,7 @@ mod tests {
     }
 
     fn counted(depth: i64, started: u64) -> Counted {
-        Counted { lane: lane(), depth, behind: 0, started }
+        Counted { lane: lane(), depth, behind: 0, started, stored: 0 }
     }
 
     #[test]
@@ -399,7 +463,13 @@ mod tests {
     #[test]
     fn whoever_finds_more_than_it_knew_of_asks_for_more_each_time() {
         let lanes = Lanes::new(true);
-        lanes.load(vec![LaneDepth { lane: lane(), depth: 0, claimable: 0, oldest_due: None }]);
+        lanes.load(vec![LaneDepth {
+            lane: lane(),
+            depth: 0,
+            claimable: 0,
+            oldest_due: None,
+            stored: 0,
+        }]);
         assert!(lanes.looked(&lane(), Some(at(1)), lanes.moment()));
         let mut asked = Vec::new();
         for _ in 0..4 {

@@ -126,7 +126,7 @@ impl Ledger {
         let (queue, turns) = turns::queue(store.committers());
         let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
-            lanes: lanes::Lanes::new(shared_by_others),
+            lanes: Arc::new(lanes::Lanes::new(shared_by_others)),
             store,
             hints: hints::Hints::new(shared_by_others),
             waiters: watch::Waiters::default(),
@@ -204,14 +204,17 @@ impl Ledger {
         first: Option<FirstCallback>,
     ) -> impl Future<Output = Result<Accepted, LedgerError>> + Send {
         // Boxed before anything waits: whoever waits for this keeps room for all of it.
-        let acceptance = Box::new(Acceptance { operation, first, hand_off: false });
+        let mut acceptance = Box::new(Acceptance { operation, first, hand_off: false, room: None });
         async move {
             let operation = &acceptance.operation;
-            if let Some(refused) = room::refusal(&self.shared, operation).await? {
-                if let Some(pieces) = operation.work.pieces() {
-                    self.discard(pieces).await?;
+            match room::admission(&self.shared, operation).await? {
+                Ok(room) => acceptance.room = Some(room),
+                Err(refused) => {
+                    if let Some(pieces) = operation.work.pieces() {
+                        self.discard(pieces).await?;
+                    }
+                    return Ok(refused);
                 }
-                return Ok(refused);
             }
             self.write(|tell| Write::Accept(acceptance, tell)).await
         }

@@ -38,10 +38,12 @@ pub(super) enum Part {
     Ready,
     /// Operations that wait for a serial key.
     BehindKeys,
+    /// Octets that are stored for operations that have not ended.
+    Stored,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::Ready, Self::BehindKeys];
+    const ALL: [Self; 3] = [Self::Ready, Self::BehindKeys, Self::Stored];
 }
 
 /// A part of a lane.
@@ -121,7 +123,9 @@ impl Ledger {
     /// Every part of every lane.
     fn counters(&self) -> Vec<Counter> {
         let parts = |lane: Lane| Part::ALL.map(|part| (lane.clone(), part));
-        self.shared.lanes.all().into_iter().flat_map(parts).collect()
+        let all = self.shared.lanes.all().into_iter().flat_map(parts);
+        // Octets of what runs alone count in its own lane.
+        all.filter(|(lane, part)| *part != Part::Stored || !lane.quarantine).collect()
     }
 
     async fn correct(
@@ -218,6 +222,9 @@ impl Ledger {
         &self,
         counter: &Counter,
     ) -> Result<Option<(i64, drift::Glimpse)>, LedgerError> {
+        if counter.1 == Part::Stored && self.shared.lanes.depth(&counter.0) >= DEEPEST {
+            return Ok(None);
+        }
         let (at, own) = (self.shared.clock.now(), self.shared.lanes.own_depth(counter));
         let Some(seen) = self.shared.store.glimpse(counter, DEEPEST).await? else {
             return Ok(None);

@@ -1,15 +1,18 @@
-//! Whether there is room in a queue, where what is counted says that there is none.
+//! Whether there is room in a queue, for one more operation and for what is stored of it.
 //!
 //! Owns the second look before somebody is refused. Its invariants: a key that the ledger
 //! knows is answered with its operation however full the queue is; and where others count
 //! too, nobody is refused by a count that was not compared with rows within a second or so.
 //! Rows are counted no further than decides the matter, apart from what is being accepted.
+//! What this process is about to store has its room kept, so that requests which come together
+//! do not share the last of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::error::LedgerError;
+use super::lanes::Lanes;
 use super::rows::{Stored, fingerprint, id};
 use super::shared::Shared;
 use super::verbs::Accepted;
@@ -50,64 +53,138 @@ impl Standing {
     }
 }
 
+/// Room for what is about to be stored. Dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Room {
+    lanes: Arc<Lanes>,
+    queue: Arc<str>,
+    octets: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.lanes.leave_room(&self.queue, self.octets);
+    }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Limit {
+    Depth,
+    Stored,
+}
+
 /// What the last looks at rows came to, by queue.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Look>>>>);
+pub(super) struct Looks(Mutex<HashMap<(String, Limit), Shareable>>);
+
+/// A look that several wait for.
+type Shareable = Arc<tokio::sync::Mutex<Look>>;
 
 /// What one came to.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    /// By how many there were more than was counted.
+    /// By how much there was more than was counted.
     by: i64,
     /// For how long it holds, by monotonic time.
     until: Option<Duration>,
 }
 
-/// Why an operation is not to be written down, if so: there is no room for it, or it is
-/// there already.
-pub(super) async fn refusal(
+/// Room for an operation, or why it is not to be written down: there is none, or it is there
+/// already.
+pub(super) async fn admission(
     shared: &Shared,
     operation: &NewOperation,
-) -> Result<Option<Accepted>, LedgerError> {
+) -> Result<Result<Room, Accepted>, LedgerError> {
     let (queue, most) = (&*operation.lane.queue, operation.max_depth);
-    if shared.lanes.queue_depth(queue) < most {
-        return Ok(None);
+    if shared.lanes.queue_depth(queue) >= most {
+        let depth = depth(shared, queue, most).await;
+        if depth >= most {
+            return refusal(shared, operation, Accepted::QueueFull { depth }).await.map(Err);
+        }
     }
-    let depth = depth(shared, queue, most).await;
-    if depth < most {
-        return Ok(None);
+    match room(shared, operation, 0) {
+        Some(room) => Ok(Ok(room)),
+        None => second_look(shared, operation).await,
     }
-    if let Some(claim) = &operation.idempotency
-        && let Some(standing) = shared.store.standing(claim).await?
-    {
-        return Ok(Some(standing.answers(claim)));
-    }
-    Ok(Some(Accepted::QueueFull { depth }))
 }
 
-/// How many lie in a queue that seems to have `most` at least. Whoever asks while another
-/// one looks waits for what that sees.
+/// Looks at rows where what is counted leaves no room for what is to be stored.
+async fn second_look(
+    shared: &Shared,
+    operation: &NewOperation,
+) -> Result<Result<Room, Accepted>, LedgerError> {
+    let queue = &*operation.lane.queue;
+    let mut off = 0;
+    if shared.store.is_shared() {
+        let lanes = shared.lanes.of_queue(queue);
+        let stored = || shared.lanes.queue_stored(queue);
+        off = looked(shared, (queue, Limit::Stored), async {
+            let counted = stored();
+            shared.store.stored_in(&lanes).await.map(|rows| difference(rows, counted))
+        })
+        .await;
+    }
+    if let Some(room) = room(shared, operation, off) {
+        return Ok(Ok(room));
+    }
+    let stored = shared.lanes.queue_stored(queue).saturating_add_signed(off);
+    refusal(shared, operation, Accepted::StorageFull { stored }).await.map(Err)
+}
+
+fn room(shared: &Shared, operation: &NewOperation, off: i64) -> Option<Room> {
+    let (queue, octets) = (&operation.lane.queue, operation.work.octets());
+    let has_room = shared.lanes.make_room(queue, octets, operation.max_stored, off);
+    has_room.then(|| Room { lanes: Arc::clone(&shared.lanes), queue: Arc::clone(queue), octets })
+}
+
+/// What an operation is answered for which there is no room: a repeat gets what there is.
+async fn refusal(
+    shared: &Shared,
+    operation: &NewOperation,
+    full: Accepted,
+) -> Result<Accepted, LedgerError> {
+    let Some(claim) = &operation.idempotency else { return Ok(full) };
+    let standing = shared.store.standing(claim).await?;
+    Ok(standing.map_or(full, |standing| standing.answers(claim)))
+}
+
+/// How many lie in a queue that seems to have `most` at least.
 async fn depth(shared: &Shared, queue: &str, most: u64) -> u64 {
     if !shared.store.is_shared() {
         return shared.lanes.queue_depth(queue);
     }
-    let look = shared.looks.of(queue);
+    let lanes = shared.lanes.of_queue(queue);
+    let off = looked(shared, (queue, Limit::Depth), async {
+        let counted = shared.lanes.queue_depth(queue);
+        let rows = shared.store.count_up_to(&lanes, most.saturating_add(1)).await?;
+        // There may be more than were looked at.
+        Ok(if rows > most { 0 } else { difference(rows, counted) })
+    })
+    .await;
+    shared.lanes.queue_depth(queue).saturating_add_signed(off)
+}
+
+/// By how much there is more than is counted, as the last look saw it; `look` looks anew. Whoever
+/// asks while another one looks waits for what that sees.
+async fn looked(
+    shared: &Shared,
+    (queue, limit): (&str, Limit),
+    look_anew: impl Future<Output = Result<i64, LedgerError>>,
+) -> i64 {
+    let look = shared.looks.of(queue, limit);
     let mut look = look.lock().await;
     let begun = shared.clock.elapsed();
     if look.until.is_none_or(|until| begun >= until) {
-        let counted = shared.lanes.queue_depth(queue);
-        let lanes = shared.lanes.of_queue(queue);
-        match shared.store.count_up_to(&lanes, most.saturating_add(1)).await {
-            // There may be more than were looked at.
-            Ok(rows) if rows > most => look.by = 0,
-            Ok(rows) => look.by = difference(rows, counted),
+        match look_anew.await {
+            Ok(by) => look.by = by,
             // What the last one saw has to do.
             Err(error) => tracing::debug!(%error, queue, "its rows could not be counted"),
         }
         let took = shared.clock.elapsed().saturating_sub(begun);
         look.until = Some(begun + HOLDS.max(took * SHARE));
     }
-    shared.lanes.queue_depth(queue).saturating_add_signed(look.by)
+    look.by
 }
 
 fn difference(rows: u64, counted: u64) -> i64 {
@@ -116,9 +193,9 @@ fn difference(rows: u64, counted: u64) -> i64 {
 }
 
 impl Looks {
-    fn of(&self, queue: &str) -> Arc<tokio::sync::Mutex<Look>> {
+    fn of(&self, queue: &str, limit: Limit) -> Shareable {
         // Each change leaves the map whole.
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(looks.entry(queue.to_owned()).or_default())
+        Arc::clone(looks.entry((queue.to_owned(), limit)).or_default())
     }
 }

@@ -30,7 +30,7 @@ use crate::domain::sealing::KeyId;
 /// What callers and the committer share.
 pub(super) struct Shared {
     pub(super) store: Box<dyn Store>,
-    pub(super) lanes: lanes::Lanes,
+    pub(super) lanes: Arc<lanes::Lanes>,
     pub(super) hints: hints::Hints,
     pub(super) waiters: watch::Waiters,
     pub(super) snapshots: Snapshots,
@@ -93,6 +93,9 @@ impl Shared {
         for (lane, due_at) in &moved.ready {
             self.lanes.added(lane, *due_at);
         }
+        for (lane, octets) in &moved.ended {
+            self.lanes.let_go(lane, *octets);
+        }
         for lane in &moved.unqueued {
             self.lanes.removed(lane, 1);
         }
@@ -143,6 +146,7 @@ impl Shared {
             // It names its successor from now on.
             self.snapshots.forget([retry.of]);
         }
+        self.lanes.keep(&operation.lane, operation.work.octets());
         if placed == Placed::Waiting {
             self.wait(1);
             self.lanes.wait(&operation.lane, 1);

@@ -102,6 +102,12 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
+    /// Octets that are stored for operations of these lanes that have not ended, for a store that
+    /// others write to.
+    async fn stored_in(&self, _lanes: &[Lane]) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
+
     /// What the others have counted in a part of a lane; none where nobody else counts.
     async fn counted_elsewhere(
         &self,

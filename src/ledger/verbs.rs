@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fleet::LeaseKey;
+use super::room::Room;
 use super::webhooks::FirstCallback;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
@@ -24,6 +25,8 @@ pub struct Lease {
     pub(super) token: i64,
     pub(super) held: Held,
     pub(super) serial: Option<[u8; 16]>,
+    /// What the operation takes of the ledger until it ends.
+    pub(super) octets: u64,
 }
 
 impl Lease {
@@ -95,6 +98,11 @@ pub enum Accepted {
     QueueFull {
         /// How many are queued.
         depth: u64,
+    },
+    /// What the queue stores for operations that have not ended leaves no room.
+    StorageFull {
+        /// How many octets that is.
+        stored: u64,
     },
 }
 
@@ -463,6 +471,8 @@ pub struct LaneDepth {
     pub claimable: u64,
     /// When the oldest of them was due.
     pub oldest_due: Option<Timestamp>,
+    /// Octets that are stored for its operations which have not ended.
+    pub stored: u64,
 }
 
 /// An operation to be accepted, and whether there is a free slot to hand it to.
@@ -472,6 +482,8 @@ pub(super) struct Acceptance {
     /// Its callback, where the receiver of that may have to be made.
     pub(super) first: Option<FirstCallback>,
     pub(super) hand_off: bool,
+    /// The room that is kept for what is stored of it.
+    pub(super) room: Option<Room>,
 }
 
 /// The fate of one acceptance inside a transaction.
@@ -500,6 +512,8 @@ pub(super) enum Placed {
 pub(super) struct Moved {
     /// Operations that became ready, with the lane and the time they are due.
     pub(super) ready: Vec<(Lane, Timestamp)>,
+    /// Operations that ended, with their lanes and the octets that were stored for them.
+    pub(super) ended: Vec<(Lane, u64)>,
     /// Operations that left a lane unclaimed.
     pub(super) unqueued: Vec<Lane>,
     /// How many more wait than before.

@@ -106,6 +106,11 @@ fn describe() {
         "Operations that are ready, due later or behind a serial key, of all nodes, as far as this one knows."
     );
     describe_gauge!(
+        "cloakroom_queue_stored_bytes",
+        Unit::Bytes,
+        "Octets that are stored for operations which have not ended, of all nodes, as far as this one knows."
+    );
+    describe_gauge!(
         "cloakroom_queue_oldest_seconds",
         Unit::Seconds,
         "How long the oldest due operation has been waiting; 0 where nothing is due."

@@ -1,7 +1,7 @@
 //! What is too much: 413 and 503, and nothing stored.
 
 use crate::support::gateway::order;
-use crate::support::{Connection, Gateway, Request, Response, Setup, Upstream, post, time};
+use crate::support::{Connection, Gateway, Request, Response, Setup, Upstream, get, post, time};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_413_that_names_the_limit_and_stores_nothing() {
@@ -60,6 +60,68 @@ async fn a_full_queue_is_503_with_retry_after_and_stores_nothing() {
     for ticket in &accepted {
         assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
     }
+    gateway.send(order()).await.expect(202);
+}
+
+async fn default_queue(gateway: &Gateway) -> serde_json::Value {
+    let standing = gateway.admin(get("/-/queues")).await.expect(200).json();
+    let queues = standing["queues"].as_array().unwrap();
+    queues.iter().find(|queue| queue["name"] == "default").unwrap().clone()
+}
+
+async fn until_empty(gateway: &Gateway) {
+    time::until("a queue that stores nothing", || async {
+        (default_queue(gateway).await["stored"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queue_that_stores_too_much_is_503_with_retry_after_until_something_ends() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway =
+        Setup::before(&upstream).set("queues.default", "max_stored = \"1MiB\"").start().await;
+    let large = || order().body("text/plain", vec![b'x'; 400 * 1024]);
+    let mut accepted = vec![gateway.accept(large()).await, gateway.accept(large()).await];
+    for _ in 0..2 {
+        let refused = gateway.send(large()).await;
+        let seconds: u32 = refused.expect_field("retry-after").parse().unwrap();
+        assert!((1..=30).contains(&seconds), "{seconds}");
+        let problem = refused.problem(503);
+        assert!(problem["type"].as_str().unwrap().ends_with("queue-full"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("max_stored"), "{problem}");
+        assert!(problem["stored"].as_u64().unwrap() > 800 * 1024, "{problem}");
+    }
+    assert_eq!(gateway.listed().await, accepted.len());
+    // A small one still has room.
+    accepted.push(gateway.post_order().await);
+    let queue = default_queue(&gateway).await;
+    assert_eq!(queue["maxStored"], 1 << 20);
+    assert!((800 << 10..1 << 20).contains(&queue["stored"].as_u64().unwrap()), "{queue}");
+    upstream.release("/orders");
+    for ticket in &accepted {
+        gateway.settled(ticket).await;
+    }
+    until_empty(&gateway).await;
+    let scraped = gateway.admin(get("/metrics")).await.expect(200).text();
+    let line = "cloakroom_queue_stored_bytes{queue=\"default\",upstream=\"default\"} 0";
+    assert!(scraped.contains(line), "{scraped}");
+    gateway.send(large()).await.expect(202);
+}
+
+#[tokio::test]
+async fn a_queue_that_stores_nothing_takes_one_of_any_size_and_knows_of_it_after_a_restart() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream)
+        .set("queues.default", "max_stored = \"1KiB\"\npaused = true")
+        .start()
+        .await;
+    let ticket = gateway.accept(order().body("text/plain", vec![b'x'; 400 * 1024])).await;
+    let gateway = gateway.restart().await;
+    gateway.send(order()).await.problem(503);
+    gateway.send(Request::new("DELETE", &*ticket.monitor)).await.expect(204);
+    until_empty(&gateway).await;
     gateway.send(order()).await.expect(202);
 }
 

@@ -213,6 +213,37 @@ async fn a_queue_that_is_full_is_full_on_every_front() {
 }
 
 #[tokio::test]
+async fn a_queue_that_stores_too_much_is_full_on_every_front_until_a_worker_has_ended_some() {
+    let upstream = Upstream::start().await;
+    let fleet = limited(&upstream, "", "max_stored = \"4KiB\"");
+    let (one, other) = (fleet.front().await, fleet.front().await);
+    let large = || post("/reports").body("text/plain", vec![b'x'; 1_500]);
+    for front in [&one, &other] {
+        front.accept(large()).await;
+    }
+    for front in [&one, &other] {
+        until("it to know of the other's", || async {
+            let answer = front.send(large()).await;
+            let refused = (answer.status == 503).then(|| answer.problem(503))?;
+            refused["detail"].as_str()?.contains("max_stored").then_some(())
+        })
+        .await;
+    }
+    let _worker = fleet.worker(&[]).await;
+    until("nothing that is stored, on both", || async {
+        for front in [&one, &other] {
+            let standing = front.admin(get("/-/queues")).await.expect(200).json();
+            let queues = standing["queues"].as_array()?;
+            let reports = queues.iter().find(|it| it["name"] == "reports")?;
+            (reports["stored"] == 0).then_some(())?;
+        }
+        Some(())
+    })
+    .await;
+    one.accept(large()).await;
+}
+
+#[tokio::test]
 async fn a_worker_serves_queues_that_are_new_in_another_node_s_configuration() {
     let upstream = Upstream::start().await;
     let fleet = Fleet::before(&upstream);

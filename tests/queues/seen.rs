@@ -46,11 +46,14 @@ async fn operators_see_what_waits_and_how_long_and_what_holds_it_up() {
     let mut seen = named(&standing["queues"], "seen").clone();
     let started = seen.as_object_mut().unwrap().remove("startedPerSecond").unwrap();
     assert!(started.as_f64().unwrap() >= 0.0, "{started}");
+    // Those that run count as those that wait.
+    let stored = seen.as_object_mut().unwrap().remove("stored").unwrap();
+    assert!(stored.as_u64().unwrap() > 4 * "/seen".len() as u64, "{stored}");
     assert_eq!(
         seen,
         json!({
             "name": "seen", "priority": 7, "targetWaitSeconds": 10.0, "depth": 2,
-            "maxDepth": 100_000, "oldestAgeSeconds": 60.0, "late": true, "running": 2,
+            "maxDepth": 100_000, "maxStored": 10_737_418_240_u64, "oldestAgeSeconds": 60.0, "late": true, "running": 2,
             "maxInFlight": 2, "rate": "90/m", "paused": false,
         })
     );

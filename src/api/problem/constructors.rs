@@ -421,6 +421,17 @@ impl Problem {
             .retry_after(retry_after)
     }
 
+    /// 503: what a queue stores for operations that have not ended leaves no room for another.
+    pub fn storage_full(queue: &str, stored: u64, retry_after: u64) -> Self {
+        let detail = format!(
+            "the queue {queue} stores as many octets as it may (max_stored): try again later"
+        );
+        Self::new(&kinds::QUEUE_FULL, detail)
+            .with("queue", queue)
+            .with("stored", stored)
+            .retry_after(retry_after)
+    }
+
     /// 503: the limit of open files leaves none for a connection to the upstream.
     pub fn out_of_files() -> Self {
         let detail = "the gateway has as many files open as it may; nothing was sent: try again";

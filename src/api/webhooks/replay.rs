@@ -37,6 +37,7 @@ pub(super) async fn replay(chosen: Chosen, mut members: Members) -> Result<Respo
     let document = Document::accepted(&operation, &asking.visit.links(operation.id));
     match asking.ledger().accept(operation).await? {
         Accepted::QueueFull { depth } => Err(Problem::queue_full(QUEUE, depth, 1)),
+        Accepted::StorageFull { stored } => Err(Problem::storage_full(QUEUE, stored, 1)),
         // It claims no key, so it is never taken for another one.
         Accepted::New(_)
         | Accepted::Replayed(_)
@@ -124,5 +125,6 @@ fn operation(asking: &Asking, subscription: &Subscription, arguments: &Value) ->
         tags: Vec::new(),
         callback: None,
         max_depth: u64::MAX,
+        max_stored: u64::MAX,
     }
 }

@@ -66,6 +66,8 @@ pub struct NewOperation {
     pub callback: Option<Callback>,
     /// How many may be queued in its queue before it is refused.
     pub max_depth: u64,
+    /// How many octets may be stored for what of its queue has not ended before it is refused.
+    pub max_stored: u64,
 }
 
 impl NewOperation {

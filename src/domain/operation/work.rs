@@ -33,6 +33,18 @@ impl Work {
             Self::Call(_) | Self::Task { .. } => None,
         }
     }
+
+    /// What it takes of the ledger, in octets: target, fields, credentials and body of a call; the
+    /// arguments of a task.
+    pub fn octets(&self) -> u64 {
+        match self {
+            Self::Call(request) => {
+                let fields = request.fields.octets() + request.credentials.octets();
+                request.target.len() as u64 + fields + request.body.length()
+            }
+            Self::Task { arguments, .. } => arguments.len() as u64,
+        }
+    }
 }
 
 /// A client's request as it is sent to the upstream.

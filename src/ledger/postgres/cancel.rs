@@ -32,19 +32,20 @@ pub(super) async fn cancel(
 ) -> Result<Canceled, LedgerError> {
     let found = writing
         .row(
-            "SELECT seq, serial_digest FROM operations WHERE id = $1",
+            "SELECT seq, octets, serial_digest FROM operations WHERE id = $1",
             Values::default().with(id.as_bytes().to_vec()),
         )
         .await?;
     let Some(found) = found else { return Ok(Canceled::Unknown) };
     let (seq, serial) = (number(&found, "seq")?, exactly(&found, "serial_digest")?);
+    let octets = number(&found, "octets")?;
     if let Some(digest) = serial {
         writing.lock(vec![digest]).await?;
     }
     // Differs from SQLite because others write too: the row may be gone from a table
     // before it is looked for there, and is then in another one.
     for _ in 0..LOOKS {
-        if let Some(canceled) = look(writing, seq, serial, freeing, now, moved).await? {
+        if let Some(canceled) = look(writing, (seq, octets), serial, freeing, now, moved).await? {
             return Ok(canceled);
         }
     }
@@ -54,7 +55,7 @@ pub(super) async fn cancel(
 /// Calls an operation off where it is found; none if it was found nowhere.
 async fn look(
     writing: &mut Writing,
-    seq: i64,
+    (seq, octets): (i64, u64),
     serial: Option<[u8; 16]>,
     freeing: Freeing,
     now: Timestamp,
@@ -87,6 +88,9 @@ async fn look(
         moved.waiting -= 1;
         row
     };
+    let lane = number(&row, "lane")?;
+    writing.learn_lanes([lane]).await?;
+    moved.ended.push((writing.lane(lane)?, octets));
     call_off(writing, &row, seq, serial, freeing == Freeing::Free, now, moved).await?;
     Ok(Some(Canceled::Done))
 }

@@ -16,6 +16,7 @@ use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{EventKind, NewOperation, WaitingFor, Work};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::permits::stored as whole;
 use crate::ledger::rows::{
     Carried, Cells, StoredWork, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name,
 };
@@ -41,7 +42,7 @@ enum Kind {
 
 /// The columns of `operations` behind the place, with a letter each as [`Columns`] takes them.
 /// Deadline and when it is due travel as the time from the acceptance on.
-const OF_OPERATION: [(&str, char, Kind); 32] = [
+const OF_OPERATION: [(&str, char, Kind); 33] = [
     ("id", 'o', Kind::Each),
     ("accepted_at", 'n', Kind::Each),
     ("principal", 'o', Kind::Owner),
@@ -50,6 +51,7 @@ const OF_OPERATION: [(&str, char, Kind); 32] = [
     ("method", 't', Kind::Promise),
     ("target", 't', Kind::Each),
     ("task", 't', Kind::Rare),
+    ("octets", 'n', Kind::Each),
     ("delivery", 't', Kind::Promise),
     ("timeout_us", 'n', Kind::Promise),
     ("deadline_at", 'n', Kind::Promise),
@@ -183,6 +185,7 @@ fn put_operation(given: &Given<'_>, cells: &mut Columns) {
         }
         Work::Task { name, .. } => cells.text(None).text(None).text(name.clone()),
     };
+    cells.number(whole(operation.work.octets()));
     let policy = &operation.policy;
     cells.text(delivery_name(policy.delivery).to_owned());
     let from_then = |at: Timestamp| at.as_micros() - operation.accepted_at.as_micros();

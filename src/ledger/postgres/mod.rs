@@ -174,6 +174,10 @@ impl Store for Postgres {
         sweep::count_up_to(&self.pool, &self.book, lanes, most).await
     }
 
+    async fn stored_in(&self, lanes: &[Lane]) -> Result<u64, LedgerError> {
+        sweep::stored_in(&self.pool, &self.book, lanes).await
+    }
+
     async fn counted_elsewhere(&self, counter: &Counter) -> Result<Option<Elsewhere>, LedgerError> {
         sweep::counted_elsewhere(&self.pool, &self.book, counter).await
     }

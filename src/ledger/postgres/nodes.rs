@@ -9,7 +9,7 @@ use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::{Beaten, Counted, NodeRow, Vitals};
-use crate::ledger::permits::{Leaving, stored};
+use crate::ledger::permits::{Leaving, stored as number_of};
 use crate::ledger::rows::{NODES, as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::ledger::store::Batch;
 
@@ -28,20 +28,23 @@ const OWNED: &str = "SELECT seq, token, taken_over, cancel FROM running WHERE no
 const LEFT: &str = "UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
 
 /// Absolute figures, so that telling them twice does no harm.
-const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) \
-     SELECT c.lane, $1, c.depth, c.behind, c.started \
-     FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c (lane, depth, behind, started) \
+const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
+     SELECT c.lane, $1, c.depth, c.behind, c.started, c.stored \
+     FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+     AS c (lane, depth, behind, started, stored) \
      ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth, behind = EXCLUDED.behind, \
-     started = EXCLUDED.started";
+     started = EXCLUDED.started, stored = EXCLUDED.stored";
 const ELSEWHERE: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
-     sum(started)::bigint AS started FROM counters \
+     sum(started)::bigint AS started, sum(stored)::bigint AS stored FROM counters \
      WHERE incarnation <> $1 GROUP BY lane";
 const UNCOUNTED: &str = "DELETE FROM counters WHERE incarnation = $1";
-const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) SELECT c.lane, 0, c.depth, c.behind, c.started \
-     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS c (lane, depth, behind, started) \
+const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
+     SELECT c.lane, 0, c.depth, c.behind, c.started, c.stored \
+     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+     AS c (lane, depth, behind, started, stored) \
      ORDER BY c.lane ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
      behind = counters.behind + EXCLUDED.behind, \
-     started = counters.started + EXCLUDED.started";
+     started = counters.started + EXCLUDED.started, stored = counters.stored + EXCLUDED.stored";
 
 pub(super) async fn beat(
     writing: &mut Writing,
@@ -65,9 +68,9 @@ pub(super) async fn beat(
     let others = writing.rows(OTHERS, Values::default().with(incarnation)).await?;
     let held = writing.rows(OWNED, Values::default().with(incarnation)).await?;
     if !counted.is_empty() {
-        let (lanes, depths, behind, started) = columns(writing, counted)?;
+        let (lanes, [depths, behind, started, stored]) = columns(writing, counted)?;
         let values = Values::default().with(incarnation).with(lanes).with(depths);
-        writing.run(COUNTED, values.with(behind).with(started)).await?;
+        writing.run(COUNTED, values.with(behind).with(started).with(stored)).await?;
     }
     let elsewhere = elsewhere(writing, incarnation).await?;
     Ok(Beaten {
@@ -90,20 +93,21 @@ async fn elsewhere(writing: &mut Writing, incarnation: i64) -> Batch<Counted> {
             depth: number(row, "depth")?,
             behind: number(row, "behind")?,
             started: number(row, "started")?,
+            stored: number(row, "stored")?,
         })
     };
     rows.iter().map(counted).collect()
 }
 
-type Columns = (Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>);
+/// Lanes, and what was counted in each: depth, behind keys, started, stored.
+type Columns = (Vec<i64>, [Vec<i64>; 4]);
 
 fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerError> {
     let mut columns = Columns::default();
-    for Counted { lane, depth, behind, started } in counted {
+    for Counted { lane, depth, behind, started, stored } in counted {
         columns.0.push(writing.book.number(lane)?);
-        columns.1.push(*depth);
-        columns.2.push(*behind);
-        columns.3.push(stored(*started));
+        let counts = [*depth, *behind, number_of(*started), *stored];
+        columns.1.iter_mut().zip(counts).for_each(|(column, count)| column.push(count));
     }
     Ok(columns)
 }
@@ -118,9 +122,9 @@ pub(super) async fn leave(
     writing.run(LEFT, Values::default().with(now.as_micros()).with(incarnation)).await?;
     writing.run(permits::LEFT, Values::default().with(incarnation)).await?;
     writing.run(UNCOUNTED, Values::default().with(incarnation)).await?;
-    let (lanes, depths, behind, started) = columns(writing, &leaving.counted)?;
+    let (lanes, [depths, behind, started, stored]) = columns(writing, &leaving.counted)?;
     let values = Values::default().with(lanes).with(depths);
-    writing.run(NOBODYS, values.with(behind).with(started)).await
+    writing.run(NOBODYS, values.with(behind).with(started).with(stored)).await
 }
 
 pub(super) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {

@@ -256,12 +256,15 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
 
 /// Differs from SQLite because the nodes keep count; rows are counted only where they have
 /// not begun to.
-const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind FROM counters \
-     GROUP BY lane";
-const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started) \
-     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, 0 FROM (\
-     SELECT lane, count(*) AS depth, 0 AS behind FROM ready GROUP BY lane UNION ALL \
-     SELECT lane, 0, count(*) FROM waiting WHERE serial_digest IS NOT NULL GROUP BY lane) AS counted \
+const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
+     sum(stored)::bigint AS stored FROM counters GROUP BY lane";
+const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
+     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, 0, sum(stored)::bigint FROM (\
+     SELECT lane, count(*) AS depth, 0 AS behind, 0 AS stored FROM ready GROUP BY lane UNION ALL \
+     SELECT lane, 0, count(*), 0 FROM waiting WHERE serial_digest IS NOT NULL GROUP BY lane UNION ALL \
+     SELECT abs(u.lane), 0, 0, sum(o.octets) FROM (SELECT seq, lane FROM ready UNION ALL \
+     SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
+     JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)) AS counted \
      GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
 
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
@@ -273,16 +276,17 @@ pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
     let mut counted = HashMap::new();
     for row in &rows {
         let (depth, behind): (i64, i64) = (number(row, "depth")?, number(row, "behind")?);
-        counted.insert(number::<i64>(row, "lane")?, (depth, behind));
+        counted.insert(number::<i64>(row, "lane")?, (depth, behind, number::<i64>(row, "stored")?));
     }
     let all = book.all();
     let lanes: Vec<_> = all.iter().map(|(_, lane)| lane.clone()).collect();
     let heads = oldest_due(pool, book, &lanes).await?;
     let depth = |((number, lane), oldest_due): ((i64, Lane), Option<Timestamp>)| {
-        let (depth, behind) = counted.get(&number).copied().unwrap_or_default();
+        let (depth, behind, stored) = counted.get(&number).copied().unwrap_or_default();
         let claimable = u64::try_from(depth).unwrap_or(0);
         let depth = claimable + u64::try_from(behind).unwrap_or(0);
-        LaneDepth { lane, depth, claimable, oldest_due }
+        let stored = u64::try_from(stored).unwrap_or(0);
+        LaneDepth { lane, depth, claimable, oldest_due, stored }
     };
     Ok(all.into_iter().zip(heads).map(depth).collect())
 }

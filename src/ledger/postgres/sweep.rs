@@ -37,11 +37,12 @@ macro_rules! gone {
 const FOLD: &str = concat!(
     "WITH gone AS (DELETE FROM counters c WHERE c.incarnation <> 0 AND ",
     gone!("c.incarnation"),
-    " RETURNING c.lane, c.depth, c.behind, c.started) \
-     INSERT INTO counters (lane, incarnation, depth, behind, started) \
-     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, sum(started)::bigint FROM gone GROUP BY lane ORDER BY lane \
+    " RETURNING c.lane, c.depth, c.behind, c.started, c.stored) \
+     INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
+     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, sum(started)::bigint, sum(stored)::bigint FROM gone GROUP BY lane ORDER BY lane \
      ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
-     behind = counters.behind + EXCLUDED.behind, started = counters.started + EXCLUDED.started"
+     behind = counters.behind + EXCLUDED.behind, started = counters.started + EXCLUDED.started, \
+     stored = counters.stored + EXCLUDED.stored"
 );
 const PERMITS: &str =
     concat!("DELETE FROM permits p WHERE p.incarnation <> 0 AND ", gone!("p.incarnation"));
@@ -65,14 +66,35 @@ macro_rules! elsewhere {
         )
     };
 }
-const ELSEWHERE: &str = elsewhere!("depth");
-const ELSEWHERE_BEHIND: &str = elsewhere!("behind");
+const ELSEWHERE: &str = concat!(elsewhere!("depth"));
+const ELSEWHERE_BEHIND: &str = concat!(elsewhere!("behind"));
+const ELSEWHERE_STORED: &str = concat!(elsewhere!("stored"));
 const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM (SELECT 1 FROM (\
      SELECT lane FROM ready WHERE lane = ANY ($1) UNION ALL \
      SELECT lane FROM waiting WHERE lane = ANY ($1) AND serial_digest IS NOT NULL) AS queued LIMIT $2) AS r";
+/// Octets that are stored for operations of these lanes which have not ended, and of no more than
+/// so many. Their rows are looked up one by one, for the reason that `places` tells.
+macro_rules! stored_octets {
+    ($lanes:literal, $most:literal) => {
+        concat!(
+            "(SELECT coalesce(sum(o.octets), 0)::bigint FROM (SELECT seq FROM ready WHERE lane = ANY (",
+            $lanes,
+            ") UNION ALL SELECT seq FROM running WHERE lane = ANY (",
+            $lanes,
+            ") UNION ALL SELECT seq FROM waiting WHERE lane = ANY (",
+            $lanes,
+            ") AND due_at IS NOT NULL UNION ALL SELECT seq FROM waiting WHERE lane = ANY (",
+            $lanes,
+            ") AND serial_digest IS NOT NULL LIMIT ",
+            $most,
+            ") AS u CROSS JOIN LATERAL (SELECT octets FROM operations WHERE seq = u.seq LIMIT 1) AS o)"
+        )
+    };
+}
+const STORED: &str = concat!("SELECT ", stored_octets!("$1", "ALL"), " AS stored");
 /// Rows and counts of one moment: a row for each node that beats, and one for all others.
 macro_rules! glimpse {
-    ($column:literal, $rows:literal) => {
+    ($column:literal, $counted:expr) => {
         concat!(
             "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.",
             $column,
@@ -83,17 +105,23 @@ macro_rules! glimpse {
             $column,
             "), 0)::bigint, coalesce(sum(c.",
             $column,
-            ") FILTER (WHERE c.incarnation = 0), 0)::bigint, (SELECT count(*) FROM (SELECT 1 FROM ",
-            $rows,
-            " LIMIT $3) AS r) \
-             FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
+            ") FILTER (WHERE c.incarnation = 0), 0)::bigint, ",
+            $counted,
+            " FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
              WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL"
         )
     };
 }
-const GLIMPSE: &str = glimpse!("depth", "ready WHERE lane = $1");
-const GLIMPSE_BEHIND: &str =
-    glimpse!("behind", "waiting WHERE lane = $1 AND serial_digest IS NOT NULL");
+const GLIMPSE: &str = concat!(glimpse!(
+    "depth",
+    "(SELECT count(*) FROM (SELECT 1 FROM ready WHERE lane = $1 LIMIT $3) AS r)"
+));
+const GLIMPSE_BEHIND: &str = concat!(glimpse!(
+    "behind",
+    "(SELECT count(*) FROM (SELECT 1 FROM waiting WHERE lane = $1 AND serial_digest IS NOT NULL LIMIT $3) AS r)"
+));
+const GLIMPSE_STORED: &str =
+    concat!(glimpse!("stored", stored_octets!("ARRAY[$1::bigint, -$1::bigint]", "$3")));
 const COUNT: &str = "SELECT due_at, seq, counted FROM (SELECT due_at, seq, \
      row_number() OVER (ORDER BY due_at, seq) AS counted FROM ready \
      WHERE lane = $1 AND (due_at, seq) > ($2, $3) ORDER BY due_at, seq LIMIT $4) AS w \
@@ -109,6 +137,8 @@ const CORRECT: &str = "UPDATE counters SET depth = depth + $2 WHERE lane = $1 AN
      AND depth = $3";
 const CORRECT_BEHIND: &str = "UPDATE counters SET behind = behind + $2 \
      WHERE lane = $1 AND incarnation = 0 AND behind = $3";
+const CORRECT_STORED: &str = "UPDATE counters SET stored = stored + $2 \
+     WHERE lane = $1 AND incarnation = 0 AND stored = $3";
 
 /// Sees to one batch of it.
 pub(super) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
@@ -164,18 +194,19 @@ pub(super) async fn counted_elsewhere(
     (lane, part): &Counter,
 ) -> Result<Option<Elsewhere>, LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
-    let sql = of(*part, ELSEWHERE, ELSEWHERE_BEHIND);
+    let sql = of(*part, [ELSEWHERE, ELSEWHERE_BEHIND, ELSEWHERE_STORED]);
     let rows = pool.read(sql, values.finish()?).await?;
     let seen =
         |row| Ok(Elsewhere { depth: number(row, "depth")?, nobodys: number(row, "nobodys")? });
     rows.first().map(seen).transpose()
 }
 
-/// The statement of a part.
-const fn of(part: Part, ready: &'static str, behind_keys: &'static str) -> &'static str {
+/// The statement of a part, of those for each in the order of [`Part::ALL`].
+const fn of(part: Part, [ready, behind_keys, stored]: [&'static str; 3]) -> &'static str {
     match part {
         Part::Ready => ready,
         Part::BehindKeys => behind_keys,
+        Part::Stored => stored,
     }
 }
 
@@ -192,6 +223,18 @@ pub(super) async fn count_up_to(
     rows.first().map_or(Ok(0), |row| number(row, "depth"))
 }
 
+/// Octets that are stored for what has not ended in some lanes.
+pub(super) async fn stored_in(
+    pool: &Arc<Pool>,
+    book: &Book,
+    lanes: &[Lane],
+) -> Result<u64, LedgerError> {
+    let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
+    let numbers: Vec<_> = numbers.into_iter().flat_map(|number: i64| [number, -number]).collect();
+    let rows = pool.read(STORED, Values::default().with(numbers).finish()?).await?;
+    rows.first().map_or(Ok(0), |row| number(row, "stored"))
+}
+
 /// A part of a lane at this moment; none if it is deeper than that.
 pub(super) async fn glimpse(
     pool: &Arc<Pool>,
@@ -200,7 +243,7 @@ pub(super) async fn glimpse(
     most: u64,
 ) -> Result<Option<Glimpse>, LedgerError> {
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
-    let sql = of(*part, GLIMPSE, GLIMPSE_BEHIND);
+    let sql = of(*part, [GLIMPSE, GLIMPSE_BEHIND, GLIMPSE_STORED]);
     let rows = pool.read(sql, values.with(stored(most)).finish()?).await?;
     let mut glimpse = Glimpse { rows: 0, settled: 0, nobodys: 0, told: Vec::new() };
     for row in &rows {
@@ -214,7 +257,8 @@ pub(super) async fn glimpse(
             glimpse.rows = number(row, "counted")?;
         }
     }
-    Ok((glimpse.rows < stored(most)).then_some(glimpse))
+    let is_whole = *part == Part::Stored || glimpse.rows < stored(most);
+    Ok(is_whole.then_some(glimpse))
 }
 
 /// Counts the next rows of a part of a lane.
@@ -224,8 +268,15 @@ pub(super) async fn count_some(
     (lane, part): &Counter,
     (due_at, seq): Place,
 ) -> Result<(i64, Option<Place>), LedgerError> {
+    let sql = match part {
+        Part::Ready => COUNT,
+        Part::BehindKeys => COUNT_BEHIND,
+        Part::Stored => {
+            let octets = stored_in(pool, book, std::slice::from_ref(lane)).await?;
+            return Ok((stored(octets), None));
+        }
+    };
     let values = Values::default().with(book.number(lane)?).with(due_at).with(seq);
-    let sql = of(*part, COUNT, COUNT_BEHIND);
     let rows = pool.read(sql, values.with(COUNTED_TOGETHER).finish()?).await?;
     let Some(row) = rows.first() else { return Ok((0, None)) };
     let counted = number(row, "counted")?;
@@ -239,5 +290,5 @@ pub(super) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<
     let place = writing.book.number(lane)?;
     writing.run(LOCK, Values::default().with(place)).await?;
     let values = Values::default().with(place).with(recount.by).with(recount.nobodys);
-    writing.run(of(*part, CORRECT, CORRECT_BEHIND), values).await
+    writing.run(of(*part, [CORRECT, CORRECT_BEHIND, CORRECT_STORED]), values).await
 }

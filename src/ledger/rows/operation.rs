@@ -208,9 +208,9 @@ pub(in crate::ledger) fn leased(
     cancel_asked: bool,
     sealer: &Sealer,
 ) -> Result<Leased, LedgerError> {
-    let serial = exactly(row, "serial_digest")?;
+    let (serial, octets) = (exactly(row, "serial_digest")?, number(row, "octets")?);
     Ok(Leased {
-        lease: Lease { seq: number(row, "seq")?, token: carried.token, held, serial },
+        lease: Lease { seq: number(row, "seq")?, token: carried.token, held, serial, octets },
         id: id(row, "id")?,
         route: Arc::from(text(row, "route")?),
         lane,

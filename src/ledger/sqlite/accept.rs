@@ -17,16 +17,17 @@ use crate::domain::operation::{
 };
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::permits::stored as whole;
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::ledger::webhooks::calling::callback_of;
 use crate::ledger::webhooks::sql::Told;
 
-const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, timeout_us, \
+const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, octets, delivery, timeout_us, \
      deadline_at, retry_attempts, retry_min_us, retry_max_us, wait_us, due_at, task, upstream_key, \
      key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
      success, retry_statuses, callback_receiver, callback_url, callback_events) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const REQUESTS: &str = "INSERT INTO requests (seq, fields, body, body_key, body_length) \
      VALUES (?, ?, ?, ?, ?)";
 const CREDENTIALS: &str = "INSERT INTO credentials (seq, fields) \
@@ -265,7 +266,7 @@ fn put_operation(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
         Work::Call(request) => (Some(request.method.as_str()), None),
         Work::Task { name, .. } => (None, Some(&**name)),
     };
-    values.put(method).put(stored.target.as_deref());
+    values.put(method).put(stored.target.as_deref()).put(whole(operation.work.octets()));
     let policy = &operation.policy;
     values
         .put(delivery_name(policy.delivery))

@@ -27,7 +27,7 @@ pub(super) fn cancel(
     moved: &mut Moved,
 ) -> Result<Canceled, LedgerError> {
     let found = writing.writer.one(
-        "SELECT o.seq, o.serial_digest, x.state, u.seq IS NOT NULL AS running FROM operations o \
+        "SELECT o.seq, o.octets, o.serial_digest, x.state, u.seq IS NOT NULL AS running FROM operations o \
          LEFT JOIN outcomes x ON x.seq = o.seq LEFT JOIN running u ON u.seq = o.seq WHERE o.id = ?",
         |values| {
             values.put(id.as_bytes());
@@ -45,7 +45,8 @@ pub(super) fn cancel(
         return ask(writing, seq, freeing);
     }
     let serial = exactly(&found, "serial_digest")?;
-    call_off(writing, seq, serial, freeing, now, moved)
+    let octets = number(&found, "octets")?;
+    call_off(writing, (seq, octets), serial, freeing, now, moved)
 }
 
 /// Leaves word for whoever carries the operation out.
@@ -67,7 +68,7 @@ const WAITING_GONE: &str =
 /// Ends an operation that nobody is carrying out.
 fn call_off(
     writing: &mut Writing,
-    seq: i64,
+    (seq, octets): (i64, u64),
     serial: Option<[u8; 16]>,
     freeing: Freeing,
     now: Timestamp,
@@ -86,6 +87,7 @@ fn call_off(
         }
         row
     };
+    moved.ended.push((writing.book.lane(number(&row, "lane")?)?, octets));
     let mut carried = Carried::of(&row)?;
     carried.sequence += 1;
     let attempt = carried.counts.attempts;

@@ -284,6 +284,11 @@ pub(super) async fn paused(readers: &SqlitePool) -> Batch<String> {
 const BEHIND_KEYS: &str = "SELECT lane, count(*) AS behind FROM waiting \
      WHERE serial_digest IS NOT NULL GROUP BY lane";
 
+/// Octets that are stored for what has not ended, by lane; what runs alone counts in its own lane.
+const STORED: &str = "SELECT abs(u.lane) AS lane, sum(o.octets) AS stored FROM (SELECT seq, lane FROM ready \
+     UNION ALL SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
+     JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)";
+
 pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth> {
     let rows = sqlx::query(
         "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
@@ -291,8 +296,7 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
     .fetch_all(&mut *connection(readers).await?)
     .await
     .map_err(trouble)?;
-    let empty =
-        |(number, lane)| (number, LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None });
+    let empty = |(number, lane)| (number, empty_lane(lane));
     let lanes = rows::with_quarantines(book.lanes.iter());
     let mut depths: HashMap<_, _> = lanes.into_iter().map(empty).collect();
     for row in &rows {
@@ -308,7 +312,17 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
             known.depth += get::<i64>(row, "behind")?.unsigned_abs();
         }
     }
+    let stored = sqlx::query(STORED).fetch_all(&mut *connection(readers).await?).await;
+    for row in &stored.map_err(trouble)? {
+        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+            known.stored = get::<i64>(row, "stored")?.unsigned_abs();
+        }
+    }
     Ok(depths.into_values().collect())
+}
+
+const fn empty_lane(lane: Lane) -> LaneDepth {
+    LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None, stored: 0 }
 }
 
 pub(super) async fn waiting(readers: &SqlitePool) -> Result<u64, LedgerError> {

@@ -35,6 +35,7 @@ mod retrying;
 mod sealing;
 mod serial;
 mod sources;
+mod stored;
 mod verdicts;
 mod webhooks;
 
@@ -178,6 +179,7 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
         tags: Vec::new(),
         callback: None,
         max_depth: 100,
+        max_stored: u64::MAX,
     }
 }
 
