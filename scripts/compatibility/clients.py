@@ -27,19 +27,19 @@ from proxies import Mute
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 PIP = ["requests==2.34.2", "httpx[http2]==0.28.1", "urllib3==2.8.0", "aiohttp==3.14.5"]
-NPM = ["axios@1.21.1", "got@16.1.0", "undici@8.13.1", "node-fetch@3.3.2", "superagent@10.4.2", "playwright-core@1.65.1"]
+NPM = ["axios@1.21.1", "got@16.1.0", "undici@7.30.2", "node-fetch@3.3.2", "superagent@10.4.2", "playwright-core@1.65.1"]
 PYTHON, NODE = measurement.CACHE / "venv-clients/bin/python", measurement.CACHE / "npm-clients"
 OWN = ["Authorization: Basic eDp5", "Prefer: wait=1", "Accept: application/json", "X-Own: 1", "Idempotency-Key: k"]
 
 
-def curl(version):
+def curl(version, *options):
     def argv(mode, url, folder):
         fields = ["Content-Type: application/json", *(["Expect: 202-accepted"] if mode == "expect" else []),
                   *(OWN if mode in ("redirect", "follow") else [])]
         post = [] if mode == "follow" else ["-d", '{"sku": "A-1"}']
         more = [part for field in fields for part in ("-H", field)]
         warm = [url.rsplit("/", 1)[0] + "/warm", "-o", "/dev/null", "-sk", version, "--next"] if mode == "reused" else []
-        return ["curl", "-sk", "-L", version, *warm, "-sk", "-L", version, "--max-time", "25", "-o", "/dev/null", *more, *post, url,
+        return ["curl", "-sk", "-L", version, *warm, "-sk", "-L", version, *options, "--max-time", "25", "-o", "/dev/null", *more, *post, url,
                 "-w", '{"status": %{response_code}, "message": "%{errormsg}"}\n']
 
     return argv
@@ -74,18 +74,19 @@ def java(name):
 CLIENTS = {
     "curl": curl("--http1.1"),
     "curl over HTTP/2": curl("--http2"),
+    "curl -X POST": curl("--http1.1", "-X", "POST"),
     "wget": wget,
     "chromium": node("chromium"),
     **{name: python(name) for name in ("requests", "httpx", "httpx-h2", "urllib3", "urllib", "aiohttp")},
-    **{f"node {name}": node(name) for name in ("fetch", "http", "undici", "undici-h2", "node-fetch", "axios", "got", "superagent")},
+    **{f"node {name}": node(name) for name in ("fetch", "http", "undici", "undici-h2", "undici-request", "node-fetch", "axios", "got", "superagent")},
     **{f"java {name}": java(name) for name in ("HttpURLConnection", "HttpClient")},
     **{f"php {name}": (lambda name: lambda mode, url, folder: ["php", PROGRAMS / "send.php", name, mode, url])(name)
        for name in ("curl", "streams")},
     "ruby": lambda mode, url, folder: ["ruby", PROGRAMS / "send.rb", "net", mode, url],
 }
 # Which modes a client takes part in.
-NO_REUSE = {"urllib", "php streams", "node superagent", "wget"}
-NO_REDIRECT = {"chromium", "ruby", "node http", "curl over HTTP/2", "httpx-h2", "node undici-h2"}
+NO_REUSE = {"curl -X POST", "urllib", "php streams", "node superagent", "wget"}
+NO_REDIRECT = {"chromium", "ruby", "node http", "curl over HTTP/2", "httpx-h2", "node undici-h2", "node undici-request"}
 OVER_HTTP2 = {"curl over HTTP/2", "chromium", "httpx-h2", "node undici-h2", "java HttpClient"}
 ONLY_HTTP2 = {"curl over HTTP/2", "httpx-h2", "node undici-h2"}
 VERSIONS = [

@@ -7,9 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+import measurement
 from measurement import CACHE, ROOT
 
 README = ROOT / "README.md"
+MODULES = CACHE / "npm-proxies/node_modules"
 # The map of README's block for nginx, comments left out.
 NGINX_EXPECT = re.search(r"map \$http_expect.*?\n}", re.sub(r"#.*", "", README.read_text()), re.S).group()
 
@@ -26,23 +28,20 @@ class Proxy:
     tls: bool = False
 
     def path(self):
-        found = shutil.which(self.program, path="/usr/sbin:/usr/bin:/usr/local/bin:" + str(CACHE / "venv/bin"))
+        found = shutil.which(self.program, path=f"/usr/sbin:/usr/bin:/usr/local/bin:{CACHE}/venv-proxies/bin")
         return found or (self.program if pathlib.Path(self.program).exists() else None)
 
     def is_installed(self):
-        return self.path() is not None
+        module = self.package.removeprefix("npm:").split("@")[0]
+        return self.path() is not None and (module == self.package or (MODULES / module).exists())
 
     def install(self):
-        if self.is_installed():
-            return
         if self.package.startswith("pip:"):
-            subprocess.run(["python3", "-m", "venv", str(CACHE / "venv")], check=True)
-            subprocess.run([str(CACHE / "venv/bin/pip"), "install", "-q", self.package[4:]], check=True)
+            measurement.venv("proxies", self.package[4:])
         elif self.package.startswith("npm:"):
-            packages = self.package[4:].split()
-            subprocess.run(["npm", "install", "--silent", "--prefix", str(CACHE), *packages], check=True)
+            measurement.modules("proxies", self.package[4:])
         else:
-            subprocess.run(["apt-get", "install", "-y", "-qq", self.package], check=True)
+            measurement.debian(self.package)
 
     def version(self):
         done = subprocess.run([self.path(), *self.asks], capture_output=True, text=True)
@@ -136,6 +135,14 @@ backend out
 """
     )
     return ["-db", "-f", str(folder / "haproxy.cfg")]
+
+
+def haproxy_that_repeats(folder, port, behind, mended, protocol, tls):
+    argv = haproxy(folder, port, behind, False, protocol, tls)
+    lines = "  retry-on all-retryable-errors\n  retries 3\n" + ("  http-request disable-l7-retry if METH_POST\n" if mended else "")
+    with open(folder / "haproxy.cfg", "a") as file:
+        file.write(lines)
+    return argv
 
 
 def lighttpd(folder, port, behind, mended, protocol, tls):
@@ -251,7 +258,7 @@ CONFIG proxy.config.ssl.server.private_key.path STRING {folder}
 
 
 NODE = """const http = require('node:http');
-const {{ createProxyServer }} = require('{cache}/node_modules/http-proxy');
+const {{ createProxyServer }} = require('{modules}/http-proxy');
 const proxy = createProxyServer({{ target: 'http://127.0.0.1:{behind}' }});
 proxy.on('error', (error, request, response) => response.writeHead(502).end());
 const handler = (request, response) => proxy.web(request, response);
@@ -263,7 +270,7 @@ server.listen({port}, '127.0.0.1');
 
 def http_proxy(folder, port, behind, mended, protocol, tls):
     mend = "server.on('checkExpectation', handler);" if mended else ""
-    (folder / "proxy.cjs").write_text(NODE.format(cache=CACHE, behind=behind, port=port, mend=mend))
+    (folder / "proxy.cjs").write_text(NODE.format(modules=MODULES, behind=behind, port=port, mend=mend))
     return [str(folder / "proxy.cjs")]
 
 
@@ -278,13 +285,14 @@ PROXIES = {
     "nginx": Proxy("nginx", ["-v"], nginx, "nginx-light", "--http2", tls=True),
     "apache": Proxy("apache2", ["-v"], apache, "apache2", "--http2", tls=True),
     "haproxy": Proxy("haproxy", ["-v"], haproxy, "haproxy", "--http2", tls=True),
+    "haproxy with retry-on": Proxy("haproxy", ["-v"], haproxy_that_repeats, "haproxy"),
     "lighttpd": Proxy("lighttpd", ["-v"], lighttpd, "lighttpd"),
     "squid": Proxy("squid", ["-v"], squid, "squid"),
     "varnish": Proxy("varnishd", ["-V"], varnish, "varnish", PRIOR),
     "caddy": Proxy("caddy", ["version"], caddy, "caddy", "--http2", tls=True),
     "h2o": Proxy("h2o", ["-v"], h2o, "h2o", "--http2", tls=True),
     "trafficserver": Proxy("traffic_server", ["-V"], trafficserver, "trafficserver", "--http2", tls=True),
-    "http-proxy": Proxy("node", ["-p", "'http-proxy '+require('" + str(CACHE) + "/node_modules/http-proxy/package.json').version+', node '+process.version"],
+    "http-proxy": Proxy("node", ["-p", "'http-proxy '+require('" + str(MODULES) + "/http-proxy/package.json').version+', node '+process.version"],
                         http_proxy, "npm:http-proxy@1.18.1"),
     "mitmproxy": Proxy("mitmdump", ["--version"], mitmproxy, "pip:mitmproxy==11.0.2"),
 }

@@ -35,7 +35,7 @@ STORES = {
     "pgbouncer": (stores.pgbouncer, "transaction", 'pooler = "transaction"', True),
     "pgbouncer without direct_url": (stores.pgbouncer, "transaction", 'pooler = "transaction"', False),
     "pgbouncer without store.pooler": (stores.pgbouncer, "transaction", "", False),
-    "pgbouncer in session mode": (stores.pgbouncer, "session", "", False),
+    "pgbouncer in session mode": (stores.pgbouncer, "session", 'pooler = "transaction"', False),
     "pgpool": (stores.pgpool, "", "", False),
     "pglite": None,
 }
@@ -277,7 +277,7 @@ def measure(name, folder, install):
             if install:
                 measurement.modules("pglite", *stores.PGLITE)
             url = life.enter_context(stores.pglite(folder))
-            return {"version": ", ".join(stores.PGLITE), **used(life, folder, url, "", None, None, False)}
+            return {"version": ", ".join(stores.PGLITE), "start": refusal(url, folder)}
         major = name if name.isdigit() else "15"
         if install:
             stores.install(major)
@@ -300,7 +300,7 @@ def measure(name, folder, install):
             return {**row, "start": refusal(url, folder)}
         options = []
         if name == "pgbouncer without direct_url":
-            row["start without migrating"] = refusal(url, folder, store)
+            row["start that migrates through the pooler"] = refusal(url, folder, store)
             measurement.shell([measurement.GATEWAY, "migrate", "--store", database.url()], cwd=folder)
             options = ["--no-migrate"]
         return {**row, **used(life, folder, url, store, database.url() if direct else None, database, False, options)}

@@ -227,7 +227,7 @@ def debian(*packages):
 def asked(doc, names, kind):
     """The command line: which of the names, `--install`, `--json`."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(kind, nargs="*", metavar=kind.upper().rstrip("S"), help=", ".join(names))
+    parser.add_argument(kind, nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--install", action="store_true", help="install what is missing")
     parser.add_argument("--json", action="store_true", help="one JSON object for each row, a line each")
     given = parser.parse_args()

@@ -19,7 +19,7 @@ NODE = CACHE / "npm-servers"
 JARS = {
     "jdk": [],
     "jetty": ["jetty9-server", "jetty9-servlet", "jetty9-http", "jetty9-io", "jetty9-util", "jetty9-security", "servlet-api"],
-    "tomcat": ["tomcat10-embed-core"],
+    "tomcat": ["tomcat10-embed-core", "tomcat10-annotations-api"],
 }
 
 
@@ -111,9 +111,9 @@ http {{
 
 
 def behind(folder, port, argv):
-    """A shell that starts one program in the background before the other."""
+    """A shell that starts one program in the background, ends it with the other, and becomes that."""
     first, second = argv
-    quoted = " ".join(f"'{one}'" for one in first) + " & exec " + " ".join(f"'{one}'" for one in second)
+    quoted = "setpriv --pdeathsig TERM " + " ".join(f"'{one}'" for one in first) + " & exec " + " ".join(f"'{one}'" for one in second)
     return ["sh", "-c", quoted]
 
 
@@ -220,7 +220,7 @@ SERVERS = {
     "go net/http": Server(go, ["go", "version"], ("golang-go",), idle=True),
     "jdk httpserver": java("jdk", ("default-jdk-headless",)),
     "jetty": java("jetty", ("default-jdk-headless", "jetty9", "libjetty9-java")),
-    "tomcat": java("tomcat", ("default-jdk-headless", "libtomcat10-embed-java")),
+    "tomcat": java("tomcat", ("default-jdk-headless", "libtomcat10-embed-java", "libtomcat10-java")),
     "starman": Server(starman, ["dpkg-query", "-W", "starman"], ("starman",), idle=True, reload="HUP"),
     "mojolicious": Server(lambda folder, port: ["perl", PROGRAMS / "app.pl", "daemon", "-l", f"http://127.0.0.1:{port}", "-k", "1"],
                           ["dpkg-query", "-W", "libmojolicious-perl"], ("libmojolicious-perl",), idle=True),

@@ -62,7 +62,7 @@ public class App {
                     }
                 });
             } catch (RuntimeException | IOException error) {
-                throw error instanceof IOException io ? io : (RuntimeException) error;
+                throw error;
             } catch (Exception error) {
                 throw new IOException(error);
             }

@@ -113,7 +113,7 @@ PLAYBOOK = """- hosts: localhost
       register: first
     - uri: {{ url: "{{{{ first.location }}}}", status_code: [200, 202], return_content: true }}
       register: r
-      until: r.status != 202
+      until: r.status not in [202, -1]
       retries: 30
       delay: 2
 """

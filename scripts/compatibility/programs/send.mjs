@@ -46,6 +46,11 @@ const clients = {
     const { Agent, fetch } = await load('undici');
     return withFetch(fetch, { dispatcher: new Agent({ allowH2: true, connect: { rejectUnauthorized: false } }) });
   },
+  'undici-request': async () => {
+    const { request } = await load('undici');
+    if (warm) await (await request(warm)).body.text();
+    return (await request(url, { method, headers, body })).statusCode;
+  },
   'node-fetch': async () => {
     const agent = new (url.startsWith('https') ? https : http).Agent({ keepAlive: true, rejectUnauthorized: false });
     return withFetch((await load('node-fetch')).default, { agent });
