@@ -170,6 +170,12 @@ async fn a_question_that_would_be_about_something_else_is_not_asked() {
         ("/made/.{client_reference}", &[("Client-Reference", ".")]),
         ("/made/{idempotency_key_value}", &[("Idempotency-Key", "\"..\"")]),
         ("/made/{idempotency_key}", &[("Idempotency-Key", "..")]),
+        // Some servers decode slashes before they take such segments out.
+        ("/made/{idempotency_key_value}", &[("Idempotency-Key", "\"../other\"")]),
+        ("/made/{client_reference}/x", &[("Client-Reference", "a/..")]),
+        ("/made/{client_reference}", &[("Client-Reference", r"..\a")]),
+        ("/made/{client_reference}", &[("Client-Reference", "/")]),
+        ("/made?ref={client_reference}", &[("Client-Reference", "//")]),
     ] {
         let (targets, document, _upstream) = asked(template, fields).await;
         assert_eq!(targets, [] as [String; 0], "{template} {fields:?}");

@@ -9,6 +9,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 /// A template as `/orders?ref={idempotency_key}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,8 +136,9 @@ impl Recheck {
         &self.0
     }
 
-    /// Path and query about one operation; none where a value is empty, or is or makes a dot
-    /// segment: such a question would be about something else, and its answer mean nothing.
+    /// Path and query about one operation; none where a value is empty or slashes only, or is or
+    /// makes a dot segment: such a question would be about something else, and its answer mean
+    /// nothing.
     pub fn filled(&self, subjects: Subjects<'_>) -> Option<String> {
         let mut filled = String::with_capacity(self.0.len() + 32);
         let mut speaks_of_it = true;
@@ -146,7 +148,8 @@ impl Recheck {
                 Part::Text(text) => filled.push_str(text),
                 Part::Placeholder(name) => {
                     let value = subjects.named(name).unwrap_or_default();
-                    speaks_of_it &= !matches!(value.trim(), "" | "." | "..");
+                    let core = value.trim().trim_matches(['/', '\\']);
+                    speaks_of_it &= !matches!(core, "" | "." | "..");
                     encode(value, &mut filled);
                 }
             }
@@ -162,14 +165,13 @@ impl fmt::Display for Recheck {
     }
 }
 
-/// Whether a segment of the path is one that clients and servers take out of it.
+/// Whether a segment of the path is one that clients and servers take out of it; some servers
+/// decode a path first, slashes too, or leave out what follows a `;`.
 fn has_dot_segment(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
-    let is_dot = |segment: &str| {
-        let segment = segment.replace("%2E", ".").replace("%2e", ".");
-        matches!(&*segment, "." | "..")
-    };
-    path.split('/').any(is_dot)
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    let is_dot = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    path.split(['/', '\\']).any(is_dot)
 }
 
 enum Part<'t> {
@@ -263,14 +265,28 @@ mod tests {
             ("GET /orders/.{client_reference}/x", "."),
             ("GET /orders/%2e{client_reference}?a", "."),
             ("GET /{operation_id}/{client_reference}{client_reference}", "."),
+            ("GET /orders/{client_reference}", "../7"),
+            ("GET /orders/{client_reference}/x", "a/.."),
+            ("GET /orders/{client_reference}", "a/./b"),
+            ("GET /orders/{client_reference}", r"..\7"),
+            ("GET /orders/{client_reference}", "..;a"),
+            ("GET /orders/{client_reference}", "/"),
+            ("GET /orders?ref={client_reference}", "//"),
+            ("GET /orders?ref={client_reference}", "../"),
         ] {
             let recheck = Recheck::parse(template).unwrap();
             let subjects = Subjects { client_reference: value, ..SUBJECTS };
             assert_eq!(recheck.filled(subjects), None, "{template} {value:?}");
         }
-        let harmless = Subjects { client_reference: "..a/%2e%2e", ..SUBJECTS };
-        let recheck = Recheck::parse("GET /orders/{client_reference}").unwrap();
-        assert_eq!(recheck.filled(harmless).as_deref(), Some("/orders/..a%2F%252e%252e"));
+        for (template, value, filled) in [
+            ("GET /orders/{client_reference}", "..a/%2e%2e", "/orders/..a%2F%252e%252e"),
+            ("GET /orders/{client_reference}", "/a/7", "/orders/%2Fa%2F7"),
+            ("GET /orders?ref={client_reference}", "a/../7", "/orders?ref=a%2F..%2F7"),
+        ] {
+            let recheck = Recheck::parse(template).unwrap();
+            let harmless = Subjects { client_reference: value, ..SUBJECTS };
+            assert_eq!(recheck.filled(harmless).as_deref(), Some(filled));
+        }
     }
 
     #[test]
