@@ -41,10 +41,27 @@ pub(super) struct Where {
     prefix: String,
 }
 
+/// Which gateway is meant, and the form in which its answers are printed.
+#[derive(Args, Debug)]
+pub(super) struct Gateway {
+    #[command(flatten)]
+    place: Where,
+    /// For machines.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
 impl Where {
     /// The operators' API there.
     pub(super) fn admin(&self, clock: Clock) -> Result<Admin, Failure> {
         Admin::new(clock, &self.admin, &self.prefix)
+    }
+}
+
+impl Gateway {
+    /// Its operators' API.
+    pub(super) fn admin(&self, clock: Clock) -> Result<Admin, Failure> {
+        self.place.admin(clock)
     }
 }
 

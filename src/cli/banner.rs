@@ -67,7 +67,7 @@ pub(super) fn work(config: &Config) -> String {
     format!("working on {queues} with {} slots; no public listener", config.engine.slots)
 }
 
-/// What could surprise somebody later, each with what to do about it.
+/// Settings that could surprise operators later, each with the remedy.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let readers = match config.store.url {
         StoreUrl::Sqlite(_) => "the owner of the file",
@@ -82,8 +82,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     warnings.extend(too_open(config));
     if config.auth.shared && config.auth.principal == PrincipalRule::None && !loopback {
         warnings.push(
-            "auth.shared lets whoever reaches the public listener list everybody's operations; \
-             leave it out unless they are one circle"
+            "auth.shared lets every client of the public listener list all operations; leave it out \
+             unless these clients trust each other"
                 .to_owned(),
         );
     }
@@ -111,7 +111,7 @@ fn links(config: &Config) -> Option<String> {
         )
     } else {
         "server.public_url is not set, so that links in answers follow each request's Host, and \
-         nobody can subscribe to webhooks or be called back; set it with --public-url https://…"
+         subscriptions and callbacks are refused; set it with --public-url https://…"
             .to_owned()
     })
 }
@@ -125,8 +125,8 @@ pub(super) fn too_open(config: &Config) -> Vec<String> {
 fn trust(config: &Config) -> Option<String> {
     let wide = config.server.trusted_proxies.iter().find(|range| is_everybody(range))?;
     Some(format!(
-        "server.trusted_proxies holds {wide}: whoever is in it can say where a request comes from and \
-         which host it was sent to; list only the proxies in front"
+        "server.trusted_proxies holds {wide}: every machine in it can say where a request comes from \
+         and which host it was sent to; list only the proxies in front"
     ))
 }
 
@@ -134,9 +134,9 @@ fn trust(config: &Config) -> Option<String> {
 fn link_local(config: &Config) -> Option<String> {
     let open = config.webhooks.allow.iter().find(|range| covers_link_local(range))?;
     Some(format!(
-        "webhooks.allow holds {open}, which covers link-local addresses: whoever may subscribe can \
-         have the gateway call what the machine's cloud keeps there (169.254.169.254: credentials); \
-         name only the ranges that receivers are in"
+        "webhooks.allow holds {open}, which covers link-local addresses: every client that may \
+         subscribe can have the gateway call the metadata service of the machine's cloud \
+         (169.254.169.254), which gives out credentials; name only the ranges that receivers are in"
     ))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::Value;
 
-use super::admin::{Where, strange};
+use super::admin::{Gateway, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -22,10 +22,7 @@ take over what it held), ended (it stopped in good order). Those that are gone a
 #[command(after_help = EXAMPLES)]
 pub(super) struct Nodes {
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long)]
-    json: bool,
+    gateway: Gateway,
 }
 
 impl Nodes {
@@ -35,7 +32,7 @@ impl Nodes {
         let Some(nodes) = told["nodes"].as_array() else {
             return Err(strange("the answer lists no nodes"));
         };
-        if self.json {
+        if self.gateway.json {
             print::say_json(&told)?;
         } else {
             let header = [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin::{Admin, Where, strange};
+use super::admin::{Admin, Gateway, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -27,10 +27,7 @@ pub(super) struct Queues {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long, global = true)]
-    json: bool,
+    gateway: Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,7 +62,7 @@ impl Queues {
     async fn hold(&self, admin: &Admin, which: &Which, verb: &str) -> Result<(), Failure> {
         for name in &which.names {
             let standing = admin.hold_queue(name, verb).await?;
-            if self.json {
+            if self.gateway.json {
                 print::say_json(&standing)?;
             } else {
                 let depth = text(&standing["depth"]);
@@ -77,7 +74,7 @@ impl Queues {
 
     async fn show(&self, admin: &Admin) -> Result<(), Failure> {
         let standing = admin.queues().await?;
-        if self.json {
+        if self.gateway.json {
             return print::say_json(&standing);
         }
         let header = [

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::admin::{Where, strange};
+use super::admin::{Gateway, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -23,10 +23,7 @@ pub(super) struct Reconcile {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long)]
-    json: bool,
+    gateway: Gateway,
 }
 
 impl Reconcile {
@@ -37,7 +34,7 @@ impl Reconcile {
         let Some(findings) = report["findings"].as_array() else {
             return Err(strange("the answer has no findings"));
         };
-        if self.json {
+        if self.gateway.json {
             print::say_json(&report)?;
         } else if findings.is_empty() {
             print::complain("everything adds up")?;

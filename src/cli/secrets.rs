@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Where, strange};
+use super::admin::{Admin, Gateway, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -33,10 +33,7 @@ pub(super) struct Secrets {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long, global = true)]
-    json: bool,
+    gateway: Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,9 +65,9 @@ impl Secrets {
         let admin = self.gateway.admin(clock)?.patient();
         let mut total = Total::default();
         while !total.done && total.unopened == 0 && total.walks < WALKS {
-            total.walk(&admin, !self.json).await?;
+            total.walk(&admin, !self.gateway.json).await?;
         }
-        if self.json {
+        if self.gateway.json {
             print::say_json(&total.shown())?;
         } else {
             total.tell()?;

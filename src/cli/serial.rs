@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Where, strange};
+use super::admin::{Admin, Gateway, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -39,10 +39,7 @@ pub(super) struct Serial {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long, global = true)]
-    json: bool,
+    gateway: Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,8 +65,8 @@ impl Serial {
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
         let admin = self.gateway.admin(clock)?;
         match self.command {
-            Command::List { blocked } => list(&admin, blocked, self.json).await,
-            Command::Release { keys } => release(&admin, &keys, self.json).await,
+            Command::List { blocked } => list(&admin, blocked, self.gateway.json).await,
+            Command::Release { keys } => release(&admin, &keys, self.gateway.json).await,
         }
     }
 }

@@ -11,8 +11,8 @@
 //! `CLOAKROOM_SERVER_MAX_BODY`, and `upstreams.my-orders.url` is
 //! `CLOAKROOM_UPSTREAMS_MY_ORDERS_URL`. In a variable, commas separate the items of a
 //! list, and an empty variable counts as unset. Routes and the fields that upstreams get
-//! have no variables. What nobody knows is an error, except what Kubernetes sets by
-//! itself beside a Service called `cloakroom`.
+//! have no variables. An unknown variable is an error, except those that Kubernetes sets
+//! by itself beside a Service called `cloakroom`.
 
 mod admin;
 mod auth;
@@ -93,7 +93,7 @@ pub struct Config {
     /// [`Overrides::upstream_optional`].
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// Where unrouted requests go: the upstream called `default`, else the only one. None
-    /// where there are several: then nobody has said.
+    /// where there are several and none has that name.
     pub fallback_upstream: Option<String>,
     /// Where operations wait, by name; always with `default`.
     pub queues: BTreeMap<String, QueueConfig>,
@@ -342,7 +342,7 @@ fn check_node(
 fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
     for range in proxies.iter().filter(|range| is_everybody(range)) {
         let says = format!(
-            "{range} is nearly everybody, and auth.principal believes whoever is in it when it \
+            "{range} covers nearly all addresses, and auth.principal believes every machine in it that \
              sets {name}; list only the proxies in front, at most a /8 of IPv4 or a /16 of IPv6 \
              each, like [\"10.0.0.0/8\"]"
         );

@@ -10,7 +10,7 @@ mod verdict;
 
 use clap::{Args, Subcommand};
 
-use super::admin::Where;
+use super::admin::Gateway;
 use super::failure::Failure;
 use crate::clock::Clock;
 
@@ -29,10 +29,7 @@ pub(super) struct Ops {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long, global = true)]
-    json: bool,
+    gateway: Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,13 +63,13 @@ impl Ops {
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
         let admin = self.gateway.admin(clock.clone())?;
         match self.command {
-            Command::List(list) => list.run(&admin, &clock, self.json).await,
-            Command::Show(show) => show.run(&admin, self.json).await,
+            Command::List(list) => list.run(&admin, &clock, self.gateway.json).await,
+            Command::Show(show) => show.run(&admin, self.gateway.json).await,
             Command::Result(result) => result.run(&admin).await,
-            Command::Cancel(cancel) => cancel.run(&admin, self.json).await,
-            Command::Retry(retry) => retry.run(&admin, self.json).await,
-            Command::Deliveries(deliveries) => deliveries.run(&admin, self.json).await,
-            Command::Verdict(verdict) => verdict.run(&admin, self.json).await,
+            Command::Cancel(cancel) => cancel.run(&admin, self.gateway.json).await,
+            Command::Retry(retry) => retry.run(&admin, self.gateway.json).await,
+            Command::Deliveries(deliveries) => deliveries.run(&admin, self.gateway.json).await,
+            Command::Verdict(verdict) => verdict.run(&admin, self.gateway.json).await,
         }
     }
 }

@@ -10,7 +10,7 @@ mod standing;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Where, json as body_of, strange};
+use super::admin::{Admin, Gateway, json as body_of, strange};
 use super::failure::Failure;
 use super::print;
 use crate::clock::Clock;
@@ -35,10 +35,7 @@ pub(super) struct Webhooks {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Where,
-    /// For machines.
-    #[arg(long, global = true)]
-    json: bool,
+    gateway: Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,7 +113,7 @@ impl Webhooks {
     /// Asks the gateway, and prints what it says.
     pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
         let admin = self.gateway.admin(clock.clone())?;
-        let json = self.json;
+        let json = self.gateway.json;
         match self.command {
             Command::List(list) => list.run(&admin, json).await,
             Command::Show(which) => standing::show(&admin, &which.id, json).await,

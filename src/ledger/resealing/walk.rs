@@ -12,8 +12,8 @@ use crate::ledger::rows::{Stored, exactly, id, number, octets, text};
 use crate::ledger::webhooks::SubscriptionId;
 use crate::ledger::webhooks::sql::{Given, Runs, one};
 
-/// The most rows that are looked at together, and about how many octets of bodies: whoever settles
-/// one of them waits for all of them.
+/// The most rows that are looked at together, and about how many octets of bodies: the settlement
+/// of one of them waits for all of them.
 const ROWS: i64 = 64;
 const OCTETS: i64 = 2 * 1024 * 1024;
 /// The most pieces that are looked at together: each may have 256 KiB.

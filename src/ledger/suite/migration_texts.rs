@@ -1,8 +1,8 @@
 //! The texts of migrations: each one behind the first only adds, and is safe while other nodes
 //! work on the ledger.
 //!
-//! The reader knows the few forms that are safe and refuses every other one, so a form that
-//! nobody thought of is not let through. A file of SQLite has one process, which runs the
+//! The reader knows the few forms that are safe and refuses every other one, so an
+//! unforeseen form is not let through. A file of SQLite has one process, which runs the
 //! migrations before it serves: there, a statement only has to add.
 
 use std::fs;
