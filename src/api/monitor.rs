@@ -10,11 +10,11 @@ use axum::response::Response;
 use http::header::{ETAG, HeaderMap, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 
-use super::document::public;
 use super::negotiation::{Form, has};
 use super::visit::Found;
 use super::{Problem, live, own, pending};
 use crate::domain::http::expectation::monitor_wait;
+use crate::domain::http::location::{own_path, public};
 use crate::domain::http::prefer::applied_wait;
 use crate::domain::operation::Status;
 use crate::ledger::Operation;
@@ -81,7 +81,7 @@ fn destination(found: &Found) -> String {
     let created = operation.created_location.as_deref();
     let foreign = visit.api.settings.foreign_location.get(&operation.route);
     match created.filter(|_| found.status() == Status::Succeeded) {
-        Some(path) if path.starts_with('/') => public(path, &visit.base),
+        Some(place) if own_path(place, &visit.base).is_some() => public(place, &visit.base),
         Some(url) if foreign == Some(&true) => url.to_owned(),
         _ => visit.links(operation.id).result(),
     }

@@ -41,8 +41,9 @@ pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: Passage<'_>) -> R
     headers.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
     own::set(&mut headers, own::OPERATION_ID, passage.id.to_string());
     own::set(&mut headers, own::OPERATION_LOCATION, passage.links.status());
-    if let Some(applied) = passage.applied {
-        own::set(&mut headers, own::PREFERENCE_APPLIED, applied);
+    // Beside what the upstream says that it has honoured of the others.
+    if let Some(applied) = passage.applied.and_then(|applied| HeaderValue::from_str(applied).ok()) {
+        headers.append(own::PREFERENCE_APPLIED, applied);
     }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let length = answer.body.length();

@@ -133,7 +133,7 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
     {
         return ended;
     }
-    let public = &shared.public(request);
+    let public = &shared.public(upstream, request);
     // Boxed, because it is large, and each hand it goes through would make room for it anew.
     match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Err(_) => Ended::of(answer::late(marker.sent())),

@@ -162,7 +162,7 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
         return still_pending("what to go on from is not understood");
     };
     let (purpose, policy, public) =
-        (&Purpose::of(&leased.work), &leased.policy, &shared.public(request));
+        (&Purpose::of(&leased.work), &leased.policy, &shared.public(upstream, request));
     let asking = Asking { upstream, max_response, purpose, policy, public, follows: true };
     match ask_once(shared, asking, &monitor, leased, request).await {
         None => still_pending("the monitor did not answer in time"),

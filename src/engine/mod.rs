@@ -359,9 +359,15 @@ impl Shared {
     }
 
     /// What an upstream may call the gateway in its answer to this request.
-    fn public(&self, request: &Request) -> Vec<Url> {
-        let told = forwarded::told(request.fields.as_map());
-        self.settings.public.iter().cloned().chain(told).collect()
+    fn public(&self, upstream: &Upstream, request: &Request) -> Vec<Url> {
+        let (fields, public) = (request.fields.as_map(), self.settings.public.as_ref());
+        let told = forwarded::told(fields).map(|mut told| {
+            // The public URL's path stands before what a proxy in front names, too.
+            told.set_path(public.map_or("", Url::path));
+            told
+        });
+        let called = upstream.settings().called(fields);
+        public.cloned().into_iter().chain(told).chain(called).collect()
     }
 
     /// Waits that long; false if draining began first.

@@ -130,7 +130,7 @@ async fn ask(
         delivery: Delivery::AtLeastOnce,
         marker: marker.clone(),
     };
-    let public = &shared.public(request);
+    let public = &shared.public(upstream, request);
     match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Ok(Ok(reply)) => {
             let status = reply.status.as_u16();
@@ -160,7 +160,7 @@ async fn kept(
     let (upstream, max_response) = shared.upstream(&leased.lane.upstream)?;
     let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
     let Work::Call(request) = &leased.work else { return None };
-    let public = &shared.public(request);
+    let public = &shared.public(upstream, request);
     let asking = Asking { upstream, max_response, purpose, policy, public, follows: false };
     Some(answer::of_recheck(shared, asking, allowance, reply).await)
 }

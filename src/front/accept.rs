@@ -17,7 +17,7 @@ use super::callback::Asked;
 use super::route::Route;
 use super::selector::{Looked, Seen};
 use super::upload::Upload;
-use super::{Caller, Inner, Kept};
+use super::{Caller, Inner, Lifespan};
 use crate::api::Problem;
 use crate::config::KeyRule;
 use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
@@ -94,7 +94,7 @@ impl Inner {
         let due_at = route.due_at(now, &additions);
         let policy = route.policy(&parts.method, &additions, due_at, &decision);
         let mut fields = parts.headers;
-        let stored = (route.upstream(), Kept::Stored);
+        let stored = (route.upstream(), Lifespan::Stored);
         self.dress(&mut fields, (caller, parts.version), stored);
         trim(&mut fields, &parts.method);
         prefer::take_out(&mut fields, |name| decision.meets(name));
@@ -304,7 +304,7 @@ impl Inner {
 fn without_waiting(decision: Decision) -> Result<Decision, Problem> {
     match decision.answer {
         Answer::Async => Ok(decision),
-        _ if decision.may_fall_back_to_202 => Ok(Decision { answer: Answer::Async, ..decision }),
+        _ if decision.may_fall_back_to_202 => Ok(decision.at_once()),
         _ => Err(Problem::stopping()),
     }
 }

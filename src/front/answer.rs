@@ -199,6 +199,10 @@ impl Pending<'_> {
     fn accepted(&self, document: &Document) -> Response {
         let settings = &self.api.settings;
         let depth = self.api.ledger.queue_depth(&document.queue);
+        // The monitor of one that has ended leads to its answer at once.
+        let is_pending = document.finished_at.is_none();
+        let retry_after =
+            if is_pending { settings.pace.estimate(&document.route, depth) } else { 1 };
         let applied = self.decision.applied_when(true);
         pending::accepted(
             document,
@@ -206,7 +210,7 @@ impl Pending<'_> {
                 minimal: self.decision.minimal || self.route.accepted == AcceptedForm::Minimal,
                 applied: applied.as_deref(),
                 pointer: Pointer {
-                    retry_after: settings.pace.estimate(&document.route, depth),
+                    retry_after,
                     relative: settings.relative_location.contains(&document.route),
                 },
             },

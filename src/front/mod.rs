@@ -90,9 +90,9 @@ enum Reached<'f> {
     Upstream(&'f Upstream),
 }
 
-/// How long what is said of a client's request is kept.
+/// How long the gateway's description of a client's request is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Lifespan {
     /// As long as its own answer takes.
     Passing,
     /// In the ledger.
@@ -257,7 +257,7 @@ impl Inner {
         &self,
         headers: &mut HeaderMap,
         (caller, version): (&Caller, http::Version),
-        (upstream, kept): (&Upstream, Kept),
+        (upstream, lifespan): (&Upstream, Lifespan),
     ) {
         hygiene::remove_hop_by_hop(headers);
         hygiene::remove_gateway_fields(headers, &self.trusted_fields);
@@ -266,19 +266,19 @@ impl Inner {
                 hygiene::remove_with_aliases(headers, field);
             }
         }
-        self.announce(headers, caller, kept);
-        self.set_host(headers, caller, (upstream, kept));
+        self.announce(headers, caller, lifespan);
+        self.set_host(headers, caller, (upstream, lifespan));
         via::add_via(headers, version);
         via::add_cdn_loop(headers, &self.mark);
     }
 
     /// Tells upstreams under which scheme and host the gateway is reached. What a client says in
     /// `Host` counts only for its own answer, and only where no public URL is set.
-    fn announce(&self, headers: &mut HeaderMap, caller: &Caller, kept: Kept) {
+    fn announce(&self, headers: &mut HeaderMap, caller: &Caller, lifespan: Lifespan) {
         let public = &self.api.settings.public;
-        let (told, own) = match kept {
-            Kept::Passing => (public.told(), caller.host.as_deref()),
-            Kept::Stored => (public.lasting_authority(), None),
+        let (told, own) = match lifespan {
+            Lifespan::Passing => (public.told(), caller.host.as_deref()),
+            Lifespan::Stored => (public.lasting_authority(), None),
         };
         let (scheme, host) =
             told.map_or((Scheme::Http, own), |(scheme, host)| (scheme, Some(host)));
@@ -291,9 +291,9 @@ impl Inner {
         &self,
         headers: &mut HeaderMap,
         caller: &Caller,
-        (upstream, kept): (&Upstream, Kept),
+        (upstream, lifespan): (&Upstream, Lifespan),
     ) {
-        if kept == Kept::Stored && !upstream.settings().preserve_host {
+        if lifespan == Lifespan::Stored && !upstream.settings().preserve_host {
             headers.remove(HOST);
         } else if !caller.sender.peer_trusted
             && let Some((_, host)) = self.api.settings.public.told()

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::silence::Silence;
 use super::tunnel::{self, Tunnel};
-use super::{Caller, Inner, Kept, body};
+use super::{Caller, Inner, Lifespan, body};
 use crate::api::{Problem, own};
 use crate::domain::http::location::Home;
 use crate::domain::http::{forwarded, hygiene, relocation};
@@ -36,8 +36,10 @@ impl Inner {
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let base = self.base(request.headers(), caller).ok();
-        self.dress(request.headers_mut(), (caller, version), (upstream, Kept::Passing));
+        self.dress(request.headers_mut(), (caller, version), (upstream, Lifespan::Passing));
         let called = forwarded::told(request.headers());
+        let called = called.into_iter().chain(upstream.settings().called(request.headers()));
+        let called: Vec<Url> = called.collect();
         forwarded::repeat(request.headers_mut());
         if let Some(protocol) = protocol.clone() {
             request.headers_mut().insert(UPGRADE, protocol);
@@ -84,7 +86,7 @@ fn relocate(
     headers: &mut HeaderMap,
     upstream: &Upstream,
     (target, base): (&str, &str),
-    called: Option<Url>,
+    called: Vec<Url>,
 ) {
     let public: Vec<Url> = base.parse().into_iter().chain(called).collect();
     let home = Home { upstream: &upstream.settings().origin, public: &public };

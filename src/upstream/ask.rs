@@ -101,7 +101,33 @@ impl Upstream {
             Some(location) if matches!(status, 200..=299) && created.is_none() => {
                 Box::pin(self.ask_location(monitor, location, question, reached)).await
             }
+            Some(location) if status == TOLD_FAILURE && self.is_hidden(location, question) => {
+                Box::pin(self.ask_of_failure(location, question, reached)).await
+            }
+            None if monitor.is_creation && status == 200 && created.is_none() => {
+                finished(200, Some(reached.url), reached.reply)
+            }
             _ => self.finish(status, created, reached, question).await,
+        }
+    }
+
+    /// Asks another gateway behind this one for the answer that it calls a failure.
+    async fn ask_of_failure(&self, location: &Url, question: Question<'_>, told: Reached) -> Asked {
+        let mut recorded = None;
+        if let Ok(mut reached) = Box::pin(self.reach(location, question)).await
+            && let Meaning::Ended { status: 303, created: Some(url) } =
+                self.meaning(NamedBy::Location, Duration::MAX, &mut reached).await
+            && self.is_hidden(&url, question)
+        {
+            recorded = Box::pin(self.reach(&url, question)).await.ok();
+        }
+        match recorded.filter(|recorded| is_result(&recorded.reply)) {
+            Some(Reached { reply, .. }) => {
+                // What the upstream's own word calls a failure is none by its status.
+                let status = Some(recorded_status(&reply)).filter(|status| *status >= 400);
+                finished(status.unwrap_or(TOLD_FAILURE), None, reply)
+            }
+            None => finished(TOLD_FAILURE, None, told.reply),
         }
     }
 
@@ -122,7 +148,7 @@ impl Upstream {
         match self.meaning(NamedBy::Location, age, &mut reached).await {
             // Another gateway on the way: its monitor is followed like a first one.
             Meaning::Pending { .. } if reached.reply.status == http::StatusCode::ACCEPTED => {
-                let next = Monitor::new(NamedBy::Location, location.clone(), question.now);
+                let next = Monitor::of_creation(location.clone(), question.now);
                 pending(&reached.reply.fields, None, Some(next))
             }
             Meaning::Pending { .. } => {

@@ -33,6 +33,9 @@ pub struct Monitor {
     /// When the status monitor was first seen to have succeeded, while its `Location`
     /// could not be asked.
     pub succeeded_at: Option<Timestamp>,
+    /// Whether it is the `Location` that stood beside a status monitor: a 200 there is what was
+    /// created.
+    pub is_creation: bool,
 }
 
 /// The field that named a monitor; it decides how the monitor's answers are read.
@@ -88,7 +91,13 @@ pub struct UnknownMonitor;
 impl Monitor {
     /// A monitor that has just been named.
     pub fn new(named_by: NamedBy, url: Url, since: Timestamp) -> Self {
-        Self { named_by, url, since, location: None, succeeded_at: None }
+        let (location, succeeded_at, is_creation) = (None, None, false);
+        Self { named_by, url, since, location, succeeded_at, is_creation }
+    }
+
+    /// The `Location` beside a status monitor that has succeeded, once it is asked alone.
+    pub(super) fn of_creation(url: Url, since: Timestamp) -> Self {
+        Self { is_creation: true, ..Self::new(NamedBy::Location, url, since) }
     }
 }
 
@@ -103,6 +112,9 @@ impl fmt::Display for Monitor {
         }
         if let Some(at) = self.succeeded_at {
             state.insert("succeededAt".to_owned(), json!(at.as_micros()));
+        }
+        if self.is_creation {
+            state.insert("isCreation".to_owned(), json!(true));
         }
         write!(f, "{}", Value::Object(state))
     }
@@ -125,6 +137,7 @@ impl FromStr for Monitor {
             since: time("since").ok_or(UnknownMonitor)?,
             location: url("location"),
             succeeded_at: time("succeededAt"),
+            is_creation: state.get("isCreation").and_then(Value::as_bool).unwrap_or_default(),
         })
     }
 }

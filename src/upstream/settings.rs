@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HOST, HeaderMap};
 use url::{Origin, Url};
 
 use crate::domain::Fields;
@@ -78,6 +79,14 @@ impl Settings {
     /// Whether it can be used as it is set.
     pub fn is_usable(&self) -> Result<(), SettingsError> {
         self.check().map(|_| ())
+    }
+
+    /// The URL that requests with these fields call it by, where that is not its own: that of
+    /// the client's `Host`, where it is preserved. An upstream writes it into its locations.
+    pub fn called(&self, fields: &HeaderMap) -> Option<Url> {
+        let host = fields.get(HOST).filter(|_| self.preserve_host)?.to_str().ok()?;
+        let url = Url::parse(&format!("{}://{host}", self.origin.scheme())).ok()?;
+        is_bare_origin(&url).then_some(url)
     }
 
     pub(super) fn check(&self) -> Result<Vec<Origin>, SettingsError> {

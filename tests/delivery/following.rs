@@ -282,6 +282,45 @@ async fn the_status_monitor_is_asked_first_and_the_location_beside_it_once_at_th
 }
 
 #[tokio::test]
+async fn a_200_of_the_location_beside_a_status_monitor_is_what_was_created_though_it_came_late() {
+    let upstream = Upstream::start().await;
+    let both = accepted("Location", "/orders/7").field("Operation-Location", "/jobs/1");
+    upstream.on("/orders", both);
+    upstream.on("/jobs/1", Answer::status(200).json(&json!({"status": "succeeded"})));
+    let ready = Answer::status(200).body("text/plain", "the order");
+    upstream.script("/orders/7", [accepted("Location", "/orders/7"), Answer::status(503), ready]);
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    let created = format!("{}/orders/7", gateway.origin());
+    assert_eq!(document["createdLocation"], created, "{document}");
+    let end = gateway.get(&ticket.monitor).await.expect(303);
+    assert_eq!(end.field("location"), Some(&*created));
+    assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).text(), "the order");
+    assert_eq!(upstream.received_at("/jobs/1").len(), 1);
+}
+
+#[tokio::test]
+async fn a_monitor_and_what_it_names_may_bear_the_host_that_the_upstream_was_sent() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).listen_everywhere();
+    let gateway = setup.set("upstreams.default", "preserve_host = true").start().await;
+    let host = "shop.example:8443";
+    for scheme in ["http", "https"] {
+        let named = |path: &str| format!("{scheme}://{host}{path}");
+        upstream.on("/orders", accepted("Location", &named("/jobs/1")));
+        upstream.on("/jobs/1", Answer::status(303).field("Location", &named("/orders/7")));
+        let ticket = gateway.accept(order().field("Host", host)).await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{scheme}: {document}");
+        let sent = upstream.received_at("/jobs/1").pop().unwrap();
+        assert_eq!(sent.expect_field("host"), host);
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        assert_eq!(end.field("location"), Some(&*format!("{}/orders/7", gateway.origin())));
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_its_status_monitor_calls_failed_has_failed() {
     for word in ["Failed", "dismissed", "error", "canceled"] {
         let upstream = Upstream::start().await;
@@ -479,7 +518,35 @@ async fn two_gateways_in_a_row_agree_on_a_failure() {
     let document = settled_by_both(&outer, &inner, &ticket).await;
     assert_eq!(document["status"], "failed", "{document}");
     assert_eq!(document["error"]["code"], "upstream-status", "{document}");
+    assert_eq!(document["responseStatus"], 422, "{document}");
+    let result = outer.get(&ticket.at("result")).await.expect(422);
+    assert_eq!((result.text(), result.field("upstream-status")), ("no".to_owned(), Some("422")));
     assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn two_gateways_in_a_row_agree_on_an_unknown_outcome() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::Reset);
+    let (outer, inner) = two_gateways(&upstream).await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["status"], "failed", "{document}");
+    let problem = outer.get(&ticket.at("result")).await.expect(424).json();
+    assert_eq!(problem["error"]["code"], "outcome-unknown", "{problem}");
+    assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_by_a_route_s_own_measure_is_none_of_a_gateway_in_front() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(200).body("text/plain", "a login page"));
+    let inner = Setup::before(&upstream).route("POST /orders", "success = [201]").start().await;
+    let outer = Setup::before_url(&inner.origin()).start().await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["status"], "failed", "{document}");
+    assert_eq!(outer.get(&ticket.at("result")).await.expect(424).text(), "a login page");
 }
 
 #[tokio::test]

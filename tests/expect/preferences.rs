@@ -3,7 +3,7 @@
 use super::{BOTH, with_mode};
 use crate::support::gateway::order;
 use crate::support::time::spawn;
-use crate::support::{Gateway, Upstream};
+use crate::support::{Answer, Gateway, Upstream};
 
 /// The members of `Preference-Applied`, without spaces.
 fn applied(answer: &crate::support::Response) -> Vec<String> {
@@ -66,6 +66,18 @@ async fn respond_async_with_a_wait_gets_the_upstreams_answer_if_that_is_sooner()
     let gateway = with_mode(&upstream, "async", BOTH).start().await;
     let answer = gateway.send(order().field("Prefer", "respond-async, wait=5")).await.expect(201);
     assert_eq!(answer.field("gateway-origin"), Some("upstream"));
+}
+
+#[tokio::test]
+async fn what_the_upstream_has_honoured_is_named_beside_what_the_gateway_has() {
+    let upstream = Upstream::start().await;
+    let answer = Answer::status(200).field("Preference-Applied", "return=minimal");
+    upstream.on("/orders", answer.field("Preference-Applied", "handling=strict"));
+    let gateway = with_mode(&upstream, "async", BOTH).start().await;
+    let wished = "respond-async, wait=5, return=minimal, handling=strict";
+    let answer = gateway.send(order().field("Prefer", wished)).await.expect(200);
+    assert_eq!(applied(&answer), ["return=minimal", "handling=strict", "wait=5"]);
+    assert_eq!(upstream.only().all("prefer"), ["return=minimal, handling=strict"]);
 }
 
 #[tokio::test]

@@ -81,6 +81,24 @@ async fn a_synchronous_repeat_gets_the_answer_of_the_running_one() {
 }
 
 #[tokio::test]
+async fn a_repeat_of_one_that_has_ended_is_to_be_asked_about_at_once() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.accept(keyed("k")).await;
+    upstream.until_received("/orders", 1).await;
+    gateway.advance(20);
+    upstream.release("/orders");
+    gateway.settled(&ticket).await;
+    // From now on the gateway knows how long this route takes.
+    gateway.get(&ticket.monitor).await.expect(303);
+    let new = gateway.send(keyed("k2")).await.expect(202);
+    assert_ne!(new.field("retry-after"), Some("1"), "{new:?}");
+    let repeat = gateway.send(keyed("k")).await.expect(202);
+    assert_eq!(repeat.field("retry-after"), Some("1"), "{repeat:?}");
+}
+
+#[tokio::test]
 async fn a_repeat_is_answered_in_the_mode_that_it_asks_for() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

@@ -58,6 +58,7 @@ async fn a_location_on_the_public_origin_or_with_the_outside_scheme_is_the_gatew
         "https://api.example.com/base/orders/7".to_owned(),
         "http://api.example.com/orders/7".to_owned(),
         format!("https://{}/orders/7", upstream.address),
+        "https://api.example.com/base?order=7".to_owned(),
     ] {
         for status in [201, 303] {
             upstream.on("/orders", Answer::status(status).field("Location", &location));
@@ -66,9 +67,53 @@ async fn a_location_on_the_public_origin_or_with_the_outside_scheme_is_the_gatew
             let ticket = Ticket { id: String::new(), monitor };
             gateway.settled(&ticket).await;
             let end = gateway.get(&ticket.monitor).await.expect(303);
-            let wanted = format!("{base}/orders/7");
+            let is_root = location.ends_with("?order=7");
+            let wanted = format!("{base}/{}", if is_root { "?order=7" } else { "orders/7" });
             assert_eq!(end.field("location"), Some(&*wanted), "{status} {location}");
         }
+    }
+}
+
+#[tokio::test]
+async fn without_a_public_url_the_origin_of_the_reader_is_the_gateways_own() {
+    let upstream = Upstream::start().await;
+    let gateway = Setup::before(&upstream).listen_everywhere().start().await;
+    for (location, wanted) in [
+        ("https://shop.example:8443/orders/7", Some("http://shop.example:8443/orders/7")),
+        ("http://shop.example:8443/orders/7?a", Some("http://shop.example:8443/orders/7?a")),
+        ("https://shop.example/orders/7", None),
+        ("https://elsewhere.example/orders/7", None),
+    ] {
+        upstream.on("/orders", Answer::status(201).field("Location", location));
+        let ticket = gateway.post_order().await;
+        gateway.settled(&ticket).await;
+        let reader = |target: &str| get(target).field("Host", "shop.example:8443");
+        let end = gateway.send(reader(&ticket.monitor)).await.expect(303);
+        let result = format!("http://shop.example:8443{}", ticket.at("result"));
+        assert_eq!(end.field("location"), Some(wanted.unwrap_or(&result)), "{location}");
+        let document = gateway.send(reader(&ticket.at("status"))).await.expect(200).json();
+        assert_eq!(document["createdLocation"], wanted.unwrap_or(location));
+        // For a reader by another name, the place is foreign.
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        assert_eq!(end.field("location"), Some(&*result_of(&gateway, &ticket)), "{location}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_a_trusted_proxy_names_has_the_path_of_the_public_url_before_it_too() {
+    let upstream = Upstream::start().await;
+    let base = "https://api.example.com/base";
+    let lines = format!("public_url = {base:?}\ntrusted_proxies = [\"127.0.0.0/8\"]");
+    let gateway = Setup::before(&upstream).set("server", &lines).start().await;
+    for location in ["https://two.example/base/orders/7", "https://two.example/orders/7"] {
+        upstream.on("/orders", Answer::status(201).field("Location", location));
+        let order = crate::support::gateway::order().field("X-Forwarded-Host", "two.example");
+        let answer = gateway.send(order).await.expect(202);
+        let monitor = answer.expect_field("location").strip_prefix(base).unwrap().to_owned();
+        let ticket = Ticket { id: String::new(), monitor };
+        gateway.settled(&ticket).await;
+        let end = gateway.get(&ticket.monitor).await.expect(303);
+        assert_eq!(end.field("location"), Some(&*format!("{base}/orders/7")), "{location}");
     }
 }
 

@@ -114,6 +114,13 @@ impl Decision {
 }
 
 impl Decision {
+    /// The same with a 202 at once: a wait is not honoured.
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.applied.retain(|applied| !applied.starts_with("wait="));
+        Self { answer: Answer::Async, ..self }
+    }
+
     /// Whether the gateway meets the preference of that name by itself, so that it is not the
     /// upstream's to meet: one that is answered with a 202 would answer with one of its own.
     pub fn meets(&self, preference: &str) -> bool {

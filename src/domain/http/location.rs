@@ -4,6 +4,8 @@
 //! place is a path on the public origin, or is owned up to be foreign. It must not know
 //! what the location is used for.
 
+use std::borrow::Cow;
+
 use ::http::HeaderValue;
 use url::{Position, Url};
 
@@ -50,12 +52,10 @@ pub struct Home<'a> {
 impl Home<'_> {
     /// The path of a URL that is the gateway's own.
     pub fn path_of(&self, url: &Url) -> Option<String> {
-        let rest = &url[Position::BeforePath..];
         if is_same_host(url, self.upstream) {
-            return Some(rest.to_owned());
+            return Some(url[Position::BeforePath..].to_owned());
         }
-        let public = self.public.iter().find(|public| is_same_host(url, public))?;
-        Some(below(rest, public.path()).unwrap_or(rest).to_owned())
+        on_public(url, self.public)
     }
 
     /// Resolves a location that an upstream gave in an answer to a request for `target`:
@@ -71,6 +71,13 @@ impl Home<'_> {
     }
 }
 
+/// The path of a URL on one of the public origins, without that of the public URL.
+fn on_public(url: &Url, public: &[Url]) -> Option<String> {
+    let public = public.iter().find(|public| is_same_host(url, public))?;
+    let path = &url[Position::BeforePath..];
+    Some(below(path, public.path()).unwrap_or_else(|| path.to_owned()))
+}
+
 /// Whether two URLs name the same host and port, whatever their schemes.
 fn is_same_host(one: &Url, other: &Url) -> bool {
     let default_ports = one.port().is_none() && other.port().is_none();
@@ -79,18 +86,33 @@ fn is_same_host(one: &Url, other: &Url) -> bool {
 }
 
 /// What lies below the path of the public URL; services behind it do not know that path,
-/// as a rule, and leave it out.
-fn below<'p>(path: &'p str, base: &str) -> Option<&'p str> {
+/// as a rule, and leave it out. `path` may have a query and a fragment.
+fn below(path: &str, base: &str) -> Option<String> {
     let rest = path.strip_prefix(base.trim_end_matches('/'))?;
-    rest.starts_with('/').then_some(rest)
+    match rest.chars().next() {
+        Some('/') => Some(rest.to_owned()),
+        // The public URL itself, without the slash at its end.
+        None | Some('?' | '#') => Some(format!("/{rest}")),
+        Some(_) => None,
+    }
 }
 
-/// A place as it is shown: a path is on the public origin.
+/// A place as it is shown: what is the gateway's own is on the public origin.
 pub fn public(place: &str, base: &str) -> String {
-    match place.starts_with('/') {
-        true => format!("{}{place}", base.trim_end_matches('/')),
-        false => place.to_owned(),
+    match own_path(place, base) {
+        Some(path) => format!("{}{path}", base.trim_end_matches('/')),
+        None => place.to_owned(),
     }
+}
+
+/// The path of a place that is the gateway's own for a reader whose public origin is `base`:
+/// without `server.public_url`, an answer's reader says which one that is.
+pub fn own_path<'p>(place: &'p str, base: &str) -> Option<Cow<'p, str>> {
+    if place.starts_with('/') {
+        return Some(Cow::Borrowed(place));
+    }
+    let (url, base) = (Url::parse(place).ok()?, Url::parse(base).ok()?);
+    on_public(&url, std::slice::from_ref(&base)).map(Cow::Owned)
 }
 
 /// The URL that a reference means in an answer to a request for `base`; none where it is
@@ -212,8 +234,27 @@ mod tests {
             );
         }
         assert_eq!(resolved("https://api.example.com/based"), own("/based"));
+        assert_eq!(resolved("https://api.example.com/base"), own("/"));
+        assert_eq!(resolved("https://api.example.com/base?a#b"), own("/?a#b"));
         let port = "https://api.example.com:8443/7";
         assert_eq!(resolved(port), Place::Foreign(port.to_owned()));
+    }
+
+    #[test]
+    fn what_lies_on_the_origin_of_its_reader_is_the_gateways_own_for_that_reader() {
+        for (place, path) in [
+            ("/orders/7", Some("/orders/7")),
+            ("https://api.example.com/base/orders/7", Some("/orders/7")),
+            ("http://api.example.com/orders/7?a#b", Some("/orders/7?a#b")),
+            ("https://api.example.com:8443/orders/7", None),
+            ("https://api.example.com.evil.example/orders/7", None),
+            ("https://elsewhere.example/orders/7", None),
+        ] {
+            assert_eq!(own_path(place, PUBLIC).as_deref(), path, "{place}");
+            let shown = path.map_or_else(|| place.to_owned(), |path| format!("{PUBLIC}{path}"));
+            assert_eq!(public(place, PUBLIC), shown);
+        }
+        assert_eq!(public("/orders/7", ""), "/orders/7");
     }
 
     #[test]

@@ -180,6 +180,10 @@ impl Failure {
                      retry the operation."
                 )
             }
+            // The request is as it should be, and came at the wrong time.
+            ErrorCode::UpstreamStatus if matches!(self.status, Some(408 | 425 | 429)) => {
+                format!("{happened}; its answer is at the result. Wait, then retry the operation.")
+            }
             ErrorCode::UpstreamStatus => {
                 format!(
                     "{happened}; its answer is at the result. Correct the request and send it anew."
@@ -282,6 +286,21 @@ mod tests {
         let message = unknown.with_status(200).message();
         assert!(message.contains("answered 200, but the answer cannot be read"), "{message}");
         assert!(!message.contains("retry") && !message.contains("at most once"), "{message}");
+    }
+
+    #[test]
+    fn what_came_at_the_wrong_time_is_not_to_be_corrected() {
+        for (status, advice) in [
+            (400, "Correct the request"),
+            (409, "Correct the request"),
+            (408, "Wait, then retry"),
+            (425, "Wait, then retry"),
+            (429, "Wait, then retry"),
+            (503, "See what went wrong there"),
+        ] {
+            let message = Failure::of(ErrorCode::UpstreamStatus).with_status(status).message();
+            assert!(message.contains(advice), "{status}: {message}");
+        }
     }
 
     #[test]

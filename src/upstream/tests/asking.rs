@@ -305,7 +305,11 @@ async fn a_location_that_answers_202_is_the_monitor_from_then_on() {
     };
     assert_eq!(retry_after.unwrap(), "9");
     let now = NAMED_AT + Duration::from_mins(1);
-    assert_eq!(*next, Monitor::new(NamedBy::Location, url.join("/orders/7").unwrap(), now));
+    let location = Monitor::new(NamedBy::Location, url.join("/orders/7").unwrap(), now);
+    assert_eq!(*next, Monitor { is_creation: true, ..location });
+    // Kept in between, and asked alone: a 200 there is what was created.
+    let kept: Monitor = next.to_string().parse().unwrap();
+    assert_eq!(kept, *next);
 }
 
 #[tokio::test]

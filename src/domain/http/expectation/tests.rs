@@ -205,6 +205,17 @@ fn other_unrouted_requests_may_expect_only_the_synchronous_family() {
 }
 
 #[test]
+fn a_wait_that_is_given_up_for_a_202_at_once_is_not_named_as_honoured() {
+    let asked = headers(&[("prefer", "respond-async, wait=7, return=minimal")]);
+    let decision = decide(&asked, &offer(Mode::Async)).unwrap();
+    assert_eq!(decision.answer, Answer::Hybrid { wait: Duration::from_secs(7) });
+    let decision = decision.at_once();
+    assert_eq!(decision.answer, Answer::Async);
+    assert_eq!(decision.applied, ["respond-async", "return=minimal"]);
+    assert!(!decision.meets("wait"));
+}
+
+#[test]
 fn the_monitor_waits_as_long_as_preferred_and_capped() {
     assert_eq!(monitor_wait(&headers(&[("prefer", "wait=60")])), Some(Duration::from_secs(45)));
     assert_eq!(monitor_wait(&headers(&[("prefer", "respond-async")])), None);
