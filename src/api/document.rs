@@ -168,7 +168,7 @@ impl Document {
                 _ => operation.percent,
             },
             message: operation.message.clone(),
-            response_status: operation.response_status,
+            response_status: operation.response_status.or_else(|| told_status(&operation.state)),
             response_framing: operation.response_framing.map(|it| it.as_str().to_owned()),
             resource_location: finished.map(|_| links.result()),
             created_location: operation.created_location.as_deref().map(|to| public(to, base)),
@@ -238,6 +238,14 @@ fn next(state: &State) -> (Option<Timestamp>, Option<WaitingFor>) {
 impl DocumentRequest {
     fn new(method: &str, url: &str) -> Self {
         Self { method: method.to_owned(), url: url.to_owned() }
+    }
+}
+
+/// The status of an answer that came and is not kept, because it could not be read.
+fn told_status(state: &State) -> Option<u16> {
+    match state {
+        State::Failed { failure, .. } => failure.status,
+        _ => None,
     }
 }
 

@@ -44,6 +44,9 @@ enum Line {
 pub(super) enum Unanswered {
     /// The connection had ended before anything was written.
     Unsent,
+    /// A connection that had carried another exchange has ended, or told what was left of that
+    /// one, without an octet of an answer. Something may have been written.
+    Stale(hyper::Error),
     /// Something may have been written.
     Broken(hyper::Error),
     /// What came is no answer that can be read.
@@ -109,7 +112,7 @@ impl Connection {
                         *answer.headers_mut() = exchange.take_fields();
                         Ok(answer)
                     }
-                    Err(error) => Err(unanswered(error, exchange.fault())),
+                    Err(error) => Err(unanswered(error, Some(exchange))),
                 }
             }
             Line::Many(sender, _) => {
@@ -167,9 +170,11 @@ impl Drop for Connection {
 
 fn unanswered(
     mut error: hyper::client::conn::TrySendError<Request<Full<Bytes>>>,
-    fault: Option<Fault>,
+    exchange: Option<&Exchange>,
 ) -> Unanswered {
-    match (error.take_message(), fault) {
+    let is_stale = exchange.is_some_and(Exchange::is_stale);
+    match (error.take_message(), exchange.and_then(Exchange::fault)) {
+        (None, _) if is_stale => Unanswered::Stale(error.into_error()),
         (_, Some(fault)) => Unanswered::Unreadable(fault),
         (Some(_), None) => Unanswered::Unsent,
         (None, None) => Unanswered::Broken(error.into_error()),

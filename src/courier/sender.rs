@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response};
 use hyper::body::Incoming;
 
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
 use crate::domain::delivery::{DeliveryError, Destination};
-use crate::domain::http::retry_after;
+use crate::domain::http::retry_after::RetryAfter;
 use crate::lifecycle::Tasks;
 
 /// How long the body of an answer is read.
@@ -167,12 +167,11 @@ impl Sender {
             Ok((answer, connection)) => {
                 let left = settings.timeout.saturating_sub(spent()).min(BODY);
                 let (head, excerpt, is_cut) = self.read(&to, answer, connection, left).await;
-                let retry_after = head.headers.get(RETRY_AFTER);
                 let attempted = Attempted {
                     status: Some(head.status.as_u16()),
                     error: DeliveryError::of_status(head.status.as_u16()),
                     detail: None,
-                    retry_after: retry_after.and_then(|value| retry_after::parse(value, now)),
+                    retry_after: RetryAfter::of(&head.headers, now).wait(),
                     duration: spent(),
                     excerpt,
                     is_cut,
@@ -224,6 +223,8 @@ impl Sender {
                 Ok(answer) => return accepted(answer, connection),
                 // The receiver had closed it meanwhile.
                 Err(Unanswered::Unsent) => {}
+                // It may have the message, which it knows by its id if it comes once more.
+                Err(Unanswered::Stale(_)) => break,
                 Err(broken) => return Err(broken.into()),
             }
         }
@@ -253,7 +254,9 @@ impl From<Unanswered> for Failed {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Unsent => Self::new(DeliveryError::Reset, "closed at once"),
-            Unanswered::Broken(error) => Self::new(code_of(&error), story(&error)),
+            Unanswered::Broken(error) | Unanswered::Stale(error) => {
+                Self::new(code_of(&error), story(&error))
+            }
             Unanswered::Unreadable(fault) => Self::new(DeliveryError::Protocol, fault.to_string()),
             Unanswered::Unwritable => {
                 Self::new(DeliveryError::RefusedUrl, "the URL cannot be requested")

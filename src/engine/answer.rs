@@ -16,9 +16,9 @@ use super::allowance::Allowance;
 use super::ending::Ended;
 use super::gathering::Gathering;
 use super::stash::Stash;
-use crate::domain::http::location::{Home, Place};
+use crate::domain::http::location::{Home, Place, requested};
 use crate::domain::http::retry_after::RetryAfter;
-use crate::domain::http::{hygiene, relocation};
+use crate::domain::http::{hygiene, redirect, relocation};
 use crate::domain::operation::{
     Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent, is_ambiguous,
 };
@@ -55,6 +55,8 @@ pub(super) async fn of_attempt(
     let unprocessed = &asking.upstream.settings().unprocessed;
     let answer = Answer {
         ambiguous: is_ambiguous(status) && !unprocessed.contains(&status),
+        repeated: reply.is_repeated,
+        by_scheme: asking.names_scheme_alone(&reply),
         ..Asking::answer(status, &reply.fields, now)
     };
     let ended = match asking.monitor(&reply, now) {
@@ -73,7 +75,7 @@ pub(super) async fn of_attempt(
         let _ = shared.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
         return ended;
     }
-    let creates = asking.policy.creates_by(asking.purpose, status);
+    let creates = asking.policy.creates_by(asking.purpose, &answer);
     let created = reply.fields.get(header::LOCATION).filter(|_| creates);
     let created_location =
         created.and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
@@ -152,6 +154,12 @@ impl Asking<'_> {
 
     fn home(&self) -> Home<'_> {
         Home { upstream: &self.upstream.settings().origin, public: self.public }
+    }
+
+    fn names_scheme_alone(&self, reply: &Reply) -> bool {
+        let location = reply.fields.get(header::LOCATION).filter(|_| reply.status.is_redirection());
+        let requested = requested(&self.upstream.settings().origin, reply.target.as_str());
+        location.is_some_and(|it| redirect::names_scheme_alone(it, &requested, self.home()))
     }
 
     /// A location as it is stored: a path on the public origin, or a foreign URL.

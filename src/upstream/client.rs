@@ -7,14 +7,13 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use hyper::body::Incoming;
 use url::{Origin, Url};
 
 use super::body::{BoxError, CallBody};
 use super::broken::{Broken, SentMarker};
 use super::connection::Connection;
 use super::dial::{Dialer, Purpose};
-use super::exchange::{Missed, Oddities, Which, send_new};
+use super::exchange::{Answered, Missed, Oddities, Which, send_new};
 use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
 use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
@@ -107,8 +106,8 @@ impl Upstream {
         let target = parse_target(target)?;
         refuse_connect(&method)?;
         let request = self.0.dress.request((method, target.clone()), fields, body, None);
-        let (response, connection) = self.exchange(request, delivery, which, &marker).await?;
-        Ok(self.reply(response, connection, target, true)?)
+        let answered = self.exchange(request, delivery, which, &marker).await?;
+        Ok(self.reply(answered, target, true)?)
     }
 
     /// As [`Upstream::call`], and calls once more where a connection was stale and the call may
@@ -117,7 +116,9 @@ impl Upstream {
         match self.try_call(again(), Which::Any).await {
             Err(Missed::Stale(_)) => {
                 let once_more = self.try_call(again(), Which::New).await;
-                once_more.map_err(|missed| Broken { sent: Sent::Perhaps, ..missed.into() })
+                once_more
+                    .map(|reply| Reply { is_repeated: true, ..reply })
+                    .map_err(|missed| Broken { sent: Sent::Perhaps, ..missed.into() })
             }
             called => called.map_err(Broken::from),
         }
@@ -172,7 +173,7 @@ impl Upstream {
         let body = CallBody::proxied(body);
         let request = self.0.dress.request(head, parts.headers, body, upgrade.clone());
         let marker = SentMarker::new();
-        let (response, connection) = if upgrade.is_some() {
+        let Answered { response, connection, .. } = if upgrade.is_some() {
             send_new(self.dial(Purpose::Tunnel).await?, request, &marker).await?
         } else {
             self.exchange(request, delivery, Which::Any, &marker).await?
@@ -201,7 +202,7 @@ impl Upstream {
         let unusable = || Broken::unsendable("the url cannot be requested");
         let target = target_of(url).ok_or_else(unusable)?;
         let own = self.is_own(url);
-        let (response, connection) = if own {
+        let answered = if own {
             let head = (Method::GET, target.clone());
             let request = self.0.dress.request(head, fields.clone(), CallBody::empty(), None);
             self.exchange(request, Delivery::AtLeastOnce, Which::Any, marker).await?
@@ -211,7 +212,7 @@ impl Upstream {
             let connection = self.0.dialer.dial(origin, Purpose::Exchanges).await?;
             send_new(connection, request, marker).await?
         };
-        self.reply(response, connection, target, own)
+        self.reply(answered, target, own)
     }
 
     /// Whether a URL is one that may be called: http or https, naming no user, on its own
@@ -246,20 +247,16 @@ impl Upstream {
         self.0.dialer.dial(self.0.dial_to.clone(), purpose).await
     }
 
-    fn reply(
-        &self,
-        response: Response<Incoming>,
-        connection: Connection,
-        target: PathAndQuery,
-        own: bool,
-    ) -> Result<Reply, Broken> {
+    fn reply(&self, answered: Answered, target: PathAndQuery, own: bool) -> Result<Reply, Broken> {
+        let Answered { response, connection, is_repeated } = answered;
         let (parts, incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Broken::protocol("the upstream switched protocols without being asked"));
+            let unasked = "the upstream switched protocols without being asked";
+            return Err(Broken::unreadable(Some(101), unasked));
         }
         let home = own.then(|| self.0.home.clone());
         let body = ReplyBody::new(parts.status, incoming, connection, home);
-        Ok(Reply { status: parts.status, fields: parts.headers, body, target })
+        Ok(Reply { status: parts.status, fields: parts.headers, body, target, is_repeated })
     }
 }
 

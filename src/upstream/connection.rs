@@ -115,10 +115,11 @@ impl Connection {
             Some(ref fault @ Fault::Unreadable { status, .. }) => {
                 Unanswered::Broken(Broken::unreadable(status, fault.to_string()))
             }
-            Some(fault @ Fault::NotHttp) => Unanswered::Broken(Broken::protocol(fault.to_string())),
-            None if self.exchange.is_stale() && !error.is_user() => {
-                Unanswered::Stale(Broken::protocol(story(error)))
+            fault if self.exchange.is_stale() && !error.is_user() => {
+                let told = fault.map_or_else(|| story(error), |fault| fault.to_string());
+                Unanswered::Stale(Broken::protocol(told))
             }
+            Some(fault @ Fault::NotHttp) => Unanswered::Broken(Broken::protocol(fault.to_string())),
             None => Unanswered::Broken(Broken::protocol(story(error))),
         }
     }

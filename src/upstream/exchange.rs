@@ -18,7 +18,18 @@ use super::reply::Home;
 use crate::domain::operation::{Delivery, Sent};
 
 /// The head of an answer, and the connection on which its body comes.
-pub(super) type Answered = (Response<Incoming>, Connection);
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) connection: Connection,
+    /// Whether the request went out before, on a used connection that had ended.
+    pub(super) is_repeated: bool,
+}
+
+impl Answered {
+    const fn first(response: Response<Incoming>, connection: Connection) -> Self {
+        Self { response, connection, is_repeated: false }
+    }
+}
 
 /// Which connections a request may go onto.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,11 +78,8 @@ impl Upstream {
                 Used::Stale(request) => {
                     // The upstream may have seen the first one, whatever becomes of this.
                     let sent = |broken: Broken| Broken { sent: Sent::Perhaps, ..broken };
-                    let answered = self.on_new(*request, marker).await;
-                    return answered
-                        .map(|it| self.looked_at(it))
-                        .map_err(sent)
-                        .map_err(Missed::from);
+                    let answered = self.on_new(*request, marker).await.map_err(sent)?;
+                    return Ok(self.looked_at(Answered { is_repeated: true, ..answered }));
                 }
             },
             Which::New => request,
@@ -95,7 +103,7 @@ impl Upstream {
             }
             let spare = may_repeat.then(|| another(&request)).flatten();
             match connection.send(request, marker).await {
-                Ok(response) => return Ok(Used::Answered((response, connection))),
+                Ok(response) => return Ok(Used::Answered(Answered::first(response, connection))),
                 Err(Unanswered::Broken(broken)) => return Err(broken.into()),
                 Err(Unanswered::Unsent(back)) => {
                     pool.saw_closed(clock.now());
@@ -123,7 +131,7 @@ impl Upstream {
     }
 
     fn looked_at(&self, answered: Answered) -> Answered {
-        self.0.oddities.tell(&self.0.settings.name, answered.1.repairs());
+        self.0.oddities.tell(&self.0.settings.name, answered.connection.repairs());
         answered
     }
 }
@@ -144,7 +152,7 @@ pub(super) async fn send_new(
     marker: &SentMarker,
 ) -> Result<Answered, Broken> {
     match connection.send(request, marker).await {
-        Ok(response) => Ok((response, connection)),
+        Ok(response) => Ok(Answered::first(response, connection)),
         Err(Unanswered::Broken(broken) | Unanswered::Stale(broken)) => Err(broken),
         Err(Unanswered::Unsent(_)) => Err(Broken::unreachable(match connection.fault() {
             Some(fault) => fault.to_string(),

@@ -30,6 +30,9 @@ pub struct Reply {
     pub body: ReplyBody,
     /// What was asked for: differs from the request's target after a redirect.
     pub target: PathAndQuery,
+    /// Whether the request went out twice: first on a connection that had carried another one and
+    /// ended without an octet of an answer, so that it may have been carried out before.
+    pub is_repeated: bool,
 }
 
 /// The body of an answer, read piece by piece. Dropped before its end, it cuts the

@@ -1,8 +1,8 @@
 //! The head of an answer, gathered piece by piece, and told to hyper in its plainest form.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use super::exchange::{Exchange, Fault};
+use super::exchange::{Arrival, Exchange, Fault};
 use crate::domain::http::answer_head::{self, AnswerHead, Framing, HeadProblem};
 use crate::domain::http::other_protocol::OtherProtocol;
 
@@ -12,6 +12,8 @@ pub(super) struct Gathering {
     octets: BytesMut,
     /// How far the end was looked for.
     seen: usize,
+    /// How many octets of blank lines came before it.
+    blank: usize,
 }
 
 /// What has become of them.
@@ -39,6 +41,10 @@ impl Gathering {
     pub(super) fn push(&mut self, octets: &[u8], exchange: &Exchange, rules: Rules) -> Gathered {
         self.octets.extend_from_slice(octets);
         loop {
+            self.drop_blank_lines();
+            if self.blank > rules.longest {
+                return self.too_long(rules);
+            }
             if !answer_head::may_begin(&self.octets) {
                 return self.not_http(exchange);
             }
@@ -56,6 +62,7 @@ impl Gathering {
                 return unreadable(&head, HeadProblem::TooLong, rules);
             }
             // Interim answers are passed to no caller, except the one that makes the connection a tunnel.
+            exchange.lock().arrival = Arrival::Head;
             if let Some(100 | 102..=199) = answer_head::status_of(&head) {
                 if self.octets.is_empty() {
                     return Gathered::Partly;
@@ -63,6 +70,15 @@ impl Gathering {
                 continue;
             }
             return self.whole(&head, exchange, rules);
+        }
+    }
+
+    /// Drops blank lines as they come, so that many of them are looked at once each.
+    fn drop_blank_lines(&mut self) {
+        let blank = answer_head::blank_before(&self.octets);
+        if blank > 0 {
+            self.octets.advance(blank);
+            (self.seen, self.blank) = (0, self.blank + blank);
         }
     }
 
@@ -99,7 +115,7 @@ impl Gathering {
 fn unreadable(head: &[u8], problem: HeadProblem, rules: Rules) -> Gathered {
     let status = answer_head::status_of(head);
     match status {
-        Some(status @ 200..) if rules.status_suffices && problem != HeadProblem::TooLong => {
+        Some(status @ 200..) if rules.status_suffices => {
             let alone = AnswerHead {
                 status,
                 reason: Bytes::new(),

@@ -17,8 +17,7 @@ pub(super) struct State {
     /// Which exchange of the connection this is; none before the first.
     pub(super) number: u64,
     pub(super) to_head: bool,
-    /// In how many pieces an answer has come so far.
-    pub(super) pieces: usize,
+    pub(super) arrival: Arrival,
     pub(super) fields: Option<HeaderMap>,
     pub(super) repairs: usize,
     pub(super) framing: Option<Framing>,
@@ -26,6 +25,17 @@ pub(super) struct State {
     pub(super) fault: Option<Fault>,
     /// Writing failed, so the upstream did not take the whole request.
     pub(super) is_cut_short: bool,
+}
+
+/// How much of an answer has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Arrival {
+    #[default]
+    Nothing,
+    /// Octets that may become its head.
+    Octets,
+    /// A head, be it that of an interim answer.
+    Head,
 }
 
 /// Why an answer that came cannot be read.
@@ -74,10 +84,17 @@ impl Exchange {
         self.lock().fault.clone()
     }
 
-    /// Whether this is not the connection's first exchange, and not an octet of an answer came.
+    /// Whether this is not the connection's first exchange, and not an octet of an answer came:
+    /// none at all, or what is no HTTP and was left over from the exchange before.
     pub fn is_stale(&self) -> bool {
         let state = self.lock();
-        state.number > 1 && state.pieces == 0
+        let is_left_over = state.fault == Some(Fault::NotHttp);
+        let has_begun = match state.arrival {
+            Arrival::Nothing => false,
+            Arrival::Octets => !is_left_over,
+            Arrival::Head => true,
+        };
+        state.number > 1 && !has_begun
     }
 
     /// Whether the connection may carry another exchange once this one is over.
@@ -96,6 +113,13 @@ impl Exchange {
     /// looks whole.
     pub fn ends_with_connection(&self) -> bool {
         self.lock().framing == Some(Framing::Close)
+    }
+
+    pub(super) fn see_octets(&self) {
+        let mut state = self.lock();
+        if state.arrival == Arrival::Nothing {
+            state.arrival = Arrival::Octets;
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

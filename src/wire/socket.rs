@@ -9,6 +9,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::answer::{Gathered, Gathering, Rules};
 use super::exchange::{Exchange, Fault};
+use crate::domain::http::answer_head::Framing;
 use crate::domain::http::other_protocol::OtherProtocol;
 
 /// How much of a head is read at once, in octets.
@@ -24,6 +25,8 @@ pub struct Wire<T> {
     current: u64,
     phase: Phase,
     is_cut_short: bool,
+    /// The upstream takes no more of the request for now.
+    is_blocked: bool,
 }
 
 #[derive(Debug)]
@@ -45,9 +48,9 @@ impl<T> Wire<T> {
         let exchange = Exchange::default();
         let rules = Rules { longest, status_suffices: false };
         let (current, phase) = (0, Phase::Fresh);
-        let wire =
-            Self { io, exchange: exchange.clone(), rules, current, phase, is_cut_short: false };
-        (wire, exchange)
+        let (is_cut_short, is_blocked) = (false, false);
+        let told = exchange.clone();
+        (Self { io, exchange, rules, current, phase, is_cut_short, is_blocked }, told)
     }
 
     /// The same where the status of an answer is all that is asked for: it will do where the
@@ -70,13 +73,36 @@ impl<T> Wire<T> {
     /// Passes on how writing went. Where it failed, the rest of the request counts as written:
     /// an answer may have come before the upstream closed the connection, and only who goes on
     /// reading finds it. The connection ends with this exchange.
-    fn written<O>(&mut self, came: io::Result<O>, all: O) -> io::Result<O> {
-        if came.is_ok() || matches!(self.phase, Phase::Tunnel(_)) {
+    fn written<O>(&mut self, came: Poll<io::Result<O>>, all: O) -> Poll<io::Result<O>> {
+        self.is_blocked = came.is_pending();
+        if !matches!(came, Poll::Ready(Err(_))) || matches!(self.phase, Phase::Tunnel(_)) {
             return came;
         }
+        self.cut_short();
+        Poll::Ready(Ok(all))
+    }
+
+    fn cut_short(&mut self) {
         self.is_cut_short = true;
         self.exchange.lock().is_cut_short = true;
-        Ok(all)
+    }
+
+    /// Passes on how reading went. Where the upstream did not take all of the request, a reset is
+    /// how its end looks, whichever of reading and writing meets it first.
+    fn ended(&mut self, came: io::Result<()>) -> io::Result<()> {
+        let Err(error) = came else { return Ok(()) };
+        let is_tunnel = matches!(self.phase, Phase::Tunnel(_));
+        if self.is_blocked && !is_tunnel {
+            self.cut_short();
+        }
+        if self.is_cut_short || self.is_end_without_notice(&error) { Ok(()) } else { Err(error) }
+    }
+
+    /// Whether the connection ended without the notice that TLS asks for, and nothing else was to
+    /// tell the end of the content. Many servers give no such notice.
+    fn is_end_without_notice(&self, error: &io::Error) -> bool {
+        let lacks_notice = error.kind() == io::ErrorKind::UnexpectedEof;
+        lacks_notice && self.exchange.lock().framing == Some(Framing::Close)
     }
 
     fn faulty(&self, fault: Fault) -> io::Error {
@@ -99,11 +125,6 @@ impl<T: Read + Unpin> Wire<T> {
         Poll::Ready(self.ended(came).map(|()| &piece[..length]))
     }
 
-    /// Where the request was cut short, a reset is how its end looks.
-    fn ended(&self, came: io::Result<()>) -> io::Result<()> {
-        if self.is_cut_short { Ok(()) } else { came }
-    }
-
     /// What comes before anything was sent is no answer.
     fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; 64];
@@ -124,7 +145,7 @@ impl<T: Read + Unpin> Wire<T> {
                 return Poll::Ready(Ok(false));
             }
             let Phase::Head(gathering) = &mut self.phase else { return Poll::Ready(Ok(true)) };
-            self.exchange.lock().pieces += 1;
+            self.exchange.see_octets();
             match gathering.push(octets, &self.exchange, self.rules) {
                 Gathered::Partly => {}
                 Gathered::Faulty(fault) => return Poll::Ready(Err(self.faulty(fault))),
@@ -175,8 +196,8 @@ impl<T: Write + Unpin> Write for Wire<T> {
         if wire.is_cut_short {
             return Poll::Ready(Ok(octets.len()));
         }
-        let came = ready!(Pin::new(&mut wire.io).poll_write(cx, octets));
-        Poll::Ready(wire.written(came, octets.len()))
+        let came = Pin::new(&mut wire.io).poll_write(cx, octets);
+        wire.written(came, octets.len())
     }
 
     fn poll_write_vectored(
@@ -190,8 +211,8 @@ impl<T: Write + Unpin> Write for Wire<T> {
         if wire.is_cut_short {
             return Poll::Ready(Ok(all));
         }
-        let came = ready!(Pin::new(&mut wire.io).poll_write_vectored(cx, slices));
-        Poll::Ready(wire.written(came, all))
+        let came = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
+        wire.written(came, all)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -203,8 +224,8 @@ impl<T: Write + Unpin> Write for Wire<T> {
         if wire.is_cut_short {
             return Poll::Ready(Ok(()));
         }
-        let came = ready!(Pin::new(&mut wire.io).poll_flush(cx));
-        Poll::Ready(wire.written(came, ()))
+        let came = Pin::new(&mut wire.io).poll_flush(cx);
+        wire.written(came, ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -303,3 +303,26 @@ async fn that_an_answer_was_lost_is_not_forgotten_over_a_restart() {
         assert_eq!(document["error"]["code"], "may-have-succeeded", "{first:?}: {document}");
     }
 }
+
+#[tokio::test]
+async fn what_went_out_twice_in_one_attempt_may_have_succeeded_at_the_first() {
+    for (method, field, then) in
+        [("DELETE", None, 404), ("PUT", Some(("If-Match", "\"a\"")), 412), ("POST", None, 409)]
+    {
+        let upstream = Upstream::start().await;
+        // It reads the request on a connection that was used before, and closes without a word.
+        upstream.script("/things/7", [Answer::Close]);
+        upstream.on("/things/7", Answer::status(then));
+        let lines =
+            "delivery = \"at-least-once\"\nretry = { attempts = 3, min = \"1s\", max = \"1s\" }";
+        let gateway = Setup::before(&upstream).route("* /things/{id}", lines).start().await;
+        gateway.get("/warm").await.expect(200);
+        let request = Request::new(method, "/things/7");
+        let request = field.into_iter().fold(request, |it, (name, value)| it.field(name, value));
+        let document = gateway.settled_by_steps_of(1, &gateway.accept(request).await).await;
+        assert_eq!(document["error"]["code"], "may-have-succeeded", "{method}: {document}");
+        let attempts = if then == 409 { 3 } else { 1 };
+        assert_eq!(document["attempts"], attempts, "{method}: {document}");
+        assert_eq!(upstream.received_at("/things/7").len(), attempts + 1);
+    }
+}

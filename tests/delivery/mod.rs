@@ -8,6 +8,7 @@ mod framing;
 mod limits;
 mod odd_answers;
 mod outcomes;
+mod over_tls;
 mod progress;
 mod promises;
 mod recheck;

@@ -44,11 +44,12 @@ async fn an_answer_with_odd_lines_is_an_answer() {
     }
 }
 
-const UNREADABLE: [&str; 4] = [
+const UNREADABLE: [&str; 5] = [
     "HTTP/1.1 201 Created\r\nContent-Length: 2x\r\n\r\nok",
     "HTTP/1.1 201 Created\r\nContent-Length\u{1}: 2\r\n\r\nok",
     "HTTP/1.1 201 Created\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
 ];
 
 #[tokio::test]
@@ -63,7 +64,10 @@ async fn one_that_cannot_be_read_leaves_the_outcome_unknown_and_is_not_asked_for
             assert_eq!(document["status"], "failed", "{octets:?} {delivery}");
             assert_eq!(error["code"], "outcome-unknown", "{octets:?} {delivery}: {error}");
             assert_eq!(error["cause"], "upstream-protocol");
-            assert!(error["message"].as_str().unwrap().contains("answered 201"), "{error}");
+            let status = &octets[9..12];
+            let answered = format!("answered {status}");
+            assert!(error["message"].as_str().unwrap().contains(&answered), "{error}");
+            assert_eq!(document["responseStatus"].to_string(), status, "{document}");
             assert_eq!(upstream.received_at("/orders").len(), 1, "{octets:?} {delivery}");
         }
     }
@@ -162,3 +166,32 @@ async fn an_upstream_that_speaks_only_http_2_has_got_nothing_and_the_message_say
     );
     assert!(error["message"].as_str().unwrap().contains("HTTP/1.1"), "{error}");
 }
+
+#[tokio::test]
+async fn an_answer_of_a_proxy_in_between_that_is_too_large_leaves_the_outcome_unknown() {
+    for status in [502, 504] {
+        for (recheck, says, ends, sent) in
+            [("", 404, "failed", 1), (RECHECK, 404, "succeeded", 2), (RECHECK, 200, "succeeded", 1)]
+        {
+            let upstream = Upstream::start().await;
+            let page = "x".repeat(2000);
+            upstream.script("/orders", [Answer::status(status).body("text/html", page)]);
+            upstream.on("/made", Answer::status(says));
+            let setup = before(&upstream, "at-most-once", recheck).max_response(1000);
+            let gateway = setup.start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            assert_eq!(document["status"], ends, "{status} {recheck} {says}: {document}");
+            assert_eq!(upstream.received_at("/orders").len(), sent);
+            if ends == "failed" {
+                let error = &document["error"];
+                assert_eq!(error["code"], "outcome-unknown", "{error}");
+                assert_eq!(document["responseStatus"], status);
+                let result = gateway.get(&ticket.at("result")).await.problem(424);
+                assert_eq!(result["code"], "outcome-unknown", "{result}");
+            }
+        }
+    }
+}
+
+const RECHECK: &str = "recheck = \"GET /made?ref={idempotency_key}\"";

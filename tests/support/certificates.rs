@@ -31,6 +31,11 @@ impl Authority {
         self.certificate.clone()
     }
 
+    /// The same as programs outside read it.
+    pub fn root_pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate)
+    }
+
     /// A certificate for that name.
     pub fn certify(&self, name: &str) -> Identity {
         self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use super::certificates::Authority;
 use super::client::{Request, Response, get, post};
 use super::time;
 use super::upstream::Upstream;
@@ -173,6 +174,16 @@ impl Setup {
         command.arg(format!("--nofile={files}:{most}")).arg(env!("CARGO_BIN_EXE_cloakroom"));
         command.arg("serve").arg("--config").arg(write_config(&self, folder.path()));
         Process::run(alone(command), self, folder).await
+    }
+
+    /// A gateway as a process of its own that trusts this authority and no other.
+    pub async fn spawn_trusting(self, authority: &Authority) -> Process {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let roots = folder.path().join("roots.pem");
+        std::fs::write(&roots, authority.root_pem()).unwrap();
+        let mut command = serve(&write_config(&self, folder.path()));
+        command.env("SSL_CERT_FILE", roots);
+        Process::run(command, self, folder).await
     }
 
     /// A gateway as a process of its own, with its ledger in this folder.

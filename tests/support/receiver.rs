@@ -30,6 +30,9 @@ pub enum Manner {
     Silent,
     /// Not even the delivery is read.
     Deaf,
+    /// These octets once the head of the delivery has come; then the connection is closed with the
+    /// body unread, which resets it.
+    Early(Vec<u8>),
     /// An answer's head, and then one octet after the other without end.
     Drip(u16),
     /// An answer's head, and then a body without end, as fast as it is read.
@@ -290,6 +293,11 @@ impl<W: Wire> Served<W> {
         if matches!(manner, Manner::Deaf) {
             return std::future::pending().await;
         }
+        if let Manner::Early(octets) = manner {
+            self.counted.shared.books().arrivals.push(arrival);
+            self.write(&octets).await;
+            return None;
+        }
         let length = arrival.all("content-length").first().and_then(|length| length.parse().ok());
         arrival.body = self.take(length.unwrap_or(0)).await?;
         arrival.at = time::instant();
@@ -346,7 +354,7 @@ impl<W: Wire> Served<W> {
                 _ = self.wire.shutdown().await;
                 None
             }
-            Manner::Silent | Manner::Deaf => {
+            Manner::Silent | Manner::Deaf | Manner::Early(_) => {
                 // Until the other side has had enough.
                 while self.fill().await.is_some() {}
                 None

@@ -119,6 +119,13 @@ impl Outward {
         time::within("an attempt", attempt).await
     }
 
+    /// One attempt with a message that is more than sockets hold by themselves.
+    pub async fn send_large(&self, url: &str) -> Attempted {
+        let (message, to) = (big_message(), target(url));
+        let attempt = self.sender.send(&message, &to, self.clock.now());
+        time::within("an attempt", attempt).await
+    }
+
     /// One attempt during which the clock goes on as fast as it can, once `begun`.
     pub async fn send_while_time_passes(&self, url: &str, begun: impl Fn() -> bool) -> Attempted {
         let (sender, to, now) = (self.sender.clone(), target(url), self.clock.now());

@@ -20,14 +20,12 @@ async fn what_is_not_http_and_what_breaks_off_is_told_apart() {
     let receiver = Receiver::start().await;
     let outward = Outward::to(&receiver);
     let raw = |octets: &[u8]| Manner::Raw(octets.to_vec());
-    let huge = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'x'; 100_000]].concat();
     let switching =
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
     for (manner, code) in [
         (raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), DeliveryError::Protocol),
         (raw(b"\x00\x01\x02\x03\r\n\r\n"), DeliveryError::Protocol),
         (raw(b"HTTP/1.1 2x0 OK\r\n\r\n"), DeliveryError::Protocol),
-        (Manner::Raw(huge), DeliveryError::Protocol),
         (raw(switching), DeliveryError::Protocol),
         (raw(b""), DeliveryError::Reset),
         (raw(b"HTTP/1.1 20"), DeliveryError::Reset),
@@ -59,6 +57,7 @@ async fn an_answer_with_odd_lines_counts_by_its_status_and_costs_its_connection(
         ":::\r\nContent-Length: 0\r\n",
         // Its end cannot be told, but its status can.
         "Content-Length: 2x\r\n",
+        &format!("X-A: {}\r\n", "x".repeat(300 << 10)),
         &many,
     ] {
         let octets = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
@@ -187,4 +186,74 @@ async fn a_receiver_that_does_not_speak_tls_is_told() {
     });
     let attempted = to_port(port).send(&format!("https://localhost:{port}/")).await;
     assert_eq!(attempted.error, Some(DeliveryError::TlsFailed), "{attempted:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_message_was_read_is_not_lost() {
+    let authority = Authority::new();
+    let receivers =
+        [Receiver::start().await, Receiver::start_tls(&authority.certify("localhost")).await];
+    for receiver in receivers {
+        let rules = open_to(&[receiver.address]);
+        let outward = Outward::new(rules, &[], Names::loopback(), vec![authority.root()]);
+        for (answer, status, error) in [
+            ("200 OK\r\nContent-Length: 2\r\n\r\nok", 200, None),
+            ("204 No Content\r\n\r\n", 204, None),
+            ("202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 202, None),
+            ("200 OK\r\n\r\nok", 200, None),
+            (
+                "413 Content Too Large\r\nContent-Length: 0\r\n\r\n",
+                413,
+                Some(DeliveryError::Status),
+            ),
+            ("410 Gone\r\nConnection: close\r\n\r\n", 410, Some(DeliveryError::Gone)),
+        ] {
+            let octets = format!("HTTP/1.1 {answer}").into_bytes();
+            receiver.on("/", Manner::Early(octets));
+            for _ in 0..20 {
+                let count = receiver.count();
+                let attempted = outward.send_large(&receiver.url("/")).await;
+                assert_eq!(
+                    (attempted.status, attempted.error),
+                    (Some(status), error),
+                    "{answer:?}: {attempted:?}"
+                );
+                assert_eq!(receiver.count(), count + 1, "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_out_anew_where_a_used_connection_ends_or_tells_what_was_left_over() {
+    for first in [Manner::status(204), Manner::status(200).body("thanks")] {
+        for left in [&b""[..], b"late content", b"HTML"] {
+            let receiver = Receiver::start().await;
+            let outward = Outward::to(&receiver);
+            // The second is read and gets no answer, on the connection of the first.
+            receiver.script("/", [first.clone(), Manner::Raw(left.to_vec()), Manner::status(202)]);
+            assert!(outward.send(&receiver.url("/")).await.is_success());
+            let attempted = outward.send(&receiver.url("/")).await;
+            assert_eq!((attempted.status, attempted.error), (Some(202), None), "{left:?}");
+            let arrivals = receiver.arrivals();
+            assert_eq!((arrivals.len(), receiver.connections()), (3, 2));
+            assert_eq!(arrivals[1].body, arrivals[2].body);
+            assert_eq!(arrivals[1].id(), arrivals[2].id());
+        }
+    }
+    // On a connection of its own, that is an attempt that has failed.
+    let receiver = Receiver::start().await;
+    receiver.script("/", [Manner::Raw(b"late content".to_vec()), Manner::status(204)]);
+    let attempted = Outward::to(&receiver).send(&receiver.url("/")).await;
+    assert_eq!(attempted.error, Some(DeliveryError::Protocol), "{attempted:?}");
+    assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn of_several_lines_the_first_that_can_be_read_says_when_to_come_again() {
+    let receiver = Receiver::start().await;
+    let manner = Manner::status(503).field("Retry-After", "soon").field("Retry-After", "120");
+    receiver.on("/", manner);
+    let attempted = Outward::to(&receiver).send(&receiver.url("/")).await;
+    assert_eq!(attempted.retry_after, Some(std::time::Duration::from_mins(2)));
 }

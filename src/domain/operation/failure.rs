@@ -226,6 +226,13 @@ impl Failure {
                 "the deadline passed before the operation could be carried out ({happened}). Retry it, or \
                  raise the route's deadline."
             ),
+            ErrorCode::ResponseTooLarge if self.status.is_some_and(|status| status >= 400) => {
+                let status = self.status.unwrap_or_default();
+                format!(
+                    "{happened}, so it was not kept; its status was {status}. See what went wrong at \
+                     the upstream; to keep such answers, raise max_response on the upstream."
+                )
+            }
             ErrorCode::ResponseTooLarge => format!(
                 "{happened}, so it was not kept; the upstream did act. Raise max_response on the upstream."
             ),
@@ -300,6 +307,18 @@ mod tests {
         ] {
             let message = Failure::of(ErrorCode::UpstreamStatus).with_status(status).message();
             assert!(message.contains(advice), "{status}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_too_large_says_that_the_upstream_acted_only_where_it_did() {
+        let message =
+            |status| Failure::of(ErrorCode::ResponseTooLarge).with_status(status).message();
+        assert!(message(201).contains("did act"));
+        for status in [400, 502] {
+            let message = message(status);
+            assert!(!message.contains("did act"), "{message}");
+            assert!(message.contains(&status.to_string()), "{message}");
         }
     }
 

@@ -96,7 +96,9 @@ impl Outcome {
         let this = match self {
             // Whatever it had before, it says that nothing came of it.
             Self::Refuted { .. } => return Contact::Answered,
-            Self::Answered(answer) if answer.ambiguous => Contact::Lost,
+            Self::Answered(answer) | Self::TooLarge(answer) if answer.leaves_open() => {
+                Contact::Lost
+            }
             Self::Answered(_)
             | Self::TooLarge(_)
             | Self::Followed(_)
@@ -127,6 +129,12 @@ pub struct Answer {
     pub retry_after: RetryAfter,
     /// Whether it leaves open if the upstream acted: a proxy in between gave up waiting.
     pub ambiguous: bool,
+    /// Whether the request was sent twice before it came: first on a connection that had carried
+    /// another one and ended without an octet of an answer.
+    pub repeated: bool,
+    /// Whether it redirects to the very place that was asked, by a scheme that nothing named: the
+    /// upstream wants TLS, and did nothing.
+    pub by_scheme: bool,
     /// On a 202: how the upstream's monitor is followed, where it may be.
     pub monitor: Option<Continuation>,
 }
@@ -134,7 +142,20 @@ pub struct Answer {
 impl Answer {
     /// An answer of which the status says all.
     pub const fn plain(status: u16) -> Self {
-        Self { status, retry_after: RetryAfter::Absent, ambiguous: false, monitor: None }
+        Self {
+            status,
+            retry_after: RetryAfter::Absent,
+            ambiguous: false,
+            repeated: false,
+            by_scheme: false,
+            monitor: None,
+        }
+    }
+
+    /// Whether the upstream may have carried out the request, or an earlier sending of it, though
+    /// the answer does not say so.
+    const fn leaves_open(&self) -> bool {
+        self.ambiguous || self.repeated
     }
 
     /// Whether the upstream says that it did nothing with the request, and to come again.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::{Purpose, Recheck};
+use super::{Answer, Purpose, Recheck};
 use crate::domain::Timestamp;
 
 /// How often the upstream may see a request.
@@ -58,9 +58,16 @@ impl Policy {
         }
     }
 
-    /// Whether the `Location` of an answer with that status names what a request created.
-    pub fn creates_by(&self, purpose: &Purpose, status: u16) -> bool {
-        purpose.creates_by(status) && self.is_met_by(purpose, status)
+    /// Whether an answer means that a request was carried out. A redirect that only asks for TLS
+    /// does so where it is said.
+    pub fn is_met_by_answer(&self, purpose: &Purpose, answer: &Answer) -> bool {
+        let is_meant = self.success.is_some() || !answer.by_scheme;
+        is_meant && self.is_met_by(purpose, answer.status)
+    }
+
+    /// Whether the `Location` of an answer names what a request created.
+    pub fn creates_by(&self, purpose: &Purpose, answer: &Answer) -> bool {
+        purpose.creates_by(answer.status) && self.is_met_by_answer(purpose, answer)
     }
 }
 

@@ -120,6 +120,11 @@ pub fn settle(
     let decision = Decision { policy, counts, purpose, before, client_waits_until, now };
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
+        // Its length says nothing of what became of the request.
+        Outcome::TooLarge(answer) if at_most_once && answer.ambiguous => {
+            let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus);
+            decision.fail(failure.with_status(answer.status), None)
+        }
         Outcome::TooLarge(answer) => decision.fail(
             Failure::of(ErrorCode::ResponseTooLarge).with_status(answer.status),
             Some(answer.status),
@@ -184,7 +189,9 @@ pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
     let open = match outcome {
         Outcome::Broken { sent: Sent::Perhaps, .. } => at_most_once,
         // Where the first answer is final, it is passed on, whatever it says.
-        Outcome::Answered(answer) => at_most_once && answer.ambiguous && !policy.is_synchronous(),
+        Outcome::Answered(answer) | Outcome::TooLarge(answer) => {
+            at_most_once && answer.ambiguous && !policy.is_synchronous()
+        }
         Outcome::Unreadable { .. } => true,
         _ => false,
     };
@@ -219,7 +226,7 @@ impl Decision<'_> {
             }
             _ => {}
         }
-        let is_met = self.policy.is_met_by(self.purpose, answer.status);
+        let is_met = self.policy.is_met_by_answer(self.purpose, answer);
         if is_met || final_now || !self.worth_repeating(answer) {
             let mut end = self.conclude(answer, is_met);
             // The client is asked to come again, and would only ever be told this once more.
@@ -233,7 +240,13 @@ impl Decision<'_> {
             counts.refusals += 1;
         }
         let failure = Failure::of(ErrorCode::UpstreamStatus).with_status(answer.status);
-        Self { counts, ..self }.retry(failure, answer.retry_after, rng)
+        Self { counts, ..self.after(answer) }.retry(failure, answer.retry_after, rng)
+    }
+
+    /// The same, where an earlier sending of the same attempt counts as one that was lost.
+    fn after(self, answer: &Answer) -> Self {
+        let before = if answer.repeated { Contact::Lost } else { self.before };
+        Self { before, ..self }
     }
 
     /// Whether another attempt may bring what this answer did not.
@@ -242,7 +255,7 @@ impl Decision<'_> {
             _ if answer.is_refusal() => true,
             (Delivery::AtLeastOnce, status) if self.policy.retry.repeats(status) => true,
             // An earlier attempt may still be at work on it.
-            (Delivery::AtLeastOnce, 409) => self.counts.attempts > 1,
+            (Delivery::AtLeastOnce, 409) => self.counts.attempts > 1 || answer.repeated,
             _ => false,
         }
     }
@@ -257,7 +270,7 @@ impl Decision<'_> {
             _ if answer.ambiguous && self.policy.delivery == Delivery::AtMostOnce => {
                 Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus)
             }
-            status if self.may_tell_of_a_former_success(status) => {
+            status if self.after(answer).may_tell_of_a_former_success(status) => {
                 Failure::caused(ErrorCode::MayHaveSucceeded, ErrorCode::UpstreamStatus)
             }
             _ => Failure::of(ErrorCode::UpstreamStatus),

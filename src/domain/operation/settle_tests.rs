@@ -355,6 +355,8 @@ fn what_the_upstream_has_had_is_remembered() {
         (Outcome::Answered(answer(502)), Lost),
         (Outcome::Answered(Answer::plain(502)), Answered),
         (Outcome::TooLarge(answer(200)), Answered),
+        (Outcome::TooLarge(answer(504)), Lost),
+        (Outcome::Answered(Answer { repeated: true, ..answer(404) }), Lost),
         (Outcome::Broken { sent: nothing, cause }, Nothing),
         (Outcome::Broken { sent: perhaps, cause }, Lost),
         (Outcome::Interrupted { sent: nothing }, Nothing),
@@ -522,9 +524,12 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Just(RetryAfter::Unreadable),
         (0u64..100_000).prop_map(seconds),
     ];
-    let any_answer = (100u16..600, any::<bool>(), retry_after, any::<bool>()).prop_map(
-        |(status, ambiguous, retry_after, follow)| Answer {
+    let told = (any::<bool>(), any::<bool>(), any::<bool>());
+    let any_answer = (100u16..600, told, retry_after, any::<bool>()).prop_map(
+        |(status, (ambiguous, repeated, by_scheme), retry_after, follow)| Answer {
             status,
+            repeated,
+            by_scheme,
             ambiguous,
             retry_after,
             monitor: (follow && status == 202).then(|| Continuation::monitor("http://up/jobs/1")),
@@ -596,6 +601,8 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
         (AtMostOnce, ambiguous(504, true), true),
         (AtMostOnce, ambiguous(502, false), false),
         (AtLeastOnce, ambiguous(502, true), false),
+        (AtMostOnce, Outcome::TooLarge(answer(502)), true),
+        (AtMostOnce, Outcome::TooLarge(answer(200)), false),
         (AtMostOnce, broken(Sent::Perhaps), true),
         (AtMostOnce, broken(Sent::Nothing), false),
         (AtLeastOnce, broken(Sent::Perhaps), false),
@@ -604,7 +611,7 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
     ] {
         assert_eq!(is_asked_about(&rechecking(delivery), &outcome), asked, "{outcome:?}");
         assert!(!is_asked_about(&policy(delivery), &outcome));
-        let passed_on = matches!(outcome, Outcome::Answered(_));
+        let passed_on = matches!(outcome, Outcome::Answered(_) | Outcome::TooLarge(_));
         let synchronous = Policy { wait: Some(HOUR), ..rechecking(delivery) };
         assert_eq!(is_asked_about(&synchronous, &outcome), asked && !passed_on, "{outcome:?}");
     }
@@ -669,6 +676,64 @@ fn only_a_failure_blocks_a_serial_key_and_only_where_that_was_promised() {
             let blocks = fails && on_failure == OnFailure::Block;
             assert_eq!(effects.contains(&Effect::BlockSerialKey), blocks, "{outcome:?}");
             assert_eq!(effects.contains(&Effect::PromoteSerialKey), !blocks, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_a_request_that_went_out_twice_in_one_attempt_may_tell_of_the_first() {
+    let purpose = |method, conditional| Purpose { method, conditional };
+    for (purpose, status, attempts) in [
+        (purpose(Method::DELETE, false), 404, 1),
+        (purpose(Method::DELETE, false), 410, 1),
+        (purpose(Method::PUT, true), 412, 1),
+        (purpose(Method::POST, false), 409, 3),
+    ] {
+        for (repeated, code) in [(true, "may-have-succeeded"), (false, "upstream-status")] {
+            let outcome = Outcome::Answered(Answer { repeated, ..answer(status) });
+            let policy = policy(Delivery::AtLeastOnce);
+            let next = decide_for(&purpose, &policy, counts(attempts), &outcome).next;
+            let Next::Failed(failure) = next else { panic!("{next:?}") };
+            let code = if attempts > 1 && !repeated { "attempts-exhausted" } else { code };
+            assert_eq!(failure.code.as_str(), code, "{purpose:?} {status}");
+        }
+    }
+    let conflict = Outcome::Answered(Answer { repeated: true, ..answer(409) });
+    let first = decide(&policy(Delivery::AtLeastOnce), counts(1), &conflict);
+    assert!(matches!(first.next, Next::Queued { .. }), "the first may still be at work on it");
+}
+
+#[test]
+fn what_is_too_large_of_a_proxy_in_between_leaves_the_outcome_unknown() {
+    for (delivery, status, code, kept) in [
+        (Delivery::AtMostOnce, 502, ErrorCode::OutcomeUnknown, false),
+        (Delivery::AtMostOnce, 504, ErrorCode::OutcomeUnknown, false),
+        (Delivery::AtMostOnce, 500, ErrorCode::ResponseTooLarge, true),
+        (Delivery::AtMostOnce, 200, ErrorCode::ResponseTooLarge, true),
+        (Delivery::AtLeastOnce, 502, ErrorCode::ResponseTooLarge, true),
+    ] {
+        let end = decide(&policy(delivery), counts(1), &Outcome::TooLarge(answer(status)));
+        let Next::Failed(failure) = &end.next else { panic!("{end:?}") };
+        assert_eq!((failure.code, failure.status), (code, Some(status)), "{delivery:?}");
+        assert_eq!(end.effects.contains(&Effect::KeepAnswer), kept, "{delivery:?} {status}");
+    }
+}
+
+#[test]
+fn a_redirect_that_only_asks_for_tls_carried_nothing_out() {
+    for status in [302, 303] {
+        for (by_scheme, success, met) in [
+            (false, None, true),
+            (true, None, false),
+            (true, Some([302, 303].into_iter().collect()), true),
+        ] {
+            let policy = Policy { success, ..policy(Delivery::AtMostOnce) };
+            let answer = Answer { by_scheme, ..answer(status) };
+            assert_eq!(policy.creates_by(&A_POST, &answer), met);
+            let next = decide(&policy, counts(1), &Outcome::Answered(answer)).next;
+            let failure = Failure::of(ErrorCode::UpstreamRedirect).with_status(status);
+            let expected = if met { Next::Succeeded } else { Next::Failed(failure) };
+            assert_eq!(next, expected, "{status} {by_scheme}");
         }
     }
 }

@@ -60,6 +60,9 @@ async fn an_answer_in_an_unusual_form_is_read_and_its_connection_used_as_it_says
         ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), "not used again"),
         ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_owned(), "not used again"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_owned(), "not used again"),
+        ("HTTP/2 200\r\nContent-Length: 2\r\n\r\nok".to_owned(), "not used again"),
+        ("HTTP/1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), "not used again"),
+        ("\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), "used again"),
         ("HTTP/1.1 103 Early Hints\r\nX A: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(), "used again"),
     ] {
         let (body, fields, found) = answered(&answer).await;
@@ -94,7 +97,13 @@ async fn an_answer_that_came_and_cannot_be_read_is_told_from_none() {
             Some(200),
             "single number",
         ),
-        ("HTTP/3.0 200 OK\r\n\r\n", None, "HTTP/3.0 200 OK: "),
+        ("HTTP/x 200 OK\r\n\r\n", None, "HTTP/x 200 OK: "),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+            Some(101),
+            "without being asked",
+        ),
+        (&"\r\n".repeat(200 << 10), None, "max_response_headers"),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
             Some(200),
@@ -233,4 +242,22 @@ async fn names_are_written_in_lower_case_or_as_titles() {
         complete(&upstream, call).await.unwrap();
         assert!(arrived.recv().await.unwrap().contains(name));
     }
+}
+
+#[tokio::test]
+async fn a_reset_that_reading_meets_first_ends_an_early_answer_like_one_that_writing_meets() {
+    let (close, closing) = std::sync::mpsc::channel::<()>();
+    let (url, _arrived) = serve(move |listener, _| {
+        let mut peer = listener.accept();
+        peer.0.read_exact(&mut [0; 100]).unwrap();
+        // Its end is told by nothing but the end of the connection.
+        peer.answer("HTTP/1.1 413 Content Too Large\r\n\r\nno");
+        closing.recv().unwrap();
+    });
+    // More than both ends take in, so that writing waits.
+    let body = CallBody::from(Bytes::from(vec![b'x'; 32 << 20]));
+    let mut reply = at(&url).call(Call { body, ..post("/large") }).await.unwrap();
+    assert_eq!(reply.body.piece().await.unwrap().as_deref(), Some(&b"no"[..]));
+    close.send(()).unwrap();
+    assert_eq!(reply.body.piece().await, Ok(None));
 }

@@ -393,3 +393,68 @@ async fn many_calls_at_once_each_get_their_own_answer() {
         call.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_answer_says_that_its_request_went_out_twice() {
+    let (url, mut arrived) = closes_at_use();
+    let upstream = at(&url);
+    let first = upstream.call(repeatable("/first")).await.unwrap();
+    assert!(!first.is_repeated);
+    let mut body = first.body;
+    read(&mut body).await.unwrap();
+    arrived.recv().await.unwrap();
+    assert!(upstream.call(repeatable("/second")).await.unwrap().is_repeated);
+    let (url, mut arrived) = closes_at_use();
+    let upstream = at(&url);
+    complete(&upstream, repeatable("/first")).await.unwrap();
+    arrived.recv().await.unwrap();
+    let again = || {
+        let pieces = ["or", "der"].map(|it| Ok::<_, BoxError>(Bytes::from(it)));
+        Call { body: CallBody::stream(5, futures_util::stream::iter(pieces)), ..repeatable("/") }
+    };
+    assert!(upstream.call_following(&[], again).await.unwrap().is_repeated);
+}
+
+#[tokio::test]
+async fn what_is_left_over_from_an_answer_before_is_no_answer() {
+    for (delivery, answered) in [(Delivery::AtLeastOnce, true), (Delivery::AtMostOnce, false)] {
+        for left in ["late content", "HTML", "\0"] {
+            let (url, mut arrived) = serve(move |listener, notes| {
+                let mut first = listener.accept();
+                first.request();
+                first.answer(OK);
+                first.request();
+                first.answer(left);
+                let mut second = listener.accept();
+                notes.send(second.request().unwrap()).unwrap();
+                second.answer(OK);
+            });
+            let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+            complete(&upstream, post("/first")).await.unwrap();
+            let second = complete(&upstream, Call { delivery, ..post("/second") }).await;
+            assert_eq!(second.is_ok(), answered, "{delivery:?} {left:?}: {second:?}");
+            if answered {
+                assert!(arrived.recv().await.unwrap().ends_with("order"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_interim_answer_is_one_that_came() {
+    let (url, _arrived) = serve(|listener, _| {
+        let mut first = listener.accept();
+        first.request();
+        first.answer(OK);
+        first.request();
+        first.answer("HTTP/1.1 102 Processing\r\n\r\n");
+        first.answer("garbage");
+        drop(first);
+        let mut second = listener.accept();
+        second.request();
+        second.answer(OK);
+    });
+    let upstream = at(&url);
+    complete(&upstream, repeatable("/first")).await.unwrap();
+    assert!(complete(&upstream, repeatable("/second")).await.is_err(), "it was sent again");
+}

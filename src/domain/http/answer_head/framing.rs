@@ -22,10 +22,14 @@ pub enum Framing {
 impl AnswerHead {
     /// Reads where the content ends, and leaves only fields that say the same.
     pub(super) fn frame(&mut self, to_head: bool) -> Result<(), HeadProblem> {
-        let chunked = self.chunked()?;
-        let length = self.length(chunked)?;
+        let has_none = to_head || matches!(self.status, 100..=199 | 204 | 304);
+        let (chunked, length) = match self.told() {
+            // Where there is no content, its end does not have to be told.
+            Err(_) if has_none => self.without_framing(),
+            told => told?,
+        };
         self.framing = match (chunked, length) {
-            _ if to_head || matches!(self.status, 100..=199 | 204 | 304) => Framing::None,
+            _ if has_none => Framing::None,
             (true, _) => Framing::Chunked,
             (false, Some(length)) => Framing::Length(length),
             // RFC 9110 section 15.3.6: there is none. Servers forget to say so and keep the
@@ -38,6 +42,19 @@ impl AnswerHead {
         };
         self.persists = self.keeps_open() && self.framing != Framing::Close && self.repairs == 0;
         Ok(())
+    }
+
+    /// What the fields tell: whether chunks come, and a length.
+    fn told(&mut self) -> Result<(bool, Option<u64>), HeadProblem> {
+        let chunked = self.chunked()?;
+        Ok((chunked, self.length(chunked)?))
+    }
+
+    fn without_framing(&mut self) -> (bool, Option<u64>) {
+        self.fields.remove(&TRANSFER_ENCODING);
+        self.fields.remove(&CONTENT_LENGTH);
+        self.repairs += 1;
+        (false, None)
     }
 
     /// Whether the content comes in chunks. Each other coding is one that was not asked for;

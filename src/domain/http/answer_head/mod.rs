@@ -98,12 +98,13 @@ impl AnswerHead {
         }
         let head = head.slice(blank_before(head)..);
         let mut lines = head.split(|octet| *octet == b'\n').map(without_return);
-        let StatusLine { status, reason, is_1_1 } =
+        let StatusLine { status, reason, version } =
             StatusLine::read(lines.next().unwrap_or_default())?;
         let reason = plain(reason);
-        let (fields, repairs) = fields::read(&head, lines)?;
-        let mut read =
-            Self { status, reason, fields, framing: Framing::None, persists: is_1_1, repairs };
+        let (fields, odd) = fields::read(&head, lines)?;
+        let repairs = odd + usize::from(version == Version::Odd);
+        let persists = version == Version::Persistent;
+        let mut read = Self { status, reason, fields, framing: Framing::None, persists, repairs };
         read.frame(to_head)?;
         Ok(read)
     }
@@ -112,16 +113,32 @@ impl AnswerHead {
 struct StatusLine<'h> {
     status: u16,
     reason: &'h [u8],
-    is_1_1: bool,
+    version: Version,
+}
+
+#[derive(PartialEq, Eq)]
+enum Version {
+    /// HTTP/1.1 or later: connections persist unless told otherwise.
+    Persistent,
+    /// HTTP/1.0: they do where it is told.
+    Single,
+    /// `HTTP/1`, or `HTTP/2` over a connection that is none: scripts write such a line
+    /// themselves.
+    Odd,
 }
 
 impl<'h> StatusLine<'h> {
-    /// Reads `HTTP/1.1 200 OK` in any case, with or without a reason phrase.
+    /// Reads `HTTP/1.1 200 OK` in any case, with any number and with or without a reason phrase.
     fn read(line: &'h [u8]) -> Result<Self, HeadProblem> {
         let bad = HeadProblem::StatusLine;
         let rest = line.get(5..).ok_or(bad)?;
-        let ([b'1', b'.', minor @ b'0'..=b'9'], rest) = rest.split_first_chunk().ok_or(bad)? else {
-            return Err(bad);
+        let (version, rest) = match rest {
+            [b'1', b'.', b'0', rest @ ..] => (Version::Single, rest),
+            [b'1', b'.', b'1'..=b'9', rest @ ..] => (Version::Persistent, rest),
+            [b'0'..=b'9', b'.', b'0'..=b'9', rest @ ..] | [b'0'..=b'9', rest @ ..] => {
+                (Version::Odd, rest)
+            }
+            _ => return Err(bad),
         };
         let rest = rest.trim_ascii_start();
         let (digits, reason) = rest.split_first_chunk::<3>().ok_or(bad)?;
@@ -130,7 +147,7 @@ impl<'h> StatusLine<'h> {
             return Err(bad);
         }
         let status = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-        Ok(Self { status, reason: reason.trim_ascii(), is_1_1: *minor > b'0' })
+        Ok(Self { status, reason: reason.trim_ascii(), version })
     }
 }
 
@@ -149,7 +166,7 @@ fn without_return(line: &[u8]) -> &[u8] {
 }
 
 /// How many octets of blank lines stand at the beginning.
-fn blank_before(octets: &[u8]) -> usize {
+pub fn blank_before(octets: &[u8]) -> usize {
     octets.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count()
 }
 

@@ -55,10 +55,15 @@ fn a_status_line_is_read_in_every_form_that_says_a_status() {
         "HTTP/1.1 20",
         "HTTP/1.1 2000 OK",
         "HTTP/1.1 abc",
-        "HTTP/2.0 200",
+        "HTTP/x.1 200 OK",
+        "HTTP/ 200 OK",
         "HTTP/1.1 099 x",
     ] {
         assert_eq!(read(&format!("{line}\r\n\r\n")), Err(HeadProblem::StatusLine), "{line}");
+    }
+    for line in ["HTTP/1 200 OK", "HTTP/2 200", "HTTP/2.0 200 OK", "HTTP/3.0 200 OK"] {
+        let head = read(&format!("{line}\r\nContent-Length: 0\r\n\r\n")).unwrap();
+        assert_eq!((head.status, head.persists, head.repairs), (200, false, 1), "{line}");
     }
     assert_eq!(read("220 mail.example.com\r\n\r\n"), Err(HeadProblem::NotHttp));
     assert_eq!(&read("HTTP/1.1 200 a\u{1}b\r\n\r\n").unwrap().reason[..], b"ab");
@@ -194,4 +199,24 @@ fn a_log_is_shown_no_control_character_of_the_first_line() {
     assert_eq!(first_line_shown(&[b'a'; 100]).len(), 80);
     assert_eq!(status_of(b"HTTP/1.1 201 Created\r\nbad"), Some(201));
     assert_eq!(status_of(b"HTTP/1.1 2"), None);
+}
+
+#[test]
+fn where_there_is_no_content_its_end_does_not_have_to_be_told() {
+    let bad = [
+        "Content-Length: 2x",
+        "Content-Length:",
+        "Content-Length: 0\r\nContent-Length: 4",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: gzip, chunked\r\nContent-Length: 3",
+    ];
+    for lines in bad {
+        for (line, to_head) in [("204 No Content", false), ("304 x", false), ("200 OK", true)] {
+            let octets = format!("HTTP/1.1 {line}\r\n{lines}\r\nX-A: b\r\n\r\n");
+            let head = AnswerHead::read(&Bytes::from(octets), to_head).unwrap();
+            assert_eq!((head.framing, head.persists), (Framing::None, false), "{lines:?}");
+            assert_eq!(shown(&head), ["x-a: b"]);
+        }
+        assert!(with(&format!("{lines}\r\n")).is_err(), "{lines:?}");
+    }
 }
