@@ -533,6 +533,8 @@ async fn two_gateways_in_a_row_agree_on_an_unknown_outcome() {
     let document = settled_by_both(&outer, &inner, &ticket).await;
     assert_eq!(document["status"], "failed", "{document}");
     let problem = outer.get(&ticket.at("result")).await.expect(424).json();
+    // The inner gateway's answer, and not its document.
+    assert_eq!(problem["type"], "urn:cloakroom:problem:no-answer", "{problem}");
     assert_eq!(problem["error"]["code"], "outcome-unknown", "{problem}");
     assert_eq!(upstream.received_at("/orders").len(), 1);
 }
