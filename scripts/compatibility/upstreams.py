@@ -87,9 +87,10 @@ def unicorn(folder, port):
     return ["unicorn", "-l", f"127.0.0.1:{port}", "-c", folder / "unicorn.rb", "-E", "none", PROGRAMS / "app.ru"]
 
 
-def uwsgi(folder, port):
-    return ["uwsgi", "--plugin", "http,python3", "--http", f"127.0.0.1:{port}", "--http-keepalive", "--chdir", PROGRAMS, "--master",
-            "--processes", "4", "--wsgi", "app:wsgi", "--disable-logging"]
+def uwsgi(*listens):
+    return lambda folder, port: [
+        "uwsgi", "--plugin", "http,python3", *[one.format(port=port) for one in listens], "--chdir", PROGRAMS, "--master",
+        "--processes", "4", "--wsgi", "app:wsgi", "--disable-logging"]
 
 
 def starman(folder, port):
@@ -207,7 +208,10 @@ SERVERS = {
     "aiohttp": called("aiohttp", "aiohttp", idle=True),
     "wsgiref": called("wsgiref", None),
     "http.server": called("http.server", None),
-    "uwsgi --http": Server(uwsgi, ["dpkg-query", "-W", "uwsgi"], ("uwsgi", "uwsgi-plugin-python3"), reload="HUP"),
+    "uwsgi --http": Server(uwsgi("--http", "127.0.0.1:{port}", "--http-keepalive"), ["dpkg-query", "-W", "uwsgi"],
+                           ("uwsgi", "uwsgi-plugin-python3"), reload="HUP"),
+    "uwsgi --http-socket": Server(uwsgi("--http-socket", "127.0.0.1:{port}"), ["dpkg-query", "-W", "uwsgi"],
+                                  ("uwsgi", "uwsgi-plugin-python3"), reload="HUP"),
     "node http": node("http", idle=True),
     "express": node("express", idle=True),
     "fastify": node("fastify", idle=True),
