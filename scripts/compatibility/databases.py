@@ -14,6 +14,7 @@ restarts twice, at once and in good order; a start against a hot standby, and it
 import collections
 import concurrent.futures
 import contextlib
+import datetime
 import http.client
 import http.server
 import json
@@ -184,11 +185,9 @@ def heard(fleet):
         _, fields, _ = exchange(fleet.ports[0], "POST", "/waits/c", uuid.uuid4().hex)
         monitor = "/" + fields["Location"].split("/", 3)[3]
         exchange(fleet.ports[1], "GET", monitor, fields={"Prefer": "wait=20"})
-        pauses.append((time.time(), monitor))
+        answered = time.time()
         document = json.loads(exchange(fleet.ports[1], "GET", monitor + "/status")[2])
-        finished = document["finishedAt"]
-        instant = time.mktime(time.strptime(finished[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0" + finished[19:-1] if len(finished) > 20 else 0)
-        pauses[-1] = (pauses[-1][0] - instant) * 1000
+        pauses.append((answered - datetime.datetime.fromisoformat(document["finishedAt"]).timestamp()) * 1000)
     return round(statistics.median(pauses))
 
 
@@ -281,7 +280,7 @@ def measure(name, folder, install):
         major = name if name.isdigit() else "15"
         if install:
             stores.install(major)
-            measurement.debian(*{"pgpool": ["pgpool2"], "pgb": ["pgbouncer"]}.get(name[:6] if name == "pgpool" else name[:3], []))
+            measurement.debian(*{"pgpool": ["pgpool2"], "pgbouncer": ["pgbouncer"]}.get(name.split()[0], []))
         (folder / "postgres").mkdir()
         database = stores.Postgres(major, folder / "postgres")
         life.callback(database.stop, "immediate")

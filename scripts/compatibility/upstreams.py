@@ -164,7 +164,7 @@ PidFile {folder}/apache.pid
 ScriptSock {folder}/cgid.sock
 ErrorLog {folder}/apache-error.log
 KeepAliveTimeout 1
-PassEnv PROGRAMS EXECUTED
+PassEnv EXECUTED
 ScriptAlias / {PROGRAMS}/app.cgi/
 <Directory {PROGRAMS}>
   Require all granted
@@ -175,7 +175,7 @@ ScriptAlias / {PROGRAMS}/app.cgi/
 
 def lighttpd_cgi(folder, port):
     (folder / "lighttpd.conf").write_text(
-        f"""server.modules = ("mod_cgi", "mod_rewrite", "mod_alias")
+        f"""server.modules = ("mod_setenv", "mod_cgi", "mod_alias")
 server.document-root = "{folder}"
 server.bind = "127.0.0.1"
 server.port = {port}
@@ -183,6 +183,7 @@ server.max-keep-alive-idle = 1
 server.stream-response-body = 1
 alias.url = ("/" => "{PROGRAMS}/app.cgi/")
 cgi.assign = ("app.cgi" => "")
+setenv.add-environment = ("EXECUTED" => "{folder}/executed")
 """)
     return ["lighttpd", "-D", "-f", folder / "lighttpd.conf"]
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-sys.path.insert(0, os.environ["PROGRAMS"])
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import app
 
 what = app.kind(os.environ.get("PATH_INFO") or os.environ.get("REQUEST_URI", ""))
