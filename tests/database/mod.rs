@@ -154,3 +154,28 @@ async fn a_password_is_never_shown() {
         }
     }
 }
+
+#[tokio::test]
+async fn monitors_that_do_not_answer_keep_those_of_no_other_upstream_waiting() {
+    let (silent, well) = (Upstream::start().await, Upstream::start().await);
+    let follow = |job: &str| Answer::status(202).field("Location", job).field("Retry-After", "1");
+    silent.on("/silent", follow("/jobs/1"));
+    silent.on("/jobs/1", Answer::Never);
+    well.on("/orders", follow("/jobs/2"));
+    well.on("/jobs/2", Answer::status(200));
+    let gateway = Setup::before(&well)
+        .on(&cluster().database())
+        .set("upstreams.other", &format!("url = {:?}", silent.url()))
+        .route("POST /silent", "upstream = \"other\"")
+        .route("POST /orders", "")
+        .spawn()
+        .await;
+    // More than may be asked at once.
+    for _ in 0..100 {
+        gateway.accept(post("/silent")).await;
+    }
+    silent.until_received("/jobs/1", 48).await;
+    let ticket = gateway.post_order().await;
+    assert_eq!(gateway.settled(&ticket).await["responseStatus"], 200);
+    assert!(silent.received_at("/jobs/1").len() < 100, "all at once");
+}
