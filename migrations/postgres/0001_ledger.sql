@@ -103,6 +103,8 @@ CREATE TABLE operations (
     callback_receiver BIGINT,
     callback_url     TEXT COLLATE "C",
     callback_events  BIGINT,
+    -- The form of the row. A node leaves operations to others whose form it does not know.
+    form             BIGINT NOT NULL DEFAULT 1 CHECK (form > 0),
     CHECK ((method IS NULL) = (target IS NULL)),
     CHECK ((method IS NULL) <> (task IS NULL)),
     CHECK ((serial_digest IS NULL) = (serial_key IS NULL)),

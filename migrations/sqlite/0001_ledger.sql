@@ -95,6 +95,8 @@ CREATE TABLE operations (
     callback_receiver INTEGER,
     callback_url     TEXT,
     callback_events  INTEGER,
+    -- The form of the row. A node leaves operations to others whose form it does not know.
+    form             INTEGER NOT NULL DEFAULT 1 CHECK (form > 0),
     CHECK ((method IS NULL) = (target IS NULL)),
     CHECK ((method IS NULL) <> (task IS NULL)),
     CHECK ((serial_digest IS NULL) = (serial_key IS NULL)),

@@ -55,8 +55,9 @@ pub(super) async fn retry(found: Found, mut members: Members) -> Result<Response
 
 fn successor(api: &Api, former: &Operation, promised: Promised, retry: Retry) -> NewOperation {
     let now = api.clock.now();
-    let granted = former.deadline_at.since(former.accepted_at);
-    let Promised { work, policy, upstream_key, serial_key, callback } = promised;
+    let Promised { work, policy, due_at, upstream_key, serial_key, callback } = promised;
+    // A deadline counts from when the former was to begin.
+    let granted = policy.deadline_at.since(due_at);
     NewOperation {
         id: OperationId::new(now, api.ledger.number(), rand::random()),
         accepted_at: now,

@@ -31,7 +31,10 @@ where
         };
         let cutting = shared.tasks.cutting().now_or_never().is_some();
         match error {
-            LedgerError::NotDurable(_) | LedgerError::Damaged(_) | LedgerError::Sealed(_) => {
+            LedgerError::NotDurable(_)
+            | LedgerError::Damaged(_)
+            | LedgerError::Sealed(_)
+            | LedgerError::Later(_) => {
                 return Err(error);
             }
             _ if cutting => return Err(error),

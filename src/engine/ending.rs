@@ -70,7 +70,10 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Co
                  node, another one or the next start sees to it"
             );
             // Otherwise nobody knows whether the ledger has it after all.
-            if matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_)) {
+            if matches!(
+                error,
+                LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_)
+            ) {
                 let_go(shared, &settlement);
             }
             return Committed { next, reached: false };

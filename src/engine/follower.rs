@@ -150,8 +150,9 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
     let (Work::Call(request), Some((upstream, max_response))) =
         (&leased.work, shared.upstream(&leased.lane.upstream))
     else {
-        // Another node may know the upstream.
-        return Ended::of(match shared.ledger.is_shared() {
+        // Another node may know the upstream, and another release the task.
+        let is_task = matches!(leased.work, Work::Task { .. });
+        return Ended::of(match is_task || shared.ledger.is_shared() {
             true => Outcome::StillPending { retry_after: None },
             false => Outcome::Unroutable,
         });

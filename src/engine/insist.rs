@@ -44,13 +44,16 @@ where
             Err(error) => error,
         };
         let cutting = tasks.cutting().now_or_never().is_some();
-        senseless += u32::from(matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_)));
+        senseless += u32::from(matches!(
+            error,
+            LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_)
+        ));
         match error {
             LedgerError::NotDurable(_) => return Err(error),
             LedgerError::Unavailable(_) | LedgerError::Contended(_) if cutting => {
                 return Err(error);
             }
-            LedgerError::Damaged(_) | LedgerError::Sealed(_)
+            LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_)
                 if cutting || senseless >= SENSELESS_TRIES =>
             {
                 return Err(error);

@@ -88,6 +88,11 @@ impl Jobs {
         self
     }
 
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        self.0.keys().cloned()
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

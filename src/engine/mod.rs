@@ -211,6 +211,7 @@ impl Engine {
         clock: Clock,
         tasks: Tasks,
     ) -> Self {
+        ledger.lend_tasks(settings.jobs.names());
         let permits = Permits::new(&settings, ledger.is_shared(), clock.now());
         permits.withhold_rates();
         let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());

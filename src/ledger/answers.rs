@@ -36,24 +36,26 @@ pub(super) async fn answer(
     scribe: Option<&dyn Scribe>,
 ) -> Result<Answer, LedgerError> {
     Ok(match write {
-        Write::Claim(wants, now, _) => Answer::Claimed(transaction.claim(wants, *now).await?),
+        Write::Claim(wants, now, _) => {
+            Answer::Claimed(transaction.claim(wants, *now, moved).await?)
+        }
         Write::ClaimWaiting { wants, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_waiting(wants, *now, *visible_again).await?)
+            Answer::Leased(transaction.claim_waiting(wants, *now, *visible_again, moved).await?)
         }
         Write::ClaimOverdue { limit, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again).await?)
+            Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again, moved).await?)
         }
         Write::ReleaseDelayed { limit, now, .. } => {
             Answer::Released(transaction.release_delayed(*limit, *now, moved).await?)
         }
         Write::ClaimOrphans { dead, limit, now, .. } => {
-            Answer::Leased(transaction.claim_orphans(dead, *limit, *now).await?)
+            Answer::Leased(transaction.claim_orphans(dead, *limit, *now, moved).await?)
         }
         Write::ClaimExpired { lane, limit, now, .. } => {
-            Answer::Leased(transaction.claim_expired(lane, *limit, *now).await?)
+            Answer::Leased(transaction.claim_expired(lane, *limit, *now, moved).await?)
         }
         Write::Reclaim { lost, begun, now, .. } => {
-            Answer::Leased(transaction.reclaim(lost, *begun, *now).await?)
+            Answer::Leased(transaction.reclaim(lost, *begun, *now, moved).await?)
         }
         Write::Beat(beat, now, _) => {
             let (vitals, counted) = (&beat.vitals, &beat.counted);

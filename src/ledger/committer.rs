@@ -280,7 +280,7 @@ async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
 
 /// Whether the error may be one write's alone; a full or absent database is everybody's.
 fn is_about_a_row(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_))
+    matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_))
 }
 
 /// One transaction: what was reserved for it, and what to do once it is durable.

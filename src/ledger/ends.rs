@@ -35,10 +35,12 @@ impl Found {
     pub(super) fn of(row: &impl Stored, held: Held) -> Result<Self, LedgerError> {
         let continuation = match held {
             Held::Running => None,
-            Held::Waiting => kept_continuation(row)?,
+            Held::Waiting => kept_continuation(row).unwrap_or_default(),
         };
         let (lane, cancel) = (number(row, "lane")?, number(row, "cancel")?);
-        Ok(Self { lane, carried: Carried::of(row)?, continuation, cancel })
+        // Whoever ends it has read it, or ends it because nobody can.
+        let carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
+        Ok(Self { lane, carried, continuation, cancel })
     }
 }
 

@@ -22,6 +22,9 @@ pub enum LedgerError {
     /// A stored value was sealed with a key that this gateway does not have.
     #[error("{0}")]
     Sealed(String),
+    /// A later release wrote a row in a form that this one does not know.
+    #[error("a later release wrote what cannot be read here: {0}")]
+    Later(String),
     /// A stored row does not make sense.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),

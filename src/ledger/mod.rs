@@ -38,6 +38,7 @@ mod store;
 mod suite;
 mod throughput;
 mod turns;
+mod unread;
 mod verbs;
 mod watch;
 mod webhooks;
@@ -147,6 +148,7 @@ impl Ledger {
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
             looks: room::Looks::default(),
+            strange: crate::telemetry::Restraint::default(),
             fatal: CancellationToken::new(),
             sealing_key,
             clock: clock.clone(),
@@ -181,6 +183,11 @@ impl Ledger {
     /// Lends a desk that new operations are handed to. The first one stays.
     pub fn lend_desk(&self, desk: Arc<dyn Desk>) {
         let _ = self.shared.desk.set(desk);
+    }
+
+    /// Says which tasks this node can do. It leaves others to those who can.
+    pub fn lend_tasks(&self, names: impl IntoIterator<Item = Arc<str>>) {
+        self.shared.store.knows_tasks(names.into_iter().collect());
     }
 
     /// Is cancelled when the disk failed to make a write durable: the process has to end.

@@ -47,15 +47,32 @@ pub(super) async fn run(shared: Arc<Shared>, mut questions: mpsc::Receiver<Quest
     let mut group = Vec::with_capacity(GROUP);
     while questions.recv_many(&mut group, GROUP).await > 0 {
         let ids: Vec<_> = group.iter().map(|question| question.id).collect();
-        let found = shared.store.find(&ids).await;
-        let mut found = found.map(Vec::into_iter);
-        for question in group.drain(..) {
-            let answer = match &mut found {
-                Ok(operations) => Ok(operations.next().flatten()),
-                Err(error) => Err(error.clone()),
-            };
+        let found = found(&shared, &ids).await;
+        for (question, answer) in group.drain(..).zip(found) {
             // Whoever asked may have gone away.
             let _ = question.tell.send(answer);
         }
     }
+}
+
+/// What is found of each of these. One that cannot be read fails alone.
+async fn found(
+    shared: &Shared,
+    ids: &[OperationId],
+) -> Vec<Result<Option<Operation>, LedgerError>> {
+    let error = match shared.store.find(ids).await {
+        Ok(operations) => return operations.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    let is_about_a_row =
+        matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_));
+    if ids.len() == 1 || !is_about_a_row {
+        return ids.iter().map(|_| Err(error.clone())).collect();
+    }
+    let mut each = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = shared.store.find(std::slice::from_ref(id)).await;
+        each.push(found.map(|found| found.into_iter().next().flatten()));
+    }
+    each
 }

@@ -20,12 +20,13 @@ use super::verbs::{Canceled, Moved, Placed, Settlement};
 use super::webhooks::Scribe;
 use super::webhooks::announce::NewlyDue;
 use super::webhooks::heads::{DeliveryLane, Heads};
-use super::{complaints, hints, lanes, room, watch};
+use super::{complaints, hints, lanes, room, unread, watch};
 use crate::clock::Clock;
 use crate::domain::OperationId;
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::operation::{Lane, NewOperation, Next, Status};
 use crate::domain::sealing::KeyId;
+use crate::telemetry::Restraint;
 
 /// What callers and the committer share.
 pub(super) struct Shared {
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
     pub(super) looks: room::Looks,
+    /// What the log is told of operations that are left to other nodes.
+    pub(super) strange: Restraint,
     pub(super) fatal: CancellationToken,
     pub(super) sealing_key: Option<KeyId>,
     pub(super) clock: Clock,
@@ -109,6 +112,7 @@ impl Shared {
         if moved.waits {
             self.waits.notify_one();
         }
+        unread::tell(self, moved);
     }
 
     /// This node has made deliveries due, durably.
@@ -162,17 +166,29 @@ impl Shared {
     }
 
     pub(super) fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
+        // What was called off ends otherwise than was decided.
         if status.is_final() {
-            let code = match &settlement.transition.next {
-                Next::Failed(failure) => failure.code.as_str(),
-                _ => "",
-            };
-            metrics::counter!(
-                "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
-            )
-            .increment(1);
+            Self::count_finished(status, &settlement.transition.next);
         }
         self.changed([id]);
+    }
+
+    /// An operation has ended without anybody who settled it.
+    pub(super) fn finished(next: &Next) {
+        if matches!(next, Next::Failed(_)) {
+            Self::count_finished(Status::Failed, next);
+        }
+    }
+
+    fn count_finished(status: Status, next: &Next) {
+        let code = match next {
+            Next::Failed(failure) => failure.code.as_str(),
+            _ => "",
+        };
+        metrics::counter!(
+            "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
+        )
+        .increment(1);
     }
 
     pub(super) fn canceled(&self, id: OperationId, canceled: Canceled) {

@@ -4,6 +4,8 @@
 //! into a transaction. `now` is always an argument: an engine asks the database for the
 //! time only to pass it on.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -50,6 +52,9 @@ pub(super) trait Store: Send + Sync + 'static {
 
     /// The incarnations that were known to be dead when it was opened.
     fn dead_at_open(&self) -> &[i64];
+
+    /// This node can do these tasks and no others.
+    fn knows_tasks(&self, names: HashSet<Arc<str>>);
 
     /// The database's time, where it has one of its own.
     async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
@@ -212,7 +217,7 @@ pub(super) trait Transaction: Send {
     async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict>;
 
     /// Hands out due operations.
-    async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed>;
+    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed>;
 
     /// Hands out due operations that follow an upstream, for `visible_again` at the latest.
     async fn claim_waiting(
@@ -220,6 +225,7 @@ pub(super) trait Transaction: Send {
         wants: &[Want],
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased>;
 
     /// Hands out what waits for a serial key past its deadline.
@@ -228,6 +234,7 @@ pub(super) trait Transaction: Send {
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased>;
 
     /// Lets operations go whose delay is over: each to `ready` where its serial key is free and
@@ -241,11 +248,22 @@ pub(super) trait Transaction: Send {
     ) -> Result<usize, LedgerError>;
 
     /// Hands out what these nodes held, unless they have beaten since.
-    async fn claim_orphans(&mut self, dead: &[Dead], limit: usize, now: Timestamp)
-    -> Batch<Leased>;
+    async fn claim_orphans(
+        &mut self,
+        dead: &[Dead],
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased>;
 
     /// Hands out anew what this node was handed, and remembers whether it had begun.
-    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased>;
+    async fn reclaim(
+        &mut self,
+        lost: &[LeaseKey],
+        begun: bool,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased>;
 
     /// Writes a beat of this node down, and what it has counted.
     async fn beat(
@@ -262,7 +280,13 @@ pub(super) trait Transaction: Send {
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
 
     /// Hands out what lies in a lane past its deadline.
-    async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased>;
+    async fn claim_expired(
+        &mut self,
+        lane: &Lane,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased>;
 
     /// Commits the ends of attempts with all their effects.
     async fn settle(

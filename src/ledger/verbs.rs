@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::fleet::LeaseKey;
 use super::room::Room;
+use super::unread::Passed;
 use super::webhooks::FirstCallback;
 use crate::domain::delivery::{Callback, ReceiverKey};
 use crate::domain::operation::{
@@ -260,6 +261,8 @@ pub struct Promised {
     pub work: Work,
     /// What was promised.
     pub policy: Policy,
+    /// Before when it was not to begin.
+    pub due_at: Timestamp,
     /// The key that the upstream was sent, where that is not the id.
     pub upstream_key: Option<String>,
     /// The key in whose order it ran.
@@ -524,6 +527,17 @@ pub(super) struct Moved {
     pub(super) released: Vec<OperationId>,
     /// Whether something waits with a time.
     pub(super) waits: bool,
+    /// Operations that ended, or were handed back, because they cannot be read here.
+    pub(super) unread: Vec<Passed>,
+    /// Places of operations that are left to another node, and why.
+    pub(super) left: Vec<(i64, String)>,
+}
+
+impl Moved {
+    /// How many operations were not handed out because they cannot be read here.
+    pub(super) fn passed_over(&self) -> usize {
+        self.unread.len() + self.left.len()
+    }
 }
 
 /// What nodes tell each other so that nobody has to look often.

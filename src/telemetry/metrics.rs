@@ -153,6 +153,10 @@ fn describe() {
         "cloakroom_ledger_refused_writes_total",
         "Writes that the ledger refused, because its disk is full or does not answer."
     );
+    describe_counter!(
+        "cloakroom_unreadable_operations_total",
+        "Operations that could not be read, by what became of them: failed, outcome-unknown, handed-back or left."
+    );
     describe_webhooks();
 }
 

@@ -174,3 +174,57 @@ async fn what_waits_behind_a_limit_ends_at_its_deadline() {
     assert_eq!(document["attempts"], 0);
     assert_eq!(upstream.received().len(), 1);
 }
+
+#[tokio::test]
+async fn a_deadline_counts_from_the_time_before_which_an_operation_is_not_to_begin() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/reports");
+    let gateway = Setup::before(&upstream)
+        .set("queues.narrow", "max_in_flight = 1")
+        .route("POST /reports", "queue = \"narrow\"\ndeadline = \"1h\"\ntimeout = \"1h\"")
+        .start()
+        .await;
+    gateway.accept(post("/reports")).await;
+    upstream.until_received("/reports", 1).await;
+    let delayed =
+        post("/reports").field("Operation-Delay", "100").field("Operation-Deadline", "30");
+    let ticket = gateway.accept(delayed).await;
+    let undelayed = gateway.accept(post("/reports").field("Operation-Deadline", "120")).await;
+    gateway.advance(121);
+    // It has ended, and the delayed one has not: they are looked at in one go.
+    assert_eq!(gateway.settled(&undelayed).await["error"]["code"], "deadline-exceeded");
+    assert_eq!(gateway.document(&ticket).await["status"], "queued");
+    gateway.advance(10);
+    let document = gateway.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert_eq!(
+        (&document["attempts"], &document["startedAt"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn what_expires_when_its_turn_comes_has_no_attempt_and_no_start() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/reports");
+    let gateway = Setup::before(&upstream)
+        .set("engine", "slots = 1")
+        .route("POST /reports", "deadline = \"1h\"\ntimeout = \"1h\"")
+        .start()
+        .await;
+    gateway.accept(post("/reports")).await;
+    upstream.until_received("/reports", 1).await;
+    let ticket = gateway.accept(post("/reports").field("Operation-Deadline", "3")).await;
+    // Its lane counts as one that moves, so nothing looks for it before its turn.
+    gateway.advance(4);
+    upstream.release("/reports");
+    let document = gateway.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert_eq!(
+        (&document["attempts"], &document["startedAt"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(upstream.received().len(), 1);
+    let events = gateway.get(&ticket.at("events")).await.expect(200).json();
+    assert!(!events.to_string().contains("started"), "{events}");
+}

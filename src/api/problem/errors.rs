@@ -25,9 +25,10 @@ impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
         log(&error);
         let detail = match error {
-            LedgerError::Full | LedgerError::Contended(_) | LedgerError::Sealed(_) => {
-                NOTHING_CHANGED
-            }
+            LedgerError::Full
+            | LedgerError::Contended(_)
+            | LedgerError::Sealed(_)
+            | LedgerError::Later(_) => NOTHING_CHANGED,
             LedgerError::Unavailable(_) | LedgerError::NotDurable(_) => NOBODY_KNOWS,
             LedgerError::Damaged(_) => return Self::internal(),
         };

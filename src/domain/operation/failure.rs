@@ -30,6 +30,8 @@ pub enum ErrorCode {
     DeadlineExceeded,
     /// The configuration no longer has the route's upstream.
     RouteRemoved,
+    /// What the ledger keeps of it is damaged.
+    Unreadable,
     /// The gateway stopped while the request was on the wire. Only ever a cause.
     Shutdown,
     /// The gateway died while the request was on the wire. Only ever a cause.
@@ -40,7 +42,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::UpstreamStatus,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
@@ -53,6 +55,7 @@ impl ErrorCode {
         Self::RescuesExhausted,
         Self::DeadlineExceeded,
         Self::RouteRemoved,
+        Self::Unreadable,
         Self::Shutdown,
         Self::OwnerLost,
         Self::MonitorNotFollowed,
@@ -73,6 +76,7 @@ impl ErrorCode {
             Self::RescuesExhausted => "rescues-exhausted",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::RouteRemoved => "route-removed",
+            Self::Unreadable => "unreadable",
             Self::Shutdown => "shutdown",
             Self::OwnerLost => "owner-lost",
             Self::MonitorNotFollowed => "monitor-not-followed",
@@ -94,6 +98,7 @@ impl ErrorCode {
             Self::RescuesExhausted => "the gateway died each time it carried this out",
             Self::DeadlineExceeded => "the deadline passed",
             Self::RouteRemoved => "the upstream is no longer configured",
+            Self::Unreadable => "what the ledger keeps of it cannot be read",
             Self::Shutdown => "the gateway was stopped while the request was on its way",
             Self::OwnerLost => "the gateway died while the request was on its way",
             Self::MonitorNotFollowed => {
@@ -250,6 +255,10 @@ impl Failure {
             ErrorCode::RouteRemoved => {
                 format!("{happened}. Configure it again, then retry the operation.")
             }
+            ErrorCode::Unreadable => format!(
+                "{happened}, so it was not carried out any further. See in the gateway's log what is wrong \
+                 with its row, and check the disk; then send the request anew."
+            ),
             ErrorCode::UpstreamUnreachable => format!("{happened}. {UNREACHABLE}"),
             _ => format!("{happened}. See that the upstream is well, then retry the operation."),
         }

@@ -15,6 +15,7 @@ mod recheck;
 mod settle;
 mod state;
 mod timeline;
+mod unreadable;
 mod verdict;
 mod work;
 
@@ -29,5 +30,6 @@ pub use recheck::{Finding, Recheck, RecheckProblem, Subjects};
 pub use settle::{Effect, Next, Standing, Transition, is_asked_about, is_in_doubt, settle};
 pub use state::{Contact, Counts, State, Status, UnknownStatus, WaitingFor};
 pub use timeline::outlived_by;
+pub use unreadable::Remains;
 pub use verdict::Verdict;
 pub use work::{Body, BodyKey, Continuation, Request, Work};

@@ -10,6 +10,7 @@ use crate::domain::operation::Lane;
 use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
+use crate::ledger::unread::Tasks;
 use crate::ledger::verbs::Retention;
 use crate::ledger::webhooks::sql::Numbered;
 use crate::ledger::webhooks::subscribers::Subscribers;
@@ -24,6 +25,7 @@ pub(super) struct Book {
     pub(super) marks: Marks,
     pub(super) subscribers: Arc<Subscribers>,
     pub(super) sealer: Sealer,
+    pub(super) tasks: Tasks,
     /// Numbers that were taken and not used, with the first that is not ours.
     pub(super) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
     lanes: RwLock<Arc<Known>>,
@@ -48,6 +50,7 @@ impl Book {
             marks: Marks::default(),
             subscribers: Arc::default(),
             sealer,
+            tasks: Tasks::default(),
             blocks: Mutex::default(),
             lanes: RwLock::default(),
         };

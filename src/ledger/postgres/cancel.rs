@@ -124,7 +124,7 @@ async fn call_off(
     now: Timestamp,
     moved: &mut Moved,
 ) -> Result<(), LedgerError> {
-    let mut carried = Carried::of(row)?;
+    let mut carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
     carried.sequence += 1;
     let attempt = carried.counts.attempts;
     let event =

@@ -4,26 +4,27 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgRow;
 
-use super::batch::Values;
-use super::settle::RUNNING;
+use super::batch::{Statement, Values};
+use super::settle::{self, OUTLIVED, READY, RUNNING};
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::domain::delivery::Topic;
-use crate::domain::operation::{Continuation, EventKind, Lane};
+use crate::domain::operation::{Counts, EventKind, Lane};
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::Dead;
 use crate::ledger::fleet::LeaseKey;
 use crate::ledger::rows::{
-    Carried, RunningRow, carried, continuation, damaged, leased, maybe_number, maybe_time, number,
+    Carried, Cells, ReadyRow, RunningRow, carried, continuation, maybe_number, maybe_time, number,
     ready_row, running_row, waiting_row,
 };
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Claimed, Held, Leased, Want};
+use crate::ledger::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
+use crate::ledger::verbs::{Claimed, Held, Leased, Moved, Want};
 use crate::ledger::webhooks::sql::Told;
 
 macro_rules! work {
     () => {
-        "o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
+        "o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
          o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, \
          o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials"
     };
@@ -44,7 +45,8 @@ macro_rules! credentials {
 /// trip: what another one is taking is passed over, all lanes are asked at once, none is
 /// walked from its very beginning, and one statement takes, begins and reads. None of its
 /// parts sees what another one changes, so what is taken is left out of what comes next.
-/// Nothing is taken where receivers are no longer as was relied on.
+/// What is past its deadline is taken to be ended, and does not begin. Nothing is taken where
+/// receivers are no longer as was relied on.
 const CLAIMED: &str = concat!(
     "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
@@ -53,18 +55,22 @@ const CLAIMED: &str = concat!(
      WHERE $7::bigint IS NULL OR (SELECT version FROM webhooks) = $7)) RETURNING ",
     ready_row!(""),
     "), \
+     timed AS (SELECT ",
+    ready_row!("taken."),
+    ", CASE WHEN o.deadline_at <= $4 THEN 0::bigint ELSE 1::bigint END AS begins FROM taken \
+     LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq LIMIT 1) AS o ON true), \
      begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
-     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + 1, resumes, rescues, refusals, contact, last_try, token + 1, \
-     sequence + 1, coalesce(started_at, $4), percent, message FROM taken), \
+     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + begins, resumes, rescues, refusals, contact, last_try, token + 1, \
+     sequence + begins, CASE begins WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message FROM timed), \
      told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
-     SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM taken) \
+     SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM timed WHERE begins = 1) \
      SELECT want.lane AS wanted, (SELECT version FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, t.contact, t.last_try, \
-     t.token, t.sequence, t.started_at, t.percent, t.message, ",
+     t.token, t.sequence, t.started_at, t.percent, t.message, t.begins, ",
     work!(),
     " FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low) LEFT JOIN LATERAL \
      (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low AND seq NOT IN (SELECT seq FROM taken) \
      ORDER BY due_at, seq LIMIT 1) AS head ON true \
-     LEFT JOIN taken t ON t.lane = want.lane LEFT JOIN operations o ON o.seq = t.seq \
+     LEFT JOIN timed t ON t.lane = want.lane LEFT JOIN operations o ON o.seq = t.seq \
      LEFT JOIN requests q ON q.seq = t.seq",
     credentials!("t.seq")
 );
@@ -114,84 +120,180 @@ const EXPIRED: &str = concat!(
     ready_row!("")
 );
 
-/// An operation on its way out.
-struct Out {
-    seq: i64,
-    lane: Lane,
-    carried: Carried,
-    held: Held,
-    continuation: Option<Continuation>,
-    cancel_asked: bool,
-}
+static RUNNING_GONE: Statement = Statement::among("DELETE FROM running WHERE seq = ANY");
+/// What began by the statement that took it, and is to be ended without an attempt.
+const UNBEGUN: &str = "UPDATE running SET attempts = attempts - 1, sequence = sequence - 1, \
+     started_at = CASE WHEN attempts = 1 THEN NULL ELSE started_at END WHERE seq = ANY ($1::bigint[])";
 
-pub(super) async fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
+pub(super) async fn claim(
+    writing: &mut Writing,
+    wants: &[Want],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Claimed> {
     if wants.is_empty() {
         return Ok(Vec::new());
     }
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
-    let mut rows = taken(writing, wants, &lanes, now).await?;
-    let version = rows.first().map_or(Ok(None), |row| maybe_number(row, "version"))?;
-    if writing.relies_on().is_some_and(|relied_on| version != Some(relied_on)) {
-        writing.turn_back().await?;
-        rows = taken(writing, wants, &lanes, now).await?;
-    }
-    sort_by_due(&mut rows)?;
-    let mut taken: HashMap<i64, (Option<Timestamp>, Vec<Leased>)> = HashMap::new();
-    for row in &rows {
-        let lane = number(row, "wanted")?;
-        let (next_due, leased_of) = taken.entry(lane).or_default();
-        *next_due = maybe_time(row, "next_due")?;
-        if let Some(due_at) = maybe_time(row, "due_at")? {
-            writing.book.marks.taken(lane, due_at);
-            let carried = Carried::of(row)?.begun(now);
-            let (seq, sequence) = (number(row, "seq")?, carried.sequence);
-            writing.told.push(Told { seq, sequence, topic: Topic::Started, at: now });
-            let lane = writing.lane(lane)?;
-            let book = &writing.book;
-            leased_of.extend(readable(
-                row,
-                leased(row, lane, &carried, Held::Running, None, false, &book.sealer),
-            )?);
+    let mut hands: HashMap<i64, Hand> = HashMap::new();
+    for _ in 0..ROUNDS {
+        let limits: Vec<_> = wants
+            .iter()
+            .zip(&lanes)
+            .map(|(want, lane)| {
+                let held = hands.get(lane).map_or(0, |hand| hand.leased.len());
+                want.limit.saturating_sub(held) as i64
+            })
+            .collect();
+        let mut rows = taken(writing, &limits, &lanes, now).await?;
+        let version = rows.first().map_or(Ok(None), |row| maybe_number(row, "version"))?;
+        if writing.relies_on().is_some_and(|relied_on| version != Some(relied_on)) {
+            writing.turn_back().await?;
+            rows = taken(writing, &limits, &lanes, now).await?;
         }
+        sort_by_due(&mut rows)?;
+        let passed = hand(writing, &rows, &mut hands, now)?;
+        if passed.is_empty() {
+            break;
+        }
+        // More may be due behind what was passed over.
+        passed.see_to(writing, moved).await?;
     }
     let claimed = |(want, number): (&Want, i64)| {
-        let (next_due, leased) = taken.remove(&number).unwrap_or_default();
+        let Hand { leased, next_due } = hands.remove(&number).unwrap_or_default();
         Claimed { lane: want.lane.clone(), leased, next_due }
     };
     Ok(wants.iter().zip(lanes).map(claimed).collect())
 }
 
+/// What is handed out of a lane.
+#[derive(Default)]
+struct Hand {
+    leased: Vec<Leased>,
+    next_due: Option<Timestamp>,
+}
+
+/// What was taken and is not handed out.
+#[derive(Default)]
+struct Overlooked {
+    /// Those that began by being taken, with the numbers of the events that say so.
+    begun: Vec<(i64, i64)>,
+    ends: Vec<(Lane, Unread)>,
+    left: Vec<(ReadyRow, String)>,
+}
+
+impl Overlooked {
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.left.is_empty()
+    }
+
+    /// Ends what is damaged, and puts back what another node may be able to read.
+    async fn see_to(self, writing: &mut Writing, moved: &mut Moved) -> Result<(), LedgerError> {
+        if writing.alone {
+            // What was taken is durable by now; if this does not become so, the next beat finds it.
+            writing.turn_back().await?;
+        }
+        let Self { begun, ends, left } = self;
+        writing.script.add(&OUTLIVED, &begun, |(seq, sequence), cells| {
+            cells.number(*seq).number(*sequence);
+        });
+        let (left, why): (Vec<_>, Vec<_>) = left.into_iter().unzip();
+        let places: Vec<_> = left.iter().map(|row| row.seq).collect();
+        writing.script.add_numbers(&RUNNING_GONE, &places).add(&READY, &left, ReadyRow::put);
+        moved.left.extend(places.into_iter().zip(why));
+        let ending = |seq: &i64| ends.iter().any(|(_, unread)| unread.place() == *seq);
+        let unbegun: Vec<_> = begun.iter().map(|(seq, _)| *seq).filter(ending).collect();
+        if !unbegun.is_empty() {
+            writing.run(UNBEGUN, Values::default().with(unbegun)).await?;
+        }
+        let (lanes, ends): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        moved.unqueued.extend(lanes);
+        end(writing, &ends, moved).await
+    }
+}
+
+/// Hands out what was taken; what is not handed out is returned.
+fn hand(
+    writing: &mut Writing,
+    rows: &[PgRow],
+    hands: &mut HashMap<i64, Hand>,
+    now: Timestamp,
+) -> Result<Overlooked, LedgerError> {
+    let mut passed = Overlooked::default();
+    for row in rows {
+        let place = number(row, "wanted")?;
+        let hand = hands.entry(place).or_default();
+        hand.next_due = sooner(maybe_time(row, "next_due")?, put_off_to(&passed, place));
+        let Some(due_at) = maybe_time(row, "due_at")? else { continue };
+        writing.book.marks.taken(place, due_at);
+        let (lane, seq) = (writing.lane(place)?, number(row, "seq")?);
+        let begins = number::<i64>(row, "begins")? > 0;
+        let (before, damage) = Handed::state(row);
+        let carried = match begins {
+            true => before.clone().begun(now),
+            false => before.clone().handed_out(),
+        };
+        let (sequence, used) = (carried.sequence, if begins { Use::Carry } else { Use::Expire });
+        let handed = Handed { damage, ..handed(seq, lane.clone(), carried, before.counts, used) };
+        let read = handed.read(Some(row), &writing.book.sealer, now)?;
+        let unknown = match &read {
+            Read::Whole(leased) if begins => writing.book.tasks.unknown(leased),
+            _ => None,
+        };
+        match (read, unknown) {
+            (Read::Whole(leased), None) => {
+                if begins {
+                    writing.told.push(Told { seq, sequence, topic: Topic::Started, at: now });
+                }
+                hand.leased.push(*leased);
+                continue;
+            }
+            (Read::Ends(unread), None) => passed.ends.push((lane, *unread)),
+            (Read::Left(why), _) | (_, Some(why)) => {
+                let due_at = again_at(maybe_time(row, "accepted_at").ok().flatten(), now);
+                let carried = before.handed_out();
+                passed.left.push((ReadyRow { seq, lane: place, due_at, carried }, why));
+                hand.next_due = sooner(hand.next_due, Some(due_at));
+            }
+        }
+        if begins {
+            passed.begun.push((seq, i64::from(sequence)));
+        }
+    }
+    Ok(passed)
+}
+
+/// When the first of a lane is due that was put off.
+fn put_off_to(passed: &Overlooked, lane: i64) -> Option<Timestamp> {
+    passed.left.iter().filter(|(row, _)| row.lane == lane).map(|(row, _)| row.due_at).min()
+}
+
+fn sooner(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
+/// Ends what was handed out and cannot be read.
+async fn end(writing: &mut Writing, ends: &[Unread], moved: &mut Moved) -> Result<(), LedgerError> {
+    let settlements: Vec<_> = ends.iter().map(|unread| unread.settlement.clone()).collect();
+    writing.lock(settlements.iter().filter_map(|it| it.lease.serial).collect()).await?;
+    settle::settle(writing, &settlements, moved).await?;
+    ends.iter().for_each(|unread| unread.noted(moved));
+    Ok(())
+}
+
 /// Takes what is due in these lanes, which have these numbers.
 async fn taken(
     writing: &mut Writing,
-    wants: &[Want],
+    limits: &[i64],
     lanes: &[i64],
     now: Timestamp,
 ) -> Batch<PgRow> {
-    let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
     let lows = writing.book.marks.of(lanes);
-    let values = Values::default().with(lanes.to_vec()).with(limits).with(lows);
+    let values = Values::default().with(lanes.to_vec()).with(limits.to_vec()).with(lows);
     let values = values.with(now.as_micros()).with(writing.book.incarnation);
     let values = values.with(EventKind::Started.as_str()).with(writing.relies_on());
     writing.rows(CLAIMED, values).await
-}
-
-/// Passes over one that cannot be read, so that it keeps nobody else from being handed out:
-/// these are committed already, or lie where they are.
-fn readable(
-    row: &PgRow,
-    leased: Result<Leased, LedgerError>,
-) -> Result<Option<Leased>, LedgerError> {
-    match leased {
-        Ok(leased) => Ok(Some(leased)),
-        Err(LedgerError::Damaged(why) | LedgerError::Sealed(why)) => {
-            let place: i64 = number(row, "seq")?;
-            tracing::error!(place, why, "an operation cannot be read and is carried out by nobody");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Sorts what was taken by when it was due; a lane of which nothing was has no time.
@@ -210,45 +312,40 @@ pub(super) fn heads(rows: &[PgRow]) -> Result<HashMap<i64, Option<Timestamp>>, L
     rows.iter().map(|row| Ok((number(row, "lane")?, maybe_time(row, "due_at")?))).collect()
 }
 
-fn out(writing: &Writing, row: RunningRow) -> Result<Out, LedgerError> {
-    Ok(Out {
-        seq: row.seq,
-        lane: writing.lane(row.lane)?,
-        carried: row.carried,
-        held: Held::Running,
-        continuation: None,
-        cancel_asked: false,
-    })
+/// An operation that is handed out to run, of which nothing else is known.
+fn handed(seq: i64, lane: Lane, carried: Carried, before: Counts, used: Use) -> Handed {
+    let (held, continuation, cancel_asked) = (Held::Running, Ok(None), false);
+    Handed { seq, lane, carried, before, held, continuation, cancel_asked, damage: None, used }
+}
+
+/// What these are to do, by their places.
+async fn works(writing: &mut Writing, seqs: Vec<i64>) -> Result<HashMap<i64, PgRow>, LedgerError> {
+    let rows = writing.rows(WORK, Values::default().with(seqs)).await?;
+    rows.into_iter().map(|row| Ok((number(&row, "seq")?, row))).collect()
 }
 
 /// Reads the work of operations and makes their leases, in the order given, of those that
 /// can be read.
-async fn hand_out(writing: &mut Writing, outs: Vec<Out>) -> Batch<Leased> {
+async fn hand_out(
+    writing: &mut Writing,
+    outs: Vec<Handed>,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
     if outs.is_empty() {
         return Ok(Vec::new());
     }
-    let seqs: Vec<_> = outs.iter().map(|out| out.seq).collect();
-    let rows = writing.rows(WORK, Values::default().with(seqs)).await?;
-    let mut by_seq = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        by_seq.insert(number::<i64>(row, "seq")?, row);
-    }
-    let mut leases = Vec::with_capacity(outs.len());
-    let sealer = &writing.book.sealer;
+    let works = works(writing, outs.iter().map(|out| out.seq).collect()).await?;
+    let (mut leases, mut ends) = (Vec::with_capacity(outs.len()), Vec::new());
     for out in outs {
-        let missing = || damaged(format!("operation {} is missing", out.seq));
-        let row = *by_seq.get(&out.seq).ok_or_else(missing)?;
-        let lease = leased(
-            row,
-            out.lane,
-            &out.carried,
-            out.held,
-            out.continuation,
-            out.cancel_asked,
-            sealer,
-        );
-        leases.extend(readable(row, lease)?);
+        let seq = out.seq;
+        match out.read(works.get(&seq), &writing.book.sealer, now)? {
+            Read::Whole(leased) => leases.push(*leased),
+            Read::Ends(unread) => ends.push(*unread),
+            Read::Left(why) => moved.left.push((seq, why)),
+        }
     }
+    end(writing, &ends, moved).await?;
     Ok(leases)
 }
 
@@ -257,13 +354,14 @@ pub(super) async fn claim_waiting(
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
     let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
     let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
     let rows = writing.rows(WAITING, values.with(lanes).with(limits)).await?;
-    held(writing, &rows, Held::Waiting).await
+    held(writing, &rows, (Held::Waiting, Use::Carry), now, moved).await
 }
 
 pub(super) async fn claim_overdue(
@@ -271,10 +369,11 @@ pub(super) async fn claim_overdue(
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
     let rows = writing.rows(OVERDUE, values.with(limit as i64)).await?;
-    held(writing, &rows, Held::Waiting).await
+    held(writing, &rows, (Held::Waiting, Use::Expire), now, moved).await
 }
 
 pub(super) async fn claim_orphans(
@@ -282,6 +381,7 @@ pub(super) async fn claim_orphans(
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     if dead.is_empty() {
         return Ok(Vec::new());
@@ -295,7 +395,7 @@ pub(super) async fn claim_orphans(
         .with(limit as i64)
         .with(beats);
     let rows = writing.rows(ORPHANS, values).await?;
-    held(writing, &rows, Held::Running).await
+    held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
 }
 
 pub(super) async fn reclaim(
@@ -303,6 +403,7 @@ pub(super) async fn reclaim(
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     if lost.is_empty() {
         return Ok(Vec::new());
@@ -311,29 +412,31 @@ pub(super) async fn reclaim(
     let node = writing.book.incarnation;
     let values = Values::default().with(node).with(now.as_micros()).with(seqs).with(tokens);
     let rows = writing.rows(RECLAIMED, values.with(i64::from(begun))).await?;
-    held(writing, &rows, Held::Running).await
+    held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
 }
 
 /// Hands out rows that stay in their table.
-async fn held(writing: &mut Writing, rows: &[PgRow], held: Held) -> Batch<Leased> {
+async fn held(
+    writing: &mut Writing,
+    rows: &[PgRow],
+    (held, used): (Held, Use),
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
     let lanes: Result<Vec<i64>, _> = rows.iter().map(|row| number(row, "lane")).collect();
     writing.learn_lanes(lanes?).await?;
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
         let (continuation, cancel_asked) = match held {
-            Held::Waiting => (continuation(row, &writing.book.sealer)?, false),
-            Held::Running => (None, number::<i64>(row, "cancel")? > 0),
+            Held::Waiting => (continuation(row, &writing.book.sealer), false),
+            Held::Running => (Ok(None), number::<i64>(row, "cancel")? > 0),
         };
-        outs.push(Out {
-            seq: number(row, "seq")?,
-            lane: writing.lane(number(row, "lane")?)?,
-            carried: Carried::of(row)?,
-            held,
-            continuation,
-            cancel_asked,
-        });
+        let (carried, damage) = Handed::state(row);
+        let (lane, before) = (writing.lane(number(row, "lane")?)?, carried.counts);
+        let out = handed(number(row, "seq")?, lane, carried, before, used);
+        outs.push(Handed { held, continuation, cancel_asked, damage, ..out });
     }
-    hand_out(writing, outs).await
+    hand_out(writing, outs, now, moved).await
 }
 
 pub(super) async fn claim_expired(
@@ -341,18 +444,23 @@ pub(super) async fn claim_expired(
     lane: &Lane,
     limit: usize,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let (number_of, node) = (writing.book.number(lane)?, writing.book.incarnation);
     let values = Values::default().with(number_of).with(now.as_micros()).with(limit as i64);
     let rows = writing.rows(EXPIRED, values).await?;
     let mut running = Vec::with_capacity(rows.len());
+    let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
-        let mut carried = Carried::of(row)?;
-        carried.token += 1;
-        let seq = number(row, "seq")?;
+        let (before, damage) = Handed::state(row);
+        let (seq, carried) = (number(row, "seq")?, before.clone().handed_out());
+        let out = handed(seq, lane.clone(), carried.clone(), before.counts, Use::Expire);
+        outs.push(Handed { damage, ..out });
         running.push(RunningRow { seq, lane: number_of, node, since: now, carried });
     }
     writing.script.add(&RUNNING, &running, RunningRow::put);
-    let outs: Result<Vec<_>, _> = running.into_iter().map(|row| out(writing, row)).collect();
-    hand_out(writing, outs?).await
+    let before = moved.unread.len();
+    let leased = hand_out(writing, outs, now, moved).await?;
+    moved.unqueued.extend((before..moved.unread.len()).map(|_| lane.clone()));
+    Ok(leased)
 }

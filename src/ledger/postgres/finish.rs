@@ -143,7 +143,7 @@ fn release(
 ) -> Result<(), LedgerError> {
     let lane = number(row, "lane")?;
     let due_at = time(row, "not_before")?.max(now);
-    let mut carried = Carried::of(row)?;
+    let mut carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
     let told = waited(row)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));

@@ -33,6 +33,7 @@ mod verdict;
 mod webhooks;
 mod writing;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -118,6 +119,10 @@ impl Store for Postgres {
 
     fn incarnation(&self) -> i64 {
         self.book.incarnation
+    }
+
+    fn knows_tasks(&self, names: HashSet<Arc<str>>) {
+        self.book.tasks.are(names);
     }
 
     fn dead_at_open(&self) -> &[i64] {
@@ -293,8 +298,8 @@ impl Transaction for Writing {
         accept::accept(self, batch).await
     }
 
-    async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
-        claim::claim(self, wants, now).await
+    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed> {
+        claim::claim(self, wants, now, moved).await
     }
 
     async fn claim_waiting(
@@ -302,8 +307,9 @@ impl Transaction for Writing {
         wants: &[Want],
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_waiting(self, wants, now, visible_again).await
+        claim::claim_waiting(self, wants, now, visible_again, moved).await
     }
 
     async fn claim_overdue(
@@ -311,8 +317,9 @@ impl Transaction for Writing {
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_overdue(self, limit, now, visible_again).await
+        claim::claim_overdue(self, limit, now, visible_again, moved).await
     }
 
     async fn release_delayed(
@@ -329,12 +336,19 @@ impl Transaction for Writing {
         dead: &[Dead],
         limit: usize,
         now: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_orphans(self, dead, limit, now).await
+        claim::claim_orphans(self, dead, limit, now, moved).await
     }
 
-    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased> {
-        claim::reclaim(self, lost, begun, now).await
+    async fn reclaim(
+        &mut self,
+        lost: &[LeaseKey],
+        begun: bool,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::reclaim(self, lost, begun, now, moved).await
     }
 
     async fn beat(
@@ -354,8 +368,14 @@ impl Transaction for Writing {
         permits::divide(self, asking, now).await
     }
 
-    async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
-        claim::claim_expired(self, lane, limit, now).await
+    async fn claim_expired(
+        &mut self,
+        lane: &Lane,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_expired(self, lane, limit, now, moved).await
     }
 
     async fn settle(

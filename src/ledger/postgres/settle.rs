@@ -9,7 +9,7 @@ use super::book::Book;
 use super::finish;
 use super::places::latest;
 use super::writing::Writing;
-use crate::ledger::ends::{Ends, Found};
+use crate::ledger::ends::{Ends, Finish, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
 use crate::ledger::rows::{
     ReadyRow, WaitingRow, carried, number, origins, running_row, standing_at, waiting_row,
@@ -100,13 +100,10 @@ pub(super) async fn settle(
         let lane = |number| writing.lane(number);
         settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
         if let (Some(finish), Some(row)) = (ends.finished.get(before), origin) {
-            let lane = writing.lane(number)?;
-            let Book { retention, sealer, .. } = &*writing.book;
-            let standing = finish.standing(finish.at + retention.result, sealer)?;
-            let operation = standing_at(&row, &lane.queue, &lane.upstream, standing, sealer)?;
-            let callback = callback(&row, sealer)?;
-            let ended = Announced { seq: finish.seq, operation, callback };
-            writing.ended.insert(finish.seq, ended);
+            // What cannot be read, nobody is told of.
+            if let Ok(ended) = ended(&writing.book, finish, number, &row) {
+                writing.ended.insert(finish.seq, ended);
+            }
         }
     }
     writing.script.add(&READY, &ends.ready, ReadyRow::put).add(
@@ -117,6 +114,15 @@ pub(super) async fn settle(
     writing.events(&ends.events);
     finish::finish(writing, ends.finished, moved).await?;
     Ok(settled)
+}
+
+/// How one stands that has ended.
+fn ended(book: &Book, finish: &Finish, lane: i64, row: &PgRow) -> Result<Announced, LedgerError> {
+    let lane = book.lane(lane)?;
+    let Book { retention, sealer, .. } = book;
+    let standing = finish.standing(finish.at + retention.result, sealer)?;
+    let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
+    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
 }
 
 /// By place and token, what was found, and the row of what it was accepted as, where that is

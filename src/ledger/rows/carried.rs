@@ -11,6 +11,9 @@ use crate::ledger::error::LedgerError;
 /// The most characters of an event's message.
 const LONGEST_MESSAGE: usize = 200;
 
+/// Behind every event that there may be of an operation whose number of the latest is lost.
+const UNKNOWN_SEQUENCE: u32 = 1 << 30;
+
 /// The columns of what is carried, behind the name of their table and a point, if any.
 /// Columns are named wherever rows are read: a statement that is kept prepared fails once
 /// where a later release adds one to what it brings.
@@ -132,6 +135,36 @@ impl Carried {
         self.sequence += 1;
         self.started_at.get_or_insert(now);
         self
+    }
+
+    /// After it was handed out only to be ended.
+    pub(in crate::ledger) fn handed_out(mut self) -> Self {
+        self.token += 1;
+        self
+    }
+
+    /// As much as can be read of a row that is damaged.
+    pub(in crate::ledger) fn salvaged(row: &impl Stored) -> Self {
+        let read = |column| row.number(column).ok().flatten();
+        let count = |column| read(column).and_then(|count| u32::try_from(count).ok());
+        let contact = read("contact").and_then(|contact| u8::try_from(contact).ok());
+        let counts = Counts {
+            attempts: count("attempts").unwrap_or_default(),
+            resumes: count("resumes").unwrap_or_default(),
+            rescues: count("rescues").unwrap_or_default(),
+            refusals: count("refusals").unwrap_or_default(),
+            contact: contact.and_then(Contact::numbered).unwrap_or(Contact::Lost),
+            last_try: read("last_try").is_some_and(|last_try| last_try != 0),
+        };
+        Self {
+            counts,
+            token: read("token").unwrap_or_default(),
+            // Its events are numbered, and no number comes twice.
+            sequence: count("sequence").unwrap_or(UNKNOWN_SEQUENCE),
+            started_at: read("started_at").map(Timestamp::from_micros),
+            percent: None,
+            message: None,
+        }
     }
 
     /// From a row that has all of its columns.

@@ -21,8 +21,8 @@ pub(super) use carried::{
 pub(super) use lane::{home, named, numbered, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
-    Standing, answer, delivery_name, event, events, key_in_use, leased, on_failure_name, operation,
-    operations, origins, promised, promises, standing_at,
+    Plain, Standing, answer, delivery_name, event, events, holdings, key_in_use, leased,
+    on_failure_name, operation, operations, origins, promised, promises, remains, standing_at,
 };
 pub(super) use sealed::{
     StoredAnswer, StoredWork, continuation, kept_continuation, maybe_sealed, piece,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::operation::{
     Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure, Policy,
-    Recheck, Request, ResponseFraming, RetryPolicy, SerialKey, State, Statuses, Verdict,
+    Recheck, Remains, Request, ResponseFraming, RetryPolicy, SerialKey, State, Statuses, Verdict,
     WaitingFor, Work,
 };
 use crate::domain::sealer::{Place, Sealer, What};
@@ -62,7 +62,7 @@ macro_rules! operations {
 /// The columns of `operations` that say what was promised.
 macro_rules! promises {
     () => {
-        "o.id, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
+        "o.id, o.due_at, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
          o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.serial_key, \
          o.callback_receiver, o.callback_url, o.callback_events"
     };
@@ -167,6 +167,7 @@ pub(in crate::ledger) fn promised(
     Ok(Some(Promised {
         work,
         policy: policy(row)?,
+        due_at: time(row, "due_at")?,
         upstream_key: upstream_key(row, sealer)?,
         serial_key: digest.zip(key).map(|(digest, text)| SerialKey { digest, text }),
         callback: crate::ledger::webhooks::rows::callback(row, sealer)?,
@@ -198,6 +199,39 @@ fn work(row: &impl Stored, sealer: &Sealer) -> Result<Option<Work>, LedgerError>
     })))
 }
 
+/// The latest form of a row of `operations` that is known here.
+const FORM: i64 = 1;
+
+/// What decides about the end of an operation whose request cannot be opened here.
+pub(in crate::ledger) struct Plain {
+    pub(in crate::ledger) id: OperationId,
+    pub(in crate::ledger) policy: Policy,
+    pub(in crate::ledger) accepted_at: Timestamp,
+}
+
+impl Plain {
+    pub(in crate::ledger) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+        let (id, accepted_at) = (id(row, "id")?, time(row, "accepted_at")?);
+        Ok(Self { id, policy: policy(row)?, accepted_at })
+    }
+}
+
+/// What can be read of an operation that is damaged, and its id.
+pub(in crate::ledger) fn remains(
+    row: &impl Stored,
+    counts: Counts,
+    ran: bool,
+) -> (Option<OperationId>, Remains) {
+    let on_failure = on_failure(row).unwrap_or(OnFailure::Skip);
+    (id(row, "id").ok(), Remains { delivery: delivery(row).ok(), on_failure, counts, ran })
+}
+
+/// What an operation that is damaged may hold: a serial key, and so many octets of its queue's.
+pub(in crate::ledger) fn holdings(row: &impl Stored) -> (Option<[u8; 16]>, u64) {
+    let serial = exactly(row, "serial_digest").ok().flatten();
+    (serial, number(row, "octets").unwrap_or_default())
+}
+
 /// An operation that is handed out, from a row of operation, request and credentials.
 pub(in crate::ledger) fn leased(
     row: &impl Stored,
@@ -208,6 +242,10 @@ pub(in crate::ledger) fn leased(
     cancel_asked: bool,
     sealer: &Sealer,
 ) -> Result<Leased, LedgerError> {
+    let form = number::<i64>(row, "form")?;
+    if form > FORM {
+        return Err(LedgerError::Later(format!("its row has form {form}")));
+    }
     let (serial, octets) = (exactly(row, "serial_digest")?, number(row, "octets")?);
     Ok(Leased {
         lease: Lease { seq: number(row, "seq")?, token: carried.token, held, serial, octets },

@@ -88,7 +88,7 @@ fn call_off(
         row
     };
     moved.ended.push((writing.book.lane(number(&row, "lane")?)?, octets));
-    let mut carried = Carried::of(&row)?;
+    let mut carried = Carried::of(&row).unwrap_or_else(|_| Carried::salvaged(&row));
     carried.sequence += 1;
     let attempt = carried.counts.attempts;
     let event =

@@ -1,69 +1,167 @@
 //! Handing operations out: moving their rows, and making the leases.
 
+use std::collections::HashMap;
+
 use super::Writing;
 use super::rows::{
-    Carried, carried, continuation, damaged, leased, maybe_time, number, ready_row, running_row,
-    waiting_row,
+    Carried, carried, continuation, maybe_time, number, ready_row, running_row, time, waiting_row,
 };
-use super::settle::{EventRow, READY_GONE, RUNNING, RunningRow};
+use super::settle::{self, EventRow, READY_GONE, RUNNING, RunningRow};
 use super::writer::Row;
 use crate::domain::Timestamp;
-use crate::domain::operation::{Continuation, Lane};
+use crate::domain::operation::{Continuation, Counts, Lane};
 use crate::ledger::error::LedgerError;
 use crate::ledger::fleet::Dead;
 use crate::ledger::fleet::LeaseKey;
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{Claimed, Held, Leased, Want};
+use crate::ledger::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
+use crate::ledger::verbs::{Claimed, Held, Leased, Moved, Want};
 
-const WORK: &str = "SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, \
+const WORK: &str = "SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
      o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference, \
      q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
      LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ?";
 
-/// An operation on its way out.
+/// What is at hand of an operation on its way out.
 struct Out {
     lane: Lane,
     carried: Carried,
+    damage: Option<String>,
     held: Held,
-    continuation: Option<Continuation>,
+    continuation: Result<Option<Continuation>, LedgerError>,
     cancel_asked: bool,
 }
 
-pub(super) fn claim(writing: &mut Writing, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
+pub(super) fn claim(
+    writing: &mut Writing,
+    wants: &[Want],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Claimed> {
     let mut claimed = Vec::with_capacity(wants.len());
     for want in wants {
         let lane = writing.book.number(&want.lane)?;
-        let rows = writing.writer.all(
-            "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message \
-             FROM ready WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?",
-            |values| {
-                values.put(lane).put(now.as_micros()).put(want.limit as i64);
-            },
-        )?;
-        let leased = begin(writing, &rows, &want.lane, now)?;
+        let mut leased = Vec::new();
+        for _ in 0..ROUNDS {
+            let before = moved.passed_over();
+            let most = want.limit.saturating_sub(leased.len());
+            let rows = writing.writer.all(
+                "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message \
+                 FROM ready WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?",
+                |values| {
+                    values.put(lane).put(now.as_micros()).put(most as i64);
+                },
+            )?;
+            leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, moved)?);
+            // More may be due where some were passed over, or come to be so by their end.
+            if moved.passed_over() == before || leased.len() >= want.limit {
+                break;
+            }
+        }
         let next_due = next_due(writing, lane)?;
         claimed.push(Claimed { lane: want.lane.clone(), leased, next_due });
     }
     Ok(claimed)
 }
 
-/// Moves ready rows to running, as the next attempt of each.
-fn begin(writing: &mut Writing, ready: &[Row], lane: &Lane, now: Timestamp) -> Batch<Leased> {
-    let (place, node) = (writing.book.number(lane)?, writing.book.incarnation);
-    let mut running = Vec::with_capacity(ready.len());
-    for row in ready {
-        let carried = Carried::of(row)?.begun(now);
-        running.push(RunningRow {
-            seq: number(row, "seq")?,
-            lane: place,
-            node,
-            since: now,
-            carried,
-        });
+/// Moves ready rows to running: as the next attempt of each, or to be ended where its deadline has
+/// passed. What is left to another node stays, and is due later.
+fn begin(
+    writing: &mut Writing,
+    ready: &[Row],
+    lane: &Lane,
+    used: Use,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
+    let seqs = ready.iter().map(|row| number(row, "seq")).collect::<Result<Vec<i64>, _>>()?;
+    let works = works(writing, &seqs)?;
+    let mut taken = Taken { lane: writing.book.number(lane)?, at: now, ..Taken::default() };
+    for (seq, row) in seqs.into_iter().zip(ready) {
+        let work = works.get(&seq);
+        let (before, damage) = Handed::state(row);
+        let late = work.and_then(|work| time(work, "deadline_at").ok()).is_some_and(|at| at <= now);
+        let used = if late { Use::Expire } else { used };
+        let only_ends = used == Use::Expire || damage.is_some();
+        let handed = before.clone().handed_out();
+        let carried = if only_ends { handed.clone() } else { before.clone().begun(now) };
+        let out = Out { damage, ..out(lane, carried.clone()) };
+        let read = out.handed(seq, before.counts, used).read(work, &writing.book.sealer, now)?;
+        let unknown = match &read {
+            Read::Whole(leased) if !only_ends => writing.book.tasks.unknown(leased),
+            _ => None,
+        };
+        match (read, unknown) {
+            (Read::Left(why), _) | (_, Some(why)) => {
+                let accepted_at = work.and_then(|work| time(work, "accepted_at").ok());
+                taken.left.push((seq, again_at(accepted_at, now)));
+                moved.left.push((seq, why));
+            }
+            (Read::Whole(leased), None) => taken.hand(writing, seq, carried, !only_ends, *leased),
+            (Read::Ends(unread), None) => {
+                let row = taken.row(writing, seq, handed);
+                taken.running.push(row);
+                taken.ends.push(*unread);
+                moved.unqueued.push(lane.clone());
+            }
+        }
     }
-    let events: Vec<_> = running.iter().map(RunningRow::started).collect();
-    run(writing, &running, &events)?;
-    hand_out(writing, running.into_iter().map(|row| (row.seq, out(lane, row.carried))).collect())
+    run(writing, &taken.running, &taken.events)?;
+    put_off(writing, &taken.left)?;
+    end(writing, &taken.ends, moved)?;
+    Ok(taken.leased)
+}
+
+/// What is taken out of a lane.
+#[derive(Default)]
+struct Taken {
+    lane: i64,
+    at: Timestamp,
+    running: Vec<RunningRow>,
+    events: Vec<EventRow>,
+    leased: Vec<Leased>,
+    ends: Vec<Unread>,
+    left: Vec<(i64, Timestamp)>,
+}
+
+impl Taken {
+    fn row(&self, writing: &Writing, seq: i64, carried: Carried) -> RunningRow {
+        let (lane, node, since) = (self.lane, writing.book.incarnation, self.at);
+        RunningRow { seq, lane, node, since, carried }
+    }
+
+    fn hand(
+        &mut self,
+        writing: &Writing,
+        seq: i64,
+        carried: Carried,
+        begins: bool,
+        leased: Leased,
+    ) {
+        let row = self.row(writing, seq, carried);
+        if begins {
+            self.events.push(row.started());
+        }
+        self.running.push(row);
+        self.leased.push(leased);
+    }
+}
+
+/// Leaves these for later.
+fn put_off(writing: &mut Writing, left: &[(i64, Timestamp)]) -> Result<(), LedgerError> {
+    let sql = "UPDATE ready SET due_at = ? WHERE seq = ?";
+    writing.writer.each(sql, left, |(seq, due_at), values| {
+        values.put(due_at.as_micros()).put(seq);
+    })?;
+    Ok(())
+}
+
+/// Ends what was handed out and cannot be read.
+fn end(writing: &mut Writing, ends: &[Unread], moved: &mut Moved) -> Result<(), LedgerError> {
+    let settlements: Vec<_> = ends.iter().map(|unread| unread.settlement.clone()).collect();
+    settle::settle(writing, &settlements, moved)?;
+    ends.iter().for_each(|unread| unread.noted(moved));
+    Ok(())
 }
 
 /// Moves rows from ready to running.
@@ -84,9 +182,17 @@ fn out(lane: &Lane, carried: Carried) -> Out {
     Out {
         lane: lane.clone(),
         carried,
+        damage: None,
         held: Held::Running,
-        continuation: None,
+        continuation: Ok(None),
         cancel_asked: false,
+    }
+}
+
+impl Out {
+    fn handed(self, seq: i64, before: Counts, used: Use) -> Handed {
+        let Self { lane, carried, damage, held, continuation, cancel_asked } = self;
+        Handed { seq, lane, carried, before, held, continuation, cancel_asked, damage, used }
     }
 }
 
@@ -100,27 +206,36 @@ fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>, Ledge
     row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))
 }
 
-/// Reads the work of operations and makes their leases, in the order given.
-fn hand_out(writing: &mut Writing, outs: Vec<(i64, Out)>) -> Batch<Leased> {
-    let rows = writing.writer.all_of_each(WORK, &outs, |(seq, _), values| {
+/// What these operations are to do, by their places.
+fn works(writing: &mut Writing, seqs: &[i64]) -> Result<HashMap<i64, Row>, LedgerError> {
+    let rows = writing.writer.all_of_each(WORK, seqs, |seq, values| {
         values.put(seq);
     })?;
-    if rows.len() < outs.len() {
-        return Err(damaged("an operation that was handed out is missing"));
+    rows.into_iter().map(|row| Ok((number(&row, "seq")?, row))).collect()
+}
+
+/// Reads the work of operations that stay in their table and makes their leases, in the order
+/// given.
+fn hand_out(
+    writing: &mut Writing,
+    outs: Vec<(i64, Out)>,
+    used: Use,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
+    let seqs: Vec<_> = outs.iter().map(|(seq, _)| *seq).collect();
+    let works = works(writing, &seqs)?;
+    let (mut leased, mut ends) = (Vec::with_capacity(outs.len()), Vec::new());
+    for (seq, out) in outs {
+        let before = out.carried.counts;
+        match out.handed(seq, before, used).read(works.get(&seq), &writing.book.sealer, now)? {
+            Read::Whole(whole) => leased.push(*whole),
+            Read::Ends(unread) => ends.push(*unread),
+            Read::Left(why) => moved.left.push((seq, why)),
+        }
     }
-    let book = &writing.book;
-    let lease = |((_, out), row): ((i64, Out), &Row)| {
-        leased(
-            row,
-            out.lane,
-            &out.carried,
-            out.held,
-            out.continuation,
-            out.cancel_asked,
-            &book.sealer,
-        )
-    };
-    outs.into_iter().zip(&rows).map(lease).collect()
+    end(writing, &ends, moved)?;
+    Ok(leased)
 }
 
 const FOLLOWED: &str = concat!(
@@ -134,6 +249,7 @@ pub(super) fn claim_waiting(
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let mut rows = Vec::new();
     for want in wants {
@@ -143,7 +259,7 @@ pub(super) fn claim_waiting(
             values.put(now.as_micros()).put(want.limit as i64);
         })?);
     }
-    waiting(writing, &rows)
+    waiting(writing, &rows, Use::Carry, now, moved)
 }
 
 const OVERDUE: &str = concat!(
@@ -157,26 +273,31 @@ pub(super) fn claim_overdue(
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let rows = writing.writer.all(OVERDUE, |values| {
         values.put(visible_again.as_micros()).put(now.as_micros()).put(limit as i64);
     })?;
-    waiting(writing, &rows)
+    waiting(writing, &rows, Use::Expire, now, moved)
 }
 
 /// Makes the leases of rows that stay in `waiting`.
-fn waiting(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
+fn waiting(
+    writing: &mut Writing,
+    rows: &[Row],
+    used: Use,
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
         let lane = writing.book.lane(number(row, "lane")?)?;
-        let out = Out {
-            held: Held::Waiting,
-            continuation: continuation(row, &writing.book.sealer)?,
-            ..out(&lane, Carried::of(row)?)
-        };
+        let (carried, damage) = Handed::state(row);
+        let continuation = continuation(row, &writing.book.sealer);
+        let out = Out { damage, held: Held::Waiting, continuation, ..out(&lane, carried) };
         outs.push((number(row, "seq")?, out));
     }
-    hand_out(writing, outs)
+    hand_out(writing, outs, used, now, moved)
 }
 
 pub(super) fn claim_orphans(
@@ -184,6 +305,7 @@ pub(super) fn claim_orphans(
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
@@ -198,7 +320,7 @@ pub(super) fn claim_orphans(
             values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
         },
     )?;
-    still_running(writing, &rows)
+    still_running(writing, &rows, now, moved)
 }
 
 pub(super) fn reclaim(
@@ -206,6 +328,7 @@ pub(super) fn reclaim(
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(
@@ -220,21 +343,24 @@ pub(super) fn reclaim(
             values.put(key.seq).put(key.token).put(node);
         },
     )?;
-    still_running(writing, &rows)
+    still_running(writing, &rows, now, moved)
 }
 
 /// Hands out rows that stay where they are.
-fn still_running(writing: &mut Writing, rows: &[Row]) -> Batch<Leased> {
+fn still_running(
+    writing: &mut Writing,
+    rows: &[Row],
+    now: Timestamp,
+    moved: &mut Moved,
+) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
         let lane = writing.book.lane(number(row, "lane")?)?;
-        let out = Out {
-            cancel_asked: number::<i64>(row, "cancel")? > 0,
-            ..out(&lane, Carried::of(row)?)
-        };
-        outs.push((number(row, "seq")?, out));
+        let (carried, damage) = Handed::state(row);
+        let cancel_asked = number::<i64>(row, "cancel")? > 0;
+        outs.push((number(row, "seq")?, Out { damage, cancel_asked, ..out(&lane, carried) }));
     }
-    hand_out(writing, outs)
+    hand_out(writing, outs, Use::Rescue, now, moved)
 }
 
 pub(super) fn claim_expired(
@@ -242,8 +368,9 @@ pub(super) fn claim_expired(
     lane: &Lane,
     limit: usize,
     now: Timestamp,
+    moved: &mut Moved,
 ) -> Batch<Leased> {
-    let (place, node) = (writing.book.number(lane)?, writing.book.incarnation);
+    let place = writing.book.number(lane)?;
     let rows = writing.writer.all(
         concat!(
             "SELECT ",
@@ -254,18 +381,5 @@ pub(super) fn claim_expired(
             values.put(place).put(now.as_micros()).put(limit as i64);
         },
     )?;
-    let mut running = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let mut carried = Carried::of(row)?;
-        carried.token += 1;
-        running.push(RunningRow {
-            seq: number(row, "seq")?,
-            lane: place,
-            node,
-            since: now,
-            carried,
-        });
-    }
-    run(writing, &running, &[])?;
-    hand_out(writing, running.into_iter().map(|row| (row.seq, out(lane, row.carried))).collect())
+    begin(writing, &rows, lane, Use::Expire, now, moved)
 }

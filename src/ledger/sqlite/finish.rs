@@ -117,7 +117,7 @@ pub(super) fn go_next(
     let Some(next) = next else { return Ok(None) };
     let (seq, lane) = (number(&next, "seq")?, number(&next, "lane")?);
     let due_at = time(&next, "not_before")?.max(now);
-    let mut carried = Carried::of(&next)?;
+    let mut carried = Carried::of(&next).unwrap_or_else(|_| Carried::salvaged(&next));
     let told = waited(&next)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));

@@ -25,7 +25,7 @@ mod verdict;
 mod webhooks;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
 use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
+use super::unread::Tasks;
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
     KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
@@ -96,6 +97,7 @@ struct Book {
     lanes: HashMap<i64, Lane>,
     subscribers: Arc<Subscribers>,
     sealer: Sealer,
+    tasks: Tasks,
 }
 
 impl Book {
@@ -190,6 +192,10 @@ struct Writing {
 impl Store for Sqlite {
     fn incarnation(&self) -> i64 {
         self.book.incarnation
+    }
+
+    fn knows_tasks(&self, names: HashSet<Arc<str>>) {
+        self.book.tasks.are(names);
     }
 
     fn dead_at_open(&self) -> &[i64] {
@@ -309,8 +315,8 @@ impl Transaction for Writing {
         accept::accept(self, batch).await
     }
 
-    async fn claim(&mut self, wants: &[Want], now: Timestamp) -> Batch<Claimed> {
-        claim::claim(self, wants, now)
+    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed> {
+        claim::claim(self, wants, now, moved)
     }
 
     async fn claim_waiting(
@@ -318,8 +324,9 @@ impl Transaction for Writing {
         wants: &[Want],
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_waiting(self, wants, now, visible_again)
+        claim::claim_waiting(self, wants, now, visible_again, moved)
     }
 
     async fn claim_overdue(
@@ -327,8 +334,9 @@ impl Transaction for Writing {
         limit: usize,
         now: Timestamp,
         visible_again: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_overdue(self, limit, now, visible_again)
+        claim::claim_overdue(self, limit, now, visible_again, moved)
     }
 
     async fn release_delayed(
@@ -345,12 +353,19 @@ impl Transaction for Writing {
         dead: &[Dead],
         limit: usize,
         now: Timestamp,
+        moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_orphans(self, dead, limit, now)
+        claim::claim_orphans(self, dead, limit, now, moved)
     }
 
-    async fn reclaim(&mut self, lost: &[LeaseKey], begun: bool, now: Timestamp) -> Batch<Leased> {
-        claim::reclaim(self, lost, begun, now)
+    async fn reclaim(
+        &mut self,
+        lost: &[LeaseKey],
+        begun: bool,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::reclaim(self, lost, begun, now, moved)
     }
 
     async fn beat(
@@ -370,8 +385,14 @@ impl Transaction for Writing {
         permits::divide(self, asking, now)
     }
 
-    async fn claim_expired(&mut self, lane: &Lane, limit: usize, now: Timestamp) -> Batch<Leased> {
-        claim::claim_expired(self, lane, limit, now)
+    async fn claim_expired(
+        &mut self,
+        lane: &Lane,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_expired(self, lane, limit, now, moved)
     }
 
     async fn settle(

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::finish;
 pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
-use super::rows::{carried, damaged, number, origins, running_row, standing_at, waiting_row};
+use super::rows::{carried, number, origins, running_row, standing_at, waiting_row};
+use super::writer::Row;
 use super::{Book, Writing};
 use crate::ledger::ends::{Ends, Finish, Found};
 use crate::ledger::error::{LedgerError, StaleLease};
@@ -79,18 +80,25 @@ fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result
     let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {
         values.put(finish.seq);
     })?;
-    for ((finish, lane), row) in finished.iter().zip(lanes).zip(&rows) {
-        if number::<i64>(row, "seq")? != finish.seq {
-            return Err(damaged("an operation has ended that was never accepted"));
+    let rows = rows.iter().map(|row| Ok((number(row, "seq")?, row)));
+    let rows: HashMap<i64, &Row> = rows.collect::<Result<_, LedgerError>>()?;
+    for (finish, lane) in finished.iter().zip(lanes) {
+        // What cannot be read, nobody is told of.
+        let ended = rows.get(&finish.seq).map(|row| ended(&writing.book, finish, *lane, row));
+        if let Some(Ok(ended)) = ended {
+            writing.ended.insert(finish.seq, ended);
         }
-        let lane = writing.book.lane(*lane)?;
-        let Book { retention, sealer, .. } = &*writing.book;
-        let standing = finish.standing(finish.at + retention.result, sealer)?;
-        let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
-        let ended = Announced { seq: finish.seq, operation, callback: callback(row, sealer)? };
-        writing.ended.insert(finish.seq, ended);
     }
     Ok(())
+}
+
+/// How one stands that has ended.
+fn ended(book: &Book, finish: &Finish, lane: i64, row: &Row) -> Result<Announced, LedgerError> {
+    let lane = book.lane(lane)?;
+    let Book { retention, sealer, .. } = book;
+    let standing = finish.standing(finish.at + retention.result, sealer)?;
+    let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
+    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
 }
 
 /// Takes the rows of those settlements whose lease is the latest.

@@ -104,6 +104,7 @@ pub(super) async fn register(
     }
     let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
     Ok(Book {
+        tasks: crate::ledger::unread::Tasks::default(),
         subscribers: std::sync::Arc::default(),
         sealer: Sealer::new(opening.keyring.clone(), rand::random()),
         incarnation: started.last_insert_rowid(),

@@ -106,9 +106,10 @@ impl Runs for Writing {
         let sealer = &self.book.sealer;
         let announced = |row| {
             let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
-            Ok(Announced { seq: number(row, "seq")?, operation, callback })
+            Ok::<_, LedgerError>(Announced { seq: number(row, "seq")?, operation, callback })
         };
-        rows.iter().map(announced).collect()
+        // What cannot be read, nobody is told of.
+        Ok(rows.iter().filter_map(|row| announced(row).ok()).collect())
     }
 
     async fn claim_deliveries(

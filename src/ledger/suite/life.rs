@@ -259,7 +259,9 @@ async fn what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell(p
         NewOperation { policy, ..new }
     };
     let promised = policy(1).policy;
+    let id = policy(1).id;
     ledger.accept(policy(1)).await.unwrap();
+    assert_eq!(ledger.promised(id).await.unwrap().unwrap().due_at, START);
     let mut leased = claim_one(&ledger, START).await;
     assert_eq!(leased.policy, promised);
     for (contact, last_try) in [(Contact::Answered, true), (Contact::Lost, false)] {

@@ -36,6 +36,7 @@ mod sealing;
 mod serial;
 mod sources;
 mod stored;
+mod unreadable;
 mod verdicts;
 mod webhooks;
 

@@ -372,9 +372,35 @@ async fn what_no_key_opens_is_named_and_keeps_nobody_else_waiting(place: Place) 
     let walk = ledger.reseal(ResealCursor::START).await.unwrap();
     assert_eq!((walk.unopened > 0, walk.resealed), (true, 0));
     assert!(walk.reasons[0].contains(&told(1).id.to_string()), "{:?}", walk.reasons);
+    // What this node can open goes on, and the rest is left to a node with the key.
+    ledger.accept(told(2)).await.unwrap();
+    let wants = || vec![Want { lane: lane(false), limit: 9 }];
+    let leased = ledger.claim(wants(), START).await.unwrap().remove(0).leased;
+    assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [told(2).id]);
+    let mut owners = vec![ledger.incarnation()];
     close(ledger, tasks).await;
+    let later = START + Duration::from_mins(1);
     let (ledger, tasks) = opened(&place, keys(Some(2), &[1])).await;
-    assert_eq!(claim_one(&ledger, START).await.work, told(1).work);
+    assert_eq!(claim_one(&ledger, later).await.work, told(1).work);
+    owners.push(ledger.incarnation());
+    close(ledger, tasks).await;
+    // Its node is gone: what decides what comes of that is never sealed.
+    sql(&place, "DELETE FROM sealing_keys").await;
+    let (ledger, tasks) = opened(&place, keys(Some(3), &[])).await;
+    let dead = owners.into_iter().map(|incarnation| Dead { incarnation, beat: None }).collect();
+    assert!(ledger.claim_orphans(dead, 9, START).await.unwrap().is_empty());
+    close(ledger, tasks).await;
+    let (ledger, tasks) = opened(&place, keys(Some(3), &[1, 2])).await;
+    for number in [1, 2] {
+        let State::Failed { failure, .. } = state(&ledger, told(number).id).await else { panic!() };
+        assert_eq!(
+            failure,
+            crate::domain::operation::Failure::caused(
+                ErrorCode::OutcomeUnknown,
+                ErrorCode::OwnerLost
+            )
+        );
+    }
     close(ledger, tasks).await;
 }
 

@@ -1,0 +1,177 @@
+//! Operations that cannot be read, and what becomes of them and of all others.
+
+use super::*;
+
+/// What damages the first operation that is ready; the last two also when it is looked at.
+const DAMAGES: [&str; 5] = [
+    "UPDATE operations SET success = 'abc' WHERE seq = (SELECT min(seq) FROM ready)",
+    "DELETE FROM requests WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE operations SET recheck = '' WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE ready SET percent = 999 WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE ready SET sequence = 5000000000 WHERE seq = (SELECT min(seq) FROM ready)",
+];
+
+async fn code(ledger: &Ledger, id: OperationId) -> String {
+    match state(ledger, id).await {
+        State::Failed { failure, .. } => failure.code.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn claimed(ledger: &Ledger, now: Timestamp) -> Vec<Leased> {
+    let wants = vec![Want { lane: lane(false), limit: 9 }];
+    ledger.claim(wants, now).await.unwrap().remove(0).leased
+}
+
+fn depth(ledger: &Ledger) -> u64 {
+    ledger.lanes().iter().map(|lane| lane.depth).sum()
+}
+
+async fn a_damaged_row_ends_and_holds_up_no_other(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for (number, damage) in (0..).step_by(2).zip(DAMAGES) {
+        let (damaged, whole) = (operation(number, START).id, operation(number + 1, START).id);
+        ledger.accept(operation(number, START)).await.unwrap();
+        ledger.accept(operation(number + 1, START)).await.unwrap();
+        sql(&place, damage).await;
+        if damage.starts_with("UPDATE ready") {
+            let (bad, good) = tokio::join!(ledger.find(damaged), ledger.find(whole));
+            assert!(bad.is_err() && good.unwrap().is_some(), "{damage}");
+        }
+        let leased = claimed(&ledger, START).await;
+        assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [whole], "{damage}");
+        assert_eq!(code(&ledger, damaged).await, "unreadable", "{damage}");
+        let ended = ledger.find(damaged).await.unwrap().unwrap();
+        assert_eq!((ended.counts.attempts, ended.started_at), (0, None), "{damage}");
+        assert_eq!(depth(&ledger), 0, "{damage}");
+        for leased in leased {
+            finish(&ledger, leased, START).await;
+        }
+    }
+    close(ledger, tasks).await;
+}
+
+async fn what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let once = |number| {
+        let new = operation(number, START);
+        let policy = Policy { delivery: Delivery::AtMostOnce, ..new.policy.clone() };
+        NewOperation { policy, ..new }
+    };
+    for new in [once(1), operation(2, START), once(3)] {
+        ledger.accept(new).await.unwrap();
+        claim_one(&ledger, START).await;
+    }
+    sql(&place, "UPDATE operations SET success = 'abc' WHERE seq < (SELECT max(seq) FROM running)")
+        .await;
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    let orphans = ledger.claim_orphans(dead, 9, START).await.unwrap();
+    assert_eq!(orphans.iter().map(|it| it.id).collect::<Vec<_>>(), [once(3).id]);
+    assert_eq!(code(&ledger, once(1).id).await, "outcome-unknown");
+    assert_eq!(code(&ledger, operation(2, START).id).await, "unreadable");
+    // The same while an upstream is followed.
+    ledger.accept(once(4)).await.unwrap();
+    ledger.accept(once(5)).await.unwrap();
+    for leased in claimed(&ledger, START).await {
+        let monitor = crate::domain::operation::Continuation::monitor("http://up/jobs/1");
+        let answer = Answer { monitor: Some(monitor), ..Answer::plain(202) };
+        let settlement = outcome_of(leased, &Outcome::Answered(answer), START);
+        ledger.settle(settlement).await.unwrap().unwrap();
+    }
+    let later = START + Duration::from_mins(1);
+    sql(&place, "UPDATE waiting SET version = 99999 WHERE seq = (SELECT min(seq) FROM waiting)")
+        .await;
+    let followed = ledger.claim_waiting(following(9), later, later + HOUR).await.unwrap();
+    assert_eq!(followed.iter().map(|it| it.id).collect::<Vec<_>>(), [once(5).id]);
+    assert_eq!(code(&ledger, once(4).id).await, "outcome-unknown");
+    close(ledger, tasks).await;
+}
+
+async fn a_damaged_row_lets_its_serial_key_go(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let behind = |number| NewOperation {
+        serial_key: Some(SerialKey { digest: [7; 16], text: "k".into() }),
+        ..operation(number, START)
+    };
+    ledger.accept(behind(1)).await.unwrap();
+    ledger.accept(behind(2)).await.unwrap();
+    sql(&place, DAMAGES[0]).await;
+    assert_eq!(claimed(&ledger, START).await.len(), 1, "the next of the key");
+    assert_eq!(code(&ledger, behind(1).id).await, "unreadable");
+    close(ledger, tasks).await;
+}
+
+async fn a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    ledger.accept(operation(2, START)).await.unwrap();
+    sql(&place, "UPDATE operations SET form = 2 WHERE seq = (SELECT min(seq) FROM ready)").await;
+    let leased = claimed(&ledger, START).await;
+    assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [operation(2, START).id]);
+    let later = operation(1, START).id;
+    let left = ledger.find(later).await.unwrap().unwrap();
+    let State::Queued { due_at } = left.state else { panic!("{left:?}") };
+    assert!(due_at > START && due_at <= START + Duration::from_mins(1));
+    assert_eq!((left.counts.attempts, left.started_at, left.sequence), (0, None, 1));
+    assert_eq!(ledger.events(later, 0, 9).await.unwrap().len(), 1);
+    assert_eq!(depth(&ledger), 1);
+    // Whoever knows the form.
+    sql(&place, "UPDATE operations SET form = 1").await;
+    let found = claim_one(&ledger, due_at).await;
+    assert_eq!((found.id, found.counts.attempts), (later, 1));
+    close(ledger, tasks).await;
+}
+
+async fn a_task_is_left_to_a_node_that_knows_it(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.lend_tasks(["known".into()]);
+    let task = |number, name: &str| NewOperation {
+        work: Work::Task { name: name.into(), arguments: Bytes::new() },
+        ..operation(number, START)
+    };
+    ledger.accept(task(1, "of a later release")).await.unwrap();
+    ledger.accept(task(2, "known")).await.unwrap();
+    let leased = claimed(&ledger, START).await;
+    assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [task(2, "").id]);
+    let left = ledger.find(task(1, "").id).await.unwrap().unwrap();
+    assert!(matches!(left.state, State::Queued { .. }), "{left:?}");
+    assert_eq!((left.counts.attempts, left.started_at), (0, None));
+    close(ledger, tasks).await;
+    let later = START + Duration::from_mins(1);
+    let (ledger, tasks) = place.open(later).await;
+    assert_eq!(claim_one(&ledger, later).await.id, task(1, "").id);
+    close(ledger, tasks).await;
+}
+
+async fn what_is_past_its_deadline_when_its_turn_comes_does_not_begin(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let id = operation(1, START).id;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let late = START + 24 * HOUR;
+    let leased = claim_one(&ledger, late).await;
+    assert_eq!(leased.counts.attempts, 0);
+    ledger.settle(outcome_of(leased, &Outcome::Expired, late)).await.unwrap().unwrap();
+    assert_eq!(code(&ledger, id).await, "deadline-exceeded");
+    let ended = ledger.find(id).await.unwrap().unwrap();
+    assert_eq!((ended.counts.attempts, ended.started_at), (0, None));
+    let events = ledger.events(id, 0, 9).await.unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Accepted, EventKind::Failed]);
+    close(ledger, tasks).await;
+}
+
+macro_rules! on {
+    ($engine:ident) => {
+        suite_of!($engine:
+            a_damaged_row_ends_and_holds_up_no_other,
+            what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated,
+            a_damaged_row_lets_its_serial_key_go,
+            a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form,
+            a_task_is_left_to_a_node_that_knows_it,
+            what_is_past_its_deadline_when_its_turn_comes_does_not_begin,
+        );
+    };
+}
+
+on!(sqlite);
+on!(postgres);
