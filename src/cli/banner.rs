@@ -4,7 +4,7 @@
 
 use crate::app::Overlap;
 use crate::config::{
-    Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, is_everybody,
+    Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, widest,
 };
 use crate::domain::sealing::NOT_SEALED;
 
@@ -123,9 +123,9 @@ pub(super) fn too_open(config: &Config) -> Vec<String> {
 
 /// Proxies that are hardly all proxies.
 fn trust(config: &Config) -> Option<String> {
-    let wide = config.server.trusted_proxies.iter().find(|range| is_everybody(range))?;
+    let wide = widest(&config.server.trusted_proxies)?;
     Some(format!(
-        "server.trusted_proxies holds {wide}: every machine in it can say where a request comes from \
+        "server.trusted_proxies comes to {wide}: every machine in it can say where a request comes from \
          and which host it was sent to; list only the proxies in front"
     ))
 }

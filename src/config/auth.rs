@@ -6,6 +6,8 @@
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
+use crate::domain::http::hygiene;
+
 use super::{
     given::Given,
     reader::Section,
@@ -88,7 +90,27 @@ fn principal_field(name: &str) -> Result<HeaderName, String> {
     if is_of_the_connection(&name) {
         return Err(format!("{name} belongs to the connection; name a field that a proxy sets"));
     }
+    if is_clients(&name) {
+        return Err(format!(
+            "what a client writes into {name} stays in it; name a field that the proxy sets alone, \
+             like X-User"
+        ));
+    }
     Ok(name)
+}
+
+/// Whether a field holds what a client says, whatever proxies add to it.
+fn is_clients(name: &HeaderName) -> bool {
+    const OTHERS: [&str; 7] = [
+        "cookie",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "via",
+        "cdn-loop",
+    ];
+    OTHERS.contains(&name.as_str()) || hygiene::is_gateways(name.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -116,8 +138,15 @@ mod tests {
     fn a_field_needs_a_trusted_proxy() {
         let says = faults(&principal("header:X-User"));
         assert!(says.contains("auth.principal") && says.contains("server.trusted_proxies"));
-        for everybody in ["0.0.0.0/0", "::/0", "128.0.0.0/1", "::ffff:0.0.0.0/96"] {
-            let text = format!("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"{everybody}\"]");
+        let eighths: Vec<_> = (0..=255).map(|first| format!("{first}.0.0.0/8")).collect();
+        for (listed, everybody) in [
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("128.0.0.0/1", "128.0.0.0/1"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            (&eighths.join("\", \""), "0.0.0.0/0"),
+        ] {
+            let text = format!("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"{listed}\"]");
             let says = faults(&(principal("header:X-User") + &text));
             assert!(says.contains("server.trusted_proxies") && says.contains(everybody), "{says}");
             assert!(!faults_of(&text).contains("trusted_proxies"), "{everybody}");
@@ -125,6 +154,30 @@ mod tests {
         let trusted = "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]";
         let rule = read(&(principal("header:X-User") + trusted)).auth.principal;
         assert_eq!(rule, PrincipalRule::Header(HeaderName::from_static("x-user")));
+    }
+
+    #[test]
+    fn a_field_that_holds_what_a_client_says_names_nobody() {
+        let trusted = "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]";
+        for name in [
+            "X-Forwarded-For",
+            "Forwarded",
+            "Cookie",
+            "Via",
+            "Operation-Id",
+            "Idempotency-Key",
+            "Client-Reference",
+            "Callback-Url",
+        ] {
+            let says = faults(&(principal(&format!("header:{name}")) + trusted));
+            assert!(says.contains("auth.principal") && says.contains("X-User"), "{name}: {says}");
+        }
+        for name in ["X-Forwarded-User", "X-Auth-Request-Email", "X-Real-IP", "Remote-User"] {
+            assert!(
+                faults_of(&(principal(&format!("header:{name}")) + trusted)).is_empty(),
+                "{name}"
+            );
+        }
     }
 
     #[test]

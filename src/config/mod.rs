@@ -59,7 +59,7 @@ pub use given::Source;
 pub use listening::listen_secrets;
 pub use log::{LogConfig, LogFormat};
 pub use queues::QueueConfig;
-pub use ranges::{covers_link_local, is_everybody};
+pub use ranges::{covers_link_local, widest};
 pub use retention::RetentionConfig;
 pub use routes::{RetryConfig, RouteConfig};
 pub use secrets::SecretsConfig;
@@ -340,10 +340,11 @@ fn check_node(
 
 /// A trusted proxy says who a request belongs to: all of the internet cannot be trusted.
 fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
-    for range in proxies.iter().filter(|range| is_everybody(range)) {
+    if let Some(range) = widest(proxies) {
+        let listed = if proxies.contains(&range) { "" } else { ", which the list comes to," };
         let says = format!(
-            "{range} covers nearly all addresses, and auth.principal believes every machine in it that \
-             sets {name}; list only the proxies in front, at most a /8 of IPv4 or a /16 of IPv6 \
+            "{range}{listed} covers nearly all addresses, and auth.principal believes every machine in \
+             it that sets {name}; list only the proxies in front, at most a /8 of IPv4 or a /16 of IPv6 \
              each, like [\"10.0.0.0/8\"]"
         );
         reading.fault_about("server.trusted_proxies", says);

@@ -4,6 +4,7 @@
 //! nothing in it is refused or rewritten before routing, and what matches requests takes it.
 
 use super::{given::Given, setting::Setting};
+use crate::domain::http::pattern::{self, PatternError};
 use crate::domain::http::route_table::RoutePattern;
 
 /// A method and a path pattern.
@@ -70,20 +71,42 @@ impl Pattern {
     }
 }
 
+/// The methods that routes take as a rule.
+const USUAL: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// What other routers call every method.
+const EVERY: [&str; 3] = ["ANY", "ALL", "_"];
+
 fn check_method(method: &str) -> Result<(), String> {
+    if EVERY.iter().any(|every| method.eq_ignore_ascii_case(every)) {
+        return Err(format!("`{method}` is no method; write `*` for every method; {EXAMPLE}"));
+    }
+    if method.contains([',', '|', '+']) {
+        return Err(format!(
+            "`{method}` is more than one method; write a route for each, or `*` for every method; \
+             {EXAMPLE}"
+        ));
+    }
     let known = method == "*" || method.chars().all(|c| c.is_ascii_uppercase() || c == '-');
     if method.is_empty() || !known {
         let capitals = method.to_ascii_uppercase();
         return Err(format!("`{method}` is not a method in capitals, like {capitals}; {EXAMPLE}"));
     }
-    if method == "CONNECT" {
-        return Err("CONNECT is never passed on; name another method".to_owned());
+    if ["CONNECT", "TRACE", "TRACK"].contains(&method) {
+        return Err(format!("{method} is never passed on; name another method"));
     }
-    Ok(())
+    // Services have methods of their own, so only what is a slip of one letter is refused.
+    let slip = |usual: &&&str| method.len() > 3 && strsim::damerau_levenshtein(method, usual) == 1;
+    match USUAL.iter().find(slip) {
+        Some(usual) => Err(format!("`{method}` is no method of HTTP; did you mean {usual}?")),
+        None => Ok(()),
+    }
 }
 
 fn check_path(path: &str) -> Result<(), String> {
     let segments = path.strip_prefix('/').ok_or("the path begins with `/`")?;
+    if let Err(why @ PatternError::OtherSyntax(_)) = pattern::Pattern::parse(path) {
+        return Err(why.to_string());
+    }
     let last = segments.split('/').count() - 1;
     let mut names = Vec::new();
     for (index, segment) in segments.split('/').enumerate() {
@@ -200,8 +223,31 @@ mod tests {
             "POST /orders/*",
             "POST /*rest",
             "POST /orders/:id",
+            "POST /x-*",
+            "POST /orders/(.*)",
+            "POST /orders/{id:[0-9]+}",
+            "TRACE /x",
+            "TRACK /x",
         ] {
             assert!(read(bad).is_err(), "{bad}");
+        }
+        for (bad, advice) in [
+            ("POST /x-*", "{*rest}"),
+            ("POST /orders/<id>", "{name}"),
+            ("POST /orders/[id]", "{name}"),
+            ("ANY /orders", "`*`"),
+            ("any /orders", "`*`"),
+            ("ALL /orders", "`*`"),
+            ("GET,POST /orders", "a route for each"),
+            ("GET|POST /orders", "a route for each"),
+            ("PSOT /orders", "POST"),
+            ("POSTS /orders", "POST"),
+            ("DELTE /orders", "DELETE"),
+        ] {
+            assert!(read(bad).unwrap_err().contains(advice), "{bad}: {:?}", read(bad));
+        }
+        for own in ["LIST /secrets", "PURGE /x", "QUERY /x", "PUSH /x", "SET /x", "COPY /x"] {
+            assert!(read(own).is_ok(), "{own}: {:?}", read(own));
         }
         assert!(read("post /orders").unwrap_err().contains("like POST"));
         assert!(read("POST /orders/*").unwrap_err().contains("{*rest}"));

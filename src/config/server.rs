@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{
     given::Given,
+    ranges::canonical,
     reader::Section,
     setting::Setting,
     units::{MOMENT, Size, hours, minutes, seconds},
@@ -31,7 +32,7 @@ pub struct ServerConfig {
     /// Whether a path under the prefix that the gateway has no resource for is treated like any
     /// other, because the upstream has paths there.
     pub prefix_pass: bool,
-    /// Peers whose forwarding fields are believed.
+    /// Peers whose forwarding fields are believed; ranges of IPv4 addresses are written as such.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest body that is accepted, in bytes.
     pub max_body: usize,
@@ -65,7 +66,7 @@ impl ServerConfig {
         let internal_url = section.get::<Option<Base>>("internal_url", None);
         let prefix = section.get("prefix", Prefix("/-".to_owned()));
         let prefix_pass = section.get("prefix_pass", false);
-        let trusted_proxies = section.get("trusted_proxies", Vec::new());
+        let trusted_proxies = section.get("trusted_proxies", Vec::<IpNet>::new());
         let max_body = section.within("max_body", Size::mib(16), Size(1)..=Size::mib(1024));
         let max_headers = section.within("max_headers", Size::kib(64), Size::kib(8)..=Size::mib(1));
         Self {
@@ -74,7 +75,7 @@ impl ServerConfig {
             internal_url: internal_url.map(|url| url.0),
             prefix: prefix.0,
             prefix_pass,
-            trusted_proxies,
+            trusted_proxies: trusted_proxies.iter().map(canonical).collect(),
             max_body: max_body.0,
             max_headers: max_headers.0,
             body_memory: body_memory(section, max_body),
@@ -199,6 +200,16 @@ mod tests {
         let says = faults("[server]\nmax_body = \"2MiB\"\nbody_memory = \"1MiB\"");
         assert!(says.contains("server.body_memory") && says.contains("server.max_body"), "{says}");
         assert!(faults("[server]\nmax_body = \"512MiB\"").contains("server.body_memory"));
+    }
+
+    #[test]
+    fn a_range_of_ipv4_in_the_form_of_ipv6_holds_the_same_peers() {
+        let text = "[server]\ntrusted_proxies = [\"::ffff:10.0.0.0/104\", \"fd00::/16\"]";
+        let ranges = read(text).server.trusted_proxies;
+        assert_eq!(
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "fd00::/16"]
+        );
     }
 
     #[test]

@@ -41,6 +41,25 @@ async fn a_principal_from_a_field_needs_a_trusted_proxy_to_set_it() {
     let upstream = Upstream::start().await;
     let setup = Setup::before(&upstream).principal("header:X-User");
     refused(setup, &["trusted_proxies"]).await;
+    let slices = (0..128).map(|n| format!("\"{}.0.0.0/8\"", 2 * n)).collect::<Vec<_>>().join(", ");
+    let setup = Setup::before(&upstream).principal("header:X-User");
+    let setup = setup.set("server", &format!("trusted_proxies = [{slices}]"));
+    refused(setup, &["trusted_proxies", "0.0.0.0/0"]).await;
+}
+
+#[tokio::test]
+async fn patterns_of_other_routers_are_refused_with_what_to_write() {
+    let upstream = Upstream::start().await;
+    for (pattern, words) in [
+        ("POST /x-*", ["x-*", "{*rest}"]),
+        ("POST /orders/(.*)", ["(.*)", "{*rest}"]),
+        ("POST /orders/<id>", ["<id>", "{name}"]),
+        ("POST /orders/:id", [":id", "{name}"]),
+        ("ANY /orders", ["ANY", "`*`"]),
+        ("post /orders", ["post", "POST"]),
+    ] {
+        refused(Setup::before(&upstream).route(pattern, ""), &words).await;
+    }
 }
 
 #[tokio::test]

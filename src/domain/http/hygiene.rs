@@ -170,6 +170,11 @@ pub(crate) fn is_about_the_way(name: &[u8]) -> bool {
     HOP_BY_HOP.iter().chain(&known).any(|known| reads_as(name, known)) || reads_as_forwarding(name)
 }
 
+/// Whether a name, in any spelling, is one that the gateway alone says or reads.
+pub(crate) fn is_gateways(name: &[u8]) -> bool {
+    is_own(name) || reads_as(name, "idempotency-key")
+}
+
 /// Whether some server takes a name for one of that family.
 pub(crate) fn is_of_family(name: &[u8], family: &str) -> bool {
     begins_as(name, family)
@@ -205,7 +210,12 @@ pub fn screen(headers: &HeaderMap, trusted: &[HeaderName]) -> Result<(), FieldPr
 
 fn screen_framing(headers: &HeaderMap) -> Result<(), FieldProblem> {
     let mut codings = headers.get_all("transfer-encoding").iter();
-    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+    let is_chunked = |coding: &::http::HeaderValue| {
+        coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+    };
+    // RFC 9112 section 6.1: no more than once.
+    let (first, second) = (codings.next(), codings.next());
+    if second.is_some() || first.is_some_and(|coding| !is_chunked(coding)) {
         return Err(FieldProblem::TransferCoding);
     }
     let mut lengths = headers.get_all("content-length").iter();

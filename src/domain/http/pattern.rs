@@ -32,9 +32,12 @@ pub enum PatternError {
     /// A segment that mixes text and a capture, or has a brace without its partner.
     #[error("the segment `{0}` must be all text or one capture; a literal brace is {{{{ or }}}}")]
     BadSegment(String),
-    /// `:id` or `*rest`, as other routers write captures.
-    #[error("the segment `{0}` is not a capture: write {{name}} or {{*rest}}")]
-    OldCapture(String),
+    /// `:id`, `x-*` or `(.*)`, as other routers write captures.
+    #[error(
+        "the segment `{0}` looks like a pattern and would only match itself: a whole segment is \
+         {{name}}, all the rest of the path {{*rest}}"
+    )]
+    OtherSyntax(String),
     /// A literal that no accepted request could have.
     #[error("the pattern can never match: {0}")]
     NeverMatches(PathProblem),
@@ -132,7 +135,7 @@ impl Pattern {
         for segment in &mut segments {
             if let Segment::Literal(literal) = segment {
                 // Loosened as one segment of a path.
-                *literal = loose(&format!("/{literal}")).split_off(1);
+                *literal = loose(&format!("/{literal}")).0.split_off(1);
             }
         }
         Self { text: self.text.clone(), segments }
@@ -187,9 +190,23 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// Whether a segment is written in the patterns of another router, or as a regular expression.
+/// Its characters could stand in a path, and as good as never do.
+fn is_other_syntax(text: &str) -> bool {
+    const EXPRESSIONS: [&str; 4] = [".+", ")+", "]+", "(."];
+    let is_wrapped = |(open, close)| text.starts_with(open) && text.ends_with(close);
+    let is_capture = !text.starts_with('{') && text.contains('*');
+    let is_anchored = text.len() > 1 && (text.starts_with('^') || text.ends_with('$'));
+    is_capture
+        || is_anchored
+        || text.starts_with(':')
+        || [('<', '>'), ('[', ']'), ('(', ')')].into_iter().any(is_wrapped)
+        || EXPRESSIONS.iter().any(|expression| text.contains(expression))
+}
+
 fn parse_segment(text: &str) -> Result<Segment, PatternError> {
-    if text.starts_with([':', '*']) {
-        return Err(PatternError::OldCapture(text.to_owned()));
+    if is_other_syntax(text) {
+        return Err(PatternError::OtherSyntax(text.to_owned()));
     }
     let inside = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     match inside {
@@ -331,12 +348,37 @@ mod tests {
             ("/x{id}", E::BadSegment("x{id}".into())),
             ("/{id", E::BadSegment("{id".into())),
             ("/id}", E::BadSegment("id}".into())),
-            ("/:id", E::OldCapture(":id".into())),
-            ("/*", E::OldCapture("*".into())),
+            ("/a\\d+", E::NeverMatches(PathProblem::Backslash)),
             ("/a//b", E::NeverMatches(PathProblem::EmptySegment)),
             ("/a/%2F", E::NeverMatches(PathProblem::EncodedSlash)),
         ] {
             assert_eq!(Pattern::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_other_routers_are_refused_and_what_paths_really_have_is_not() {
+        for segment in [
+            ":id", "*", "x-*", "*.json", "**", "<id>", "<int:id>", "[id]", "[^x]+", "(.*)", "(a)+",
+            "v.+", "(id)", "orders$", "^orders",
+        ] {
+            let other = Err(PatternError::OtherSyntax(segment.into()));
+            assert_eq!(Pattern::parse(&format!("/a/{segment}/b")), other, "{segment}");
+        }
+        for segment in [
+            "$validate",
+            "Orders(7)",
+            "Orders(id=7,n='x')",
+            "v1:run",
+            "@scope",
+            "c++",
+            "a.b",
+            "~me",
+            "!x",
+            "{{x}}",
+            "%2A",
+        ] {
+            assert!(Pattern::parse(&format!("/a/{segment}/b")).is_ok(), "{segment}");
         }
     }
 
