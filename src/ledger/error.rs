@@ -99,15 +99,15 @@ pub enum OpenError {
     },
     /// The file or the database belongs to another program.
     #[error(
-        "{path} belongs to another program (it has a table {table}, and none of a ledger's): \
+        "{path} belongs to another program (it has {sign}, and no table of a ledger's): \
          nothing in it was changed; give the ledger a file or a database of its own with store.url \
          (--store)"
     )]
     Foreign {
         /// The file, or the database without its password.
         path: String,
-        /// One of its tables.
-        table: String,
+        /// What tells so, as `a table customers`.
+        sign: String,
     },
     /// A pooler refused what a session needs.
     #[error(

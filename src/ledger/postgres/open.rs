@@ -261,7 +261,7 @@ async fn check_owner(connection: &mut PgConnection, url: &DatabaseUrl) -> Result
             return Ok(());
         }
     }
-    Err(OpenError::Foreign { path: url.to_string(), table })
+    Err(OpenError::Foreign { path: url.to_string(), sign: format!("a table {table}") })
 }
 
 /// Whether a commit of this server is on its disk.

@@ -17,6 +17,9 @@ const IS_LEDGER: &str =
 const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations' ORDER BY name LIMIT 1";
 
+/// What other programs mark a file with before they put tables into it; a ledger has neither.
+const MARKS: [&str; 2] = ["application_id", "user_version"];
+
 /// Refuses a file that another program keeps its data in.
 pub fn check_file(path: &Path) -> Result<(), OpenError> {
     match std::fs::metadata(path) {
@@ -27,9 +30,9 @@ pub fn check_file(path: &Path) -> Result<(), OpenError> {
     let has_log = std::fs::metadata(beside_as(path, "-wal")).is_ok_and(|log| log.len() > 0);
     // With a log beside it, the file alone is not whole. Without one it is read as it lies there:
     // no lock, no log, nothing beside it.
-    let found = table_of_others(path, if has_log { "mode=ro" } else { "immutable=1" });
+    let found = sign_of_others(path, if has_log { "mode=ro" } else { "immutable=1" });
     match found {
-        Ok(Some(table)) => Err(OpenError::Foreign { path: path.display().to_string(), table }),
+        Ok(Some(sign)) => Err(OpenError::Foreign { path: path.display().to_string(), sign }),
         Err(rusqlite::Error::SqliteFailure(error, _))
             if error.code == rusqlite::ErrorCode::NotADatabase =>
         {
@@ -40,7 +43,8 @@ pub fn check_file(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn table_of_others(path: &Path, how: &str) -> rusqlite::Result<Option<String>> {
+/// What a file has that only another program puts there.
+fn sign_of_others(path: &Path, how: &str) -> rusqlite::Result<Option<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri(path, how), flags)?;
     if connection.query_row(IS_LEDGER, [], |row| row.get::<_, i64>(0))? > 0 {
@@ -48,7 +52,16 @@ fn table_of_others(path: &Path, how: &str) -> rusqlite::Result<Option<String>> {
     }
     let mut statement = connection.prepare(OTHERS)?;
     let mut rows = statement.query([])?;
-    rows.next()?.map(|row| row.get(0)).transpose()
+    if let Some(row) = rows.next()? {
+        return Ok(Some(format!("a table {}", row.get::<_, String>(0)?)));
+    }
+    for mark in MARKS {
+        let value = connection.pragma_query_value(None, mark, |row| row.get::<_, i64>(0))?;
+        if value != 0 {
+            return Ok(Some(format!("the {mark} {value}")));
+        }
+    }
+    Ok(None)
 }
 
 /// The file as a URI: what would end its path or stand for something else is encoded.
@@ -95,6 +108,8 @@ mod tests {
             ("their.db", "CREATE TABLE customers (id)"),
             ("view.db", "CREATE VIEW customers AS SELECT 1 AS id"),
             ("their 100%? #1.db", "CREATE TABLE ledger (amount)"),
+            ("marked.db", "PRAGMA application_id = 1196444487"),
+            ("version.db", "PRAGMA user_version = 7"),
             ("sqlx.db", "CREATE TABLE _sqlx_migrations (version); CREATE TABLE sqliteish (id)"),
         ] {
             let (folder, path) = file(name, sql);
@@ -107,11 +122,12 @@ mod tests {
 
     #[test]
     fn tables_that_stand_in_the_log_alone_are_found() {
-        let sql = "PRAGMA journal_mode = wal; CREATE TABLE customers (id)";
-        let (_folder, path) = file("their.db", sql);
-        let before = std::fs::read(&path).unwrap();
-        assert!(matches!(check_file(&path), Err(OpenError::Foreign { .. })));
-        assert!(std::fs::read(&path).unwrap() == before);
+        for sql in ["CREATE TABLE customers (id)", "PRAGMA user_version = 7"] {
+            let (_folder, path) = file("their.db", &format!("PRAGMA journal_mode = wal; {sql}"));
+            let before = std::fs::read(&path).unwrap();
+            assert!(matches!(check_file(&path), Err(OpenError::Foreign { .. })), "{sql}");
+            assert!(std::fs::read(&path).unwrap() == before, "{sql}");
+        }
     }
 
     #[test]
@@ -121,7 +137,7 @@ mod tests {
         std::fs::write(folder.path().join("empty.db"), "").unwrap();
         assert!(check_file(&folder.path().join("empty.db")).is_ok());
         for sql in [
-            "PRAGMA user_version = 1",
+            "PRAGMA journal_mode = wal",
             "CREATE TABLE _sqlx_migrations (version)",
             "CREATE TABLE ledger (number, ticket_key); CREATE TABLE operations (id)",
         ] {
