@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::exchange::{Arrival, Exchange, Fault};
-use crate::domain::http::answer_head::{self, AnswerHead, Framing, HeadProblem};
+use crate::domain::http::answer_head::{self, AnswerHead, Chunks, Framing, HeadProblem};
 use crate::domain::http::other_protocol::OtherProtocol;
 
 /// Octets that may still become the head of an answer.
@@ -21,10 +21,21 @@ pub(super) struct Gathering {
 pub(super) enum Gathered {
     /// More has to come.
     Partly,
-    /// What hyper is to read first, and whether the connection becomes a tunnel.
-    Whole(Bytes, bool),
+    /// What hyper is to read first, and how what follows is to be read.
+    Whole(BytesMut, After),
     /// No answer that can be read.
     Faulty(Fault),
+}
+
+/// How what follows a head is read.
+#[derive(Debug)]
+pub(super) enum After {
+    /// As it comes.
+    Content,
+    /// As chunks.
+    Chunks(Chunks),
+    /// In another protocol.
+    Tunnel,
 }
 
 /// How heads are read on a connection.
@@ -89,12 +100,22 @@ impl Gathering {
             Err(problem) => return unreadable(head, problem, rules),
         };
         let mut plainest = plainest(&read);
-        plainest.extend_from_slice(&std::mem::take(&mut self.octets));
-        state.repairs = read.repairs;
+        let rest = std::mem::take(&mut self.octets);
+        let mut repairs = read.repairs;
+        let after = if read.framing == Framing::Chunked {
+            let mut chunks = Chunks::default();
+            chunks.push(&rest, &mut plainest);
+            repairs += chunks.take_repairs();
+            After::Chunks(chunks)
+        } else {
+            plainest.extend_from_slice(&rest);
+            if read.status == 101 { After::Tunnel } else { After::Content }
+        };
+        state.repairs = repairs;
         state.framing = Some(read.framing);
-        state.persists = read.persists;
+        state.persists = read.persists && repairs == 0;
         state.fields = Some(read.fields);
-        Gathered::Whole(plainest.freeze(), read.status == 101)
+        Gathered::Whole(plainest, after)
     }
 
     fn not_http(&self, exchange: &Exchange) -> Gathered {
@@ -124,7 +145,7 @@ fn unreadable(head: &[u8], problem: HeadProblem, rules: Rules) -> Gathered {
                 persists: false,
                 repairs: 1,
             };
-            Gathered::Whole(plainest(&alone).freeze(), false)
+            Gathered::Whole(plainest(&alone), After::Content)
         }
         _ => {
             let line = answer_head::first_line_shown(head);

@@ -4,16 +4,19 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-use super::answer::{Gathered, Gathering, Rules};
+use super::answer::{After, Gathered, Gathering, Rules};
 use super::exchange::{Exchange, Fault};
-use crate::domain::http::answer_head::Framing;
+use crate::domain::http::answer_head::{Chunks, Framing};
 use crate::domain::http::other_protocol::OtherProtocol;
 
 /// How much of a head is read at once, in octets.
 const PIECE: usize = 4096;
+
+/// How much of chunks is read at once, in octets.
+const CHUNKS: usize = 16 * 1024;
 
 /// A connection between hyper and an upstream.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ enum Phase {
     Head(Gathering),
     /// The head is read; this is still to be handed to hyper, and then what comes.
     Content(Bytes),
+    /// The same where what comes are chunks.
+    Chunks(Chunks, BytesMut),
     /// Whatever comes belongs to another protocol.
     Tunnel(Bytes),
 }
@@ -149,11 +154,43 @@ impl<T: Read + Unpin> Wire<T> {
             match gathering.push(octets, &self.exchange, self.rules) {
                 Gathered::Partly => {}
                 Gathered::Faulty(fault) => return Poll::Ready(Err(self.faulty(fault))),
-                Gathered::Whole(plainest, is_tunnel) => {
-                    let phase = if is_tunnel { Phase::Tunnel } else { Phase::Content };
-                    self.phase = phase(plainest);
+                Gathered::Whole(plainest, after) => {
+                    self.phase = match after {
+                        After::Content => Phase::Content(plainest.freeze()),
+                        After::Chunks(chunks) => Phase::Chunks(chunks, plainest),
+                        After::Tunnel => Phase::Tunnel(plainest.freeze()),
+                    };
                     return Poll::Ready(Ok(true));
                 }
+            }
+        }
+    }
+}
+
+impl<T: Read + Unpin> Wire<T> {
+    /// Sees to it that something of the chunks is ready for hyper, unless they have ended.
+    fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; CHUNKS];
+        loop {
+            match &self.phase {
+                Phase::Chunks(_, ahead) if ahead.is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+            let octets = ready!(self.poll_piece(cx, &mut piece))?;
+            let Phase::Chunks(chunks, ahead) = &mut self.phase else { return Poll::Ready(Ok(())) };
+            if octets.is_empty() {
+                chunks.end(ahead);
+            } else {
+                chunks.push(octets, ahead);
+            }
+            let repairs = chunks.take_repairs();
+            if repairs > 0 {
+                let mut state = self.exchange.lock();
+                state.repairs += repairs;
+                state.persists = false;
+            }
+            if octets.is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -172,7 +209,16 @@ impl<T: Read + Unpin> Read for Wire<T> {
         if matches!(wire.phase, Phase::Head(_)) && !ready!(wire.poll_head(cx))? {
             return Poll::Ready(Ok(()));
         }
+        if matches!(wire.phase, Phase::Chunks(..)) {
+            ready!(wire.poll_chunks(cx))?;
+        }
         match &mut wire.phase {
+            Phase::Chunks(_, ahead) => {
+                let length = ahead.len().min(buf.remaining());
+                buf.put_slice(&ahead[..length]);
+                ahead.advance(length);
+                Poll::Ready(Ok(()))
+            }
             Phase::Content(ahead) | Phase::Tunnel(ahead) if !ahead.is_empty() => {
                 buf.put_slice(&ahead.split_to(ahead.len().min(buf.remaining())));
                 Poll::Ready(Ok(()))

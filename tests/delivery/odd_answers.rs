@@ -44,6 +44,28 @@ async fn an_answer_with_odd_lines_is_an_answer() {
     }
 }
 
+#[tokio::test]
+async fn odd_trailers_break_no_answer() {
+    let many = "X-A: v\r\n".repeat(3_000);
+    for trailers in
+        ["X A: v\r\n\r\n", "oops\r\n\r\n", "X-A : v\r\n\r\n", "", "X-A", &(many + "\r\n")]
+    {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            let head = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let answer = raw(&format!("{head}2\r\nok\r\n0\r\n{trailers}"));
+            upstream.script("/orders", [answer.clone()]);
+            upstream.on("/page", answer);
+            let gateway = before(&upstream, delivery, "").start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled(&ticket).await;
+            assert_eq!(document["status"], "succeeded", "{trailers:.40} {delivery}: {document}");
+            assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"ok");
+            assert_eq!(gateway.get("/page").await.expect(201).body, b"ok");
+        }
+    }
+}
+
 const UNREADABLE: [&str; 5] = [
     "HTTP/1.1 201 Created\r\nContent-Length: 2x\r\n\r\nok",
     "HTTP/1.1 201 Created\r\nContent-Length\u{1}: 2\r\n\r\nok",

@@ -72,6 +72,22 @@ async fn an_answer_in_an_unusual_form_is_read_and_its_connection_used_as_it_says
 }
 
 #[tokio::test]
+async fn odd_trailers_and_odd_lines_of_chunks_leave_an_answer_whole() {
+    for (chunks, fate) in [
+        ("2\r\nok\r\n0\r\nX A: v\r\n\r\n", "not used again"),
+        ("2\r\nok\r\n0\r\nPHP Warning: a, b in /srv/a.php\r\n\r\n", "not used again"),
+        ("2\r\nok\r\n0\r\nX-A: a\u{1}b\r\n\r\n", "not used again"),
+        ("2\r\nok\r\n0\r\nContent-Length : 1 2\r\nX-A: v\r\n\r\n", "not used again"),
+        ("2\nok\n0\n\n", "used again"),
+        ("002 ; a=\"b\"\r\nok\r\n0\r\nX-A: v\r\n\r\n", "used again"),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let (body, _, found) = answered(&answer).await;
+        assert_eq!((body.as_deref(), found), (Ok("ok"), fate), "{chunks:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_205_that_forgets_to_say_that_it_is_empty_is_whole() {
     let (body, _, fate) = answered("HTTP/1.1 205 Reset Content\r\n\r\n").await;
     assert_eq!((body.as_deref(), fate), (Ok(""), "not used again"));

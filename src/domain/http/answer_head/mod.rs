@@ -4,12 +4,14 @@
 //! framed (RFC 9112 sections 2 to 6). Its invariant: a line that could say how the content is
 //! framed is never left out. It must not know of sockets, nor where the octets come from.
 
+mod chunks;
 mod fields;
 mod framing;
 
 use ::http::HeaderMap;
 use bytes::Bytes;
 
+pub use chunks::Chunks;
 pub use framing::Framing;
 
 /// A head that could be read.
