@@ -293,9 +293,9 @@ fn refuse_connect(method: &Method) -> Result<(), Broken> {
 }
 
 fn is_same_protocol(asked: Option<&HeaderValue>, answer: &HeaderMap) -> bool {
-    let answered = answer.get(header::UPGRADE);
-    match (asked, answered) {
-        (Some(asked), Some(answered)) => asked.as_bytes().eq_ignore_ascii_case(answered.as_bytes()),
+    let mut answered = answer.get_all(header::UPGRADE).iter();
+    match (asked, answered.next(), answered.next()) {
+        (Some(asked), Some(only), None) => asked.as_bytes().eq_ignore_ascii_case(only.as_bytes()),
         _ => false,
     }
 }

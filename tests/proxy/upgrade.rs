@@ -59,6 +59,23 @@ async fn another_protocol_than_was_asked_for_opens_no_tunnel() {
 }
 
 #[tokio::test]
+async fn a_101_that_names_two_protocols_opens_no_tunnel() {
+    for lines in [
+        "Upgrade: websocket\r\nUpgrade: h2c",
+        "Upgrade: websocket\r\nUpgrade: websocket",
+        "Upgrade: websocket, h2c",
+        "Upgrade:",
+        "X-Upgrade: websocket",
+    ] {
+        let upstream = Upstream::start().await;
+        let head = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{lines}");
+        upstream.on("/live", Answer::Raw(format!("{head}\r\n\r\n").into_bytes()));
+        let gateway = Gateway::before(&upstream).await;
+        gateway.send(upgrade(get("/live"), "websocket")).await.problem(502);
+    }
+}
+
+#[tokio::test]
 async fn a_101_that_nobody_asked_for_opens_no_tunnel() {
     let upstream = Upstream::start().await;
     upstream.on("/live", Answer::Upgrade("websocket".into()));
