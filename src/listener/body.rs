@@ -61,11 +61,13 @@ pub struct Received {
     pace: Pace,
     occupied: Occupied,
     owes_continue: bool,
+    // Octets that were read and put back.
+    ahead: Bytes,
 }
 
 impl Received {
     pub(super) fn new(incoming: Incoming, pace: Pace, occupied: Occupied) -> Self {
-        Self { incoming, pace, occupied, owes_continue: false }
+        Self { incoming, pace, occupied, owes_continue: false, ahead: Bytes::new() }
     }
 
     /// Sees to the 100 that these fields ask for, where hyper would not: it knows only
@@ -84,6 +86,11 @@ impl Received {
         self.owes_continue = is_asked && !by_hyper && !self.incoming.is_end_stream();
     }
 
+    /// Puts octets back that were read, so that they come first.
+    pub fn put_back(&mut self, octets: Bytes) {
+        self.ahead = octets;
+    }
+
     /// Lets the body take as long as it likes as a whole, if only it never pauses for
     /// too long: for what is passed on while it comes.
     pub fn stream(&mut self) {
@@ -100,6 +107,9 @@ impl Body for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         let this = &mut *self;
+        if !this.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.ahead)))));
+        }
         if std::mem::take(&mut this.owes_continue) {
             this.occupied.owe_continue();
         }
@@ -120,11 +130,17 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let (rest, ahead) = (self.incoming.size_hint(), self.ahead.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(ahead));
+        }
+        whole
     }
 }
 

@@ -5,6 +5,7 @@
 //! or being answered. It must not know what is asked or answered.
 
 mod alarm;
+mod announced;
 mod binding;
 mod body;
 mod peer;
@@ -48,6 +49,8 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// The largest header section, in octets: 431 past it.
     pub max_headers: usize,
+    /// The largest body that is accepted, in octets, for who announces more than can be counted.
+    pub max_body: usize,
     /// How long a header section may take.
     pub header_timeout: Duration,
     /// How long a connection is kept without a request.
@@ -66,6 +69,7 @@ impl From<&ServerConfig> for Limits {
     fn from(server: &ServerConfig) -> Self {
         Self {
             max_headers: server.max_headers,
+            max_body: server.max_body,
             header_timeout: server.header_timeout,
             idle_timeout: server.idle_timeout,
             body_timeout: server.body_timeout,

@@ -7,15 +7,23 @@ use http::StatusCode;
 
 use crate::api::Problem;
 
+/// The limits that a head may have gone beyond.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) headers: usize,
+    pub(super) body: usize,
+}
+
 /// What stands for the head that hyper made by itself; none where that is no refusal.
-pub(super) fn instead_of(head: &[u8], max_headers: usize) -> Option<Vec<u8>> {
+/// `is_long` says that the request announces a body too long to be counted.
+pub(super) fn instead_of(head: &[u8], most: Most, is_long: bool) -> Option<Vec<u8>> {
+    const FIELDS: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     let status = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
     let problem = match StatusCode::from_bytes(status.get(..3)?).ok()? {
+        StatusCode::BAD_REQUEST | FIELDS if is_long => Problem::body_too_large(most.body as u64),
         StatusCode::BAD_REQUEST => Problem::malformed_request(),
         StatusCode::URI_TOO_LONG => Problem::target_too_long(),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            Problem::headers_too_large(max_headers as u64)
-        }
+        FIELDS => Problem::headers_too_large(most.headers as u64),
         _ => return None,
     };
     let lines = head.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii_end);
@@ -50,13 +58,25 @@ fn octets(problem: Problem, date: Option<&[u8]>) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const MOST: Most = Most { headers: 9, body: 7 };
+
+    #[test]
+    fn a_length_beyond_counting_is_a_body_over_the_limit() {
+        for status in [400, 431] {
+            let head = format!("HTTP/1.1 {status} x\r\n\r\n");
+            let text = String::from_utf8(instead_of(head.as_bytes(), MOST, true).unwrap()).unwrap();
+            assert!(text.starts_with("HTTP/1.1 413 ") && text.contains("\"limit\":7"), "{text}");
+        }
+    }
+
     #[test]
     fn refusals_become_problems_that_keep_the_date_and_all_else_is_left_alone() {
         for (status, name) in
             [(400, "malformed-request"), (414, "target-too-long"), (431, "header-too-large")]
         {
             let head = format!("HTTP/1.1 {status} x\r\ndate: today\r\n\r\n");
-            let text = String::from_utf8(instead_of(head.as_bytes(), 9).unwrap()).unwrap();
+            let text =
+                String::from_utf8(instead_of(head.as_bytes(), MOST, false).unwrap()).unwrap();
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
             let fields = ["date: today", "connection: close", "gateway-origin: cloakroom"];
             assert!(fields.iter().all(|field| text.contains(field)), "{text}");
@@ -65,7 +85,7 @@ mod tests {
             assert!(body.contains(name), "{text}");
         }
         for other in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 4", "hello", ""] {
-            assert_eq!(instead_of(other.as_bytes(), 9), None, "{other}");
+            assert_eq!(instead_of(other.as_bytes(), MOST, false), None, "{other}");
         }
     }
 }

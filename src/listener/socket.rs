@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarm::Alarm;
+use super::announced::Announced;
 use super::taking::Taking;
 use super::{Limits, ReceiveError, refusal};
 use crate::clock::Clock;
@@ -148,7 +149,8 @@ pub(super) struct Socket {
     taking: Taking,
     // Some octets of the head that is awaited have come.
     has_begun: bool,
-    max_headers: usize,
+    most: refusal::Most,
+    announced: Announced,
     // The answers of so many exchanges have been written whole.
     answered: u64,
     // What is written in place of hyper's own refusal, before anything else.
@@ -173,7 +175,8 @@ impl Socket {
             exchanges: 0,
             lingering: None,
             has_begun: false,
-            max_headers: limits.max_headers,
+            most: refusal::Most { headers: limits.max_headers, body: limits.max_body },
+            announced: Announced::default(),
             answered: 0,
             owed: Vec::new(),
         }
@@ -184,10 +187,9 @@ impl Socket {
     fn replaces(&mut self, octets: &[u8]) -> bool {
         let is_own = !self.occupancy.is_busy()
             && self.answered == self.occupancy.exchanges.load(Ordering::Acquire);
-        let Some(problem) = is_own.then(|| refusal::instead_of(octets, self.max_headers)).flatten()
-        else {
-            return false;
-        };
+        let is_long = self.announced.is_beyond();
+        let instead = || refusal::instead_of(octets, self.most, is_long);
+        let Some(problem) = is_own.then(instead).flatten() else { return false };
         self.owed = problem;
         // What is left of the request would reset the connection, and with it the answer.
         self.occupancy.unread.store(true, Ordering::Release);
@@ -207,11 +209,12 @@ impl Socket {
     }
 
     /// Octets came: if they begin a head, it has to be whole in time.
-    fn came(&mut self) {
+    fn came(&mut self, octets: &[u8]) {
         if self.occupancy.is_busy() {
             return;
         }
         self.note_exchanges();
+        self.announced.note(octets);
         self.has_begun = true;
         if let Awaited::Anything(_) = self.awaited {
             self.awaited = Awaited::Head(self.alarm.now() + self.header_timeout);
@@ -240,6 +243,7 @@ impl Socket {
         if exchanges != self.exchanges {
             self.exchanges = exchanges;
             self.has_begun = false;
+            self.announced = Announced::default();
             self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
         }
     }
@@ -276,9 +280,10 @@ impl AsyncRead for Socket {
             // So few octets go out whole or not at all; then the client sends without.
             let _ = self.stream.try_write(CONTINUE);
         }
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if polled.is_ready() {
-            self.came();
+            self.came(&buffer.filled()[before..]);
             return polled;
         }
         ready!(self.poll_over(context));

@@ -10,6 +10,7 @@ async fn connected(clock: &Clock) -> TcpStream {
     let seconds = Duration::from_secs;
     let limits = Limits {
         max_headers: 64 * 1024,
+        max_body: 16 << 20,
         header_timeout: seconds(10),
         idle_timeout: seconds(75),
         body_timeout: seconds(30),

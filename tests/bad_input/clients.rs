@@ -79,6 +79,10 @@ async fn a_body_that_is_framed_wrongly_is_400_also_where_it_is_passed_on() {
     connection.response().await.problem(400);
 }
 
+fn announcing(length: &str) -> String {
+    format!("POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_as_a_request_is_a_problem_too() {
     let upstream = Upstream::start().await;
@@ -90,6 +94,13 @@ async fn what_cannot_be_read_as_a_request_is_a_problem_too() {
         ("no request at all\r\n\r\n".to_owned(), 400),
         (format!("GET /{target} HTTP/1.1\r\nHost: x\r\n\r\n"), 414),
         (format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(120)), 431),
+        (announcing("18446744073709551615"), 413),
+        (announcing("18446744073709551614"), 413),
+        (announcing("18446744073709551613"), 413),
+        (announcing("99999999999999999999999"), 413),
+        (announcing("99999999999999999999999x"), 400),
+        (announcing("99999999999999999999999\r\nContent-Length: 1"), 400),
     ] {
         // Alone, and behind a request that was answered on the same connection.
         for before in [0, 1, 3] {
