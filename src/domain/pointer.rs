@@ -146,7 +146,8 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_str(self)
+        // As octets: half of a surrogate pair in another member's name is no fault of this one.
+        reader.deserialize_bytes(self)
     }
 }
 
@@ -157,8 +158,8 @@ impl Visitor<'_> for Name<'_> {
         f.write_str("a member's name")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<bool, E> {
+        Ok(name == self.0.as_bytes())
     }
 }
 
@@ -221,6 +222,18 @@ mod tests {
         assert_eq!(at(r#"{"a":1,"\u0061":3}"#, "/a").as_deref(), Some("3"));
         assert_eq!(at(r#"{"a":{"b":1},"a":{}}"#, "/a/b"), None);
         assert_eq!(at(r#"{"a":{"b":1},"a":7}"#, "/a/b"), None);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_beside_the_path_is_walked_past() {
+        for text in [
+            r#"{"\ud800":1,"k":"x"}"#,
+            r#"{"k":"x","\udc00a":{"\ud800":[]}}"#,
+            r#"{"a":"\ud800","k":"x"}"#,
+            r#"{"\ud800k":"y","k":"x"}"#,
+        ] {
+            assert_eq!(at(text, "/k").as_deref(), Some("x"), "{text}");
+        }
     }
 
     #[test]
