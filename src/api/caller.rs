@@ -66,7 +66,10 @@ fn unnamed(name: &HeaderName) -> Problem {
 }
 
 /// The value of a field that may be there once; none where it is empty.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Problem> {
+pub fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Problem> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next().filter(|value| !value.is_empty());
     if lines.next().is_some() {

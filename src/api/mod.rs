@@ -42,7 +42,7 @@ mod verdict;
 mod visit;
 pub mod webhooks;
 
-pub use caller::{Caller, Peer, principal_of};
+pub use caller::{Caller, Peer, only, principal_of};
 pub use context::{Api, ApiSettings};
 pub use document::Document;
 pub use messages::Messages;

@@ -27,6 +27,14 @@ pub(super) struct Collected {
     pub(super) memory: Option<Memory>,
 }
 
+/// The beginning of a body that is still to be read.
+pub(super) struct Peeked {
+    pub(super) octets: Bytes,
+    /// Whether it is all of it.
+    pub(super) is_whole: bool,
+    _memory: Option<Memory>,
+}
+
 /// Memory that is given back when this is dropped.
 pub(super) type Memory = OwnedSemaphorePermit;
 
@@ -34,6 +42,28 @@ impl Budget {
     /// So many octets in all.
     pub(super) fn new(octets: usize) -> Self {
         Self(Arc::new(Semaphore::new(octets.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Reads up to `most` octets of a body, or a piece more, and puts them back.
+    pub(super) async fn peek(&self, body: &mut Received, most: usize) -> Result<Peeked, Problem> {
+        let mut gathering = Gathering { budget: self, memory: None, reserved: 0 };
+        let mut octets = BytesMut::new();
+        let mut is_whole = false;
+        while octets.len() <= most && !is_whole {
+            match body.frame().await {
+                Some(frame) => {
+                    let Ok(piece) = frame.map_err(|error| refusal(&error))?.into_data() else {
+                        continue;
+                    };
+                    octets.extend_from_slice(&piece);
+                    gathering.hold(octets.len(), octets.len())?;
+                }
+                None => is_whole = true,
+            }
+        }
+        let octets = octets.freeze();
+        body.put_back(octets.clone());
+        Ok(Peeked { octets, is_whole, _memory: gathering.memory })
     }
 
     /// Receives a body of at most `limit` octets.

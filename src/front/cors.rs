@@ -34,6 +34,11 @@ impl Cors {
         Self { origins, off }
     }
 
+    /// Whether the gateway leaves it to upstreams who may use them from a page.
+    pub(super) const fn is_off(&self) -> bool {
+        self.off
+    }
+
     /// The origin that a request names, where it has leave.
     pub(super) fn origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.off {

@@ -16,6 +16,7 @@ mod route;
 mod selector;
 mod settings;
 mod silence;
+mod straight;
 mod tunnel;
 mod upload;
 
@@ -31,7 +32,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::api::{self, Api, Peer, Problem, principal_of};
+use crate::api::{self, Api, Peer, Problem, only, principal_of};
 use crate::config::PrincipalRule;
 use crate::domain::Principal;
 use crate::domain::http::forwarded::{self, Scheme, Sender};
@@ -42,7 +43,7 @@ use crate::listener::Received;
 use crate::upstream::Upstream;
 use body::Budget;
 use cors::Cors;
-use place::{Head, Place, Placing};
+use place::{Head, Place, Placing, Straight};
 pub use route::Overlap;
 use route::Route;
 pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
@@ -87,7 +88,7 @@ enum Reached<'f> {
     /// A route.
     Route(&'f Route, Captures),
     /// An upstream, as it is.
-    Upstream(&'f Upstream),
+    Upstream(&'f Upstream, Straight<'f>),
 }
 
 /// How long the gateway's description of a client's request is needed.
@@ -148,8 +149,8 @@ impl Front {
                 let accepted = front.accept(request, route, &captures, &caller).await;
                 (true, accepted.unwrap_or_else(Problem::into_response))
             }
-            Ok((Reached::Upstream(upstream), caller)) => {
-                let passed = Box::pin(front.proxy(request, upstream, &caller)).await;
+            Ok((Reached::Upstream(upstream, straight), caller)) => {
+                let passed = Box::pin(front.pass(request, (upstream, straight), &caller)).await;
                 (false, passed.unwrap_or_else(Problem::into_response))
             }
             Err((own, problem)) => (own, problem.into_response()),
@@ -167,7 +168,7 @@ impl Inner {
     fn look(&self, request: &Request<Received>) -> Result<(Reached<'_>, Caller), (bool, Problem)> {
         let own = |problem| (true, problem);
         let caller = self.greet(request).map_err(own)?;
-        let (upstream, is_known) = match self.place(request).map_err(own)? {
+        let straight = match self.place(request).map_err(own)? {
             Place::Own(rest) => return Ok((Reached::Own(rest), caller)),
             Place::Preflight { is_own } => return Ok((Reached::Preflight { is_own }, caller)),
             Place::Routed(route, captures) => return Ok((Reached::Route(route, captures), caller)),
@@ -175,36 +176,40 @@ impl Inner {
                 self.identify(request.headers(), &caller).map_err(own)?;
                 return Err(own(problem));
             }
-            Place::Excepted(upstream) => (Some(upstream), true),
-            Place::Unrouted { is_near } => (self.fallback.as_ref(), is_near),
+            Place::Straight(straight) => straight,
         };
-        if is_known {
+        if straight.is_known {
             self.identify(request.headers(), &caller).map_err(own)?;
         }
         expectation::unrouted(request.method(), false, request.headers())
             .map_err(|refused| (false, refused.into()))?;
+        let upstream = straight.upstream.or(self.fallback.as_ref());
         let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
-        Ok((Reached::Upstream(upstream), caller))
+        Ok((Reached::Upstream(upstream, straight), caller))
     }
 
-    fn place(&self, request: &Request<Received>) -> Result<Place<'_>, Problem> {
-        let placing = Placing {
+    fn placing(&self) -> Placing<'_> {
+        Placing {
             prefix: &self.api.settings.prefix,
             prefix_pass: self.prefix_pass,
             routes: &self.routes,
             methods: &self.methods,
             upgrades: &self.upgrades,
             has_principals: self.api.settings.principal != PrincipalRule::None,
-        };
+        }
+    }
+
+    fn place(&self, request: &Request<Received>) -> Result<Place<'_>, Problem> {
         let (method, headers) = (request.method(), request.headers());
         let preflight = self.cors.preflight_for(method, headers);
-        placing.place(Head {
+        self.placing().place(Head {
             method,
             path: request.uri().path(),
             query: request.uri().query(),
             version: request.version(),
             headers,
             preflight: preflight.as_ref(),
+            has_cors_of_upstream: self.cors.is_off(),
         })
     }
 
@@ -218,8 +223,8 @@ impl Inner {
     fn greet(&self, request: &Request<Received>) -> Result<Caller, Problem> {
         let (headers, target) = (request.headers(), request.uri().path());
         // TRACE would show its sender what the gateway adds, and CONNECT passes every route by.
-        let barred = |name: &Method| request.method().as_str().eq_ignore_ascii_case(name.as_str());
-        if barred(&Method::TRACE) || barred(&Method::CONNECT) {
+        let method = request.method().as_str();
+        if BARRED.iter().any(|name| method.eq_ignore_ascii_case(name)) {
             return Err(Problem::method_not_allowed(PASSED_ON));
         }
         // RFC 9112 section 3.2.4: the asterisk is for OPTIONS alone.
@@ -237,6 +242,10 @@ impl Inner {
         }
         let Peer(peer) = *request.extensions().get::<Peer>().ok_or_else(Problem::internal)?;
         let sender = Sender::of(peer.ip(), &self.api.settings.trusted_proxies, headers);
+        if sender.peer_trusted {
+            // Upstreams rely on it where nothing is routed, too.
+            self.trusted_fields.iter().try_for_each(|name| only(headers, name).map(drop))?;
+        }
         Ok(Caller { peer, sender, host })
     }
 
@@ -309,6 +318,9 @@ impl Inner {
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
     }
 }
+
+/// Methods that are never passed on, in any case; some servers answer TRACK as TRACE.
+const BARRED: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
 
 /// The usual methods of what is passed on, for who asks for one that never is.
 const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";

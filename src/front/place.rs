@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Version, header};
 use super::route::Route;
 use super::tunnel;
 use crate::api::{Problem, is_resource};
+use crate::domain::http::body_method::{self, Named};
 use crate::domain::http::disguise::{self, Disguise};
 use crate::domain::http::path::{self, PathProblem};
 use crate::domain::http::pattern::Captures;
@@ -27,17 +28,32 @@ pub(super) enum Place<'f> {
     },
     /// On a route.
     Routed(&'f Route, Captures),
-    /// On a route that leaves it to the upstream, once its principal is known.
-    Excepted(&'f Upstream),
     /// Refused, once its principal is known: an upstream could read it as a request that a
     /// route takes.
     Disguised(Problem),
-    /// On no route.
-    Unrouted {
-        /// Some servers would take it for a request that a route takes: its principal has to
-        /// be known.
-        is_near: bool,
-    },
+    /// The upstream's, as it is.
+    Straight(Straight<'f>),
+}
+
+/// A request that goes straight to an upstream.
+#[derive(Clone, Copy)]
+pub(super) struct Straight<'f> {
+    /// The upstream of the route that leaves it alone; none where no route takes it.
+    pub(super) upstream: Option<&'f Upstream>,
+    /// Whether its principal has to be known: a route takes it, or some servers would take it for
+    /// a request that one takes.
+    pub(super) is_known: bool,
+    /// Whether it names another path by a field, so that some servers would take it for a request
+    /// that a route takes: such fields are left out.
+    pub(super) misleads: bool,
+    /// Whether its body could name a method with which a route takes it.
+    pub(super) has_form: bool,
+}
+
+impl<'f> Straight<'f> {
+    const fn to(upstream: &'f Upstream, is_known: bool) -> Self {
+        Self { upstream: Some(upstream), is_known, misleads: false, has_form: false }
+    }
 }
 
 /// The settings that decide a place.
@@ -62,6 +78,8 @@ pub(super) struct Head<'r> {
     pub(super) headers: &'r HeaderMap,
     /// The method that a preflight of a page with leave asks for.
     pub(super) preflight: Option<&'r Method>,
+    /// Whether preflights are the upstream's business.
+    pub(super) has_cors_of_upstream: bool,
 }
 
 impl<'f> Placing<'f> {
@@ -101,88 +119,108 @@ impl<'f> Placing<'f> {
     }
 
     fn on_route(&self, head: Head<'_>, route: &'f Route, captures: Captures) -> Place<'f> {
+        if self.is_left_preflight(head) {
+            return Place::Straight(Straight::to(route.upstream(), false));
+        }
         let is_upgrade =
             tunnel::protocol(head.method, head.version, head.headers, self.upgrades).is_some();
         if is_upgrade || (route.is_implicit() && is_excepted(head.headers)) {
-            return Place::Excepted(route.upstream());
+            return Place::Straight(Straight::to(route.upstream(), true));
         }
         Place::Routed(route, captures)
     }
 
+    /// Whether it is a preflight that the upstream answers: browsers send it without a credential
+    /// and understand no 202. A route that names OPTIONS takes it all the same.
+    fn is_left_preflight(&self, head: Head<'_>) -> bool {
+        head.has_cors_of_upstream
+            && is_preflight(head.method, head.headers)
+            && !self.routes.is_named(head.method, head.path)
+            && self.other_methods(head).is_empty()
+            && disguise::paths(head.headers).next().is_none()
+    }
+
+    /// The methods of routes that it could be read with beside its own.
+    fn other_methods(&self, head: Head<'_>) -> Vec<Disguise<Method>> {
+        let is_named = |method: &Method| self.routes.names(method);
+        disguise::methods(head.method, head.query, head.headers, is_named)
+    }
+
     /// The place of what no route takes as it stands.
     fn beside_routes(&self, head: Head<'_>) -> Result<Place<'f>, Problem> {
-        let is_named = |method: &Method| self.routes.names(method);
-        let others = disguise::methods(head.method, head.query, head.headers, is_named);
+        let others = self.other_methods(head);
         // Servers answer HEAD with what they would answer GET with.
         let is_head = head.method.as_str().eq_ignore_ascii_case(Method::HEAD.as_str());
         let usual = if is_head { &Method::GET } else { head.method };
+        let (has_form, misleads) = (self.has_form(head), self.misleads(head));
+        let mut straight = Straight { upstream: None, is_known: false, misleads, has_form };
         if others.is_empty() && !self.methods.contains(usual) {
-            return Ok(Place::Unrouted { is_near: self.has_form_method(head) });
+            return Ok(Place::Straight(straight));
         }
         path::screen(head.path)?;
         if let Some((route, _)) = self.routes.find(usual, head.path) {
-            return Ok(Place::Excepted(route.upstream()));
+            return Ok(Place::Straight(Straight::to(route.upstream(), true)));
         }
-        if let Some(problem) = self.disguised(head, usual, &others) {
-            return Ok(Place::Disguised(problem));
+        let is_routed =
+            |other: &&Disguise<Method>| self.routes.find(&other.says, head.path).is_some();
+        if let Some(other) = others.iter().find(is_routed) {
+            return Ok(Place::Disguised(Problem::disguised_method(other.by, &other.says)));
         }
-        let is_near = self.has_principals && self.resembles_routed(head, usual, &others);
-        Ok(Place::Unrouted { is_near: is_near || self.has_form_method(head) })
+        let methods = || others.iter().map(|other| &other.says).chain([usual]);
+        let resembles = |path: &str| methods().any(|method| self.routes.resembles(method, path));
+        straight.is_known = self.has_principals && resembles(head.path);
+        Ok(Place::Straight(straight))
     }
 
-    /// Whether some servers would take it for a request that a route takes, by any method and
-    /// any path that they could read it with.
-    fn resembles_routed(
-        &self,
-        head: Head<'_>,
-        usual: &Method,
-        others: &[Disguise<Method>],
-    ) -> bool {
-        let resembles = |path: &str| {
-            let mut methods = others.iter().map(|other| &other.says).chain([usual]);
-            methods.any(|method| self.routes.resembles(method, path))
-        };
-        resembles(head.path) || disguise::paths(head.headers).any(|other| resembles(&other.says))
+    /// Whether a field names the path of a route, for whatever method: the body may name that.
+    fn misleads(&self, head: Head<'_>) -> bool {
+        let is_near = |path: &str| path::screen(path).is_err() || self.routes.resembles_path(path);
+        disguise::paths(head.headers).any(|path| is_near(&path))
     }
 
     /// Whether a method in the body could make a POST one that a route takes.
-    fn has_form_method(&self, head: Head<'_>) -> bool {
-        self.has_principals
-            && head.method == Method::POST
-            && may_be_form(head.headers)
+    fn has_form(&self, head: Head<'_>) -> bool {
+        head.method == Method::POST
+            && body_method::is_looked_into(head.headers)
             && self.routes.resembles_path(head.path)
     }
 
-    /// The refusal of a request that is another one by its fields or its query.
-    fn disguised(
-        &self,
-        head: Head<'_>,
-        usual: &Method,
-        others: &[Disguise<Method>],
-    ) -> Option<Problem> {
-        let is_routed = |method: &Method, path: &str| self.routes.find(method, path).is_some();
-        let by_method = others.iter().find(|other| is_routed(&other.says, head.path));
-        if let Some(other) = by_method {
-            return Some(Problem::disguised_method(other.by, &other.says));
-        }
-        let methods = || others.iter().map(|other| &other.says).chain([usual]);
-        let leads_to_route = |path: &str| {
-            path::screen(path).is_err() || methods().any(|method| is_routed(method, path))
+    /// Whether the principal of a POST has to be known because of the methods that its body
+    /// names, or, once it is known, why it is refused.
+    pub(super) fn judge_body(&self, path: &str, named: &Named) -> Result<bool, Problem> {
+        let names = match named {
+            Named::None => return Ok(false),
+            Named::Unknown => return Ok(true),
+            Named::These(names) => names,
         };
-        let by_path = disguise::paths(head.headers).find(|other| leads_to_route(&other.says));
-        by_path.map(|other| Problem::disguised_path(other.by))
+        let read = |name: &String| Method::from_bytes(name.trim().to_ascii_uppercase().as_bytes());
+        let mut methods: Vec<Method> = Vec::new();
+        for method in names.iter().filter_map(|name| read(name).ok()) {
+            // Each once, so that there are no more than routes have.
+            if self.routes.names(&method) && !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        let routed = |method: &&Method| self.routes.find(method, path).is_some();
+        match methods.iter().find(routed) {
+            Some(method) => {
+                let by = disguise::Part::Body(disguise::METHOD_PARAMETER);
+                Err(Problem::disguised_method(by, method))
+            }
+            None => Ok(methods.iter().any(|method| self.routes.resembles(method, path))),
+        }
     }
 }
 
-/// Whether servers would read the body as a form: they do so where no type is named, too.
-fn may_be_form(headers: &HeaderMap) -> bool {
-    const FORMS: [&[u8]; 2] = [b"application/x-www-form-urlencoded", b"multipart/"];
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(http::HeaderValue::as_bytes);
-    let begins = |value: &[u8], with: &[u8]| {
-        value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
-    };
-    let is_named = headers.contains_key(header::CONTENT_TYPE);
-    !is_named || types.any(|value| FORMS.iter().any(|form| begins(value, form)))
+/// Whether a request is a CORS preflight (Fetch standard), and no more than that.
+fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    let has_no_body =
+        |length: &http::HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
+    method == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.get(header::CONTENT_LENGTH).is_none_or(has_no_body)
 }
 
 /// What the route that takes every POST is not meant for: gRPC, whose clients know no

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::support::gateway::{operations_of, order};
-use crate::support::{Gateway, Request, Setup, Upstream, get, post, time};
+use crate::support::{Connection, Gateway, Request, Setup, Upstream, get, post, time};
 
 fn of(who: &str, request: Request) -> Request {
     request.field("Authorization", format!("Bearer {who}"))
@@ -152,8 +152,30 @@ async fn only_one_field_with_that_very_name_names_the_principal() {
     gateway.send(order().field("X-User", "")).await.problem(401);
     let twice = order().field("X-User", "ann").field("X-User", "bob");
     gateway.send(twice).await.problem(400);
+    // Upstreams rely on it where nothing is routed, too.
+    for target in ["/catalogue", "/-/operations"] {
+        let twice = get(target).field("X-User", "ann").field("X-User", "bob");
+        gateway.send(twice).await.problem(400);
+    }
     assert_eq!(stored(&gateway).await, 0);
     assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_known_in_either_form_of_its_address() {
+    for (listen, range) in [
+        ("127.0.0.1:0", "::ffff:127.0.0.0/104"),
+        ("[::]:0", "127.0.0.0/8"),
+        ("[::]:0", "::ffff:127.0.0.1/128"),
+    ] {
+        let upstream = Upstream::start().await;
+        let setup = Setup::before(&upstream).principal("header:X-User").listen_on(listen);
+        let trusted = format!("trusted_proxies = [{range:?}]");
+        let gateway = setup.set("server", &trusted).start().await;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], gateway.public.port()));
+        let mut connection = Connection::open(address).await;
+        connection.send(&order().field("X-User", "ann")).await.expect(202);
+    }
 }
 
 #[tokio::test]

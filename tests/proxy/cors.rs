@@ -105,6 +105,29 @@ async fn elsewhere_a_preflight_is_the_upstreams_to_answer() {
 }
 
 #[tokio::test]
+async fn a_preflight_on_a_route_for_every_method_is_the_upstreams_unless_origins_are_named() {
+    let upstream = Upstream::start().await;
+    let setup = || Setup::before(&upstream).route("* /api/{*rest}", "").principal("authorization");
+    let gateway = setup().start().await;
+    let answer = gateway.send(preflight("/api/orders", "PUT").field("Origin", APP)).await;
+    assert_eq!(answer.expect(200).field("gateway-origin"), Some("upstream"));
+    assert_eq!(upstream.only().method, "OPTIONS");
+    for request in [
+        Request::new("OPTIONS", "/api/orders").field("Origin", APP),
+        Request::new("OPTIONS", "/api/orders").field("Access-Control-Request-Method", "PUT"),
+        preflight("/api/orders", "PUT").field("Origin", APP).body("text/plain", "x"),
+        Request::new("PUT", "/api/orders").field("Origin", APP),
+    ] {
+        gateway.send(request).await.problem(401);
+    }
+    let named = setup().route("OPTIONS /api/orders", "").start().await;
+    named.send(preflight("/api/orders", "PUT").field("Origin", APP)).await.problem(401);
+    let own = setup().set("cors", "origins = [\"https://other.example\"]").start().await;
+    own.send(preflight("/api/orders", "PUT").field("Origin", APP)).await.problem(401);
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[tokio::test]
 async fn a_preflight_is_granted_for_methods_that_something_here_takes_and_no_others() {
     let upstream = Upstream::start().await;
     let gateway = Setup::before(&upstream)

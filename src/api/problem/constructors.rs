@@ -97,17 +97,9 @@ impl Problem {
             }
             Part::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
             Part::Parameter(name) => Self::malformed_parameter(name, format!("{name} {says}")),
-        }
-    }
-
-    /// 400: the path that frameworks would read is not the one of the request line, and a
-    /// route takes it.
-    pub fn disguised_path(by: Part) -> Self {
-        let says = "names another path than the request line does: leave it out";
-        match by {
-            Part::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
-            Part::Parameter(name) => Self::malformed_parameter(name, format!("{name} {says}")),
-            Part::Line => Self::malformed_path(says),
+            Part::Body(name) => {
+                Self::malformed_body(None, format!("the parameter {name} in the body {says}"))
+            }
         }
     }
 

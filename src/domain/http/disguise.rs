@@ -4,7 +4,8 @@
 //! the path, and methods that some servers put into capitals. The invariant: a reading that
 //! is not listed here is one that no known server has. It must not know what is routed.
 
-use ::http::{HeaderMap, Method, header::HeaderValue};
+use ::http::Method;
+use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::grammar::{text, trim};
 use super::hygiene::reads_as;
@@ -17,7 +18,7 @@ const PATH_FIELDS: [&str; 2] = ["X-Original-URL", "X-Rewrite-URL"];
 
 /// The parameter of a query that replaces the method, in any case. Most frameworks read it on a
 /// POST; `WordPress` reads it on every method.
-const METHOD_PARAMETER: &str = "_method";
+pub const METHOD_PARAMETER: &str = "_method";
 
 /// The part of a head that says that a request is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Part {
     Field(&'static str),
     /// A parameter of the query.
     Parameter(&'static str),
+    /// A parameter of the body.
+    Body(&'static str),
 }
 
 /// Another request for which a request may be taken.
@@ -60,16 +63,35 @@ pub fn methods(
         note(by, trim(&text(value)));
     }
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if name.eq_ignore_ascii_case(METHOD_PARAMETER) {
+        if is_method_parameter(&name) {
             note(Part::Parameter(METHOD_PARAMETER), &value);
         }
     }
     found
 }
 
+/// Whether some framework takes a parameter for the one that replaces the method. PHP takes no
+/// blanks before a name, ends it at a null octet, and puts `_` for a dot, a bracket or a blank.
+pub fn is_method_parameter(name: &str) -> bool {
+    let name = name.split('\0').next().unwrap_or_default().trim_start();
+    let plain = name.replacen(['.', '['], "_", 1);
+    plain.eq_ignore_ascii_case(METHOD_PARAMETER)
+}
+
 /// The paths that a request could be read with beside its own, without their queries.
-pub fn paths(headers: &HeaderMap) -> impl Iterator<Item = Disguise<String>> {
-    lines(headers, &PATH_FIELDS).map(|(by, value)| Disguise { by, says: path(&text(value)) })
+pub fn paths(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    lines(headers, &PATH_FIELDS).map(|(_, value)| path(&text(value)))
+}
+
+/// Removes the fields that name another path.
+pub fn remove_paths(headers: &mut HeaderMap) {
+    let is_path = |name: &HeaderName| {
+        PATH_FIELDS.iter().any(|known| reads_as(name.as_str().as_bytes(), known))
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_path(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
 }
 
 /// The path of a target or a URL.
@@ -99,7 +121,6 @@ fn lines<'h>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderName;
 
     fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
@@ -126,6 +147,8 @@ mod tests {
             ("PATCH", "", vec![("x-method-override", "DELETE")]),
             ("POST", "a=b&_method=delete", vec![]),
             ("GET", "_METHOD=delete", vec![]),
+            ("POST", ".method=delete", vec![]),
+            ("POST", "+%5Bmethod=delete", vec![]),
             ("POST", "%5Fmethod=delete&_method=delete", vec![(override_field, "DELETE")]),
         ] {
             assert_eq!(read_as(own, query, &fields), ["DELETE"], "{own} {query} {fields:?}");
@@ -159,9 +182,11 @@ mod tests {
             (" /orders#x", "/orders"),
         ] {
             let headers = map(&[("x-original-url", says)]);
-            assert_eq!(paths(&headers).next().unwrap().says, path, "{says}");
-            let headers = map(&[("x_rewrite_url", says)]);
-            assert_eq!(paths(&headers).next().unwrap().by, Part::Field("X-Rewrite-URL"));
+            assert_eq!(paths(&headers).next().unwrap(), path, "{says}");
+            let mut headers = map(&[("x_rewrite_url", says), ("x-original-url", says), ("a", "b")]);
+            assert_eq!(paths(&headers).count(), 2);
+            remove_paths(&mut headers);
+            assert_eq!(headers, map(&[("a", "b")]));
         }
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod additions;
 pub mod answer_head;
+pub mod body_method;
 pub mod disguise;
 pub mod expectation;
 pub mod forwarded;

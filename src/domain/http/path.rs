@@ -116,27 +116,57 @@ fn stands_for_itself(octet: u8) -> bool {
     is_unreserved(octet) || b"!$&'()*+,;=:@/".contains(&octet)
 }
 
-/// A normalized path without what many servers pass over: the case of letters, a segment's
-/// parameters, its extension, blanks at its end, and a slash at the end of the whole.
-pub(super) fn loose(path: &str) -> String {
-    let segment = |segment: &str| {
-        let end =
-            segment.char_indices().find(|(at, next)| *next == ';' || (*at > 0 && *next == '.'));
-        let name = &segment[..end.map_or(segment.len(), |(at, _)| at)];
-        without_blanks(name).to_ascii_lowercase()
-    };
-    let loose: Vec<String> = path.trim_end_matches('/').split('/').map(segment).collect();
-    if loose.len() < 2 { "/".to_owned() } else { loose.join("/") }
+/// A path as the most lenient servers read it: encodings decoded however often they were
+/// encoded, without empty and dot segments, without the case of letters, and of each segment no
+/// parameters, no extension and no blanks around it. Behind it the path that a script on the way
+/// would be told, as in `/index.php/orders`.
+pub(super) fn loose(raw_path: &str) -> (String, Option<String>) {
+    let path = decoded_through(raw_path);
+    let end = path.find(['?', '#', '\0']).unwrap_or(path.len());
+    let (mut names, mut told) = (Vec::new(), None);
+    for segment in path[..end].split(['/', '\\']) {
+        // Blanks count as in `trim`: `$` of a regular expression matches before a line feed.
+        let name = segment.split(';').next().unwrap_or_default().trim();
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            _ => {
+                names.push(without_extension(name).to_lowercase());
+                if told.is_none() && is_script(name) {
+                    told = Some(names.len());
+                }
+            }
+        }
+    }
+    let joined = |names: &[String]| format!("/{}", names.join("/"));
+    let behind = told.and_then(|script| names.get(script..)).map(joined);
+    (joined(&names), behind)
 }
 
-/// A name without blanks at its end. Line feeds count: `$` of a regular expression matches
-/// before one.
-fn without_blanks(mut name: &str) -> &str {
-    const BLANKS: [&str; 4] = ["%20", "%09", "%0A", "%0D"];
-    while let Some(shorter) = BLANKS.iter().find_map(|blank| name.strip_suffix(blank)) {
-        name = shorter;
+/// The path with its encodings decoded, and again where that uncovers some.
+fn decoded_through(raw_path: &str) -> String {
+    const OFTEN: usize = 3;
+    let mut path = raw_path.as_bytes().to_vec();
+    for _ in 0..OFTEN {
+        if !path.contains(&b'%') {
+            break;
+        }
+        path = percent_encoding::percent_decode(&path).collect();
     }
-    name
+    String::from_utf8_lossy(&path).into_owned()
+}
+
+fn without_extension(name: &str) -> &str {
+    let dot = name.char_indices().find(|(at, next)| *at > 0 && *next == '.');
+    name[..dot.map_or(name.len(), |(at, _)| at)].trim_end()
+}
+
+/// Whether servers run a file of this name, and tell it what stands behind in the path.
+fn is_script(name: &str) -> bool {
+    const KINDS: [&str; 9] = ["phtml", "cgi", "fcgi", "pl", "py", "rb", "asp", "aspx", "cfm"];
+    let Some((_, extension)) = name.rsplit_once('.') else { return false };
+    let extension = extension.to_ascii_lowercase();
+    extension.starts_with("php") || KINDS.contains(&extension.as_str())
 }
 
 /// The path with its encoded slashes decoded, as some servers read it.

@@ -128,20 +128,34 @@ impl<T> RouteTable<T> {
         self.routes.iter().any(|(pattern, _)| pattern.method.as_ref() == Some(method))
     }
 
+    /// Whether the route for a method and a path names that very method.
+    pub fn is_named(&self, method: &Method, raw_path: &str) -> bool {
+        let path = normalize(raw_path);
+        let of_path = |pattern: &RoutePattern| pattern.path.matches_normalized(&path).is_some();
+        let mut patterns = self.routes.iter().map(|(pattern, _)| pattern);
+        let found = patterns.find(|pattern| pattern.takes(method) && of_path(pattern));
+        found.is_some_and(|pattern| pattern.method.is_some())
+    }
+
     /// Whether some servers take the path for one that any route matches, for whatever method.
     pub fn resembles_path(&self, raw_path: &str) -> bool {
-        let path = loose(&normalize(raw_path));
-        self.loose.iter().any(|loose| loose.matches_normalized(&path).is_some())
+        self.resembles_where(raw_path, |_| true)
     }
 
     /// Whether some servers take the path for one that a route for this method matches: many
     /// make no difference between cases, or leave out what stands at the end of a segment.
     pub fn resembles(&self, method: &Method, raw_path: &str) -> bool {
-        let path = loose(&normalize(raw_path));
+        self.resembles_where(raw_path, |pattern| pattern.takes(method))
+    }
+
+    fn resembles_where(&self, raw_path: &str, counts: impl Fn(&RoutePattern) -> bool) -> bool {
+        let (path, behind) = loose(raw_path);
+        let is_like = |loose: &Pattern| {
+            let mut readings = std::iter::once(&path).chain(&behind);
+            readings.any(|path| loose.matches_normalized(path).is_some())
+        };
         let mut routes = self.routes.iter().zip(&self.loose);
-        routes.any(|((pattern, _), loose)| {
-            pattern.takes(method) && loose.matches_normalized(&path).is_some()
-        })
+        routes.any(|((pattern, _), loose)| counts(pattern) && is_like(loose))
     }
 
     /// The methods that the routes use.

@@ -1,0 +1,67 @@
+//! What goes straight to an upstream, looked into as far as it could be taken for more.
+//!
+//! Owns the look into the body of a form. Its invariant: a body passes as it came. It must not
+//! know how it is passed on.
+
+use axum::response::Response;
+use http::{Request, header};
+use http_body::Body as _;
+
+use super::body::Peeked;
+use super::place::Straight;
+use super::{Caller, Inner};
+use crate::api::Problem;
+use crate::domain::http::body_method::{self, Named};
+use crate::domain::http::disguise;
+use crate::listener::Received;
+use crate::upstream::Upstream;
+
+/// The largest body that is looked into, in octets: a form that a person fills in is smaller.
+const LARGEST: usize = 64 * 1024;
+
+impl Inner {
+    /// Passes a request on, unless its body makes it one that a route takes.
+    pub(super) async fn pass(
+        &self,
+        mut request: Request<Received>,
+        (upstream, straight): (&Upstream, Straight<'_>),
+        caller: &Caller,
+    ) -> Result<Response, Problem> {
+        let _peeked =
+            if straight.has_form { self.look_into(&mut request, caller).await? } else { None };
+        if straight.misleads {
+            disguise::remove_paths(request.headers_mut());
+        }
+        self.proxy(request, upstream, caller).await
+    }
+
+    /// Refuses a form whose body names the method of a route, and one of which that cannot be told
+    /// where nothing says whose it is.
+    async fn look_into(
+        &self,
+        request: &mut Request<Received>,
+        caller: &Caller,
+    ) -> Result<Option<Peeked>, Problem> {
+        let may_be_peeked = {
+            let headers = request.headers();
+            // What comes in pieces may be a conversation, unless its type says that it is a form.
+            let is_sent_whole = request.body().is_end_stream()
+                || headers.contains_key(header::CONTENT_LENGTH)
+                || body_method::has_type(headers);
+            is_sent_whole && request.body().size_hint().lower() <= LARGEST as u64
+        };
+        let peeked = if may_be_peeked {
+            Some(self.budget.peek(request.body_mut(), LARGEST).await?)
+        } else {
+            None
+        };
+        let whole = peeked.as_ref().filter(|peeked| peeked.is_whole);
+        let named = whole
+            .map_or(Named::Unknown, |peeked| body_method::named(request.headers(), &peeked.octets));
+        let judged = self.placing().judge_body(request.uri().path(), &named);
+        if !matches!(judged, Ok(false)) {
+            self.identify(request.headers(), caller)?;
+        }
+        judged.map(|_| peeked)
+    }
+}
