@@ -47,15 +47,13 @@ impl Announced {
 
     fn take(&mut self, octet: u8) {
         self.at = match (self.at, octet) {
-            (At::End, _) => At::End,
-            (At::Name(0), b'\r') => At::Name(0),
-            (At::Name(0), b'\n') => At::End,
+            (At::End, _) | (At::Name(0), b'\n') => At::End,
             (At::Length { number, is_number }, b'\n') => {
                 self.lengths += 1;
                 self.is_beyond = is_number && number > MOST;
                 At::Name(0)
             }
-            (_, b'\n') => At::Name(0),
+            (At::Name(0), b'\r') | (_, b'\n') => At::Name(0),
             (At::Name(count), _) if NAME.get(count) == Some(&octet.to_ascii_lowercase()) => {
                 At::Name(count + 1)
             }
