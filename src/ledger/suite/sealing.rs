@@ -311,6 +311,13 @@ async fn what_lies_open_is_sealed_and_sealed_anew_after_a_change_of_key(place: P
     let (ledger, tasks) = opened(&place, keys(None, &[])).await;
     let id = begun(&ledger).await;
     assert_eq!(ledger.reseal(ResealCursor::START).await.unwrap(), Resealed::default());
+    // A body in pieces, which the next start keeps because an operation refers to it.
+    let due_at = START + 9 * HOUR;
+    let mut large = NewOperation { due_at, lane: lane(true), tags: Vec::new(), ..told(91) };
+    if let Work::Call(request) = &mut large.work {
+        request.body = Body::Chunked { key: PIECES, length: 12 };
+    }
+    ledger.accept(large).await.unwrap();
     // More than are looked at together.
     for number in 10..90 {
         let later = NewOperation {
@@ -348,6 +355,7 @@ async fn what_lies_open_is_sealed_and_sealed_anew_after_a_change_of_key(place: P
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place, keys(Some(2), &[])).await;
     reads_back(&ledger, id).await;
+    assert_eq!(&*ledger.piece(PIECES, 0).await.unwrap().unwrap(), b"canary-piece");
     sent(&ledger).await;
     assert_eq!(readable(&place).await, BTreeSet::new());
     assert_eq!(resealed(&ledger).await, 0);
