@@ -35,6 +35,10 @@ struct Steered {
     course: RwLock<Course>,
 }
 
+/// A better clock that is this far from where this one stands may be wrong: it is believed once it
+/// has said so twice.
+const STEP: Duration = Duration::from_secs(5);
+
 /// A line through time: where it starts, and how much it is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Course {
@@ -46,11 +50,30 @@ struct Course {
     ahead: Duration,
     /// Whether it was told by a better clock.
     told: bool,
+    /// How far a better clock was ahead when it was not believed, in microseconds.
+    doubted: Option<i64>,
+    /// Monotonic time at the last step.
+    stepped_at: Option<Duration>,
+}
+
+/// What became of the word of a better clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Steering {
+    Followed,
+    Doubted,
+    Stepped,
 }
 
 impl Course {
     const fn starting(now: Timestamp) -> Self {
-        Self { from: Duration::ZERO, shown: now, ahead: Duration::ZERO, told: false }
+        Self {
+            from: Duration::ZERO,
+            shown: now,
+            ahead: Duration::ZERO,
+            told: false,
+            doubted: None,
+            stepped_at: None,
+        }
     }
 
     fn at(self, elapsed: Duration) -> Timestamp {
@@ -58,11 +81,33 @@ impl Course {
         self.shown + passed.saturating_sub((passed / 2).min(self.ahead))
     }
 
-    /// The course from that moment on, when it is really `now`.
-    fn steered(self, elapsed: Duration, now: Timestamp) -> Self {
+    /// The course from that moment on, when a better clock shows `now`. A step of seconds is made
+    /// once that clock has shown it twice; the first time of all, at once.
+    fn steered(self, elapsed: Duration, now: Timestamp) -> (Self, Steering) {
+        let off = now.as_micros() - self.at(elapsed).as_micros();
+        let is_step = |off: i64| off.unsigned_abs() > STEP.as_micros() as u64;
+        let again = self.doubted.is_some_and(|before| !is_step(off - before));
+        if !is_step(off) {
+            return (self.following(elapsed, now), Steering::Followed);
+        }
+        if self.told && !again {
+            return (Self { doubted: Some(off), ..self }, Steering::Doubted);
+        }
+        let stepped = Self { stepped_at: Some(elapsed), ..self.following(elapsed, now) };
+        (stepped, Steering::Stepped)
+    }
+
+    fn following(self, elapsed: Duration, now: Timestamp) -> Self {
         // Nothing came of what it showed before, so there is nothing to go back behind.
         let shown = if self.told { self.at(elapsed) } else { now };
-        Self { from: elapsed, shown: shown.max(now), ahead: shown.since(now), told: true }
+        Self {
+            from: elapsed,
+            shown: shown.max(now),
+            ahead: shown.since(now),
+            told: true,
+            doubted: None,
+            ..self
+        }
     }
 }
 
@@ -124,14 +169,36 @@ impl Clock {
     }
 
     /// Takes over the time of a better clock: at once the first time; later, where this one
-    /// is ahead, it goes at half the speed until the other has caught up. A manual clock is
+    /// is ahead, it goes at half the speed until the other has caught up. A time that is seconds
+    /// away from what this clock shows is believed once it was told twice. A manual clock is
     /// not moved.
     pub fn steer(&self, now: Timestamp) {
-        if let Source::System(steered) = &self.0 {
-            let elapsed = self.elapsed();
-            let mut course = steered.course.write().unwrap_or_else(PoisonError::into_inner);
-            *course = course.steered(elapsed, now);
+        let Source::System(steered) = &self.0 else { return };
+        let elapsed = self.elapsed();
+        let mut course = steered.course.write().unwrap_or_else(PoisonError::into_inner);
+        let off = now.as_micros() - course.at(elapsed).as_micros();
+        let (next, steering) = course.steered(elapsed, now);
+        *course = next;
+        drop(course);
+        let seconds = off / 1_000_000;
+        match steering {
+            Steering::Followed => {}
+            Steering::Doubted => tracing::warn!(
+                seconds,
+                "the database's clock is that far ahead all at once; it is believed if it says so again"
+            ),
+            Steering::Stepped => tracing::warn!(
+                seconds,
+                "the clock follows a step of the database's; look after the clocks of both machines"
+            ),
         }
+    }
+
+    /// Whether this clock has followed a step of a better one within that time.
+    pub fn has_stepped_within(&self, time: Duration) -> bool {
+        let Source::System(steered) = &self.0 else { return false };
+        let stepped_at = steered.course.read().unwrap_or_else(PoisonError::into_inner).stepped_at;
+        stepped_at.is_some_and(|at| self.elapsed().saturating_sub(at) < time)
     }
 
     /// Moves a manual clock forward and wakes who waited for an instant up to then.
@@ -263,6 +330,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_wrong_time_moves_no_clock_and_a_time_that_is_told_twice_does() {
+        let (start, second) = (Timestamp::EPOCH + Duration::from_hours(1), Duration::from_secs(1));
+        let mut course = Course { told: true, ..Course::starting(start) };
+        let far = Duration::from_hours(240);
+        for (passed, told, steering, shown) in [
+            (1, start + far, Steering::Doubted, start + second),
+            (2, start + second * 2, Steering::Followed, start + second * 2),
+            (3, start + far, Steering::Doubted, start + second * 3),
+            // Another wrong one is no confirmation.
+            (4, start + far * 2, Steering::Doubted, start + second * 4),
+            (5, start + far, Steering::Doubted, start + second * 5),
+            (6, start + far + second, Steering::Stepped, start + far + second),
+        ] {
+            let elapsed = second * passed;
+            let (next, found) = course.steered(elapsed, told);
+            course = next;
+            assert_eq!((found, course.at(elapsed)), (steering, shown), "{passed}");
+            assert_eq!(course.stepped_at.is_some(), steering == Steering::Stepped);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_far_off_at_the_start_has_stepped_and_one_that_was_near_has_not() {
+        let lease = Duration::from_secs(15);
+        let told = Timestamp::EPOCH + Duration::from_hours(1);
+        for (off, stepped) in [(Duration::from_hours(1), true), (Duration::from_secs(1), false)] {
+            let clock = Clock::showing(told - off);
+            clock.steer(told);
+            assert_eq!(clock.has_stepped_within(lease), stepped);
+            assert!(!clock.has_stepped_within(Duration::ZERO));
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn a_clock_never_goes_back_and_comes_to_show_what_it_was_told(
@@ -276,7 +377,7 @@ mod tests {
                 proptest::prop_assert!(course.at(elapsed) >= last);
                 last = course.at(elapsed);
                 let told = Timestamp::from_micros(last.as_micros() + off);
-                course = course.steered(elapsed, told);
+                course = course.steered(elapsed, told).0;
                 proptest::prop_assert!(course.at(elapsed) >= last);
                 let long = Duration::from_secs(1);
                 proptest::prop_assert_eq!(course.at(elapsed + long), told + long);

@@ -102,7 +102,7 @@ CREATE TABLE operations (
     CHECK ((serial_digest IS NULL) = (serial_key IS NULL)),
     CHECK ((parent IS NULL) = (root IS NULL))
 );
-CREATE INDEX operations_by_root ON operations (root) WHERE root IS NOT NULL;
+CREATE INDEX operations_by_parent ON operations (parent, id) WHERE parent IS NOT NULL;
 -- What repeats an operation by hand.
 CREATE INDEX operations_by_retry ON operations (retry_of, seq) WHERE retry_of IS NOT NULL;
 CREATE INDEX operations_by_callback ON operations (callback_receiver) WHERE callback_receiver IS NOT NULL;

@@ -2,8 +2,8 @@
 //!
 //! Owns the end of operations in lanes that do not move: in a paused queue, for an upstream
 //! that is down or no longer configured, behind a limit, or behind more urgent ones. All
-//! others find their deadline when they begin. Its invariant: it takes a small part of the
-//! writer's time, however deep the lanes are.
+//! others find their deadline when they begin. Its invariant: it walks a lane once and in small
+//! steps, and writes only what is past its deadline.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use super::beats::Loop;
 use super::ending::{self, Ended};
 use crate::domain::Timestamp;
 use crate::domain::operation::{Lane, Outcome};
-use crate::ledger::{LaneDepth, LedgerError};
+use crate::ledger::{LaneDepth, LanePlace, LedgerError};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A lane whose oldest has been due for this long does not move as it should.
 const STUCK: Duration = Duration::from_secs(5);
 /// How long what is about to be ended is hidden from the next look.
 const HIDDEN: Duration = Duration::from_mins(2);
-/// How many are ended together.
+/// How many are looked at, and ended, together.
 const BATCH: usize = 256;
-/// A look walks the lane on the writer. It is not repeated before this many times as long
-/// as it took, or a minute.
+/// A look walks the whole lane once. It is not repeated before this many times as long as it
+/// took, or a minute.
 const SPARING: (u32, Duration) = (200, Duration::from_mins(1));
 
 /// When each lane may be looked through again, where that is not at once.
@@ -48,6 +48,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Ends all that is past its deadline in lanes that do not move.
 async fn step(shared: &Shared, rested: &mut Rested) -> Result<(), LedgerError> {
+    if shared.is_unsure_of_time() {
+        return Ok(());
+    }
     let now = shared.clock.now();
     rested.retain(|_, again| *again > now);
     expire_behind_keys(shared).await?;
@@ -84,19 +87,22 @@ async fn expire(shared: &Shared, lane: &Lane) -> Result<Timestamp, LedgerError> 
     let configured = shared.permits.knows(&lane.upstream) || shared.ledger.is_shared();
     let outcome = if configured { Outcome::Expired } else { Outcome::Unroutable };
     let _asked = shared.holdings.ask();
-    loop {
-        let began = shared.clock.now();
+    let (began, mut from) = (shared.clock.now(), Some(LanePlace::START));
+    while let Some(place) = from {
         if shared.tasks.is_draining() {
             return Ok(began);
         }
-        let overdue = shared.ledger.claim_expired(lane.clone(), BATCH, began).await?;
-        let now = shared.clock.now();
-        let ends = overdue.iter().map(|it| ending::commit(shared, it, Ended::of(outcome.clone())));
-        join_all(ends).await;
+        let overdue = shared.ledger.overdue(lane, place, BATCH, began).await?;
+        from = overdue.next;
         if overdue.is_empty() {
-            return Ok(now + (now.since(began) * SPARING.0).min(SPARING.1));
+            continue;
         }
+        let leased = shared.ledger.claim_expired(lane.clone(), overdue, began).await?;
+        let ends = leased.iter().map(|it| ending::commit(shared, it, Ended::of(outcome.clone())));
+        join_all(ends).await;
     }
+    let now = shared.clock.now();
+    Ok(now + (now.since(began) * SPARING.0).min(SPARING.1))
 }
 
 #[cfg(test)]

@@ -321,6 +321,12 @@ async fn resume_rates(shared: &Shared) {
 }
 
 impl Shared {
+    /// Whether the clock has made a step within the last lease: until that has proved to be right,
+    /// nothing expires and nothing is freed by it.
+    fn is_unsure_of_time(&self) -> bool {
+        self.clock.has_stepped_within(self.settings.node.lease)
+    }
+
     fn is_paused(&self, lane: &Lane) -> bool {
         // Most gateways pause nothing: then the name is not hashed.
         (!self.settings.paused.is_empty() && self.settings.paused.contains(&lane.queue))

@@ -29,6 +29,9 @@ const HALVES: u32 = 10;
 /// Frees until nothing is left to be freed now, a portion at a time.
 async fn step(shared: &Shared, portion: &mut Portion) -> Result<(), LedgerError> {
     let mut failures = 0;
+    if shared.is_unsure_of_time() {
+        return Ok(());
+    }
     while !shared.tasks.is_draining() {
         let began = shared.clock.elapsed();
         match shared.ledger.prune(*portion, shared.clock.now()).await {
@@ -36,8 +39,8 @@ async fn step(shared: &Shared, portion: &mut Portion) -> Result<(), LedgerError>
             Ok(pruned) => {
                 *portion = portion.after(shared.clock.elapsed().saturating_sub(began));
                 failures = 0;
-                let Pruned { results, operations, pieces } = pruned;
-                tracing::debug!(results, operations, pieces, "freed");
+                let Pruned { results, operations, pieces, kept } = pruned;
+                tracing::debug!(results, operations, pieces, kept, "freed");
             }
             Err(error) if failures < HALVES => {
                 *portion = portion.after_error();

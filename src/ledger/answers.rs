@@ -51,8 +51,8 @@ pub(super) async fn answer(
         Write::ClaimOrphans { dead, limit, now, .. } => {
             Answer::Leased(transaction.claim_orphans(dead, *limit, *now, moved).await?)
         }
-        Write::ClaimExpired { lane, limit, now, .. } => {
-            Answer::Leased(transaction.claim_expired(lane, *limit, *now, moved).await?)
+        Write::ClaimExpired { lane, seqs, now, .. } => {
+            Answer::Leased(transaction.claim_expired(lane, seqs, *now, moved).await?)
         }
         Write::Reclaim { lost, begun, now, .. } => {
             Answer::Leased(transaction.reclaim(lost, *begun, *now, moved).await?)

@@ -74,7 +74,7 @@ pub(super) enum Write {
     },
     ClaimExpired {
         lane: Lane,
-        limit: usize,
+        seqs: Vec<i64>,
         now: Timestamp,
         tell: Tell<Vec<Leased>>,
     },

@@ -143,6 +143,14 @@ impl Lanes {
         self.lock().lanes.entry(lane.clone()).or_default().own.behind += more;
     }
 
+    /// A lane was counted in the transaction that is durable now, and nobody else writes.
+    pub(super) fn recounted(&self, lane: &Lane, depth: i64, behind: i64) {
+        let mut table = self.lock();
+        let known = table.lanes.entry(lane.clone()).or_default();
+        known.own.depth = depth - known.elsewhere.depth;
+        known.own.behind = behind - known.elsewhere.behind;
+    }
+
     /// An attempt began without its operation having been put into the lane.
     pub(super) fn started(&self, lane: &Lane) {
         self.lock().lanes.entry(lane.clone()).or_default().own.started += 1;

@@ -61,9 +61,9 @@ pub use resealing::{NoCursor, ResealCursor, Resealed};
 pub use sqlite::{check_file, sqlite_version};
 pub use verbs::{
     Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
-    LaneDepth, Lease, Leased, Listing, NoSerialName, Operation, Page, Pausing, Piece,
-    ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, Settlement, Subject,
-    Unblocked, Want,
+    LaneDepth, LanePlace, Lease, Leased, Listing, NoSerialName, Operation, Overdue, Page, Pausing,
+    Piece, ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, Settlement,
+    Subject, Unblocked, Want,
 };
 pub use watch::Watch;
 pub use webhooks::{
@@ -360,14 +360,27 @@ impl Ledger {
         self.write(|tell| Write::ClaimOrphans { dead, limit, now, tell }).await
     }
 
-    /// Hands out what lies in a lane past its deadline, so that it can be ended.
+    /// Looks for what lies in a lane past its deadline: at so many operations from that place on.
+    /// Writes nothing, so that a look at a deep lane keeps no write waiting.
+    pub async fn overdue(
+        &self,
+        lane: &Lane,
+        from: LanePlace,
+        look_at: usize,
+        now: Timestamp,
+    ) -> Result<Overdue, LedgerError> {
+        self.shared.store.overdue(lane, from, look_at, now).await
+    }
+
+    /// Hands out those of a look that still lie in the lane, so that they can be ended.
     pub async fn claim_expired(
         &self,
         lane: Lane,
-        limit: usize,
+        overdue: Overdue,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimExpired { lane, limit, now, tell }).await
+        let seqs = overdue.seqs;
+        self.write(|tell| Write::ClaimExpired { lane, seqs, now, tell }).await
     }
 
     /// Commits the end of an attempt with all its effects.

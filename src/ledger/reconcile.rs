@@ -135,34 +135,34 @@ pub(super) fn unused(body: i64) -> Stray {
 }
 
 macro_rules! without_operation {
-    ($($table:literal),*) => {
+    ($($table:literal $returning:literal),*) => {
         [$((
             $table,
             concat!("SELECT count(*) AS strays FROM ", $table, " AS t LEFT JOIN operations o ON o.seq = t.seq \
                      WHERE t.seq > $1 AND t.seq <= $2 AND o.seq IS NULL"),
             concat!("DELETE FROM ", $table, " WHERE seq > $1 AND seq <= $2 AND NOT EXISTS \
-                     (SELECT 1 FROM operations o WHERE o.seq = ", $table, ".seq)"),
+                     (SELECT 1 FROM operations o WHERE o.seq = ", $table, ".seq) RETURNING ", $returning),
         )),*]
     };
 }
 /// Tables of what belongs to an operation: their names, and how rows without one are
 /// counted and deleted.
 pub(super) const TABLES: [(&str, &str, &str); 9] = without_operation!(
-    "requests",
-    "results",
-    "credentials",
-    "verdicts",
-    "events",
-    "ready",
-    "running",
-    "waiting",
-    "outcomes"
+    "requests" "seq",
+    "results" "seq",
+    "credentials" "seq",
+    "verdicts" "seq",
+    "events" "seq",
+    "ready" "lane",
+    "running" "seq",
+    "waiting" "lane",
+    "outcomes" "seq"
 );
 /// Tables that an operation which has ended has no row in.
-pub(super) const LIVE: [&str; 3] = [
-    "DELETE FROM ready WHERE seq = $1",
-    "DELETE FROM running WHERE seq = $1",
-    "DELETE FROM waiting WHERE seq = $1",
+pub(super) const LIVE: [(&str, &str); 3] = [
+    ("ready", "DELETE FROM ready WHERE seq = $1 RETURNING lane"),
+    ("running", "DELETE FROM running WHERE seq = $1 RETURNING lane"),
+    ("waiting", "DELETE FROM waiting WHERE seq = $1 RETURNING lane"),
 ];
 
 /// An operation that is not in exactly one state.

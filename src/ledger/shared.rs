@@ -105,6 +105,9 @@ impl Shared {
         for lane in &moved.unkeyed {
             self.lanes.wait(lane, -1);
         }
+        for (lane, depth, behind) in &moved.recounted {
+            self.lanes.recounted(lane, *depth, *behind);
+        }
         self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
         if !moved.ready.is_empty() {
             self.work.notify_one();

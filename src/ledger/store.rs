@@ -19,8 +19,9 @@ use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
 use super::room::Standing;
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
-    Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
+    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
+    Piece, ProgressReport, Progressed, Promised, Pruned, SerialName, SettledAs, Settlement,
+    Unblocked, Want,
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
@@ -188,6 +189,15 @@ pub(super) trait Store: Send + Sync + 'static {
     /// How many operations wait. Counts rows: for the start only.
     async fn waiting(&self) -> Result<u64, LedgerError>;
 
+    /// What lies in a lane past its deadline, among so many operations from that place on.
+    async fn overdue(
+        &self,
+        lane: &Lane,
+        from: LanePlace,
+        look_at: usize,
+        now: Timestamp,
+    ) -> Result<Overdue, LedgerError>;
+
     /// When the oldest operation of each of these lanes is due.
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>>;
 
@@ -279,11 +289,11 @@ pub(super) trait Transaction: Send {
     /// Divides limits between this node and those that are there beside it.
     async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
 
-    /// Hands out what lies in a lane past its deadline.
+    /// Hands out those of these that lie in a lane.
     async fn claim_expired(
         &mut self,
         lane: &Lane,
-        limit: usize,
+        seqs: &[i64],
         now: Timestamp,
         moved: &mut Moved,
     ) -> Batch<Leased>;

@@ -234,6 +234,36 @@ pub(super) fn pieces_in(octets: u64) -> i64 {
     (octets / Body::INLINE_LIMIT as u64).max(1) as i64
 }
 
+/// Operations of a lane that are past their deadline, among those that a look has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overdue {
+    /// Their places.
+    pub(super) seqs: Vec<i64>,
+    /// Where the next look goes on; none at the end of the lane.
+    pub next: Option<LanePlace>,
+}
+
+/// A place in a lane, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanePlace {
+    /// When the operation there is due.
+    pub(super) due_at: i64,
+    /// Its number.
+    pub(super) seq: i64,
+}
+
+impl LanePlace {
+    /// Before everything in a lane.
+    pub const START: Self = Self { due_at: i64::MIN, seq: i64::MIN };
+}
+
+impl Overdue {
+    /// Whether the look has found any.
+    pub fn is_empty(&self) -> bool {
+        self.seqs.is_empty()
+    }
+}
+
 /// How much a prune freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -243,6 +273,8 @@ pub struct Pruned {
     pub operations: u64,
     /// Pieces of bodies deleted that are too large to go at once.
     pub pieces: u64,
+    /// Expiries that freed nothing: a result is still needed, or nothing has ended that they name.
+    pub kept: u64,
 }
 
 /// How long things last after an operation has ended.
@@ -525,6 +557,9 @@ pub(super) struct Moved {
     pub(super) unkeyed: Vec<Lane>,
     /// Operations that were released by the end of another.
     pub(super) released: Vec<OperationId>,
+    /// Lanes that were counted anew where nobody else writes: what is ready in them, and what waits
+    /// for a serial key.
+    pub(super) recounted: Vec<(Lane, i64, i64)>,
     /// Whether something waits with a time.
     pub(super) waits: bool,
     /// Operations that ended, or were handed back, because they cannot be read here.

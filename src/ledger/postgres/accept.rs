@@ -12,8 +12,8 @@ use crate::domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOpera
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Cells, StoredWork, damaged, exactly, fingerprint, id, maybe_id, octets as stored_octets,
-    stored_piece,
+    Cells, StoredWork, damaged, exactly, fingerprint, id, maybe_id, number,
+    octets as stored_octets, stored_piece,
 };
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
@@ -37,6 +37,12 @@ const CLAIMED: &str = "INSERT INTO idempotency_keys (digest, fingerprint, scope,
      OR EXISTS (SELECT 1 FROM running u WHERE u.seq = idempotency_keys.seq AND u.cancel > 0)) RETURNING digest";
 const STANDING: &str = "SELECT k.digest, k.fingerprint, o.id FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq WHERE k.digest = ANY ($1)";
+/// Keys that name an operation that is not there.
+const STRAYS: &str = "SELECT k.digest, k.seq FROM idempotency_keys k WHERE k.digest = ANY ($1) \
+     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.seq = k.seq)";
+/// Names the operation that was missing: the key may be another one's by now.
+const STRAYS_GONE: &str = "DELETE FROM idempotency_keys k USING UNNEST($1::bytea[], $2::bigint[]) AS stray (digest, seq) \
+     WHERE k.digest = stray.digest AND k.seq = stray.seq";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ANY ($1)";
 
 pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
@@ -145,20 +151,19 @@ impl Keys {
             return Ok(Self(HashMap::new()));
         }
         let mut standing = HashMap::with_capacity(firsts.len());
-        for row in &claimed(writing, firsts.values().copied()).await? {
-            let digest = exactly(row, "digest")?.unwrap_or_default();
-            if let Some((claim, id, _)) = firsts.remove(&digest) {
-                standing.insert(digest, Standing { fingerprint: claim.fingerprint, id });
-            }
-        }
+        take(writing, &mut firsts, &mut standing).await?;
         if !firsts.is_empty() {
-            let digests: Vec<_> = firsts.into_keys().collect();
+            let digests: Vec<_> = firsts.keys().copied().collect();
             let rows = writing.rows(STANDING, Values::default().with(octets(&digests))).await?;
             for row in &rows {
                 let fingerprint = fingerprint(row)?;
                 let digest = exactly(row, "digest")?.unwrap_or_default();
+                firsts.remove(&digest);
                 standing.insert(digest, Standing { fingerprint, id: id(row, "id")? });
             }
+        }
+        if !firsts.is_empty() && forget_strays(writing, &firsts).await? {
+            take(writing, &mut firsts, &mut standing).await?;
         }
         Ok(Self(standing))
     }
@@ -181,6 +186,41 @@ impl Keys {
             Some(AcceptVerdict::KeyConflict { of: standing.id, differs })
         })
     }
+}
+
+/// The first claims of keys, by their digests, with the places of their operations.
+type Firsts = HashMap<[u8; 16], (IdempotencyClaim, OperationId, i64)>;
+
+/// Takes those keys that can be taken.
+async fn take(
+    writing: &mut Writing,
+    firsts: &mut Firsts,
+    standing: &mut HashMap<[u8; 16], Standing>,
+) -> Result<(), LedgerError> {
+    for row in &claimed(writing, firsts.values().copied()).await? {
+        let digest = exactly(row, "digest")?.unwrap_or_default();
+        if let Some((claim, id, _)) = firsts.remove(&digest) {
+            standing.insert(digest, Standing { fingerprint: claim.fingerprint, id });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes those of these keys that stand for no operation; false if there are none.
+async fn forget_strays(writing: &mut Writing, firsts: &Firsts) -> Result<bool, LedgerError> {
+    let digests: Vec<_> = firsts.keys().copied().collect();
+    let rows = writing.rows(STRAYS, Values::default().with(octets(&digests))).await?;
+    let (mut strays, mut seqs) = (Vec::new(), Vec::new());
+    for row in &rows {
+        strays.push(exactly::<16>(row, "digest")?.unwrap_or_default());
+        seqs.push(number::<i64>(row, "seq")?);
+    }
+    if strays.is_empty() {
+        return Ok(false);
+    }
+    tracing::warn!(count = strays.len(), "idempotency keys stood for no operation and were freed");
+    writing.run(STRAYS_GONE, Values::default().with(octets(&strays)).with(seqs)).await?;
+    Ok(true)
 }
 
 async fn claimed(

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 
 use super::batch::{Statement, Values};
+use super::marks::Shelf;
 use super::settle::{self, OUTLIVED, READY, RUNNING};
 use super::writing::Writing;
 use crate::domain::Timestamp;
@@ -85,14 +86,14 @@ const WORK: &str = concat!(
 );
 const WAITING: &str = concat!(
     "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS want (lane, most) CROSS JOIN LATERAL \
-     (SELECT seq FROM waiting WHERE lane = want.lane AND due_at <= $2 \
+     SELECT r.seq FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
+     (SELECT seq FROM waiting WHERE lane = want.lane AND due_at >= want.low AND due_at <= $2 \
      ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
     waiting_row!("")
 );
 const OVERDUE: &str = concat!(
     "UPDATE waiting SET token = token + 1, deadline_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM waiting WHERE deadline_at <= $2 ORDER BY deadline_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
+     SELECT seq FROM waiting WHERE deadline_at >= $4 AND deadline_at <= $2 ORDER BY deadline_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
     waiting_row!("")
 );
 /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
@@ -114,9 +115,8 @@ const RECLAIMED: &str = concat!(
     running_row!("")
 );
 const EXPIRED: &str = concat!(
-    "DELETE FROM ready WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = $1 AND o.deadline_at <= $2 \
-     LIMIT $3 FOR UPDATE OF r SKIP LOCKED)) RETURNING ",
+    "DELETE FROM ready WHERE seq = ANY (ARRAY (SELECT held.seq FROM UNNEST($1::bigint[]) AS late (seq) CROSS JOIN LATERAL \
+     (SELECT seq FROM ready WHERE seq = late.seq AND lane = $2 LIMIT 1 FOR UPDATE SKIP LOCKED) AS held)) RETURNING ",
     ready_row!("")
 );
 
@@ -226,7 +226,7 @@ fn hand(
         let hand = hands.entry(place).or_default();
         hand.next_due = sooner(maybe_time(row, "next_due")?, put_off_to(&passed, place));
         let Some(due_at) = maybe_time(row, "due_at")? else { continue };
-        writing.book.marks.taken(place, due_at);
+        writing.book.marks.taken(place, due_at, now);
         let (lane, seq) = (writing.lane(place)?, number(row, "seq")?);
         let begins = number::<i64>(row, "begins")? > 0;
         let (before, damage) = Handed::state(row);
@@ -359,8 +359,20 @@ pub(super) async fn claim_waiting(
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
     let limits: Vec<_> = wants.iter().map(|want| want.limit as i64).collect();
+    let begin = |lane: &i64| writing.book.marks.begin(Shelf::Followed(*lane), now);
+    let lows: Vec<_> = lanes.iter().map(begin).collect();
     let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
-    let rows = writing.rows(WAITING, values.with(lanes).with(limits)).await?;
+    let values = values.with(lanes.clone()).with(limits).with(lows);
+    let rows = writing.rows(WAITING, values).await?;
+    let mut taken: HashMap<i64, usize> = HashMap::new();
+    for row in &rows {
+        *taken.entry(number(row, "lane")?).or_default() += 1;
+    }
+    for (want, lane) in wants.iter().zip(lanes) {
+        if taken.get(&lane).is_none_or(|taken| *taken < want.limit) {
+            writing.book.marks.emptied(Shelf::Followed(lane), now);
+        }
+    }
     held(writing, &rows, (Held::Waiting, Use::Carry), now, moved).await
 }
 
@@ -372,7 +384,11 @@ pub(super) async fn claim_overdue(
     moved: &mut Moved,
 ) -> Batch<Leased> {
     let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
-    let rows = writing.rows(OVERDUE, values.with(limit as i64)).await?;
+    let low = writing.book.marks.begin(Shelf::Deadlines, now);
+    let rows = writing.rows(OVERDUE, values.with(limit as i64).with(low)).await?;
+    if rows.len() < limit {
+        writing.book.marks.emptied(Shelf::Deadlines, now);
+    }
     held(writing, &rows, (Held::Waiting, Use::Expire), now, moved).await
 }
 
@@ -442,12 +458,12 @@ async fn held(
 pub(super) async fn claim_expired(
     writing: &mut Writing,
     lane: &Lane,
-    limit: usize,
+    seqs: &[i64],
     now: Timestamp,
     moved: &mut Moved,
 ) -> Batch<Leased> {
     let (number_of, node) = (writing.book.number(lane)?, writing.book.incarnation);
-    let values = Values::default().with(number_of).with(now.as_micros()).with(limit as i64);
+    let values = Values::default().with(seqs.to_vec()).with(number_of);
     let rows = writing.rows(EXPIRED, values).await?;
     let mut running = Vec::with_capacity(rows.len());
     let mut outs = Vec::with_capacity(rows.len());

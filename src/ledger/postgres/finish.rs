@@ -1,6 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use super::batch::{Statement, Values};
+use super::marks::Shelf;
 use super::settle::READY;
 use super::writing::{Writing, octets};
 use super::{prune, serial};
@@ -65,6 +66,10 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
     let answers: Vec<_> =
         answers.filter_map(|(finish, stored)| Some((finish.seq, stored.as_ref()?))).collect();
     let seqs: Vec<_> = finished.iter().map(|finish| finish.seq).collect();
+    for finish in finished {
+        let after = if finish.freed { retention.operation } else { retention.result };
+        writing.book.marks.put(Shelf::Expiries, finish.at + after);
+    }
     let unheld: Vec<_> =
         finished.iter().filter(|finish| finish.frees_key).map(|finish| finish.seq).collect();
     writing

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use sqlx::AssertSqlSafe;
 
 use super::batch::{Column, Columns, Travel, Values, type_of};
+use super::marks::Shelf;
 use super::writing::Writing;
 use crate::domain::delivery::{Callback, Topic};
 use crate::domain::operation::{EventKind, NewOperation, WaitingFor, Work};
@@ -141,6 +142,11 @@ pub(super) async fn write(
     }
     for (given, seq) in batch.iter().zip(&seqs) {
         writing.told.extend(begins(given, *seq));
+        if given.placed == Placed::Waiting {
+            let (operation, marks) = (given.operation, &writing.book.marks);
+            marks.put(Shelf::Deadlines, operation.policy.deadline_at);
+            marks.put(Shelf::Delays, operation.due_at);
+        }
     }
     Ok(seqs)
 }

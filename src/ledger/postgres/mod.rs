@@ -50,8 +50,9 @@ use super::room::Standing;
 use super::store::{Batch, Store, Transaction};
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
-    Progressed, Promised, Pruned, SerialName, SettledAs, Settlement, Unblocked, Want,
+    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
+    Piece, ProgressReport, Progressed, Promised, Pruned, SerialName, SettledAs, Settlement,
+    Unblocked, Want,
 };
 use super::webhooks::{Deliveries, ReadsDeliveries};
 use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
@@ -249,11 +250,21 @@ impl Store for Postgres {
     }
 
     async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
-        serial::is_delay_over(&self.pool, now).await
+        serial::is_delay_over(&self.pool, &self.book, now).await
     }
 
     async fn waiting(&self) -> Result<u64, LedgerError> {
         read::waiting(&self.pool).await
+    }
+
+    async fn overdue(
+        &self,
+        lane: &Lane,
+        from: LanePlace,
+        look_at: usize,
+        now: Timestamp,
+    ) -> Result<Overdue, LedgerError> {
+        read::overdue(&self.pool, &self.book, lane, (from, look_at), now).await
     }
 
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
@@ -371,11 +382,11 @@ impl Transaction for Writing {
     async fn claim_expired(
         &mut self,
         lane: &Lane,
-        limit: usize,
+        seqs: &[i64],
         now: Timestamp,
         moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_expired(self, lane, limit, now, moved).await
+        claim::claim_expired(self, lane, seqs, now, moved).await
     }
 
     async fn settle(

@@ -3,26 +3,27 @@
 use std::collections::HashSet;
 
 use super::batch::{Statement, Values};
+use super::marks::Shelf;
 use super::writing::Writing;
 use crate::domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use crate::domain::pruning::{MOST_OCTETS, Portion};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Cells, Stored, TAG_SEPARATOR, as_micros, maybe_text, maybe_time, number, text,
+    Cells, Stored, TAG_SEPARATOR, as_micros, maybe_text, maybe_time, number, text, time,
 };
 use crate::ledger::verbs::{Pruned, pieces_in};
 
 /// Differs from SQLite because several nodes prune: each takes what nobody else is taking.
-const DUE: &str = "WITH due AS MATERIALIZED (SELECT due_at, seq, kind FROM expiries WHERE due_at <= $1 \
-     ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
+const DUE: &str = "WITH due AS MATERIALIZED (SELECT due_at, seq, kind FROM expiries \
+     WHERE due_at >= $5 AND due_at <= $1 ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
      weighed AS (SELECT d.due_at, d.seq, d.kind, x.finished_at, least(coalesce(q.body_length, 0), $4) + least(coalesce(r.body_length, 0), $4) \
      + CASE d.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets FROM due d \
      LEFT JOIN requests q ON q.seq = d.seq LEFT JOIN results r ON r.seq = d.seq LEFT JOIN outcomes x ON x.seq = d.seq), \
      summed AS (SELECT w.due_at, w.seq, w.octets, w.finished_at, sum(w.octets) OVER (ORDER BY w.due_at, w.seq) AS octets_so_far, \
      row_number() OVER (ORDER BY w.due_at, w.seq) AS place FROM weighed w) \
      DELETE FROM expiries AS e USING summed AS s \
-     WHERE e.due_at = s.due_at AND e.seq = s.seq AND (s.place = 1 OR s.octets_so_far <= $3) RETURNING e.seq, e.kind, s.finished_at";
+     WHERE e.due_at = s.due_at AND e.seq = s.seq AND (s.place = 1 OR s.octets_so_far <= $3) RETURNING e.due_at, e.seq, e.kind, s.finished_at";
 /// Pieces of bodies that go at once, where a body has no more of them or the others follow later.
 const PIECES_GONE: &str = "DELETE FROM pieces AS p WHERE p.body = ANY ($1) AND p.number < $2 \
      AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
@@ -39,7 +40,7 @@ const ERASED: &str = "DELETE FROM erasures WHERE body = $1";
 const FREED: &str =
     "UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
-     FROM outcomes WHERE seq = ANY ($1)";
+     FROM outcomes WHERE seq = ANY ($1) RETURNING due_at";
 
 /// The ends of operations that somebody is still to be told of, unless that is too long ago.
 const UNSETTLED: &str = "UPDATE outcomes AS x SET expires_at = least($3, x.finished_at + $4) \
@@ -74,11 +75,14 @@ pub(super) async fn prune(
     }
     let values = Values::default().with(now.as_micros()).with(portion.rows as i64);
     let values = values.with(portion.octets as i64).with(MOST_OCTETS as i64);
-    let due = writing.rows(DUE, values).await?;
+    let low = writing.book.marks.begin(Shelf::Expiries, now);
+    let due = writing.rows(DUE, values.with(low)).await?;
     // Each with whether its own time has come with that of its result.
     let (mut results, mut operations) = (Vec::new(), Vec::new());
+    let mut last = None;
     for row in &due {
         let seq: i64 = number(row, "seq")?;
+        last = last.max(Some(time(row, "due_at")?));
         // Nothing has ended that an entry without an end names, so nothing of it may go.
         let Some(finished_at) = maybe_time(row, "finished_at")? else { continue };
         match text(row, "kind")? {
@@ -86,13 +90,15 @@ pub(super) async fn prune(
             _ => operations.push(seq),
         }
     }
+    writing.book.marks.emptied(Shelf::Expiries, last.unwrap_or(now));
     let seqs: Vec<_> = results.iter().map(|(seq, _)| *seq).collect();
     let kept = put_off(writing, &seqs, now).await?;
     results.retain(|(seq, _)| !kept.contains(seq));
     operations.extend(results.iter().filter(|(_, over)| *over).map(|(seq, _)| *seq));
     let results: Vec<_> = results.iter().filter(|(_, over)| !over).map(|(seq, _)| *seq).collect();
     let (freed, removed) = (results.len() as u64, operations.len() as u64);
-    let pruned = Pruned { results: freed, operations: removed, pieces: 0 };
+    let kept = due.len() as u64 - freed - removed;
+    let pruned = Pruned { results: freed, operations: removed, pieces: 0, kept };
     free_at(writing, results, now).await?;
     remove(writing, operations).await?;
     Ok(pruned)
@@ -166,7 +172,11 @@ async fn free_at(writing: &mut Writing, seqs: Vec<i64>, now: Timestamp) -> Resul
     erase_bodies(writing, seqs.clone()).await?;
     writing.run(FREED, Values::default().with(seqs.clone()).with(now.as_micros())).await?;
     let after = as_micros(writing.book.retention.operation);
-    writing.run(LATER, Values::default().with(seqs).with(after)).await
+    let later = writing.rows(LATER, Values::default().with(seqs).with(after)).await?;
+    for row in &later {
+        writing.book.marks.put(Shelf::Expiries, time(row, "due_at")?);
+    }
+    Ok(())
 }
 
 /// Deletes requests and results of operations with all their pieces.

@@ -21,7 +21,9 @@ use crate::ledger::rows::{
     time,
 };
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
+use crate::ledger::verbs::{
+    KeptAnswer, LaneDepth, LanePlace, Listing, Operation, Overdue, Page, Promised,
+};
 
 const FIND: &str = concat!(operations!(), places!(), " WHERE o.id = ANY ($1)");
 
@@ -213,22 +215,21 @@ async fn candidates(
     Ok((ids, looked_to))
 }
 
+/// Those below an operation, level by level, and no more than are shown. The server goes on with the
+/// recursion only as far as rows are asked for.
+pub(in crate::ledger) const DESCENDANTS: &str = "WITH RECURSIVE below (id) AS (\
+     SELECT id FROM operations WHERE parent = $1 \
+     UNION SELECT o.id FROM below b JOIN operations o ON o.parent = b.id) \
+     SELECT shown.id FROM (SELECT id FROM below LIMIT $2) AS shown ORDER BY shown.id";
+
 pub(super) async fn descendants(
     pool: &Arc<Pool>,
     sealer: &Sealer,
     of: OperationId,
     limit: u32,
 ) -> Batch<Operation> {
-    let rows = pool
-        .read(
-            "WITH RECURSIVE below (id) AS (SELECT o.id FROM operations o WHERE o.root = \
-             (SELECT coalesce(root, id) FROM operations WHERE id = $1) AND o.parent = $1 \
-             UNION SELECT o.id FROM below b JOIN operations o ON o.parent = b.id \
-             AND o.root = (SELECT coalesce(root, id) FROM operations WHERE id = $1)) \
-             SELECT id FROM below ORDER BY id LIMIT $2",
-            Values::default().with(octets(of)).with(i64::from(limit)).finish()?,
-        )
-        .await?;
+    let values = Values::default().with(octets(of)).with(i64::from(limit)).finish()?;
+    let rows = pool.read(DESCENDANTS, values).await?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
     Ok(find(pool, sealer, &ids).await?.into_iter().flatten().collect())
 }
@@ -336,4 +337,21 @@ pub(super) async fn called_off(pool: &Arc<Pool>, book: &Book) -> Batch<Operation
     let values = Values::default().with(book.incarnation).finish()?;
     let rows = pool.read(CALLED_OFF, values).await?;
     rows.iter().map(|row| id(row, "id")).collect()
+}
+
+/// Each operation is looked up by its key: see `places`.
+const OVERDUE: &str = "SELECT r.seq, r.due_at, CASE WHEN o.deadline_at <= $4 THEN 1 ELSE 0 END::bigint AS late \
+     FROM (SELECT seq, due_at FROM ready WHERE lane = $1 AND (due_at, seq) > ($2, $3) \
+     ORDER BY due_at, seq LIMIT $5) AS r JOIN operations o ON o.seq = r.seq ORDER BY r.due_at, r.seq";
+
+pub(super) async fn overdue(
+    pool: &Arc<Pool>,
+    book: &Book,
+    lane: &Lane,
+    (from, look_at): (LanePlace, usize),
+    now: Timestamp,
+) -> Result<Overdue, LedgerError> {
+    let values = Values::default().with(book.number(lane)?).with(from.due_at).with(from.seq);
+    let values = values.with(now.as_micros()).with(look_at as i64);
+    rows::overdue(&pool.read(OVERDUE, values.finish()?).await?, look_at)
 }

@@ -39,7 +39,7 @@ async fn operations(
         let stray = ask::misplaced(&row)?;
         if step.repair && stray.kind == Discrepancy::EndedAndLive {
             let seq: i64 = number(&row, "seq")?;
-            for sql in ask::LIVE {
+            for (_, sql) in ask::LIVE {
                 writing.run(sql, Values::default().with(seq)).await?;
             }
         }

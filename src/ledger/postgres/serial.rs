@@ -7,7 +7,9 @@ use std::sync::Arc;
 use sqlx::postgres::PgRow;
 
 use super::batch::{Statement, Values};
+use super::book::Book;
 use super::finish::go_next;
+use super::marks::Shelf;
 use super::pool::Pool;
 use super::writing::{Writing, octets};
 use crate::domain::operation::{EventKind, NewOperation};
@@ -140,7 +142,7 @@ pub(super) async fn unblock(
 /// Differs from SQLite because others write too: what is seen before its keys are locked is looked
 /// at again afterwards.
 const DELAY_OVER: &str = "SELECT seq, serial_digest FROM waiting \
-     WHERE delayed_until <= $1 ORDER BY delayed_until, seq LIMIT $2";
+     WHERE delayed_until >= $3 AND delayed_until <= $1 ORDER BY delayed_until, seq LIMIT $2";
 const STILL_DELAYED: &str = "SELECT DISTINCT w.serial_digest FROM UNNEST($1::bigint[]) AS seen (seq) CROSS JOIN LATERAL \
      (SELECT serial_digest FROM waiting WHERE seq = seen.seq AND delayed_until IS NOT NULL LIMIT 1) AS w";
 const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence = sequence + 1 \
@@ -155,7 +157,11 @@ pub(super) async fn release_delayed(
     moved: &mut Moved,
 ) -> Result<usize, LedgerError> {
     let values = Values::default().with(now.as_micros()).with(limit as i64);
-    let over = writing.rows(DELAY_OVER, values).await?;
+    let low = writing.book.marks.begin(Shelf::Delays, now);
+    let over = writing.rows(DELAY_OVER, values.with(low)).await?;
+    if over.len() < limit {
+        writing.book.marks.emptied(Shelf::Delays, now);
+    }
     let seqs: Vec<i64> = over.iter().map(|row| number(row, "seq")).collect::<Result<_, _>>()?;
     let mut digests = digests(&over)?;
     digests.sort_unstable();
@@ -181,10 +187,16 @@ fn digests(rows: &[PgRow]) -> Result<Vec<[u8; 16]>, LedgerError> {
     rows.iter().map(|row| Ok(exactly(row, "serial_digest")?.unwrap_or_default())).collect()
 }
 
-const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= $1 LIMIT 1";
+const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until >= $2 AND delayed_until <= $1 \
+     ORDER BY delayed_until, seq LIMIT 1";
 
-pub(super) async fn is_delay_over(pool: &Arc<Pool>, now: Timestamp) -> Result<bool, LedgerError> {
-    let values = Values::default().with(now.as_micros()).finish()?;
+pub(super) async fn is_delay_over(
+    pool: &Arc<Pool>,
+    book: &Book,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
+    let low = book.marks.begin(Shelf::Delays, now);
+    let values = Values::default().with(now.as_micros()).with(low).finish()?;
     Ok(!pool.read(IS_DELAY_OVER, values).await?.is_empty())
 }
 

@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 use super::batch::{Statement, Values};
 use super::book::Book;
 use super::finish;
+use super::marks::Shelf;
 use super::places::latest;
 use super::writing::Writing;
 use crate::ledger::ends::{Ends, Finish, Found};
@@ -105,6 +106,9 @@ pub(super) async fn settle(
                 writing.ended.insert(finish.seq, ended);
             }
         }
+    }
+    for row in &ends.waiting {
+        writing.book.marks.put(Shelf::Followed(row.lane), row.due_at);
     }
     writing.script.add(&READY, &ends.ready, ReadyRow::put).add(
         &WAITING,

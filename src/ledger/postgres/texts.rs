@@ -2,6 +2,7 @@
 
 use super::batch::Statement;
 use super::given;
+pub(in crate::ledger) use super::read::DESCENDANTS;
 
 /// Every form of a statement about a batch: `call` makes it of these texts.
 pub(in crate::ledger) fn of_statement(call: &str, texts: &[String]) -> Vec<String> {

@@ -3,7 +3,10 @@
 //! A lane has a row and its number. Its quarantine has no row of its own: its number is
 //! the lane's, negative.
 
+use super::{Stored, number};
 use crate::domain::operation::{Counts, Lane};
+use crate::ledger::error::LedgerError;
+use crate::ledger::verbs::{LanePlace, Overdue};
 
 /// The number of a lane, where `of` knows those that have rows.
 pub(in crate::ledger) fn numbered(
@@ -37,4 +40,24 @@ pub(in crate::ledger) fn with_quarantines<'a>(
 /// Where an operation of that lane lies with these counts.
 pub(in crate::ledger) const fn home(number: i64, counts: Counts) -> i64 {
     if counts.is_quarantined() { -number.abs() } else { number }
+}
+
+/// What a look at a lane came to, from the rows that it saw in their order, of which those have a
+/// `late` above 0 that are past their deadline.
+pub(in crate::ledger) fn overdue<R: Stored>(
+    rows: &[R],
+    looked_at: usize,
+) -> Result<Overdue, LedgerError> {
+    let mut overdue = Overdue::default();
+    for row in rows {
+        let seq = number(row, "seq")?;
+        if number::<i64>(row, "late")? > 0 {
+            overdue.seqs.push(seq);
+        }
+        overdue.next = Some(LanePlace { due_at: number(row, "due_at")?, seq });
+    }
+    if rows.len() < looked_at {
+        overdue.next = None;
+    }
+    Ok(overdue)
 }

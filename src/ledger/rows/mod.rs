@@ -18,7 +18,7 @@ pub(super) use carried::{
     Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, next_of_key, ready_row,
     running_row, waited, waiting_row,
 };
-pub(super) use lane::{home, named, numbered, with_quarantines};
+pub(super) use lane::{home, named, numbered, overdue, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
     Plain, Standing, answer, delivery_name, event, events, holdings, key_in_use, leased,

@@ -366,19 +366,16 @@ fn still_running(
 pub(super) fn claim_expired(
     writing: &mut Writing,
     lane: &Lane,
-    limit: usize,
+    seqs: &[i64],
     now: Timestamp,
     moved: &mut Moved,
 ) -> Batch<Leased> {
     let place = writing.book.number(lane)?;
-    let rows = writing.writer.all(
-        concat!(
-            "SELECT ",
-            ready_row!("r."),
-            " FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ? AND o.deadline_at <= ? LIMIT ?"
-        ),
-        |values| {
-            values.put(place).put(now.as_micros()).put(limit as i64);
+    let rows = writing.writer.all_of_each(
+        concat!("SELECT ", ready_row!(""), " FROM ready WHERE seq = ? AND lane = ?"),
+        seqs,
+        |seq, values| {
+            values.put(seq).put(place);
         },
     )?;
     begin(writing, &rows, lane, Use::Expire, now, moved)

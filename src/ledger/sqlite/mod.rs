@@ -15,6 +15,7 @@ mod open;
 mod permits;
 mod prune;
 mod read;
+mod readers;
 mod reconcile;
 mod retried;
 mod rows;
@@ -32,7 +33,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::Connection;
-use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
@@ -45,8 +45,9 @@ use super::store::{Batch, Store, Transaction};
 use super::unread::Tasks;
 use super::verbs::{
     AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, Leased, Listing, Moved, Operation, Page, Pausing, Piece, ProgressReport,
-    Progressed, Promised, Pruned, Retention, SerialName, SettledAs, Settlement, Unblocked, Want,
+    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
+    Piece, ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, SettledAs,
+    Settlement, Unblocked, Want,
 };
 use super::webhooks::sql::Announced;
 use super::webhooks::subscribers::Subscribers;
@@ -58,7 +59,11 @@ use crate::domain::sealing::Keyring;
 use crate::domain::{OperationId, Timestamp};
 pub use belonging::check_file;
 pub use open::sqlite_version;
+#[cfg(test)]
+pub(super) use read::DESCENDANTS;
+
 use open::trouble;
+use readers::Readers;
 use writer::Writer;
 
 /// How a ledger in a file is opened.
@@ -82,7 +87,7 @@ pub(super) struct Opening {
 pub(super) struct Sqlite {
     path: PathBuf,
     writer: Arc<Mutex<Writer>>,
-    readers: SqlitePool,
+    readers: Readers,
     book: Arc<Book>,
     /// Former starts that left something running.
     dead: Vec<i64>,
@@ -154,16 +159,8 @@ pub(super) async fn open(
     let book = start::register(&mut connection, &opening, now).await.map_err(failed)?;
     let next_seq = start::tidy(&mut connection, now).await.map_err(failed)?;
     let dead = start::owners(&mut connection).await.map_err(failed)?;
-    let readers = SqlitePoolOptions::new()
-        // All at once: none is opened later, when there may be no files left.
-        .min_connections(opening.readers.max(1))
-        .max_connections(opening.readers.max(1))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_with(open::reader(&opening))
-        .await
-        .map_err(|error| failed(trouble(error)))?;
+    let readers = Readers::open(&open::reader(&opening), opening.readers.max(1)).await;
+    let readers = readers.map_err(failed)?;
     let writer = open::writer(&opening.path, next_seq).map_err(failed)?;
     connection.close().await.map_err(|error| failed(trouble(error)))?;
     let sqlite = Sqlite {
@@ -280,6 +277,16 @@ impl Store for Sqlite {
         read::waiting(&self.readers).await
     }
 
+    async fn overdue(
+        &self,
+        lane: &Lane,
+        from: LanePlace,
+        look_at: usize,
+        now: Timestamp,
+    ) -> Result<Overdue, LedgerError> {
+        read::overdue(&self.readers, &self.book, lane, (from, look_at), now).await
+    }
+
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
         read::oldest_due(&self.readers, &self.book, lanes).await
     }
@@ -388,11 +395,11 @@ impl Transaction for Writing {
     async fn claim_expired(
         &mut self,
         lane: &Lane,
-        limit: usize,
+        seqs: &[i64],
         now: Timestamp,
         moved: &mut Moved,
     ) -> Batch<Leased> {
-        claim::claim_expired(self, lane, limit, now, moved)
+        claim::claim_expired(self, lane, seqs, now, moved)
     }
 
     async fn settle(

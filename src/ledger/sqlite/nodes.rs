@@ -1,8 +1,7 @@
 //! The beats of the one node that has the file, which is the only one to see them.
 
-use sqlx::sqlite::SqlitePool;
-
 use super::open::trouble;
+use super::readers::Readers;
 use super::rows::{NODES, damaged, node, number, owned, put_vitals, sign};
 use super::{Writing, permits};
 use crate::domain::Timestamp;
@@ -71,7 +70,8 @@ pub(super) fn leave(
         .map(drop)
 }
 
-pub(super) async fn list(readers: &SqlitePool) -> Batch<NodeRow> {
-    let rows = sqlx::query(NODES).fetch_all(readers).await.map_err(trouble)?;
+pub(super) async fn list(readers: &Readers) -> Batch<NodeRow> {
+    let rows =
+        sqlx::query(NODES).fetch_all(&mut *readers.acquire().await?).await.map_err(trouble)?;
     rows.iter().map(node).collect()
 }

@@ -69,6 +69,9 @@ fn classified(code: Option<i32>, says: String) -> LedgerError {
         Some(libsqlite3_sys::SQLITE_IOERR_FSYNC | libsqlite3_sys::SQLITE_IOERR_DIR_FSYNC) => {
             LedgerError::NotDurable(says)
         }
+        Some(libsqlite3_sys::SQLITE_INTERRUPT) => LedgerError::Unavailable(
+            "a question took too long and was given up: ask for less".to_owned(),
+        ),
         // The low octet is the family of the code.
         Some(code) if code & 0xff == libsqlite3_sys::SQLITE_CONSTRAINT => {
             LedgerError::Damaged(says)

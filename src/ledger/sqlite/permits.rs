@@ -1,9 +1,8 @@
 //! Dividing limits among the nodes: the only one that has the file gets all.
 
-use sqlx::sqlite::SqlitePool;
-
 use super::Writing;
 use super::open::trouble;
+use super::readers::Readers;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
 use crate::ledger::permits::{self as ask, Asking, Divided, LimitName, Part, decide};
@@ -40,8 +39,11 @@ pub(super) fn keep_emptied(
 }
 
 /// When buckets were last empty.
-pub(super) async fn emptied(readers: &SqlitePool) -> Batch<(LimitName, Timestamp)> {
-    let rows = sqlx::query(ask::EMPTIED).fetch_all(readers).await.map_err(trouble)?;
+pub(super) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> {
+    let rows = sqlx::query(ask::EMPTIED)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(trouble)?;
     rows.iter().map(ask::emptied).collect()
 }
 

@@ -74,7 +74,7 @@ pub(super) fn prune(
         values.put(now.as_micros()).put(portion.rows as i64).put(MOST_OCTETS as i64);
     })?;
     let (mut freed, mut removed) = (Part::default(), Part::default());
-    let (mut octets, mut last) = (0, None);
+    let (mut octets, mut kept, mut last) = (0, 0, None);
     for row in &due {
         let (seq, own) = (number(row, "seq")?, number::<u64>(row, "octets")?);
         let is_first = freed.seqs.is_empty() && removed.seqs.is_empty();
@@ -83,9 +83,13 @@ pub(super) fn prune(
         }
         last = Some((time(row, "due_at")?, seq));
         // Nothing has ended that an entry without an end names, so nothing of it may go.
-        let Some(finished_at) = maybe_time(row, "finished_at")? else { continue };
+        let Some(finished_at) = maybe_time(row, "finished_at")? else {
+            kept += 1;
+            continue;
+        };
         let is_result = text(row, "kind")? == "result";
         if is_result && row.flag("told")? && put_off(writing, seq, now)? {
+            kept += 1;
             continue;
         }
         octets += own;
@@ -105,6 +109,7 @@ pub(super) fn prune(
         results: freed.seqs.len() as u64,
         operations: removed.seqs.len() as u64,
         pieces: 0,
+        kept,
     };
     free_at(writing, freed, now)?;
     remove(writing, removed)?;

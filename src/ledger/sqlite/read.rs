@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, Sqlite, pool::PoolConnection};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Sqlite};
 
 use super::Book;
 use super::batch::{Among, Values};
 use super::open::trouble;
+use super::readers::Readers;
 use super::rows::{
     self, events, get, id, maybe_time, operation, operations, origins, places, promises,
 };
@@ -18,20 +19,18 @@ use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::store::Batch;
-use crate::ledger::verbs::{KeptAnswer, LaneDepth, Listing, Operation, Page, Promised};
+use crate::ledger::verbs::{
+    KeptAnswer, LaneDepth, LanePlace, Listing, Operation, Overdue, Page, Promised,
+};
 
 static FIND: Among = Among::new(concat!(operations!(), places!(), " WHERE o.id IN"));
 
-async fn connection(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, LedgerError> {
-    readers.acquire().await.map_err(trouble)
-}
-
 pub(super) async fn find(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     ids: &[OperationId],
 ) -> Batch<Option<Operation>> {
-    let rows = FIND.fetch(&mut *connection(readers).await?, ids).await?;
+    let rows = FIND.fetch(&mut *readers.acquire().await?, ids).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let operation = operation(row, sealer)?;
@@ -42,16 +41,16 @@ pub(super) async fn find(
 }
 
 async fn one(
-    readers: &SqlitePool,
+    readers: &Readers,
     sql: &'static str,
     id: OperationId,
 ) -> Result<Option<SqliteRow>, LedgerError> {
     let query = sqlx::query(sql).bind(id.as_bytes().to_vec());
-    query.fetch_optional(&mut *connection(readers).await?).await.map_err(trouble)
+    query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)
 }
 
 pub(super) async fn answer(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<KeptAnswer>, LedgerError> {
@@ -66,7 +65,7 @@ pub(super) async fn answer(
 }
 
 pub(super) async fn promised(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     id: OperationId,
 ) -> Result<Option<Promised>, LedgerError> {
@@ -86,16 +85,16 @@ pub(super) async fn promised(
 
 /// Whom a key stands for.
 pub(super) async fn standing(
-    readers: &SqlitePool,
+    readers: &Readers,
     claim: &IdempotencyClaim,
 ) -> Result<Option<Standing>, LedgerError> {
     let query = sqlx::query(STANDING).bind(claim.digest.to_vec());
-    let row = query.fetch_optional(&mut *connection(readers).await?).await.map_err(trouble)?;
+    let row = query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)?;
     row.as_ref().map(Standing::read).transpose()
 }
 
 pub(super) async fn events(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     id: OperationId,
     after: u32,
@@ -126,7 +125,7 @@ pub(super) async fn events(
     .bind(id.as_bytes().to_vec())
     .bind(after)
     .bind(limit)
-    .fetch_all(&mut *connection(readers).await?)
+    .fetch_all(&mut *readers.acquire().await?)
     .await
     .map_err(trouble)?;
     for row in &rows {
@@ -141,11 +140,11 @@ pub(super) async fn events(
 const LOOKED_AT: i64 = 5_000;
 
 pub(super) async fn list(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     listing: &Listing,
 ) -> Result<Page, LedgerError> {
-    let mut connection = connection(readers).await?;
+    let mut connection = readers.acquire().await?;
     let (candidates, looked_to) = candidates(&mut connection, listing).await?;
     let rows = FIND.fetch(&mut connection, &candidates).await?;
     let mut operations =
@@ -235,30 +234,32 @@ async fn candidates(
     Ok((page.iter().map(|row| id(row, "id")).collect::<Result<_, _>>()?, looked_to))
 }
 
+/// Those below an operation, level by level, and no more than are shown: the limit stands inside,
+/// for the whole and for the children of each, because SQLite notes all that a step brings.
+pub(in crate::ledger) const DESCENDANTS: &str = "WITH RECURSIVE below (id) AS (\
+     SELECT id FROM (SELECT id FROM operations WHERE parent = ?1 ORDER BY id LIMIT ?2) \
+     UNION SELECT o.id FROM below b JOIN operations o \
+     ON o.id IN (SELECT c.id FROM operations c WHERE c.parent = b.id ORDER BY c.id LIMIT ?2) LIMIT ?2) \
+     SELECT id FROM below ORDER BY id";
+
 pub(super) async fn descendants(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     of: OperationId,
     limit: u32,
 ) -> Batch<Operation> {
-    let rows = sqlx::query(
-        "WITH RECURSIVE below (id) AS (SELECT o.id FROM operations o WHERE o.root = \
-         (SELECT coalesce(root, id) FROM operations WHERE id = ?1) AND o.parent = ?1 \
-         UNION SELECT o.id FROM below b JOIN operations o ON o.parent = b.id \
-         AND o.root = (SELECT coalesce(root, id) FROM operations WHERE id = ?1)) \
-         SELECT id FROM below ORDER BY id LIMIT ?2",
-    )
-    .bind(of.as_bytes().to_vec())
-    .bind(limit)
-    .fetch_all(&mut *connection(readers).await?)
-    .await
-    .map_err(trouble)?;
+    let rows = sqlx::query(DESCENDANTS)
+        .bind(of.as_bytes().to_vec())
+        .bind(limit)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(trouble)?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
     Ok(find(readers, sealer, &ids).await?.into_iter().flatten().collect())
 }
 
 pub(super) async fn piece(
-    readers: &SqlitePool,
+    readers: &Readers,
     sealer: &Sealer,
     body: BodyKey,
     number: u32,
@@ -266,16 +267,16 @@ pub(super) async fn piece(
     let row = sqlx::query("SELECT octets FROM pieces WHERE body = ? AND number = ?")
         .bind(body.0)
         .bind(number)
-        .fetch_optional(&mut *connection(readers).await?)
+        .fetch_optional(&mut *readers.acquire().await?)
         .await
         .map_err(trouble)?;
     row.as_ref().map(|row| rows::piece(row, body, number, sealer)).transpose()
 }
 
 /// The queues that are paused.
-pub(super) async fn paused(readers: &SqlitePool) -> Batch<String> {
+pub(super) async fn paused(readers: &Readers) -> Batch<String> {
     let rows = sqlx::query("SELECT queue FROM paused_queues")
-        .fetch_all(&mut *connection(readers).await?)
+        .fetch_all(&mut *readers.acquire().await?)
         .await
         .map_err(trouble)?;
     rows.iter().map(|row| get(row, "queue")).collect()
@@ -289,11 +290,11 @@ const STORED: &str = "SELECT abs(u.lane) AS lane, sum(o.octets) AS stored FROM (
      UNION ALL SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
      JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)";
 
-pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth> {
+pub(super) async fn depths(readers: &Readers, book: &Book) -> Batch<LaneDepth> {
     let rows = sqlx::query(
         "SELECT lane, count(*) AS depth, min(due_at) AS oldest FROM ready GROUP BY lane",
     )
-    .fetch_all(&mut *connection(readers).await?)
+    .fetch_all(&mut *readers.acquire_for_long().await?)
     .await
     .map_err(trouble)?;
     let empty = |(number, lane)| (number, empty_lane(lane));
@@ -306,13 +307,13 @@ pub(super) async fn depths(readers: &SqlitePool, book: &Book) -> Batch<LaneDepth
             known.oldest_due = maybe_time(row, "oldest")?;
         }
     }
-    let behind = sqlx::query(BEHIND_KEYS).fetch_all(&mut *connection(readers).await?).await;
+    let behind = sqlx::query(BEHIND_KEYS).fetch_all(&mut *readers.acquire_for_long().await?).await;
     for row in &behind.map_err(trouble)? {
         if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
             known.depth += get::<i64>(row, "behind")?.unsigned_abs();
         }
     }
-    let stored = sqlx::query(STORED).fetch_all(&mut *connection(readers).await?).await;
+    let stored = sqlx::query(STORED).fetch_all(&mut *readers.acquire_for_long().await?).await;
     for row in &stored.map_err(trouble)? {
         if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
             known.stored = get::<i64>(row, "stored")?.unsigned_abs();
@@ -325,20 +326,20 @@ const fn empty_lane(lane: Lane) -> LaneDepth {
     LaneDepth { lane, depth: 0, claimable: 0, oldest_due: None, stored: 0 }
 }
 
-pub(super) async fn waiting(readers: &SqlitePool) -> Result<u64, LedgerError> {
+pub(super) async fn waiting(readers: &Readers) -> Result<u64, LedgerError> {
     let row = sqlx::query("SELECT count(*) AS waiting FROM waiting")
-        .fetch_one(&mut *connection(readers).await?)
+        .fetch_one(&mut *readers.acquire_for_long().await?)
         .await
         .map_err(trouble)?;
     get::<i64>(&row, "waiting").map(i64::unsigned_abs)
 }
 
 pub(super) async fn oldest_due(
-    readers: &SqlitePool,
+    readers: &Readers,
     book: &Book,
     lanes: &[Lane],
 ) -> Batch<Option<Timestamp>> {
-    let mut connection = connection(readers).await?;
+    let mut connection = readers.acquire().await?;
     let mut oldest = Vec::with_capacity(lanes.len());
     for lane in lanes {
         let row =
@@ -350,4 +351,21 @@ pub(super) async fn oldest_due(
         oldest.push(row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))?);
     }
     Ok(oldest)
+}
+
+const OVERDUE: &str = "SELECT r.seq, r.due_at, CAST(CASE WHEN o.deadline_at <= ?4 THEN 1 ELSE 0 END AS INTEGER) AS late \
+     FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ?1 AND (r.due_at, r.seq) > (?2, ?3) \
+     ORDER BY r.due_at, r.seq LIMIT ?5";
+
+pub(super) async fn overdue(
+    readers: &Readers,
+    book: &Book,
+    lane: &Lane,
+    (from, look_at): (LanePlace, usize),
+    now: Timestamp,
+) -> Result<Overdue, LedgerError> {
+    let query = sqlx::query(OVERDUE).bind(book.number(lane)?).bind(from.due_at).bind(from.seq);
+    let query = query.bind(now.as_micros()).bind(look_at as i64);
+    let rows = query.fetch_all(&mut *readers.acquire().await?).await.map_err(trouble)?;
+    rows::overdue(&rows, look_at)
 }

@@ -1,5 +1,7 @@
 //! Looking for what does not add up.
 
+use std::collections::BTreeSet;
+
 use super::Writing;
 use super::finish::{go_next, promote};
 use super::prune::erase_pieces;
@@ -33,15 +35,16 @@ fn operations(
     let is_last = looked_at < BATCH;
     let last = window.filter(|_| !is_last).map(|row| number(&row, "last")).transpose()?;
     let range = (after, last.unwrap_or(i64::MAX));
-    let mut strays = Vec::new();
+    let (mut strays, mut lanes) = (Vec::new(), BTreeSet::new());
     for row in pair(writing, ask::STATES, range)? {
         let stray = ask::misplaced(&row)?;
         if step.repair && stray.kind == Discrepancy::EndedAndLive {
             let seq: i64 = number(&row, "seq")?;
-            for sql in ask::LIVE {
-                writing.writer.run(sql, |values| {
+            for (table, sql) in ask::LIVE {
+                let gone = writing.writer.all(sql, |values| {
                     values.put(seq);
                 })?;
+                touch(table, &gone, &mut lanes)?;
             }
         }
         strays.push(stray);
@@ -62,7 +65,8 @@ fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
-    without_operation(writing, range, step.repair, &mut strays)?;
+    without_operation(writing, range, step.repair, &mut lanes, &mut strays)?;
+    recount(writing, lanes, moved)?;
     waiting(writing, range, step, moved, &mut strays)?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
     Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
@@ -72,6 +76,7 @@ fn without_operation(
     writing: &mut Writing,
     range: (i64, i64),
     repair: bool,
+    lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
 ) -> Result<(), LedgerError> {
     for (table, count, gone) in ask::TABLES {
@@ -79,9 +84,40 @@ fn without_operation(
         let found: u64 = row.map_or(Ok(0), |row| number(&row, "strays"))?;
         strays.extend(ask::rows_of(table, found));
         if repair && found > 0 {
-            writing.writer.run(gone, |values| {
-                values.put(range.0).put(range.1);
-            })?;
+            let gone = pair(writing, gone, range)?;
+            touch(table, &gone, lanes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Remembers the lanes of rows that a repair has deleted from this table, if they are counted.
+fn touch(table: &str, gone: &[Row], lanes: &mut BTreeSet<i64>) -> Result<(), LedgerError> {
+    if table == "ready" || table == "waiting" {
+        for row in gone {
+            lanes.insert(number(row, "lane")?);
+        }
+    }
+    Ok(())
+}
+
+const DEPTHS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS depth, \
+     (SELECT count(*) FROM waiting WHERE lane = ?1 AND serial_digest IS NOT NULL) AS behind";
+
+/// Counts lanes from which a repair has deleted rows: it is not known whether they were counted.
+fn recount(
+    writing: &mut Writing,
+    lanes: BTreeSet<i64>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    for place in lanes {
+        // A lane that is unknown is not counted.
+        let Ok(lane) = writing.book.lane(place) else { continue };
+        let row = writing.writer.one(DEPTHS, |values| {
+            values.put(place);
+        })?;
+        if let Some(row) = row {
+            moved.recounted.push((lane, number(&row, "depth")?, number(&row, "behind")?));
         }
     }
     Ok(())

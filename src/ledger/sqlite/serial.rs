@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::sqlite::SqlitePool;
-
 use super::Writing;
 use super::finish::{go_next, promote};
 use super::open::trouble;
+use super::readers::Readers;
 use super::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
 use crate::domain::Timestamp;
 use crate::domain::operation::{EventKind, NewOperation};
@@ -133,21 +132,18 @@ pub(super) fn release_delayed(
 
 const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= ? LIMIT 1";
 
-pub(super) async fn is_delay_over(
-    readers: &SqlitePool,
-    now: Timestamp,
-) -> Result<bool, LedgerError> {
+pub(super) async fn is_delay_over(readers: &Readers, now: Timestamp) -> Result<bool, LedgerError> {
     let query = sqlx::query(IS_DELAY_OVER).bind(now.as_micros());
-    Ok(query.fetch_optional(readers).await.map_err(trouble)?.is_some())
+    Ok(query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)?.is_some())
 }
 
-pub(super) async fn keys(readers: &SqlitePool, listing: KeyListing) -> Batch<KeyInUse> {
+pub(super) async fn keys(readers: &Readers, listing: KeyListing) -> Batch<KeyInUse> {
     let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
     let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
     let rows = sqlx::query(sql)
         .bind(after)
         .bind(listing.limit as i64)
-        .fetch_all(readers)
+        .fetch_all(&mut *readers.acquire().await?)
         .await
         .map_err(trouble)?;
     rows.iter().map(rows::key_in_use).collect()

@@ -227,7 +227,7 @@ impl Asks for Sqlite {
             added.map_err(|error| damaged(format!("a value cannot be asked for: {error}")))?;
         }
         let query = sqlx::query_with::<Database, _>(sql.sqlite, arguments);
-        let mut connection = self.readers.acquire().await.map_err(trouble)?;
+        let mut connection = self.readers.acquire().await?;
         query.fetch_all(&mut *connection).await.map_err(trouble)
     }
 }

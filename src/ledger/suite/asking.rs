@@ -108,7 +108,7 @@ const COMING_AND_GOING: [(&str, &str); 7] = [
 
 /// What is asked now and then, and of more than it can name: what a node has, how much there is,
 /// what a person wants to see, and what is looked after in the background.
-const NOW_AND_THEN: [&str; 15] = [
+const NOW_AND_THEN: [&str; 14] = [
     "node = $1",
     "node <> $1",
     "node = ANY",
@@ -121,7 +121,6 @@ const NOW_AND_THEN: [&str; 15] = [
     "FROM deliveries v",
     "DELETE FROM deliveries_due WHERE delivery IN (SELECT",
     "WITH RECURSIVE heads",
-    "o.deadline_at <= $2",
     "FROM waiting w JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys",
     "SELECT s.seq, s.id, s.live",
 ];

@@ -144,6 +144,26 @@ async fn what_a_node_with_a_slow_clock_accepts_is_found_behind_what_was_claimed_
     two.close().await;
 }
 
+/// A look from the very beginning has found nothing but what is due in an hour.
+#[tokio::test]
+async fn what_is_due_later_hides_nothing_that_another_node_puts_in_now() {
+    let two = Two::open().await;
+    two.one.accept(operation(1, START)).await.unwrap();
+    claim_one(&two.one, START).await;
+    two.one.accept(NewOperation { due_at: START + HOUR, ..operation(2, START) }).await.unwrap();
+    let looked = async || two.one.oldest_due(&[lane(false)]).await.unwrap()[0];
+    // Every look for a second is at what was seen by the slow one.
+    let clock = Clock::system();
+    until("a slow look", async || {
+        clock.sleep(Duration::from_millis(1_001)).await;
+        looked().await == Some(START + HOUR)
+    })
+    .await;
+    two.other.accept(operation(3, START)).await.unwrap();
+    assert_eq!(looked().await, Some(START));
+    two.close().await;
+}
+
 #[tokio::test]
 async fn no_operation_is_handed_out_twice_however_many_ask() {
     let two = Two::open().await;

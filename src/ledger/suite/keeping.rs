@@ -1,5 +1,6 @@
 //! What is kept, in what form, and for how long.
 
+use super::reconciling::meddle;
 use super::*;
 use crate::domain::pruning::Portion;
 use crate::domain::reconcile::Discrepancy;
@@ -90,6 +91,40 @@ async fn freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry(place: P
         ledger.prune(9, START + 7 * HOUR).await.unwrap(),
         Pruned { operations: 1, ..Pruned::default() }
     );
+    close(ledger, tasks).await;
+}
+
+/// One of an operation that runs, one of an operation that is not there.
+async fn a_stray_expiry_frees_nothing_and_stops_no_pruning(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in [1, 2] {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    let (ended, runs) = (claim_one(&ledger, START).await, claim_one(&ledger, START).await);
+    let early = START.as_micros();
+    for (kind, seq) in [("result", runs.lease.key().seq), ("operation", 99_999)] {
+        let stray =
+            format!("INSERT INTO expiries (due_at, seq, kind) VALUES ({early}, {seq}, '{kind}')");
+        meddle(&place, &stray).await;
+    }
+    finish(&ledger, ended, START).await;
+    let pruned = ledger.prune(9, START + HOUR).await.unwrap();
+    assert_eq!(pruned, Pruned { results: 1, kept: 2, ..Pruned::default() });
+    assert_eq!(ledger.prune(9, START + HOUR).await.unwrap(), Pruned::default());
+    // Its request is still there.
+    assert!(ledger.promised(runs.id).await.unwrap().is_some());
+    finish(&ledger, runs, START).await;
+    close(ledger, tasks).await;
+}
+
+async fn a_key_that_stands_for_no_operation_is_free(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(with_key(1, 9, 5, KeyScope::Retained)).await.unwrap();
+    meddle(&place, "UPDATE idempotency_keys SET seq = 99999").await;
+    let again = with_key(2, 9, 6, KeyScope::Retained);
+    assert_eq!(ledger.accept(again.clone()).await.unwrap(), Accepted::New(again.id));
+    let repeat = ledger.accept(with_key(3, 9, 6, KeyScope::Retained)).await.unwrap();
+    assert_eq!(repeat, Accepted::Replayed(again.id));
     close(ledger, tasks).await;
 }
 
@@ -297,6 +332,8 @@ macro_rules! on {
             operations_whose_own_time_has_come_go_with_their_results,
             freeing_by_hand_is_for_what_has_ended_and_counts_as_the_expiry,
             pieces_that_nothing_refers_to_go_when_discarded,
+            a_stray_expiry_frees_nothing_and_stops_no_pruning,
+            a_key_that_stands_for_no_operation_is_free,
             pieces_that_a_row_refers_to_survive_a_discard,
             a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece,
             pieces_that_this_node_abandoned_are_found_and_go,

@@ -199,13 +199,40 @@ async fn progress_is_kept_once_a_second_and_only_for_the_present_attempt(place: 
 async fn what_lies_past_its_deadline_can_be_ended_without_an_attempt(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
-    assert!(ledger.claim_expired(lane(false), 9, START).await.unwrap().is_empty());
+    let looked = async |now| ledger.overdue(&lane(false), LanePlace::START, 9, now).await.unwrap();
+    assert!(looked(START).await.is_empty());
     let late = START + 24 * HOUR;
-    let expired = ledger.claim_expired(lane(false), 9, late).await.unwrap().remove(0);
+    let overdue = looked(late).await;
+    let mut expired = ledger.claim_expired(lane(false), overdue.clone(), late).await.unwrap();
+    // Who looked at the same time finds it taken.
+    assert!(ledger.claim_expired(lane(false), overdue, late).await.unwrap().is_empty());
+    let expired = expired.remove(0);
     let id = expired.id;
     ledger.settle(outcome_of(expired, &Outcome::Expired, late)).await.unwrap().unwrap();
     let ended = ledger.find(id).await.unwrap().unwrap();
     assert_eq!((ended.state.status(), ended.counts.attempts), (Status::Failed, 0));
+    close(ledger, tasks).await;
+}
+
+/// Whatever their deadlines are, each operation is looked at once.
+async fn a_lane_of_mixed_deadlines_is_walked_once_in_small_steps(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=40 {
+        let mut new = operation(number, START + Duration::from_secs(u64::from(number % 7)));
+        new.policy.deadline_at = START + u32::from(1 + number % 2) * HOUR;
+        ledger.accept(NewOperation { max_depth: 100, ..new }).await.unwrap();
+    }
+    let (mut from, mut looks, mut ended) = (Some(LanePlace::START), 0, Vec::new());
+    while let Some(place) = from {
+        let overdue = ledger.overdue(&lane(false), place, 10, START + HOUR).await.unwrap();
+        from = overdue.next;
+        looks += 1;
+        let leased = ledger.claim_expired(lane(false), overdue, START + HOUR).await.unwrap();
+        assert!(leased.len() <= 10);
+        ended.extend(leased.into_iter().map(|leased| leased.id));
+    }
+    assert_eq!((ended.len(), looks), (20, 5));
+    assert_eq!(ledger.queue_depth("default"), 20);
     close(ledger, tasks).await;
 }
 
@@ -345,6 +372,7 @@ macro_rules! on {
             an_upstream_that_is_followed_is_asked_again_after_a_restart,
             progress_is_kept_once_a_second_and_only_for_the_present_attempt,
             what_lies_past_its_deadline_can_be_ended_without_an_attempt,
+            a_lane_of_mixed_deadlines_is_walked_once_in_small_steps,
             an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it,
             once_a_cancel_was_accepted_a_key_of_the_pending_is_free,
             a_timeline_keeps_its_beginning_and_its_end,

@@ -55,7 +55,9 @@ async fn what_is_stored_takes_room_until_its_operation_ends(place: Place) {
     assert_eq!(settle_as(&ledger, leased, &answered(422)).await, Status::Failed);
     accepted(&ledger, among(5, 3)).await;
     let deadline = START + 24 * HOUR;
-    let expired = ledger.claim_expired(lane(false), 1, deadline).await.unwrap().remove(0);
+    let overdue = ledger.overdue(&lane(false), LanePlace::START, 1, deadline).await.unwrap();
+    let mut expired = ledger.claim_expired(lane(false), overdue, deadline).await.unwrap();
+    let expired = expired.remove(0);
     assert_eq!(settle_as(&ledger, expired, &Outcome::Expired).await, Status::Failed);
     accepted(&ledger, among(6, 3)).await;
     let canceled = ledger.cancel(among(6, 3).id, Freeing::Free, START).await.unwrap();
