@@ -15,8 +15,9 @@ use crate::domain::http::other_protocol::OtherProtocol;
 /// How much of a head is read at once, in octets.
 const PIECE: usize = 4096;
 
-/// How much of chunks is read at once, in octets.
-const CHUNKS: usize = 16 * 1024;
+/// How much of chunks is read at once, in octets: more and more where more comes.
+const FIRST_CHUNKS: usize = 8 * 1024;
+const MOST_CHUNKS: usize = 256 * 1024;
 
 /// A connection between hyper and an upstream.
 #[derive(Debug)]
@@ -32,6 +33,16 @@ pub struct Wire<T> {
     is_blocked: bool,
 }
 
+/// Chunks on their way to hyper.
+#[derive(Debug)]
+struct Chunked {
+    chunks: Chunks,
+    /// What is still to be handed to hyper.
+    ahead: BytesMut,
+    /// Where octets are read into.
+    piece: Vec<u8>,
+}
+
 #[derive(Debug)]
 enum Phase {
     /// Nothing was sent yet, so nothing may come.
@@ -41,7 +52,7 @@ enum Phase {
     /// The head is read; this is still to be handed to hyper, and then what comes.
     Content(Bytes),
     /// The same where what comes are chunks.
-    Chunks(Chunks, BytesMut),
+    Chunks(Chunked),
     /// Whatever comes belongs to another protocol.
     Tunnel(Bytes),
 }
@@ -157,7 +168,10 @@ impl<T: Read + Unpin> Wire<T> {
                 Gathered::Whole(plainest, after) => {
                     self.phase = match after {
                         After::Content => Phase::Content(plainest.freeze()),
-                        After::Chunks(chunks) => Phase::Chunks(chunks, plainest),
+                        After::Chunks(chunks) => {
+                            let piece = vec![0; FIRST_CHUNKS];
+                            Phase::Chunks(Chunked { chunks, ahead: plainest, piece })
+                        }
                         After::Tunnel => Phase::Tunnel(plainest.freeze()),
                     };
                     return Poll::Ready(Ok(true));
@@ -170,29 +184,44 @@ impl<T: Read + Unpin> Wire<T> {
 impl<T: Read + Unpin> Wire<T> {
     /// Sees to it that something of the chunks is ready for hyper, unless they have ended.
     fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut piece = [0; CHUNKS];
         loop {
-            match &self.phase {
-                Phase::Chunks(_, ahead) if ahead.is_empty() => {}
+            let mut piece = match &mut self.phase {
+                Phase::Chunks(chunked) if chunked.ahead.is_empty() => {
+                    std::mem::take(&mut chunked.piece)
+                }
                 _ => return Poll::Ready(Ok(())),
-            }
-            let octets = ready!(self.poll_piece(cx, &mut piece))?;
-            let Phase::Chunks(chunks, ahead) = &mut self.phase else { return Poll::Ready(Ok(())) };
-            if octets.is_empty() {
-                chunks.end(ahead);
-            } else {
-                chunks.push(octets, ahead);
-            }
-            let repairs = chunks.take_repairs();
+            };
+            let came = self.poll_piece(cx, &mut piece).map_ok(<[u8]>::len);
+            let Phase::Chunks(chunked) = &mut self.phase else { return Poll::Ready(Ok(())) };
+            let Poll::Ready(Ok(length)) = came else {
+                chunked.piece = piece;
+                return came.map_ok(drop);
+            };
+            chunked.take(piece, length);
+            let repairs = chunked.chunks.take_repairs();
             if repairs > 0 {
                 let mut state = self.exchange.lock();
                 state.repairs += repairs;
                 state.persists = false;
             }
-            if octets.is_empty() {
+            if length == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+impl Chunked {
+    /// Takes in what was read, or the end of the connection.
+    fn take(&mut self, mut piece: Vec<u8>, length: usize) {
+        match length {
+            0 => self.chunks.end(&mut self.ahead),
+            _ => self.chunks.push(&piece[..length], &mut self.ahead),
+        }
+        if length == piece.len() {
+            piece.resize((length * 2).min(MOST_CHUNKS), 0);
+        }
+        self.piece = piece;
     }
 }
 
@@ -209,11 +238,11 @@ impl<T: Read + Unpin> Read for Wire<T> {
         if matches!(wire.phase, Phase::Head(_)) && !ready!(wire.poll_head(cx))? {
             return Poll::Ready(Ok(()));
         }
-        if matches!(wire.phase, Phase::Chunks(..)) {
+        if matches!(wire.phase, Phase::Chunks(_)) {
             ready!(wire.poll_chunks(cx))?;
         }
         match &mut wire.phase {
-            Phase::Chunks(_, ahead) => {
+            Phase::Chunks(Chunked { ahead, .. }) => {
                 let length = ahead.len().min(buf.remaining());
                 buf.put_slice(&ahead[..length]);
                 ahead.advance(length);
