@@ -28,7 +28,7 @@ async fn cost_of_a_tree(place: &Place, parent: OperationId, children: i64) -> i6
     const CHILD: &str = "SELECT 1000 + n, ID, 1, 'x', 'r', 1, 'POST', '/', 'at-least-once', 1, 1, 1, 0, 0, 1, 1, PARENT, PARENT";
     const INTO: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, delivery, \
          timeout_us, deadline_at, retry_attempts, retry_min_us, retry_max_us, due_at, octets, parent, root)";
-    let hex: String = parent.as_bytes().iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = parent.to_string().replace('-', "");
     match place {
         Place::File(folder) => {
             let file = rusqlite::Connection::open(folder.path().join("cloakroom.db")).unwrap();
