@@ -70,17 +70,23 @@ async fn the_retries_of_its_acceptance_stay() {
 #[tokio::test]
 async fn the_serial_key_of_its_acceptance_stays() {
     let upstream = Upstream::start().await;
-    let with = |lines: &str| Setup::before(&upstream).route("POST /serial/{n}", lines);
-    let gateway = with("serial_key = \"header:Customer-Id\"").start().await;
+    let slow = Setup::before(&upstream).set("queues.slow", "max_depth = 100");
+    let with = |lines: &str| slow.clone().route("POST /serial/{n}", lines);
+    let hold = |verb: &str| {
+        post(format!("/-/queues/slow/{verb}")).field("Content-Type", "application/json")
+    };
     let of_7 = |path: &str| post(path).field("Customer-Id", "7");
-    let first = gateway.accept(of_7("/serial/1").field("Operation-Delay", "60")).await;
+    let keyed = "serial_key = \"header:Customer-Id\"\nqueue = \"slow\"";
+    let gateway = with(keyed).start().await;
+    gateway.admin(hold("pause")).await.expect(200);
+    let first = gateway.accept(of_7("/serial/1")).await;
     let second = gateway.accept(of_7("/serial/2")).await;
     let gateway = gateway.restart_with(with("")).await;
     // Without the rule, what is accepted now waits for nobody.
     let third = gateway.accept(of_7("/serial/3")).await;
     gateway.settled(&third).await;
     assert_eq!(gateway.document(&second).await["waitingFor"], "serial-key");
-    gateway.advance(60);
+    gateway.admin(hold("resume")).await.expect(200);
     for ticket in [&first, &second] {
         assert_eq!(gateway.settled(ticket).await["status"], "succeeded");
     }

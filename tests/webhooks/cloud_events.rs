@@ -154,7 +154,13 @@ async fn whoever_does_not_agree_is_sent_nothing_until_it_does() {
         let problem = scene.post(&subscription.at("enable"), &json!({})).await.problem(409);
         assert!(problem["detail"].is_string(), "{problem}");
         scene.post(&subscription.at("ping"), &json!({})).await.problem(409);
-        assert_eq!(scene.receiver.count(), before + 2, "it was asked twice, and told nothing");
+        // What a reused connection loses is asked anew on another one.
+        let most = if matches!(refusal, Manner::Reset) { 4 } else { 2 };
+        let asked = scene.receiver.count() - before;
+        assert!(
+            (2..=most).contains(&asked),
+            "{refusal:?}: it was asked twice, and told nothing: {asked}"
+        );
         scene.gateway.send(Request::new("DELETE", &*subscription.path)).await.expect(204);
     }
 }

@@ -255,8 +255,8 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
     rows.iter().map(|row| Ok(text(row, "queue")?.to_owned())).collect()
 }
 
-/// Differs from SQLite because the nodes keep count; rows are counted only where they have
-/// not begun to.
+/// Differs from SQLite because the nodes keep count; rows are counted only where none has begun
+/// to. Another node that is there may have counted what it has not told yet.
 const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
      sum(stored)::bigint AS stored FROM counters GROUP BY lane";
 const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
@@ -266,12 +266,13 @@ const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behin
      SELECT abs(u.lane), 0, 0, sum(o.octets) FROM (SELECT seq, lane FROM ready UNION ALL \
      SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
      JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)) AS counted \
+     WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE incarnation <> $1 AND ended_at IS NULL) \
      GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
 
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
     let mut rows = pool.read(COUNTED, Values::default().finish()?).await?;
     if rows.is_empty() {
-        pool.read(FIRST_COUNT, Values::default().finish()?).await?;
+        pool.read(FIRST_COUNT, Values::default().with(book.incarnation).finish()?).await?;
         rows = pool.read(COUNTED, Values::default().finish()?).await?;
     }
     let mut counted = HashMap::new();

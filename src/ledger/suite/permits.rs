@@ -204,6 +204,25 @@ mod among_several {
     }
 
     #[tokio::test]
+    async fn a_node_that_starts_counts_nothing_that_another_has_yet_to_tell() {
+        let place = Place::postgres();
+        let (one, tasks) = place.open(START).await;
+        one.accept(operation(1, START)).await.unwrap();
+        let (other, more_tasks) = place.open(START).await;
+        for ledger in [&one, &other, &one] {
+            ledger.beat(vitals()).await.unwrap();
+        }
+        let stored = operation(1, START).work.octets();
+        for ledger in [&one, &other] {
+            let lanes = ledger.lanes();
+            let sum = |of: fn(&LaneDepth) -> u64| lanes.iter().map(of).sum::<u64>();
+            assert_eq!((sum(|it| it.depth), sum(|it| it.stored)), (1, stored));
+        }
+        close(one, tasks).await;
+        close(other, more_tasks).await;
+    }
+
+    #[tokio::test]
     async fn what_a_node_never_told_that_died_is_counted_and_corrected_once() {
         let two = Two::open().await;
         let brief = Vitals { lease: Duration::from_millis(50), ..vitals() };
