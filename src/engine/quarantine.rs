@@ -100,7 +100,7 @@ mod tests {
         let (alone, _runs) = permit(&permits, due, Timestamp::EPOCH).unwrap();
         assert_eq!(&*alone.upstream, "free");
         drop(running);
-        assert!(take().is_ok(), "the full one has room, and nobody runs alone there");
+        assert!(take().is_ok(), "the full one has room, and no operation runs alone there");
         let full = take().unwrap();
         assert!(permit(&permits, vec![lane("full", true)], Timestamp::EPOCH).is_none());
         drop(full);

@@ -1,4 +1,4 @@
-//! What goes straight to an upstream, looked into as far as it could be taken for more.
+//! Requests that go straight to an upstream, looked into as far as they could be taken for more.
 //!
 //! Owns the look into the body of a form. Its invariant: a body passes as it came. It must not
 //! know how it is passed on.

@@ -38,7 +38,7 @@ impl Found {
             Held::Waiting => kept_continuation(row).unwrap_or_default(),
         };
         let (lane, cancel) = (number(row, "lane")?, number(row, "cancel")?);
-        // Whoever ends it has read it, or ends it because nobody can.
+        // The node that ends it has read it, or ends it because no node can.
         let carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
         Ok(Self { lane, carried, continuation, cancel })
     }

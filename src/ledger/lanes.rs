@@ -143,7 +143,7 @@ impl Lanes {
         self.lock().lanes.entry(lane.clone()).or_default().own.behind += more;
     }
 
-    /// A lane was counted in the transaction that is durable now, and nobody else writes.
+    /// A lane was counted in the transaction that is durable now, and no other process writes.
     pub(super) fn recounted(&self, lane: &Lane, depth: i64, behind: i64) {
         let mut table = self.lock();
         let known = table.lanes.entry(lane.clone()).or_default();

@@ -90,7 +90,7 @@ pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o O
 pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
      LEFT JOIN verdicts v ON v.seq = x.seq \
      WHERE x.seq > $1 AND x.seq <= $2 AND x.error_code = 'outcome-unknown' AND v.seq IS NULL";
-/// Operations that wait for a key that nobody holds, and that no look is about to give it to.
+/// Operations that wait for a key that no operation holds, and that no look is about to give it to.
 pub(super) const WAITING: &str = "SELECT o.id, w.serial_digest AS digest FROM waiting w \
      JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
      WHERE w.seq > $1 AND w.seq <= $2 AND w.serial_digest IS NOT NULL AND k.digest IS NULL \

@@ -165,8 +165,8 @@ async fn depth(shared: &Shared, queue: &str, most: u64) -> u64 {
     shared.lanes.queue_depth(queue).saturating_add_signed(off)
 }
 
-/// By how much there is more than is counted, as the last look saw it; `look` looks anew. Whoever
-/// asks while another one looks waits for what that sees.
+/// By how much there is more than is counted, as the last look saw it; `look` looks anew. A
+/// caller that asks while another one looks waits for what that one sees.
 async fn looked(
     shared: &Shared,
     (queue, limit): (&str, Limit),

@@ -114,7 +114,7 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// What the others have counted in a part of a lane; none where nobody else counts.
+    /// What the others have counted in a part of a lane; none where no other node counts.
     async fn counted_elsewhere(
         &self,
         _counter: &Counter,

@@ -557,7 +557,7 @@ pub(super) struct Moved {
     pub(super) unkeyed: Vec<Lane>,
     /// Operations that were released by the end of another.
     pub(super) released: Vec<OperationId>,
-    /// Lanes that were counted anew where nobody else writes: what is ready in them, and what waits
+    /// Lanes that were counted anew where no other process writes: what is ready in them, and what waits
     /// for a serial key.
     pub(super) recounted: Vec<(Lane, i64, i64)>,
     /// Whether something waits with a time.

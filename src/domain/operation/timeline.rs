@@ -1,4 +1,4 @@
-//! How much of a timeline is kept.
+//! The part of a timeline that is kept.
 //!
 //! Owns which events give way to later ones, so that an operation which reports its progress
 //! for a day, or is asked to come again each second, has a timeline with an end. Pure.

@@ -105,7 +105,7 @@ impl Marks {
         }
     }
 
-    /// Whether it is time for a look at lanes from the very beginning; whoever asks does it.
+    /// Whether it is time for a look at lanes from the very beginning; the caller does it.
     pub(super) fn is_due(&self) -> bool {
         let now = self.clock.now();
         let mut state = self.state();

@@ -101,7 +101,7 @@ pub(super) async fn settle(
         let lane = |number| writing.lane(number);
         settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
         if let (Some(finish), Some(row)) = (ends.finished.get(before), origin) {
-            // What cannot be read, nobody is told of.
+            // No receiver is told of an operation that cannot be read.
             if let Ok(ended) = ended(&writing.book, finish, number, &row) {
                 writing.ended.insert(finish.seq, ended);
             }

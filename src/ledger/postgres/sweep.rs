@@ -284,7 +284,7 @@ pub(super) async fn count_some(
     Ok((counted, (counted >= COUNTED_TOGETHER).then_some(last)))
 }
 
-/// Corrects what is counted in a part of a lane, unless somebody has corrected it since.
+/// Corrects what is counted in a part of a lane, unless another node has corrected it since.
 pub(super) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
     let (lane, part) = &recount.counter;
     let place = writing.book.number(lane)?;

@@ -76,7 +76,7 @@ fn begin(
 ) -> Batch<Leased> {
     let seqs = ready.iter().map(|row| number(row, "seq")).collect::<Result<Vec<i64>, _>>()?;
     let works = works(writing, &seqs)?;
-    let mut taken = Taken { lane: writing.book.number(lane)?, at: now, ..Taken::default() };
+    let mut taken = Claim { lane: writing.book.number(lane)?, at: now, ..Claim::default() };
     for (seq, row) in seqs.into_iter().zip(ready) {
         let work = works.get(&seq);
         let (before, damage) = Handed::state(row);
@@ -114,7 +114,7 @@ fn begin(
 
 /// What is taken out of a lane.
 #[derive(Default)]
-struct Taken {
+struct Claim {
     lane: i64,
     at: Timestamp,
     running: Vec<RunningRow>,
@@ -124,7 +124,7 @@ struct Taken {
     left: Vec<(i64, Timestamp)>,
 }
 
-impl Taken {
+impl Claim {
     fn row(&self, writing: &Writing, seq: i64, carried: Carried) -> RunningRow {
         let (lane, node, since) = (self.lane, writing.book.incarnation, self.at);
         RunningRow { seq, lane, node, since, carried }

@@ -83,7 +83,7 @@ fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result
     let rows = rows.iter().map(|row| Ok((number(row, "seq")?, row)));
     let rows: HashMap<i64, &Row> = rows.collect::<Result<_, LedgerError>>()?;
     for (finish, lane) in finished.iter().zip(lanes) {
-        // What cannot be read, nobody is told of.
+        // No receiver is told of an operation that cannot be read.
         let ended = rows.get(&finish.seq).map(|row| ended(&writing.book, finish, *lane, row));
         if let Some(Ok(ended)) = ended {
             writing.ended.insert(finish.seq, ended);

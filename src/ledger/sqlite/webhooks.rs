@@ -108,7 +108,7 @@ impl Runs for Writing {
             let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
             Ok::<_, LedgerError>(Announced { seq: number(row, "seq")?, operation, callback })
         };
-        // What cannot be read, nobody is told of.
+        // No receiver is told of an operation that cannot be read.
         Ok(rows.iter().filter_map(|row| announced(row).ok()).collect())
     }
 

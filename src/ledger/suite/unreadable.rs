@@ -115,7 +115,7 @@ async fn a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form(place: P
     assert_eq!((left.counts.attempts, left.started_at, left.sequence), (0, None, 1));
     assert_eq!(ledger.events(later, 0, 9).await.unwrap().len(), 1);
     assert_eq!(depth(&ledger), 1);
-    // Whoever knows the form.
+    // A node that knows the form.
     sql(&place, "UPDATE operations SET form = 1").await;
     let found = claim_one(&ledger, due_at).await;
     assert_eq!((found.id, found.counts.attempts), (later, 1));
