@@ -4,17 +4,26 @@
 //! unreleased build made is refused and stays as it is.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::SqlStr;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 use super::error::OpenError;
+use crate::clock::Clock;
 
 /// A migration: its number, its name and its statements.
 pub(super) type Text = (i64, &'static str, &'static str);
 
 /// How a migration begins whose statements cannot run in a transaction.
 const WITHOUT_TRANSACTION: &str = "-- no-transaction\n";
+
+/// What a server says of a lock that a statement did not get in its time (SQLSTATE).
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// How often a migration is tried that did not get a lock.
+const LOCK_TRIES: u32 = 60;
+/// The pause before it is tried again, in which others that wait behind it get their turn.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What runs these migrations.
 fn migrator(texts: &[Text]) -> Migrator {
@@ -39,14 +48,41 @@ pub(super) async fn bring_up_to_date(
 ) -> Result<(), OpenError> {
     let migrator = migrator(texts);
     if run {
-        let migrated = migrator.run_direct(None, connection, false).await;
-        return migrated.map_err(|error| refusal(&error, place));
+        return carried_out(connection, &migrator, place).await;
     }
     let pending = pending(connection, &migrator).await.map_err(|error| refusal(&error, place))?;
     if pending > 0 {
         return Err(OpenError::MigrationsPending { path: place.to_owned(), pending });
     }
     Ok(())
+}
+
+/// Runs the migrations that are pending. One that waits too long for a lock lets go of all that it
+/// has, because everything else waits behind it, and is tried again.
+async fn carried_out(
+    connection: &mut impl Migrate,
+    migrator: &Migrator,
+    place: &str,
+) -> Result<(), OpenError> {
+    let mut tries = 1;
+    loop {
+        match migrator.run_direct(None, connection, false).await {
+            Err(error) if tries < LOCK_TRIES && lacks_lock(&error) => {
+                tracing::warn!(place, %error, tries, "a migration waits for a lock; trying again");
+                Clock::system().sleep(LOCK_PAUSE).await;
+                tries += 1;
+            }
+            done => return done.map_err(|error| refusal(&error, place)),
+        }
+    }
+}
+
+fn lacks_lock(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
 /// Counts the migrations that the ledger has not had.

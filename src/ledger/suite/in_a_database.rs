@@ -44,7 +44,7 @@ async fn claim(ledger: &Ledger, limit: usize) -> Vec<Leased> {
 }
 
 /// Waits until it is so; what is waited for happens on another node.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let clock = Clock::system();
     for _ in 0..2_000 {
         if so().await {
