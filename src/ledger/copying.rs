@@ -113,6 +113,7 @@ pub async fn copy_ledger(
     }
     let moved = "UPDATE nodes SET name = $1";
     sqlx::query(moved).bind(postgres::MOVED).execute(&mut *transaction).await?;
+    sqlx::query(postgres::FIRST_COUNT).execute(&mut *transaction).await?;
     go_on_counting(&mut transaction).await?;
     transaction.commit().await?;
     target.close().await?;

@@ -65,6 +65,7 @@ use hints::Ears;
 pub use open::postgres_version;
 pub(super) use open::{MOVED, target};
 use pool::Pool;
+pub(super) use read::FIRST_COUNT;
 use writing::Writing;
 
 /// The most transactions that write at once: one for each class of writes, and a second one for

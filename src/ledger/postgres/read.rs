@@ -255,25 +255,54 @@ pub(super) async fn paused(pool: &Arc<Pool>) -> Batch<String> {
     rows.iter().map(|row| Ok(text(row, "queue")?.to_owned())).collect()
 }
 
-/// Differs from SQLite because the nodes keep count; rows are counted only where none has begun
-/// to. Another node that is there may have counted what it has not told yet.
+/// What lies in lanes, and is stored for them, by their rows.
+macro_rules! rows_of_lanes {
+    () => {
+        "(SELECT lane, count(*) AS depth, 0 AS behind, 0 AS stored FROM ready GROUP BY lane UNION ALL \
+         SELECT lane, 0, count(*), 0 FROM waiting WHERE serial_digest IS NOT NULL GROUP BY lane UNION ALL \
+         SELECT abs(u.lane), 0, 0, sum(o.octets) FROM (SELECT seq, lane FROM ready UNION ALL \
+         SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
+         JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)) AS counted"
+    };
+}
+
+/// Differs from SQLite because the nodes keep count.
 const COUNTED: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
      sum(stored)::bigint AS stored FROM counters GROUP BY lane";
-const FIRST_COUNT: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
-     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, 0, sum(stored)::bigint FROM (\
-     SELECT lane, count(*) AS depth, 0 AS behind, 0 AS stored FROM ready GROUP BY lane UNION ALL \
-     SELECT lane, 0, count(*), 0 FROM waiting WHERE serial_digest IS NOT NULL GROUP BY lane UNION ALL \
-     SELECT abs(u.lane), 0, 0, sum(o.octets) FROM (SELECT seq, lane FROM ready UNION ALL \
-     SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
-     JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)) AS counted \
-     WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE incarnation <> $1 AND ended_at IS NULL) \
-     GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING";
+macro_rules! first_count {
+    ($unless:literal) => {
+        concat!(
+            "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
+             SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, 0, sum(stored)::bigint FROM ",
+            rows_of_lanes!(),
+            $unless,
+            " GROUP BY lane ORDER BY lane ON CONFLICT DO NOTHING"
+        )
+    };
+}
+/// The first count of a ledger that no node works on.
+pub(in crate::ledger) const FIRST_COUNT: &str = first_count!("");
+/// Rows are counted only where no node has begun to. Another one that beats, as it does before it
+/// accepts anything, may have counted what it has not told yet.
+const FIRST_COUNT_ALONE: &str = first_count!(
+    " WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE incarnation <> $1 AND ended_at IS NULL AND beat > 0)"
+);
+/// Until those nodes tell, or are found dead.
+const ROWS: &str = concat!(
+    "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
+     sum(stored)::bigint AS stored FROM ",
+    rows_of_lanes!(),
+    " GROUP BY lane"
+);
 
 pub(super) async fn depths(pool: &Arc<Pool>, book: &Book) -> Batch<LaneDepth> {
     let mut rows = pool.read(COUNTED, Values::default().finish()?).await?;
     if rows.is_empty() {
-        pool.read(FIRST_COUNT, Values::default().with(book.incarnation).finish()?).await?;
+        pool.read(FIRST_COUNT_ALONE, Values::default().with(book.incarnation).finish()?).await?;
         rows = pool.read(COUNTED, Values::default().finish()?).await?;
+    }
+    if rows.is_empty() {
+        rows = pool.read(ROWS, Values::default().finish()?).await?;
     }
     let mut counted = HashMap::new();
     for row in &rows {

@@ -207,6 +207,7 @@ mod among_several {
     async fn a_node_that_starts_counts_nothing_that_another_has_yet_to_tell() {
         let place = Place::postgres();
         let (one, tasks) = place.open(START).await;
+        one.beat(vitals()).await.unwrap();
         one.accept(operation(1, START)).await.unwrap();
         let (other, more_tasks) = place.open(START).await;
         for ledger in [&one, &other, &one] {
