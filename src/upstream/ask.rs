@@ -262,6 +262,9 @@ impl Upstream {
             return Meaning::Trouble("it answered with a page, where a status belongs".to_owned());
         }
         match self.settings().job_words.read(&document, named_by.holds_status()) {
+            None if named_by.holds_status() && is_unreadable(&reached.reply.fields, &document) => {
+                Meaning::Trouble("its status document cannot be read".to_owned())
+            }
             None | Some(JobState::Succeeded) => ended,
             Some(JobState::Failed) => Meaning::Ended { status: TOLD_FAILURE, created: None },
             Some(JobState::Pending) => Meaning::Pending { unknown: None },
@@ -302,6 +305,17 @@ impl Upstream {
             below.is_some_and(|rest| rest.starts_with("/operations/"))
         })
     }
+}
+
+/// Whether a document that says to be JSON is something else, or packed: it may tell of any state.
+fn is_unreadable(fields: &HeaderMap, document: &[u8]) -> bool {
+    let text = |name| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let says_json = text(header::CONTENT_TYPE).to_ascii_lowercase().contains("json");
+    let is_packed = !matches!(text(header::CONTENT_ENCODING), "" | "identity");
+    let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
+    let is_whole = document.len() < LONGEST_DOCUMENT;
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(document).is_ok();
+    says_json && !document.is_empty() && (is_packed || is_whole && !is_json())
 }
 
 /// Whether an answer is what another gateway has of the work.

@@ -73,6 +73,12 @@ impl NamedBy {
         matches!(self, Self::OperationLocation | Self::AzureAsyncOperation)
     }
 
+    /// Whether what this field names tells of the work as well as the monitor that was named first
+    /// and may not be followed, if there is one.
+    fn may_stand_for(self, refused: Option<&(Self, String)>) -> bool {
+        refused.is_none_or(|(named_by, _)| self == *named_by || self.holds_status())
+    }
+
     const fn field(self) -> HeaderName {
         match self {
             Self::OperationLocation => HeaderName::from_static("operation-location"),
@@ -143,8 +149,9 @@ impl FromStr for Monitor {
 }
 
 impl Upstream {
-    /// The monitor that an answer to a request for `target` names; only a 202 does. What
-    /// may not be followed is passed over where another field names one that may.
+    /// The monitor that an answer to a request for `target` names; only a 202 does. One that may not
+    /// be followed is passed over where the same field, or another one for status monitors, names
+    /// one that may: what tells of the work is not replaced by what only tells of a place.
     /// `public` is what the upstream may call the gateway.
     pub fn monitor_of(
         &self,
@@ -157,7 +164,7 @@ impl Upstream {
             return Named::Nothing;
         }
         let here = self.url_of(target);
-        let mut refused = None;
+        let mut refused: Option<(NamedBy, String)> = None;
         let mut found: Option<Monitor> = None;
         for named_by in NamedBy::ALL {
             for value in fields.get_all(named_by.field()) {
@@ -165,15 +172,18 @@ impl Upstream {
                 match (place, &mut found) {
                     // The answer describes what was asked for, not how the work goes.
                     (Ok(url), _) if named_by == NamedBy::ContentLocation && url == here => {}
-                    (Ok(url), None) => found = Some(Monitor::new(named_by, url, now)),
+                    (Ok(url), None) if named_by.may_stand_for(refused.as_ref()) => {
+                        found = Some(Monitor::new(named_by, url, now));
+                    }
+                    (Ok(_), None) => {}
                     (Ok(url), Some(monitor)) => beside(monitor, named_by, url),
-                    (Err(what), _) => refused = refused.or(Some(what)),
+                    (Err(what), _) => refused = refused.or(Some((named_by, what))),
                 }
             }
         }
         match (found, refused) {
             (Some(monitor), _) => Named::Monitor(Box::new(monitor)),
-            (None, Some(what)) => Named::NotFollowed(what),
+            (None, Some((_, what))) => Named::NotFollowed(what),
             (None, None) => Named::Nothing,
         }
     }

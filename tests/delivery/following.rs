@@ -122,6 +122,35 @@ async fn while_it_waits_it_holds_no_slot() {
 }
 
 #[tokio::test]
+async fn a_status_monitor_whose_document_cannot_be_read_is_asked_again() {
+    for (document, coding) in [
+        (&b"{\"status\":\"Fail"[..], None),
+        (b"{\"eta\":NaN,\"status\":\"Running\"}", None),
+        (b"not what it says", Some("gzip")),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+        let answer = Answer::status(200).body("application/json", document.to_vec());
+        upstream.on(
+            "/jobs/1",
+            match coding {
+                Some(coding) => answer.field("Content-Encoding", coding),
+                None => answer,
+            },
+        );
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let asked = || async { (upstream.received_at("/jobs/1").len() >= 3).then_some(()) };
+        gateway.while_stepping(2, "three questions", asked).await;
+        assert_eq!(gateway.until_status(&ticket, "waiting").await["status"], "waiting");
+        let failed = Answer::status(200).json(&json!({"status": "Failed"}));
+        upstream.on("/jobs/1", failed);
+        let document = gateway.settled_by_steps_of(2, &ticket).await;
+        assert_eq!(document["status"], "failed", "{document}");
+    }
+}
+
+#[tokio::test]
 async fn a_monitor_that_ends_in_an_error_is_a_failure() {
     let upstream = Upstream::start().await;
     let (gateway, ticket) = waiting(&upstream).await;

@@ -31,16 +31,16 @@ pub fn path_again(location: &HeaderValue, requested: &Url, home: Home<'_>) -> Op
     (target != requested[Position::BeforePath..Position::AfterQuery]).then_some(target)
 }
 
-/// Whether `location` names the very place that was requested, by a scheme that neither the
-/// service nor its clients go by. The service then wants TLS and did nothing; what it names by a
-/// scheme that it was told of may also be a page that shows what it did.
+/// Whether `location` names the very place that was requested, by another scheme than that of the
+/// service's own URL, or of the public one where it names that host. The service then wants TLS
+/// and did nothing.
 pub fn names_scheme_alone(location: &HeaderValue, requested: &Url, home: Home<'_>) -> bool {
     let Some(mut url) = joined(requested, location) else { return false };
     url.set_fragment(None);
-    let mut known = home.public.iter().chain([requested]).map(Url::scheme);
-    let is_unknown = known.all(|scheme| scheme != url.scheme());
+    let is_there = |public: &&Url| public.host() == url.host() && public.port() == url.port();
+    let named = home.public.iter().find(is_there).unwrap_or(requested);
     let target = &requested[Position::BeforePath..Position::AfterQuery];
-    is_unknown && home.path_of(&url).is_some_and(|path| path == target)
+    named.scheme() != url.scheme() && home.path_of(&url).is_some_and(|path| path == target)
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_place_by_a_scheme_that_nothing_named_is_told_from_every_other() {
+    fn the_same_place_by_another_scheme_is_told_from_every_other() {
         let requested = Url::parse("http://127.0.0.1:9000/orders?x=1").unwrap();
         for (public, location, found) in [
             ("http://api.example.com/base", "https://127.0.0.1:9000/orders?x=1", true),
@@ -115,8 +115,9 @@ mod tests {
             ("http://api.example.com/base", "https://127.0.0.1:9000/orders/?x=1", false),
             ("http://api.example.com/base", "https://127.0.0.1/orders?x=1", false),
             ("http://api.example.com/base", "https://other.example/orders?x=1", false),
-            // A service that heeds X-Forwarded-Proto names a page of its own like that.
-            ("https://api.example.com/base", "https://127.0.0.1:9000/orders?x=1", false),
+            ("https://api.example.com/base", "https://127.0.0.1:9000/orders?x=1", true),
+            ("https://api.example.com/base", "http://api.example.com/base/orders?x=1", true),
+            // The page of what it did, as clients see it.
             ("https://api.example.com/base", "https://api.example.com/base/orders?x=1", false),
         ] {
             let public = [Url::parse(public).unwrap()];

@@ -189,6 +189,13 @@ impl Failure {
             ErrorCode::UpstreamStatus if matches!(self.status, Some(408 | 425 | 429)) => {
                 format!("{happened}; its answer is at the result. Wait, then retry the operation.")
             }
+            // Something behind the upstream failed, or its own job did.
+            ErrorCode::UpstreamStatus if self.status == Some(424) => {
+                format!(
+                    "{happened}; its answer is at the result. See what failed there, and whether \
+                     anything was done, before it is sent again."
+                )
+            }
             ErrorCode::UpstreamStatus => {
                 format!(
                     "{happened}; its answer is at the result. Correct the request and send it anew."
@@ -308,6 +315,7 @@ mod tests {
     fn what_came_at_the_wrong_time_is_not_to_be_corrected() {
         for (status, advice) in [
             (400, "Correct the request"),
+            (424, "before it is sent again"),
             (409, "Correct the request"),
             (408, "Wait, then retry"),
             (425, "Wait, then retry"),

@@ -101,9 +101,9 @@ async fn a_status_monitor_goes_before_a_location_which_is_kept_for_later() {
             None,
         ),
         (
-            &[("location", "/a"), ("operation-location", "http://evil.example")],
-            "location",
-            "/a",
+            &[("azure-asyncoperation", "/b"), ("operation-location", "http://evil.example")],
+            "azure-asyncoperation",
+            "/b",
             None,
         ),
         (&[("location", "http://evil.example"), ("location", "/a")], "location", "/a", None),
@@ -114,6 +114,18 @@ async fn a_status_monitor_goes_before_a_location_which_is_kept_for_later() {
         assert_eq!(monitor.since, NOW);
         let text = monitor.to_string();
         assert!(text.contains(&format!("\"namedBy\":\"{named_by}\"")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_does_not_stand_for_a_monitor_that_may_not_be_followed() {
+    for lines in [
+        [("location", "/a"), ("operation-location", "http://evil.example")],
+        [("location", "/a"), ("azure-asyncoperation", "http://evil.example")],
+        [("content-location", "/a"), ("location", "http://evil.example")],
+    ] {
+        let found = named(&lines);
+        assert_eq!(found, Named::NotFollowed("http://evil.example".to_owned()), "{lines:?}");
     }
 }
 
