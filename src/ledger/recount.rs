@@ -216,7 +216,7 @@ impl Ledger {
         Ok(left)
     }
 
-    /// A part of a lane at this moment, and what is nobody's of its counts; none of one that is
+    /// A part of a lane at this moment, and its counts that belong to no node; none of one that is
     /// too deep.
     async fn glimpse(
         &self,

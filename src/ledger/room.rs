@@ -1,11 +1,11 @@
-//! Whether there is room in a queue, for one more operation and for what is stored of it.
+//! Room in a queue, for one more operation and for what is stored of it.
 //!
 //! Owns the second look before somebody is refused. Its invariants: a key that the ledger
 //! knows is answered with its operation however full the queue is; and where others count
 //! too, nobody is refused by a count that was not compared with rows within a second or so.
 //! Rows are counted no further than decides the matter, apart from what is being accepted.
-//! What this process is about to store has its room kept, so that requests which come together
-//! do not share the last of it.
+//! This process keeps room for the requests that it is about to store, so that those which come
+//! together do not share the last of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
