@@ -6,7 +6,7 @@
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
-use crate::domain::http::hygiene;
+use crate::domain::http::{clients, hygiene};
 
 use super::{
     given::Given,
@@ -101,16 +101,7 @@ fn principal_field(name: &str) -> Result<HeaderName, String> {
 
 /// Whether a field holds what a client says, whatever proxies add to it.
 fn is_clients(name: &HeaderName) -> bool {
-    const OTHERS: [&str; 7] = [
-        "cookie",
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "via",
-        "cdn-loop",
-    ];
-    OTHERS.contains(&name.as_str()) || hygiene::is_gateways(name.as_str().as_bytes())
+    clients::is_clients(name.as_str()) || hygiene::is_gateways(name.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -169,6 +160,11 @@ mod tests {
             "Client-Reference",
             "Callback-Url",
         ] {
+            let says = faults(&(principal(&format!("header:{name}")) + trusted));
+            assert!(says.contains("auth.principal") && says.contains("X-User"), "{name}: {says}");
+        }
+        for name in ["User-Agent", "Prefer", "Referer", "Origin", "Accept-Language", "Content-Type"]
+        {
             let says = faults(&(principal(&format!("header:{name}")) + trusted));
             assert!(says.contains("auth.principal") && says.contains("X-User"), "{name}: {says}");
         }

@@ -341,11 +341,11 @@ fn check_node(
 /// A trusted proxy says who a request belongs to: all of the internet cannot be trusted.
 fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
     if let Some(range) = widest(proxies) {
-        let listed = if proxies.contains(&range) { "" } else { ", which the list comes to," };
+        let listed = if range.is_one_of(proxies) { "" } else { ", which the list comes to," };
         let says = format!(
-            "{range}{listed} covers nearly all addresses, and auth.principal believes every machine in \
-             it that sets {name}; list only the proxies in front, at most a /8 of IPv4 or a /16 of IPv6 \
-             each, like [\"10.0.0.0/8\"]"
+            "{range}{listed} is wider than a network of your own, and auth.principal believes every \
+             machine in it that sets {name}; list only the proxies in front, at most a /8 of IPv4 or a \
+             /16 of IPv6 each, and none that adjoins another, like [\"10.0.0.0/8\"]"
         );
         reading.fault_about("server.trusted_proxies", says);
     }

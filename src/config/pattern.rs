@@ -76,6 +76,10 @@ const USUAL: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTI
 /// What other routers call every method.
 const EVERY: [&str; 3] = ["ANY", "ALL", "_"];
 
+const fn is_of_a_method(c: char) -> bool {
+    c.is_ascii_uppercase() || c == '-'
+}
+
 fn check_method(method: &str) -> Result<(), String> {
     if EVERY.iter().any(|every| method.eq_ignore_ascii_case(every)) {
         return Err(format!("`{method}` is no method; write `*` for every method; {EXAMPLE}"));
@@ -86,10 +90,15 @@ fn check_method(method: &str) -> Result<(), String> {
              {EXAMPLE}"
         ));
     }
-    let known = method == "*" || method.chars().all(|c| c.is_ascii_uppercase() || c == '-');
+    let known = method == "*" || method.chars().all(is_of_a_method);
     if method.is_empty() || !known {
         let capitals = method.to_ascii_uppercase();
-        return Err(format!("`{method}` is not a method in capitals, like {capitals}; {EXAMPLE}"));
+        let has_letters = !capitals.is_empty() && capitals.chars().all(is_of_a_method);
+        return Err(if has_letters {
+            format!("`{method}` is not a method in capitals, like {capitals}; {EXAMPLE}")
+        } else {
+            format!("`{method}` is no method: those have the letters A to Z and -; {EXAMPLE}")
+        });
     }
     if ["CONNECT", "TRACE", "TRACK"].contains(&method) {
         return Err(format!("{method} is never passed on; name another method"));
@@ -250,6 +259,10 @@ mod tests {
             assert!(read(own).is_ok(), "{own}: {:?}", read(own));
         }
         assert!(read("post /orders").unwrap_err().contains("like POST"));
+        for bad in ["P@ST /orders", "GET: /orders", "PÖST /orders", "GET2 /orders"] {
+            let says = read(bad).unwrap_err();
+            assert!(says.contains("A to Z") && !says.contains("like P"), "{says}");
+        }
         assert!(read("POST /orders/*").unwrap_err().contains("{*rest}"));
     }
 

@@ -3,6 +3,7 @@
 //! Owns what counts as everybody, and what as link-local, in every form that such addresses
 //! have.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -24,15 +25,78 @@ fn is_everybody(range: &IpNet) -> bool {
     }
 }
 
-/// A range that a list comes to and that is wider than any network of an operator's own: one of
-/// the list, or what parts of it that lie side by side make together, or everything, where the
-/// parts add up to too much.
-pub fn widest(ranges: &[IpNet]) -> Option<IpNet> {
-    let whole = IpNet::aggregate(&ranges.iter().map(canonical).collect());
-    let one = ranges.iter().chain(&whole).find(|range| is_everybody(range)).copied();
+/// Addresses that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    first: IpAddr,
+    last: IpAddr,
+    /// The same as a range, if it is one.
+    range: Option<IpNet>,
+}
+
+impl Span {
+    fn of(range: IpNet) -> Self {
+        Self { first: range.network(), last: range.broadcast(), range: Some(range) }
+    }
+
+    /// Whether it is one of these ranges.
+    pub fn is_one_of(&self, ranges: &[IpNet]) -> bool {
+        self.range.is_some_and(|range| ranges.contains(&range))
+    }
+
+    /// Whether it is wider than any network of an operator's own.
+    fn is_everybody(&self) -> bool {
+        let (bits, own) = match self.first {
+            IpAddr::V4(_) => (32, OWN_IPV4),
+            IpAddr::V6(_) => (128, OWN_IPV6),
+        };
+        number(self.last) - number(self.first) >= 1 << (bits - own)
+    }
+
+    /// Puts a range that follows it at once onto its end.
+    fn extended(self, range: &IpNet) -> Option<Self> {
+        let (end, begin) = (self.last, range.network());
+        let follows =
+            end.is_ipv4() == begin.is_ipv4() && number(end).checked_add(1) == Some(number(begin));
+        follows.then(|| Self { first: self.first, last: range.broadcast(), range: None })
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range {
+            Some(range) => range.fmt(f),
+            None => write!(f, "{} to {}", self.first, self.last),
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(four) => four.to_bits().into(),
+        IpAddr::V6(six) => six.to_bits(),
+    }
+}
+
+/// What a list comes to that is wider than any network of an operator's own: one of its ranges,
+/// or what parts of it that lie side by side make together, or everything, where the parts add up
+/// to too much.
+pub fn widest(ranges: &[IpNet]) -> Option<Span> {
+    let mut whole = IpNet::aggregate(&ranges.iter().map(canonical).collect());
+    whole.sort();
+    let alone = ranges.iter().copied().filter(is_everybody).map(Span::of);
+    let mut spans: Vec<Span> = Vec::new();
+    for range in &whole {
+        match spans.last_mut().and_then(|last| Some((last.extended(range)?, last))) {
+            Some((longer, last)) => *last = longer,
+            None => spans.push(Span::of(*range)),
+        }
+    }
     let four = IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0).ok();
     let six = IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0).ok();
-    one.or_else(|| [four, six].into_iter().flatten().find(|all| is_too_much(&whole, all)))
+    let everything =
+        [four, six].into_iter().flatten().filter(|all| is_too_much(&whole, all)).map(Span::of);
+    alone.chain(spans.into_iter().filter(Span::is_everybody)).chain(everything).next()
 }
 
 /// Whether ranges that do not overlap add up to too much of `all`.
@@ -43,9 +107,10 @@ fn is_too_much(ranges: &[IpNet], all: &IpNet) -> bool {
     within.map(|range| size(range.prefix_len())).sum::<u128>() > OWN_NETWORKS * size(own)
 }
 
-/// Whether a range covers link-local addresses, or is within them.
+/// Whether a range covers link-local addresses, or is within them, in whatever form.
 pub fn covers_link_local(range: &IpNet) -> bool {
-    link_local().iter().any(|link_local| meet(range, link_local))
+    let carried = carried(range);
+    link_local().iter().chain(&carried).any(|link_local| meet(range, link_local))
 }
 
 /// A range of IPv4 addresses as such, however it was written: peers are compared like that.
@@ -62,20 +127,55 @@ fn meet(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
+/// 169.254.0.0/16, and its halves as an IPv6 address holds them.
+const LINK_LOCAL: (Ipv4Addr, u8) = (Ipv4Addr::new(169, 254, 0, 0), 16);
+const OWN: u16 = 0xa9fe;
+const FLIPPED: u16 = !OWN;
+
+/// Link-local addresses, and the forms of IPv6 that carry those of IPv4 behind a known prefix.
 fn link_local() -> Vec<IpNet> {
-    let (four, length) = (Ipv4Addr::new(169, 254, 0, 0), 16);
-    let carried = [four.to_ipv6_mapped(), nat64(four)];
-    let six = [(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)];
-    let six = six.into_iter().chain(carried.map(|address| (address, MAPPED + length)));
-    let nets = six.filter_map(|(address, length)| Ipv6Net::new(address, length).ok());
+    let forms = [
+        ([0xfe80, 0, 0, 0, 0, 0, 0], 10),
+        // Mapped, compatible, translated.
+        ([0, 0, 0, 0, 0, 0xffff, OWN], 112),
+        ([0, 0, 0, 0, 0, 0, OWN], 112),
+        ([0, 0, 0, 0, 0xffff, 0, OWN], 112),
+        // NAT64 (RFC 6052), and a local one (RFC 8215) by each length that its prefix may have.
+        ([0x64, 0xff9b, 0, 0, 0, 0, OWN], 112),
+        ([0x64, 0xff9b, 1, OWN, 0, 0, 0], 64),
+        ([0x64, 0xff9b, 1, OWN >> 8, OWN & 0xff, 0, 0], 80),
+        ([0x64, 0xff9b, 1, 0, OWN >> 8, OWN << 8, 0], 88),
+        ([0x64, 0xff9b, 1, 0, 0, 0, OWN], 112),
+        // 6to4 (RFC 3056), and Teredo (RFC 4380) by its server.
+        ([0x2002, OWN, 0, 0, 0, 0, 0], 32),
+        ([0x2001, 0, OWN, 0, 0, 0, 0], 48),
+    ];
+    let (four, length) = LINK_LOCAL;
     let own = IpNet::new(IpAddr::V4(four), length).ok();
-    own.into_iter().chain(nets.map(IpNet::V6)).collect()
+    own.into_iter()
+        .chain(forms.into_iter().filter_map(|(words, length)| form(words, length)))
+        .collect()
 }
 
-/// RFC 6052: the well-known prefix before an IPv4 address.
-fn nat64(address: Ipv4Addr) -> Ipv6Addr {
-    let [a, b, c, d] = address.octets();
-    Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+/// The forms that carry an address behind a prefix of any network's own, for the one that this
+/// range is in: a whole network of IPv6 does not count as covering them.
+fn carried(range: &IpNet) -> Vec<IpNet> {
+    let IpNet::V6(range) = range else { return Vec::new() };
+    let [a, b, c, d, e, f, ..] = range.network().segments();
+    let mut forms = Vec::new();
+    // ISATAP (RFC 5214).
+    if range.prefix_len() > 64 {
+        forms.extend([0, 0x200].map(|kind| form([a, b, c, d, kind, 0x5efe, OWN], 112)));
+    }
+    // A client of Teredo's, whose bits are flipped.
+    if range.prefix_len() > MAPPED && (a, b) == (0x2001, 0) {
+        forms.push(form([a, b, c, d, e, f, FLIPPED], 112));
+    }
+    forms.into_iter().flatten().collect()
+}
+
+fn form([a, b, c, d, e, f, g]: [u16; 7], length: u8) -> Option<IpNet> {
+    Ipv6Net::new(Ipv6Addr::new(a, b, c, d, e, f, g, 0), length).ok().map(IpNet::V6)
 }
 
 #[cfg(test)]
@@ -116,6 +216,11 @@ mod tests {
             (parsed("10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 127.0.0.0/8"), false),
             (parsed("10.0.0.0/9 10.128.0.0/9"), false),
             (parsed("10.0.0.0/8 11.0.0.0/8"), true),
+            (parsed("9.0.0.0/8 10.0.0.0/8"), true),
+            (parsed("10.0.0.0/8 9.255.255.0/24"), true),
+            (parsed("9.0.0.0/8 11.0.0.0/8"), false),
+            (parsed("fd01::/16 fd02::/16"), true),
+            (parsed("255.0.0.0/8 ::/128"), false),
             (parsed("::ffff:10.0.0.0/104 11.0.0.0/8"), true),
             (parsed("2000::/16 2001::/16"), true),
             (parsed("2000::/16 2002::/16 2004::/16 2006::/16 2008::/16"), true),
@@ -123,8 +228,15 @@ mod tests {
             (Vec::new(), false),
         ] {
             assert_eq!(widest(&list).is_some(), everybody, "{:?}", list.first());
-            assert!(widest(&list).is_none_or(|range| is_everybody(&range)), "{list:?}");
+            assert!(widest(&list).is_none_or(|span| span.is_everybody()), "{list:?}");
         }
+    }
+
+    #[test]
+    fn what_a_list_comes_to_is_told_by_its_ends_where_it_is_no_range() {
+        let told = |list| widest(&parsed(list)).unwrap().to_string();
+        assert_eq!(told("9.0.0.0/8 10.0.0.0/8"), "9.0.0.0 to 10.255.255.255");
+        assert_eq!(told("10.0.0.0/8 11.0.0.0/8"), "10.0.0.0/7");
     }
 
     fn parsed(list: &str) -> Vec<IpNet> {
@@ -154,6 +266,26 @@ mod tests {
             ("::ffff:169.254.1.1/128", true),
             ("64:ff9b::169.254.0.0/112", true),
             ("64:ff9b::/96", true),
+            ("64:ff9b::a9fe:a9fe/128", true),
+            ("64:ff9b:1::a9fe:0/112", true),
+            ("64:ff9b:1:a9fe::/64", true),
+            ("64:ff9b:1:a9:fe::/80", true),
+            ("64:ff9b:1:0:a9:fe00::/88", true),
+            ("64:ff9b:1::/48", true),
+            ("2002:a9fe::/32", true),
+            ("2002:a9fe:a9fe::1/128", true),
+            ("2002::/16", true),
+            ("2001:0:a9fe:a9fe::/64", true),
+            ("2001::5601:5601/128", true),
+            ("::169.254.169.254/128", true),
+            ("::ffff:0:169.254.0.0/112", true),
+            ("2001:db8::5efe:169.254.169.254/128", true),
+            ("2001:db8::200:5efe:169.254.0.0/112", true),
+            ("2001:db8::/64", false),
+            ("2002:a00::/24", false),
+            ("64:ff9b::10.0.0.0/104", false),
+            ("64:ff9b:1:a00::/56", false),
+            ("2001:db8::5efe:10.0.0.1/128", false),
             ("::/0", true),
             ("10.0.0.0/8", false),
             ("fec0::/10", false),

@@ -338,8 +338,10 @@ impl Problem {
         };
         let differ = match &*names {
             [] => "it is not the same request".to_owned(),
-            [one] => format!("the {one} is another one"),
-            [rest @ .., last] => format!("the {} and the {last} are others", rest.join(", the ")),
+            [one] => format!("the two differ in the {one}"),
+            [rest @ .., last] => {
+                format!("the two differ in the {} and the {last}", rest.join(", the "))
+            }
         };
         let detail = format!(
             "{key} was used for another request: {differ}. Take a new key for a new request, or \

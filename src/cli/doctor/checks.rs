@@ -183,8 +183,8 @@ fn public_url(config: &Config) -> Check {
         }
         None => (
             Verdict::Warning,
-            "not set, so that links follow each request's Host, and nobody can subscribe to webhooks \
-             or be called back; set it with --public-url https://…"
+            "not set, so that links follow each request's Host, and clients can neither subscribe to \
+             webhooks nor name a callback; set it with --public-url https://…"
                 .to_owned(),
         ),
     };

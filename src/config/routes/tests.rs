@@ -218,7 +218,11 @@ fn a_failure_lets_the_next_of_a_serial_key_go_or_blocks_it() {
 fn a_recheck_is_a_get_that_tells_operations_apart() {
     let good = only(&route("recheck = \"GET /a?ref={idempotency_key}\""));
     assert_eq!(good.recheck.unwrap().to_string(), "GET /a?ref={idempotency_key}");
-    for (template, says) in [("GET /a?ref={key}", "no placeholder {key}"), ("GET /a", "alike")] {
+    for (template, says) in [
+        ("GET /a?ref={key}", "no placeholder {key}"),
+        ("GET /a", "alike"),
+        ("GET /a/../{operation_id}", "`..`"),
+    ] {
         let told = faults(&route(&format!("recheck = {template:?}")));
         assert!(told.contains("routes[0].recheck") && told.contains(says), "{told}");
     }

@@ -11,6 +11,7 @@
 pub mod additions;
 pub mod answer_head;
 pub mod body_method;
+pub mod clients;
 pub mod disguise;
 pub mod expectation;
 pub mod forwarded;

@@ -27,6 +27,12 @@ pub enum RecheckProblem {
     /// A character that no request target has.
     #[error("`{0}` cannot stand in a path; write it percent-encoded")]
     BadCharacter(char),
+    /// A segment `.` or `..`.
+    #[error(
+        "a segment of the path is `.` or `..`, which servers take out, so that another path would be \
+         asked; write the path that is meant"
+    )]
+    DotSegment,
     /// A placeholder that does not exist.
     #[error(
         "there is no placeholder {{{0}}}; there are {{idempotency_key}}, {{idempotency_key_value}}, \
@@ -96,7 +102,16 @@ impl Recheck {
     /// Reads `GET /path?query`.
     pub fn parse(text: &str) -> Result<Self, RecheckProblem> {
         let target = text.strip_prefix("GET ").ok_or(RecheckProblem::NotAGet)?;
-        Self::of_target(target.trim_start())
+        let recheck = Self::of_target(target.trim_start())?;
+        let (usual, reference) = ("00000000-0000-0000-0000-000000000000", "reference");
+        let subjects = Subjects {
+            idempotency_key: usual,
+            idempotency_key_value: usual,
+            operation_id: usual,
+            client_reference: reference,
+        };
+        // It would ask nothing, whatever the operation.
+        recheck.filled(subjects).map(|_| recheck).ok_or(RecheckProblem::DotSegment)
     }
 
     /// Reads a template without its method, as the ledger keeps it.
@@ -250,6 +265,24 @@ mod tests {
         ] {
             assert_eq!(Finding::of(&Method::POST, status), of_a_post, "{status}");
             assert_eq!(Finding::of(&Method::DELETE, status), of_a_delete, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_template_with_a_dot_segment_of_its_own_is_refused() {
+        for template in [
+            "GET /../orders?ref={operation_id}",
+            "GET /a/./orders?ref={operation_id}",
+            "GET /a/../{operation_id}",
+            "GET /a/%2e%2E/{operation_id}",
+            "GET /a/..%2F{operation_id}",
+            "GET /a/..;x/{operation_id}",
+            "GET /{operation_id}/..",
+        ] {
+            assert_eq!(Recheck::parse(template), Err(RecheckProblem::DotSegment), "{template}");
+        }
+        for template in ["GET /a..b/{operation_id}", "GET /.well-known/x?at=../{operation_id}"] {
+            assert!(Recheck::parse(template).is_ok(), "{template}");
         }
     }
 

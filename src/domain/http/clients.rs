@@ -1,0 +1,165 @@
+//! The fields in which clients say something about themselves or their request.
+//!
+//! Owns the list. Its invariant: no field that a proxy in front sets alone, to name a user, is in
+//! it. It must not know what a field is to be used for.
+
+/// Fields that clients set, and proxies at most add to.
+const FIELDS: [&str; 71] = [
+    "a-im",
+    "accept",
+    "accept-charset",
+    "accept-datetime",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "alt-used",
+    "baggage",
+    "cache-control",
+    "cdn-loop",
+    "cookie",
+    "cookie2",
+    "correlation-id",
+    "date",
+    "depth",
+    "destination",
+    "device-memory",
+    "digest",
+    "dnt",
+    "dpr",
+    "downlink",
+    "early-data",
+    "ect",
+    "forwarded",
+    "from",
+    "http2-settings",
+    "if",
+    "keep-alive",
+    "last-event-id",
+    "link",
+    "lock-token",
+    "max-forwards",
+    "mime-version",
+    "origin",
+    "overwrite",
+    "pragma",
+    "prefer",
+    "priority",
+    "range",
+    "referer",
+    "repr-digest",
+    "request-id",
+    "rtt",
+    "save-data",
+    "service-worker",
+    "signature",
+    "signature-input",
+    "slug",
+    "timeout",
+    "traceparent",
+    "tracestate",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "viewport-width",
+    "want-content-digest",
+    "want-repr-digest",
+    "warning",
+    "width",
+    "x-correlation-id",
+    "x-csrf-token",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-request-id",
+    "x-requested-with",
+    "x-rewrite-url",
+    "x-wap-profile",
+    "x-xsrf-token",
+];
+
+/// What whole families of them begin with.
+const FAMILIES: [&str; 6] =
+    ["access-control-", "content-", "if-", "sec-", "x-b3-", "x-original-forwarded-"];
+
+/// Of `X-Forwarded-…` those that say where a request came from; others may name a user.
+const FORWARDED: [&str; 12] = [
+    "by",
+    "client-ip",
+    "for",
+    "host",
+    "path",
+    "port",
+    "prefix",
+    "proto",
+    "protocol",
+    "scheme",
+    "server",
+    "ssl",
+];
+
+/// Whether a field, in lower case, holds what a client says.
+pub fn is_clients(name: &str) -> bool {
+    let forwarded = name.strip_prefix("x-forwarded-");
+    FIELDS.contains(&name)
+        || FAMILIES.iter().any(|family| name.starts_with(family))
+        || forwarded.is_some_and(|of| FORWARDED.contains(&of))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_client_says_of_something_else_is_known() {
+        for name in [
+            "user-agent",
+            "prefer",
+            "referer",
+            "origin",
+            "accept",
+            "accept-language",
+            "accept-encoding",
+            "content-type",
+            "content-language",
+            "cache-control",
+            "if-none-match",
+            "range",
+            "sec-fetch-site",
+            "sec-ch-ua",
+            "access-control-request-method",
+            "x-requested-with",
+            "x-forwarded-for",
+            "x-forwarded-port",
+            "traceparent",
+            "date",
+            "from",
+        ] {
+            assert!(is_clients(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_sets_to_name_a_user_is_not() {
+        for name in [
+            "x-user",
+            "x-forwarded-user",
+            "x-forwarded-email",
+            "x-forwarded-preferred-username",
+            "x-forwarded-client-cert",
+            "x-forwarded-access-token",
+            "x-auth-request-email",
+            "x-real-ip",
+            "remote-user",
+            "x-goog-authenticated-user-email",
+            "x-amzn-oidc-identity",
+            "tailscale-user-login",
+            "cf-access-authenticated-user-email",
+            "x-ssl-client-s-dn",
+            "client-cert",
+            "x-tenant",
+        ] {
+            assert!(!is_clients(name), "{name}");
+        }
+    }
+}
