@@ -1,15 +1,11 @@
 //! The program: reads the command line, carries the command out, tells how that went.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use cloakroom::cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How long what still runs in the background may take after the command has ended.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = cli::parse();
@@ -21,6 +17,7 @@ fn main() -> ExitCode {
         }
     };
     let ending = runtime.block_on(cli::run(command));
-    runtime.shutdown_timeout(LAST_MOMENT);
+    // What still runs ends with the process. To take its timers away first would make it panic.
+    std::mem::forget(runtime);
     ending
 }

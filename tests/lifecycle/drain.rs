@@ -191,3 +191,18 @@ async fn readers_of_a_silent_stream_do_not_hold_up_the_end() {
     assert!(process.ended().await.success());
     assert!(stream.rest().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_without_ado() {
+    let upstream = Upstream::start().await;
+    let (mut process, _) = draining(&upstream, "at-most-once", "60s").await;
+    time::until("readyz says no", || async {
+        let ready = get("/readyz").send(process.admin).await;
+        (ready.status == 503).then_some(())
+    })
+    .await;
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+    let told = process.stderr();
+    assert!(told.contains("a second signal") && !told.contains("panic"), "{told}");
+}
