@@ -31,6 +31,8 @@ pub struct Passage<'a> {
     pub base: &'a str,
     /// What `Preference-Applied` says.
     pub applied: Option<&'a str>,
+    /// Whether the request was a HEAD: its answer tells the length that a GET's would have.
+    pub is_head: bool,
 }
 
 /// The upstream's real answer: its status, its end-to-end fields, its body.
@@ -50,14 +52,20 @@ pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: Passage<'_>) -> R
     let mut response = Response::new(body(ledger, answer.body, 0..length));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    set_length(&mut response, length);
+    if !passage.is_head || is_bodiless(status) {
+        set_length(&mut response, length);
+    }
     response
+}
+
+/// Whether an answer of this status has neither a body nor a length.
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// States a body's length, where an answer of that status has one.
 pub fn set_length(response: &mut Response, length: u64) {
-    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if bodiless {
+    if is_bodiless(response.status()) {
         response.headers_mut().remove(CONTENT_LENGTH);
     } else {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::body::Memory;
 use super::route::Route;
@@ -22,7 +22,7 @@ use crate::domain::OperationId;
 use crate::domain::http::expectation::{Answer, Decision};
 use crate::domain::http::links::Links;
 use crate::domain::operation::{Contact, ErrorCode, Failure, NewOperation, State};
-use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Watch};
+use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
 use crate::lifecycle::Tasks;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -248,14 +248,23 @@ impl Pending<'_> {
                 self.api.ledger.answer(operation.id).await.map_err(Problem::from)?
         {
             let applied = self.decision.applied_when(false);
-            let passage =
-                Passage { id: operation.id, links, base: self.base, applied: applied.as_deref() };
+            let passage = Passage {
+                id: operation.id,
+                links,
+                base: self.base,
+                applied: applied.as_deref(),
+                is_head: is_head(&operation.subject),
+            };
             return Ok(recorded::passed_on(&self.api.ledger, answer, passage));
         }
         Err(named(
             failure.map_or_else(Problem::gone, |it| unanswered(it, operation.counts.contact)),
         ))
     }
+}
+
+fn is_head(subject: &Subject) -> bool {
+    matches!(subject, Subject::Call { method, .. } if method == Method::HEAD.as_str())
 }
 
 /// A failure without an answer of the upstream's that could be passed on. A 5xx says that

@@ -4,7 +4,7 @@ use super::{BOTH, with_mode};
 use crate::support::gateway::{is_final, operations_of, order, path_of};
 use crate::support::time::{self, spawn};
 use crate::support::upstream::closed_port;
-use crate::support::{Answer, Connection, Gateway, Setup, Ticket, Upstream, post};
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Ticket, Upstream, post};
 
 fn synchronous() -> crate::support::Request {
     order().field("Expect", "201-created")
@@ -288,4 +288,30 @@ async fn where_nothing_could_be_sent_while_the_client_waits_it_is_a_5xx_and_the_
     let answer = waiting.await.unwrap().expect(201);
     assert_eq!(answer.field("idempotency-replayed"), None);
     upstream.only();
+}
+
+#[tokio::test]
+async fn a_head_tells_the_length_that_the_upstream_told_or_none() {
+    let upstream = Upstream::start().await;
+    let lines = "mode = \"sync\"\nallow = [\"sync\"]";
+    let gateway = Setup::before(&upstream).route("* /reports/{id}", lines).start().await;
+    upstream.on("/reports/known", Answer::status(200).body("text/plain", "x".repeat(1234)));
+    let raw = |text: &str| Answer::Raw(format!("{text}\r\nConnection: close\r\n\r\n").into_bytes());
+    upstream.on("/reports/unknown", raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain"));
+    upstream.on("/reports/none", raw("HTTP/1.1 204 No Content"));
+    for (id, status, length) in
+        [("known", 200, Some("1234")), ("unknown", 200, None), ("none", 204, None)]
+    {
+        let head = Request::new("HEAD", format!("/reports/{id}")).field("Idempotency-Key", id);
+        for _ in 0..2 {
+            // The second one is a repeat.
+            let mut connection = Connection::open(gateway.public).await;
+            let answer = connection.send(&head).await.expect(status);
+            assert_eq!(answer.field("content-length"), length, "{id}: {answer:?}");
+            // The connection goes on right behind the head.
+            connection.send(&head).await.expect(status);
+        }
+    }
+    let whole = gateway.get("/reports/known").await.expect(200);
+    assert_eq!(whole.field("content-length"), Some("1234"));
 }
