@@ -45,6 +45,9 @@ impl Inner {
             request.headers_mut().insert(UPGRADE, protocol);
         }
         request.body_mut().stream();
+        if let Some(occupied) = &occupied {
+            occupied.is_for_client();
+        }
         let limit = upstream.settings().response_timeout;
         let silence = Silence::new(self.api.clock.clone(), limit);
         let request = request.map(|body| silence.of_request(body));

@@ -8,6 +8,7 @@ mod alarm;
 mod announced;
 mod binding;
 mod body;
+mod departure;
 mod peer;
 mod refusal;
 mod socket;
@@ -193,6 +194,7 @@ impl Connection {
             let answer = service(request);
             async move {
                 let mut answer = answer.await;
+                occupied.has_answer();
                 if occupied.has_left_unread() {
                     // The client is told, so that it sends nothing further on this connection.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -204,6 +206,9 @@ impl Connection {
             .timer(clock)
             // The socket keeps the times of heads and pauses: one limit for both would not do.
             .header_read_timeout(None)
+            // A client that has said all may end its side and still wait for the answer; whether
+            // it has left is the socket's to find out.
+            .half_close(true)
             .max_header_size(max_headers)
             .max_buf_size(max_headers.max(SMALLEST_BUFFER))
             .serve_connection(TokioIo::new(socket), answer)

@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarm::Alarm;
 use super::announced::Announced;
+use super::departure::Departure;
 use super::taking::Taking;
 use super::{Limits, ReceiveError, refusal};
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub(super) struct Occupancy {
     owes_continue: AtomicBool,
     was_too_slow: AtomicBool,
     broke_off: AtomicBool,
+    is_for_client: AtomicBool,
     waker: AtomicWaker,
     // Among the connections that may be open at once. An upgraded one keeps it, too.
     _place: Option<OwnedSemaphorePermit>,
@@ -97,6 +99,16 @@ impl Occupied {
         self.0.unread.load(Ordering::Acquire)
     }
 
+    /// Nothing is left to do of this exchange once the client has gone, until its answer begins.
+    pub fn is_for_client(&self) {
+        self.0.is_for_client.store(true, Ordering::Release);
+    }
+
+    /// The answer begins: whether the client has gone shows in what it takes.
+    pub(super) fn has_answer(&self) {
+        self.0.is_for_client.store(false, Ordering::Release);
+    }
+
     /// The body is wanted now, and hyper will not say so by itself.
     pub(super) fn owe_continue(&self) {
         self.0.owes_continue.store(true, Ordering::Release);
@@ -147,6 +159,7 @@ pub(super) struct Socket {
     exchanges: u64,
     lingering: Option<Lingering>,
     taking: Taking,
+    departure: Departure,
     // Some octets of the head that is awaited have come.
     has_begun: bool,
     most: refusal::Most,
@@ -169,6 +182,7 @@ impl Socket {
             occupancy,
             awaited: Awaited::Head(clock.now() + limits.header_timeout),
             taking: Taking::new(clock.clone(), limits.write_timeout),
+            departure: Departure::new(clock.clone()),
             alarm: Alarm::new(clock),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
@@ -329,7 +343,13 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(context))?;
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if !self.occupancy.is_busy() {
+        if self.occupancy.is_busy() {
+            // hyper flushes whenever it has looked at the connection, and does not read before it
+            // has answered.
+            let is_for_client = self.occupancy.is_for_client.load(Ordering::Acquire);
+            let Self { departure, stream, .. } = &mut *self;
+            departure.look(stream, context, is_for_client)?;
+        } else {
             self.answered = self.occupancy.exchanges.load(Ordering::Acquire);
         }
         Poll::Ready(Ok(()))

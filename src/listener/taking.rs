@@ -1,7 +1,8 @@
 //! The limit on how long a client may take nothing of an answer.
 //!
-//! Owns the limit on a write that does not go on. Its invariant: a client that takes
-//! anything at all, however slowly, keeps its connection. It must not know what is written.
+//! Owns the limit on a write that does not go on. Its invariants: a client that takes anything
+//! at all, however slowly, keeps its connection; one that takes nothing loses it soon after the
+//! limit, whatever room the system still finds for octets. It must not know what is written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,22 +17,33 @@ use super::alarm::Alarm;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 
+/// How often within the limit it is looked whether anything was taken. The system's own buffer
+/// grows for some time while a client takes nothing; so seldom a look would take each growth for
+/// a sign of the client, and begin anew.
+const LOOKS: u32 = 8;
+
+/// A write that waits for the client.
+#[derive(Clone, Copy)]
+struct Wait {
+    over_at: Timestamp,
+    look_at: Timestamp,
+}
+
 /// The writing side of a connection.
 pub(super) struct Taking {
     alarm: Alarm,
     limit: Duration,
-    // Set while a write waits for the client.
-    until: Option<Timestamp>,
+    wait: Option<Wait>,
 }
 
 impl Taking {
     pub(super) const fn new(clock: Clock, limit: Duration) -> Self {
-        Self { alarm: Alarm::new(clock), limit, until: None }
+        Self { alarm: Alarm::new(clock), limit, wait: None }
     }
 
     /// Whether octets wait to be written.
     pub(super) const fn is_blocked(&self) -> bool {
-        self.until.is_some()
+        self.wait.is_some()
     }
 
     /// Writes; an error of the kind `TimedOut` once nothing was taken for too long.
@@ -65,22 +77,33 @@ impl Taking {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         if polled.is_ready() {
-            self.until = None;
+            self.wait = None;
             return polled;
         }
-        let until = *self.until.get_or_insert_with(|| self.alarm.now() + self.limit);
-        ready!(self.alarm.poll_until(context, until));
-        self.until = None;
-        // The system wakes a writer only once a third of its buffer is free. Whether the client
-        // has taken anything since then shows in whether the buffer takes anything.
-        match rustix::net::send(stream, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(taken) if taken > 0 => Poll::Ready(Ok(taken)),
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => {
-                // What lies in the buffer would be kept for a client that does not want it.
-                let _ = stream.set_zero_linger();
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let now = self.alarm.now();
+        let (limit, pause) = (self.limit, self.limit / LOOKS);
+        let begun = || Wait { over_at: now + limit, look_at: now + pause };
+        let Wait { over_at, mut look_at } = *self.wait.get_or_insert_with(begun);
+        loop {
+            ready!(self.alarm.poll_until(context, look_at));
+            // The system wakes a writer only once a third of its buffer is free. Whether the
+            // client has taken anything since then shows in whether the buffer takes anything.
+            match rustix::net::send(stream, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) if taken > 0 => {
+                    self.wait = None;
+                    return Poll::Ready(Ok(taken));
+                }
+                Ok(_) | Err(rustix::io::Errno::AGAIN) if look_at < over_at => {
+                    look_at = (self.alarm.now() + pause).min(over_at);
+                    self.wait = Some(Wait { over_at, look_at });
+                }
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => {
+                    // What lies in the buffer would be kept for a client that does not want it.
+                    let _ = stream.set_zero_linger();
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
-            Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 }

@@ -158,13 +158,17 @@ async fn a_client_that_takes_nothing_of_an_answer_is_let_go() {
     let clock = Clock::manual(Timestamp::EPOCH);
     let mut client = connected(&clock).await;
     asked(&mut client, &format!("GET {LARGE} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-    for _ in 0..130 {
+    let mut seconds = 0;
+    while client.take_error().unwrap().is_none() {
         let_the_connection_look().await;
         clock.advance(Duration::from_secs(1));
+        seconds += 1;
+        assert!(seconds < 75, "the limit is 60 s");
     }
-    let_the_connection_look().await;
+    assert!(seconds >= 60, "let go after {seconds} s");
     let mut came = Vec::new();
-    assert!(client.read_to_end(&mut came).await.is_err(), "{} octets", came.len());
+    // Whether the reset shows once more is up to the system.
+    let _ = client.read_to_end(&mut came).await;
     assert!(came.len() < LARGE_ANSWER);
 }
 

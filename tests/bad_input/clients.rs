@@ -1,7 +1,7 @@
 //! Clients that vanish, dawdle, or send what is none.
 
 use crate::support::gateway::order;
-use crate::support::{Answer, Connection, Gateway, Setup, Upstream, get, post, time};
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get, post, time};
 
 #[tokio::test]
 async fn a_client_that_vanishes_in_mid_body_leaves_nothing_behind() {
@@ -268,4 +268,65 @@ async fn a_browsers_preflight_of_nothing_is_no_error() {
     gateway.send(asterisk).await.problem(400);
     let star = crate::support::Request::new("OPTIONS", "*");
     assert!(gateway.send(star).await.status < 500);
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_after_a_whole_request_gets_its_answer() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    gateway.settled(&ticket).await;
+    for (request, status) in [
+        (order(), 202),
+        (get(ticket.at("status")), 200),
+        (get(&*ticket.monitor), 303),
+        (get("/catalogue"), 200),
+        (Request::new("PUT", "/things/7").body("text/plain", "x"), 200),
+        (get("/-/nothing"), 404),
+    ] {
+        let mut connection = Connection::open(gateway.public).await;
+        connection.send_raw(request.bytes(gateway.public)).await;
+        connection.end_sending().await;
+        connection.response().await.expect(status);
+        assert!(connection.closed().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn one_that_waits_for_an_answer_gets_that_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    let synchronous = post("/orders/held").field("Expect", "201-created");
+    for (path, request, status) in [
+        ("/orders/held", synchronous.body("text/plain", "x"), 201),
+        ("/catalogue/held", get("/catalogue/held"), 200),
+    ] {
+        upstream.hold(path);
+        let mut connection = Connection::open(gateway.public).await;
+        connection.send_raw(request.bytes(gateway.public)).await;
+        connection.end_sending().await;
+        upstream.until_received(path, 1).await;
+        upstream.release(path);
+        connection.response().await.expect(status);
+    }
+    assert_eq!(upstream.dropped(), 0);
+}
+
+#[tokio::test]
+async fn one_that_ends_its_side_within_a_body_has_sent_none() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream).await;
+    for framing in
+        ["Content-Length: 1000\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"]
+    {
+        for line in ["POST /orders", "PUT /things/7"] {
+            let mut connection = Connection::open(gateway.public).await;
+            connection.send_raw(format!("{line} HTTP/1.1\r\nHost: x\r\n{framing}")).await;
+            connection.end_sending().await;
+            let answer = String::from_utf8(connection.closed().await).unwrap();
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        }
+    }
+    assert_eq!(gateway.listed().await, 0);
+    assert!(upstream.received_at("/orders").is_empty());
 }

@@ -194,6 +194,11 @@ impl Connection {
         bounded(self.stream.write_all(bytes.as_ref())).await
     }
 
+    /// Ends the client's own side; the other one may still answer.
+    pub async fn end_sending(&mut self) {
+        self.stream.shutdown().await.expect("the connection is open");
+    }
+
     /// Sends a request's line and fields and keeps its body back.
     pub async fn send_head(&mut self, request: &Request) {
         self.send_raw(request.head(self.address)).await;
