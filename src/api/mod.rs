@@ -48,5 +48,5 @@ pub use document::Document;
 pub use messages::Messages;
 pub use pace::Pace;
 pub use problem::Problem;
-pub use router::{METHODS, is_resource, operators_router, public_router};
+pub use router::{is_resource, operators_router, public_router};
 pub use webhooks::{Scout, Unfit, Unjudged, WebhookSettings};

@@ -19,9 +19,6 @@ use super::{
     result, retry, serial, status, tree, verdict,
 };
 
-/// The methods that the resources of the public listener have, one or another of them.
-pub const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
-
 /// The first segments of the paths that are the gateway's own, whatever follows.
 const OWN: [&str; 5] = ["operations", "webhooks", "batches", "schedules", "openapi.json"];
 

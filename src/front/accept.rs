@@ -4,6 +4,8 @@
 //! is first asked for when everything else has passed, because that is when hyper sends
 //! the 100 that a client may be waiting for.
 
+use std::borrow::Cow;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
@@ -16,10 +18,11 @@ use super::answer::Pending;
 use super::callback::Asked;
 use super::route::Route;
 use super::selector::{Looked, Seen};
+use super::turns;
 use super::upload::Upload;
 use super::{Caller, Inner, Lifespan};
 use crate::api::Problem;
-use crate::config::KeyRule;
+use crate::config::{KeyRule, Selector};
 use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
 use crate::domain::http::expectation::{self, Answer, Decision};
 use crate::domain::http::idempotency::{self, SentKey};
@@ -29,6 +32,7 @@ use crate::domain::http::trace;
 use crate::domain::operation::{
     Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
 };
+use crate::domain::pointer::Pointers;
 use crate::domain::{Fields, OperationId, Principal};
 use crate::ledger::Piece;
 use crate::listener::Received;
@@ -65,17 +69,18 @@ impl Inner {
         let (parts, body) = request.into_parts();
         let collected = self.budget.collect(body, self.max_body).await?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let seen = Seen {
-            headers: &parts.headers,
-            query: parts.uri.query(),
-            captures,
-            body: &collected.octets,
-        };
+        let pointers = wanted(route, &head);
+        let scalars = Box::pin(turns::scalars(&pointers, &collected.octets)).await;
+        let seen =
+            Seen { headers: &parts.headers, query: parts.uri.query(), captures, scalars: &scalars };
         let now = self.api.clock.now();
         let id = OperationId::new(now, self.api.ledger.number(), rand::random());
-        let idempotency = self.claim(route, &head, seen, &parts.method, target)?;
+        let whole = self.whole_target(route, caller, target);
+        let body = &collected.octets;
+        let idempotency = self.claim(route, &head, seen, (&parts.method, &whole), body)?;
         let serial_key = self.serial_key(route, &head, seen);
-        let reference = self.reference(route, seen);
+        let Additions { client_reference: given, .. } = &head.additions;
+        let reference = given.clone().or_else(|| self.reference(route, seen));
         let parent = match head.additions.parent.or_else(|| self.parent_at(route, seen)) {
             None => None,
             Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
@@ -120,7 +125,7 @@ impl Inner {
             serial_key,
             parent,
             retry_of: None,
-            client_reference: additions.client_reference.or(reference),
+            client_reference: reference,
             tags: tags(&route.tags, additions.tags),
             callback,
             max_depth: route.max_depth,
@@ -162,6 +167,17 @@ impl Inner {
         Ok(Head { principal, decision, additions, key, callback, base })
     }
 
+    /// What a request is for: its target, and the host where the upstream is told that.
+    fn whole_target<'t>(&self, route: &Route, caller: &Caller, target: &'t str) -> Cow<'t, str> {
+        if !route.upstream().settings().preserve_host {
+            return target.into();
+        }
+        match self.host_for(caller) {
+            Some(host) => format!("//{host}{target}").into(),
+            None => target.into(),
+        }
+    }
+
     /// What makes a repeat of the request the same operation: the client's key, else the
     /// one that the route derives.
     fn claim(
@@ -169,8 +185,8 @@ impl Inner {
         route: &Route,
         head: &Head,
         seen: Seen<'_>,
-        method: &Method,
-        target: &str,
+        (method, target): (&Method, &str),
+        body: &[u8],
     ) -> Result<Option<IdempotencyClaim>, Problem> {
         let is_sent = head.key.is_some();
         let rule = route.key_rule.as_ref().filter(|_| !is_sent);
@@ -186,7 +202,7 @@ impl Inner {
             method,
             target,
             content_type.as_deref(),
-            seen.body,
+            body,
             callback.as_deref(),
             credentials,
         );
@@ -316,6 +332,26 @@ fn may_have_key(route: &Route, headers: &HeaderMap) -> bool {
         Some(KeyRule::Header(name)) => headers.contains_key(name),
         Some(KeyRule::Pointer(_) | KeyRule::Fingerprint) => true,
     }
+}
+
+/// The pointers that are to be followed into the body of a request: those of places whose value
+/// it does not name by a field.
+fn wanted(route: &Route, head: &Head) -> Pointers {
+    let added = &head.additions;
+    let places = [
+        (&route.serial_key, added.serial_key.is_some()),
+        (&route.client_reference, added.client_reference.is_some()),
+        (&route.parent, added.parent.is_some()),
+    ];
+    let named = places.into_iter().filter_map(|(place, is_given)| match place {
+        Some(Selector::Pointer(pointer)) if !is_given => Some(pointer.as_str()),
+        _ => None,
+    });
+    let key = match &route.key_rule {
+        Some(KeyRule::Pointer(pointer)) if head.key.is_none() => Some(pointer.as_str()),
+        _ => None,
+    };
+    Pointers::new(named.chain(key))
 }
 
 /// Fits the fields to being stored: what each attempt sets anew, and what the stored body

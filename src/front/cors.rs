@@ -22,6 +22,14 @@ const EXPOSED: &str = "Location, Content-Location, Operation-Location, Operation
 /// How long browsers may remember a preflight, in seconds.
 const REMEMBERED: &str = "600";
 
+/// The methods that a preflight is granted.
+pub(super) enum Taken {
+    /// The one that is asked for, which a route takes.
+    ByRoute,
+    /// Those that a resource of the gateway's own takes; none where there is no resource.
+    ByResource(Option<HeaderValue>),
+}
+
 /// Who may use the gateway from a page.
 pub(super) struct Cors {
     origins: CorsOrigins,
@@ -61,26 +69,25 @@ impl Cors {
         Method::from_bytes(asked.as_bytes()).ok()
     }
 
-    /// The answer to a preflight: the methods that are `offered`, or the one that a route
-    /// takes; and whatever fields it asks for, since the request itself is judged when it
-    /// comes.
-    pub(super) fn preflight(&self, asked: &HeaderMap, offered: Option<&'static str>) -> Response {
+    /// The answer to a preflight: the methods that are taken there, and whatever fields it asks
+    /// for, since the request itself is judged when it comes.
+    pub(super) fn preflight(&self, asked: &HeaderMap, taken: Taken) -> Response {
         let mut response = own::empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         if let Some(origin) = self.origin(asked) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         }
-        let echoed = [
-            (ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_ALLOW_METHODS),
-            (ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_ALLOW_HEADERS),
-        ];
-        for (question, answer) in echoed {
-            if let Some(value) = asked.get(question) {
-                headers.insert(answer, value.clone());
+        let methods = match taken {
+            Taken::ByRoute => asked.get(ACCESS_CONTROL_REQUEST_METHOD).cloned(),
+            Taken::ByResource(methods) => methods,
+        };
+        let fields = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        for (name, value) in
+            [(ACCESS_CONTROL_ALLOW_METHODS, methods), (ACCESS_CONTROL_ALLOW_HEADERS, fields)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, value);
             }
-        }
-        if let Some(offered) = offered {
-            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(offered));
         }
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
         let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";

@@ -18,6 +18,7 @@ mod settings;
 mod silence;
 mod straight;
 mod tunnel;
+mod turns;
 mod upload;
 
 use std::convert::Infallible;
@@ -27,12 +28,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::HOST;
+use http::header::{ALLOW, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::api::{self, Api, Peer, Problem, only, principal_of};
+use crate::api::{Api, Peer, Problem, only, principal_of};
 use crate::config::PrincipalRule;
 use crate::domain::Principal;
 use crate::domain::http::forwarded::{self, Scheme, Sender};
@@ -42,7 +43,7 @@ use crate::domain::http::{expectation, hygiene, public_url, via};
 use crate::listener::Received;
 use crate::upstream::Upstream;
 use body::Budget;
-use cors::Cors;
+use cors::{Cors, Taken};
 use place::{Head, Place, Placing, Straight};
 pub use route::Overlap;
 use route::Route;
@@ -83,8 +84,8 @@ pub fn check_routes(config: &crate::config::Config) -> Result<Vec<Overlap>, Unkn
 enum Reached<'f> {
     /// The gateway's own resources: the path beneath the prefix.
     Own(String),
-    /// The answer to a preflight.
-    Preflight { is_own: bool },
+    /// The answer to a preflight: for one of the gateway's own resources, or for a route.
+    Preflight(Option<String>),
     /// A route.
     Route(&'f Route, Captures),
     /// An upstream, as it is.
@@ -139,9 +140,16 @@ impl Front {
         let front = &*self.0;
         let origin = front.cors.origin(request.headers());
         let (place, mut response) = match front.look(&request) {
-            Ok((Reached::Preflight { is_own }, _)) => {
-                let offered = is_own.then_some(api::METHODS);
-                return front.cors.preflight(request.headers(), offered);
+            Ok((Reached::Preflight(own), _)) => {
+                let headers = request.headers().clone();
+                let taken = match own {
+                    Some(rest) => {
+                        let asked = Box::pin(front.ask_own(request, &rest)).await;
+                        Taken::ByResource(asked.headers().get(ALLOW).cloned())
+                    }
+                    None => Taken::ByRoute,
+                };
+                return front.cors.preflight(&headers, taken);
             }
             // Boxed, so that the many that are accepted do not carry the room of the others.
             Ok((Reached::Own(rest), _)) => (true, Box::pin(front.ask_own(request, &rest)).await),
@@ -170,7 +178,7 @@ impl Inner {
         let caller = self.greet(request).map_err(own)?;
         let straight = match self.place(request).map_err(own)? {
             Place::Own(rest) => return Ok((Reached::Own(rest), caller)),
-            Place::Preflight { is_own } => return Ok((Reached::Preflight { is_own }, caller)),
+            Place::Preflight(own) => return Ok((Reached::Preflight(own), caller)),
             Place::Routed(route, captures) => return Ok((Reached::Route(route, captures), caller)),
             Place::Disguised(problem) => {
                 self.identify(request.headers(), &caller).map_err(own)?;
@@ -304,12 +312,24 @@ impl Inner {
     ) {
         if lifespan == Lifespan::Stored && !upstream.settings().preserve_host {
             headers.remove(HOST);
-        } else if !caller.sender.peer_trusted
-            && let Some((_, host)) = self.api.settings.public.told()
+        } else if let Some(host) = self.host_instead(caller)
             && let Ok(host) = HeaderValue::from_str(host)
         {
             headers.insert(HOST, host);
         }
+    }
+
+    /// The public host where it stands in place of the client's: unless a trusted proxy has passed
+    /// that on.
+    fn host_instead(&self, caller: &Caller) -> Option<&str> {
+        let told = self.api.settings.public.told().filter(|_| !caller.sender.peer_trusted);
+        told.map(|(_, host)| host)
+    }
+
+    /// The host that an upstream is told which is told any, in lower case.
+    fn host_for(&self, caller: &Caller) -> Option<String> {
+        let host = self.host_instead(caller).or(caller.host.as_deref());
+        host.map(str::to_ascii_lowercase)
     }
 
     /// What links in the answer to this request are built on.

@@ -21,11 +21,9 @@ use crate::upstream::Upstream;
 pub(super) enum Place<'f> {
     /// Among the gateway's own resources: the path beneath the prefix.
     Own(String),
-    /// A preflight that the gateway answers.
-    Preflight {
-        /// For one of the gateway's own resources; else for a route.
-        is_own: bool,
-    },
+    /// A preflight that the gateway answers: for one of its own resources, whose path beneath the
+    /// prefix this is; else for a route.
+    Preflight(Option<String>),
     /// On a route.
     Routed(&'f Route, Captures),
     /// Refused, once its principal is known: an upstream could read it as a request that a
@@ -98,7 +96,7 @@ impl<'f> Placing<'f> {
             if is_own {
                 let is_preflight = head.preflight.is_some();
                 return Ok(if is_preflight {
-                    Place::Preflight { is_own: true }
+                    Place::Preflight(Some(rest))
                 } else {
                     Place::Own(rest)
                 });
@@ -107,7 +105,7 @@ impl<'f> Placing<'f> {
         if let Some(asked) = head.preflight
             && self.routes.find(asked, head.path).is_some()
         {
-            return Ok(Place::Preflight { is_own: false });
+            return Ok(Place::Preflight(None));
         }
         if self.methods.contains(head.method) {
             path::screen(head.path)?;

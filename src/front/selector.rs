@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 
 use crate::config::Selector;
 use crate::domain::http::pattern::Captures;
-use crate::domain::pointer::{self, Unreadable};
+use crate::domain::pointer::{Scalars, Unreadable};
 
 /// What a value can be looked up in.
 #[derive(Clone, Copy)]
@@ -19,7 +19,8 @@ pub(super) struct Seen<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) query: Option<&'r str>,
     pub(super) captures: &'r Captures,
-    pub(super) body: &'r [u8],
+    /// What was found in the body.
+    pub(super) scalars: &'r Scalars<'r>,
 }
 
 /// A value, none where nothing is there, or why it cannot be read.
@@ -56,12 +57,9 @@ impl Seen<'_> {
         (!value.is_empty()).then_some(value)
     }
 
-    /// The scalar that a JSON pointer leads to in the body; in an empty body nothing is.
+    /// The scalar that a JSON pointer leads to in the body.
     pub(super) fn pointer(&self, pointer: &str) -> Looked {
-        if self.body.is_empty() {
-            return Ok(None);
-        }
-        Ok(pointer::scalar(self.body, pointer)?.map(String::into_bytes))
+        Ok(self.scalars.at(pointer)?.map(String::into_bytes))
     }
 }
 
@@ -77,14 +75,19 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::domain::pointer::Pointers;
 
     #[test]
     fn values_are_found_where_they_are_and_none_where_they_are_not() {
         let name = HeaderName::from_static("customer-id");
         let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static(" 7 "))]);
         let body = br#"{"a":{"b":[1,"x"]},"n":null}"#;
+        let pointers = Pointers::new(["/a/b/0", "/a/b/1", "/a/b", "/n"]);
+        let mut reading = pointers.reading();
+        reading.feed(body);
+        let scalars = reading.end();
         let (captures, query) = (Captures::default(), Some("c=%41&d="));
-        let seen = Seen { headers: &headers, query, captures: &captures, body };
+        let seen = Seen { headers: &headers, query, captures: &captures, scalars: &scalars };
         let at = |place| {
             let found = seen.at(&place).unwrap();
             found.map(|octets| String::from_utf8(octets).unwrap())
@@ -98,7 +101,6 @@ mod tests {
         assert_eq!(seen.at(&pointer("/a/b")), Err(Unreadable::NotScalar));
         assert_eq!(at(pointer("/n")), None);
         assert_eq!(at(Selector::Path("x".to_owned())), None);
-        assert_eq!(Seen { body: b"", ..seen }.at(&pointer("/a")), Ok(None));
     }
 
     #[test]
@@ -108,8 +110,10 @@ mod tests {
         let of = |octets: &[u8], query: &str| {
             let value = HeaderValue::from_bytes(octets).unwrap();
             let headers = HeaderMap::from_iter([(name.clone(), value)]);
-            let seen =
-                Seen { headers: &headers, query: Some(query), captures: &captures, body: b"" };
+            let pointers = Pointers::new([]);
+            let scalars = Scalars::none(&pointers);
+            let query = Some(query);
+            let seen = Seen { headers: &headers, query, captures: &captures, scalars: &scalars };
             (seen.field(&name), seen.at(&Selector::Query("c".to_owned())).unwrap())
         };
         let (one, other) = (of(b"\xe9", "x=1&c=%E9+a"), of(b"\xe8", "%63=%E8+a"));
@@ -127,7 +131,10 @@ mod tests {
             for (name, line) in lines {
                 headers.append(name, line);
             }
-            Seen { headers: &headers, query: None, captures: &captures, body: b"" }.field(&name)
+            let pointers = Pointers::new([]);
+            let scalars = Scalars::none(&pointers);
+            Seen { headers: &headers, query: None, captures: &captures, scalars: &scalars }
+                .field(&name)
         };
         assert_eq!(of(&["a", " ", "b"]), Some(b"a, b".to_vec()));
         assert_ne!(of(&["a"]), of(&["a", "b"]));

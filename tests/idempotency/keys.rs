@@ -475,3 +475,21 @@ async fn media_types_that_mean_the_same_are_the_same_request() {
         assert_eq!(differing(&problem), ["media type"], "{other}");
     }
 }
+
+#[tokio::test]
+async fn the_host_counts_where_the_upstream_is_told_it() {
+    let upstream = Upstream::start().await;
+    for (keeps, status) in [(false, 202), (true, 422)] {
+        let setting = format!("preserve_host = {keeps}");
+        let gateway = Setup::before(&upstream).set("upstreams.default", &setting).start().await;
+        let of = |host: &str| keyed("k").field("Host", host);
+        gateway.send(of("one.example")).await.expect(202);
+        let again = gateway.send(of("ONE.example")).await.expect(202);
+        assert_eq!(again.field("idempotency-replayed"), Some("true"));
+        let other = gateway.send(of("two.example")).await.expect(status);
+        if keeps {
+            assert_eq!(other.json()["differs"], serde_json::json!(["target"]));
+            assert!(other.text().contains("the two differ in the target"), "{}", other.text());
+        }
+    }
+}

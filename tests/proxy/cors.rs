@@ -143,8 +143,38 @@ async fn a_preflight_is_granted_for_methods_that_something_here_takes_and_no_oth
         let expected = if is_granted { "cloakroom" } else { "upstream" };
         assert_eq!(answer.field("gateway-origin"), Some(expected), "{method}");
     }
-    let answer = gateway.send(preflight("/-/operations", "PROPFIND").field("Origin", APP)).await;
-    let granted = answer.expect_field("access-control-allow-methods");
-    let granted: Vec<&str> = granted.split(',').map(str::trim).collect();
-    assert_eq!(granted, ["GET", "HEAD", "POST", "PATCH", "DELETE"]);
+}
+
+#[tokio::test]
+async fn a_preflight_under_the_prefix_is_granted_what_the_resource_takes() {
+    let upstream = Upstream::start().await;
+    for principal in ["none", "authorization"] {
+        let mut setup = Setup::before(&upstream)
+            .set("cors", &format!("origins = [{APP:?}]"))
+            .shared(principal == "none");
+        if principal != "none" {
+            setup = setup.principal(principal);
+        }
+        let gateway = setup.start().await;
+        for (path, methods) in [
+            ("operations", "GET,HEAD"),
+            ("operations/x", "DELETE,GET,HEAD"),
+            ("operations/x/status", "GET,HEAD"),
+            ("operations/x/cancel", "POST"),
+            ("operations/x/progress/y", "POST"),
+            ("webhooks", "GET,HEAD,POST"),
+            ("webhooks/x", "DELETE,GET,HEAD,PATCH"),
+            ("webhooks/x/ping", "POST"),
+            ("openapi.json", "GET,HEAD"),
+            ("nothing", ""),
+        ] {
+            let asked = preflight(&format!("/-/{path}"), "PROPFIND").field("Origin", APP);
+            let answer = gateway.send(asked).await.expect(204);
+            assert_eq!(allows(&answer), Some(APP), "{path}");
+            let granted = answer.field("access-control-allow-methods").unwrap_or_default();
+            let mut granted: Vec<&str> = granted.split(',').map(str::trim).collect();
+            granted.sort_unstable();
+            assert_eq!(granted.join(","), methods, "{principal}: {path}");
+        }
+    }
 }

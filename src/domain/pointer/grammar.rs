@@ -1,0 +1,319 @@
+//! The grammar of JSON (RFC 8259), followed octet by octet.
+//!
+//! Owns which octets may come next, wherever the text is cut into pieces. Its invariants: each
+//! octet is looked at once; what is open takes one bit for each level. It must not know which
+//! values are wanted.
+
+/// The text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotJson;
+
+/// The kinds of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    Scalar,
+}
+
+/// What the parts of a text are told to, in their order.
+pub(super) trait Listener {
+    /// A value begins.
+    fn begin(&mut self, kind: Kind);
+    /// Octets of a scalar, as they are written.
+    fn scalar(&mut self, part: &[u8]);
+    /// The scalar is over.
+    fn scalar_ends(&mut self);
+    /// Octets of a member's name, with its quotation marks.
+    fn name(&mut self, part: &[u8]);
+    /// The name is over; its value begins next.
+    fn name_ends(&mut self);
+    /// The innermost open array or object is over.
+    fn close(&mut self);
+}
+
+/// The place in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Before a value.
+    Value,
+    /// Before the first element of an array, or its end.
+    FirstElement,
+    /// Before the first name of an object, or its end.
+    FirstName,
+    /// Before another name.
+    Name,
+    /// Behind a name.
+    Colon,
+    /// Behind a value.
+    Behind,
+    /// In a string.
+    Text { is_name: bool, inside: Inside },
+    /// In a number.
+    Number(Digits),
+    /// In `true`, `false` or `null`; the octets that are left.
+    Word(&'static [u8]),
+}
+
+/// The place in a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    Plain,
+    /// Behind a backslash.
+    Escape,
+    /// So many hexadecimal digits are to come.
+    Hex(u8),
+}
+
+/// The place in a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digits {
+    Minus,
+    Zero,
+    Whole,
+    Point,
+    Fraction,
+    Exponent,
+    Sign,
+    Power,
+}
+
+/// What is open, a bit for each level: set for an object.
+#[derive(Debug, Default)]
+struct Open {
+    words: Vec<u64>,
+    depth: usize,
+}
+
+impl Open {
+    fn push(&mut self, is_object: bool) {
+        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
+        if word == self.words.len() {
+            self.words.push(0);
+        }
+        if is_object {
+            self.words[word] |= bit;
+        } else {
+            self.words[word] &= !bit;
+        }
+        self.depth += 1;
+    }
+
+    /// Whether the innermost is an object; none where nothing is open.
+    fn is_object(&self) -> Option<bool> {
+        let last = self.depth.checked_sub(1)?;
+        Some(self.words[last / 64] & (1 << (last % 64)) != 0)
+    }
+}
+
+/// A text on its way.
+#[derive(Debug)]
+pub(super) struct Grammar {
+    at: At,
+    open: Open,
+}
+
+impl Grammar {
+    /// Before the first octet.
+    pub(super) fn new() -> Self {
+        Self { at: At::Value, open: Open::default() }
+    }
+
+    /// Follows the next octets.
+    pub(super) fn feed(
+        &mut self,
+        octets: &[u8],
+        listener: &mut impl Listener,
+    ) -> Result<(), NotJson> {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let read = match self.at {
+                At::Text { is_name, inside } => self.text(rest, (is_name, inside), listener)?,
+                At::Number(digits) => self.number(rest, digits, listener)?,
+                At::Word(left) => self.word(rest, left, listener)?,
+                _ => self.between(rest, listener)?,
+            };
+            rest = &rest[read..];
+        }
+        Ok(())
+    }
+
+    /// The text is over.
+    pub(super) fn end(mut self, listener: &mut impl Listener) -> Result<(), NotJson> {
+        if let At::Number(digits) = self.at {
+            self.number_ends(digits, listener)?;
+        }
+        let is_whole = self.at == At::Behind && self.open.depth == 0;
+        if is_whole { Ok(()) } else { Err(NotJson) }
+    }
+
+    /// Blanks, and the octet behind them.
+    fn between(&mut self, octets: &[u8], listener: &mut impl Listener) -> Result<usize, NotJson> {
+        let mut blanks = 0;
+        while blanks < octets.len() && matches!(octets[blanks], b' ' | b'\t' | b'\n' | b'\r') {
+            blanks += 1;
+        }
+        let Some(octet) = octets.get(blanks) else { return Ok(blanks) };
+        match (self.at, octet) {
+            (At::FirstElement, b']') | (At::FirstName, b'}') => self.close(listener),
+            (At::Value | At::FirstElement, _) => self.value(*octet, listener)?,
+            (At::FirstName | At::Name, b'"') => {
+                listener.name(b"\"");
+                self.at = At::Text { is_name: true, inside: Inside::Plain };
+            }
+            (At::Colon, b':') => self.at = At::Value,
+            (At::Behind, _) => match (self.open.is_object(), octet) {
+                (Some(true), b'}') | (Some(false), b']') => self.close(listener),
+                (Some(true), b',') => self.at = At::Name,
+                (Some(false), b',') => self.at = At::Value,
+                _ => return Err(NotJson),
+            },
+            _ => return Err(NotJson),
+        }
+        Ok(blanks + 1)
+    }
+
+    /// The first octet of a value.
+    fn value(&mut self, octet: u8, listener: &mut impl Listener) -> Result<(), NotJson> {
+        let (kind, at) = match octet {
+            b'{' => (Kind::Object, At::FirstName),
+            b'[' => (Kind::Array, At::FirstElement),
+            b'"' => (Kind::Scalar, At::Text { is_name: false, inside: Inside::Plain }),
+            b'-' => (Kind::Scalar, At::Number(Digits::Minus)),
+            b'0' => (Kind::Scalar, At::Number(Digits::Zero)),
+            b'1'..=b'9' => (Kind::Scalar, At::Number(Digits::Whole)),
+            b't' => (Kind::Scalar, At::Word(b"rue")),
+            b'f' => (Kind::Scalar, At::Word(b"alse")),
+            b'n' => (Kind::Scalar, At::Word(b"ull")),
+            _ => return Err(NotJson),
+        };
+        listener.begin(kind);
+        match kind {
+            Kind::Scalar => listener.scalar(&[octet]),
+            Kind::Object => self.open.push(true),
+            Kind::Array => self.open.push(false),
+        }
+        self.at = at;
+        Ok(())
+    }
+
+    fn close(&mut self, listener: &mut impl Listener) {
+        self.open.depth -= 1;
+        self.at = At::Behind;
+        listener.close();
+    }
+
+    fn text(
+        &mut self,
+        octets: &[u8],
+        (is_name, mut inside): (bool, Inside),
+        listener: &mut impl Listener,
+    ) -> Result<usize, NotJson> {
+        let mut read = 0;
+        let mut is_over = false;
+        while read < octets.len() && !is_over {
+            let octet = octets[read];
+            read += 1;
+            inside = match (inside, octet) {
+                (Inside::Plain, b'"') => {
+                    is_over = true;
+                    Inside::Plain
+                }
+                (Inside::Plain, b'\\') => Inside::Escape,
+                (Inside::Plain, 0x20..) => Inside::Plain,
+                (Inside::Escape, b'u') => Inside::Hex(4),
+                (Inside::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
+                | (Inside::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Inside::Plain,
+                (Inside::Hex(left), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                    Inside::Hex(left - 1)
+                }
+                _ => return Err(NotJson),
+            };
+        }
+        let part = &octets[..read];
+        if is_name {
+            listener.name(part)
+        } else {
+            listener.scalar(part)
+        }
+        self.at = match (is_over, is_name) {
+            (false, _) => At::Text { is_name, inside },
+            (true, true) => At::Colon,
+            (true, false) => At::Behind,
+        };
+        match (is_over, is_name) {
+            (false, _) => {}
+            (true, true) => listener.name_ends(),
+            (true, false) => listener.scalar_ends(),
+        }
+        Ok(read)
+    }
+
+    fn number(
+        &mut self,
+        octets: &[u8],
+        mut digits: Digits,
+        listener: &mut impl Listener,
+    ) -> Result<usize, NotJson> {
+        let mut read = 0;
+        while let Some(next) = octets.get(read).and_then(|octet| digits.behind(*octet)) {
+            digits = next;
+            read += 1;
+        }
+        listener.scalar(&octets[..read]);
+        self.at = At::Number(digits);
+        if read < octets.len() {
+            self.number_ends(digits, listener)?;
+        }
+        Ok(read)
+    }
+
+    fn number_ends(&mut self, digits: Digits, listener: &mut impl Listener) -> Result<(), NotJson> {
+        if !digits.are_whole() {
+            return Err(NotJson);
+        }
+        listener.scalar_ends();
+        self.at = At::Behind;
+        Ok(())
+    }
+
+    fn word(
+        &mut self,
+        octets: &[u8],
+        left: &'static [u8],
+        listener: &mut impl Listener,
+    ) -> Result<usize, NotJson> {
+        let read = left.len().min(octets.len());
+        if octets[..read] != left[..read] {
+            return Err(NotJson);
+        }
+        listener.scalar(&octets[..read]);
+        self.at = At::Word(&left[read..]);
+        if read == left.len() {
+            listener.scalar_ends();
+            self.at = At::Behind;
+        }
+        Ok(read)
+    }
+}
+
+impl Digits {
+    /// The place behind one more octet, if that belongs to the number.
+    const fn behind(self, octet: u8) -> Option<Self> {
+        Some(match (self, octet) {
+            (Self::Minus, b'0') => Self::Zero,
+            (Self::Minus, b'1'..=b'9') | (Self::Whole, b'0'..=b'9') => Self::Whole,
+            (Self::Zero | Self::Whole, b'.') => Self::Point,
+            (Self::Point | Self::Fraction, b'0'..=b'9') => Self::Fraction,
+            (Self::Zero | Self::Whole | Self::Fraction, b'e' | b'E') => Self::Exponent,
+            (Self::Exponent, b'+' | b'-') => Self::Sign,
+            (Self::Exponent | Self::Sign | Self::Power, b'0'..=b'9') => Self::Power,
+            _ => return None,
+        })
+    }
+
+    /// Whether the number may end here.
+    const fn are_whole(self) -> bool {
+        matches!(self, Self::Zero | Self::Whole | Self::Fraction | Self::Power)
+    }
+}
