@@ -18,6 +18,8 @@ use crate::support::{Connection, Ticket, Upstream, get, post, time};
 
 /// How long what was accepted may take to end, with rescues that wait.
 const LONGEST: Duration = Duration::from_mins(2);
+/// How long a look through the ledger may take: it watches counts over many beats.
+const RECONCILING: Duration = Duration::from_mins(1);
 /// Readers of timelines.
 const READERS: usize = 3;
 
@@ -307,7 +309,9 @@ fn ends_in(timeline: &Value) -> usize {
 /// What reconciling finds, but for the unknown outcomes that the documents tell of, and how
 /// many lanes it counted again.
 async fn findings(front: &Front, all: &HashMap<String, Value>) -> (Vec<String>, usize) {
-    let report = front.admin(post("/-/reconcile").json(&Value::Null)).await.expect(200).json();
+    let mut operator = Connection::open(front.admin).await.patient(RECONCILING);
+    let asked = post("/-/reconcile").json(&Value::Null);
+    let report = operator.send(&asked).await.expect(200).json();
     let unknown = |document: &&Value| document["error"]["code"] == "outcome-unknown";
     let unknown = all.values().filter(unknown).count();
     let found = report["findings"].as_array().expect("findings");

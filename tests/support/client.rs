@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,6 +173,7 @@ pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     body: Body,
+    patience: Duration,
 }
 
 impl Connection {
@@ -182,7 +184,13 @@ impl Connection {
     pub async fn try_open(address: SocketAddr) -> io::Result<Self> {
         let stream = bounded(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { address, stream, buffer: Vec::new(), body: Body::Done })
+        let patience = time::PATIENCE;
+        Ok(Self { address, stream, buffer: Vec::new(), body: Body::Done, patience })
+    }
+
+    /// The same connection, which waits longer for what comes.
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Writes bytes as they are.
@@ -330,7 +338,8 @@ impl Connection {
     }
 
     async fn read(&mut self) -> io::Result<usize> {
-        bounded(self.stream.read_buf(&mut self.buffer)).await
+        let read = self.stream.read_buf(&mut self.buffer);
+        time::bounded_by(self.patience, read).await.unwrap_or_else(|| Err(hung()))
     }
 }
 
@@ -430,10 +439,11 @@ fn framing(response: &Response, to_head: bool) -> Body {
 }
 
 async fn bounded<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match time::bounded(work).await {
-        Some(output) => output,
-        None => Err(io::Error::new(io::ErrorKind::TimedOut, "the other side hangs")),
-    }
+    time::bounded(work).await.unwrap_or_else(|| Err(hung()))
+}
+
+fn hung() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other side hangs")
 }
 
 pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

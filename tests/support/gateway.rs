@@ -561,6 +561,21 @@ impl Process {
     }
 }
 
+/// How many of its last lines a failing test shows of what a process logged.
+const LAST_LINES: usize = 30;
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let logged = self.stderr();
+        let lines: Vec<_> = logged.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        eprintln!("the gateway at {} logged last:\n{}", self.front.public, last.join("\n"));
+    }
+}
+
 fn write_config(setup: &Setup, folder: &Path) -> PathBuf {
     let file = folder.join("cloakroom.toml");
     std::fs::write(&file, setup.text(&folder.join("cloakroom.db"))).unwrap();

@@ -48,7 +48,8 @@ pub async fn bounded<T>(work: impl Future<Output = T>) -> Option<T> {
     bounded_by(PATIENCE, work).await
 }
 
-async fn bounded_by<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+/// The output of `work`, or `None` if it took longer than that.
+pub async fn bounded_by<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     let (begun, mut work) = (awake(), pin!(work));
     loop {
         let left = limit.saturating_sub(awake().saturating_sub(begun));
