@@ -6,9 +6,11 @@
 //! What the next group depends on follows a commit at once; callers are told beside it,
 //! while the next group is already on its way.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::answers::answer;
@@ -199,12 +201,16 @@ fn inline_octets(body: &Body) -> u64 {
 
 /// Commits what is queued until the queue is closed and empty. Several may run at once,
 /// each with its own transaction: then what one is committing, the others do not know of,
-/// and the database decides who comes first.
+/// and the database decides who comes first. A panic fails the writes of its group and no
+/// others: a class of writes whose committer is gone would wait for ever.
 pub(super) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
     while queue.take(&shared.clock, &mut batch).await > 0 {
         for part in by_octets(&mut batch, shared.store.is_shared()) {
-            commit(&shared, part, &told).await;
+            let committed = AssertUnwindSafe(commit(&shared, part, &told)).catch_unwind();
+            if committed.await.is_err() {
+                tracing::error!("a group of writes panicked and was undone; please report this");
+            }
         }
         queue.committed();
     }

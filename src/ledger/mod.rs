@@ -569,7 +569,7 @@ impl Ledger {
 
     async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
         let (tell, told) = oneshot::channel();
-        let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
+        let gone = || LedgerError::Unavailable("the ledger gave the write up".to_owned());
         self.queue.send(write(tell)).await?;
         told.await.map_err(|_| gone())?
     }

@@ -53,6 +53,47 @@ async fn only_those_are_told_who_want_to_know(place: Place) {
     close(ledger, tasks).await;
 }
 
+/// Panics at the first message.
+#[derive(Default)]
+struct Panicking(AtomicBool);
+
+impl Scribe for Panicking {
+    fn about_operation(
+        &self,
+        topic: Topic,
+        operation: &Operation,
+        sequence: u32,
+        at: Timestamp,
+        base: Option<&str>,
+    ) -> Message {
+        assert!(self.0.swap(true, Ordering::SeqCst), "a panic on purpose");
+        Words.about_operation(topic, operation, sequence, at, base)
+    }
+
+    fn about_subscription(
+        &self,
+        topic: Topic,
+        subscription: &Subscription,
+        delivery: Option<&str>,
+        at: Timestamp,
+    ) -> Message {
+        Words.about_subscription(topic, subscription, delivery, at)
+    }
+}
+
+async fn a_panic_in_a_commit_undoes_its_group_and_holds_up_no_later_write(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.lend_scribe(Arc::new(Panicking::default()));
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Accepted]))).await;
+    let given_up = ledger.accept(operation(1, START)).await;
+    assert!(matches!(given_up, Err(LedgerError::Unavailable(_))), "{given_up:?}");
+    assert!(ledger.find(operation(1, START).id).await.unwrap().is_none());
+    ledger.accept(operation(1, START)).await.unwrap();
+    assert!(ledger.find(operation(1, START).id).await.unwrap().is_some());
+    assert_eq!(shown(&ledger, &whole).await.len(), 1);
+    close(ledger, tasks).await;
+}
+
 async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let all = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
@@ -315,6 +356,7 @@ async fn the_first_callback_on_one_node_is_told_of_what_another_starts() {
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
+            a_panic_in_a_commit_undoes_its_group_and_holds_up_no_later_write,
             an_event_is_told_with_the_octets_that_were_written_with_it,
             only_those_are_told_who_want_to_know,
             every_kind_of_event_is_told_whatever_wrote_it,
