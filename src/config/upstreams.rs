@@ -44,7 +44,7 @@ pub struct UpstreamConfig {
     pub response_timeout: Duration,
     /// The longest answer that is recorded, in bytes.
     pub max_response: usize,
-    /// Of 502 and 504, those that say here that the request was not processed.
+    /// Of 502, 504 and their like, those that say here that the request was not processed.
     pub unprocessed: Vec<u16>,
     /// The longest head of an answer, in bytes.
     pub max_response_headers: usize,
@@ -141,7 +141,7 @@ impl Setting for Ambiguous {
         if is_ambiguous(status) {
             return Ok(Self(status));
         }
-        Err(format!("only 502 and 504 can be listed; {status} counts as it is"))
+        Err(format!("only 502, 504, 520, 522, 524 and 527 can be listed; {status} counts as it is"))
     }
 
     fn show(&self) -> String {
@@ -320,7 +320,7 @@ mod tests {
         let text = "[upstreams.default]\nunprocessed = [502, 504]";
         assert_eq!(read(text).upstreams["default"].unprocessed, [502, 504]);
         let says = faults("[upstreams.default]\nunprocessed = [503]");
-        assert!(says.contains("upstreams.default.unprocessed: only 502 and 504"), "{says}");
+        assert!(says.contains("upstreams.default.unprocessed: only 502, 504"), "{says}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ enum Line {
 /// There is no head of an answer.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// The connection had ended before anything was written.
+    /// The connection had ended, or told something unasked, before anything was written.
     Unsent,
     /// A connection that had carried another exchange has ended, or told what was left of that
     /// one, without an octet of an answer. Something may have been written.
@@ -106,7 +106,7 @@ impl Connection {
         let request = self.written(to, outgoing).ok_or(Unanswered::Unwritable)?;
         match &mut self.line {
             Line::One(sender, exchange, _) => {
-                exchange.begin(request.method());
+                exchange.begin(request.method(), !outgoing.body.is_empty());
                 match sender.try_send_request(request).await {
                     Ok(mut answer) => {
                         *answer.headers_mut() = exchange.take_fields();
@@ -173,6 +173,9 @@ fn unanswered(
     exchange: Option<&Exchange>,
 ) -> Unanswered {
     let is_stale = exchange.is_some_and(Exchange::is_stale);
+    if exchange.is_some_and(Exchange::is_untouched) {
+        return Unanswered::Unsent;
+    }
     match (error.take_message(), exchange.and_then(Exchange::fault)) {
         (None, _) if is_stale => Unanswered::Stale(error.into_error()),
         (_, Some(fault)) => Unanswered::Unreadable(fault),

@@ -30,7 +30,7 @@ use crate::domain::delivery::{DeliveryError, Destination};
 use crate::lifecycle::Tasks;
 use crate::open_files;
 use crate::telemetry::Restraint;
-use crate::wire::Wire;
+use crate::wire::{Unread, Wire};
 
 /// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
 /// without end is not to be carried further than that.
@@ -41,8 +41,9 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// The most addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-/// The most that the fields of an answer over HTTP/2 may take, in bytes; also what is read ahead.
-const HEAD: usize = 16 * 1024;
+/// The most that the fields of an answer over HTTP/2 may take, in bytes. The library has no status
+/// for an answer whose fields take more, so it is far above what receivers send.
+const MOST_FIELDS: u32 = 256 * 1024;
 /// The most that the head of an answer over HTTP/1 may take, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
 /// How much of an HTTP/2 answer may come before it was asked for, in bytes.
@@ -215,7 +216,7 @@ impl Dialer {
 
     async fn one<T>(&self, stream: T) -> Result<Connection, Failed>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unread + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(PIECE);
@@ -238,7 +239,7 @@ impl Dialer {
             .timer(self.clock.clone())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(4 * WINDOW)
-            .max_header_list_size(HEAD as u32)
+            .max_header_list_size(MOST_FIELDS)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .keep_alive_while_idle(true);

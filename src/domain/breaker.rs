@@ -5,8 +5,8 @@
 //! closed, attempts begin one at a time. It must not know who asks or what is sent.
 //!
 //! Only what says that nobody is there counts against an upstream: no connection, an
-//! attempt that broke off or ran out of time, and 502, 503 or 504, which is how proxies
-//! tell that nobody is behind them. A 503 with `Retry-After` is an upstream that is there
+//! attempt that broke off or ran out of time, and 502, 503 or 504 and their like, which is how
+//! proxies tell that nobody is behind them. A 503 with `Retry-After` is an upstream that is there
 //! and asks for patience, and any other status, 500 included, is an answer: whoever sent
 //! a request that breaks its handler must not shut the door for everybody.
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::Timestamp;
-use super::operation::{Answer, ErrorCode, Outcome, Sent};
+use super::operation::{Answer, ErrorCode, Outcome, Sent, is_of_a_proxy};
 
 /// So many in a row that reached nobody open it.
 const UNREACHED: u32 = 5;
@@ -76,7 +76,7 @@ impl Sign {
 
     const fn of_answer(answer: &Answer) -> Self {
         match answer.status {
-            502 | 504 => Self::Fails,
+            status if is_of_a_proxy(status) => Self::Fails,
             503 if !answer.retry_after.is_given() => Self::Fails,
             _ => Self::Answers,
         }

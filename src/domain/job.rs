@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// How a job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,19 +69,55 @@ pub struct JobWords {
 
 impl JobWords {
     /// What a document says of the job; none if it does not say. `holds_status` where the
-    /// protocol puts a `status` into it; a Redfish task is known by its type anywhere. Of a
-    /// document that is cut off, what comes before the cut counts.
+    /// protocol puts a `status` into it, which may be within another member; a Redfish task is
+    /// known by its type anywhere. Of a document that is cut off, what comes before the cut counts.
     pub fn read(&self, document: &[u8], holds_status: bool) -> Option<JobState> {
         let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
         let configured = self.status.as_deref().and_then(|pointer| scalar(document, pointer));
         let word = configured
             .or_else(|| redfish(document))
-            .or_else(|| scalar(document, "/status").filter(|_| holds_status))?;
-        // A number is no state unless the configuration says that it is one.
+            .or_else(|| scalar(document, "/status").filter(|_| holds_status));
         match (word, &self.status) {
-            (Scalar { is_text: false, .. }, None) => None,
-            (word, _) => Some(self.state(word.text)),
+            // A number is no state unless the configuration says that it is one.
+            (None | Some(Scalar { is_text: false, .. }), None) | (None, Some(_))
+                if holds_status =>
+            {
+                self.bare(document).or_else(|| self.within(document))
+            }
+            (None | Some(Scalar { is_text: false, .. }), None) | (None, Some(_)) => None,
+            (Some(word), _) => Some(self.state(word.text)),
         }
+    }
+
+    /// The state that a document is which is no more than a known word.
+    fn bare(&self, document: &[u8]) -> Option<JobState> {
+        let text = match serde_json::from_slice::<String>(document) {
+            Ok(text) => text,
+            Err(_) => std::str::from_utf8(document).ok()?.trim().to_owned(),
+        };
+        Some(self.state(text)).filter(|state| !matches!(state, JobState::Unknown(_)))
+    }
+
+    /// The state that stands in the shapes in which services wrap it: another name than `status`, a
+    /// `status` with members, or a member that holds either. Of several the one that is not done
+    /// counts, and then the one that failed.
+    fn within(&self, document: &[u8]) -> Option<JobState> {
+        let members: Map<String, Value> = serde_json::from_slice(document).ok()?;
+        let known = |word: &str| {
+            Some(self.state(word.to_owned())).filter(|it| !matches!(it, JobState::Unknown(_)))
+        };
+        if let Some(word) = members.get("status").and_then(state_in) {
+            return Some(self.state(word.to_owned()));
+        }
+        let mut states: Vec<_> = words_of(&members).filter_map(known).collect();
+        states.extend(members.values().filter_map(state_in).filter_map(known));
+        // A job that is none of these says so by a mark (AIP-151).
+        states.extend(
+            (members.get("done") == Some(&Value::Bool(false))).then_some(JobState::Pending),
+        );
+        [JobState::Pending, JobState::Failed, JobState::Succeeded]
+            .into_iter()
+            .find(|state| states.contains(state))
     }
 
     fn state(&self, word: String) -> JobState {
@@ -100,6 +137,38 @@ impl JobWords {
         } else {
             JobState::Unknown(word)
         }
+    }
+}
+
+/// The names of members that hold a state.
+const STATE_NAMES: [&str; 4] = ["status", "state", "provisioningState", "phase"];
+
+/// The words that stand where a state does.
+fn words_of(members: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    STATE_NAMES.iter().filter_map(|name| members.get(*name).and_then(Value::as_str))
+}
+
+/// The state within a member, as a text.
+fn state_in(member: &Value) -> Option<&str> {
+    words_of(member.as_object()?).next()
+}
+
+/// Whether a document that tells no state, at a monitor whose documents hold one, may still hold
+/// one: it is JSON, and a list, packed, cut off, broken, or has a `status` that is no word. Anything
+/// else is what came of the work.
+pub fn hides_state(document: &[u8], says_json: bool, is_packed: bool, is_whole: bool) -> bool {
+    let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii();
+    let may_be_json = says_json || matches!(document.first(), Some(b'{' | b'['));
+    if document.is_empty() || !may_be_json {
+        return false;
+    }
+    if is_packed || !is_whole {
+        return true;
+    }
+    match serde_json::from_slice::<Value>(document) {
+        Err(_) => says_json,
+        Ok(Value::Object(members)) => members.contains_key("status"),
+        Ok(_) => true,
     }
 }
 
@@ -353,11 +422,61 @@ mod tests {
             "{\"status\":5}",
             "{\"status\":null}",
             "{\"status\":{}}",
-            "\"failed\"",
+            "{\"a\":{\"b\":{\"status\":\"running\"}}}",
+            "{\"order\":{\"state\":\"paid\"}}",
+            "[{\"status\":\"running\"}]",
+            "5",
         ] {
             assert_eq!(said(document), None, "{document}");
         }
         assert_eq!(JobWords::default().read(b"{\"status\":\"running\"}", false), None);
+    }
+
+    #[test]
+    fn a_state_is_read_in_the_shapes_in_which_services_wrap_it() {
+        for (document, state) in [
+            (r#"{"job":{"status":"running"}}"#, Pending),
+            (r#"{"job":{"id":1,"state":"Failed"},"links":{}}"#, Failed),
+            (r#"{"status":{"state":"running"}}"#, Pending),
+            (r#"{"status":{"phase":"Succeeded"}}"#, Succeeded),
+            (r#"{"status":{"state":"Brewing"}}"#, Unknown("Brewing".to_owned())),
+            (r#"{"state":"succeeded"}"#, Succeeded),
+            (r#"{"properties":{"provisioningState":"Creating"}}"#, Pending),
+            (r#"{"a":{"status":"succeeded"},"b":{"status":"running"}}"#, Pending),
+            (r#"{"a":{"status":"succeeded"},"b":{"status":"failed"}}"#, Failed),
+            (r#"{"status":200,"data":{"status":"queued"}}"#, Pending),
+            (r#"{"name":"operations/7","done":false}"#, Pending),
+            (r#""running""#, Pending),
+            ("failed\n", Failed),
+        ] {
+            assert_eq!(said(document), Some(state), "{document}");
+            assert_eq!(JobWords::default().read(document.as_bytes(), false), None, "{document}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_state_and_tells_none_is_no_result() {
+        for (document, says_json, is_packed, is_whole, hides) in [
+            ("[]", false, false, true, true),
+            ("[1]", true, false, true, true),
+            ("null", true, false, true, true),
+            ("7", true, false, true, true),
+            (r#"{"status":null}"#, false, false, true, true),
+            (r#"{"status":{}}"#, true, false, true, true),
+            (r#"{"x":"cut o"#, false, false, false, true),
+            (r#"{"x":"#, true, false, true, true),
+            ("\u{1f}\u{8b}", true, true, true, true),
+            ("{}", true, false, true, false),
+            (r#"{"id":7}"#, true, false, true, false),
+            ("", true, false, true, false),
+            ("done", false, false, true, false),
+            ("7", false, false, true, false),
+            ("{not json", false, false, true, false),
+            ("a,b", false, false, false, false),
+        ] {
+            let told = hides_state(document.as_bytes(), says_json, is_packed, is_whole);
+            assert_eq!(told, hides, "{document}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::domain::http::location::{Home, Place, requested};
 use crate::domain::http::retry_after::RetryAfter;
 use crate::domain::http::{hygiene, redirect, relocation};
 use crate::domain::operation::{
-    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent, is_ambiguous,
+    Answer, Body, BodyKey, Continuation, Doubt, ErrorCode, Outcome, Policy, Purpose, Sent,
 };
 use crate::domain::{Fields, Timestamp};
 use crate::ledger::{KeptAnswer, LedgerError};
@@ -52,9 +52,14 @@ pub(super) async fn of_attempt(
 ) -> Ended {
     let now = shared.clock.now();
     let status = reply.status.as_u16();
-    let unprocessed = &asking.upstream.settings().unprocessed;
+    let doubt = match allowance.wait_for(reply.gateway_doubt()).await {
+        Ok(Ok(Doubt::None)) => asking.doubt_of(status),
+        Ok(Ok(doubt)) => doubt,
+        Ok(Err(broken)) => return broken_off(broken),
+        Err(_) => return Ended::of(late(Sent::Perhaps)),
+    };
     let answer = Answer {
-        ambiguous: is_ambiguous(status) && !unprocessed.contains(&status),
+        doubt,
         repeated: reply.is_repeated,
         by_scheme: asking.names_scheme_alone(&reply),
         ..Asking::answer(status, &reply.fields, now)
@@ -101,6 +106,7 @@ pub(super) async fn of_monitor(
     mut reply: Reply,
 ) -> Ended {
     let answer = Asking::answer(status, &reply.fields, shared.clock.now());
+    let answer = Answer { doubt: reply.doubt, ..answer };
     let created_location = created.and_then(|url| asking.located(url.as_str().as_bytes(), "/"));
     let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
     let framing = reply.body.framing();
@@ -150,6 +156,14 @@ impl Asking<'_> {
         }
         let answer = (reply.status, &reply.fields);
         self.upstream.monitor_of(answer, &reply.target, self.public, now)
+    }
+
+    /// What a status leaves open that nothing explains.
+    fn doubt_of(&self, status: u16) -> Doubt {
+        match self.upstream.settings().unprocessed.contains(&status) {
+            true => Doubt::None,
+            false => Doubt::of_status(status),
+        }
     }
 
     fn home(&self) -> Home<'_> {
@@ -213,16 +227,18 @@ fn kept(
             let kept = KeptAnswer { framing: None, ..keep(Body::empty()) };
             Ended { answer: Some(kept), ..Ended::of(Outcome::TooLarge(answer)) }
         }
-        Read::Broken(broken) => {
-            let outcome = outcome_of(&broken);
-            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
-        }
+        Read::Broken(broken) => broken_off(broken),
         Read::Late => Ended::of(late(Sent::Perhaps)),
         Read::Unkept(error) => {
             let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
             Ended { detail: Some(error.to_string()), ..Ended::of(outcome) }
         }
     }
+}
+
+fn broken_off(broken: Broken) -> Ended {
+    let outcome = outcome_of(&broken);
+    Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
 }
 
 /// What is kept of an earlier attempt that removed what the upstream was asked for.

@@ -12,12 +12,16 @@ use super::reply::Reply;
 use super::settings::is_web;
 use crate::domain::Timestamp;
 use crate::domain::job::{self, JobState};
+use crate::domain::operation::Doubt;
 
 /// How much of a document is read to find a state in it, in octets.
 const LONGEST_DOCUMENT: usize = 1 << 20;
 /// What a failure counts as that was told in the document of a 200: the status with
 /// which clients are answered where the upstream's own would mislead them.
 const TOLD_FAILURE: u16 = 424;
+/// What is said of a document that may tell of any state.
+const NO_STATE: &str = "its status document cannot be read, or tells no state within the first MiB; \
+    say where the state stands in upstreams.*.monitor";
 /// How long a 404 means that the monitor is not there yet: it may come to be behind the
 /// answer that named it, or on one machine after the other.
 const APPEARING: Duration = Duration::from_mins(1);
@@ -25,7 +29,6 @@ const APPEARING: Duration = Duration::from_mins(1);
 /// meets trouble. Then the status monitor's word alone is the end.
 const SETTLING: Duration = Duration::from_mins(10);
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("upstream-status");
-const GATEWAY_ORIGIN: HeaderName = HeaderName::from_static("gateway-origin");
 
 /// How a monitor is asked.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +126,7 @@ impl Upstream {
         }
         match recorded.filter(|recorded| is_result(&recorded.reply)) {
             Some(Reached { reply, .. }) => {
+                let reply = Reply { doubt: told.reply.doubt, ..reply };
                 // What the upstream's own word calls a failure is none by its status.
                 let status = Some(recorded_status(&reply)).filter(|status| *status >= 400);
                 finished(status.unwrap_or(TOLD_FAILURE), None, reply)
@@ -262,11 +266,16 @@ impl Upstream {
             return Meaning::Trouble("it answered with a page, where a status belongs".to_owned());
         }
         match self.settings().job_words.read(&document, named_by.holds_status()) {
-            None if named_by.holds_status() && is_unreadable(&reached.reply.fields, &document) => {
-                Meaning::Trouble("its status document cannot be read".to_owned())
+            None if named_by.holds_status() && may_hide(&reached.reply.fields, &document) => {
+                Meaning::Trouble(NO_STATE.to_owned())
             }
             None | Some(JobState::Succeeded) => ended,
-            Some(JobState::Failed) => Meaning::Ended { status: TOLD_FAILURE, created: None },
+            Some(JobState::Failed) => {
+                if reached.reply.is_of_a_gateway() {
+                    reached.reply.doubt = Doubt::of_gateway(&document);
+                }
+                Meaning::Ended { status: TOLD_FAILURE, created: None }
+            }
             Some(JobState::Pending) => Meaning::Pending { unknown: None },
             Some(JobState::Unknown(word)) => Meaning::Pending { unknown: Some(word) },
         }
@@ -284,9 +293,7 @@ impl Upstream {
         match &created {
             Some(url) if status == 303 && self.is_hidden(url, question) => {
                 match Box::pin(self.reach(url, question)).await {
-                    Ok(Reached { reply, .. }) if is_result(&reply) => {
-                        finished(recorded_status(&reply), None, reply)
-                    }
+                    Ok(Reached { reply, .. }) if is_result(&reply) => recorded(reply).await,
                     Ok(Reached { reply, .. }) if reply.status.is_server_error() => {
                         trouble(format!("its result answered {}", reply.status.as_u16()))
                     }
@@ -307,23 +314,30 @@ impl Upstream {
     }
 }
 
-/// Whether a document that says to be JSON is something else, or packed: it may tell of any state.
-fn is_unreadable(fields: &HeaderMap, document: &[u8]) -> bool {
+/// Whether a document in which no state was found may tell of any.
+fn may_hide(fields: &HeaderMap, document: &[u8]) -> bool {
     let text = |name| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let says_json = text(header::CONTENT_TYPE).to_ascii_lowercase().contains("json");
     let is_packed = !matches!(text(header::CONTENT_ENCODING), "" | "identity");
-    let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
-    let is_whole = document.len() < LONGEST_DOCUMENT;
-    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(document).is_ok();
-    says_json && !document.is_empty() && (is_packed || is_whole && !is_json())
+    job::hides_state(document, says_json, is_packed, document.len() <= LONGEST_DOCUMENT)
+}
+
+/// What another gateway has of the work, and leaves open.
+async fn recorded(mut reply: Reply) -> Asked {
+    let status = recorded_status(&reply);
+    match reply.gateway_doubt().await {
+        Err(broken) => return trouble(broken.to_string()),
+        Ok(Doubt::None) => reply.doubt = Doubt::of_status(status),
+        Ok(_) => {}
+    }
+    finished(status, None, reply)
 }
 
 /// Whether an answer is what another gateway has of the work.
 fn is_result(reply: &Reply) -> bool {
     reply.status.is_success()
         || reply.fields.contains_key(UPSTREAM_STATUS)
-        || (reply.status == http::StatusCode::FAILED_DEPENDENCY
-            && reply.fields.contains_key(GATEWAY_ORIGIN))
+        || (reply.status == http::StatusCode::FAILED_DEPENDENCY && reply.is_of_a_gateway())
 }
 
 /// The status that another gateway says it recorded, else that of its answer.

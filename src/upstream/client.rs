@@ -20,7 +20,7 @@ use super::reply::{Home, Reply, ReplyBody};
 use super::settings::{Settings, SettingsError, is_web, wants_tls};
 use crate::clock::Clock;
 use crate::domain::http::{location, redirect};
-use crate::domain::operation::{Delivery, Sent};
+use crate::domain::operation::{Delivery, Doubt, Sent};
 use crate::lifecycle::Tasks;
 
 /// How many 307 and 308 are followed in a row.
@@ -110,10 +110,13 @@ impl Upstream {
         Ok(self.reply(answered, target, true)?)
     }
 
-    /// As [`Upstream::call`], and calls once more where a connection was stale and the call may
-    /// be sent twice, also where its body is read while it is sent.
+    /// As [`Upstream::call`], and calls once more where nothing was sent to a used connection, or
+    /// one was stale and the call may be sent twice, also where its body is read while it is sent.
     async fn call_again(&self, again: impl Fn() -> Call) -> Result<Reply, Broken> {
         match self.try_call(again(), Which::Any).await {
+            Err(Missed::Unsent(_)) => {
+                self.try_call(again(), Which::New).await.map_err(Broken::from)
+            }
             Err(Missed::Stale(_)) => {
                 let once_more = self.try_call(again(), Which::New).await;
                 once_more
@@ -256,7 +259,8 @@ impl Upstream {
         }
         let home = own.then(|| self.0.home.clone());
         let body = ReplyBody::new(parts.status, incoming, connection, home);
-        Ok(Reply { status: parts.status, fields: parts.headers, body, target, is_repeated })
+        let (status, fields, doubt) = (parts.status, parts.headers, Doubt::None);
+        Ok(Reply { status, fields, body, target, is_repeated, doubt })
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection and the exchange on it.
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
@@ -22,6 +23,9 @@ pub(super) struct Connection {
 pub(super) enum Unanswered {
     /// Not an octet of it was written: here it is back.
     Unsent(Box<Request<CallBody>>),
+    /// Not an octet of it was written, and it is gone: something lay at a connection that was used
+    /// before.
+    Untouched(Broken),
     /// It may have been written, to a connection that was used before and has ended without an
     /// octet of an answer.
     Stale(Broken),
@@ -83,7 +87,7 @@ impl Connection {
         if !marker.may_send() {
             return Err(Unanswered::Broken(Broken::unsendable("it may not be sent any more")));
         }
-        self.begin(request.method(), marker);
+        self.begin(&request, marker);
         match self.sender.try_send_request(request).await {
             Ok(mut response) => {
                 *response.headers_mut() = self.exchange.take_fields();
@@ -101,12 +105,16 @@ impl Connection {
         }
     }
 
-    fn begin(&self, method: &Method, marker: &SentMarker) {
+    fn begin(&self, request: &Request<CallBody>, marker: &SentMarker) {
         marker.mark();
-        self.exchange.begin(method);
+        self.exchange.begin(request.method(), !request.body().is_end_stream());
     }
 
     fn unanswered(&self, error: &hyper::Error, marker: &SentMarker) -> Unanswered {
+        if self.exchange.is_untouched() {
+            marker.clear();
+            return Unanswered::Untouched(Broken::unreachable(story(error)));
+        }
         match self.exchange.fault() {
             Some(Fault::Other(other)) => {
                 marker.clear();
@@ -119,7 +127,10 @@ impl Connection {
                 let told = fault.map_or_else(|| story(error), |fault| fault.to_string());
                 Unanswered::Stale(Broken::protocol(told))
             }
-            Some(fault @ Fault::NotHttp) => Unanswered::Broken(Broken::protocol(fault.to_string())),
+            // An answer without a status line: something has read the request.
+            Some(fault @ Fault::NotHttp) => {
+                Unanswered::Broken(Broken::unreadable(None, fault.to_string()))
+            }
             None => Unanswered::Broken(Broken::protocol(story(error))),
         }
     }

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::lifecycle::Tasks;
 use crate::open_files;
 use crate::telemetry::Restraint;
-use crate::wire::Wire;
+use crate::wire::{Unread, Wire};
 
 /// How soon the kernel looks whether a silent peer still exists, how often, and how soon again.
 const KEEPALIVE: Duration = Duration::from_mins(1);
@@ -155,7 +155,7 @@ impl Dialer {
 
     async fn shake_hands<T>(&self, io: T) -> Result<Connection, BoxError>
     where
-        T: Read + Write + Unpin + Send + 'static,
+        T: Read + Write + Unread + Unpin + Send + 'static,
     {
         let (wire, exchange) = Wire::new(io, self.longest_head);
         let mut builder = http1::Builder::new();

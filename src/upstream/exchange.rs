@@ -1,6 +1,6 @@
 //! A request and the head of its answer, over a connection that was used before or a new one.
 //!
-//! Owns when a request goes out anew at once: it was given back untouched, or it may be sent
+//! Owns when a request goes out anew at once: nothing of it was written, or it may be sent
 //! twice and a used connection had ended. Its invariant: that happens onto a new connection, so
 //! at most once.
 
@@ -42,6 +42,8 @@ pub(super) enum Which {
 
 /// There is no answer.
 pub(super) enum Missed {
+    /// Nothing was sent to a used connection, and the request is not at hand any more.
+    Unsent(Broken),
     /// A used connection had ended, and the request may be sent anew, but is not at hand any more.
     Stale(Broken),
     /// What went wrong is for the caller to judge.
@@ -57,7 +59,7 @@ impl From<Broken> for Missed {
 impl From<Missed> for Broken {
     fn from(missed: Missed) -> Self {
         match missed {
-            Missed::Stale(broken) | Missed::Broken(broken) => broken,
+            Missed::Unsent(broken) | Missed::Stale(broken) | Missed::Broken(broken) => broken,
         }
     }
 }
@@ -97,11 +99,12 @@ impl Upstream {
         let Home { pool, clock } = &self.0.home;
         let may_repeat = delivery == Delivery::AtLeastOnce;
         while let Some(mut connection) = pool.take(clock.now(), delivery) {
-            if !may_repeat {
-                // Lets the runtime look at its sockets: the end of this connection may have come.
+            let spare = another(&request);
+            if spare.is_none() {
+                // Lets the runtime look at its sockets: where the end of this connection has come,
+                // the request is given back.
                 tokio::task::yield_now().await;
             }
-            let spare = may_repeat.then(|| another(&request)).flatten();
             match connection.send(request, marker).await {
                 Ok(response) => return Ok(Used::Answered(Answered::first(response, connection))),
                 Err(Unanswered::Broken(broken)) => return Err(broken.into()),
@@ -109,12 +112,16 @@ impl Upstream {
                     pool.saw_closed(clock.now());
                     request = *back;
                 }
+                Err(Unanswered::Untouched(broken)) => {
+                    pool.saw_closed(clock.now());
+                    request = spare.ok_or(Missed::Unsent(broken))?;
+                }
                 Err(Unanswered::Stale(broken)) => {
                     pool.saw_closed(clock.now());
                     return match spare {
+                        _ if !may_repeat => Err(broken.into()),
                         Some(spare) => Ok(Used::Stale(Box::new(spare))),
-                        None if may_repeat => Err(Missed::Stale(broken)),
-                        None => Err(broken.into()),
+                        None => Err(Missed::Stale(broken)),
                     };
                 }
             }
@@ -153,7 +160,9 @@ pub(super) async fn send_new(
 ) -> Result<Answered, Broken> {
     match connection.send(request, marker).await {
         Ok(response) => Ok(Answered::first(response, connection)),
-        Err(Unanswered::Broken(broken) | Unanswered::Stale(broken)) => Err(broken),
+        Err(
+            Unanswered::Broken(broken) | Unanswered::Stale(broken) | Unanswered::Untouched(broken),
+        ) => Err(broken),
         Err(Unanswered::Unsent(_)) => Err(Broken::unreachable(match connection.fault() {
             Some(fault) => fault.to_string(),
             None => "the upstream closed the new connection at once".to_owned(),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use super::broken::{Broken, story};
 use super::connection::Connection;
 use super::pool::Pool;
 use crate::clock::Clock;
-use crate::domain::operation::ResponseFraming;
+use crate::domain::operation::{Doubt, ResponseFraming};
 
 /// An upstream's answer.
 #[derive(Debug)]
@@ -33,6 +33,31 @@ pub struct Reply {
     /// Whether the request went out twice: first on a connection that had carried another one and
     /// ended without an octet of an answer, so that it may have been carried out before.
     pub is_repeated: bool,
+    /// What another gateway's word leaves open, as far as that was looked at.
+    pub doubt: Doubt,
+}
+
+/// The field in which a gateway says of which origin an answer is.
+const GATEWAY_ORIGIN: HeaderName = HeaderName::from_static("gateway-origin");
+/// The longest problem of another gateway's that is looked into, in octets.
+const LONGEST_PROBLEM: usize = 64 * 1024;
+
+impl Reply {
+    /// Whether another gateway answers here itself, in place of what is behind it.
+    pub(super) fn is_of_a_gateway(&self) -> bool {
+        self.fields.get(GATEWAY_ORIGIN).is_some_and(|origin| origin == "cloakroom")
+    }
+
+    /// What another gateway leaves open that has no answer of the service. Any other 424 means
+    /// what it says.
+    pub async fn gateway_doubt(&mut self) -> Result<Doubt, Broken> {
+        if self.status != StatusCode::FAILED_DEPENDENCY || !self.is_of_a_gateway() {
+            return Ok(Doubt::None);
+        }
+        let problem = self.body.peek(LONGEST_PROBLEM).await?;
+        self.doubt = Doubt::of_gateway(&problem);
+        Ok(self.doubt)
+    }
 }
 
 /// The body of an answer, read piece by piece. Dropped before its end, it cuts the

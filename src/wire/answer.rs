@@ -111,6 +111,7 @@ impl Gathering {
             plainest.extend_from_slice(&rest);
             if read.status == 101 { After::Tunnel } else { After::Content }
         };
+        state.status = Some(read.status);
         state.repairs = repairs;
         state.framing = Some(read.framing);
         state.persists = read.persists && repairs == 0;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Method};
 
-use crate::domain::http::answer_head::{Framing, HeadProblem};
+use crate::domain::http::answer_head::{Framing, HeadProblem, ends_with_reset};
 use crate::domain::http::other_protocol::OtherProtocol;
 
 /// What a sender of requests and the connection that carries them tell each other. Clones are of
@@ -17,7 +17,13 @@ pub(super) struct State {
     /// Which exchange of the connection this is; none before the first.
     pub(super) number: u64,
     pub(super) to_head: bool,
+    /// Whether the request has content, which the upstream may leave unread.
+    pub(super) has_content: bool,
+    /// Something lay at the connection before the request, of which nothing was written.
+    pub(super) is_untouched: bool,
     pub(super) arrival: Arrival,
+    /// The status of the answer whose head has come.
+    pub(super) status: Option<u16>,
     pub(super) fields: Option<HeaderMap>,
     pub(super) repairs: usize,
     pub(super) framing: Option<Framing>,
@@ -61,12 +67,18 @@ pub enum Fault {
 
 impl Exchange {
     /// A request is about to be sent; the exchange before is over.
-    pub fn begin(&self, method: &Method) {
+    pub fn begin(&self, method: &Method, has_content: bool) {
         let mut state = self.lock();
         let (number, to_head) = (state.number + 1, *method == Method::HEAD);
         // One that came before anything was sent stays.
         let fault = state.fault.take();
-        *state = State { number, to_head, fault, ..State::default() };
+        *state = State { number, to_head, has_content, fault, ..State::default() };
+    }
+
+    /// Whether nothing of the request was written, because the connection had ended, or something
+    /// lay there that no request had asked for.
+    pub fn is_untouched(&self) -> bool {
+        self.lock().is_untouched
     }
 
     /// The fields of the answer whose head has come.
@@ -113,6 +125,12 @@ impl Exchange {
     /// looks whole.
     pub fn ends_with_connection(&self) -> bool {
         self.lock().framing == Some(Framing::Close)
+    }
+
+    /// Whether a reset is how the end of the answer looks.
+    pub(super) fn ends_with_reset(&self) -> bool {
+        let state = self.lock();
+        state.status.is_some_and(|status| ends_with_reset(status, state.has_content))
     }
 
     pub(super) fn see_octets(&self) {

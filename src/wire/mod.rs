@@ -2,13 +2,15 @@
 //!
 //! Owns what lies between hyper and a connection: each answer's head is read here, as widely as
 //! browsers read it, and hyper gets only what frames the answer; and a request that can no longer
-//! be written does not keep its answer from being read. Its invariant: a connection whose answer
-//! was odd, or whose request did not get through, is not used again. It must not know whom it
-//! talks to.
+//! be written does not keep its answer from being read. Its invariants: a connection whose answer
+//! was odd, or whose request did not get through, is not used again; and no octet of a request is
+//! written to a used connection at which something lies unread. It must not know whom it talks to.
 
 mod answer;
 mod exchange;
 mod socket;
+mod unread;
 
 pub use exchange::{Exchange, Fault};
 pub use socket::Wire;
+pub use unread::Unread;

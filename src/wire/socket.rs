@@ -9,6 +9,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::answer::{After, Gathered, Gathering, Rules};
 use super::exchange::{Exchange, Fault};
+use super::unread::Unread;
 use crate::domain::http::answer_head::{Chunks, Framing};
 use crate::domain::http::other_protocol::OtherProtocol;
 
@@ -57,6 +58,17 @@ enum Phase {
     Tunnel(Bytes),
 }
 
+impl Phase {
+    /// Whether octets were read that hyper has not taken yet.
+    fn is_ahead(&self) -> bool {
+        match self {
+            Self::Fresh | Self::Head(_) => false,
+            Self::Content(ahead) | Self::Tunnel(ahead) => !ahead.is_empty(),
+            Self::Chunks(Chunked { ahead, .. }) => !ahead.is_empty(),
+        }
+    }
+}
+
 impl<T> Wire<T> {
     /// A connection on which nothing was said yet; `longest` is the longest head of an answer,
     /// in octets.
@@ -77,15 +89,6 @@ impl<T> Wire<T> {
         self
     }
 
-    /// Something is written: perhaps the first octets of another exchange.
-    fn turn_to_exchange(&mut self) {
-        let number = self.exchange.lock().number;
-        if number != self.current {
-            self.current = number;
-            self.phase = Phase::Head(Gathering::default());
-        }
-    }
-
     /// Passes on how writing went. Where it failed, the rest of the request counts as written:
     /// an answer may have come before the upstream closed the connection, and only who goes on
     /// reading finds it. The connection ends with this exchange.
@@ -104,14 +107,19 @@ impl<T> Wire<T> {
     }
 
     /// Passes on how reading went. Where the upstream did not take all of the request, a reset is
-    /// how its end looks, whichever of reading and writing meets it first.
+    /// how its end looks, whichever of reading and writing meets it first; so it is where the
+    /// system took a request whose content the upstream left unread.
     fn ended(&mut self, came: io::Result<()>) -> io::Result<()> {
         let Err(error) = came else { return Ok(()) };
         let is_tunnel = matches!(self.phase, Phase::Tunnel(_));
         if self.is_blocked && !is_tunnel {
             self.cut_short();
         }
-        if self.is_cut_short || self.is_end_without_notice(&error) { Ok(()) } else { Err(error) }
+        let is_reset = error.kind() == io::ErrorKind::ConnectionReset;
+        let is_end = self.is_cut_short
+            || self.is_end_without_notice(&error)
+            || (is_reset && !is_tunnel && self.exchange.ends_with_reset());
+        if is_end { Ok(()) } else { Err(error) }
     }
 
     /// Whether the connection ended without the notice that TLS asks for, and nothing else was to
@@ -260,14 +268,33 @@ impl<T: Read + Unpin> Read for Wire<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for Wire<T> {
+impl<T: Unread> Wire<T> {
+    /// Something is to be written: perhaps the first octets of another exchange. What lies at a
+    /// used connection by then would be taken for the answer.
+    fn turn_to_exchange(&mut self) -> io::Result<()> {
+        let mut state = self.exchange.lock();
+        if state.number == self.current {
+            return Ok(());
+        }
+        if self.current > 0 && (self.phase.is_ahead() || self.io.has_unread()) {
+            state.is_untouched = true;
+            let why = "it ended, or something came that no request had asked for";
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        self.current = state.number;
+        self.phase = Phase::Head(Gathering::default());
+        Ok(())
+    }
+}
+
+impl<T: Write + Unread + Unpin> Write for Wire<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.turn_to_exchange();
+        wire.turn_to_exchange()?;
         if wire.is_cut_short {
             return Poll::Ready(Ok(octets.len()));
         }
@@ -281,7 +308,7 @@ impl<T: Write + Unpin> Write for Wire<T> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.turn_to_exchange();
+        wire.turn_to_exchange()?;
         let all = slices.iter().map(|slice| slice.len()).sum();
         if wire.is_cut_short {
             return Poll::Ready(Ok(all));

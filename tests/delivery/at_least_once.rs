@@ -13,9 +13,9 @@ async fn at_least_once(upstream: &Upstream, lines: &str) -> Gateway {
 
 #[tokio::test]
 async fn everything_that_may_pass_is_tried_again_with_the_same_key_and_a_rising_attempt() {
-    let mut troubles: Vec<Answer> = [408, 425, 429, 500, 502, 503, 504].map(Answer::status).into();
+    let statuses = [408, 425, 429, 500, 502, 503, 504, 520, 521, 524];
+    let mut troubles: Vec<Answer> = statuses.map(Answer::status).into();
     troubles.extend([Answer::Reset, Answer::Close, Answer::truncated()]);
-    troubles.push(Answer::Raw(b"this is no HTTP\r\n\r\n".to_vec()));
     for trouble in troubles {
         let upstream = Upstream::start().await;
         upstream.script("/orders", [trouble.clone(), trouble.clone()]);

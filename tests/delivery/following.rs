@@ -561,11 +561,97 @@ async fn two_gateways_in_a_row_agree_on_an_unknown_outcome() {
     let ticket = outer.post_order().await;
     let document = settled_by_both(&outer, &inner, &ticket).await;
     assert_eq!(document["status"], "failed", "{document}");
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
     let problem = outer.get(&ticket.at("result")).await.expect(424).json();
     // The inner gateway's answer, and not its document.
     assert_eq!(problem["type"], "urn:cloakroom:problem:no-answer", "{problem}");
     assert_eq!(problem["error"]["code"], "outcome-unknown", "{problem}");
     assert_eq!(upstream.received_at("/orders").len(), 1);
+}
+
+/// One gateway before another one that answers synchronously.
+async fn before_a_synchronous_one(upstream: &Upstream, lines: &str) -> (Gateway, Gateway) {
+    let sync = "mode = \"sync\"\nallow = [\"sync\"]";
+    let inner = Setup::before(upstream).route("POST /orders", sync).start().await;
+    let outer = Setup::before_url(&inner.origin()).route("POST /orders", lines).start().await;
+    (outer, inner)
+}
+
+#[tokio::test]
+async fn what_a_synchronous_gateway_behind_does_not_know_is_unknown() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        for trouble in [Answer::Reset, Answer::truncated(), Answer::Raw(b"<html>".to_vec())] {
+            let upstream = Upstream::start().await;
+            upstream.on("/orders", trouble.clone());
+            let lines = format!("delivery = {delivery:?}");
+            let (outer, _inner) = before_a_synchronous_one(&upstream, &lines).await;
+            let ticket = outer.post_order().await;
+            let document = outer.settled(&ticket).await;
+            let error = &document["error"];
+            assert_eq!(error["code"], "outcome-unknown", "{delivery} {trouble:?}: {document}");
+            assert_eq!(error["cause"], "upstream-status", "{document}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("another gateway"), "{message}");
+            let result = outer.get(&ticket.at("result")).await.expect(424).json();
+            assert_eq!(result["type"], "urn:cloakroom:problem:no-answer", "{result}");
+            assert_eq!(upstream.received_at("/orders").len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recheck_decides_about_what_a_gateway_behind_does_not_know() {
+    for (says, status) in [(200, "succeeded"), (500, "failed")] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        upstream.on("/made", Answer::status(says));
+        let recheck = "recheck = \"GET /made?ref={idempotency_key}\"";
+        let (outer, _inner) = before_a_synchronous_one(&upstream, recheck).await;
+        let document = outer.settled(&outer.post_order().await).await;
+        assert_eq!(document["status"], status, "{says}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn a_424_of_a_service_means_what_it_says() {
+    let told = json!({"type": "urn:cloakroom:problem:no-answer", "code": "outcome-unknown"});
+    for answer in [
+        Answer::status(424).body("application/xml", "<multistatus/>"),
+        Answer::status(424).json(&told),
+        Answer::status(424).field("Gateway-Origin", "upstream").json(&told),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", answer.clone());
+        let gateway = Gateway::before(&upstream).await;
+        let document = gateway.settled(&gateway.post_order().await).await;
+        assert_eq!(document["error"]["code"], "upstream-status", "{answer:?}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_document_in_which_no_state_can_be_read_is_asked_for_again() {
+    let long = json!({"log": "x".repeat(2 << 20), "status": "running"});
+    for said in [
+        json!([]),
+        json!([{"status": "running"}]),
+        json!({"job": {"status": "running"}}),
+        json!({"status": {"state": "running"}}),
+        json!({"status": null}),
+        long,
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+        let done = json!({"job": {"status": "succeeded"}});
+        let (said, done) = (Answer::status(200).json(&said), Answer::status(200).json(&done));
+        upstream.script("/jobs/1", [said.clone(), said, done]);
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{document}");
+        assert_eq!(upstream.received_at("/jobs/1").len(), 3);
+        let result = gateway.get(&ticket.at("result")).await.expect(200);
+        assert_eq!(result.json(), json!({"job": {"status": "succeeded"}}));
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,54 @@ async fn one_that_cannot_be_read_leaves_the_outcome_unknown_and_is_not_asked_for
 }
 
 #[tokio::test]
+async fn an_answer_without_a_status_line_leaves_the_outcome_unknown_and_is_not_asked_for_again() {
+    for octets in ["ICY 200 OK\r\n\r\nmusic", "<html><p>done</p></html>", "this is no HTTP\r\n\r\n"]
+    {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            upstream.on("/orders", raw(octets));
+            let gateway = before(&upstream, delivery, "").start().await;
+            let document = gateway.settled(&gateway.post_order().await).await;
+            let error = &document["error"];
+            assert_eq!(error["code"], "outcome-unknown", "{octets:?} {delivery}: {document}");
+            assert_eq!(error["cause"], "upstream-protocol");
+            assert_eq!(upstream.received_at("/orders").len(), 1, "{octets:?} {delivery}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn statuses_of_networks_in_between_that_never_reached_the_service_are_definite() {
+    for status in [521, 523, 525, 526, 530] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(status));
+        let gateway = before(&upstream, "at-most-once", "").start().await;
+        let document = gateway.settled(&gateway.post_order().await).await;
+        assert_eq!(document["error"]["code"], "upstream-status", "{status}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn what_extends_a_chunk_s_size_breaks_no_answer() {
+    for length in [100, 20_000, 200_000] {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            let extension = format!(";a={}", "x".repeat(length));
+            let head = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let answer = raw(&format!("{head}2{extension}\r\nok\r\n0{extension}\r\n\r\n"));
+            upstream.on("/orders", answer.clone());
+            upstream.on("/page", answer);
+            let gateway = before(&upstream, delivery, "").start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled(&ticket).await;
+            assert_eq!(document["status"], "succeeded", "{length} {delivery}: {document}");
+            assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"ok");
+            assert_eq!(gateway.get("/page").await.expect(201).body, b"ok");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_recheck_says_of_it_decides() {
     for (says, status, sent) in [(404, "succeeded", 2), (200, "succeeded", 1), (500, "failed", 1)] {
         for delivery in ["at-most-once", "at-least-once"] {
@@ -170,6 +218,62 @@ async fn an_answer_that_comes_before_the_body_was_read_is_not_lost() {
     for _ in 0..ROUNDS {
         let proxied = gateway.send(post("/passed").body("text/plain", body())).await;
         assert_eq!(proxied.expect(201).body, b"ok");
+    }
+}
+
+/// A service that reads all but the last octet of each request's body, refuses it in that form, and
+/// closes; and how many requests it had. The connection is reset, though all was written.
+fn refuses_early(answer: &'static str, length: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, requests) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+    let count = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head, mut octet) = (stream.unwrap(), Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut octet).is_ok() {
+                head.push(octet[0]);
+            }
+            if stream.read_exact(&mut vec![0; length - 1]).is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.peek(&mut octet);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test]
+async fn an_early_refusal_whose_end_only_closing_tells_is_not_lost() {
+    const LENGTH: usize = 100 << 10;
+    for answer in [
+        "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nno",
+        "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nno",
+    ] {
+        let (address, requests) = refuses_early(answer, LENGTH);
+        let mut setup = Setup::before_url(&format!("http://{address}"));
+        for (path, lines) in [
+            ("/once", "delivery = \"at-most-once\""),
+            ("/again", "delivery = \"at-least-once\""),
+            ("/sync", "mode = \"sync\"\nallow = [\"sync\"]"),
+        ] {
+            setup = setup.route(&format!("POST {path}"), lines);
+        }
+        let gateway: Gateway = setup.start().await;
+        let body = || vec![b'x'; LENGTH];
+        for path in ["/once", "/again"] {
+            let ticket = gateway.accept(post(path).body("text/plain", body())).await;
+            let document = gateway.settled(&ticket).await;
+            assert_eq!(document["error"]["code"], "upstream-status", "{path}: {document}");
+            assert_eq!(document["responseStatus"], 400);
+            assert_eq!(document["responseFraming"], "close");
+            assert_eq!(gateway.get(&ticket.at("result")).await.expect(400).body, b"no");
+        }
+        for path in ["/sync", "/passed"] {
+            let answer = gateway.send(post(path).body("text/plain", body())).await;
+            assert_eq!(answer.expect(400).body, b"no", "{path}");
+        }
+        assert_eq!(requests.load(Ordering::SeqCst), 4, "each was sent once");
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::outward::{Names, Outward, open_to};
 use crate::support::{Authority, time};
 
-/// 204 to what is a delivery over HTTP/2 and nothing else.
+/// 204 to what is a delivery over HTTP/2 and nothing else, with 100 KB of fields.
 async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
     let is_good = request.version() == Version::HTTP_2
         && request.uri().host() == Some("localhost")
@@ -25,6 +25,12 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
     let is_whole =
         request.into_body().collect().await.is_ok_and(|body| body.to_bytes().len() == 20);
     let mut response = Response::new(Empty::new());
+    for number in 0..20 {
+        let value = "v".repeat(5_000).parse().unwrap();
+        response
+            .headers_mut()
+            .insert(http::HeaderName::try_from(format!("x-{number}")).unwrap(), value);
+    }
     *response.status_mut() = if is_good && is_whole { 204 } else { 400 }.try_into().unwrap();
     Ok(response)
 }

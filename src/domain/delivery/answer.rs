@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Attempted, DeliveryError};
 use crate::domain::breaker::Sign;
+use crate::domain::operation::is_of_a_proxy;
 
 /// What counts of what came of an attempt to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Answer {
     /// that fails and does not come to an end with that either costs more than others, too.
     pub const fn sign(self) -> Option<Sign> {
         match (self.status, self.error) {
-            (Some(502 | 504), _) => Some(Sign::Fails),
+            (Some(status), _) if is_of_a_proxy(status) => Some(Sign::Fails),
             (Some(503), _) if self.retry_after.is_none() => Some(Sign::Fails),
             (Some(_), Some(_)) if self.is_cut => Some(Sign::Fails),
             (Some(_), _) => Some(Sign::Answers),

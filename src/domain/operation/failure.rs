@@ -90,7 +90,7 @@ impl ErrorCode {
             Self::UpstreamUnreachable => "no connection to the upstream came about",
             Self::UpstreamTimeout => "the upstream did not answer in time",
             Self::UpstreamRedirect => "the upstream redirected to a place that is not followed",
-            Self::UpstreamProtocol => "the connection broke off before a complete answer",
+            Self::UpstreamProtocol => "no complete answer in HTTP came before the connection ended",
             Self::ResponseTooLarge => "the upstream's answer was larger than the limit",
             Self::OutcomeUnknown => "it is unknown whether the upstream acted",
             Self::MayHaveSucceeded => "the upstream refused a repeat as if it had acted before",
@@ -210,6 +210,20 @@ impl Failure {
                 "{happened}, so the upstream may or may not have acted, and it was not sent again. Check \
                  with the upstream, and see in the log what is wrong with its answer; a recheck on the \
                  route asks by itself."
+            ),
+            // Something may have come that was no answer, and is not repeated either.
+            ErrorCode::OutcomeUnknown
+                if self.cause == Some(ErrorCode::UpstreamProtocol) && self.status.is_none() =>
+            {
+                format!(
+                    "{happened}, so the upstream may or may not have acted, and it was not sent again. \
+                     Check with the upstream, and see in the log what came; if repeating is safe there, \
+                     set delivery = \"at-least-once\" on the route, which repeats what got no answer at all."
+                )
+            }
+            ErrorCode::OutcomeUnknown if self.status == Some(424) => format!(
+                "{happened}: another gateway on the way does not know whether the upstream acted. It was \
+                 not sent again. Check with the upstream; a recheck on the route asks by itself."
             ),
             ErrorCode::OutcomeUnknown if self.status.is_some() => format!(
                 "{happened}, which a proxy in between may have said, so the upstream may or may not have \

@@ -4,6 +4,7 @@
 //! decision about what comes next ([`settle`]). An operation is written once at its
 //! acceptance and never changed; only its [`State`] moves, and a final state never does.
 
+mod doubt;
 mod event;
 mod failure;
 mod fingerprint;
@@ -19,12 +20,13 @@ mod unreadable;
 mod verdict;
 mod work;
 
+pub use doubt::{Doubt, is_ambiguous, is_of_a_proxy};
 pub use event::{Event, EventKind};
 pub use failure::{ErrorCode, Failure, UnknownErrorCode};
 pub use fingerprint::{Fingerprint, Part, Parts};
 pub use framing::{ResponseFraming, UnknownFraming};
 pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, Retry, SerialKey};
-pub use outcome::{Answer, Outcome, Purpose, Sent, is_ambiguous};
+pub use outcome::{Answer, Outcome, Purpose, Sent};
 pub use policy::{BadStatuses, Delivery, OnFailure, Policy, RetryPolicy, Statuses};
 pub use recheck::{Finding, Recheck, RecheckProblem, Subjects};
 pub use settle::{Effect, Next, Standing, Transition, is_asked_about, is_in_doubt, settle};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Contact, Continuation, ErrorCode, Request, Work};
+use super::{Contact, Continuation, Doubt, ErrorCode, Request, Work};
 use crate::domain::http::retry_after::RetryAfter;
 
 /// Whether the upstream can have seen anything of an attempt.
@@ -127,8 +127,9 @@ pub struct Answer {
     pub status: u16,
     /// When it says to try again.
     pub retry_after: RetryAfter,
-    /// Whether it leaves open if the upstream acted: a proxy in between gave up waiting.
-    pub ambiguous: bool,
+    /// Whether it leaves open if the upstream acted: a proxy in between gave up waiting, or
+    /// another gateway does not know.
+    pub doubt: Doubt,
     /// Whether the request was sent twice before it came: first on a connection that had carried
     /// another one and ended without an octet of an answer.
     pub repeated: bool,
@@ -145,7 +146,7 @@ impl Answer {
         Self {
             status,
             retry_after: RetryAfter::Absent,
-            ambiguous: false,
+            doubt: Doubt::None,
             repeated: false,
             by_scheme: false,
             monitor: None,
@@ -154,8 +155,8 @@ impl Answer {
 
     /// Whether the upstream may have carried out the request, or an earlier sending of it, though
     /// the answer does not say so.
-    const fn leaves_open(&self) -> bool {
-        self.ambiguous || self.repeated
+    fn leaves_open(&self) -> bool {
+        self.doubt != Doubt::None || self.repeated
     }
 
     /// Whether the upstream says that it did nothing with the request, and to come again.
@@ -168,12 +169,6 @@ impl Answer {
 /// names what came of it, whatever the method was.
 pub(super) const fn is_success_of_a_monitor(status: u16) -> bool {
     matches!(status, 200..=299 | 302 | 303)
-}
-
-/// Whether a status may come from a proxy in between that does not know what became of the
-/// request it passed on (RFC 9110 sections 15.6.3 and 15.6.5).
-pub const fn is_ambiguous(status: u16) -> bool {
-    matches!(status, 502 | 504)
 }
 
 /// What a request is for, as far as that decides what an answer to it means.

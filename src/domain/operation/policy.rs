@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::{Answer, Purpose, Recheck};
+use super::{Answer, Purpose, Recheck, is_of_a_proxy};
 use crate::domain::Timestamp;
 
 /// How often the upstream may see a request.
@@ -159,7 +159,7 @@ impl RetryPolicy {
     pub fn repeats(&self, status: u16) -> bool {
         match &self.statuses {
             Some(listed) => listed.contains(status),
-            None => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            None => matches!(status, 408 | 425 | 429 | 500 | 503) || is_of_a_proxy(status),
         }
     }
 

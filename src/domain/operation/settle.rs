@@ -11,8 +11,8 @@ use rand::Rng;
 
 use super::outcome::is_success_of_a_monitor;
 use super::{
-    Answer, Contact, Continuation, Counts, Delivery, ErrorCode, EventKind, Failure, OnFailure,
-    Outcome, Policy, Purpose, Sent, WaitingFor,
+    Answer, Contact, Continuation, Counts, Delivery, Doubt, ErrorCode, EventKind, Failure,
+    OnFailure, Outcome, Policy, Purpose, Sent, WaitingFor,
 };
 use crate::domain::Timestamp;
 use crate::domain::http::retry_after::RetryAfter;
@@ -121,7 +121,7 @@ pub fn settle(
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
         // Its length says nothing of what became of the request.
-        Outcome::TooLarge(answer) if at_most_once && answer.ambiguous => {
+        Outcome::TooLarge(answer) if answer.doubt.is_unknown(policy.delivery) => {
             let failure = Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus);
             decision.fail(failure.with_status(answer.status), None)
         }
@@ -190,7 +190,7 @@ pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
         Outcome::Broken { sent: Sent::Perhaps, .. } => at_most_once,
         // Where the first answer is final, it is passed on, whatever it says.
         Outcome::Answered(answer) | Outcome::TooLarge(answer) => {
-            at_most_once && answer.ambiguous && !policy.is_synchronous()
+            answer.doubt.is_unknown(policy.delivery) && !policy.is_synchronous()
         }
         Outcome::Unreadable { .. } => true,
         _ => false,
@@ -254,6 +254,8 @@ impl Decision<'_> {
         match (self.policy.delivery, answer.status) {
             _ if answer.is_refusal() => true,
             (Delivery::AtLeastOnce, status) if self.policy.retry.repeats(status) => true,
+            // Another gateway works on it, and a repeat waits there once more.
+            (Delivery::AtLeastOnce, 424) => answer.doubt == Doubt::Passing,
             // An earlier attempt may still be at work on it.
             (Delivery::AtLeastOnce, 409) => self.counts.attempts > 1 || answer.repeated,
             _ => false,
@@ -267,7 +269,7 @@ impl Decision<'_> {
         }
         let failure = match answer.status {
             300..=399 => Failure::of(ErrorCode::UpstreamRedirect),
-            _ if answer.ambiguous && self.policy.delivery == Delivery::AtMostOnce => {
+            _ if answer.doubt.is_unknown(self.policy.delivery) => {
                 Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::UpstreamStatus)
             }
             status if self.after(answer).may_tell_of_a_former_success(status) => {

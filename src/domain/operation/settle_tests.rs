@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::super::{Recheck, RetryPolicy, is_ambiguous};
+use super::super::{Recheck, RetryPolicy};
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -34,7 +34,7 @@ fn counts(attempts: u32) -> Counts {
 const A_POST: Purpose = Purpose { method: Method::POST, conditional: false };
 
 fn answer(status: u16) -> Answer {
-    Answer { ambiguous: is_ambiguous(status), ..Answer::plain(status) }
+    Answer { doubt: Doubt::of_status(status), ..Answer::plain(status) }
 }
 
 fn seconds(wait: u64) -> RetryAfter {
@@ -82,7 +82,7 @@ fn an_answer_that_cannot_be_read_ends_it_however_it_is_delivered_and_is_asked_ab
 fn at_least_once_repeats_what_may_pass_and_nothing_else() {
     use Delivery::AtLeastOnce;
     use RetryAfter::Absent;
-    for status in [408, 425, 429, 500, 502, 503, 504] {
+    for status in [408, 425, 429, 500, 502, 503, 504, 520, 521, 524, 530] {
         assert_eq!(after_status(AtLeastOnce, 1, status, Absent), "again", "{status}");
     }
     for status in [200, 201, 202, 204, 302, 303] {
@@ -111,7 +111,7 @@ fn at_most_once_repeats_only_what_was_refused() {
     ] {
         assert_eq!(after_status(AtMostOnce, 1, status, retry_after), "again", "{status}");
     }
-    for status in [408, 409, 500, 503] {
+    for status in [408, 409, 500, 503, 521, 523, 525, 526, 530] {
         assert_eq!(after_status(AtMostOnce, 2, status, Absent), "upstream-status", "{status}");
     }
     assert_eq!(after_status(AtMostOnce, 1, 500, seconds(9)), "upstream-status");
@@ -119,15 +119,15 @@ fn at_most_once_repeats_only_what_was_refused() {
 
 #[test]
 fn at_most_once_an_answer_of_a_proxy_in_between_leaves_the_outcome_unknown() {
-    for status in [502, 504] {
-        for (policy, ambiguous, code, cause) in [
-            (policy(Delivery::AtMostOnce), true, ErrorCode::OutcomeUnknown, true),
-            (rechecking(Delivery::AtMostOnce), true, ErrorCode::OutcomeUnknown, true),
-            (policy(Delivery::AtMostOnce), false, ErrorCode::UpstreamStatus, false),
+    for status in [502, 504, 520, 522, 524] {
+        for (policy, doubt, code, cause) in [
+            (policy(Delivery::AtMostOnce), Doubt::Passing, ErrorCode::OutcomeUnknown, true),
+            (rechecking(Delivery::AtMostOnce), Doubt::Passing, ErrorCode::OutcomeUnknown, true),
+            (policy(Delivery::AtMostOnce), Doubt::None, ErrorCode::UpstreamStatus, false),
         ] {
             for wait in [None, Some(HOUR)] {
                 let policy = Policy { wait, ..policy.clone() };
-                let outcome = Outcome::Answered(Answer { ambiguous, ..answer(status) });
+                let outcome = Outcome::Answered(Answer { doubt, ..answer(status) });
                 let transition = decide(&policy, counts(1), &outcome);
                 let cause = cause.then_some(ErrorCode::UpstreamStatus);
                 let failure = Failure { code, cause, status: Some(status) };
@@ -135,6 +135,30 @@ fn at_most_once_an_answer_of_a_proxy_in_between_leaves_the_outcome_unknown() {
                 assert!(transition.effects.contains(&Effect::KeepAnswer));
             }
         }
+    }
+}
+
+#[test]
+fn what_another_gateway_does_not_know_is_unknown_here_and_what_it_works_on_is_asked_for_again() {
+    use Delivery::{AtLeastOnce, AtMostOnce};
+    let decided = |delivery, doubt| {
+        let outcome = Outcome::Answered(Answer { doubt, ..answer(424) });
+        let transition = decide(&policy(delivery), counts(1), &outcome);
+        assert_eq!(transition.counts.contact == Contact::Lost, doubt != Doubt::None);
+        match transition.next {
+            Next::Failed(failure) => failure.code.as_str(),
+            _ => "again",
+        }
+    };
+    for (delivery, doubt, ends) in [
+        (AtMostOnce, Doubt::None, "upstream-status"),
+        (AtMostOnce, Doubt::Passing, "outcome-unknown"),
+        (AtMostOnce, Doubt::Lasting, "outcome-unknown"),
+        (AtLeastOnce, Doubt::None, "upstream-status"),
+        (AtLeastOnce, Doubt::Passing, "again"),
+        (AtLeastOnce, Doubt::Lasting, "outcome-unknown"),
+    ] {
+        assert_eq!(decided(delivery, doubt), ends, "{delivery:?} {doubt:?}");
     }
 }
 
@@ -524,13 +548,14 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Just(RetryAfter::Unreadable),
         (0u64..100_000).prop_map(seconds),
     ];
-    let told = (any::<bool>(), any::<bool>(), any::<bool>());
+    let doubt = prop_oneof![Just(Doubt::None), Just(Doubt::Passing), Just(Doubt::Lasting)];
+    let told = (doubt, any::<bool>(), any::<bool>());
     let any_answer = (100u16..600, told, retry_after, any::<bool>()).prop_map(
-        |(status, (ambiguous, repeated, by_scheme), retry_after, follow)| Answer {
+        |(status, (doubt, repeated, by_scheme), retry_after, follow)| Answer {
             status,
             repeated,
             by_scheme,
-            ambiguous,
+            doubt,
             retry_after,
             monitor: (follow && status == 202).then(|| Continuation::monitor("http://up/jobs/1")),
         },
@@ -595,12 +620,13 @@ fn rescued() -> Counts {
 fn only_what_would_end_as_unknown_is_asked_about_at_once() {
     use Delivery::{AtLeastOnce, AtMostOnce};
     let broken = |sent| Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout };
-    let ambiguous = |status, ambiguous| Outcome::Answered(Answer { ambiguous, ..answer(status) });
+    let doubtful = |status, doubt| Outcome::Answered(Answer { doubt, ..answer(status) });
     for (delivery, outcome, asked) in [
-        (AtMostOnce, ambiguous(502, true), true),
-        (AtMostOnce, ambiguous(504, true), true),
-        (AtMostOnce, ambiguous(502, false), false),
-        (AtLeastOnce, ambiguous(502, true), false),
+        (AtMostOnce, doubtful(502, Doubt::Passing), true),
+        (AtMostOnce, doubtful(424, Doubt::Lasting), true),
+        (AtLeastOnce, doubtful(424, Doubt::Lasting), true),
+        (AtMostOnce, doubtful(502, Doubt::None), false),
+        (AtLeastOnce, doubtful(502, Doubt::Passing), false),
         (AtMostOnce, Outcome::TooLarge(answer(502)), true),
         (AtMostOnce, Outcome::TooLarge(answer(200)), false),
         (AtMostOnce, broken(Sent::Perhaps), true),

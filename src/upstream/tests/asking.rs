@@ -172,7 +172,6 @@ async fn an_operation_document_says_by_its_status_how_it_stands() {
         ("{\"status\":\"Failed\"}", 424),
         ("{\"status\":\"dismissed\"}", 424),
         ("{\"status\":\"error\"}", 424),
-        ("{\"status\":5}", 200),
         ("{}", 200),
         ("not json", 200),
         ("", 200),
@@ -183,6 +182,22 @@ async fn an_operation_document_says_by_its_status_how_it_stands() {
             assert_eq!(status, expected, "{document}");
             assert_eq!(read(&mut body).await.unwrap(), document);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_document_in_which_no_state_can_be_read_is_no_success() {
+    for document in ["[]", "{\"status\":5}", "{\"status\":null}", "{\"status\":{\"a\":1}}"] {
+        let asked = ask(NamedBy::OperationLocation, &answer(200, "", document)).await;
+        assert!(trouble_of(asked).contains("upstreams.*.monitor"), "{document}");
+        assert_eq!(end_of(ask(NamedBy::Location, &answer(200, "", document)).await).0, 200);
+    }
+    for document in ["{\"job\":{\"status\":\"running\"}}", "{\"status\":{\"state\":\"running\"}}"] {
+        let asked = ask(NamedBy::OperationLocation, &answer(200, "", document)).await;
+        assert!(
+            matches!(asked, Asked::StillPending { trouble: None, .. }),
+            "{document}: {asked:?}"
+        );
     }
 }
 
@@ -221,8 +236,10 @@ async fn a_status_is_found_in_a_large_document_and_none_of_a_large_answer_is_los
     let running = format!("{{\"status\":\"running\",\"x\":\"{}\"}}", "x".repeat(2_000_000));
     let asked = ask(NamedBy::OperationLocation, &answer(200, "", &running)).await;
     assert!(matches!(asked, Asked::StillPending { trouble: None, .. }), "{asked:?}");
-    let result = format!("{{\"x\":\"{}\"}}", "x".repeat(2_000_000));
+    let result = format!("{{\"x\":\"{}\",\"status\":\"running\"}}", "x".repeat(2_000_000));
     let asked = ask(NamedBy::OperationLocation, &answer(200, "", &result)).await;
+    assert!(trouble_of(asked).contains("first MiB"));
+    let asked = ask(NamedBy::Location, &answer(200, "", &result)).await;
     let (status, _, mut body) = end_of(asked);
     assert_eq!((status, body.length()), (200, Some(result.len() as u64)));
     assert_eq!(read(&mut body).await.unwrap(), result);

@@ -458,3 +458,81 @@ async fn an_interim_answer_is_one_that_came() {
     complete(&upstream, repeatable("/first")).await.unwrap();
     assert!(complete(&upstream, repeatable("/second")).await.is_err(), "it was sent again");
 }
+
+/// An upstream that says something unasked on its first connection, or closes it, once it is told
+/// to. It tells that it has, and which request comes on its second connection.
+fn speaks_unasked(unasked: Option<&'static str>) -> (Url, UnboundedReceiver<String>, impl Fn()) {
+    let (go, going) = std::sync::mpsc::channel::<()>();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let (url, arrived) = serve(move |listener, notes| {
+        let mut first = listener.accept();
+        first.request();
+        first.answer(OK);
+        going.recv().unwrap();
+        let kept = unasked.map(|octets| {
+            first.answer(octets);
+            first
+        });
+        done.send(()).unwrap();
+        let mut second = listener.accept();
+        notes.send(second.request().unwrap()).unwrap();
+        second.answer(OK);
+        drop(kept);
+    });
+    // Blocks the runtime, which so looks at no socket before the connection is used again.
+    let speak = move || {
+        go.send(()).unwrap();
+        is_done.recv().unwrap();
+    };
+    (url, arrived, speak)
+}
+
+const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+
+#[tokio::test]
+async fn what_comes_unasked_before_a_connection_is_used_again_is_no_answer() {
+    for unasked in [Some(POISON), Some("\r\n"), None] {
+        for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+            let (url, mut arrived, speak) = speaks_unasked(unasked);
+            let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+            complete(&upstream, post("/first")).await.unwrap();
+            speak();
+            let mut reply = upstream.call(Call { delivery, ..post("/second") }).await.unwrap();
+            assert_eq!(read(&mut reply.body).await.as_deref(), Ok("ok"), "{unasked:?}");
+            assert!(!reply.is_repeated, "nothing was sent to the first one: {unasked:?}");
+            assert!(arrived.recv().await.unwrap().ends_with("order"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn nor_is_it_that_of_a_request_whose_body_is_read_while_it_is_sent() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let (url, mut arrived, speak) = speaks_unasked(Some(POISON));
+        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        complete(&upstream, post("/first")).await.unwrap();
+        speak();
+        let again = || {
+            let pieces = ["or", "der"].map(|it| Ok::<_, BoxError>(Bytes::from(it)));
+            let body = CallBody::stream(5, futures_util::stream::iter(pieces));
+            Call { body, delivery, ..post("/second") }
+        };
+        let mut reply = upstream.call_following(&[], again).await.unwrap();
+        assert_eq!(read(&mut reply.body).await.as_deref(), Ok("ok"), "{delivery:?}");
+        assert!(arrived.recv().await.unwrap().ends_with("order"));
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_request_never_gets_what_came_unasked() {
+    for method in ["GET", "POST"] {
+        let (url, _arrived, speak) = speaks_unasked(Some(POISON));
+        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        complete(&upstream, post("/first")).await.unwrap();
+        speak();
+        let request = http::Request::builder().method(method).uri("/second");
+        let body = http_body_util::Empty::new();
+        let answer = upstream.forward(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(read(&mut answer.into_body()).await.as_deref(), Ok("ok"), "{method}");
+    }
+}

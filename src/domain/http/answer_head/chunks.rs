@@ -9,8 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::fields;
 
-/// The longest line with a chunk's size, in octets.
+/// The longest line with a chunk's size, in octets, without what extends it.
 const LONGEST_LINE: usize = 4096;
+/// The most that may extend the size of a chunk, in octets. It is passed over, and none is kept.
+const LONGEST_EXTENSION: usize = 256 * 1024;
 /// The most that trailers may take, in octets and fields: hyper refuses more.
 const LONGEST_TRAILERS: usize = 8 * 1024;
 const MOST_TRAILERS: usize = 64;
@@ -21,6 +23,8 @@ pub struct Chunks {
     at: At,
     /// The line, or the trailers, of which only a part has come.
     begun: BytesMut,
+    /// How many octets extend the line that is under way, the semicolon included.
+    extension: usize,
     repairs: usize,
 }
 
@@ -77,7 +81,14 @@ impl Chunks {
     fn lines<'o>(&mut self, octets: &'o [u8], plain: &mut BytesMut) -> &'o [u8] {
         let found = octets.iter().position(|octet| *octet == b'\n');
         let (piece, rest) = octets.split_at(found.map_or(octets.len(), |at| at + 1));
-        self.begun.extend_from_slice(piece);
+        if matches!(self.at, At::Size) {
+            let cut = self.size(piece, plain);
+            if matches!(self.at, At::Elsewhere) {
+                return &octets[cut..];
+            }
+        } else {
+            self.begun.extend_from_slice(piece);
+        }
         if !matches!(self.at, At::Trailers) && self.begun.len() > LONGEST_LINE {
             self.give_up(plain);
             return rest;
@@ -91,13 +102,39 @@ impl Chunks {
         rest
     }
 
+    /// Takes in a piece of a line with a size, without what extends that; how much was looked at
+    /// where it cannot be followed.
+    fn size(&mut self, piece: &[u8], plain: &mut BytesMut) -> usize {
+        let mut cut = 0;
+        if self.extension == 0 {
+            cut = piece.iter().position(|octet| *octet == b';').unwrap_or(piece.len());
+            self.begun.extend_from_slice(&piece[..cut]);
+            if cut == piece.len() {
+                return cut;
+            }
+            if !self.may_go_on() {
+                self.give_up(plain);
+                return cut;
+            }
+        }
+        self.extension += piece.len() - cut;
+        if self.extension > LONGEST_EXTENSION {
+            // What is left must not look like a size to hyper.
+            self.begun.extend_from_slice(b"!");
+            self.give_up(plain);
+        } else if piece.ends_with(b"\n") {
+            self.begun.extend_from_slice(b"\n");
+            self.extension = 0;
+        }
+        piece.len()
+    }
+
     /// Whether what has come of a line may become one that is expected here.
     fn may_go_on(&self) -> bool {
         let is_blank = |octet: &u8| octet.is_ascii_whitespace();
-        let size = self.begun[..].split(|octet| *octet == b';').next().unwrap_or_default();
         match self.at {
             At::Behind => self.begun.iter().all(is_blank),
-            _ => size.iter().all(|octet| octet.is_ascii_hexdigit() || is_blank(octet)),
+            _ => self.begun.iter().all(|octet| octet.is_ascii_hexdigit() || is_blank(octet)),
         }
     }
 
@@ -180,10 +217,9 @@ impl Chunks {
     }
 }
 
-/// The size in a line, without what extends it.
+/// The size in a line.
 fn size_of(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|octet| *octet == b';').next()?.trim_ascii();
-    let text = std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+    let text = std::str::from_utf8(line).ok().filter(|text| !text.starts_with('+'))?;
     u64::from_str_radix(text, 16).ok()
 }
 
@@ -235,6 +271,27 @@ mod tests {
                 assert_eq!(came, plain, "{written:.60?} by {piece}");
                 assert_eq!(count > 0, repairs > 0, "{written:.60?} by {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn what_extends_a_size_is_passed_over_up_to_a_limit() {
+        for length in [5_000, 100_000, 250_000] {
+            let extension = format!(";a={}", "1".repeat(length));
+            let written = format!("2{extension}\r\nok\r\n0{extension}\r\n\r\n");
+            for piece in PIECES {
+                let plain = ("2\r\nok\r\n0\r\n\r\n".to_owned(), 0);
+                assert_eq!(
+                    plain_of(written.as_bytes(), piece, false),
+                    plain,
+                    "{length} by {piece}"
+                );
+            }
+        }
+        let endless = format!("2;{}\r\nok\r\n0\r\n\r\n", "1".repeat(LONGEST_EXTENSION));
+        for piece in PIECES {
+            let (plain, _) = plain_of(endless.as_bytes(), piece, false);
+            assert!(plain.starts_with("2!"), "no size: {plain:.20?} by {piece}");
         }
     }
 

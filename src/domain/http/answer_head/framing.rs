@@ -19,6 +19,16 @@ pub enum Framing {
     Close,
 }
 
+/// Whether a reset of the connection is how the end of an answer with that status looks.
+///
+/// A service that closes with a part of the request's content unread makes its system reset the
+/// connection behind the answer. A reset says that of an answer whose head says all: one that
+/// refuses, or leads elsewhere. What a 2xx brings lies in its content, which a reset may have cut
+/// off; and where a request has no content, nothing of it was left unread.
+pub const fn ends_with_reset(status: u16, has_content: bool) -> bool {
+    has_content && matches!(status, 300..=599)
+}
+
 impl AnswerHead {
     /// Reads where the content ends, and leaves only fields that say the same.
     pub(super) fn frame(&mut self, to_head: bool) -> Result<(), HeadProblem> {

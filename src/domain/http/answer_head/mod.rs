@@ -12,7 +12,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 
 pub use chunks::Chunks;
-pub use framing::Framing;
+pub use framing::{Framing, ends_with_reset};
 
 /// A head that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
