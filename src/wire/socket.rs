@@ -10,7 +10,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use super::answer::{After, Gathered, Gathering, Rules};
 use super::exchange::{Exchange, Fault};
 use super::unread::Unread;
-use crate::domain::http::answer_head::{Chunks, Framing};
+use crate::domain::http::answer_head::Chunks;
 use crate::domain::http::other_protocol::OtherProtocol;
 
 /// How much of a head is read at once, in octets.
@@ -108,25 +108,24 @@ impl<T> Wire<T> {
 
     /// Passes on how reading went. Where the upstream did not take all of the request, a reset is
     /// how its end looks, whichever of reading and writing meets it first; so it is where the
-    /// system took a request whose content the upstream left unread.
+    /// system took a request whose content the upstream left unread. Whether the content was whole
+    /// by then is for its framing to say.
     fn ended(&mut self, came: io::Result<()>) -> io::Result<()> {
         let Err(error) = came else { return Ok(()) };
-        let is_tunnel = matches!(self.phase, Phase::Tunnel(_));
-        if self.is_blocked && !is_tunnel {
+        if matches!(self.phase, Phase::Tunnel(_)) {
+            return Err(error);
+        }
+        if self.is_blocked {
             self.cut_short();
         }
-        let is_reset = error.kind() == io::ErrorKind::ConnectionReset;
         let is_end = self.is_cut_short
-            || self.is_end_without_notice(&error)
-            || (is_reset && !is_tunnel && self.exchange.ends_with_reset());
+            || match error.kind() {
+                // Many servers do not give the notice that TLS asks for.
+                io::ErrorKind::UnexpectedEof => true,
+                io::ErrorKind::ConnectionReset => self.exchange.ends_with_reset(),
+                _ => false,
+            };
         if is_end { Ok(()) } else { Err(error) }
-    }
-
-    /// Whether the connection ended without the notice that TLS asks for, and nothing else was to
-    /// tell the end of the content. Many servers give no such notice.
-    fn is_end_without_notice(&self, error: &io::Error) -> bool {
-        let lacks_notice = error.kind() == io::ErrorKind::UnexpectedEof;
-        lacks_notice && self.exchange.lock().framing == Some(Framing::Close)
     }
 
     fn faulty(&self, fault: Fault) -> io::Error {

@@ -84,7 +84,7 @@ async fn an_answer_that_comes_before_the_body_was_read_is_not_lost() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_without_notice_ends_an_answer_that_nothing_else_ends() {
+async fn the_end_of_a_connection_without_notice_ends_an_answer_whose_framing_it_meets() {
     let authority = Authority::new();
     let identity = authority.certify("localhost");
     for (answer, ends) in [
@@ -92,6 +92,7 @@ async fn the_end_of_a_connection_without_notice_ends_an_answer_that_nothing_else
         ("HTTP/1.0 201 Created\r\nContent-Type: text/plain\r\n\r\nok", "succeeded"),
         ("HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\nok", "failed"),
         ("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "failed"),
+        ("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "succeeded"),
         ("HTTP/1.1 201 Created\r\nX-Half", "failed"),
     ] {
         let service = Service::start(&identity, answer).await;
