@@ -33,6 +33,11 @@ CREATE TABLE nodes (
     slots       INTEGER NOT NULL DEFAULT 0,
     running     INTEGER NOT NULL DEFAULT 0,
     fingerprint TEXT NOT NULL DEFAULT '',
+    -- No row in `running` names it that is older, as it told with its last beat.
+    owned_since INTEGER NOT NULL DEFAULT 0,
+    -- The beat behind which its rows in `running` were looked for and there were none. A further beat
+    -- makes that void.
+    cleared     INTEGER,
     -- The id of the key that it seals with.
     sealing_key BLOB CHECK (length(sealing_key) = 4)
 );
@@ -138,7 +143,8 @@ CREATE TABLE pieces (
 
 -- Bodies whose pieces are deleted little by little: nothing refers to them any more.
 CREATE TABLE erasures (
-    body        INTEGER PRIMARY KEY
+    number      INTEGER PRIMARY KEY,
+    body        INTEGER NOT NULL
 );
 
 CREATE TABLE ready (

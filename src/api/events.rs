@@ -100,9 +100,7 @@ async fn page(found: &Found, after: u32) -> Result<Timeline, Problem> {
     let (visit, id) = (&found.visit, found.operation.id);
     let events = visit.api.ledger.events(id, after, PAGE).await?;
     let links = visit.links(id);
-    let full = events.len() >= PAGE as usize;
-    let last = events.last().filter(|_| full);
-    let next = last.map(|event| format!("{}?after={}", links.events(), event.sequence));
+    let next = events.next().map(|after| format!("{}?after={after}", links.events()));
     Ok(Timeline {
         events: events.iter().map(EventDocument::of).collect(),
         links: TimelineLinks { monitor: links.monitor().to_owned(), next },

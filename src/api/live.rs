@@ -74,8 +74,8 @@ impl Reader {
         }
         loop {
             let events = self.api.ledger.events(self.id, self.after, BATCH).await?;
-            if let Some(last) = events.last() {
-                self.after = last.sequence;
+            if let Some(seen) = events.seen() {
+                self.after = seen;
                 self.ended = match self.last {
                     Some(end) => self.after >= end,
                     None => events.iter().any(|event| event.kind.is_final()),

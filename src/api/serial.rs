@@ -87,11 +87,10 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let listing = read(query.as_deref().unwrap_or_default())?;
     let keys = visit.api.ledger.keys(listing).await?;
-    let next = match keys.last().filter(|_| keys.len() >= listing.limit) {
-        Some(last) => {
+    let next = match keys.next() {
+        Some(after) => {
             let (base, prefix) = (origin::of_host(&headers)?, &door.api.settings.prefix);
             let (limit, blocked) = (listing.limit, listing.blocked);
-            let after = last.name;
             Some(format!("{base}{prefix}/serial?after={after}&limit={limit}&blocked={blocked}"))
         }
         None => None,

@@ -38,6 +38,9 @@ impl From<usize> for Portion {
 }
 
 impl Portion {
+    /// What is tried where there is hardly any room.
+    pub const SMALL: Self = Self { rows: FEWEST_ROWS, octets: 256 * 1024 };
+
     /// The next portion, after one that took so long.
     #[must_use]
     pub fn after(self, took: Duration) -> Self {

@@ -271,7 +271,7 @@ async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
                 tracing::debug!(why, "a batch stood in another's way; trying again");
                 open.push((writes, tries + 1));
             }
-            Err(error) if writes.len() > 1 && is_about_a_row(&error) => {
+            Err(error) if writes.len() > 1 && error.is_about_a_row() => {
                 let second = writes.split_off(writes.len() / 2);
                 open.push((second, 0));
                 open.push((writes, 0));
@@ -282,11 +282,6 @@ async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
             }
         }
     }
-}
-
-/// Whether the error may be one write's alone; a full or absent database is everybody's.
-fn is_about_a_row(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_))
 }
 
 /// One transaction: what was reserved for it, and what to do once it is durable.

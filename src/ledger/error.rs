@@ -30,6 +30,13 @@ pub enum LedgerError {
     Damaged(String),
 }
 
+impl LedgerError {
+    /// Whether it may be the fault of one row alone; a full or absent database is everybody's.
+    pub(super) const fn is_about_a_row(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Sealed(_) | Self::Later(_))
+    }
+}
+
 impl From<SealingError> for LedgerError {
     fn from(error: SealingError) -> Self {
         match error {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fleet::Counted;
 use super::recount::{Counter, Part};
-use super::verbs::LaneDepth;
+use super::verbs::{LaneDepth, Recounted};
 use crate::domain::Timestamp;
 use crate::domain::operation::Lane;
 
@@ -144,11 +144,16 @@ impl Lanes {
     }
 
     /// A lane was counted in the transaction that is durable now, and no other process writes.
-    pub(super) fn recounted(&self, lane: &Lane, depth: i64, behind: i64) {
+    pub(super) fn recounted(&self, found: &Recounted) {
+        let Recounted { lane, depth, behind, stored } = found;
         let mut table = self.lock();
         let known = table.lanes.entry(lane.clone()).or_default();
         known.own.depth = depth - known.elsewhere.depth;
         known.own.behind = behind - known.elsewhere.behind;
+        // Where an operation runs alone does not matter: its octets count in its lane.
+        let plain = Lane { quarantine: false, ..lane.clone() };
+        let known = table.lanes.entry(plain).or_default();
+        known.own.stored = stored - known.elsewhere.stored;
     }
 
     /// An attempt began without its operation having been put into the lane.

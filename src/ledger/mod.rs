@@ -16,6 +16,7 @@ mod fleet;
 mod handoff;
 mod hints;
 mod lanes;
+mod listed;
 mod looking;
 mod opening;
 mod paused;
@@ -54,6 +55,7 @@ pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
 pub use handoff::{Desk, Outbox, Reservation, Space};
+pub use listed::Listed;
 pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
@@ -413,6 +415,9 @@ impl Ledger {
 
     /// Writes pieces of a large body down, before the write that refers to them.
     pub async fn stash(&self, pieces: Vec<Piece>) -> Result<(), LedgerError> {
+        if !self.shared.store.has_room() {
+            return Err(room::full(&self.shared));
+        }
         let now = self.shared.clock.now();
         self.write(|tell| Write::Stash(pieces, now, tell)).await
     }
@@ -449,8 +454,13 @@ impl Ledger {
     }
 
     /// Serial keys that somebody holds, in the order of their names.
-    pub async fn keys(&self, listing: KeyListing) -> Result<Vec<KeyInUse>, LedgerError> {
-        self.shared.store.keys(listing).await
+    pub async fn keys(
+        &self,
+        listing: KeyListing,
+    ) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
+        let keys = self.shared.store.keys(listing).await?;
+        listed::tell(&self.shared, "serial", &keys.unread);
+        Ok(keys)
     }
 
     /// An operation as it stands.
@@ -483,13 +493,23 @@ impl Ledger {
         id: OperationId,
         after: u32,
         limit: u32,
-    ) -> Result<Vec<Event>, LedgerError> {
-        self.shared.store.events(id, after, limit).await
+    ) -> Result<Listed<Event, u32>, LedgerError> {
+        let events = self.shared.store.events(id, after, limit).await?;
+        listed::tell(&self.shared, "events", &events.unread);
+        Ok(events)
     }
 
     /// A page of operations, newest first.
     pub async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        self.shared.store.list(listing).await
+        let page = self.shared.store.list(listing).await?;
+        listed::tell(&self.shared, "operations", &page.unread);
+        Ok(page)
+    }
+
+    /// Tells of a row that a list passed over, because what the ledger keeps sealed for others in it
+    /// cannot be opened.
+    pub fn passed_over(&self, list: &'static str, why: &str) {
+        listed::tell(&self.shared, list, &[why.to_owned()]);
     }
 
     /// What an operation gave rise to, directly and indirectly; at most `limit`.
@@ -497,8 +517,10 @@ impl Ledger {
         &self,
         id: OperationId,
         limit: u32,
-    ) -> Result<Vec<Operation>, LedgerError> {
-        self.shared.store.descendants(id, limit).await
+    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
+        let below = self.shared.store.descendants(id, limit).await?;
+        listed::tell(&self.shared, "tree", &below.unread);
+        Ok(below)
     }
 
     /// One piece of a large body.

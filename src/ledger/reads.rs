@@ -64,9 +64,7 @@ async fn found(
         Ok(operations) => return operations.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
-    let is_about_a_row =
-        matches!(error, LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_));
-    if ids.len() == 1 || !is_about_a_row {
+    if ids.len() == 1 || !error.is_about_a_row() {
         return ids.iter().map(|_| Err(error.clone())).collect();
     }
     let mut each = Vec::with_capacity(ids.len());

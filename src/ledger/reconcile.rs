@@ -154,7 +154,7 @@ pub(super) const TABLES: [(&str, &str, &str); 9] = without_operation!(
     "verdicts" "seq",
     "events" "seq",
     "ready" "lane",
-    "running" "seq",
+    "running" "lane",
     "waiting" "lane",
     "outcomes" "seq"
 );
@@ -209,9 +209,9 @@ impl Ledger {
             let stray =
                 |name: SerialName| Stray { kind: Discrepancy::Blocked, name: name.to_string() };
             report.add(keys.iter().map(|key| stray(key.name)));
-            match keys.last() {
-                Some(last) if keys.len() >= listing.limit => listing.after = Some(last.name),
-                _ => return Ok(report),
+            match keys.next() {
+                Some(next) => listing.after = Some(next),
+                None => return Ok(report),
             }
         }
     }

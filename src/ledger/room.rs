@@ -28,7 +28,7 @@ const SHARE: u32 = 10;
 pub(super) const STANDING: &str = "SELECT o.id, k.fingerprint FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq WHERE k.digest = $1 \
      AND NOT (k.scope = 'pending' AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = k.seq) \
-     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = k.seq AND u.cancel > 0)))";
+     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = k.seq AND u.cancel <> 0)))";
 
 /// The operation that a key stands for.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,9 @@ pub(super) async fn admission(
     operation: &NewOperation,
 ) -> Result<Result<Room, Accepted>, LedgerError> {
     let (queue, most) = (&*operation.lane.queue, operation.max_depth);
+    if !shared.store.has_room() {
+        return repeat_of(shared, operation).await?.ok_or_else(|| full(shared)).map(Err);
+    }
     if shared.lanes.queue_depth(queue) >= most {
         let depth = depth(shared, queue, most).await;
         if depth >= most {
@@ -138,15 +141,29 @@ fn room(shared: &Shared, operation: &NewOperation, off: i64) -> Option<Room> {
     has_room.then(|| Room { lanes: Arc::clone(&shared.lanes), queue: Arc::clone(queue), octets })
 }
 
+/// The refusal of a write that the store has no room for.
+pub(super) fn full(shared: &Shared) -> LedgerError {
+    shared.note(&LedgerError::Full);
+    LedgerError::Full
+}
+
 /// What an operation is answered for which there is no room: a repeat gets what there is.
 async fn refusal(
     shared: &Shared,
     operation: &NewOperation,
     full: Accepted,
 ) -> Result<Accepted, LedgerError> {
-    let Some(claim) = &operation.idempotency else { return Ok(full) };
+    Ok(repeat_of(shared, operation).await?.unwrap_or(full))
+}
+
+/// The answer to an operation that is a repeat.
+async fn repeat_of(
+    shared: &Shared,
+    operation: &NewOperation,
+) -> Result<Option<Accepted>, LedgerError> {
+    let Some(claim) = &operation.idempotency else { return Ok(None) };
     let standing = shared.store.standing(claim).await?;
-    Ok(standing.map_or(full, |standing| standing.answers(claim)))
+    Ok(standing.map(|standing| standing.answers(claim)))
 }
 
 /// How many lie in a queue that seems to have `most` at least.

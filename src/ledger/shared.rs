@@ -105,9 +105,7 @@ impl Shared {
         for lane in &moved.unkeyed {
             self.lanes.wait(lane, -1);
         }
-        for (lane, depth, behind) in &moved.recounted {
-            self.lanes.recounted(lane, *depth, *behind);
-        }
+        moved.recounted.iter().for_each(|recounted| self.lanes.recounted(recounted));
         self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
         if !moved.ready.is_empty() {
             self.work.notify_one();

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::listed::Listed;
 use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
 use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
@@ -146,6 +147,11 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether there is room for what clients send.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Leaves nothing of what was erased in a log of its own, where the store has one.
     async fn cut_log(&self) -> Result<(), LedgerError> {
         Ok(())
@@ -163,16 +169,25 @@ pub(super) trait Store: Send + Sync + 'static {
     async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError>;
 
     /// The timeline behind event number `after`, at most `limit` events.
-    async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event>;
+    async fn events(
+        &self,
+        id: OperationId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Listed<Event, u32>, LedgerError>;
 
     /// A page of operations.
     async fn list(&self, listing: &Listing) -> Result<Page, LedgerError>;
 
     /// What the operation gave rise to, and what that gave rise to; at most `limit`.
-    async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation>;
+    async fn descendants(
+        &self,
+        id: OperationId,
+        limit: u32,
+    ) -> Result<Listed<Operation, OperationId>, LedgerError>;
 
     /// Serial keys that somebody holds.
-    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse>;
+    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError>;
 
     /// One piece of a large body.
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError>;

@@ -234,6 +234,18 @@ pub(super) fn pieces_in(octets: u64) -> i64 {
     (octets / Body::INLINE_LIMIT as u64).max(1) as i64
 }
 
+/// What a lane was found to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recounted {
+    pub(super) lane: Lane,
+    /// Operations that are ready.
+    pub(super) depth: i64,
+    /// Operations that wait for a serial key.
+    pub(super) behind: i64,
+    /// Octets that are stored for its operations, those that run alone included.
+    pub(super) stored: i64,
+}
+
 /// Operations of a lane that are past their deadline, among those that a look has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overdue {
@@ -492,6 +504,8 @@ pub struct Page {
     pub operations: Vec<Operation>,
     /// Where the next page goes on ([`Listing::before`]); none at the end.
     pub next: Option<OperationId>,
+    /// Why operations of this page are not among them.
+    pub(super) unread: Vec<String>,
 }
 
 /// A lane and how much lies in it.
@@ -557,9 +571,8 @@ pub(super) struct Moved {
     pub(super) unkeyed: Vec<Lane>,
     /// Operations that were released by the end of another.
     pub(super) released: Vec<OperationId>,
-    /// Lanes that were counted anew where no other process writes: what is ready in them, and what waits
-    /// for a serial key.
-    pub(super) recounted: Vec<(Lane, i64, i64)>,
+    /// Lanes that were counted anew where no other process writes.
+    pub(super) recounted: Vec<Recounted>,
     /// Whether something waits with a time.
     pub(super) waits: bool,
     /// Operations that ended, or were handed back, because they cannot be read here.

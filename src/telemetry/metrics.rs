@@ -157,6 +157,10 @@ fn describe() {
         "cloakroom_unreadable_operations_total",
         "Operations that could not be read, by what became of them: failed, outcome-unknown, handed-back or left."
     );
+    describe_counter!(
+        "cloakroom_unlisted_rows_total",
+        "Rows that a list passed over because they cannot be read, by list."
+    );
     describe_webhooks();
 }
 

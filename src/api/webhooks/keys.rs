@@ -94,7 +94,7 @@ fn kid(query: &str) -> Result<Option<i64>, Problem> {
 
 async fn named(api: &Api, kid: i64) -> Result<Option<PublishedKey>, Problem> {
     let found = api.ledger.published_keys(kid - 1, 1).await?;
-    Ok(found.into_iter().find(|found| found.key.number == kid))
+    Ok(found.iter().find(|found| found.key.number == kid).cloned())
 }
 
 fn one(key: Option<PublicKeyDocument>) -> PublicKeys {
@@ -136,10 +136,15 @@ impl Public {
             }
         }
         let found = self.api.ledger.published_keys(after, limit).await?;
-        let last = found.last().filter(|_| found.len() == limit).map(|last| last.key.number);
-        let next = last.map(|last| format!("{}/keys?after={last}&limit={limit}", self.base));
-        let shown = found.iter().filter_map(|key| published(&self.api, key, None).transpose());
-        Ok(PublicKeys { keys: shown.collect::<Result<_, _>>()?, links: PageLinks { next } })
+        let next =
+            found.next().map(|last| format!("{}/keys?after={last}&limit={limit}", self.base));
+        let shown = |key| {
+            let pass_over =
+                |problem: Problem| self.api.ledger.passed_over("keys", problem.detail());
+            published(&self.api, key, None).map_err(pass_over).ok().flatten()
+        };
+        let keys = found.iter().filter_map(shown).collect();
+        Ok(PublicKeys { keys, links: PageLinks { next } })
     }
 }
 
@@ -150,12 +155,12 @@ async fn own_keys(asking: &Asking, query: &str) -> Result<PublicKeys, Problem> {
         keys.extend(of_callbacks(asking, page.principal()).await?);
     }
     let found = asking.ledger().subscriptions(&page.listing).await?;
-    for subscription in &found {
+    for subscription in found.iter() {
         let owner = KeyOwner::Receiver(subscription.receiver);
         let whose = Whose::Subscription(&subscription.id);
         keys.extend(of(asking, &owner, whose, Some(subscription)).await?);
     }
-    let next = page.next(found.last().map(|last| last.receiver), found.len());
+    let next = page.next(found.next());
     let next = next.map(|query| asking.url(format_args!("keys?{query}")));
     Ok(PublicKeys { keys, links: PageLinks { next } })
 }

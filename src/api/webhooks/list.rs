@@ -18,12 +18,15 @@ const MOST: usize = 200;
 pub(super) async fn list(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let page = Page::read(query.as_deref().unwrap_or_default(), &asking)?;
     let found = asking.ledger().subscriptions(&page.listing).await?;
-    let next = page.next(found.last().map(|last| last.receiver), found.len());
+    let next = page.next(found.next());
     let document = |subscription| {
-        let names = standing::header_names(&asking, subscription)?;
-        Ok(SubscriptionDocument::of(&asking, subscription, names, None))
+        let pass_over = |problem: Problem| {
+            asking.ledger().passed_over("subscriptions", problem.detail());
+        };
+        let names = standing::header_names(&asking, subscription).map_err(pass_over).ok()?;
+        Some(SubscriptionDocument::of(&asking, subscription, names, None))
     };
-    let subscriptions = found.iter().map(document).collect::<Result<_, Problem>>()?;
+    let subscriptions = found.iter().filter_map(document).collect();
     let links = PageLinks { next: next.map(|query| asking.list(&query)) };
     let list = SubscriptionList { subscriptions, links };
     Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
@@ -71,9 +74,9 @@ impl Page {
         self.listing.principal.as_ref()
     }
 
-    /// The query of the next page, where this one was full.
-    pub(super) fn next(&self, last: Option<ReceiverKey>, there: usize) -> Option<String> {
-        let last = last.filter(|_| there >= self.listing.limit)?;
+    /// The query of the page behind this receiver, if there is one.
+    pub(super) fn next(&self, last: Option<ReceiverKey>) -> Option<String> {
+        let last = last?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("after", &last.to_string());
         query.append_pair("limit", &self.listing.limit.to_string());

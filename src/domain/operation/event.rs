@@ -111,3 +111,20 @@ pub struct Event {
     /// What the upstream said about its progress; 200 characters at most.
     pub message: Option<String>,
 }
+
+impl Event {
+    /// The acceptance of an operation, which is the first event of each.
+    pub const fn accepted(at: Timestamp) -> Self {
+        Self {
+            sequence: 1,
+            at,
+            kind: EventKind::Accepted,
+            attempt: 0,
+            status: None,
+            code: None,
+            next_at: None,
+            percent: None,
+            message: None,
+        }
+    }
+}

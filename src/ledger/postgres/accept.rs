@@ -34,7 +34,7 @@ const CLAIMED: &str = "INSERT INTO idempotency_keys (digest, fingerprint, scope,
      SET fingerprint = EXCLUDED.fingerprint, scope = EXCLUDED.scope, seq = EXCLUDED.seq \
      WHERE idempotency_keys.scope = 'pending' \
      AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = idempotency_keys.seq) \
-     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = idempotency_keys.seq AND u.cancel > 0)) RETURNING digest";
+     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = idempotency_keys.seq AND u.cancel <> 0)) RETURNING digest";
 const STANDING: &str = "SELECT k.digest, k.fingerprint, o.id FROM idempotency_keys k \
      JOIN operations o ON o.seq = k.seq WHERE k.digest = ANY ($1)";
 /// Keys that name an operation that is not there.

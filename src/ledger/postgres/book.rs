@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use sqlx::postgres::PgRow;
 
 use super::marks::Marks;
+use super::property::Property;
 use crate::domain::operation::Lane;
 use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
@@ -23,6 +24,7 @@ pub(super) struct Book {
     pub(super) incarnation: i64,
     pub(super) retention: Retention,
     pub(super) marks: Marks,
+    pub(super) property: Property,
     pub(super) subscribers: Arc<Subscribers>,
     pub(super) sealer: Sealer,
     pub(super) tasks: Tasks,
@@ -48,6 +50,7 @@ impl Book {
             incarnation,
             retention,
             marks: Marks::default(),
+            property: Property::default(),
             subscribers: Arc::default(),
             sealer,
             tasks: Tasks::default(),

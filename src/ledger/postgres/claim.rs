@@ -61,7 +61,7 @@ const CLAIMED: &str = concat!(
     ", CASE WHEN o.deadline_at <= $4 THEN 0::bigint ELSE 1::bigint END AS begins FROM taken \
      LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq LIMIT 1) AS o ON true), \
      begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
-     started_at, percent, message) SELECT seq, lane, $5, $4, attempts + begins, resumes, rescues, refusals, contact, last_try, token + 1, \
+     started_at, percent, message) SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact, last_try, token + 1, \
      sequence + begins, CASE begins WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message FROM timed), \
      told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
      SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM timed WHERE begins = 1) \
@@ -97,16 +97,23 @@ const OVERDUE: &str = concat!(
     waiting_row!("")
 );
 /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
-/// it either has beaten before, and keeps all, or beats after, and finds nothing left.
+/// it either has beaten before, and keeps all, or beats after, and finds nothing left. What a node
+/// owns is found in the index of owners, from the time on that the node itself told last.
 const ORPHANS: &str = concat!(
-    "WITH gone AS MATERIALIZED (SELECT n.incarnation FROM nodes n \
+    "WITH gone AS MATERIALIZED (SELECT n.incarnation, n.owned_since FROM nodes n \
      JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat) ON n.incarnation = dead.incarnation \
      WHERE dead.beat IS NULL OR n.beat = dead.beat ORDER BY n.incarnation FOR UPDATE OF n) \
      UPDATE running SET token = token + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM running WHERE node IN (SELECT incarnation FROM gone) ORDER BY seq LIMIT $4 \
-     FOR UPDATE SKIP LOCKED)) RETURNING ",
+     SELECT theirs.seq FROM gone CROSS JOIN LATERAL (SELECT seq FROM running WHERE node = gone.incarnation AND since >= gone.owned_since \
+     ORDER BY since LIMIT $4 FOR UPDATE SKIP LOCKED) AS theirs LIMIT $4)) RETURNING ",
     running_row!("")
 );
+/// Writes down that nodes own nothing, as they last beat; those stay as they are of which something
+/// is left that another transaction holds.
+const CLEARED: &str = "UPDATE nodes AS n SET cleared = n.beat \
+     FROM UNNEST($1::bigint[], $2::bigint[]) AS dead (incarnation, beat) \
+     WHERE n.incarnation = dead.incarnation AND (dead.beat IS NULL OR n.beat = dead.beat) \
+     AND NOT EXISTS (SELECT 1 FROM running u WHERE u.node = n.incarnation AND u.since >= n.owned_since)";
 const RECLAIMED: &str = concat!(
     "UPDATE running SET token = token + 1, since = $2, taken_over = greatest(taken_over, $5) WHERE seq = ANY (ARRAY (\
      SELECT mine.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) CROSS JOIN LATERAL \
@@ -191,7 +198,11 @@ impl Overlooked {
     /// Ends what is damaged, and puts back what another node may be able to read.
     async fn see_to(self, writing: &mut Writing, moved: &mut Moved) -> Result<(), LedgerError> {
         if writing.alone {
-            // What was taken is durable by now; if this does not become so, the next beat finds it.
+            // What was taken is durable by now. A claim that is alone commits with its one statement,
+            // and no statement can tell what cannot be read; a transaction for each claim would cost
+            // all of them two round trips. In between the operation is this node's, so that no claim
+            // takes it again; if its end does not become durable, beats find it, and it ends when it
+            // is reclaimed, or taken over.
             writing.turn_back().await?;
         }
         let Self { begun, ends, left } = self;
@@ -293,7 +304,8 @@ async fn taken(
     let values = Values::default().with(lanes.to_vec()).with(limits.to_vec()).with(lows);
     let values = values.with(now.as_micros()).with(writing.book.incarnation);
     let values = values.with(EventKind::Started.as_str()).with(writing.relies_on());
-    writing.rows(CLAIMED, values).await
+    let since = writing.book.property.since(Some(now));
+    writing.rows(CLAIMED, values.with(since)).await
 }
 
 /// Sorts what was taken by when it was due; a lane of which nothing was has no time.
@@ -406,11 +418,15 @@ pub(super) async fn claim_orphans(
         dead.iter().map(|dead| (dead.incarnation, dead.beat)).unzip();
     let values = Values::default()
         .with(writing.book.incarnation)
-        .with(now.as_micros())
-        .with(incarnations)
+        .with(writing.book.property.since(Some(now)))
+        .with(incarnations.clone())
         .with(limit as i64)
-        .with(beats);
+        .with(beats.clone());
     let rows = writing.rows(ORPHANS, values).await?;
+    if rows.is_empty() {
+        writing.run(CLEARED, Values::default().with(incarnations).with(beats)).await?;
+        return Ok(Vec::new());
+    }
     held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
 }
 
@@ -426,7 +442,8 @@ pub(super) async fn reclaim(
     }
     let (seqs, tokens): (Vec<_>, Vec<_>) = lost.iter().map(|key| (key.seq, key.token)).unzip();
     let node = writing.book.incarnation;
-    let values = Values::default().with(node).with(now.as_micros()).with(seqs).with(tokens);
+    let since = writing.book.property.since(Some(now));
+    let values = Values::default().with(node).with(since).with(seqs).with(tokens);
     let rows = writing.rows(RECLAIMED, values.with(i64::from(begun))).await?;
     held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
 }
@@ -465,6 +482,7 @@ pub(super) async fn claim_expired(
     let (number_of, node) = (writing.book.number(lane)?, writing.book.incarnation);
     let values = Values::default().with(seqs.to_vec()).with(number_of);
     let rows = writing.rows(EXPIRED, values).await?;
+    let since = Timestamp::from_micros(writing.book.property.since(Some(now)));
     let mut running = Vec::with_capacity(rows.len());
     let mut outs = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -472,7 +490,7 @@ pub(super) async fn claim_expired(
         let (seq, carried) = (number(row, "seq")?, before.clone().handed_out());
         let out = handed(seq, lane.clone(), carried.clone(), before.counts, Use::Expire);
         outs.push(Handed { damage, ..out });
-        running.push(RunningRow { seq, lane: number_of, node, since: now, carried });
+        running.push(RunningRow { seq, lane: number_of, node, since, carried });
     }
     writing.script.add(&RUNNING, &running, RunningRow::put);
     let before = moved.unread.len();

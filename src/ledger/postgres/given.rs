@@ -88,8 +88,9 @@ const OF_REST: [(&str, char, Kind); 7] = [
     ("body_length", 'n', Kind::Length),
     ("credentials", 'o', Kind::Rare),
 ];
-/// What comes before the columns: the node, and the version of receivers that is relied on.
-const BEFORE: usize = 2;
+/// What comes before the columns: the node, the version of receivers that is relied on, and the
+/// earliest time since when what it hands out runs.
+const BEFORE: usize = 3;
 
 fn columns() -> impl Iterator<Item = (&'static str, char, Kind)> {
     OF_OPERATION.into_iter().chain(OF_REST)
@@ -157,6 +158,7 @@ async fn insert(writing: &mut Writing, batch: &[Given<'_>]) -> Result<Vec<i64>, 
     batch.iter().for_each(|given| put(given, &mut filled));
     let shape = Shape::of(&filled, batch);
     let values = Values::default().with(writing.book.incarnation).with(writing.relies_on());
+    let values = values.with(writing.book.property.since(None));
     let travels = columns().map(|(_, _, kind)| shape.travel(kind));
     let rows = writing.rows(AssertSqlSafe(shape.sql()), filled.bound_as(travels, values)).await?;
     rows.iter().map(|row| number(row, "seq")).collect()
@@ -306,7 +308,7 @@ impl Shape {
             .map(|(number, part)| format!(", part{number} AS ({part})"))
             .collect();
         format!(
-            "WITH given AS MATERIALIZED (SELECT {seq} AS seq, $1::bigint AS node, u.* \
+            "WITH given AS MATERIALIZED (SELECT {seq} AS seq, $1::bigint AS node, $3::bigint AS last_beat, u.* \
              FROM UNNEST({}) WITH ORDINALITY AS u({}, number) \
              WHERE $2::bigint IS NULL OR (SELECT version FROM webhooks) = $2){} \
              SELECT seq FROM given ORDER BY number",
@@ -363,7 +365,7 @@ impl Shape {
                 vec![
                     format!(
                         "INSERT INTO running (seq, lane, node, since, {CARRIED}, started_at) \
-                         SELECT seq, {lane}, node, accepted_at, {}, accepted_at {from}",
+                         SELECT seq, {lane}, node, greatest(accepted_at, last_beat), {}, accepted_at {from}",
                         carried(&begun)
                     ),
                     event(EventKind::Started, sequence, attempt, &from),

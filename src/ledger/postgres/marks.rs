@@ -14,7 +14,9 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 
 /// How far behind the mark is looked: what is due at a moment is committed a little later.
-const MARGIN: Duration = Duration::from_millis(200);
+const MARGIN: i64 = 200_000;
+/// The same where places are numbers: so many may have been given out and not committed yet.
+const MARGIN_OF_NUMBERS: i64 = 1_000;
 
 /// What is looked through from its oldest entry on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +31,8 @@ pub(super) enum Shelf {
     Delays,
     /// What is to be freed.
     Expiries,
+    /// Bodies that are deleted little by little. Their numbers stand for times: a microsecond each.
+    Erasures,
 }
 
 impl Shelf {
@@ -37,7 +41,14 @@ impl Shelf {
         match self {
             Self::Lane(_) => Duration::from_secs(1),
             Self::Followed(_) | Self::Delays => Duration::from_secs(10),
-            Self::Deadlines | Self::Expiries => Duration::from_mins(1),
+            Self::Deadlines | Self::Expiries | Self::Erasures => Duration::from_mins(1),
+        }
+    }
+
+    const fn margin(self) -> i64 {
+        match self {
+            Self::Erasures => MARGIN_OF_NUMBERS,
+            _ => MARGIN,
         }
     }
 }
@@ -135,9 +146,8 @@ impl Marks {
 
 impl State {
     fn low(&self, shelf: Shelf) -> i64 {
-        let margin = i64::try_from(MARGIN.as_micros()).unwrap_or_default();
         let mark = self.emptied_to.get(&shelf);
-        mark.map_or(i64::MIN, |mark| mark.as_micros().saturating_sub(margin))
+        mark.map_or(i64::MIN, |mark| mark.as_micros().saturating_sub(shelf.margin()))
     }
 }
 

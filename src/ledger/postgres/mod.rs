@@ -19,6 +19,7 @@ mod open;
 mod permits;
 mod places;
 mod pool;
+mod property;
 mod prune;
 mod read;
 mod reconcile;
@@ -42,6 +43,7 @@ use bytes::Bytes;
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::listed::Listed;
 use super::opening::{Opening, Pooler, Server};
 use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
@@ -222,7 +224,12 @@ impl Store for Postgres {
         read::promised(&self.pool, &self.book.sealer, id).await
     }
 
-    async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {
+    async fn events(
+        &self,
+        id: OperationId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Listed<Event, u32>, LedgerError> {
         read::events(&self.pool, &self.book.sealer, id, after, limit).await
     }
 
@@ -230,7 +237,11 @@ impl Store for Postgres {
         read::list(&self.pool, &self.book.sealer, listing).await
     }
 
-    async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation> {
+    async fn descendants(
+        &self,
+        id: OperationId,
+        limit: u32,
+    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
         read::descendants(&self.pool, &self.book.sealer, id, limit).await
     }
 
@@ -242,7 +253,7 @@ impl Store for Postgres {
         read::paused(&self.pool).await
     }
 
-    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
         serial::keys(&self.pool, listing).await
     }
 

@@ -5,26 +5,37 @@ use std::sync::Arc;
 use super::batch::Values;
 use super::permits;
 use super::pool::Pool;
+use super::property::ON_ITS_WAY;
 use super::writing::Writing;
 use crate::domain::Timestamp;
 use crate::ledger::error::LedgerError;
-use crate::ledger::fleet::{Beaten, Counted, NodeRow, Vitals};
+use crate::ledger::fleet::{Beaten, Counted, NodeRow, Owned, Vitals};
 use crate::ledger::permits::{Leaving, stored as number_of};
 use crate::ledger::rows::{NODES, as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::ledger::store::Batch;
 
 /// Differs from SQLite because nodes are to agree on the time: each samples the server's.
 const BEAT: &str = "UPDATE nodes SET name = $1, role = $2, queues = $3, slots = $4, running = $5, fingerprint = $6, \
-     lease_us = $7, beat_at = $8, beat = beat + 1, ended_at = NULL WHERE incarnation = $9 \
+     lease_us = $7, beat_at = $8, beat = beat + 1, ended_at = NULL, owned_since = $10 WHERE incarnation = $9 \
      RETURNING beat, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
 /// The server's time, for whoever has not beaten yet.
 pub(super) const TIME: &str =
     "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
-const OTHERS: &str = "SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, \
-     CASE WHEN h.node IS NULL THEN 0 ELSE 1 END::bigint AS holds FROM nodes n \
-     LEFT JOIN (SELECT DISTINCT node FROM running) h ON h.node = n.incarnation \
-     WHERE n.incarnation <> $1 AND (n.ended_at IS NULL OR h.node IS NOT NULL)";
-const OWNED: &str = "SELECT seq, token, taken_over, cancel FROM running WHERE node = $1";
+/// Differs from SQLite because an old snapshot keeps what has ended in the index, and a beat must
+/// not walk past it. A node counts as an owner until a takeover has found that it owns nothing.
+/// Only a row that was then on its way may have come since, and that one is as young as the
+/// node's last beat.
+const OTHERS: &str = "SELECT s.incarnation, s.beat, s.lease_us, s.ended_at, s.holds FROM (\
+     SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, CASE WHEN n.cleared IS DISTINCT FROM n.beat THEN 1 \
+     ELSE (SELECT count(*) FROM (SELECT seq FROM running WHERE node = n.incarnation AND since >= n.beat_at - $2 \
+     ORDER BY since LIMIT 1) AS late) END::bigint AS holds FROM nodes n WHERE n.incarnation <> $1) AS s \
+     WHERE s.ended_at IS NULL OR s.holds > 0";
+/// Differs from SQLite for the same reason: what is as young as the last beat is looked for, and
+/// what was known then is looked up.
+const OWNED: &str = "SELECT seq, token, taken_over, cancel, since FROM running WHERE node = $1 AND since >= $2 \
+     UNION ALL SELECT u.seq, u.token, u.taken_over, u.cancel, u.since FROM UNNEST($3::bigint[]) AS known (seq) \
+     CROSS JOIN LATERAL (SELECT seq, token, taken_over, cancel, since FROM running \
+     WHERE seq = known.seq AND node = $1 AND since < $2 LIMIT 1) AS u";
 const LEFT: &str = "UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
 
 /// Absolute figures, so that telling them twice does no harm.
@@ -62,11 +73,13 @@ pub(super) async fn beat(
         .with(vitals.fingerprint.clone())
         .with(as_micros(vitals.lease))
         .with(now.as_micros())
-        .with(incarnation);
+        .with(incarnation)
+        .with(writing.book.property.oldest());
     let row = writing.row(BEAT, values).await?;
     let row = row.ok_or_else(|| damaged("this node is not in the ledger"))?;
-    let others = writing.rows(OTHERS, Values::default().with(incarnation)).await?;
-    let held = writing.rows(OWNED, Values::default().with(incarnation)).await?;
+    let late = as_micros(ON_ITS_WAY);
+    let others = writing.rows(OTHERS, Values::default().with(incarnation).with(late)).await?;
+    let held = owned_by(writing, incarnation, now).await?;
     if !counted.is_empty() {
         let (lanes, [depths, behind, started, stored]) = columns(writing, counted)?;
         let values = Values::default().with(incarnation).with(lanes).with(depths);
@@ -77,9 +90,20 @@ pub(super) async fn beat(
         beat: number(&row, "beat")?,
         time: Some(instant(&row, "sampled")?),
         others: others.iter().map(sign).collect::<Result<_, _>>()?,
-        held: held.iter().map(owned).collect::<Result<_, _>>()?,
+        held,
         elsewhere,
     })
+}
+
+/// What this node owns.
+async fn owned_by(writing: &mut Writing, incarnation: i64, now: Timestamp) -> Batch<Owned> {
+    let (low, known) = writing.book.property.question();
+    let values = Values::default().with(incarnation).with(low).with(known);
+    let rows = writing.rows(OWNED, values).await?;
+    let seen: Result<_, LedgerError> =
+        rows.iter().map(|row| Ok((number(row, "seq")?, number(row, "since")?))).collect();
+    writing.book.property.seen(seen?, now);
+    rows.iter().map(owned).collect()
 }
 
 /// What all others have counted, those that are gone included.

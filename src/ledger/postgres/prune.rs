@@ -10,7 +10,8 @@ use crate::domain::pruning::{MOST_OCTETS, Portion};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{
-    Cells, Stored, TAG_SEPARATOR, as_micros, maybe_text, maybe_time, number, text, time,
+    Cells, Stored, TAG_SEPARATOR, as_micros, maybe_number, maybe_text, maybe_time, number, text,
+    time,
 };
 use crate::ledger::verbs::{Pruned, pieces_in};
 
@@ -31,12 +32,16 @@ const PIECES_GONE: &str = "DELETE FROM pieces AS p WHERE p.body = ANY ($1) AND p
 const OTHERS_LATER: &str = "INSERT INTO erasures (body) \
      SELECT p.body FROM pieces p WHERE p.body = ANY ($1) AND p.number = $2 \
      AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
-     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body) ON CONFLICT DO NOTHING";
-/// Differs from SQLite because several nodes prune: each takes a body that no other one is at.
-const ERASURE: &str = "SELECT body FROM erasures LIMIT 1 FOR UPDATE SKIP LOCKED";
+     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body) RETURNING number";
+/// Differs from SQLite because several nodes prune: each takes a body that no other one is at. An
+/// old snapshot keeps those that are gone, so a look begins behind them. The last number that was
+/// given out tells how far it came where it found none.
+const ERASURE: &str = "SELECT n.last_value AS last, e.number, e.body FROM erasures_number_seq AS n \
+     LEFT JOIN LATERAL (SELECT number, body FROM erasures WHERE number >= $1 ORDER BY number LIMIT 1 \
+     FOR UPDATE SKIP LOCKED) AS e ON true";
 const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = $1 AND number = ANY (ARRAY (\
      SELECT number FROM pieces WHERE body = $1 ORDER BY number DESC LIMIT $2)) RETURNING number";
-const ERASED: &str = "DELETE FROM erasures WHERE body = $1";
+const ERASED: &str = "DELETE FROM erasures WHERE number = $1";
 const FREED: &str =
     "UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
@@ -69,7 +74,7 @@ pub(super) async fn prune(
     portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
-    let pieces = erase_some(writing, portion).await?;
+    let pieces = erase_some(writing, portion, now).await?;
     if pieces > 0 {
         return Ok(Pruned { pieces, ..Pruned::default() });
     }
@@ -105,14 +110,25 @@ pub(super) async fn prune(
 }
 
 /// Deletes some pieces of a body that is too large to go at once; how many.
-async fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerError> {
-    let Some(row) = writing.row(ERASURE, Values::default()).await? else { return Ok(0) };
+async fn erase_some(
+    writing: &mut Writing,
+    portion: Portion,
+    now: Timestamp,
+) -> Result<u64, LedgerError> {
+    let low = writing.book.marks.begin(Shelf::Erasures, now);
+    let Some(row) = writing.row(ERASURE, Values::default().with(low)).await? else {
+        return Ok(0);
+    };
+    let place: Option<i64> = maybe_number(&row, "number")?;
+    let reached = place.map_or_else(|| number(&row, "last"), Ok)?;
+    writing.book.marks.emptied(Shelf::Erasures, Timestamp::from_micros(reached));
+    let Some(place) = place else { return Ok(0) };
     let body: i64 = number(&row, "body")?;
     let most = pieces_in(portion.octets);
     let gone = writing.rows(SOME_PIECES_GONE, Values::default().with(body).with(most)).await?;
     let gone = gone.len() as u64;
     if gone < most.unsigned_abs() {
-        writing.run(ERASED, Values::default().with(body)).await?;
+        writing.run(ERASED, Values::default().with(place)).await?;
     }
     Ok(gone.max(1))
 }
@@ -204,9 +220,11 @@ pub(super) async fn erase_pieces(
     if bodies.is_empty() {
         return Ok(());
     }
-    for sql in [PIECES_GONE, OTHERS_LATER] {
-        let values = Values::default().with(bodies.clone()).with(pieces_in(MOST_OCTETS));
-        writing.run(sql, values).await?;
+    let values = || Values::default().with(bodies.clone()).with(pieces_in(MOST_OCTETS));
+    writing.run(PIECES_GONE, values()).await?;
+    for row in &writing.rows(OTHERS_LATER, values()).await? {
+        let place = Timestamp::from_micros(number(row, "number")?);
+        writing.book.marks.put(Shelf::Erasures, place);
     }
     Ok(())
 }

@@ -11,10 +11,11 @@ use super::book::Book;
 use super::claim::{HEADS, heads};
 use super::places::places;
 use super::pool::Pool;
-use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Status};
 use crate::domain::sealer::Sealer;
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed::{Listed, readable};
 use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::rows::{
     self, carried, events, id, maybe_id, number, operation, operations, origins, promises, text,
@@ -36,8 +37,7 @@ pub(super) async fn find(
     sealer: &Sealer,
     ids: &[OperationId],
 ) -> Batch<Option<Operation>> {
-    let wanted: Vec<_> = ids.iter().copied().map(octets).collect();
-    let rows = pool.read(FIND, Values::default().with(wanted).finish()?).await?;
+    let rows = rows_of(pool, ids).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let operation = operation(row, sealer)?;
@@ -45,6 +45,11 @@ pub(super) async fn find(
     }
     // The same id may be asked for twice in one batch.
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+async fn rows_of(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<PgRow> {
+    let wanted: Vec<_> = ids.iter().copied().map(octets).collect();
+    pool.read(FIND, Values::default().with(wanted).finish()?).await
 }
 
 async fn one(
@@ -106,23 +111,12 @@ pub(super) async fn events(
     id: OperationId,
     after: u32,
     limit: u32,
-) -> Batch<Event> {
+) -> Result<Listed<Event, u32>, LedgerError> {
     let accepted = one(pool, "SELECT accepted_at FROM operations WHERE id = $1", id).await?;
-    let Some(accepted) = accepted else { return Ok(Vec::new()) };
-    let mut events = Vec::new();
-    if after < 1 {
-        events.push(Event {
-            sequence: 1,
-            at: time(&accepted, "accepted_at")?,
-            kind: EventKind::Accepted,
-            attempt: 0,
-            status: None,
-            code: None,
-            next_at: None,
-            percent: None,
-            message: None,
-        });
-    }
+    let Some(accepted) = accepted else { return Ok(Listed::none()) };
+    let first = Event::accepted(time(&accepted, "accepted_at")?);
+    let first = (after < 1 && limit > 0).then_some(first);
+    let limit = limit - u32::from(first.is_some());
     let values = Values::default()
         .with(octets(id))
         .with(i64::from(after))
@@ -139,11 +133,12 @@ pub(super) async fn events(
             values,
         )
         .await?;
-    for row in &told {
-        events.push(rows::event(row, sealer)?);
-    }
-    events.truncate(limit as usize);
-    Ok(events)
+    let place = |row: &_| number(row, "sequence");
+    let listed = Listed::of(&told, limit as usize, place, |row| rows::event(row, sealer))?;
+    Ok(match first {
+        Some(first) => listed.behind(first, 1),
+        None => listed,
+    })
 }
 
 /// How many operations one page looks at, so that a filter that fits nothing does not
@@ -175,12 +170,12 @@ pub(super) async fn list(
     listing: &Listing,
 ) -> Result<Page, LedgerError> {
     let (candidates, looked_to) = candidates(pool, listing).await?;
-    let found = find(pool, sealer, &candidates).await?;
-    let mut operations: Vec<_> = found.into_iter().flatten().collect();
+    let rows = rows_of(pool, &candidates).await?;
+    let (mut operations, unread) = readable(&rows, |row| operation(row, sealer))?;
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
     let full = candidates.len() >= listing.limit;
     let next = if full { candidates.last().copied() } else { looked_to };
-    Ok(Page { operations, next })
+    Ok(Page { operations, next, unread })
 }
 
 /// The ids of a page, newest first, and how far it looked if there is more behind.
@@ -227,11 +222,13 @@ pub(super) async fn descendants(
     sealer: &Sealer,
     of: OperationId,
     limit: u32,
-) -> Batch<Operation> {
+) -> Result<Listed<Operation, OperationId>, LedgerError> {
     let values = Values::default().with(octets(of)).with(i64::from(limit)).finish()?;
     let rows = pool.read(DESCENDANTS, values).await?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
-    Ok(find(pool, sealer, &ids).await?.into_iter().flatten().collect())
+    let mut rows = rows_of(pool, &ids).await?;
+    rows.sort_by_cached_key(|row| maybe_id(row, "id").ok().flatten());
+    Listed::of(&rows, limit as usize, |row| id(row, "id"), |row| operation(row, sealer))
 }
 
 pub(super) async fn piece(
@@ -360,8 +357,8 @@ pub(super) async fn sequences(pool: &Arc<Pool>, ids: &[OperationId]) -> Batch<(O
     rows.iter().map(|row| Ok((id(row, "id")?, number(row, "sequence")?))).collect()
 }
 
-const CALLED_OFF: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
-     WHERE u.node = $1 AND u.cancel > 0";
+const CALLED_OFF: &str = "SELECT o.id FROM running u CROSS JOIN LATERAL \
+     (SELECT id FROM operations WHERE seq = u.seq LIMIT 1) AS o WHERE u.node = $1 AND u.cancel > 0";
 
 pub(super) async fn called_off(pool: &Arc<Pool>, book: &Book) -> Batch<OperationId> {
     let values = Values::default().with(book.incarnation).finish()?;

@@ -15,8 +15,8 @@ use super::writing::{Writing, octets};
 use crate::domain::operation::{EventKind, NewOperation};
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed::Listed;
 use crate::ledger::rows::{self, Cells, EventRow, exactly, id, number};
-use crate::ledger::store::Batch;
 use crate::ledger::verbs::{Acceptance, KeyInUse, KeyListing, Moved, SerialName, Unblocked};
 
 static BLOCKED: Statement = Statement::reading(
@@ -200,9 +200,13 @@ pub(super) async fn is_delay_over(
     Ok(!pool.read(IS_DELAY_OVER, values).await?.is_empty())
 }
 
-pub(super) async fn keys(pool: &Arc<Pool>, listing: KeyListing) -> Batch<KeyInUse> {
+pub(super) async fn keys(
+    pool: &Arc<Pool>,
+    listing: KeyListing,
+) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
     let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
     let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
     let values = Values::default().with(after).with(listing.limit as i64).finish()?;
-    pool.read(sql, values).await?.iter().map(rows::key_in_use).collect()
+    let rows = pool.read(sql, values).await?;
+    Listed::of(&rows, listing.limit, rows::key_name, rows::key_in_use)
 }

@@ -21,7 +21,7 @@ pub(super) use carried::{
 pub(super) use lane::{home, named, numbered, overdue, with_quarantines};
 pub(super) use node::{NODES, node, owned, put_vitals, sign};
 pub(super) use operation::{
-    Plain, Standing, answer, delivery_name, event, events, holdings, key_in_use, leased,
+    Plain, Standing, answer, delivery_name, event, events, holdings, key_in_use, key_name, leased,
     on_failure_name, operation, operations, origins, promised, promises, remains, standing_at,
 };
 pub(super) use sealed::{

@@ -142,12 +142,17 @@ fn verdict(row: &impl Stored, sealer: &Sealer) -> Result<Option<Verdict>, Ledger
 }
 
 /// A serial key in use.
-pub(in crate::ledger) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, LedgerError> {
+pub(in crate::ledger) fn key_name(row: &impl Stored) -> Result<SerialName, LedgerError> {
     let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
+    Ok(SerialName(digest))
+}
+
+/// A serial key that an operation holds.
+pub(in crate::ledger) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, LedgerError> {
     let by = maybe_id(row, "blocked_by")?;
     let blocked = by.zip(maybe_time(row, "blocked_at")?).map(|(by, since)| Blocked { by, since });
     Ok(KeyInUse {
-        name: SerialName(digest),
+        name: key_name(row)?,
         key: maybe_text(row, "key_text")?,
         upstream: maybe_text(row, "upstream")?,
         holder: maybe_id(row, "holder")?,

@@ -17,6 +17,7 @@ mod prune;
 mod read;
 mod readers;
 mod reconcile;
+mod reserve;
 mod retried;
 mod rows;
 mod serial;
@@ -38,6 +39,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::Identity;
 use super::error::{LedgerError, OpenError, StaleLease};
 use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::listed::Listed;
 use super::permits::{Asking, Divided, Leaving, LimitName};
 use super::reconcile::{Step, Stepped, Sweep, Swept};
 use super::room::Standing;
@@ -64,6 +66,7 @@ pub(super) use read::DESCENDANTS;
 
 use open::trouble;
 use readers::Readers;
+use reserve::Reserve;
 use writer::Writer;
 
 /// How a ledger in a file is opened.
@@ -86,6 +89,7 @@ pub(super) struct Opening {
 /// A ledger in a SQLite file.
 pub(super) struct Sqlite {
     path: PathBuf,
+    reserve: Arc<Reserve>,
     writer: Arc<Mutex<Writer>>,
     readers: Readers,
     book: Arc<Book>,
@@ -161,10 +165,14 @@ pub(super) async fn open(
     let dead = start::owners(&mut connection).await.map_err(failed)?;
     let readers = Readers::open(&open::reader(&opening), opening.readers.max(1)).await;
     let readers = readers.map_err(failed)?;
-    let writer = open::writer(&opening.path, next_seq).map_err(failed)?;
+    let reserve = Arc::new(Reserve::of(&opening.path));
+    let mut writer = open::writer(&opening.path, next_seq).map_err(failed)?;
+    writer.write_back_after(open::checkpoint_pages(reserve.is_scarce())).map_err(failed)?;
+    reserve.look(&mut writer);
     connection.close().await.map_err(|error| failed(trouble(error)))?;
     let sqlite = Sqlite {
         path: opening.path,
+        reserve,
         writer: Arc::new(Mutex::new(writer)),
         readers,
         book: Arc::new(book),
@@ -179,10 +187,21 @@ struct Writing {
     writer: OwnedMutexGuard<Writer>,
     book: Arc<Book>,
     path: PathBuf,
+    reserve: Arc<Reserve>,
     next_seq: i64,
     makes_callbacks: bool,
     /// Operations that have ended in it, as they stood then, where somebody may be told.
     ended: HashMap<i64, Announced>,
+}
+
+impl Writing {
+    /// Prunes and commits: a full disk is often noticed only then. A prune is alone in its
+    /// transaction.
+    fn prune_durably(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
+        let pruned = prune::prune(self, portion, now)?;
+        self.writer.commit()?;
+        Ok(pruned)
+    }
 }
 
 #[async_trait]
@@ -219,6 +238,7 @@ impl Store for Sqlite {
             writer,
             book: Arc::clone(&self.book),
             path: self.path.clone(),
+            reserve: Arc::clone(&self.reserve),
             next_seq,
             makes_callbacks: false,
             ended: HashMap::new(),
@@ -241,7 +261,12 @@ impl Store for Sqlite {
         read::promised(&self.readers, &self.book.sealer, id).await
     }
 
-    async fn events(&self, id: OperationId, after: u32, limit: u32) -> Batch<Event> {
+    async fn events(
+        &self,
+        id: OperationId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Listed<Event, u32>, LedgerError> {
         read::events(&self.readers, &self.book.sealer, id, after, limit).await
     }
 
@@ -249,7 +274,11 @@ impl Store for Sqlite {
         read::list(&self.readers, &self.book.sealer, listing).await
     }
 
-    async fn descendants(&self, id: OperationId, limit: u32) -> Batch<Operation> {
+    async fn descendants(
+        &self,
+        id: OperationId,
+        limit: u32,
+    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
         read::descendants(&self.readers, &self.book.sealer, id, limit).await
     }
 
@@ -261,7 +290,7 @@ impl Store for Sqlite {
         read::paused(&self.readers).await
     }
 
-    async fn keys(&self, listing: KeyListing) -> Batch<KeyInUse> {
+    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
         serial::keys(&self.readers, listing).await
     }
 
@@ -295,11 +324,19 @@ impl Store for Sqlite {
         self
     }
 
+    fn has_room(&self) -> bool {
+        self.reserve.has_room()
+    }
+
     async fn cut_log(&self) -> Result<(), LedgerError> {
+        self.reserve.look(&mut *self.writer.lock().await);
         if !open::has_log(&self.path) {
             return Ok(());
         }
-        let cut = self.writer.lock().await.cut_log();
+        let mut writer = self.writer.lock().await;
+        let cut = writer.cut_log();
+        writer.write_back_after(open::checkpoint_pages(self.reserve.is_scarce()))?;
+        drop(writer);
         if let Err(LedgerError::NotDurable(_)) = &cut {
             open::mark_suspect(&self.path);
         }
@@ -441,7 +478,17 @@ impl Transaction for Writing {
     }
 
     async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
-        prune::prune(self, portion, now)
+        match self.prune_durably(portion, now) {
+            Err(LedgerError::Full) => {
+                self.reserve.give_up();
+                // The log has a length of its own to give back, once the file has all that is in it.
+                if let Err(error) = self.writer.cut_log() {
+                    tracing::debug!(%error, "the log could not be cut on a full disk");
+                }
+                self.prune_durably(Portion::SMALL, now)
+            }
+            pruned => pruned,
+        }
     }
 
     async fn unblock(
@@ -476,6 +523,7 @@ impl Transaction for Writing {
         }
         committed?;
         self.writer.next_seq = self.next_seq;
+        self.reserve.look(&mut self.writer);
         Ok(())
     }
 }

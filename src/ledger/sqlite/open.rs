@@ -19,8 +19,8 @@ const MIGRATIONS: [Text; 1] =
     [(1, "ledger", include_str!("../../../migrations/sqlite/0001_ledger.sql"))];
 /// The first SQLite without the WAL-reset bug.
 const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
-/// Pages in the write-ahead log before it is written back.
-const CHECKPOINT_PAGES: &str = "16000";
+/// Pages in the write-ahead log before it is written back; the same where the disk has little room.
+const CHECKPOINT_PAGES: (u32, u32) = (16_000, 500);
 /// Statements that each reader keeps prepared.
 const STATEMENTS: usize = 64;
 /// What is erased is overwritten.
@@ -160,14 +160,14 @@ pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenEr
 /// The one connection that writes from then on.
 pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
     // That the log is written ahead is a property of the file.
-    let pragmas = [
-        ("synchronous", "FULL"),
-        ("foreign_keys", "OFF"),
-        SECURE_DELETE,
-        ("wal_autocheckpoint", CHECKPOINT_PAGES),
-        ("cache_size", "-16000"),
-    ];
+    let pragmas =
+        [("synchronous", "FULL"), ("foreign_keys", "OFF"), SECURE_DELETE, ("cache_size", "-16000")];
     Writer::open(path, &pragmas, next_seq)
+}
+
+/// How many pages the log may have before it is written back.
+pub(super) const fn checkpoint_pages(scarce: bool) -> u32 {
+    if scarce { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 }
 }
 
 /// How connections that only read are made.

@@ -34,14 +34,14 @@ const EXPIRIES_GONE: &str = "DELETE FROM expiries WHERE (due_at, seq) <= (?1, ?2
 const PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number < ?2 \
      AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
      AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
-const OTHERS_LATER: &str = "INSERT OR IGNORE INTO erasures (body) \
+const OTHERS_LATER: &str = "INSERT INTO erasures (body) \
      SELECT p.body FROM pieces p WHERE p.body = ?1 AND p.number = ?2 \
      AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
      AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
-const ERASURE: &str = "SELECT body FROM erasures LIMIT 1";
+const ERASURE: &str = "SELECT number, body FROM erasures ORDER BY number LIMIT 1";
 const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number IN \
      (SELECT number FROM pieces WHERE body = ?1 ORDER BY number DESC LIMIT ?2)";
-const ERASED: &str = "DELETE FROM erasures WHERE body = ?";
+const ERASED: &str = "DELETE FROM erasures WHERE number = ?";
 
 /// The part of a portion that goes in one way.
 #[derive(Default)]
@@ -119,14 +119,14 @@ pub(super) fn prune(
 /// Deletes some pieces of a body that is too large to go at once; how many.
 fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerError> {
     let Some(row) = writing.writer.one(ERASURE, |_| {})? else { return Ok(0) };
-    let body: i64 = number(&row, "body")?;
+    let (place, body): (i64, i64) = (number(&row, "number")?, number(&row, "body")?);
     let most = pieces_in(portion.octets);
     let gone = writing.writer.run(SOME_PIECES_GONE, |values| {
         values.put(body).put(most);
     })? as u64;
     if gone < most.unsigned_abs() {
         writing.writer.run(ERASED, |values| {
-            values.put(body);
+            values.put(place);
         })?;
     }
     Ok(gone.max(1))

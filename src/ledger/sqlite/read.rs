@@ -11,12 +11,14 @@ use super::batch::{Among, Values};
 use super::open::trouble;
 use super::readers::Readers;
 use super::rows::{
-    self, events, get, id, maybe_time, operation, operations, origins, places, promises,
+    self, events, get, id, maybe_id, maybe_time, number, operation, operations, origins, places,
+    promises,
 };
-use crate::domain::operation::{BodyKey, Event, EventKind, IdempotencyClaim, Lane, Status};
+use crate::domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Status};
 use crate::domain::sealer::Sealer;
 use crate::domain::{OperationId, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed::{Listed, readable};
 use crate::ledger::room::{STANDING, Standing};
 use crate::ledger::store::Batch;
 use crate::ledger::verbs::{
@@ -99,23 +101,12 @@ pub(super) async fn events(
     id: OperationId,
     after: u32,
     limit: u32,
-) -> Batch<Event> {
+) -> Result<Listed<Event, u32>, LedgerError> {
     let accepted = one(readers, "SELECT accepted_at FROM operations WHERE id = ?", id).await?;
-    let Some(accepted) = accepted else { return Ok(Vec::new()) };
-    let mut events = Vec::new();
-    if after < 1 {
-        events.push(Event {
-            sequence: 1,
-            at: rows::time(&accepted, "accepted_at")?,
-            kind: EventKind::Accepted,
-            attempt: 0,
-            status: None,
-            code: None,
-            next_at: None,
-            percent: None,
-            message: None,
-        });
-    }
+    let Some(accepted) = accepted else { return Ok(Listed::none()) };
+    let first = Event::accepted(rows::time(&accepted, "accepted_at")?);
+    let first = (after < 1 && limit > 0).then_some(first);
+    let limit = limit - u32::from(first.is_some());
     let rows = sqlx::query(concat!(
         "SELECT ",
         events!(),
@@ -128,11 +119,12 @@ pub(super) async fn events(
     .fetch_all(&mut *readers.acquire().await?)
     .await
     .map_err(trouble)?;
-    for row in &rows {
-        events.push(rows::event(row, sealer)?);
-    }
-    events.truncate(limit as usize);
-    Ok(events)
+    let place = |row: &_| number(row, "sequence");
+    let listed = Listed::of(&rows, limit as usize, place, |row| rows::event(row, sealer))?;
+    Ok(match first {
+        Some(first) => listed.behind(first, 1),
+        None => listed,
+    })
 }
 
 /// How many operations one page looks at, so that a filter that fits nothing does not
@@ -147,12 +139,11 @@ pub(super) async fn list(
     let mut connection = readers.acquire().await?;
     let (candidates, looked_to) = candidates(&mut connection, listing).await?;
     let rows = FIND.fetch(&mut connection, &candidates).await?;
-    let mut operations =
-        rows.iter().map(|row| operation(row, sealer)).collect::<Result<Vec<_>, _>>()?;
+    let (mut operations, unread) = readable(&rows, |row| operation(row, sealer))?;
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
     let full = candidates.len() >= listing.limit;
     let next = if full { candidates.last().copied() } else { looked_to };
-    Ok(Page { operations, next })
+    Ok(Page { operations, next, unread })
 }
 
 /// The ids of a page, newest first, and how far it looked if there is more behind.
@@ -247,7 +238,7 @@ pub(super) async fn descendants(
     sealer: &Sealer,
     of: OperationId,
     limit: u32,
-) -> Batch<Operation> {
+) -> Result<Listed<Operation, OperationId>, LedgerError> {
     let rows = sqlx::query(DESCENDANTS)
         .bind(of.as_bytes().to_vec())
         .bind(limit)
@@ -255,7 +246,9 @@ pub(super) async fn descendants(
         .await
         .map_err(trouble)?;
     let ids = rows.iter().map(|row| id(row, "id")).collect::<Result<Vec<_>, _>>()?;
-    Ok(find(readers, sealer, &ids).await?.into_iter().flatten().collect())
+    let mut rows = FIND.fetch(&mut *readers.acquire().await?, &ids).await?;
+    rows.sort_by_cached_key(|row| maybe_id(row, "id").ok().flatten());
+    Listed::of(&rows, limit as usize, |row| id(row, "id"), |row| operation(row, sealer))
 }
 
 pub(super) async fn piece(

@@ -11,7 +11,7 @@ use crate::domain::Timestamp;
 use crate::domain::reconcile::{Discrepancy, Stray};
 use crate::ledger::error::LedgerError;
 use crate::ledger::reconcile::{self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept};
-use crate::ledger::verbs::{Moved, SerialName};
+use crate::ledger::verbs::{Moved, Recounted, SerialName};
 
 pub(super) fn reconcile(
     writing: &mut Writing,
@@ -44,7 +44,7 @@ fn operations(
                 let gone = writing.writer.all(sql, |values| {
                     values.put(seq);
                 })?;
-                touch(table, &gone, &mut lanes)?;
+                touch(table, &gone, &mut lanes, moved)?;
             }
         }
         strays.push(stray);
@@ -65,7 +65,7 @@ fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
-    without_operation(writing, range, step.repair, &mut lanes, &mut strays)?;
+    without_operation(writing, (range, step.repair), &mut lanes, &mut strays, moved)?;
     recount(writing, lanes, moved)?;
     waiting(writing, range, step, moved, &mut strays)?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
@@ -74,10 +74,10 @@ fn operations(
 
 fn without_operation(
     writing: &mut Writing,
-    range: (i64, i64),
-    repair: bool,
+    (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
+    moved: &mut Moved,
 ) -> Result<(), LedgerError> {
     for (table, count, gone) in ask::TABLES {
         let row = pair(writing, count, range)?.into_iter().next();
@@ -85,24 +85,36 @@ fn without_operation(
         strays.extend(ask::rows_of(table, found));
         if repair && found > 0 {
             let gone = pair(writing, gone, range)?;
-            touch(table, &gone, lanes)?;
+            touch(table, &gone, lanes, moved)?;
         }
     }
     Ok(())
 }
 
 /// Remembers the lanes of rows that a repair has deleted from this table, if they are counted.
-fn touch(table: &str, gone: &[Row], lanes: &mut BTreeSet<i64>) -> Result<(), LedgerError> {
-    if table == "ready" || table == "waiting" {
+fn touch(
+    table: &str,
+    gone: &[Row],
+    lanes: &mut BTreeSet<i64>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    if ["ready", "running", "waiting"].contains(&table) {
         for row in gone {
             lanes.insert(number(row, "lane")?);
         }
     }
+    if table == "waiting" {
+        moved.waiting -= gone.len() as i64;
+    }
     Ok(())
 }
 
-const DEPTHS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS depth, \
-     (SELECT count(*) FROM waiting WHERE lane = ?1 AND serial_digest IS NOT NULL) AS behind";
+/// What runs alone in a lane has its number below zero.
+const COUNTS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS depth, \
+     (SELECT count(*) FROM waiting WHERE lane = ?1 AND serial_digest IS NOT NULL) AS behind, \
+     (SELECT coalesce(sum(o.octets), 0) FROM (SELECT seq FROM ready WHERE lane IN (?1, -?1) \
+     UNION ALL SELECT seq FROM running WHERE lane IN (?1, -?1) \
+     UNION ALL SELECT seq FROM waiting WHERE lane IN (?1, -?1)) AS u JOIN operations o ON o.seq = u.seq) AS stored";
 
 /// Counts lanes from which a repair has deleted rows: it is not known whether they were counted.
 fn recount(
@@ -113,11 +125,17 @@ fn recount(
     for place in lanes {
         // A lane that is unknown is not counted.
         let Ok(lane) = writing.book.lane(place) else { continue };
-        let row = writing.writer.one(DEPTHS, |values| {
+        let row = writing.writer.one(COUNTS, |values| {
             values.put(place);
         })?;
         if let Some(row) = row {
-            moved.recounted.push((lane, number(&row, "depth")?, number(&row, "behind")?));
+            let (depth, behind) = (number(&row, "depth")?, number(&row, "behind")?);
+            moved.recounted.push(Recounted {
+                lane,
+                depth,
+                behind,
+                stored: number(&row, "stored")?,
+            });
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
 use crate::domain::Timestamp;
 use crate::domain::operation::{EventKind, NewOperation};
 use crate::ledger::error::LedgerError;
-use crate::ledger::store::Batch;
+use crate::ledger::listed::Listed;
 use crate::ledger::verbs::{KeyInUse, KeyListing, Moved, SerialName, Unblocked};
 
 const BLOCKED: &str = "INSERT OR REPLACE INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at) \
@@ -137,7 +137,10 @@ pub(super) async fn is_delay_over(readers: &Readers, now: Timestamp) -> Result<b
     Ok(query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)?.is_some())
 }
 
-pub(super) async fn keys(readers: &Readers, listing: KeyListing) -> Batch<KeyInUse> {
+pub(super) async fn keys(
+    readers: &Readers,
+    listing: KeyListing,
+) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
     let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
     let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
     let rows = sqlx::query(sql)
@@ -146,5 +149,5 @@ pub(super) async fn keys(readers: &Readers, listing: KeyListing) -> Batch<KeyInU
         .fetch_all(&mut *readers.acquire().await?)
         .await
         .map_err(trouble)?;
-    rows.iter().map(rows::key_in_use).collect()
+    Listed::of(&rows, listing.limit, rows::key_name, rows::key_in_use)
 }

@@ -25,6 +25,13 @@ use crate::ledger::store::{Batch, NODES_KEPT};
 const LAST_PLACE: &str = "SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0), \
      coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq) FROM serial_keys), 0)) FROM ledger";
 
+/// Has the pieces deleted little by little that no row refers to, however many there are: no start
+/// waits for that.
+const ABANDONED: &str = "INSERT INTO erasures (body) SELECT DISTINCT p.body FROM pieces p \
+     WHERE NOT EXISTS (SELECT 1 FROM requests WHERE body_key = p.body) \
+     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = p.body) \
+     AND p.body NOT IN (SELECT body FROM erasures)";
+
 /// Reads what the ledger is told apart by; makes it when the ledger is new.
 pub(super) async fn identity(
     connection: &mut SqliteConnection,
@@ -147,8 +154,8 @@ async fn forget(
 }
 
 /// Holding the file, what former starts were in the middle of is void: upstreams that
-/// were followed are asked at once, and pieces that no row refers to go. Returns the
-/// next operation's place.
+/// were followed are asked at once, and pieces that no row refers to go, with the prunes that
+/// follow the start. Returns the next operation's place.
 pub(super) async fn tidy(
     connection: &mut SqliteConnection,
     now: Timestamp,
@@ -159,13 +166,7 @@ pub(super) async fn tidy(
         .execute(&mut *connection)
         .await
         .map_err(trouble)?;
-    sqlx::query(
-        "DELETE FROM pieces WHERE body NOT IN (SELECT body_key FROM requests WHERE body_key IS NOT NULL)
-         AND body NOT IN (SELECT body_key FROM results WHERE body_key IS NOT NULL)",
-    )
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
+    sqlx::query(ABANDONED).execute(&mut *connection).await.map_err(trouble)?;
     let row = sqlx::query(LAST_PLACE).fetch_one(connection).await.map_err(trouble)?;
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
 }

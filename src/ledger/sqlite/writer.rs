@@ -105,6 +105,21 @@ impl Writer {
         cut.map(|busy: i64| busy == 0).map_err(trouble)
     }
 
+    /// Has the log written back whenever it has so many pages.
+    pub(super) fn write_back_after(&mut self, pages: u32) -> Result<(), LedgerError> {
+        let connection = self.connection()?;
+        connection.pragma_update(None, "wal_autocheckpoint", pages).map_err(trouble)
+    }
+
+    /// Octets of the file's pages that nothing is stored in.
+    pub(super) fn unused_octets(&mut self) -> Result<u64, LedgerError> {
+        let connection = self.connection()?;
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = pragma("freelist_count").map_err(trouble)?;
+        let octets = pragma("page_size").map_err(trouble)?;
+        Ok(pages.unsigned_abs() * octets.unsigned_abs())
+    }
+
     /// Runs a statement once for each row; how many rows that changed.
     pub(super) fn each<T>(
         &mut self,

@@ -108,14 +108,12 @@ const COMING_AND_GOING: [(&str, &str); 7] = [
 
 /// What is asked now and then, and of more than it can name: what a node has, how much there is,
 /// what a person wants to see, and what is looked after in the background.
-const NOW_AND_THEN: [&str; 14] = [
+const NOW_AND_THEN: [&str; 12] = [
     "node = $1",
     "node <> $1",
     "node = ANY",
     "node = incarnation",
     "n.incarnation = u.node",
-    "SELECT DISTINCT node",
-    "SELECT incarnation FROM gone",
     "count(*)",
     "sum(o.octets)",
     "FROM deliveries v",

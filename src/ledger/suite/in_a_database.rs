@@ -478,7 +478,10 @@ async fn both_engines_have_the_same_migrations_tables_columns_and_indices() {
          SELECT indexname FROM pg_indexes WHERE schemaname = 'public' \
          AND indexname !~ '_(pkey|id_key|express_key)$'",
     );
-    let in_database: BTreeSet<_> = told.lines().map(str::to_owned).collect();
+    // Only there does an old snapshot keep entries that beats would have to walk past.
+    let only_there = ["running_by_node", "running_called_off"].map(str::to_owned);
+    let mut in_database: BTreeSet<_> = told.lines().map(str::to_owned).collect();
+    assert!(only_there.iter().all(|name| in_database.remove(name)));
     let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
     let mut connection = sqlx::SqliteConnection::connect(&path).await.unwrap();
     let rows = sqlx::query(

@@ -16,6 +16,7 @@ macro_rules! suite_of {
 }
 
 mod asking;
+mod beating;
 mod behind_a_pooler;
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "it is shared with the tests outside")]

@@ -15,7 +15,7 @@ async fn a_tree_is_what_an_operation_gave_rise_to_and_stays_within_its_principal
         ledger.accept(operation).await.unwrap();
     }
     let ids =
-        |tree: Vec<Operation>| tree.into_iter().map(|operation| operation.id).collect::<Vec<_>>();
+        |tree: Listed<Operation, OperationId>| tree.iter().map(|it| it.id).collect::<Vec<_>>();
     assert_eq!(ids(ledger.descendants(root_id, 9).await.unwrap()), [second_id, third_id]);
     assert_eq!(ids(ledger.descendants(second_id, 9).await.unwrap()), [third_id]);
     assert_eq!(ledger.find(stranger_id).await.unwrap().unwrap().parent, None);

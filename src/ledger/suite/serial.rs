@@ -17,7 +17,7 @@ async fn fail(ledger: &Ledger, id: OperationId) {
 }
 
 async fn keys(ledger: &Ledger, blocked: bool) -> Vec<KeyInUse> {
-    ledger.keys(KeyListing { blocked, after: None, limit: 9 }).await.unwrap()
+    ledger.keys(KeyListing { blocked, after: None, limit: 9 }).await.unwrap().to_vec()
 }
 
 async fn accept_all(ledger: &Ledger, numbers: impl IntoIterator<Item = u8>) {
@@ -128,7 +128,7 @@ async fn keys_are_listed_page_by_page_with_who_waits(place: Place) {
     assert_eq!(first.len(), 2);
     let rest = page(Some(first[1].name)).await.unwrap();
     assert_eq!(rest.len(), 1);
-    for key in first.iter().chain(&rest) {
+    for key in first.iter().chain(rest.iter()) {
         assert_eq!((key.waiting, key.upstream.as_deref()), (1, Some("orders")));
         assert_eq!(key.name.to_string().parse(), Ok(key.name));
     }
@@ -243,7 +243,7 @@ async fn a_delayed_operation_leaves_its_key_to_others_until_its_time(place: Plac
     assert_eq!(keys(&ledger, false).await, []);
     assert_eq!(go(&ledger, 60).await, [1]);
     assert_eq!(ledger.queue_depth("default"), 0);
-    let kinds: Vec<_> = ledger.events(delayed(1, 0).id, 0, 9).await.unwrap();
+    let kinds: Vec<_> = ledger.events(delayed(1, 0).id, 0, 9).await.unwrap().to_vec();
     let kinds: Vec<_> = kinds.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Accepted, EventKind::Started, EventKind::Succeeded]);
     close(ledger, tasks).await;

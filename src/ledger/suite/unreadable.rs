@@ -160,12 +160,101 @@ async fn what_is_past_its_deadline_when_its_turn_comes_does_not_begin(place: Pla
     close(ledger, tasks).await;
 }
 
+/// A page of operations, a tree and a timeline.
+async fn a_list_goes_on_behind_a_row_that_cannot_be_read(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let at = |number: u8| START + Duration::from_secs(number.into());
+    let new = |number: u8| NewOperation {
+        parent: (number > 1).then(|| operation(1, at(1)).id),
+        due_at: START + HOUR,
+        ..operation(number, at(number))
+    };
+    let ids: Vec<_> = (1..=4).map(|number| new(number).id).collect();
+    for number in 1..=4 {
+        ledger.accept(new(number)).await.unwrap();
+    }
+    sql(&place, "UPDATE ready SET percent = 999 WHERE seq = 3").await;
+    let page = async |before| {
+        let page = ledger.list(&Listing { before, limit: 2, ..Listing::default() }).await.unwrap();
+        (page.operations.iter().map(|it| it.id).collect::<Vec<_>>(), page.next)
+    };
+    assert_eq!(page(None).await, (vec![ids[3]], Some(ids[2])));
+    assert_eq!(page(Some(ids[2])).await, (vec![ids[1], ids[0]], Some(ids[0])));
+    let tree = ledger.descendants(ids[0], 9).await.unwrap();
+    assert_eq!(tree.iter().map(|it| it.id).collect::<Vec<_>>(), [ids[1], ids[3]]);
+    let leased = claim_one(&ledger, START + HOUR).await;
+    let id = leased.id;
+    finish(&ledger, leased, START + HOUR).await;
+    sql(&place, "UPDATE events SET kind = 'nonsense' WHERE sequence = 2").await;
+    let timeline = async |after| {
+        let events = ledger.events(id, after, 2).await.unwrap();
+        (events.iter().map(|it| it.sequence).collect::<Vec<_>>(), events.next())
+    };
+    assert_eq!(timeline(0).await, (vec![1], Some(2)));
+    assert_eq!(timeline(2).await, (vec![3], None));
+    close(ledger, tasks).await;
+}
+
+/// Only SQLite stores in a column what is not of its type.
+#[tokio::test]
+async fn a_list_of_keys_goes_on_behind_one_that_cannot_be_read() {
+    let place = Place::sqlite();
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=3 {
+        let key = SerialKey { digest: [number; 16], text: "customer".into() };
+        let new = NewOperation { serial_key: Some(key), ..operation(number, START) };
+        ledger.accept(new).await.unwrap();
+    }
+    sql(&place, "UPDATE operations SET serial_key = x'ff' WHERE seq = 2").await;
+    let page = async |after| {
+        let listing = KeyListing { blocked: false, after, limit: 2 };
+        let keys = ledger.keys(listing).await.unwrap();
+        (keys.iter().map(|it| it.name).collect::<Vec<_>>(), keys.next())
+    };
+    let name = |number| SerialName([number; 16]);
+    assert_eq!(page(None).await, (vec![name(1)], Some(name(2))));
+    assert_eq!(page(Some(name(2))).await, (vec![name(3)], None));
+    close(ledger, tasks).await;
+}
+
+/// A claim that is alone has committed by the time that it is read.
+#[tokio::test]
+async fn a_damaged_row_whose_end_fails_is_not_claimed_again_and_ends_with_a_beat() {
+    let place = Place::postgres();
+    let (ledger, tasks) = place.open(START).await;
+    for number in [1, 2] {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    ledger.beat(vitals()).await.unwrap();
+    sql(&place, DAMAGES[0]).await;
+    sql(
+        &place,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let wants = vec![Want { lane: lane(false), limit: 9 }];
+    assert!(ledger.claim(wants, START).await.is_err());
+    for _ in 0..2 {
+        assert!(claimed(&ledger, START).await.is_empty());
+    }
+    sql(&place, "DROP TRIGGER refuse ON outcomes").await;
+    let held = ledger.beat(vitals()).await.unwrap().held;
+    assert_eq!(held.len(), 2);
+    let keys = held.iter().map(|it| it.key).collect();
+    let leased = ledger.reclaim(keys, false, START).await.unwrap();
+    assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [operation(2, START).id]);
+    assert_eq!(code(&ledger, operation(1, START).id).await, "unreadable");
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_damaged_row_ends_and_holds_up_no_other,
             what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated,
             a_damaged_row_lets_its_serial_key_go,
+            a_list_goes_on_behind_a_row_that_cannot_be_read,
             a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form,
             a_task_is_left_to_a_node_that_knows_it,
             what_is_past_its_deadline_when_its_turn_comes_does_not_begin,

@@ -46,6 +46,7 @@ pub(super) use transaction::Deliveries;
 use super::Ledger;
 use super::error::LedgerError;
 use super::handoff::Outbox;
+use super::listed::{self, Listed};
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
 
@@ -116,8 +117,10 @@ impl Ledger {
     pub async fn subscriptions(
         &self,
         listing: &SubscriptionListing,
-    ) -> Result<Vec<Subscription>, LedgerError> {
-        self.reads().subscriptions(listing).await
+    ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
+        let found = self.reads().subscriptions(listing).await?;
+        listed::tell(&self.shared, "subscriptions", &found.unread);
+        Ok(found)
     }
 
     /// Adds keys; the others go on signing for a while.
@@ -142,8 +145,10 @@ impl Ledger {
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<PublishedKey>, LedgerError> {
-        self.reads().published_keys(after, limit).await
+    ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
+        let found = self.reads().published_keys(after, limit).await?;
+        listed::tell(&self.shared, "keys", &found.unread);
+        Ok(found)
     }
 
     /// The receiver that a principal's callbacks to an origin count as, if they have been
@@ -176,7 +181,9 @@ impl Ledger {
 
     /// A page of deliveries, newest first, each with its attempts.
     pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
-        self.reads().deliveries(listing).await
+        let page = self.reads().deliveries(listing).await?;
+        listed::tell(&self.shared, "deliveries", &page.unread);
+        Ok(page)
     }
 
     /// One delivery with its attempts.

@@ -11,6 +11,7 @@ use super::{
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed::Listed;
 use crate::ledger::store::Batch;
 
 /// What is read about webhooks.
@@ -21,9 +22,16 @@ pub(in crate::ledger) trait ReadsDeliveries: Send + Sync {
         principal: Option<&Principal>,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, LedgerError>;
-    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription>;
+    async fn subscriptions(
+        &self,
+        listing: &SubscriptionListing,
+    ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError>;
     async fn keys(&self, owner: &KeyOwner) -> Batch<SigningKey>;
-    async fn published_keys(&self, after: i64, limit: usize) -> Batch<PublishedKey>;
+    async fn published_keys(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Listed<PublishedKey, i64>, LedgerError>;
     async fn callbacks(
         &self,
         principal: &Principal,
@@ -58,7 +66,10 @@ impl<A: Asks> ReadsDeliveries for A {
         showing::find(self, principal, id).await
     }
 
-    async fn subscriptions(&self, listing: &SubscriptionListing) -> Batch<Subscription> {
+    async fn subscriptions(
+        &self,
+        listing: &SubscriptionListing,
+    ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
         showing::list(self, listing).await
     }
 
@@ -66,7 +77,11 @@ impl<A: Asks> ReadsDeliveries for A {
         showing::keys(self, owner).await
     }
 
-    async fn published_keys(&self, after: i64, limit: usize) -> Batch<PublishedKey> {
+    async fn published_keys(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
         showing::published_keys(self, after, limit).await
     }
 

@@ -8,13 +8,14 @@ use super::rows::{
 use super::sql::{Asks, Given, Sql};
 use super::subscriptions::keys_statement;
 use super::verbs::{
-    DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
+    AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
     DeliveryListing, DeliveryPage, DeliveryState, KeyOwner, PublishedKey, Receiver, Selected,
     SigningKey, Subscription, SubscriptionId, SubscriptionListing,
 };
 use crate::domain::delivery::ReceiverKey;
 use crate::domain::{Principal, Timestamp};
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed::{Listed, readable};
 use crate::ledger::rows::{damaged, number, time};
 use crate::ledger::store::Batch;
 
@@ -89,7 +90,7 @@ pub(super) async fn find<A: Asks + ?Sized>(
 pub(super) async fn list<A: Asks + ?Sized>(
     asking: &A,
     listing: &SubscriptionListing,
-) -> Batch<Subscription> {
+) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
     let (after, limit) = (listing.after.map_or(0, |after| after.0), listing.limit as i64);
     let rows = match &listing.principal {
         Some(principal) => {
@@ -98,7 +99,8 @@ pub(super) async fn list<A: Asks + ?Sized>(
         }
         None => asking.ask(EVERYBODYS.into(), Given::number(after).and(limit)).await?,
     };
-    rows.iter().map(subscription).collect()
+    let place = |row: &_| Ok(ReceiverKey(number(row, "receiver")?));
+    Listed::of(&rows, listing.limit, place, subscription)
 }
 
 pub(super) async fn keys<A: Asks + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<SigningKey> {
@@ -110,9 +112,9 @@ pub(super) async fn published_keys<A: Asks + ?Sized>(
     asking: &A,
     after: i64,
     limit: usize,
-) -> Batch<PublishedKey> {
+) -> Result<Listed<PublishedKey, i64>, LedgerError> {
     let rows = asking.ask(PUBLISHED_KEYS.into(), Given::number(after).and(limit as i64)).await?;
-    rows.iter().map(published_key).collect()
+    Listed::of(&rows, limit, |row| number(row, "key"), published_key)
 }
 
 pub(super) async fn whom<A: Asks + ?Sized>(
@@ -140,23 +142,28 @@ pub(super) async fn deliveries<A: Asks + ?Sized>(
         DeliveriesOf::Callback(id) => (OF_CALLBACK, Given::none().octets(id.as_bytes().to_vec())),
     };
     let rows = asking.ask(sql.into(), given.and(before).and(looked_at as i64)).await?;
-    let (mut found, mut last) = (Vec::new(), None);
+    let (mut found, mut last, mut unread) = (Vec::new(), None, Vec::new());
     let mut full = rows.len() == looked_at;
     for row in &rows {
         if found.len() == listing.limit {
             full = true;
             break;
         }
-        let delivery = delivery(row, asking.sealer())?;
-        last = Some(delivery.key);
+        last = Some(DeliveryKey(number(row, "delivery")?));
+        let (delivery, why) =
+            readable(std::slice::from_ref(row), |row| delivery(row, asking.sealer()))?;
+        unread.extend(why);
+        let Some(delivery) = delivery.into_iter().next() else { continue };
         if listing.only.is_none_or(|only| stands(&delivery, only)) {
             found.push(delivery);
         }
     }
     for delivery in &mut found {
-        delivery.log = log(asking, delivery.key).await?;
+        let (log, why) = log(asking, delivery.key).await?;
+        delivery.log = log;
+        unread.extend(why);
     }
-    Ok(DeliveryPage { deliveries: found, next: last.filter(|_| full) })
+    Ok(DeliveryPage { deliveries: found, next: last.filter(|_| full), unread })
 }
 
 fn stands(delivery: &Delivery, select: Selected) -> bool {
@@ -184,12 +191,17 @@ pub(super) async fn one_delivery<A: Asks + ?Sized>(
     else {
         return Ok(None);
     };
-    found.log = log(asking, key).await?;
+    (found.log, _) = log(asking, key).await?;
     Ok(Some(found))
 }
 
-async fn log<A: Asks + ?Sized>(asking: &A, key: DeliveryKey) -> Batch<super::verbs::AttemptRecord> {
-    asking.ask(LOG.into(), Given::number(key.0).and(key.0)).await?.iter().map(attempt).collect()
+/// The attempts of a delivery that can be read, and why each of the others cannot.
+async fn log<A: Asks + ?Sized>(
+    asking: &A,
+    key: DeliveryKey,
+) -> Result<(Vec<AttemptRecord>, Vec<String>), LedgerError> {
+    let rows = asking.ask(LOG.into(), Given::number(key.0).and(key.0)).await?;
+    readable(&rows, attempt)
 }
 
 /// When the next of each lane is due.

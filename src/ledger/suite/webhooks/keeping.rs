@@ -42,11 +42,38 @@ async fn what_is_settled_lets_the_result_go(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_list_of_deliveries_goes_on_behind_one_that_cannot_be_read(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let wanted = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    for number in 1..=3 {
+        done(&ledger, operation(number, START)).await;
+    }
+    sql(
+        &place,
+        "UPDATE messages SET event = 'nonsense' WHERE message = (SELECT max(message) FROM messages \
+         WHERE message < (SELECT max(message) FROM messages))",
+    )
+    .await;
+    let all = DeliveryListing {
+        of: DeliveriesOf::Receiver(wanted.receiver),
+        only: None,
+        before: None,
+        limit: 2,
+    };
+    let first = ledger.deliveries(&all).await.unwrap();
+    assert_eq!((first.deliveries.len(), first.next.is_some()), (1, true));
+    let rest = ledger.deliveries(&DeliveryListing { before: first.next, ..all }).await.unwrap();
+    assert_eq!((rest.deliveries.len(), rest.next), (1, None));
+    assert!(first.deliveries[0].key > rest.deliveries[0].key);
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_result_is_kept_while_its_deliveries_are_under_way_for_six_days_at_most,
             what_is_settled_lets_the_result_go,
+            a_list_of_deliveries_goes_on_behind_one_that_cannot_be_read,
         );
     };
 }

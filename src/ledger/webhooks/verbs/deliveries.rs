@@ -329,6 +329,8 @@ pub struct DeliveryPage {
     pub deliveries: Vec<Delivery>,
     /// Where the next page goes on ([`DeliveryListing::before`]); none at the end.
     pub next: Option<DeliveryKey>,
+    /// Why deliveries, and attempts, of this page are not in it.
+    pub(in crate::ledger) unread: Vec<String>,
 }
 
 /// One step of a replay: what was made in a range of time goes out once more.

@@ -1,0 +1,158 @@
+//! Room on the disk that is given up when nothing else is left, so that retention can go on.
+//!
+//! Whatever is deleted is written into the log first, so on a disk that is full to the last page
+//! nothing could be deleted any more. A file beside the ledger keeps some room. It is removed when
+//! a prune finds none, and made again when there is enough. Its invariant: while it is missing,
+//! nothing that clients send takes what it gave up.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::io::Errno;
+
+use super::open::beside;
+use super::writer::Writer;
+
+/// How much is kept: what the log may be ahead of the file on a disk with little room, and what a
+/// small prune writes.
+const RESERVE: u64 = 8 * 1024 * 1024;
+/// A disk that is smaller than this in all is too small for that.
+const SMALLEST_DISK: u64 = 8 * RESERVE;
+/// Where less is free than this, the log is written back often, so that it is never far ahead of
+/// the file.
+const SCARCE: u64 = 1024 * 1024 * 1024;
+
+/// The file that keeps the room.
+pub(super) struct Reserve {
+    path: PathBuf,
+    state: AtomicU8,
+    /// While it is missing: whether the file has too few pages that nothing is stored in.
+    tight: AtomicBool,
+}
+
+/// What there is of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    Kept,
+    /// It was given up, or there was no room for it.
+    Missing,
+    /// The disk is too small for one.
+    Needless,
+}
+
+impl Reserve {
+    /// The reserve of a ledger; makes it if there is room.
+    pub(super) fn of(ledger: &Path) -> Self {
+        let path = beside(ledger, "reserve");
+        let whole = std::fs::metadata(&path).is_ok_and(|file| file.blocks() * 512 >= RESERVE);
+        let state = if whole { State::Kept } else { State::Missing };
+        let reserve =
+            Self { path, state: AtomicU8::new(state as u8), tight: AtomicBool::new(false) };
+        if reserve.disk().is_some_and(|disk| disk.f_blocks * disk.f_frsize < SMALLEST_DISK) {
+            reserve.stands(State::Needless);
+        } else if !reserve.make() {
+            tracing::warn!(
+                file = %reserve.path.display(),
+                "there is no room for the ledger's reserve: make some, or a full disk cannot be freed by retention"
+            );
+        }
+        reserve
+    }
+
+    /// Makes it where it is missing and there is twice the room; false if it is still missing.
+    fn make(&self) -> bool {
+        if !self.is_missing() {
+            return true;
+        }
+        if self.free().is_none_or(|free| free < 2 * RESERVE) {
+            return false;
+        }
+        match self.write() {
+            Ok(()) => {
+                self.stands(State::Kept);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the ledger's reserve could not be made");
+                // A part of it would only be in the way.
+                let _ = std::fs::remove_file(&self.path);
+                false
+            }
+        }
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).write(true).truncate(true).mode(0o600).open(&self.path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOSPC) => Err(ErrorKind::StorageFull.into()),
+            // Not every file system can do that.
+            Err(_) => {
+                let zeros = vec![0; 1024 * 1024];
+                (0..RESERVE / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))?;
+                file.sync_all()
+            }
+        }
+    }
+
+    /// Gives it up, if there is any.
+    pub(super) fn give_up(&self) {
+        if self.state.load(Ordering::Relaxed) != State::Kept as u8 {
+            return;
+        }
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => tracing::warn!(
+                "the disk is full: the ledger's reserve was given up, so that what has expired can be deleted"
+            ),
+            Err(error) => tracing::warn!(%error, "the ledger's reserve could not be given up"),
+        }
+        self.stands(State::Missing);
+        self.tight.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes it again if there is room; otherwise sees whether what clients send would find room in
+    /// the file.
+    pub(super) fn look(&self, writer: &mut Writer) {
+        if !self.is_missing() {
+            return;
+        }
+        let tight = !self.make() && writer.unused_octets().is_ok_and(|unused| unused < RESERVE);
+        self.tight.store(tight, Ordering::Relaxed);
+    }
+
+    /// Whether what clients send takes nothing of the room that was given up.
+    pub(super) fn has_room(&self) -> bool {
+        !self.tight.load(Ordering::Relaxed) || self.make()
+    }
+
+    /// Whether it was given up and has not been made again.
+    fn is_missing(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == State::Missing as u8
+    }
+
+    /// Whether little room is left on the disk.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.free().is_some_and(|free| free < SCARCE)
+    }
+
+    /// What is free for this process.
+    fn free(&self) -> Option<u64> {
+        self.disk().map(|disk| disk.f_bavail * disk.f_frsize)
+    }
+
+    fn disk(&self) -> Option<StatVfs> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        statvfs(folder.unwrap_or(Path::new("."))).ok()
+    }
+
+    fn stands(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+}
