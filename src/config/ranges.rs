@@ -161,21 +161,27 @@ fn link_local() -> Vec<IpNet> {
 /// range is in: a whole network of IPv6 does not count as covering them.
 fn carried(range: &IpNet) -> Vec<IpNet> {
     let IpNet::V6(range) = range else { return Vec::new() };
-    let [a, b, c, d, e, f, ..] = range.network().segments();
+    let [mut own @ .., _] = range.network().segments();
     let mut forms = Vec::new();
+    // A client of Teredo's, whose bits are flipped.
+    if range.prefix_len() > MAPPED && own[..2] == [0x2001, 0] {
+        own[6] = FLIPPED;
+        forms.push(form(own, 112));
+    }
     // ISATAP (RFC 5214).
     if range.prefix_len() > 64 {
-        forms.extend([0, 0x200].map(|kind| form([a, b, c, d, kind, 0x5efe, OWN], 112)));
-    }
-    // A client of Teredo's, whose bits are flipped.
-    if range.prefix_len() > MAPPED && (a, b) == (0x2001, 0) {
-        forms.push(form([a, b, c, d, e, f, FLIPPED], 112));
+        for kind in [0, 0x200] {
+            own[4..].copy_from_slice(&[kind, 0x5efe, OWN]);
+            forms.push(form(own, 112));
+        }
     }
     forms.into_iter().flatten().collect()
 }
 
-fn form([a, b, c, d, e, f, g]: [u16; 7], length: u8) -> Option<IpNet> {
-    Ipv6Net::new(Ipv6Addr::new(a, b, c, d, e, f, g, 0), length).ok().map(IpNet::V6)
+/// The range of addresses that begin with these words.
+fn form(words: [u16; 7], length: u8) -> Option<IpNet> {
+    let bits = words.into_iter().fold(0, |bits: u128, word| bits << 16 | u128::from(word));
+    Ipv6Net::new(Ipv6Addr::from_bits(bits << 16), length).ok().map(IpNet::V6)
 }
 
 #[cfg(test)]

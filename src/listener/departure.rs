@@ -1,8 +1,8 @@
 //! The departure of a client before its answer.
 //!
 //! Owns what the end of a client's side means. Its invariant: a client whose request came whole
-//! gets its answer, though it has ended its side; only where the work is nobody's but the
-//! client's is such an end taken for a departure, and not at once. It must not know what is
+//! gets its answer, though it has ended its side; only where the client alone has
+//! an interest in the work is such an end taken for a departure, and not at once. It must not know what is
 //! asked.
 
 use std::io;
@@ -18,18 +18,22 @@ use crate::domain::Timestamp;
 
 /// How long an answer may take to begin after the client has ended its side: a client that has
 /// closed its connection looks the same until it is sent something.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the kernel has found out meanwhile that the client has gone: a
+/// closed connection is known by its answer to what [`super::peer`] has the kernel ask.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// The watch for a client that leaves.
 pub(super) struct Departure {
     alarm: Alarm,
-    // Set once the client has ended its side.
-    until: Option<Timestamp>,
+    // When the client has ended its side, and when to look again.
+    ended: Option<(Timestamp, Timestamp)>,
 }
 
 impl Departure {
     pub(super) const fn new(clock: Clock) -> Self {
-        Self { alarm: Alarm::new(clock), until: None }
+        Self { alarm: Alarm::new(clock), ended: None }
     }
 
     /// Looks whether the client is still there; an error once it is not. `is_for_client` where
@@ -45,16 +49,29 @@ impl Departure {
         match stream.poll_peek(context, &mut buffer) {
             // The connection was reset: this client reads nothing any more.
             Poll::Ready(Err(error)) => return Err(error),
-            Poll::Ready(Ok(0)) if is_for_client => {}
+            Poll::Ready(Ok(0)) => {}
             _ => {
-                self.until = None;
+                self.ended = None;
                 return Ok(());
             }
         }
-        let until = *self.until.get_or_insert_with(|| self.alarm.now() + GRACE);
-        match self.alarm.poll_until(context, until) {
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Poll::Pending => Ok(()),
+        let now = self.alarm.now();
+        let (since, mut look_at) = self.ended.unwrap_or((now, now));
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
         }
+        if is_for_client && now >= since + GRACE {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if now >= look_at {
+            look_at = now + AGAIN;
+        }
+        self.ended = Some((since, look_at));
+        let due = if is_for_client { look_at.min(since + GRACE) } else { look_at };
+        if self.alarm.poll_until(context, due).is_ready() {
+            // The clock went on in between.
+            context.waker().wake_by_ref();
+        }
+        Ok(())
     }
 }

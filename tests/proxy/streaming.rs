@@ -131,6 +131,19 @@ async fn when_the_client_goes_away_so_does_the_upstream_request() {
 }
 
 #[tokio::test]
+async fn a_client_whose_connection_is_reset_has_gone_at_once() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/slow");
+    let gateway = Gateway::before(&upstream).await;
+    let mut connection = Connection::open(gateway.public).await;
+    connection.send_head(&get("/slow")).await;
+    upstream.until_received("/slow", 1).await;
+    connection.reset();
+    let dropped = || async { (upstream.dropped() == 1).then_some(()) };
+    crate::support::time::until("the drop", dropped).await;
+}
+
+#[tokio::test]
 async fn nothing_of_it_is_stored() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream).await;

@@ -207,6 +207,11 @@ impl Connection {
         self.stream.shutdown().await.expect("the connection is open");
     }
 
+    /// Lets go of the connection in a way that the other side is told of at once.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("the connection is open");
+    }
+
     /// Sends a request's line and fields and keeps its body back.
     pub async fn send_head(&mut self, request: &Request) {
         self.send_raw(request.head(self.address)).await;

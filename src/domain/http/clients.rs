@@ -1,10 +1,10 @@
-//! The fields in which clients say something about themselves or their request.
+//! The fields that say something else than whose a request is.
 //!
 //! Owns the list. Its invariant: no field that a proxy in front sets alone, to name a user, is in
 //! it. It must not know what a field is to be used for.
 
-/// Fields that clients set, and proxies at most add to.
-const FIELDS: [&str; 71] = [
+/// Fields that clients set, and proxies at most add to, or that belong to answers.
+const FIELDS: [&str; 87] = [
     "a-im",
     "accept",
     "accept-charset",
@@ -12,7 +12,11 @@ const FIELDS: [&str; 71] = [
     "accept-encoding",
     "accept-language",
     "accept-ranges",
+    "age",
+    "allow",
+    "alt-svc",
     "alt-used",
+    "authentication-info",
     "baggage",
     "cache-control",
     "cdn-loop",
@@ -29,13 +33,17 @@ const FIELDS: [&str; 71] = [
     "downlink",
     "early-data",
     "ect",
+    "etag",
+    "expires",
     "forwarded",
     "from",
     "http2-settings",
     "if",
     "keep-alive",
     "last-event-id",
+    "last-modified",
     "link",
+    "location",
     "lock-token",
     "max-forwards",
     "mime-version",
@@ -47,10 +55,16 @@ const FIELDS: [&str; 71] = [
     "range",
     "referer",
     "repr-digest",
+    "refresh",
     "request-id",
+    "retry-after",
     "rtt",
     "save-data",
+    "server",
+    "server-timing",
     "service-worker",
+    "set-cookie",
+    "set-cookie2",
     "signature",
     "signature-input",
     "slug",
@@ -59,12 +73,14 @@ const FIELDS: [&str; 71] = [
     "tracestate",
     "upgrade-insecure-requests",
     "user-agent",
+    "vary",
     "via",
     "viewport-width",
     "want-content-digest",
     "want-repr-digest",
     "warning",
     "width",
+    "www-authenticate",
     "x-correlation-id",
     "x-csrf-token",
     "x-http-method",
@@ -79,8 +95,8 @@ const FIELDS: [&str; 71] = [
 ];
 
 /// What whole families of them begin with.
-const FAMILIES: [&str; 6] =
-    ["access-control-", "content-", "if-", "sec-", "x-b3-", "x-original-forwarded-"];
+const FAMILIES: [&str; 7] =
+    ["access-control-", "content-", "if-", "proxy-", "sec-", "x-b3-", "x-original-forwarded-"];
 
 /// Of `X-Forwarded-…` those that say where a request came from; others may name a user.
 const FORWARDED: [&str; 12] = [
@@ -134,6 +150,11 @@ mod tests {
             "traceparent",
             "date",
             "from",
+            "proxy-authorization",
+            "set-cookie",
+            "location",
+            "retry-after",
+            "etag",
         ] {
             assert!(is_clients(name), "{name}");
         }

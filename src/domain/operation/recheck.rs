@@ -27,6 +27,9 @@ pub enum RecheckProblem {
     /// A character that no request target has.
     #[error("`{0}` cannot stand in a path; write it percent-encoded")]
     BadCharacter(char),
+    /// A percent sign without two hexadecimal digits.
+    #[error("`{0}` is no percent-encoding; a percent sign itself is %25")]
+    MalformedEncoding(String),
     /// A segment `.` or `..`.
     #[error(
         "a segment of the path is `.` or `..`, which servers take out, so that another path would be \
@@ -120,6 +123,9 @@ impl Recheck {
             return Err(RecheckProblem::NotAPath);
         }
         let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '#' | '"' | '<' | '>' | '\\');
+        if let Some(bad) = malformed_encoding(target) {
+            return Err(RecheckProblem::MalformedEncoding(bad.to_owned()));
+        }
         if let Some(bad) = target.chars().find(|c| !fits(*c)) {
             return Err(RecheckProblem::BadCharacter(bad));
         }
@@ -178,6 +184,18 @@ impl fmt::Display for Recheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GET {}", self.0)
     }
+}
+
+/// A percent sign that two hexadecimal digits do not follow, with what does.
+fn malformed_encoding(target: &str) -> Option<&str> {
+    let is_digit = |octet: &u8| octet.is_ascii_hexdigit();
+    let mut signs = target.match_indices('%').map(|(at, _)| &target[at..]);
+    signs.find(|rest| !rest.as_bytes().get(1..3).is_some_and(|two| two.iter().all(is_digit))).map(
+        |rest| {
+            let end = rest.char_indices().nth(3).map_or(rest.len(), |(end, _)| end);
+            &rest[..end]
+        },
+    )
 }
 
 /// Whether a segment of the path is one that clients and servers take out of it; some servers
@@ -280,6 +298,15 @@ mod tests {
             "GET /{operation_id}/..",
         ] {
             assert_eq!(Recheck::parse(template), Err(RecheckProblem::DotSegment), "{template}");
+        }
+        for (template, bad) in [
+            ("GET /a/%zz/{operation_id}", "%zz"),
+            ("GET /{operation_id}?x=%", "%"),
+            ("GET /{operation_id}?x=%2", "%2"),
+            ("GET /%{operation_id}", "%{o"),
+        ] {
+            let refused = RecheckProblem::MalformedEncoding(bad.to_owned());
+            assert_eq!(Recheck::parse(template), Err(refused), "{template}");
         }
         for template in ["GET /a..b/{operation_id}", "GET /.well-known/x?at=../{operation_id}"] {
             assert!(Recheck::parse(template).is_ok(), "{template}");

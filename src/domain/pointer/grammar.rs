@@ -214,27 +214,14 @@ impl Grammar {
         while read < octets.len() && !is_over {
             let octet = octets[read];
             read += 1;
-            inside = match (inside, octet) {
-                (Inside::Plain, b'"') => {
-                    is_over = true;
-                    Inside::Plain
-                }
-                (Inside::Plain, b'\\') => Inside::Escape,
-                (Inside::Plain, 0x20..) => Inside::Plain,
-                (Inside::Escape, b'u') => Inside::Hex(4),
-                (Inside::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
-                | (Inside::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Inside::Plain,
-                (Inside::Hex(left), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                    Inside::Hex(left - 1)
-                }
-                _ => return Err(NotJson),
-            };
+            is_over = (inside, octet) == (Inside::Plain, b'"');
+            inside = inside.behind(octet).ok_or(NotJson)?;
         }
         let part = &octets[..read];
         if is_name {
-            listener.name(part)
+            listener.name(part);
         } else {
-            listener.scalar(part)
+            listener.scalar(part);
         }
         self.at = match (is_over, is_name) {
             (false, _) => At::Text { is_name, inside },
@@ -294,6 +281,22 @@ impl Grammar {
             self.at = At::Behind;
         }
         Ok(read)
+    }
+}
+
+impl Inside {
+    /// The place behind one more octet of a string, its last quotation mark too; none where a
+    /// string has no such octet.
+    const fn behind(self, octet: u8) -> Option<Self> {
+        Some(match (self, octet) {
+            (Self::Plain, b'\\') => Self::Escape,
+            (Self::Escape, b'u') => Self::Hex(4),
+            (Self::Hex(left @ 2..), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Self::Hex(left - 1),
+            (Self::Plain, 0x20..)
+            | (Self::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
+            | (Self::Hex(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Self::Plain,
+            _ => return None,
+        })
     }
 }
 
