@@ -163,7 +163,9 @@ async fn a_client_that_takes_nothing_of_an_answer_is_let_go() {
         let_the_connection_look().await;
         clock.advance(Duration::from_secs(1));
         seconds += 1;
-        assert!(seconds < 75, "the limit is 60 s");
+        // Each growth of the buffers that a look meets begins the limit anew; so seldom a look as
+        // once within it would make that 120 s.
+        assert!(seconds < 100, "the limit is 60 s");
     }
     assert!(seconds >= 60, "let go after {seconds} s");
     let mut came = Vec::new();
