@@ -33,7 +33,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Carries one out, if one is due and may begin; whether there was one.
 async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
     let now = shared.clock.now();
-    shared.permits.keep_nothing();
     let _asked = shared.holdings.ask();
     if shared.tasks.is_draining() || !shared.pulse.may_begin() {
         return Ok(false);
@@ -54,9 +53,11 @@ async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
     Ok(any)
 }
 
-/// A permit for the first of these lanes that has one. Where there is one, what was kept for
-/// those before it is let go: they ask again only when this one has ended.
+/// A permit for the first of these lanes that has one. What an earlier look kept is let go, because
+/// its lane may be due no more; and where there is a permit, so is what was kept for the lanes
+/// before it: they ask again only when this one has ended.
 fn permit(permits: &Permits, due: Vec<Lane>, now: Timestamp) -> Option<(Lane, Permit)> {
+    permits.keep_nothing();
     let take =
         |lane: Lane| permits.take(&lane, Purpose::Alone, now).ok().map(|permit| (lane, permit));
     let taken = due.into_iter().find_map(take)?;
@@ -105,6 +106,8 @@ mod tests {
         assert!(permit(&permits, vec![lane("full", true)], Timestamp::EPOCH).is_none());
         drop(full);
         assert!(take().is_err(), "the next seat is for the one that is to run alone");
+        assert!(permit(&permits, Vec::new(), Timestamp::EPOCH).is_none());
+        assert!(take().is_ok(), "the one that was to run alone is due no more");
     }
 
     #[test]
