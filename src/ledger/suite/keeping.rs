@@ -159,6 +159,25 @@ async fn pieces_that_a_row_refers_to_survive_a_discard(place: Place) {
     close(ledger, tasks).await;
 }
 
+/// What is too large to go at once is left to later prunes only where nothing refers to it.
+async fn a_large_body_that_a_row_refers_to_survives_a_discard(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let (request, answer) = (BodyKey(7), BodyKey(1));
+    end_with_pieces(&ledger, 1, 20).await;
+    let piece =
+        |number| Piece { body: request, number, octets: Bytes::from_static(b"more of the body") };
+    ledger.stash((1..20).map(piece).collect()).await.unwrap();
+    ledger.accept(in_pieces(&ledger, operation(2, START), request).await).await.unwrap();
+    for key in [request, answer] {
+        ledger.discard(key).await.unwrap();
+        assert_eq!(ledger.prune(9, START).await.unwrap(), Pruned::default(), "{key:?}");
+        for number in [0, 16, 19] {
+            assert!(ledger.piece(key, number).await.unwrap().is_some(), "{key:?} {number}");
+        }
+    }
+    close(ledger, tasks).await;
+}
+
 /// Clients hang up between the pieces of an upload and the acceptance.
 async fn pieces_that_this_node_abandoned_are_found_and_go(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -217,6 +236,72 @@ async fn a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece(place: 
     assert_eq!(freed(tiny).await, one);
     assert!(!left(2, 0).await && !left(3, 11).await);
     assert_eq!(freed(Portion::default()).await, Pruned::default());
+    close(ledger, tasks).await;
+}
+
+async fn a_prune_has_an_end_in_operations(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=3 {
+        ledger.accept(operation(number, START)).await.unwrap();
+        let leased = claim_one(&ledger, START).await;
+        finish(&ledger, leased, START).await;
+    }
+    for results in [2, 1, 0] {
+        let pruned = ledger.prune(2, START + 2 * HOUR).await.unwrap();
+        assert_eq!(pruned, Pruned { results, ..Pruned::default() });
+    }
+    close(ledger, tasks).await;
+}
+
+async fn a_timeline_counts_for_the_octets_of_a_prune(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=2 {
+        ledger.accept(operation(number, START)).await.unwrap();
+        let leased = claim_one(&ledger, START).await;
+        finish(&ledger, leased, START).await;
+    }
+    ledger.prune(9, START + HOUR).await.unwrap();
+    let one = Portion { rows: 9, octets: 256 };
+    for operations in [1, 1, 0] {
+        let pruned = ledger.prune(one, START + 7 * HOUR).await.unwrap();
+        assert_eq!(pruned, Pruned { operations, ..Pruned::default() });
+    }
+    close(ledger, tasks).await;
+}
+
+/// How many rows these tables have together.
+async fn rows_in(place: &Place, tables: &[&str]) -> i64 {
+    let counts = tables.iter().map(|table| format!("(SELECT count(*) FROM {table})"));
+    let sql = format!("SELECT {}", counts.collect::<Vec<_>>().join(" + "));
+    let query = sqlx::AssertSqlSafe(sql);
+    match place {
+        Place::File(folder) => {
+            let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
+            let mut file = sqlx::sqlite::SqliteConnection::connect(&path).await.unwrap();
+            let rows = sqlx::query_scalar(query).fetch_one(&mut file).await.unwrap();
+            file.close().await.unwrap();
+            rows
+        }
+        Place::Database(url) => {
+            let mut database = sqlx::postgres::PgConnection::connect(url).await.unwrap();
+            sqlx::query_scalar(query).fetch_one(&mut database).await.unwrap()
+        }
+    }
+}
+
+async fn nothing_is_left_of_an_operation_that_is_over(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let new = with_key(1, 1, 1, KeyScope::Retained);
+    let new = NewOperation { tags: vec!["a".into(), "b".into()], ..new };
+    ledger.accept(in_pieces(&ledger, new, BodyKey(7)).await).await.unwrap();
+    let leased = claim_one(&ledger, START).await;
+    finish(&ledger, leased, START).await;
+    let own = ["tags", "idempotency_keys", "requests", "results", "pieces"];
+    let others = ["credentials", "events", "verdicts", "expiries", "outcomes", "operations"];
+    let all = [&own[..], &others[..]].concat();
+    assert!(rows_in(&place, &own).await >= 6);
+    ledger.prune(9, START + 7 * HOUR).await.unwrap();
+    assert_eq!(rows_in(&place, &all).await, 0);
     close(ledger, tasks).await;
 }
 
@@ -335,6 +420,10 @@ macro_rules! on {
             a_stray_expiry_frees_nothing_and_stops_no_pruning,
             a_key_that_stands_for_no_operation_is_free,
             pieces_that_a_row_refers_to_survive_a_discard,
+            a_large_body_that_a_row_refers_to_survives_a_discard,
+            a_prune_has_an_end_in_operations,
+            a_timeline_counts_for_the_octets_of_a_prune,
+            nothing_is_left_of_an_operation_that_is_over,
             a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece,
             pieces_that_this_node_abandoned_are_found_and_go,
             what_is_odd_comes_back_as_it_was,
