@@ -110,8 +110,19 @@ impl Place {
     }
 
     pub(super) async fn open(&self, now: Timestamp) -> (Ledger, Tasks) {
-        let tasks = Tasks::new();
-        (Ledger::open(self.opening(), &Clock::manual(now), &tasks).await.unwrap(), tasks)
+        let (clock, mut opened) = (Clock::manual(now), None);
+        // A process that another test starts has the lock too until it has become another
+        // program.
+        in_a_database::until("a ledger that is free", async || {
+            let tasks = Tasks::new();
+            match Ledger::open(self.opening(), &clock, &tasks).await {
+                Err(OpenError::InUse { .. }) => return false,
+                ledger => opened = Some((ledger.unwrap(), tasks)),
+            }
+            true
+        })
+        .await;
+        opened.unwrap()
     }
 }
 
