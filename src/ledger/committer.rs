@@ -505,3 +505,7 @@ impl Sorted {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;
