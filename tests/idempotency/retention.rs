@@ -1,6 +1,7 @@
 //! How long results, rows and keys last; moved through with the clock.
 
 use crate::support::gateway::order;
+use crate::support::postgres::cluster;
 use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post};
 
 const HOUR: u64 = 3600;
@@ -161,4 +162,28 @@ async fn what_was_freed_is_no_more_in_the_ledger() {
     for text in ["the answer to look for", "the body to look for"] {
         assert!(!kept.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
     }
+}
+
+/// Has a statement fail that deletes more than three operations.
+const NO_MORE_THAN_THREE: &str = "CREATE FUNCTION few() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     IF (SELECT count(*) FROM gone) > 3 THEN RAISE 'too many at once'; END IF; RETURN NULL; END $$; \
+     CREATE TRIGGER few AFTER DELETE ON operations REFERENCING OLD TABLE AS gone \
+     FOR EACH STATEMENT EXECUTE FUNCTION few()";
+
+#[tokio::test]
+async fn what_cannot_be_freed_at_once_is_freed_in_ever_smaller_portions() {
+    let upstream = Upstream::start().await;
+    let database = cluster().database();
+    let gateway = Setup::before(&upstream).on(&database).start().await;
+    for _ in 0..8 {
+        let ticket = gateway.post_order().await;
+        gateway.settled(&ticket).await;
+    }
+    cluster().sql(database.rsplit('/').next().unwrap(), NO_MORE_THAN_THREE);
+    gateway.advance(8 * DAY);
+    gateway
+        .while_stepping(60, "an empty list", || async {
+            (gateway.listed().await == 0).then_some(())
+        })
+        .await;
 }

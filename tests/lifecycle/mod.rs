@@ -1,5 +1,6 @@
 //! Starting, draining, dying, and coming back.
 
+mod clocks;
 mod crash;
 mod drain;
 mod keyed_kills;

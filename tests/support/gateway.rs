@@ -432,7 +432,25 @@ impl Gateway {
 
     /// The same with another configuration.
     pub async fn restart_with(self, setup: Setup) -> Self {
-        let Self { clock, app, folder, .. } = self;
+        let clock = self.clock.clone();
+        Box::pin(self.restart_by(setup, clock)).await
+    }
+
+    /// Stops it and starts it again so many seconds later, by a clock that goes like this
+    /// machine's. Where `stepped` says so, that clock has just come there in one step, because
+    /// another clock said so.
+    pub async fn restart_later(self, seconds: u64, stepped: bool) -> Self {
+        let (setup, now) = (self.setup.clone(), self.clock.now());
+        let later = now + Duration::from_secs(seconds);
+        let clock = Clock::showing(if stepped { now } else { later });
+        if stepped {
+            clock.steer(later);
+        }
+        Box::pin(self.restart_by(setup, clock)).await
+    }
+
+    async fn restart_by(self, setup: Setup, clock: Clock) -> Self {
+        let Self { app, folder, .. } = self;
         time::within("the stop", app.stop()).await;
         // A process that another test starts has the lock too until it has become another
         // program.
