@@ -305,6 +305,21 @@ async fn nothing_is_left_of_an_operation_that_is_over(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_place_is_not_handed_out_again_when_all_that_named_it_is_gone(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    let first = claim_one(&ledger, START).await;
+    let before = first.lease.seq;
+    finish(&ledger, first, START).await;
+    ledger.prune(9, START + 7 * HOUR).await.unwrap();
+    assert_eq!(rows_in(&place, &["operations"]).await, 0);
+    close(ledger, tasks).await;
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(2, START)).await.unwrap();
+    assert!(claim_one(&ledger, START).await.lease.seq > before);
+    close(ledger, tasks).await;
+}
+
 /// The odd octets and characters that fields, bodies and texts may have.
 async fn what_is_odd_comes_back_as_it_was(place: Place) {
     let (ledger, tasks) = place.open(START).await;
@@ -424,6 +439,7 @@ macro_rules! on {
             a_prune_has_an_end_in_operations,
             a_timeline_counts_for_the_octets_of_a_prune,
             nothing_is_left_of_an_operation_that_is_over,
+            a_place_is_not_handed_out_again_when_all_that_named_it_is_gone,
             a_prune_has_an_end_in_octets_and_large_bodies_go_piece_by_piece,
             pieces_that_this_node_abandoned_are_found_and_go,
             what_is_odd_comes_back_as_it_was,
