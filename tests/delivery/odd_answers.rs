@@ -75,6 +75,17 @@ const UNREADABLE: [&str; 5] = [
 ];
 
 #[tokio::test]
+async fn the_document_tells_the_status_of_an_answer_that_cannot_be_read() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [raw(UNREADABLE[0])]);
+    let gateway = before(&upstream, "at-most-once", "").start().await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+    assert_eq!(document["responseStatus"], 201, "{document}");
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_read_leaves_the_outcome_unknown_and_is_not_asked_for_again() {
     for octets in UNREADABLE {
         for delivery in ["at-most-once", "at-least-once"] {

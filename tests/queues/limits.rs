@@ -176,6 +176,23 @@ async fn what_waits_behind_a_limit_ends_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_serial_key_ends_at_its_deadline() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/reports");
+    let keyed = "serial_key = \"header:Customer-Id\"\ndeadline = \"1h\"\ntimeout = \"1h\"";
+    let gateway = Setup::before(&upstream).route("POST /reports", keyed).start().await;
+    let report = || post("/reports").field("Customer-Id", "c1");
+    let holder = gateway.accept(report()).await;
+    upstream.until_received("/reports", 1).await;
+    let ticket = gateway.accept(report().field("Operation-Deadline", "30")).await;
+    assert_eq!(gateway.document(&ticket).await["waitingFor"], "serial-key");
+    let document = gateway.timed_out_by_steps_of(10, &ticket).await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert_eq!(gateway.document(&holder).await["status"], "running");
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[tokio::test]
 async fn a_deadline_counts_from_the_time_before_which_an_operation_is_not_to_begin() {
     let upstream = Upstream::start().await;
     upstream.hold("/reports");
