@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use cloakroom::domain::delivery::DeliveryError;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::outward::{Answer, Names, Outward, TIMEOUT, addresses, open_to};
@@ -256,4 +256,33 @@ async fn of_several_lines_the_first_that_can_be_read_says_when_to_come_again() {
     receiver.on("/", manner);
     let attempted = Outward::to(&receiver).send(&receiver.url("/")).await;
     assert_eq!(attempted.retry_after, Some(std::time::Duration::from_mins(2)));
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_ended_oddly_carries_no_other_message() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let outward = to_port(address.port());
+    // So long that its end is read after its head.
+    let chunk = "x".repeat(8192);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = format!("{head}2000\r\n{chunk}\r\n0\r\nX A: v\r\n\r\n");
+    let receiver = time::spawn(async move {
+        let mut connections = Vec::new();
+        for _ in 0..2 {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                connection.read_buf(&mut request).await.unwrap();
+            }
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            connections.push(connection);
+        }
+        connections
+    });
+    for _ in 0..2 {
+        let attempted = outward.send(&format!("http://{address}/")).await;
+        assert_eq!((attempted.status, attempted.error), (Some(200), None));
+    }
+    drop(receiver.await.unwrap());
 }
