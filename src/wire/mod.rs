@@ -9,6 +9,8 @@
 mod answer;
 mod exchange;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod unread;
 
 pub use exchange::{Exchange, Fault};
