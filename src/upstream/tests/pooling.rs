@@ -73,38 +73,43 @@ async fn a_request_that_must_not_be_sent_twice_waits_until_an_idle_connection_st
 
 #[tokio::test]
 async fn after_a_silent_close_such_requests_get_connections_of_their_own_for_ten_minutes() {
-    let (close, closing) = std::sync::mpsc::channel::<()>();
-    let (url, mut arrived) = serve(move |listener, notes| {
-        let mut first = listener.accept();
-        let answer = |peer: &mut Peer, number: u32| {
-            let request = peer.request().unwrap();
-            peer.answer(OK);
-            notes.send(format!("{number} {request}")).unwrap();
-        };
-        answer(&mut first, 1);
-        answer(&mut first, 1);
-        closing.recv().unwrap();
-        drop(first);
-        notes.send("closed ".into()).unwrap();
-        let mut second = listener.accept();
-        answer(&mut second, 2);
-        let mut third = listener.accept();
-        answer(&mut third, 3);
-    });
-    let (clock, second) = (clock(), Duration::from_secs(1));
-    let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
-    complete(&upstream, post("/")).await.unwrap();
-    assert_eq!(connection(&mut arrived).await, "1");
-    clock.advance(second);
-    complete(&upstream, post("/")).await.unwrap();
-    assert_eq!(connection(&mut arrived).await, "1", "it was seen open for a second");
-    close.send(()).unwrap();
-    assert_eq!(connection(&mut arrived).await, "closed");
-    complete(&upstream, post("/")).await.unwrap();
-    assert_eq!(connection(&mut arrived).await, "2");
-    clock.advance(second);
-    complete(&upstream, post("/")).await.unwrap();
-    assert_eq!(connection(&mut arrived).await, "3", "though the second stays open");
+    for is_noticed_at_once in [false, true] {
+        let (close, closing) = std::sync::mpsc::channel::<()>();
+        let (url, mut arrived) = serve(move |listener, notes| {
+            let mut first = listener.accept();
+            let answer = |peer: &mut Peer, number: u32| {
+                let request = peer.request().unwrap();
+                peer.answer(OK);
+                notes.send(format!("{number} {request}")).unwrap();
+            };
+            answer(&mut first, 1);
+            answer(&mut first, 1);
+            closing.recv().unwrap();
+            drop(first);
+            notes.send("closed ".into()).unwrap();
+            let mut second = listener.accept();
+            answer(&mut second, 2);
+            let mut third = listener.accept();
+            answer(&mut third, 3);
+        });
+        let (clock, second) = (clock(), Duration::from_secs(1));
+        let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+        complete(&upstream, post("/")).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "1");
+        clock.advance(second);
+        complete(&upstream, post("/")).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "1", "it was seen open for a second");
+        close.send(()).unwrap();
+        assert_eq!(connection(&mut arrived).await, "closed");
+        if is_noticed_at_once {
+            let_sockets_be_looked_at().await;
+        }
+        complete(&upstream, post("/")).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "2");
+        clock.advance(second);
+        soon(Box::pin(complete(&upstream, post("/")))).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "3", "though the second stays open");
+    }
 }
 
 #[tokio::test]
@@ -534,5 +539,76 @@ async fn a_proxied_request_never_gets_what_came_unasked() {
         let body = http_body_util::Empty::new();
         let answer = upstream.forward(request.body(body).unwrap()).await.unwrap();
         assert_eq!(read(&mut answer.into_body()).await.as_deref(), Ok("ok"), "{method}");
+    }
+}
+
+/// Has the runtime look at its sockets, which it does after some dozens of turns.
+async fn let_sockets_be_looked_at() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What comes of waiting for something that has to come soon by the real clock.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    Clock::system().timeout(Duration::from_secs(15), work).await.expect("it comes")
+}
+
+#[tokio::test]
+async fn where_none_is_used_again_a_connection_is_closed_after_its_answer() {
+    let (url, mut arrived) = serve(|listener, notes| {
+        let mut peer = listener.accept();
+        peer.request();
+        peer.answer(OK);
+        notes.send(format!("{:?}", peer.request())).unwrap();
+    });
+    let upstream = upstream(Settings { reuse: Reuse::Never, ..settings(url) });
+    complete(&upstream, repeatable("/")).await.unwrap();
+    assert_eq!(soon(arrived.recv()).await.as_deref(), Some("None"));
+    drop(upstream);
+}
+
+#[tokio::test]
+async fn a_close_during_a_use_counts_as_a_silent_one() {
+    for answers in [false, true] {
+        let (url, mut arrived) = serve(move |listener, notes| {
+            let answer = |peer: &mut Peer, number: u32| {
+                let request = peer.request().unwrap();
+                peer.answer(OK);
+                notes.send(format!("{number} {request}")).unwrap();
+            };
+            let mut first = listener.accept();
+            answer(&mut first, 1);
+            answer(&mut first, 1);
+            first.request();
+            if answers {
+                first.answer(OK);
+            }
+            drop(first);
+            notes.send("closed ".into()).unwrap();
+            let mut second = listener.accept();
+            answer(&mut second, 2);
+            let mut third = listener.accept();
+            answer(&mut third, 3);
+        });
+        let clock = clock();
+        let upstream = Upstream::new(settings(url), clock.clone(), &Tasks::new()).unwrap();
+        complete(&upstream, repeatable("/")).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        complete(&upstream, post("/")).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(connection(&mut arrived).await, "1", "it was seen open for a second");
+        }
+        let mut reply = upstream.call(repeatable("/")).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "closed");
+        // The end of the connection is noticed before the answer is read.
+        let_sockets_be_looked_at().await;
+        read(&mut reply.body).await.unwrap();
+        if answers {
+            complete(&upstream, post("/")).await.unwrap();
+        }
+        assert_eq!(connection(&mut arrived).await, "2");
+        soon(Box::pin(complete(&upstream, post("/")))).await.unwrap();
+        assert_eq!(connection(&mut arrived).await, "3", "though the second stays open");
     }
 }
