@@ -2,6 +2,7 @@
 
 mod moving;
 mod starting;
+mod stopping;
 
 use std::collections::BTreeSet;
 
