@@ -19,8 +19,6 @@ pub(super) struct State {
     pub(super) to_head: bool,
     /// Whether the request has content, which the upstream may leave unread.
     pub(super) has_content: bool,
-    /// Something lay at the connection before the request, of which nothing was written.
-    pub(super) is_untouched: bool,
     pub(super) arrival: Arrival,
     /// The status of the answer whose head has come.
     pub(super) status: Option<u16>,
@@ -29,8 +27,19 @@ pub(super) struct State {
     pub(super) framing: Option<Framing>,
     pub(super) persists: bool,
     pub(super) fault: Option<Fault>,
+    pub(super) write: RequestWrite,
+}
+
+/// How writing a request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RequestWrite {
+    /// All that was written was taken.
+    #[default]
+    Intact,
+    /// Something lay at the connection before the request, of which nothing was written.
+    Withheld,
     /// Writing failed, so the upstream did not take the whole request.
-    pub(super) is_cut_short: bool,
+    CutShort,
 }
 
 /// How much of an answer has come.
@@ -78,7 +87,7 @@ impl Exchange {
     /// Whether nothing of the request was written, because the connection had ended, or something
     /// lay there that no request had asked for.
     pub fn is_untouched(&self) -> bool {
-        self.lock().is_untouched
+        self.lock().write == RequestWrite::Withheld
     }
 
     /// The fields of the answer whose head has come.
@@ -112,7 +121,8 @@ impl Exchange {
     /// Whether the connection may carry another exchange once this one is over.
     pub fn may_repeat(&self) -> bool {
         let state = self.lock();
-        state.number == 0 || (state.persists && !state.is_cut_short && state.fault.is_none())
+        state.number == 0
+            || (state.persists && state.write != RequestWrite::CutShort && state.fault.is_none())
     }
 
     /// Whether the answer's end was told by its status or method alone, so that an upstream that

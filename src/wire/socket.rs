@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::answer::{After, Gathered, Gathering, Rules};
-use super::exchange::{Exchange, Fault};
+use super::exchange::{Exchange, Fault, RequestWrite};
 use super::unread::Unread;
 use crate::domain::http::answer_head::Chunks;
 use crate::domain::http::other_protocol::OtherProtocol;
@@ -103,7 +103,7 @@ impl<T> Wire<T> {
 
     fn cut_short(&mut self) {
         self.is_cut_short = true;
-        self.exchange.lock().is_cut_short = true;
+        self.exchange.lock().write = RequestWrite::CutShort;
     }
 
     /// Passes on how reading went. Where the upstream did not take all of the request, a reset is
@@ -276,7 +276,7 @@ impl<T: Unread> Wire<T> {
             return Ok(());
         }
         if self.current > 0 && (self.phase.is_ahead() || self.io.has_unread()) {
-            state.is_untouched = true;
+            state.write = RequestWrite::Withheld;
             let why = "it ended, or something came that no request had asked for";
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }

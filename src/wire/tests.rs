@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join, duplex, join};
 
+use super::exchange::RequestWrite;
 use super::{Fault, Unread, Wire};
 use crate::clock::Clock;
 use crate::domain::http::answer_head::HeadProblem;
@@ -46,7 +47,7 @@ async fn may_repeat(gets_through: bool) -> bool {
             Some(reads) => _ = reads.read_u8().await.unwrap(),
             // Until writing has failed.
             None => {
-                while !exchange.lock().is_cut_short {
+                while exchange.lock().write != RequestWrite::CutShort {
                     tokio::task::yield_now().await;
                 }
             }

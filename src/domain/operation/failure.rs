@@ -160,11 +160,6 @@ impl Failure {
         self
     }
 
-    /// Whether an answer came that cannot be read.
-    fn is_unreadable(&self) -> bool {
-        self.cause == Some(ErrorCode::UpstreamProtocol) && self.status.is_some()
-    }
-
     /// For people: what happened and what to do next.
     pub fn message(&self) -> String {
         let happened = match (self.cause, self.status) {
@@ -178,65 +173,8 @@ impl Failure {
             (None, _) => self.code.story().to_owned(),
         };
         match self.code {
-            // What the upstream itself calls its own failure, no other request mends.
-            ErrorCode::UpstreamStatus if self.status.is_some_and(|status| status >= 500) => {
-                format!(
-                    "{happened}; its answer is at the result. See what went wrong there, then \
-                     retry the operation."
-                )
-            }
-            // The request is as it should be, and came at the wrong time.
-            ErrorCode::UpstreamStatus if matches!(self.status, Some(408 | 425 | 429)) => {
-                format!("{happened}; its answer is at the result. Wait, then retry the operation.")
-            }
-            // Something behind the upstream failed, or its own job did.
-            ErrorCode::UpstreamStatus if self.status == Some(424) => {
-                format!(
-                    "{happened}; its answer is at the result. See what failed there, and whether \
-                     anything was done, before it is sent again."
-                )
-            }
-            ErrorCode::UpstreamStatus => {
-                format!(
-                    "{happened}; its answer is at the result. Correct the request and send it anew."
-                )
-            }
-            ErrorCode::OutcomeUnknown if self.cause == Some(ErrorCode::MonitorNotFollowed) => format!(
-                "{happened}, so how its work ends is unknown. It was not sent again. Check with the \
-                 upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
-                 follow = false on the route if a 202 is the end there."
-            ),
-            ErrorCode::OutcomeUnknown if self.is_unreadable() => format!(
-                "{happened}, so the upstream may or may not have acted, and it was not sent again. Check \
-                 with the upstream, and see in the log what is wrong with its answer; a recheck on the \
-                 route asks by itself."
-            ),
-            // Something may have come that was no answer, and is not repeated either.
-            ErrorCode::OutcomeUnknown
-                if self.cause == Some(ErrorCode::UpstreamProtocol) && self.status.is_none() =>
-            {
-                format!(
-                    "{happened}, so the upstream may or may not have acted, and it was not sent again. \
-                     Check with the upstream, and see in the log what came; if repeating is safe there, \
-                     set delivery = \"at-least-once\" on the route, which repeats what got no answer at all."
-                )
-            }
-            ErrorCode::OutcomeUnknown if self.status == Some(424) => format!(
-                "{happened}: another gateway on the way does not know whether the upstream acted. It was \
-                 not sent again. Check with the upstream; a recheck on the route asks by itself."
-            ),
-            ErrorCode::OutcomeUnknown if self.status.is_some() => format!(
-                "{happened}, which a proxy in between may have said, so the upstream may or may not have \
-                 acted. It was not sent again, because this route delivers at most once. Check with the \
-                 upstream; if that status always means there that nothing was done, list it in the \
-                 upstream's unprocessed; if repeating is safe there, set delivery = \"at-least-once\" on \
-                 the route."
-            ),
-            ErrorCode::OutcomeUnknown => format!(
-                "{happened}, so the upstream may or may not have acted. It was not sent again, because \
-                 this route delivers at most once. Check with the upstream; if repeating is safe there, \
-                 set delivery = \"at-least-once\" on the route."
-            ),
+            ErrorCode::UpstreamStatus => self.after_a_status(&happened),
+            ErrorCode::OutcomeUnknown => self.of_an_unknown_outcome(&happened),
             ErrorCode::MayHaveSucceeded => format!(
                 "{happened} to a later attempt, after the answer to a former one was lost: that one may have \
                  succeeded. Check with the upstream before the request is sent again."
@@ -282,6 +220,75 @@ impl Failure {
             ),
             ErrorCode::UpstreamUnreachable => format!("{happened}. {UNREACHABLE}"),
             _ => format!("{happened}. See that the upstream is well, then retry the operation."),
+        }
+    }
+
+    /// After an answer that is the end: what to do about it.
+    fn after_a_status(&self, happened: &str) -> String {
+        match self.status {
+            // What the upstream itself calls its own failure, no other request mends.
+            Some(500..) => {
+                format!(
+                    "{happened}; its answer is at the result. See what went wrong there, then \
+                     retry the operation."
+                )
+            }
+            // The request is as it should be, and came at the wrong time.
+            Some(408 | 425 | 429) => {
+                format!("{happened}; its answer is at the result. Wait, then retry the operation.")
+            }
+            // Something behind the upstream failed, or its own job did.
+            Some(424) => {
+                format!(
+                    "{happened}; its answer is at the result. See what failed there, and whether \
+                     anything was done, before it is sent again."
+                )
+            }
+            _ => {
+                format!(
+                    "{happened}; its answer is at the result. Correct the request and send it anew."
+                )
+            }
+        }
+    }
+
+    /// Where the upstream may have acted: how to find out, and what spares the question.
+    fn of_an_unknown_outcome(&self, happened: &str) -> String {
+        match (self.cause, self.status) {
+            (Some(ErrorCode::MonitorNotFollowed), _) => format!(
+                "{happened}, so how its work ends is unknown. It was not sent again. Check with the \
+                 upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
+                 follow = false on the route if a 202 is the end there."
+            ),
+            (Some(ErrorCode::UpstreamProtocol), Some(_)) => format!(
+                "{happened}, so the upstream may or may not have acted, and it was not sent again. Check \
+                 with the upstream, and see in the log what is wrong with its answer; a recheck on the \
+                 route asks by itself."
+            ),
+            // Something may have come that was no answer, and is not repeated either.
+            (Some(ErrorCode::UpstreamProtocol), None) => {
+                format!(
+                    "{happened}, so the upstream may or may not have acted, and it was not sent again. \
+                     Check with the upstream, and see in the log what came; if repeating is safe there, \
+                     set delivery = \"at-least-once\" on the route, which repeats what got no answer at all."
+                )
+            }
+            (_, Some(424)) => format!(
+                "{happened}: another gateway on the way does not know whether the upstream acted. It was \
+                 not sent again. Check with the upstream; a recheck on the route asks by itself."
+            ),
+            (_, Some(_)) => format!(
+                "{happened}, which a proxy in between may have said, so the upstream may or may not have \
+                 acted. It was not sent again, because this route delivers at most once. Check with the \
+                 upstream; if that status always means there that nothing was done, list it in the \
+                 upstream's unprocessed; if repeating is safe there, set delivery = \"at-least-once\" on \
+                 the route."
+            ),
+            (_, None) => format!(
+                "{happened}, so the upstream may or may not have acted. It was not sent again, because \
+                 this route delivers at most once. Check with the upstream; if repeating is safe there, \
+                 set delivery = \"at-least-once\" on the route."
+            ),
         }
     }
 }
