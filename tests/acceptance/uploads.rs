@@ -25,7 +25,7 @@ async fn a_client_that_goes_away_before_its_commit_leaves_nothing_behind() {
         let upload = post("/uploads").body("application/octet-stream", vec![b'x'; AT_ONCE]);
         // Everything is sent, and the answer is not waited for.
         connection.send_raw(upload.bytes(process.public)).await;
-        drop(connection);
+        connection.reset();
         // What is written down after it stands behind what became of it.
         let ticket = process.accept(post("/uploads")).await;
         process.settled(&ticket).await;
