@@ -6,7 +6,7 @@
 //!
 //! Only what says that nobody is there counts against an upstream: no connection, an
 //! attempt that broke off or ran out of time, and 502, 503 or 504 and their like, which is how
-//! proxies tell that nobody is behind them. A 503 with `Retry-After` is an upstream that is there
+//! proxies tell that no server is behind them. A 503 with `Retry-After` is an upstream that is there
 //! and asks for patience, and any other status, 500 included, is an answer: whoever sent
 //! a request that breaks its handler must not shut the door for everybody.
 

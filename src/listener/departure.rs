@@ -1,9 +1,8 @@
 //! The departure of a client before its answer.
 //!
 //! Owns what the end of a client's side means. Its invariant: a client whose request came whole
-//! gets its answer, though it has ended its side; only where the client alone has
-//! an interest in the work is such an end taken for a departure, and not at once. It must not know what is
-//! asked.
+//! gets its answer, though it has ended its side; such an end is a departure only where the client
+//! alone has an interest in the work, and not at once. It must not know what is asked.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -27,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// The watch for a client that leaves.
 pub(super) struct Departure {
     alarm: Alarm,
-    // When the client has ended its side, and when to look again.
+    /// When the client ended its side, and when to look again.
     ended: Option<(Timestamp, Timestamp)>,
 }
 

@@ -1,6 +1,6 @@
 //! The rows of this node in `running`, as far as its beats have seen them.
 //!
-//! Owns the bounds between which a beat looks for them. While somebody holds an old snapshot,
+//! Owns the bounds between which a beat looks for them. While an old snapshot is held,
 //! each row that has ended stays in the index of its node, dead, and a look from the beginning
 //! would walk past all of them. So a beat looks up those rows that the beat before saw, and
 //! looks for others only from that beat on. Its invariant: a row is written with a time that is
