@@ -4,7 +4,7 @@
 //! as occupied for as long as they live.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -153,14 +153,18 @@ impl Drop for Received {
 }
 
 /// An answer's body on its way out.
+///
+/// hyper drops whatever it has not written yet, the head included, where a body fails. So a failure
+/// waits until all that came before it is written.
 pub(super) struct Answering {
     body: axum::body::Body,
-    _occupied: Occupied,
+    occupied: Occupied,
+    failure: Option<axum::Error>,
 }
 
 impl Answering {
     pub(super) fn new(body: axum::body::Body, occupied: Occupied) -> Self {
-        Self { body, _occupied: occupied }
+        Self { body, occupied, failure: None }
     }
 }
 
@@ -172,7 +176,20 @@ impl Body for Answering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let this = &mut *self;
+        if this.failure.is_none() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Err(failure)) => this.failure = Some(failure),
+                frame => return Poll::Ready(frame),
+            }
+            this.occupied.breaks_off();
+            // hyper does not always flush after it has looked here, but does when it is woken.
+            context.waker().wake_by_ref();
+        }
+        if !this.occupied.has_broken_off() {
+            return Poll::Pending;
+        }
+        Poll::Ready(this.failure.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {

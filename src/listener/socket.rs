@@ -44,6 +44,8 @@ pub(super) struct Occupancy {
     was_too_slow: AtomicBool,
     broke_off: AtomicBool,
     is_for_client: AtomicBool,
+    breaks_off: AtomicBool,
+    has_broken_off: AtomicBool,
     waker: AtomicWaker,
     // Among the connections that may be open at once. An upgraded one keeps it, too.
     _place: Option<OwnedSemaphorePermit>,
@@ -107,6 +109,19 @@ impl Occupied {
     /// The answer begins: whether the client has gone shows in what it takes.
     pub(super) fn has_answer(&self) {
         self.0.is_for_client.store(false, Ordering::Release);
+    }
+
+    /// The answer does not come to its end. What there is of it goes out, then the connection ends.
+    pub(super) fn breaks_off(&self) {
+        self.0.breaks_off.store(true, Ordering::Release);
+        // What the client has sent beyond this exchange would reset the connection, and the client
+        // would lose what there is of the answer.
+        self.left_unread();
+    }
+
+    /// Whether all that there is of such an answer has gone out.
+    pub(super) fn has_broken_off(&self) -> bool {
+        self.0.has_broken_off.load(Ordering::Acquire)
     }
 
     /// The body is wanted now, and hyper will not say so by itself.
@@ -343,7 +358,10 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(context))?;
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.occupancy.is_busy() {
+        if self.occupancy.breaks_off.load(Ordering::Acquire) {
+            ready!(self.as_mut().poll_shutdown(context))?;
+            self.occupancy.has_broken_off.store(true, Ordering::Release);
+        } else if self.occupancy.is_busy() {
             // hyper flushes whenever it has looked at the connection, and does not read before it
             // has answered.
             let is_for_client = self.occupancy.is_for_client.load(Ordering::Acquire);

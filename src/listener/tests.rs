@@ -1,4 +1,8 @@
+use std::io;
+
 use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,6 +29,16 @@ async fn connected(clock: &Clock) -> TcpStream {
         if request.uri().path() == LARGE {
             return Response::new(Body::from(vec![b'x'; LARGE_ANSWER]));
         }
+        if request.uri().path() == BROKEN_OFF {
+            let pieces = ["some ", "pieces"].map(|piece| Ok(Bytes::from(piece)));
+            let failure = io::Error::other("the rest is gone");
+            let pieces = pieces.into_iter().chain([Err(failure)]);
+            return Response::new(Body::from_stream(stream::iter(pieces)));
+        }
+        if request.uri().path() == BROKEN_OFF_AT_ONCE {
+            let failure = Err::<Bytes, _>(io::Error::other("all is gone"));
+            return Response::new(Body::from_stream(stream::iter([failure])));
+        }
         let collected = request.into_body().collect().await;
         match collected {
             Ok(body) => Response::new(Body::from(body.to_bytes().len().to_string())),
@@ -36,6 +50,10 @@ async fn connected(clock: &Clock) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+/// What gets an answer of which some comes, and no end.
+const BROKEN_OFF: &str = "/broken-off";
+/// What gets an answer of which nothing but its head comes.
+const BROKEN_OFF_AT_ONCE: &str = "/broken-off-at-once";
 /// What gets an answer that no socket takes in whole.
 const LARGE: &str = "/large";
 const LARGE_ANSWER: usize = 64 << 20;
@@ -122,6 +140,26 @@ async fn a_head_over_the_limit_is_431() {
     let huge = "x".repeat(100_000);
     asked(&mut client, &format!("GET / HTTP/1.1\r\nHost: x\r\nX-Huge: {huge}\r\n\r\n")).await;
     assert!(answered(&mut client).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn what_there_is_of_an_answer_that_breaks_off_goes_out_and_then_the_connection_ends() {
+    for (target, body) in [(BROKEN_OFF, "5\r\nsome \r\n6\r\npieces\r\n"), (BROKEN_OFF_AT_ONCE, "")]
+    {
+        // More of the request than is read of it must not reset the connection.
+        for (length, sent) in [(0, ""), (9, "some"), (5, "hello, and then another request")] {
+            let mut client = connected(&Clock::manual(Timestamp::EPOCH)).await;
+            asked(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            answered(&mut client).await;
+            let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}");
+            asked(&mut client, &format!("{head}\r\n\r\n{sent}")).await;
+            let mut came = String::new();
+            client.read_to_string(&mut came).await.unwrap();
+            let (head, rest) = came.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 200"), "{target} {sent}: {head}");
+            assert_eq!(rest, body, "{target} {sent}");
+        }
+    }
 }
 
 #[tokio::test]
