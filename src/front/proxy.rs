@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use url::Url;
 
 use super::silence::Silence;
@@ -17,9 +17,9 @@ use super::{Caller, Inner, Lifespan, body};
 use crate::api::{Problem, own};
 use crate::domain::http::location::Home;
 use crate::domain::http::{forwarded, hygiene, relocation};
-use crate::domain::operation::ErrorCode;
+use crate::domain::operation::{ErrorCode, Sent};
 use crate::listener::{Occupied, Received};
-use crate::upstream::{Broken, ReplyBody, Upstream};
+use crate::upstream::{Broken, Came, ReplyBody, Upstream};
 
 impl Inner {
     /// Passes a request on, and its answer back.
@@ -58,7 +58,16 @@ impl Inner {
             }
             () = Arc::clone(&silence).is_over() => return Err(silent(&method, upstream)),
         };
+        if let Some(broken) = response.body_mut().first_fault().await
+            && stands_for_answer(&broken, version, response.body())
+        {
+            return Err(told(&broken, &method, upstream, occupied.as_ref()));
+        }
         hygiene::response_fields_from_upstream(response.headers_mut());
+        if response.status() == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6. hyper would pass on the one in an answer to HEAD.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         if let Some(base) = base {
             relocate(response.headers_mut(), upstream, (&target, &base), called);
         }
@@ -81,6 +90,15 @@ impl Inner {
 
 fn is_switch(response: &http::Response<ReplyBody>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether the client is told what is wrong with the body of an answer in place of that answer.
+///
+/// Half an answer is passed on and cut: its status and its fields tell what was done. A client of
+/// HTTP/1.0 would take one without a length for a whole one.
+fn stands_for_answer(broken: &Broken, version: Version, body: &ReplyBody) -> bool {
+    let is_unreadable = matches!(broken.came, Came::Unreadable { .. });
+    is_unreadable || (version < Version::HTTP_11 && body.length().is_none())
 }
 
 /// Puts locations that name the upstream, or what it was told to be, onto the public
@@ -106,7 +124,7 @@ fn silent(method: &Method, upstream: &Upstream) -> Problem {
         "an upstream did not answer a request that was passed on; where it takes that long, raise \
          its response_timeout"
     );
-    Problem::upstream_silent()
+    Problem::upstream_silent(advice(Sent::Perhaps, method))
 }
 
 fn told(
@@ -128,10 +146,25 @@ fn told(
     }
     match broken.cause {
         ErrorCode::UpstreamUnreachable => Problem::upstream_unreachable(),
-        ErrorCode::UpstreamTimeout => Problem::upstream_silent(),
-        _ => Problem::upstream_broken(
-            "the upstream broke off before its answer, or what it sent is not http: see that it is \
-             well, then try again",
-        ),
+        ErrorCode::UpstreamTimeout => Problem::upstream_silent(advice(broken.sent, method)),
+        _ => Problem::upstream_broken(format!("{}: {}", what(broken), advice(broken.sent, method))),
+    }
+}
+
+fn what(broken: &Broken) -> &'static str {
+    match broken.came {
+        Came::Nothing => "the upstream broke off before its answer was whole",
+        Came::Unreadable { .. } => "what the upstream sent cannot be read as an answer of http",
+    }
+}
+
+/// What the client can do. A request that may have been carried out, and must not be twice, is no
+/// request to send again.
+fn advice(sent: Sent, method: &Method) -> &'static str {
+    if sent == Sent::Nothing || method.is_idempotent() {
+        "see that the upstream is well, then try again"
+    } else {
+        "the request may have been carried out: look at the upstream whether it was, before you \
+         send another"
     }
 }

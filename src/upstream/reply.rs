@@ -1,6 +1,7 @@
 //! An upstream's answer: the head at hand, the body still to be read.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,8 +65,8 @@ impl Reply {
 /// connection.
 #[derive(Debug)]
 pub struct ReplyBody {
-    // Read ahead of the caller.
-    peeked: Option<Bytes>,
+    // Read ahead of the caller, who gets it first.
+    ahead: Option<Result<Frame<Bytes>, Broken>>,
     incoming: Incoming,
     connection: Option<Connection>,
     home: Option<Home>,
@@ -91,7 +92,7 @@ impl ReplyBody {
         let length = incoming.size_hint().exact();
         let framing = connection.ends_answer().then_some(ResponseFraming::Close);
         let connection = Some(connection);
-        let mut body = Self { peeked: None, incoming, connection, home, length, framing, status };
+        let mut body = Self { ahead: None, incoming, connection, home, length, framing, status };
         if body.incoming.is_end_stream() {
             body.release();
         }
@@ -103,7 +104,7 @@ impl ReplyBody {
         connection.let_go();
         let status = StatusCode::SWITCHING_PROTOCOLS;
         let (connection, home, length, framing) = (None, None, None, None);
-        Self { peeked: None, incoming, connection, home, length, framing, status }
+        Self { ahead: None, incoming, connection, home, length, framing, status }
     }
 
     /// The next octets, none at the end. An answer that breaks off is an error: a body
@@ -137,8 +138,18 @@ impl ReplyBody {
             read.extend_from_slice(&octets);
         }
         let read = Bytes::from(read);
-        self.peeked = (!read.is_empty()).then(|| read.clone());
+        self.ahead = (!read.is_empty()).then(|| Ok(Frame::data(read.clone())));
         Ok(read)
+    }
+
+    /// Reads the first piece where it is at hand, and tells what is wrong with it. The caller still
+    /// gets that piece first, or what is wrong with it.
+    pub async fn first_fault(&mut self) -> Option<Broken> {
+        let first = poll_fn(|context| Poll::Ready(Pin::new(&mut *self).poll_frame(context))).await;
+        let Poll::Ready(Some(first)) = first else { return None };
+        let fault = first.as_ref().err().cloned();
+        self.ahead = Some(first);
+        fault
     }
 
     /// Gives the connection back: the answer was read to the end.
@@ -157,8 +168,8 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(octets) = self.peeked.take() {
-            return Poll::Ready(Some(Ok(Frame::data(octets))));
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(ahead));
         }
         Poll::Ready(match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
             Some(Ok(frame)) => {
@@ -179,15 +190,19 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.peeked.is_none() && self.incoming.is_end_stream()
+        self.ahead.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.peeked {
-            None => self.incoming.size_hint(),
-            // Only an answer that the caller reads piece by piece was ever read ahead.
-            Some(_) => SizeHint::default(),
+        let rest = self.incoming.size_hint();
+        let ahead = self.ahead.as_ref().and_then(|ahead| ahead.as_ref().ok()?.data_ref());
+        let Some(ahead) = ahead.map(|octets| octets.len() as u64) else { return rest };
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(ahead));
         }
+        whole
     }
 }
 

@@ -1,6 +1,6 @@
 //! The framing of bodies and answers on their way through.
 
-use crate::support::{Answer, Connection, Gateway, Setup, Upstream};
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream};
 
 async fn chunked(gateway: &Gateway, method: &str, target: &str) -> u16 {
     let mut connection = Connection::open(gateway.public).await;
@@ -65,6 +65,22 @@ async fn a_length_that_lost_to_chunks_is_not_passed_on() {
     let gateway = Gateway::before(&upstream).await;
     let answer = gateway.get("/both").await.expect(200);
     assert_eq!((answer.field("content-length"), answer.text().as_str()), (None, "ok"));
+}
+
+#[tokio::test]
+async fn a_204_has_no_length_whatever_asks_for_it() {
+    let upstream = Upstream::start().await;
+    let octets = "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n";
+    upstream.on("/none", Answer::Raw(octets.into()));
+    let gateway = Gateway::before(&upstream).await;
+    for method in ["HEAD", "GET", "PUT"] {
+        let answer = gateway.send(Request::new(method, "/none")).await.expect(204);
+        assert_eq!(answer.field("content-length"), None, "{method}");
+    }
+    // A HEAD tells of other answers the length that a GET would get.
+    upstream.on("/some", Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".into()));
+    let answer = gateway.send(Request::new("HEAD", "/some")).await.expect(200);
+    assert_eq!(answer.field("content-length"), Some("5"));
 }
 
 #[tokio::test]

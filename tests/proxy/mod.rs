@@ -1,6 +1,7 @@
 //! Contract section 1: which requests are routed, and what happens to all others.
 
 mod believed;
+mod broken_off;
 mod cors;
 mod framing;
 mod locations;

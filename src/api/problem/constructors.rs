@@ -438,8 +438,8 @@ impl Problem {
     }
 
     /// 504: an upstream that was only proxied to did not answer.
-    pub fn upstream_silent() -> Self {
-        Self::new(&kinds::UPSTREAM_SILENT, "see that the upstream is well, then try again")
+    pub fn upstream_silent(detail: impl Into<String>) -> Self {
+        Self::new(&kinds::UPSTREAM_SILENT, detail)
     }
 
     /// 424: the time for a synchronous answer is over and the operation goes on. Without

@@ -1,0 +1,120 @@
+//! Answers that come and do not come to their end, passed straight through.
+
+use crate::support::{Answer, Connection, Gateway, Request, Setup, Upstream, get, post};
+
+/// Halves of answers, each sent at once and followed by the end of the connection.
+const HALVES: [(&str, u16); 6] = [
+    ("HTTP/1.1 201 C\r\nLocation: /made/5\r\nContent-Length: 5\r\n\r\n", 201),
+    ("HTTP/1.1 404 N\r\nContent-Length: 5\r\n\r\n", 404),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhal", 200),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n", 200),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n", 200),
+];
+
+/// Sizes of a first chunk that cannot be read.
+const SIZES: [&str; 5] = ["zz", "-2", "0x2", "", "10000000000000000"];
+
+fn in_chunks(first: &str) -> Answer {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    Answer::Raw(format!("{head}{first}").into_bytes())
+}
+
+/// A gateway that takes no request of these tests for an operation.
+async fn before(upstream: &Upstream) -> Gateway {
+    Setup::before(upstream).route("POST /orders", "").start().await
+}
+
+/// A connection that has carried one exchange.
+async fn used(gateway: &Gateway) -> Connection {
+    let mut connection = Connection::open(gateway.public).await;
+    connection.send(&get("/well")).await.expect(200);
+    connection
+}
+
+/// What comes of a body until it ends, and whether it ends whole.
+async fn rest(client: &mut Connection) -> (String, bool) {
+    let mut came = Vec::new();
+    loop {
+        match client.try_piece().await {
+            Ok(Some(piece)) => came.extend(piece),
+            ended => return (String::from_utf8(came).unwrap(), ended.is_ok()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_half_an_answer_reaches_the_client_on_a_used_connection_too() {
+    let upstream = Upstream::start().await;
+    let gateway = before(&upstream).await;
+    for (half, status) in HALVES {
+        upstream.on("/half", Answer::Raw(half.into()));
+        for method in ["POST", "GET", "PUT"] {
+            let sent = upstream.received_at("/half").len();
+            let mut client = used(&gateway).await;
+            client.send_head(&Request::new(method, "/half").field("Content-Length", "0")).await;
+            let head = client.head().await.expect(status);
+            assert_eq!(head.field("gateway-origin"), Some("upstream"), "{method} {half:?}");
+            assert_eq!(head.field("location").is_some(), half.contains("Location"), "{head:?}");
+            let (came, whole) = rest(&mut client).await;
+            assert!(!whole, "{method} {half:?}: {came:?} looks whole");
+            assert_eq!(upstream.received_at("/half").len(), sent + 1, "{method} {half:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_chunk_that_cannot_be_read_is_a_502_which_asks_for_no_second_post() {
+    let upstream = Upstream::start().await;
+    let gateway = before(&upstream).await;
+    for size in SIZES {
+        upstream.on("/odd", in_chunks(&format!("{size}\r\n")));
+        for (request, again) in [(post("/odd"), false), (get("/odd"), true)] {
+            let problem = used(&gateway).await.send(&request).await.problem(502);
+            assert_eq!(problem["type"], "urn:cloakroom:problem:upstream-protocol", "{size:?}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert_eq!(detail.contains("try again"), again, "{size:?}: {detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_chunk_that_cannot_be_read_reaches_the_client() {
+    let upstream = Upstream::start().await;
+    let gateway = before(&upstream).await;
+    for size in SIZES {
+        upstream.on("/odd", in_chunks(&format!("4\r\ncame\r\n{size}\r\n")));
+        let mut client = used(&gateway).await;
+        client.send_head(&post("/odd")).await;
+        client.head().await.expect(200);
+        assert_eq!(rest(&mut client).await, ("came".to_owned(), false), "{size:?}");
+    }
+}
+
+#[tokio::test]
+async fn half_an_answer_without_a_length_is_a_502_in_http_1_0_where_it_would_look_whole() {
+    let upstream = Upstream::start().await;
+    let gateway = before(&upstream).await;
+    upstream.on("/half", in_chunks(""));
+    let mut client = Connection::open(gateway.public).await;
+    client.send_raw("POST /half HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    let came = String::from_utf8(client.closed().await).unwrap();
+    let line = came.lines().next().unwrap_or_default();
+    assert!(line.contains(" 502 "), "{came}");
+}
+
+#[tokio::test]
+async fn silence_in_place_of_an_answer_asks_for_no_second_post() {
+    let upstream = Upstream::start().await;
+    let gateway = before(&upstream).await;
+    upstream.hold("/slow");
+    for (request, again) in [(post("/slow"), false), (get("/slow"), true)] {
+        let mut client = Connection::open(gateway.public).await;
+        client.send_head(&request).await;
+        upstream.until_received("/slow", 1 + usize::from(again)).await;
+        gateway.advance(61);
+        let problem = client.response().await.problem(504);
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("try again"), again, "{detail}");
+    }
+}
