@@ -1,5 +1,6 @@
 //! Places that an upstream names in answers that pass through.
 
+use crate::support::gateway::{order, path_of};
 use crate::support::{Answer, Gateway, Setup, Upstream, get};
 
 /// What the upstream sends, with `UP` for its host and port, and what a client reads of it.
@@ -93,4 +94,21 @@ async fn octets_of_latin_1_are_percent_encoded() {
     let answer = gateway.get("/moved").await.expect(302);
     let place = format!("{}/caf%E9?a=%FC", gateway.origin());
     assert_eq!(answer.all("location"), [&*place]);
+}
+
+#[tokio::test]
+async fn the_monitor_of_a_gateway_behind_is_reached_where_its_prefix_is_another() {
+    let upstream = Upstream::start().await;
+    let inner = Setup::before(&upstream).set("server", "prefix = \"/-jobs\"").start().await;
+    // Straight through, and on a synchronous route.
+    for route in ["POST /other", "POST /orders"] {
+        let outer =
+            Setup::before_url(&inner.origin()).route(route, "mode = \"sync\"").start().await;
+        let accepted = outer.send(order()).await.expect(202);
+        let monitor = accepted.expect_field("location");
+        assert!(monitor.starts_with(&format!("{}/-jobs/", outer.origin())), "{route}: {monitor}");
+        let shown = outer.get(path_of(monitor)).await;
+        assert!([202, 303].contains(&shown.status), "{route}: {shown:?}");
+        assert_eq!(shown.field("gateway-origin"), Some("upstream"), "{route}");
+    }
 }
