@@ -198,11 +198,13 @@ impl Tasks {
     }
 }
 
-/// Completes at the first SIGTERM or SIGINT; each further call at the next one.
+/// Completes at the first SIGTERM or SIGINT; each further call at the next one. SIGHUP asks a
+/// service to read its files again, and ends none.
 #[derive(Debug)]
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -212,14 +214,20 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     /// The next request to stop, by its name.
     pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::warn!(
+                    "SIGHUP changes nothing: restart the gateway to have its files read again"
+                ),
+            }
         }
     }
 }

@@ -206,3 +206,21 @@ async fn a_second_signal_ends_it_at_once_and_without_ado() {
     let told = process.stderr();
     assert!(told.contains("a second signal") && !told.contains("panic"), "{told}");
 }
+
+#[tokio::test]
+async fn a_hang_up_ends_nothing_that_runs() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/orders");
+    let mut process = Setup::before(&upstream).spawn().await;
+    let ticket = process.post_order().await;
+    upstream.until_received("/orders", 1).await;
+    process.signal("HUP").await;
+    time::until("it says so", || async {
+        process.stderr().contains("SIGHUP changes nothing").then_some(())
+    })
+    .await;
+    upstream.release("/orders");
+    assert_eq!(process.settled(&ticket).await["status"], "succeeded");
+    process.signal("TERM").await;
+    assert!(process.ended().await.success());
+}

@@ -46,7 +46,8 @@ macro_rules! credentials {
 /// trip: what another one is taking is passed over, all lanes are asked at once, none is
 /// walked from its very beginning, and one statement takes, begins and reads. None of its
 /// parts sees what another one changes, so what is taken is left out of what comes next.
-/// What is past its deadline is taken to be ended, and does not begin. Nothing is taken where
+/// What is past its deadline is taken to be ended, and does not begin, nor does what has counted
+/// further than anything can be counted. Nothing is taken where
 /// receivers are no longer as was relied on.
 const CLAIMED: &str = concat!(
     "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
@@ -58,10 +59,10 @@ const CLAIMED: &str = concat!(
     "), \
      timed AS (SELECT ",
     ready_row!("taken."),
-    ", CASE WHEN o.deadline_at <= $4 THEN 0::bigint ELSE 1::bigint END AS begins FROM taken \
+    ", CASE WHEN o.deadline_at <= $4 OR greatest(taken.attempts, taken.sequence) > 2147483647 THEN 0::bigint ELSE 1::bigint END AS begins FROM taken \
      LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq LIMIT 1) AS o ON true), \
      begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
-     started_at, percent, message) SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact, last_try, token + 1, \
+     started_at, percent, message) SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact, last_try, least(token, 4611686018427387903) + 1, \
      sequence + begins, CASE begins WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message FROM timed), \
      told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
      SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM timed WHERE begins = 1) \
@@ -85,14 +86,14 @@ const WORK: &str = concat!(
     " WHERE o.seq = ANY ($1)"
 );
 const WAITING: &str = concat!(
-    "UPDATE waiting SET token = token + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
+    "UPDATE waiting SET token = least(token, 4611686018427387903) + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
      SELECT r.seq FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
      (SELECT seq FROM waiting WHERE lane = want.lane AND due_at >= want.low AND due_at <= $2 \
      ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
     waiting_row!("")
 );
 const OVERDUE: &str = concat!(
-    "UPDATE waiting SET token = token + 1, deadline_at = $1 WHERE seq = ANY (ARRAY (\
+    "UPDATE waiting SET token = least(token, 4611686018427387903) + 1, deadline_at = $1 WHERE seq = ANY (ARRAY (\
      SELECT seq FROM waiting WHERE deadline_at >= $4 AND deadline_at <= $2 ORDER BY deadline_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
     waiting_row!("")
 );
@@ -103,7 +104,7 @@ const ORPHANS: &str = concat!(
     "WITH gone AS MATERIALIZED (SELECT n.incarnation, n.owned_since FROM nodes n \
      JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat) ON n.incarnation = dead.incarnation \
      WHERE dead.beat IS NULL OR n.beat = dead.beat ORDER BY n.incarnation FOR UPDATE OF n) \
-     UPDATE running SET token = token + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
+     UPDATE running SET token = least(token, 4611686018427387903) + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
      SELECT theirs.seq FROM gone CROSS JOIN LATERAL (SELECT seq FROM running WHERE node = gone.incarnation AND since >= gone.owned_since \
      ORDER BY since LIMIT $4 FOR UPDATE SKIP LOCKED) AS theirs LIMIT $4)) RETURNING ",
     running_row!("")
@@ -115,7 +116,7 @@ const CLEARED: &str = "UPDATE nodes AS n SET cleared = n.beat \
      WHERE n.incarnation = dead.incarnation AND (dead.beat IS NULL OR n.beat = dead.beat) \
      AND NOT EXISTS (SELECT 1 FROM running u WHERE u.node = n.incarnation AND u.since >= n.owned_since)";
 const RECLAIMED: &str = concat!(
-    "UPDATE running SET token = token + 1, since = $2, taken_over = greatest(taken_over, $5) WHERE seq = ANY (ARRAY (\
+    "UPDATE running SET token = least(token, 4611686018427387903) + 1, since = $2, taken_over = greatest(taken_over, $5) WHERE seq = ANY (ARRAY (\
      SELECT mine.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) CROSS JOIN LATERAL \
      (SELECT seq FROM running WHERE seq = lost.seq AND token = lost.token AND node = $1 LIMIT 1 FOR UPDATE) AS mine)) \
      RETURNING ",

@@ -98,6 +98,12 @@ macro_rules! next_of_key {
 
 pub(in crate::ledger) use {carried, next_of_key, ready_row, running_row, waiting_row};
 
+/// The highest token that has a next one; a higher one comes of damage, and counts as this one.
+/// The statements that take rows say the same.
+const HIGHEST_TOKEN: i64 = i64::MAX / 2;
+/// The highest number of attempts or events of one operation; a higher one is damage.
+const HIGHEST_COUNT: u32 = u32::MAX / 2;
+
 /// Whether an operation waits for its key, and not for its own time.
 pub(in crate::ledger) fn waited(row: &impl Stored) -> Result<bool, LedgerError> {
     Ok(maybe_time(row, "delayed_until")?.is_none())
@@ -131,7 +137,7 @@ impl Carried {
     /// After the next attempt has begun.
     pub(in crate::ledger) fn begun(mut self, now: Timestamp) -> Self {
         self.counts.attempts += 1;
-        self.token += 1;
+        self.token = self.token.min(HIGHEST_TOKEN) + 1;
         self.sequence += 1;
         self.started_at.get_or_insert(now);
         self
@@ -139,14 +145,17 @@ impl Carried {
 
     /// After it was handed out only to be ended.
     pub(in crate::ledger) fn handed_out(mut self) -> Self {
-        self.token += 1;
+        self.token = self.token.min(HIGHEST_TOKEN) + 1;
         self
     }
 
     /// As much as can be read of a row that is damaged.
     pub(in crate::ledger) fn salvaged(row: &impl Stored) -> Self {
         let read = |column| row.number(column).ok().flatten();
-        let count = |column| read(column).and_then(|count| u32::try_from(count).ok());
+        let count = |column| {
+            let count = read(column).and_then(|count| u32::try_from(count).ok());
+            count.filter(|count| *count <= HIGHEST_COUNT)
+        };
         let contact = read("contact").and_then(|contact| u8::try_from(contact).ok());
         let counts = Counts {
             attempts: count("attempts").unwrap_or_default(),
@@ -169,14 +178,16 @@ impl Carried {
 
     /// From a row that has all of its columns.
     pub(in crate::ledger) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
-        Ok(Self {
+        let carried = Self {
             counts: counts(row)?,
             token: number(row, "token")?,
             sequence: number(row, "sequence")?,
             started_at: maybe_time(row, "started_at")?,
             percent: maybe_number(row, "percent")?,
             message: maybe_text(row, "message")?,
-        })
+        };
+        countable(&[carried.sequence])?;
+        Ok(carried)
     }
 
     /// Puts all of its columns but the token, in the order of the tables.
@@ -210,7 +221,7 @@ impl Carried {
 }
 
 pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
-    Ok(Counts {
+    let counts = Counts {
         attempts: number(row, "attempts")?,
         resumes: number(row, "resumes")?,
         rescues: number(row, "rescues")?,
@@ -218,7 +229,18 @@ pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
         contact: Contact::numbered(number(row, "contact")?)
             .ok_or_else(|| damaged("an unknown contact"))?,
         last_try: number::<u8>(row, "last_try")? != 0,
-    })
+    };
+    let Counts { attempts, resumes, rescues, refusals, .. } = counts;
+    countable(&[attempts, resumes, rescues, refusals])?;
+    Ok(counts)
+}
+
+/// An error where something was counted so far that only damage explains it.
+fn countable(counts: &[u32]) -> Result<(), LedgerError> {
+    match counts.iter().all(|count| *count <= HIGHEST_COUNT) {
+        true => Ok(()),
+        false => Err(damaged("it has counted further than anything can be counted")),
+    }
 }
 
 /// A row of `ready`.

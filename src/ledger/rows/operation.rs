@@ -197,7 +197,7 @@ fn work(row: &impl Stored, sealer: &Sealer) -> Result<Option<Work>, LedgerError>
     }
     Ok(Some(Work::Call(Request {
         method: Method::from_bytes(text(row, "method")?.as_bytes()).map_err(damaged)?,
-        target: sealed::target(row, sealer)?,
+        target: sendable(sealed::target(row, sealer)?)?,
         fields: sealed::fields(row, "fields", place(What::Fields), sealer)?,
         credentials: sealed::fields(row, "credentials", place(What::Credentials), sealer)?,
         body: sealed::body(row, place(What::Body), sealer)?,
@@ -424,4 +424,13 @@ pub(in crate::ledger) fn event(row: &impl Stored, sealer: &Sealer) -> Result<Eve
         percent: maybe_number(row, "percent")?,
         message: maybe_sealed(row, "message", place, sealer)?,
     })
+}
+
+/// A request target, if a request can be sent to it: a path and perhaps a query (RFC 9112, section 3.2).
+fn sendable(target: String) -> Result<String, LedgerError> {
+    let is_path = target.starts_with('/') || target == "*";
+    match http::uri::PathAndQuery::try_from(target.as_str()) {
+        Ok(_) if is_path => Ok(target),
+        _ => Err(damaged("its request target is not a path")),
+    }
 }

@@ -239,7 +239,7 @@ fn hand_out(
 }
 
 const FOLLOWED: &str = concat!(
-    "UPDATE waiting SET token = token + 1, due_at = ? WHERE seq IN \
+    "UPDATE waiting SET token = min(token, 4611686018427387903) + 1, due_at = ? WHERE seq IN \
      (SELECT seq FROM waiting WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?) RETURNING ",
     waiting_row!("")
 );
@@ -263,7 +263,7 @@ pub(super) fn claim_waiting(
 }
 
 const OVERDUE: &str = concat!(
-    "UPDATE waiting SET token = token + 1, deadline_at = ? WHERE seq IN \
+    "UPDATE waiting SET token = min(token, 4611686018427387903) + 1, deadline_at = ? WHERE seq IN \
      (SELECT seq FROM waiting WHERE deadline_at <= ? ORDER BY deadline_at, seq LIMIT ?) RETURNING ",
     waiting_row!("")
 );
@@ -312,7 +312,7 @@ pub(super) fn claim_orphans(
     let dead = format!("{dead:?}");
     let rows = writing.writer.all(
         concat!(
-            "UPDATE running SET token = token + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
+            "UPDATE running SET token = min(token, 4611686018427387903) + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
              (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING ",
             running_row!("")
         ),
@@ -333,7 +333,7 @@ pub(super) fn reclaim(
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(
         concat!(
-            "UPDATE running SET token = token + 1, since = ?, taken_over = max(taken_over, ?) \
+            "UPDATE running SET token = min(token, 4611686018427387903) + 1, since = ?, taken_over = max(taken_over, ?) \
              WHERE seq = ? AND token = ? AND node = ? RETURNING ",
             running_row!("")
         ),

@@ -2,13 +2,17 @@
 
 use super::*;
 
-/// What damages the first operation that is ready; the last two also when it is looked at.
-const DAMAGES: [&str; 5] = [
+/// What damages the first operation that is ready; those of `ready` also when it is looked at.
+const DAMAGES: [&str; 9] = [
+    "UPDATE operations SET target = 'not a path' WHERE seq = (SELECT min(seq) FROM ready)",
     "UPDATE operations SET success = 'abc' WHERE seq = (SELECT min(seq) FROM ready)",
     "DELETE FROM requests WHERE seq = (SELECT min(seq) FROM ready)",
     "UPDATE operations SET recheck = '' WHERE seq = (SELECT min(seq) FROM ready)",
     "UPDATE ready SET percent = 999 WHERE seq = (SELECT min(seq) FROM ready)",
     "UPDATE ready SET sequence = 5000000000 WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE ready SET sequence = 9223372036854775807 WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE ready SET attempts = 9223372036854775807 WHERE seq = (SELECT min(seq) FROM ready)",
+    "UPDATE ready SET attempts = 4294967295 WHERE seq = (SELECT min(seq) FROM ready)",
 ];
 
 async fn code(ledger: &Ledger, id: OperationId) -> String {
@@ -48,6 +52,24 @@ async fn a_damaged_row_ends_and_holds_up_no_other(place: Place) {
             finish(&ledger, leased, START).await;
         }
     }
+    close(ledger, tasks).await;
+}
+
+async fn a_token_that_has_no_next_one_holds_up_nothing(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    ledger.accept(operation(1, START)).await.unwrap();
+    ledger.accept(operation(2, START)).await.unwrap();
+    sql(
+        &place,
+        "UPDATE ready SET token = 9223372036854775807 WHERE seq = (SELECT min(seq) FROM ready)",
+    )
+    .await;
+    let leased = claimed(&ledger, START).await;
+    assert_eq!(leased.len(), 2);
+    for leased in leased {
+        finish(&ledger, leased, START).await;
+    }
+    assert_eq!(depth(&ledger), 0);
     close(ledger, tasks).await;
 }
 
@@ -252,6 +274,7 @@ macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
             a_damaged_row_ends_and_holds_up_no_other,
+            a_token_that_has_no_next_one_holds_up_nothing,
             what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated,
             a_damaged_row_lets_its_serial_key_go,
             a_list_goes_on_behind_a_row_that_cannot_be_read,
