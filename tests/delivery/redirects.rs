@@ -102,6 +102,27 @@ async fn a_login_page_is_no_success_where_the_route_says_what_is() {
 }
 
 #[tokio::test]
+async fn a_302_to_tls_created_nothing_though_it_leaves_the_port_out_or_puts_the_path_right() {
+    let host = "https://127.0.0.1";
+    for status in [302, 303] {
+        for location in ["HOME/orders", "HERE/orders/", "HERE/orders?a=1", "HOME/orders/?a=1"] {
+            let upstream = Upstream::start().await;
+            let here = upstream.url().replace("http://", "https://");
+            let location = location.replace("HERE", &here).replace("HOME", host);
+            upstream.on("/orders", to(status, &location));
+            let gateway = before(&upstream, "").await;
+            let document = gateway.settled(&gateway.post_order().await).await;
+            let error = &document["error"];
+            assert_eq!(error["code"], "upstream-redirect", "{status} {location}: {document}");
+            assert_eq!(document["createdLocation"], Value::Null, "{location}");
+            upstream.only();
+        }
+        let (_upstream, document) = ended(to(status, &format!("{host}/orders/7")), "").await;
+        assert_eq!(document["status"], "succeeded", "another place: {document}");
+    }
+}
+
+#[tokio::test]
 async fn a_302_to_the_same_place_by_another_scheme_created_nothing() {
     for public_url in [None, Some("https://api.example.com")] {
         for status in [302, 303] {

@@ -58,6 +58,24 @@ impl Home<'_> {
         on_public(url, self.public)
     }
 
+    /// The origin of the gateway's own whose host a URL names, and the path there. The URL may
+    /// leave the port out: a redirect to another scheme does, where it takes the default one of
+    /// that scheme.
+    pub fn by_host(&self, url: &Url) -> Option<(&Url, String)> {
+        let on_public = |named: fn(&Url, &Url) -> bool| {
+            let public = self.public.iter().find(|public| named(url, public))?;
+            let path = below(url.path(), public.path()).unwrap_or_else(|| url.path().to_owned());
+            Some((public, path))
+        };
+        let on_upstream = |named: fn(&Url, &Url) -> bool| {
+            named(url, self.upstream).then(|| (self.upstream, url.path().to_owned()))
+        };
+        on_public(is_same_host)
+            .or_else(|| on_upstream(is_same_host))
+            .or_else(|| on_upstream(is_host_alone))
+            .or_else(|| on_public(is_host_alone))
+    }
+
     /// Resolves a location that an upstream gave in an answer to a request for `target`:
     /// path and query, from which relative references start.
     pub fn resolve(&self, location: &[u8], target: &str) -> Place {
@@ -83,6 +101,11 @@ fn is_same_host(one: &Url, other: &Url) -> bool {
     let default_ports = one.port().is_none() && other.port().is_none();
     let same_port = default_ports || one.port_or_known_default() == other.port_or_known_default();
     one.host().is_some() && one.host() == other.host() && same_port
+}
+
+/// Whether a URL names the host of another one, and no port.
+fn is_host_alone(url: &Url, other: &Url) -> bool {
+    url.host().is_some() && url.host() == other.host() && url.port().is_none()
 }
 
 /// What lies below the path of the public URL; services behind it do not know that path,

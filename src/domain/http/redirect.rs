@@ -31,16 +31,20 @@ pub fn path_again(location: &HeaderValue, requested: &Url, home: Home<'_>) -> Op
     (target != requested[Position::BeforePath..Position::AfterQuery]).then_some(target)
 }
 
-/// Whether `location` names the very place that was requested, by another scheme than that of the
+/// Whether `location` names the place that was requested, by another scheme than that of the
 /// service's own URL, or of the public one where it names that host. The service then wants TLS
-/// and did nothing.
+/// and did nothing. Such redirects often leave the port out, and put the slash or the query right on
+/// the way.
 pub fn names_scheme_alone(location: &HeaderValue, requested: &Url, home: Home<'_>) -> bool {
-    let Some(mut url) = joined(requested, location) else { return false };
-    url.set_fragment(None);
-    let is_there = |public: &&Url| public.host() == url.host() && public.port() == url.port();
-    let named = home.public.iter().find(is_there).unwrap_or(requested);
-    let target = &requested[Position::BeforePath..Position::AfterQuery];
-    named.scheme() != url.scheme() && home.path_of(&url).is_some_and(|path| path == target)
+    let Some(url) = joined(requested, location) else { return false };
+    home.by_host(&url).is_some_and(|(named, path)| {
+        named.scheme() != url.scheme() && is_same_but_for_slash(&path, requested.path())
+    })
+}
+
+fn is_same_but_for_slash(one: &str, other: &str) -> bool {
+    let bare = |path| <str>::strip_suffix(path, '/').unwrap_or(path);
+    bare(one) == bare(other)
 }
 
 #[cfg(test)]
@@ -105,16 +109,30 @@ mod tests {
     fn the_same_place_by_another_scheme_is_told_from_every_other() {
         let requested = Url::parse("http://127.0.0.1:9000/orders?x=1").unwrap();
         for (public, location, found) in [
+            ("http://api.example.com/base", "https://127.0.0.1/orders?x=1", true),
+            ("http://api.example.com/base", "https://127.0.0.1:443/orders?x=1", true),
+            ("http://api.example.com/base", "https://127.0.0.1:9000/orders/?x=1", true),
+            ("http://api.example.com/base", "https://127.0.0.1:9000/orders?x=1&a=1", true),
+            ("http://api.example.com/base", "https://127.0.0.1:9000/orders", true),
+            ("http://api.example.com/base", "https://127.0.0.1/orders/", true),
+            ("http://api.example.com:8080", "https://api.example.com/orders", true),
+            ("http://api.example.com:8080/base", "https://api.example.com/base/orders/", true),
             ("http://api.example.com/base", "https://127.0.0.1:9000/orders?x=1", true),
             ("http://api.example.com/base", "https://127.0.0.1:9000/orders?x=1#part", true),
             ("http://api.example.com/base", "https://api.example.com/base/orders?x=1", true),
             ("http://api.example.com/base", "https://api.example.com/orders?x=1", true),
             ("http://api.example.com/base", "http://127.0.0.1:9000/orders?x=1", false),
             ("http://api.example.com/base", "/orders?x=1", false),
-            ("http://api.example.com/base", "https://127.0.0.1:9000/orders", false),
-            ("http://api.example.com/base", "https://127.0.0.1:9000/orders/?x=1", false),
-            ("http://api.example.com/base", "https://127.0.0.1/orders?x=1", false),
             ("http://api.example.com/base", "https://other.example/orders?x=1", false),
+            ("http://api.example.com/base", "https://127.0.0.1:8443/orders?x=1", false),
+            ("http://api.example.com/base", "https://127.0.0.1/orders/7", false),
+            ("http://api.example.com/base", "https://127.0.0.1/orders//", false),
+            ("http://api.example.com/base", "https://127.0.0.1/", false),
+            ("http://api.example.com/base", "http://127.0.0.1/orders?x=1", false),
+            // The page of what it did, on the service's host, and a place that is not that page.
+            ("https://127.0.0.1", "https://127.0.0.1/orders", false),
+            ("https://127.0.0.1:8443", "https://127.0.0.1/orders", true),
+            ("https://api.example.com:8443", "https://api.example.com/orders", false),
             ("https://api.example.com/base", "https://127.0.0.1:9000/orders?x=1", true),
             ("https://api.example.com/base", "http://api.example.com/base/orders?x=1", true),
             // The page of what it did, as clients see it.
@@ -124,6 +142,12 @@ mod tests {
             let home = Home { upstream: &requested, public: &public };
             let location = HeaderValue::from_static(location);
             assert_eq!(names_scheme_alone(&location, &requested, home), found, "{location:?}");
+        }
+        let home = Home { upstream: &requested, public: &[] };
+        let root = Url::parse("http://127.0.0.1:9000/").unwrap();
+        for location in ["https://127.0.0.1", "https://127.0.0.1/", "https://127.0.0.1/?a=1"] {
+            let location = HeaderValue::from_static(location);
+            assert!(names_scheme_alone(&location, &root, home), "{location:?}");
         }
     }
 
