@@ -67,6 +67,11 @@ impl Phase {
             Self::Chunks(Chunked { ahead, .. }) => !ahead.is_empty(),
         }
     }
+
+    /// Whether all of the content has come, though the answer could still have trailers.
+    fn is_at_trailers(&self) -> bool {
+        matches!(self, Self::Chunks(Chunked { chunks, .. }) if chunks.is_at_trailers())
+    }
 }
 
 impl<T> Wire<T> {
@@ -109,7 +114,7 @@ impl<T> Wire<T> {
     /// Passes on how reading went. Where the upstream did not take all of the request, a reset is
     /// how its end looks, whichever of reading and writing meets it first; so it is where the
     /// system took a request whose content the upstream left unread. Whether the content was whole
-    /// by then is for its framing to say.
+    /// by then is for its framing to say. Behind the last chunk any end is one.
     fn ended(&mut self, came: io::Result<()>) -> io::Result<()> {
         let Err(error) = came else { return Ok(()) };
         if matches!(self.phase, Phase::Tunnel(_)) {
@@ -119,6 +124,7 @@ impl<T> Wire<T> {
             self.cut_short();
         }
         let is_end = self.is_cut_short
+            || self.phase.is_at_trailers()
             || match error.kind() {
                 // Many servers do not give the notice that TLS asks for.
                 io::ErrorKind::UnexpectedEof => true,

@@ -66,6 +66,39 @@ async fn odd_trailers_break_no_answer() {
     }
 }
 
+#[tokio::test]
+async fn a_reset_behind_the_last_chunk_breaks_no_answer_and_one_before_it_does() {
+    for (chunks, whole) in [
+        ("2\r\nok\r\n0\r\n", true),
+        ("2\r\nok\r\n0\r\nX-T: 1\r\n", true),
+        ("2\r\nok\r\n0\r\nX-T", true),
+        ("2\r\nok\r\n0;a=b\r\n", true),
+        ("2\r\nok\r\n0\r\n\r\n", true),
+        ("2\r\nok\r\n", false),
+        ("2\r\no", false),
+    ] {
+        for delivery in ["at-most-once", "at-least-once"] {
+            let upstream = Upstream::start().await;
+            let head = "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let answer = Answer::RawThenReset(format!("{head}{chunks}").into_bytes());
+            upstream.script("/orders", [answer]);
+            let gateway = before(&upstream, delivery, "").start().await;
+            let ticket = gateway.post_order().await;
+            let document = gateway.settled_by_steps_of(1, &ticket).await;
+            let sent = upstream.received_at("/orders").len();
+            if whole {
+                assert_eq!(document["status"], "succeeded", "{chunks:?} {delivery}: {document}");
+                assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).body, b"ok");
+                assert_eq!(sent, 1, "{chunks:?} {delivery}");
+            } else if delivery == "at-most-once" {
+                assert_eq!(document["error"]["code"], "outcome-unknown", "{chunks:?}: {document}");
+            } else {
+                assert_eq!(sent, 2, "{chunks:?}");
+            }
+        }
+    }
+}
+
 const UNREADABLE: [&str; 5] = [
     "HTTP/1.1 201 Created\r\nContent-Length: 2x\r\n\r\nok",
     "HTTP/1.1 201 Created\r\nContent-Length\u{1}: 2\r\n\r\nok",

@@ -32,6 +32,8 @@ pub enum Answer {
     Close,
     /// These bytes, then the connection is closed.
     Raw(Vec<u8>),
+    /// These bytes, then the connection is reset.
+    RawThenReset(Vec<u8>),
     /// Promises a body and then sends one byte of it after the other, without end.
     Drip,
     /// A body that never ends, as fast as it is read.
@@ -453,6 +455,11 @@ impl Served {
             Answer::Raw(bytes) => {
                 self.write(&bytes).await?;
                 _ = self.stream.shutdown().await;
+                None
+            }
+            Answer::RawThenReset(bytes) => {
+                self.write(&bytes).await?;
+                _ = self.stream.set_zero_linger();
                 None
             }
             Answer::Drip => self.drip().await,

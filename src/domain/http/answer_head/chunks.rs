@@ -57,11 +57,17 @@ impl Chunks {
 
     /// The connection has ended. Nothing is missing where the last chunk has come.
     pub fn end(&mut self, plain: &mut BytesMut) {
-        if matches!(self.at, At::Trailers) {
+        if self.is_at_trailers() {
             self.begun.clear();
             self.repairs += 1;
             self.close(plain);
         }
+    }
+
+    /// Whether the last chunk has come and the trailers have not ended, so that nothing of the
+    /// content is missing if the connection ends.
+    pub const fn is_at_trailers(&self) -> bool {
+        matches!(self.at, At::Trailers)
     }
 
     /// How many lines were put right or left out since this was asked last.
