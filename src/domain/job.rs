@@ -112,9 +112,8 @@ impl JobWords {
         let mut states: Vec<_> = words_of(&members).filter_map(known).collect();
         states.extend(members.values().filter_map(state_in).filter_map(known));
         // A job that is none of these says so by a mark (AIP-151).
-        states.extend(
-            (members.get("done") == Some(&Value::Bool(false))).then_some(JobState::Pending),
-        );
+        let is_undone = named(&members, "done").any(|done| *done == Value::Bool(false));
+        states.extend(is_undone.then_some(JobState::Pending));
         [JobState::Pending, JobState::Failed, JobState::Succeeded]
             .into_iter()
             .find(|state| states.contains(state))
@@ -145,7 +144,14 @@ const STATE_NAMES: [&str; 4] = ["status", "state", "provisioningState", "phase"]
 
 /// The words that stand where a state does.
 fn words_of(members: &Map<String, Value>) -> impl Iterator<Item = &str> {
-    STATE_NAMES.iter().filter_map(|name| members.get(*name).and_then(Value::as_str))
+    STATE_NAMES.iter().flat_map(move |name| named(members, name)).filter_map(Value::as_str)
+}
+
+/// The members of that name in any case: the serializers of Go and .NET write `Status` unless they
+/// are told otherwise.
+fn named<'m>(members: &'m Map<String, Value>, name: &str) -> impl Iterator<Item = &'m Value> {
+    let is_named = move |(written, _): &(&String, _)| written.eq_ignore_ascii_case(name);
+    members.iter().filter(is_named).map(|(_, value)| value)
 }
 
 /// The state within a member, as a text.
@@ -154,12 +160,12 @@ fn state_in(member: &Value) -> Option<&str> {
 }
 
 /// Whether a document that tells no state, at a monitor whose documents hold one, may still hold
-/// one: it is JSON, and a list, packed, cut off, broken, or has a `status` that is no word. Anything
-/// else is what came of the work.
+/// one: it is JSON, and a list, packed, cut off, broken, or has a `status` that is no word; or it
+/// says that it is JSON, and is empty. Anything else is what came of the work.
 pub fn hides_state(document: &[u8], says_json: bool, is_packed: bool, is_whole: bool) -> bool {
     let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii();
     let may_be_json = says_json || matches!(document.first(), Some(b'{' | b'['));
-    if document.is_empty() || !may_be_json {
+    if !may_be_json {
         return false;
     }
     if is_packed || !is_whole {
@@ -167,7 +173,10 @@ pub fn hides_state(document: &[u8], says_json: bool, is_packed: bool, is_whole: 
     }
     match serde_json::from_slice::<Value>(document) {
         Err(_) => says_json,
-        Ok(Value::Object(members)) => members.contains_key("status"),
+        Ok(Value::Object(members)) => {
+            members.contains_key("status")
+                || named(&members, "status").any(|status| !status.is_string())
+        }
         Ok(_) => true,
     }
 }
@@ -190,7 +199,8 @@ struct Scalar {
     is_text: bool,
 }
 
-/// The scalar that a JSON pointer leads to. Nothing behind it is read.
+/// The scalar that a JSON pointer leads to. Of several members of one name the last counts, as most
+/// parsers have it.
 fn scalar(document: &[u8], pointer: &str) -> Option<Scalar> {
     let steps: Vec<String> = match pointer.strip_prefix('/') {
         None => Vec::new(),
@@ -198,7 +208,7 @@ fn scalar(document: &[u8], pointer: &str) -> Option<Scalar> {
     };
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(document);
-    // Being cut off, or left at what was looked for, is an error of the reader's only.
+    // Being cut off is an error of the reader's only.
     let _ = Search { steps: &steps, found: &mut found }.deserialize(&mut reader);
     found
 }
@@ -271,7 +281,6 @@ impl<'de> Visitor<'de> for Search<'_> {
             }
         }
         items.next_element_seed(Search { steps, found: &mut *self.found })?;
-        stop_if(self.found.is_some())?;
         passed_over_items(items)
     }
 
@@ -279,8 +288,8 @@ impl<'de> Visitor<'de> for Search<'_> {
         while let Some(name) = members.next_key::<Cow<'de, str>>()? {
             match self.steps.split_first() {
                 Some((step, steps)) if *step == name => {
+                    *self.found = None;
                     members.next_value_seed(Search { steps, found: &mut *self.found })?;
-                    stop_if(self.found.is_some())?;
                 }
                 _ => _ = members.next_value::<IgnoredAny>()?,
             }
@@ -292,10 +301,6 @@ impl<'de> Visitor<'de> for Search<'_> {
 fn passed_over_items<'de, A: SeqAccess<'de>>(mut items: A) -> Result<(), A::Error> {
     while items.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
-}
-
-fn stop_if<E: Error>(found: bool) -> Result<(), E> {
-    if found { Err(E::custom("found")) } else { Ok(()) }
 }
 
 /// Path segments that stand for signing in and for nothing else.
@@ -424,6 +429,7 @@ mod tests {
             "{\"status\":{}}",
             "{\"a\":{\"b\":{\"status\":\"running\"}}}",
             "{\"order\":{\"state\":\"paid\"}}",
+            "{\"Status\":\"Paid\"}",
             "[{\"status\":\"running\"}]",
             "5",
         ] {
@@ -448,6 +454,14 @@ mod tests {
             (r#"{"name":"operations/7","done":false}"#, Pending),
             (r#""running""#, Pending),
             ("failed\n", Failed),
+            // As the serializers of Go and .NET write it.
+            (r#"{"Id":7,"Status":"Running"}"#, Pending),
+            (r#"{"STATE":"Succeeded"}"#, Succeeded),
+            (r#"{"Phase":"Failed"}"#, Failed),
+            (r#"{"ProvisioningState":"Creating"}"#, Pending),
+            (r#"{"Job":{"Status":"Running"}}"#, Pending),
+            (r#"{"Status":{"Phase":"Running"}}"#, Pending),
+            (r#"{"Name":"operations/7","Done":false}"#, Pending),
         ] {
             assert_eq!(said(document), Some(state), "{document}");
             assert_eq!(JobWords::default().read(document.as_bytes(), false), None, "{document}");
@@ -468,7 +482,12 @@ mod tests {
             ("\u{1f}\u{8b}", true, true, true, true),
             ("{}", true, false, true, false),
             (r#"{"id":7}"#, true, false, true, false),
-            ("", true, false, true, false),
+            ("", true, false, true, true),
+            ("\u{feff} \r\n", true, false, true, true),
+            ("", false, false, true, false),
+            (" \n", false, false, true, false),
+            (r#"{"Status":1}"#, true, false, true, true),
+            (r#"{"Status":"Paid"}"#, true, false, true, false),
             ("done", false, false, true, false),
             ("7", false, false, true, false),
             ("{not json", false, false, true, false),
@@ -487,6 +506,26 @@ mod tests {
         );
         assert_eq!(said("\u{feff}{\"status\":\"running\"}"), Some(Pending));
         assert_eq!(said("{\"sta\\u0074us\":\"runn\\u0069ng\"}"), Some(Pending));
+    }
+
+    #[test]
+    fn the_last_of_several_members_of_one_name_counts() {
+        for (document, state) in [
+            (r#"{"status":"running","status":"succeeded"}"#, Some(Succeeded)),
+            (r#"{"status":"succeeded","x":1,"status":"running"}"#, Some(Pending)),
+            (r#"{"status":"running","status":"succeeded","x":"cu"#, Some(Succeeded)),
+            (r#"{"status":"succeeded","status":null}"#, None),
+            (r#"{"status":null,"status":"failed"}"#, Some(Failed)),
+        ] {
+            assert_eq!(said(document), state, "{document}");
+        }
+        let words = JobWords { status: Some("/job/status".to_owned()), ..JobWords::default() };
+        for (document, state) in [
+            (r#"{"job":{"status":"running"},"job":{"status":"failed"}}"#, Some(Failed)),
+            (r#"{"job":{"status":"running"},"job":{}}"#, None),
+        ] {
+            assert_eq!(words.read(document.as_bytes(), false), state, "{document}");
+        }
     }
 
     #[test]
