@@ -20,7 +20,7 @@ use crate::domain::http::location::{Home, Place, requested};
 use crate::domain::http::retry_after::RetryAfter;
 use crate::domain::http::{hygiene, redirect, relocation};
 use crate::domain::operation::{
-    Answer, Body, BodyKey, Continuation, Doubt, ErrorCode, Outcome, Policy, Purpose, Sent,
+    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent,
 };
 use crate::domain::{Fields, Timestamp};
 use crate::ledger::{KeptAnswer, LedgerError};
@@ -53,8 +53,7 @@ pub(super) async fn of_attempt(
     let now = shared.clock.now();
     let status = reply.status.as_u16();
     let doubt = match allowance.wait_for(reply.gateway_doubt()).await {
-        Ok(Ok(Doubt::None)) => asking.doubt_of(status),
-        Ok(Ok(doubt)) => doubt,
+        Ok(Ok(doubt)) => doubt.or(asking.upstream.settings().doubt_of(reply.service_status())),
         Ok(Err(broken)) => return broken_off(broken),
         Err(_) => return Ended::of(late(Sent::Perhaps)),
     };
@@ -156,14 +155,6 @@ impl Asking<'_> {
         }
         let answer = (reply.status, &reply.fields);
         self.upstream.monitor_of(answer, &reply.target, self.public, now)
-    }
-
-    /// What a status leaves open that nothing explains.
-    fn doubt_of(&self, status: u16) -> Doubt {
-        match self.upstream.settings().unprocessed.contains(&status) {
-            true => Doubt::None,
-            false => Doubt::of_status(status),
-        }
     }
 
     fn home(&self) -> Home<'_> {

@@ -13,20 +13,22 @@ use super::answer::{self, Asking};
 use super::asking::{Heard, Place, Places};
 use super::beats::Loop;
 use super::ending::{self, Ended};
-use super::{Shared, jobs, outgoing};
+use super::{Shared, jobs, outgoing, recheck};
 use crate::domain::Timestamp;
 use crate::domain::http::retry_after;
 use crate::domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
 use crate::ledger::{Leased, LedgerError, Want};
 use crate::upstream::{Asked, Monitor, Question, SentMarker};
 
-/// How long a claimed operation is hidden from the next claim. Longer than asking and
-/// reading take together.
+/// How long a claimed operation is hidden from the next claim. Longer than asking,
+/// reading and a recheck take together.
 const HIDDEN: Duration = Duration::from_mins(2);
 /// How long a monitor may take to answer.
 const ASKING: Duration = Duration::from_secs(30);
 /// How long its answer may take to read, behind that.
 const READING: Duration = Duration::from_mins(1);
+/// How long a recheck may take behind those, where the end leaves open what the upstream did.
+const RECHECKING: Duration = Duration::from_secs(25);
 /// How long trouble with a monitor has to last before the log tells of it.
 const LASTING: Duration = Duration::from_mins(5);
 /// How often somebody may be due while anybody waits.
@@ -182,7 +184,9 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
         }
         Some(Asked::Finished { status, created, reply }) => {
             let mut time = Allowance::of(&shared.clock, READING);
-            unbroken(answer::of_monitor(shared, asking, &mut time, status, created, *reply).await)
+            let ended =
+                answer::of_monitor(shared, asking, &mut time, status, created, *reply).await;
+            recheck::before_a_monitor_ends_it(shared, leased, unbroken(ended), RECHECKING).await
         }
     }
 }

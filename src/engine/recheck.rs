@@ -1,7 +1,7 @@
 //! Asking an upstream whether an earlier attempt took effect.
 //!
 //! Owns the question; what its answer means is the domain's to say ([`Finding`]). Its invariant: the question changes nothing at the upstream, and
-//! is asked within a slot and an attempt's time. What follows is decided by
+//! is asked within a slot and an attempt's time, or in the place and time of asking a monitor. What follows is decided by
 //! [`settle`](crate::domain::operation::settle).
 
 use std::time::Duration;
@@ -69,42 +69,67 @@ pub(super) async fn before_the_end(
     cancelable: &Cancelable,
     ended: Ended,
 ) -> Ended {
-    let is_open = is_asked_about(&leased.policy, &ended.outcome);
-    let Some(target) = target(leased).filter(|_| is_open) else { return ended };
-    let cause = match ended.outcome {
-        Outcome::Broken { cause, .. } => cause,
-        Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
-        _ => ErrorCode::UpstreamStatus,
-    };
-    let left = leased.policy.deadline_at.since(shared.clock.now());
-    let limit = leased.policy.timeout.min(left).max(LEAST);
-    let mut allowance = Allowance::of(&shared.clock, limit);
-    let asked = async {
-        match Box::pin(ask(shared, leased, target, &mut allowance)).await {
-            Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
-            Word::DidNot(status) => Some(Ended::of(Outcome::Refuted { cause, status })),
-            Word::Nothing(_) => None,
-        }
-    };
+    let Some(target) = target_where_open(leased, &ended) else { return ended };
     let found = tokio::select! {
         biased;
-        found = Box::pin(asked) => found,
+        found = Box::pin(found_out(shared, leased, target, &ended.outcome, Duration::MAX)) => found,
         () = cancelable.called_off() => None,
         // The next start asks.
         () = shared.tasks.cutting() => {
             Some(Ended::of(Outcome::Interrupted { sent: Sent::Perhaps }))
         }
     };
-    match found {
-        Some(found) => {
-            // What the question brought stands in its place.
-            if let Some(unwanted) = ended.answer {
-                stash::let_go(shared, &unwanted.body);
-            }
-            Ended { detail: ended.detail, ..found }
-        }
-        None => ended,
+    in_place_of(shared, ended, found)
+}
+
+/// Asks before an operation would end with an unknown outcome because its monitor leaves that open;
+/// no longer than `limit`. A task that is dropped meanwhile has changed nothing: the monitor is
+/// asked again.
+pub(super) async fn before_a_monitor_ends_it(
+    shared: &Shared,
+    leased: &Leased,
+    ended: Ended,
+    limit: Duration,
+) -> Ended {
+    let Some(target) = target_where_open(leased, &ended) else { return ended };
+    let found = Box::pin(found_out(shared, leased, target, &ended.outcome, limit)).await;
+    in_place_of(shared, ended, found)
+}
+
+/// Where the upstream is asked about an operation, if it can be and that end leaves it open.
+fn target_where_open(leased: &Leased, ended: &Ended) -> Option<String> {
+    target(leased).filter(|_| is_asked_about(&leased.policy, &ended.outcome))
+}
+
+async fn found_out(
+    shared: &Shared,
+    leased: &Leased,
+    target: String,
+    outcome: &Outcome,
+    limit: Duration,
+) -> Option<Ended> {
+    let cause = match outcome {
+        Outcome::Broken { cause, .. } => *cause,
+        Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
+        _ => ErrorCode::UpstreamStatus,
+    };
+    let left = leased.policy.deadline_at.since(shared.clock.now());
+    let limit = leased.policy.timeout.min(left).max(LEAST).min(limit);
+    let mut allowance = Allowance::of(&shared.clock, limit);
+    match Box::pin(ask(shared, leased, target, &mut allowance)).await {
+        Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
+        Word::DidNot(status) => Some(Ended::of(Outcome::Refuted { cause, status })),
+        Word::Nothing(_) => None,
     }
+}
+
+/// What the question brought stands in the place of an end, if it brought anything.
+fn in_place_of(shared: &Shared, ended: Ended, found: Option<Ended>) -> Ended {
+    let Some(found) = found else { return ended };
+    if let Some(unwanted) = ended.answer {
+        stash::let_go(shared, &unwanted.body);
+    }
+    Ended { detail: ended.detail, ..found }
 }
 
 /// What a question gets at least, also where the deadline has just passed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::broken::SentMarker;
@@ -12,7 +12,7 @@ use super::reply::Reply;
 use super::settings::is_web;
 use crate::domain::Timestamp;
 use crate::domain::job::{self, JobState};
-use crate::domain::operation::Doubt;
+use crate::domain::operation::{Doubt, told_status};
 
 /// How much of a document is read to find a state in it, in octets.
 const LONGEST_DOCUMENT: usize = 1 << 20;
@@ -28,7 +28,6 @@ const APPEARING: Duration = Duration::from_mins(1);
 /// How long a `Location` is asked after its status monitor has succeeded, where asking
 /// meets trouble. Then the status monitor's word alone is the end.
 const SETTLING: Duration = Duration::from_mins(10);
-const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("upstream-status");
 
 /// How a monitor is asked.
 #[derive(Clone, Copy, Debug)]
@@ -124,11 +123,13 @@ impl Upstream {
         {
             recorded = Box::pin(self.reach(&url, question)).await.ok();
         }
-        match recorded.filter(|recorded| is_result(&recorded.reply)) {
+        match recorded.filter(|recorded| recorded.reply.is_recorded()) {
             Some(Reached { reply, .. }) => {
-                let reply = Reply { doubt: told.reply.doubt, ..reply };
+                let recorded = reply.recorded_status();
+                let doubt = told.reply.doubt.or(self.settings().doubt_of(recorded));
+                let reply = Reply { doubt, ..reply };
                 // What the upstream's own word calls a failure is none by its status.
-                let status = Some(recorded_status(&reply)).filter(|status| *status >= 400);
+                let status = Some(recorded).filter(|status| *status >= 400);
                 finished(status.unwrap_or(TOLD_FAILURE), None, reply)
             }
             None => finished(TOLD_FAILURE, None, told.reply),
@@ -272,7 +273,10 @@ impl Upstream {
             None | Some(JobState::Succeeded) => ended,
             Some(JobState::Failed) => {
                 if reached.reply.is_of_a_gateway() {
-                    reached.reply.doubt = Doubt::of_gateway(&document);
+                    let status = told_status(&document);
+                    let recorded = status.map(|status| self.settings().doubt_of(status));
+                    let told = Doubt::of_gateway(&document);
+                    reached.reply.doubt = told.or(recorded.unwrap_or_default());
                 }
                 Meaning::Ended { status: TOLD_FAILURE, created: None }
             }
@@ -293,7 +297,7 @@ impl Upstream {
         match &created {
             Some(url) if status == 303 && self.is_hidden(url, question) => {
                 match Box::pin(self.reach(url, question)).await {
-                    Ok(Reached { reply, .. }) if is_result(&reply) => recorded(reply).await,
+                    Ok(Reached { reply, .. }) if reply.is_recorded() => self.recorded(reply).await,
                     Ok(Reached { reply, .. }) if reply.status.is_server_error() => {
                         trouble(format!("its result answered {}", reply.status.as_u16()))
                     }
@@ -303,6 +307,16 @@ impl Upstream {
             }
             _ => finished(status, created, reached.reply),
         }
+    }
+
+    /// What another gateway has of the work, and leaves open.
+    async fn recorded(&self, mut reply: Reply) -> Asked {
+        let status = reply.recorded_status();
+        match reply.gateway_doubt().await {
+            Err(broken) => return trouble(broken.to_string()),
+            Ok(told) => reply.doubt = told.or(self.settings().doubt_of(status)),
+        }
+        finished(status, None, reply)
     }
 
     fn is_hidden(&self, url: &Url, question: Question<'_>) -> bool {
@@ -320,31 +334,6 @@ fn may_hide(fields: &HeaderMap, document: &[u8]) -> bool {
     let says_json = text(header::CONTENT_TYPE).to_ascii_lowercase().contains("json");
     let is_packed = !matches!(text(header::CONTENT_ENCODING), "" | "identity");
     job::hides_state(document, says_json, is_packed, document.len() <= LONGEST_DOCUMENT)
-}
-
-/// What another gateway has of the work, and leaves open.
-async fn recorded(mut reply: Reply) -> Asked {
-    let status = recorded_status(&reply);
-    match reply.gateway_doubt().await {
-        Err(broken) => return trouble(broken.to_string()),
-        Ok(Doubt::None) => reply.doubt = Doubt::of_status(status),
-        Ok(_) => {}
-    }
-    finished(status, None, reply)
-}
-
-/// Whether an answer is what another gateway has of the work.
-fn is_result(reply: &Reply) -> bool {
-    reply.status.is_success()
-        || reply.fields.contains_key(UPSTREAM_STATUS)
-        || (reply.status == http::StatusCode::FAILED_DEPENDENCY && reply.is_of_a_gateway())
-}
-
-/// The status that another gateway says it recorded, else that of its answer.
-fn recorded_status(reply: &Reply) -> u16 {
-    let told = reply.fields.get(UPSTREAM_STATUS).and_then(|value| value.to_str().ok());
-    let told = told.and_then(|text| text.parse().ok());
-    told.filter(|status| (200..600).contains(status)).unwrap_or(reply.status.as_u16())
 }
 
 fn is_html(fields: &HeaderMap) -> bool {

@@ -40,6 +40,8 @@ pub struct Reply {
 
 /// The field in which a gateway says of which origin an answer is.
 const GATEWAY_ORIGIN: HeaderName = HeaderName::from_static("gateway-origin");
+/// The field in which a gateway tells the status that it recorded.
+const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("upstream-status");
 /// The longest problem of another gateway's that is looked into, in octets.
 const LONGEST_PROBLEM: usize = 64 * 1024;
 
@@ -47,6 +49,29 @@ impl Reply {
     /// Whether another gateway answers here itself, in place of what is behind it.
     pub(super) fn is_of_a_gateway(&self) -> bool {
         self.fields.get(GATEWAY_ORIGIN).is_some_and(|origin| origin == "cloakroom")
+    }
+
+    /// The status of the service's own answer: in a 424 of another gateway, the one that it says it
+    /// recorded.
+    pub fn service_status(&self) -> u16 {
+        match self.status == StatusCode::FAILED_DEPENDENCY && self.is_of_a_gateway() {
+            true => self.recorded_status(),
+            false => self.status.as_u16(),
+        }
+    }
+
+    /// The status that another gateway says it recorded, else that of its answer.
+    pub(super) fn recorded_status(&self) -> u16 {
+        let told = self.fields.get(UPSTREAM_STATUS).and_then(|value| value.to_str().ok());
+        let told = told.and_then(|text| text.parse().ok());
+        told.filter(|status| (200..600).contains(status)).unwrap_or(self.status.as_u16())
+    }
+
+    /// Whether it is what another gateway has of the work.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.status.is_success()
+            || self.fields.contains_key(UPSTREAM_STATUS)
+            || (self.status == StatusCode::FAILED_DEPENDENCY && self.is_of_a_gateway())
     }
 
     /// What another gateway leaves open that has no answer of the service. Any other 424 means

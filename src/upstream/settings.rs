@@ -9,6 +9,7 @@ use url::{Origin, Url};
 use crate::domain::Fields;
 pub use crate::domain::connections::{HeaderCase, Reuse};
 use crate::domain::job::JobWords;
+use crate::domain::operation::Doubt;
 
 /// Where an upstream is and how it is called.
 #[derive(Clone, Debug)]
@@ -40,6 +41,16 @@ pub struct Settings {
     pub reuse: Reuse,
     /// How the names of fields are written.
     pub header_case: HeaderCase,
+}
+
+impl Settings {
+    /// What a status alone leaves open of a request that this upstream was sent.
+    pub fn doubt_of(&self, status: u16) -> Doubt {
+        match self.unprocessed.contains(&status) {
+            true => Doubt::None,
+            false => Doubt::of_status(status),
+        }
+    }
 }
 
 /// An upstream cannot be used as it is set.

@@ -127,6 +127,9 @@ async fn a_status_monitor_whose_document_cannot_be_read_is_asked_again() {
         (&b"{\"status\":\"Fail"[..], None),
         (b"{\"eta\":NaN,\"status\":\"Running\"}", None),
         (b"not what it says", Some("gzip")),
+        (b"", None),
+        (b" \r\n", None),
+        (b"{\"Status\":1}", None),
     ] {
         let upstream = Upstream::start().await;
         upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
@@ -569,6 +572,78 @@ async fn two_gateways_in_a_row_agree_on_an_unknown_outcome() {
     assert_eq!(upstream.received_at("/orders").len(), 1);
 }
 
+/// One gateway with such a route before another one that delivers at least once and waits for its
+/// end by itself.
+async fn before_a_repeating_one(upstream: &Upstream, lines: &str) -> (Gateway, Gateway) {
+    let again = "delivery = \"at-least-once\"\n\
+                 retry = { attempts = 3, min = \"1s\", max = \"1s\" }";
+    let inner = Setup::before(upstream).route("POST /orders", again).max_response(1000);
+    let inner = inner.start().await;
+    let outer = Setup::before_url(&inner.origin()).route("POST /orders", lines).start().await;
+    (outer, inner)
+}
+
+#[tokio::test]
+async fn a_proxy_s_answer_that_a_gateway_behind_has_recorded_is_as_ambiguous_as_a_direct_one() {
+    let (once, again) = ("", "delivery = \"at-least-once\"");
+    let page = Answer::status(502).body("text/html", vec![b'x'; 2 << 10]);
+    for (answer, lines, code) in [
+        (Answer::status(502), once, "outcome-unknown"),
+        (Answer::status(524), once, "outcome-unknown"),
+        (page, once, "outcome-unknown"),
+        (Answer::status(502), again, "upstream-status"),
+        (Answer::status(521), once, "upstream-status"),
+        (Answer::status(500), once, "upstream-status"),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", answer.clone());
+        let (outer, inner) = before_a_repeating_one(&upstream, lines).await;
+        let ticket = outer.post_order().await;
+        let document = settled_by_both(&outer, &inner, &ticket).await;
+        assert_eq!(document["error"]["code"], code, "{lines}: {document}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_behind_calls_unprocessed_is_no_unknown_outcome() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(502));
+    let inner = Setup::before(&upstream)
+        .route("POST /orders", "delivery = \"at-least-once\"\nretry = { attempts = 1 }")
+        .start()
+        .await;
+    let outer = Setup::before_url(&inner.origin())
+        .set("upstreams.default", "unprocessed = [502]")
+        .start()
+        .await;
+    let ticket = outer.post_order().await;
+    let document = settled_by_both(&outer, &inner, &ticket).await;
+    assert_eq!(document["error"]["code"], "upstream-status", "{document}");
+}
+
+#[tokio::test]
+async fn a_recheck_decides_about_what_a_gateway_behind_has_recorded() {
+    for (says, status, code) in [
+        (200, "succeeded", Value::Null),
+        (500, "failed", json!("outcome-unknown")),
+        (404, "failed", json!("attempts-exhausted")),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(502));
+        upstream.on("/made", Answer::status(says).body("text/plain", "made"));
+        let recheck = "recheck = \"GET /made?ref={operation_id}\"\n\
+                       retry = { attempts = 2, min = \"1s\", max = \"1s\" }";
+        let (outer, inner) = before_a_repeating_one(&upstream, recheck).await;
+        let ticket = outer.post_order().await;
+        let document = settled_by_both(&outer, &inner, &ticket).await;
+        assert_eq!(document["status"], status, "{says}: {document}");
+        assert_eq!(document["error"].get("code").unwrap_or(&Value::Null), &code, "{document}");
+        if says == 200 {
+            assert_eq!(outer.get(&ticket.at("result")).await.expect(200).text(), "made");
+        }
+    }
+}
+
 /// One gateway before another one that answers synchronously.
 async fn before_a_synchronous_one(upstream: &Upstream, lines: &str) -> (Gateway, Gateway) {
     let sync = "mode = \"sync\"\nallow = [\"sync\"]";
@@ -637,6 +712,8 @@ async fn a_status_document_in_which_no_state_can_be_read_is_asked_for_again() {
         json!({"job": {"status": "running"}}),
         json!({"status": {"state": "running"}}),
         json!({"status": null}),
+        json!({"Status": "Running"}),
+        json!({"Job": {"State": "InProgress"}}),
         long,
     ] {
         let upstream = Upstream::start().await;
@@ -651,6 +728,34 @@ async fn a_status_document_in_which_no_state_can_be_read_is_asked_for_again() {
         assert_eq!(upstream.received_at("/jobs/1").len(), 3);
         let result = gateway.get(&ticket.at("result")).await.expect(200);
         assert_eq!(result.json(), json!({"job": {"status": "succeeded"}}));
+    }
+}
+
+#[tokio::test]
+async fn a_200_without_a_content_type_and_without_content_is_the_end_of_the_work() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+    upstream.on("/jobs/1", Answer::status(200));
+    let gateway = Gateway::before(&upstream).await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled_by_steps_of(1, &ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+}
+
+#[tokio::test]
+async fn the_last_of_two_members_of_a_status_document_counts() {
+    for (said, status) in [
+        (r#"{"status":"running","status":"succeeded"}"#, "succeeded"),
+        (r#"{"status":"succeeded","status":"failed"}"#, "failed"),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", accepted("Operation-Location", "/jobs/1"));
+        upstream.script("/jobs/1", [Answer::status(200).body("application/json", said)]);
+        let gateway = Gateway::before(&upstream).await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], status, "{said}: {document}");
+        assert_eq!(upstream.received_at("/jobs/1").len(), 1);
     }
 }
 

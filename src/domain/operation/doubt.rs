@@ -44,13 +44,19 @@ const OPEN: [&str; 7] = [
     "shutdown",
 ];
 
+/// The status of the service's answer that another gateway's document of an operation tells.
+pub fn told_status(document: &[u8]) -> Option<u16> {
+    let document = serde_json::from_slice::<Value>(document).ok()?;
+    document["responseStatus"].as_u64()?.try_into().ok()
+}
+
 impl Doubt {
     /// What a status alone leaves open.
     pub const fn of_status(status: u16) -> Self {
         if is_ambiguous(status) { Self::Passing } else { Self::None }
     }
 
-    /// What another gateway's problem, or its document of an operation, leaves open.
+    /// What another gateway's problem, or its document of an operation, leaves open by its words.
     pub fn of_gateway(document: &[u8]) -> Self {
         let Ok(document) = serde_json::from_slice::<Value>(document) else { return Self::None };
         if document["type"] == "urn:cloakroom:problem:answer-not-in-time" {
@@ -60,6 +66,12 @@ impl Doubt {
         let within = [&document["error"]["code"], &document["error"]["cause"]];
         let mut words = told.into_iter().chain(within).filter_map(Value::as_str);
         if words.any(|word| OPEN.contains(&word)) { Self::Lasting } else { Self::None }
+    }
+
+    /// This, where anything is open by it, else that.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::None { other } else { self }
     }
 
     /// Whether an operation that is delivered so ends with it as unknown.
@@ -111,6 +123,20 @@ mod tests {
             ("outcome-unknown", Doubt::None),
         ] {
             assert_eq!(Doubt::of_gateway(document.as_bytes()), doubt, "{document}");
+        }
+    }
+
+    #[test]
+    fn another_gateway_tells_in_its_document_which_status_it_has_recorded() {
+        for (document, status) in [
+            (r#"{"status":"failed","responseStatus":502}"#, Some(502)),
+            (r#"{"status":"failed","responseStatus":null}"#, None),
+            (r#"{"status":"failed","responseStatus":-1}"#, None),
+            (r#"{"status":"failed","responseStatus":70000}"#, None),
+            ("[]", None),
+            ("502", None),
+        ] {
+            assert_eq!(told_status(document.as_bytes()), status, "{document}");
         }
     }
 

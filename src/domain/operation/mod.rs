@@ -20,7 +20,7 @@ mod unreadable;
 mod verdict;
 mod work;
 
-pub use doubt::{Doubt, is_ambiguous, is_of_a_proxy};
+pub use doubt::{Doubt, is_ambiguous, is_of_a_proxy, told_status};
 pub use event::{Event, EventKind};
 pub use failure::{ErrorCode, Failure, UnknownErrorCode};
 pub use fingerprint::{Fingerprint, Part, Parts};

@@ -96,7 +96,9 @@ impl Outcome {
         let this = match self {
             // Whatever it had before, it says that nothing came of it.
             Self::Refuted { .. } => return Contact::Answered,
-            Self::Answered(answer) | Self::TooLarge(answer) if answer.leaves_open() => {
+            Self::Answered(answer) | Self::TooLarge(answer) | Self::Followed(answer)
+                if answer.leaves_open() =>
+            {
                 Contact::Lost
             }
             Self::Answered(_)

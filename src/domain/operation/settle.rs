@@ -189,7 +189,7 @@ pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
     let open = match outcome {
         Outcome::Broken { sent: Sent::Perhaps, .. } => at_most_once,
         // Where the first answer is final, it is passed on, whatever it says.
-        Outcome::Answered(answer) | Outcome::TooLarge(answer) => {
+        Outcome::Answered(answer) | Outcome::TooLarge(answer) | Outcome::Followed(answer) => {
             answer.doubt.is_unknown(policy.delivery) && !policy.is_synchronous()
         }
         Outcome::Unreadable { .. } => true,

@@ -627,6 +627,9 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
         (AtLeastOnce, doubtful(424, Doubt::Lasting), true),
         (AtMostOnce, doubtful(502, Doubt::None), false),
         (AtLeastOnce, doubtful(502, Doubt::Passing), false),
+        (AtMostOnce, Outcome::Followed(answer(502)), true),
+        (AtLeastOnce, Outcome::Followed(answer(502)), false),
+        (AtMostOnce, Outcome::Followed(answer(500)), false),
         (AtMostOnce, Outcome::TooLarge(answer(502)), true),
         (AtMostOnce, Outcome::TooLarge(answer(200)), false),
         (AtMostOnce, broken(Sent::Perhaps), true),
@@ -637,7 +640,8 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
     ] {
         assert_eq!(is_asked_about(&rechecking(delivery), &outcome), asked, "{outcome:?}");
         assert!(!is_asked_about(&policy(delivery), &outcome));
-        let passed_on = matches!(outcome, Outcome::Answered(_) | Outcome::TooLarge(_));
+        let passed_on =
+            matches!(outcome, Outcome::Answered(_) | Outcome::TooLarge(_) | Outcome::Followed(_));
         let synchronous = Policy { wait: Some(HOUR), ..rechecking(delivery) };
         assert_eq!(is_asked_about(&synchronous, &outcome), asked && !passed_on, "{outcome:?}");
     }
