@@ -57,7 +57,7 @@ pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use given::Source;
 pub use listening::listen_secrets;
-pub use log::{LogConfig, LogFormat};
+pub use log::{LogConfig, LogFormat, directives as log_directives};
 pub use queues::QueueConfig;
 pub use ranges::{covers_link_local, widest};
 pub use retention::RetentionConfig;

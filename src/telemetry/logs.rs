@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, log_directives};
 
 /// Starts logging as configured; does nothing if logging has been started before.
 pub fn start(config: &LogConfig) {
@@ -22,9 +22,9 @@ pub fn start(config: &LogConfig) {
 }
 
 /// The database driver tells much of what the ledger tells better: it is silent unless the
-/// filter names it.
+/// filter names it. A blank before a directive would become a part of its target.
 fn directives(filter: &str) -> String {
-    format!("sqlx=off,{filter}")
+    std::iter::once("sqlx=off").chain(log_directives(filter)).collect::<Vec<_>>().join(",")
 }
 
 /// On a terminal, unless whoever sits there wants none (`NO_COLOR`).
@@ -68,6 +68,7 @@ mod tests {
         assert!(!is_heard("info", "sqlx::query") && !is_heard("trace", "sqlx_core::pool"));
         assert!(is_heard("info,sqlx=debug", "sqlx::query"));
         assert!(is_heard("warn,sqlx::query=info", "sqlx::query"));
+        assert!(is_heard("warn, sqlx=info", "sqlx::query"));
     }
 
     #[test]

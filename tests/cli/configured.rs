@@ -39,6 +39,25 @@ async fn check_tells_every_fault_with_its_place_and_machines_the_same() {
 }
 
 #[tokio::test]
+async fn check_refuses_a_filter_of_the_log_that_would_silence_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (filter, word) in [
+        ("warning", "warning"),
+        ("loud", "loud"),
+        ("cloakroom:debug", "cloakroom:debug"),
+        ("info;cloakroom=debug", "info;cloakroom"),
+        ("info,sqlx=", "sqlx"),
+    ] {
+        let path = written(folder.path(), &format!("{GOOD}[log]\nfilter = \"{filter}\"\n"));
+        let said = run(&["config", "check", "--config", &path], None).await;
+        assert_eq!(said.status.code(), Some(2), "{filter}");
+        for part in ["log.filter", &*format!("`{word}`"), "error, warn, info, debug, trace, off"] {
+            assert!(words(&said).contains(part), "{part} in {}", words(&said));
+        }
+    }
+}
+
+#[tokio::test]
 async fn flags_win_over_the_environment_and_that_over_the_file() {
     let folder = tempfile::TempDir::new().unwrap();
     let text = format!("{GOOD}[server]\nlisten = \"127.0.0.1:1\"\n[engine]\nslots = 7\n");
