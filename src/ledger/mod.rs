@@ -60,7 +60,7 @@ pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
 pub use postgres::postgres_version;
 pub use resealing::{NoCursor, ResealCursor, Resealed};
-pub use sqlite::{check_file, sqlite_version};
+pub use sqlite::{check_file, check_folder, folder_of, sqlite_version};
 pub use verbs::{
     Accepted, Blocked, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse, KeyListing,
     LaneDepth, LanePlace, Lease, Leased, Listing, NoSerialName, Operation, Overdue, Page, Pausing,

@@ -5,5 +5,6 @@ mod configuration;
 mod disk;
 mod files;
 mod fsync;
+mod places;
 mod proportion;
 mod smuggling;

@@ -191,6 +191,19 @@ impl Setup {
         Process::spawn(self, Arc::new(TempDir::new_in(folder).unwrap())).await
     }
 
+    /// A gateway inside this test, with its ledger in this folder.
+    pub async fn start_in(self, folder: &Path) -> Gateway {
+        let folder = Arc::new(TempDir::new_in(folder).unwrap());
+        Gateway::start(self, folder, Clock::manual(START)).await
+    }
+
+    /// A gateway as a process of its own, of a user without rights, with its ledger in this folder.
+    pub async fn spawn_without_rights(self, folder: Arc<TempDir>) -> Process {
+        let mut command = without_rights();
+        command.arg("serve").arg("--config").arg(write_config(&self, folder.path()));
+        Process::run(command, self, folder).await
+    }
+
     /// Runs `serve` as a process that is expected to refuse, and gives its exit and words.
     pub async fn refused(self) -> (ExitStatus, String) {
         let folder = TempDir::new().unwrap();
@@ -616,6 +629,17 @@ fn wrong_clock() -> PathBuf {
 /// The program, without arguments.
 pub fn cloakroom() -> Command {
     alone(Command::new(env!("CARGO_BIN_EXE_cloakroom")))
+}
+
+/// The program of a user for whom the rights of files count, without arguments.
+pub fn without_rights() -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return cloakroom();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(env!("CARGO_BIN_EXE_cloakroom"));
+    alone(command)
 }
 
 /// A program that has no input, whose words are kept, and that ends with the test.

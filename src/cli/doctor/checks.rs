@@ -1,10 +1,10 @@
 //! What is looked at, each by itself.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::statvfs;
 
 use super::{Check, Verdict};
 use crate::app::{self, bind_advice};
@@ -13,7 +13,7 @@ use crate::cli::reach::{self, REACHING};
 use crate::clock::Clock;
 use crate::config::{Config, StoreUrl, UpstreamConfig};
 use crate::domain::{DatabaseUrl, Timestamp};
-use crate::ledger::Pooler;
+use crate::ledger::{Pooler, folder_of};
 
 const MIB: u64 = 1 << 20;
 /// Below this the ledger is about to be full.
@@ -67,30 +67,11 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
     checks
 }
 
-fn folder_of(ledger: &Path) -> PathBuf {
-    match ledger.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
 fn writable(folder: &Path) -> Check {
     let name = format!("ledger's folder {}", folder.display());
-    match access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+    match crate::ledger::check_folder(folder) {
         Ok(()) => Check::new(name, Verdict::Fine, "it can be written to"),
-        Err(rustix::io::Errno::NOENT) => Check::new(
-            name,
-            Verdict::Failed,
-            "it does not exist; make it, or name another place with --store",
-        ),
-        Err(error) => Check::new(
-            name,
-            Verdict::Failed,
-            format!(
-                "it cannot be written to ({error}); give the gateway's user the right to, or name \
-                 another place with --store"
-            ),
-        ),
+        Err(says) => Check::new(name, Verdict::Failed, format!("it {says}")),
     }
 }
 

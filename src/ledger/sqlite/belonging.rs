@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::open::{beside_as, unreadable};
+use super::place::check_place;
 use crate::ledger::error::OpenError;
 
 /// What tells a ledger: the table that it is told apart by, and what only a ledger keeps in it.
@@ -20,8 +21,9 @@ const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'vi
 /// What other programs mark a file with before they put tables into it; a ledger has neither.
 const MARKS: [&str; 2] = ["application_id", "user_version"];
 
-/// Refuses a file that another program keeps its data in.
+/// Refuses a place where no ledger can be kept, and a file that another program keeps its data in.
 pub fn check_file(path: &Path) -> Result<(), OpenError> {
+    check_place(path)?;
     match std::fs::metadata(path) {
         Ok(file) if file.len() > 0 => {}
         // What cannot be looked at is told of when it is opened.

@@ -13,6 +13,7 @@ mod finish;
 mod nodes;
 mod open;
 mod permits;
+mod place;
 mod prune;
 mod read;
 mod readers;
@@ -61,6 +62,7 @@ use crate::domain::sealing::Keyring;
 use crate::domain::{OperationId, Timestamp};
 pub use belonging::check_file;
 pub use open::sqlite_version;
+pub use place::{check_folder, folder_of};
 #[cfg(test)]
 pub(super) use read::DESCENDANTS;
 
@@ -329,6 +331,7 @@ impl Store for Sqlite {
     }
 
     async fn cut_log(&self) -> Result<(), LedgerError> {
+        self.reserve.retry();
         self.reserve.look(&mut *self.writer.lock().await);
         if !open::has_log(&self.path) {
             return Ok(());

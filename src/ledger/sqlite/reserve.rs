@@ -2,19 +2,21 @@
 //!
 //! Whatever is deleted is written into the log first, so on a disk that is full to the last page
 //! nothing could be deleted any more. A file beside the ledger keeps some room. It is removed when
-//! a prune finds none, and made again when there is enough. Its invariant: while it is missing,
-//! nothing that clients send takes what it gave up.
+//! a prune finds none, and made again when there is enough. Its invariants: while it is missing,
+//! nothing that clients send takes what it gave up; and no file is written but its own. Where that
+//! cannot be made though there is room, the ledger goes on without.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, StatVfs, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::open::beside;
+use super::place::kind;
 use super::writer::Writer;
 
 /// How much is kept: what the log may be ahead of the file on a disk with little room, and what a
@@ -43,14 +45,15 @@ enum State {
     Missing,
     /// The disk is too small for one.
     Needless,
+    /// There is room for it, but its file cannot be made.
+    Impossible,
 }
 
 impl Reserve {
     /// The reserve of a ledger; makes it if there is room.
     pub(super) fn of(ledger: &Path) -> Self {
         let path = beside(ledger, "reserve");
-        let whole = std::fs::metadata(&path).is_ok_and(|file| file.blocks() * 512 >= RESERVE);
-        let state = if whole { State::Kept } else { State::Missing };
+        let state = if is_whole(&path) { State::Kept } else { State::Missing };
         let reserve =
             Self { path, state: AtomicU8::new(state as u8), tight: AtomicBool::new(false) };
         if reserve.disk().is_some_and(|disk| disk.f_blocks * disk.f_frsize < SMALLEST_DISK) {
@@ -64,47 +67,82 @@ impl Reserve {
         reserve
     }
 
-    /// Makes it where it is missing and there is twice the room; false if it is still missing.
+    /// Makes it where it is missing and there is twice the room; false if it is missing for want of
+    /// room.
     fn make(&self) -> bool {
-        if !self.is_missing() {
+        if !self.is(State::Missing) {
             return true;
         }
-        if self.free().is_none_or(|free| free < 2 * RESERVE) {
+        if self.is_short() {
             return false;
+        }
+        match self.write() {
+            Ok(()) => self.stands(State::Kept),
+            Err(error) if is_for_want_of_room(&error) => {
+                tracing::debug!(%error, "the ledger's reserve could not be made");
+                return false;
+            }
+            Err(error) => {
+                self.stands(State::Impossible);
+                tracing::warn!(
+                    file = %self.path.display(),
+                    %error,
+                    "the ledger has no reserve, because its file cannot be made: remove what lies \
+                     there, or let the gateway's user write it; without it, retention may not be able \
+                     to free a full disk"
+                );
+            }
+        }
+        true
+    }
+
+    /// Makes it where it could not be made for another reason than want of room.
+    pub(super) fn retry(&self) {
+        if !self.is(State::Impossible) || self.is_short() {
+            return;
         }
         match self.write() {
             Ok(()) => {
                 self.stands(State::Kept);
-                true
+                tracing::info!(file = %self.path.display(), "the ledger has its reserve");
             }
-            Err(error) => {
-                tracing::debug!(%error, "the ledger's reserve could not be made");
-                // A part of it would only be in the way.
-                let _ = std::fs::remove_file(&self.path);
-                false
-            }
+            Err(error) => tracing::debug!(%error, "the ledger's reserve could not be made"),
         }
     }
 
     fn write(&self) -> std::io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.create(true).write(true).truncate(true).mode(0o600).open(&self.path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
-            Ok(()) => Ok(()),
-            Err(Errno::NOSPC) => Err(ErrorKind::StorageFull.into()),
-            // Not every file system can do that.
-            Err(_) => {
-                let zeros = vec![0; 1024 * 1024];
-                (0..RESERVE / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))?;
-                file.sync_all()
-            }
+        let mut file = self.open()?;
+        let filled = fill(&mut file);
+        if filled.is_err() {
+            // A part of it would only be in the way.
+            let _ = std::fs::remove_file(&self.path);
         }
+        filled
+    }
+
+    /// Opens the file, but no other that lies in its place or that it has a name in common with.
+    fn open(&self) -> std::io::Result<File> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(found) if !found.is_file() => {
+                return Err(std::io::Error::other(format!("it is {}", kind(found.file_type()))));
+            }
+            _ => {}
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(flags);
+        let file = options.open(&self.path)?;
+        let found = file.metadata()?;
+        if !found.is_file() || found.nlink() > 1 {
+            return Err(std::io::Error::other("it is a file that has another name, too"));
+        }
+        file.set_len(0)?;
+        Ok(file)
     }
 
     /// Gives it up, if there is any.
     pub(super) fn give_up(&self) {
-        if self.state.load(Ordering::Relaxed) != State::Kept as u8 {
+        if !self.is(State::Kept) {
             return;
         }
         match std::fs::remove_file(&self.path) {
@@ -120,7 +158,7 @@ impl Reserve {
     /// Makes it again if there is room; otherwise sees whether what clients send would find room in
     /// the file.
     pub(super) fn look(&self, writer: &mut Writer) {
-        if !self.is_missing() {
+        if !self.is(State::Missing) {
             return;
         }
         let tight = !self.make() && writer.unused_octets().is_ok_and(|unused| unused < RESERVE);
@@ -132,9 +170,13 @@ impl Reserve {
         !self.tight.load(Ordering::Relaxed) || self.make()
     }
 
-    /// Whether it was given up and has not been made again.
-    fn is_missing(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == State::Missing as u8
+    fn is(&self, state: State) -> bool {
+        self.state.load(Ordering::Relaxed) == state as u8
+    }
+
+    /// Whether less is free than would leave as much again beside it.
+    fn is_short(&self) -> bool {
+        self.free().is_none_or(|free| free < 2 * RESERVE)
     }
 
     /// Whether little room is left on the disk.
@@ -155,4 +197,27 @@ impl Reserve {
     fn stands(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
+}
+
+/// Whether the file is there, with all of its room.
+fn is_whole(path: &Path) -> bool {
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|file| file.is_file() && file.nlink() == 1 && file.blocks() * 512 >= RESERVE)
+}
+
+fn fill(file: &mut File) -> std::io::Result<()> {
+    match fallocate(&*file, FallocateFlags::empty(), 0, RESERVE) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOSPC) => Err(ErrorKind::StorageFull.into()),
+        // Not every file system can do that.
+        Err(_) => {
+            let zeros = vec![0; 1024 * 1024];
+            (0..RESERVE / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))?;
+            file.sync_all()
+        }
+    }
+}
+
+fn is_for_want_of_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

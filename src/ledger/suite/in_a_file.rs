@@ -178,6 +178,34 @@ impl Drop for SmallDisk {
     }
 }
 
+#[tokio::test]
+async fn a_reserve_whose_place_is_taken_is_made_once_that_is_free() {
+    let place = Place::sqlite();
+    let Place::File(folder) = &place else { panic!("no file") };
+    let (reserve, theirs) =
+        (folder.path().join("cloakroom.db.reserve"), folder.path().join("letter"));
+    std::fs::write(&theirs, "a letter").unwrap();
+    std::os::unix::fs::symlink(&theirs, &reserve).unwrap();
+    let (tasks, clock) = (Tasks::new(), Clock::manual(START));
+    let ledger = Ledger::open(place.opening(), &clock, &tasks).await.unwrap();
+    assert!(matches!(ledger.accept(operation(1, START)).await, Ok(Accepted::New(_))));
+    assert!(std::fs::symlink_metadata(&reserve).unwrap().is_symlink());
+    std::fs::remove_file(&reserve).unwrap();
+    // A file with two names may be another program's.
+    std::fs::hard_link(&theirs, &reserve).unwrap();
+    close(ledger, tasks).await;
+    let (tasks, clock) = (Tasks::new(), Clock::manual(START));
+    let ledger = Ledger::open(place.opening(), &clock, &tasks).await.unwrap();
+    assert!(matches!(ledger.accept(operation(2, START)).await, Ok(Accepted::New(_))));
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "a letter");
+    std::fs::remove_file(&reserve).unwrap();
+    cluster::until("the reserve", || {
+        clock.advance(Duration::from_secs(1));
+        std::fs::metadata(&reserve).is_ok_and(|file| file.len() == 8 << 20)
+    });
+    close(ledger, tasks).await;
+}
+
 /// One with so large a body that it takes some pages.
 fn large(number: u32) -> NewOperation {
     let mut entropy = [0; 10];
