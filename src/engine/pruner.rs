@@ -7,20 +7,39 @@ use super::Shared;
 use super::beats::Loop;
 use crate::domain::pruning::Portion;
 use crate::ledger::{LedgerError, Pruned};
+use crate::telemetry::Restraint;
 
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Frees every half minute until the tasks drain.
+/// The least time between two rounds, however many writes find the disk full.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Frees every half minute, and when a write finds the disk full, until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut portion = Portion::default();
+    let failures = Restraint::default();
     loop {
         match step(&shared, &mut portion).await {
             Ok(()) => shared.beats.beat(Loop::Pruner, shared.clock.now()),
-            Err(error) => tracing::warn!(%error, "nothing could be freed; trying again soon"),
+            Err(error) => {
+                if let Some(failed) = failures.due(&shared.clock) {
+                    tracing::warn!(%error, failed, "nothing could be freed; trying again soon");
+                }
+            }
         }
-        if !shared.pause(INTERVAL).await {
+        if !rest(&shared).await {
             return;
         }
     }
+}
+
+/// Waits for the next round; false if the tasks drain.
+async fn rest(shared: &Shared) -> bool {
+    shared.pause(LEAST).await
+        && tokio::select! {
+            biased;
+            goes_on = shared.pause(INTERVAL.saturating_sub(LEAST)) => goes_on,
+            () = shared.ledger.disk_filled() => true,
+        }
 }
 
 /// How often a portion that failed is halved and tried again at once.

@@ -277,7 +277,11 @@ async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
                 open.push((writes, 0));
             }
             Err(error) => {
-                shared.note(&error);
+                if writes.iter().all(Write::is_maintenance) {
+                    shared.note_of_upkeep(&error);
+                } else {
+                    shared.note(&error);
+                }
                 writes.into_iter().for_each(|write| write.fail(error.clone()));
             }
         }

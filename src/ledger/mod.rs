@@ -140,6 +140,7 @@ impl Ledger {
             work: Notify::new(),
             waits: Notify::new(),
             mail: Notify::new(),
+            disk_full: Notify::new(),
             heads: webhooks::heads::Heads::default(),
             fans: Notify::new(),
             outbox: OnceLock::new(),
@@ -574,6 +575,11 @@ impl Ledger {
     /// Completes when there may be something new to follow.
     pub async fn waits_came(&self) {
         self.shared.waits.notified().await;
+    }
+
+    /// Completes when a write has found the disk full.
+    pub async fn disk_filled(&self) {
+        self.shared.disk_full.notified().await;
     }
 
     /// Tells that there may be something to claim: a slot became free.

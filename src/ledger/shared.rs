@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) work: Notify,
     pub(super) waits: Notify,
     pub(super) mail: Notify,
+    /// A write found the disk full.
+    pub(super) disk_full: Notify,
     pub(super) heads: Heads,
     pub(super) fans: Notify,
     pub(super) outbox: OnceLock<Arc<dyn Outbox>>,
@@ -218,6 +220,15 @@ impl Shared {
 
     /// A write failed for everybody.
     pub(super) fn note(&self, error: &LedgerError) {
+        self.note_of_upkeep(error);
+        if let LedgerError::Full = error {
+            self.disk_full.notify_one();
+        }
+    }
+
+    /// A write of the gateway's upkeep failed for everybody. Where such a write finds the disk
+    /// full, another try to make room does not help.
+    pub(super) fn note_of_upkeep(&self, error: &LedgerError) {
         self.complaints.note(error, &self.clock);
         if let LedgerError::NotDurable(_) = error {
             self.fatal.cancel();

@@ -20,9 +20,15 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     async fn mount() -> Option<Self> {
+        Self::mount_of(6).await
+    }
+
+    /// One of so many MiB.
+    async fn mount_of(size: u32) -> Option<Self> {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().display().to_string();
-        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=6m", "tmpfs", &path]).await;
+        let mounted =
+            run("mount", &["-t", "tmpfs", "-o", &format!("size={size}m"), "tmpfs", &path]).await;
         mounted.then(|| Self(folder))
     }
 }
@@ -74,6 +80,34 @@ async fn a_full_disk_is_503_and_what_was_accepted_is_carried_out_when_there_is_r
     for ticket in &accepted {
         assert_eq!(process.settled(ticket).await["status"], "succeeded");
     }
+}
+
+#[tokio::test]
+async fn the_first_write_that_finds_the_disk_full_frees_what_has_expired() {
+    let Some(disk) = SmallDisk::mount_of(72).await else {
+        eprintln!("not run: mounting a small file system needs root");
+        return;
+    };
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).set("retention", "result = \"5s\"\noperation = \"5s\"");
+    let gateway = setup.start_in(disk.0.path()).await;
+    for _ in 0..14 {
+        let large = post("/orders").body("text/plain", vec![b'x'; 1_500_000]);
+        let ticket = gateway.accept(large).await;
+        gateway.settled(&ticket).await;
+    }
+    // All of it has expired, and the next round that comes by itself is far.
+    gateway.advance(15);
+    let mut ballast = std::fs::File::create(disk.0.path().join("ballast")).unwrap();
+    for octets in [1 << 20, 4096, 1] {
+        while std::io::Write::write_all(&mut ballast, &vec![0; octets]).is_ok() {}
+    }
+    let send = || async {
+        gateway.send(post("/orders").body("text/plain", vec![b'x'; 100_000])).await.status
+    };
+    time::until("a 503", || async { (send().await == 503).then_some(()) }).await;
+    // The clock stands still.
+    time::until("room again", || async { (send().await == 202).then_some(()) }).await;
 }
 
 /// How often the ledger has refused a write so far.
