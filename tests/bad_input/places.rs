@@ -101,6 +101,9 @@ async fn a_place_that_may_not_be_written_is_refused_with_what_to_do() {
     assert!(said.iter().all(|part| words.contains(part)), "{words}");
 }
 
+/// Puts something at a path.
+type Put = Box<dyn Fn(&Path)>;
+
 #[tokio::test]
 async fn a_reserve_that_cannot_be_made_refuses_nothing_and_the_log_tells_why() {
     if !can_run_without_rights().await {
@@ -111,7 +114,6 @@ async fn a_reserve_that_cannot_be_made_refuses_nothing_and_the_log_tells_why() {
     let theirs = elsewhere.path().join("letter");
     std::fs::write(&theirs, "a letter").unwrap();
     allow(&theirs, 0o666);
-    type Put = Box<dyn Fn(&Path)>;
     let target = theirs.clone();
     let puts: [(Put, &str); 5] = [
         (Box::new(|path| std::fs::create_dir(path).unwrap()), "it is a folder"),
