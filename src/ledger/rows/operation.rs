@@ -426,11 +426,12 @@ pub(in crate::ledger) fn event(row: &impl Stored, sealer: &Sealer) -> Result<Eve
     })
 }
 
-/// A request target, if a request can be sent to it: a path and perhaps a query (RFC 9112, section 3.2).
+/// A request target, if it can be one: a path and perhaps a query, or `*`, without blanks or control
+/// octets (RFC 9112, section 3.2).
 fn sendable(target: String) -> Result<String, LedgerError> {
     let is_path = target.starts_with('/') || target == "*";
-    match http::uri::PathAndQuery::try_from(target.as_str()) {
-        Ok(_) if is_path => Ok(target),
-        _ => Err(damaged("its request target is not a path")),
+    match is_path && !target.contains(|c: char| c.is_ascii_control() || c == ' ') {
+        true => Ok(target),
+        false => Err(damaged("its request target is not a path")),
     }
 }
