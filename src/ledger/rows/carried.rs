@@ -186,7 +186,7 @@ impl Carried {
             percent: maybe_number(row, "percent")?,
             message: maybe_text(row, "message")?,
         };
-        countable(&[carried.sequence])?;
+        countable(carried.sequence)?;
         Ok(carried)
     }
 
@@ -230,14 +230,13 @@ pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
             .ok_or_else(|| damaged("an unknown contact"))?,
         last_try: number::<u8>(row, "last_try")? != 0,
     };
-    let Counts { attempts, resumes, rescues, refusals, .. } = counts;
-    countable(&[attempts, resumes, rescues, refusals])?;
+    countable(counts.attempts)?;
     Ok(counts)
 }
 
-/// An error where something was counted so far that only damage explains it.
-fn countable(counts: &[u32]) -> Result<(), LedgerError> {
-    match counts.iter().all(|count| *count <= HIGHEST_COUNT) {
+/// An error where what rises with each claim was counted so far that only damage explains it.
+fn countable(count: u32) -> Result<(), LedgerError> {
+    match count <= HIGHEST_COUNT {
         true => Ok(()),
         false => Err(damaged("it has counted further than anything can be counted")),
     }
