@@ -23,7 +23,7 @@ const EXPOSED: &str = "Location, Content-Location, Operation-Location, Operation
 const REMEMBERED: &str = "600";
 
 /// The methods that a preflight is granted.
-pub(super) enum Taken {
+pub(super) enum GrantedMethods {
     /// The one that is asked for, which a route takes.
     ByRoute,
     /// Those that a resource of the gateway's own takes; none where there is no resource.
@@ -71,15 +71,15 @@ impl Cors {
 
     /// The answer to a preflight: the methods that are taken there, and whatever fields it asks
     /// for, since the request itself is judged when it comes.
-    pub(super) fn preflight(&self, asked: &HeaderMap, taken: Taken) -> Response {
+    pub(super) fn preflight(&self, asked: &HeaderMap, taken: GrantedMethods) -> Response {
         let mut response = own::empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         if let Some(origin) = self.origin(asked) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         }
         let methods = match taken {
-            Taken::ByRoute => asked.get(ACCESS_CONTROL_REQUEST_METHOD).cloned(),
-            Taken::ByResource(methods) => methods,
+            GrantedMethods::ByRoute => asked.get(ACCESS_CONTROL_REQUEST_METHOD).cloned(),
+            GrantedMethods::ByResource(methods) => methods,
         };
         let fields = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         for (name, value) in

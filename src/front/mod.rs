@@ -43,7 +43,7 @@ use crate::domain::http::{expectation, hygiene, public_url, via};
 use crate::listener::Received;
 use crate::upstream::Upstream;
 use body::Budget;
-use cors::{Cors, Taken};
+use cors::{Cors, GrantedMethods};
 use place::{Head, Place, Placing, Straight};
 pub use route::Overlap;
 use route::Route;
@@ -145,9 +145,9 @@ impl Front {
                 let taken = match own {
                     Some(rest) => {
                         let asked = Box::pin(front.ask_own(request, &rest)).await;
-                        Taken::ByResource(asked.headers().get(ALLOW).cloned())
+                        GrantedMethods::ByResource(asked.headers().get(ALLOW).cloned())
                     }
-                    None => Taken::ByRoute,
+                    None => GrantedMethods::ByRoute,
                 };
                 return front.cors.preflight(&headers, taken);
             }

@@ -11,7 +11,7 @@ mod way;
 use std::borrow::Cow;
 
 use grammar::{Grammar, NotJson};
-use way::{Found, Search};
+use way::{ReferencedValue, Search};
 
 /// The longest scalar that is read, in octets as it is written.
 pub const LONGEST: usize = 64 * 1024;
@@ -192,7 +192,7 @@ impl<'p> Reading<'p> {
 #[derive(Debug)]
 pub struct Scalars<'p> {
     pointers: &'p Pointers,
-    found: Result<Vec<(usize, Found)>, NotJson>,
+    found: Result<Vec<(usize, ReferencedValue)>, NotJson>,
 }
 
 impl<'p> Scalars<'p> {
@@ -211,9 +211,9 @@ impl<'p> Scalars<'p> {
         let node = steps(pointer).try_fold(0, down);
         match found.iter().find(|(other, _)| Some(*other) == node).map(|(_, found)| found) {
             None => Ok(None),
-            Some(Found::NotScalar) => Err(Unreadable::NotScalar),
-            Some(Found::TooLong) => Err(Unreadable::TooLong),
-            Some(Found::Scalar(written)) => value(written),
+            Some(ReferencedValue::NotScalar) => Err(Unreadable::NotScalar),
+            Some(ReferencedValue::TooLong) => Err(Unreadable::TooLong),
+            Some(ReferencedValue::Scalar(written)) => value(written),
         }
     }
 }

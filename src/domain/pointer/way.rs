@@ -8,7 +8,7 @@ use super::{LONGEST, Pointers};
 
 /// What stands at the end of a way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ReferencedValue {
     /// A scalar, as it is written.
     Scalar(Vec<u8>),
     /// A scalar longer than [`LONGEST`].
@@ -38,7 +38,7 @@ pub(super) struct Search<'p> {
     /// The node whose scalar is being read.
     reading: Option<usize>,
     octets: Vec<u8>,
-    found: Vec<(usize, Found)>,
+    found: Vec<(usize, ReferencedValue)>,
 }
 
 impl<'p> Search<'p> {
@@ -56,7 +56,7 @@ impl<'p> Search<'p> {
     }
 
     /// What was found, each with its node.
-    pub(super) fn into_found(self) -> Vec<(usize, Found)> {
+    pub(super) fn into_found(self) -> Vec<(usize, ReferencedValue)> {
         self.found
     }
 
@@ -97,7 +97,7 @@ impl Listener for Search<'_> {
             (_, None) => self.beside += 1,
             (_, Some(node)) => {
                 if self.pointers.is_end(node) {
-                    self.found.push((node, Found::NotScalar));
+                    self.found.push((node, ReferencedValue::NotScalar));
                 }
                 if self.pointers.goes_on(node) {
                     self.levels.push(Level { node, index: 0, is_array: kind == Kind::Array });
@@ -118,7 +118,10 @@ impl Listener for Search<'_> {
         if let Some(node) = self.reading.take() {
             let octets = std::mem::take(&mut self.octets);
             let is_long = octets.len() > LONGEST;
-            self.found.push((node, if is_long { Found::TooLong } else { Found::Scalar(octets) }));
+            self.found.push((
+                node,
+                if is_long { ReferencedValue::TooLong } else { ReferencedValue::Scalar(octets) },
+            ));
         }
     }
 
