@@ -2,7 +2,7 @@
 //!
 //! Owns who runs and where clients knock. It must not know why anybody is replaced.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::support::Setup;
@@ -54,11 +54,18 @@ impl Nodes {
     pub async fn start(setup: Setup, commands: &[&[&str]]) -> Self {
         let mut nodes =
             Self { setup, commands: Vec::new(), running: Vec::new(), doors: Doors::default() };
-        for command in commands {
-            let process = nodes.setup.clone().spawn_as(command).await;
+        for (number, command) in commands.iter().enumerate() {
+            let process = nodes.setup_of(number).spawn_as(command).await;
             nodes.add(process, command);
         }
         nodes
+    }
+
+    /// The setup of a node. Each number has a public address of its own: where clients still
+    /// knock at the port of a killed node, no listener of another node may have that port.
+    fn setup_of(&self, number: usize) -> Setup {
+        let host = u8::try_from(number + 2).expect("a fleet has few nodes");
+        self.setup.clone().listen_on(&format!("{}:0", Ipv4Addr::new(127, 0, 0, host)))
     }
 
     /// Takes in a node that was started otherwise.
@@ -95,7 +102,7 @@ impl Nodes {
     /// Puts another one in the place of one that is gone.
     pub async fn replace(&mut self, number: usize) {
         let command: Vec<&str> = self.commands[number].iter().map(String::as_str).collect();
-        self.running[number] = self.setup.clone().spawn_as(&command).await;
+        self.running[number] = self.setup_of(number).spawn_as(&command).await;
         self.open(number);
     }
 
