@@ -12,6 +12,16 @@ const HALVES: [(&str, u16); 6] = [
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n", 200),
 ];
 
+/// Whole answers, each sent at once and followed by a reset of the connection.
+const WHOLE: [&str; 6] = [
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0;a=b\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
+];
+
 /// Sizes of a first chunk that cannot be read.
 const SIZES: [&str; 5] = ["zz", "-2", "0x2", "", "10000000000000000"];
 
@@ -59,6 +69,33 @@ async fn the_head_of_half_an_answer_reaches_the_client_on_a_used_connection_too(
             let (came, whole) = rest(&mut client).await;
             assert!(!whole, "{method} {half:?}: {came:?} looks whole");
             assert_eq!(upstream.received_at("/half").len(), sent + 1, "{method} {half:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reset_behind_the_end_of_an_answer_cuts_nothing() {
+    let upstream = Upstream::start().await;
+    // Straight through, and on a synchronous route.
+    let gateway = Setup::before(&upstream).route("POST /orders", "mode = \"sync\"").start().await;
+    for answer in WHOLE {
+        for path in ["/page", "/orders"] {
+            upstream.on(path, Answer::RawThenReset(answer.into()));
+            for method in ["POST", "GET"] {
+                let sent = upstream.received_at(path).len();
+                let content = Request::new(method, path).body("text/plain", "content");
+                for request in [Request::new(method, path), content] {
+                    let came = used(&gateway).await.try_send(&request).await;
+                    let came =
+                        came.unwrap_or_else(|cut| panic!("{method} {path} {answer:?}: {cut}"));
+                    assert_eq!(came.expect(200).body, b"ok", "{method} {path} {answer:?}");
+                }
+                assert_eq!(
+                    upstream.received_at(path).len(),
+                    sent + 2,
+                    "{method} {path} {answer:?}"
+                );
+            }
         }
     }
 }
