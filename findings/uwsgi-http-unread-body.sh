@@ -4,11 +4,13 @@
 #
 # Seen: an application answers POSTs of 100 kB at once, without reading them. With `--http` some of
 # the answers, up to two in five, never reach a client that reads and writes at the same time: its
-# connection is reset without an octet. With `--http-socket`, or `--post-buffering` beside `--http`, all of them arrive.
+# connection is reset without an octet. With `--http-socket`, or with `--post-buffering` beside
+# `--http`, all of them arrive.
 #
-# One would guess otherwise, because both options are offered for HTTP, and RFC 9112 section 9.6 has servers
-# close in stages, so that no client loses an answer that came early. `--http` puts a process between
-# the client and the worker: the worker closes with octets unread, and the answer is lost on the way.
+# One would guess otherwise, because both options are offered for HTTP, and RFC 9112 section 9.6 has
+# servers close in stages, so that no client loses an answer that came early. `--http` puts a process
+# between the client and the worker: the worker closes with octets unread, and the answer is lost on
+# the way.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -87,8 +87,21 @@ def serving(handler):
         server.shutdown()
 
 
+def certified(folder):
+    """Writes `crt.pem` and `key.pem` for 127.0.0.1; gives what a gateway needs to trust them."""
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+    authority, key = folder / "authority.pem", folder / "authority-key.pem"
+    shell([*new, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", key, "-out", authority])
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    shell([*new, "-subj", "/CN=127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "asked.pem"])
+    shell(["openssl", "x509", "-req", "-in", folder / "asked.pem", "-CA", authority, "-CAkey", key, "-CAcreateserial", "-days", "2",
+           "-extfile", folder / "names", "-out", folder / "crt.pem"])
+    return {"SSL_CERT_FILE": str(authority)}
+
+
 def configuration(folder, port, public_port, upstream, lines, store=None):
-    """Writes the gateway's configuration: `lines` go after the upstream's section."""
+    """Writes the gateway's configuration: `lines` go after the upstream's section, which a port or a URL names."""
+    upstream = upstream if isinstance(upstream, str) else f"http://127.0.0.1:{upstream}"
     (folder / "cloakroom.toml").write_text(
         f"""[server]
 listen = "127.0.0.1:{port}"
@@ -100,7 +113,7 @@ shared = true
 [store]
 url = "{store or f'sqlite:{folder}/ledger.db'}"
 [upstreams.default]
-url = "http://127.0.0.1:{upstream}"
+url = "{upstream}"
 {lines}
 """
     )
@@ -108,11 +121,11 @@ url = "http://127.0.0.1:{upstream}"
 
 
 @contextlib.contextmanager
-def gateway(folder, upstream, lines, public_port=None, port=None):
-    """cloakroom before an upstream's port; gives the port it listens on."""
+def gateway(folder, upstream, lines, public_port=None, port=None, env=None):
+    """cloakroom before an upstream's port or URL; gives the port it listens on."""
     port = port or free_port()
     argv = configuration(folder, port, public_port or port, upstream, lines)
-    with running(argv, folder, port):
+    with running(argv, folder, port, env):
         yield port
 
 

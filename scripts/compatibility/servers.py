@@ -142,14 +142,17 @@ def measure(name, server, folder):
     executed.touch()
     executed.chmod(0o666)
     row = {}
+    trust = measurement.certified(folder) if server.tls else {}
+    upstream = f"https://127.0.0.1:{port}" if server.tls else port
     with measurement.running(server.argv(folder, port), folder, port, env) as program:
-        with measurement.gateway(folder, port, ROUTES) as gateway:
+        with measurement.gateway(folder, upstream, ROUTES, env=trust) as gateway:
             if name in EXTRAS:
                 for delivery in ("amo", "alo"):
                     documents, fates = many(gateway, [(f"/{delivery}/slow",)] * (4 if "timeout" in name else 30), 30)
                     row[delivery] = counted(documents, fates, executed)
                 return row
-            row["early"] = early(gateway)
+            # What listens may stand before an application that does not yet.
+            measurement.until(lambda: operate(gateway, "/alo/empty")["status"] == "succeeded", "the application did not answer")
             for what in ("cut", "cut-length", "fields", "empty"):
                 row[what] = told(gateway, what)
             if server.idle:
@@ -157,6 +160,8 @@ def measure(name, server, folder):
             if server.reload:
                 for delivery in ("amo", "alo"):
                     row[f"reload {delivery}"] = reload(gateway, program, server.reload, delivery, executed)
+            # The last, since answers that are lost one after the other make the gateway pause.
+            row["early"] = early(gateway)
     return row
 
 

@@ -32,6 +32,7 @@ class Server:
     packages: tuple = ()
     idle: bool = False
     reload: str = ""
+    tls: bool = False
 
     def install(self):
         if self.packages == "pip":
@@ -45,7 +46,7 @@ class Server:
 def python(server, *arguments, version=None, **more):
     """A server of PyPI."""
     asks = f"import importlib.metadata as m; print('{version or server}', m.version('{version or server}'))"
-    return Server(lambda folder, port: [VENV / server, *[str(one).format(port=port) for one in arguments]],
+    return Server(lambda folder, port: [VENV / server, *[str(one).format(port=port, folder=folder) for one in arguments]],
                   [VENV / "python", "-c", asks], "pip", **more)
 
 
@@ -97,14 +98,14 @@ def starman(folder, port):
     return ["starman", "--listen", f"127.0.0.1:{port}", "--workers", "8", "--keepalive-timeout", "1", PROGRAMS / "app.psgi"]
 
 
-def nginx(folder, port, location, more=""):
+def nginx(folder, port, location, tls=""):
     (folder / "nginx.conf").write_text(
         f"""daemon off; pid {folder}/nginx.pid; error_log stderr; worker_processes 1; user root;
 events {{ worker_connections 256; }}
 http {{
   access_log off; client_max_body_size 64m; keepalive_timeout 1; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
   fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{ listen 127.0.0.1:{port}; location / {{ {location} }} {more} }}
+  server {{ listen 127.0.0.1:{port}{tls}; location / {{ {location} }} }}
 }}
 """
     )
@@ -118,10 +119,14 @@ def behind(folder, port, argv):
     return ["sh", "-c", quoted]
 
 
-def nginx_before_node(folder, port):
+def nginx_before_node(folder, port, tls=""):
     inner = measurement.free_port()
-    second = nginx(folder, port, f"proxy_pass http://127.0.0.1:{inner}; proxy_http_version 1.1; proxy_set_header Connection '';")
+    second = nginx(folder, port, f"proxy_pass http://127.0.0.1:{inner}; proxy_http_version 1.1; proxy_set_header Connection '';", tls)
     return behind(folder, port, ([shutil.which("node"), PROGRAMS / "app.mjs", NODE, "http", inner], second))
+
+
+def nginx_over_tls(folder, port):
+    return nginx_before_node(folder, port, f" ssl; ssl_certificate {folder}/crt.pem; ssl_certificate_key {folder}/key.pem")
 
 
 def caddy_before_node(folder, port):
@@ -191,6 +196,7 @@ setenv.add-environment = ("EXECUTED" => "{folder}/executed")
 GUNICORN = ["--chdir", PROGRAMS, "-b", "127.0.0.1:{port}", "--log-level", "critical"]
 UVICORN = ["--app-dir", PROGRAMS, "--port", "{port}", "--timeout-keep-alive", "1", "--log-level", "critical"]
 GRANIAN = ["--host", "127.0.0.1", "--port", "{port}", "--working-dir", PROGRAMS, "--no-log", "--workers", "2"]
+TLS = ["--certfile", "{folder}/crt.pem", "--keyfile", "{folder}/key.pem"]
 SERVERS = {
     "gunicorn sync": python("gunicorn", *GUNICORN, "-w", "4", "app:wsgi", reload="HUP"),
     "gunicorn gthread": python("gunicorn", *GUNICORN, "-w", "2", "-k", "gthread", "--threads", "8", "--keep-alive", "1", "app:wsgi",
@@ -233,6 +239,21 @@ SERVERS = {
     "lighttpd cgi": Server(lighttpd_cgi, ["lighttpd", "-v"], ("lighttpd",), idle=True),
     "nginx before node": Server(nginx_before_node, ["nginx", "-v"], ("nginx-light",), idle=True, reload="HUP"),
     "caddy before node": Server(caddy_before_node, ["caddy", "version"], ("caddy",)),
+    # The same over TLS, which has an end of its own.
+    "gunicorn sync over TLS": python("gunicorn", *GUNICORN, "-w", "4", *TLS, "app:wsgi", tls=True),
+    "gunicorn gthread over TLS": python("gunicorn", *GUNICORN, "-w", "2", "-k", "gthread", "--threads", "8", "--keep-alive", "1", *TLS,
+                                        "app:wsgi", idle=True, tls=True),
+    "uvicorn over TLS": python("uvicorn", *UVICORN, "--ssl-certfile", "{folder}/crt.pem", "--ssl-keyfile", "{folder}/key.pem", "app:asgi",
+                               idle=True, tls=True),
+    "hypercorn over TLS": python("hypercorn", "-b", "127.0.0.1:{port}", "-w", "2", "--keep-alive", "1", *TLS, f"{PROGRAMS}/app.py:asgi",
+                                 idle=True, tls=True),
+    "granian over TLS": python("granian", *GRANIAN, "--interface", "asgi", "--ssl-certificate", "{folder}/crt.pem", "--ssl-keyfile",
+                               "{folder}/key.pem", "app:asgi", tls=True),
+    "daphne over TLS": python("daphne", "-e", "ssl:{port}:privateKey={folder}/key.pem:certKey={folder}/crt.pem:interface=127.0.0.1",
+                              "-v", "0", "app:asgi", tls=True),
+    "node over TLS": dataclasses.replace(node("http", idle=True), tls=True,
+                                         argv=lambda folder, port: ["node", PROGRAMS / "app.mjs", NODE, "https", port]),
+    "nginx over TLS before node": Server(nginx_over_tls, ["nginx", "-v"], ("nginx-light",), idle=True, tls=True),
     # What becomes of requests when a server has run out of time or of places.
     "gunicorn --timeout 1": python("gunicorn", *GUNICORN, "-w", "4", "--timeout", "1", "app:wsgi"),
     "gunicorn --backlog 1": python("gunicorn", *GUNICORN, "-w", "1", "--backlog", "1", "app:wsgi"),

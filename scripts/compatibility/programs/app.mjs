@@ -1,6 +1,7 @@
 // The application on servers of Node: `app.mjs FOLDER SERVER PORT`; `app.py` says what its paths do.
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import { createRequire } from 'node:module';
 
 const [folder, server, port] = process.argv.slice(2);
@@ -18,7 +19,7 @@ function respond(what, request, response) {
   response.write(half);
   response.write(half);
   setTimeout(() => {
-    if (server === 'http' || server === 'fastify') return response.destroy(new Error('the application fails half-way'));
+    if (server !== 'express') return response.destroy(new Error('the application fails half-way'));
     throw new Error('the application fails half-way');
   }, 100);
 }
@@ -40,6 +41,7 @@ function listen(one) {
 
 const servers = {
   http: () => listen(http.createServer(handle)),
+  https: () => listen(https.createServer({ cert: readFileSync('crt.pem'), key: readFileSync('key.pem') }, handle)),
   express: () => {
     const application = require('express')();
     application.use(handle);
