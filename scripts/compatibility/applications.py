@@ -19,6 +19,7 @@ from measurement import CACHE, curl, free_port, running
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 HTTPBIN = ["httpbin==0.10.4", "gunicorn==27.0.1", "setuptools<81"]
 MOTO = ["moto[server]==5.2.5", "boto3==1.44.8"]
+SLASH = ["starlette==1.10.0", "flask==3.1.3", "django==5.2.19", "uvicorn==0.54.0"]
 PYGEOAPI = ["pygeoapi==0.21.0", "setuptools<81"]
 ASYNC = '[[routes]]\nmatch = "POST /{*rest}"\n[[routes]]\nmatch = "POST /"\n'
 HYBRID = ASYNC.replace('"\n', '"\nmode = "hybrid"\n')
@@ -155,7 +156,32 @@ def json_server(folder, install):
         }
 
 
-APPLICATIONS = {"httpbin": httpbin, "moto": moto, "pygeoapi": pygeoapi, "json-server": json_server}
+ORDERS = '[[routes]]\nmatch = "POST /orders"\ndelivery = "DELIVERY"\n'
+
+
+def slash(folder, install):
+    """A POST to a path without the slash that the framework wants: how it is redirected, and what comes of it."""
+    bin, row = measurement.venv("slash", *SLASH) if install else CACHE / "venv-slash/bin", {"version": ", ".join(SLASH)}
+    for framework in ("starlette", "flask", "django"):
+        for delivery in ("at-most-once", "at-least-once"):
+            place, port = folder / f"{framework}-{delivery}", free_port()
+            place.mkdir()
+            argv = [bin / "python", PROGRAMS / "slash.py", framework, port]
+            with running(argv, place, port, seconds=60), measurement.gateway(place, port, ORDERS.replace("DELIVERY", delivery)) as gateway:
+                directly = curl("-d", "body", f"http://127.0.0.1:{port}/orders")
+                _, fields, _ = curl("-d", "body", f"http://127.0.0.1:{gateway}/orders")
+                document = finished(fields["operation-location"])
+                result = curl(fields["operation-location"].replace("/status", "/result"))
+                executed = place / "executed"
+                row[f"{framework}, {delivery}"] = {
+                    "directly": directly[0], "status": document["status"], "error": (document["error"] or {}).get("code"),
+                    "responseStatus": document["responseStatus"], "result": [result[0], result[2].decode()[:20]],
+                    "orders": len(executed.read_text().split()) if executed.exists() else 0,
+                }
+    return row
+
+
+APPLICATIONS = {"slash": slash, "httpbin": httpbin, "moto": moto, "pygeoapi": pygeoapi, "json-server": json_server}
 
 
 def main():
