@@ -172,6 +172,7 @@ async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
     if shared.ledger.is_shared() {
         tasks.spawn(looking::run(Arc::clone(&shared)));
     }
+    tasks.spawn(upkeep::make_room(Arc::clone(&shared)));
     tasks.spawn(upkeep::run(shared));
 }
 

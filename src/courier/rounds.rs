@@ -115,7 +115,7 @@ fn arrived<S: Sends>(
     claimed: ClaimedDeliveries,
     now: Timestamp,
 ) -> Option<ReceiverKey> {
-    let ClaimedDeliveries { want, leased, next_due } = claimed;
+    let ClaimedDeliveries { want, leased, next_due, .. } = claimed;
     let out_of_reach = leased.is_empty() && next_due.is_some_and(|due| due <= now);
     if !leased.is_empty() {
         shared.busy.store(true, Ordering::Relaxed);

@@ -61,6 +61,23 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
     }
 }
 
+/// Frees what is stored for webhooks when a write finds the disk full, until the tasks drain.
+pub(super) async fn make_room<S: Sends>(shared: Arc<Shared<S>>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.tasks.draining() => return,
+            () = shared.ledger.disk_filled_for_webhooks() => {}
+        }
+        if let Err(error) = prune(&shared, shared.clock.now()).await {
+            tracing::debug!(%error, "no room could be made among webhooks");
+        }
+        if !shared.pause(INTERVAL).await {
+            return;
+        }
+    }
+}
+
 /// One round.
 pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(), LedgerError> {
     let now = shared.clock.now();

@@ -67,8 +67,8 @@ impl Sign {
     fn of_break(cause: ErrorCode, sent: Sent, allowed: Duration) -> Option<Self> {
         match (cause, sent) {
             (ErrorCode::UpstreamTimeout, _) if allowed < PATIENT => None,
-            // A request that cannot be put into HTTP.
-            (ErrorCode::UpstreamProtocol, Sent::Nothing) => None,
+            // A request that cannot be put into HTTP, and one that the gateway lost.
+            (ErrorCode::UpstreamProtocol, Sent::Nothing) | (ErrorCode::Unreadable, _) => None,
             (_, Sent::Nothing) => Some(Self::Unreached),
             (_, Sent::Perhaps) => Some(Self::Fails),
         }

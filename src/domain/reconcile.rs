@@ -21,6 +21,10 @@ pub enum Discrepancy {
     NeverFreed,
     /// An operation that runs on a node that does not exist.
     RunsNowhere,
+    /// An operation whose row names a lane that does not exist, though another row names its lane.
+    Mislaid,
+    /// An operation whose lane does not exist.
+    InNoLane,
     /// A serial key that is held by nobody.
     HeldByNobody,
     /// An operation that waits for a serial key that is free.
@@ -47,6 +51,8 @@ impl Discrepancy {
             Self::WithoutOperation => "without-operation",
             Self::NeverFreed => "never-freed",
             Self::RunsNowhere => "runs-nowhere",
+            Self::Mislaid => "mislaid",
+            Self::InNoLane => "in-no-lane",
             Self::HeldByNobody => "key-held-by-nobody",
             Self::WaitsForNothing => "waits-for-free-key",
             Self::HeldByDead => "held-by-dead-node",
@@ -71,6 +77,13 @@ impl Discrepancy {
             Self::NeverFreed => "operations that had ended and would never have been freed",
             Self::RunsNowhere => {
                 "operations that run on a node that does not exist: a start takes them over"
+            }
+            Self::Mislaid => {
+                "operations that lay in a lane that does not exist: no node began them"
+            }
+            Self::InNoLane => {
+                "operations whose queue and upstream are not known, because their lane does not exist: no \
+                 node begins or shows them; send their requests anew"
             }
             Self::HeldByNobody => "serial keys that were held by nobody",
             Self::WaitsForNothing => "operations that waited for a serial key that was free",
@@ -101,6 +114,7 @@ impl Discrepancy {
             Self::EndedAndLive
                 | Self::WithoutOperation
                 | Self::NeverFreed
+                | Self::Mislaid
                 | Self::HeldByNobody
                 | Self::WaitsForNothing
                 | Self::HeldByDead

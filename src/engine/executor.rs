@@ -13,11 +13,12 @@ use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::{self, Ended};
 use super::holdings::Holding;
+use super::outgoing::Loss;
 use super::permits::Permit;
 use super::{Shared, jobs, outgoing, recheck};
 use crate::domain::Timestamp;
 use crate::domain::breaker::Sign;
-use crate::domain::operation::{Outcome, Policy, Purpose, Sent, Work};
+use crate::domain::operation::{ErrorCode, Outcome, Policy, Purpose, Sent, Work};
 use crate::ledger::Leased;
 use crate::upstream::SentMarker;
 
@@ -126,7 +127,8 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
     else {
         return Ended::of(Outcome::Unroutable);
     };
-    let again = || outgoing::call(shared, leased, request, marker);
+    let loss = Loss::default();
+    let again = || outgoing::call(shared, leased, request, marker, &loss);
     let mut allowance = Allowance::of(&shared.clock, limit);
     if leased.counts.attempts > 1
         && let Some(ended) = Box::pin(recheck::before_another(shared, leased, &mut allowance)).await
@@ -147,6 +149,10 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
         Ok(Err(_)) if marker.was_held() => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
         // Nothing was sent, and nothing is known of the upstream.
         Ok(Err(broken)) if broken.is_own => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
+        Ok(Err(broken)) if loss.happened() => {
+            let outcome = Outcome::Broken { sent: marker.sent(), cause: ErrorCode::Unreadable };
+            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+        }
         Ok(Err(broken)) => {
             let outcome = answer::outcome_of(&broken);
             Ended { detail: Some(broken.detail), ..Ended::of(outcome) }

@@ -18,21 +18,23 @@ use crate::domain::Timestamp;
 use crate::domain::operation::{Lane, Outcome};
 use crate::ledger::{LaneDepth, LanePlace, LedgerError};
 
-const INTERVAL: Duration = Duration::from_secs(5);
-/// A lane whose oldest has been due for this long does not move as it should.
-const STUCK: Duration = Duration::from_secs(5);
+/// No operation ends later than this after its deadline, unless its lane was just looked through.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A lane whose oldest has been due for this long may hold what is past its deadline: no client can
+/// ask for a shorter one.
+const STUCK: Duration = Duration::from_secs(1);
 /// How long what is about to be ended is hidden from the next look.
 const HIDDEN: Duration = Duration::from_mins(2);
 /// How many are looked at, and ended, together.
 const BATCH: usize = 256;
 /// A look walks the whole lane once. It is not repeated before this many times as long as it
 /// took, or a minute.
-const SPARING: (u32, Duration) = (200, Duration::from_mins(1));
+const SPARING: (u32, Duration) = (50, Duration::from_mins(1));
 
 /// When each lane may be looked through again, where that is not at once.
 type Rested = HashMap<Lane, Timestamp>;
 
-/// Looks every few seconds until the tasks drain.
+/// Looks every second until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut rested = Rested::new();
     loop {

@@ -4,6 +4,9 @@
 //! It must not know what `upstream` does to every request alike (`Host`, lengths,
 //! configured fields).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
@@ -37,6 +40,7 @@ pub(super) fn call(
     leased: &Leased,
     request: &Request,
     marker: &SentMarker,
+    loss: &Loss,
 ) -> Call {
     let marks = Marks {
         id: leased.id,
@@ -48,7 +52,7 @@ pub(super) fn call(
         method: request.method.clone(),
         target: request.target.clone(),
         fields: fields(request, marks),
-        body: body(&request.body, &shared.ledger),
+        body: body(&request.body, &shared.ledger, loss),
         delivery: leased.policy.delivery,
         marker: marker.clone(),
     }
@@ -122,32 +126,63 @@ fn progress_url(shared: &Shared, leased: &Leased) -> Option<String> {
 enum PieceError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("piece {0} of the stored body is missing")]
+    #[error("piece {0} of the stored body is missing or has another length than was stored")]
     Missing(u32),
 }
 
-fn body(body: &Body, ledger: &Ledger) -> CallBody {
+/// Says whether a stored body could not be read while it was sent: then the gateway broke the call
+/// off, and the upstream did nothing wrong. Clones share one mark.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Loss(Arc<AtomicBool>);
+
+impl Loss {
+    /// Whether a piece could not be read.
+    pub(super) fn happened(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn noted<T>(&self, piece: Result<T, PieceError>) -> Result<T, PieceError> {
+        piece.inspect_err(|_| self.0.store(true, Ordering::Release))
+    }
+}
+
+fn body(body: &Body, ledger: &Ledger, loss: &Loss) -> CallBody {
     match body {
         Body::Inline(octets) => octets.clone().into(),
         Body::Chunked { key, length } => {
-            CallBody::stream(*length, pieces(ledger.clone(), *key, *length))
+            let stored = StoredBody { ledger: ledger.clone(), key: *key, loss: loss.clone() };
+            CallBody::stream(*length, pieces(stored, *length))
         }
+    }
+}
+
+struct StoredBody {
+    ledger: Ledger,
+    key: BodyKey,
+    loss: Loss,
+}
+
+impl StoredBody {
+    /// The piece of that number, of a body of which so many octets are left.
+    async fn piece(&self, number: u32, left: u64) -> Result<Bytes, PieceError> {
+        let piece = self.ledger.piece(self.key, number).await?;
+        let whole = left.min(Body::INLINE_LIMIT as u64);
+        piece.filter(|piece| piece.len() as u64 == whole).ok_or(PieceError::Missing(number))
     }
 }
 
 /// The pieces of a stored body, in order.
 fn pieces(
-    ledger: Ledger,
-    key: BodyKey,
+    stored: StoredBody,
     length: u64,
 ) -> impl stream::Stream<Item = Result<Bytes, PieceError>> + Send + 'static {
-    stream::try_unfold((ledger, 0, length), move |(ledger, number, left)| async move {
+    stream::try_unfold((stored, 0, length), move |(stored, number, left)| async move {
         if left == 0 {
             return Ok(None);
         }
-        let piece = ledger.piece(key, number).await?.ok_or(PieceError::Missing(number))?;
+        let piece = stored.loss.noted(stored.piece(number, left).await)?;
         let left = left.saturating_sub(piece.len() as u64);
-        Ok(Some((piece, (ledger, number + 1, left))))
+        Ok(Some((piece, (stored, number + 1, left))))
     })
 }
 

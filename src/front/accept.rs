@@ -155,7 +155,7 @@ impl Inner {
         }
         let key = idempotency::key(headers)?;
         if key.is_none() && route.key_required && !may_have_key(route, headers) {
-            return Err(Problem::key_missing());
+            return Err(no_key(route));
         }
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         // Digits alone have come this far; those that do not fit announce too much.
@@ -206,16 +206,19 @@ impl Inner {
             callback.as_deref(),
             credentials,
         );
-        let derived = rule.and_then(|rule| match rule {
-            KeyRule::Header(name) => seen.field(name),
+        let derived = rule.map(|rule| match rule {
+            KeyRule::Header(name) => seen.field(name).ok_or_else(|| Problem::key_not_in(name)),
             KeyRule::Pointer(pointer) => {
-                self.readable(route, "idempotency_key", seen.pointer(pointer))
+                let found = self.readable(route, "idempotency_key", seen.pointer(pointer));
+                found.ok_or_else(|| key_not_at(pointer, seen))
             }
-            KeyRule::Fingerprint => Some(fingerprint.as_bytes().to_vec()),
+            KeyRule::Fingerprint => Ok(fingerprint.as_bytes().to_vec()),
         });
-        let key = head.key.as_ref().map(|sent| sent.key.as_bytes().to_vec()).or(derived);
-        let Some(key) = key else {
-            return if route.key_required { Err(Problem::key_missing()) } else { Ok(None) };
+        let sent = head.key.as_ref().map(|sent| Ok(sent.key.as_bytes().to_vec()));
+        let key = match sent.or(derived) {
+            Some(Ok(key)) => key,
+            Some(Err(missing)) if route.key_required => return Err(missing),
+            Some(Err(_)) | None => return Ok(None),
         };
         let kind: &[u8] = if is_sent { b"sent" } else { b"derived" };
         let scope = [head.principal.as_bytes(), route.name.as_bytes(), kind, &key];
@@ -273,28 +276,46 @@ impl Inner {
     /// reference is none.
     fn reference(&self, route: &Route, seen: Seen<'_>) -> Option<String> {
         let found = seen.at(route.client_reference.as_ref()?);
-        let text = String::from_utf8(self.readable(route, "client_reference", found)?).ok()?;
-        Some(text).filter(|text| is_reference(text))
+        let text = String::from_utf8(self.readable(route, "client_reference", found)?);
+        let reference = text.ok().filter(|text| is_reference(text));
+        if reference.is_none() {
+            let why = "the value is no reference: at most 256 characters, all of them ASCII without controls";
+            self.left_out(route, "client_reference", &why);
+        }
+        reference
     }
 
     /// The parent that the route finds named.
     fn parent_at(&self, route: &Route, seen: Seen<'_>) -> Option<OperationId> {
         let found = seen.at(route.parent.as_ref()?);
-        let text = String::from_utf8(self.readable(route, "parent", found)?).ok()?;
-        parent_named(&text)
+        let text = String::from_utf8(self.readable(route, "parent", found)?);
+        let parent = text.ok().and_then(|text| parent_named(&text));
+        if parent.is_none() {
+            self.left_out(
+                route,
+                "parent",
+                &"the value is neither an operation's id nor its ticket",
+            );
+        }
+        parent
     }
 
     /// What was found at a place. Where that cannot be read, the request goes on without it,
     /// and the operator hears of it: not every body that a route takes need be JSON.
     fn readable(&self, route: &Route, place: &'static str, looked: Looked) -> Option<Vec<u8>> {
         looked.unwrap_or_else(|why| {
-            let name = route.name.to_string();
-            metrics::counter!(UNREADABLE, "route" => name, "place" => place).increment(1);
-            if let Some(count) = route.unreadable.due(&self.api.clock) {
-                tracing::warn!(route = %route.name, place, count, "what a route names cannot be read: {why}");
-            }
+            self.left_out(route, place, &why);
             None
         })
+    }
+
+    /// The operator hears of a value that a request goes on without.
+    fn left_out(&self, route: &Route, place: &'static str, why: &dyn std::fmt::Display) {
+        let name = route.name.to_string();
+        metrics::counter!(UNREADABLE, "route" => name, "place" => place).increment(1);
+        if let Some(count) = route.unreadable.due(&self.api.clock) {
+            tracing::warn!(route = %route.name, place, count, "what a route names cannot be read: {why}");
+        }
     }
 
     /// A large body as the ledger keeps it: written down in pieces first.
@@ -311,6 +332,26 @@ impl Inner {
             }
         }
         Ok((Body::Chunked { key, length }, upload))
+    }
+}
+
+/// 400: the head of a request shows that it has no key.
+fn no_key(route: &Route) -> Problem {
+    match &route.key_rule {
+        Some(KeyRule::Header(name)) => Problem::key_not_in(name),
+        Some(KeyRule::Pointer(pointer)) => Problem::key_not_at(pointer, "there is no body"),
+        Some(KeyRule::Fingerprint) | None => Problem::key_missing(),
+    }
+}
+
+/// 400: no key is at the place in the body from which the route takes it.
+fn key_not_at(pointer: &str, seen: Seen<'_>) -> Problem {
+    match (seen.pointer(pointer), seen.scalars.broken_at()) {
+        (Err(why), Some(octet)) => {
+            Problem::key_not_at(pointer, &format!("{why} from octet {octet} on, counted from 0"))
+        }
+        (Err(why), None) => Problem::key_not_at(pointer, &why.to_string()),
+        (Ok(_), _) => Problem::key_not_at(pointer, "there is no value, or an empty one"),
     }
 }
 

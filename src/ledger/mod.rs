@@ -141,6 +141,7 @@ impl Ledger {
             waits: Notify::new(),
             mail: Notify::new(),
             disk_full: Notify::new(),
+            disk_full_for_webhooks: Notify::new(),
             heads: webhooks::heads::Heads::default(),
             fans: Notify::new(),
             outbox: OnceLock::new(),
@@ -580,6 +581,11 @@ impl Ledger {
     /// Completes when a write has found the disk full.
     pub async fn disk_filled(&self) {
         self.shared.disk_full.notified().await;
+    }
+
+    /// The same, for those who free what is stored for webhooks.
+    pub async fn disk_filled_for_webhooks(&self) {
+        self.shared.disk_full_for_webhooks.notified().await;
     }
 
     /// Tells that there may be something to claim: a slot became free.

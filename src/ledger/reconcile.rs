@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::error::LedgerError;
-use super::rows::{Stored, id, maybe_id, number};
+use super::rows::{Stored, id, maybe_id, maybe_number, number};
 use super::verbs::{KeyListing, SerialName};
 use super::{Ledger, committer::Write};
 use crate::domain::Timestamp;
@@ -86,6 +86,20 @@ pub(super) const FREE_LATER: &str = "INSERT INTO expiries (due_at, seq, kind) VA
 /// What runs on nodes that never were.
 pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
      LEFT JOIN nodes n ON n.incarnation = u.node WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
+/// Operations whose lane does not exist, as their own row or that of their state says, and the lane
+/// that the other one names. What runs alone in a lane has its number below zero.
+pub(super) const LANELESS: &str = "SELECT s.seq, s.id, s.due_at, coalesce(s.home, l.lane) AS mended FROM \
+     (SELECT o.seq, o.id, r.due_at, h.lane AS home, coalesce(r.lane, u.lane, w.lane) AS held FROM operations o \
+     LEFT JOIN lanes h ON h.lane = o.lane LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
+     LEFT JOIN waiting w ON w.seq = o.seq WHERE o.seq > $1 AND o.seq <= $2) AS s \
+     LEFT JOIN lanes l ON l.lane = abs(s.held) WHERE s.home IS NULL OR s.held IS NOT NULL AND l.lane IS NULL";
+/// Puts an operation into the lane that it is known to be of.
+pub(super) const INTO_LANE: [&str; 4] = [
+    "UPDATE operations SET lane = $1 WHERE seq = $2",
+    "UPDATE ready SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+    "UPDATE running SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+    "UPDATE waiting SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+];
 /// Unknown outcomes of which nobody has found out.
 pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
      LEFT JOIN verdicts v ON v.seq = x.seq \
@@ -173,6 +187,13 @@ pub(super) fn misplaced(row: &impl Stored) -> Result<Stray, LedgerError> {
         _ => Discrepancy::EndedAndLive,
     };
     Ok(Stray { kind, name: id(row, "id")?.to_string() })
+}
+
+/// An operation whose lane does not exist, its place, and the lane that it is known to be of.
+pub(super) fn laneless(row: &impl Stored) -> Result<(Stray, i64, Option<i64>), LedgerError> {
+    let mended = maybe_number(row, "mended")?;
+    let kind = if mended.is_some() { Discrepancy::Mislaid } else { Discrepancy::InNoLane };
+    Ok((stray(kind, row)?, number(row, "seq")?, mended))
 }
 
 /// An operation of that kind.

@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) mail: Notify,
     /// A write found the disk full.
     pub(super) disk_full: Notify,
+    /// The same, for those who free what is stored for webhooks.
+    pub(super) disk_full_for_webhooks: Notify,
     pub(super) heads: Heads,
     pub(super) fans: Notify,
     pub(super) outbox: OnceLock<Arc<dyn Outbox>>,
@@ -223,6 +225,7 @@ impl Shared {
         self.note_of_upkeep(error);
         if let LedgerError::Full = error {
             self.disk_full.notify_one();
+            self.disk_full_for_webhooks.notify_one();
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::error::LedgerError;
-use super::rows::{Carried, Plain, Stored, holdings, leased, remains};
+use super::rows::{Carried, Plain, Stored, check_pieces, holdings, leased, maybe_time, remains};
 use super::shared::Shared;
 use super::verbs::{Held, Lease, Leased, Moved, Settlement};
 use crate::domain::operation::{
@@ -134,7 +134,9 @@ impl Handed {
         let continuation = std::mem::replace(&mut self.continuation, Ok(None));
         let (lane, held, cancel) = (self.lane.clone(), self.held, self.cancel_asked);
         let whole = continuation.and_then(|continuation| {
-            leased(row, lane, &self.carried, held, continuation, cancel, sealer)
+            let leased = leased(row, lane, &self.carried, held, continuation, cancel, sealer)?;
+            self.check_body(row, &leased)?;
+            Ok(leased)
         });
         match whole {
             Ok(leased) => Ok(Read::Whole(Box::new(leased))),
@@ -146,6 +148,16 @@ impl Handed {
                 })
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a body that cannot be sent whole, where it is to be sent.
+    fn check_body(&self, row: &impl Stored, leased: &Leased) -> Result<(), LedgerError> {
+        match &leased.work {
+            Work::Call(request) if self.used == Use::Carry && self.held == Held::Running => {
+                check_pieces(row, &request.body)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -191,10 +203,21 @@ impl Handed {
     }
 }
 
-/// When what was left is looked at again: soon at first, ever later the longer it waits.
-pub(super) fn again_at(accepted_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+/// When what was left is looked at again: soon at first, ever later the longer it waits. Where its
+/// deadline comes first, that is when it is ended.
+pub(super) fn again_at(work: Option<&impl Stored>, now: Timestamp) -> Timestamp {
+    let told = |column| work.and_then(|row| maybe_time(row, column).ok().flatten());
+    pause_until(told("accepted_at"), told("deadline_at"), now)
+}
+
+fn pause_until(
+    accepted_at: Option<Timestamp>,
+    deadline_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Timestamp {
     let waits = accepted_at.map_or(Duration::ZERO, |accepted_at| now.since(accepted_at));
-    now + (waits / 8).clamp(PAUSE.0, PAUSE.1)
+    let again = now + (waits / 8).clamp(PAUSE.0, PAUSE.1);
+    deadline_at.filter(|deadline| *deadline > now).map_or(again, |deadline| again.min(deadline))
 }
 
 /// Tells of what was passed over, once that is durable.
@@ -237,8 +260,18 @@ mod tests {
         let accepted = Timestamp::EPOCH;
         let pause = |waited| {
             let now = accepted + Duration::from_secs(waited);
-            again_at(Some(accepted), now).since(now).as_secs()
+            pause_until(Some(accepted), None, now).since(now).as_secs()
         };
         assert_eq!([0, 8, 80, 480, 9_999].map(pause), [1, 1, 10, 60, 60]);
+    }
+
+    #[test]
+    fn what_is_left_is_looked_at_when_its_deadline_comes() {
+        let (accepted, now) = (Timestamp::EPOCH, Timestamp::EPOCH + Duration::from_secs(800));
+        let pause = |deadline| {
+            let deadline = accepted + Duration::from_secs(deadline);
+            pause_until(Some(accepted), Some(deadline), now).since(now).as_secs()
+        };
+        assert_eq!([810, 9_999, 800, 1].map(pause), [10, 60, 60, 60]);
     }
 }

@@ -166,6 +166,10 @@ fn describe() {
 
 fn describe_webhooks() {
     describe_counter!(
+        "cloakroom_unreadable_deliveries_total",
+        "Webhook deliveries that could not be read, by what became of them: dropped or left."
+    );
+    describe_counter!(
         "cloakroom_deliveries_total",
         "Webhook deliveries that are over, by outcome: delivered, exhausted or gone."
     );

@@ -2,6 +2,7 @@
 
 mod at_least_once;
 mod at_most_once;
+mod damaged;
 mod fields;
 mod following;
 mod framing;

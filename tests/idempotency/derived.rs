@@ -91,7 +91,10 @@ async fn where_there_is_nothing_to_derive_a_required_one_from_it_is_400() {
         let upstream = Upstream::start().await;
         let lines = format!("idempotency_key = {rule:?}\nidempotency_required = true");
         let gateway = deriving(&upstream, &lines).await;
-        gateway.send(order()).await.problem(400);
+        let problem = gateway.send(order()).await.problem(400);
+        let place = rule.split_once(':').unwrap().1.to_ascii_lowercase();
+        let detail = problem["detail"].as_str().unwrap().to_ascii_lowercase();
+        assert!(detail.contains(&place), "{problem}");
         assert_eq!(gateway.listed().await, 0, "{rule}");
         gateway.send(with).await.expect(202);
     }
@@ -217,4 +220,57 @@ async fn a_place_that_cannot_be_read_is_counted_by_route() {
     let told = counted().await.join("\n");
     assert!(told.contains("place=\"idempotency_key\"} 3"), "{told}");
     assert!(told.contains("place=\"serial_key\"} 2"), "{told}");
+}
+
+#[tokio::test]
+async fn a_body_in_which_a_required_key_cannot_be_found_is_400_that_says_why() {
+    let upstream = Upstream::start().await;
+    let lines = "idempotency_key = \"pointer:/k\"\nidempotency_required = true";
+    let gateway = deriving(&upstream, lines).await;
+    for (body, says) in [
+        ("{\"k\":\"7", "the body is not JSON from octet 7 on"),
+        ("{\"k\":1,}", "the body is not JSON from octet 7 on"),
+        ("k=1", "the body is not JSON from octet 0 on"),
+        ("{\"k\":[1]}", "the value is an array or an object"),
+        ("{\"k\":\"\"}", "there is no value"),
+        ("{\"other\":1}", "there is no value"),
+    ] {
+        let request = post("/orders").body("application/json", body);
+        let problem = gateway.send(request).await.problem(400);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(says) && detail.contains("\"/k\""), "{body}: {detail}");
+    }
+    assert_eq!(gateway.listed().await, 0);
+}
+
+#[tokio::test]
+async fn a_value_that_can_be_no_reference_or_parent_is_counted_by_route() {
+    let upstream = Upstream::start().await;
+    let lines =
+        "name = \"dropping\"\nclient_reference = \"pointer:/ref\"\nparent = \"pointer:/of\"";
+    let gateway = deriving(&upstream, lines).await;
+    let whole = gateway.accept(of(&json!({"ref": "r".repeat(256)}))).await;
+    assert_eq!(gateway.document(&whole).await["clientReference"], "r".repeat(256));
+    let counted = async || {
+        let metrics = gateway.admin(get("/metrics")).await.expect(200).text();
+        let lines = metrics.lines().filter(|line| line.contains("unreadable_places_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    assert!(!counted().await.contains("dropping"), "{}", counted().await);
+    for body in [
+        json!({"ref": "r".repeat(257)}),
+        json!({"ref": "Größe"}),
+        json!({"ref": "a\nb"}),
+        json!({"of": "no id"}),
+    ] {
+        let ticket = gateway.accept(of(&body)).await;
+        assert!(gateway.document(&ticket).await["clientReference"].is_null(), "{body}");
+    }
+    let told = counted().await;
+    let count = |place: &str, count: u32| {
+        let line = format!("route=\"dropping\",place=\"{place}\"}} {count}");
+        assert!(told.contains(&line), "{line} in {told}");
+    };
+    count("client_reference", 3);
+    count("parent", 1);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::gateway::operations_of;
-use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, post, time};
+use crate::support::gateway::{is_final, operations_of};
+use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post, time};
 
 const SLOW: Duration = Duration::from_millis(5);
 
@@ -167,9 +167,7 @@ async fn what_waits_behind_a_limit_ends_at_its_deadline() {
     upstream.until_received("/reports", 1).await;
     let ticket = gateway.accept(post("/reports").field("Operation-Deadline", "30")).await;
     assert_eq!(gateway.document(&ticket).await["status"], "queued");
-    gateway.advance(31);
-    // Without further time passing.
-    let document = gateway.settled(&ticket).await;
+    let document = gateway.timed_out_by_steps_of(1, &ticket).await;
     assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
     assert_eq!(document["attempts"], 0);
     assert_eq!(upstream.received().len(), 1);
@@ -207,12 +205,11 @@ async fn a_deadline_counts_from_the_time_before_which_an_operation_is_not_to_beg
         post("/reports").field("Operation-Delay", "100").field("Operation-Deadline", "30");
     let ticket = gateway.accept(delayed).await;
     let undelayed = gateway.accept(post("/reports").field("Operation-Deadline", "120")).await;
-    gateway.advance(121);
     // It has ended, and the delayed one has not: they are looked at in one go.
-    assert_eq!(gateway.settled(&undelayed).await["error"]["code"], "deadline-exceeded");
+    let ended = gateway.timed_out_by_steps_of(1, &undelayed).await;
+    assert_eq!(ended["error"]["code"], "deadline-exceeded");
     assert_eq!(gateway.document(&ticket).await["status"], "queued");
-    gateway.advance(10);
-    let document = gateway.settled(&ticket).await;
+    let document = gateway.timed_out_by_steps_of(1, &ticket).await;
     assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
     assert_eq!(
         (&document["attempts"], &document["startedAt"]),
@@ -232,7 +229,7 @@ async fn what_expires_when_its_turn_comes_has_no_attempt_and_no_start() {
     gateway.accept(post("/reports")).await;
     upstream.until_received("/reports", 1).await;
     let ticket = gateway.accept(post("/reports").field("Operation-Deadline", "3")).await;
-    // Its lane counts as one that moves, so nothing looks for it before its turn.
+    // It ends when its turn comes, or when its lane is looked through, whichever comes first.
     gateway.advance(4);
     upstream.release("/reports");
     let document = gateway.settled(&ticket).await;
@@ -244,4 +241,46 @@ async fn what_expires_when_its_turn_comes_has_no_attempt_and_no_start() {
     assert_eq!(upstream.received().len(), 1);
     let events = gateway.get(&ticket.at("events")).await.expect(200).json();
     assert!(!events.to_string().contains("started"), "{events}");
+}
+
+/// A deadline of one second, in a queue that does not begin it, ends soon after.
+async fn ends_in_time(gateway: &Gateway, request: Request) {
+    let accepted = gateway.clock.now();
+    let ticket = gateway.accept(request.field("Operation-Deadline", "1")).await;
+    let probe = async || Some(gateway.document(&ticket).await).filter(is_final);
+    // The loop may be about to sleep when the clock moves, so it moves in small steps while looking; on
+    // a busy machine it moves on while a look is under way, which the limit leaves room for.
+    let document = time::until("its deadline", || async {
+        let document = probe().await;
+        let passed = gateway.clock.now().since(accepted);
+        if document.is_none() && passed < Duration::from_secs(4) {
+            gateway.clock.advance(Duration::from_millis(50));
+        }
+        document
+    })
+    .await;
+    assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
+    assert_eq!(document["attempts"], 0, "{document}");
+}
+
+#[tokio::test]
+async fn a_deadline_of_a_second_ends_in_time_where_nothing_begins() {
+    let upstream = Upstream::start().await;
+    upstream.hold("/busy");
+    let gateway = Setup::before(&upstream)
+        .set("queues.asleep", "paused = true")
+        .set("queues.narrow", "max_in_flight = 1")
+        .set("queues.rare", "rate = \"1/h\"")
+        .route("POST /asleep", "queue = \"asleep\"")
+        .route("POST /busy", "queue = \"narrow\"")
+        .route("POST /rare", "queue = \"rare\"")
+        .start()
+        .await;
+    ends_in_time(&gateway, post("/asleep")).await;
+    gateway.accept(post("/busy")).await;
+    upstream.until_received("/busy", 1).await;
+    ends_in_time(&gateway, post("/busy")).await;
+    let first = gateway.accept(post("/rare")).await;
+    gateway.settled(&first).await;
+    ends_in_time(&gateway, post("/rare")).await;
 }

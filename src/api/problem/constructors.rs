@@ -48,6 +48,25 @@ impl Problem {
         Self::new(&kinds::KEY_MISSING, detail).with("field", "Idempotency-Key")
     }
 
+    /// 400: the route takes its idempotency key from that place in the body.
+    pub fn key_not_at(pointer: &str, why: &str) -> Self {
+        let detail = format!(
+            "this route takes its idempotency key from the JSON body at {pointer:?}, and {why}: put a value \
+             there that is new for each new request and the same for each repeat, or send one as \
+             Idempotency-Key"
+        );
+        Self::new(&kinds::KEY_MISSING, detail).with("field", "Idempotency-Key")
+    }
+
+    /// 400: the route takes its idempotency key from that field.
+    pub fn key_not_in(name: &http::HeaderName) -> Self {
+        let detail = format!(
+            "this route takes its idempotency key from the field {name}, which is missing or empty: send one \
+             that is new for each new request and the same for each repeat, there or as Idempotency-Key"
+        );
+        Self::new(&kinds::KEY_MISSING, detail).with("field", "Idempotency-Key")
+    }
+
     /// 400: the route takes no callbacks, and that field asks for one.
     pub fn callbacks_off(field: &str) -> Self {
         let detail = "callbacks are off on this route: leave the callback out and ask the monitor, \

@@ -127,6 +127,9 @@ impl FromStr for ErrorCode {
     }
 }
 
+/// What to do about rows that cannot be read.
+const DAMAGED: &str =
+    "See in the gateway's log what is wrong with what it keeps, and check the disk";
 /// What to do about an upstream that cannot be reached.
 const UNREACHABLE: &str = "See that the upstream is well, and that its url names a port that speaks \
     HTTP/1.1 and whether that is http or https; then retry the operation.";
@@ -182,6 +185,10 @@ impl Failure {
             ErrorCode::AttemptsExhausted if self.cause == Some(ErrorCode::UpstreamUnreachable) => {
                 format!("every attempt failed, the last because {happened}. {UNREACHABLE}")
             }
+            ErrorCode::AttemptsExhausted if self.cause == Some(ErrorCode::Unreadable) => format!(
+                "every attempt failed, the last because {happened}. {DAMAGED}; then send the request \
+                 anew."
+            ),
             ErrorCode::AttemptsExhausted => format!(
                 "every attempt failed, the last because {happened}. See that the upstream is well, then \
                  retry the operation."
@@ -215,8 +222,7 @@ impl Failure {
                 format!("{happened}. Configure it again, then retry the operation.")
             }
             ErrorCode::Unreadable => format!(
-                "{happened}, so it was not carried out any further. See in the gateway's log what is wrong \
-                 with its row, and check the disk; then send the request anew."
+                "{happened}, so it was not carried out any further. {DAMAGED}; then send the request anew."
             ),
             ErrorCode::UpstreamUnreachable => format!("{happened}. {UNREACHABLE}"),
             _ => format!("{happened}. See that the upstream is well, then retry the operation."),

@@ -4,9 +4,10 @@
 //! octet is looked at once; what is open takes one bit for each level. It must not know which
 //! values are wanted.
 
-/// The text is not JSON.
+/// The text is not JSON: this octet, counted from 0, is the first that cannot be where it is, or the
+/// text ends there too soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotJson;
+pub(super) struct NotJson(pub(super) usize);
 
 /// The kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +112,14 @@ impl Open {
 pub(super) struct Grammar {
     at: At,
     open: Open,
+    /// How many octets were read.
+    read: usize,
 }
 
 impl Grammar {
     /// Before the first octet.
     pub(super) fn new() -> Self {
-        Self { at: At::Value, open: Open::default() }
+        Self { at: At::Value, open: Open::default(), read: 0 }
     }
 
     /// Follows the next octets.
@@ -128,11 +131,14 @@ impl Grammar {
         let mut rest = octets;
         while !rest.is_empty() {
             let read = match self.at {
-                At::Text { is_name, inside } => self.text(rest, (is_name, inside), listener)?,
-                At::Number(digits) => self.number(rest, digits, listener)?,
-                At::Word(left) => self.word(rest, left, listener)?,
-                _ => self.between(rest, listener)?,
+                At::Text { is_name, inside } => self.text(rest, (is_name, inside), listener),
+                At::Number(digits) => self.number(rest, digits, listener),
+                At::Word(left) => self.word(rest, left, listener),
+                _ => self.between(rest, listener),
             };
+            // Each of them counts from where it begins.
+            let read = read.map_err(|NotJson(at)| NotJson(self.read + at))?;
+            self.read += read;
             rest = &rest[read..];
         }
         Ok(())
@@ -141,10 +147,10 @@ impl Grammar {
     /// The text is over.
     pub(super) fn end(mut self, listener: &mut impl Listener) -> Result<(), NotJson> {
         if let At::Number(digits) = self.at {
-            self.number_ends(digits, listener)?;
+            self.number_ends(digits, listener).ok_or(NotJson(self.read))?;
         }
         let is_whole = self.at == At::Behind && self.open.depth == 0;
-        if is_whole { Ok(()) } else { Err(NotJson) }
+        if is_whole { Ok(()) } else { Err(NotJson(self.read)) }
     }
 
     /// Blanks, and the octet behind them.
@@ -156,7 +162,9 @@ impl Grammar {
         let Some(octet) = octets.get(blanks) else { return Ok(blanks) };
         match (self.at, octet) {
             (At::FirstElement, b']') | (At::FirstName, b'}') => self.close(listener),
-            (At::Value | At::FirstElement, _) => self.value(*octet, listener)?,
+            (At::Value | At::FirstElement, _) => {
+                self.value(*octet, listener).ok_or(NotJson(blanks))?;
+            }
             (At::FirstName | At::Name, b'"') => {
                 listener.name(b"\"");
                 self.at = At::Text { is_name: true, inside: Inside::Plain };
@@ -166,15 +174,15 @@ impl Grammar {
                 (Some(true), b'}') | (Some(false), b']') => self.close(listener),
                 (Some(true), b',') => self.at = At::Name,
                 (Some(false), b',') => self.at = At::Value,
-                _ => return Err(NotJson),
+                _ => return Err(NotJson(blanks)),
             },
-            _ => return Err(NotJson),
+            _ => return Err(NotJson(blanks)),
         }
         Ok(blanks + 1)
     }
 
-    /// The first octet of a value.
-    fn value(&mut self, octet: u8, listener: &mut impl Listener) -> Result<(), NotJson> {
+    /// The first octet of a value; none where no value begins with it.
+    fn value(&mut self, octet: u8, listener: &mut impl Listener) -> Option<()> {
         let (kind, at) = match octet {
             b'{' => (Kind::Object, At::FirstName),
             b'[' => (Kind::Array, At::FirstElement),
@@ -185,7 +193,7 @@ impl Grammar {
             b't' => (Kind::Scalar, At::Word(b"rue")),
             b'f' => (Kind::Scalar, At::Word(b"alse")),
             b'n' => (Kind::Scalar, At::Word(b"ull")),
-            _ => return Err(NotJson),
+            _ => return None,
         };
         listener.begin(kind);
         match kind {
@@ -194,7 +202,7 @@ impl Grammar {
             Kind::Array => self.open.push(false),
         }
         self.at = at;
-        Ok(())
+        Some(())
     }
 
     fn close(&mut self, listener: &mut impl Listener) {
@@ -215,7 +223,7 @@ impl Grammar {
             let octet = octets[read];
             read += 1;
             is_over = (inside, octet) == (Inside::Plain, b'"');
-            inside = inside.behind(octet).ok_or(NotJson)?;
+            inside = inside.behind(octet).ok_or(NotJson(read - 1))?;
         }
         let part = &octets[..read];
         if is_name {
@@ -250,18 +258,19 @@ impl Grammar {
         listener.scalar(&octets[..read]);
         self.at = At::Number(digits);
         if read < octets.len() {
-            self.number_ends(digits, listener)?;
+            self.number_ends(digits, listener).ok_or(NotJson(read))?;
         }
         Ok(read)
     }
 
-    fn number_ends(&mut self, digits: Digits, listener: &mut impl Listener) -> Result<(), NotJson> {
+    /// The end of a number; none where it is not whole.
+    fn number_ends(&mut self, digits: Digits, listener: &mut impl Listener) -> Option<()> {
         if !digits.are_whole() {
-            return Err(NotJson);
+            return None;
         }
         listener.scalar_ends();
         self.at = At::Behind;
-        Ok(())
+        Some(())
     }
 
     fn word(
@@ -271,8 +280,8 @@ impl Grammar {
         listener: &mut impl Listener,
     ) -> Result<usize, NotJson> {
         let read = left.len().min(octets.len());
-        if octets[..read] != left[..read] {
-            return Err(NotJson);
+        if let Some(other) = octets.iter().zip(left).position(|(octet, wanted)| octet != wanted) {
+            return Err(NotJson(other));
         }
         listener.scalar(&octets[..read]);
         self.at = At::Word(&left[read..]);

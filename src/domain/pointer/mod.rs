@@ -168,9 +168,9 @@ impl<'p> Reading<'p> {
     /// Reads the next octets.
     pub fn feed(&mut self, octets: &[u8]) {
         let Self { search, grammar, .. } = self;
-        let fed = grammar.as_mut().map_or(Err(NotJson), |grammar| grammar.feed(octets, search));
-        if fed.is_err() {
-            *grammar = Err(NotJson);
+        let fed = grammar.as_mut().map_or(Ok(()), |grammar| grammar.feed(octets, search));
+        if let Err(broken) = fed {
+            *grammar = Err(broken);
         }
     }
 
@@ -199,6 +199,11 @@ impl<'p> Scalars<'p> {
     /// Nothing, as in a text in which there is nothing.
     pub const fn none(pointers: &'p Pointers) -> Self {
         Self { pointers, found: Ok(Vec::new()) }
+    }
+
+    /// Where the text stops being JSON, in octets from 0; none where it does not.
+    pub fn broken_at(&self) -> Option<usize> {
+        self.found.as_ref().err().map(|NotJson(at)| *at)
     }
 
     /// The scalar at one of the pointers; see [`scalar`].
@@ -322,6 +327,31 @@ mod tests {
         let long = |length: usize| format!("{{\"k\":\"{}\"}}", "x".repeat(length - 2));
         assert_eq!(read(long(LONGEST + 1).as_bytes()), Err(Unreadable::TooLong));
         assert!(read(long(LONGEST).as_bytes()).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_first_octet_that_is_no_json_is_told_wherever_the_text_is_cut() {
+        for (text, place) in [
+            (r#"{"k":1"#, Some(6)),
+            (r#"{"k":1,}"#, Some(7)),
+            (r#"{"k": 01}"#, Some(7)),
+            (r#"{"k": 1.}"#, Some(8)),
+            (r#"{"k": nul }"#, Some(9)),
+            (r#"{"k":"a\x"}"#, Some(8)),
+            ("k=1", Some(0)),
+            (r#"{"k":1} x"#, Some(8)),
+            (r#"{"k":-"#, Some(6)),
+            ("", Some(0)),
+            (r#"{"k":1}"#, None),
+        ] {
+            for cut in 0..=text.len() {
+                let pointers = Pointers::new(["/k"]);
+                let mut reading = pointers.reading();
+                reading.feed(&text.as_bytes()[..cut]);
+                reading.feed(&text.as_bytes()[cut..]);
+                assert_eq!(reading.end().broken_at(), place, "{text} cut at {cut}");
+            }
+        }
     }
 
     #[test]

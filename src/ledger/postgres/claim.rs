@@ -27,7 +27,8 @@ macro_rules! work {
     () => {
         "o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
          o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, \
-         o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials"
+         o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, \
+         (SELECT count(*) FROM pieces WHERE body = q.body_key) AS pieces, c.fields AS credentials"
     };
 }
 
@@ -263,7 +264,7 @@ fn hand(
             }
             (Read::Ends(unread), None) => passed.ends.push((lane, *unread)),
             (Read::Left(why), _) | (_, Some(why)) => {
-                let due_at = again_at(maybe_time(row, "accepted_at").ok().flatten(), now);
+                let due_at = again_at(Some(row), now);
                 let carried = before.handed_out();
                 passed.left.push((ReadyRow { seq, lane: place, due_at, carried }, why));
                 hand.next_due = sooner(hand.next_due, Some(due_at));
@@ -466,7 +467,14 @@ async fn held(
             Held::Running => (Ok(None), number::<i64>(row, "cancel")? > 0),
         };
         let (carried, damage) = Handed::state(row);
-        let (lane, before) = (writing.lane(number(row, "lane")?)?, carried.counts);
+        let (lane, before) = match writing.lane(number(row, "lane")?) {
+            Ok(lane) => (lane, carried.counts),
+            // It stays for `reconcile` and holds up no other.
+            Err(error) => {
+                moved.left.push((number(row, "seq")?, error.to_string()));
+                continue;
+            }
+        };
         let out = handed(number(row, "seq")?, lane, carried, before, used);
         outs.push(Handed { held, continuation, cancel_asked, damage, ..out });
     }

@@ -9,7 +9,7 @@ use crate::domain::Timestamp;
 use crate::domain::reconcile::{Discrepancy, Stray};
 use crate::ledger::error::LedgerError;
 use crate::ledger::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
-use crate::ledger::rows::{exactly, number};
+use crate::ledger::rows::{exactly, maybe_time, number};
 use crate::ledger::verbs::{Moved, SerialName};
 
 pub(super) async fn reconcile(
@@ -59,10 +59,33 @@ async fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
+    laneless(writing, (range, step.repair), &mut strays, moved).await?;
     without_operation(writing, range, step.repair, &mut strays).await?;
     waiting(writing, range, step, moved, &mut strays).await?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
     Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
+}
+
+async fn laneless(
+    writing: &mut Writing,
+    (range, repair): ((i64, i64), bool),
+    strays: &mut Vec<Stray>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    for row in pair(writing, ask::LANELESS, range).await? {
+        let (stray, seq, mended) = ask::laneless(&row)?;
+        strays.push(stray);
+        let Some(lane) = mended.filter(|_| repair) else { continue };
+        for sql in ask::INTO_LANE {
+            writing.run(sql, Values::default().with(lane).with(seq)).await?;
+        }
+        writing.learn_lanes([lane]).await?;
+        if let Some(due_at) = maybe_time(&row, "due_at")? {
+            moved.ready.push((writing.lane(lane)?, due_at));
+        }
+        moved.waits = true;
+    }
+    Ok(())
 }
 
 async fn without_operation(

@@ -21,12 +21,13 @@ use crate::ledger::store::Batch;
 use crate::ledger::verbs::Acceptance;
 use crate::ledger::webhooks::announce::{DELIVERIES, DUE, FAN_OUTS, HELD, MESSAGES, SENDING};
 use crate::ledger::webhooks::index::Index;
-use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
+use crate::ledger::webhooks::rows::{callback, leased_columns};
 use crate::ledger::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
 use crate::ledger::webhooks::subscribers::Subscribers;
+use crate::ledger::webhooks::unread::HandedDelivery;
 use crate::ledger::webhooks::{
     AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
@@ -56,7 +57,8 @@ const CLAIMED: &str = concat!(
      ORDER BY due_at, delivery LIMIT want.most FOR UPDATE SKIP LOCKED) AS d)) \
      RETURNING delivery, receiver, again, due_at, attempts, refusals, token), \
      begun AS (INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
-     SELECT delivery, receiver, $5, $4, attempts + 1, refusals, token + 1 FROM taken) \
+     SELECT delivery, receiver, $5, $4, least(attempts, 9223372036854775806) + 1, refusals, \
+     least(token, 4611686018427387903) + 1 FROM taken) \
      SELECT want.receiver AS wanted, want.again AS wanted_again, head.due_at AS next_due, t.delivery, t.due_at, \
      t.attempts, t.refusals, t.token, ",
     leased_columns!(),
@@ -209,16 +211,17 @@ impl Runs for Writing {
         let mut found: HashMap<(i64, i64), (Option<Timestamp>, Vec<_>)> = HashMap::new();
         for row in &rows {
             let (receiver, again) = (number(row, "wanted")?, number(row, "wanted_again")?);
-            let (next_due, leased) = found.entry((receiver, again)).or_default();
+            let (next_due, handed) = found.entry((receiver, again)).or_default();
             *next_due = maybe_time(row, "next_due")?;
             if maybe_time(row, "due_at")?.is_some() {
-                leased.push(leased_delivery(row, ReceiverKey(receiver), &self.book.sealer)?);
+                let receiver = ReceiverKey(receiver);
+                handed.push(HandedDelivery::of(row, receiver, &self.book.sealer, now)?);
             }
         }
         let claimed = |want: &DeliveryWant| {
             let key = (want.receiver.0, i64::from(want.again));
-            let (next_due, leased) = found.remove(&key).unwrap_or_default();
-            ClaimedDeliveries { want: *want, leased, next_due }
+            let (next_due, handed) = found.remove(&key).unwrap_or_default();
+            HandedDelivery::sorted(*want, handed, next_due)
         };
         Ok(wants.iter().map(claimed).collect())
     }

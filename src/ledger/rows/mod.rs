@@ -25,7 +25,7 @@ pub(super) use operation::{
     on_failure_name, operation, operations, origins, promised, promises, remains, standing_at,
 };
 pub(super) use sealed::{
-    StoredAnswer, StoredWork, continuation, kept_continuation, maybe_sealed, piece,
+    StoredAnswer, StoredWork, check_pieces, continuation, kept_continuation, maybe_sealed, piece,
     stored_continuation, stored_message, stored_piece, stored_verdict,
 };
 

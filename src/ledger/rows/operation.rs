@@ -399,11 +399,13 @@ pub(in crate::ledger) fn answer(
 ) -> Result<KeptAnswer, LedgerError> {
     let seq = number(row, "seq")?;
     let place = |what| Place::in_row(what, seq);
+    let body = sealed::body(row, place(What::AnswerBody), sealer)?;
+    sealed::check_pieces(row, &body)?;
     Ok(KeptAnswer {
         status: maybe_number::<u16>(row, "response_status")?
             .ok_or_else(|| damaged("a result without a status"))?,
         fields: sealed::fields(row, "fields", place(What::AnswerFields), sealer)?,
-        body: sealed::body(row, place(What::AnswerBody), sealer)?,
+        body,
         framing: framing(row)?,
         created_location: maybe_sealed(row, "created_location", place(What::Created), sealer)?,
     })

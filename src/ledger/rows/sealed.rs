@@ -184,6 +184,18 @@ pub(super) fn body(row: &impl Stored, place: Place, sealer: &Sealer) -> Result<B
     }
 }
 
+/// Refuses a body of which the ledger keeps fewer pieces than its length takes: all of them but the
+/// last have [`Body::INLINE_LIMIT`] octets.
+pub(in crate::ledger) fn check_pieces(row: &impl Stored, body: &Body) -> Result<(), LedgerError> {
+    let Body::Chunked { length, .. } = body else { return Ok(()) };
+    let (kept, needed) =
+        (number::<u64>(row, "pieces")?, length.div_ceil(Body::INLINE_LIMIT as u64));
+    if kept >= needed {
+        return Ok(());
+    }
+    Err(super::damaged(format!("{} of the {needed} pieces of its body are missing", needed - kept)))
+}
+
 /// Octets of a column, none where there are none.
 pub(super) fn octets(
     row: &impl Stored,

@@ -19,7 +19,7 @@ use crate::ledger::verbs::{Claimed, Held, Leased, Moved, Want};
 
 const WORK: &str = "SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
      o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference, \
-     q.fields, q.body, q.body_key, q.body_length, c.fields AS credentials FROM operations o \
+     q.fields, q.body, q.body_key, q.body_length, (SELECT count(*) FROM pieces WHERE body = q.body_key) AS pieces, c.fields AS credentials FROM operations o \
      LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ?";
 
 /// What is at hand of an operation on its way out.
@@ -93,8 +93,7 @@ fn begin(
         };
         match (read, unknown) {
             (Read::Left(why), _) | (_, Some(why)) => {
-                let accepted_at = work.and_then(|work| time(work, "accepted_at").ok());
-                taken.left.push((seq, again_at(accepted_at, now)));
+                taken.left.push((seq, again_at(work, now)));
                 moved.left.push((seq, why));
             }
             (Read::Whole(leased), None) => taken.hand(writing, seq, carried, !only_ends, *leased),
@@ -281,6 +280,16 @@ pub(super) fn claim_overdue(
     waiting(writing, &rows, Use::Expire, now, moved)
 }
 
+/// The lane of an operation. Where it does not exist, the operation stays for `reconcile` and holds
+/// up no other.
+fn lane_of(writing: &Writing, row: &Row, moved: &mut Moved) -> Result<Option<Lane>, LedgerError> {
+    let lane = writing.book.lane(number(row, "lane")?);
+    if let Err(error) = &lane {
+        moved.left.push((number(row, "seq")?, error.to_string()));
+    }
+    Ok(lane.ok())
+}
+
 /// Makes the leases of rows that stay in `waiting`.
 fn waiting(
     writing: &mut Writing,
@@ -291,7 +300,7 @@ fn waiting(
 ) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
-        let lane = writing.book.lane(number(row, "lane")?)?;
+        let Some(lane) = lane_of(writing, row, moved)? else { continue };
         let (carried, damage) = Handed::state(row);
         let continuation = continuation(row, &writing.book.sealer);
         let out = Out { damage, held: Held::Waiting, continuation, ..out(&lane, carried) };
@@ -355,7 +364,7 @@ fn still_running(
 ) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
-        let lane = writing.book.lane(number(row, "lane")?)?;
+        let Some(lane) = lane_of(writing, row, moved)? else { continue };
         let (carried, damage) = Handed::state(row);
         let cancel_asked = number::<i64>(row, "cancel")? > 0;
         outs.push((number(row, "seq")?, Out { damage, cancel_asked, ..out(&lane, carried) }));

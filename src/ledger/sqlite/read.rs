@@ -58,7 +58,8 @@ pub(super) async fn answer(
 ) -> Result<Option<KeptAnswer>, LedgerError> {
     let row = one(
         readers,
-        "SELECT q.seq, x.response_status, x.response_framing, x.created_location, q.fields, q.body, q.body_key, q.body_length FROM operations o \
+        "SELECT q.seq, x.response_status, x.response_framing, x.created_location, q.fields, q.body, q.body_key, q.body_length, \
+         (SELECT count(*) FROM pieces WHERE body = q.body_key) AS pieces FROM operations o \
          JOIN outcomes x ON x.seq = o.seq JOIN results q ON q.seq = o.seq WHERE o.id = ?",
         id,
     )

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Writing;
 use super::finish::{go_next, promote};
 use super::prune::erase_pieces;
-use super::rows::{exactly, maybe_number, number};
+use super::rows::{exactly, maybe_number, maybe_time, number};
 use super::writer::Row;
 use crate::domain::Timestamp;
 use crate::domain::reconcile::{Discrepancy, Stray};
@@ -65,11 +65,35 @@ fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
+    laneless(writing, (range, step.repair), &mut lanes, &mut strays, moved)?;
     without_operation(writing, (range, step.repair), &mut lanes, &mut strays, moved)?;
     recount(writing, lanes, moved)?;
     waiting(writing, range, step, moved, &mut strays)?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
     Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
+}
+
+fn laneless(
+    writing: &mut Writing,
+    (range, repair): ((i64, i64), bool),
+    lanes: &mut BTreeSet<i64>,
+    strays: &mut Vec<Stray>,
+    moved: &mut Moved,
+) -> Result<(), LedgerError> {
+    for row in pair(writing, ask::LANELESS, range)? {
+        let (stray, seq, mended) = ask::laneless(&row)?;
+        strays.push(stray);
+        let Some(lane) = mended.filter(|_| repair) else { continue };
+        for sql in ask::INTO_LANE {
+            pair(writing, sql, (lane, seq))?;
+        }
+        lanes.insert(lane);
+        if let Some(due_at) = maybe_time(&row, "due_at")? {
+            moved.ready.push((writing.book.lane(lane)?, due_at));
+        }
+        moved.waits = true;
+    }
+    Ok(())
 }
 
 fn without_operation(

@@ -15,12 +15,13 @@ use crate::domain::delivery::ReceiverKey;
 use crate::domain::sealer::Sealer;
 use crate::ledger::error::LedgerError;
 use crate::ledger::store::Batch;
-use crate::ledger::webhooks::rows::{callback, leased_columns, leased_delivery};
+use crate::ledger::webhooks::rows::{callback, leased_columns};
 use crate::ledger::webhooks::sending::{ENDED, end_with};
 use crate::ledger::webhooks::sql::{
     Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
 };
 use crate::ledger::webhooks::subscribers::Subscribers;
+use crate::ledger::webhooks::unread::HandedDelivery;
 use crate::ledger::webhooks::{
     ClaimedDeliveries, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
@@ -29,8 +30,8 @@ const OPERATION: &str = concat!(operations!(), places!(), " WHERE o.seq = ?");
 const DUE: &str = concat!(
     "SELECT d.delivery, d.attempts, d.refusals, d.token, ",
     leased_columns!(),
-    " FROM deliveries_due d JOIN deliveries v ON v.delivery = d.delivery \
-     JOIN messages m ON m.message = v.message JOIN receivers r ON r.receiver = d.receiver \
+    " FROM deliveries_due d JOIN receivers r ON r.receiver = d.receiver \
+     LEFT JOIN deliveries v ON v.delivery = d.delivery LEFT JOIN messages m ON m.message = v.message \
      WHERE d.receiver = ? AND d.again = ? AND d.due_at <= ? AND r.state = 'active' \
      ORDER BY d.due_at, d.delivery LIMIT ?"
 );
@@ -188,20 +189,21 @@ fn claim(
     let rows = writing.writer.all(DUE, |values| {
         values.put(receiver).put(again).put(now.as_micros()).put(limit as i64);
     })?;
-    let leased = |row| leased_delivery(row, want.receiver, &writing.book.sealer);
-    let leased = rows.iter().map(leased).collect::<Result<Vec<_>, _>>()?;
-    writing.writer.each(DUE_GONE, &leased, |leased, values| {
-        values.put(leased.lease.delivery.0);
+    let handed = |row| HandedDelivery::of(row, want.receiver, &writing.book.sealer, now);
+    let handed = rows.iter().map(handed).collect::<Result<Vec<_>, _>>()?;
+    writing.writer.each(DUE_GONE, &handed, |handed, values| {
+        values.put(handed.lease().delivery.0);
     })?;
-    writing.writer.each(SENDING, &leased, |leased, values| {
-        values.put(leased.lease.delivery.0).put(receiver).put(node).put(now.as_micros());
-        values.put(leased.attempts).put(leased.refusals).put(leased.lease.token);
+    writing.writer.each(SENDING, &handed, |handed, values| {
+        let (lease, (attempts, refusals)) = (handed.lease(), handed.counts());
+        values.put(lease.delivery.0).put(receiver).put(node).put(now.as_micros());
+        values.put(attempts).put(refusals).put(lease.token);
     })?;
     let next = writing.writer.one(NEXT, |values| {
         values.put(receiver).put(again);
     })?;
     let next_due = next.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))?;
-    Ok(ClaimedDeliveries { want, leased, next_due })
+    Ok(HandedDelivery::sorted(want, handed, next_due))
 }
 
 #[async_trait]

@@ -154,6 +154,58 @@ async fn what_only_a_person_can_put_right_is_reported(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn what_lies_in_no_lane_is_reported_and_put_where_its_lane_is_known(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=4 {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    meddle(
+        &place,
+        "UPDATE ready SET lane = 99 WHERE seq = 1; UPDATE ready SET lane = -99 WHERE seq = 2; \
+         UPDATE ready SET lane = 99 WHERE seq = 3; UPDATE operations SET lane = 99 WHERE seq >= 3;",
+    )
+    .await;
+    let expected = [(Discrepancy::Mislaid, 3), (Discrepancy::InNoLane, 1)];
+    let looked = ledger.reconcile(false, START).await.unwrap();
+    assert_eq!(found(&looked), expected);
+    assert!(looked.needs_a_person());
+    assert_eq!(found(&ledger.reconcile(true, START).await.unwrap()), expected);
+    let wants = vec![Want { lane: lane(false), limit: 9 }];
+    let leased = ledger.claim(wants, START).await.unwrap().remove(0).leased;
+    let ids: Vec<_> = leased.iter().map(|leased| leased.id).collect();
+    assert_eq!(ids, [1, 2, 4].map(|number| operation(number, START).id));
+    assert!(ledger.find(operation(4, START).id).await.unwrap().is_some());
+    let left = ledger.reconcile(true, START).await.unwrap();
+    assert_eq!(found(&left), [(Discrepancy::InNoLane, 1)], "only a person can see to it");
+    assert!(left.needs_a_person());
+    close(ledger, tasks).await;
+}
+
+async fn what_runs_or_waits_in_no_lane_holds_up_no_other(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for new in [operation(1, START), operation(2, START), keyed(3, 1), keyed(4, 1), keyed(5, 1)] {
+        ledger.accept(new).await.unwrap();
+    }
+    claim_one(&ledger, START).await;
+    claim_one(&ledger, START).await;
+    meddle(
+        &place,
+        "UPDATE running SET lane = 99 WHERE seq = 1; UPDATE waiting SET lane = 99 WHERE seq = 4;",
+    )
+    .await;
+    let late = START + 25 * HOUR;
+    let overdue = ledger.claim_overdue(9, late, late + HOUR).await.unwrap();
+    assert_eq!(overdue.iter().map(|it| it.id).collect::<Vec<_>>(), [keyed(5, 1).id]);
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    let orphans = ledger.claim_orphans(dead, 9, START).await.unwrap();
+    assert_eq!(orphans.iter().map(|it| it.id).collect::<Vec<_>>(), [operation(2, START).id]);
+    let report = ledger.reconcile(true, START).await.unwrap();
+    assert!(found(&report).contains(&(Discrepancy::Mislaid, 2)), "{report:?}");
+    let again = ledger.reconcile(true, START).await.unwrap();
+    assert!(!found(&again).iter().any(|(kind, _)| *kind == Discrepancy::Mislaid), "{again:?}");
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -161,6 +213,8 @@ macro_rules! on {
             keys_that_nobody_lets_go_of_are_let_go_and_only_once,
             rows_without_an_operation_and_ends_without_expiry_are_put_right,
             what_only_a_person_can_put_right_is_reported,
+            what_lies_in_no_lane_is_reported_and_put_where_its_lane_is_known,
+            what_runs_or_waits_in_no_lane_holds_up_no_other,
         );
     };
 }

@@ -109,6 +109,99 @@ async fn what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated(p
     close(ledger, tasks).await;
 }
 
+/// An operation whose body lies in three pieces.
+async fn in_pieces(ledger: &Ledger, number: u8, delivery: Delivery) -> NewOperation {
+    let new = operation(number, START);
+    let Work::Call(request) = &new.work else { panic!("no call") };
+    let key = BodyKey(i64::from(number));
+    let length = 2 * Body::INLINE_LIMIT as u64 + 1;
+    let octets = |length| Bytes::from(vec![number; length]);
+    for (number, length) in (0..).zip([Body::INLINE_LIMIT, Body::INLINE_LIMIT, 1]) {
+        ledger.stash(vec![Piece { body: key, number, octets: octets(length) }]).await.unwrap();
+    }
+    let work = Work::Call(Request { body: Body::Chunked { key, length }, ..request.clone() });
+    let policy = Policy { delivery, ..new.policy.clone() };
+    NewOperation { work, policy, ..new }
+}
+
+async fn a_body_whose_pieces_are_gone_is_noticed_before_anything_begins(place: Place) {
+    const GONE: [&str; 4] = [
+        "DELETE FROM pieces WHERE body = 1",
+        "DELETE FROM pieces WHERE body = 2 AND number = 1",
+        "DELETE FROM pieces WHERE body = 3 AND number = 2",
+        "UPDATE requests SET body_key = 99 WHERE body_key = 4",
+    ];
+    let (ledger, tasks) = place.open(START).await;
+    for (number, gone) in (1..).zip(GONE) {
+        let (damaged, whole) = (
+            in_pieces(&ledger, number, Delivery::AtMostOnce).await,
+            in_pieces(&ledger, number + 10, Delivery::AtMostOnce).await,
+        );
+        let (damaged_id, whole_id) = (damaged.id, whole.id);
+        ledger.accept(damaged).await.unwrap();
+        ledger.accept(whole).await.unwrap();
+        sql(&place, gone).await;
+        let leased = claimed(&ledger, START).await;
+        assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [whole_id], "{gone}");
+        assert_eq!(code(&ledger, damaged_id).await, "unreadable", "{gone}");
+        let ended = ledger.find(damaged_id).await.unwrap().unwrap();
+        assert_eq!((ended.counts.attempts, ended.started_at), (0, None), "{gone}");
+        for leased in leased {
+            finish(&ledger, leased, START).await;
+        }
+    }
+    assert_eq!(depth(&ledger), 0);
+    close(ledger, tasks).await;
+}
+
+async fn a_body_that_is_gone_after_an_attempt_that_may_have_acted_is_unknown(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    let mut ids = Vec::new();
+    for (number, delivery) in [(1, Delivery::AtMostOnce), (2, Delivery::AtLeastOnce)] {
+        let mut new = in_pieces(&ledger, number, delivery).await;
+        new.policy.recheck =
+            Some(crate::domain::operation::Recheck::of_target("/jobs/{idempotency_key}").unwrap());
+        ids.push(new.id);
+        ledger.accept(new).await.unwrap();
+        claim_one(&ledger, START).await;
+    }
+    let dead = vec![Dead { incarnation: ledger.incarnation(), beat: None }];
+    for leased in ledger.claim_orphans(dead, 9, START).await.unwrap() {
+        ledger.settle(outcome_of(leased, &Outcome::Lost, START)).await.unwrap().unwrap();
+    }
+    sql(&place, "DELETE FROM pieces").await;
+    assert!(claimed(&ledger, START + HOUR).await.is_empty());
+    assert_eq!(code(&ledger, ids[0]).await, "outcome-unknown");
+    assert_eq!(code(&ledger, ids[1]).await, "unreadable");
+    close(ledger, tasks).await;
+}
+
+async fn a_result_whose_pieces_are_gone_is_an_error_and_no_answer(place: Place) {
+    let (ledger, tasks) = place.open(START).await;
+    for (number, whole) in [(1, true), (2, false)] {
+        ledger.accept(operation(number, START)).await.unwrap();
+        let leased = claim_one(&ledger, START).await;
+        let (id, key) = (leased.id, BodyKey(i64::from(number)));
+        for (number, length) in [(0, Body::INLINE_LIMIT), (1, 9)] {
+            let octets = Bytes::from(vec![7; length]);
+            ledger.stash(vec![Piece { body: key, number, octets }]).await.unwrap();
+        }
+        let body = Body::Chunked { key, length: Body::INLINE_LIMIT as u64 + 9 };
+        let settlement = Settlement {
+            answer: Some(KeptAnswer { body, ..created() }),
+            ..outcome_of(leased, &answered(201), START)
+        };
+        ledger.settle(settlement).await.unwrap().unwrap();
+        if !whole {
+            sql(&place, "DELETE FROM pieces WHERE body = 2 AND number = 1").await;
+        }
+        let answer = ledger.answer(id).await;
+        assert_eq!(matches!(answer, Ok(Some(_))), whole, "{answer:?}");
+        assert_eq!(matches!(answer, Err(LedgerError::Damaged(_))), !whole);
+    }
+    close(ledger, tasks).await;
+}
+
 async fn a_damaged_row_lets_its_serial_key_go(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     let behind = |number| NewOperation {
@@ -276,6 +369,9 @@ macro_rules! on {
             a_damaged_row_ends_and_holds_up_no_other,
             a_token_that_has_no_next_one_holds_up_nothing,
             what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated,
+            a_body_whose_pieces_are_gone_is_noticed_before_anything_begins,
+            a_body_that_is_gone_after_an_attempt_that_may_have_acted_is_unknown,
+            a_result_whose_pieces_are_gone_is_an_error_and_no_answer,
             a_damaged_row_lets_its_serial_key_go,
             a_list_goes_on_behind_a_row_that_cannot_be_read,
             a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form,

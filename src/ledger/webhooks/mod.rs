@@ -22,6 +22,7 @@ pub(super) mod sql;
 pub(super) mod subscribers;
 mod subscriptions;
 mod transaction;
+pub(super) mod unread;
 mod verbs;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use verbs::{
 pub(super) use errand::{Errand, quiet};
 pub(super) use reading::ReadsDeliveries;
 pub(super) use transaction::Deliveries;
+use unread::UnreadDelivery;
 
 use super::Ledger;
 use super::error::LedgerError;
@@ -310,7 +312,33 @@ impl Ledger {
             }
             Err(_) => lanes.iter().for_each(|lane| self.shared.heads.added(*lane, now)),
         }
-        claimed
+        let mut claimed = claimed?;
+        let unread = claimed.iter_mut().flat_map(|it| std::mem::take(&mut it.unread)).collect();
+        self.see_to_unread(unread, now).await;
+        Ok(claimed)
+    }
+
+    /// Sees to what a claim met and could not read. Where that fails, it is this node's until it
+    /// goes back with all that this node does not send, and another claim meets it.
+    async fn see_to_unread(&self, unread: Vec<UnreadDelivery>, now: Timestamp) {
+        if unread.is_empty() {
+            return;
+        }
+        let unread: Arc<[_]> = unread.into();
+        let all = Arc::clone(&unread);
+        let seen_to = self.errand(Box::new(move |deliveries, _| {
+            let unread = Arc::clone(&all);
+            Box::pin(async move {
+                deliveries.see_to_unread(&unread, now).await.map(|newly| ((), newly))
+            })
+        }));
+        match seen_to.await {
+            Ok(()) => unread::tell(&self.shared, &unread),
+            Err(error) => tracing::warn!(
+                %error,
+                "webhook deliveries that cannot be read are met again in a moment"
+            ),
+        }
     }
 
     /// Commits the ends of attempts to deliver, each told of its own fate, in their order.

@@ -54,14 +54,17 @@ fn smaller(body: &[u8]) -> Option<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// [`LedgerError::Damaged`] where it cannot be what was packed, or was packed by a later version.
+/// [`LedgerError::Damaged`] where it cannot be what was packed, and [`LedgerError::Later`] where a
+/// later version packed it.
 pub(super) fn unpacked(how: Option<i64>, stored: &[u8]) -> Result<Bytes, LedgerError> {
     match how {
         None => Ok(Bytes::copy_from_slice(stored)),
         Some(WITH_WORDS) => {
             with_words(stored).ok_or_else(|| damaged("a message that is cut short"))
         }
-        Some(how) => Err(damaged(format!("a message that is packed in an unknown way, {how}"))),
+        Some(how) => {
+            Err(LedgerError::Later(format!("a message that is packed in an unknown way, {how}")))
+        }
     }
 }
 

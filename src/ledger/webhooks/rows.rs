@@ -218,6 +218,15 @@ pub(super) fn delivery_url(
     maybe_sealed(row, "url", url_place(number(row, "delivery")?), sealer)
 }
 
+/// The last token from which a next one is counted up. Where a damaged row has a later one, the next
+/// starts from here: a token need only differ from the one before it.
+const LAST_TOKEN: i64 = i64::MAX / 2;
+
+/// The token of a delivery that is handed out, from its row in `deliveries_due`.
+pub(super) fn next_token(row: &impl Stored) -> Result<i64, LedgerError> {
+    Ok(number::<i64>(row, "token")?.min(LAST_TOKEN) + 1)
+}
+
 /// A delivery that is handed out, as the row says that was in `deliveries_due`.
 pub(in crate::ledger) fn leased_delivery(
     row: &impl Stored,
@@ -227,7 +236,7 @@ pub(in crate::ledger) fn leased_delivery(
     let delivery = DeliveryKey(number(row, "delivery")?);
     let body = sealer.opened(message_place(number(row, "number")?), octets(row, "body")?)?;
     Ok(LeasedDelivery {
-        lease: DeliveryLease { delivery, token: number::<i64>(row, "token")? + 1 },
+        lease: DeliveryLease { delivery, token: next_token(row)? },
         receiver,
         receiver_changed: number(row, "changed")?,
         url: delivery_url(row, sealer)?,
@@ -236,7 +245,9 @@ pub(in crate::ledger) fn leased_delivery(
         at: time(row, "at")?,
         body: unpacked(maybe_number(row, "packing")?, &body)?,
         format: format(row)?,
-        attempts: number::<u32>(row, "attempts")? + 1,
+        attempts: number::<u32>(row, "attempts")?
+            .checked_add(1)
+            .ok_or_else(|| damaged("its attempts cannot be counted any further"))?,
         refusals: number(row, "refusals")?,
         deadline_at: time(row, "deadline_at")?,
     })

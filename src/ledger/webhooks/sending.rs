@@ -12,6 +12,7 @@ use super::rows::{receiver_columns, subscription, topic};
 use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
 use super::subscribers::Standing;
 use super::subscriptions::{disable, next_version, tell};
+use super::unread::{Fate, UnreadDelivery};
 use super::verbs::{
     AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,
     DeliverySettlement, DisabledFor, Scribe, Subscription,
@@ -19,7 +20,7 @@ use super::verbs::{
 use crate::domain::Timestamp;
 use crate::domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{as_micros, damaged, number, text};
+use crate::ledger::rows::{as_micros, number, text};
 
 pub(in crate::ledger) static ENDED: Table = table!(
     "deliveries_ended",
@@ -165,7 +166,7 @@ impl Ends {
         let (delivery, receiver) = (settlement.lease.delivery, settlement.receiver);
         match &settlement.next {
             DeliveryNext::Back(due_at) => {
-                self.again(taken, *due_at, taken.attempts - 1, taken.refusals);
+                self.back(taken, *due_at);
             }
             DeliveryNext::Settled(record, next) => {
                 let seen = self.receivers.entry(receiver).or_default();
@@ -183,6 +184,11 @@ impl Ends {
                 }
             }
         }
+    }
+
+    /// Makes due again what was not sent: its attempt does not count.
+    fn back(&mut self, taken: &Taken, due_at: Timestamp) {
+        self.again(taken, due_at, taken.attempts.saturating_sub(1).max(0), taken.refusals);
     }
 
     fn again(&mut self, taken: &Taken, due_at: Timestamp, attempts: i64, refusals: i64) {
@@ -362,10 +368,36 @@ pub(super) async fn take_back<W: Runs + ?Sized>(
     let leases = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
     let mut ends = Ends::default();
     for taken in writing.take_sending(&leases).await? {
-        ends.again(&taken, now, taken.attempts, taken.refusals + 1);
+        ends.again(&taken, now, taken.attempts, taken.refusals.saturating_add(1));
     }
     writing.put(&DUE, ends.due).await?;
     Ok((leases.len(), ends.newly))
+}
+
+/// Ends deliveries that were handed out and are damaged, and makes due again what another node may be
+/// able to read.
+pub(super) async fn see_to_unread<W: Runs + ?Sized>(
+    writing: &mut W,
+    unread: &[UnreadDelivery],
+    now: Timestamp,
+) -> Result<NewlyDue, LedgerError> {
+    let leases: Vec<_> = unread.iter().map(|unread| unread.lease).collect();
+    let mut ends = Ends::default();
+    for taken in writing.take_sending(&leases).await? {
+        let fate = unread.iter().find(|unread| unread.lease == taken.lease).map(|it| it.fate);
+        match fate {
+            Some(Fate::Left { due_at }) => ends.back(&taken, due_at),
+            Some(Fate::Damaged) | None => {
+                // Nothing that is shown counts further.
+                let attempts = taken.attempts.saturating_sub(1).min(u32::MAX.into());
+                let delivery = taken.lease.delivery;
+                ends.ended.push(end(delivery, DeliveryEnd::Dropped, now, attempts));
+            }
+        }
+    }
+    writing.put(&DUE, ends.due).await?;
+    writing.put(&ENDED, ends.ended).await?;
+    Ok(ends.newly)
 }
 
 /// Moves what is due for a receiver that takes nothing to where it is held, or drops it if
@@ -418,13 +450,13 @@ pub(super) async fn give_up_late<W: Runs + ?Sized>(
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
         let about = one(writing, MESSAGE, Given::number(delivery.0)).await?;
-        let about = about.ok_or_else(|| damaged("a delivery without a message"))?;
-        let message = text(&about, "name")?.to_owned();
-        if topic(&about)?.is_of_operation() {
+        // A delivery whose message cannot be read ends all the same.
+        let message = about.as_ref().and_then(|row| text(row, "name").ok()).unwrap_or_default();
+        if about.as_ref().is_some_and(|row| topic(row).is_ok_and(Topic::is_of_operation)) {
             seen.speaks = true;
-            seen.given_up.push(message.clone());
+            seen.given_up.push(message.to_owned());
         }
-        messages.push(message);
+        messages.push(message.to_owned());
     }
     writing.put(&ENDED, ended).await?;
     let mut newly = Vec::new();

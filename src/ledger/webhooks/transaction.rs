@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::announce::{self, Announcement, NewlyDue};
 use super::sql::Runs;
+use super::unread::UnreadDelivery;
 use super::{
     Changed, Changing, ClaimedDeliveries, DeliveryKey, DeliveryLane, DeliverySettled,
     DeliverySettlement, DeliveryWant, NewSubscription, PrunedDeliveries, Redelivered, ReplayStep,
@@ -65,6 +66,11 @@ pub(in crate::ledger) trait Deliveries: Send {
         limit: usize,
         now: Timestamp,
     ) -> Result<(usize, NewlyDue), LedgerError>;
+    async fn see_to_unread(
+        &mut self,
+        unread: &[UnreadDelivery],
+        now: Timestamp,
+    ) -> Result<NewlyDue, LedgerError>;
     async fn put_aside(
         &mut self,
         receiver: ReceiverKey,
@@ -172,6 +178,14 @@ impl<W: Runs> Deliveries for W {
         now: Timestamp,
     ) -> Result<(usize, NewlyDue), LedgerError> {
         sending::take_back(self, node, limit, now).await
+    }
+
+    async fn see_to_unread(
+        &mut self,
+        unread: &[UnreadDelivery],
+        now: Timestamp,
+    ) -> Result<NewlyDue, LedgerError> {
+        sending::see_to_unread(self, unread, now).await
     }
 
     async fn put_aside(

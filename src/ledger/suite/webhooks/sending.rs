@@ -329,6 +329,72 @@ async fn what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next(place: Pla
     close(ledger, tasks).await;
 }
 
+/// What damages the first delivery that is due.
+const DAMAGES: [&str; 7] = [
+    "UPDATE deliveries_due SET attempts = 4294967295 WHERE delivery = (SELECT min(delivery) FROM deliveries_due)",
+    "UPDATE deliveries_due SET attempts = 9223372036854775807 WHERE delivery = (SELECT min(delivery) FROM deliveries_due)",
+    "UPDATE deliveries_due SET attempts = 9223372036854775807, refusals = 9223372036854775807 \
+     WHERE delivery = (SELECT min(delivery) FROM deliveries_due)",
+    "UPDATE messages SET event = 'nonsense' WHERE message = (SELECT min(message) FROM deliveries d \
+     JOIN deliveries_due u ON u.delivery = d.delivery)",
+    "UPDATE messages SET packing = 1, body = substr(body, 1, 3) WHERE message = (SELECT min(message) FROM deliveries d \
+     JOIN deliveries_due u ON u.delivery = d.delivery)",
+    "DELETE FROM messages WHERE message = (SELECT min(message) FROM deliveries d \
+     JOIN deliveries_due u ON u.delivery = d.delivery)",
+    "DELETE FROM deliveries WHERE delivery = (SELECT min(delivery) FROM deliveries_due)",
+];
+
+async fn a_damaged_delivery_is_dropped_and_holds_up_no_other(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    for (number, damage) in (0..).step_by(2).zip(DAMAGES) {
+        done(&ledger, operation(number, START)).await;
+        let good = done(&ledger, operation(number + 1, START)).await;
+        sql(&place, damage).await;
+        let out = claimed(&ledger, START).await;
+        assert_eq!(out.len(), 1, "{damage}");
+        assert!(
+            out[0].body.windows(36).any(|part| part == good.to_string().as_bytes()),
+            "{damage}"
+        );
+        settled(&ledger, &out, Attempted::Taken, START).await;
+        assert_eq!(ledger.next_delivery(START), None, "{damage}");
+        assert!(ledger.sent_here().await.unwrap().is_empty(), "{damage}");
+    }
+    let dropped = DeliveryState::Ended { how: DeliveryEnd::Dropped, at: START };
+    let states: Vec<_> = shown(&ledger, &whole).await.iter().map(|it| it.state).collect();
+    // Of the last two there is nothing left to show; the one whose event is nonsense is not shown.
+    assert_eq!(states.iter().filter(|state| **state == dropped).count(), 4, "{states:?}");
+    close(ledger, tasks).await;
+}
+
+async fn a_delivery_of_a_later_release_is_left_to_a_node_that_can_read_it(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    sql(&place, "UPDATE messages SET packing = coalesce(packing, 0) + 1000").await;
+    assert!(claimed(&ledger, START).await.is_empty());
+    let due_at = ledger.next_delivery(START).unwrap();
+    assert!(due_at > START && due_at <= START + HOUR, "{due_at}");
+    sql(&place, "UPDATE messages SET packing = nullif(packing - 1000, 0)").await;
+    let out = claimed(&ledger, due_at).await;
+    assert_eq!((out.len(), out[0].attempts), (1, 1), "what was not sent does not count");
+    close(ledger, tasks).await;
+}
+
+async fn a_late_delivery_whose_message_is_gone_is_given_up(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    for number in [1, 2] {
+        done(&ledger, operation(number, START)).await;
+    }
+    sql(&place, "DELETE FROM messages WHERE message = (SELECT min(message) FROM messages)").await;
+    let lane = DeliveryLane { receiver: whole.receiver, again: false };
+    let given_up = ledger.give_up_late(lane, 9, START + 24 * 30 * HOUR).await.unwrap();
+    assert_eq!(given_up.len(), 2);
+    close(ledger, tasks).await;
+}
+
 macro_rules! on {
     ($engine:ident) => {
         suite_of!($engine:
@@ -342,6 +408,9 @@ macro_rules! on {
             a_delivery_keeps_the_form_that_it_was_made_in,
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
             what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
+            a_damaged_delivery_is_dropped_and_holds_up_no_other,
+            a_delivery_of_a_later_release_is_left_to_a_node_that_can_read_it,
+            a_late_delivery_whose_message_is_gone_is_given_up,
         );
     };
 }

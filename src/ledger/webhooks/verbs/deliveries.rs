@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::unread::UnreadDelivery;
 use super::Format;
 use crate::domain::delivery::{Ended, Next, ReceiverKey, Topic};
 use crate::domain::{OperationId, Timestamp};
@@ -49,6 +50,8 @@ pub struct ClaimedDeliveries {
     pub leased: Vec<LeasedDelivery>,
     /// When the next one is due, if any is left.
     pub next_due: Option<Timestamp>,
+    /// What cannot be read; nothing of it is left here once a claim has returned.
+    pub(in crate::ledger) unread: Vec<UnreadDelivery>,
 }
 
 /// The right to settle one delivery: it is void once the delivery was handed out again.
@@ -188,7 +191,7 @@ pub enum DeliveryEnd {
     Gone,
     /// It was held, and another one was made instead of it.
     Replayed,
-    /// Its receiver was deleted, or it was held for too long.
+    /// Its receiver was deleted, it was held for too long, or what the ledger keeps of it is damaged.
     Dropped,
 }
 

@@ -1,0 +1,73 @@
+//! Bodies that the ledger has lost a part of.
+
+use crate::support::gateway::Gateway;
+use crate::support::postgres::cluster;
+use crate::support::{Answer, Request, Setup, Upstream, get, post};
+
+/// A gateway on a database of its own, and that database's name.
+async fn started(upstream: &Upstream, route: &str) -> (Gateway, String) {
+    let database = cluster().database();
+    let name = database.rsplit('/').next().unwrap().to_owned();
+    let setup = Setup::before(upstream).on(&database).route("POST /orders", route);
+    (setup.set("queues.held", "max_depth = 100").start().await, name)
+}
+
+fn large() -> Request {
+    post("/orders").body("text/plain", vec![b'x'; 700_000])
+}
+
+async fn hold(gateway: &Gateway, verb: &str) {
+    let ask = post(format!("/-/queues/held/{verb}")).field("Content-Type", "application/json");
+    gateway.admin(ask).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_is_gone_is_not_sent_and_the_upstream_is_not_blamed() {
+    let upstream = Upstream::start().await;
+    let (gateway, name) = started(&upstream, "queue = \"held\"").await;
+    hold(&gateway, "pause").await;
+    let ticket = gateway.accept(large()).await;
+    cluster().sql(&name, "DELETE FROM pieces WHERE number = 1");
+    hold(&gateway, "resume").await;
+    let document = gateway.settled(&ticket).await;
+    assert_eq!(document["error"]["code"], "unreadable", "{document}");
+    assert_eq!(document["attempts"], 0, "{document}");
+    assert_eq!(upstream.received().len(), 0);
+    let metrics = gateway.admin(get("/metrics")).await.expect(200).text();
+    assert!(metrics.contains("cloakroom_unreadable_operations_total{outcome=\"failed\"}"));
+}
+
+#[tokio::test]
+async fn a_body_that_turns_out_short_while_it_is_sent_is_no_fault_of_the_upstream() {
+    for (delivery, code, cause) in [
+        ("at-most-once", "outcome-unknown", Some("unreadable")),
+        ("at-least-once", "unreadable", None),
+    ] {
+        let upstream = Upstream::start().await;
+        let route =
+            format!("queue = \"held\"\ndelivery = {delivery:?}\nretry = {{ attempts = 1 }}");
+        let (gateway, name) = started(&upstream, &route).await;
+        hold(&gateway, "pause").await;
+        let ticket = gateway.accept(large()).await;
+        cluster().sql(&name, "UPDATE pieces SET octets = substr(octets, 1, 5) WHERE number = 1");
+        hold(&gateway, "resume").await;
+        let document = gateway.settled(&ticket).await;
+        let error = &document["error"];
+        assert_eq!((&error["code"], error["cause"].as_str()), (&code.into(), cause), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn a_result_whose_body_is_gone_is_a_problem_and_no_success() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(200).body("text/plain", vec![b'y'; 700_000]));
+    let (gateway, name) = started(&upstream, "").await;
+    let ticket = gateway.accept(post("/orders")).await;
+    gateway.settled(&ticket).await;
+    let result = ticket.at("result");
+    assert_eq!(gateway.get(&result).await.expect(200).body.len(), 700_000);
+    cluster().sql(&name, "DELETE FROM pieces WHERE number = 1");
+    let problem = gateway.get(&result).await.problem(500);
+    assert!(!problem.to_string().contains("piece"), "{problem}");
+    gateway.send(get(&result).field("Range", "bytes=0-9")).await.problem(500);
+}
