@@ -44,12 +44,18 @@ impl Budget {
         Self(Arc::new(Semaphore::new(octets.min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Reads up to `most` octets of a body, or a piece more, and puts them back.
-    pub(super) async fn peek(&self, body: &mut Received, most: usize) -> Result<Peeked, Problem> {
+    /// Reads up to `most` octets of a body, or a piece more, and puts them back; fewer where
+    /// those that are there are enough.
+    pub(super) async fn peek(
+        &self,
+        body: &mut Received,
+        most: usize,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<Peeked, Problem> {
         let mut gathering = Gathering { budget: self, memory: None, reserved: 0 };
         let mut octets = BytesMut::new();
         let mut is_whole = false;
-        while octets.len() <= most && !is_whole {
+        while octets.len() <= most && !is_whole && !is_enough(&octets) {
             match body.frame().await {
                 Some(frame) => {
                     let Ok(piece) = frame.map_err(|error| refusal(&error))?.into_data() else {

@@ -178,7 +178,7 @@ impl<'f> Placing<'f> {
 
     /// Whether a method in the body could make a POST one that a route takes.
     fn has_form(&self, head: Head<'_>) -> bool {
-        head.method == Method::POST
+        head.method.as_str().eq_ignore_ascii_case(Method::POST.as_str())
             && body_method::is_looked_into(head.headers)
             && self.routes.resembles_path(head.path)
     }
@@ -186,26 +186,25 @@ impl<'f> Placing<'f> {
     /// Whether the principal of a POST has to be known because of the methods that its body
     /// names, or, once it is known, why it is refused.
     pub(super) fn judge_body(&self, path: &str, named: &Named) -> Result<bool, Problem> {
-        let names = match named {
+        let found = match named {
             Named::None => return Ok(false),
             Named::Unknown => return Ok(true),
-            Named::These(names) => names,
+            Named::These(found) => found,
         };
-        let read = |name: &String| Method::from_bytes(name.trim().to_ascii_uppercase().as_bytes());
-        let mut methods: Vec<Method> = Vec::new();
-        for method in names.iter().filter_map(|name| read(name).ok()) {
-            // Each once, so that there are no more than routes have.
-            if self.routes.names(&method) && !methods.contains(&method) {
-                methods.push(method);
+        let read = |name: &str| Method::from_bytes(name.to_ascii_uppercase().as_bytes()).ok();
+        let mut others: Vec<Disguise<Method>> = Vec::new();
+        for Disguise { by, says } in found {
+            for says in disguise::members(says).filter_map(read) {
+                // Each once, so that there are no more than routes have.
+                if self.routes.names(&says) && others.iter().all(|other| other.says != says) {
+                    others.push(Disguise { by: *by, says });
+                }
             }
         }
-        let routed = |method: &&Method| self.routes.find(method, path).is_some();
-        match methods.iter().find(routed) {
-            Some(method) => {
-                let by = disguise::Part::Body(disguise::METHOD_PARAMETER);
-                Err(Problem::disguised_method(by, method))
-            }
-            None => Ok(methods.iter().any(|method| self.routes.resembles(method, path))),
+        let is_routed = |other: &&Disguise<Method>| self.routes.find(&other.says, path).is_some();
+        match others.iter().find(is_routed) {
+            Some(other) => Err(Problem::disguised_method(other.by, &other.says)),
+            None => Ok(others.iter().any(|other| self.routes.resembles(&other.says, path))),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that go straight to an upstream, looked into as far as they could be taken for more.
 //!
-//! Owns the look into the body of a form. Its invariant: a body passes as it came. It must not
+//! Owns the look into the body of a form, and of what could be JSON. Its invariant: a body passes as it came. It must not
 //! know how it is passed on.
 
 use axum::response::Response;
@@ -35,7 +35,7 @@ impl Inner {
         self.proxy(request, upstream, caller).await
     }
 
-    /// Refuses a form whose body names the method of a route, and one of which that cannot be told
+    /// Refuses a request whose body names the method of a route, and one of which that cannot be told
     /// where nothing says whose it is.
     async fn look_into(
         &self,
@@ -48,16 +48,19 @@ impl Inner {
             let is_sent_whole = request.body().is_end_stream()
                 || headers.contains_key(header::CONTENT_LENGTH)
                 || body_method::has_type(headers);
-            is_sent_whole && request.body().size_hint().lower() <= LARGEST as u64
+            let is_short = request.body().size_hint().lower() <= LARGEST as u64;
+            is_sent_whole && (is_short || body_method::is_told_early(headers))
         };
         let peeked = if may_be_peeked {
-            Some(self.budget.peek(request.body_mut(), LARGEST).await?)
+            let headers = request.headers().clone();
+            let is_enough = |beginning: &[u8]| body_method::is_told(&headers, beginning);
+            Some(self.budget.peek(request.body_mut(), LARGEST, is_enough).await?)
         } else {
             None
         };
-        let whole = peeked.as_ref().filter(|peeked| peeked.is_whole);
-        let named = whole
-            .map_or(Named::Unknown, |peeked| body_method::named(request.headers(), &peeked.octets));
+        let named = peeked.as_ref().map_or(Named::Unknown, |peeked| {
+            body_method::named(request.headers(), &peeked.octets, peeked.is_whole)
+        });
         let judged = self.placing().judge_body(request.uri().path(), &named);
         if !matches!(judged, Ok(false)) {
             self.identify(request.headers(), caller)?;

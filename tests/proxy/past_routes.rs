@@ -133,6 +133,15 @@ async fn a_request_that_servers_read_as_a_routed_one_is_refused() {
         "POST /orders/7?_method=delete HTTP/1.1\r\nHost: x",
         "GET /orders/7?_METHOD=delete HTTP/1.1\r\nHost: x",
         "POST /orders/7?.method=delete HTTP/1.1\r\nHost: x",
+        "POST /orders/7?_method[]=DELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7?%5Fmethod%5B%5D=DELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7?[_method]=DELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7?a=1;_method=%44ELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7?+_method=DELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7?X-HTTP-Method-Override=DELETE HTTP/1.1\r\nHost: x",
+        "POST /orders/7 HTTP/1.1\r\nHost: x\r\nX-HTTP-Method: GET, DELETE",
+        "POST /orders/7 HTTP/1.1\r\nHost: x\r\nX-Method-Override: delete,PUT",
+        "POST /orders/7 HTTP/1.1\r\nHost: x\r\nX-HTTP-Method: GET\r\nx-http-method: DELETE",
     ] {
         raw(&open, head).await.problem(400);
         raw(&strict, head).await.problem(401);
@@ -273,7 +282,10 @@ async fn a_login_beside_routes_of_other_methods_needs_no_credential_and_arrives_
         (PARTS, &parts),
         (FORM, ""),
         (FORM, "_method=patch&user=ann"),
+        (FORM, "methods[]=DELETE;payment_method=DELETE"),
         ("text/plain", "_method=DELETE"),
+        ("text/plain", "{\"user\":\"ann\"}"),
+        ("application/octet-stream", &"x".repeat(200_000)),
     ] {
         let answer = strict.send(form("/orders/login", content_type, body)).await;
         assert_eq!(answer.field("gateway-origin"), Some("upstream"), "{body}: {answer:?}");
@@ -294,7 +306,19 @@ async fn a_form_that_names_a_routed_method_in_its_body_is_refused() {
     let upstream = Upstream::start().await;
     let (open, strict) = (routed(&upstream, false).await, routed(&upstream, true).await);
     let parts = part("_method", "DELETE");
+    let listed = part("_method[]", "DELETE");
     for (content_type, body) in [
+        (FORM, "_method[]=DELETE"),
+        (FORM, "a=1;_method=%44ELETE"),
+        (FORM, "a=1&%5b_method]=GET,DELETE"),
+        (FORM, "x-http-method-override=DELETE"),
+        (PARTS, &listed),
+        ("application/json", "{\"_method\":\"DELETE\",\"_method\":\"PATCH\"}"),
+        ("application/json", "{\"_method\":\"PATCH\",\"_METHOD\":[\"DELETE\"]}"),
+        // Parse Server reads every type as JSON.
+        ("text/plain", " {\"_method\":\"DELETE\"}"),
+        ("application/octet-stream", "{\"_method\":\"DELETE\"}"),
+        (FORM, "{\"_method\":\"DELETE\"}"),
         (FORM, "a=b&_method=delete"),
         (FORM, "%5Fmethod=DELETE"),
         (FORM, ".method=DELETE"),
@@ -318,9 +342,15 @@ async fn a_form_that_cannot_be_looked_into_needs_a_credential() {
     let (open, strict) = (routed(&upstream, false).await, routed(&upstream, true).await);
     let long = format!("a={}", "x".repeat(200_000));
     let odd = "application/x-www-form-urlencoded; charset=ibm037";
-    for (content_type, coding, body) in
-        [(FORM, "identity", &*long), (FORM, "gzip", "a=b"), (odd, "identity", "a=b")]
-    {
+    let json = format!("{{\"a\":\"{}\"}}", "x".repeat(200_000));
+    let split = part("x\"; name*0=\"_me\"; name*1=\"thod", "DELETE");
+    for (content_type, coding, body) in [
+        (FORM, "identity", &*long),
+        (FORM, "gzip", "a=b"),
+        (odd, "identity", "a=b"),
+        ("text/plain", "identity", &json),
+        (PARTS, "identity", &split),
+    ] {
         let request =
             || form("/orders/login", content_type, body).field("Content-Encoding", coding);
         strict.send(request()).await.problem(401);

@@ -1,14 +1,15 @@
 //! The method that a request's body names in place of its own.
 //!
-//! Owns the parameter `_method` in bodies as frameworks read them: forms in both codings, and
-//! JSON. Its invariant: a body in which such a parameter could stand unseen is never said to have
-//! none. It must not know what is routed.
+//! Owns the parameter `_method` and its like in bodies as frameworks read them: forms in both
+//! codings, and JSON, of whatever type it is said to be. Its invariant: a body in which such a
+//! parameter could stand unseen is never said to have none. It must not know what is routed.
+
+mod json;
 
 use ::http::{HeaderMap, header};
 
-use super::disguise::is_method_parameter;
+use super::disguise::{Disguise, Part, method_parameter, pairs};
 use super::media_type::essence;
-use crate::domain::pointer;
 
 /// How a body may be read by a framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ enum Coding {
     Form,
     Multipart,
     Json,
+    /// As JSON by frameworks that look at no type, else not at all.
+    Other,
     /// In a way that cannot be followed.
     Unknown,
 }
@@ -26,7 +29,7 @@ pub enum Named {
     /// Nothing.
     None,
     /// These, as they are written.
-    These(Vec<String>),
+    These(Vec<Disguise<String>>),
     /// Perhaps something: it cannot be told.
     Unknown,
 }
@@ -41,14 +44,53 @@ pub fn has_type(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_TYPE)
 }
 
-/// The methods that a whole body names.
-pub fn named(headers: &HeaderMap, body: &[u8]) -> Named {
-    match coding(headers) {
-        None => Named::None,
-        Some(Coding::Unknown) => Named::Unknown,
+/// Whether the beginning of a body tells as much as all of it.
+pub fn is_told_early(headers: &HeaderMap) -> bool {
+    coding(headers) == Some(Coding::Other)
+}
+
+/// Whether no more of a body has to be read to tell what it names: its beginning says that it is
+/// no JSON, or that it is some that comes in pieces and may be a conversation.
+pub fn is_told(headers: &HeaderMap, beginning: &[u8]) -> bool {
+    let is_whole = headers.contains_key(header::CONTENT_LENGTH);
+    is_told_early(headers) && json::first(beginning).is_some_and(|first| first != b'{' || !is_whole)
+}
+
+/// The methods that a body names, of which all or the beginning is there.
+pub fn named(headers: &HeaderMap, body: &[u8], is_whole: bool) -> Named {
+    let is_json = json::first(body) == Some(b'{');
+    let by_type = match coding(headers) {
+        None => return Named::None,
+        Some(Coding::Other) if json::first(body).is_some() && !is_json => return Named::None,
+        Some(Coding::Unknown) => return Named::Unknown,
+        Some(_) if !is_whole => return Named::Unknown,
         Some(Coding::Form) => in_form(body),
         Some(Coding::Multipart) => in_multipart(body),
-        Some(Coding::Json) => in_json(body),
+        Some(Coding::Json | Coding::Other) => Named::None,
+    };
+    // Some frameworks read every body as JSON: Parse Server does, whose clients send it as
+    // text/plain.
+    if is_json { by_type.and(json::named(body)) } else { by_type }
+}
+
+impl Named {
+    /// What two readings of one body name.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::These(mut some), Self::These(others)) => {
+                some.extend(others);
+                Self::These(some)
+            }
+            (Self::These(some), _) | (_, Self::These(some)) => Self::These(some),
+            (Self::None, Self::None) => Self::None,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn these(found: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let found = found.into_iter().map(|(name, says)| Disguise { by: Part::Body(name), says });
+        let found: Vec<_> = found.collect();
+        if found.is_empty() { Self::None } else { Self::These(found) }
     }
 }
 
@@ -66,15 +108,19 @@ fn coding(headers: &HeaderMap) -> Option<Coding> {
 }
 
 fn coding_of(text: &str) -> Option<Coding> {
-    const PLAIN: [&str; 4] = ["utf-8", "utf8", "us-ascii", "iso-8859-1"];
+    // Each has ASCII in it as it is.
+    const PLAIN: [&str; 7] =
+        ["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252"];
     let essence = essence(text);
     let coding = match essence.as_str() {
         "application/x-www-form-urlencoded" => Coding::Form,
         multipart if multipart.starts_with("multipart/") => Coding::Multipart,
         json if json.ends_with("/json") || json.ends_with("+json") => Coding::Json,
+        // A call of gRPC is a conversation, and its messages begin with their lengths.
+        grpc if grpc.starts_with("application/grpc") => return None,
         // A type that is none counts as none with some servers.
         other if !other.contains('/') => Coding::Unknown,
-        _ => return None,
+        _ => Coding::Other,
     };
     let lower = text.to_ascii_lowercase();
     let charset = lower.split_once("charset").map(|(_, rest)| {
@@ -86,49 +132,53 @@ fn coding_of(text: &str) -> Option<Coding> {
 }
 
 fn in_form(body: &[u8]) -> Named {
-    // Some servers take a semicolon for a separator, too.
-    let pairs = body.split(|octet| matches!(octet, b'&' | b';')).flat_map(form_urlencoded::parse);
-    let named = pairs.filter(|(name, _)| is_method_parameter(name));
-    these(named.map(|(_, value)| value.into_owned()).collect())
-}
-
-fn in_json(body: &[u8]) -> Named {
-    match pointer::scalar(body, "/_method") {
-        Ok(Some(method)) => these(vec![method]),
-        // An array or an object is no method.
-        Ok(None) | Err(pointer::Unreadable::NotScalar | pointer::Unreadable::TooLong) => {
-            Named::None
-        }
-        Err(pointer::Unreadable::NotJson) if mentions(body) => Named::Unknown,
-        Err(pointer::Unreadable::NotJson) => Named::None,
-    }
+    Named::these(pairs(body).filter_map(|(name, value)| {
+        method_parameter(&name).map(|known| (known, value.into_owned()))
+    }))
 }
 
 fn in_multipart(body: &[u8]) -> Named {
-    if !mentions(body) && !holds(body, b"name*") {
+    let text = String::from_utf8_lossy(body);
+    if text.lines().any(is_odd_name) {
+        return Named::Unknown;
+    }
+    if !mentions(body) {
         return Named::None;
     }
-    let text = String::from_utf8_lossy(body);
-    let value = |part: &str| {
-        let (_, content) = part.split_once("\r\n\r\n").or_else(|| part.split_once("\n\n"))?;
-        Some(content.lines().next().unwrap_or_default().to_owned())
+    let plainest = |part: &str| {
+        let (name, rest) = part.split_once('"')?;
+        let (_, content) = rest.split_once("\r\n\r\n").or_else(|| rest.split_once("\n\n"))?;
+        let value = content.lines().next().unwrap_or_default();
+        method_parameter(name).map(|known| (known, value.to_owned()))
     };
-    let plainest = text.split("name=\"_method\"").skip(1).filter_map(value).collect::<Vec<_>>();
-    // One that is written in another way could be the one that counts.
-    if plainest.len() == text.to_ascii_lowercase().matches("method").count() {
-        these(plainest)
-    } else {
-        Named::Unknown
-    }
+    let found: Vec<_> = text.split("name=\"").skip(1).filter_map(plainest).collect();
+    // One that is written in another way could be the one that counts, and a value in another.
+    let is_all = found.len() == text.to_ascii_lowercase().matches("method").count();
+    if is_all && !holds(body, b"transfer-encoding") { Named::these(found) } else { Named::Unknown }
 }
 
-fn these(methods: Vec<String>) -> Named {
-    if methods.is_empty() { Named::None } else { Named::These(methods) }
+/// Whether a line gives a name to a part in a way that servers read differently: in pieces, in a
+/// charset, with octets that are escaped.
+fn is_odd_name(line: &str) -> bool {
+    let lower = line.to_ascii_lowercase();
+    lower.contains("name*")
+        || (lower.contains("name") && lower.contains("content-disposition"))
+            && ["\\", "%5f", "%6d", "=?"].iter().any(|odd| lower.contains(odd))
 }
 
-/// Whether the parameter could stand somewhere in it, written as it is.
+/// Whether such a parameter could stand somewhere in it, written as it is.
 fn mentions(body: &[u8]) -> bool {
-    [&b"_method"[..], b".method", b"[method", b" method"].iter().any(|name| holds(body, name))
+    const NAMES: [&[u8]; 8] = [
+        b"_method",
+        b".method",
+        b"[method",
+        b" method",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-tunneled-method",
+        b"_httpmethod",
+    ];
+    NAMES.iter().any(|name| holds(body, name))
 }
 
 fn holds(body: &[u8], text: &[u8]) -> bool {
@@ -151,11 +201,15 @@ mod tests {
     }
 
     fn says(content_type: &str, body: &str) -> Named {
-        named(&fields(content_type, &[]), body.as_bytes())
+        named(&fields(content_type, &[]), body.as_bytes(), true)
+    }
+
+    fn these(methods: &[&str]) -> Named {
+        Named::these(methods.iter().map(|method| ("_method", (*method).to_owned())))
     }
 
     fn this(method: &str) -> Named {
-        Named::These(vec![method.to_owned()])
+        these(&[method])
     }
 
     const FORM: &str = "application/x-www-form-urlencoded";
@@ -172,13 +226,17 @@ mod tests {
             "%5Bmethod=DELETE",
             "+_method=DELETE",
             "_method%00x=DELETE",
+            "_method[]=DELETE",
+            "%5f%4dethod%5B%5D=DELETE",
+            "[_method]=DELETE",
+            "a=1;_method=%44ELETE",
+            "a=1; _method=DELETE",
         ] {
             for form in [FORM, "Application/X-WWW-Form-Urlencoded; charset=UTF-8", ""] {
                 assert_eq!(says(form, body), this("DELETE"), "{form} {body}");
             }
         }
-        let both = Named::These(vec!["PUT".into(), "delete".into()]);
-        assert_eq!(says(FORM, "_method=PUT&_method=delete"), both);
+        assert_eq!(says(FORM, "_method=PUT&_method=delete"), these(&["PUT", "delete"]));
     }
 
     #[test]
@@ -189,7 +247,12 @@ mod tests {
             (FORM, ""),
             ("application/json", r#"{"user":"ann","payment_method":"card"}"#),
             ("application/json", r#"{"a":{"_method":"DELETE"}}"#),
-            ("application/json", r#"{"_method":["DELETE"]}"#),
+            ("application/json", r#"{"_method":{"a":"DELETE"},"_METHOD":7}"#),
+            ("application/json", r#"[{"_method":"DELETE"}]"#),
+            ("text/plain", r#"{"user":"ann"}"#),
+            ("application/grpc", r#"{"_method":"DELETE"}"#),
+            (FORM, r#"{"user":"ann"}"#),
+            ("multipart/form-data; boundary=x", &part("name=\"method\"", "card")),
             ("application/json", "no json"),
             ("text/plain", "_method=DELETE"),
             ("application/octet-stream", "_method=DELETE"),
@@ -209,10 +272,38 @@ mod tests {
             assert_eq!(says(json, r#"{"_method":"delete"}"#), this("delete"));
             assert_eq!(says(json, r#"{"\u005fmethod":"delete"}"#), this("delete"));
         }
+        for of_any_type in ["application/json", "text/plain", "application/octet-stream", FORM, ""]
+        {
+            for (body, methods) in [
+                (r#"{"_method":"DELETE","_method":"PATCH"}"#, &["DELETE", "PATCH"][..]),
+                (
+                    r#"{"_method":"PATCH","a":{"_method":"PUT"},"_METHOD":"DELETE"}"#,
+                    &["PATCH", "DELETE"],
+                ),
+                (r#" {"_method":["DELETE"]}"#, &["DELETE"]),
+                ("\u{feff}{\"_method\":\"DELETE\"}", &["DELETE"]),
+            ] {
+                assert_eq!(says(of_any_type, body), these(methods), "{of_any_type} {body}");
+            }
+        }
+        let field = Named::these([("X-HTTP-Method-Override", "DELETE".to_owned())]);
+        assert_eq!(says(FORM, "x-http-method-override=DELETE"), field);
         let multipart = "multipart/form-data; boundary=x";
         assert_eq!(says(multipart, &part("name=\"_method\"", "DELETE")), this("DELETE"));
-        for odd in ["name=_method", "name='_method'", "name*=utf-8''%5Fmethod", "name=\".method\""]
-        {
+        for plain in ["_method[]", ".method", "[_method]", "_METHOD"] {
+            let named = says(multipart, &part(&format!("name=\"{plain}\""), "DELETE"));
+            assert_eq!(named, this("DELETE"), "{plain}");
+        }
+        for odd in [
+            "name=_method",
+            "name='_method'",
+            "name*=utf-8''%5Fmethod",
+            "name*0=\"_me\"; name*1=\"thod\"",
+            "name=\"_\\method\"",
+            "name=\"%5Fm\"",
+            "name=\"=?utf-8?B?X21ldGhvZA==?=\"",
+            "name=\"_method\"\r\nContent-Transfer-Encoding: base64",
+        ] {
             assert_eq!(says(multipart, &part(odd, "DELETE")), Named::Unknown, "{odd}");
         }
     }
@@ -226,10 +317,35 @@ mod tests {
             fields("text/plain", &[("content-type", FORM)]),
             fields("form", &[]),
         ] {
-            let is_unknown = named(&headers, b"a=b") == Named::Unknown;
+            let is_unknown = named(&headers, b"a=b", true) == Named::Unknown;
             assert!(is_unknown || !is_looked_into(&headers), "{headers:?}");
         }
-        assert_eq!(named(&fields(FORM, &[("content-encoding", "gzip")]), b""), Named::Unknown);
+        assert_eq!(
+            named(&fields(FORM, &[("content-encoding", "gzip")]), b"", true),
+            Named::Unknown
+        );
+        for body in ["{\"_method\":\"DELETE\",}", "{\"\\u005fmethod\":\"DELETE\",}"] {
+            assert_eq!(says("text/plain", body), Named::Unknown, "{body}");
+        }
         assert_eq!(says("application/json", "{\"_method\":\"DELETE\",}"), Named::Unknown);
+    }
+
+    #[test]
+    fn of_a_body_of_another_type_the_first_octet_tells_whether_it_is_read_on() {
+        let sized = fields("application/octet-stream", &[("content-length", "9")]);
+        let (pieces, form) = (fields("application/octet-stream", &[]), fields(FORM, &[]));
+        for (headers, beginning, told, says) in [
+            (&sized, "", false, Named::Unknown),
+            (&sized, " \r\n", false, Named::Unknown),
+            (&sized, "PK", true, Named::None),
+            (&sized, " {", false, Named::Unknown),
+            // A conversation is not held up, and is no body that can be told.
+            (&pieces, "{", true, Named::Unknown),
+            (&pieces, "x", true, Named::None),
+            (&form, "a", false, Named::Unknown),
+        ] {
+            assert_eq!(is_told(headers, beginning.as_bytes()), told, "{beginning}");
+            assert_eq!(named(headers, beginning.as_bytes(), false), says, "{beginning}");
+        }
     }
 }

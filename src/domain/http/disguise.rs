@@ -4,6 +4,8 @@
 //! the path, and methods that some servers put into capitals. The invariant: a reading that
 //! is not listed here is one that no known server has. It must not know what is routed.
 
+use std::borrow::Cow;
+
 use ::http::Method;
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -16,9 +18,17 @@ const METHOD_FIELDS: [&str; 3] = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-
 /// Fields that replace its path.
 const PATH_FIELDS: [&str; 2] = ["X-Original-URL", "X-Rewrite-URL"];
 
-/// The parameter of a query that replaces the method, in any case. Most frameworks read it on a
-/// POST; `WordPress` reads it on every method.
-pub const METHOD_PARAMETER: &str = "_method";
+/// Parameters of a query or a body that replace the method, in any case. Most frameworks read
+/// `_method` on a POST; `WordPress` reads it on every method. ASP.NET MVC reads its field as a
+/// parameter too, Plack and Catalyst have a name of their own, and so has Salesforce.
+const METHOD_PARAMETERS: [&str; 6] = [
+    "_method",
+    "X-HTTP-Method-Override",
+    "X-HTTP-Method",
+    "X-Method-Override",
+    "X-Tunneled-Method",
+    "_HttpMethod",
+];
 
 /// The part of a head that says that a request is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,31 +61,50 @@ pub fn methods(
     is_routed: impl Fn(&Method) -> bool,
 ) -> Vec<Disguise<Method>> {
     let mut found: Vec<Disguise<Method>> = Vec::new();
-    let mut note = |by, name: &str| {
+    let mut note_one = |by, name: &str| {
         let Ok(says) = Method::from_bytes(name.to_ascii_uppercase().as_bytes()) else { return };
         let is_new = |found: &Vec<Disguise<Method>>| found.iter().all(|one| one.says != says);
         if says != *own && is_routed(&says) && is_new(&found) {
             found.push(Disguise { by, says });
         }
     };
+    // Of a list some servers take the first member, others the last.
+    let mut note = |by, names: &str| members(names).for_each(|name| note_one(by, name));
     note(Part::Line, own.as_str());
     for (by, value) in lines(headers, &METHOD_FIELDS) {
-        note(by, trim(&text(value)));
+        note(by, &text(value));
     }
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if is_method_parameter(&name) {
-            note(Part::Parameter(METHOD_PARAMETER), &value);
+    for (name, value) in pairs(query.unwrap_or_default().as_bytes()) {
+        if let Some(known) = method_parameter(&name) {
+            note(Part::Parameter(known), &value);
         }
     }
     found
 }
 
-/// Whether some framework takes a parameter for the one that replaces the method. PHP takes no
-/// blanks before a name, ends it at a null octet, and puts `_` for a dot, a bracket or a blank.
-pub fn is_method_parameter(name: &str) -> bool {
+/// The methods that one value names.
+pub fn members(names: &str) -> impl Iterator<Item = &str> {
+    names.split(',').map(trim)
+}
+
+/// The parameters of a query or a form. Some servers take a semicolon for a separator, too.
+pub fn pairs(form: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form.split(|octet| matches!(octet, b'&' | b';')).flat_map(form_urlencoded::parse)
+}
+
+/// The parameter that replaces the method for which some framework takes one of this name.
+///
+/// PHP takes no blanks before a name, ends it at a null octet, and puts `_` for a dot, a bracket
+/// or a blank. Rack 2 takes no brackets before a name. For both, brackets behind a name say that
+/// the value is a member of a list.
+pub fn method_parameter(name: &str) -> Option<&'static str> {
     let name = name.split('\0').next().unwrap_or_default().trim_start();
-    let plain = name.replacen(['.', '['], "_", 1);
-    plain.eq_ignore_ascii_case(METHOD_PARAMETER)
+    let of_php = name.replacen(['.', '['], "_", 1);
+    let of_rack = name.trim_start_matches(['[', ']']);
+    let readings =
+        [&*of_php, of_rack].map(|name| name.split(['[', ']']).next().unwrap_or_default());
+    let is_read_as = |known: &str| readings.iter().any(|name| name.eq_ignore_ascii_case(known));
+    METHOD_PARAMETERS.into_iter().find(|known| is_read_as(known))
 }
 
 /// The paths that a request could be read with beside its own, without their queries.
@@ -150,6 +179,20 @@ mod tests {
             ("POST", ".method=delete", vec![]),
             ("POST", "+%5Bmethod=delete", vec![]),
             ("POST", "%5Fmethod=delete&_method=delete", vec![(override_field, "DELETE")]),
+            ("POST", "_method[]=DELETE", vec![]),
+            ("POST", "%5Fmethod%5B0%5D=DELETE", vec![]),
+            ("POST", "_method[=DELETE", vec![]),
+            ("POST", "[_method]=DELETE", vec![]),
+            ("POST", ".method[a][]=DELETE", vec![]),
+            ("POST", "a=1;_method=%44ELETE", vec![]),
+            ("POST", "a=1&+_method=+delete+", vec![]),
+            ("POST", "_method=PUT,DELETE", vec![]),
+            ("POST", "x-http-method-override=DELETE", vec![]),
+            ("POST", "X-Tunneled-Method=DELETE", vec![]),
+            ("POST", "_HttpMethod=DELETE", vec![]),
+            ("PATCH", "", vec![("x-http-method", "GET, DELETE")]),
+            ("PATCH", "", vec![("x-http-method", "delete ,PUT")]),
+            ("PATCH", "", vec![("x_method_override", "PUT"), ("x-method-override", ",DELETE")]),
         ] {
             assert_eq!(read_as(own, query, &fields), ["DELETE"], "{own} {query} {fields:?}");
         }
@@ -159,6 +202,12 @@ mod tests {
     fn what_no_route_takes_and_what_is_no_method_is_no_disguise() {
         for (own, query, field) in
             [("POST", "", "POST"), ("POST", "_method=put", "PUT"), ("GET", "method=post", "P(ST")]
+                .into_iter()
+                .chain([
+                    ("POST", "payment_method[]=DELETE", ""),
+                    ("POST", "a[_method]=DELETE", "PUT, PATCH"),
+                    ("POST", "http_method=DELETE;methods=DELETE", "DELETED"),
+                ])
         {
             let fields = [("x-http-method-override", field)];
             assert!(read_as(own, query, &fields).is_empty(), "{own} {query} {field}");
