@@ -38,11 +38,10 @@ fn route(route: &RouteConfig) -> String {
         Mode::Hybrid => "answered if it is quick, else asynchronous",
         Mode::Sync => "answered, and recorded",
     };
-    let delivery = match route.delivery {
+    let delivery = match route.promise() {
         Some(Delivery::AtLeastOnce) => "at-least-once",
-        None if is_idempotent(&route.method) => "at-least-once",
-        None if route.method == "*" => "delivered as the method calls for",
-        None | Some(Delivery::AtMostOnce) => "at-most-once",
+        Some(Delivery::AtMostOnce) => "at-most-once",
+        None => "delivered as the method calls for",
     };
     let upstream = &route.upstream;
     if route.implicit {
@@ -51,11 +50,6 @@ fn route(route: &RouteConfig) -> String {
         );
     }
     format!("{} {}: {mode}, {delivery}, by {upstream}", route.method, route.path)
-}
-
-/// RFC 9110 section 9.2.2.
-fn is_idempotent(method: &str) -> bool {
-    ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
 }
 
 /// What a node without a public listener does.
@@ -79,7 +73,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     let loopback = config.server.listen.ip().is_loopback();
     warnings.extend(links(config));
-    warnings.extend(too_open(config));
+    warnings.extend(doubts(config));
     if config.auth.shared && config.auth.principal == PrincipalRule::None && !loopback {
         warnings.push(
             "auth.shared lets every client of the public listener list all operations; leave it out \
@@ -116,9 +110,10 @@ fn links(config: &Config) -> Option<String> {
     })
 }
 
-/// What is opened wider than it is likely to be meant.
-pub(super) fn too_open(config: &Config) -> Vec<String> {
-    trust(config).into_iter().chain(link_local(config)).collect()
+/// What is opened wider than it is likely to be meant, and what does not do what it says.
+pub(super) fn doubts(config: &Config) -> Vec<String> {
+    let too_open = trust(config).into_iter().chain(link_local(config));
+    too_open.chain(config.doubts.iter().map(ToString::to_string)).collect()
 }
 
 /// Proxies that are hardly all proxies.

@@ -168,7 +168,19 @@ mod tests {
             let says = faults(&(principal(&format!("header:{name}")) + trusted));
             assert!(says.contains("auth.principal") && says.contains("X-User"), "{name}: {says}");
         }
-        for name in ["X-Forwarded-User", "X-Auth-Request-Email", "X-Real-IP", "Remote-User"] {
+        for name in ["User_Agent", "X_Forwarded_For", "Idempotency_Key", "Sec_Fetch_Site"] {
+            let says = faults(&(principal(&format!("header:{name}")) + trusted));
+            assert!(says.contains("auth.principal") && says.contains("X-User"), "{name}: {says}");
+        }
+        let says = faults(&(principal("header:Transfer_Encoding") + trusted));
+        assert!(says.contains("belongs to the connection"), "{says}");
+        for name in [
+            "X_Forwarded_User",
+            "X-Forwarded-User",
+            "X-Auth-Request-Email",
+            "X-Real-IP",
+            "Remote-User",
+        ] {
             assert!(
                 faults_of(&(principal(&format!("header:{name}")) + trusted)).is_empty(),
                 "{name}"

@@ -2,9 +2,9 @@
 //!
 //! Owns the list. Its invariant: origins are kept as browsers send them.
 
-use url::Origin;
+use url::Url;
 
-use super::{given::Given, reader::Section, setting::Setting};
+use super::{given::Given, reader::Section, setting::Setting, urls::has_plain_host};
 
 /// Pages of which origins may use the gateway.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -54,9 +54,8 @@ impl Setting for CorsOrigins {
                 Err("\"*\" stands for every origin; leave out the others, or it".to_owned())
             }
             _ => {
-                let origins = Vec::<Origin>::read(given)
-                    .map_err(|says| format!("{says}; an origin is like https://app.example.com"))?;
-                Ok(Self::These(origins.iter().map(Origin::ascii_serialization).collect()))
+                let origins = Vec::<PageOrigin>::read(given)?;
+                Ok(Self::These(origins.into_iter().map(|origin| origin.0).collect()))
             }
         }
     }
@@ -67,6 +66,58 @@ impl Setting for CorsOrigins {
             Self::Any => "[*]".to_owned(),
         }
     }
+}
+
+/// The origin of a page, as browsers send it: scheme, host, and a port that is not the scheme's own.
+struct PageOrigin(String);
+
+impl Setting for PageOrigin {
+    fn read(given: &Given) -> Result<Self, String> {
+        let text = given.text()?;
+        let is = "an origin is scheme://host[:port]";
+        if text.contains('*') {
+            return Err(format!(
+                "`{text}` has a wildcard, which matches nothing: {is}; list each one, like \
+                 https://app.example.com, or write \"*\" alone for every origin"
+            ));
+        }
+        if text.eq_ignore_ascii_case("null") {
+            return Err(format!(
+                "`{text}` is what pages without an origin send: {is}, like https://app.example.com; \
+                 serve the page from one"
+            ));
+        }
+        match Url::parse(text).ok().filter(is_nothing_more) {
+            Some(url) => Ok(Self(url.origin().ascii_serialization())),
+            None => Err(format!("`{text}` is no origin: {is}; write {}", nearest(text))),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+fn is_of_the_web(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && has_plain_host(url)
+}
+
+fn is_nothing_more(url: &Url) -> bool {
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_open = url.username().is_empty() && url.password().is_none();
+    is_of_the_web(url) && is_bare && is_open
+}
+
+/// The origin that a text is likely to mean.
+fn nearest(text: &str) -> String {
+    let whole = Url::parse(text).ok().filter(is_of_the_web);
+    // What has a scheme of its own may be any of them.
+    let in_words = text.split_once("://").map_or(text, |_| "").trim_start_matches("//");
+    let is_local = in_words.starts_with("localhost") || in_words.starts_with("127.");
+    let scheme = if is_local { "http" } else { "https" };
+    let completed = || Url::parse(&format!("{scheme}://{in_words}")).ok().filter(is_of_the_web);
+    let meant = whole.or_else(completed).map(|url| url.origin().ascii_serialization());
+    meant.unwrap_or_else(|| "one like https://app.example.com".to_owned())
 }
 
 #[cfg(test)]
@@ -99,9 +150,26 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_refused() {
-        for bad in ["null", "https://*.example.com/x", "a.example", "https://a.example/x"] {
+        for (bad, advice) in [
+            ("null", "like https://app.example.com"),
+            ("https://*.example.com", "has a wildcard"),
+            ("https://*.example.com", "https://app.example.com"),
+            ("*.example.com", "has a wildcard"),
+            ("https://%2a.example.com", "scheme://host[:port]"),
+            ("https://.example.com", "scheme://host[:port]"),
+            ("https://(a).example.com", "scheme://host[:port]"),
+            ("app.example.com", "write https://app.example.com"),
+            ("//app.example.com", "write https://app.example.com"),
+            ("app.example.com:8443/x", "write https://app.example.com:8443"),
+            ("localhost:3000", "write http://localhost:3000"),
+            ("https://app.example.com/x?y", "write https://app.example.com"),
+            ("https://ann:secret@app.example.com", "write https://app.example.com"),
+            ("ftp://app.example.com", "one like https://app.example.com"),
+            ("", "one like https://app.example.com"),
+        ] {
             let says = faults(&origins(&format!("[\"{bad}\"]")));
-            assert!(says.contains("https://app.example.com"), "{bad}: {says}");
+            assert!(says.contains("cors.origins") && says.contains(advice), "{bad}: {says}");
+            assert!(!says.contains("localhost:9000"), "{bad}: {says}");
         }
     }
 }

@@ -21,8 +21,10 @@ mod cors;
 mod engine;
 mod fingerprint;
 mod given;
+mod itself;
 mod listening;
 mod log;
+mod moot;
 mod pattern;
 mod queues;
 mod ranges;
@@ -107,6 +109,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// What can be used, and hardly does what its author means.
+    pub doubts: Vec<Fault>,
 }
 
 /// What flags of the command line set; nothing by default.
@@ -282,6 +286,8 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
     }
     let queues = queues::read(reading);
     check_node(reading, &engine, &store, &queues);
+    let urls = upstreams.iter().filter_map(|(name, found)| Some((name, &found.as_ref()?.url)));
+    itself::check(reading, (&server, &admin, &engine), urls);
     let fallback = fallback(&upstreams);
     let around = routes::Surroundings {
         upstreams: upstreams.keys().map(String::as_str).collect(),
@@ -291,7 +297,7 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
     };
     let routes = routes::read(reading, async_routes, &around);
     let upstreams = upstreams.into_iter().filter_map(|(name, found)| Some((name, found?)));
-    Config {
+    let mut config = Config {
         server,
         admin,
         auth,
@@ -307,7 +313,11 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         secrets,
         retention,
         log,
-    }
+        doubts: Vec::new(),
+    };
+    moot::check(reading, &config);
+    config.doubts = reading.take_doubts();
+    config
 }
 
 fn fallback<T>(upstreams: &BTreeMap<String, T>) -> Option<String> {

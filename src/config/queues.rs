@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::given::Given;
 use super::reader::{Reading, Section};
+use super::setting::Setting;
 use super::units::{MOMENT, Size, hours, minutes};
 use crate::domain::limit::Rate;
 use crate::domain::turn::MOST_PRIORITY;
@@ -35,6 +37,15 @@ pub struct QueueConfig {
 /// less than what most disks have left.
 const MAX_STORED: Size = Size::mib(10 * 1024);
 
+/// More than any disk has.
+const MOST_STORED: Size = Size::mib(1 << 30);
+
+/// More operations than a ledger is made for.
+const MOST_DEPTH: u32 = 1_000_000_000;
+
+/// As many as an upstream may have.
+const MOST_IN_FLIGHT: u32 = 65_536;
+
 /// The queue that routes use unless told.
 pub(super) const DEFAULT: &str = "default";
 
@@ -54,14 +65,27 @@ fn queue(section: &mut Section<'_>) -> QueueConfig {
     QueueConfig {
         priority: section.within("priority", 0, -MOST_PRIORITY..=MOST_PRIORITY),
         target_wait: section.within("target_wait", minutes(1), MOMENT..=most),
-        max_in_flight: section.checked("max_in_flight", None, |limit| match limit {
-            Some(0) => Err("0 would carry nothing out; paused = true does that".to_owned()),
-            _ => Ok(()),
-        }),
+        max_in_flight: section.get("max_in_flight", None::<InFlight>).map(|most| most.0),
         rate: section.get("rate", None),
-        max_depth: section.within("max_depth", 100_000, 1..=u32::MAX),
-        max_stored: section.within("max_stored", MAX_STORED, Size(1)..=Size::mib(1 << 40)).0,
+        max_depth: section.within("max_depth", 100_000, 1..=MOST_DEPTH),
+        max_stored: section.within("max_stored", MAX_STORED, Size(1)..=MOST_STORED).0,
         paused: section.get("paused", false),
+    }
+}
+
+/// How many operations may run at once.
+struct InFlight(u32);
+
+impl Setting for InFlight {
+    fn read(given: &Given) -> Result<Self, String> {
+        if given.whole() == Ok(0) {
+            return Err("0 would carry nothing out; paused = true does that".to_owned());
+        }
+        u32::read_within(given, &(1..=MOST_IN_FLIGHT)).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 
@@ -109,6 +133,9 @@ mod tests {
             ("priority = \"high\"", "a whole number"),
             ("target_wait = \"0s\"", "from 1ms"),
             ("max_in_flight = 0", "paused = true"),
+            ("max_in_flight = -1", "from 1 to 65536"),
+            ("max_depth = -1", "from 1 to 1000000000"),
+            ("max_stored = -1", "from 1 to 1024TiB"),
             ("rate = \"5 per second\"", "500/s"),
             ("target_wiat = \"1s\"", "did you mean target_wait?"),
             ("max_stored = \"0\"", "max_stored"),

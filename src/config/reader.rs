@@ -32,6 +32,7 @@ pub(super) struct Reading {
     sections: Vec<&'static str>,
     rows: Vec<Row>,
     faults: Vec<Fault>,
+    doubts: Vec<Fault>,
     strays: Vec<Stray>,
 }
 
@@ -189,6 +190,28 @@ impl Reading {
         self.fault(key, source, says);
     }
 
+    /// Adds a doubt about a setting that has been read: it can be used, and hardly does what its
+    /// author means.
+    pub(super) fn doubt_about(&mut self, key: impl Into<String>, says: impl Into<String>) {
+        let key = key.into();
+        let row = self.rows.iter().find(|row| row.key == key);
+        let source = row.map_or(Source::Default, |row| row.source.clone());
+        self.doubts.push(Fault { key, source, says: says.into() });
+    }
+
+    /// The same, where the setting does not have its default.
+    pub(super) fn doubt_set(&mut self, key: &str, says: impl Into<String>) {
+        let is_set = |row: &Row| row.key == key && row.source != Source::Default;
+        if self.rows.iter().any(is_set) {
+            self.doubt_about(key, says);
+        }
+    }
+
+    /// The doubts so far.
+    pub(super) fn take_doubts(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.doubts)
+    }
+
     /// Adds a row.
     pub(super) fn row(&mut self, key: impl Into<String>, value: impl Into<String>, source: Source) {
         self.rows.push(Row { key: key.into(), value: value.into(), source });
@@ -303,13 +326,7 @@ impl Section<'_> {
         default: T,
         bounds: RangeInclusive<T>,
     ) -> T {
-        self.checked(key, default, |value| {
-            if bounds.contains(value) {
-                return Ok(());
-            }
-            let (least, most) = (bounds.start().show(), bounds.end().show());
-            Err(format!("{} is out of bounds; from {least} to {most} is possible", value.show()))
-        })
+        self.read_by(key, default, |given| T::read_within(given, &bounds))
     }
 
     /// A setting with a rule of its own.
@@ -319,12 +336,23 @@ impl Section<'_> {
         default: T,
         check: impl Fn(&T) -> Result<(), String>,
     ) -> T {
+        self.read_by(key, default, |given| {
+            let value = T::read(given)?;
+            check(&value).map(|()| value)
+        })
+    }
+
+    fn read_by<T: Setting>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl Fn(&Given) -> Result<T, String>,
+    ) -> T {
         let dotted = self.dotted(key);
         let (value, source) = match self.find(key) {
             None => (default, Source::Default),
             Some(Spot { given, source }) => {
-                let read = T::read(&given).and_then(|value| check(&value).map(|()| value));
-                let value = read.unwrap_or_else(|says| {
+                let value = read(&given).unwrap_or_else(|says| {
                     self.reading.fault(dotted.clone(), source.clone(), says);
                     default
                 });

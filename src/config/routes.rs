@@ -111,6 +111,20 @@ pub(super) struct Surroundings<'c> {
     pub(super) prefix: Option<&'c str>,
 }
 
+impl RouteConfig {
+    /// What is promised about sending twice; none where each request's method calls for its own.
+    pub fn promise(&self) -> Option<Delivery> {
+        // RFC 9110 section 9.2.2.
+        const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+        match (self.delivery, &*self.method) {
+            (Some(delivery), _) => Some(delivery),
+            (None, "*") => None,
+            (None, method) if IDEMPOTENT.contains(&method) => Some(Delivery::AtLeastOnce),
+            (None, _) => Some(Delivery::AtMostOnce),
+        }
+    }
+}
+
 /// Reads the routes of the file and those of `--async`, or makes the one for every POST.
 pub(super) fn read(
     reading: &mut Reading,
@@ -297,13 +311,10 @@ struct Success(u16);
 
 impl Setting for Success {
     fn read(given: &Given) -> Result<Self, String> {
-        match u16::read(given)? {
+        match u16::read_within(given, &(200..=599))? {
             status @ (200..=299 | 302 | 303 | 400..=599) => Ok(Self(status)),
-            status @ 300..=399 => {
-                Err(format!("{status} never means that a request was carried out; 302 and 303 can"))
-            }
             status => {
-                Err(format!("{status} is no status of a final answer; from 200 to 599 is possible"))
+                Err(format!("{status} never means that a request was carried out; 302 and 303 can"))
             }
         }
     }
@@ -319,12 +330,7 @@ struct ErrorStatus(u16);
 
 impl Setting for ErrorStatus {
     fn read(given: &Given) -> Result<Self, String> {
-        match u16::read(given)? {
-            status @ 400..=599 => Ok(Self(status)),
-            status => {
-                Err(format!("{status} is no status of an error; from 400 to 599 is possible"))
-            }
-        }
+        u16::read_within(given, &(400..=599)).map(Self)
     }
 
     fn show(&self) -> String {

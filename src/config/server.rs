@@ -57,6 +57,12 @@ pub struct ServerConfig {
     pub upgrades: Vec<String>,
 }
 
+/// More than a machine has ports and files for.
+const MOST_CONNECTIONS: usize = 1_000_000;
+
+/// More than a machine has.
+const MOST_MEMORY: Size = Size::mib(1 << 20);
+
 impl ServerConfig {
     /// Asks in the order in which the settings are documented: rows are printed in it.
     pub(super) fn read(section: &mut Section<'_>) -> Self {
@@ -84,14 +90,15 @@ impl ServerConfig {
             body_deadline: section.within("body_deadline", minutes(5), MOMENT..=hours(24)),
             idle_timeout: section.within("idle_timeout", seconds(75), hour.clone()),
             write_timeout: section.within("write_timeout", seconds(60), hour),
-            max_connections: Some(section.get("max_connections", 4096)).filter(|most| *most > 0),
+            max_connections: Some(section.within("max_connections", 4096, 0..=MOST_CONNECTIONS))
+                .filter(|most| *most > 0),
             upgrades: upgrades(section),
         }
     }
 }
 
 fn body_memory(section: &mut Section<'_>, max_body: Size) -> usize {
-    let memory = section.get("body_memory", Size::mib(256));
+    let memory = section.within("body_memory", Size::mib(256), Size(1)..=MOST_MEMORY);
     if memory < max_body {
         let says = "must not be less than server.max_body, or the largest body never fits";
         section.fault_about("body_memory", says);
@@ -171,6 +178,22 @@ mod tests {
     #[test]
     fn zero_connections_means_as_many_as_come() {
         assert_eq!(read("[server]\nmax_connections = 0").server.max_connections, None);
+    }
+
+    #[test]
+    fn a_number_that_no_machine_has_room_for_is_told_what_is_possible() {
+        for (line, bounds) in [
+            ("max_connections = -1", "from 0 to 1000000"),
+            ("max_connections = 1000001", "from 0 to 1000000"),
+            ("max_body = -1", "from 1 to 1GiB"),
+            ("max_body = \"1TiB\"", "from 1 to 1GiB"),
+            ("max_headers = -1", "from 8KiB to 1MiB"),
+            ("body_memory = -1", "from 1 to 1TiB"),
+            ("body_memory = \"2TiB\"", "from 1 to 1TiB"),
+        ] {
+            let says = faults(&format!("[server]\n{line}"));
+            assert!(says.contains(bounds) && says.lines().count() == 1, "{line}: {says}");
+        }
     }
 
     #[test]

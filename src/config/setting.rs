@@ -5,16 +5,31 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{given::Given, reader::nearest};
+use crate::domain::http::hygiene::as_read;
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {
     /// Reads what was written; the error says what would be right.
     fn read(given: &Given) -> Result<Self, String>;
+
+    /// Reads what has to lie between two bounds; the error names them, whatever else could be
+    /// written.
+    fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String>
+    where
+        Self: PartialOrd,
+    {
+        let value = Self::read(given)?;
+        if bounds.contains(&value) {
+            return Ok(value);
+        }
+        Err(beyond(value.show(), bounds.start().show(), bounds.end().show()))
+    }
 
     /// The value as one would write it.
     fn show(&self) -> String;
@@ -30,54 +45,36 @@ impl Setting for bool {
     }
 }
 
-/// A number that does not fit.
-fn beyond(number: i64, least: impl Display, most: impl Display) -> String {
-    format!("{number} is out of bounds; from {least} to {most} is possible")
+/// What is said of a value that does not lie between two bounds.
+pub(super) fn beyond(value: impl Display, least: impl Display, most: impl Display) -> String {
+    format!("{value} is out of bounds; from {least} to {most} is possible")
 }
 
-impl Setting for u16 {
-    fn read(given: &Given) -> Result<Self, String> {
-        let number = given.whole()?;
-        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
-    }
+macro_rules! whole_numbers {
+    ($($number:ty),*) => {$(
+        impl Setting for $number {
+            fn read(given: &Given) -> Result<Self, String> {
+                let number = given.whole()?;
+                Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
+            }
 
-    fn show(&self) -> String {
-        self.to_string()
-    }
+            fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
+                let (least, most) = (bounds.start(), bounds.end());
+                let number = given
+                    .whole()
+                    .map_err(|says| format!("{says}; from {least} to {most} is possible"))?;
+                let fitting = Self::try_from(number).ok().filter(|fitting| bounds.contains(fitting));
+                fitting.ok_or_else(|| beyond(number, least, most))
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
 }
 
-impl Setting for u32 {
-    fn read(given: &Given) -> Result<Self, String> {
-        let number = given.whole()?;
-        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Setting for i32 {
-    fn read(given: &Given) -> Result<Self, String> {
-        let number = given.whole()?;
-        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Setting for usize {
-    fn read(given: &Given) -> Result<Self, String> {
-        let number = given.whole()?;
-        Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
+whole_numbers!(u16, u32, i32, usize);
 
 impl Setting for String {
     fn read(given: &Given) -> Result<Self, String> {
@@ -163,10 +160,11 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     text.parse().map_err(|_| format!("`{text}` is not the name of a header field, like X-User"))
 }
 
-/// Fields that frame a message or steer the hop: nobody can set or read them for another end.
+/// Fields that frame a message or steer the hop, in any spelling: nobody can set or read them for
+/// another end.
 pub(super) fn is_of_the_connection(name: &HeaderName) -> bool {
     matches!(
-        name.as_str(),
+        &*as_read(name.as_str()),
         "connection"
             | "content-length"
             | "expect"
@@ -245,5 +243,14 @@ mod tests {
         assert!(u32::read(&Given::Whole(1 << 40)).is_err());
         assert!(usize::read(&Given::Whole(-1)).is_err());
         assert!(u32::read(&Given::Other("a number with a fraction")).is_err());
+    }
+
+    #[test]
+    fn a_number_beyond_its_type_is_told_the_bounds_of_its_setting() {
+        for number in [-1, 0, 11, i64::MAX] {
+            let says = usize::read_within(&Given::Whole(number), &(1..=10)).unwrap_err();
+            assert!(says.contains("from 1 to 10"), "{number}: {says}");
+        }
+        assert_eq!(u32::read_within(&Given::Whole(10), &(1..=10)), Ok(10));
     }
 }

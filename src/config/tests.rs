@@ -102,7 +102,10 @@ fn variables_carry_every_type() {
 #[test]
 fn a_wrong_variable_is_named_with_its_setting() {
     let says = lines(load_with("", &[("CLOAKROOM_STORE_READERS", "many")]).unwrap_err());
-    assert_eq!(says, "CLOAKROOM_STORE_READERS: store.readers: `many` is not a whole number");
+    assert_eq!(
+        says,
+        "CLOAKROOM_STORE_READERS: store.readers: `many` is not a whole number; from 1 to 64 is possible"
+    );
 }
 
 #[test]

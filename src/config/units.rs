@@ -3,9 +3,14 @@
 //! Owns `1h30m`, `16MiB`, `50%` and how `500/s` is asked for. Its invariant: no silent rounding or overflow, and a
 //! duration always has a unit.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{given::Given, setting::Setting};
+use super::{
+    given::Given,
+    setting::{Setting, beyond},
+};
 use crate::domain::limit::Rate;
 
 /// Milliseconds of each unit, longest first.
@@ -13,9 +18,16 @@ const TIMES: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// Bytes of each unit; the binary ones, largest first, are also what is shown.
-const BINARY: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-const DECIMAL: [(&str, usize); 5] =
-    [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("KB", 1000), ("B", 1)];
+const BINARY: [(&str, usize); 4] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const DECIMAL: [(&str, usize); 6] = [
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1000),
+    ("KB", 1000),
+    ("B", 1),
+];
 
 /// So many milliseconds, seconds, minutes, hours or days.
 pub(super) const fn seconds(number: u64) -> Duration {
@@ -96,13 +108,18 @@ impl Size {
 
 impl Setting for Size {
     fn read(given: &Given) -> Result<Self, String> {
-        if let Given::Whole(_) = given {
-            return usize::read(given).map(Self);
+        if let Given::Whole(number) = given {
+            return usize::try_from(*number).map(Self).map_err(|_| not_a_size(number));
         }
         let text = given.text()?;
-        size(text).ok_or_else(|| {
-            format!("`{text}` is not a size; write one like 64KiB, 16MiB, 1MB or a number of bytes")
-        })
+        size(text).ok_or_else(|| not_a_size(text))
+    }
+
+    fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
+        let (least, most) = (bounds.start().show(), bounds.end().show());
+        let value = Self::read(given)
+            .map_err(|says| format!("{says}; from {least} to {most} is possible"))?;
+        if bounds.contains(&value) { Ok(value) } else { Err(beyond(value.show(), least, most)) }
     }
 
     fn show(&self) -> String {
@@ -110,6 +127,13 @@ impl Setting for Size {
             BINARY.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
         unit.map_or_else(|| self.0.to_string(), |(unit, bytes)| format!("{}{unit}", self.0 / bytes))
     }
+}
+
+fn not_a_size(text: impl Display) -> String {
+    format!(
+        "`{text}` is not a size; write a number of bytes, or one like 64KiB, 16MiB or 1MB (KiB, MiB, \
+         GiB, TiB, kB, MB, GB, TB)"
+    )
 }
 
 fn size(text: &str) -> Option<Size> {
@@ -202,6 +226,8 @@ mod tests {
             ("2kB", 2000),
             ("2KB", 2000),
             ("1GB", 1_000_000_000),
+            ("2TiB", 2 << 40),
+            ("1TB", 1_000_000_000_000),
             ("12B", 12),
             ("12", 12),
         ] {
@@ -212,10 +238,15 @@ mod tests {
 
     #[test]
     fn what_is_not_quite_a_size_is_refused() {
-        for text in ["", "MiB", "16mib", "1.5MB", "-1", "1TB", "99999999999999GiB"] {
+        for text in ["", "MiB", "16mib", "1.5MB", "-1", "1PB", "99999999999999GiB"] {
             assert!(read::<Size>(text).unwrap_err().contains("16MiB"), "{text}");
         }
-        assert!(Size::read(&Given::Whole(-1)).is_err());
+        for given in [Given::Whole(-1), Given::Loose("-1".into()), Given::Text("5PiB".into())] {
+            let says = Size::read_within(&given, &(Size(1)..=Size::mib(1024))).unwrap_err();
+            assert!(says.contains("TiB") && says.contains("from 1 to 1GiB"), "{says}");
+        }
+        let much = Size::read_within(&Given::Text("1TiB".into()), &(Size(1)..=Size::mib(1024)));
+        assert_eq!(much.unwrap_err(), "1TiB is out of bounds; from 1 to 1GiB is possible");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     units::{MOMENT, Size, hours, minutes, seconds},
     urls::Bare,
 };
+use crate::domain::http::hygiene::as_read;
 use crate::domain::job::JobWords;
 use crate::domain::limit::Rate;
 use crate::domain::operation::is_ambiguous;
@@ -137,11 +138,11 @@ struct Ambiguous(u16);
 
 impl Setting for Ambiguous {
     fn read(given: &Given) -> Result<Self, String> {
-        let status = u16::read(given)?;
-        if is_ambiguous(status) {
-            return Ok(Self(status));
-        }
-        Err(format!("only 502, 504, 520, 522, 524 and 527 can be listed; {status} counts as it is"))
+        let number = given.whole()?;
+        let status = u16::try_from(number).ok().filter(|status| is_ambiguous(*status));
+        status.map(Self).ok_or_else(|| {
+            format!("only 502, 504, 520, 522, 524 and 527 can be listed; {number} counts as it is")
+        })
     }
 
     fn show(&self) -> String {
@@ -194,7 +195,7 @@ fn header(
 
 /// Why a field is not the user's to set.
 fn not_settable(name: &HeaderName) -> Option<&'static str> {
-    let text = name.as_str();
+    let text = &*as_read(name.as_str());
     if text == "host" {
         return Some("the upstream gets its own host, or the client's with preserve_host = true");
     }

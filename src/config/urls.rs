@@ -3,7 +3,7 @@
 //! Owns what such a URL may have. Its invariant: http or https, and never a user name,
 //! password, query or fragment. Errors do not repeat the URL: it may hold a password.
 
-use url::{Origin, Url};
+use url::{Host, Origin, Url};
 
 use super::{given::Given, setting::Setting};
 
@@ -67,7 +67,23 @@ fn web(text: &str, example: &str) -> Result<Url, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("leave out what begins with ? or #; write {example}"));
     }
+    if !has_plain_host(&url) {
+        return Err(format!(
+            "the host is no name: it has letters, digits, - and _; write {example}"
+        ));
+    }
     Ok(url)
+}
+
+/// Whether a host is one that can be looked up: no wildcard, no empty part.
+pub(super) fn has_plain_host(url: &Url) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_of_name);
+    match url.host() {
+        Some(Host::Domain(name)) => name.strip_suffix('.').unwrap_or(name).split('.').all(is_part),
+        Some(_) => true,
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +103,15 @@ mod tests {
     #[test]
     fn an_origin_with_anything_behind_it_is_refused() {
         assert_eq!(read::<Bare>("http://a:9000").unwrap().show(), "http://a:9000");
-        assert!(read::<Bare>("http://a:9000/").is_ok());
+        for good in [
+            "http://a:9000/",
+            "http://my_app.a-b.",
+            "http://[::1]",
+            "http://10.0.0.1",
+            "http://bücher",
+        ] {
+            assert!(read::<Bare>(good).is_ok(), "{good}");
+        }
         for (wrong, says) in [
             ("http://a:9000/base", "path"),
             ("http://a?q", "? or #"),
@@ -97,6 +121,9 @@ mod tests {
             ("localhost:9000", "http://"),
             ("a.example", "not a URL"),
             ("http://", "not a URL"),
+            ("http://*.a", "the host is no name"),
+            ("http://.a", "the host is no name"),
+            ("http://a..b", "the host is no name"),
         ] {
             let error = read::<Bare>(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");

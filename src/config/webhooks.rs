@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::given::Given;
 use super::reader::Section;
+use super::setting::Setting;
 use super::units::{Percent, minutes, seconds};
 use crate::domain::limit::Rate;
 
@@ -37,17 +39,16 @@ pub struct WebhooksConfig {
 
 impl WebhooksConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let ports = section.checked("ports", vec![443, 80], |ports: &Vec<u16>| {
-            match ports.is_empty() || ports.contains(&0) {
-                true => Err("name the ports that may be dialled, like [443, 80]".to_owned()),
-                false => Ok(()),
-            }
+        let usual = vec![Port(443), Port(80)];
+        let ports = section.checked("ports", usual, |ports| match ports.is_empty() {
+            true => Err("name the ports that may be dialled, like [443, 80]".to_owned()),
+            false => Ok(()),
         });
         let first = Percent(0)..=Percent(90);
         Self {
             allow: section.get("allow", Vec::new()),
             allow_http: section.get("allow_http", false),
-            ports,
+            ports: ports.into_iter().map(|port| port.0).collect(),
             max_subscriptions: section.within("max_subscriptions", 20, 0..=100_000),
             concurrency: section.within("concurrency", 4, 1..=1024),
             rate: section.get("rate", None),
@@ -55,6 +56,19 @@ impl WebhooksConfig {
             first_attempts: section.within("first_attempts", Percent(20), first).0,
             timeout: section.within("timeout", seconds(15), seconds(1)..=minutes(1)),
         }
+    }
+}
+
+/// A port that can be dialled.
+struct Port(u16);
+
+impl Setting for Port {
+    fn read(given: &Given) -> Result<Self, String> {
+        u16::read_within(given, &(1..=u16::MAX)).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 
@@ -86,7 +100,10 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named() {
         assert!(faults("[webhooks]\nports = []").contains("webhooks.ports: name the ports"));
-        assert!(faults("[webhooks]\nports = [0]").contains("webhooks.ports"));
+        for port in [0, -1, 65536] {
+            let says = faults(&format!("[webhooks]\nports = [{port}]"));
+            assert!(says.contains("webhooks.ports") && says.contains("from 1 to 65535"), "{says}");
+        }
         assert!(faults("[webhooks]\nports = [70000]").contains("70000 is out of bounds"));
         assert!(faults("[webhooks]\nallow = [\"10.0.0.0/33\"]").contains("webhooks.allow"));
         assert!(faults("[webhooks]\ntimeout = \"2m\"").contains("webhooks.timeout"));

@@ -353,3 +353,41 @@ async fn a_file_of_another_program_is_left_as_it_is() {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "{arguments:?}");
     }
 }
+
+#[tokio::test]
+async fn an_upstream_that_is_the_gateway_itself_is_refused_by_check_serve_and_doctor() {
+    let flags = ["--upstream", "http://localhost:8080", "--listen", "127.0.0.1:8080"];
+    for command in [&["serve"][..], &["config", "check"]] {
+        let said = run(&[command, &flags].concat(), None).await;
+        assert_eq!(said.status.code(), Some(2), "{command:?}: {}", words(&said));
+        assert!(words(&said).contains("the gateway itself listens there"), "{}", words(&said));
+    }
+    let (is_content, checks) = examined(&flags).await;
+    let failed = |(_, verdict, says): &(String, String, String)| {
+        verdict == "fail" && says.contains("upstreams.default.url") && says.contains("508")
+    };
+    assert!(!is_content && checks.iter().any(failed), "{checks:?}");
+}
+
+#[tokio::test]
+async fn what_hardly_does_what_it_says_is_told_by_check_and_doctor() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let text = format!(
+        "{GOOD}[server]\npublic_url = \"http://localhost:9000\"\n[[routes]]\nmatch = \"POST /orders\"\n\
+         timeout = \"2d\"\nretry = {{ statuses = [500] }}\n"
+    );
+    let path = written(folder.path(), &text);
+    let said = run(&["config", "check", "--config", &path], None).await;
+    assert!(said.status.success(), "{}", words(&said));
+    let (_, checks) = examined(&["--config", &path]).await;
+    for (setting, why) in [
+        ("upstreams.default.url", "server.public_url"),
+        ("routes[0].timeout", "the deadline (24h)"),
+        ("routes[0].retry.statuses", "at most once"),
+    ] {
+        let told = |line: &str| line.contains(setting) && line.contains(why);
+        assert!(words(&said).lines().any(told), "{setting}: {}", words(&said));
+        let warned = checks.iter().any(|(_, verdict, says)| verdict == "warn" && told(says));
+        assert!(warned, "{setting}: {checks:?}");
+    }
+}

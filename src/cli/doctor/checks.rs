@@ -34,7 +34,7 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
         Err(error) => Check::new("configuration", Verdict::Failed, error.to_string()),
     }];
     checks.extend(
-        banner::too_open(config)
+        banner::doubts(config)
             .into_iter()
             .map(|says| Check::new("configuration", Verdict::Warning, says)),
     );

@@ -3,6 +3,8 @@
 //! Owns the list. Its invariant: no field that a proxy in front sets alone, to name a user, is in
 //! it. It must not know what a field is to be used for.
 
+use super::hygiene::as_read;
+
 /// Fields that clients set, and proxies at most add to, or that belong to answers.
 const FIELDS: [&str; 87] = [
     "a-im",
@@ -114,8 +116,9 @@ const FORWARDED: [&str; 12] = [
     "ssl",
 ];
 
-/// Whether a field, in lower case, holds what a client says.
+/// Whether a field, in any spelling that some server takes for it, holds what a client says.
 pub fn is_clients(name: &str) -> bool {
+    let name = &*as_read(name);
     let forwarded = name.strip_prefix("x-forwarded-");
     FIELDS.contains(&name)
         || FAMILIES.iter().any(|family| name.starts_with(family))
@@ -155,6 +158,11 @@ mod tests {
             "location",
             "retry-after",
             "etag",
+            "user_agent",
+            "x_forwarded_for",
+            "sec_fetch-site",
+            "x.request.id",
+            "traceparent",
         ] {
             assert!(is_clients(name), "{name}");
         }

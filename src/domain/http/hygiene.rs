@@ -142,6 +142,11 @@ const fn plain(octet: u8) -> u8 {
     if octet.is_ascii_alphanumeric() { octet.to_ascii_lowercase() } else { b'-' }
 }
 
+/// A name as servers read it that take any other sign for `-`.
+pub fn as_read(name: &str) -> String {
+    name.bytes().map(|octet| char::from(plain(octet))).collect()
+}
+
 /// Whether some server takes the one name for the other. Compared in place, because every
 /// field of every request comes by here.
 pub(super) fn reads_as(name: &[u8], original: &str) -> bool {
