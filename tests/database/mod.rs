@@ -1,5 +1,6 @@
 //! Gateways whose ledger is a PostgreSQL database: alone, in a fleet, and without it.
 
+mod lost;
 mod moving;
 mod starting;
 mod stopping;

@@ -14,7 +14,7 @@ use super::book::{Book, LANES};
 use super::committers;
 use super::nodes::TIME;
 use super::pool::{Away, PATIENCE, Pool};
-use super::trouble::trouble;
+use super::trouble::{is_lost, trouble};
 use crate::clock::Clock;
 use crate::domain::sealer::Sealer;
 use crate::domain::sealing::Keyring;
@@ -191,7 +191,7 @@ async fn reach(url: &DatabaseUrl, server: &Server) -> Result<PgConnection, OpenE
 fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(database) => {
-            database.code().is_some_and(|code| NOT_NOW.contains(&&*code))
+            database.code().is_some_and(|code| NOT_NOW.contains(&&*code)) || is_lost(&**database)
         }
         sqlx::Error::Io(_) => true,
         _ => false,

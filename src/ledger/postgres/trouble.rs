@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 use crate::ledger::error::LedgerError;
 
 /// No room on the server's disk.
@@ -12,6 +15,9 @@ const CONTENDED: [&str; 2] = ["40001", "40P01"];
 const ABOUT_A_ROW: [&str; 3] = ["22", "23", "54"];
 /// What the server itself found damaged.
 const DAMAGED: &str = "XX";
+
+/// An error that has no code of its own.
+const INTERNAL: &str = "XX000";
 
 /// The server ends the connection, or all of them: it stops, starts, or has crashed.
 const SEVERED: [&str; 4] = ["57P01", "57P02", "57P03", "25P03"];
@@ -50,11 +56,23 @@ impl From<Fault> for LedgerError {
 fn is_severed(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => database
-            .code()
-            .is_some_and(|code| SEVERED.contains(&&*code) || code.get(..2) == Some(OF_CONNECTION)),
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            SEVERED.contains(&&*code)
+                || code.get(..2) == Some(OF_CONNECTION)
+                || is_lost(&**database)
+        }
         _ => false,
     }
+}
+
+/// Whether a pooler says that it has lost the server. pgpool's words for that have the code of an
+/// internal error, as damage may have, and end the connection, as damage does not.
+pub(super) fn is_lost(error: &dyn DatabaseError) -> bool {
+    error.code().as_deref() == Some(INTERNAL)
+        && error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// What was wrong.
@@ -62,6 +80,9 @@ fn is_severed(error: &sqlx::Error) -> bool {
 pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
     let says = error.to_string();
     let code = match &error {
+        sqlx::Error::Database(database) if is_lost(&**database) => {
+            return LedgerError::Unavailable(says);
+        }
         sqlx::Error::Database(database) => database.code().unwrap_or_default(),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => {
             return LedgerError::Damaged(says);
