@@ -15,27 +15,27 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, ApiSettings, Messages, Pace};
-use crate::clock::Clock;
 use crate::config::{
     Config, LocationForm, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl,
     UpstreamConfig,
 };
 use crate::console::{Console, ConsoleSettings};
 use crate::courier::Courier;
-use crate::domain::Fields;
-use crate::domain::http::public_url::{PublicOrigin, PublicUrlProblem};
-use crate::domain::operation::Lane;
-use crate::domain::turn::Expected;
 use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 pub use crate::front::Overlap;
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
-use crate::ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
-use crate::lifecycle::{Tasks, Threads};
 pub use crate::listener::advice as bind_advice;
 use crate::listener::{BindError, Limits, Listener};
 use crate::open_files::{self, Places};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
+use cloakroom_domain::Fields;
+use cloakroom_domain::http::public_url::{PublicOrigin, PublicUrlProblem};
+use cloakroom_domain::operation::Lane;
+use cloakroom_domain::turn::Expected;
+use cloakroom_ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::{Tasks, Threads};
 use receivers::Receivers;
 
 /// How long a database may take to be there when the gateway starts: machines that start

@@ -1,30 +1,27 @@
 //! cloakroom: an HTTP async-request gateway.
 //!
-//! A request comes in at the [`front`], is written into the [`ledger`] before it is
-//! answered, is carried out by the [`engine`] through the [`upstream`] client, and what
-//! became of it is read back at the monitor (in [`api`]). Front and engine never call
-//! each other: they meet in the ledger. The [`courier`] announces it to whoever asked for
-//! that.
+//! A request comes in at the [`front`], is written into the ledger ([`cloakroom_ledger`]) before
+//! it is answered, is carried out by the [`engine`] through the [`upstream`] client, and its
+//! outcome is read back at the monitor (in [`api`]). Front and engine never call each other: they
+//! meet in the ledger. The [`courier`] tells subscribers of it.
 //!
 //! Layers, outermost first; each imports only from those to its right:
-//! `main → cli → app → {front, console, engine, courier} → {api} → {ledger, upstream} → domain`.
-//! [`config`], [`clock`], [`lifecycle`], [`open_files`] and [`telemetry`] are leaves that anybody
-//! may use;
-//! [`listener`] serves what front and console make, and [`wire`] is what upstream and courier
-//! speak HTTP/1.1 through. `tests/layers` holds this.
+//! `main → cli → app → {front, console, engine, courier} → api → {ledger, upstream} → domain`.
+//! The ledger and the domain are crates of their own below `crates/`, as is
+//! [`cloakroom_runtime`] (time and tasks), which every layer but the domain may use. [`config`],
+//! [`hyper_timer`], [`open_files`] and [`telemetry`] are leaves; [`listener`] serves the routers
+//! of front and console, and upstream and courier speak HTTP/1.1 through [`wire`]. The compiler
+//! holds the crates' layers, `tests/layers` the rest.
 
 pub mod api;
 pub mod app;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod console;
 pub mod courier;
-pub mod domain;
 pub mod engine;
 pub mod front;
-pub mod ledger;
-pub mod lifecycle;
+pub mod hyper_timer;
 pub mod listener;
 pub mod open_files;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::{ApiSettings, Problem};
 use crate::config::PrincipalRule;
-use crate::domain::{Principal, TicketKey};
+use cloakroom_domain::{Principal, TicketKey};
 
 /// The other end of the connection that a request came on: an extension that listeners
 /// put into every request.
@@ -83,7 +83,7 @@ pub fn only<'a>(
 mod tests {
     use super::*;
     use crate::api::Pace;
-    use crate::domain::http::public_url::PublicOrigin;
+    use cloakroom_domain::http::public_url::PublicOrigin;
 
     fn settings(principal: PrincipalRule) -> ApiSettings {
         ApiSettings {

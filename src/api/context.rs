@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{Pace, WebhookSettings};
-use crate::clock::Clock;
 use crate::config::PrincipalRule;
-use crate::domain::http::public_url::PublicOrigin;
-use crate::ledger::Ledger;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::http::public_url::PublicOrigin;
+use cloakroom_ledger::Ledger;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// Cheap to clone; clones share everything.
 #[derive(Clone)]

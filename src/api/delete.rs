@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::visit::Found;
 use super::{Problem, own, pending};
-use crate::ledger::{Canceled, Freeing};
+use cloakroom_ledger::{Canceled, Freeing};
 
 pub(super) async fn delete(found: Found) -> Result<Response, Problem> {
     found.not_gone()?;

@@ -7,11 +7,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::kinds;
-use crate::domain::Timestamp;
-use crate::domain::http::links::Links;
-pub use crate::domain::http::location::public;
-use crate::domain::operation::{Failure, NewOperation, State, Status, Verdict, WaitingFor, Work};
-use crate::ledger::{Operation, Subject};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::http::links::Links;
+pub use cloakroom_domain::http::location::public;
+use cloakroom_domain::operation::{
+    Failure, NewOperation, State, Status, Verdict, WaitingFor, Work,
+};
+use cloakroom_ledger::{Operation, Subject};
 
 /// An operation and where it stands. Clients take an unknown status for pending and
 /// ignore members that they do not know.

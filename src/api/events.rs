@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::negotiation::Form;
 use super::visit::Found;
 use super::{Problem, live, own};
-use crate::domain::Timestamp;
-use crate::domain::operation::Event;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::Event;
 
 /// The most events of one answer.
 const PAGE: u32 = 1000;

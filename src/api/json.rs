@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::Problem;
-use crate::domain::http::media_type;
+use cloakroom_domain::http::media_type;
 
 /// Whether the one content type that a request names is JSON.
 pub(super) fn is_named(headers: &HeaderMap) -> bool {

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use super::visit::{Door, Side, Visit};
 use super::{Caller, Document, Problem, origin, own};
 use crate::config::PrincipalRule;
-use crate::domain::{OperationId, Timestamp};
-use crate::ledger::Listing;
+use cloakroom_domain::{OperationId, Timestamp};
+use cloakroom_ledger::Listing;
 
 const USUAL: usize = 50;
 const MOST: usize = 200;
@@ -138,7 +138,7 @@ fn instant(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::Status;
+    use cloakroom_domain::operation::Status;
 
     #[test]
     fn filters_are_read() {

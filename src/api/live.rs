@@ -19,9 +19,9 @@ use super::events::EventDocument;
 use super::negotiation::STREAM_TYPE;
 use super::visit::Found;
 use super::{Api, own};
-use crate::domain::OperationId;
-use crate::domain::operation::Event;
-use crate::ledger::{LedgerError, Watch};
+use cloakroom_domain::OperationId;
+use cloakroom_domain::operation::Event;
+use cloakroom_ledger::{LedgerError, Watch};
 
 /// How long a stream may be silent.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -110,8 +110,8 @@ fn written(events: &[Event]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
-    use crate::domain::operation::EventKind;
+    use cloakroom_domain::Timestamp;
+    use cloakroom_domain::operation::EventKind;
 
     #[test]
     fn a_message_with_line_ends_stays_within_its_event() {

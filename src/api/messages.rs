@@ -9,11 +9,11 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::document::Document;
-use crate::domain::delivery::Topic;
-use crate::domain::http::links::Links;
-use crate::domain::http::public_url::PublicOrigin;
-use crate::domain::{TicketKey, Timestamp};
-use crate::ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
+use cloakroom_domain::delivery::Topic;
+use cloakroom_domain::http::links::Links;
+use cloakroom_domain::http::public_url::PublicOrigin;
+use cloakroom_domain::{TicketKey, Timestamp};
+use cloakroom_ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
 
 /// Writes messages.
 pub struct Messages {

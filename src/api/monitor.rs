@@ -13,11 +13,11 @@ use http::{HeaderValue, StatusCode};
 use super::negotiation::{Form, has};
 use super::visit::Found;
 use super::{Problem, live, own, pending};
-use crate::domain::http::expectation::monitor_wait;
-use crate::domain::http::location::{own_path, public};
-use crate::domain::http::prefer::applied_wait;
-use crate::domain::operation::Status;
-use crate::ledger::Operation;
+use cloakroom_domain::http::expectation::monitor_wait;
+use cloakroom_domain::http::location::{own_path, public};
+use cloakroom_domain::http::prefer::applied_wait;
+use cloakroom_domain::operation::Status;
+use cloakroom_ledger::Operation;
 
 pub(super) async fn show(found: Found, headers: HeaderMap) -> Result<Response, Problem> {
     found.not_gone()?;

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 
 use super::visit::Visit;
 use super::{Problem, own};
-use crate::domain::Timestamp;
-use crate::domain::fleet::Standing;
-use crate::ledger::NodeRow;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::fleet::Standing;
+use cloakroom_ledger::NodeRow;
 
 /// The nodes, the latest start first.
 #[derive(Debug, Serialize, ToSchema)]

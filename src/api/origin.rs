@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use super::{ApiSettings, Problem};
-use crate::domain::http::forwarded::{Scheme, Sender};
-use crate::domain::http::links::Links;
-use crate::domain::http::public_url;
+use cloakroom_domain::http::forwarded::{Scheme, Sender};
+use cloakroom_domain::http::links::Links;
+use cloakroom_domain::http::public_url;
 
 /// The public origin for links in the answer to this request, without a slash at its
 /// end; 400 where it follows the `Host` and that is none.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::domain::http::retry_after;
-use crate::domain::operation::State;
-use crate::ledger::Operation;
+use cloakroom_domain::http::retry_after;
+use cloakroom_domain::operation::State;
+use cloakroom_ledger::Operation;
 
 /// Means by route. Clones share them.
 #[derive(Clone, Debug, Default)]

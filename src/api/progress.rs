@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::visit::{Door, path_parameter};
 use super::{Problem, json, own};
-use crate::domain::OperationId;
-use crate::ledger::{ProgressReport, Progressed};
+use cloakroom_domain::OperationId;
+use cloakroom_ledger::{ProgressReport, Progressed};
 
 /// The longest report, in octets.
 const LONGEST: usize = 16 * 1024;

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use super::standing::{Backlog, LookAtQueues, QueueStanding, Standing, UpstreamStanding};
 use super::visit::Visit;
 use super::{Problem, own};
-use crate::domain::Timestamp;
-use crate::domain::breaker::State;
-use crate::ledger::Pausing;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::State;
+use cloakroom_ledger::Pausing;
 
 /// The queues and upstreams that this node knows, as they stand on all nodes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -192,7 +192,7 @@ impl BreakerDocument {
 mod tests {
     use super::super::standing::{LaneStanding, PermitsInUse};
     use super::*;
-    use crate::domain::turn::Expected;
+    use cloakroom_domain::turn::Expected;
     use std::time::Duration;
 
     fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStanding {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::visit::Visit;
 use super::{Problem, own};
-use crate::domain::reconcile::{Finding, Report};
+use cloakroom_domain::reconcile::{Finding, Report};
 
 /// What a look through the ledger came to.
 #[derive(Debug, Serialize, ToSchema)]

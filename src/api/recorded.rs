@@ -14,11 +14,11 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 
 use super::own;
-use crate::domain::http::links::Links;
-use crate::domain::http::{hygiene, relocation};
-use crate::domain::operation::Body as Kept;
-use crate::domain::{OperationId, operation};
-use crate::ledger::{KeptAnswer, Ledger, LedgerError};
+use cloakroom_domain::http::links::Links;
+use cloakroom_domain::http::{hygiene, relocation};
+use cloakroom_domain::operation::Body as Kept;
+use cloakroom_domain::{OperationId, operation};
+use cloakroom_ledger::{KeptAnswer, Ledger, LedgerError};
 
 /// What has to be known of a synchronous request to pass its answer on.
 #[derive(Clone, Copy, Debug)]

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::visit::Visit;
 use super::{Problem, own};
-use crate::domain::Timestamp;
-use crate::ledger::{NoCursor, ResealCursor, Resealed};
+use cloakroom_domain::Timestamp;
+use cloakroom_ledger::{NoCursor, ResealCursor, Resealed};
 
 /// How long one answer is worked on.
 const A_WHILE: Duration = Duration::from_millis(500);

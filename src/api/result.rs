@@ -11,9 +11,9 @@ use super::negotiation::has;
 use super::range::{Part, wanted};
 use super::visit::Found;
 use super::{Problem, own, pending, recorded};
-use crate::domain::http::{hygiene, relocation};
-use crate::domain::operation::{ErrorCode, Failure, State, Status};
-use crate::ledger::KeptAnswer;
+use cloakroom_domain::http::{hygiene, relocation};
+use cloakroom_domain::operation::{ErrorCode, Failure, State, Status};
+use cloakroom_ledger::KeptAnswer;
 
 pub(super) async fn show(
     found: Found,

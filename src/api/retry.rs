@@ -14,10 +14,10 @@ use super::members::Members;
 use super::pending::{Acceptance, accepted};
 use super::visit::Found;
 use super::{Api, Document, Problem};
-use crate::domain::OperationId;
-use crate::domain::http::idempotency::sent_octets;
-use crate::domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Retry, Work};
-use crate::ledger::{Accepted, LedgerError, Operation, Piece, Promised};
+use cloakroom_domain::OperationId;
+use cloakroom_domain::http::idempotency::sent_octets;
+use cloakroom_domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Retry, Work};
+use cloakroom_ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
 pub(super) async fn retry(found: Found, mut members: Members) -> Result<Response, Problem> {
     members.only(&["again"])?;

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::visit::{Door, Visit};
 use super::{Problem, origin, own};
-use crate::domain::Timestamp;
-use crate::ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
+use cloakroom_domain::Timestamp;
+use cloakroom_ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
 
 const USUAL: usize = 100;
 const MOST: usize = 1000;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::domain::breaker::State;
-use crate::domain::limit::Rate;
-use crate::domain::turn::Expected;
-use crate::ledger::LedgerError;
+use cloakroom_domain::breaker::State;
+use cloakroom_domain::limit::Rate;
+use cloakroom_domain::turn::Expected;
+use cloakroom_ledger::LedgerError;
 
 /// Looks at them, once for each time that somebody asks.
 pub type LookAtQueues =

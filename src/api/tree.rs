@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 use super::visit::Found;
 use super::{Caller, Document, Problem, own};
-use crate::domain::Timestamp;
-use crate::ledger::Operation;
+use cloakroom_domain::Timestamp;
+use cloakroom_ledger::Operation;
 
 /// The most operations that are shown.
 const MOST: u32 = 1000;

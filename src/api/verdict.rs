@@ -9,9 +9,9 @@ use http::StatusCode;
 use super::members::Members;
 use super::visit::Found;
 use super::{Problem, own};
-use crate::domain::Timestamp;
-use crate::domain::operation::Verdict;
-use crate::ledger::Judged;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::Verdict;
+use cloakroom_ledger::Judged;
 
 const KNOWN: [&str; 3] = ["outcome", "location", "note"];
 

@@ -11,10 +11,10 @@ use http::request::Parts;
 
 use super::pending::Pointer;
 use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
-use crate::domain::http::links::Links;
-use crate::domain::operation::Status;
-use crate::domain::{OperationId, Timestamp};
-use crate::ledger::Operation;
+use cloakroom_domain::http::links::Links;
+use cloakroom_domain::operation::Status;
+use cloakroom_domain::{OperationId, Timestamp};
+use cloakroom_ledger::Operation;
 
 /// What the resources of one listener share.
 #[derive(Clone)]

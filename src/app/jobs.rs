@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use crate::courier::{REPLAY, Replay, ReplayStepped};
 use crate::engine::{Job, Jobs, Step, Stepped};
-use crate::ledger::{Ledger, LedgerError};
+use cloakroom_ledger::{Ledger, LedgerError};
 
 /// The queue that jobs lie in.
 pub(super) const QUEUE: &str = "default";

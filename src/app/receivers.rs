@@ -7,17 +7,17 @@ use async_trait::async_trait;
 use http::HeaderMap;
 
 use crate::api::{Scout, Unfit, Unjudged, WebhookSettings};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{
     Guard, Lookups, Refused, Sender, SenderSettings, Signers, SystemResolver, Target, Trust,
 };
-use crate::domain::Principal;
-use crate::domain::delivery::cloud_event::Permission;
-use crate::domain::delivery::{Destination, Rules};
-use crate::domain::http::via;
-use crate::ledger::Ledger;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_domain::delivery::{Destination, Rules};
+use cloakroom_domain::http::via;
+use cloakroom_ledger::Ledger;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// When somebody who was put off is to come again, in seconds: when one of the lookups is over;
 /// and when that of the name is, and its result remembered.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::courier::{self, Courier, Postman, Sender};
-use crate::domain::delivery::traffic::Limits;
 use crate::engine::Engine;
-use crate::ledger::Ledger;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::delivery::traffic::Limits;
+use cloakroom_ledger::Ledger;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// Starts a courier where this node works.
 pub(super) fn start(

@@ -8,14 +8,14 @@ use crate::api::Api;
 use crate::api::standing::{
     Backlog, LaneStanding, LookAtQueues, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
 };
-use crate::clock::Clock;
 use crate::config::{Config, QueueConfig, UpstreamConfig};
-use crate::domain::Timestamp;
-use crate::domain::breaker::State;
-use crate::domain::division::Kind;
-use crate::domain::turn::Expected;
 use crate::engine::{Engine, InUse};
-use crate::ledger::{LaneDepth, Ledger, LedgerError, LimitName};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::State;
+use cloakroom_domain::division::Kind;
+use cloakroom_domain::turn::Expected;
+use cloakroom_ledger::{LaneDepth, Ledger, LedgerError, LimitName};
+use cloakroom_runtime::clock::Clock;
 
 /// Whom it asks.
 struct Sources {

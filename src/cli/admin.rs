@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::exchange::{NoAnswer, exchange};
 use super::failure::Failure;
 use super::print::plain;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);

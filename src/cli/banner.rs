@@ -6,7 +6,7 @@ use crate::app::Overlap;
 use crate::config::{
     Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, widest,
 };
-use crate::domain::sealing::NOT_SEALED;
+use cloakroom_domain::sealing::NOT_SEALED;
 
 /// What becomes of which requests, one line each.
 pub(super) fn routes(config: &Config) -> Vec<String> {

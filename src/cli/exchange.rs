@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use clap::Args;
 use super::admin::Where;
 use super::failure::Failure;
 use super::print;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

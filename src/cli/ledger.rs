@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::print;
 use crate::app;
 use crate::config::{Config, Overrides};
-use crate::ledger::{Location, Server, copy_ledger};
+use cloakroom_ledger::{Location, Server, copy_ledger};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,9 +7,9 @@ use clap::Args;
 use super::failure::Failure;
 use super::{print, settings};
 use crate::app;
-use crate::clock::Clock;
-use crate::ledger::{Ledger, Opening, Retention};
-use crate::lifecycle::Tasks;
+use cloakroom_ledger::{Ledger, Opening, Retention};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 const EXAMPLES: &str = "\
 Examples:

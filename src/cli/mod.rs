@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
-use crate::clock::Clock;
 use crate::config::{Config, UpstreamConfig};
+use cloakroom_runtime::clock::Clock;
 
 /// How long a connection may take to open.
 pub(super) const REACHING: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, Gateway, strange};
 use super::failure::Failure;
 use super::print;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

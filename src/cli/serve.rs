@@ -6,10 +6,10 @@ use super::failure::Failure;
 use super::settings::Settings;
 use super::{banner, print, reach};
 use crate::app::{self, App, Options};
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::lifecycle::Signals;
 use crate::telemetry;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Signals;
 
 const EXAMPLES: &str = "\
 Examples:

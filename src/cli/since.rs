@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
 
 /// An instant in RFC 3339 of what was given: that already, or how long ago.
 pub(super) fn instant(given: &str, now: Timestamp) -> Result<String, String> {

@@ -6,8 +6,8 @@ use super::failure::Failure;
 use super::serve;
 use super::settings::Settings;
 use crate::app::Options;
-use crate::clock::Clock;
-use crate::domain::fleet::Role;
+use cloakroom_domain::fleet::Role;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,7 @@
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
-use crate::domain::http::{clients, hygiene};
+use cloakroom_domain::http::{clients, hygiene};
 
 use super::{
     given::Given,

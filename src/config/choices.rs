@@ -2,17 +2,17 @@
 //!
 //! Owns the words; what they stand for is the domain's.
 
-pub(super) use crate::domain::connections::{HeaderCase, Reuse};
-pub use crate::domain::delivery::Reach;
-pub use crate::domain::fleet::Role;
-pub use crate::domain::http::expectation::{Allow, Mode};
-pub use crate::domain::operation::{Delivery, OnFailure, Recheck};
+pub(super) use cloakroom_domain::connections::{HeaderCase, Reuse};
+pub use cloakroom_domain::delivery::Reach;
+pub use cloakroom_domain::fleet::Role;
+pub use cloakroom_domain::http::expectation::{Allow, Mode};
+pub use cloakroom_domain::operation::{Delivery, OnFailure, Recheck};
 
 use super::{
     given::Given,
     setting::{Setting, choose},
 };
-use crate::domain::delivery::UrlPattern;
+use cloakroom_domain::delivery::UrlPattern;
 
 const MODES: [(&str, Mode); 3] =
     [("async", Mode::Async), ("hybrid", Mode::Hybrid), ("sync", Mode::Sync)];

@@ -4,7 +4,7 @@
 //! its reader of something that was written.
 
 use super::{Config, Delivery, RouteConfig, StoreUrl, reader::Reading, setting::Setting};
-use crate::domain::http::expectation::Allow;
+use cloakroom_domain::http::expectation::Allow;
 
 /// Doubts every setting that another one leaves without effect.
 pub(super) fn check(reading: &mut Reading, config: &Config) {

@@ -4,8 +4,8 @@
 //! nothing in it is refused or rewritten before routing, and what matches requests takes it.
 
 use super::{given::Given, setting::Setting};
-use crate::domain::http::pattern::{self, PatternError};
-use crate::domain::http::route_table::RoutePattern;
+use cloakroom_domain::http::pattern::{self, PatternError};
+use cloakroom_domain::http::route_table::RoutePattern;
 
 /// A method and a path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::given::Given;
 use super::reader::{Reading, Section};
 use super::setting::Setting;
 use super::units::{MOMENT, Size, hours, minutes};
-use crate::domain::limit::Rate;
-use crate::domain::turn::MOST_PRIORITY;
+use cloakroom_domain::limit::Rate;
+use cloakroom_domain::turn::MOST_PRIORITY;
 
 /// Where operations wait.
 #[derive(Clone, Debug, PartialEq)]

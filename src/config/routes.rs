@@ -18,7 +18,7 @@ use super::{
     setting::{Setting, choose},
     units::{MOMENT, days, hours, minutes, seconds},
 };
-use crate::domain::operation::Statuses;
+use cloakroom_domain::operation::Statuses;
 
 /// One route, everything decided.
 #[derive(Clone, Debug, PartialEq)]

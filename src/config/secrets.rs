@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{given::Given, reader::Section, setting::Setting};
-use crate::domain::sealing::{Keyring, SealingKey};
+use cloakroom_domain::sealing::{Keyring, SealingKey};
 
 /// What stored secrets are sealed with.
 #[derive(Clone, Debug, PartialEq, Default)]

@@ -11,7 +11,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{given::Given, reader::nearest};
-use crate::domain::http::hygiene::as_read;
+use cloakroom_domain::http::hygiene::as_read;
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {

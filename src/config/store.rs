@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::DatabaseUrl;
+use cloakroom_domain::DatabaseUrl;
 
 use super::{
     given::Given,

@@ -11,7 +11,7 @@ use super::{
     given::Given,
     setting::{Setting, beyond},
 };
-use crate::domain::limit::Rate;
+use cloakroom_domain::limit::Rate;
 
 /// Milliseconds of each unit, longest first.
 const TIMES: [(&str, u64); 5] =

@@ -16,10 +16,10 @@ use super::{
     units::{MOMENT, Size, hours, minutes, seconds},
     urls::Bare,
 };
-use crate::domain::http::hygiene::as_read;
-use crate::domain::job::JobWords;
-use crate::domain::limit::Rate;
-use crate::domain::operation::is_ambiguous;
+use cloakroom_domain::http::hygiene::as_read;
+use cloakroom_domain::job::JobWords;
+use cloakroom_domain::limit::Rate;
+use cloakroom_domain::operation::is_ambiguous;
 
 /// A service behind the gateway.
 #[derive(Clone, Debug, PartialEq)]

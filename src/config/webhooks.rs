@@ -11,7 +11,7 @@ use super::given::Given;
 use super::reader::Section;
 use super::setting::Setting;
 use super::units::{Percent, minutes, seconds};
-use crate::domain::limit::Rate;
+use cloakroom_domain::limit::Rate;
 
 /// Where deliveries may go, and how many go at once.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Method, Uri};
 
-use crate::domain::http::{media_type, via};
+use cloakroom_domain::http::{media_type, via};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

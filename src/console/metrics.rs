@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::standing::{Backlog, LaneStanding, PermitsInUse, Standing};
-use crate::domain::breaker::State;
+use cloakroom_domain::breaker::State;
 
 /// Sets the gauges of every queue and upstream.
 pub(super) fn set(standing: &Standing) {

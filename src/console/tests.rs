@@ -9,9 +9,9 @@ use super::*;
 use crate::api::standing::{
     Backlog, LaneStanding, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
 };
-use crate::domain::Timestamp;
-use crate::domain::breaker::State;
-use crate::domain::turn::Expected;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::State;
+use cloakroom_domain::turn::Expected;
 use std::time::Duration;
 
 fn standing() -> Standing {

@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
-use crate::domain::delivery::Destination;
 use crate::wire::{Exchange, Fault};
+use cloakroom_domain::delivery::Destination;
 
 /// A request before it is known how it will be written.
 pub(super) struct Outgoing {

@@ -6,13 +6,13 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
-use crate::domain::delivery::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
-use crate::domain::operation::{
+use cloakroom_domain::delivery::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
+use cloakroom_domain::operation::{
     Body, Delivery as Promise, Lane, NewOperation, OnFailure, Policy, Request, RetryPolicy, Work,
 };
-use crate::domain::sealing::Keyring;
-use crate::domain::{Fields, OperationId, Principal};
-use crate::ledger::{
+use cloakroom_domain::sealing::Keyring;
+use cloakroom_domain::{Fields, OperationId, Principal};
+use cloakroom_ledger::{
     Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
     DeliveryWant, DisabledFor, Format, Freeing, KeyKind, KeyOwner, Location, Message, NewKey,
     NewSubscription, Opening, Operation, Outbox, Retention, Rotated, Rotation, Scribe, Subscribed,

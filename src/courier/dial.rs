@@ -25,12 +25,13 @@ use tokio_rustls::TlsConnector;
 use super::answer::PIECE;
 use super::connection::Connection;
 use super::guard::Guard;
-use crate::clock::Clock;
-use crate::domain::delivery::{DeliveryError, Destination};
-use crate::lifecycle::Tasks;
+use crate::hyper_timer::HyperTimer;
 use crate::open_files;
-use crate::telemetry::Restraint;
 use crate::wire::{Unread, Wire};
+use cloakroom_domain::delivery::{DeliveryError, Destination};
+use cloakroom_runtime::LogThrottle;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
 /// without end is not to be carried further than that.
@@ -113,7 +114,7 @@ pub(super) struct Dialer {
     tls: Option<TlsConnector>,
     clock: Clock,
     tasks: Tasks,
-    shortage: Restraint,
+    shortage: LogThrottle,
 }
 
 impl Dialer {
@@ -125,7 +126,7 @@ impl Dialer {
                 None
             }
         };
-        Self { guard, tls, clock, tasks, shortage: Restraint::default() }
+        Self { guard, tls, clock, tasks, shortage: LogThrottle::default() }
     }
 
     /// A new connection to a destination.
@@ -236,7 +237,7 @@ impl Dialer {
     {
         let mut builder = http2::Builder::new(OnTasks(self.tasks.clone()));
         builder
-            .timer(self.clock.clone())
+            .timer(HyperTimer(self.clock.clone()))
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(4 * WINDOW)
             .max_header_list_size(MOST_FIELDS)

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::{Sends, Shared, homes};
-use crate::domain::Timestamp;
-use crate::ledger::{DeliveryCounts, LedgerError};
+use cloakroom_domain::Timestamp;
+use cloakroom_ledger::{DeliveryCounts, LedgerError};
 
 /// So many rows are counted; the gauges' descriptions say so.
 pub(super) const COUNTED: usize = 10_000;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::lookups::{Lookups, PATIENCE};
 use super::resolver::Resolver;
-use crate::domain::Principal;
-use crate::domain::delivery::address::NotPublic;
-use crate::domain::delivery::{BadDestination, DeliveryError, Destination, NOT_PUBLIC, Rules};
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::address::NotPublic;
+use cloakroom_domain::delivery::{BadDestination, DeliveryError, Destination, NOT_PUBLIC, Rules};
 
 /// Why a URL is not one that deliveries go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{Sends, Shared, homes, sending};
-use crate::domain::delivery::ReceiverKey;
-use crate::ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
 
 /// The courier's outbox. It holds the courier weakly: the ledger keeps the outbox, and the
 /// courier the ledger, so otherwise neither would ever end.

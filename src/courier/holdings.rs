@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::ledger::DeliveryLease;
+use cloakroom_ledger::DeliveryLease;
 
 /// What this node holds.
 #[derive(Debug, Default)]

@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Sends, Shared};
-use crate::domain::Timestamp;
-use crate::domain::delivery::{ReceiverKey, home};
-use crate::ledger::{DeliveryLane, LedgerError, NodeRow};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{ReceiverKey, home};
+use cloakroom_ledger::{DeliveryLane, LedgerError, NodeRow};
 
 /// What is known of the others.
 #[derive(Debug, Default)]

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use super::guard::Refused;
 use super::resolver::Resolver;
-use crate::clock::Clock;
-use crate::domain::{Principal, Timestamp};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::{Principal, Timestamp};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// Lookups at once.
 pub(super) const MOST: usize = 64;

@@ -39,13 +39,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::clock::Clock;
-use crate::domain::Timestamp;
-use crate::domain::delivery::Answer;
-use crate::domain::delivery::traffic::{Limits, Traffic};
-use crate::ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
-use crate::lifecycle::Tasks;
 use beats::Beats;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::Answer;
+use cloakroom_domain::delivery::traffic::{Limits, Traffic};
+use cloakroom_ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 pub use dial::Trust;
 pub use guard::{Guard, Refused};
 use holdings::Holdings;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::connection::Connection;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
 
 /// How often the pool is looked through.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);

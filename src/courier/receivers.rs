@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Sends, Shared};
-use crate::domain::Timestamp;
-use crate::domain::delivery::ReceiverKey;
-use crate::ledger::{LeasedDelivery, LedgerError, Receiver};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_ledger::{LeasedDelivery, LedgerError, Receiver};
 
 /// How long a receiver is remembered that nothing is sent to.
 const REMEMBERED: Duration = Duration::from_mins(10);

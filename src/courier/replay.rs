@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::domain::Timestamp;
-use crate::ledger::{Ledger, LedgerError, ReplayStep, Selected};
+use cloakroom_domain::Timestamp;
+use cloakroom_ledger::{Ledger, LedgerError, ReplayStep, Selected};
 
 /// The name of the job.
 pub const REPLAY: &str = "webhooks.replay";

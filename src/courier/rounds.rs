@@ -2,7 +2,7 @@
 //!
 //! Owns the way from what is due to what is on its way. Its invariant: what is claimed is
 //! entered among the holdings before anything else can look, and either begins or goes
-//! back. Whose turn it is, is decided by [`Traffic`](crate::domain::delivery::traffic::Traffic).
+//! back. Whose turn it is, is decided by [`Traffic`](cloakroom_domain::delivery::traffic::Traffic).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::beats::Loop;
 use super::{Sends, Shared, homes, sending};
-use crate::domain::Timestamp;
-use crate::domain::delivery::ReceiverKey;
-use crate::domain::delivery::traffic::Whose;
-use crate::ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::delivery::traffic::Whose;
+use cloakroom_ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
 
 /// How soon a claim is tried again that failed.
 const BACK_OFF: Duration = Duration::from_secs(1);

@@ -19,12 +19,12 @@ use super::dial::{Dialer, Failed, Progress, Trust, code_of, story};
 use super::guard::Guard;
 use super::pool::{Pool, SWEEP};
 use super::signer::{self, Message, Signers};
-use crate::clock::Clock;
-use crate::domain::Timestamp;
-use crate::domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
-use crate::domain::delivery::{DeliveryError, Destination};
-use crate::domain::http::retry_after::RetryAfter;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
+use cloakroom_domain::delivery::{DeliveryError, Destination};
+use cloakroom_domain::http::retry_after::RetryAfter;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How long the body of an answer is read.
 const BODY: Duration = Duration::from_secs(2);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::receivers::{self, NoAddress};
 use super::{Sends, Shared};
-use crate::domain::Timestamp;
-use crate::domain::delivery::traffic::{Came, Leave, Turn};
-use crate::domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
-use crate::ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::traffic::{Came, Leave, Turn};
+use cloakroom_domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
+use cloakroom_ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
 
 /// What the sender gets behind its own time before it is taken for stuck.
 const SLACK: Duration = Duration::from_secs(2);

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::beats::Loop;
 use super::insist::insist;
 use super::{Sends, Shared};
-use crate::domain::delivery::{Ended, Next, ReceiverKey};
-use crate::ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
+use cloakroom_domain::delivery::{Ended, Next, ReceiverKey};
+use cloakroom_ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
 
 /// How many ends go down in one commit at most.
 const BATCH: usize = 512;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, USER_AGENT};
 
-use crate::domain::Timestamp;
-use crate::domain::delivery::extra_fields;
-use crate::domain::delivery::{SigningKey, signature};
-use crate::domain::http::via;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::extra_fields;
+use cloakroom_domain::delivery::{SigningKey, signature};
+use cloakroom_domain::http::via;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -111,7 +111,7 @@ pub(super) fn mark(fields: &mut HeaderMap, mark: &HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::Secret;
+    use cloakroom_domain::delivery::Secret;
 
     const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 

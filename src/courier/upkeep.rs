@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::beats::Loop;
 use super::{Sends, Shared, gauges, homes, settling};
-use crate::domain::Timestamp;
-use crate::domain::delivery::{HELD, ReceiverKey, Topic};
-use crate::ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{HELD, ReceiverKey, Topic};
+use cloakroom_ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds between two looks at the nodes.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{Clock, Elapsed};
+use cloakroom_runtime::clock::{Clock, Elapsed};
 
 /// What is left of a time limit.
 pub(super) struct Allowance<'a> {
@@ -32,7 +32,7 @@ impl<'a> Allowance<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
 
     #[tokio::test]
     async fn only_what_the_upstream_took_is_taken_off() {

@@ -16,15 +16,15 @@ use super::allowance::Allowance;
 use super::ending::Ended;
 use super::gathering::Gathering;
 use super::stash::Stash;
-use crate::domain::http::location::{Home, Place, requested};
-use crate::domain::http::retry_after::RetryAfter;
-use crate::domain::http::{hygiene, redirect, relocation};
-use crate::domain::operation::{
+use crate::upstream::{Broken, Came, Named, Reply, ReplyBody, Upstream};
+use cloakroom_domain::http::location::{Home, Place, requested};
+use cloakroom_domain::http::retry_after::RetryAfter;
+use cloakroom_domain::http::{hygiene, redirect, relocation};
+use cloakroom_domain::operation::{
     Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent,
 };
-use crate::domain::{Fields, Timestamp};
-use crate::ledger::{KeptAnswer, LedgerError};
-use crate::upstream::{Broken, Came, Named, Reply, ReplyBody, Upstream};
+use cloakroom_domain::{Fields, Timestamp};
+use cloakroom_ledger::{KeptAnswer, LedgerError};
 
 /// How long, and how far in octets, the body of a 202 that names a monitor is read to its
 /// end, so that the connection can be used again.
@@ -236,7 +236,7 @@ fn broken_off(broken: Broken) -> Ended {
 pub(super) fn of_a_removal(status: u16) -> Ended {
     let kept = KeptAnswer {
         status: StatusCode::NO_CONTENT.as_u16(),
-        fields: crate::domain::Fields::new(),
+        fields: cloakroom_domain::Fields::new(),
         body: Body::empty(),
         framing: None,
         created_location: None,
@@ -297,14 +297,14 @@ async fn body(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::ResponseFraming;
+    use cloakroom_domain::operation::ResponseFraming;
 
     fn answer() -> Answer {
         Answer::plain(201)
     }
 
     fn keep(body: Body) -> KeptAnswer {
-        let fields = crate::domain::Fields::new();
+        let fields = cloakroom_domain::Fields::new();
         let (framing, created) = (Some(ResponseFraming::Close), Some("/orders/7".into()));
         KeptAnswer { status: 201, fields, body, framing, created_location: created }
     }

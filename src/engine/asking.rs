@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::jobs;
-use crate::domain::operation::Lane;
-use crate::domain::{OperationId, Timestamp};
-use crate::ledger::Want;
+use cloakroom_domain::operation::Lane;
+use cloakroom_domain::{OperationId, Timestamp};
+use cloakroom_ledger::Want;
 
 /// How many monitors of an upstream are asked at once while it answers.
 const MOST: usize = 64;

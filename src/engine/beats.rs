@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
 
 /// A loop of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::OperationId;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::OperationId;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How many cancellations are remembered whose attempt has not been seen.
 const REMEMBERED: usize = 1024;
@@ -111,7 +111,7 @@ impl Drop for Cancelable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
 
     fn id(seed: u8) -> OperationId {
         OperationId::new(Timestamp::EPOCH, 0, [seed; 10])

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::beats::Loop;
-use crate::ledger::LedgerError;
+use cloakroom_ledger::LedgerError;
 
 /// A delay is over for at most about this long before its operation may go.
 const INTERVAL: Duration = Duration::from_secs(1);

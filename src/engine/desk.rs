@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 use super::holdings::Asked;
 use super::permits::{Permit, Purpose};
 use super::{Shared, executor};
-use crate::domain::operation::Lane;
-use crate::ledger::{Desk, Leased, Reservation};
+use cloakroom_domain::operation::Lane;
+use cloakroom_ledger::{Desk, Leased, Reservation};
 
 /// The engine's desk. It holds the engine weakly: the ledger keeps the desk, and the
 /// engine the ledger, so otherwise neither would ever end.

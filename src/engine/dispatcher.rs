@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::beats::Loop;
 use super::permits::{Permit, Permits, Purpose, Refusal};
 use super::{Shared, executor};
-use crate::domain::Timestamp;
-use crate::domain::operation::Lane;
-use crate::domain::turn::{Expected, Precedence};
-use crate::ledger::{Claimed, LaneDepth, LedgerError, Want};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::Lane;
+use cloakroom_domain::turn::{Expected, Precedence};
+use cloakroom_ledger::{Claimed, LaneDepth, LedgerError, Want};
 
 /// How soon a claim is tried again that failed, or brought nothing where something
 /// seemed due.

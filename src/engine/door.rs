@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::Timestamp;
-use crate::domain::breaker::{Breaker, Pass, Sign, State};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::{Breaker, Pass, Sign, State};
 
 /// The way to one upstream.
 #[derive(Debug)]

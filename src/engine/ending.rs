@@ -6,10 +6,10 @@
 use super::insist::insist;
 use super::meters::outcome_name;
 use super::{Shared, stash};
-use crate::domain::operation::{
+use cloakroom_domain::operation::{
     Effect, ErrorCode, Next, Outcome, Purpose, Standing, Transition, settle,
 };
-use crate::ledger::{KeptAnswer, Leased, LedgerError, Settlement};
+use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
 /// How an attempt ended.
 pub(super) struct Ended {

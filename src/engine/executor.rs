@@ -16,11 +16,11 @@ use super::holdings::Holding;
 use super::outgoing::Loss;
 use super::permits::Permit;
 use super::{Shared, jobs, outgoing, recheck};
-use crate::domain::Timestamp;
-use crate::domain::breaker::Sign;
-use crate::domain::operation::{ErrorCode, Outcome, Policy, Purpose, Sent, Work};
-use crate::ledger::Leased;
 use crate::upstream::SentMarker;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::Sign;
+use cloakroom_domain::operation::{ErrorCode, Outcome, Policy, Purpose, Sent, Work};
+use cloakroom_ledger::Leased;
 
 /// Starts an attempt in a task of its own.
 pub(super) fn start(shared: &Arc<Shared>, leased: Leased, mut permit: Option<Permit>) {
@@ -163,7 +163,7 @@ async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::{Delivery, OnFailure, RetryPolicy};
+    use cloakroom_domain::operation::{Delivery, OnFailure, RetryPolicy};
 
     #[test]
     fn nothing_begins_at_the_deadline() {

@@ -14,9 +14,9 @@ use futures_util::future::join_all;
 use super::Shared;
 use super::beats::Loop;
 use super::ending::{self, Ended};
-use crate::domain::Timestamp;
-use crate::domain::operation::{Lane, Outcome};
-use crate::ledger::{LaneDepth, LanePlace, LedgerError};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::{Lane, Outcome};
+use cloakroom_ledger::{LaneDepth, LanePlace, LedgerError};
 
 /// No operation ends later than this after its deadline, unless its lane was just looked through.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -14,11 +14,11 @@ use super::asking::{Heard, Place, Places};
 use super::beats::Loop;
 use super::ending::{self, Ended};
 use super::{Shared, jobs, outgoing, recheck};
-use crate::domain::Timestamp;
-use crate::domain::http::retry_after;
-use crate::domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
-use crate::ledger::{Leased, LedgerError, Want};
 use crate::upstream::{Asked, Monitor, Question, SentMarker};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::http::retry_after;
+use cloakroom_domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
+use cloakroom_ledger::{Leased, LedgerError, Want};
 
 /// How long a claimed operation is hidden from the next claim. Longer than asking,
 /// reading and a recheck take together.
@@ -241,7 +241,7 @@ fn still_pending(why: &str) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operation::ErrorCode;
+    use cloakroom_domain::operation::ErrorCode;
 
     #[test]
     fn an_answer_that_breaks_off_is_asked_for_again() {

@@ -6,8 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::domain::operation::{Body, BodyKey};
-use crate::ledger::Piece;
+use cloakroom_domain::operation::{Body, BodyKey};
+use cloakroom_ledger::Piece;
 
 /// A body that is being read.
 pub(super) struct Gathering {

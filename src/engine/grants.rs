@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::nodes::{self, Findings};
-use crate::domain::fleet::BEATS_A_LEASE;
-use crate::ledger::{Divided, LedgerError};
+use cloakroom_domain::fleet::BEATS_A_LEASE;
+use cloakroom_ledger::{Divided, LedgerError};
 
 /// The least time between two asks.
 const SPARING: Duration = Duration::from_millis(100);
@@ -118,9 +118,9 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
-    use crate::domain::division::{Kind, Share};
-    use crate::ledger::LimitName;
+    use cloakroom_domain::Timestamp;
+    use cloakroom_domain::division::{Kind, Share};
+    use cloakroom_ledger::LimitName;
 
     const LONGEST: Duration = Duration::from_secs(3);
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::ledger::{LeaseKey, Owned};
+use cloakroom_ledger::{LeaseKey, Owned};
 
 /// How many are remembered that were disowned.
 const REMEMBERED: usize = 4096;
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn key(number: i64) -> LeaseKey {
-        LeaseKey::for_tests(number)
+        LeaseKey::new(number, 1)
     }
 
     fn owned(number: i64) -> Owned {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::Shared;
-use crate::clock::Clock;
-use crate::ledger::LedgerError;
-use crate::lifecycle::Tasks;
+use cloakroom_ledger::LedgerError;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
 
     /// How often it was tried when it came to an end, and whether that was a success.
     fn tried(fails: u32, why: &LedgerError) -> (u32, bool) {

@@ -17,9 +17,9 @@ use http::header::CONTENT_TYPE;
 
 use super::Shared;
 use super::ending::Ended;
-use crate::domain::operation::{Answer, Body, Continuation, Outcome};
-use crate::domain::{Fields, Timestamp};
-use crate::ledger::{KeptAnswer, Leased, LedgerError, ProgressReport};
+use cloakroom_domain::operation::{Answer, Body, Continuation, Outcome};
+use cloakroom_domain::{Fields, Timestamp};
+use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, ProgressReport};
 
 /// The upstream that jobs are said to lie in a lane of: this gateway, on any of its nodes.
 pub const OWN: &str = "cloakroom";

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::pace::{Pace, Part, Token};
 use super::permits::{InUse, Refusal};
 use super::share::{Asker, Seat, Share};
-use crate::domain::Timestamp;
-use crate::domain::division::Kind;
-use crate::domain::limit::Rate;
-use crate::ledger::{Asked, Divided, Emptied, LimitName};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::division::Kind;
+use cloakroom_domain::limit::Rate;
+use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
 /// What limits an upstream or a queue.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
-use crate::domain::operation::Outcome;
+use cloakroom_domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
 const OUTCOMES: [&str; 16] = [

@@ -3,7 +3,7 @@
 //! Owns which operation runs when, its attempts, and that each attempt's end reaches the
 //! ledger. Its invariants: no more runs than there are permits for, nothing is claimed
 //! that is not begun, and what comes after an attempt is decided by
-//! [`settle`](crate::domain::operation::settle) alone. It must not know of clients, the
+//! [`settle`](cloakroom_domain::operation::settle) alone. It must not know of clients, the
 //! front or configuration files: it meets the rest in the ledger.
 
 mod allowance;
@@ -46,20 +46,20 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
-use crate::clock::Clock;
-use crate::domain::Timestamp;
-use crate::domain::breaker;
-use crate::domain::fleet::Role;
-use crate::domain::http::forwarded;
-use crate::domain::limit::Rate;
-use crate::domain::operation::{Lane, Request, Work};
-use crate::domain::turn::Expected;
-use crate::ledger::{Emptied, Leased, Ledger};
-use crate::lifecycle::Tasks;
-use crate::telemetry::Restraint;
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
 use cancels::Cancels;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker;
+use cloakroom_domain::fleet::Role;
+use cloakroom_domain::http::forwarded;
+use cloakroom_domain::limit::Rate;
+use cloakroom_domain::operation::{Lane, Request, Work};
+use cloakroom_domain::turn::Expected;
+use cloakroom_ledger::{Emptied, Leased, Ledger};
+use cloakroom_runtime::LogThrottle;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 use holdings::Holdings;
 pub use jobs::{Job, Jobs, OWN, Step, Stepped};
 use meters::Meters;
@@ -195,7 +195,7 @@ struct Shared {
     meters: Meters,
     beats: Arc<Beats>,
     /// What the log is told of upstreams' monitors.
-    complaints: Restraint,
+    complaints: LogThrottle,
     // Tells when the last part is gone.
     _over: DropGuard,
 }
@@ -240,7 +240,7 @@ impl Engine {
             pulse,
             meters,
             beats,
-            complaints: Restraint::default(),
+            complaints: LogThrottle::default(),
             _over: over.drop_guard(),
         });
         if works {

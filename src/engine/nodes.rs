@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::Shared;
 use super::beats::Loop;
 use super::holdings::Amiss;
-use crate::domain::fleet::{BEATS_A_LEASE, Liveness, Sign};
-use crate::ledger::{Beaten, Dead, LedgerError, Vitals};
+use cloakroom_domain::fleet::{BEATS_A_LEASE, Liveness, Sign};
+use cloakroom_ledger::{Beaten, Dead, LedgerError, Vitals};
 
 /// What is to be seen to.
 #[derive(Clone, Debug, Default)]

@@ -13,12 +13,12 @@ use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Shared;
-use crate::domain::OperationId;
-use crate::domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
-use crate::domain::http::{forwarded, trace};
-use crate::domain::operation::{Body, BodyKey, Request};
-use crate::ledger::{Leased, Ledger, LedgerError};
 use crate::upstream::{Call, CallBody, SentMarker};
+use cloakroom_domain::OperationId;
+use cloakroom_domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
+use cloakroom_domain::http::{forwarded, trace};
+use cloakroom_domain::operation::{Body, BodyKey, Request};
+use cloakroom_ledger::{Leased, Ledger, LedgerError};
 
 const KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
 const ID: HeaderName = HeaderName::from_static("operation-id");
@@ -189,7 +189,7 @@ fn pieces(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Fields, Timestamp};
+    use cloakroom_domain::{Fields, Timestamp};
 
     fn request(method: Method, given: &[(&'static str, &'static str)]) -> Request {
         let mut map = HeaderMap::new();

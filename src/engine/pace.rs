@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::share::Asker;
-use crate::domain::Timestamp;
-use crate::domain::limit::{Bucket, Rate};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::limit::{Bucket, Rate};
 
 /// The shortest wait for a token. A fast rate brings several in it, which are then claimed
 /// together; the bucket holds a whole second's, so nothing is lost.

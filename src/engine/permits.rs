@@ -31,11 +31,11 @@ use super::limits::{Limits, Shared};
 use super::pace::Token;
 use super::share::{Asker, Seat, Share};
 use super::{Settings, jobs};
-use crate::domain::Timestamp;
-use crate::domain::breaker::{Sign, State};
-use crate::domain::division::{Kind, UNLIMITED};
-use crate::domain::operation::Lane;
-use crate::ledger::{Asked, Divided, Emptied, LimitName};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::breaker::{Sign, State};
+use cloakroom_domain::division::{Kind, UNLIMITED};
+use cloakroom_domain::operation::Lane;
+use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
 /// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::division::Share;
 use crate::engine::{QueueLimits, UpstreamLimits};
-use crate::ledger::{Asked, Emptied};
+use cloakroom_domain::division::Share;
+use cloakroom_ledger::{Asked, Emptied};
 use futures_util::FutureExt;
 
 const NOW: Timestamp = Timestamp::EPOCH;

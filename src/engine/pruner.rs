@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Shared;
 use super::beats::Loop;
-use crate::domain::pruning::Portion;
-use crate::ledger::{LedgerError, Pruned};
-use crate::telemetry::Restraint;
+use cloakroom_domain::pruning::Portion;
+use cloakroom_ledger::{LedgerError, Pruned};
+use cloakroom_runtime::LogThrottle;
 
 const INTERVAL: Duration = Duration::from_secs(30);
 /// The least time between two rounds, however many writes find the disk full.
@@ -16,7 +16,7 @@ const LEAST: Duration = Duration::from_secs(1);
 /// Frees every half minute, and when a write finds the disk full, until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut portion = Portion::default();
-    let failures = Restraint::default();
+    let failures = LogThrottle::default();
     loop {
         match step(&shared, &mut portion).await {
             Ok(()) => shared.beats.beat(Loop::Pruner, shared.clock.now()),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::domain::fleet::trust;
+use cloakroom_domain::fleet::trust;
+use cloakroom_runtime::clock::Clock;
 
 /// The last confirmed beat. Clones share it.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
 
     #[test]
     fn without_a_confirmed_beat_for_two_thirds_of_a_lease_nothing_begins() {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::permits::{Permit, Permits, Purpose};
 use super::{Shared, executor};
-use crate::domain::Timestamp;
-use crate::domain::operation::Lane;
-use crate::ledger::{LaneDepth, LedgerError, Want};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::Lane;
+use cloakroom_ledger::{LaneDepth, LedgerError, Want};
 
 /// How often it is looked whether one is due.
 const INTERVAL: Duration = Duration::from_secs(1);

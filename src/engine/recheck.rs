@@ -2,7 +2,7 @@
 //!
 //! Owns the question; what its answer means is the domain's to say ([`Finding`]). Its invariant: the question changes nothing at the upstream, and
 //! is asked within a slot and an attempt's time, or in the place and time of asking a monitor. What follows is decided by
-//! [`settle`](crate::domain::operation::settle).
+//! [`settle`](cloakroom_domain::operation::settle).
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use super::answer::{self, Asking};
 use super::cancels::Cancelable;
 use super::ending::Ended;
 use super::{Shared, outgoing, stash};
-use crate::domain::http::idempotency::{sent_octets, value_of};
-use crate::domain::operation::{
+use crate::upstream::{Call, Reply, SentMarker};
+use cloakroom_domain::http::idempotency::{sent_octets, value_of};
+use cloakroom_domain::operation::{
     Delivery, ErrorCode, Finding, Outcome, Purpose, Sent, Subjects, Work, is_asked_about,
     is_in_doubt,
 };
-use crate::ledger::Leased;
-use crate::upstream::{Call, Reply, SentMarker};
+use cloakroom_ledger::Leased;
 
 /// What the upstream says.
 enum Word {

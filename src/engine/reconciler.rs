@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::nodes::Findings;
-use crate::domain::reconcile::Report;
+use cloakroom_domain::reconcile::Report;
 
 /// Looks at each interval until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {

@@ -6,8 +6,8 @@
 
 use super::Shared;
 use super::insist::insist;
-use crate::domain::operation::{Body, BodyKey};
-use crate::ledger::{LedgerError, Piece};
+use cloakroom_domain::operation::{Body, BodyKey};
+use cloakroom_ledger::{LedgerError, Piece};
 
 /// The pieces of a body that is being read.
 pub(super) struct Stash<'a> {

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use super::Shared;
 use super::ending::{self, Ended};
 use super::nodes::Findings;
-use crate::domain::operation::{ErrorCode, Next, Outcome, Sent};
-use crate::ledger::{Dead, LeaseKey, Leased};
+use cloakroom_domain::operation::{ErrorCode, Next, Outcome, Sent};
+use cloakroom_ledger::{Dead, LeaseKey, Leased};
 
 /// How many are taken over together.
 const BATCH: usize = 256;

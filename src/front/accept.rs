@@ -23,19 +23,21 @@ use super::upload::Upload;
 use super::{Caller, Inner, Lifespan};
 use crate::api::Problem;
 use crate::config::{KeyRule, Selector};
-use crate::domain::http::additions::{Additions, LONGEST_SERIAL_KEY, is_reference, parent_named};
-use crate::domain::http::expectation::{self, Answer, Decision};
-use crate::domain::http::idempotency::{self, SentKey};
-use crate::domain::http::pattern::Captures;
-use crate::domain::http::prefer;
-use crate::domain::http::trace;
-use crate::domain::operation::{
+use crate::listener::Received;
+use cloakroom_domain::http::additions::{
+    Additions, LONGEST_SERIAL_KEY, is_reference, parent_named,
+};
+use cloakroom_domain::http::expectation::{self, Answer, Decision};
+use cloakroom_domain::http::idempotency::{self, SentKey};
+use cloakroom_domain::http::pattern::Captures;
+use cloakroom_domain::http::prefer;
+use cloakroom_domain::http::trace;
+use cloakroom_domain::operation::{
     Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
 };
-use crate::domain::pointer::Pointers;
-use crate::domain::{Fields, OperationId, Principal};
-use crate::ledger::Piece;
-use crate::listener::Received;
+use cloakroom_domain::pointer::Pointers;
+use cloakroom_domain::{Fields, OperationId, Principal};
+use cloakroom_ledger::Piece;
 
 /// Counts places named by routes that could not be read.
 const UNREADABLE: &str = "cloakroom_unreadable_places_total";

@@ -18,12 +18,12 @@ use crate::api::problem::kinds;
 use crate::api::recorded::{self, Passage};
 use crate::api::{Api, Document, Problem, own};
 use crate::config::{AcceptedForm, PrincipalRule};
-use crate::domain::OperationId;
-use crate::domain::http::expectation::{Answer, Decision};
-use crate::domain::http::links::Links;
-use crate::domain::operation::{Contact, ErrorCode, Failure, NewOperation, State};
-use crate::ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::OperationId;
+use cloakroom_domain::http::expectation::{Answer, Decision};
+use cloakroom_domain::http::links::Links;
+use cloakroom_domain::operation::{Contact, ErrorCode, Failure, NewOperation, State};
+use cloakroom_ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
+use cloakroom_runtime::lifecycle::Tasks;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 

@@ -15,11 +15,11 @@ use url::Url;
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
 use crate::api::{Api, Problem, Unfit};
-use crate::domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
-use crate::domain::http::expectation;
-use crate::domain::http::prefer::Preferences;
-use crate::domain::{Principal, Timestamp};
-use crate::ledger::{FirstCallback, NewCallbacks, USED};
+use cloakroom_domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
+use cloakroom_domain::http::expectation;
+use cloakroom_domain::http::prefer::Preferences;
+use cloakroom_domain::{Principal, Timestamp};
+use cloakroom_ledger::{FirstCallback, NewCallbacks, USED};
 
 const URL: &str = "Callback-Url";
 const EVENTS: &str = "Callback-Events";

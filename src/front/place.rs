@@ -10,12 +10,12 @@ use http::{HeaderMap, Method, Version, header};
 use super::route::Route;
 use super::tunnel;
 use crate::api::{Problem, is_resource};
-use crate::domain::http::body_method::{self, Named};
-use crate::domain::http::disguise::{self, Disguise};
-use crate::domain::http::path::{self, PathProblem};
-use crate::domain::http::pattern::Captures;
-use crate::domain::http::route_table::{RouteTable, RoutedMethods};
 use crate::upstream::Upstream;
+use cloakroom_domain::http::body_method::{self, Named};
+use cloakroom_domain::http::disguise::{self, Disguise};
+use cloakroom_domain::http::path::{self, PathProblem};
+use cloakroom_domain::http::pattern::Captures;
+use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
 
 /// The place of a request.
 pub(super) enum Place<'f> {

@@ -15,11 +15,11 @@ use super::silence::Silence;
 use super::tunnel::{self, Tunnel};
 use super::{Caller, Inner, Lifespan, body};
 use crate::api::{Problem, own};
-use crate::domain::http::location::Home;
-use crate::domain::http::{forwarded, hygiene, relocation};
-use crate::domain::operation::{ErrorCode, Sent};
 use crate::listener::{Occupied, Received};
 use crate::upstream::{Broken, Came, ReplyBody, Upstream};
+use cloakroom_domain::http::location::Home;
+use cloakroom_domain::http::{forwarded, hygiene, relocation};
+use cloakroom_domain::operation::{ErrorCode, Sent};
 
 impl Inner {
     /// Passes a request on, and its answer back.

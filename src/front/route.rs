@@ -8,17 +8,17 @@ use std::time::Duration;
 use http::{HeaderName, Method, header};
 
 use crate::config::{AcceptedForm, Config, KeyRule, RouteConfig, Selector};
-use crate::domain::Timestamp;
-use crate::domain::delivery::Reach;
-use crate::domain::http::additions::{Additions, Granted};
-use crate::domain::http::expectation::{Answer, Decision, Offer};
-use crate::domain::http::pattern::Pattern;
-use crate::domain::http::route_table::{RoutePattern, RouteTable};
-use crate::domain::operation::{
+use crate::upstream::{Upstream, Upstreams};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::Reach;
+use cloakroom_domain::http::additions::{Additions, Granted};
+use cloakroom_domain::http::expectation::{Answer, Decision, Offer};
+use cloakroom_domain::http::pattern::Pattern;
+use cloakroom_domain::http::route_table::{RoutePattern, RouteTable};
+use cloakroom_domain::operation::{
     Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy, Statuses,
 };
-use crate::telemetry::Restraint;
-use crate::upstream::{Upstream, Upstreams};
+use cloakroom_runtime::LogThrottle;
 
 use super::settings::UnknownRoute;
 
@@ -53,7 +53,7 @@ pub(super) struct Route {
     delay: Duration,
     implicit: bool,
     /// Spares the log where what the route names cannot be read.
-    pub(super) unreadable: Arc<Restraint>,
+    pub(super) unreadable: Arc<LogThrottle>,
 }
 
 /// Always erased, whatever a route names.

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
 use crate::config::Selector;
-use crate::domain::http::pattern::Captures;
-use crate::domain::pointer::{Scalars, Unreadable};
+use cloakroom_domain::http::pattern::Captures;
+use cloakroom_domain::pointer::{Scalars, Unreadable};
 
 /// What a value can be looked up in.
 #[derive(Clone, Copy)]
@@ -75,7 +75,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::domain::pointer::Pointers;
+    use cloakroom_domain::pointer::Pointers;
 
     #[test]
     fn values_are_found_where_they_are_and_none_where_they_are_not() {

@@ -5,10 +5,10 @@ use axum::Router;
 use super::route::{self, Route};
 use crate::api::{Api, public_router};
 use crate::config::{Config, CorsOrigins};
-use crate::domain::http::route_table::RouteTable;
-use crate::domain::http::via;
-use crate::lifecycle::Tasks;
 use crate::upstream::{Upstream, Upstreams};
+use cloakroom_domain::http::route_table::RouteTable;
+use cloakroom_domain::http::via;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// What the front is told to be.
 pub struct FrontSettings {

@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::upstream::{Broken, ReplyBody};
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 
 /// What is known of one exchange. Its parts share it.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use super::body::Peeked;
 use super::place::Straight;
 use super::{Caller, Inner};
 use crate::api::Problem;
-use crate::domain::http::body_method::{self, Named};
-use crate::domain::http::disguise;
 use crate::listener::Received;
 use crate::upstream::Upstream;
+use cloakroom_domain::http::body_method::{self, Named};
+use cloakroom_domain::http::disguise;
 
 /// The largest body that is looked into, in octets: a form that a person fills in is smaller.
 const LARGEST: usize = 64 * 1024;

@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Lifecycles;
-use crate::clock::Clock;
-use crate::domain::http::websocket::{self, Frames};
-use crate::lifecycle::Tasks;
 use crate::listener::Occupied;
+use cloakroom_domain::http::websocket::{self, Frames};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How long both sides of a tunnel have to end it once they were told that it ends.
 const CLOSING: Duration = Duration::from_secs(5);

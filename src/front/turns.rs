@@ -4,7 +4,7 @@
 //! number of places that a route names in it; and no body keeps a thread from others for longer
 //! than a slice takes.
 
-use crate::domain::pointer::{Pointers, Scalars};
+use cloakroom_domain::pointer::{Pointers, Scalars};
 
 /// How many octets are read before others get their turn.
 const SLICE: usize = 64 * 1024;
@@ -35,7 +35,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::domain::pointer::Unreadable;
+    use cloakroom_domain::pointer::Unreadable;
 
     /// What is found, and how often others had their turn meanwhile.
     fn read<'p>(pointers: &'p Pointers, body: &[u8]) -> (Scalars<'p>, usize) {

@@ -6,9 +6,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::domain::operation::{BodyKey, NewOperation};
-use crate::ledger::{Accepted, FirstCallback, Ledger, LedgerError};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::operation::{BodyKey, NewOperation};
+use cloakroom_ledger::{Accepted, FirstCallback, Ledger, LedgerError};
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// The pieces of a body that no operation refers to yet.
 pub(super) struct Upload {

@@ -3,18 +3,17 @@
 //! Owns the saving: as long as the deadline only moves away, the timer that is set
 //! stays set, and is looked at again when it goes off. It must not know what is timed.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Sleep, Timer};
-
-use crate::clock::Clock;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::{Clock, Sleeper};
 
 /// Goes off at an instant that is named at each look.
 pub(super) struct Alarm {
     clock: Clock,
-    set: Option<(Timestamp, Pin<Box<dyn Sleep>>)>,
+    set: Option<(Timestamp, Sleeper)>,
 }
 
 impl Alarm {
@@ -35,10 +34,10 @@ impl Alarm {
             }
             match &mut self.set {
                 Some((due, sleep)) if *due <= until => {
-                    ready!(sleep.as_mut().poll(context));
+                    ready!(Pin::new(sleep).poll(context));
                     self.set = None;
                 }
-                _ => self.set = Some((until, Timer::sleep(&self.clock, until.since(now)))),
+                _ => self.set = Some((until, self.clock.sleeper(until.since(now)))),
             }
         }
     }

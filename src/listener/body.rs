@@ -14,8 +14,8 @@ use hyper::body::Incoming;
 
 use super::alarm::Alarm;
 use super::socket::Occupied;
-use crate::clock::Clock;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 
 /// A request's body did not come whole.
 #[derive(Debug, thiserror::Error)]

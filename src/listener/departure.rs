@@ -12,8 +12,8 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::alarm::Alarm;
-use crate::clock::Clock;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 
 /// How long an answer may take to begin after the client has ended its side: a client that has
 /// closed its connection looks the same until it is sent something.

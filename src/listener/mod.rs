@@ -32,12 +32,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::caller::Peer;
-use crate::clock::Clock;
 use crate::config::ServerConfig;
-use crate::lifecycle::Tasks;
+use crate::hyper_timer::HyperTimer;
 pub use binding::{BindError, advice};
 use body::{Answering, Pace};
 pub use body::{ReceiveError, Received};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 pub use socket::Occupied;
 use socket::{Occupancy, Socket};
 
@@ -203,7 +204,7 @@ impl Connection {
             }
         });
         let connection = http1::Builder::new()
-            .timer(clock)
+            .timer(HyperTimer(clock))
             // The socket keeps the times of heads and pauses: one limit for both would not do.
             .header_read_timeout(None)
             // A client that has said all may end its side and still wait for the answer; whether

@@ -21,8 +21,8 @@ use super::announced::Announced;
 use super::departure::Departure;
 use super::taking::Taking;
 use super::{Limits, ReceiveError, refusal};
-use crate::clock::Clock;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 
 /// How long a refused body is still read after the answer: closing on unread octets resets the
 /// connection, and the client loses the answer. Clients that send everything before they read

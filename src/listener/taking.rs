@@ -14,8 +14,8 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::alarm::Alarm;
-use crate::clock::Clock;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 
 /// How often within the limit it is looked whether anything was taken. The system's own buffer
 /// grows for some time while a client takes nothing; so seldom a look would take each growth for

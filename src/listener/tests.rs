@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::domain::Timestamp;
+use cloakroom_domain::Timestamp;
 
 /// A listener that answers a body with its length, or 408; and a client of it.
 async fn connected(clock: &Clock) -> TcpStream {

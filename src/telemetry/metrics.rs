@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 /// How often samples are folded into their buckets where nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -6,8 +6,6 @@
 
 mod logs;
 mod metrics;
-mod restraint;
 
 pub use logs::start as start_logging;
 pub use metrics::{Metrics, metrics};
-pub use restraint::Restraint;

@@ -10,9 +10,9 @@ use super::client::{REDIRECTS, Upstream, resolve};
 use super::monitor::{Monitor, NamedBy};
 use super::reply::Reply;
 use super::settings::is_web;
-use crate::domain::Timestamp;
-use crate::domain::job::{self, JobState};
-use crate::domain::operation::{Doubt, told_status};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::job::{self, JobState};
+use cloakroom_domain::operation::{Doubt, told_status};
 
 /// How much of a document is read to find a state in it, in octets.
 const LONGEST_DOCUMENT: usize = 1 << 20;

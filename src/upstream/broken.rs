@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// Says whether anything of a call can have left, also after the call was dropped.
 ///

@@ -18,10 +18,10 @@ use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
 use super::pool::{Pool, SWEEP_INTERVAL};
 use super::reply::{Home, Reply, ReplyBody};
 use super::settings::{Settings, SettingsError, is_web, wants_tls};
-use crate::clock::Clock;
-use crate::domain::http::{location, redirect};
-use crate::domain::operation::{Delivery, Doubt, Sent};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::http::{location, redirect};
+use cloakroom_domain::operation::{Delivery, Doubt, Sent};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How many 307 and 308 are followed in a row.
 pub(super) const REDIRECTS: usize = 5;

@@ -15,11 +15,11 @@ use super::body::BoxError;
 use super::broken::{Broken, story};
 use super::connection::Connection;
 use super::settings::{HeaderCase, Settings};
-use crate::clock::Clock;
-use crate::lifecycle::Tasks;
 use crate::open_files;
-use crate::telemetry::Restraint;
 use crate::wire::{Unread, Wire};
+use cloakroom_runtime::LogThrottle;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How soon the kernel looks whether a silent peer still exists, how often, and how soon again.
 const KEEPALIVE: Duration = Duration::from_mins(1);
@@ -49,7 +49,7 @@ pub(super) struct Dialer {
     header_case: HeaderCase,
     clock: Clock,
     tasks: Tasks,
-    shortage: Restraint,
+    shortage: LogThrottle,
 }
 
 /// What connects, without TLS and with it.
@@ -102,7 +102,7 @@ impl Dialer {
             header_case: settings.header_case,
             clock,
             tasks,
-            shortage: Restraint::default(),
+            shortage: LogThrottle::default(),
         })
     }
 

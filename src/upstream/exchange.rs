@@ -15,7 +15,7 @@ use super::client::Upstream;
 use super::connection::{Connection, Unanswered};
 use super::dial::Purpose;
 use super::reply::Home;
-use crate::domain::operation::{Delivery, Sent};
+use cloakroom_domain::operation::{Delivery, Sent};
 
 /// The head of an answer, and the connection on which its body comes.
 pub(super) struct Answered {

@@ -13,8 +13,8 @@ use url::Url;
 
 use super::client::{Upstream, resolve};
 use super::settings::is_web;
-use crate::domain::Timestamp;
-use crate::domain::http::location::{Home, requested};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::http::location::{Home, requested};
 
 /// The longest URL of a monitor that is kept, in octets.
 const LONGEST: usize = 8 * 1024;

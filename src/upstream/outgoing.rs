@@ -9,7 +9,7 @@ use url::{Position, Url};
 use super::body::CallBody;
 use super::broken::Broken;
 use super::settings::Settings;
-use crate::domain::http::hygiene;
+use cloakroom_domain::http::hygiene;
 
 /// Fields between two neighbours, and those that never reach an upstream. The caller has
 /// dropped them already, with those that `Connection` named; this is the second lock.

@@ -4,9 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::connection::Connection;
-use crate::domain::Timestamp;
-use crate::domain::connections::{Habit, Idle, Reuse};
-use crate::domain::operation::Delivery;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::connections::{Habit, Idle, Reuse};
+use cloakroom_domain::operation::Delivery;
 
 /// How often the pool is looked through.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

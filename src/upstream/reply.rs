@@ -17,8 +17,8 @@ use hyper::body::Incoming;
 use super::broken::{Broken, story};
 use super::connection::Connection;
 use super::pool::Pool;
-use crate::clock::Clock;
-use crate::domain::operation::{Doubt, ResponseFraming};
+use cloakroom_domain::operation::{Doubt, ResponseFraming};
+use cloakroom_runtime::clock::Clock;
 
 /// An upstream's answer.
 #[derive(Debug)]

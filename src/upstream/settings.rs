@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::header::{HOST, HeaderMap};
 use url::{Origin, Url};
 
-use crate::domain::Fields;
-pub use crate::domain::connections::{HeaderCase, Reuse};
-use crate::domain::job::JobWords;
-use crate::domain::operation::Doubt;
+use cloakroom_domain::Fields;
+pub use cloakroom_domain::connections::{HeaderCase, Reuse};
+use cloakroom_domain::job::JobWords;
+use cloakroom_domain::operation::Doubt;
 
 /// Where an upstream is and how it is called.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::exchange::{Arrival, Exchange, Fault};
-use crate::domain::http::answer_head::{self, AnswerHead, Chunks, Framing, HeadProblem};
-use crate::domain::http::other_protocol::OtherProtocol;
+use cloakroom_domain::http::answer_head::{self, AnswerHead, Chunks, Framing, HeadProblem};
+use cloakroom_domain::http::other_protocol::OtherProtocol;
 
 /// Octets that may still become the head of an answer.
 #[derive(Debug, Default)]

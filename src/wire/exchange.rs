@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Method};
 
-use crate::domain::http::answer_head::{Framing, HeadProblem, ends_with_reset};
-use crate::domain::http::other_protocol::OtherProtocol;
+use cloakroom_domain::http::answer_head::{Framing, HeadProblem, ends_with_reset};
+use cloakroom_domain::http::other_protocol::OtherProtocol;
 
 /// What a sender of requests and the connection that carries them tell each other. Clones are of
 /// one connection.

@@ -10,8 +10,8 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use super::answer::{After, Gathered, Gathering, Rules};
 use super::exchange::{Exchange, Fault, RequestWrite};
 use super::unread::Unread;
-use crate::domain::http::answer_head::Chunks;
-use crate::domain::http::other_protocol::OtherProtocol;
+use cloakroom_domain::http::answer_head::Chunks;
+use cloakroom_domain::http::other_protocol::OtherProtocol;
 
 /// How much of a head is read at once, in octets.
 const PIECE: usize = 4096;

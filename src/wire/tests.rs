@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join, duplex, join};
 
 use super::exchange::RequestWrite;
 use super::{Fault, Unread, Wire};
-use crate::domain::http::answer_head::HeadProblem;
+use cloakroom_domain::http::answer_head::HeadProblem;
 
 // Nothing comes before the first request, and there is no second.
 impl Unread for DuplexStream {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloakroom::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 use super::roles::named;
 use super::{Fleet, LEASE};

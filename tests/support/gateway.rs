@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cloakroom::app::{App, Options};
-use cloakroom::clock::Clock;
 use cloakroom::config::Config;
-use cloakroom::domain::Timestamp;
+use cloakroom_domain::Timestamp;
+use cloakroom_runtime::clock::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};

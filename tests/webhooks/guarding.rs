@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use cloakroom::clock::Clock;
 use cloakroom::courier::{Guard, Lookups, Refused};
-use cloakroom::domain::Principal;
-use cloakroom::domain::delivery::{BadDestination, DeliveryError, Rules};
-use cloakroom::lifecycle::Tasks;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::{BadDestination, DeliveryError, Rules};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 use super::outward::{Answer, NOW, Names, Outward, addresses, open_to};
 use crate::support::Receiver;

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cloakroom::clock::Clock;
-use cloakroom::domain::delivery::{Secret, SigningKey};
+use cloakroom_domain::delivery::{Secret, SigningKey};
+use cloakroom_runtime::clock::Clock;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloakroom::clock::Clock;
 use cloakroom::courier::{Guard, Lookups, Refused, Resolver};
-use cloakroom::domain::Principal;
-use cloakroom::domain::delivery::Rules;
-use cloakroom::lifecycle::Tasks;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::Rules;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 use tokio::sync::watch;
 
 use super::outward::NOW;

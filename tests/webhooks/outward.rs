@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloakroom::clock::Clock;
 use cloakroom::courier::{
     Attempted, Guard, Message, Resolver, Sender, SenderSettings, Signers, Target, Trust,
 };
-use cloakroom::domain::Timestamp;
-use cloakroom::domain::delivery::{Rules, Secret, SigningKey};
-use cloakroom::lifecycle::Tasks;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{Rules, Secret, SigningKey};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 use http::{HeaderMap, HeaderValue};
 
 use crate::support::{Receiver, time};

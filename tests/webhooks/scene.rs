@@ -1,7 +1,7 @@
 //! A gateway that may deliver to a receiver on loopback, in front of an upstream.
 
-use cloakroom::domain::delivery::Secret;
-use cloakroom::domain::delivery::signature::{CheckingKey, Signed, verify};
+use cloakroom_domain::delivery::Secret;
+use cloakroom_domain::delivery::signature::{CheckingKey, Signed, verify};
 use serde_json::{Value, json};
 
 use crate::support::gateway::path_of;

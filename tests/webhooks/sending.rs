@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cloakroom::domain::delivery::DeliveryError;
-use cloakroom::domain::delivery::cloud_event::Permission;
-use cloakroom::domain::delivery::signature::{CheckingKey, Signed, verify};
+use cloakroom_domain::delivery::DeliveryError;
+use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_domain::delivery::signature::{CheckingKey, Signed, verify};
 use http::{HeaderName, HeaderValue};
 
 use super::outward::{NOW, Names, Outward, message, open_to, secret, target};

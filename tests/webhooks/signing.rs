@@ -1,8 +1,8 @@
 //! Signatures, judged by the reference libraries of Standard Webhooks and, where those know
 //! nothing, by an independent one.
 
-use cloakroom::clock::Clock;
-use cloakroom::domain::delivery::{KeyPair, Secret, SigningKey, signature};
+use cloakroom_domain::delivery::{KeyPair, Secret, SigningKey, signature};
+use cloakroom_runtime::clock::Clock;
 use ed25519_dalek::{Signature, VerifyingKey};
 use http::HeaderMap;
 

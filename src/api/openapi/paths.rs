@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::{content, document, in_path, json_of, optional, problems, response};
 use super::webhooks;
-use crate::domain::operation::Status;
+use cloakroom_domain::operation::Status;
 
 type Statuses<'a> = &'a [(u16, &'a str)];
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{Problem, kinds};
 use crate::api::own::UPSTREAM_STATUS;
-use crate::domain::http::disguise::Part;
-use crate::domain::operation::{self, Failure, Parts, Status};
+use cloakroom_domain::http::disguise::Part;
+use cloakroom_domain::operation::{self, Failure, Parts, Status};
 
 impl Problem {
     /// 400: the head of the request cannot be read.

@@ -3,15 +3,15 @@
 use std::sync::LazyLock;
 
 use super::{Problem, kinds};
-use crate::clock::Clock;
-use crate::domain::http::additions::AdditionProblem;
-use crate::domain::http::expectation::Refused;
-use crate::domain::http::hygiene::FieldProblem;
-use crate::domain::http::idempotency::KeyProblem;
-use crate::domain::http::path::PathProblem;
-use crate::domain::http::public_url::HostProblem;
-use crate::ledger::LedgerError;
-use crate::telemetry::Restraint;
+use cloakroom_domain::http::additions::AdditionProblem;
+use cloakroom_domain::http::expectation::Refused;
+use cloakroom_domain::http::hygiene::FieldProblem;
+use cloakroom_domain::http::idempotency::KeyProblem;
+use cloakroom_domain::http::path::PathProblem;
+use cloakroom_domain::http::public_url::HostProblem;
+use cloakroom_ledger::LedgerError;
+use cloakroom_runtime::LogThrottle;
+use cloakroom_runtime::clock::Clock;
 
 /// Long enough for a disk to be given room or a database to come back, in seconds.
 const LEDGER_RETRY: u64 = 5;
@@ -38,8 +38,8 @@ impl From<LedgerError> for Problem {
 
 /// While the ledger is away every request is refused: not each of them has a line.
 fn log(error: &LedgerError) {
-    static REFUSED: LazyLock<(Clock, Restraint)> =
-        LazyLock::new(|| (Clock::system(), Restraint::default()));
+    static REFUSED: LazyLock<(Clock, LogThrottle)> =
+        LazyLock::new(|| (Clock::system(), LogThrottle::default()));
     match error {
         // The ledger tells of its full disk itself.
         LedgerError::Full => tracing::debug!(%error, "a request was refused"),

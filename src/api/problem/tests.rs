@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::ledger::LedgerError;
+use cloakroom_ledger::LedgerError;
 
 #[test]
 fn every_kind_has_a_name_of_its_own_and_an_error_status() {

@@ -11,8 +11,8 @@ use super::WebhookSettings;
 use crate::api::visit::{Door, Side, Visit, path_parameter};
 use crate::api::{Caller, Problem, origin};
 use crate::config::PrincipalRule;
-use crate::domain::{Principal, Timestamp};
-use crate::ledger::{Ledger, Subscription};
+use cloakroom_domain::{Principal, Timestamp};
+use cloakroom_ledger::{Ledger, Subscription};
 
 /// Marks octets of a principal that are no text.
 const HEX: &str = "hex:";

@@ -14,8 +14,8 @@ use super::rotate::{self, Former, add};
 use super::signing::{self, Wish, kind_of};
 use crate::api::members::Members;
 use crate::api::{Problem, own};
-use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{KeyKind, KeyOwner};
+use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_ledger::{KeyKind, KeyOwner};
 
 pub(super) async fn show(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let mut named = None;

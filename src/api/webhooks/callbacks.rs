@@ -12,7 +12,7 @@ use super::deliveries;
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
 use crate::api::visit::{Door, Found, Side};
 use crate::api::{Problem, origin, own};
-use crate::ledger::DeliveriesOf;
+use cloakroom_ledger::DeliveriesOf;
 
 pub(in crate::api) async fn list(
     State(door): State<Door>,

@@ -13,8 +13,8 @@ use super::draft::{self, Draft};
 use super::standing::{self, etag};
 use crate::api::Problem;
 use crate::api::members::Members;
-use crate::domain::delivery::cloud_event::Permission;
-use crate::ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
+use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
 /// So often a change is made anew to what somebody else has just changed.
 const TRIES: usize = 5;

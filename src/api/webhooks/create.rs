@@ -11,8 +11,8 @@ use super::signing::{self, Wish};
 use super::standing;
 use crate::api::members::Members;
 use crate::api::{Problem, own};
-use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{
+use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_ledger::{
     Change, Changed, Changing, KeyKind, NewSubscription, Subscribed, Subscription, SubscriptionId,
 };
 

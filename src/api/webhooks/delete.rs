@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::asking::Chosen;
 use crate::api::{Problem, own};
-use crate::ledger::{Change, Changed, Changing};
+use cloakroom_ledger::{Change, Changed, Changing};
 
 pub(super) async fn delete(chosen: Chosen) -> Result<Response, Problem> {
     let Chosen { asking, subscription } = chosen;

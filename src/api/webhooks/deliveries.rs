@@ -9,7 +9,7 @@ use http::header::LOCATION;
 use super::asking::{Asking, Chosen, is_number};
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
 use crate::api::{Problem, own};
-use crate::ledger::{
+use cloakroom_ledger::{
     DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
 };
 
@@ -111,7 +111,7 @@ pub(super) async fn made(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::ReceiverKey;
+    use cloakroom_domain::delivery::ReceiverKey;
 
     #[test]
     fn filters_are_read_and_what_makes_no_sense_is_400() {

@@ -9,9 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::asking::Asking;
-use crate::domain::Timestamp;
-use crate::domain::delivery::PublicKey;
-use crate::ledger::{
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::PublicKey;
+use cloakroom_ledger::{
     AttemptRecord, Delivery, DeliveryEnd, DeliveryState, SigningKey, Subscription,
     SubscriptionSettings, SubscriptionState,
 };
@@ -300,7 +300,7 @@ impl SubscriptionDocument {
             id: id.to_string(),
             principal: asking.shown(&subscription.principal),
             url: url.clone(),
-            events: topics.iter().map(crate::domain::delivery::Topic::as_str).collect(),
+            events: topics.iter().map(cloakroom_domain::delivery::Topic::as_str).collect(),
             routes: routes.clone(),
             tags: tags.clone(),
             header_names,

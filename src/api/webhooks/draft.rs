@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::asking::Asking;
 use crate::api::Problem;
 use crate::api::members::{Members, Said};
-use crate::domain::Principal;
-use crate::domain::delivery::{Topic, Topics, extra_fields};
-use crate::domain::http::additions::MOST_TAGS;
-use crate::ledger::Format;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::{Topic, Topics, extra_fields};
+use cloakroom_domain::http::additions::MOST_TAGS;
+use cloakroom_ledger::Format;
 
 /// The members that are read here.
 pub(super) const KNOWN: [&str; 7] =

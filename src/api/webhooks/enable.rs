@@ -10,7 +10,7 @@ use super::asking::{Asking, Chosen};
 use super::standing;
 use crate::api::Problem;
 use crate::api::members::Members;
-use crate::ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
+use cloakroom_ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
 
 pub(super) async fn enable(chosen: Chosen, members: Members) -> Result<Response, Problem> {
     members.only(&[])?;

@@ -17,9 +17,9 @@ use super::signing;
 use crate::api::visit::{Door, base_of};
 use crate::api::{Api, Problem, own};
 use crate::config::PrincipalRule;
-use crate::domain::Principal;
-use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{KeyOwner, PublishedKey, Subscription};
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_ledger::{KeyOwner, PublishedKey, Subscription};
 
 const USUAL: usize = 50;
 const MOST: usize = 200;

@@ -8,9 +8,9 @@ use super::asking::{Asking, Wanting, is_number};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::standing;
 use crate::api::{Problem, own};
-use crate::domain::Principal;
-use crate::domain::delivery::ReceiverKey;
-use crate::ledger::SubscriptionListing;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_ledger::SubscriptionListing;
 
 const USUAL: usize = 50;
 const MOST: usize = 200;

@@ -34,10 +34,10 @@ use axum::routing::{get, post};
 use http::HeaderMap;
 
 use super::visit::Door;
-use crate::domain::Principal;
-use crate::domain::delivery::cloud_event::Permission;
-use crate::domain::delivery::{Destination, Rules};
-use crate::domain::sealing::Keyring;
+use cloakroom_domain::Principal;
+use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_domain::delivery::{Destination, Rules};
+use cloakroom_domain::sealing::Keyring;
 
 pub use signing::callback_keys;
 pub use unfit::{Unfit, Unjudged};

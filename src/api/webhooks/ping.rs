@@ -6,7 +6,7 @@ use super::asking::Chosen;
 use super::{deliveries, standing};
 use crate::api::Problem;
 use crate::api::members::Members;
-use crate::ledger::Redelivered;
+use cloakroom_ledger::Redelivered;
 
 pub(super) async fn ping(chosen: Chosen, members: Members) -> Result<Response, Problem> {
     members.only(&[])?;

@@ -9,7 +9,7 @@ use super::asking::Chosen;
 use super::{deliveries, standing};
 use crate::api::Problem;
 use crate::api::members::Members;
-use crate::ledger::Redelivered;
+use cloakroom_ledger::Redelivered;
 
 pub(super) async fn redeliver(
     chosen: Chosen,

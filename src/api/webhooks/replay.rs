@@ -12,11 +12,11 @@ use super::standing;
 use crate::api::members::Members;
 use crate::api::pending::{Acceptance, Pointer, accepted};
 use crate::api::{Document, Problem};
-use crate::domain::operation::{
+use cloakroom_domain::operation::{
     Delivery, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
 };
-use crate::domain::{OperationId, Timestamp};
-use crate::ledger::{Accepted, Selected, Subscription};
+use cloakroom_domain::{OperationId, Timestamp};
+use cloakroom_ledger::{Accepted, Selected, Subscription};
 
 /// The job's name, and that of its route.
 const JOB: &str = "webhooks.replay";

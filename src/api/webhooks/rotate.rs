@@ -14,9 +14,9 @@ use super::document::RotationDocument;
 use super::signing::{self, MOST, Wish};
 use crate::api::members::Members;
 use crate::api::{Problem, own};
-use crate::domain::delivery::SigningKey;
-use crate::domain::delivery::keeping::Whose;
-use crate::ledger::{self, KeyKind, KeyOwner, Rotated, Rotation};
+use cloakroom_domain::delivery::SigningKey;
+use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_ledger::{KeyKind, KeyOwner, Rotated, Rotation};
 
 /// How long former keys sign on unless told, in seconds; and how long they may at most.
 const USUAL_GRACE: u64 = 24 * 3600;
@@ -49,7 +49,7 @@ pub(super) async fn rotate(chosen: Chosen, mut members: Members) -> Result<Respo
 }
 
 /// The kinds that sign until somebody says otherwise.
-fn for_good(keys: &[ledger::SigningKey]) -> Vec<KeyKind> {
+fn for_good(keys: &[cloakroom_ledger::SigningKey]) -> Vec<KeyKind> {
     let signs =
         |kind: &KeyKind| keys.iter().any(|key| key.kind == *kind && key.retires_at.is_none());
     KeyKind::BOTH.into_iter().filter(signs).collect()

@@ -4,11 +4,11 @@ use super::WebhookSettings;
 use super::document::{KeyDocument, SecretDocument};
 use crate::api::Problem;
 use crate::api::members::Members;
-use crate::domain::delivery::keeping::{self, Whose};
-use crate::domain::delivery::{PublicKey, SigningKey};
-use crate::domain::sealing::SealingError;
-use crate::domain::{Principal, Timestamp};
-use crate::ledger::{self, KeyKind, NewKey};
+use cloakroom_domain::delivery::keeping::{self, Whose};
+use cloakroom_domain::delivery::{PublicKey, SigningKey};
+use cloakroom_domain::sealing::SealingError;
+use cloakroom_domain::{Principal, Timestamp};
+use cloakroom_ledger::{KeyKind, NewKey};
 
 /// So many keys of one owner may sign at once.
 pub(super) const MOST: usize = 5;
@@ -112,12 +112,15 @@ pub(super) fn secret(keys: &[SigningKey]) -> SecretDocument {
 }
 
 /// The keys that sign at that time.
-pub(super) fn live(keys: Vec<ledger::SigningKey>, now: Timestamp) -> Vec<ledger::SigningKey> {
+pub(super) fn live(
+    keys: Vec<cloakroom_ledger::SigningKey>,
+    now: Timestamp,
+) -> Vec<cloakroom_ledger::SigningKey> {
     keys.into_iter().filter(|key| is_live(key, now)).collect()
 }
 
 /// Whether a key signs at that time.
-pub(super) fn is_live(key: &ledger::SigningKey, now: Timestamp) -> bool {
+pub(super) fn is_live(key: &cloakroom_ledger::SigningKey, now: Timestamp) -> bool {
     key.retires_at.is_none_or(|end| end > now)
 }
 
@@ -125,7 +128,7 @@ pub(super) fn is_live(key: &ledger::SigningKey, now: Timestamp) -> bool {
 pub(super) fn public(
     settings: &WebhookSettings,
     whose: Whose<'_>,
-    key: &ledger::SigningKey,
+    key: &cloakroom_ledger::SigningKey,
 ) -> Result<Option<PublicKey>, Problem> {
     if key.kind == KeyKind::V1 {
         return Ok(None);
@@ -139,9 +142,9 @@ pub(super) fn public(
 pub(super) fn shown(
     settings: &WebhookSettings,
     whose: Whose<'_>,
-    keys: &[ledger::SigningKey],
+    keys: &[cloakroom_ledger::SigningKey],
 ) -> Result<Vec<KeyDocument>, Problem> {
-    let document = |key: &ledger::SigningKey| {
+    let document = |key: &cloakroom_ledger::SigningKey| {
         let public = public(settings, whose, key)?;
         Ok(KeyDocument::of(key, public.as_ref()))
     };

@@ -10,9 +10,9 @@ use super::document::SubscriptionDocument;
 use super::draft::Draft;
 use super::signing::{self, unreadable};
 use crate::api::{Problem, own};
-use crate::domain::delivery::cloud_event::Permission;
-use crate::domain::delivery::keeping::{self, Whose};
-use crate::ledger::{
+use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_domain::delivery::keeping::{self, Whose};
+use cloakroom_ledger::{
     KeyOwner, Subscription, SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
 

@@ -6,7 +6,7 @@
 
 use super::asking::Asking;
 use crate::api::Problem;
-use crate::domain::delivery::BadDestination;
+use cloakroom_domain::delivery::BadDestination;
 
 /// Why a URL takes no deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]

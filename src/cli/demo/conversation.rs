@@ -13,9 +13,9 @@ use super::super::exchange::exchange;
 use super::super::failure::Failure;
 use super::hook::{Hook, Place};
 use super::voice;
-use crate::clock::Clock;
-use crate::domain::delivery::Secret;
-use crate::lifecycle::Tasks;
+use cloakroom_domain::delivery::Secret;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How long any one answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use super::super::failure::Failure;
 use super::super::listen::{Answer, Manner, Receiver, Seen, shown};
 use super::{ANYWHERE, voice};
-use crate::clock::Clock;
-use crate::domain::delivery::Secret;
-use crate::domain::delivery::signature::{CheckingKey, Unverified};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::delivery::Secret;
+use cloakroom_domain::delivery::signature::{CheckingKey, Unverified};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How long a webhook may take: its first attempt is made at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -124,7 +124,7 @@ fn never(topic: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
     use serde_json::json;
 
     fn hook(clock: &Clock) -> (mpsc::UnboundedSender<Delivery>, Hook) {

@@ -14,8 +14,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::clock::Clock;
-use crate::lifecycle::Tasks;
+use crate::hyper_timer::HyperTimer;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// How long it thinks about an order: long enough that a client notices.
 const THINKING: Duration = Duration::from_millis(1_500);
@@ -54,7 +55,7 @@ impl Orders {
     async fn serve(self, stream: TcpStream) {
         let answer = service_fn(|request| self.answer(request));
         let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(self.clock.clone());
+        server.timer(HyperTimer(self.clock.clone()));
         // Its clients see for themselves how a connection ended.
         let _ = server.serve_connection(TokioIo::new(stream), answer).await;
     }
@@ -111,7 +112,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
     use crate::cli::exchange::{NoAnswer, exchange};
-    use crate::domain::Timestamp;
+    use cloakroom_domain::Timestamp;
 
     async fn asked(
         at: SocketAddr,

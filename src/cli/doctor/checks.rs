@@ -10,10 +10,10 @@ use super::{Check, Verdict};
 use crate::app::{self, bind_advice};
 use crate::cli::banner;
 use crate::cli::reach::{self, REACHING};
-use crate::clock::Clock;
 use crate::config::{Config, StoreUrl, UpstreamConfig};
-use crate::domain::{DatabaseUrl, Timestamp};
-use crate::ledger::{Pooler, folder_of};
+use cloakroom_domain::{DatabaseUrl, Timestamp};
+use cloakroom_ledger::{Pooler, folder_of};
+use cloakroom_runtime::clock::Clock;
 
 const MIB: u64 = 1 << 20;
 /// Below this the ledger is about to be full.
@@ -43,7 +43,7 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
             let folder = folder_of(path);
             checks.push(writable(&folder));
             checks.push(room(&folder));
-            checks.push(sqlite(&crate::ledger::sqlite_version()));
+            checks.push(sqlite(&cloakroom_ledger::sqlite_version()));
             checks.push(own(path));
         }
         StoreUrl::Postgres(url) => {
@@ -69,7 +69,7 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
 
 fn writable(folder: &Path) -> Check {
     let name = format!("ledger's folder {}", folder.display());
-    match crate::ledger::check_folder(folder) {
+    match cloakroom_ledger::check_folder(folder) {
         Ok(()) => Check::new(name, Verdict::Fine, "it can be written to"),
         Err(says) => Check::new(name, Verdict::Failed, format!("it {says}")),
     }
@@ -101,7 +101,7 @@ fn enough(free: u64) -> Check {
 
 /// Whether the file is a ledger, or can become one.
 fn own(path: &Path) -> Check {
-    match crate::ledger::check_file(path) {
+    match cloakroom_ledger::check_file(path) {
         Ok(()) => Check::new("ledger's file", Verdict::Fine, "it is a ledger, or can become one"),
         Err(error) => Check::new("ledger's file", Verdict::Failed, error.to_string()),
     }
@@ -119,7 +119,7 @@ fn sqlite(version: &str) -> Check {
 /// Whether the database can be logged in to, and is new enough.
 async fn database(url: &DatabaseUrl, pooler: Pooler, clock: &Clock) -> Check {
     let called = format!("database {url}");
-    match clock.timeout(REACHING, crate::ledger::postgres_version(url, pooler)).await {
+    match clock.timeout(REACHING, cloakroom_ledger::postgres_version(url, pooler)).await {
         Ok(Ok(version)) => Check::new(called, Verdict::Fine, format!("PostgreSQL {version}")),
         Ok(Err(error)) => Check::new(called, Verdict::Failed, error.to_string()),
         Err(_) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::print;
 use super::settings::Settings;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

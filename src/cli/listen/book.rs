@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::domain::Timestamp;
-use crate::domain::delivery::signature::{CheckingKey, Signed, Unverified, verify};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::signature::{CheckingKey, Signed, Unverified, verify};
 
 /// Everything that has arrived so far.
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ fn trust(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::{Secret, SigningKey, signature};
+    use cloakroom_domain::delivery::{Secret, SigningKey, signature};
 
     const NOW: Timestamp = Timestamp::from_micros(1_614_265_330_000_000);
     const BODY: &[u8] = br#"{"type":"operation.failed","data":{"sequence":3}}"#;

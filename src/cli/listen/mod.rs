@@ -21,12 +21,12 @@ use super::failure::Failure;
 use super::kept;
 use super::print;
 use super::serve::listen_for_signals;
-use crate::clock::Clock;
 use crate::config::{environment, listen_secrets};
-use crate::domain::delivery::signature::CheckingKey;
-use crate::domain::delivery::{BadKey, PublicKey, Secret};
-use crate::lifecycle::Tasks;
 pub(super) use book::Seen;
+use cloakroom_domain::delivery::signature::CheckingKey;
+use cloakroom_domain::delivery::{BadKey, PublicKey, Secret};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 pub(super) use receiver::{Answer, Manner, Receiver, Tell};
 pub(super) use show::text as shown;
 

@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Book, Seen};
-use crate::clock::Clock;
-use crate::domain::delivery::signature::CheckingKey;
-use crate::lifecycle::Tasks;
+use crate::hyper_timer::HyperTimer;
+use cloakroom_domain::delivery::signature::CheckingKey;
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// The largest delivery that is read, in bytes.
 const LARGEST: usize = 32 << 20;
@@ -134,7 +135,7 @@ impl Receiver {
     /// Takes what comes on a connection until it ends, or `tasks` drain.
     async fn converse(&self, stream: TcpStream, tasks: &Tasks) {
         let mut server = hyper::server::conn::http1::Builder::new();
-        server.timer(self.clock.clone());
+        server.timer(HyperTimer(self.clock.clone()));
         let answer = service_fn(|request| self.answer(request, tasks));
         let connection = server.serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);

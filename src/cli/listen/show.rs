@@ -78,8 +78,8 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::domain::Timestamp;
-    use crate::domain::delivery::signature::Unverified;
+    use cloakroom_domain::Timestamp;
+    use cloakroom_domain::delivery::signature::Unverified;
 
     fn seen(trust: Result<Trusted, Unverified>) -> Seen {
         Seen {

@@ -7,7 +7,7 @@ use super::super::admin::{Admin, strange};
 use super::super::failure::Failure;
 use super::super::print;
 use super::super::since::instant;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::admin::Gateway;
 use super::failure::Failure;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::admin::{Admin, Gateway, json as body_of, strange};
 use super::failure::Failure;
 use super::print;
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -10,7 +10,7 @@ use super::super::failure::Failure;
 use super::super::print;
 use super::super::since::instant;
 use super::{cell, name, path};
-use crate::clock::Clock;
+use cloakroom_runtime::clock::Clock;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

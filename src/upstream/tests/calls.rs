@@ -4,7 +4,7 @@ use futures_util::stream;
 use http::header::{EXPECT, HOST};
 
 use super::*;
-use crate::domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// What is said of a call to an upstream that answers one request so and then closes.
 async fn broken_by(answer: &'static str) -> (Broken, Sent) {

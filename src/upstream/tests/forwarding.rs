@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// A body out of a channel.
 fn pieces(

@@ -21,11 +21,11 @@ use url::Url;
 use super::{
     BoxError, Broken, Call, CallBody, HeaderCase, ReplyBody, Reuse, SentMarker, Settings, Upstream,
 };
-use crate::clock::Clock;
-use crate::domain::job::JobWords;
-use crate::domain::operation::Delivery;
-use crate::domain::{Fields, Timestamp};
-use crate::lifecycle::Tasks;
+use cloakroom_domain::job::JobWords;
+use cloakroom_domain::operation::Delivery;
+use cloakroom_domain::{Fields, Timestamp};
+use cloakroom_runtime::clock::Clock;
+use cloakroom_runtime::lifecycle::Tasks;
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

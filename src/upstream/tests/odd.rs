@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::domain::operation::{ErrorCode, Sent};
 use crate::upstream::Came;
+use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// What a POST gets from an upstream that answers so and keeps its connections open.
 async fn answered(answer: &str) -> (Result<String, Broken>, Vec<String>, &'static str) {

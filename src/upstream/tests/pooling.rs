@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::*;
-use crate::domain::operation::Sent;
+use cloakroom_domain::operation::Sent;
 
 fn repeatable(target: &str) -> Call {
     Call { delivery: Delivery::AtLeastOnce, ..post(target) }

@@ -1,7 +1,7 @@
 //! Redirects that ask for the same request again: followed at home, and only so often.
 
 use super::*;
-use crate::domain::operation::{Delivery, ErrorCode, Sent};
+use cloakroom_domain::operation::{Delivery, ErrorCode, Sent};
 
 fn elsewhere(status: u16, location: &str) -> String {
     format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")

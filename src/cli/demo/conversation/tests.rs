@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::lifecycle::Tasks;
+use cloakroom_runtime::lifecycle::Tasks;
 
 /// A server that gives these answers, one a connection, and names itself in `{self}`.
 async fn answering(tasks: &Tasks, answers: &[&str]) -> SocketAddr {

@@ -1,0 +1,235 @@
+//! What is taken on: whose deliveries are asked for, and how many.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::contacts::{Candidate, Chosen};
+use super::place::{Manner, Place};
+use super::{AHEAD, Due, Plan, Traffic, Whose};
+use crate::Timestamp;
+use crate::delivery::ReceiverKey;
+
+/// More is taken on beside what is there only if it is at least this part of the reach: a
+/// few at a time would cost nearly as much as many.
+const WORTH_IT: usize = 4;
+/// The shortest wait for a token of a rate, so that several are used together.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// What is left while it is being planned.
+struct Room {
+    all: usize,
+    slow: usize,
+    silent: usize,
+    contacts: usize,
+    again: usize,
+}
+
+impl Room {
+    fn left(&self, manner: Manner) -> usize {
+        let own = match manner {
+            Manner::Quick => self.all,
+            Manner::Slow => self.slow,
+            Manner::Silent => self.slow.min(self.silent),
+            Manner::Unknown => self.contacts,
+        };
+        own.min(self.all)
+    }
+
+    fn take(&mut self, manner: Manner, first: usize, again: usize) {
+        let count = first + again;
+        let from = |room: &mut usize, is: bool| {
+            *room = room.saturating_sub(if is { count } else { 0 });
+        };
+        from(&mut self.all, true);
+        from(&mut self.slow, manner.is_slow());
+        from(&mut self.silent, manner == Manner::Silent);
+        from(&mut self.contacts, manner == Manner::Unknown);
+        self.again = self.again.saturating_sub(again);
+    }
+}
+
+impl<T> Traffic<T> {
+    /// What to take on of what is due, by receiver and by whether it was tried before.
+    /// What is due longest comes first; `whose` says whose a receiver is, and how fast it may
+    /// be sent to.
+    /// [`Traffic::arrived`] has to be told of each want what came of it.
+    pub fn plan<'p>(
+        &mut self,
+        due: impl IntoIterator<Item = (ReceiverKey, bool)>,
+        whose: impl Fn(ReceiverKey) -> Whose<'p>,
+        now: Timestamp,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        self.put_aside(now);
+        let mut room = self.room();
+        let mut turns = Self::merged(due);
+        self.turns += 1;
+        let limits = self.limits;
+        for (receiver, _) in &turns {
+            self.place(*receiver, now).keep_to(whose(*receiver).rate, &limits, now);
+        }
+        self.contact(&turns, whose, &mut room, &mut plan, now);
+        // Those that were asked for in the same round stay in the order of what is due.
+        turns.sort_by_key(|(receiver, _)| self.asked_in(*receiver));
+        let mut quick = Vec::new();
+        for (receiver, due) in turns {
+            let place = self.place(receiver, now);
+            place.seen_at = now;
+            if place.counts_as() == Manner::Unknown {
+                continue;
+            }
+            let most = place.allowed(&limits);
+            if self.ask(receiver, due, most, &mut room, &mut plan, now) {
+                quick.push((receiver, due));
+            }
+        }
+        // What is left goes to those that would be idle while more is taken on.
+        for (receiver, due) in quick {
+            let Some(place) = self.places.get_mut(&receiver) else { continue };
+            let reach = place.reach(&limits, now);
+            if reach.saturating_sub(place.taken_on()) >= reach / WORTH_IT {
+                self.ask(receiver, due, reach, &mut room, &mut plan, now);
+            }
+        }
+        plan
+    }
+
+    /// Asks for what is to be sent to receivers of which nothing is known.
+    fn contact<'p>(
+        &mut self,
+        due: &[Candidate],
+        whose: impl Fn(ReceiverKey) -> Whose<'p>,
+        room: &mut Room,
+        plan: &mut Plan,
+        now: Timestamp,
+    ) {
+        let is_one = |(receiver, _): &&Candidate| {
+            let place = self.places.get(receiver);
+            place.is_none_or(|place| place.counts_as() == Manner::Unknown && place.taken_on() == 0)
+        };
+        let mut waiting = due.iter().filter(is_one).peekable();
+        if waiting.peek().is_none() {
+            return;
+        }
+        if room.left(Manner::Unknown) > 0 {
+            let row = waiting.map(|candidate| (whose(candidate.0).principal, *candidate));
+            let row = self.contacts.row(row);
+            for Chosen { principal, candidate: (receiver, due), newest_next } in row {
+                let before = room.contacts;
+                self.ask(receiver, due, 1, room, plan, now);
+                if room.contacts < before {
+                    self.contacts.served(principal, newest_next, now);
+                }
+                if room.left(Manner::Unknown) == 0 {
+                    break;
+                }
+            }
+        }
+        if let Some(at) = self.contacts.leaves_at(self.limits.aside()) {
+            plan.look_again(at);
+        }
+    }
+
+    fn room(&self) -> Room {
+        let (mut slow, mut silent, mut contacts, mut again) = (0, 0, 0, 0);
+        for place in self.places.values() {
+            let manner = place.counts_as();
+            let count = place.asked + place.promised + place.waiting.len();
+            slow += if manner.is_slow() { count } else { 0 };
+            silent += if manner == Manner::Silent { count } else { 0 };
+            contacts += if manner == Manner::Unknown { count } else { 0 };
+            again += place.waiting.iter().filter(|(again, _)| *again).count();
+        }
+        let limits = &self.limits;
+        Room {
+            all: (limits.slots * AHEAD).saturating_sub(self.held),
+            slow: limits.for_slow().saturating_sub(self.sending_slow + slow),
+            silent: limits.for_silent().saturating_sub(self.sending_silent + silent),
+            contacts: limits.for_contacts().saturating_sub(self.contacts.in_slots() + contacts),
+            again: limits.for_again().saturating_sub(self.sending_again + again),
+        }
+    }
+
+    fn place(&mut self, receiver: ReceiverKey, now: Timestamp) -> &mut Place<T> {
+        let limits = self.limits;
+        self.places.entry(receiver).or_insert_with(|| Place::new(&limits, now))
+    }
+
+    fn asked_in(&self, receiver: ReceiverKey) -> u64 {
+        self.places.get(&receiver).map_or(0, |place| place.asked_in)
+    }
+
+    /// Receivers with what is due for them, in the order of what is due.
+    fn merged(due: impl IntoIterator<Item = (ReceiverKey, bool)>) -> Vec<Candidate> {
+        let mut order: Vec<Candidate> = Vec::new();
+        let mut at: HashMap<ReceiverKey, usize> = HashMap::new();
+        for (receiver, again) in due {
+            let index = *at.entry(receiver).or_insert_with(|| {
+                order.push((receiver, Due::default()));
+                order.len() - 1
+            });
+            match again {
+                true => order[index].1.again = true,
+                false => order[index].1.first = true,
+            }
+        }
+        order
+    }
+
+    /// Asks for as many of a receiver's as make up `most`. Whether it may get more.
+    fn ask(
+        &mut self,
+        receiver: ReceiverKey,
+        due: Due,
+        most: usize,
+        room: &mut Room,
+        plan: &mut Plan,
+        now: Timestamp,
+    ) -> bool {
+        let turn = self.turns;
+        let Some(place) = self.places.get_mut(&receiver) else { return false };
+        let manner = place.counts_as();
+        let is_quick = manner == Manner::Quick;
+        if place.not_before > now {
+            plan.look_again(place.not_before);
+            return false;
+        }
+        let mut count = most.saturating_sub(place.taken_on()).min(room.left(manner));
+        if let Some(bucket) = place.bucket.as_mut().filter(|_| count > 0) {
+            count = count.min(bucket.available(now) as usize);
+            if count == 0 {
+                plan.look_again(bucket.next_at(now).max(now + BREATH));
+            }
+        }
+        let (mut first, mut again) = due.share(count, room.again, place.favours_again);
+        if first + again == 0 {
+            return is_quick;
+        }
+        if place.is_parked() {
+            match place.breaker.pass(now) {
+                Ok(_) => place.probe = true,
+                Err(at) => {
+                    plan.look_again(at);
+                    return false;
+                }
+            }
+            (first, again) = if first > 0 { (1, 0) } else { (0, 1) };
+        }
+        if let Some(bucket) = &mut place.bucket {
+            for _ in 0..first + again {
+                bucket.take(now);
+            }
+        }
+        place.favours_again = again == 0;
+        place.asks(first + again, now);
+        place.asked_in = turn;
+        self.held += first + again;
+        room.take(manner, first, again);
+        for (is_again, count) in [(false, first), (true, again)] {
+            if count > 0 {
+                *plan.wants.entry((receiver, is_again)).or_default() += count;
+            }
+        }
+        is_quick
+    }
+}

@@ -1,0 +1,128 @@
+//! The field lines of an answer's head.
+//!
+//! Owns what is put right and what is left out. Its invariant: of a line that names a framing
+//! field, nothing is left out.
+
+use ::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use super::HeadProblem;
+use crate::http::grammar::is_tchar;
+
+/// The fields that say where an answer ends and whether another may follow it.
+const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"connection"];
+
+/// Reads the lines up to the empty one; with how many of them were odd.
+pub(super) fn read<'h>(
+    head: &Bytes,
+    lines: impl Iterator<Item = &'h [u8]>,
+) -> Result<(HeaderMap, usize), HeadProblem> {
+    let mut reading = Reading { head, fields: HeaderMap::new(), repairs: 0, last: Last::Nothing };
+    for line in lines.take_while(|line| !line.is_empty()) {
+        reading.line(line)?;
+    }
+    reading.finish()
+}
+
+struct Reading<'h> {
+    head: &'h Bytes,
+    fields: HeaderMap,
+    repairs: usize,
+    last: Last,
+}
+
+/// The line before, to which a fold belongs.
+enum Last {
+    Nothing,
+    LeftOut,
+    Field(HeaderName, Bytes),
+}
+
+impl Reading<'_> {
+    fn line(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
+        if matches!(line[0], b' ' | b'\t') {
+            return self.fold(line);
+        }
+        self.keep()?;
+        let Some(colon) = line.iter().position(|octet| *octet == b':') else {
+            return self.leave_out(line);
+        };
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+        let trimmed = name.trim_ascii_end();
+        match HeaderName::from_bytes(trimmed) {
+            Ok(known) if trimmed.iter().copied().all(is_tchar) => {
+                self.repairs += usize::from(trimmed.len() != name.len());
+                self.last = Last::Field(known, self.head.slice_ref(value));
+                Ok(())
+            }
+            _ => self.leave_out(line),
+        }
+    }
+
+    /// A fold is a blank and what follows it; that of a line left out goes with it.
+    fn fold(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
+        self.repairs += 1;
+        match &mut self.last {
+            Last::Nothing => self.leave_out(line),
+            Last::LeftOut => Ok(()),
+            Last::Field(_, value) => {
+                let both = [&value[..], trim(line)].join(&b" "[..]);
+                *value = Bytes::copy_from_slice(trim(&both));
+                Ok(())
+            }
+        }
+    }
+
+    fn leave_out(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
+        if names_framing(line) {
+            return Err(HeadProblem::FramingLine);
+        }
+        self.repairs += 1;
+        self.last = Last::LeftOut;
+        Ok(())
+    }
+
+    /// Puts the line before into the fields, now that all of it was read.
+    fn keep(&mut self) -> Result<(), HeadProblem> {
+        let Last::Field(name, value) = std::mem::replace(&mut self.last, Last::Nothing) else {
+            return Ok(());
+        };
+        let Ok(value) = HeaderValue::from_maybe_shared(value) else {
+            return self.leave_out(&[name.as_str().as_bytes(), b":"].concat());
+        };
+        match self.fields.try_append(name, value) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(HeadProblem::TooManyFields),
+        }
+    }
+
+    fn finish(mut self) -> Result<(HeaderMap, usize), HeadProblem> {
+        self.keep()?;
+        Ok((self.fields, self.repairs))
+    }
+}
+
+/// Whether an odd line names a framing field to a reader that is more lenient still: as a word
+/// before the colon, or once the octets that no name has are taken out. Without a colon only the
+/// first word counts, because the others are prose.
+fn names_framing(line: &[u8]) -> bool {
+    let is_framing = |word: &[u8]| FRAMING.iter().any(|framing| word.eq_ignore_ascii_case(framing));
+    let Some(colon) = line.iter().position(|octet| *octet == b':') else {
+        return words(line).find(|word| !word.is_empty()).is_some_and(is_framing);
+    };
+    let name = &line[..colon];
+    let left: Vec<u8> = name.iter().copied().filter(|octet| is_tchar(*octet)).collect();
+    is_framing(&left) || words(name).any(is_framing)
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|octet| !is_tchar(*octet))
+}
+
+/// A value without the blanks around it.
+fn trim(value: &[u8]) -> &[u8] {
+    let blank = |octet: &u8| matches!(octet, b' ' | b'\t');
+    let from = value.iter().position(|octet| !blank(octet)).unwrap_or(value.len());
+    let to = value.iter().rposition(|octet| !blank(octet)).map_or(from, |last| last + 1);
+    &value[from..to]
+}

@@ -1,0 +1,113 @@
+//! Every reader of a field, given more than any head has room for.
+//!
+//! A reader that compares each member with all others would need hours here; one whose time is
+//! in proportion to the length needs a moment.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::additions::{Additions, Granted};
+use super::expectation::{self, Allow, Mode, Offer};
+use super::forwarded::{self, Scheme, Sender};
+use super::prefer::Preferences;
+use super::{disguise, hygiene, idempotency, public_url, retry_after, via};
+use crate::Timestamp;
+
+/// Far more than one pass takes on any machine, and far less than comparing all with all.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// So many members of a list, none of which is like another.
+const MEMBERS: usize = 100_000;
+
+fn long_values() -> Vec<String> {
+    let numbered = |begin: &str, end: &str| -> String {
+        let members: Vec<String> =
+            (0..MEMBERS).map(|number| format!("{begin}{number:x}{end}")).collect();
+        members.concat()
+    };
+    vec![
+        numbered("a", ","),
+        numbered("a", ";"),
+        numbered("a=", ";"),
+        numbered("a;b=", ","),
+        numbered("\"", "\","),
+        numbered("for=\"", ""),
+        numbered("10.0.0.", ", "),
+        numbered("_method=", "&"),
+        numbered("/", ""),
+        numbered("\\", "\""),
+        ",".repeat(MEMBERS),
+        "\"".repeat(MEMBERS + 1),
+        "\\\"".repeat(MEMBERS),
+        "10.0.0.1,".repeat(MEMBERS),
+    ]
+}
+
+fn read_all(headers: &HeaderMap, value: &str) {
+    let net = ["10.0.0.0/8".parse().unwrap()];
+    let peer = "10.0.0.1".parse().unwrap();
+    let mut copy = headers.clone();
+    let offer = Offer {
+        mode: Mode::Async,
+        allow: Allow::ALL,
+        sync_wait: Duration::ZERO,
+        timeout: Duration::ZERO,
+    };
+    let granted = Granted { timeout: Duration::ZERO, deadline: Duration::ZERO };
+    let preferences = Preferences::of(headers);
+    let _ = (preferences.wait(), preferences.respond_async(), preferences.minimal());
+    drop(expectation::decide(headers, &offer));
+    drop(expectation::unrouted(&Method::POST, false, headers));
+    drop(Additions::parse(headers, Timestamp::EPOCH, granted));
+    drop((idempotency::key(headers), public_url::host(headers)));
+    let _ = (via::is_loop(headers, "a"), via::is_from_gateway(headers));
+    drop(hygiene::screen(headers, &[]));
+    drop(disguise::methods(&Method::POST, Some(value), headers, |method| *method == Method::PUT));
+    let _ = disguise::paths(headers).count();
+    let sender = Sender::of(peer, &net, headers);
+    hygiene::remove_hop_by_hop(&mut copy);
+    hygiene::remove_gateway_fields(&mut copy, &[]);
+    forwarded::announce(&mut copy, &sender, Scheme::Http, None);
+    forwarded::repeat(&mut copy);
+    let _ = retry_after::parse(&HeaderValue::from_str(value).unwrap(), Timestamp::EPOCH);
+}
+
+#[test]
+fn no_reader_takes_more_than_a_time_in_proportion_to_the_length() {
+    const NAMES: [&str; 22] = [
+        "accept",
+        "callback-url",
+        "cdn-loop",
+        "client-reference",
+        "connection",
+        "expect",
+        "forwarded",
+        "host",
+        "idempotency-key",
+        "operation-deadline",
+        "operation-delay",
+        "operation-expect",
+        "operation-not-before",
+        "operation-parent",
+        "operation-serial-key",
+        "operation-tags",
+        "prefer",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-original-url",
+    ];
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for value in long_values() {
+            let field =
+                |name| (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+            read_all(&NAMES.into_iter().map(field).collect(), &value);
+        }
+        tell.send(()).unwrap();
+    });
+    assert!(told.recv_timeout(PATIENCE).is_ok(), "a reader takes too long");
+}

@@ -1,0 +1,40 @@
+//! How what is new gets straight to whoever of this node sees to it.
+//!
+//! The engine lends the ledger a [`Desk`]; the committer asks it for a slot before it
+//! writes, inserts the operation already leased, and hands it over after the commit. So
+//! the front never calls the engine. The courier lends an [`Outbox`] for deliveries.
+
+use super::verbs::Leased;
+use super::webhooks::{DeliveryLease, LeasedDelivery};
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::operation::Lane;
+
+/// Where operations are handed to whoever carries them out.
+pub trait Desk: Send + Sync + 'static {
+    /// A slot for a first attempt of that lane, if one is free at once; `overtakes` says that
+    /// somebody in the lane has just come to be due before. Dropping the reservation gives the
+    /// slot back.
+    fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>>;
+}
+
+/// A slot that is kept free for one operation.
+pub trait Reservation: Send {
+    /// Starts the operation in the slot.
+    fn start(self: Box<Self>, leased: Leased);
+}
+
+/// Where deliveries are handed to whoever sends them.
+pub trait Outbox: Send + Sync + 'static {
+    /// Space for a first attempt to that receiver, if there is some at once. Dropping it
+    /// gives it back.
+    fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>>;
+}
+
+/// Space that is kept free for one delivery.
+pub trait Space: Send {
+    /// Says which one it will be, before anybody can read of it.
+    fn expect(&mut self, lease: DeliveryLease);
+
+    /// Takes the delivery, which is durably handed out.
+    fn take(self: Box<Self>, delivery: LeasedDelivery);
+}

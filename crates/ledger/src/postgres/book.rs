@@ -1,0 +1,108 @@
+//! What a node knows of the ledger while it has it open: who it is, and the lanes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use sqlx::postgres::PgRow;
+
+use super::marks::Marks;
+use super::property::Property;
+use crate::error::LedgerError;
+use crate::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
+use crate::unread::Tasks;
+use crate::verbs::Retention;
+use crate::webhooks::sql::Numbered;
+use crate::webhooks::subscribers::Subscribers;
+use cloakroom_domain::operation::Lane;
+use cloakroom_domain::sealer::Sealer;
+
+/// Every lane there is; another node may have made some since they were read.
+pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
+
+/// What a node knows while the ledger is open.
+pub(super) struct Book {
+    pub(super) incarnation: i64,
+    pub(super) retention: Retention,
+    pub(super) marks: Marks,
+    pub(super) property: Property,
+    pub(super) subscribers: Arc<Subscribers>,
+    pub(super) sealer: Sealer,
+    pub(super) tasks: Tasks,
+    /// Numbers that were taken and not used, with the first that is not ours.
+    pub(super) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
+    lanes: RwLock<Arc<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    numbers: HashMap<Lane, i64>,
+    lanes: HashMap<i64, Lane>,
+}
+
+impl Book {
+    pub(super) fn new(
+        incarnation: i64,
+        retention: Retention,
+        sealer: Sealer,
+        lanes: &[PgRow],
+    ) -> Result<Self, LedgerError> {
+        let book = Self {
+            incarnation,
+            retention,
+            marks: Marks::default(),
+            property: Property::default(),
+            subscribers: Arc::default(),
+            sealer,
+            tasks: Tasks::default(),
+            blocks: Mutex::default(),
+            lanes: RwLock::default(),
+        };
+        book.learn(lanes)?;
+        Ok(book)
+    }
+
+    /// Takes in all the lanes that there are.
+    pub(super) fn learn(&self, rows: &[PgRow]) -> Result<(), LedgerError> {
+        let mut known = Known::default();
+        for row in rows {
+            let lane = Lane {
+                queue: text(row, "queue")?.into(),
+                upstream: text(row, "upstream")?.into(),
+                express: row.flag("express")?,
+                quarantine: false,
+            };
+            let place = number(row, "lane")?;
+            known.numbers.insert(lane.clone(), place);
+            known.lanes.insert(place, lane);
+        }
+        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        // It is replaced as a whole.
+        Arc::clone(&self.lanes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of a lane.
+    pub(super) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
+        let unknown = || damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
+        numbered(lane, |lane| self.known().numbers.get(lane).copied()).ok_or_else(unknown)
+    }
+
+    /// The lane of a number.
+    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        let unknown = || damaged(format!("lane {number} is unknown"));
+        named(number, |number| self.known().lanes.get(&number).cloned()).ok_or_else(unknown)
+    }
+
+    /// Whether the lane of a number is known.
+    pub(super) fn knows(&self, number: i64) -> bool {
+        self.known().lanes.contains_key(&number.abs())
+    }
+
+    /// Every lane with its number.
+    pub(super) fn all(&self) -> Vec<(i64, Lane)> {
+        with_quarantines(self.known().lanes.iter())
+    }
+}

@@ -1,0 +1,478 @@
+//! The ledger in a PostgreSQL database, which many gateways write to at once.
+//!
+//! Owns the connections and the statements. Its invariants: an operation has exactly one
+//! row among `ready`, `running`, `waiting` and `outcomes`; nothing is kept in a session,
+//! so that a pooler may lie between; every wait has an end. It must not know who asks, or
+//! what time it is.
+
+mod accept;
+mod batch;
+mod book;
+mod cancel;
+mod claim;
+mod finish;
+mod given;
+mod hints;
+mod marks;
+mod nodes;
+mod open;
+mod permits;
+mod places;
+mod pool;
+mod property;
+mod prune;
+mod read;
+mod reconcile;
+mod retried;
+mod serial;
+mod settle;
+mod sweep;
+#[cfg(test)]
+pub(super) mod texts;
+mod trouble;
+mod verdict;
+mod webhooks;
+mod writing;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Identity;
+use super::error::{LedgerError, OpenError, StaleLease};
+use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::listed::Listed;
+use super::opening::{Opening, Pooler, Server};
+use super::permits::{Asking, Divided, Leaving, LimitName};
+use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
+use super::room::Standing;
+use super::store::{Batch, Store, Transaction};
+use super::verbs::{
+    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
+    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
+    Piece, ProgressReport, Progressed, Promised, Pruned, SerialName, SettledAs, Settlement,
+    Unblocked, Want,
+};
+use super::webhooks::{Deliveries, ReadsDeliveries};
+use batch::Values;
+pub(super) use batch::storable;
+use book::Book;
+use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
+use cloakroom_domain::pruning::Portion;
+use cloakroom_domain::{OperationId, Timestamp};
+use hints::Ears;
+pub use open::postgres_version;
+pub(super) use open::{MOVED, target};
+use pool::Pool;
+pub(super) use read::FIRST_COUNT;
+use writing::Writing;
+
+/// The most transactions that write at once: one for each class of writes, and a second one for
+/// acceptances and settlements, so that one that is kept waiting keeps no other one waiting.
+const COMMITTERS: u32 = 8;
+/// Connections that are left for who reads.
+const READERS: u32 = 2;
+
+/// How many of so many connections are the committers'.
+fn committers(pool: u32) -> u32 {
+    pool.saturating_sub(READERS).clamp(1, COMMITTERS)
+}
+
+/// A ledger in a PostgreSQL database.
+pub(super) struct Postgres {
+    server: Server,
+    pool: Arc<Pool>,
+    /// Connections that only committers use.
+    writers: Arc<Pool>,
+    book: Arc<Book>,
+    /// Starts on the file that this ledger was copied from, which left something running.
+    dead: Vec<i64>,
+    /// None where only a pooler can be reached, which keeps no session.
+    ears: Option<Ears>,
+}
+
+/// Opens the database, brings its schema up to date and registers this start.
+pub(super) async fn open(
+    opening: &Opening,
+    server: &Server,
+) -> Result<(Postgres, Identity), OpenError> {
+    let open::Opened { pool, writers, book, identity, dead } = open::open(opening, server).await?;
+    let listens_at = match server.pooler {
+        Pooler::None => Some(server.direct_url.as_ref().unwrap_or(&server.url)),
+        Pooler::Transaction => server.direct_url.as_ref(),
+    };
+    let ears = listens_at.map(open::options).transpose()?.map(|options| {
+        Ears::new(options.application_name(&format!("cloakroom hints {}", book.incarnation)))
+    });
+    let (server, book) = (server.clone(), Arc::new(book));
+    Ok((Postgres { server, pool, writers, book, dead, ears }, identity))
+}
+
+#[async_trait]
+impl Store for Postgres {
+    fn committers(&self) -> usize {
+        committers(self.server.pool) as usize
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn incarnation(&self) -> i64 {
+        self.book.incarnation
+    }
+
+    fn knows_tasks(&self, names: HashSet<Arc<str>>) {
+        self.book.tasks.are(names);
+    }
+
+    fn dead_at_open(&self) -> &[i64] {
+        &self.dead
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
+        nodes::time(&self.pool).await.map(Some)
+    }
+
+    async fn nodes(&self) -> Batch<NodeRow> {
+        nodes::list(&self.pool).await
+    }
+
+    fn unreadable(&self, error: &LedgerError) -> OpenError {
+        OpenError::Unreadable { path: self.server.url.to_string(), reason: error.to_string() }
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
+        Ok(Box::new(Writing::new(Arc::clone(&self.writers), Arc::clone(&self.book))))
+    }
+
+    async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
+        read::find(&self.pool, &self.book.sealer, ids).await
+    }
+
+    async fn sequences(&self, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
+        read::sequences(&self.pool, ids).await
+    }
+
+    async fn called_off(&self) -> Batch<OperationId> {
+        read::called_off(&self.pool, &self.book).await
+    }
+
+    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
+        permits::used(&self.pool, self.book.incarnation).await
+    }
+
+    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
+        permits::emptied(&self.pool).await
+    }
+
+    async fn learn_lanes(&self) -> Batch<Lane> {
+        let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
+        self.book.learn(&rows)?;
+        Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
+    }
+
+    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
+        read::standing(&self.pool, claim).await
+    }
+
+    async fn count_up_to(&self, lanes: &[Lane], most: u64) -> Result<u64, LedgerError> {
+        sweep::count_up_to(&self.pool, &self.book, lanes, most).await
+    }
+
+    async fn stored_in(&self, lanes: &[Lane]) -> Result<u64, LedgerError> {
+        sweep::stored_in(&self.pool, &self.book, lanes).await
+    }
+
+    async fn counted_elsewhere(&self, counter: &Counter) -> Result<Option<Elsewhere>, LedgerError> {
+        sweep::counted_elsewhere(&self.pool, &self.book, counter).await
+    }
+
+    async fn glimpse(&self, counter: &Counter, most: u64) -> Result<Option<Glimpse>, LedgerError> {
+        sweep::glimpse(&self.pool, &self.book, counter, most).await
+    }
+
+    async fn count_some(
+        &self,
+        counter: &Counter,
+        behind: Place,
+    ) -> Result<(i64, Option<Place>), LedgerError> {
+        sweep::count_some(&self.pool, &self.book, counter, behind).await
+    }
+
+    async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
+        let told = hints::written(&hint, &self.book);
+        let values = Values::default().with(hints::CHANNEL).with(told).finish()?;
+        self.pool.read("SELECT pg_notify($1, $2)", values).await.map(drop)
+    }
+
+    async fn hear(&self) -> Hint {
+        match &self.ears {
+            Some(ears) => ears.hear(&self.book).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
+        read::answer(&self.pool, &self.book.sealer, id).await
+    }
+
+    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
+        read::promised(&self.pool, &self.book.sealer, id).await
+    }
+
+    async fn events(
+        &self,
+        id: OperationId,
+        after: u32,
+        limit: u32,
+    ) -> Result<Listed<Event, u32>, LedgerError> {
+        read::events(&self.pool, &self.book.sealer, id, after, limit).await
+    }
+
+    async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
+        read::list(&self.pool, &self.book.sealer, listing).await
+    }
+
+    async fn descendants(
+        &self,
+        id: OperationId,
+        limit: u32,
+    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
+        read::descendants(&self.pool, &self.book.sealer, id, limit).await
+    }
+
+    async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
+        read::piece(&self.pool, &self.book.sealer, body, number).await
+    }
+
+    async fn paused(&self) -> Batch<String> {
+        read::paused(&self.pool).await
+    }
+
+    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
+        serial::keys(&self.pool, listing).await
+    }
+
+    async fn depths(&self) -> Batch<LaneDepth> {
+        read::depths(&self.pool, &self.book).await
+    }
+
+    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
+        serial::is_delay_over(&self.pool, &self.book, now).await
+    }
+
+    async fn waiting(&self) -> Result<u64, LedgerError> {
+        read::waiting(&self.pool).await
+    }
+
+    async fn overdue(
+        &self,
+        lane: &Lane,
+        from: LanePlace,
+        look_at: usize,
+        now: Timestamp,
+    ) -> Result<Overdue, LedgerError> {
+        read::overdue(&self.pool, &self.book, lane, (from, look_at), now).await
+    }
+
+    async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
+        read::oldest_due(&self.pool, &self.book, lanes).await
+    }
+
+    fn deliveries(&self) -> &dyn ReadsDeliveries {
+        self
+    }
+
+    async fn close(&self) {
+        self.writers.close().await;
+        self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Transaction for Writing {
+    async fn prepare(
+        &mut self,
+        settlements: &[Settlement],
+        acceptances: &[Acceptance],
+        alone: bool,
+    ) -> Result<(), LedgerError> {
+        let needs_places = accept::needs_places(acceptances);
+        if settlements.is_empty() && !needs_places {
+            let index = self.book.subscribers.index();
+            let alone = alone && !accept::makes_callbacks(acceptances);
+            if alone && !webhooks::begins_are_told(&index, acceptances) {
+                self.go_alone(index.version);
+            }
+            return Ok(());
+        }
+        // Of those that would go on too: one that was called off ends.
+        let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
+        let digests = held.chain(accept::serial_digests(acceptances)).collect();
+        let places = if needs_places { acceptances.len() } else { 0 };
+        Writing::prepare(self, digests, places).await
+    }
+
+    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+        accept::accept(self, batch).await
+    }
+
+    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed> {
+        claim::claim(self, wants, now, moved).await
+    }
+
+    async fn claim_waiting(
+        &mut self,
+        wants: &[Want],
+        now: Timestamp,
+        visible_again: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_waiting(self, wants, now, visible_again, moved).await
+    }
+
+    async fn claim_overdue(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        visible_again: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_overdue(self, limit, now, visible_again, moved).await
+    }
+
+    async fn release_delayed(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<usize, LedgerError> {
+        serial::release_delayed(self, limit, now, moved).await
+    }
+
+    async fn claim_orphans(
+        &mut self,
+        dead: &[Dead],
+        limit: usize,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_orphans(self, dead, limit, now, moved).await
+    }
+
+    async fn reclaim(
+        &mut self,
+        lost: &[LeaseKey],
+        begun: bool,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::reclaim(self, lost, begun, now, moved).await
+    }
+
+    async fn beat(
+        &mut self,
+        vitals: &Vitals,
+        counted: &[Counted],
+        now: Timestamp,
+    ) -> Result<Beaten, LedgerError> {
+        nodes::beat(self, vitals, counted, now).await
+    }
+
+    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
+        nodes::leave(self, leaving, now).await
+    }
+
+    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+        permits::divide(self, asking, now).await
+    }
+
+    async fn claim_expired(
+        &mut self,
+        lane: &Lane,
+        seqs: &[i64],
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Batch<Leased> {
+        claim::claim_expired(self, lane, seqs, now, moved).await
+    }
+
+    async fn settle(
+        &mut self,
+        batch: &[Settlement],
+        moved: &mut Moved,
+    ) -> Batch<Result<SettledAs, StaleLease>> {
+        settle::settle(self, batch, moved).await
+    }
+
+    async fn cancel(
+        &mut self,
+        id: OperationId,
+        freeing: Freeing,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Canceled, LedgerError> {
+        cancel::cancel(self, id, freeing, now, moved).await
+    }
+
+    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
+        prune::free(self, id, now).await
+    }
+
+    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
+        cancel::progress(self, report).await
+    }
+
+    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError> {
+        cancel::pause(self, wish).await
+    }
+
+    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError> {
+        accept::stash(self, pieces, now).await
+    }
+
+    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
+        prune::erase_pieces(self, vec![body.0]).await
+    }
+
+    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
+        prune::prune(self, portion, now).await
+    }
+
+    async fn unblock(
+        &mut self,
+        name: SerialName,
+        now: Timestamp,
+        moved: &mut Moved,
+    ) -> Result<Unblocked, LedgerError> {
+        serial::unblock(self, name, now, moved).await
+    }
+
+    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
+        verdict::judge(self, id, verdict).await
+    }
+
+    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
+        reconcile::reconcile(self, step, moved).await
+    }
+
+    async fn recount(&mut self, recount: &Recount) -> Result<(), LedgerError> {
+        sweep::recount(self, recount).await
+    }
+
+    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
+        sweep::sweep(self, sweep).await
+    }
+
+    fn deliveries(&mut self) -> &mut dyn Deliveries {
+        self
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), LedgerError> {
+        Writing::commit(*self).await
+    }
+}

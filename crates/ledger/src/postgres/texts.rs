@@ -1,0 +1,26 @@
+//! Texts that are put together at run time, for whoever checks all of them.
+
+use super::batch::Statement;
+use super::given;
+pub(crate) use super::read::DESCENDANTS;
+
+/// Every form of a statement about a batch: `call` makes it of these texts.
+pub(crate) fn of_statement(call: &str, texts: &[String]) -> Vec<String> {
+    let leak = |text: &String| -> &'static str { Box::leak(text.clone().into_boxed_str()) };
+    let texts: Vec<_> = texts.iter().map(leak).collect();
+    let statement = match (call, &*texts) {
+        ("Statement::insert", [head, names, letters]) => Statement::insert(head, names, letters),
+        ("Statement::insert_or", [head, names, letters, tail]) => {
+            Statement::insert_or(head, names, letters, tail)
+        }
+        ("Statement::reading", [head, letters, tail]) => Statement::reading(head, letters, tail),
+        ("Statement::among", [head]) => Statement::among(head),
+        other => panic!("what does this make? {other:?}"),
+    };
+    statement.alone()
+}
+
+/// Every statement that writes new operations down.
+pub(crate) fn of_given() -> Vec<String> {
+    given::every_text()
+}

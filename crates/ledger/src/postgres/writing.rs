@@ -1,0 +1,350 @@
+//! One writing transaction.
+//!
+//! Owns its order: what decides who goes first is locked before anything else, in one
+//! sorted statement, and only then are places handed out; what brings no rows back is
+//! kept until something has to see it, and travels together. Where one statement is all,
+//! it is a transaction by itself.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use super::batch::{Script, Values};
+use super::book::{Book, LANES};
+use super::pool::{Lent, Pool};
+use super::settle::{EVENTS, OUTLIVED};
+use crate::error::LedgerError;
+use crate::rows::{Cells, EventRow, damaged, exactly, maybe_number, number};
+use crate::webhooks::announce::refresh;
+use crate::webhooks::sql::{Announced, Told};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::{Lane, outlived_by};
+
+/// One writing transaction. Dropping it undoes it.
+pub(super) struct Writing {
+    pool: Arc<Pool>,
+    pub(super) book: Arc<Book>,
+    lent: Option<Lent>,
+    /// What is still to be written.
+    pub(super) script: Script,
+    places: VecDeque<i64>,
+    /// Whether one statement is all that is written: that needs no transaction around it.
+    pub(super) alone: bool,
+    /// The version of receivers that it goes by which is alone: where they have changed since,
+    /// that statement writes nothing.
+    relies_on: Option<i64>,
+    keys: BTreeMap<[u8; 16], Holder>,
+    /// Events of this transaction that somebody may have to be told of.
+    pub(super) told: Vec<Told>,
+    /// Operations that have ended in it, as they stood then, where somebody may be told.
+    pub(super) ended: HashMap<i64, Announced>,
+    /// Whether it makes receivers of callbacks.
+    pub(super) makes_callbacks: bool,
+    /// The version of receivers, once it was read.
+    pub(super) version: Option<i64>,
+}
+
+/// Who may run, of those with a serial key whose row is locked.
+#[derive(Clone, Copy)]
+struct Holder {
+    /// As the row says; 0 where it was made to be locked.
+    stored: i64,
+    /// As it shall say; 0 where nobody is left.
+    held: i64,
+    /// When the turn comes of the first that was delayed, as the statement saw it that locked the
+    /// row: it may have waited for the lock, so that this is no more than a reason to look.
+    next_turn: Option<i64>,
+}
+
+/// Locks the row of each key, making it where there is none. Sorted, so that no two
+/// batches wait for each other.
+const LOCK: &str = "INSERT INTO serial_keys (digest, seq) \
+     SELECT digest, 0 FROM UNNEST($1::bytea[]) AS wanted (digest) ORDER BY digest \
+     ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq, \
+     (SELECT w.turn_at FROM waiting w WHERE w.serial_digest = serial_keys.digest AND w.turn_at IS NOT NULL \
+     ORDER BY w.turn_at LIMIT 1) AS next_turn";
+/// An operation whose delay is over and that waits for a look to let it go.
+const NEXT_DUE: &str = "SELECT d.seq FROM (SELECT seq, turn_at, delayed_until FROM waiting \
+     WHERE serial_digest = $1 AND turn_at IS NOT NULL ORDER BY turn_at, seq LIMIT 1) AS d \
+     WHERE d.turn_at <= $2 AND d.delayed_until IS NOT NULL";
+/// The rows are there, and locked; so each is found by its key, and joined with nothing.
+const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
+     SELECT digest, seq FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) \
+     ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq";
+const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
+
+impl Writing {
+    pub(super) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
+        Self {
+            pool,
+            book,
+            lent: None,
+            script: Script::default(),
+            places: VecDeque::new(),
+            alone: false,
+            relies_on: None,
+            keys: BTreeMap::new(),
+            told: Vec::new(),
+            ended: HashMap::new(),
+            makes_callbacks: false,
+            version: None,
+        }
+    }
+
+    /// One statement will be all that is written: it goes down by itself, where nothing
+    /// else has to hold in its transaction. Nobody wants to know of it, as receivers stood at
+    /// this version.
+    pub(super) fn go_alone(&mut self, version: i64) {
+        self.alone = self.pool.commits_by_itself();
+        self.relies_on = self.alone.then_some(version);
+    }
+
+    /// The version of receivers that the only statement goes by; none in a transaction, which
+    /// looks for itself before it is committed.
+    pub(super) fn relies_on(&self) -> Option<i64> {
+        self.relies_on
+    }
+
+    /// The only statement wrote nothing, because receivers have changed: it is done again, in
+    /// a transaction.
+    pub(super) async fn turn_back(&mut self) -> Result<(), LedgerError> {
+        self.alone = false;
+        self.relies_on = None;
+        if let Some(lent) = self.lent.take() {
+            lent.give_back();
+        }
+        refresh(self).await
+    }
+
+    /// Puts events into timelines.
+    pub(super) fn events(&mut self, events: &[EventRow]) {
+        self.told.extend(events.iter().filter_map(Told::of));
+        self.script.add(&EVENTS, events, EventRow::put);
+        let numbers = |event: &EventRow| {
+            let seq = event.seq;
+            outlived_by(event.sequence).into_iter().flatten().map(move |number| (seq, number))
+        };
+        let outlived: Vec<_> = events.iter().flat_map(numbers).collect();
+        self.script.add(&OUTLIVED, &outlived, |(seq, sequence), cells| {
+            cells.number(*seq).number(i64::from(*sequence));
+        });
+    }
+
+    /// Begins, locks these serial keys, and takes that many places in the order accepted.
+    pub(super) async fn prepare(
+        &mut self,
+        mut digests: Vec<[u8; 16]>,
+        places: usize,
+    ) -> Result<(), LedgerError> {
+        digests.sort_unstable();
+        digests.dedup();
+        let take = || {
+            format!(
+                "SELECT nextval('operations_order') AS seq, \
+                     (SELECT version FROM webhooks) AS version FROM generate_series(1, {places})"
+            )
+        };
+        let take = (places > 0).then(take);
+        let taken = if digests.is_empty() {
+            let version = || "SELECT NULL::bigint AS seq, version FROM webhooks".to_owned();
+            self.begin(take.or_else(|| Some(version()))).await?
+        } else {
+            self.lock(digests).await?;
+            match take {
+                Some(take) => self.read(AssertSqlSafe(take), PgArguments::default()).await?,
+                None => Vec::new(),
+            }
+        };
+        for row in &taken {
+            self.version = maybe_number(row, "version")?;
+            self.places.extend(maybe_number::<i64>(row, "seq")?);
+        }
+        Ok(())
+    }
+
+    /// As many places in the order accepted as were taken, for a batch of that size.
+    pub(super) fn places(&mut self, count: usize) -> Vec<Option<i64>> {
+        (0..count).map(|_| self.places.pop_front()).collect()
+    }
+
+    async fn begin(&mut self, and: Option<String>) -> Result<Vec<PgRow>, LedgerError> {
+        let (lent, rows) = self.pool.begin(and).await?;
+        self.lent = Some(lent);
+        Ok(rows)
+    }
+
+    /// The rows that a statement brings, which sees all that was written before.
+    pub(super) async fn rows(
+        &mut self,
+        sql: impl SqlSafeStr,
+        values: Values,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        self.flush().await?;
+        self.read(sql, values.finish()?).await
+    }
+
+    /// The first row that a statement brings.
+    pub(super) async fn row(
+        &mut self,
+        sql: &'static str,
+        values: Values,
+    ) -> Result<Option<PgRow>, LedgerError> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement that brings nothing.
+    pub(super) async fn run(
+        &mut self,
+        sql: &'static str,
+        values: Values,
+    ) -> Result<(), LedgerError> {
+        self.rows(sql, values).await.map(drop)
+    }
+
+    /// The rows that a statement brings, which need not see what is still to be written.
+    pub(super) async fn read(
+        &mut self,
+        sql: impl SqlSafeStr,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, LedgerError> {
+        if self.lent.is_none() {
+            match self.alone {
+                true => self.lent = Some(self.pool.lend().await?),
+                false => drop(self.begin(None).await?),
+            }
+        }
+        let Some(lent) = &mut self.lent else { return Err(damaged("no transaction")) };
+        Ok(lent.rows(sql, arguments).await?)
+    }
+
+    /// Writes what is still to be written.
+    pub(super) async fn flush(&mut self) -> Result<(), LedgerError> {
+        if self.script.is_empty() {
+            return Ok(());
+        }
+        let (sql, arguments) = std::mem::take(&mut self.script).finish()?;
+        self.read(AssertSqlSafe(sql), arguments).await.map(drop)
+    }
+
+    /// Locks the rows of serial keys that are not locked yet; these are sorted.
+    pub(super) async fn lock(&mut self, mut digests: Vec<[u8; 16]>) -> Result<(), LedgerError> {
+        digests.retain(|digest| !self.keys.contains_key(digest));
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows(LOCK, Values::default().with(octets(&digests))).await?;
+        for row in &rows {
+            let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
+            let stored = number(row, "seq")?;
+            let next_turn = maybe_number(row, "next_turn")?;
+            self.keys.insert(digest, Holder { stored, held: stored, next_turn });
+        }
+        Ok(())
+    }
+
+    /// Takes a locked key for an operation; false if another one has it.
+    pub(super) fn take(&mut self, digest: [u8; 16], seq: i64) -> bool {
+        let holder =
+            self.keys.entry(digest).or_insert(Holder { stored: 0, held: 0, next_turn: None });
+        if holder.held == 0 {
+            holder.held = seq;
+        }
+        holder.held == seq
+    }
+
+    /// Whether the operation has a locked key.
+    pub(super) fn holds(&self, digest: [u8; 16], seq: i64) -> bool {
+        self.keys.get(&digest).is_some_and(|holder| holder.held == seq)
+    }
+
+    /// Hands a locked key from one operation to another; false if the first does not have it.
+    pub(super) fn pass_on(&mut self, digest: [u8; 16], from: i64, to: i64) -> bool {
+        self.release(digest, from) && self.take(digest, to)
+    }
+
+    /// Whether the next holder of a free key was delayed until now, and a look is about to let it
+    /// go: others go behind it.
+    pub(super) async fn is_next_due(
+        &mut self,
+        digest: [u8; 16],
+        now: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let next_turn = self.keys.get(&digest).and_then(|holder| holder.next_turn);
+        if next_turn.is_none_or(|at| at > now.as_micros()) {
+            return Ok(false);
+        }
+        let values = Values::default().with(digest.to_vec()).with(now.as_micros());
+        Ok(self.row(NEXT_DUE, values).await?.is_some())
+    }
+
+    /// Whether nobody has a locked key.
+    pub(super) fn is_free(&self, digest: [u8; 16]) -> bool {
+        self.keys.get(&digest).is_some_and(|holder| holder.held == 0)
+    }
+
+    /// Lets a locked key go; false if the operation does not have it.
+    pub(super) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
+        match self.keys.get_mut(&digest) {
+            Some(holder) if holder.held == seq => {
+                holder.held = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes down who has the locked keys.
+    async fn keep_keys(&mut self) -> Result<(), LedgerError> {
+        let keys = std::mem::take(&mut self.keys);
+        let freed: Vec<_> =
+            keys.iter().filter(|(_, key)| key.held == 0).map(|(digest, _)| *digest).collect();
+        let (held, seqs): (Vec<_>, Vec<_>) = keys
+            .iter()
+            .filter(|(_, key)| key.held != 0 && key.held != key.stored)
+            .map(|(digest, key)| (*digest, key.held))
+            .unzip();
+        if !held.is_empty() {
+            self.run(HELD, Values::default().with(octets(&held)).with(seqs)).await?;
+        }
+        if !freed.is_empty() {
+            self.run(FREED, Values::default().with(octets(&freed))).await?;
+        }
+        Ok(())
+    }
+
+    /// The lane of a number, which another node may have made a moment ago.
+    pub(super) async fn learn_lanes(
+        &mut self,
+        numbers: impl IntoIterator<Item = i64>,
+    ) -> Result<(), LedgerError> {
+        if numbers.into_iter().all(|number| self.book.knows(number)) {
+            return Ok(());
+        }
+        let rows = self.rows(LANES, Values::default()).await?;
+        self.book.learn(&rows)
+    }
+
+    /// The lane of a number that was learnt.
+    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+        self.book.lane(number)
+    }
+
+    /// Makes all of it durable. An error means that nobody knows.
+    pub(super) async fn commit(mut self) -> Result<(), LedgerError> {
+        self.flush().await?;
+        self.keep_keys().await?;
+        let Some(mut lent) = self.lent.take() else { return Ok(()) };
+        if !self.alone {
+            lent.simple("COMMIT".to_owned()).await?;
+        }
+        lent.give_back();
+        Ok(())
+    }
+}
+
+/// Octets as the values of an array.
+pub(super) fn octets<const N: usize>(values: &[[u8; N]]) -> Vec<Vec<u8>> {
+    values.iter().map(|value| value.to_vec()).collect()
+}

@@ -1,0 +1,76 @@
+//! Reading in groups: whoever asks for an operation while a read is in flight shares the
+//! next one.
+//!
+//! Owns the queue of questions. Polls are by far the most frequent requests, and a
+//! statement about thirty operations costs little more than one about a single one.
+//! Nothing waits for a timer, and every answer is read after its question was asked.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::LedgerError;
+use super::shared::Shared;
+use super::verbs::Operation;
+use cloakroom_domain::OperationId;
+
+/// The most operations in one statement.
+const GROUP: usize = 64;
+/// Questions that wait; more make their askers wait.
+const QUEUE: usize = 4096;
+
+pub(super) struct Question {
+    id: OperationId,
+    tell: oneshot::Sender<Result<Option<Operation>, LedgerError>>,
+}
+
+/// Takes questions in.
+pub(super) type Questions = mpsc::Sender<Question>;
+
+pub(super) fn queue() -> (Questions, mpsc::Receiver<Question>) {
+    mpsc::channel(QUEUE)
+}
+
+/// Asks for one operation.
+pub(super) async fn find(
+    questions: &Questions,
+    id: OperationId,
+) -> Result<Option<Operation>, LedgerError> {
+    let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
+    let (tell, told) = oneshot::channel();
+    questions.send(Question { id, tell }).await.map_err(|_| gone())?;
+    told.await.map_err(|_| gone())?
+}
+
+/// Answers until nobody can ask any more.
+pub(super) async fn run(shared: Arc<Shared>, mut questions: mpsc::Receiver<Question>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while questions.recv_many(&mut group, GROUP).await > 0 {
+        let ids: Vec<_> = group.iter().map(|question| question.id).collect();
+        let found = found(&shared, &ids).await;
+        for (question, answer) in group.drain(..).zip(found) {
+            // Whoever asked may have gone away.
+            let _ = question.tell.send(answer);
+        }
+    }
+}
+
+/// What is found of each of these. One that cannot be read fails alone.
+async fn found(
+    shared: &Shared,
+    ids: &[OperationId],
+) -> Vec<Result<Option<Operation>, LedgerError>> {
+    let error = match shared.store.find(ids).await {
+        Ok(operations) => return operations.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    if ids.len() == 1 || !error.is_about_a_row() {
+        return ids.iter().map(|_| Err(error.clone())).collect();
+    }
+    let mut each = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = shared.store.find(std::slice::from_ref(id)).await;
+        each.push(found.map(|found| found.into_iter().next().flatten()));
+    }
+    each
+}

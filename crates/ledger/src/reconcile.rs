@@ -1,0 +1,255 @@
+//! Looking for what does not add up, batch by batch, and repairing what is safe.
+//!
+//! Owns the questions that both engines ask alike. Its invariant: each question sees one
+//! moment, so that what is on its way from state to state is never taken for a stray; and
+//! what is repaired is looked at again in the transaction that repairs it.
+
+use std::time::Duration;
+
+use super::error::LedgerError;
+use super::rows::{Stored, id, maybe_id, maybe_number, number};
+use super::verbs::{KeyListing, SerialName};
+use super::{Ledger, committer::Write};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
+
+/// How long a node that has ended or is dead is waited for before what it left is seen to:
+/// it may be finishing what its clients wait for.
+const SILENCE: Duration = Duration::from_hours(1);
+
+/// How many operations or keys are looked at together: nobody waits long behind it.
+pub(super) const BATCH: i64 = 250;
+
+/// Where a look goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cursor {
+    /// Behind the operation in this place.
+    Operations(i64),
+    /// Behind the key of this name; at the first of all where there is none.
+    Keys(Option<[u8; 16]>),
+}
+
+/// What is looked at next, and whether it is repaired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) cursor: Cursor,
+    pub(super) repair: bool,
+    pub(super) now: Timestamp,
+}
+
+/// A look at what nodes have left that are gone.
+#[derive(Clone, Debug)]
+pub(super) struct Sweep {
+    /// Behind this body; at the first of all where there is none.
+    pub(super) behind: Option<i64>,
+    /// Nodes that have not ended and are dead.
+    pub(super) dead: Vec<i64>,
+    /// Who has given no sign since then, and has ended or is dead, is gone. No upload began before
+    /// then and still goes on.
+    pub(super) silent_since: Timestamp,
+    pub(super) repair: bool,
+}
+
+/// What one such look came to.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    pub(super) strays: Vec<Stray>,
+    /// The body to go on behind.
+    pub(super) next: Option<i64>,
+}
+
+/// What one step came to.
+#[derive(Debug, Default)]
+pub(super) struct Stepped {
+    pub(super) strays: Vec<Stray>,
+    pub(super) looked_at: u64,
+    pub(super) next: Option<Cursor>,
+}
+
+/// The end of a batch: how many operations it has, and the place of the last.
+pub(super) const WINDOW: &str = "SELECT max(w.seq) AS last, count(*) AS looked_at FROM \
+     (SELECT seq FROM operations WHERE seq > $1 ORDER BY seq LIMIT $2) AS w";
+/// Operations that are not in exactly one state.
+pub(super) const STATES: &str = "SELECT s.seq, s.id, s.live, s.ended FROM (SELECT o.seq, o.id, \
+     CAST((CASE WHEN r.seq IS NULL THEN 0 ELSE 1 END) + (CASE WHEN u.seq IS NULL THEN 0 ELSE 1 END) \
+     + (CASE WHEN w.seq IS NULL THEN 0 ELSE 1 END) AS BIGINT) AS live, \
+     CAST(CASE WHEN x.seq IS NULL THEN 0 ELSE 1 END AS BIGINT) AS ended FROM operations o \
+     LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
+     LEFT JOIN waiting w ON w.seq = o.seq LEFT JOIN outcomes x ON x.seq = o.seq \
+     WHERE o.seq > $1 AND o.seq <= $2) AS s WHERE s.live + s.ended <> 1";
+/// Outcomes that are not going to be freed.
+pub(super) const UNFREED: &str = "SELECT x.seq, x.expires_at, o.id FROM outcomes x \
+     JOIN operations o ON o.seq = x.seq LEFT JOIN expiries e ON e.due_at = x.expires_at AND e.seq = x.seq \
+     WHERE x.seq > $1 AND x.seq <= $2 AND x.freed_at IS NULL AND e.seq IS NULL";
+pub(super) const FREE_LATER: &str = "INSERT INTO expiries (due_at, seq, kind) VALUES ($1, $2, 'result') \
+     ON CONFLICT DO NOTHING";
+/// What runs on nodes that never were.
+pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
+     LEFT JOIN nodes n ON n.incarnation = u.node WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
+/// Operations whose lane does not exist, as their own row or that of their state says, and the lane
+/// that the other one names. What runs alone in a lane has its number below zero.
+pub(super) const LANELESS: &str = "SELECT s.seq, s.id, s.due_at, coalesce(s.home, l.lane) AS mended FROM \
+     (SELECT o.seq, o.id, r.due_at, h.lane AS home, coalesce(r.lane, u.lane, w.lane) AS held FROM operations o \
+     LEFT JOIN lanes h ON h.lane = o.lane LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
+     LEFT JOIN waiting w ON w.seq = o.seq WHERE o.seq > $1 AND o.seq <= $2) AS s \
+     LEFT JOIN lanes l ON l.lane = abs(s.held) WHERE s.home IS NULL OR s.held IS NOT NULL AND l.lane IS NULL";
+/// Puts an operation into the lane that it is known to be of.
+pub(super) const INTO_LANE: [&str; 4] = [
+    "UPDATE operations SET lane = $1 WHERE seq = $2",
+    "UPDATE ready SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+    "UPDATE running SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+    "UPDATE waiting SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+];
+/// Unknown outcomes of which nobody has found out.
+pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
+     LEFT JOIN verdicts v ON v.seq = x.seq \
+     WHERE x.seq > $1 AND x.seq <= $2 AND x.error_code = 'outcome-unknown' AND v.seq IS NULL";
+/// Operations that wait for a key that no operation holds, and that no look is about to give it to.
+pub(super) const WAITING: &str = "SELECT o.id, w.serial_digest AS digest FROM waiting w \
+     JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
+     WHERE w.seq > $1 AND w.seq <= $2 AND w.serial_digest IS NOT NULL AND k.digest IS NULL \
+     AND w.delayed_until IS NULL AND NOT EXISTS (SELECT 1 FROM waiting d WHERE d.serial_digest = w.serial_digest \
+     AND d.turn_at <= $3 AND d.delayed_until IS NOT NULL) ORDER BY w.seq";
+/// The next keys, and whether their holders can let go of them.
+pub(super) const KEYS: &str = "SELECT k.digest, k.seq, CAST(CASE WHEN b.digest IS NULL AND k.seq <> 0 \
+     AND (x.seq IS NOT NULL OR o.seq IS NULL) THEN 1 ELSE 0 END AS BIGINT) AS stuck FROM serial_keys k \
+     LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq \
+     LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq \
+     WHERE k.digest > $1 ORDER BY k.digest LIMIT $2";
+
+/// The next bodies that are in pieces, and the last of them.
+pub(super) const BODIES: &str = "SELECT max(b.body) AS last, count(*) AS looked_at FROM \
+     (SELECT body FROM pieces WHERE number = 0 AND body > $1 ORDER BY body LIMIT $2) AS b";
+/// Of those, bodies that this node wrote some time ago and that nothing refers to.
+pub(super) const OWN_UNUSED: &str = "SELECT p.body, p.written_at FROM pieces p \
+     LEFT JOIN requests q ON q.body_key = p.body LEFT JOIN results r ON r.body_key = p.body \
+     WHERE p.body > $1 AND p.body <= $2 AND p.number = 0 AND p.node = $3 AND p.written_at < $4 \
+     AND q.seq IS NULL AND r.seq IS NULL";
+/// Since when the longest of a node's attempts runs: it may still be reading its answer.
+pub(super) const OLDEST_ATTEMPT: &str = "SELECT min(since) AS since FROM running WHERE node = $1";
+
+/// Those of [`OWN_UNUSED`] that no attempt can still be writing, which runs since `oldest`.
+pub(super) fn abandoned<R: Stored>(
+    rows: &[R],
+    oldest: Option<i64>,
+) -> Result<Vec<i64>, LedgerError> {
+    let mut bodies = Vec::with_capacity(rows.len());
+    for row in rows {
+        let written_at: i64 = number(row, "written_at")?;
+        if oldest.is_none_or(|since| written_at < since) {
+            bodies.push(number(row, "body")?);
+        }
+    }
+    Ok(bodies)
+}
+
+/// A body whose pieces nothing refers to.
+pub(super) fn unused(body: i64) -> Stray {
+    Stray { kind: Discrepancy::UnusedPieces, name: body.to_string() }
+}
+
+macro_rules! without_operation {
+    ($($table:literal $returning:literal),*) => {
+        [$((
+            $table,
+            concat!("SELECT count(*) AS strays FROM ", $table, " AS t LEFT JOIN operations o ON o.seq = t.seq \
+                     WHERE t.seq > $1 AND t.seq <= $2 AND o.seq IS NULL"),
+            concat!("DELETE FROM ", $table, " WHERE seq > $1 AND seq <= $2 AND NOT EXISTS \
+                     (SELECT 1 FROM operations o WHERE o.seq = ", $table, ".seq) RETURNING ", $returning),
+        )),*]
+    };
+}
+/// Tables of what belongs to an operation: their names, and how rows without one are
+/// counted and deleted.
+pub(super) const TABLES: [(&str, &str, &str); 9] = without_operation!(
+    "requests" "seq",
+    "results" "seq",
+    "credentials" "seq",
+    "verdicts" "seq",
+    "events" "seq",
+    "ready" "lane",
+    "running" "lane",
+    "waiting" "lane",
+    "outcomes" "seq"
+);
+/// Tables that an operation which has ended has no row in.
+pub(super) const LIVE: [(&str, &str); 3] = [
+    ("ready", "DELETE FROM ready WHERE seq = $1 RETURNING lane"),
+    ("running", "DELETE FROM running WHERE seq = $1 RETURNING lane"),
+    ("waiting", "DELETE FROM waiting WHERE seq = $1 RETURNING lane"),
+];
+
+/// An operation that is not in exactly one state.
+pub(super) fn misplaced(row: &impl Stored) -> Result<Stray, LedgerError> {
+    let kind = match (number::<i64>(row, "live")?, number::<i64>(row, "ended")?) {
+        (0, 0) => Discrepancy::InNoState,
+        (_, 0) => Discrepancy::InTwoStates,
+        _ => Discrepancy::EndedAndLive,
+    };
+    Ok(Stray { kind, name: id(row, "id")?.to_string() })
+}
+
+/// An operation whose lane does not exist, its place, and the lane that it is known to be of.
+pub(super) fn laneless(row: &impl Stored) -> Result<(Stray, i64, Option<i64>), LedgerError> {
+    let mended = maybe_number(row, "mended")?;
+    let kind = if mended.is_some() { Discrepancy::Mislaid } else { Discrepancy::InNoLane };
+    Ok((stray(kind, row)?, number(row, "seq")?, mended))
+}
+
+/// An operation of that kind.
+pub(super) fn stray(kind: Discrepancy, row: &impl Stored) -> Result<Stray, LedgerError> {
+    let name = maybe_id(row, "id")?.map(|id| id.to_string()).unwrap_or_default();
+    Ok(Stray { kind, name })
+}
+
+/// Rows of a table without an operation.
+pub(super) fn rows_of(table: &str, count: u64) -> impl Iterator<Item = Stray> {
+    let name = table.to_owned();
+    let kind = Discrepancy::WithoutOperation;
+    (0..count).map(move |_| Stray { kind, name: name.clone() })
+}
+
+impl Ledger {
+    /// Looks through the whole ledger for what does not add up, and repairs what is safe
+    /// if told to. Running twice at once does no harm.
+    pub async fn reconcile(&self, repair: bool, now: Timestamp) -> Result<Report, LedgerError> {
+        let mut report = Report { repaired: repair, ..Report::default() };
+        let mut next = Some(Cursor::Operations(0));
+        while let Some(cursor) = next {
+            let step = Step { cursor, repair, now };
+            let stepped = self.write(|tell| Write::Reconcile(step, tell)).await?;
+            report.add(stepped.strays);
+            report.looked_at += stepped.looked_at;
+            next = stepped.next;
+        }
+        self.sweep(&mut report, now).await?;
+        self.recount(&mut report).await?;
+        let mut listing = KeyListing { blocked: true, after: None, limit: BATCH as usize };
+        loop {
+            let keys = self.keys(listing).await?;
+            let stray =
+                |name: SerialName| Stray { kind: Discrepancy::Blocked, name: name.to_string() };
+            report.add(keys.iter().map(|key| stray(key.name)));
+            match keys.next() {
+                Some(next) => listing.after = Some(next),
+                None => return Ok(report),
+            }
+        }
+    }
+
+    /// Sees to what nodes have left that are gone.
+    async fn sweep(&self, report: &mut Report, now: Timestamp) -> Result<(), LedgerError> {
+        let dead = self.shared.dead().iter().map(|dead| dead.incarnation).collect();
+        let (silent_since, repair) = (now - SILENCE, report.repaired);
+        let mut sweep = Sweep { behind: None, dead, silent_since, repair };
+        loop {
+            let asked = Box::new(sweep.clone());
+            let swept = self.write(|tell| Write::Sweep(asked, tell)).await?;
+            report.add(swept.strays);
+            match swept.next {
+                Some(next) => sweep.behind = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}

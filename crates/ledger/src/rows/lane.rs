@@ -1,0 +1,57 @@
+//! How lanes are numbered.
+//!
+//! A lane has a row and its number. Its quarantine has no row of its own: its number is
+//! the lane's, negative.
+
+use super::{Stored, number};
+use crate::error::LedgerError;
+use crate::verbs::{LanePlace, Overdue};
+use cloakroom_domain::operation::{Counts, Lane};
+
+/// The number of a lane, where `of` knows those that have rows.
+pub(crate) fn numbered(lane: &Lane, of: impl FnOnce(&Lane) -> Option<i64>) -> Option<i64> {
+    if !lane.quarantine {
+        return of(lane);
+    }
+    of(&Lane { quarantine: false, ..lane.clone() }).map(|number| -number)
+}
+
+/// The lane of a number, where `of` knows those that have rows.
+pub(crate) fn named(number: i64, of: impl FnOnce(i64) -> Option<Lane>) -> Option<Lane> {
+    let lane = of(number.abs())?;
+    Some(if number < 0 { lane.quarantined() } else { lane })
+}
+
+/// Lanes with their numbers, and the quarantines that go with them.
+pub(crate) fn with_quarantines<'a>(
+    lanes: impl Iterator<Item = (&'a i64, &'a Lane)>,
+) -> Vec<(i64, Lane)> {
+    let mut all = Vec::new();
+    for (number, lane) in lanes {
+        all.push((*number, lane.clone()));
+        all.push((-number, lane.quarantined()));
+    }
+    all
+}
+
+/// Where an operation of that lane lies with these counts.
+pub(crate) const fn home(number: i64, counts: Counts) -> i64 {
+    if counts.is_quarantined() { -number.abs() } else { number }
+}
+
+/// What a look at a lane came to, from the rows that it saw in their order, of which those have a
+/// `late` above 0 that are past their deadline.
+pub(crate) fn overdue<R: Stored>(rows: &[R], looked_at: usize) -> Result<Overdue, LedgerError> {
+    let mut overdue = Overdue::default();
+    for row in rows {
+        let seq = number(row, "seq")?;
+        if number::<i64>(row, "late")? > 0 {
+            overdue.seqs.push(seq);
+        }
+        overdue.next = Some(LanePlace { due_at: number(row, "due_at")?, seq });
+    }
+    if rows.len() < looked_at {
+        overdue.next = None;
+    }
+    Ok(overdue)
+}

@@ -1,0 +1,62 @@
+//! Which keys values of the ledger may be sealed with.
+//!
+//! Owns the check at the start: a node that cannot open what lies in the ledger does not begin. Its
+//! invariant: a key is forgotten only after a whole walk found nothing under it, begun when no node
+//! sealed with it any more.
+
+use super::Ledger;
+use super::error::LedgerError;
+use super::rows::{Stored, damaged, exactly};
+use super::webhooks::quiet;
+use super::webhooks::sql::{Given, Runs, run};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::sealing::{KeyId, Keyring};
+
+/// Every key.
+pub(super) const KEYS: &str = "SELECT id FROM sealing_keys ORDER BY id";
+/// A node begins to seal with a key.
+pub(super) const USED: &str = "INSERT INTO sealing_keys (id, used_at) VALUES ($1, $2) \
+     ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at";
+/// A node without a sign of life for four leases seals nothing more.
+const FORGOTTEN: &str = "DELETE FROM sealing_keys WHERE id <> $1 AND used_at < $2 AND NOT EXISTS \
+     (SELECT 1 FROM nodes n WHERE n.sealing_key = sealing_keys.id AND n.incarnation <> $3 AND n.beat_at + 4 * n.lease_us >= $4 \
+     AND (n.ended_at IS NULL OR n.ended_at >= $5))";
+
+/// The keys in these rows.
+pub(super) fn ids(rows: &[impl Stored]) -> Result<Vec<KeyId>, LedgerError> {
+    let id = |row| exactly(row, "id")?.ok_or_else(|| damaged("a key without an id"));
+    rows.iter().map(|row| id(row).map(KeyId::from_octets)).collect()
+}
+
+/// The ids of those that are missing, for people; none where all are there.
+pub(super) fn missing(keyring: &Keyring, needed: &[KeyId]) -> Option<String> {
+    let missing = needed.iter().filter(|id| !keyring.has(**id)).map(KeyId::to_string);
+    let missing: Vec<_> = missing.collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+/// Forgets keys that nothing lies under, after a walk that began then and found nothing. Brings
+/// those that are left beside the one that seals.
+pub(super) async fn forget<W: Runs + ?Sized>(
+    writing: &mut W,
+    began: Timestamp,
+) -> Result<Vec<KeyId>, LedgerError> {
+    let Some(current) = writing.sealer().keyring().current() else { return Ok(Vec::new()) };
+    let given = Given::none().octets(current.as_octets().to_vec()).at(began);
+    let given = given.and(writing.node()).at(began).at(began);
+    run(writing, FORGOTTEN, given).await?;
+    let mut left = ids(&writing.rows(KEYS.into(), Given::none()).await?)?;
+    left.retain(|id| *id != current);
+    Ok(left)
+}
+
+impl Ledger {
+    /// Forgets keys that nothing lies under, after a walk that began then and found nothing.
+    /// Brings those that other nodes still seal with, or did too short a time ago.
+    pub async fn forget_keys(&self, began: Timestamp) -> Result<Vec<KeyId>, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { quiet(deliveries.forget_keys(began)).await })
+        }))
+        .await
+    }
+}

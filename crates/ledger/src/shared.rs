@@ -1,0 +1,240 @@
+//! What the callers of a ledger and those who commit, read and look for it share.
+//!
+//! Owns what follows from a durable change: counts, hints, and who is woken. Its
+//! invariant: nothing here happens before the change is durable.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::error::LedgerError;
+use super::fleet::Dead;
+use super::handoff::{Desk, Outbox, Reservation};
+use super::paused::Paused;
+use super::snapshots::Snapshots;
+use super::store::Store;
+use super::throughput::Throughput;
+use super::verbs::{Canceled, Moved, Placed, Settlement};
+use super::webhooks::Scribe;
+use super::webhooks::announce::NewlyDue;
+use super::webhooks::heads::{DeliveryLane, Heads};
+use super::{complaints, hints, lanes, room, unread, watch};
+use cloakroom_domain::OperationId;
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::operation::{Lane, NewOperation, Next, Status};
+use cloakroom_domain::sealing::KeyId;
+use cloakroom_runtime::LogThrottle;
+use cloakroom_runtime::clock::Clock;
+
+/// What callers and the committer share.
+pub(super) struct Shared {
+    pub(super) store: Box<dyn Store>,
+    pub(super) lanes: Arc<lanes::Lanes>,
+    pub(super) hints: hints::Hints,
+    pub(super) waiters: watch::Waiters,
+    pub(super) snapshots: Snapshots,
+    pub(super) paused: Paused,
+    pub(super) waiting: AtomicI64,
+    pub(super) desk: OnceLock<Arc<dyn Desk>>,
+    pub(super) work: Notify,
+    pub(super) waits: Notify,
+    pub(super) mail: Notify,
+    /// A write found the disk full.
+    pub(super) disk_full: Notify,
+    /// The same, for those who free what is stored for webhooks.
+    pub(super) disk_full_for_webhooks: Notify,
+    pub(super) heads: Heads,
+    pub(super) fans: Notify,
+    pub(super) outbox: OnceLock<Arc<dyn Outbox>>,
+    pub(super) scribe: OnceLock<Arc<dyn Scribe>>,
+    pub(super) stirred: Notify,
+    pub(super) dead: Mutex<Vec<Dead>>,
+    pub(super) throughput: Throughput,
+    pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
+    pub(super) complaints: complaints::Complaints,
+    pub(super) looks: room::Looks,
+    /// What the log is told of operations that are left to other nodes.
+    pub(super) strange: LogThrottle,
+    pub(super) fatal: CancellationToken,
+    pub(super) sealing_key: Option<KeyId>,
+    pub(super) clock: Clock,
+}
+
+impl Shared {
+    pub(super) fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
+        self.desk.get()?.reserve(lane, overtakes)
+    }
+
+    /// These have changed, durably; nobody has been told yet.
+    pub(super) fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
+        self.snapshots.forget(ids.clone());
+        self.hints.changed(ids.clone());
+        self.waiters.changed(ids);
+    }
+
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<OperationId>>> {
+        // It holds a plain value.
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nodes that are dead, as far as this one can see.
+    pub(super) fn dead(&self) -> MutexGuard<'_, Vec<Dead>> {
+        // It holds plain values.
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many more wait than before.
+    pub(super) fn wait(&self, more: i64) {
+        if more != 0 {
+            let waiting = self.waiting.fetch_add(more, Ordering::Relaxed) + more;
+            metrics::gauge!("cloakroom_operations_waiting").set(waiting as f64);
+        }
+    }
+
+    /// A transaction is durable: lanes and hints follow.
+    pub(super) fn committed(&self, moved: &Moved) {
+        self.changed(moved.released.iter().copied());
+        self.wait(moved.waiting);
+        for (lane, due_at) in &moved.ready {
+            self.lanes.added(lane, *due_at);
+        }
+        for (lane, octets) in &moved.ended {
+            self.lanes.let_go(lane, *octets);
+        }
+        for lane in &moved.unqueued {
+            self.lanes.removed(lane, 1);
+        }
+        for lane in &moved.unkeyed {
+            self.lanes.wait(lane, -1);
+        }
+        moved.recounted.iter().for_each(|recounted| self.lanes.recounted(recounted));
+        self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
+        if !moved.ready.is_empty() {
+            self.work.notify_one();
+        }
+        if moved.waits {
+            self.waits.notify_one();
+        }
+        unread::tell(self, moved);
+    }
+
+    /// This node has made deliveries due, durably.
+    pub(super) fn made_due(&self, newly: NewlyDue) {
+        let first = newly.iter().filter(|(lane, _)| !lane.again);
+        self.hints.due(first.map(|(lane, _)| lane.receiver));
+        self.newly_due(newly);
+    }
+
+    /// Another node has made deliveries to these due.
+    pub(super) fn due_elsewhere(&self, receivers: Vec<ReceiverKey>) {
+        let now = self.clock.now();
+        let lane = |receiver| (DeliveryLane { receiver, again: false }, now);
+        self.newly_due(receivers.into_iter().map(lane).collect());
+    }
+
+    /// Deliveries are due, durably.
+    pub(super) fn newly_due(&self, newly: NewlyDue) {
+        if newly.is_empty() {
+            return;
+        }
+        for (lane, due_at) in newly {
+            self.heads.added(lane, due_at);
+        }
+        self.mail.notify_one();
+    }
+
+    pub(super) fn count_accepted(route: &Arc<str>) {
+        let route = Arc::clone(route);
+        metrics::counter!("cloakroom_operations_accepted_total", "route" => route).increment(1);
+    }
+
+    pub(super) fn accepted(&self, operation: &NewOperation, placed: Placed) {
+        if let Some(retry) = operation.retry_of {
+            // It names its successor from now on.
+            self.snapshots.forget([retry.of]);
+        }
+        self.lanes.keep(&operation.lane, operation.work.octets());
+        if placed == Placed::Waiting {
+            self.wait(1);
+            self.lanes.wait(&operation.lane, 1);
+        }
+        if placed == Placed::Running {
+            self.lanes.started(&operation.lane);
+        }
+        if placed == Placed::Ready {
+            self.lanes.added(&operation.lane, operation.due_at);
+            self.hints.ready([&operation.lane]);
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn settled(&self, id: OperationId, status: Status, settlement: &Settlement) {
+        // What was called off ends otherwise than was decided.
+        if status.is_final() {
+            Self::count_finished(status, &settlement.transition.next);
+        }
+        self.changed([id]);
+    }
+
+    /// An operation has ended without anybody who settled it.
+    pub(super) fn finished(next: &Next) {
+        if matches!(next, Next::Failed(_)) {
+            Self::count_finished(Status::Failed, next);
+        }
+    }
+
+    fn count_finished(status: Status, next: &Next) {
+        let code = match next {
+            Next::Failed(failure) => failure.code.as_str(),
+            _ => "",
+        };
+        metrics::counter!(
+            "cloakroom_operations_finished_total", "outcome" => status.as_str(), "error" => code
+        )
+        .increment(1);
+    }
+
+    pub(super) fn canceled(&self, id: OperationId, canceled: Canceled) {
+        match canceled {
+            Canceled::Done => {
+                metrics::counter!(
+                    "cloakroom_operations_finished_total", "outcome" => "canceled", "error" => ""
+                )
+                .increment(1);
+            }
+            Canceled::Asked => {
+                self.hints.called_off(id);
+                self.call_off(id);
+            }
+            Canceled::Already | Canceled::TooLate(_) | Canceled::Unknown => return,
+        }
+        self.changed([id]);
+    }
+
+    /// Tells whoever carries it out. Nobody listening means that nothing runs here.
+    pub(super) fn call_off(&self, id: OperationId) {
+        if let Some(listener) = &*self.listeners() {
+            let _ = listener.send(id);
+        }
+    }
+
+    /// A write failed for everybody.
+    pub(super) fn note(&self, error: &LedgerError) {
+        self.note_of_upkeep(error);
+        if let LedgerError::Full = error {
+            self.disk_full.notify_one();
+            self.disk_full_for_webhooks.notify_one();
+        }
+    }
+
+    /// A write of the gateway's upkeep failed for everybody. Where such a write finds the disk
+    /// full, another try to make room does not help.
+    pub(super) fn note_of_upkeep(&self, error: &LedgerError) {
+        self.complaints.note(error, &self.clock);
+        if let LedgerError::NotDurable(_) = error {
+            self.fatal.cancel();
+        }
+    }
+}

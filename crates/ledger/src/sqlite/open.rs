@@ -1,0 +1,217 @@
+//! Opening the file: one gateway at a time, a library that is safe, and a schema that is
+//! up to date.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+
+use super::Opening;
+use super::writer::Writer;
+use crate::error::{LedgerError, OpenError};
+use crate::schema::{Text, bring_up_to_date};
+
+/// Every migration.
+const MIGRATIONS: [Text; 1] =
+    [(1, "ledger", include_str!("../../../../migrations/sqlite/0001_ledger.sql"))];
+/// The first SQLite without the WAL-reset bug.
+const SAFE_VERSION: (u32, u32, u32) = (3, 51, 3);
+/// Pages in the write-ahead log before it is written back; the same where the disk has little room.
+const CHECKPOINT_PAGES: (u32, u32) = (16_000, 500);
+/// Statements that each reader keeps prepared.
+const STATEMENTS: usize = 64;
+/// What is erased is overwritten.
+const SECURE_DELETE: (&str, &str) = ("secure_delete", "ON");
+
+/// The version of the SQLite library, as in `3.51.3`.
+pub fn sqlite_version() -> String {
+    libsqlite3_sys::SQLITE_VERSION.to_string_lossy().into_owned()
+}
+
+/// Refuses a library that can corrupt the file.
+pub(super) fn check_library(version: &str) -> Result<(), OpenError> {
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let found = (next(), next(), next());
+    if found < SAFE_VERSION {
+        return Err(OpenError::UnsafeSqlite(version.to_owned()));
+    }
+    Ok(())
+}
+
+/// What was wrong with a database, in the terms of callers' decisions.
+#[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
+pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
+    let code = match &error {
+        sqlx::Error::Database(database) => {
+            database.code().and_then(|code| code.parse::<i32>().ok())
+        }
+        _ => None,
+    };
+    classified(code, error.to_string())
+}
+
+/// The same of the connection that writes.
+#[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
+pub(super) fn native_trouble(error: rusqlite::Error) -> LedgerError {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    classified(code, error.to_string())
+}
+
+fn classified(code: Option<i32>, says: String) -> LedgerError {
+    match code {
+        Some(libsqlite3_sys::SQLITE_FULL | libsqlite3_sys::SQLITE_IOERR_SHMSIZE) => {
+            LedgerError::Full
+        }
+        Some(libsqlite3_sys::SQLITE_IOERR_FSYNC | libsqlite3_sys::SQLITE_IOERR_DIR_FSYNC) => {
+            LedgerError::NotDurable(says)
+        }
+        Some(libsqlite3_sys::SQLITE_INTERRUPT) => LedgerError::Unavailable(
+            "a question took too long and was given up: ask for less".to_owned(),
+        ),
+        // The low octet is the family of the code.
+        Some(code) if code & 0xff == libsqlite3_sys::SQLITE_CONSTRAINT => {
+            LedgerError::Damaged(says)
+        }
+        _ => LedgerError::Unavailable(says),
+    }
+}
+
+/// Says that the file could not be read.
+pub(super) fn unreadable(path: &Path, reason: impl std::fmt::Display) -> OpenError {
+    OpenError::Unreadable { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+/// Holds the right to the file for this process; `flock` frees it however that ends.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    pub(super) fn take(ledger: &Path) -> Result<Self, OpenError> {
+        let path = beside(ledger, "lock");
+        let file = owned_file(&path).map_err(|error| unreadable(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(OpenError::InUse { path: ledger.display().to_string() })
+            }
+            Err(TryLockError::Error(error)) => Err(unreadable(&path, error)),
+        }
+    }
+}
+
+/// A file beside the ledger, named after it.
+pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
+    beside_as(ledger, &format!(".{suffix}"))
+}
+
+/// The same with all that is added to its name.
+pub(super) fn beside_as(ledger: &Path, added: &str) -> PathBuf {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(added);
+    PathBuf::from(name)
+}
+
+/// Whether the log ahead of the ledger holds anything.
+pub(super) fn has_log(ledger: &Path) -> bool {
+    let mut log = ledger.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// Opens a file that only this user may read, creating it if there is none.
+fn owned_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// How every connection to the file is made.
+fn options(opening: &Opening) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&opening.path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(STATEMENTS)
+        .pragma(SECURE_DELETE.0, SECURE_DELETE.1)
+        .disable_statement_logging()
+}
+
+/// The connection that brings the file's schema up to date, for the time of opening.
+pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenError> {
+    let failed = |error| unreadable(&opening.path, error);
+    owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
+    let mut connection = options(opening).connect().await.map_err(failed)?;
+    let place = opening.path.display().to_string();
+    let migrated = bring_up_to_date(&mut connection, &MIGRATIONS, &place, opening.migrate).await;
+    if let Err(error) = migrated {
+        // Dropped, it would let go of the file only after whoever opens it next.
+        let _ = connection.close().await;
+        return Err(error);
+    }
+    Ok(connection)
+}
+
+/// The one connection that writes from then on.
+pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
+    // That the log is written ahead is a property of the file.
+    let pragmas =
+        [("synchronous", "FULL"), ("foreign_keys", "OFF"), SECURE_DELETE, ("cache_size", "-16000")];
+    Writer::open(path, &pragmas, next_seq)
+}
+
+/// How many pages the log may have before it is written back.
+pub(super) const fn checkpoint_pages(scarce: bool) -> u32 {
+    if scarce { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 }
+}
+
+/// How connections that only read are made.
+pub(super) fn reader(opening: &Opening) -> SqliteConnectOptions {
+    options(opening).read_only(true).pragma("cache_size", "-4000").row_buffer_size(128)
+}
+
+/// Left behind when a write could not be made durable: the next start looks closely.
+pub(super) fn mark_suspect(ledger: &Path) {
+    if let Err(error) = owned_file(&beside(ledger, "suspect")) {
+        tracing::warn!(%error, "could not mark the ledger for a check at the next start");
+    }
+}
+
+/// Checks the file if the last process to have it marked it.
+pub(super) async fn check_suspect(
+    connection: &mut SqliteConnection,
+    ledger: &Path,
+) -> Result<(), OpenError> {
+    let mark = beside(ledger, "suspect");
+    if !mark.exists() {
+        return Ok(());
+    }
+    tracing::warn!("the last run could not make a write durable; checking the ledger");
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unreadable(ledger, error))?;
+    if found != "ok" {
+        return Err(OpenError::Damaged { path: ledger.display().to_string(), found });
+    }
+    std::fs::remove_file(&mark).map_err(|error| unreadable(&mark, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_that_is_built_in_is_safe_and_older_ones_are_refused() {
+        assert!(check_library(&sqlite_version()).is_ok());
+        for version in ["3.51.2", "3.40.1", "nonsense"] {
+            assert!(check_library(version).is_err(), "{version}");
+        }
+        assert!(check_library("3.52.0").is_ok());
+    }
+}

@@ -1,0 +1,129 @@
+//! Committing the ends of attempts.
+
+use std::collections::HashMap;
+
+use super::finish;
+pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
+use super::rows::{carried, number, origins, running_row, standing_at, waiting_row};
+use super::writer::Row;
+use super::{Book, Writing};
+use crate::ends::{Ends, Finish, Found};
+use crate::error::{LedgerError, StaleLease};
+use crate::store::Batch;
+use crate::verbs::{Held, Moved, SettledAs, Settlement};
+use crate::webhooks::rows::callback;
+use crate::webhooks::sql::Announced;
+
+pub(super) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(super) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// Events that give way to later ones.
+pub(super) const OUTLIVED: &str = "DELETE FROM events WHERE seq = ? AND sequence BETWEEN ? AND ?";
+pub(super) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
+const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, \
+     token, sequence, started_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
+const RUNNING_TAKEN: &str =
+    concat!("DELETE FROM running WHERE seq = ? AND token = ? RETURNING ", running_row!(""));
+const WAITING_TAKEN: &str = concat!(
+    "DELETE FROM waiting WHERE seq = ? AND token = ? RETURNING 0 AS cancel, ",
+    waiting_row!("")
+);
+
+pub(super) fn settle(
+    writing: &mut Writing,
+    batch: &[Settlement],
+    moved: &mut Moved,
+) -> Batch<Result<SettledAs, StaleLease>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = HashMap::new();
+    take(writing, batch, Held::Running, &mut found)?;
+    take(writing, batch, Held::Waiting, &mut found)?;
+    let mut ends = Ends::default();
+    // Of each that ends, the number of its lane.
+    let mut lanes = Vec::new();
+    let mut settled = Vec::with_capacity(batch.len());
+    for settlement in batch {
+        match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
+            Some(found) => {
+                let number = found.lane();
+                let lane = |number| writing.book.lane(number);
+                settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
+                if ends.finished.len() > lanes.len() {
+                    lanes.push(number);
+                }
+            }
+            None => settled.push(Err(StaleLease)),
+        }
+    }
+    writing.writer.each(READY, &ends.ready, |row, values| row.put(values))?;
+    writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
+    writing.writer.events(&ends.events)?;
+    finish::finish(writing, &ends.finished, moved)?;
+    if writing.book.subscribers.index().wants_ends() {
+        remember(writing, &ends.finished, &lanes)?;
+    }
+    Ok(settled)
+}
+
+/// Keeps how each of these stands that has ended, in a lane of that number, for whoever is told
+/// of it: reading it back would mean looking into every table that it may be in.
+fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result<(), LedgerError> {
+    let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {
+        values.put(finish.seq);
+    })?;
+    let rows = rows.iter().map(|row| Ok((number(row, "seq")?, row)));
+    let rows: HashMap<i64, &Row> = rows.collect::<Result<_, LedgerError>>()?;
+    for (finish, lane) in finished.iter().zip(lanes) {
+        // No receiver is told of an operation that cannot be read.
+        let ended = rows.get(&finish.seq).map(|row| ended(&writing.book, finish, *lane, row));
+        if let Some(Ok(ended)) = ended {
+            writing.ended.insert(finish.seq, ended);
+        }
+    }
+    Ok(())
+}
+
+/// How one stands that has ended.
+fn ended(book: &Book, finish: &Finish, lane: i64, row: &Row) -> Result<Announced, LedgerError> {
+    let lane = book.lane(lane)?;
+    let Book { retention, sealer, .. } = book;
+    let standing = finish.standing(finish.at + retention.result, sealer)?;
+    let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
+    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
+}
+
+/// Takes the rows of those settlements whose lease is the latest.
+fn take(
+    writing: &mut Writing,
+    batch: &[Settlement],
+    held: Held,
+    found: &mut HashMap<(i64, i64), Found>,
+) -> Result<(), LedgerError> {
+    let mut leases: Vec<_> = batch
+        .iter()
+        .filter(|settlement| settlement.lease.held == held)
+        .map(|settlement| (settlement.lease.seq, settlement.lease.token))
+        .collect();
+    leases.sort_unstable();
+    let taken = match held {
+        Held::Running => RUNNING_TAKEN,
+        Held::Waiting => WAITING_TAKEN,
+    };
+    let rows = writing.writer.all_of_each(taken, &leases, |(seq, token), values| {
+        values.put(seq).put(token);
+    })?;
+    for row in &rows {
+        let key = (number(row, "seq")?, number(row, "token")?);
+        found.insert(key, Found::of(row, held)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What a start of a gateway writes into the file before anything else, and learns from it.
+//!
+//! Owns the order in which a file becomes this process's: who the ledger is, the number of
+//! this start, the lanes, and what former starts were in the middle of.
+
+use std::collections::HashMap;
+
+use rand::RngExt;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::open::trouble;
+use super::{Book, Opening, permits, rows};
+use crate::Identity;
+use crate::error::LedgerError;
+use crate::sealing_keys;
+use crate::store::{Batch, NODES_KEPT};
+use cloakroom_domain::operation::Lane;
+use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::sealing::Keyring;
+use cloakroom_domain::{TicketKey, Timestamp};
+
+/// The last place that was handed out, whoever still names it: what a former release removed
+/// is written down nowhere else.
+const LAST_PLACE: &str = "SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0), \
+     coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq) FROM serial_keys), 0)) FROM ledger";
+
+/// Has the pieces deleted little by little that no row refers to, however many there are: no start
+/// waits for that.
+const ABANDONED: &str = "INSERT INTO erasures (body) SELECT DISTINCT p.body FROM pieces p \
+     WHERE NOT EXISTS (SELECT 1 FROM requests WHERE body_key = p.body) \
+     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = p.body) \
+     AND p.body NOT IN (SELECT body FROM erasures)";
+
+/// Reads what the ledger is told apart by; makes it when the ledger is new.
+pub(super) async fn identity(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<Identity, LedgerError> {
+    let mut rng = rand::rng();
+    sqlx::query(
+        "INSERT OR IGNORE INTO ledger (one, number, ticket_key, created_at) VALUES (1, ?, ?, ?)",
+    )
+    .bind(i64::from(rng.random::<u8>()))
+    .bind(rng.random::<[u8; 32]>().to_vec())
+    .bind(now.as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
+        .fetch_one(connection)
+        .await
+        .map_err(trouble)?;
+    let key = rows::get::<&[u8]>(&row, "ticket_key")?.try_into().map_err(rows::damaged)?;
+    Ok(Identity { number: rows::get(&row, "number")?, ticket_key: TicketKey::new(key) })
+}
+
+/// The ids of keys that values in the file are sealed with and that are missing.
+pub(super) async fn missing_keys(
+    connection: &mut SqliteConnection,
+    keyring: &Keyring,
+) -> Result<Option<String>, LedgerError> {
+    let rows = sqlx::query(sealing_keys::KEYS).fetch_all(connection).await.map_err(trouble)?;
+    Ok(sealing_keys::missing(keyring, &sealing_keys::ids(&rows)?))
+}
+
+/// Writes this start down and learns the lanes.
+pub(super) async fn register(
+    connection: &mut SqliteConnection,
+    opening: &Opening,
+    now: Timestamp,
+) -> Result<Book, LedgerError> {
+    let key = opening.keyring.current().map(|key| key.as_octets().to_vec());
+    if let Some(key) = key.clone() {
+        let used = sqlx::query(sealing_keys::USED).bind(key).bind(now.as_micros());
+        used.execute(&mut *connection).await.map_err(trouble)?;
+    }
+    let started = sqlx::query(
+        "INSERT INTO nodes (name, version, started_at, beat_at, sealing_key) VALUES ('local', ?, ?, ?, ?)",
+    )
+    .bind(env!("CARGO_PKG_VERSION"))
+    .bind(now.as_micros())
+    .bind(now.as_micros())
+    .bind(key)
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    forget(connection, started.last_insert_rowid(), now).await?;
+    for lane in &opening.lanes {
+        sqlx::query("INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)")
+            .bind(lane.queue.to_string())
+            .bind(lane.upstream.to_string())
+            .bind(lane.express)
+            .execute(&mut *connection)
+            .await
+            .map_err(trouble)?;
+    }
+    let known = sqlx::query("SELECT lane, queue, upstream, express FROM lanes")
+        .fetch_all(connection)
+        .await
+        .map_err(trouble)?;
+    let mut lanes = HashMap::new();
+    for row in &known {
+        let lane = Lane {
+            queue: rows::get::<&str>(row, "queue")?.into(),
+            upstream: rows::get::<&str>(row, "upstream")?.into(),
+            express: rows::get(row, "express")?,
+            quarantine: false,
+        };
+        lanes.insert(rows::get(row, "lane")?, lane);
+    }
+    let numbers = lanes.iter().map(|(number, lane)| (lane.clone(), *number)).collect();
+    Ok(Book {
+        tasks: crate::unread::Tasks::default(),
+        subscribers: std::sync::Arc::default(),
+        sealer: Sealer::new(opening.keyring.clone(), rand::random()),
+        incarnation: started.last_insert_rowid(),
+        retention: opening.retention,
+        numbers,
+        lanes,
+    })
+}
+
+/// Holding the file, all former starts have ended; the old ones are forgotten.
+async fn forget(
+    connection: &mut SqliteConnection,
+    incarnation: i64,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    sqlx::query(permits::USED_UP)
+        .bind(now.as_micros())
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    sqlx::query(
+        "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation <> ? AND ended_at IS NULL",
+    )
+    .bind(now.as_micros())
+    .bind(incarnation)
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    sqlx::query(
+        "DELETE FROM nodes WHERE incarnation <> ? AND ended_at < ? \
+         AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)",
+    )
+    .bind(incarnation)
+    .bind((now - NODES_KEPT).as_micros())
+    .execute(&mut *connection)
+    .await
+    .map_err(trouble)?;
+    Ok(())
+}
+
+/// Holding the file, what former starts were in the middle of is void: upstreams that
+/// were followed are asked at once, and pieces that no row refers to go, with the prunes that
+/// follow the start. Returns the next operation's place.
+pub(super) async fn tidy(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<i64, LedgerError> {
+    sqlx::query("UPDATE waiting SET due_at = ? WHERE due_at > ?")
+        .bind(now.as_micros())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    sqlx::query(ABANDONED).execute(&mut *connection).await.map_err(trouble)?;
+    let row = sqlx::query(LAST_PLACE).fetch_one(connection).await.map_err(trouble)?;
+    row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
+}
+
+/// The incarnations that own what runs.
+pub(super) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
+    let rows = sqlx::query("SELECT DISTINCT node FROM running")
+        .fetch_all(connection)
+        .await
+        .map_err(trouble)?;
+    rows.iter().map(|row| rows::get(row, "node")).collect()
+}

@@ -1,0 +1,217 @@
+//! Every statement of the present is one that its engine understands, and says which
+//! columns it brings.
+
+use std::collections::BTreeSet;
+
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
+
+use super::sources::{Found, statements};
+use super::*;
+use crate::postgres::texts;
+
+/// Both engines ask these.
+const BOTH: [&str; 6] = ["reconcile.rs", "retried.rs", "room.rs", "permits.rs", "rows", "webhooks"];
+
+/// What may stand in a format at run time.
+const FILLED: [(&str, &str); 2] = [("{places}", "3"), ("{filter}", "")];
+
+fn of(engine: &'static str) -> Vec<Found> {
+    let found = statements(&[&[engine], &BOTH[..]].concat());
+    // What it puts together is gathered where that is known.
+    found.into_iter().filter(|found| found.file != "given.rs").collect()
+}
+
+fn filled(found: &Found) -> String {
+    let mut text = found.texts[0].clone();
+    for (name, by) in FILLED {
+        text = text.replace(name, by);
+    }
+    let is_open = |(at, _): (usize, _)| !text[at + 1..].starts_with(|it: char| it.is_ascii_digit());
+    assert!(!text.match_indices('{').any(is_open), "what may stand there? {found:?}");
+    text
+}
+
+/// Columns that are not named: a later migration may add to them.
+fn is_vague(sql: &str) -> bool {
+    let plain = ["count(*)", "SELECT * FROM UNNEST", "u.* FROM UNNEST", " * 1000000", " * 256"];
+    plain.iter().fold(sql.to_owned(), |sql, fine| sql.replace(fine, "")).contains('*')
+}
+
+/// All that PostgreSQL is asked.
+fn asked_of_postgres() -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = texts::of_given().into_iter().collect();
+    for found in of("postgres") {
+        match &*found.call {
+            "" | "format" => _ = all.insert(filled(&found)),
+            "locking" => _ = all.insert(format!("{} FOR UPDATE SKIP LOCKED", found.texts[0])),
+            "Sql" => _ = all.insert(found.texts[1].clone()),
+            "table" => {
+                let head = format!("INSERT INTO {}", found.texts[0]);
+                let texts = [&[head], &found.texts[1..3]].concat();
+                all.extend(texts::of_statement("Statement::insert", &texts));
+            }
+            _ => all.extend(texts::of_statement(&found.call, &found.texts)),
+        }
+    }
+    assert!(all.len() > 130, "only {} were found", all.len());
+    all
+}
+
+/// A database with its schema.
+async fn database() -> (Place, PgConnection) {
+    let place = Place::postgres();
+    let (ledger, tasks) = place.open(START).await;
+    close(ledger, tasks).await;
+    let Place::Database(url) = &place else { panic!("no database") };
+    let connection = PgConnection::connect(url).await.unwrap();
+    (place, connection)
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_postgres_and_names_its_columns() {
+    let (_place, mut connection) = database().await;
+    for sql in asked_of_postgres() {
+        assert!(!is_vague(&sql), "names no columns: {sql}");
+        let prepared = connection.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {}", prepared.unwrap_err());
+    }
+}
+
+/// Tables whose rows come and go, so that they may look empty, and a row of each.
+const COMING_AND_GOING: [(&str, &str); 7] = [
+    (
+        "ready",
+        "(seq, lane, due_at, attempts, resumes, rescues, refusals, token, sequence) SELECT n, 1, 1, 1, 0, 0, 0, 1, 1",
+    ),
+    (
+        "running",
+        "(seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence) SELECT n, 1, 1, 1, 1, 0, 0, 0, 1, 1",
+    ),
+    (
+        "waiting",
+        "(seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT n, 1, 'upstream', 1, 1, 'x', 1, 0, 0, 0, 1, 1",
+    ),
+    ("credentials", "(seq, fields) SELECT n, 'x'"),
+    ("serial_keys", "(digest, seq) SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), n"),
+    (
+        "deliveries_due",
+        "(delivery, receiver, again, due_at, attempts, refusals, token) SELECT n, 1, 0, 1, 0, 0, 0",
+    ),
+    (
+        "deliveries_sending",
+        "(delivery, receiver, node, since, attempts, refusals, token) SELECT n, 1, 1, 1, 1, 0, 1",
+    ),
+];
+
+/// What is asked now and then, and of more than it can name: what a node has, how much there is,
+/// what a person wants to see, and what is looked after in the background.
+const NOW_AND_THEN: [&str; 12] = [
+    "node = $1",
+    "node <> $1",
+    "node = ANY",
+    "node = incarnation",
+    "n.incarnation = u.node",
+    "count(*)",
+    "sum(o.octets)",
+    "FROM deliveries v",
+    "DELETE FROM deliveries_due WHERE delivery IN (SELECT",
+    "WITH RECURSIVE heads",
+    "FROM waiting w JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys",
+    "SELECT s.seq, s.id, s.live",
+];
+
+/// What walks one of these from end to end, in the words of the server's plan.
+fn walks(plan: &serde_json::Value) -> Vec<String> {
+    let word = |name: &str| plan[name].as_str().unwrap_or_default();
+    let whole = match word("Node Type") {
+        "Seq Scan" => true,
+        "Index Scan" | "Index Only Scan" => plan["Index Cond"].is_null(),
+        _ => false,
+    };
+    let is_one = COMING_AND_GOING.iter().any(|(table, _)| *table == word("Relation Name"));
+    let mut found = Vec::new();
+    if whole && is_one {
+        found.push(format!("{} of {}", word("Node Type"), word("Relation Name")));
+    }
+    let below = plan["Plans"].as_array().into_iter().flatten();
+    found.extend(below.flat_map(walks));
+    found
+}
+
+#[tokio::test]
+async fn no_table_is_walked_because_it_was_empty_when_the_server_looked() {
+    let (place, mut connection) = database().await;
+    let Place::Database(url) = &place else { panic!("no database") };
+    let mut old = PgConnection::connect(url).await.unwrap();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()";
+    sqlx::raw_sql(begin.into_sql_str()).execute(&mut old).await.unwrap();
+    for (table, row) in COMING_AND_GOING {
+        let sql = format!(
+            "INSERT INTO {table} {row} FROM generate_series(1, 30000) AS n; DELETE FROM {table}; ANALYZE {table}"
+        );
+        for sql in sql.split("; ") {
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        }
+    }
+    let generic = "SET plan_cache_mode = force_generic_plan";
+    sqlx::raw_sql(generic.into_sql_str()).execute(&mut connection).await.unwrap();
+    let mut found = Vec::new();
+    let often = |sql: &String| !NOW_AND_THEN.iter().any(|words| sql.contains(words));
+    for sql in asked_of_postgres().into_iter().filter(often) {
+        let prepare = AssertSqlSafe(format!("PREPARE asked AS {sql}"));
+        sqlx::raw_sql(prepare).execute(&mut connection).await.unwrap();
+        let count = "SELECT cardinality(parameter_types)::bigint FROM pg_prepared_statements WHERE name = 'asked'";
+        let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap();
+        let given = match count {
+            0 => String::new(),
+            _ => format!("({})", vec!["NULL"; count as usize].join(", ")),
+        };
+        let explain = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) EXECUTE asked{given}"));
+        let plan = sqlx::raw_sql(explain).fetch_one(&mut connection).await.unwrap();
+        let plan: serde_json::Value = serde_json::from_str(plan.get_unchecked(0)).unwrap();
+        found.extend(walks(&plan[0]["Plan"]).into_iter().map(|walk| format!("{walk}: {sql}")));
+        let forget = "DEALLOCATE asked".into_sql_str();
+        sqlx::raw_sql(forget).execute(&mut connection).await.unwrap();
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_sqlite_and_names_its_columns() {
+    let place = Place::sqlite();
+    let (ledger, tasks) = place.open(START).await;
+    close(ledger, tasks).await;
+    let Place::File(folder) = &place else { panic!("no file") };
+    let path = format!("sqlite:{}/cloakroom.db", folder.path().display());
+    let mut connection = SqliteConnection::connect(&path).await.unwrap();
+    let all: BTreeSet<String> = of("sqlite")
+        .iter()
+        .map(|found| match &*found.call {
+            "Among::new" => format!("{} (?, ?)", found.texts[0]),
+            "locking" | "Sql" => found.texts[0].clone(),
+            "table" => {
+                let [name, columns, _, marks] = &*found.texts else { panic!("{found:?}") };
+                format!("INSERT INTO {name} ({columns}) VALUES ({marks})")
+            }
+            _ => filled(found),
+        })
+        .collect();
+    assert!(all.len() > 90, "only {} were found", all.len());
+    for sql in all {
+        assert!(!is_vague(&sql), "names no columns: {sql}");
+        let prepared = connection.prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {}", prepared.unwrap_err());
+    }
+}
+
+#[test]
+fn a_statement_that_brings_whatever_there_is_is_found_out() {
+    for vague in ["SELECT * FROM nodes", "DELETE FROM ready RETURNING *", "SELECT r.* FROM ready r"]
+    {
+        assert!(is_vague(vague), "{vague}");
+    }
+    assert!(!is_vague("SELECT count(*) AS all FROM nodes"));
+}

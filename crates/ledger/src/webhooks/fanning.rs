@@ -1,0 +1,114 @@
+//! Giving a message to more receivers than fit into the transaction of its event.
+//!
+//! Its invariant: a subscription is told, or not, by what it wanted when the event happened,
+//! and what comes to one that stood disabled then is held, as for those that were told at once.
+//! How it stood is written down by whatever changes that ([`remember`]), in the transaction of
+//! the change; so it has to be read with the subscription, and not before.
+
+use std::time::Duration;
+
+use super::announce::{Draft, NewlyDue, make};
+use super::rows::{filter, format, receiver_key, split, standing};
+use super::sql::{Given, Runs, locking, one, run};
+use super::subscribers::Standing;
+use super::verbs::Cause;
+use crate::error::LedgerError;
+use crate::rows::{Stored, maybe_number, maybe_text, number, octets, text, time};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{ReceiverKey, Topics};
+
+/// Receivers that one step looks at.
+const AT_A_TIME: i64 = 500;
+/// How long it is remembered at least how a subscription stood before a change: no transaction
+/// is under way for so long, and so none comes with a fan-out by an older version.
+const REMEMBERED: Duration = Duration::from_hours(1);
+
+const NEXT: super::sql::Sql = locking!(
+    "SELECT message, principal, event, route, tags, behind, last, due_at, version FROM fan_outs \
+     ORDER BY message LIMIT 1"
+);
+/// Each as it stood at a version: before the first change after that, or as it stands.
+const RECEIVERS: &str = "SELECT r.receiver, r.kind, r.state, r.retired_at, \
+     coalesce(f.state, r.state) AS state_then, coalesce(f.events, r.events) AS events, \
+     CASE WHEN f.until IS NULL THEN r.routes ELSE f.routes END AS routes, \
+     CASE WHEN f.until IS NULL THEN r.tags ELSE f.tags END AS tags, coalesce(f.format, r.format) AS format \
+     FROM receivers r LEFT JOIN former_receivers f ON f.receiver = r.receiver AND f.until = \
+     (SELECT min(n.until) FROM former_receivers n WHERE n.receiver = r.receiver AND n.until > $1) \
+     WHERE r.principal = $2 AND r.receiver > $3 AND r.receiver <= $4 ORDER BY r.receiver LIMIT $5";
+const FURTHER: &str = "UPDATE fan_outs SET behind = $1 WHERE message = $2";
+const DONE: &str = "DELETE FROM fan_outs WHERE message = $1";
+const REMEMBER: &str = "INSERT INTO former_receivers (receiver, until, changed_at, state, events, routes, tags, format) \
+     SELECT receiver, $1, $2, state, events, routes, tags, format FROM receivers WHERE receiver = $3";
+const FORGET: &str = "DELETE FROM former_receivers WHERE until IN (SELECT until FROM former_receivers \
+     WHERE until <= coalesce((SELECT min(version) FROM fan_outs), (SELECT version FROM webhooks)) \
+     ORDER BY until LIMIT $1) AND changed_at < $2 RETURNING until";
+
+/// One step of the oldest fan-out; none where there is nothing to do.
+pub(super) async fn fan_out<W: Runs + ?Sized>(
+    writing: &mut W,
+) -> Result<Option<NewlyDue>, LedgerError> {
+    let Some(row) = one(writing, NEXT, Given::none()).await? else { return Ok(None) };
+    let message: i64 = number(&row, "message")?;
+    let topics = Topics::of_bits(number(&row, "event")?);
+    let route = maybe_text(&row, "route")?.unwrap_or_default();
+    let tags = split(row.text("tags")?);
+    let at = time(&row, "due_at")?;
+    let given = Given::none()
+        .and(maybe_number::<i64>(&row, "version")?)
+        .octets(octets(&row, "principal")?.to_vec())
+        .and(number::<i64>(&row, "behind")?)
+        .and(number::<i64>(&row, "last")?)
+        .and(AT_A_TIME);
+    let rows = writing.rows(RECEIVERS.into(), given).await?;
+    let mut drafts = Vec::new();
+    let mut behind = None;
+    for row in &rows {
+        let receiver = receiver_key(row)?;
+        behind = Some(receiver);
+        let Some(holds) = holds(row)? else { continue };
+        let filter = filter(row)?;
+        if topics.iter().any(|topic| filter.takes(topic, &route, &tags)) {
+            let (url, cause, format) = (None, Cause::Event, format(row)?);
+            drafts.push(Draft { sent: None, message, receiver, url, holds, format, cause, at });
+        }
+    }
+    let newly = make(writing, drafts, None).await?.newly;
+    match behind.filter(|_| rows.len() as i64 == AT_A_TIME) {
+        Some(ReceiverKey(behind)) => {
+            run(writing, FURTHER, Given::number(behind).and(message)).await?;
+        }
+        None => run(writing, DONE, Given::number(message)).await?,
+    }
+    Ok(Some(newly))
+}
+
+/// Whether what comes to a subscription is held: it stood so at the event, or does by now.
+/// None where nothing comes to it.
+fn holds(row: &impl Stored) -> Result<Option<bool>, LedgerError> {
+    let now = standing(row)?;
+    if now == Standing::Deleted || text(row, "kind")? != "subscription" {
+        return Ok(None);
+    }
+    Ok(Some(now == Standing::Holds || text(row, "state_then")? != "active"))
+}
+
+/// Writes down how a subscription stands that is about to be changed.
+pub(super) async fn remember<W: Runs + ?Sized>(
+    writing: &mut W,
+    receiver: ReceiverKey,
+    version: i64,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    run(writing, REMEMBER, Given::number(version).at(at).and(receiver.0)).await
+}
+
+/// Forgets, of at most so many, how subscriptions stood before changes that no fan-out can be
+/// older than. Says how many there were.
+pub(super) async fn forget<W: Runs + ?Sized>(
+    writing: &mut W,
+    limit: usize,
+    now: Timestamp,
+) -> Result<usize, LedgerError> {
+    let given = Given::number(limit as i64).at(now - REMEMBERED);
+    Ok(writing.rows(FORGET.into(), given).await?.len())
+}

@@ -1,0 +1,439 @@
+//! Webhooks in the ledger: who is told, what, and how far each telling is.
+//!
+//! Owns subscriptions, their keys, messages and deliveries. An event and what receivers
+//! are told of it are committed together; a delivery has exactly one row among those that
+//! are due, sent, held and ended, and only the holder of the latest lease settles it. What
+//! both engines say alike is said here once ([`sql`]). It must not know how a message is
+//! worded, signed or sent.
+
+pub(super) mod announce;
+pub(super) mod calling;
+mod errand;
+mod fanning;
+pub(super) mod heads;
+pub(super) mod index;
+mod packing;
+mod reading;
+mod replaying;
+pub(super) mod rows;
+pub(super) mod sending;
+mod showing;
+pub(super) mod sql;
+pub(super) mod subscribers;
+mod subscriptions;
+mod transaction;
+pub(super) mod unread;
+mod verbs;
+
+use std::sync::Arc;
+
+pub use heads::DeliveryLane;
+pub use subscribers::Owners;
+pub use subscriptions::USED;
+pub use verbs::{
+    AttemptRecord, Cause, Change, Changed, Changing, ClaimedDeliveries, DeliveriesOf, Delivery,
+    DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryListing, DeliveryNext,
+    DeliveryPage, DeliverySettled, DeliverySettlement, DeliveryState, DeliveryWant, DisabledFor,
+    FirstCallback, Format, KeyKind, KeyOwner, LeasedDelivery, Message, NewCallbacks, NewKey,
+    NewSubscription, NoSubscriptionId, PrunedDeliveries, PublishedKey, Receiver, Redelivered,
+    ReplayStep, Replayed, Rotated, Rotation, Scribe, Selected, SigningKey, Subscribed,
+    Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
+};
+
+pub(super) use errand::{Errand, quiet};
+pub(super) use reading::ReadsDeliveries;
+pub(super) use transaction::Deliveries;
+use unread::UnreadDelivery;
+
+use super::Ledger;
+use super::error::LedgerError;
+use super::handoff::Outbox;
+use super::listed::{self, Listed};
+use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::{Principal, Timestamp};
+
+impl Ledger {
+    fn reads(&self) -> &dyn ReadsDeliveries {
+        self.shared.store.deliveries()
+    }
+
+    /// Lends who writes what receivers are told. The first one stays.
+    pub fn lend_scribe(&self, scribe: Arc<dyn Scribe>) {
+        let _ = self.shared.scribe.set(scribe);
+    }
+
+    /// Lends where new deliveries are handed to. The first one stays.
+    pub fn lend_outbox(&self, outbox: Arc<dyn Outbox>) {
+        let _ = self.shared.outbox.set(outbox);
+    }
+
+    /// Makes a subscription, unless the principal has as many as it may.
+    pub async fn subscribe(&self, new: NewSubscription) -> Result<Subscribed, LedgerError> {
+        let subscribed = self
+            .errand(Box::new(move |deliveries, _| {
+                let new = new.clone();
+                Box::pin(async move { quiet(deliveries.subscribe(&new)).await })
+            }))
+            .await?;
+        self.receivers_changed().await;
+        Ok(subscribed)
+    }
+
+    /// Receivers have changed, durably: this node goes by that from here on, and the others
+    /// are told to look.
+    async fn receivers_changed(&self) {
+        self.shared.hints.receivers_changed();
+        if let Err(error) = self.reads().look().await {
+            tracing::debug!(%error, "could not look for changed receivers");
+        }
+    }
+
+    /// Whether a receiver has changed after that version ([`Receiver::changed`]), as far as
+    /// this node knows: of what was changed through it at once, and of the rest within about
+    /// a second.
+    pub fn receiver_has_changed(&self, receiver: ReceiverKey, since: i64) -> bool {
+        self.reads().has_changed(receiver, since)
+    }
+
+    /// Changes, disables, enables or deletes a subscription.
+    pub async fn change_subscription(&self, changing: Changing) -> Result<Changed, LedgerError> {
+        let changed = self.errand(Box::new(move |deliveries, scribe| {
+            let changing = changing.clone();
+            Box::pin(async move { deliveries.change(&changing, scribe).await })
+        }));
+        let changed = changed.await?;
+        self.receivers_changed().await;
+        Ok(changed)
+    }
+
+    /// A subscription; only this principal's, where there is one.
+    pub async fn subscription(
+        &self,
+        principal: Option<&Principal>,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, LedgerError> {
+        self.reads().subscription(principal, id).await
+    }
+
+    /// Subscriptions, in the order in which they were made.
+    pub async fn subscriptions(
+        &self,
+        listing: &SubscriptionListing,
+    ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
+        let found = self.reads().subscriptions(listing).await?;
+        listed::tell(&self.shared, "subscriptions", &found.unread);
+        Ok(found)
+    }
+
+    /// Adds keys; the others go on signing for a while.
+    pub async fn rotate_keys(&self, rotation: Rotation) -> Result<Rotated, LedgerError> {
+        let rotated = self.errand(Box::new(move |deliveries, _| {
+            let rotation = rotation.clone();
+            Box::pin(async move { quiet(deliveries.rotate(&rotation)).await })
+        }));
+        let rotated = rotated.await?;
+        self.receivers_changed().await;
+        Ok(rotated)
+    }
+
+    /// The keys of somebody, the newest first; retired ones may be among them.
+    pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
+        self.reads().keys(owner).await
+    }
+
+    /// Keys that sign with a pair, everybody's, in the order in which they were made and behind
+    /// that number; retired ones may be among them.
+    pub async fn published_keys(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
+        let found = self.reads().published_keys(after, limit).await?;
+        listed::tell(&self.shared, "keys", &found.unread);
+        Ok(found)
+    }
+
+    /// The receiver that a principal's callbacks to an origin count as, if they have been
+    /// asked for within [`USED`]; otherwise one is made with the next operation.
+    pub async fn callbacks(
+        &self,
+        principal: &Principal,
+        origin: &str,
+        now: Timestamp,
+    ) -> Result<Option<ReceiverKey>, LedgerError> {
+        self.reads().callbacks(principal, origin, now).await
+    }
+
+    /// Whom a courier sends to.
+    pub async fn receiver(&self, key: ReceiverKey) -> Result<Option<Receiver>, LedgerError> {
+        self.reads().whom(key).await
+    }
+
+    /// Sends a test event to a subscription.
+    pub async fn ping(
+        &self,
+        id: SubscriptionId,
+        at: Timestamp,
+    ) -> Result<Redelivered, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            Box::pin(async move { deliveries.ping(id, at, scribe).await })
+        }))
+        .await
+    }
+
+    /// A page of deliveries, newest first, each with its attempts.
+    pub async fn deliveries(&self, listing: &DeliveryListing) -> Result<DeliveryPage, LedgerError> {
+        let page = self.reads().deliveries(listing).await?;
+        listed::tell(&self.shared, "deliveries", &page.unread);
+        Ok(page)
+    }
+
+    /// One delivery with its attempts.
+    pub async fn delivery(
+        &self,
+        receiver: ReceiverKey,
+        key: DeliveryKey,
+    ) -> Result<Option<Delivery>, LedgerError> {
+        self.reads().delivery(receiver, key).await
+    }
+
+    /// Delivers once more what has come to its end or is held.
+    pub async fn redeliver(
+        &self,
+        receiver: ReceiverKey,
+        delivery: DeliveryKey,
+        at: Timestamp,
+    ) -> Result<Redelivered, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { deliveries.redeliver(receiver, delivery, at).await })
+        }))
+        .await
+    }
+
+    /// One step of a replay.
+    pub async fn replay(&self, step: ReplayStep) -> Result<Replayed, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { deliveries.replay(&step).await })
+        }))
+        .await
+    }
+
+    /// One step of the oldest fan-out; false where there is none.
+    pub async fn fan_out(&self) -> Result<bool, LedgerError> {
+        // Most of the time there is none, and looking takes no transaction.
+        if !self.reads().fans().await? {
+            return Ok(false);
+        }
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move {
+                let stepped = deliveries.fan_out().await?;
+                Ok((stepped.is_some(), stepped.unwrap_or_default()))
+            })
+        }))
+        .await
+    }
+
+    /// Completes when there may be a fan-out to carry on that this node has begun.
+    pub async fn fans(&self) {
+        self.shared.fans.notified().await;
+    }
+
+    /// The lanes of which a delivery may be due, the longest due first.
+    pub fn due_deliveries(&self, now: Timestamp) -> Vec<DeliveryLane> {
+        self.shared.heads.due(now)
+    }
+
+    /// When the next delivery is due behind that instant, as far as this node knows.
+    pub fn next_delivery(&self, after: Timestamp) -> Option<Timestamp> {
+        self.shared.heads.next(after)
+    }
+
+    /// Since when the next delivery of a lane has been due, as far as this node knows.
+    pub fn delivery_due_since(&self, lane: DeliveryLane) -> Option<Timestamp> {
+        self.shared.heads.since(lane)
+    }
+
+    /// Whose receivers are, as this node knows it.
+    pub fn owners(&self) -> Owners {
+        self.reads().owners()
+    }
+
+    /// Forgets what is due in a lane that is left to another node, until somebody looks
+    /// again ([`Ledger::look_for_deliveries`]).
+    pub fn pass_over(&self, lane: DeliveryLane) {
+        self.shared.heads.taken(lane);
+    }
+
+    /// Completes when a delivery came to be due that was not before.
+    pub async fn delivery_is_due(&self) {
+        self.shared.mail.notified().await;
+    }
+
+    /// Looks what others have made due; at the start, what is due at all.
+    pub async fn look_for_deliveries(&self) -> Result<(), LedgerError> {
+        let due = self.reads().due().await?;
+        if !due.is_empty() {
+            self.shared.newly_due(due);
+        }
+        Ok(())
+    }
+
+    /// How many deliveries wait, on all nodes; at most so many are counted.
+    pub async fn count_deliveries(
+        &self,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<DeliveryCounts, LedgerError> {
+        self.reads().count(most, now).await
+    }
+
+    /// Hands out due deliveries.
+    pub async fn claim_deliveries(
+        &self,
+        wants: Vec<DeliveryWant>,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedDeliveries>, LedgerError> {
+        let lane =
+            |want: &DeliveryWant| DeliveryLane { receiver: want.receiver, again: want.again };
+        let lanes: Vec<_> = wants.iter().map(lane).collect();
+        // What comes to be due from here on is noted anew.
+        lanes.iter().for_each(|lane| self.shared.heads.taken(*lane));
+        let claimed = self
+            .single_errand(Box::new(move |deliveries, _| {
+                let wants = wants.clone();
+                Box::pin(async move { quiet(deliveries.claim(&wants, now)).await })
+            }))
+            .await;
+        match &claimed {
+            Ok(claimed) => {
+                for (lane, claimed) in lanes.iter().zip(claimed) {
+                    claimed.next_due.iter().for_each(|due| self.shared.heads.added(*lane, *due));
+                }
+            }
+            Err(_) => lanes.iter().for_each(|lane| self.shared.heads.added(*lane, now)),
+        }
+        let mut claimed = claimed?;
+        let unread = claimed.iter_mut().flat_map(|it| std::mem::take(&mut it.unread)).collect();
+        self.see_to_unread(unread, now).await;
+        Ok(claimed)
+    }
+
+    /// Sees to what a claim met and could not read. Where that fails, it is this node's until it
+    /// goes back with all that this node does not send, and another claim meets it.
+    async fn see_to_unread(&self, unread: Vec<UnreadDelivery>, now: Timestamp) {
+        if unread.is_empty() {
+            return;
+        }
+        let unread: Arc<[_]> = unread.into();
+        let all = Arc::clone(&unread);
+        let seen_to = self.errand(Box::new(move |deliveries, _| {
+            let unread = Arc::clone(&all);
+            Box::pin(async move {
+                deliveries.see_to_unread(&unread, now).await.map(|newly| ((), newly))
+            })
+        }));
+        match seen_to.await {
+            Ok(()) => unread::tell(&self.shared, &unread),
+            Err(error) => tracing::warn!(
+                %error,
+                "webhook deliveries that cannot be read are met again in a moment"
+            ),
+        }
+    }
+
+    /// Commits the ends of attempts to deliver, each told of its own fate, in their order.
+    pub async fn settle_deliveries(
+        &self,
+        batch: Vec<DeliverySettlement>,
+    ) -> Result<Vec<DeliverySettled>, LedgerError> {
+        let batch: Arc<[_]> = batch.into();
+        // Most of the time this is all, and nobody has to be remembered otherwise.
+        if batch.iter().all(|settlement| settlement.delivered().is_some()) {
+            let all = Arc::clone(&batch);
+            let settled = self.single_errand(Box::new(move |deliveries, _| {
+                let batch = Arc::clone(&all);
+                Box::pin(async move { quiet(deliveries.settle_delivered(&batch)).await })
+            }));
+            if let Some(settled) = settled.await? {
+                return Ok(settled);
+            }
+        }
+        self.errand(Box::new(move |deliveries, scribe| {
+            let batch = Arc::clone(&batch);
+            Box::pin(async move { deliveries.settle(&batch, scribe).await })
+        }))
+        .await
+    }
+
+    /// What this node was handed to send, as far as the ledger knows.
+    pub async fn sent_here(&self) -> Result<Vec<DeliveryLease>, LedgerError> {
+        self.reads().sent_here(self.incarnation()).await
+    }
+
+    /// Makes due again what nodes were sending that are gone, at most so many; says how
+    /// many there were.
+    pub async fn take_back_deliveries(
+        &self,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        let mut nodes = self.reads().strays(self.incarnation()).await?;
+        nodes.extend(self.shared.dead().iter().map(|dead| dead.incarnation));
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut taken = 0;
+        for node in nodes {
+            taken += self
+                .errand(Box::new(move |deliveries, _| {
+                    Box::pin(async move { deliveries.take_back(node, limit, now).await })
+                }))
+                .await?;
+        }
+        Ok(taken)
+    }
+
+    /// Holds what is due for a receiver that takes nothing, or drops it if the receiver is
+    /// gone; at most so many. Says how many there were.
+    pub async fn put_aside(
+        &self,
+        receiver: ReceiverKey,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(async move { quiet(deliveries.put_aside(receiver, limit, now)).await })
+        }))
+        .await
+    }
+
+    /// Ends what has been due in a lane beyond its deadline, at most so many, and tells of
+    /// it as of any delivery that was given up. Says which messages these were.
+    pub async fn give_up_late(
+        &self,
+        lane: DeliveryLane,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<String>, LedgerError> {
+        self.errand(Box::new(move |deliveries, scribe| {
+            Box::pin(async move { deliveries.give_up_late(lane, limit, now, scribe).await })
+        }))
+        .await
+    }
+
+    /// Puts away deliveries that have been over since before `over`, and drops what has
+    /// been held since before `held`; at most `limit` of each.
+    pub async fn prune_deliveries(
+        &self,
+        limit: usize,
+        held: Timestamp,
+        over: Timestamp,
+        now: Timestamp,
+    ) -> Result<PrunedDeliveries, LedgerError> {
+        self.errand(Box::new(move |deliveries, _| {
+            Box::pin(
+                async move { quiet(deliveries.prune_deliveries(limit, held, over, now)).await },
+            )
+        }))
+        .await
+    }
+}

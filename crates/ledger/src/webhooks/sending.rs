@@ -1,0 +1,469 @@
+//! What becomes of deliveries that are on their way.
+//!
+//! Its invariant: a delivery has exactly one row among those that are due, sent, held and
+//! ended; whoever was overtaken changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::announce::{DUE, HELD, NewlyDue, refresh};
+use super::heads::DeliveryLane;
+use super::index::Index;
+use super::rows::{receiver_columns, subscription, topic};
+use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
+use super::subscribers::Standing;
+use super::subscriptions::{disable, next_version, tell};
+use super::unread::{Fate, UnreadDelivery};
+use super::verbs::{
+    AttemptRecord, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryNext, DeliverySettled,
+    DeliverySettlement, DisabledFor, Scribe, Subscription,
+};
+use crate::error::LedgerError;
+use crate::rows::{as_micros, number, text};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
+
+pub(crate) static ENDED: Table = table!(
+    "deliveries_ended",
+    "delivery, state, ended_at, attempts, at, took_us, status, code",
+    "nwncnncT",
+    "?, ?, ?, ?, ?, ?, ?, ?"
+);
+pub(crate) static ATTEMPTS: Table = table!(
+    "delivery_attempts",
+    "delivery, number, at, took_us, status, code, next_at",
+    "ncnncTN",
+    "?, ?, ?, ?, ?, ?, ?"
+);
+const FAILS: &str = "UPDATE receivers SET failing_since = $1, changed = $2 WHERE receiver = $3 AND failing_since IS NULL";
+/// It is said to have recovered once it has taken what it was complained about for.
+const TAKES: &str = "UPDATE receivers SET failing_since = NULL, changed = $1 WHERE receiver = $2 \
+     AND failing_since IS NOT NULL AND state <> 'deleted'";
+const RECOVERS: &str = concat!(
+    "UPDATE receivers SET failing_since = NULL, complained = 0, changed = $1 WHERE receiver = $2 \
+     AND (failing_since IS NOT NULL OR complained = 1) AND state <> 'deleted' RETURNING ",
+    receiver_columns!()
+);
+const COMPLAINED: &str = concat!(
+    "UPDATE receivers SET complained = 1, changed = $1 WHERE receiver = $2 AND kind = 'subscription' \
+     AND state <> 'deleted' RETURNING ",
+    receiver_columns!()
+);
+const FOUND: &str = concat!(
+    "SELECT ",
+    receiver_columns!(),
+    " FROM receivers WHERE receiver = $1 AND kind = 'subscription' AND state <> 'deleted'"
+);
+const STRAYS: Sql = locking!(
+    "SELECT delivery, token FROM deliveries_sending WHERE node = $1 ORDER BY delivery LIMIT $2"
+);
+const PUT_ASIDE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT delivery FROM deliveries_due \
+     WHERE receiver = $1 ORDER BY again, due_at, delivery LIMIT $2) RETURNING delivery, attempts";
+const MESSAGE: &str = "SELECT m.name, m.event FROM deliveries v JOIN messages m ON m.message = v.message \
+     WHERE v.delivery = $1";
+const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.delivery FROM deliveries_due d \
+     JOIN deliveries v ON v.delivery = d.delivery WHERE d.receiver = $1 AND d.again = $2 AND d.due_at <= $3 \
+     AND v.deadline_at <= $4 ORDER BY d.due_at, d.delivery LIMIT $5) RETURNING delivery, attempts";
+
+/// Settles what was delivered, where nothing is to be written down about receivers because
+/// of that. None where it is not as simple: nothing was changed then.
+pub(super) async fn settle_delivered<W: Runs + ?Sized>(
+    writing: &mut W,
+    batch: &[DeliverySettlement],
+) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
+    if !writing.is_alone() {
+        refresh(writing).await?;
+    }
+    let index = writing.subscribers().index();
+    let recovers = |settlement: &DeliverySettlement| {
+        let known = index.known(settlement.receiver);
+        known.is_some_and(|known| known.failing_since.is_some() || known.complained)
+    };
+    if batch.iter().any(recovers) {
+        return Ok(None);
+    }
+    let Some(taken) = writing.take_delivered(batch, index.version).await? else {
+        return Ok(None);
+    };
+    let taken: HashSet<_> = taken.into_iter().collect();
+    let how = |settlement: &DeliverySettlement| match taken.contains(&settlement.lease.delivery) {
+        true => DeliverySettled::Done,
+        false => DeliverySettled::Stale,
+    };
+    Ok(Some(batch.iter().map(how).collect()))
+}
+
+/// What the settlements of a batch come to, by table.
+#[derive(Default)]
+struct Ends {
+    due: Vec<Given>,
+    ended: Vec<Given>,
+    attempts: Vec<Given>,
+    newly: NewlyDue,
+    receivers: BTreeMap<ReceiverKey, Seen>,
+}
+
+/// How a receiver did not take something.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    Fails,
+    /// It wants no more.
+    Gone,
+}
+
+/// What the attempts of a batch tell of a receiver.
+#[derive(Default)]
+struct Seen {
+    took: bool,
+    /// The worst that it did not take anything with.
+    failed: Option<Failure>,
+    /// Whether any of it was about an operation: what came of telling somebody about
+    /// webhooks is told to nobody.
+    speaks: bool,
+    /// Messages about operations that were given up.
+    given_up: Vec<String>,
+}
+
+pub(super) async fn settle<W: Runs + ?Sized>(
+    writing: &mut W,
+    batch: &[DeliverySettlement],
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
+    refresh(writing).await?;
+    let index = writing.subscribers().index();
+    let leases: Vec<_> = batch.iter().map(|settlement| settlement.lease).collect();
+    let taken = writing.take_sending(&leases).await?;
+    let taken: HashMap<_, _> = taken.into_iter().map(|taken| (taken.lease, taken)).collect();
+    let mut ends = Ends::default();
+    let settled = batch.iter().map(|settlement| match taken.get(&settlement.lease) {
+        Some(taken) => {
+            ends.add(settlement, taken);
+            DeliverySettled::Done
+        }
+        None => DeliverySettled::Stale,
+    });
+    let settled = settled.collect();
+    let Ends { due, ended, attempts, mut newly, receivers } = ends;
+    writing.put(&DUE, due).await?;
+    writing.put(&ENDED, ended).await?;
+    writing.put(&ATTEMPTS, attempts).await?;
+    let at = batch.iter().map(|settlement| settlement.at).max();
+    let marked: Vec<_> = receivers
+        .into_iter()
+        .filter(|(receiver, seen)| seen.matters(*receiver, &index, at))
+        .collect();
+    if let (Some(at), false) = (at, marked.is_empty()) {
+        let version = next_version(writing).await?;
+        for (receiver, seen) in marked {
+            let mark = Mark { receiver, version, at };
+            newly.extend(mark.write(writing, &seen, &index, scribe).await?);
+        }
+    }
+    Ok((settled, newly))
+}
+
+impl Ends {
+    fn add(&mut self, settlement: &DeliverySettlement, taken: &Taken) {
+        let (delivery, receiver) = (settlement.lease.delivery, settlement.receiver);
+        match &settlement.next {
+            DeliveryNext::Back(due_at) => {
+                self.back(taken, *due_at);
+            }
+            DeliveryNext::Settled(record, next) => {
+                let seen = self.receivers.entry(receiver).or_default();
+                seen.speaks |= settlement.topic.is_of_operation();
+                match next {
+                    Next::Again { due_at, refusals } => {
+                        self.attempts.push(attempt(delivery, record));
+                        seen.fails(Failure::Fails);
+                        self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
+                    }
+                    Next::Over(ended) => {
+                        seen.over(*ended, settlement);
+                        self.ended.push(end_with(delivery, (*ended).into(), settlement.at, record));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes due again what was not sent: its attempt does not count.
+    fn back(&mut self, taken: &Taken, due_at: Timestamp) {
+        self.again(taken, due_at, taken.attempts.saturating_sub(1).max(0), taken.refusals);
+    }
+
+    fn again(&mut self, taken: &Taken, due_at: Timestamp, attempts: i64, refusals: i64) {
+        let (delivery, again) = (taken.lease.delivery, attempts > 0);
+        let refusals = refusals.min(attempts);
+        let row = Given::number(delivery.0).and(taken.receiver.0).and(i64::from(again)).at(due_at);
+        self.due.push(row.and(attempts).and(refusals).and(taken.lease.token));
+        self.newly.push((DeliveryLane { receiver: taken.receiver, again }, due_at));
+    }
+}
+
+impl Seen {
+    fn over(&mut self, ended: Ended, settlement: &DeliverySettlement) {
+        match ended {
+            Ended::Delivered => self.took = true,
+            Ended::Gone => self.fails(Failure::Gone),
+            Ended::Exhausted => {
+                self.fails(Failure::Fails);
+                if settlement.topic.is_of_operation() {
+                    self.given_up.push(settlement.message.to_string());
+                }
+            }
+        }
+    }
+
+    fn fails(&mut self, how: Failure) {
+        self.failed = self.failed.max(Some(how));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.failed == Some(Failure::Gone)
+    }
+
+    /// Whether anything has to be written down about the receiver.
+    fn matters(&self, receiver: ReceiverKey, index: &Index, at: Option<Timestamp>) -> bool {
+        let Some(known) = index.known(receiver) else { return false };
+        let ends = self.is_gone() || !self.given_up.is_empty();
+        let hopeless = self.is_hopeless(known.failing_since, at);
+        let complained = known.complained && self.speaks;
+        let recovers = self.took && (known.failing_since.is_some() || complained);
+        let begins = self.failed.is_some() && !self.took && known.failing_since.is_none();
+        ends || recovers || begins || (hopeless && known.standing == Standing::Active)
+    }
+
+    fn is_hopeless(&self, failing_since: Option<Timestamp>, at: Option<Timestamp>) -> bool {
+        let long = failing_since.zip(at).is_some_and(|(since, at)| since + HOPELESS <= at);
+        long && self.failed.is_some() && !self.took
+    }
+}
+
+/// Something is to be written down about a receiver.
+struct Mark {
+    receiver: ReceiverKey,
+    version: i64,
+    at: Timestamp,
+}
+
+impl Mark {
+    async fn write<W: Runs + ?Sized>(
+        &self,
+        writing: &mut W,
+        seen: &Seen,
+        index: &Index,
+        scribe: Option<&dyn Scribe>,
+    ) -> Result<NewlyDue, LedgerError> {
+        let mut newly = Vec::new();
+        let scribe = scribe.filter(|_| seen.speaks);
+        let known = index.known(self.receiver);
+        for message in &seen.given_up {
+            let given = Given::number(self.version).and(self.receiver.0);
+            if let Some(row) = one(writing, COMPLAINED, given).await? {
+                let about = subscription(&row)?;
+                let delivery = Some(message.as_str());
+                newly.extend(
+                    tell(writing, Topic::Exhausted, &about, delivery, self.at, scribe).await?,
+                );
+            }
+        }
+        let is_subscription = known.is_some_and(|known| known.filter.is_some());
+        if seen.is_gone() && is_subscription {
+            newly.extend(self.disable(writing, DisabledFor::Gone, scribe).await?);
+            return Ok(newly);
+        }
+        if seen.took {
+            let given = Given::number(self.version).and(self.receiver.0);
+            if !seen.speaks {
+                run(writing, TAKES, given).await?;
+                return Ok(newly);
+            }
+            let row = one(writing, RECOVERS, given).await?;
+            let complained = known.is_some_and(|known| known.complained);
+            if let (Some(row), true, true) = (row, complained, is_subscription) {
+                let about = subscription(&row)?;
+                newly.extend(tell(writing, Topic::Recovered, &about, None, self.at, scribe).await?);
+            }
+            return Ok(newly);
+        }
+        let given = Given::none().at(self.at).and(self.version).and(self.receiver.0);
+        run(writing, FAILS, given).await?;
+        let since = known.and_then(|known| known.failing_since);
+        if seen.is_hopeless(since, Some(self.at)) && is_subscription {
+            newly.extend(self.disable(writing, DisabledFor::Failing, scribe).await?);
+        }
+        Ok(newly)
+    }
+
+    async fn disable<W: Runs + ?Sized>(
+        &self,
+        writing: &mut W,
+        why: DisabledFor,
+        scribe: Option<&dyn Scribe>,
+    ) -> Result<NewlyDue, LedgerError> {
+        let row = one(writing, FOUND, Given::number(self.receiver.0)).await?;
+        let Some(was) = row.as_ref().map(subscription).transpose()? else { return Ok(Vec::new()) };
+        let was: Subscription = was;
+        disable(writing, was, why, self.version, self.at, scribe).await.map(|(_, newly)| newly)
+    }
+}
+
+impl From<Ended> for DeliveryEnd {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Delivered => Self::Delivered,
+            Ended::Exhausted => Self::Exhausted,
+            Ended::Gone => Self::Gone,
+        }
+    }
+}
+
+/// The end of a delivery without another attempt.
+pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Given {
+    let row = Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts);
+    row.and(None).and(None).and(None).text(None)
+}
+
+/// The end of a delivery by what came of an attempt, which is its last.
+pub(crate) fn end_with(
+    delivery: DeliveryKey,
+    how: DeliveryEnd,
+    at: Timestamp,
+    last: &AttemptRecord,
+) -> Given {
+    Given::number(delivery.0)
+        .text(how.as_str().to_owned())
+        .at(at)
+        .and(i64::from(last.number))
+        .at(last.at)
+        .and(as_micros(last.took))
+        .and(last.status.map(i64::from))
+        .text(last.code.clone())
+}
+
+/// An attempt that another one follows.
+fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
+    Given::number(delivery.0)
+        .and(i64::from(record.number))
+        .at(record.at)
+        .and(as_micros(record.took))
+        .and(record.status.map(i64::from))
+        .text(record.code.clone())
+        .and(record.next_at.map(Timestamp::as_micros))
+}
+
+/// Makes due again what a node held that is gone; its attempts were cut off, and do not
+/// count. Says how many there were.
+pub(super) async fn take_back<W: Runs + ?Sized>(
+    writing: &mut W,
+    node: i64,
+    limit: usize,
+    now: Timestamp,
+) -> Result<(usize, NewlyDue), LedgerError> {
+    let rows = writing.rows(STRAYS, Given::number(node).and(limit as i64)).await?;
+    let lease = |row| {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        Ok::<_, LedgerError>(DeliveryLease { delivery, token: number(row, "token")? })
+    };
+    let leases = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
+    let mut ends = Ends::default();
+    for taken in writing.take_sending(&leases).await? {
+        ends.again(&taken, now, taken.attempts, taken.refusals.saturating_add(1));
+    }
+    writing.put(&DUE, ends.due).await?;
+    Ok((leases.len(), ends.newly))
+}
+
+/// Ends deliveries that were handed out and are damaged, and makes due again what another node may be
+/// able to read.
+pub(super) async fn see_to_unread<W: Runs + ?Sized>(
+    writing: &mut W,
+    unread: &[UnreadDelivery],
+    now: Timestamp,
+) -> Result<NewlyDue, LedgerError> {
+    let leases: Vec<_> = unread.iter().map(|unread| unread.lease).collect();
+    let mut ends = Ends::default();
+    for taken in writing.take_sending(&leases).await? {
+        let fate = unread.iter().find(|unread| unread.lease == taken.lease).map(|it| it.fate);
+        match fate {
+            Some(Fate::Left { due_at }) => ends.back(&taken, due_at),
+            Some(Fate::Damaged) | None => {
+                // Nothing that is shown counts further.
+                let attempts = taken.attempts.saturating_sub(1).min(u32::MAX.into());
+                let delivery = taken.lease.delivery;
+                ends.ended.push(end(delivery, DeliveryEnd::Dropped, now, attempts));
+            }
+        }
+    }
+    writing.put(&DUE, ends.due).await?;
+    writing.put(&ENDED, ends.ended).await?;
+    Ok(ends.newly)
+}
+
+/// Moves what is due for a receiver that takes nothing to where it is held, or drops it if
+/// the receiver is gone. Says how many there were; there may be more.
+pub(super) async fn put_aside<W: Runs + ?Sized>(
+    writing: &mut W,
+    receiver: ReceiverKey,
+    limit: usize,
+    now: Timestamp,
+) -> Result<usize, LedgerError> {
+    const STATE: &str = "SELECT state FROM receivers WHERE receiver = $1";
+    let state = one(writing, STATE, Given::number(receiver.0)).await?;
+    let state = state.map(|row| crate::rows::maybe_text(&row, "state")).transpose()?;
+    let state = state.flatten().unwrap_or_else(|| "deleted".to_owned());
+    if state == "active" {
+        return Ok(0);
+    }
+    let rows = writing.rows(PUT_ASIDE.into(), Given::number(receiver.0).and(limit as i64)).await?;
+    let (mut held, mut ended) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (delivery, attempts) =
+            (DeliveryKey(number(row, "delivery")?), number(row, "attempts")?);
+        if state == "deleted" {
+            ended.push(end(delivery, DeliveryEnd::Dropped, now, attempts));
+        } else {
+            held.push(Given::number(delivery.0).and(receiver.0).at(now).and(attempts));
+        }
+    }
+    writing.put(&HELD, held).await?;
+    writing.put(&ENDED, ended).await?;
+    Ok(rows.len())
+}
+
+/// Ends what has been due in a lane beyond its deadline, and tells of it. Says which
+/// messages these were.
+pub(super) async fn give_up_late<W: Runs + ?Sized>(
+    writing: &mut W,
+    lane: DeliveryLane,
+    limit: usize,
+    now: Timestamp,
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Vec<String>, NewlyDue), LedgerError> {
+    refresh(writing).await?;
+    let index = writing.subscribers().index();
+    let given = Given::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
+    let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
+    let (mut ended, mut messages) = (Vec::new(), Vec::new());
+    let mut seen = Seen { failed: Some(Failure::Fails), ..Seen::default() };
+    for row in &rows {
+        let delivery = DeliveryKey(number(row, "delivery")?);
+        ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
+        let about = one(writing, MESSAGE, Given::number(delivery.0)).await?;
+        // A delivery whose message cannot be read ends all the same.
+        let message = about.as_ref().and_then(|row| text(row, "name").ok()).unwrap_or_default();
+        if about.as_ref().is_some_and(|row| topic(row).is_ok_and(Topic::is_of_operation)) {
+            seen.speaks = true;
+            seen.given_up.push(message.to_owned());
+        }
+        messages.push(message.to_owned());
+    }
+    writing.put(&ENDED, ended).await?;
+    let mut newly = Vec::new();
+    if seen.matters(lane.receiver, &index, Some(now)) && !messages.is_empty() {
+        let version = next_version(writing).await?;
+        let mark = Mark { receiver: lane.receiver, version, at: now };
+        newly = mark.write(writing, &seen, &index, scribe).await?;
+    }
+    Ok((messages, newly))
+}

@@ -1,0 +1,148 @@
+//! What a node remembers of receivers, so that nobody is asked about each event.
+//!
+//! Owns the index that stands. Its invariant: it is as good as its version, which rises
+//! with every change of a receiver and which a transaction reads before it relies on this;
+//! it is brought up to date by reading, and by transactions that have changed no receiver
+//! themselves.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::index::Index;
+use super::verbs::Format;
+use cloakroom_domain::delivery::{ReceiverKey, Topic, Topics};
+use cloakroom_domain::limit::Rate;
+use cloakroom_domain::{Principal, Timestamp};
+
+/// What is remembered of one receiver.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) receiver: ReceiverKey,
+    /// The version of its last change.
+    pub(crate) changed: i64,
+    pub(crate) principal: Principal,
+    /// None of callbacks.
+    pub(crate) filter: Option<Filter>,
+    pub(crate) standing: Standing,
+    pub(crate) failing_since: Option<Timestamp>,
+    pub(crate) complained: bool,
+    /// How what is made for it is wrapped.
+    pub(crate) format: Format,
+    /// How many in a minute it takes.
+    pub(crate) allowed_rate: Option<u32>,
+}
+
+impl Known {
+    /// What it is told of, of a subscription that stands.
+    pub(super) fn subscribes(&self) -> Option<&Filter> {
+        self.filter.as_ref().filter(|_| self.standing != Standing::Deleted)
+    }
+}
+
+/// Whether deliveries to a receiver go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Active,
+    /// They are held.
+    Holds,
+    Deleted,
+}
+
+/// What a subscription is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) topics: Topics,
+    pub(crate) routes: Vec<String>,
+    pub(crate) tags: Vec<String>,
+}
+
+impl Filter {
+    /// Whether it lets an event through. What is about webhooks has no route and no tags.
+    pub(crate) fn takes(&self, topic: Topic, route: &str, tags: &[String]) -> bool {
+        if !topic.is_of_operation() {
+            return self.topics.has(topic);
+        }
+        let routed = self.routes.is_empty() || self.routes.iter().any(|name| name == route);
+        let tagged = self.tags.is_empty() || self.tags.iter().any(|tag| tags.contains(tag));
+        self.topics.has(topic) && routed && tagged
+    }
+}
+
+/// One that is to be told of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) receiver: ReceiverKey,
+    /// Whether what goes to it is held.
+    pub(crate) holds: bool,
+    pub(crate) format: Format,
+}
+
+impl Match {
+    pub(crate) fn of(known: &Known) -> Self {
+        let holds = known.standing == Standing::Holds;
+        Self { receiver: known.receiver, holds, format: known.format }
+    }
+}
+
+/// Who is to be told of something at once, and whether there are more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matching {
+    pub(crate) first: Vec<Match>,
+    /// The last receiver that there is, where more of them match.
+    pub(crate) more_up_to: Option<ReceiverKey>,
+}
+
+/// What a node remembers of receivers.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers(RwLock<Arc<Index>>);
+
+/// Whose receivers are, as this node knows it.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    index: Arc<Index>,
+    nobody: Principal,
+}
+
+impl Owners {
+    /// Whose a receiver is; of one that this node has not heard of yet, as if nobody were
+    /// told from anybody else.
+    pub fn of(&self, receiver: ReceiverKey) -> &Principal {
+        self.index.known(receiver).map_or(&self.nobody, |known| &known.principal)
+    }
+
+    /// How many receivers there are whose deliveries are held.
+    pub fn holding(&self) -> usize {
+        self.index.holding
+    }
+
+    /// How fast a receiver has said that it may be sent to, if it has.
+    pub fn allowed_rate(&self, receiver: ReceiverKey) -> Option<Rate> {
+        self.index.known(receiver)?.allowed_rate.map(u64::from).and_then(Rate::minutely)
+    }
+}
+
+impl Subscribers {
+    /// Whose receivers are, as it is remembered.
+    pub(crate) fn owners(&self) -> Owners {
+        Owners { index: self.index(), nobody: Principal::everyone() }
+    }
+
+    /// As it is remembered.
+    pub(crate) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in what has changed since; what is remembered never grows older.
+    pub(crate) fn learn(&self, version: i64, public_base: Option<String>, changed: Vec<Known>) {
+        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let nothing = version == place.version && changed.is_empty();
+        if version < place.version || nothing {
+            return;
+        }
+        // What somebody is looking at stays as it is.
+        let index = Arc::make_mut(&mut place);
+        changed.into_iter().for_each(|known| index.put(known));
+        index.public_base = public_base;
+        // Last, so that what breaks off is taken in once more.
+        index.version = version;
+    }
+}

@@ -1,0 +1,402 @@
+//! Making, changing and ending subscriptions, and their keys.
+//!
+//! Its invariant: every change of a receiver takes the version's row first, so that changes
+//! come one after the other and nobody who remembers receivers misses one.
+
+use std::time::Duration;
+
+use super::NewCallbacks;
+use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
+use super::fanning::remember;
+use super::rows::{joined, known, receiver_columns, signing_key, subscription};
+use super::sql::{Given, Runs, one, run};
+use super::subscribers::{Match, Matching};
+use super::verbs::{
+    Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
+    Rotated, Rotation, Scribe, Subscribed, Subscription, SubscriptionId, SubscriptionSettings,
+    SubscriptionState,
+};
+use crate::error::LedgerError;
+use crate::rows::{damaged, number};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::{ReceiverKey, Topic, Topics};
+
+const NEXT_VERSION: &str = "UPDATE webhooks SET version = version + 1 RETURNING version";
+const BASE: &str =
+    "UPDATE webhooks SET public_base = $1 WHERE public_base IS NULL OR public_base <> $2";
+const COUNTED: &str = "SELECT count(*) AS there FROM receivers \
+     WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted'";
+const MADE: &str = concat!(
+    "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, id, events, routes, tags, \
+     headers, description, format, asks, edited) \
+     VALUES ('subscription', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING ",
+    receiver_columns!()
+);
+const FOUND: &str =
+    concat!("SELECT ", receiver_columns!(), " FROM receivers WHERE id = $1 AND state <> 'deleted'");
+const SET: &str = concat!(
+    "UPDATE receivers SET url = $1, events = $2, routes = $3, tags = $4, headers = $5, description = $6, format = $7, \
+     changed = $8, changed_at = $9, edited = $10 WHERE receiver = $11 RETURNING ",
+    receiver_columns!()
+);
+const ALLOWED: &str = "UPDATE receivers SET allowed_rate = $1 WHERE receiver = $2";
+const ENABLED: &str = concat!(
+    "UPDATE receivers SET state = 'active', disabled_at = NULL, disabled_for = NULL, failing_since = NULL, \
+     changed = $1, changed_at = $2, edited = $3 WHERE receiver = $4 RETURNING ",
+    receiver_columns!()
+);
+const DISABLED: &str = concat!(
+    "UPDATE receivers SET state = 'disabled', disabled_at = $1, disabled_for = $2, complained = 1, changed = $3, \
+     changed_at = $4, edited = $5 WHERE receiver = $6 AND state <> 'disabled' RETURNING ",
+    receiver_columns!()
+);
+const DELETED: &str = concat!(
+    "UPDATE receivers SET state = 'deleted', disabled_at = NULL, disabled_for = NULL, headers = NULL, changed = $1, \
+     changed_at = $2 WHERE receiver = $3 RETURNING ",
+    receiver_columns!()
+);
+const OF_PRINCIPAL: &str = concat!(
+    "SELECT ",
+    receiver_columns!(),
+    " FROM receivers WHERE principal = $1 AND kind = 'subscription' AND state <> 'deleted' \
+     AND (events & $2) <> 0 ORDER BY receiver LIMIT $3"
+);
+const LAST_RECEIVER: &str = "SELECT max(receiver) AS last FROM receivers WHERE principal = $1";
+pub(super) const CALLBACKS: &str = "SELECT receiver FROM receivers WHERE principal = $1 AND url = $2 AND kind = 'callback' \
+     AND retired_at IS NULL AND changed_at > $3";
+const CALLBACKS_USED: &str = "UPDATE receivers SET changed = $1, changed_at = $2, retired_at = NULL \
+     WHERE principal = $3 AND url = $4 AND kind = 'callback' RETURNING receiver";
+const CALLBACKS_MADE: &str = "INSERT INTO receivers (kind, principal, url, created_at, changed_at, changed, state, \
+     events, format) VALUES ('callback', $1, $2, $3, $4, $5, 'active', 0, 'standard') RETURNING receiver";
+const KEY: &str = "INSERT INTO signing_keys (receiver, principal, kind, secret, made_at) VALUES ($1, $2, $3, $4, $5)";
+const KEYS_OF_RECEIVER: &str = "SELECT key, kind, secret, made_at, retires_at FROM signing_keys \
+     WHERE receiver = $1 ORDER BY key DESC";
+const KEYS_OF_PRINCIPAL: &str = "SELECT key, kind, secret, made_at, retires_at FROM signing_keys \
+     WHERE principal = $1 ORDER BY key DESC";
+const RETIRES: &str = "UPDATE signing_keys SET retires_at = $1 WHERE key = $2";
+const KEY_GONE: &str = "DELETE FROM signing_keys WHERE key = $1";
+const KEYS_GONE: &str = "DELETE FROM signing_keys WHERE receiver = $1";
+const TOUCHED: &str = "UPDATE receivers SET changed = $1, edited = $2 WHERE receiver = $3";
+const CALLBACKS_TOUCHED: &str =
+    "UPDATE receivers SET changed = $1 WHERE principal = $2 AND kind = 'callback'";
+
+/// Callbacks that were asked for within this time count as asked for now. Whoever remembers
+/// their receiver asks again after it, and nothing is retired that was asked for within many
+/// times as long.
+pub const USED: Duration = Duration::from_hours(24);
+
+/// The number of the next change; nobody else changes a receiver until this is durable.
+pub(super) async fn next_version<W: Runs + ?Sized>(writing: &mut W) -> Result<i64, LedgerError> {
+    let row = one(writing, NEXT_VERSION, Given::none()).await?;
+    number(&row.ok_or_else(|| damaged("receivers have no version"))?, "version")
+}
+
+pub(super) async fn subscribe<W: Runs + ?Sized>(
+    writing: &mut W,
+    new: &NewSubscription,
+) -> Result<Subscribed, LedgerError> {
+    let version = next_version(writing).await?;
+    let principal = new.principal.as_bytes().to_vec();
+    let there = one(writing, COUNTED, Given::none().octets(principal.clone())).await?;
+    let there: u32 = there.map_or(Ok(0), |row| number(&row, "there"))?;
+    if there >= new.most {
+        return Ok(Subscribed::TooMany);
+    }
+    let base = Given::none().text(new.public_base.clone()).text(new.public_base.clone());
+    run(writing, BASE, base).await?;
+    let state = if new.asks { "unverified" } else { "active" };
+    let SubscriptionSettings { url, topics, routes, tags, headers, description, format } =
+        &new.settings;
+    let given = Given::none()
+        .octets(principal)
+        .text(url.clone())
+        .at(new.at)
+        .at(new.at)
+        .and(version)
+        .text(state.to_owned())
+        .octets(new.id.as_bytes().to_vec())
+        .and(topics.bits())
+        .text(joined(routes))
+        .text(joined(tags))
+        .octets(headers.as_ref().map(|headers| headers.to_vec()))
+        .text(description.clone())
+        .text(format.as_str().to_owned())
+        .and(i64::from(new.asks))
+        .and(version);
+    let row = one(writing, MADE, given).await?;
+    let made = subscription(&row.ok_or_else(|| damaged("no subscription was made"))?)?;
+    keep_key(writing, &KeyOwner::Receiver(made.receiver), &new.key, new.at).await?;
+    Ok(Subscribed::New(Box::new(made)))
+}
+
+pub(super) async fn change<W: Runs + ?Sized>(
+    writing: &mut W,
+    changing: &Changing,
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Changed, NewlyDue), LedgerError> {
+    let nothing = |changed| Ok((changed, Vec::new()));
+    let version = next_version(writing).await?;
+    let Some(was) = find(writing, changing.id).await? else { return nothing(Changed::Unknown) };
+    if changing.principal.as_ref().is_some_and(|principal| *principal != was.principal) {
+        return nothing(Changed::Unknown);
+    }
+    if changing.unless_since.is_some_and(|seen| seen != was.edited) {
+        return nothing(Changed::Meanwhile);
+    }
+    let (at, receiver) = (changing.at, was.receiver.0);
+    if is_told_otherwise(&was, &changing.change) {
+        remember(writing, was.receiver, version, at).await?;
+    }
+    if let Change::Moved(_, allows) | Change::Agreed(allows) = &changing.change {
+        let rate = allows.per_minute.map(i64::from);
+        run(writing, ALLOWED, Given::none().and(rate).and(receiver)).await?;
+    }
+    let (sql, given) = match &changing.change {
+        Change::Settings(settings) | Change::Moved(settings, _) => {
+            (SET, settings_given(settings).and(version).at(at).and(version).and(receiver))
+        }
+        Change::Enable | Change::Agreed(_) => {
+            (ENABLED, Given::number(version).at(at).and(version).and(receiver))
+        }
+        Change::Disable(why) => return disable(writing, was, *why, version, at, scribe).await,
+        Change::Delete => {
+            run(writing, KEYS_GONE, Given::number(receiver)).await?;
+            run(writing, DELETED, Given::number(version).at(at).and(receiver)).await?;
+            return nothing(Changed::Done(Box::new(was)));
+        }
+    };
+    let row = one(writing, sql, given).await?;
+    nothing(Changed::Done(Box::new(row.as_ref().map_or(Ok(was), subscription)?)))
+}
+
+/// Whether a subscription is told of something else after a change, or in another way. One that
+/// is deleted is told nothing any more, whatever happened before.
+fn is_told_otherwise(was: &Subscription, change: &Change) -> bool {
+    let SubscriptionSettings { topics, routes, tags, format, .. } = &was.settings;
+    match change {
+        Change::Settings(now) | Change::Moved(now, _) => {
+            (topics, routes, tags, format) != (&now.topics, &now.routes, &now.tags, &now.format)
+        }
+        Change::Enable | Change::Agreed(_) => was.state != SubscriptionState::Active,
+        // Whatever disables it sees to that.
+        Change::Disable(_) | Change::Delete => false,
+    }
+}
+
+async fn find<W: Runs + ?Sized>(
+    writing: &mut W,
+    id: SubscriptionId,
+) -> Result<Option<Subscription>, LedgerError> {
+    let row = one(writing, FOUND, Given::none().octets(id.as_bytes().to_vec())).await?;
+    row.as_ref().map(subscription).transpose()
+}
+
+fn settings_given(settings: &SubscriptionSettings) -> Given {
+    Given::none()
+        .text(settings.url.clone())
+        .and(settings.topics.bits())
+        .text(joined(&settings.routes))
+        .text(joined(&settings.tags))
+        .octets(settings.headers.as_ref().map(|headers| headers.to_vec()))
+        .text(settings.description.clone())
+        .text(settings.format.as_str().to_owned())
+}
+
+/// Disables a subscription, and tells those who want to know.
+pub(super) async fn disable<W: Runs + ?Sized>(
+    writing: &mut W,
+    was: Subscription,
+    why: DisabledFor,
+    version: i64,
+    at: Timestamp,
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Changed, NewlyDue), LedgerError> {
+    if was.state == SubscriptionState::Active {
+        remember(writing, was.receiver, version, at).await?;
+    }
+    let given = Given::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
+    let row = one(writing, DISABLED, given.and(version).and(was.receiver.0)).await?;
+    // It was so before.
+    let Some(row) = row else { return Ok((Changed::Done(Box::new(was)), Vec::new())) };
+    let now = subscription(&row)?;
+    let newly = tell(writing, Topic::Disabled, &now, None, at, scribe).await?;
+    Ok((Changed::Done(Box::new(now)), newly))
+}
+
+/// Tells a principal's subscriptions something about one of them, which this transaction has
+/// changed: its version is the one that they are found by.
+pub(super) async fn tell<W: Runs + ?Sized>(
+    writing: &mut W,
+    topic: Topic,
+    about: &Subscription,
+    delivery: Option<&str>,
+    at: Timestamp,
+    scribe: Option<&dyn Scribe>,
+) -> Result<NewlyDue, LedgerError> {
+    let Some(scribe) = scribe else { return Ok(Vec::new()) };
+    let bits = Topics::from_iter([topic]).bits();
+    let principal = about.principal.as_bytes().to_vec();
+    let given = Given::none().octets(principal.clone()).and(bits).and(AT_ONCE as i64 + 1);
+    let rows = writing.rows(OF_PRINCIPAL.into(), given).await?;
+    let mut matching = Matching::default();
+    for row in rows.iter().take(AT_ONCE) {
+        matching.first.push(Match::of(&known(row)?));
+    }
+    if matching.first.is_empty() {
+        return Ok(Vec::new());
+    }
+    if rows.len() > AT_ONCE {
+        let row = one(writing, LAST_RECEIVER, Given::none().octets(principal)).await?;
+        let last = row.map(|row| number(&row, "last")).transpose()?;
+        matching.more_up_to = last.map(ReceiverKey);
+    }
+    let fan = Fan {
+        principal: about.principal.clone(),
+        route: None,
+        tags: Vec::new(),
+        version: about.changed,
+    };
+    let letter = Letter {
+        about: None,
+        topic,
+        at,
+        message: scribe.about_subscription(topic, about, delivery, at),
+        cause: Cause::Event,
+        matching,
+        callback: None,
+        fan: Some(fan),
+    };
+    post(writing, vec![letter]).await
+}
+
+/// Sends a test event to one subscription.
+pub(super) async fn ping<W: Runs + ?Sized>(
+    writing: &mut W,
+    id: SubscriptionId,
+    at: Timestamp,
+    scribe: Option<&dyn Scribe>,
+) -> Result<(Redelivered, NewlyDue), LedgerError> {
+    let (Some(subscription), Some(scribe)) = (find(writing, id).await?, scribe) else {
+        return Ok((Redelivered::Unknown, Vec::new()));
+    };
+    let (receiver, format) = (subscription.receiver, subscription.settings.format);
+    let to = Match { receiver, holds: false, format };
+    let letter = Letter {
+        about: None,
+        topic: Topic::Ping,
+        at,
+        message: scribe.about_subscription(Topic::Ping, &subscription, None, at),
+        cause: Cause::Ping,
+        matching: Matching { first: vec![to], more_up_to: None },
+        callback: None,
+        fan: None,
+    };
+    let (newly, made) = super::announce::post_one(writing, letter).await?;
+    Ok((made.map_or(Redelivered::Unknown, Redelivered::As), newly))
+}
+
+/// The receiver of a principal's callbacks to one origin, made where there is none, or none
+/// any more. Its keys are made with the first.
+pub(super) async fn callback_receiver<W: Runs + ?Sized>(
+    writing: &mut W,
+    new: &NewCallbacks,
+) -> Result<ReceiverKey, LedgerError> {
+    let NewCallbacks { principal, origin, public_base, keys, at } = new;
+    let at = *at;
+    let owner = principal.as_bytes().to_vec();
+    let given = Given::none().octets(owner.clone()).text(origin.clone());
+    if let Some(row) = one(writing, CALLBACKS, given.clone().at(at - USED)).await? {
+        return number(&row, "receiver").map(ReceiverKey);
+    }
+    let version = next_version(writing).await?;
+    // It was not asked for lately, or somebody else made it before the version was ours.
+    let used = Given::number(version).at(at).octets(owner.clone()).text(origin.clone());
+    if let Some(row) = one(writing, CALLBACKS_USED, used).await? {
+        return number(&row, "receiver").map(ReceiverKey);
+    }
+    let base = Given::none().text(public_base.clone()).text(public_base.clone());
+    run(writing, BASE, base).await?;
+    let row = one(writing, CALLBACKS_MADE, given.at(at).at(at).and(version)).await?;
+    let receiver = number(&row.ok_or_else(|| damaged("no receiver was made"))?, "receiver")?;
+    let whose = KeyOwner::Callbacks(principal.clone());
+    if keys_of(writing, &whose).await?.is_empty() {
+        for key in keys {
+            keep_key(writing, &whose, key, at).await?;
+        }
+    }
+    Ok(ReceiverKey(receiver))
+}
+
+async fn keep_key<W: Runs + ?Sized>(
+    writing: &mut W,
+    owner: &KeyOwner,
+    key: &NewKey,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    let (receiver, principal) = match owner {
+        KeyOwner::Receiver(receiver) => (Some(receiver.0), None),
+        KeyOwner::Callbacks(principal) => (None, Some(principal.as_bytes().to_vec())),
+    };
+    let given = Given::none().and(receiver).octets(principal).text(key.kind.as_str().to_owned());
+    run(writing, KEY, given.octets(key.sealed.to_vec()).at(at)).await
+}
+
+async fn keys_of<W: Runs + ?Sized>(
+    writing: &mut W,
+    owner: &KeyOwner,
+) -> Result<Vec<super::verbs::SigningKey>, LedgerError> {
+    let (sql, given) = keys_statement(owner);
+    writing.rows(sql.into(), given).await?.iter().map(signing_key).collect()
+}
+
+/// What brings the keys of somebody, the newest first.
+pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Given) {
+    match owner {
+        KeyOwner::Receiver(receiver) => (KEYS_OF_RECEIVER, Given::number(receiver.0)),
+        KeyOwner::Callbacks(principal) => {
+            (KEYS_OF_PRINCIPAL, Given::none().octets(principal.as_bytes().to_vec()))
+        }
+    }
+}
+
+/// Adds keys; the former ones sign no longer than the grace, and none longer than it would have.
+pub(super) async fn rotate<W: Runs + ?Sized>(
+    writing: &mut W,
+    rotation: &Rotation,
+) -> Result<Rotated, LedgerError> {
+    let version = next_version(writing).await?;
+    let Rotation { owner, keys, beside, grace, most, at } = rotation;
+    let former = keys_of(writing, owner).await?;
+    let end = *at + *grace;
+    let ends = |old: &super::verbs::SigningKey| {
+        let spared = *beside && keys.iter().all(|key| key.kind != old.kind);
+        if spared { old.retires_at } else { Some(old.retires_at.map_or(end, |said| said.min(end))) }
+    };
+    let (over, live): (Vec<_>, Vec<_>) =
+        former.iter().partition(|old| ends(old).is_some_and(|end| end <= *at));
+    if live.len() + keys.len() > *most {
+        return Ok(Rotated::TooMany);
+    }
+    for old in over {
+        run(writing, KEY_GONE, Given::number(old.number)).await?;
+    }
+    for old in live {
+        if let Some(end) = ends(old).filter(|end| old.retires_at != Some(*end)) {
+            run(writing, RETIRES, Given::none().at(end).and(old.number)).await?;
+        }
+    }
+    for key in keys {
+        keep_key(writing, owner, key, *at).await?;
+    }
+    match owner {
+        KeyOwner::Receiver(receiver) => {
+            let given = Given::number(version).and(version).and(receiver.0);
+            run(writing, TOUCHED, given).await?;
+        }
+        KeyOwner::Callbacks(principal) => {
+            let given = Given::number(version).octets(principal.as_bytes().to_vec());
+            run(writing, CALLBACKS_TOUCHED, given).await?;
+        }
+    }
+    Ok(Rotated::Done)
+}

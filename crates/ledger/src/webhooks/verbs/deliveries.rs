@@ -1,0 +1,398 @@
+//! How far each telling is: deliveries, their attempts, and what becomes of them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::unread::UnreadDelivery;
+use super::Format;
+use cloakroom_domain::delivery::{Ended, Next, ReceiverKey, Topic};
+use cloakroom_domain::{OperationId, Timestamp};
+
+/// The number of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey(pub(crate) i64);
+
+impl fmt::Display for DeliveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for DeliveryKey {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Which deliveries to one receiver are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryWant {
+    /// To whom.
+    pub receiver: ReceiverKey,
+    /// Those that were tried before, or those that were not.
+    pub again: bool,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// What a claim brought for one want.
+#[derive(Debug)]
+pub struct ClaimedDeliveries {
+    /// What was wanted.
+    pub want: DeliveryWant,
+    /// The deliveries, oldest due first.
+    pub leased: Vec<LeasedDelivery>,
+    /// When the next one is due, if any is left.
+    pub next_due: Option<Timestamp>,
+    /// What cannot be read; nothing of it is left here once a claim has returned.
+    pub(crate) unread: Vec<UnreadDelivery>,
+}
+
+/// The right to settle one delivery: it is void once the delivery was handed out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryLease {
+    /// The delivery.
+    pub delivery: DeliveryKey,
+    pub(crate) token: i64,
+}
+
+/// A delivery that was handed out to be sent.
+#[derive(Clone, Debug)]
+pub struct LeasedDelivery {
+    /// The right to settle it.
+    pub lease: DeliveryLease,
+    /// To whom.
+    pub receiver: ReceiverKey,
+    /// How that one stood then ([`Receiver::changed`]).
+    pub receiver_changed: i64,
+    /// Where to, of a callback.
+    pub url: Option<String>,
+    /// `webhook-id`: always the same for the same event.
+    pub message: Arc<str>,
+    /// What happened.
+    pub topic: Topic,
+    /// When that was.
+    pub at: Timestamp,
+    /// What is sent.
+    pub body: Bytes,
+    /// How it is wrapped: always alike, as was wished when the delivery was made.
+    pub format: Format,
+    /// Attempts begun, this one included.
+    pub attempts: u32,
+    /// Those of them that did not count.
+    pub refusals: u32,
+    /// When it ends, whatever has become of it.
+    pub deadline_at: Timestamp,
+}
+
+/// An attempt's end, ready to be committed.
+#[derive(Clone, Debug)]
+pub struct DeliverySettlement {
+    /// The right to settle.
+    pub lease: DeliveryLease,
+    /// To whom it went.
+    pub receiver: ReceiverKey,
+    /// `webhook-id`.
+    pub message: Arc<str>,
+    /// What happened.
+    pub topic: Topic,
+    /// What comes next.
+    pub next: DeliveryNext,
+    /// Now.
+    pub at: Timestamp,
+}
+
+impl DeliverySettlement {
+    /// What was recorded of the attempt, where its receiver took it.
+    pub(crate) const fn delivered(&self) -> Option<&AttemptRecord> {
+        match &self.next {
+            DeliveryNext::Settled(record, Next::Over(Ended::Delivered)) => Some(record),
+            _ => None,
+        }
+    }
+}
+
+/// What comes after an attempt to deliver, or instead of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryNext {
+    /// It was sent, and this is what the schedule says.
+    Settled(AttemptRecord, Next),
+    /// It was not sent: as if it had not been handed out, and due then.
+    Back(Timestamp),
+}
+
+/// What a settlement came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverySettled {
+    /// It is durably written.
+    Done,
+    /// The delivery had been handed out again meanwhile.
+    Stale,
+}
+
+/// One attempt to deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Counts from 1.
+    pub number: u32,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// The status, where there was one.
+    pub status: Option<u16>,
+    /// What went wrong, in a word.
+    pub code: Option<String>,
+    /// When the next one is due.
+    pub next_at: Option<Timestamp>,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Another attempt is due then.
+    Due {
+        /// When.
+        at: Timestamp,
+    },
+    /// An attempt is on its way.
+    Sending {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its receiver was disabled.
+    Held {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It is over.
+    Ended {
+        /// How.
+        how: DeliveryEnd,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How a delivery came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryEnd {
+    /// The receiver has it.
+    Delivered,
+    /// No attempt or no time was left.
+    Exhausted,
+    /// The receiver wanted no more.
+    Gone,
+    /// It was held, and another one was made instead of it.
+    Replayed,
+    /// Its receiver was deleted, it was held for too long, or what the ledger keeps of it is damaged.
+    Dropped,
+}
+
+impl DeliveryEnd {
+    const ALL: [Self; 5] =
+        [Self::Delivered, Self::Exhausted, Self::Gone, Self::Replayed, Self::Dropped];
+
+    /// The name that is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Exhausted => "exhausted",
+            Self::Gone => "gone",
+            Self::Replayed => "replayed",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// The end of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == name)
+    }
+}
+
+/// Why there is a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Something happened.
+    Event,
+    /// Somebody tried the subscription out.
+    Ping,
+    /// Somebody wanted it once more.
+    Replay,
+}
+
+impl Cause {
+    /// The name that is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Ping => "ping",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// The cause of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Event, Self::Ping, Self::Replay].into_iter().find(|cause| cause.as_str() == name)
+    }
+}
+
+/// A delivery as it stands, without its body.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its number.
+    pub key: DeliveryKey,
+    /// Where it goes, of a callback.
+    pub url: Option<String>,
+    /// `webhook-id`.
+    pub message: String,
+    /// What happened.
+    pub topic: Topic,
+    /// The operation that it is about, as long as that is known.
+    pub operation: Option<OperationId>,
+    /// Why there is one.
+    pub cause: Cause,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// What became of them, the first first.
+    pub log: Vec<AttemptRecord>,
+}
+
+/// Whose deliveries are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveriesOf {
+    /// Those to a subscription.
+    Receiver(ReceiverKey),
+    /// Those of the callback of an operation.
+    Callback(OperationId),
+}
+
+/// Which deliveries are to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryListing {
+    /// Whose.
+    pub of: DeliveriesOf,
+    /// Only those that stand so.
+    pub only: Option<Selected>,
+    /// Older than this one.
+    pub before: Option<DeliveryKey>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Which deliveries are meant, by how they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// Due or on their way.
+    Pending,
+    /// Held for a receiver that was disabled.
+    Held,
+    /// Given up, because nothing was left or the receiver wanted no more.
+    Failed,
+    /// Delivered.
+    Delivered,
+    /// However they stand.
+    All,
+}
+
+impl Selected {
+    const ALL: [Self; 5] = [Self::Pending, Self::Held, Self::Failed, Self::Delivered, Self::All];
+
+    /// The name that is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Held => "held",
+            Self::Failed => "failed",
+            Self::Delivered => "delivered",
+            Self::All => "all",
+        }
+    }
+
+    /// The selection of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|selected| selected.as_str() == name)
+    }
+}
+
+/// A page of deliveries, newest first.
+#[derive(Clone, Debug)]
+pub struct DeliveryPage {
+    /// The deliveries.
+    pub deliveries: Vec<Delivery>,
+    /// Where the next page goes on ([`DeliveryListing::before`]); none at the end.
+    pub next: Option<DeliveryKey>,
+    /// Why deliveries, and attempts, of this page are not in it.
+    pub(crate) unread: Vec<String>,
+}
+
+/// One step of a replay: what was made in a range of time goes out once more.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayStep {
+    /// To whom.
+    pub receiver: ReceiverKey,
+    /// Which of them. Those that are being sent are never among them.
+    pub select: Selected,
+    /// Made at or after.
+    pub since: Timestamp,
+    /// Made before.
+    pub until: Timestamp,
+    /// Behind this one.
+    pub after: Option<DeliveryKey>,
+    /// How many are looked at at most.
+    pub limit: usize,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// What a step of a replay came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// How many go out once more.
+    pub count: u64,
+    /// Where the next step goes on; none at the end.
+    pub after: Option<DeliveryKey>,
+}
+
+/// What became of a wish to deliver something once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redelivered {
+    /// As this delivery: a new one, or itself where it waited for another attempt.
+    As(DeliveryKey),
+    /// It is being sent.
+    Pending,
+    /// There is none.
+    Unknown,
+}
+
+/// How much was put away that had become too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrunedDeliveries {
+    /// Deliveries of which nothing is left.
+    pub deliveries: u64,
+    /// Deliveries that had been held for too long, and are dropped.
+    pub dropped: u64,
+    /// How subscriptions stood before changes that no fan-out is older than.
+    pub former: u64,
+}
+
+/// How many deliveries wait, counted no further than was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Those that are due.
+    pub due: u64,
+    /// Those that are due later. With the former, no more than was asked for.
+    pub later: u64,
+    /// Those that are held.
+    pub held: u64,
+}

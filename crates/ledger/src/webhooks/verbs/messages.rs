@@ -1,0 +1,65 @@
+//! What is told, and who words it.
+
+use bytes::Bytes;
+
+use super::Subscription;
+use crate::verbs::Operation;
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::delivery::Topic;
+
+/// How a message is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As Standard Webhooks says.
+    Standard,
+    /// As a cloud event in structured mode.
+    CloudEvents,
+}
+
+impl Format {
+    /// The name that is stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+
+    /// The format of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Standard, Self::CloudEvents].into_iter().find(|format| format.as_str() == name)
+    }
+}
+
+/// What somebody is told.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// `webhook-id`.
+    pub name: String,
+    /// What is sent.
+    pub body: Bytes,
+}
+
+/// Writes what receivers are told. The ledger is lent one, asks it inside the transaction
+/// that an event belongs to, and keeps what it writes.
+pub trait Scribe: Send + Sync + 'static {
+    /// About an operation as it stands after its event number `sequence`. Links are built
+    /// on `public_base` where the node itself has nothing better.
+    fn about_operation(
+        &self,
+        topic: Topic,
+        operation: &Operation,
+        sequence: u32,
+        at: Timestamp,
+        public_base: Option<&str>,
+    ) -> Message;
+
+    /// About a subscription, and a delivery to it where it is about one.
+    fn about_subscription(
+        &self,
+        topic: Topic,
+        subscription: &Subscription,
+        delivery: Option<&str>,
+        at: Timestamp,
+    ) -> Message;
+}

@@ -1,0 +1,10 @@
+//! Time, tasks and log throttling: what every loop of the gateway runs on.
+//!
+//! Owns the only reader of time and the only place that starts tasks, so that tests can hold
+//! both still. It must not know of HTTP, SQL or configuration.
+
+pub mod clock;
+pub mod lifecycle;
+mod log_throttle;
+
+pub use log_throttle::LogThrottle;

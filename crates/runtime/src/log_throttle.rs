@@ -1,0 +1,56 @@
+//! Lines that would come with every request while something is away.
+//!
+//! Owns the restraint: the first is told at once, and what follows together, now and then.
+//! Its invariant: everything is counted in one line or another, but for what came after the
+//! last.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+/// How long the log is spared after a line.
+const SPARED: Duration = Duration::from_secs(10);
+
+/// What has come since the last line.
+#[derive(Debug, Default)]
+pub struct LogThrottle(Mutex<Unsaid>);
+
+#[derive(Debug, Default)]
+struct Unsaid {
+    // By monotonic time.
+    said_at: Option<Duration>,
+    count: u64,
+}
+
+impl LogThrottle {
+    /// Another one has come: how many to speak of now, if it is time to.
+    pub fn due(&self, clock: &Clock) -> Option<u64> {
+        let now = clock.elapsed();
+        // Each change leaves both members whole.
+        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaid.count += 1;
+        if unsaid.said_at.is_some_and(|at| now.saturating_sub(at) < SPARED) {
+            return None;
+        }
+        unsaid.said_at = Some(now);
+        Some(std::mem::take(&mut unsaid.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cloakroom_domain::Timestamp;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_next_ones_together() {
+        let (clock, restraint) = (Clock::manual(Timestamp::EPOCH), LogThrottle::default());
+        let mut told = Vec::new();
+        for seconds in [0, 1, 8, 1, 0, 10] {
+            clock.advance(Duration::from_secs(seconds));
+            told.push(restraint.due(&clock));
+        }
+        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
+    }
+}
