@@ -4,8 +4,8 @@
 
 # What has finished is pruned a minute later, result and operation together.
 retention=('[retention]' 'result = "1m"' 'operation = "1m"')
-# A pass of the pruner begins every half minute. One of those in this time has to come to its
-# end, with nothing left that is due.
+# A round of the pruner begins every few seconds, in builds before this every half minute. One of
+# those in this time has to come to its end, with nothing left that is due.
 PASS=40
 
 # overdue STORE: how many seconds the oldest entry is overdue that is to be pruned; 0 where

@@ -1,6 +1,9 @@
 -- The ledger. Times are microseconds since the Unix epoch. An operation has one row in
 -- `operations`, written once, and at every moment exactly one row in one of `ready`,
 -- `running`, `waiting` and `outcomes`: that is its state.
+--
+-- Checks of rows that each operation or delivery brings list no more than two values at once. For
+-- three or more SQLite builds a table of its own for each row that it checks.
 
 CREATE TABLE ledger (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
@@ -172,7 +175,7 @@ CREATE TABLE running (
     node        INTEGER NOT NULL,
     since       INTEGER NOT NULL,
     -- 0: go on; 1: called off; 2: called off, and freed when it ends.
-    cancel      INTEGER NOT NULL DEFAULT 0 CHECK (cancel IN (0, 1, 2)),
+    cancel      INTEGER NOT NULL DEFAULT 0 CHECK (cancel BETWEEN 0 AND 2),
     -- 1: taken over from a dead node, which may have sent it.
     taken_over  INTEGER NOT NULL DEFAULT 0 CHECK (taken_over IN (0, 1)),
     progress_at INTEGER,
@@ -236,7 +239,7 @@ CREATE INDEX waiting_behind_keys ON waiting (lane, seq) WHERE serial_digest IS N
 
 CREATE TABLE outcomes (
     seq              INTEGER PRIMARY KEY,
-    state            TEXT    NOT NULL CHECK (state IN ('succeeded', 'failed', 'canceled')),
+    state            TEXT    NOT NULL CHECK (state IN ('succeeded', 'failed') OR state = 'canceled'),
     finished_at      INTEGER NOT NULL,
     expires_at       INTEGER NOT NULL,
     freed_at         INTEGER,
@@ -507,7 +510,7 @@ CREATE TABLE deliveries (
     receiver    INTEGER NOT NULL,
     -- Of a callback.
     url         TEXT,
-    cause       TEXT NOT NULL CHECK (cause IN ('event', 'ping', 'replay')),
+    cause       TEXT NOT NULL CHECK (cause IN ('event', 'ping') OR cause = 'replay'),
     -- How its message is wrapped, from its first attempt to the last replay; as its receiver says
     -- where that was not written down.
     format      TEXT CHECK (format IN ('standard', 'cloudevents')),
@@ -551,7 +554,7 @@ CREATE INDEX deliveries_held_by_receiver ON deliveries_held (receiver, delivery)
 
 CREATE TABLE deliveries_ended (
     delivery    INTEGER PRIMARY KEY,
-    state       TEXT NOT NULL CHECK (state IN ('delivered', 'exhausted', 'gone', 'replayed', 'dropped')),
+    state       TEXT NOT NULL CHECK (state IN ('delivered', 'exhausted') OR state IN ('gone', 'replayed') OR state = 'dropped'),
     ended_at    INTEGER NOT NULL,
     attempts    INTEGER NOT NULL,
     -- The attempt that a delivery came to its end with, beside the end and not among the others:

@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use super::Shared;
 use super::beats::Loop;
-use cloakroom_domain::pruning::Portion;
+use cloakroom_domain::pruning::{Portion, SHORTEST_REST, rest_after};
 use cloakroom_ledger::{LedgerError, Pruned};
 use cloakroom_runtime::LogThrottle;
 
-const INTERVAL: Duration = Duration::from_secs(30);
-/// The least time between two rounds, however many writes find the disk full.
-const LEAST: Duration = Duration::from_secs(1);
-
-/// Frees every half minute, and when a write finds the disk full, until the tasks drain.
+/// Frees every few seconds, more often where there is much to free, and when a write finds the
+/// disk full, until the tasks drain.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut portion = Portion::default();
     let failures = LogThrottle::default();
     loop {
-        match step(&shared, &mut portion).await {
+        let mut freed = 0;
+        match step(&shared, &mut portion, &mut freed).await {
             Ok(()) => shared.beats.beat(Loop::Pruner, shared.clock.now()),
             Err(error) => {
                 if let Some(failed) = failures.due(&shared.clock) {
@@ -26,18 +24,18 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
         }
-        if !rest(&shared).await {
+        if !rest(&shared, rest_after(freed)).await {
             return;
         }
     }
 }
 
 /// Waits for the next round; false if the tasks drain.
-async fn rest(shared: &Shared) -> bool {
-    shared.pause(LEAST).await
+async fn rest(shared: &Shared, duration: Duration) -> bool {
+    shared.pause(SHORTEST_REST).await
         && tokio::select! {
             biased;
-            goes_on = shared.pause(INTERVAL.saturating_sub(LEAST)) => goes_on,
+            goes_on = shared.pause(duration.saturating_sub(SHORTEST_REST)) => goes_on,
             () = shared.ledger.disk_filled() => true,
         }
 }
@@ -45,8 +43,8 @@ async fn rest(shared: &Shared) -> bool {
 /// How often a portion that failed is halved and tried again at once.
 const HALVES: u32 = 10;
 
-/// Frees until nothing is left to be freed now, a portion at a time.
-async fn step(shared: &Shared, portion: &mut Portion) -> Result<(), LedgerError> {
+/// Frees until nothing is left to be freed now, a portion at a time; adds up what it freed.
+async fn step(shared: &Shared, portion: &mut Portion, freed: &mut u64) -> Result<(), LedgerError> {
     let mut failures = 0;
     if shared.is_unsure_of_time() {
         return Ok(());
@@ -59,6 +57,7 @@ async fn step(shared: &Shared, portion: &mut Portion) -> Result<(), LedgerError>
                 *portion = portion.after(shared.clock.elapsed().saturating_sub(began));
                 failures = 0;
                 let Pruned { results, operations, pieces, kept } = pruned;
+                *freed += results + operations;
                 tracing::debug!(results, operations, pieces, kept, "freed");
             }
             Err(error) if failures < HALVES => {

@@ -1,7 +1,8 @@
 //! The portion that is pruned in one commit.
 //!
 //! Every write waits behind such a commit, and a full disk has little room for its log. So a
-//! portion has an end in rows and in octets, and follows how long the last one took. Pure.
+//! portion has an end in rows and in octets, and follows how long the last one took. How soon the
+//! next round of portions comes follows how much the last one freed. Pure.
 
 use std::time::Duration;
 
@@ -15,6 +16,18 @@ pub const MOST_OCTETS: u64 = 4 * 1024 * 1024;
 const SLOW: Duration = Duration::from_millis(20);
 /// A commit that takes less than this makes the next one larger.
 const QUICK: Duration = Duration::from_millis(8);
+
+/// The usual time between two rounds.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The least time between two rounds.
+pub const SHORTEST_REST: Duration = Duration::from_secs(1);
+
+/// How long after a round that freed so many operations the next one comes. Rounds are short and
+/// follow one another closely where there is much to free: each group of writes waits behind a commit
+/// of the pruner, and half a minute of a high rate in one round would be many seconds of that.
+pub const fn rest_after(freed: u64) -> Duration {
+    if freed >= MOST_ROWS as u64 { SHORTEST_REST } else { INTERVAL }
+}
 
 /// The most that one commit frees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +98,13 @@ mod tests {
         }
         assert_eq!(rows, [250, 125, 62, 31, 15, 7, 3, 1, 1, 1, 1, 1]);
         assert_eq!(portion.octets, MOST_OCTETS >> 12);
+    }
+
+    #[test]
+    fn the_next_round_comes_soon_after_one_that_freed_much() {
+        for (freed, seconds) in [(0, 5), (499, 5), (500, 1), (u64::MAX, 1)] {
+            assert_eq!(rest_after(freed), Duration::from_secs(seconds), "{freed}");
+        }
     }
 
     #[test]

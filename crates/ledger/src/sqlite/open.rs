@@ -206,6 +206,81 @@ pub(super) async fn check_suspect(
 mod tests {
     use super::*;
 
+    /// A connection to a new ledger in memory.
+    fn ledger() -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        MIGRATIONS.iter().for_each(|(_, _, text)| connection.execute_batch(text).unwrap());
+        connection
+    }
+
+    /// How many tables of its own a statement builds each time that it runs.
+    fn builds(connection: &rusqlite::Connection, sql: &str) -> usize {
+        let mut program = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let steps = program.query_map([], |row| row.get::<_, String>("opcode")).unwrap();
+        steps.map(Result::unwrap).filter(|step| step == "OpenEphemeral").count()
+    }
+
+    #[test]
+    fn no_table_is_built_to_check_a_row_that_each_operation_or_delivery_brings() {
+        let connection = ledger();
+        for table in [
+            "operations",
+            "requests",
+            "credentials",
+            "ready",
+            "running",
+            "waiting",
+            "outcomes",
+            "results",
+            "events",
+            "idempotency_keys",
+            "serial_keys",
+            "tags",
+            "expiries",
+            "messages",
+            "deliveries",
+            "deliveries_due",
+            "deliveries_sending",
+            "deliveries_ended",
+        ] {
+            let insert = format!("INSERT INTO {table} DEFAULT VALUES");
+            assert_eq!(builds(&connection, &insert), 0, "{table}");
+        }
+        let listed = "INSERT INTO nodes DEFAULT VALUES";
+        assert!(builds(&connection, listed) > 0, "a list of three values builds one");
+    }
+
+    #[test]
+    fn states_that_no_operation_can_have_are_refused() {
+        let connection = ledger();
+        let running = "INSERT INTO running (seq, lane, node, since, cancel, attempts, resumes, rescues, \
+             refusals, token, sequence) VALUES (?1, 1, 1, 1, ?1, 1, 0, 0, 0, 1, 2)";
+        let outcome = "INSERT INTO outcomes (seq, state, finished_at, expires_at, attempts, resumes, \
+             rescues, refusals, sequence, error_code) VALUES (?1, ?2, 1, 1, 1, 0, 0, 0, 3, ?3)";
+        for (cancel, fits) in [(-1, false), (0, true), (1, true), (2, true), (3, false)] {
+            assert_eq!(connection.execute(running, [cancel]).is_ok(), fits, "{cancel}");
+        }
+        for (seq, (state, fits)) in
+            [("succeeded", true), ("failed", true), ("canceled", true), ("running", false)]
+                .into_iter()
+                .enumerate()
+        {
+            let code = (state == "failed").then_some("timeout");
+            let values = rusqlite::params![seq as i64, state, code];
+            assert_eq!(connection.execute(outcome, values).is_ok(), fits, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_is_bound() {
+        let connection = ledger();
+        let mut some = connection.prepare("SELECT seq FROM ready LIMIT ?").unwrap();
+        for most in 1..4 {
+            assert!(some.query([most]).unwrap().next().unwrap().is_none());
+        }
+        assert_eq!(some.get_status(rusqlite::StatementStatus::RePrepare), 0);
+    }
+
     #[test]
     fn the_library_that_is_built_in_is_safe_and_older_ones_are_refused() {
         assert!(check_library(&sqlite_version()).is_ok());

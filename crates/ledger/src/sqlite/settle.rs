@@ -29,12 +29,13 @@ const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, vers
      token, sequence, started_at, percent, message) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
-const RUNNING_TAKEN: &str =
-    concat!("DELETE FROM running WHERE seq = ? AND token = ? RETURNING ", running_row!(""));
-const WAITING_TAKEN: &str = concat!(
-    "DELETE FROM waiting WHERE seq = ? AND token = ? RETURNING 0 AS cancel, ",
-    waiting_row!("")
-);
+// DELETE … RETURNING would do both at once, but makes and drops a table of its own for each row.
+const RUNNING_FOUND: &str =
+    concat!("SELECT ", running_row!(""), " FROM running WHERE seq = ? AND token = ?");
+const RUNNING_GONE: &str = "DELETE FROM running WHERE seq = ?";
+const WAITING_FOUND: &str =
+    concat!("SELECT 0 AS cancel, ", waiting_row!(""), " FROM waiting WHERE seq = ? AND token = ?");
+const WAITING_GONE: &str = "DELETE FROM waiting WHERE seq = ?";
 
 pub(super) fn settle(
     writing: &mut Writing,
@@ -114,16 +115,21 @@ fn take(
         .map(|settlement| (settlement.lease.seq, settlement.lease.token))
         .collect();
     leases.sort_unstable();
-    let taken = match held {
-        Held::Running => RUNNING_TAKEN,
-        Held::Waiting => WAITING_TAKEN,
+    let (of_lease, gone) = match held {
+        Held::Running => (RUNNING_FOUND, RUNNING_GONE),
+        Held::Waiting => (WAITING_FOUND, WAITING_GONE),
     };
-    let rows = writing.writer.all_of_each(taken, &leases, |(seq, token), values| {
+    let rows = writing.writer.all_of_each(of_lease, &leases, |(seq, token), values| {
         values.put(seq).put(token);
     })?;
+    let mut taken: Vec<i64> = Vec::with_capacity(rows.len());
     for row in &rows {
         let key = (number(row, "seq")?, number(row, "token")?);
         found.insert(key, Found::of(row, held)?);
+        taken.push(key.0);
     }
+    writing.writer.each(gone, &taken, |seq, values| {
+        values.put(seq);
+    })?;
     Ok(())
 }
