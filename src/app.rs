@@ -20,7 +20,6 @@ use crate::config::{
     UpstreamConfig,
 };
 use crate::console::{Console, ConsoleSettings};
-use crate::courier::Courier;
 use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 pub use crate::front::Overlap;
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
@@ -29,6 +28,7 @@ use crate::listener::{BindError, Limits, Listener};
 use crate::open_files::{self, Places};
 use crate::telemetry::{Metrics, metrics};
 use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
+use crate::webhooks::Webhooks;
 use cloakroom_domain::Fields;
 use cloakroom_domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use cloakroom_domain::operation::Lane;
@@ -83,14 +83,14 @@ pub struct App {
     parts: Parts,
     ledger: Ledger,
     /// Last: what runs on them ends with the gateway.
-    _courier_threads: Threads,
+    _webhook_threads: Threads,
 }
 
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
 #[derive(Clone, Debug, Default)]
 struct Parts {
     /// Sends webhooks.
-    courier: Tasks,
+    webhooks: Tasks,
     /// Carries out.
     engine: Tasks,
     /// Answers clients.
@@ -104,12 +104,12 @@ struct Parts {
 /// What webhooks have to themselves, where this node sends any: half as many threads as there are
 /// processors. An exchange with a receiver is short, and with few at once to each, what it waits
 /// for others to make room is what it can carry.
-fn courier_threads(config: &Config) -> Threads {
+fn webhook_threads(config: &Config) -> Threads {
     if !config.engine.role.works() {
         return Threads::none();
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Threads::start("courier", processors / 2)
+    Threads::start("webhooks", processors / 2)
 }
 
 impl App {
@@ -119,8 +119,8 @@ impl App {
         // Before anything is opened.
         let limit = open_files::raise();
         let places = places(&config, limit);
-        let threads = courier_threads(&config);
-        let parts = Parts { courier: Tasks::on(&threads), ..Parts::default() };
+        let threads = webhook_threads(&config);
+        let parts = Parts { webhooks: Tasks::on(&threads), ..Parts::default() };
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
         let listener = match config.engine.role.answers() {
@@ -150,7 +150,7 @@ impl App {
             clock: clock.clone(),
             parts: parts.clone(),
             ledger: ledger.clone(),
-            _courier_threads: threads,
+            _webhook_threads: threads,
         };
         let settings = engine_settings(&config, &public, &ledger);
         let engine = Engine::start(
@@ -171,14 +171,15 @@ impl App {
             webhooks: Arc::new(receivers.clone().settings(&config)),
         };
         let sender = receivers.sender();
-        let courier = sending::start(&config, sender, &api.ledger, &engine, &clock, &parts.courier);
+        let webhooks =
+            sending::start(&config, sender, &api.ledger, &engine, &clock, &parts.webhooks);
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);
         let front = match front {
             Ok(front) => Front::new(front),
             Err(error) => {
-                parts.courier.cut();
+                parts.webhooks.cut();
                 parts.engine.cut();
                 parts.ground.cut();
                 return Err(error.into());
@@ -188,7 +189,7 @@ impl App {
         let of = |places| Limits { max_connections: places, ..limits.clone() };
         if let Some(admin) = admin {
             let console =
-                console(&config, &api, (engine, courier), &parts.engine, recorded.clone());
+                console(&config, &api, (engine, webhooks), &parts.engine, recorded.clone());
             let console = Console::new(console);
             let answer = move |request| {
                 let console = console.clone();
@@ -241,7 +242,7 @@ impl App {
         // What is being sent is settled before the engine takes leave of the other nodes.
         parts.engine.drain();
         // The front may hand over one last operation while the engine is about to end.
-        for part in [&parts.courier, &parts.engine, &parts.front, &parts.engine] {
+        for part in [&parts.webhooks, &parts.engine, &parts.front, &parts.engine] {
             part.drain();
             all &= part.ended(&clock, until.since(clock.now()), CUT).await;
         }
@@ -490,7 +491,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
 fn console(
     config: &Config,
     api: &Api,
-    (engine, courier): (Engine, Option<Courier>),
+    (engine, webhooks): (Engine, Option<Webhooks>),
     tasks: &Tasks,
     metrics: Metrics,
 ) -> ConsoleSettings {
@@ -501,8 +502,8 @@ fn console(
             return Err("draining: the gateway is stopping".to_owned());
         }
         let now = clock.now();
-        let courier = courier.as_ref().and_then(|courier| courier.stalled(now));
-        match engine.stalled(now).or(courier) {
+        let webhooks = webhooks.as_ref().and_then(|webhooks| webhooks.stalled(now));
+        match engine.stalled(now).or(webhooks) {
             Some(part) => Err(format!("the {part} has not come round for too long")),
             None => Ok(()),
         }

@@ -2,8 +2,8 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::courier::{REPLAY, Replay, ReplayStepped};
 use crate::engine::{Job, Jobs, Step, Stepped};
+use crate::webhooks::{REPLAY, Replay, ReplayStepped};
 use cloakroom_ledger::{Ledger, LedgerError};
 
 /// The queue that jobs lie in.

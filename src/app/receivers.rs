@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::api::{Scout, Unfit, Unjudged, WebhookSettings};
 use crate::config::Config;
-use crate::courier::{
+use crate::webhooks::{
     Guard, Lookups, Refused, Sender, SenderSettings, Signers, SystemResolver, Target, Trust,
 };
 use cloakroom_domain::Principal;

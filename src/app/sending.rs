@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::courier::{self, Courier, Postman, Sender};
 use crate::engine::Engine;
+use crate::webhooks::{self, Postman, Sender, Webhooks};
 use cloakroom_domain::delivery::traffic::Limits;
 use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
@@ -18,13 +18,13 @@ pub(super) fn start(
     engine: &Engine,
     clock: &Clock,
     tasks: &Tasks,
-) -> Option<Courier> {
+) -> Option<Webhooks> {
     if !config.engine.role.works() {
         return None;
     }
     let webhooks = &config.webhooks;
     let postman = Postman::new(sender, config.secrets.keyring(), ledger.number());
-    let settings = courier::Settings {
+    let settings = webhooks::Settings {
         limits: Limits {
             slots: webhooks.slots,
             first_attempts: webhooks.first_attempts,
@@ -40,5 +40,5 @@ pub(super) fn start(
         }),
     };
     let stay = engine.stay();
-    Some(Courier::start(ledger.clone(), postman, settings, clock.clone(), tasks.clone(), stay))
+    Some(Webhooks::start(ledger.clone(), postman, settings, clock.clone(), tasks.clone(), stay))
 }

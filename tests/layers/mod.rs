@@ -19,7 +19,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "api",
             "config",
             "console",
-            "courier",
+            "webhooks",
             "engine",
             "front",
             "listener",
@@ -31,7 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("front", &["api", "config", "listener", "telemetry", "upstream"]),
     ("console", &["api", "config", "listener", "telemetry", "upstream"]),
     ("engine", &["config", "telemetry", "upstream"]),
-    ("courier", &["config", "hyper_timer", "open_files", "telemetry", "wire"]),
+    ("webhooks", &["config", "hyper_timer", "open_files", "telemetry", "wire"]),
     ("api", &["config", "telemetry", "upstream"]),
     ("upstream", &["config", "open_files", "telemetry", "wire"]),
     ("wire", &[]),
@@ -45,7 +45,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 
 /// Crates that belong to a few modules of the root package.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("cloakroom_ledger", &["cli", "app", "front", "console", "engine", "courier", "api"]),
+    ("cloakroom_ledger", &["cli", "app", "front", "console", "engine", "webhooks", "api"]),
     ("axum", &["front", "console", "api", "listener"]),
     ("clap", &["cli"]),
 ];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloakroom::courier::{Guard, Lookups, Refused};
+use cloakroom::webhooks::{Guard, Lookups, Refused};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::{BadDestination, DeliveryError, Rules};
 use cloakroom_runtime::clock::Clock;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloakroom::courier::{Guard, Lookups, Refused, Resolver};
+use cloakroom::webhooks::{Guard, Lookups, Refused, Resolver};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::Rules;
 use cloakroom_runtime::clock::Clock;

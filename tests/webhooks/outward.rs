@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloakroom::courier::{
+use cloakroom::webhooks::{
     Attempted, Guard, Message, Resolver, Sender, SenderSettings, Signers, Target, Trust,
 };
 use cloakroom_domain::Timestamp;

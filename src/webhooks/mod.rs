@@ -7,30 +7,30 @@
 //! one receiver delays no other. It must not know how operations are accepted or carried
 //! out, or how a message is worded: it meets the rest in the ledger.
 
-mod answer;
-mod beats;
 mod connection;
 mod dial;
-mod fanning;
-mod gauges;
-mod guard;
-mod handing;
-mod holdings;
-mod homes;
-mod insist;
-mod looking;
-mod lookups;
+mod dispatcher;
+mod dns_lookups;
+mod executor;
+mod fan_out;
+mod handoff;
+mod in_flight;
+mod loop_health;
+mod maintenance;
+mod metrics;
+mod ownership;
+mod poller;
 mod pool;
-mod postman;
-mod receivers;
+mod receiver_cache;
 mod replay;
 mod resolver;
-mod rounds;
+mod response_excerpt;
+mod retry_write;
 mod sender;
-mod sending;
-mod settling;
+mod settler;
 mod signer;
-mod upkeep;
+mod ssrf_guard;
+mod transport;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use beats::Beats;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::Answer;
 use cloakroom_domain::delivery::traffic::{Limits, Traffic};
@@ -47,16 +46,17 @@ use cloakroom_ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger,
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 pub use dial::Trust;
-pub use guard::{Guard, Refused};
-use holdings::Holdings;
-use homes::Homes;
-pub use lookups::Lookups;
-pub use postman::Postman;
-use receivers::Receivers;
+pub use dns_lookups::Lookups;
+use in_flight::Holdings;
+use loop_health::Beats;
+use ownership::Homes;
+use receiver_cache::Receivers;
 pub use replay::{REPLAY, Replay, ReplayStepped};
 pub use resolver::{Resolver, SystemResolver};
 pub use sender::{Asked, Attempted, Sender, SenderSettings, Target};
 pub use signer::{BadMessageId, Message, Signers};
+pub use ssrf_guard::{Guard, Refused};
+pub use transport::Postman;
 
 /// How a courier works.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ pub trait Sends: Send + Sync + 'static {
 /// A running courier, as others look at it. It runs until the tasks drain, whether or not
 /// anybody keeps this.
 #[derive(Clone, Debug)]
-pub struct Courier {
+pub struct Webhooks {
     beats: Arc<Beats>,
 }
 
@@ -133,7 +133,7 @@ struct Shared<S: Sends> {
     ends: mpsc::UnboundedSender<DeliverySettlement>,
 }
 
-impl Courier {
+impl Webhooks {
     /// Starts sending: takes back what former incarnations were sending, looks what is due,
     /// and only then claims. The recorder of metrics has to be installed before. `stay` is
     /// kept until all that was handed out is settled: by then the node may take leave.
@@ -149,7 +149,7 @@ impl Courier {
         let courier = Self { beats: Arc::clone(&shared.beats) };
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            settling::run(Arc::clone(&shared), ends, begin(shared)).await;
+            settler::run(Arc::clone(&shared), ends, begin(shared)).await;
             drop(stay);
         });
         courier
@@ -162,18 +162,18 @@ impl Courier {
 }
 
 async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
-    if !upkeep::start(&shared).await {
+    if !maintenance::start(&shared).await {
         return;
     }
-    shared.ledger.lend_outbox(Arc::new(handing::CourierOutbox(Arc::downgrade(&shared))));
+    shared.ledger.lend_outbox(Arc::new(handoff::WebhookOutbox(Arc::downgrade(&shared))));
     let tasks = shared.tasks.clone();
-    tasks.spawn(rounds::run(Arc::clone(&shared)));
-    tasks.spawn(fanning::run(Arc::clone(&shared)));
+    tasks.spawn(dispatcher::run(Arc::clone(&shared)));
+    tasks.spawn(fan_out::run(Arc::clone(&shared)));
     if shared.ledger.is_shared() {
-        tasks.spawn(looking::run(Arc::clone(&shared)));
+        tasks.spawn(poller::run(Arc::clone(&shared)));
     }
-    tasks.spawn(upkeep::make_room(Arc::clone(&shared)));
-    tasks.spawn(upkeep::run(shared));
+    tasks.spawn(maintenance::make_room(Arc::clone(&shared)));
+    tasks.spawn(maintenance::run(shared));
 }
 
 impl<S: Sends> Shared<S> {
@@ -248,5 +248,5 @@ impl<S: Sends> Shared<S> {
 }
 
 #[cfg(test)]
-#[path = "courier_tests.rs"]
+#[path = "webhooks_tests.rs"]
 mod tests;

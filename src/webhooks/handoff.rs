@@ -8,19 +8,19 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::{Sends, Shared, homes, sending};
+use super::{Sends, Shared, executor, ownership};
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
 
 /// The courier's outbox. It holds the courier weakly: the ledger keeps the outbox, and the
 /// courier the ledger, so otherwise neither would ever end.
-pub(super) struct CourierOutbox<S: Sends>(pub(super) Weak<Shared<S>>);
+pub(super) struct WebhookOutbox<S: Sends>(pub(super) Weak<Shared<S>>);
 
-impl<S: Sends> Outbox for CourierOutbox<S> {
+impl<S: Sends> Outbox for WebhookOutbox<S> {
     fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>> {
         let shared = self.0.upgrade()?;
         let now = shared.clock.now();
-        if !(shared.settings.may_begin)() || !homes::is_own(&shared, receiver) {
+        if !(shared.settings.may_begin)() || !ownership::is_own(&shared, receiver) {
             return None;
         }
         // First this: whoever drains waits for what is expected.
@@ -63,7 +63,7 @@ impl<S: Sends> Space for Kept<S> {
     fn take(mut self: Box<Self>, delivery: LeasedDelivery) {
         self.shared.busy.store(true, Ordering::Relaxed);
         self.resolve(Some(delivery));
-        sending::begin(&self.shared);
+        executor::begin(&self.shared);
         if self.shared.tasks.is_draining() {
             // Whoever hands back what has not gone out may have done so before this came.
             let waiting = self.shared.traffic().clear();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::receivers::{self, NoAddress};
+use super::receiver_cache::{self, NoAddress};
 use super::{Sends, Shared};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::traffic::{Came, Leave, Turn};
@@ -121,7 +121,7 @@ async fn attempt<S: Sends>(
     now: Timestamp,
 ) -> Result<Answer, DeliveryNext> {
     let back = |wait: Duration| DeliveryNext::Back(shared.clock.now() + wait);
-    let address = match receivers::address(shared, delivery, now).await {
+    let address = match receiver_cache::address(shared, delivery, now).await {
         Ok(address) => address,
         Err(NoAddress::TakesNothing) => return Err(back(Duration::ZERO)),
         Err(NoAddress::Ledger(error)) => {

@@ -1,4 +1,4 @@
-//! When each loop of the courier last got its work done.
+//! When each loop of the webhooks last got its work done.
 //!
 //! Owns the last success of every loop and how old it may grow, for `readyz`.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloakroom_domain::Timestamp;
 
-/// A loop of the courier.
+/// A loop of the webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loop {
     Rounds,
@@ -21,10 +21,10 @@ impl Loop {
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Rounds => "courier's rounds",
-            Self::Settling => "courier's settling",
-            Self::Fanning => "courier's fan-out",
-            Self::Upkeep => "courier's upkeep",
+            Self::Rounds => "webhook dispatcher",
+            Self::Settling => "webhook settler",
+            Self::Fanning => "webhook fan-out",
+            Self::Upkeep => "webhook maintenance",
         }
     }
 }
@@ -66,7 +66,7 @@ mod tests {
         for which in [Loop::Rounds, Loop::Fanning, Loop::Upkeep] {
             beats.beat(which, later);
         }
-        assert_eq!(beats.stalled(later), Some("courier's settling"));
+        assert_eq!(beats.stalled(later), Some("webhook settler"));
         beats.beat(Loop::Settling, later);
         assert_eq!(beats.stalled(later), None);
     }

@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::answer::PIECE;
 use super::connection::Connection;
-use super::guard::Guard;
+use super::response_excerpt::PIECE;
+use super::ssrf_guard::Guard;
 use crate::hyper_timer::HyperTimer;
 use crate::open_files;
 use crate::wire::{Unread, Wire};
@@ -136,7 +136,7 @@ impl Dialer {
         progress: &Progress,
     ) -> Result<Connection, Failed> {
         let refused =
-            |refused: super::guard::Refused| Failed::new(refused.code(), refused.to_string());
+            |refused: super::ssrf_guard::Refused| Failed::new(refused.code(), refused.to_string());
         let addresses = self.guard.addresses(to).await;
         let addresses =
             addresses.inspect_err(|error| self.look(error, progress)).map_err(refused)?;

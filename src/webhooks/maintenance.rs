@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::beats::Loop;
-use super::{Sends, Shared, gauges, homes, settling};
+use super::loop_health::Loop;
+use super::{Sends, Shared, metrics, ownership, settler};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{HELD, ReceiverKey, Topic};
 use cloakroom_ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
@@ -44,7 +44,7 @@ pub(super) async fn start<S: Sends>(shared: &Shared<S>) -> bool {
 
 async fn begin<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
     take_back(shared).await?;
-    homes::look(shared).await?;
+    ownership::look(shared).await?;
     shared.ledger.look_for_deliveries().await
 }
 
@@ -83,16 +83,16 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(),
     let now = shared.clock.now();
     shared.receivers.sweep(now);
     shared.traffic().sweep(now);
-    gauges::set(shared, now);
+    metrics::set(shared, now);
     take_back(shared).await?;
     if round.is_multiple_of(NODES) {
-        homes::look(shared).await?;
+        ownership::look(shared).await?;
     }
     if round.is_multiple_of(COMPARE) {
         compare(shared).await?;
     }
     if round.is_multiple_of(COUNT)
-        && let Err(error) = gauges::count(shared, now).await
+        && let Err(error) = metrics::count(shared, now).await
     {
         // What is only shown keeps nothing from being tidied.
         tracing::warn!(%error, "deliveries could not be counted; trying again");
@@ -148,7 +148,7 @@ async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<()
         loop {
             let given_up = shared.ledger.give_up_late(lane, BATCH, now).await?;
             for message in &given_up {
-                settling::given_up(shared, message, lane.receiver, "exhausted");
+                settler::given_up(shared, message, lane.receiver, "exhausted");
             }
             if given_up.len() < BATCH {
                 break;

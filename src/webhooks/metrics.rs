@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Sends, Shared, homes};
+use super::{Sends, Shared, ownership};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{DeliveryCounts, LedgerError};
 
@@ -44,7 +44,7 @@ struct Oldest {
 
 fn oldest<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Oldest {
     let mut lanes = shared.ledger.due_deliveries(now);
-    lanes.retain(|lane| homes::is_own(shared, lane.receiver));
+    lanes.retain(|lane| ownership::is_own(shared, lane.receiver));
     let mut oldest = Oldest::default();
     for lane in lanes {
         let age = match shared.traffic().takes_things(lane.receiver) {

@@ -13,12 +13,12 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response};
 use hyper::body::Incoming;
 
-use super::answer::Beginning;
 use super::connection::{Connection, Outgoing, Unanswered};
 use super::dial::{Dialer, Failed, Progress, Trust, code_of, story};
-use super::guard::Guard;
 use super::pool::{Pool, SWEEP};
+use super::response_excerpt::Beginning;
 use super::signer::{self, Message, Signers};
+use super::ssrf_guard::Guard;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
 use cloakroom_domain::delivery::{DeliveryError, Destination};
@@ -147,7 +147,7 @@ impl Sender {
         let to = match guard.parse(&target.url) {
             Ok(to) => to,
             Err(bad) => {
-                let refused = super::guard::Refused::from(bad);
+                let refused = super::ssrf_guard::Refused::from(bad);
                 let failed = Failed::new(refused.code(), refused.to_string());
                 return (unanswered(failed, spent()), None);
             }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::guard::Refused;
 use super::resolver::Resolver;
+use super::ssrf_guard::Refused;
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::beats::Loop;
+use super::loop_health::Loop;
 use super::{Sends, Shared};
 
 /// How often it is looked whether there is something to do that nobody has told of: what

@@ -152,10 +152,10 @@ impl Office {
         Shared::new(self.ledger.clone(), sender, Self::settings(), clock, tasks)
     }
 
-    fn start(&mut self) -> Courier {
+    fn start(&mut self) -> Webhooks {
         let sender = self.sender.take().unwrap();
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        Courier::start(self.ledger.clone(), sender, Self::settings(), clock, tasks, ())
+        Webhooks::start(self.ledger.clone(), sender, Self::settings(), clock, tasks, ())
     }
 
     async fn subscribe(&self) -> Subscription {
@@ -309,7 +309,7 @@ async fn settled<S: Sends>(
     while batch.len() < count {
         ends.recv_many(&mut batch, count).await;
     }
-    settling::step(shared, batch).await;
+    settler::step(shared, batch).await;
 }
 
 #[tokio::test]
@@ -340,9 +340,9 @@ async fn quick_office()
     let subscription = office.subscribe().await;
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    office.ledger.lend_outbox(Arc::new(handing::CourierOutbox(Arc::downgrade(&shared))));
-    upkeep::start(&shared).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    office.ledger.lend_outbox(Arc::new(handoff::WebhookOutbox(Arc::downgrade(&shared))));
+    maintenance::start(&shared).await;
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
     (office, subscription, shared, ends)
 }
@@ -370,7 +370,7 @@ async fn what_is_handed_over_on_its_way_is_not_taken_for_lost() {
     for _ in 0..9 {
         office.finish_one().await;
     }
-    upkeep::compare(&shared).await.unwrap();
+    maintenance::compare(&shared).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("delivered", 1), ("sending", 9)]));
     office.clock.advance(Duration::from_secs(17));
@@ -384,7 +384,7 @@ async fn what_is_handed_over_on_its_way_is_not_taken_for_lost() {
 #[tokio::test]
 async fn nothing_is_handed_over_once_draining_has_begun() {
     let (office, subscription, shared, ends) = quick_office().await;
-    let outbox = handing::CourierOutbox(Arc::downgrade(&shared));
+    let outbox = handoff::WebhookOutbox(Arc::downgrade(&shared));
     let space = outbox.reserve(subscription.receiver).unwrap();
     office.tasks.drain();
     assert!(outbox.reserve(subscription.receiver).is_none());
@@ -426,16 +426,16 @@ async fn a_failed_attempt_is_made_again_when_the_schedule_says() {
     office.does.send_replace(Does::Answer(500));
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    upkeep::start(&shared).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    maintenance::start(&shared).await;
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
     let failed = office.deliveries(subscription.receiver).await.remove(0);
     let DeliveryState::Due { at } = failed.state else { panic!("{failed:?}") };
     assert_eq!((failed.log[0].code.as_deref(), failed.log[0].next_at), (Some("status"), Some(at)));
-    assert_eq!(rounds::step(&shared, at - MILLI).await.unwrap(), Some(at));
+    assert_eq!(dispatcher::step(&shared, at - MILLI).await.unwrap(), Some(at));
     office.does.send_replace(Does::Answer(200));
     office.clock.advance(at.since(office.clock.now()));
-    rounds::step(&shared, at).await.unwrap();
+    dispatcher::step(&shared, at).await.unwrap();
     settled(&shared, &mut ends, 1).await;
     let delivered = office.deliveries(subscription.receiver).await.remove(0);
     assert_eq!((delivered.attempts, delivered.log.len()), (2, 2));
@@ -450,24 +450,24 @@ async fn a_receiver_that_cannot_be_reached_is_parked_and_burns_no_attempts() {
     office.does.send_replace(Does::Answer(502));
     office.ping(&subscription, 200).await;
     let (shared, mut ends) = office.parts();
-    upkeep::start(&shared).await;
+    maintenance::start(&shared).await;
     for _ in 0..200 {
         if shared.traffic().parked() > 0 {
             break;
         }
-        rounds::step(&shared, office.clock.now()).await.unwrap();
+        dispatcher::step(&shared, office.clock.now()).await.unwrap();
         settled(&shared, &mut ends, 1).await;
     }
     let made = office.sent.borrow().len();
     assert!((1..100).contains(&made) && shared.traffic().parked() == 1, "{made}");
-    let until = rounds::step(&shared, office.clock.now()).await.unwrap().unwrap();
+    let until = dispatcher::step(&shared, office.clock.now()).await.unwrap().unwrap();
     assert!(until > office.clock.now() && ends.try_recv().is_err());
     let untouched = office.deliveries(subscription.receiver).await;
     assert_eq!(untouched.iter().filter(|delivery| delivery.attempts == 0).count(), 200 - made);
     // One finds out that it is there again, and all others follow.
     office.does.send_replace(Does::Answer(200));
     office.clock.advance(until.since(office.clock.now()));
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
     assert_eq!((office.sent.borrow().len(), shared.traffic().parked()), (made + 1, 0));
     drop((shared, ends));
@@ -483,14 +483,14 @@ async fn a_hand_out_whose_answer_was_lost_is_found_by_comparing() {
     let lost = office.ledger.claim_deliveries(vec![want], START).await.unwrap();
     assert_eq!(lost[0].leased.len(), 2);
     let (shared, mut ends) = office.parts();
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     assert_eq!(office.standing(subscription.receiver).await, HashMap::from([("sending", 3)]));
-    upkeep::compare(&shared).await.unwrap();
+    maintenance::compare(&shared).await.unwrap();
     // What is on its way is not taken for lost.
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("sending", 1), ("due", 2)]));
     settled(&shared, &mut ends, 1).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 2).await;
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("delivered", 3)]));
@@ -505,16 +505,16 @@ async fn a_task_that_comes_to_a_bad_end_makes_room_and_its_delivery_goes_out_aga
     office.does.send_replace(Does::Panic);
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    upkeep::start(&shared).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    maintenance::start(&shared).await;
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     shared.holdings.emptied().await;
     // Apart: each holds the lock.
     let sending = shared.traffic().sending();
     let held = shared.traffic().held();
     assert_eq!((sending, held), (0, 0));
-    upkeep::compare(&shared).await.unwrap();
+    maintenance::compare(&shared).await.unwrap();
     office.does.send_replace(Does::Answer(200));
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("delivered", 1)]));
@@ -529,8 +529,8 @@ async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
     office.ping(&subscription, 3).await;
     office.change(&subscription, Change::Disable(DisabledFor::Asked)).await;
     let (shared, ends) = office.parts();
-    upkeep::start(&shared).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    maintenance::start(&shared).await;
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!((standing, office.sent.borrow().len()), (HashMap::from([("held", 3)]), 0));
     drop((shared, ends));
@@ -549,9 +549,9 @@ async fn operators_see_what_is_under_way_and_what_waits_and_for_how_long() {
     office.change(&off, Change::Disable(DisabledFor::Asked)).await;
     office.does.send_replace(Does::Hang);
     let (shared, mut ends) = office.parts();
-    upkeep::start(&shared).await;
-    rounds::step(&shared, office.clock.now()).await.unwrap();
-    upkeep::step(&shared, 1).await.unwrap();
+    maintenance::start(&shared).await;
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
+    maintenance::step(&shared, 1).await.unwrap();
     let shows = |line: &str| {
         let text = seen.render();
         assert!(text.lines().any(|it| it == format!("cloakroom_{line}")), "{line} in {text}");
@@ -561,8 +561,8 @@ async fn operators_see_what_is_under_way_and_what_waits_and_for_how_long() {
     shows("deliveries_oldest_seconds{receivers=\"well\"} 0");
     // It does not answer, and leaves its slot.
     office.clock.advance(Duration::from_secs(2));
-    rounds::step(&shared, office.clock.now()).await.unwrap();
-    upkeep::step(&shared, 0).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
+    maintenance::step(&shared, 0).await.unwrap();
     for line in [
         "deliveries_sending{place=\"slot\"} 0",
         "deliveries_sending{place=\"aside\"} 1",
@@ -590,11 +590,11 @@ async fn what_came_to_be_late_while_nobody_was_there_is_not_given_up_before_it_c
     office.ping(&subscription, 2).await;
     office.clock.advance(DEADLINE + Duration::from_hours(2));
     let (shared, ends) = office.parts();
-    upkeep::start(&shared).await;
-    upkeep::step(&shared, 0).await.unwrap();
+    maintenance::start(&shared).await;
+    maintenance::step(&shared, 0).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("due", 2)]));
-    upkeep::step(&shared, upkeep::CHANCE).await.unwrap();
+    maintenance::step(&shared, maintenance::CHANCE).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("exhausted", 2)]));
     drop((shared, ends));
@@ -609,7 +609,7 @@ async fn what_is_handed_out_after_a_change_goes_to_where_it_points() {
     for url in ["https://one.example/", "https://two.example/"] {
         office.change(&subscription, Change::Settings(Box::new(settings_of(url)))).await;
         office.ping(&subscription, 1).await;
-        rounds::step(&shared, office.clock.now()).await.unwrap();
+        dispatcher::step(&shared, office.clock.now()).await.unwrap();
         settled(&shared, &mut ends, 1).await;
         assert_eq!(office.sent.borrow().last().unwrap().0, url);
     }
@@ -664,15 +664,15 @@ impl InHand {
         let mut settings = Office::settings();
         settings.limits.concurrency = 1;
         let (shared, mut ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
-        upkeep::start(&shared).await;
+        maintenance::start(&shared).await;
         for _ in 0..9 {
             office.ping(&subscription, 1).await;
-            rounds::step(&shared, office.clock.now()).await.unwrap();
+            dispatcher::step(&shared, office.clock.now()).await.unwrap();
             settled(&shared, &mut ends, 1).await;
         }
         gate.send_replace(false);
         office.ping(&subscription, 5).await;
-        rounds::step(&shared, office.clock.now()).await.unwrap();
+        dispatcher::step(&shared, office.clock.now()).await.unwrap();
         let mut in_hand = Self { office, subscription, shared, ends, gate, signed };
         in_hand.signed.wait_for(|signed| signed.len() == 10).await.unwrap();
         in_hand
@@ -733,7 +733,7 @@ async fn an_attempt_that_never_ends_is_over_when_its_time_is() {
     office.does.send_replace(Does::Hang);
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     office.sent(1).await;
     office.clock.advance(Duration::from_secs(17));
     settled(&shared, &mut ends, 1).await;
@@ -752,7 +752,7 @@ async fn a_node_that_may_begin_nothing_claims_nothing() {
     let (clock, tasks) = (office.clock.clone(), office.tasks.clone());
     let sender = office.sender.take().unwrap();
     let (shared, ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
-    rounds::step(&shared, office.clock.now()).await.unwrap();
+    dispatcher::step(&shared, office.clock.now()).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("due", 1)]));
     drop((shared, ends));

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Does `write` until it succeeds. It is given up where trying again does not help, and
 /// where the ledger is away while everybody has to let go: what is left is handed out anew
 /// by whoever finds it owned by nobody alive.
-pub(super) async fn insist<S: Sends, T, F>(
+pub(super) async fn retry_write<S: Sends, T, F>(
     shared: &Shared<S>,
     write: impl Fn() -> F,
 ) -> Result<T, LedgerError>

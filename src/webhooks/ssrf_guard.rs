@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use super::lookups::{Lookups, PATIENCE};
+use super::dns_lookups::{Lookups, PATIENCE};
 use super::resolver::Resolver;
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::address::NotPublic;

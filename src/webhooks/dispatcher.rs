@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::beats::Loop;
-use super::{Sends, Shared, homes, sending};
+use super::loop_health::Loop;
+use super::{Sends, Shared, executor, ownership};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::delivery::traffic::Whose;
@@ -67,7 +67,7 @@ pub(super) async fn step<S: Sends>(
     }
     // First this: what is due from here on wakes by itself.
     shared.wanting.store(true, Ordering::SeqCst);
-    let lanes = homes::served(shared, now);
+    let lanes = ownership::served(shared, now);
     shared.wanting.store(!lanes.is_empty(), Ordering::SeqCst);
     metrics::gauge!("cloakroom_delivery_lanes_due").set(lanes.len() as f64);
     let owners = shared.ledger.owners();
@@ -101,7 +101,7 @@ pub(super) async fn step<S: Sends>(
         out_of_reach.extend(arrived(shared, claimed, now));
     }
     drop(claiming);
-    sending::begin(shared);
+    executor::begin(shared);
     for receiver in out_of_reach {
         see_to(shared, receiver, now).await?;
     }
