@@ -1,13 +1,14 @@
 //! Writes that do not come in batches: asking for one, and telling what came of it.
 
-use super::committer::{After, Write};
+use crate::commit::committer::{After, Write};
 use super::error::LedgerError;
 use super::fleet::Beaten;
 use super::lanes::{Lanes, Moment};
 use super::permits::Divided;
 use super::reconcile::{Stepped, Swept};
 use super::store::Transaction;
-use super::verbs::{Canceled, Claimed, Judged, Leased, Moved, Progressed, Pruned, Unblocked};
+use super::verbs::{Canceled, Claimed, Judged, Leased, Progressed, Pruned, Unblocked};
+use crate::commit::effects::{Effects};
 use super::webhooks::Scribe;
 
 /// What a write that does not come in batches was answered.
@@ -32,30 +33,30 @@ pub(super) enum Answer {
 pub(super) async fn answer(
     transaction: &mut dyn Transaction,
     write: &mut Write,
-    moved: &mut Moved,
+    effects: &mut Effects,
     scribe: Option<&dyn Scribe>,
 ) -> Result<Answer, LedgerError> {
     Ok(match write {
         Write::Claim(wants, now, _) => {
-            Answer::Claimed(transaction.claim(wants, *now, moved).await?)
+            Answer::Claimed(transaction.claim(wants, *now, effects).await?)
         }
         Write::ClaimWaiting { wants, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_waiting(wants, *now, *visible_again, moved).await?)
+            Answer::Leased(transaction.claim_waiting(wants, *now, *visible_again, effects).await?)
         }
         Write::ClaimOverdue { limit, now, visible_again, .. } => {
-            Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again, moved).await?)
+            Answer::Leased(transaction.claim_overdue(*limit, *now, *visible_again, effects).await?)
         }
         Write::ReleaseDelayed { limit, now, .. } => {
-            Answer::Released(transaction.release_delayed(*limit, *now, moved).await?)
+            Answer::Released(transaction.release_delayed(*limit, *now, effects).await?)
         }
         Write::ClaimOrphans { dead, limit, now, .. } => {
-            Answer::Leased(transaction.claim_orphans(dead, *limit, *now, moved).await?)
+            Answer::Leased(transaction.claim_orphans(dead, *limit, *now, effects).await?)
         }
         Write::ClaimExpired { lane, seqs, now, .. } => {
-            Answer::Leased(transaction.claim_expired(lane, seqs, *now, moved).await?)
+            Answer::Leased(transaction.claim_expired(lane, seqs, *now, effects).await?)
         }
         Write::Reclaim { lost, begun, now, .. } => {
-            Answer::Leased(transaction.reclaim(lost, *begun, *now, moved).await?)
+            Answer::Leased(transaction.reclaim(lost, *begun, *now, effects).await?)
         }
         Write::Beat(beat, now, _) => {
             let (vitals, counted) = (&beat.vitals, &beat.counted);
@@ -67,7 +68,7 @@ pub(super) async fn answer(
         }
         Write::Divide(asking, now, _) => Answer::Divided(transaction.divide(asking, *now).await?),
         Write::Cancel(id, freeing, now, _) => {
-            Answer::Canceled(transaction.cancel(*id, *freeing, *now, moved).await?)
+            Answer::Canceled(transaction.cancel(*id, *freeing, *now, effects).await?)
         }
         Write::Free(id, now, _) => Answer::Freed(transaction.free(*id, *now).await?),
         Write::Progress(report, _) => Answer::Progressed(transaction.progress(report).await?),
@@ -81,9 +82,9 @@ pub(super) async fn answer(
             Answer::Done
         }
         Write::Unblock(name, now, _) => {
-            Answer::Unblocked(transaction.unblock(*name, *now, moved).await?)
+            Answer::Unblocked(transaction.unblock(*name, *now, effects).await?)
         }
-        Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, moved).await?),
+        Write::Reconcile(step, _) => Answer::Stepped(transaction.reconcile(*step, effects).await?),
         Write::Recount(recount, _) => {
             transaction.recount(recount).await?;
             Answer::Done

@@ -8,7 +8,8 @@ use super::rows::{
     Carried, Cells, EventRow, ReadyRow, Standing, Stored, StoredAnswer, WaitingRow, home,
     kept_continuation, number, stored_continuation,
 };
-use super::verbs::{Held, KeptAnswer, Moved, SettledAs, Settlement};
+use super::verbs::{Held, KeptAnswer, SettledAs, Settlement};
+use crate::commit::effects::Effects;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
     Contact, Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status,
@@ -161,15 +162,15 @@ impl Ends {
         settlement: &Settlement,
         found: Found,
         lane: impl Fn(i64) -> Result<Lane, LedgerError>,
-        moved: &mut Moved,
+        effects: &mut Effects,
         sealer: &Sealer,
     ) -> Result<SettledAs, LedgerError> {
         let (seq, at) = (settlement.lease.seq, settlement.at);
         let transition = heeding_cancel(&settlement.transition, found.cancel);
         if settlement.lease.held == Held::Waiting {
-            moved.waiting -= 1;
+            effects.waiting -= 1;
             if found.continuation.is_none() {
-                moved.unkeyed.push(lane(found.lane)?);
+                effects.unkeyed.push(lane(found.lane)?);
             }
         }
         let Found { lane: number, mut carried, continuation, cancel } = found;
@@ -178,13 +179,13 @@ impl Ends {
         self.tell(seq, at, &transition, &mut carried);
         let status = match &transition.next {
             Next::Queued { due_at } => {
-                moved.ready.push((lane(number)?, *due_at));
+                effects.ready.push((lane(number)?, *due_at));
                 self.ready.push(ReadyRow { seq, lane: number, due_at: *due_at, carried });
                 Status::Queued
             }
             Next::Waiting { on, due_at } => {
-                moved.waits = true;
-                moved.waiting += 1;
+                effects.waits = true;
+                effects.waiting += 1;
                 let saved = saved(&transition);
                 let saved =
                     saved.map(|saved| stored_continuation(&saved, seq, sealer)).transpose()?;
@@ -212,7 +213,7 @@ impl Ends {
                     frees_key: transition.effects.contains(&Effect::FreeKey),
                 };
                 let status = finish.status();
-                moved.ended.push((lane(number)?, settlement.lease.octets));
+                effects.ended.push((lane(number)?, settlement.lease.octets));
                 self.finished.push(finish);
                 status
             }

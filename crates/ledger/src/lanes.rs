@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fleet::Counted;
 use super::recount::{Counter, Part};
-use super::verbs::{LaneDepth, Recounted};
+use super::verbs::LaneDepth;
+use crate::commit::effects::Recounted;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 

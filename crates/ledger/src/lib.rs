@@ -6,19 +6,19 @@
 //! holder of the latest lease settles an operation. It must not know of HTTP, upstreams
 //! or configuration.
 
-mod answers;
-mod committer;
+mod cluster;
+mod commit;
 mod complaints;
 mod copying;
 mod ends;
 mod error;
 mod fleet;
-mod handoff;
 mod hints;
 mod lanes;
 mod listed;
 mod looking;
 mod opening;
+mod operations;
 mod paused;
 mod permits;
 mod postgres;
@@ -38,7 +38,6 @@ mod store;
 #[cfg(test)]
 mod suite;
 mod throughput;
-mod turns;
 mod unread;
 mod verbs;
 mod watch;
@@ -51,10 +50,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use commit::handoff::{Desk, Outbox, Reservation, Space};
 pub use copying::{CopyError, copy_ledger};
 pub use error::{LedgerError, OpenError, StaleLease};
 pub use fleet::{Beaten, Dead, LeaseKey, NodeRow, Owned, Vitals};
-pub use handoff::{Desk, Outbox, Reservation, Space};
 pub use listed::Listed;
 pub use opening::{Location, Opening, Pooler, Server};
 pub use permits::{Asked, Divided, Emptied, LimitName};
@@ -86,13 +85,19 @@ use cloakroom_domain::ticket::LedgerNumber;
 use cloakroom_domain::{OperationId, TicketKey, Timestamp};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
-use committer::{Beat, Tell, Write};
+use cluster::{Beat, Leave};
+use commit::committer::Write;
+use commit::verb::{Reply, Verb, pending};
+use commit::write_queue::{self, Queue};
 use fleet::Counted;
+use operations::{
+    Cancel, Claim, ClaimExpired, ClaimOrphans, ClaimOverdue, ClaimWaiting, DiscardBody, Free,
+    Pause, Prune, Reclaim, RecordVerdict, Release, ReleaseDelayed, Report, WriteChunks,
+};
 use permits::Leaving;
 use reads::Questions;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
-use turns::Queue;
 use verbs::Acceptance;
 
 /// The ledger. Clones share one.
@@ -126,7 +131,7 @@ impl Ledger {
         }
         let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
         let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
-        let (queue, turns) = turns::queue(store.committers());
+        let (queue, turns) = write_queue::queue(store.committers());
         let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
             lanes: Arc::new(lanes::Lanes::new(shared_by_others)),
@@ -227,7 +232,7 @@ impl Ledger {
                     return Ok(refused);
                 }
             }
-            self.write(|tell| Write::Accept(acceptance, tell)).await
+            self.write(|reply| Write::Accept(acceptance, reply)).await
         }
     }
 
@@ -237,7 +242,7 @@ impl Ledger {
         wants: Vec<Want>,
         now: Timestamp,
     ) -> Result<Vec<Claimed>, LedgerError> {
-        self.write(|tell| Write::Claim(wants, now, tell)).await
+        self.submit(Claim { wants, now }).await
     }
 
     /// Hands out operations that wait for a serial key past their deadline, to be ended. An
@@ -248,7 +253,7 @@ impl Ledger {
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimOverdue { limit, now, visible_again, tell }).await
+        self.submit(ClaimOverdue { limit, now, visible_again }).await
     }
 
     /// Lets operations go that have a serial key and were delayed until now; how many, up to
@@ -261,7 +266,7 @@ impl Ledger {
         if !self.shared.store.is_delay_over(now).await? {
             return Ok(0);
         }
-        self.write(|tell| Write::ReleaseDelayed { limit, now, tell }).await
+        self.submit(ReleaseDelayed { limit, now }).await
     }
 
     /// Hands out due operations of these lanes that follow an upstream. Who does not settle one until
@@ -272,7 +277,7 @@ impl Ledger {
         now: Timestamp,
         visible_again: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimWaiting { wants, now, visible_again, tell }).await
+        self.submit(ClaimWaiting { wants, now, visible_again }).await
     }
 
     /// The number of this start, which what it runs names as its owner.
@@ -290,8 +295,7 @@ impl Ledger {
     pub async fn beat(&self, vitals: Vitals) -> Result<Beaten, LedgerError> {
         let now = self.shared.clock.now();
         let counted = self.counted();
-        let beat = Box::new(Beat { vitals, counted: counted.clone() });
-        let beaten = self.write(|tell| Write::Beat(beat, now, tell)).await?;
+        let beaten = self.submit(Beat { vitals, counted: counted.clone(), now }).await?;
         if let Some(now) = beaten.time {
             self.shared.clock.steer(now);
         }
@@ -316,8 +320,8 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         emptied.sort_unstable();
         let counted = self.unleft();
-        let leaving = Box::new(Leaving { counted: counted.clone(), emptied });
-        self.write(|tell| Write::Leave(leaving, now, tell)).await?;
+        let leaving = Leaving { counted: counted.clone(), emptied };
+        self.submit(Leave { leaving, now }).await?;
         self.shared.lanes.left(&counted);
         Ok(())
     }
@@ -350,7 +354,7 @@ impl Ledger {
         begun: bool,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::Reclaim { lost, begun, now, tell }).await
+        self.submit(Reclaim { lost, begun, now }).await
     }
 
     /// Hands out what these nodes held, as far as they are dead: one that has beaten since
@@ -361,7 +365,7 @@ impl Ledger {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        self.write(|tell| Write::ClaimOrphans { dead, limit, now, tell }).await
+        self.submit(ClaimOrphans { dead, limit, now }).await
     }
 
     /// Looks for what lies in a lane past its deadline: at so many operations from that place on.
@@ -383,8 +387,7 @@ impl Ledger {
         overdue: Overdue,
         now: Timestamp,
     ) -> Result<Vec<Leased>, LedgerError> {
-        let seqs = overdue.seqs;
-        self.write(|tell| Write::ClaimExpired { lane, seqs, now, tell }).await
+        self.submit(ClaimExpired { lane, seqs: overdue.seqs, now }).await
     }
 
     /// Commits the end of an attempt with all its effects.
@@ -392,7 +395,7 @@ impl Ledger {
         &self,
         settlement: Settlement,
     ) -> Result<Result<Status, StaleLease>, LedgerError> {
-        self.write(|tell| Write::Settle(Box::new(settlement), tell)).await
+        self.write(|reply| Write::Settle(Box::new(settlement), reply)).await
     }
 
     /// Calls an operation off.
@@ -402,17 +405,17 @@ impl Ledger {
         freeing: Freeing,
         now: Timestamp,
     ) -> Result<Canceled, LedgerError> {
-        self.write(|tell| Write::Cancel(id, freeing, now, tell)).await
+        self.submit(Cancel { id, freeing, now }).await
     }
 
     /// Frees request and result of an operation that has ended; false if it has not.
     pub async fn free(&self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
-        self.write(|tell| Write::Free(id, now, tell)).await
+        self.submit(Free { id, now }).await
     }
 
     /// Writes down what an upstream reported about its progress.
     pub async fn progress(&self, report: ProgressReport) -> Result<Progressed, LedgerError> {
-        self.write(|tell| Write::Progress(report, tell)).await
+        self.submit(Report { report }).await
     }
 
     /// Writes pieces of a large body down, before the write that refers to them.
@@ -421,14 +424,14 @@ impl Ledger {
             return Err(room::full(&self.shared));
         }
         let now = self.shared.clock.now();
-        self.write(|tell| Write::Stash(pieces, now, tell)).await
+        self.submit(WriteChunks { chunks: pieces, now }).await
     }
 
     /// Deletes the pieces of a body that was stashed and then not needed, unless a row refers to
     /// them after all: an error at a COMMIT leaves that open. Pieces that no caller discards go
     /// with a later look ([`Ledger::reconcile`]).
     pub async fn discard(&self, body: BodyKey) -> Result<(), LedgerError> {
-        self.write(|tell| Write::Discard(body, tell)).await
+        self.submit(DiscardBody { body }).await
     }
 
     /// Frees what has expired, a portion of it, in a commit of its own.
@@ -437,8 +440,7 @@ impl Ledger {
         portion: impl Into<Portion>,
         now: Timestamp,
     ) -> Result<Pruned, LedgerError> {
-        let portion = portion.into();
-        self.write(|tell| Write::Prune(portion, now, tell)).await
+        self.submit(Prune { portion: portion.into(), now }).await
     }
 
     /// Lets the next of a serial key go that a failure blocks.
@@ -447,12 +449,12 @@ impl Ledger {
         name: SerialName,
         now: Timestamp,
     ) -> Result<Unblocked, LedgerError> {
-        self.write(|tell| Write::Unblock(name, now, tell)).await
+        self.submit(Release { name, now }).await
     }
 
     /// Writes down what a person found out about an unknown outcome.
     pub async fn judge(&self, id: OperationId, verdict: Verdict) -> Result<Judged, LedgerError> {
-        self.write(|tell| Write::Judge(id, verdict, tell)).await
+        self.submit(RecordVerdict { id, verdict }).await
     }
 
     /// Serial keys that somebody holds, in the order of their names.
@@ -554,7 +556,7 @@ impl Ledger {
     /// Pauses a queue or resumes it; false if it was so before. Nothing in it is lost: it
     /// goes on where it was.
     pub async fn pause(&self, wish: Pausing) -> Result<bool, LedgerError> {
-        self.write(|tell| Write::Pause(wish, tell)).await
+        self.submit(Pause { wish }).await
     }
 
     /// Whether a queue is paused here in the ledger. What another node has paused is seen
@@ -601,10 +603,15 @@ impl Ledger {
         receiver
     }
 
-    async fn write<T>(&self, write: impl FnOnce(Tell<T>) -> Write) -> Result<T, LedgerError> {
-        let (tell, told) = oneshot::channel();
+    /// Commits a verb with others, and waits until it is durable.
+    async fn submit<V: Verb>(&self, verb: V) -> Result<V::Output, LedgerError> {
+        self.write(|reply| Write::Verb(pending(verb, reply))).await
+    }
+
+    async fn write<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, LedgerError> {
+        let (reply, fate) = oneshot::channel();
         let gone = || LedgerError::Unavailable("the ledger gave the write up".to_owned());
-        self.queue.send(write(tell)).await?;
-        told.await.map_err(|_| gone())?
+        self.queue.send(write(reply)).await?;
+        fate.await.map_err(|_| gone())?
     }
 }

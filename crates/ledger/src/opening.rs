@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::committer;
 use super::error::OpenError;
 use super::reads::{self, Questions};
 use super::shared::Shared;
 use super::store::Store;
-use super::turns::Turns;
 use super::verbs::Retention;
 use super::{Identity, looking, postgres, sqlite};
+use crate::commit::committer;
+use crate::commit::write_queue::Turns;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{DatabaseUrl, Timestamp};

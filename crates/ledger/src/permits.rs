@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Ledger;
-use super::committer::Write;
 use super::error::LedgerError;
 use super::fleet::{Counted, Dead};
 use super::rows::{Cells, Stored, damaged, number, text, time};
+use crate::cluster::Divide;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::division::{Kind, Share, Stake, divide};
 
@@ -178,8 +178,7 @@ impl Ledger {
     ) -> Result<Vec<Divided>, LedgerError> {
         asked.sort_unstable_by(|one, other| one.of.cmp(&other.of));
         let dead = self.shared.dead().clone();
-        let asking = Box::new(Asking { asked, dead });
-        self.write(|tell| Write::Divide(asking, now, tell)).await
+        self.submit(Divide { asking: Asking { asked, dead }, now }).await
     }
 
     /// When the buckets of all rates were last empty. The first start of a ledger finds them

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use super::Ledger;
+use super::cluster::SweepOnce;
 use super::error::LedgerError;
+use super::operations::Reconcile;
 use super::rows::{Stored, id, maybe_id, maybe_number, number};
 use super::verbs::{KeyListing, SerialName};
-use super::{Ledger, committer::Write};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
 
@@ -88,11 +90,13 @@ pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o O
      LEFT JOIN nodes n ON n.incarnation = u.node WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
 /// Operations whose lane does not exist, as their own row or that of their state says, and the lane
 /// that the other one names. What runs alone in a lane has its number below zero.
-pub(super) const LANELESS: &str = "SELECT s.seq, s.id, s.due_at, coalesce(s.home, l.lane) AS mended FROM \
-     (SELECT o.seq, o.id, r.due_at, h.lane AS home, coalesce(r.lane, u.lane, w.lane) AS held FROM operations o \
-     LEFT JOIN lanes h ON h.lane = o.lane LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
-     LEFT JOIN waiting w ON w.seq = o.seq WHERE o.seq > $1 AND o.seq <= $2) AS s \
-     LEFT JOIN lanes l ON l.lane = abs(s.held) WHERE s.home IS NULL OR s.held IS NOT NULL AND l.lane IS NULL";
+pub(super) const LANELESS: &str = "SELECT s.seq, s.id, s.due_at, \
+     coalesce(s.home, (SELECT lane FROM lanes WHERE lane = abs(s.held))) AS mended FROM \
+     (SELECT o.seq, o.id, (SELECT due_at FROM ready WHERE seq = o.seq) AS due_at, \
+     (SELECT lane FROM lanes WHERE lane = o.lane) AS home, \
+     coalesce((SELECT lane FROM ready WHERE seq = o.seq), (SELECT lane FROM running WHERE seq = o.seq), \
+     (SELECT lane FROM waiting WHERE seq = o.seq)) AS held FROM operations o WHERE o.seq > $1 AND o.seq <= $2) AS s \
+     WHERE s.home IS NULL OR s.held IS NOT NULL AND (SELECT lane FROM lanes WHERE lane = abs(s.held)) IS NULL";
 /// Puts an operation into the lane that it is known to be of.
 pub(super) const INTO_LANE: [&str; 4] = [
     "UPDATE operations SET lane = $1 WHERE seq = $2",
@@ -217,7 +221,7 @@ impl Ledger {
         let mut next = Some(Cursor::Operations(0));
         while let Some(cursor) = next {
             let step = Step { cursor, repair, now };
-            let stepped = self.write(|tell| Write::Reconcile(step, tell)).await?;
+            let stepped = self.submit(Reconcile { step }).await?;
             report.add(stepped.strays);
             report.looked_at += stepped.looked_at;
             next = stepped.next;
@@ -243,8 +247,7 @@ impl Ledger {
         let (silent_since, repair) = (now - SILENCE, report.repaired);
         let mut sweep = Sweep { behind: None, dead, silent_since, repair };
         loop {
-            let asked = Box::new(sweep.clone());
-            let swept = self.write(|tell| Write::Sweep(asked, tell)).await?;
+            let swept = self.submit(SweepOnce { sweep: sweep.clone() }).await?;
             report.add(swept.strays);
             match swept.next {
                 Some(next) => sweep.behind = Some(next),

@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::committer::Write;
 use super::error::LedgerError;
 use super::{Ledger, NodeRow};
+use crate::cluster::RepairDepth;
 use cloakroom_domain::drift::{self, drift};
 use cloakroom_domain::fleet::BEATS_A_LEASE;
 use cloakroom_domain::operation::Lane;
@@ -138,8 +138,8 @@ impl Ledger {
         let name = format!("{}/{}", counter.0.queue, counter.0.upstream);
         report.add([Stray { kind: Discrepancy::Miscounted, name }]);
         if report.repaired {
-            let recount = Box::new(Recount { counter, by, nobodys });
-            self.write(|tell| Write::Recount(recount, tell)).await?;
+            let recount = Recount { counter, by, nobodys };
+            self.submit(RepairDepth { recount }).await?;
         }
         Ok(())
     }

@@ -11,16 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::LedgerError;
 use super::fleet::Dead;
-use super::handoff::{Desk, Outbox, Reservation};
 use super::paused::Paused;
 use super::snapshots::Snapshots;
 use super::store::Store;
 use super::throughput::Throughput;
-use super::verbs::{Canceled, Moved, Placed, Settlement};
+use super::verbs::{Canceled, Placed, Settlement};
 use super::webhooks::Scribe;
 use super::webhooks::announce::NewlyDue;
 use super::webhooks::heads::{DeliveryLane, Heads};
 use super::{complaints, hints, lanes, room, unread, watch};
+use crate::commit::effects::Effects;
+use crate::commit::handoff::{Desk, Outbox, Reservation};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::{Lane, NewOperation, Next, Status};
@@ -94,30 +95,35 @@ impl Shared {
     }
 
     /// A transaction is durable: lanes and hints follow.
-    pub(super) fn committed(&self, moved: &Moved) {
-        self.changed(moved.released.iter().copied());
-        self.wait(moved.waiting);
-        for (lane, due_at) in &moved.ready {
+    pub(super) fn committed(&self, effects: Effects) {
+        self.changed(effects.released.iter().copied());
+        self.wait(effects.waiting);
+        for (lane, due_at) in &effects.ready {
             self.lanes.added(lane, *due_at);
         }
-        for (lane, octets) in &moved.ended {
+        for (lane, octets) in &effects.ended {
             self.lanes.let_go(lane, *octets);
         }
-        for lane in &moved.unqueued {
+        for lane in &effects.unqueued {
             self.lanes.removed(lane, 1);
         }
-        for lane in &moved.unkeyed {
+        for lane in &effects.unkeyed {
             self.lanes.wait(lane, -1);
         }
-        moved.recounted.iter().for_each(|recounted| self.lanes.recounted(recounted));
-        self.hints.ready(moved.ready.iter().map(|(lane, _)| lane));
-        if !moved.ready.is_empty() {
+        effects.recounted.iter().for_each(|recounted| self.lanes.recounted(recounted));
+        self.hints.ready(effects.ready.iter().map(|(lane, _)| lane));
+        if !effects.ready.is_empty() {
             self.work.notify_one();
         }
-        if moved.waits {
+        if effects.waits {
             self.waits.notify_one();
         }
-        unread::tell(self, moved);
+        unread::tell(self, &effects);
+        if !effects.due.is_empty() {
+            // It may be of a message that more receivers are to be given.
+            self.fans.notify_one();
+        }
+        self.made_due(effects.due);
     }
 
     /// This node has made deliveries due, durably.

@@ -1,7 +1,6 @@
-//! The seam to a database: verbs in batches inside one transaction, and reads.
+//! The reads of a ledger, and the begin of its writing transactions.
 //!
-//! Owns nothing. Each engine implements it; the group commit above it decides what goes
-//! into a transaction. `now` is always an argument: an engine asks the database for the
+//! Owns nothing. Each backend implements it. `now` is always an argument: an engine asks the database for the
 //! time only to pass it on.
 
 use std::collections::HashSet;
@@ -11,22 +10,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::commit::transaction::Transaction;
+use super::error::{LedgerError, OpenError};
+use super::fleet::NodeRow;
 use super::listed::Listed;
-use super::permits::{Asking, Divided, Leaving, LimitName};
-use super::reconcile::{Step, Stepped, Sweep, Swept};
-use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
+use super::permits::LimitName;
+use super::recount::{Counter, Elsewhere, Glimpse, Place};
 use super::room::Standing;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
-    Piece, ProgressReport, Progressed, Promised, Pruned, SerialName, SettledAs, Settlement,
-    Unblocked, Want,
+    Hint, KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation, Overdue,
+    Page, Promised, SerialName,
 };
-use super::webhooks::{Deliveries, ReadsDeliveries};
-use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
-use cloakroom_domain::pruning::Portion;
+use super::webhooks::ReadsDeliveries;
+use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// How long a node is remembered that has not beaten any more.
@@ -70,7 +66,7 @@ pub(super) trait Store: Send + Sync + 'static {
     fn unreadable(&self, error: &LedgerError) -> OpenError;
 
     /// Begins a writing transaction. At most one is open at a time for each committer.
-    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError>;
+    async fn begin(&self) -> Result<Transaction, LedgerError>;
 
     /// The operations with these ids; `None` where there is no such row.
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>>;
@@ -221,159 +217,4 @@ pub(super) trait Store: Send + Sync + 'static {
 
     /// Lets go of the database.
     async fn close(&self);
-}
-
-/// Verbs inside one transaction. Dropping it undoes them.
-#[async_trait]
-pub(super) trait Transaction: Send {
-    /// Is told of a batch before its verbs are: what others compete for is locked first.
-    /// `alone` says that there will be one verb and no other: these settlements, these
-    /// acceptances, or one claim.
-    async fn prepare(
-        &mut self,
-        _settlements: &[Settlement],
-        _acceptances: &[Acceptance],
-        _alone: bool,
-    ) -> Result<(), LedgerError> {
-        Ok(())
-    }
-
-    /// Writes new operations down.
-    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict>;
-
-    /// Hands out due operations.
-    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed>;
-
-    /// Hands out due operations that follow an upstream, for `visible_again` at the latest.
-    async fn claim_waiting(
-        &mut self,
-        wants: &[Want],
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased>;
-
-    /// Hands out what waits for a serial key past its deadline.
-    async fn claim_overdue(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased>;
-
-    /// Lets operations go whose delay is over: each to `ready` where its serial key is free and
-    /// its turn has come, and behind the key's holder otherwise. How many delays were over, up to
-    /// `limit`.
-    async fn release_delayed(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<usize, LedgerError>;
-
-    /// Hands out what these nodes held, unless they have beaten since.
-    async fn claim_orphans(
-        &mut self,
-        dead: &[Dead],
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased>;
-
-    /// Hands out anew what this node was handed, and remembers whether it had begun.
-    async fn reclaim(
-        &mut self,
-        lost: &[LeaseKey],
-        begun: bool,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased>;
-
-    /// Writes a beat of this node down, and what it has counted.
-    async fn beat(
-        &mut self,
-        vitals: &Vitals,
-        counted: &[Counted],
-        now: Timestamp,
-    ) -> Result<Beaten, LedgerError>;
-
-    /// Writes down that this node has ended: what it counted is nobody's from now on.
-    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError>;
-
-    /// Divides limits between this node and those that are there beside it.
-    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided>;
-
-    /// Hands out those of these that lie in a lane.
-    async fn claim_expired(
-        &mut self,
-        lane: &Lane,
-        seqs: &[i64],
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased>;
-
-    /// Commits the ends of attempts with all their effects.
-    async fn settle(
-        &mut self,
-        batch: &[Settlement],
-        moved: &mut Moved,
-    ) -> Batch<Result<SettledAs, StaleLease>>;
-
-    /// Calls an operation off.
-    async fn cancel(
-        &mut self,
-        id: OperationId,
-        freeing: Freeing,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Canceled, LedgerError>;
-
-    /// Frees request and result of an operation that has ended; false if it has not, or
-    /// if there is none.
-    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError>;
-
-    /// Writes a progress report down.
-    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError>;
-
-    /// Pauses a queue or resumes it; false if it was so before.
-    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError>;
-
-    /// Writes pieces of large bodies down.
-    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError>;
-
-    /// Deletes the pieces of a body, if nothing refers to it.
-    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError>;
-
-    /// Frees what has expired, a portion of it.
-    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError>;
-
-    /// Lets the next of a blocked serial key go.
-    async fn unblock(
-        &mut self,
-        name: SerialName,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Unblocked, LedgerError>;
-
-    /// Writes down what a person found out about an unknown outcome.
-    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError>;
-
-    /// Looks for what does not add up, one batch.
-    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError>;
-
-    /// Corrects what is counted in a lane, unless somebody has done so since it was seen.
-    async fn recount(&mut self, _recount: &Recount) -> Result<(), LedgerError> {
-        Ok(())
-    }
-
-    /// Sees to what nodes have left that are gone, and to pieces of bodies that this node wrote
-    /// and that no row refers to, one batch.
-    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError>;
-
-    /// The verbs of webhooks, in this transaction.
-    fn deliveries(&mut self) -> &mut dyn Deliveries;
-
-    /// Makes all of it durable.
-    async fn commit(self: Box<Self>) -> Result<(), LedgerError>;
 }

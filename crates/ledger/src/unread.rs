@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::error::LedgerError;
 use super::rows::{Carried, Plain, Stored, check_pieces, holdings, leased, maybe_time, remains};
 use super::shared::Shared;
-use super::verbs::{Held, Lease, Leased, Moved, Settlement};
+use super::verbs::{Held, Lease, Leased, Settlement};
+use crate::commit::effects::Effects;
 use cloakroom_domain::operation::{
     Continuation, Counts, ErrorCode, Lane, Next, OnFailure, Outcome, Purpose, Remains, Sent,
     Standing, Work, settle,
@@ -84,10 +85,10 @@ impl Unread {
     }
 
     /// Writes down what was done, for after the commit.
-    pub(super) fn noted(&self, moved: &mut Moved) {
+    pub(super) fn noted(&self, effects: &mut Effects) {
         let Settlement { id, lease, transition, .. } = &self.settlement;
         let next = transition.next.clone();
-        moved.unread.push(Passed { id: *id, place: lease.seq, next, why: self.why.clone() });
+        effects.unread.push(Passed { id: *id, place: lease.seq, next, why: self.why.clone() });
     }
 }
 
@@ -221,8 +222,8 @@ fn pause_until(
 }
 
 /// Tells of what was passed over, once that is durable.
-pub(super) fn tell(shared: &Shared, moved: &Moved) {
-    for Passed { id, place, next, why } in &moved.unread {
+pub(super) fn tell(shared: &Shared, effects: &Effects) {
+    for Passed { id, place, next, why } in &effects.unread {
         let outcome = match next {
             Next::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown => "outcome-unknown",
             Next::Failed(_) => "failed",
@@ -233,7 +234,7 @@ pub(super) fn tell(shared: &Shared, moved: &Moved) {
         shared.changed([*id]);
         tracing::error!(operation = %id, place, why, outcome, "an operation cannot be read");
     }
-    for (place, why) in &moved.left {
+    for (place, why) in &effects.left {
         count("left");
         if let Some(times) = shared.strange.due(&shared.clock) {
             tracing::warn!(

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use super::fleet::LeaseKey;
 use super::room::Room;
-use super::unread::Passed;
 use super::webhooks::FirstCallback;
 use cloakroom_domain::delivery::{Callback, ReceiverKey};
 use cloakroom_domain::operation::{
@@ -232,18 +231,6 @@ pub struct Piece {
 /// How many pieces of a body have so many octets together; at least one.
 pub(super) fn pieces_in(octets: u64) -> i64 {
     (octets / Body::INLINE_LIMIT as u64).max(1) as i64
-}
-
-/// What a lane was found to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Recounted {
-    pub(super) lane: Lane,
-    /// Operations that are ready.
-    pub(super) depth: i64,
-    /// Operations that wait for a serial key.
-    pub(super) behind: i64,
-    /// Octets that are stored for its operations, those that run alone included.
-    pub(super) stored: i64,
 }
 
 /// Operations of a lane that are past their deadline, among those that a look has seen.
@@ -554,38 +541,6 @@ pub(super) enum Placed {
     Ready,
     Running,
     Waiting,
-}
-
-/// What a settled or canceled operation set in motion.
-#[derive(Debug, Default)]
-pub(super) struct Moved {
-    /// Operations that became ready, with the lane and the time they are due.
-    pub(super) ready: Vec<(Lane, Timestamp)>,
-    /// Operations that ended, with their lanes and the octets that were stored for them.
-    pub(super) ended: Vec<(Lane, u64)>,
-    /// Operations that left a lane unclaimed.
-    pub(super) unqueued: Vec<Lane>,
-    /// How many more wait than before.
-    pub(super) waiting: i64,
-    /// Operations that do not wait for a serial key any more, with their lanes.
-    pub(super) unkeyed: Vec<Lane>,
-    /// Operations that were released by the end of another.
-    pub(super) released: Vec<OperationId>,
-    /// Lanes that were counted anew where no other process writes.
-    pub(super) recounted: Vec<Recounted>,
-    /// Whether something waits with a time.
-    pub(super) waits: bool,
-    /// Operations that ended, or were handed back, because they cannot be read here.
-    pub(super) unread: Vec<Passed>,
-    /// Places of operations that are left to another node, and why.
-    pub(super) left: Vec<(i64, String)>,
-}
-
-impl Moved {
-    /// How many operations were not handed out because they cannot be read here.
-    pub(super) fn passed_over(&self) -> usize {
-        self.unread.len() + self.left.len()
-    }
 }
 
 /// What nodes tell each other so that nobody has to look often.

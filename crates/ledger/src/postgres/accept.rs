@@ -45,7 +45,7 @@ const STRAYS_GONE: &str = "DELETE FROM idempotency_keys k USING UNNEST($1::bytea
      WHERE k.digest = stray.digest AND k.seq = stray.seq";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ANY ($1)";
 
-pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+pub(crate) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -111,12 +111,12 @@ pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch
 }
 
 /// Whether receivers of callbacks may have to be made, which is more than one statement.
-pub(super) fn makes_callbacks(batch: &[Acceptance]) -> bool {
+pub(crate) fn makes_callbacks(batch: &[Acceptance]) -> bool {
     batch.iter().any(|acceptance| acceptance.first.is_some())
 }
 
 /// Whether the places of a batch have to be known before it is written: keys name them.
-pub(super) fn needs_places(batch: &[Acceptance]) -> bool {
+pub(crate) fn needs_places(batch: &[Acceptance]) -> bool {
     let keyed = |operation: &NewOperation| {
         operation.idempotency.is_some()
             || operation.serial_key.is_some()
@@ -271,7 +271,7 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
     Ok(Parents(parents))
 }
 
-pub(super) async fn stash(
+pub(crate) async fn stash(
     writing: &mut Writing,
     pieces: &[Piece],
     now: Timestamp,
@@ -288,6 +288,6 @@ pub(super) async fn stash(
 }
 
 /// What is locked before a batch of acceptances is looked at.
-pub(super) fn serial_digests(batch: &[Acceptance]) -> impl Iterator<Item = [u8; 16]> {
+pub(crate) fn serial_digests(batch: &[Acceptance]) -> impl Iterator<Item = [u8; 16]> {
     batch.iter().filter_map(|acceptance| Some(acceptance.operation.serial_key.as_ref()?.digest))
 }

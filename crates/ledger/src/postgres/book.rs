@@ -20,7 +20,7 @@ use cloakroom_domain::sealer::Sealer;
 pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
 
 /// What a node knows while the ledger is open.
-pub(super) struct Book {
+pub(crate) struct Book {
     pub(super) incarnation: i64,
     pub(super) retention: Retention,
     pub(super) marks: Marks,

@@ -8,13 +8,14 @@ use sqlx::postgres::PgRow;
 use super::batch::{Values, storable};
 use super::finish::finish;
 use super::writing::Writing;
+use crate::commit::effects::Effects;
 use crate::ends::Finish;
 use crate::error::LedgerError;
 use crate::rows::{
     Carried, EventRow, Stored, carried, damaged, exactly, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
-use crate::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
+use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
 use cloakroom_domain::operation::{Contact, EventKind, Next, Status};
 use cloakroom_domain::{OperationId, Timestamp};
 
@@ -23,12 +24,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often an operation is looked for that others move from state to state meanwhile.
 const LOOKS: usize = 5;
 
-pub(super) async fn cancel(
+pub(crate) async fn cancel(
     writing: &mut Writing,
     id: OperationId,
     freeing: Freeing,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Canceled, LedgerError> {
     let found = writing
         .row(
@@ -45,7 +46,7 @@ pub(super) async fn cancel(
     // Differs from SQLite because others write too: the row may be gone from a table
     // before it is looked for there, and is then in another one.
     for _ in 0..LOOKS {
-        if let Some(canceled) = look(writing, (seq, octets), serial, freeing, now, moved).await? {
+        if let Some(canceled) = look(writing, (seq, octets), serial, freeing, now, effects).await? {
             return Ok(canceled);
         }
     }
@@ -59,7 +60,7 @@ async fn look(
     serial: Option<[u8; 16]>,
     freeing: Freeing,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Option<Canceled>, LedgerError> {
     let ended = taken(writing, "SELECT state FROM outcomes WHERE seq = $1", seq).await?;
     if let Some(row) = ended {
@@ -76,22 +77,22 @@ async fn look(
     let row = if let Some(row) = ready {
         let lane = number(&row, "lane")?;
         writing.learn_lanes([lane]).await?;
-        moved.unqueued.push(writing.lane(lane)?);
+        effects.unqueued.push(writing.lane(lane)?);
         row
     } else {
         let Some(row) = taken(writing, WAITING_GONE, seq).await? else { return Ok(None) };
         if exactly::<16>(&row, "serial_digest")?.is_some() {
             let lane = number(&row, "lane")?;
             writing.learn_lanes([lane]).await?;
-            moved.unkeyed.push(writing.lane(lane)?);
+            effects.unkeyed.push(writing.lane(lane)?);
         }
-        moved.waiting -= 1;
+        effects.waiting -= 1;
         row
     };
     let lane = number(&row, "lane")?;
     writing.learn_lanes([lane]).await?;
-    moved.ended.push((writing.lane(lane)?, octets));
-    call_off(writing, &row, seq, serial, freeing == Freeing::Free, now, moved).await?;
+    effects.ended.push((writing.lane(lane)?, octets));
+    call_off(writing, &row, seq, serial, freeing == Freeing::Free, now, effects).await?;
     Ok(Some(Canceled::Done))
 }
 
@@ -122,7 +123,7 @@ async fn call_off(
     serial: Option<[u8; 16]>,
     freed: bool,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     let mut carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
     carried.sequence += 1;
@@ -134,7 +135,7 @@ async fn call_off(
     let frees_key = carried.counts.contact == Contact::Nothing;
     let next = Next::Canceled;
     let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
-    finish(writing, vec![end], moved).await
+    finish(writing, vec![end], effects).await
 }
 
 async fn taken(
@@ -156,7 +157,7 @@ const RUNNING_TOLD: &str = "UPDATE running SET sequence = $2, percent = coalesce
 const WAITING_TOLD: &str = "UPDATE waiting SET sequence = $2, percent = coalesce($3, percent), \
      message = coalesce($4, message) WHERE seq = $1 AND $5::bigint IS NOT NULL";
 
-pub(super) async fn progress(
+pub(crate) async fn progress(
     writing: &mut Writing,
     report: &ProgressReport,
 ) -> Result<Progressed, LedgerError> {
@@ -198,16 +199,4 @@ async fn keep(
         .with(report.at.as_micros());
     writing.run(tell, values).await?;
     Ok(Progressed::Kept)
-}
-
-pub(super) async fn pause(writing: &mut Writing, wish: &Pausing) -> Result<bool, LedgerError> {
-    let queue = Values::default().with(wish.queue.clone());
-    let changed = if wish.paused {
-        let sql = "INSERT INTO paused_queues (queue, paused_at) VALUES ($1, $2) \
-             ON CONFLICT (queue) DO NOTHING RETURNING queue";
-        writing.row(sql, queue.with(wish.at.as_micros())).await?
-    } else {
-        writing.row("DELETE FROM paused_queues WHERE queue = $1 RETURNING queue", queue).await?
-    };
-    Ok(changed.is_some())
 }

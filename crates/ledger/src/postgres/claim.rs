@@ -8,6 +8,7 @@ use super::batch::{Statement, Values};
 use super::marks::Shelf;
 use super::settle::{self, OUTLIVED, READY, RUNNING};
 use super::writing::Writing;
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::fleet::Dead;
 use crate::fleet::LeaseKey;
@@ -17,7 +18,7 @@ use crate::rows::{
 };
 use crate::store::Batch;
 use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
-use crate::verbs::{Claimed, Held, Leased, Moved, Want};
+use crate::verbs::{Claimed, Held, Leased, Want};
 use crate::webhooks::sql::Told;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::Topic;
@@ -134,11 +135,11 @@ static RUNNING_GONE: Statement = Statement::among("DELETE FROM running WHERE seq
 const UNBEGUN: &str = "UPDATE running SET attempts = attempts - 1, sequence = sequence - 1, \
      started_at = CASE WHEN attempts = 1 THEN NULL ELSE started_at END WHERE seq = ANY ($1::bigint[])";
 
-pub(super) async fn claim(
+pub(crate) async fn claim(
     writing: &mut Writing,
     wants: &[Want],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Claimed> {
     if wants.is_empty() {
         return Ok(Vec::new());
@@ -167,7 +168,7 @@ pub(super) async fn claim(
             break;
         }
         // More may be due behind what was passed over.
-        passed.see_to(writing, moved).await?;
+        passed.see_to(writing, effects).await?;
     }
     let claimed = |(want, number): (&Want, i64)| {
         let Hand { leased, next_due } = hands.remove(&number).unwrap_or_default();
@@ -198,7 +199,7 @@ impl Overlooked {
     }
 
     /// Ends what is damaged, and puts back what another node may be able to read.
-    async fn see_to(self, writing: &mut Writing, moved: &mut Moved) -> Result<(), LedgerError> {
+    async fn see_to(self, writing: &mut Writing, effects: &mut Effects) -> Result<(), LedgerError> {
         if writing.alone {
             // What was taken is durable by now. A claim that is alone commits with its one statement,
             // and no statement can tell what cannot be read; a transaction for each claim would cost
@@ -214,15 +215,15 @@ impl Overlooked {
         let (left, why): (Vec<_>, Vec<_>) = left.into_iter().unzip();
         let places: Vec<_> = left.iter().map(|row| row.seq).collect();
         writing.script.add_numbers(&RUNNING_GONE, &places).add(&READY, &left, ReadyRow::put);
-        moved.left.extend(places.into_iter().zip(why));
+        effects.left.extend(places.into_iter().zip(why));
         let ending = |seq: &i64| ends.iter().any(|(_, unread)| unread.place() == *seq);
         let unbegun: Vec<_> = begun.iter().map(|(seq, _)| *seq).filter(ending).collect();
         if !unbegun.is_empty() {
             writing.run(UNBEGUN, Values::default().with(unbegun)).await?;
         }
         let (lanes, ends): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        moved.unqueued.extend(lanes);
-        end(writing, &ends, moved).await
+        effects.unqueued.extend(lanes);
+        end(writing, &ends, effects).await
     }
 }
 
@@ -287,11 +288,15 @@ fn sooner(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp>
 }
 
 /// Ends what was handed out and cannot be read.
-async fn end(writing: &mut Writing, ends: &[Unread], moved: &mut Moved) -> Result<(), LedgerError> {
+async fn end(
+    writing: &mut Writing,
+    ends: &[Unread],
+    effects: &mut Effects,
+) -> Result<(), LedgerError> {
     let settlements: Vec<_> = ends.iter().map(|unread| unread.settlement.clone()).collect();
     writing.lock(settlements.iter().filter_map(|it| it.lease.serial).collect()).await?;
-    settle::settle(writing, &settlements, moved).await?;
-    ends.iter().for_each(|unread| unread.noted(moved));
+    settle::settle(writing, &settlements, effects).await?;
+    ends.iter().for_each(|unread| unread.noted(effects));
     Ok(())
 }
 
@@ -322,7 +327,7 @@ fn sort_by_due(rows: &mut Vec<PgRow>) -> Result<(), LedgerError> {
 }
 
 /// When the next of each lane is due.
-pub(super) fn heads(rows: &[PgRow]) -> Result<HashMap<i64, Option<Timestamp>>, LedgerError> {
+pub(crate) fn heads(rows: &[PgRow]) -> Result<HashMap<i64, Option<Timestamp>>, LedgerError> {
     rows.iter().map(|row| Ok((number(row, "lane")?, maybe_time(row, "due_at")?))).collect()
 }
 
@@ -344,7 +349,7 @@ async fn hand_out(
     writing: &mut Writing,
     outs: Vec<Handed>,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     if outs.is_empty() {
         return Ok(Vec::new());
@@ -356,19 +361,19 @@ async fn hand_out(
         match out.read(works.get(&seq), &writing.book.sealer, now)? {
             Read::Whole(leased) => leases.push(*leased),
             Read::Ends(unread) => ends.push(*unread),
-            Read::Left(why) => moved.left.push((seq, why)),
+            Read::Left(why) => effects.left.push((seq, why)),
         }
     }
-    end(writing, &ends, moved).await?;
+    end(writing, &ends, effects).await?;
     Ok(leases)
 }
 
-pub(super) async fn claim_waiting(
+pub(crate) async fn claim_waiting(
     writing: &mut Writing,
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let lanes: Vec<_> =
         wants.iter().map(|want| writing.book.number(&want.lane)).collect::<Result<_, _>>()?;
@@ -387,15 +392,15 @@ pub(super) async fn claim_waiting(
             writing.book.marks.emptied(Shelf::Followed(lane), now);
         }
     }
-    held(writing, &rows, (Held::Waiting, Use::Carry), now, moved).await
+    held(writing, &rows, (Held::Waiting, Use::Carry), now, effects).await
 }
 
-pub(super) async fn claim_overdue(
+pub(crate) async fn claim_overdue(
     writing: &mut Writing,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let values = Values::default().with(visible_again.as_micros()).with(now.as_micros());
     let low = writing.book.marks.begin(Shelf::Deadlines, now);
@@ -403,15 +408,15 @@ pub(super) async fn claim_overdue(
     if rows.len() < limit {
         writing.book.marks.emptied(Shelf::Deadlines, now);
     }
-    held(writing, &rows, (Held::Waiting, Use::Expire), now, moved).await
+    held(writing, &rows, (Held::Waiting, Use::Expire), now, effects).await
 }
 
-pub(super) async fn claim_orphans(
+pub(crate) async fn claim_orphans(
     writing: &mut Writing,
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     if dead.is_empty() {
         return Ok(Vec::new());
@@ -429,15 +434,15 @@ pub(super) async fn claim_orphans(
         writing.run(CLEARED, Values::default().with(incarnations).with(beats)).await?;
         return Ok(Vec::new());
     }
-    held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
+    held(writing, &rows, (Held::Running, Use::Rescue), now, effects).await
 }
 
-pub(super) async fn reclaim(
+pub(crate) async fn reclaim(
     writing: &mut Writing,
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     if lost.is_empty() {
         return Ok(Vec::new());
@@ -447,7 +452,7 @@ pub(super) async fn reclaim(
     let since = writing.book.property.since(Some(now));
     let values = Values::default().with(node).with(since).with(seqs).with(tokens);
     let rows = writing.rows(RECLAIMED, values.with(i64::from(begun))).await?;
-    held(writing, &rows, (Held::Running, Use::Rescue), now, moved).await
+    held(writing, &rows, (Held::Running, Use::Rescue), now, effects).await
 }
 
 /// Hands out rows that stay in their table.
@@ -456,7 +461,7 @@ async fn held(
     rows: &[PgRow],
     (held, used): (Held, Use),
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let lanes: Result<Vec<i64>, _> = rows.iter().map(|row| number(row, "lane")).collect();
     writing.learn_lanes(lanes?).await?;
@@ -471,22 +476,22 @@ async fn held(
             Ok(lane) => (lane, carried.counts),
             // It stays for `reconcile` and holds up no other.
             Err(error) => {
-                moved.left.push((number(row, "seq")?, error.to_string()));
+                effects.left.push((number(row, "seq")?, error.to_string()));
                 continue;
             }
         };
         let out = handed(number(row, "seq")?, lane, carried, before, used);
         outs.push(Handed { held, continuation, cancel_asked, damage, ..out });
     }
-    hand_out(writing, outs, now, moved).await
+    hand_out(writing, outs, now, effects).await
 }
 
-pub(super) async fn claim_expired(
+pub(crate) async fn claim_expired(
     writing: &mut Writing,
     lane: &Lane,
     seqs: &[i64],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let (number_of, node) = (writing.book.number(lane)?, writing.book.incarnation);
     let values = Values::default().with(seqs.to_vec()).with(number_of);
@@ -502,8 +507,8 @@ pub(super) async fn claim_expired(
         running.push(RunningRow { seq, lane: number_of, node, since, carried });
     }
     writing.script.add(&RUNNING, &running, RunningRow::put);
-    let before = moved.unread.len();
-    let leased = hand_out(writing, outs, now, moved).await?;
-    moved.unqueued.extend((before..moved.unread.len()).map(|_| lane.clone()));
+    let before = effects.unread.len();
+    let leased = hand_out(writing, outs, now, effects).await?;
+    effects.unqueued.extend((before..effects.unread.len()).map(|_| lane.clone()));
     Ok(leased)
 }

@@ -5,13 +5,13 @@ use super::marks::Shelf;
 use super::settle::READY;
 use super::writing::{Writing, octets};
 use super::{prune, serial};
+use crate::commit::effects::Effects;
 use crate::ends::Finish;
 use crate::error::LedgerError;
 use crate::rows::{
     Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, next_of_key, number, time,
     waited, waiting_row,
 };
-use crate::verbs::Moved;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Body, EventKind};
 
@@ -44,7 +44,7 @@ const NEXT: &str = concat!(
 pub(super) async fn finish(
     writing: &mut Writing,
     finished: Vec<Finish>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     write(writing, &finished)?;
     for finish in finished.iter().filter(|finish| finish.freed) {
@@ -54,7 +54,7 @@ pub(super) async fn finish(
             prune::erase_pieces(writing, vec![key.0]).await?;
         }
     }
-    promote(writing, &finished, moved).await
+    promote(writing, &finished, effects).await
 }
 
 fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> {
@@ -97,7 +97,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
 async fn promote(
     writing: &mut Writing,
     finished: &[Finish],
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
     for finish in finished {
@@ -110,14 +110,14 @@ async fn promote(
             freed.push((digest, finish.at));
         }
     }
-    go_next(writing, &freed, moved).await
+    go_next(writing, &freed, effects).await
 }
 
 /// Gives locked serial keys that nobody holds to the first who waits for each.
 pub(super) async fn go_next(
     writing: &mut Writing,
     freed: &[([u8; 16], Timestamp)],
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     if freed.is_empty() {
         return Ok(());
@@ -133,7 +133,7 @@ pub(super) async fn go_next(
         let (digest, at) = ended.copied().ok_or_else(|| damaged("another key's operation"))?;
         let seq = number(row, "seq")?;
         writing.take(digest, seq);
-        release(writing, row, seq, at, moved)?;
+        release(writing, row, seq, at, effects)?;
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ fn release(
     row: &sqlx::postgres::PgRow,
     seq: i64,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     let lane = number(row, "lane")?;
     let due_at = time(row, "not_before")?.max(now);
@@ -152,10 +152,10 @@ fn release(
     let told = waited(row)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));
-    moved.ready.push((writing.lane(lane)?, due_at));
-    moved.waiting -= 1;
-    moved.unkeyed.push(writing.lane(lane)?);
-    moved.released.push(id(row, "id")?);
+    effects.ready.push((writing.lane(lane)?, due_at));
+    effects.waiting -= 1;
+    effects.unkeyed.push(writing.lane(lane)?);
+    effects.released.push(id(row, "id")?);
     writing.script.add_numbers(&WAITING_GONE, &[seq]).add(
         &READY,
         &[ReadyRow { seq, lane, due_at, carried }],

@@ -5,32 +5,32 @@
 //! so that a pooler may lie between; every wait has an end. It must not know who asks, or
 //! what time it is.
 
-mod accept;
+pub(crate) mod accept;
 mod batch;
 mod book;
-mod cancel;
-mod claim;
+pub(crate) mod cancel;
+pub(crate) mod claim;
 mod finish;
 mod given;
 mod hints;
 mod marks;
-mod nodes;
+pub(crate) mod nodes;
 mod open;
-mod permits;
+pub(crate) mod permits;
 mod places;
 mod pool;
 mod property;
-mod prune;
+pub(crate) mod prune;
 mod read;
-mod reconcile;
+pub(crate) mod reconcile;
 mod retried;
-mod serial;
-mod settle;
-mod sweep;
+pub(crate) mod serial;
+pub(crate) mod settle;
+pub(crate) mod sweep;
 #[cfg(test)]
 pub(super) mod texts;
 mod trouble;
-mod verdict;
+pub(crate) mod verdict;
 mod webhooks;
 mod writing;
 
@@ -41,34 +41,31 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Identity;
-use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::commit::transaction::Transaction;
+use super::error::{LedgerError, OpenError};
+use super::fleet::NodeRow;
 use super::listed::Listed;
 use super::opening::{Opening, Pooler, Server};
-use super::permits::{Asking, Divided, Leaving, LimitName};
-use super::reconcile::{Step, Stepped, Sweep, Swept};
-use super::recount::{Counter, Elsewhere, Glimpse, Place, Recount};
+use super::permits::LimitName;
+use super::recount::{Counter, Elsewhere, Glimpse, Place};
 use super::room::Standing;
-use super::store::{Batch, Store, Transaction};
+use super::store::{Batch, Store};
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Hint, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
-    Piece, ProgressReport, Progressed, Promised, Pruned, SerialName, SettledAs, Settlement,
-    Unblocked, Want,
+    Acceptance, Hint, KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation,
+    Overdue, Page, Promised, SerialName, Settlement,
 };
-use super::webhooks::{Deliveries, ReadsDeliveries};
+use super::webhooks::ReadsDeliveries;
 use batch::Values;
 pub(super) use batch::storable;
 use book::Book;
-use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
-use cloakroom_domain::pruning::Portion;
+use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::{OperationId, Timestamp};
 use hints::Ears;
 pub use open::postgres_version;
 pub(super) use open::{MOVED, target};
 use pool::Pool;
 pub(super) use read::FIRST_COUNT;
-use writing::Writing;
+pub(crate) use writing::Writing;
 
 /// The most transactions that write at once: one for each class of writes, and a second one for
 /// acceptances and settlements, so that one that is kept waiting keeps no other one waiting.
@@ -145,8 +142,9 @@ impl Store for Postgres {
         OpenError::Unreadable { path: self.server.url.to_string(), reason: error.to_string() }
     }
 
-    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
-        Ok(Box::new(Writing::new(Arc::clone(&self.writers), Arc::clone(&self.book))))
+    async fn begin(&self) -> Result<Transaction, LedgerError> {
+        let writing = Writing::new(Arc::clone(&self.writers), Arc::clone(&self.book));
+        Ok(Transaction::Postgres(Box::new(writing)))
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
@@ -293,186 +291,25 @@ impl Store for Postgres {
     }
 }
 
-#[async_trait]
-impl Transaction for Writing {
-    async fn prepare(
-        &mut self,
-        settlements: &[Settlement],
-        acceptances: &[Acceptance],
-        alone: bool,
-    ) -> Result<(), LedgerError> {
-        let needs_places = accept::needs_places(acceptances);
-        if settlements.is_empty() && !needs_places {
-            let index = self.book.subscribers.index();
-            let alone = alone && !accept::makes_callbacks(acceptances);
-            if alone && !webhooks::begins_are_told(&index, acceptances) {
-                self.go_alone(index.version);
-            }
-            return Ok(());
+/// Takes the locks that a group needs before its verbs run.
+pub(crate) async fn prepare(
+    writing: &mut Writing,
+    settlements: &[Settlement],
+    acceptances: &[Acceptance],
+    alone: bool,
+) -> Result<(), LedgerError> {
+    let needs_places = accept::needs_places(acceptances);
+    if settlements.is_empty() && !needs_places {
+        let index = writing.book.subscribers.index();
+        let alone = alone && !accept::makes_callbacks(acceptances);
+        if alone && !webhooks::begins_are_told(&index, acceptances) {
+            writing.go_alone(index.version);
         }
-        // Of those that would go on too: one that was called off ends.
-        let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
-        let digests = held.chain(accept::serial_digests(acceptances)).collect();
-        let places = if needs_places { acceptances.len() } else { 0 };
-        Writing::prepare(self, digests, places).await
+        return Ok(());
     }
-
-    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
-        accept::accept(self, batch).await
-    }
-
-    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed> {
-        claim::claim(self, wants, now, moved).await
-    }
-
-    async fn claim_waiting(
-        &mut self,
-        wants: &[Want],
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_waiting(self, wants, now, visible_again, moved).await
-    }
-
-    async fn claim_overdue(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_overdue(self, limit, now, visible_again, moved).await
-    }
-
-    async fn release_delayed(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<usize, LedgerError> {
-        serial::release_delayed(self, limit, now, moved).await
-    }
-
-    async fn claim_orphans(
-        &mut self,
-        dead: &[Dead],
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_orphans(self, dead, limit, now, moved).await
-    }
-
-    async fn reclaim(
-        &mut self,
-        lost: &[LeaseKey],
-        begun: bool,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::reclaim(self, lost, begun, now, moved).await
-    }
-
-    async fn beat(
-        &mut self,
-        vitals: &Vitals,
-        counted: &[Counted],
-        now: Timestamp,
-    ) -> Result<Beaten, LedgerError> {
-        nodes::beat(self, vitals, counted, now).await
-    }
-
-    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, leaving, now).await
-    }
-
-    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
-        permits::divide(self, asking, now).await
-    }
-
-    async fn claim_expired(
-        &mut self,
-        lane: &Lane,
-        seqs: &[i64],
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_expired(self, lane, seqs, now, moved).await
-    }
-
-    async fn settle(
-        &mut self,
-        batch: &[Settlement],
-        moved: &mut Moved,
-    ) -> Batch<Result<SettledAs, StaleLease>> {
-        settle::settle(self, batch, moved).await
-    }
-
-    async fn cancel(
-        &mut self,
-        id: OperationId,
-        freeing: Freeing,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Canceled, LedgerError> {
-        cancel::cancel(self, id, freeing, now, moved).await
-    }
-
-    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
-        prune::free(self, id, now).await
-    }
-
-    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
-        cancel::progress(self, report).await
-    }
-
-    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError> {
-        cancel::pause(self, wish).await
-    }
-
-    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError> {
-        accept::stash(self, pieces, now).await
-    }
-
-    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
-        prune::erase_pieces(self, vec![body.0]).await
-    }
-
-    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
-        prune::prune(self, portion, now).await
-    }
-
-    async fn unblock(
-        &mut self,
-        name: SerialName,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Unblocked, LedgerError> {
-        serial::unblock(self, name, now, moved).await
-    }
-
-    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
-        verdict::judge(self, id, verdict).await
-    }
-
-    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
-        reconcile::reconcile(self, step, moved).await
-    }
-
-    async fn recount(&mut self, recount: &Recount) -> Result<(), LedgerError> {
-        sweep::recount(self, recount).await
-    }
-
-    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
-        sweep::sweep(self, sweep).await
-    }
-
-    fn deliveries(&mut self) -> &mut dyn Deliveries {
-        self
-    }
-
-    async fn commit(self: Box<Self>) -> Result<(), LedgerError> {
-        Writing::commit(*self).await
-    }
+    // Of those that would go on too: one that was called off ends.
+    let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
+    let digests = held.chain(accept::serial_digests(acceptances)).collect();
+    let places = if needs_places { acceptances.len() } else { 0 };
+    writing.prepare(digests, places).await
 }

@@ -57,7 +57,7 @@ const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, s
      behind = counters.behind + EXCLUDED.behind, \
      started = counters.started + EXCLUDED.started, stored = counters.stored + EXCLUDED.stored";
 
-pub(super) async fn beat(
+pub(crate) async fn beat(
     writing: &mut Writing,
     vitals: &Vitals,
     counted: &[Counted],
@@ -136,7 +136,7 @@ fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerErro
     Ok(columns)
 }
 
-pub(super) async fn leave(
+pub(crate) async fn leave(
     writing: &mut Writing,
     leaving: &Leaving,
     now: Timestamp,
@@ -151,13 +151,13 @@ pub(super) async fn leave(
     writing.run(NOBODYS, values.with(behind).with(started).with(stored)).await
 }
 
-pub(super) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {
+pub(crate) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {
     let rows = pool.read(TIME, Values::default().finish()?).await?;
     let row = rows.first().ok_or_else(|| damaged("the server has no time"))?;
     instant(row, "sampled")
 }
 
-pub(super) async fn list(pool: &Arc<Pool>) -> Batch<NodeRow> {
+pub(crate) async fn list(pool: &Arc<Pool>) -> Batch<NodeRow> {
     let rows = pool.read(NODES, Values::default().finish()?).await?;
     rows.iter().map(node).collect()
 }

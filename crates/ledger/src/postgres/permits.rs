@@ -41,7 +41,7 @@ const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, 
      ORDER BY k.kind, k.name ON CONFLICT (kind, name, incarnation) DO UPDATE \
      SET since = greatest(permits.since, EXCLUDED.since)";
 
-pub(super) async fn divide(
+pub(crate) async fn divide(
     writing: &mut Writing,
     asking: &Asking,
     now: Timestamp,
@@ -94,7 +94,7 @@ async fn keep(writing: &mut Writing, mine: &[Part]) -> Result<(), LedgerError> {
 
 /// Writes down when buckets would have been empty. It comes before this node's own rows, as
 /// in dividing.
-pub(super) async fn keep_emptied(
+pub(crate) async fn keep_emptied(
     writing: &mut Writing,
     emptied: &[(LimitName, Timestamp)],
 ) -> Result<(), LedgerError> {
@@ -107,13 +107,13 @@ pub(super) async fn keep_emptied(
 }
 
 /// When buckets were last empty.
-pub(super) async fn emptied(pool: &Arc<Pool>) -> Batch<(LimitName, Timestamp)> {
+pub(crate) async fn emptied(pool: &Arc<Pool>) -> Batch<(LimitName, Timestamp)> {
     let rows = pool.read(ask::EMPTIED, Values::default().finish()?).await?;
     rows.iter().map(ask::emptied).collect()
 }
 
 /// Attempts that run on other nodes.
-pub(super) async fn used(pool: &Arc<Pool>, node: i64) -> Batch<(LimitName, u64)> {
+pub(crate) async fn used(pool: &Arc<Pool>, node: i64) -> Batch<(LimitName, u64)> {
     let rows = pool.read(USED, Values::default().with(node).finish()?).await?;
     let used = |row| {
         let kind = text(row, "kind")?.parse().map_err(damaged)?;

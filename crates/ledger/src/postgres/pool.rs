@@ -52,7 +52,7 @@ const DURABLE: &str = "SELECT set_config('synchronous_commit', CASE current_sett
      WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
 
 /// Connections to the server.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     options: PgConnectOptions,
     begin: String,
     pooler: Pooler,

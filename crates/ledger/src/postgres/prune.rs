@@ -69,7 +69,7 @@ static VERDICTS_GONE: Statement = Statement::among("DELETE FROM verdicts WHERE s
 static OUTCOMES_GONE: Statement = Statement::among("DELETE FROM outcomes WHERE seq = ANY");
 static OPERATIONS_GONE: Statement = Statement::among("DELETE FROM operations WHERE seq = ANY");
 
-pub(super) async fn prune(
+pub(crate) async fn prune(
     writing: &mut Writing,
     portion: Portion,
     now: Timestamp,
@@ -153,7 +153,7 @@ async fn put_off(
     Ok(kept)
 }
 
-pub(super) async fn free(
+pub(crate) async fn free(
     writing: &mut Writing,
     id: OperationId,
     now: Timestamp,
@@ -196,7 +196,7 @@ async fn free_at(writing: &mut Writing, seqs: Vec<i64>, now: Timestamp) -> Resul
 }
 
 /// Deletes requests and results of operations with all their pieces.
-pub(super) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Result<(), LedgerError> {
+pub(crate) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Result<(), LedgerError> {
     let gone = writing
         .rows(
             "WITH request AS (DELETE FROM requests WHERE seq = ANY ($1) RETURNING body_key), \
@@ -213,7 +213,7 @@ pub(super) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Resul
 /// Deletes the pieces of those bodies that nothing refers to. Callers may be wrong about that:
 /// after an error at a COMMIT, its effect is unknown. What is too large to go at once
 /// goes with the next prunes.
-pub(super) async fn erase_pieces(
+pub(crate) async fn erase_pieces(
     writing: &mut Writing,
     bodies: Vec<i64>,
 ) -> Result<(), LedgerError> {

@@ -5,21 +5,22 @@ use sqlx::postgres::PgRow;
 use super::batch::Values;
 use super::finish::go_next;
 use super::writing::Writing;
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
 use crate::rows::{exactly, maybe_time, number};
-use crate::verbs::{Moved, SerialName};
+use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Stray};
 
-pub(super) async fn reconcile(
+pub(crate) async fn reconcile(
     writing: &mut Writing,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     match step.cursor {
-        Cursor::Operations(after) => operations(writing, after, step, moved).await,
-        Cursor::Keys(after) => keys(writing, after, step, moved).await,
+        Cursor::Operations(after) => operations(writing, after, step, effects).await,
+        Cursor::Keys(after) => keys(writing, after, step, effects).await,
     }
 }
 
@@ -27,7 +28,7 @@ async fn operations(
     writing: &mut Writing,
     after: i64,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     let window = pair(writing, ask::WINDOW, (after, BATCH)).await?.into_iter().next();
     let looked_at: i64 = window.as_ref().map_or(Ok(0), |row| number(row, "looked_at"))?;
@@ -59,9 +60,9 @@ async fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
-    laneless(writing, (range, step.repair), &mut strays, moved).await?;
+    laneless(writing, (range, step.repair), &mut strays, effects).await?;
     without_operation(writing, range, step.repair, &mut strays).await?;
-    waiting(writing, range, step, moved, &mut strays).await?;
+    waiting(writing, range, step, effects, &mut strays).await?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
     Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
 }
@@ -70,7 +71,7 @@ async fn laneless(
     writing: &mut Writing,
     (range, repair): ((i64, i64), bool),
     strays: &mut Vec<Stray>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for row in pair(writing, ask::LANELESS, range).await? {
         let (stray, seq, mended) = ask::laneless(&row)?;
@@ -81,9 +82,9 @@ async fn laneless(
         }
         writing.learn_lanes([lane]).await?;
         if let Some(due_at) = maybe_time(&row, "due_at")? {
-            moved.ready.push((writing.lane(lane)?, due_at));
+            effects.ready.push((writing.lane(lane)?, due_at));
         }
-        moved.waits = true;
+        effects.waits = true;
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ async fn waiting(
     writing: &mut Writing,
     range: (i64, i64),
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
     strays: &mut Vec<Stray>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
@@ -119,7 +120,7 @@ async fn waiting(
         let digest: [u8; 16] = exactly(&row, "digest")?.unwrap_or_default();
         if step.repair && !freed.contains(&digest) {
             freed.push(digest);
-            let_go(writing, 0, digest, step.now, moved).await?;
+            let_go(writing, 0, digest, step.now, effects).await?;
         }
     }
     Ok(())
@@ -129,7 +130,7 @@ async fn keys(
     writing: &mut Writing,
     after: Option<[u8; 16]>,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     let values =
         Values::default().with(after.map_or_else(Vec::new, |digest| digest.to_vec())).with(BATCH);
@@ -144,7 +145,7 @@ async fn keys(
         let name = SerialName(digest).to_string();
         strays.push(Stray { kind: Discrepancy::HeldByNobody, name });
         if step.repair {
-            let_go(writing, number(row, "seq")?, digest, step.now, moved).await?;
+            let_go(writing, number(row, "seq")?, digest, step.now, effects).await?;
         }
     }
     let more = rows.len() as i64 >= BATCH;
@@ -160,12 +161,12 @@ async fn let_go(
     holder: i64,
     digest: [u8; 16],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     writing.lock(vec![digest]).await?;
     // Differs from SQLite because another node may have seen to it meanwhile.
     if holder == 0 && writing.is_free(digest) || holder != 0 && writing.release(digest, holder) {
-        go_next(writing, &[(digest, now)], moved).await?;
+        go_next(writing, &[(digest, now)], effects).await?;
     }
     Ok(())
 }

@@ -12,10 +12,11 @@ use super::finish::go_next;
 use super::marks::Shelf;
 use super::pool::Pool;
 use super::writing::{Writing, octets};
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::listed::Listed;
 use crate::rows::{self, Cells, EventRow, exactly, id, number};
-use crate::verbs::{Acceptance, KeyInUse, KeyListing, Moved, SerialName, Unblocked};
+use crate::verbs::{Acceptance, KeyInUse, KeyListing, SerialName, Unblocked};
 use cloakroom_domain::operation::{EventKind, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
 
@@ -53,18 +54,18 @@ const ONLY_BLOCKED: &str =
     keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed and holds it.
-pub(super) fn block(writing: &mut Writing, seq: i64, at: Timestamp) {
+pub(crate) fn block(writing: &mut Writing, seq: i64, at: Timestamp) {
     writing.script.add(&BLOCKED, &[(seq, at)], |(seq, at), cells| {
         cells.number(*seq).number(at.as_micros());
     });
 }
 
 /// Who blocks the keys of a batch's repeats by hand.
-pub(super) struct BlockedBefore(HashMap<[u8; 16], (i64, OperationId)>);
+pub(crate) struct BlockedBefore(HashMap<[u8; 16], (i64, OperationId)>);
 
 /// Looks for what blocks the keys of operations that repeat others by hand. Their keys are
 /// locked.
-pub(super) async fn blocked_before(
+pub(crate) async fn blocked_before(
     writing: &mut Writing,
     batch: &[Acceptance],
 ) -> Result<BlockedBefore, LedgerError> {
@@ -119,11 +120,11 @@ fn forget(writing: &mut Writing, digest: [u8; 16]) {
     });
 }
 
-pub(super) async fn unblock(
+pub(crate) async fn unblock(
     writing: &mut Writing,
     name: SerialName,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Unblocked, LedgerError> {
     let SerialName(digest) = name;
     writing.lock(vec![digest]).await?;
@@ -134,9 +135,9 @@ pub(super) async fn unblock(
         return Ok(Unblocked::NotBlocked);
     }
     forget(writing, digest);
-    let before = moved.released.len();
-    go_next(writing, &[(digest, now)], moved).await?;
-    Ok(Unblocked::Done(moved.released.get(before).copied()))
+    let before = effects.released.len();
+    go_next(writing, &[(digest, now)], effects).await?;
+    Ok(Unblocked::Done(effects.released.get(before).copied()))
 }
 
 /// Differs from SQLite because others write too: what is seen before its keys are locked is looked
@@ -150,11 +151,11 @@ const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence =
      RETURNING seq, sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
 
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
-pub(super) async fn release_delayed(
+pub(crate) async fn release_delayed(
     writing: &mut Writing,
     limit: usize,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<usize, LedgerError> {
     let values = Values::default().with(now.as_micros()).with(limit as i64);
     let low = writing.book.marks.begin(Shelf::Delays, now);
@@ -171,11 +172,11 @@ pub(super) async fn release_delayed(
     let mut free = self::digests(&still)?;
     free.retain(|digest| writing.is_free(*digest));
     let free: Vec<_> = free.into_iter().map(|digest| (digest, now)).collect();
-    go_next(writing, &free, moved).await?;
+    go_next(writing, &free, effects).await?;
     let behind = writing.rows(BEHIND_HOLDER, Values::default().with(seqs)).await?;
     let mut events = Vec::with_capacity(behind.len());
     for row in &behind {
-        moved.released.push(id(row, "id")?);
+        effects.released.push(id(row, "id")?);
         let (seq, sequence) = (number(row, "seq")?, number(row, "sequence")?);
         events.push(EventRow::plain(seq, sequence, now, EventKind::Waiting));
     }
@@ -190,7 +191,7 @@ fn digests(rows: &[PgRow]) -> Result<Vec<[u8; 16]>, LedgerError> {
 const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until >= $2 AND delayed_until <= $1 \
      ORDER BY delayed_until, seq LIMIT 1";
 
-pub(super) async fn is_delay_over(
+pub(crate) async fn is_delay_over(
     pool: &Arc<Pool>,
     book: &Book,
     now: Timestamp,
@@ -200,7 +201,7 @@ pub(super) async fn is_delay_over(
     Ok(!pool.read(IS_DELAY_OVER, values).await?.is_empty())
 }
 
-pub(super) async fn keys(
+pub(crate) async fn keys(
     pool: &Arc<Pool>,
     listing: KeyListing,
 ) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {

@@ -10,13 +10,14 @@ use super::finish;
 use super::marks::Shelf;
 use super::places::latest;
 use super::writing::Writing;
+use crate::commit::effects::Effects;
 use crate::ends::{Ends, Finish, Found};
 use crate::error::{LedgerError, StaleLease};
 use crate::rows::{
     ReadyRow, WaitingRow, carried, number, origins, running_row, standing_at, waiting_row,
 };
 use crate::store::Batch;
-use crate::verbs::{Held, Moved, SettledAs, Settlement};
+use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
 use crate::webhooks::sql::Announced;
 
@@ -76,10 +77,10 @@ const WAITING_TAKEN: &str = concat!(
     waiting_row!("")
 );
 
-pub(super) async fn settle(
+pub(crate) async fn settle(
     writing: &mut Writing,
     batch: &[Settlement],
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Result<SettledAs, StaleLease>> {
     if batch.is_empty() {
         return Ok(Vec::new());
@@ -99,7 +100,7 @@ pub(super) async fn settle(
         };
         let (number, before) = (found.lane(), ends.finished.len());
         let lane = |number| writing.lane(number);
-        settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
+        settled.push(Ok(ends.add(settlement, found, lane, effects, &writing.book.sealer)?));
         if let (Some(finish), Some(row)) = (ends.finished.get(before), origin) {
             // No receiver is told of an operation that cannot be read.
             if let Ok(ended) = ended(&writing.book, finish, number, &row) {
@@ -116,7 +117,7 @@ pub(super) async fn settle(
         WaitingRow::put,
     );
     writing.events(&ends.events);
-    finish::finish(writing, ends.finished, moved).await?;
+    finish::finish(writing, ends.finished, effects).await?;
     Ok(settled)
 }
 

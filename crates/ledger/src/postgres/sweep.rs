@@ -141,7 +141,7 @@ const CORRECT_STORED: &str = "UPDATE counters SET stored = stored + $2 \
      WHERE lane = $1 AND incarnation = 0 AND stored = $3";
 
 /// Sees to one batch of it.
-pub(super) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
+pub(crate) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
     let mut swept = Swept::default();
     let gone = || Values::default().with(sweep.silent_since.as_micros()).with(sweep.dead.clone());
     if sweep.behind.is_none() {
@@ -188,7 +188,7 @@ async fn own_unused(
 }
 
 /// What the others have counted in a part of a lane.
-pub(super) async fn counted_elsewhere(
+pub(crate) async fn counted_elsewhere(
     pool: &Arc<Pool>,
     book: &Book,
     (lane, part): &Counter,
@@ -211,7 +211,7 @@ const fn of(part: Part, [ready, behind_keys, stored]: [&'static str; 3]) -> &'st
 }
 
 /// Counts the rows of some lanes, up to so many.
-pub(super) async fn count_up_to(
+pub(crate) async fn count_up_to(
     pool: &Arc<Pool>,
     book: &Book,
     lanes: &[Lane],
@@ -224,7 +224,7 @@ pub(super) async fn count_up_to(
 }
 
 /// Octets that are stored for what has not ended in some lanes.
-pub(super) async fn stored_in(
+pub(crate) async fn stored_in(
     pool: &Arc<Pool>,
     book: &Book,
     lanes: &[Lane],
@@ -236,7 +236,7 @@ pub(super) async fn stored_in(
 }
 
 /// A part of a lane at this moment; none if it is deeper than that.
-pub(super) async fn glimpse(
+pub(crate) async fn glimpse(
     pool: &Arc<Pool>,
     book: &Book,
     (lane, part): &Counter,
@@ -262,7 +262,7 @@ pub(super) async fn glimpse(
 }
 
 /// Counts the next rows of a part of a lane.
-pub(super) async fn count_some(
+pub(crate) async fn count_some(
     pool: &Arc<Pool>,
     book: &Book,
     (lane, part): &Counter,
@@ -285,7 +285,7 @@ pub(super) async fn count_some(
 }
 
 /// Corrects what is counted in a part of a lane, unless another node has corrected it since.
-pub(super) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
+pub(crate) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
     let (lane, part) = &recount.counter;
     let place = writing.book.number(lane)?;
     writing.run(LOCK, Values::default().with(place)).await?;

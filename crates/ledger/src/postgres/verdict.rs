@@ -15,7 +15,7 @@ const GIVEN: &str = "INSERT INTO verdicts (seq, at, happened, location, note) VA
      ON CONFLICT (seq) DO UPDATE SET at = EXCLUDED.at, happened = EXCLUDED.happened, \
      location = EXCLUDED.location, note = EXCLUDED.note";
 
-pub(super) async fn judge(
+pub(crate) async fn judge(
     writing: &mut Writing,
     id: OperationId,
     verdict: &Verdict,

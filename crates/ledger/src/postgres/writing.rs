@@ -23,7 +23,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, outlived_by};
 
 /// One writing transaction. Dropping it undoes it.
-pub(super) struct Writing {
+pub(crate) struct Writing {
     pool: Arc<Pool>,
     pub(super) book: Arc<Book>,
     lent: Option<Lent>,
@@ -332,7 +332,7 @@ impl Writing {
     }
 
     /// Makes all of it durable. An error means that nobody knows.
-    pub(super) async fn commit(mut self) -> Result<(), LedgerError> {
+    pub(crate) async fn commit(mut self) -> Result<(), LedgerError> {
         self.flush().await?;
         self.keep_keys().await?;
         let Some(mut lent) = self.lent.take() else { return Ok(()) };

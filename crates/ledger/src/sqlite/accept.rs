@@ -62,7 +62,7 @@ struct Entry<'a> {
     stored: StoredWork,
 }
 
-pub(super) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+pub(crate) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -347,7 +347,7 @@ fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
     settle::EventRow::plain(entry.seq, 2, at, EventKind::Waiting)
 }
 
-pub(super) fn stash(
+pub(crate) fn stash(
     writing: &mut Writing,
     pieces: &[Piece],
     now: Timestamp,

@@ -11,20 +11,21 @@ use super::rows::{
 };
 use super::settle::EventRow;
 use super::writer::Row;
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
-use crate::verbs::{Canceled, Freeing, Moved, Pausing, ProgressReport, Progressed};
+use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
 use cloakroom_domain::operation::{Contact, EventKind, Next, Status};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// The least time between two progress reports that are kept.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn cancel(
+pub(crate) fn cancel(
     writing: &mut Writing,
     id: OperationId,
     freeing: Freeing,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Canceled, LedgerError> {
     let found = writing.writer.one(
         "SELECT o.seq, o.octets, o.serial_digest, x.state, u.seq IS NOT NULL AS running FROM operations o \
@@ -46,7 +47,7 @@ pub(super) fn cancel(
     }
     let serial = exactly(&found, "serial_digest")?;
     let octets = number(&found, "octets")?;
-    call_off(writing, (seq, octets), serial, freeing, now, moved)
+    call_off(writing, (seq, octets), serial, freeing, now, effects)
 }
 
 /// Leaves word for whoever carries the operation out.
@@ -72,22 +73,22 @@ fn call_off(
     serial: Option<[u8; 16]>,
     freeing: Freeing,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Canceled, LedgerError> {
     let ready = taken(writing, READY_GONE, seq)?;
     let row = if let Some(row) = ready {
-        moved.unqueued.push(writing.book.lane(number(&row, "lane")?)?);
+        effects.unqueued.push(writing.book.lane(number(&row, "lane")?)?);
         row
     } else {
-        moved.waiting -= 1;
+        effects.waiting -= 1;
         let row = taken(writing, WAITING_GONE, seq)?;
         let row = row.ok_or_else(|| damaged(format!("operation {seq} is in no state")))?;
         if exactly::<16>(&row, "serial_digest")?.is_some() {
-            moved.unkeyed.push(writing.book.lane(number(&row, "lane")?)?);
+            effects.unkeyed.push(writing.book.lane(number(&row, "lane")?)?);
         }
         row
     };
-    moved.ended.push((writing.book.lane(number(&row, "lane")?)?, octets));
+    effects.ended.push((writing.book.lane(number(&row, "lane")?)?, octets));
     let mut carried = Carried::of(&row).unwrap_or_else(|_| Carried::salvaged(&row));
     carried.sequence += 1;
     let attempt = carried.counts.attempts;
@@ -99,7 +100,7 @@ fn call_off(
     let frees_key = carried.counts.contact == Contact::Nothing;
     let next = Next::Canceled;
     let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
-    finish(writing, &[end], moved)?;
+    finish(writing, &[end], effects)?;
     Ok(Canceled::Done)
 }
 
@@ -109,7 +110,7 @@ fn taken(writing: &mut Writing, sql: &'static str, seq: i64) -> Result<Option<Ro
     })
 }
 
-pub(super) fn progress(
+pub(crate) fn progress(
     writing: &mut Writing,
     report: &ProgressReport,
 ) -> Result<Progressed, LedgerError> {
@@ -169,20 +170,4 @@ fn keep(
 
 fn tell(writing: &mut Writing, event: &EventRow) -> Result<(), LedgerError> {
     writing.writer.events(std::slice::from_ref(event))
-}
-
-pub(super) fn pause(writing: &mut Writing, wish: &Pausing) -> Result<bool, LedgerError> {
-    let changed = if wish.paused {
-        writing.writer.run(
-            "INSERT OR IGNORE INTO paused_queues (queue, paused_at) VALUES (?, ?)",
-            |values| {
-                values.put(&wish.queue).put(wish.at.as_micros());
-            },
-        )?
-    } else {
-        writing.writer.run("DELETE FROM paused_queues WHERE queue = ?", |values| {
-            values.put(&wish.queue);
-        })?
-    };
-    Ok(changed > 0)
 }

@@ -8,12 +8,13 @@ use super::rows::{
 };
 use super::settle::{self, EventRow, READY_GONE, RUNNING, RunningRow};
 use super::writer::Row;
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::fleet::Dead;
 use crate::fleet::LeaseKey;
 use crate::store::Batch;
 use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
-use crate::verbs::{Claimed, Held, Leased, Moved, Want};
+use crate::verbs::{Claimed, Held, Leased, Want};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Continuation, Counts, Lane};
 
@@ -32,18 +33,18 @@ struct Out {
     cancel_asked: bool,
 }
 
-pub(super) fn claim(
+pub(crate) fn claim(
     writing: &mut Writing,
     wants: &[Want],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Claimed> {
     let mut claimed = Vec::with_capacity(wants.len());
     for want in wants {
         let lane = writing.book.number(&want.lane)?;
         let mut leased = Vec::new();
         for _ in 0..ROUNDS {
-            let before = moved.passed_over();
+            let before = effects.passed_over();
             let most = want.limit.saturating_sub(leased.len());
             let rows = writing.writer.all(
                 "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message \
@@ -52,9 +53,9 @@ pub(super) fn claim(
                     values.put(lane).put(now.as_micros()).put(most as i64);
                 },
             )?;
-            leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, moved)?);
+            leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, effects)?);
             // More may be due where some were passed over, or come to be so by their end.
-            if moved.passed_over() == before || leased.len() >= want.limit {
+            if effects.passed_over() == before || leased.len() >= want.limit {
                 break;
             }
         }
@@ -72,7 +73,7 @@ fn begin(
     lane: &Lane,
     used: Use,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let seqs = ready.iter().map(|row| number(row, "seq")).collect::<Result<Vec<i64>, _>>()?;
     let works = works(writing, &seqs)?;
@@ -94,20 +95,20 @@ fn begin(
         match (read, unknown) {
             (Read::Left(why), _) | (_, Some(why)) => {
                 taken.left.push((seq, again_at(work, now)));
-                moved.left.push((seq, why));
+                effects.left.push((seq, why));
             }
             (Read::Whole(leased), None) => taken.hand(writing, seq, carried, !only_ends, *leased),
             (Read::Ends(unread), None) => {
                 let row = taken.row(writing, seq, handed);
                 taken.running.push(row);
                 taken.ends.push(*unread);
-                moved.unqueued.push(lane.clone());
+                effects.unqueued.push(lane.clone());
             }
         }
     }
     run(writing, &taken.running, &taken.events)?;
     put_off(writing, &taken.left)?;
-    end(writing, &taken.ends, moved)?;
+    end(writing, &taken.ends, effects)?;
     Ok(taken.leased)
 }
 
@@ -156,10 +157,10 @@ fn put_off(writing: &mut Writing, left: &[(i64, Timestamp)]) -> Result<(), Ledge
 }
 
 /// Ends what was handed out and cannot be read.
-fn end(writing: &mut Writing, ends: &[Unread], moved: &mut Moved) -> Result<(), LedgerError> {
+fn end(writing: &mut Writing, ends: &[Unread], effects: &mut Effects) -> Result<(), LedgerError> {
     let settlements: Vec<_> = ends.iter().map(|unread| unread.settlement.clone()).collect();
-    settle::settle(writing, &settlements, moved)?;
-    ends.iter().for_each(|unread| unread.noted(moved));
+    settle::settle(writing, &settlements, effects)?;
+    ends.iter().for_each(|unread| unread.noted(effects));
     Ok(())
 }
 
@@ -220,7 +221,7 @@ fn hand_out(
     outs: Vec<(i64, Out)>,
     used: Use,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let seqs: Vec<_> = outs.iter().map(|(seq, _)| *seq).collect();
     let works = works(writing, &seqs)?;
@@ -230,10 +231,10 @@ fn hand_out(
         match out.handed(seq, before, used).read(works.get(&seq), &writing.book.sealer, now)? {
             Read::Whole(whole) => leased.push(*whole),
             Read::Ends(unread) => ends.push(*unread),
-            Read::Left(why) => moved.left.push((seq, why)),
+            Read::Left(why) => effects.left.push((seq, why)),
         }
     }
-    end(writing, &ends, moved)?;
+    end(writing, &ends, effects)?;
     Ok(leased)
 }
 
@@ -243,12 +244,12 @@ const FOLLOWED: &str = concat!(
     waiting_row!("")
 );
 
-pub(super) fn claim_waiting(
+pub(crate) fn claim_waiting(
     writing: &mut Writing,
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let mut rows = Vec::new();
     for want in wants {
@@ -258,7 +259,7 @@ pub(super) fn claim_waiting(
             values.put(now.as_micros()).put(want.limit as i64);
         })?);
     }
-    waiting(writing, &rows, Use::Carry, now, moved)
+    waiting(writing, &rows, Use::Carry, now, effects)
 }
 
 const OVERDUE: &str = concat!(
@@ -267,25 +268,29 @@ const OVERDUE: &str = concat!(
     waiting_row!("")
 );
 
-pub(super) fn claim_overdue(
+pub(crate) fn claim_overdue(
     writing: &mut Writing,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let rows = writing.writer.all(OVERDUE, |values| {
         values.put(visible_again.as_micros()).put(now.as_micros()).put(limit as i64);
     })?;
-    waiting(writing, &rows, Use::Expire, now, moved)
+    waiting(writing, &rows, Use::Expire, now, effects)
 }
 
 /// The lane of an operation. Where it does not exist, the operation stays for `reconcile` and holds
 /// up no other.
-fn lane_of(writing: &Writing, row: &Row, moved: &mut Moved) -> Result<Option<Lane>, LedgerError> {
+fn lane_of(
+    writing: &Writing,
+    row: &Row,
+    effects: &mut Effects,
+) -> Result<Option<Lane>, LedgerError> {
     let lane = writing.book.lane(number(row, "lane")?);
     if let Err(error) = &lane {
-        moved.left.push((number(row, "seq")?, error.to_string()));
+        effects.left.push((number(row, "seq")?, error.to_string()));
     }
     Ok(lane.ok())
 }
@@ -296,25 +301,25 @@ fn waiting(
     rows: &[Row],
     used: Use,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
-        let Some(lane) = lane_of(writing, row, moved)? else { continue };
+        let Some(lane) = lane_of(writing, row, effects)? else { continue };
         let (carried, damage) = Handed::state(row);
         let continuation = continuation(row, &writing.book.sealer);
         let out = Out { damage, held: Held::Waiting, continuation, ..out(&lane, carried) };
         outs.push((number(row, "seq")?, out));
     }
-    hand_out(writing, outs, used, now, moved)
+    hand_out(writing, outs, used, now, effects)
 }
 
-pub(super) fn claim_orphans(
+pub(crate) fn claim_orphans(
     writing: &mut Writing,
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
@@ -329,15 +334,15 @@ pub(super) fn claim_orphans(
             values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
         },
     )?;
-    still_running(writing, &rows, now, moved)
+    still_running(writing, &rows, now, effects)
 }
 
-pub(super) fn reclaim(
+pub(crate) fn reclaim(
     writing: &mut Writing,
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(
@@ -352,7 +357,7 @@ pub(super) fn reclaim(
             values.put(key.seq).put(key.token).put(node);
         },
     )?;
-    still_running(writing, &rows, now, moved)
+    still_running(writing, &rows, now, effects)
 }
 
 /// Hands out rows that stay where they are.
@@ -360,24 +365,24 @@ fn still_running(
     writing: &mut Writing,
     rows: &[Row],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let mut outs = Vec::with_capacity(rows.len());
     for row in rows {
-        let Some(lane) = lane_of(writing, row, moved)? else { continue };
+        let Some(lane) = lane_of(writing, row, effects)? else { continue };
         let (carried, damage) = Handed::state(row);
         let cancel_asked = number::<i64>(row, "cancel")? > 0;
         outs.push((number(row, "seq")?, Out { damage, cancel_asked, ..out(&lane, carried) }));
     }
-    hand_out(writing, outs, Use::Rescue, now, moved)
+    hand_out(writing, outs, Use::Rescue, now, effects)
 }
 
-pub(super) fn claim_expired(
+pub(crate) fn claim_expired(
     writing: &mut Writing,
     lane: &Lane,
     seqs: &[i64],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Leased> {
     let place = writing.book.number(lane)?;
     let rows = writing.writer.all_of_each(
@@ -387,5 +392,5 @@ pub(super) fn claim_expired(
             values.put(seq).put(place);
         },
     )?;
-    begin(writing, &rows, lane, Use::Expire, now, moved)
+    begin(writing, &rows, lane, Use::Expire, now, effects)
 }

@@ -4,9 +4,9 @@ use super::Writing;
 use super::rows::{Carried, carried, id, next_of_key, number, time, waited, waiting_row};
 use super::settle::{EventRow, READY, ReadyRow};
 use super::{prune, serial};
+use crate::commit::effects::Effects;
 pub(super) use crate::ends::Finish;
 use crate::error::LedgerError;
-use crate::verbs::Moved;
 use cloakroom_domain::operation::{Body, EventKind};
 use cloakroom_domain::{OperationId, Timestamp};
 
@@ -23,7 +23,7 @@ const CREDENTIALS_GONE: &str = "DELETE FROM credentials WHERE seq = ?";
 pub(super) fn finish(
     writing: &mut Writing,
     finished: &[Finish],
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     write(writing, finished)?;
     for finish in finished {
@@ -38,7 +38,7 @@ pub(super) fn finish(
             if finish.blocks {
                 serial::block(writing, finish.seq, finish.at)?;
             } else {
-                promote(writing, finish.seq, digest, finish.at, moved)?;
+                promote(writing, finish.seq, digest, finish.at, effects)?;
             }
         }
     }
@@ -82,7 +82,7 @@ pub(super) fn promote(
     ended: i64,
     digest: [u8; 16],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Option<OperationId>, LedgerError> {
     let released =
         writing.writer.run("DELETE FROM serial_keys WHERE digest = ? AND seq = ?", |values| {
@@ -91,7 +91,7 @@ pub(super) fn promote(
     if released == 0 {
         return Ok(None);
     }
-    go_next(writing, digest, now, moved)
+    go_next(writing, digest, now, effects)
 }
 
 /// Gives a serial key that nobody holds to the first who waits for it.
@@ -99,7 +99,7 @@ pub(super) fn go_next(
     writing: &mut Writing,
     digest: [u8; 16],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Option<OperationId>, LedgerError> {
     let next = writing.writer.one(
         concat!(
@@ -121,11 +121,11 @@ pub(super) fn go_next(
     let told = waited(&next)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));
-    moved.ready.push((writing.book.lane(lane)?, due_at));
-    moved.waiting -= 1;
-    moved.unkeyed.push(writing.book.lane(lane)?);
+    effects.ready.push((writing.book.lane(lane)?, due_at));
+    effects.waiting -= 1;
+    effects.unkeyed.push(writing.book.lane(lane)?);
     let released = id(&next, "id")?;
-    moved.released.push(released);
+    effects.released.push(released);
     let writer = &mut writing.writer;
     writer.run("DELETE FROM waiting WHERE seq = ?", |values| {
         values.put(seq);

@@ -4,27 +4,27 @@
 //! Its invariant: an operation has exactly one row among `ready`, `running`, `waiting`
 //! and `outcomes`. It must not know who asks, or what time it is.
 
-mod accept;
+pub(crate) mod accept;
 mod batch;
 mod belonging;
-mod cancel;
-mod claim;
+pub(crate) mod cancel;
+pub(crate) mod claim;
 mod finish;
-mod nodes;
+pub(crate) mod nodes;
 mod open;
-mod permits;
+pub(crate) mod permits;
 mod place;
-mod prune;
+pub(crate) mod prune;
 mod read;
 mod readers;
-mod reconcile;
+pub(crate) mod reconcile;
 mod reserve;
 mod retried;
 mod rows;
-mod serial;
-mod settle;
+pub(crate) mod serial;
+pub(crate) mod settle;
 mod start;
-mod verdict;
+pub(crate) mod verdict;
 mod webhooks;
 mod writer;
 
@@ -38,25 +38,23 @@ use sqlx::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
-use super::error::{LedgerError, OpenError, StaleLease};
-use super::fleet::{Beaten, Counted, Dead, LeaseKey, NodeRow, Vitals};
+use super::commit::transaction::Transaction;
+use super::error::{LedgerError, OpenError};
+use super::fleet::NodeRow;
 use super::listed::Listed;
-use super::permits::{Asking, Divided, Leaving, LimitName};
-use super::reconcile::{Step, Stepped, Sweep, Swept};
+use super::permits::LimitName;
 use super::room::Standing;
-use super::store::{Batch, Store, Transaction};
+use super::store::{Batch, Store};
 use super::unread::Tasks;
 use super::verbs::{
-    AcceptVerdict, Acceptance, Canceled, Claimed, Freeing, Judged, KeptAnswer, KeyInUse,
-    KeyListing, LaneDepth, LanePlace, Leased, Listing, Moved, Operation, Overdue, Page, Pausing,
-    Piece, ProgressReport, Progressed, Promised, Pruned, Retention, SerialName, SettledAs,
-    Settlement, Unblocked, Want,
+    KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation, Overdue, Page,
+    Promised, Pruned, Retention, SerialName,
 };
+use super::webhooks::ReadsDeliveries;
 use super::webhooks::sql::Announced;
 use super::webhooks::subscribers::Subscribers;
-use super::webhooks::{Deliveries, ReadsDeliveries};
 pub use belonging::check_file;
-use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane, Verdict};
+use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::pruning::Portion;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::sealing::Keyring;
@@ -101,7 +99,7 @@ pub(super) struct Sqlite {
 }
 
 /// What does not change while the ledger is open.
-struct Book {
+pub(crate) struct Book {
     incarnation: i64,
     retention: Retention,
     numbers: HashMap<Lane, i64>,
@@ -185,7 +183,7 @@ pub(super) async fn open(
 }
 
 /// One writing transaction.
-struct Writing {
+pub(crate) struct Writing {
     writer: OwnedMutexGuard<Writer>,
     book: Arc<Book>,
     path: PathBuf,
@@ -232,11 +230,11 @@ impl Store for Sqlite {
         open::unreadable(&self.path, error)
     }
 
-    async fn begin(&self) -> Result<Box<dyn Transaction>, LedgerError> {
+    async fn begin(&self) -> Result<Transaction, LedgerError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         writer.undo()?;
         let next_seq = writer.next_seq;
-        Ok(Box::new(Writing {
+        Ok(Transaction::Sqlite(Box::new(Writing {
             writer,
             book: Arc::clone(&self.book),
             path: self.path.clone(),
@@ -244,7 +242,7 @@ impl Store for Sqlite {
             next_seq,
             makes_callbacks: false,
             ended: HashMap::new(),
-        }))
+        })))
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
@@ -356,177 +354,33 @@ impl Store for Sqlite {
     }
 }
 
-#[async_trait]
-impl Transaction for Writing {
-    async fn accept(&mut self, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
-        accept::accept(self, batch).await
-    }
-
-    async fn claim(&mut self, wants: &[Want], now: Timestamp, moved: &mut Moved) -> Batch<Claimed> {
-        claim::claim(self, wants, now, moved)
-    }
-
-    async fn claim_waiting(
-        &mut self,
-        wants: &[Want],
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_waiting(self, wants, now, visible_again, moved)
-    }
-
-    async fn claim_overdue(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        visible_again: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_overdue(self, limit, now, visible_again, moved)
-    }
-
-    async fn release_delayed(
-        &mut self,
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<usize, LedgerError> {
-        serial::release_delayed(self, limit, now, moved)
-    }
-
-    async fn claim_orphans(
-        &mut self,
-        dead: &[Dead],
-        limit: usize,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_orphans(self, dead, limit, now, moved)
-    }
-
-    async fn reclaim(
-        &mut self,
-        lost: &[LeaseKey],
-        begun: bool,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::reclaim(self, lost, begun, now, moved)
-    }
-
-    async fn beat(
-        &mut self,
-        vitals: &Vitals,
-        _counted: &[Counted],
-        now: Timestamp,
-    ) -> Result<Beaten, LedgerError> {
-        nodes::beat(self, vitals, now)
-    }
-
-    async fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Result<(), LedgerError> {
-        nodes::leave(self, leaving, now)
-    }
-
-    async fn divide(&mut self, asking: &Asking, now: Timestamp) -> Batch<Divided> {
-        permits::divide(self, asking, now)
-    }
-
-    async fn claim_expired(
-        &mut self,
-        lane: &Lane,
-        seqs: &[i64],
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Batch<Leased> {
-        claim::claim_expired(self, lane, seqs, now, moved)
-    }
-
-    async fn settle(
-        &mut self,
-        batch: &[Settlement],
-        moved: &mut Moved,
-    ) -> Batch<Result<SettledAs, StaleLease>> {
-        settle::settle(self, batch, moved)
-    }
-
-    async fn cancel(
-        &mut self,
-        id: OperationId,
-        freeing: Freeing,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Canceled, LedgerError> {
-        cancel::cancel(self, id, freeing, now, moved)
-    }
-
-    async fn free(&mut self, id: OperationId, now: Timestamp) -> Result<bool, LedgerError> {
-        prune::free(self, id, now)
-    }
-
-    async fn progress(&mut self, report: &ProgressReport) -> Result<Progressed, LedgerError> {
-        cancel::progress(self, report)
-    }
-
-    async fn pause(&mut self, wish: &Pausing) -> Result<bool, LedgerError> {
-        cancel::pause(self, wish)
-    }
-
-    async fn stash(&mut self, pieces: &[Piece], now: Timestamp) -> Result<(), LedgerError> {
-        accept::stash(self, pieces, now)
-    }
-
-    async fn discard(&mut self, body: BodyKey) -> Result<(), LedgerError> {
-        prune::erase_pieces(self, body.0)
-    }
-
-    async fn prune(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
-        match self.prune_durably(portion, now) {
-            Err(LedgerError::Full) => {
-                self.reserve.give_up();
-                // The log has a length of its own to give back, once the file has all that is in it.
-                if let Err(error) = self.writer.cut_log() {
-                    tracing::debug!(%error, "the log could not be cut on a full disk");
-                }
-                self.prune_durably(Portion::SMALL, now)
+/// Frees what has expired. On a disk that is full, what is kept for that makes room first.
+pub(crate) fn prune_or_make_room(
+    writing: &mut Writing,
+    portion: Portion,
+    now: Timestamp,
+) -> Result<Pruned, LedgerError> {
+    match writing.prune_durably(portion, now) {
+        Err(LedgerError::Full) => {
+            writing.reserve.give_up();
+            // The log has a length of its own to give back, once the file has all that is in it.
+            if let Err(error) = writing.writer.cut_log() {
+                tracing::debug!(%error, "the log could not be cut on a full disk");
             }
-            pruned => pruned,
+            writing.prune_durably(Portion::SMALL, now)
         }
+        pruned => pruned,
     }
+}
 
-    async fn unblock(
-        &mut self,
-        name: SerialName,
-        now: Timestamp,
-        moved: &mut Moved,
-    ) -> Result<Unblocked, LedgerError> {
-        serial::unblock(self, name, now, moved)
+/// Makes a transaction durable. An error leaves open whether it is.
+pub(crate) fn commit(mut writing: Writing) -> Result<(), LedgerError> {
+    let committed = writing.writer.commit();
+    if let Err(LedgerError::NotDurable(_)) = &committed {
+        open::mark_suspect(&writing.path);
     }
-
-    async fn judge(&mut self, id: OperationId, verdict: &Verdict) -> Result<Judged, LedgerError> {
-        verdict::judge(self, id, verdict)
-    }
-
-    async fn reconcile(&mut self, step: Step, moved: &mut Moved) -> Result<Stepped, LedgerError> {
-        reconcile::reconcile(self, step, moved)
-    }
-
-    async fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, LedgerError> {
-        reconcile::sweep(self, sweep)
-    }
-
-    fn deliveries(&mut self) -> &mut dyn Deliveries {
-        self
-    }
-
-    async fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
-        let committed = self.writer.commit();
-        if let Err(LedgerError::NotDurable(_)) = &committed {
-            open::mark_suspect(&self.path);
-        }
-        committed?;
-        self.writer.next_seq = self.next_seq;
-        self.reserve.look(&mut self.writer);
-        Ok(())
-    }
+    committed?;
+    writing.writer.next_seq = writing.next_seq;
+    writing.reserve.look(&mut writing.writer);
+    Ok(())
 }

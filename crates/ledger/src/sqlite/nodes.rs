@@ -10,7 +10,7 @@ use crate::permits::Leaving;
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 
-pub(super) fn beat(
+pub(crate) fn beat(
     writing: &mut Writing,
     vitals: &Vitals,
     now: Timestamp,
@@ -51,7 +51,7 @@ pub(super) fn beat(
     })
 }
 
-pub(super) fn leave(
+pub(crate) fn leave(
     writing: &mut Writing,
     leaving: &Leaving,
     now: Timestamp,
@@ -70,7 +70,7 @@ pub(super) fn leave(
         .map(drop)
 }
 
-pub(super) async fn list(readers: &Readers) -> Batch<NodeRow> {
+pub(crate) async fn list(readers: &Readers) -> Batch<NodeRow> {
     let rows =
         sqlx::query(NODES).fetch_all(&mut *readers.acquire().await?).await.map_err(trouble)?;
     rows.iter().map(node).collect()

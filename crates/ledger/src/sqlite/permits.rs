@@ -28,7 +28,7 @@ pub(super) const USED_UP: &str = "UPDATE permits SET since = ? WHERE incarnation
      AND EXISTS (SELECT 1 FROM nodes WHERE ended_at IS NULL AND incarnation <> ?)";
 
 /// Writes down when buckets would have been empty.
-pub(super) fn keep_emptied(
+pub(crate) fn keep_emptied(
     writing: &mut Writing,
     emptied: &[(LimitName, Timestamp)],
 ) -> Result<(), LedgerError> {
@@ -39,7 +39,7 @@ pub(super) fn keep_emptied(
 }
 
 /// When buckets were last empty.
-pub(super) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> {
+pub(crate) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> {
     let rows = sqlx::query(ask::EMPTIED)
         .fetch_all(&mut *readers.acquire().await?)
         .await
@@ -47,7 +47,7 @@ pub(super) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> 
     rows.iter().map(ask::emptied).collect()
 }
 
-pub(super) fn divide(writing: &mut Writing, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+pub(crate) fn divide(writing: &mut Writing, asking: &Asking, now: Timestamp) -> Batch<Divided> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(PARTS, &asking.asked, |asked, values| {
         values.put(asked.of.kind.as_str()).put(&*asked.of.name);

@@ -61,7 +61,7 @@ impl Part {
     }
 }
 
-pub(super) fn prune(
+pub(crate) fn prune(
     writing: &mut Writing,
     portion: Portion,
     now: Timestamp,
@@ -161,7 +161,7 @@ fn put_off(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<bool, Ledg
     Ok(true)
 }
 
-pub(super) fn free(
+pub(crate) fn free(
     writing: &mut Writing,
     id: OperationId,
     now: Timestamp,
@@ -223,7 +223,7 @@ fn bodies_of(writing: &mut Writing, seq: i64) -> Result<Vec<i64>, LedgerError> {
 }
 
 /// Deletes request and result of an operation with all their pieces.
-pub(super) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
+pub(crate) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
     let bodies = bodies_of(writing, seq)?;
     delete_runs(writing, &[REQUESTS_GONE, RESULTS_GONE], seq, seq)?;
     bodies.into_iter().try_for_each(|body| erase_pieces(writing, body))
@@ -246,7 +246,7 @@ fn delete_runs(
 
 /// Deletes the pieces of a body, if nothing refers to it. Callers may be wrong about that. What
 /// is too large to go at once goes with the next prunes.
-pub(super) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
+pub(crate) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
     for sql in [PIECES_GONE, OTHERS_LATER] {
         writing.writer.run(sql, |values| {
             values.put(body).put(pieces_in(MOST_OCTETS));

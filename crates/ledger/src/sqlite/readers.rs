@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const STEPS: i32 = 5_000;
 
 /// Connections that only read.
-pub(super) struct Readers {
+pub(crate) struct Readers {
     idle: Mutex<Vec<Arc<tokio::sync::Mutex<Timed>>>>,
     slots: Semaphore,
     limit: Duration,

@@ -7,20 +7,21 @@ use super::finish::{go_next, promote};
 use super::prune::erase_pieces;
 use super::rows::{exactly, maybe_number, maybe_time, number};
 use super::writer::Row;
+use crate::commit::effects::{Effects, Recounted};
 use crate::error::LedgerError;
 use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept};
-use crate::verbs::{Moved, Recounted, SerialName};
+use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Stray};
 
-pub(super) fn reconcile(
+pub(crate) fn reconcile(
     writing: &mut Writing,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     match step.cursor {
-        Cursor::Operations(after) => operations(writing, after, step, moved),
-        Cursor::Keys(after) => keys(writing, after, step, moved),
+        Cursor::Operations(after) => operations(writing, after, step, effects),
+        Cursor::Keys(after) => keys(writing, after, step, effects),
     }
 }
 
@@ -28,7 +29,7 @@ fn operations(
     writing: &mut Writing,
     after: i64,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     let window = pair(writing, ask::WINDOW, (after, BATCH))?.into_iter().next();
     let looked_at: i64 = window.as_ref().map_or(Ok(0), |row| number(row, "looked_at"))?;
@@ -44,7 +45,7 @@ fn operations(
                 let gone = writing.writer.all(sql, |values| {
                     values.put(seq);
                 })?;
-                touch(table, &gone, &mut lanes, moved)?;
+                touch(table, &gone, &mut lanes, effects)?;
             }
         }
         strays.push(stray);
@@ -65,10 +66,10 @@ fn operations(
             strays.push(ask::stray(kind, &row)?);
         }
     }
-    laneless(writing, (range, step.repair), &mut lanes, &mut strays, moved)?;
-    without_operation(writing, (range, step.repair), &mut lanes, &mut strays, moved)?;
-    recount(writing, lanes, moved)?;
-    waiting(writing, range, step, moved, &mut strays)?;
+    laneless(writing, (range, step.repair), &mut lanes, &mut strays, effects)?;
+    without_operation(writing, (range, step.repair), &mut lanes, &mut strays, effects)?;
+    recount(writing, lanes, effects)?;
+    waiting(writing, range, step, effects, &mut strays)?;
     let next = last.map_or(Cursor::Keys(None), Cursor::Operations);
     Ok(Stepped { strays, looked_at: looked_at.unsigned_abs(), next: Some(next) })
 }
@@ -78,7 +79,7 @@ fn laneless(
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for row in pair(writing, ask::LANELESS, range)? {
         let (stray, seq, mended) = ask::laneless(&row)?;
@@ -89,9 +90,9 @@ fn laneless(
         }
         lanes.insert(lane);
         if let Some(due_at) = maybe_time(&row, "due_at")? {
-            moved.ready.push((writing.book.lane(lane)?, due_at));
+            effects.ready.push((writing.book.lane(lane)?, due_at));
         }
-        moved.waits = true;
+        effects.waits = true;
     }
     Ok(())
 }
@@ -101,7 +102,7 @@ fn without_operation(
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for (table, count, gone) in ask::TABLES {
         let row = pair(writing, count, range)?.into_iter().next();
@@ -109,7 +110,7 @@ fn without_operation(
         strays.extend(ask::rows_of(table, found));
         if repair && found > 0 {
             let gone = pair(writing, gone, range)?;
-            touch(table, &gone, lanes, moved)?;
+            touch(table, &gone, lanes, effects)?;
         }
     }
     Ok(())
@@ -120,7 +121,7 @@ fn touch(
     table: &str,
     gone: &[Row],
     lanes: &mut BTreeSet<i64>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     if ["ready", "running", "waiting"].contains(&table) {
         for row in gone {
@@ -128,7 +129,7 @@ fn touch(
         }
     }
     if table == "waiting" {
-        moved.waiting -= gone.len() as i64;
+        effects.waiting -= gone.len() as i64;
     }
     Ok(())
 }
@@ -144,7 +145,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS dep
 fn recount(
     writing: &mut Writing,
     lanes: BTreeSet<i64>,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for place in lanes {
         // A lane that is unknown is not counted.
@@ -154,7 +155,7 @@ fn recount(
         })?;
         if let Some(row) = row {
             let (depth, behind) = (number(&row, "depth")?, number(&row, "behind")?);
-            moved.recounted.push(Recounted {
+            effects.recounted.push(Recounted {
                 lane,
                 depth,
                 behind,
@@ -169,7 +170,7 @@ fn waiting(
     writing: &mut Writing,
     range: (i64, i64),
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
     strays: &mut Vec<Stray>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
@@ -181,7 +182,7 @@ fn waiting(
         let digest: [u8; 16] = exactly(&row, "digest")?.unwrap_or_default();
         if step.repair && !freed.contains(&digest) {
             freed.push(digest);
-            go_next(writing, digest, step.now, moved)?;
+            go_next(writing, digest, step.now, effects)?;
         }
     }
     Ok(())
@@ -191,7 +192,7 @@ fn keys(
     writing: &mut Writing,
     after: Option<[u8; 16]>,
     step: Step,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
     let rows = writing.writer.all(ask::KEYS, |values| {
         values.put(after.map_or_else(Vec::new, |digest| digest.to_vec())).put(BATCH);
@@ -206,7 +207,7 @@ fn keys(
         let name = SerialName(digest).to_string();
         strays.push(Stray { kind: Discrepancy::HeldByNobody, name });
         if step.repair {
-            let_go(writing, number(row, "seq")?, digest, step.now, moved)?;
+            let_go(writing, number(row, "seq")?, digest, step.now, effects)?;
         }
     }
     let more = rows.len() as i64 >= BATCH;
@@ -222,9 +223,9 @@ fn let_go(
     holder: i64,
     digest: [u8; 16],
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<(), LedgerError> {
-    promote(writing, holder, digest, now, moved).map(drop)
+    promote(writing, holder, digest, now, effects).map(drop)
 }
 
 fn pair(
@@ -239,7 +240,7 @@ fn pair(
 
 /// Sees to pieces that this start wrote and abandoned; those of former starts went when the file
 /// was opened.
-pub(super) fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
+pub(crate) fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
     let mut swept = Swept::default();
     let behind = sweep.behind.unwrap_or(i64::MIN);
     let Some(row) = pair(writing, ask::BODIES, (behind, BATCH))?.into_iter().next() else {

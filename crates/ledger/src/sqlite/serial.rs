@@ -7,9 +7,10 @@ use super::finish::{go_next, promote};
 use super::open::trouble;
 use super::readers::Readers;
 use super::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
+use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::listed::Listed;
-use crate::verbs::{KeyInUse, KeyListing, Moved, SerialName, Unblocked};
+use crate::verbs::{KeyInUse, KeyListing, SerialName, Unblocked};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{EventKind, NewOperation};
 
@@ -40,7 +41,7 @@ const ONLY_BLOCKED: &str =
     keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed, if it holds it.
-pub(super) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<(), LedgerError> {
+pub(crate) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<(), LedgerError> {
     let bind = |values: &mut super::writer::Values<'_, '_>| {
         values.put(seq).put(at.as_micros());
     };
@@ -49,7 +50,7 @@ pub(super) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<()
 
 /// Lets a new operation have a key that the one blocks which it repeats; false if that
 /// one does not block it.
-pub(super) fn passes_on(
+pub(crate) fn passes_on(
     writing: &mut Writing,
     digest: [u8; 16],
     operation: &NewOperation,
@@ -68,18 +69,18 @@ pub(super) fn passes_on(
     Ok(true)
 }
 
-pub(super) fn unblock(
+pub(crate) fn unblock(
     writing: &mut Writing,
     name: SerialName,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<Unblocked, LedgerError> {
     let SerialName(digest) = name;
     let Some(row) = blocker(writing, digest)? else { return Ok(Unblocked::NotBlocked) };
     writing.writer.run(BLOCKED_GONE, |values| {
         values.put(digest);
     })?;
-    promote(writing, number(&row, "seq")?, digest, now, moved).map(Unblocked::Done)
+    promote(writing, number(&row, "seq")?, digest, now, effects).map(Unblocked::Done)
 }
 
 fn blocker(
@@ -100,11 +101,11 @@ const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence =
      RETURNING sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
 
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
-pub(super) fn release_delayed(
+pub(crate) fn release_delayed(
     writing: &mut Writing,
     limit: usize,
     now: Timestamp,
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Result<usize, LedgerError> {
     let over = writing.writer.all(DELAY_OVER, |values| {
         values.put(now.as_micros()).put(limit as i64);
@@ -114,14 +115,14 @@ pub(super) fn release_delayed(
     for row in &over {
         let digest: [u8; 16] = exactly(row, "digest")?.unwrap_or_default();
         if seen.insert(digest) && maybe_number::<i64>(row, "holder")?.is_none() {
-            go_next(writing, digest, now, moved)?;
+            go_next(writing, digest, now, effects)?;
         }
         let seq = number(row, "seq")?;
         let behind = writing.writer.one(BEHIND_HOLDER, |values| {
             values.put(seq);
         })?;
         if let Some(behind) = behind {
-            moved.released.push(id(&behind, "id")?);
+            effects.released.push(id(&behind, "id")?);
             let sequence = number(&behind, "sequence")?;
             events.push(EventRow::plain(seq, sequence, now, EventKind::Waiting));
         }
@@ -132,12 +133,12 @@ pub(super) fn release_delayed(
 
 const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= ? LIMIT 1";
 
-pub(super) async fn is_delay_over(readers: &Readers, now: Timestamp) -> Result<bool, LedgerError> {
+pub(crate) async fn is_delay_over(readers: &Readers, now: Timestamp) -> Result<bool, LedgerError> {
     let query = sqlx::query(IS_DELAY_OVER).bind(now.as_micros());
     Ok(query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)?.is_some())
 }
 
-pub(super) async fn keys(
+pub(crate) async fn keys(
     readers: &Readers,
     listing: KeyListing,
 ) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {

@@ -7,10 +7,11 @@ pub(super) use super::rows::{EventRow, ReadyRow, RunningRow};
 use super::rows::{carried, number, origins, running_row, standing_at, waiting_row};
 use super::writer::Row;
 use super::{Book, Writing};
+use crate::commit::effects::Effects;
 use crate::ends::{Ends, Finish, Found};
 use crate::error::{LedgerError, StaleLease};
 use crate::store::Batch;
-use crate::verbs::{Held, Moved, SettledAs, Settlement};
+use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
 use crate::webhooks::sql::Announced;
 
@@ -37,10 +38,10 @@ const WAITING_FOUND: &str =
     concat!("SELECT 0 AS cancel, ", waiting_row!(""), " FROM waiting WHERE seq = ? AND token = ?");
 const WAITING_GONE: &str = "DELETE FROM waiting WHERE seq = ?";
 
-pub(super) fn settle(
+pub(crate) fn settle(
     writing: &mut Writing,
     batch: &[Settlement],
-    moved: &mut Moved,
+    effects: &mut Effects,
 ) -> Batch<Result<SettledAs, StaleLease>> {
     if batch.is_empty() {
         return Ok(Vec::new());
@@ -57,7 +58,13 @@ pub(super) fn settle(
             Some(found) => {
                 let number = found.lane();
                 let lane = |number| writing.book.lane(number);
-                settled.push(Ok(ends.add(settlement, found, lane, moved, &writing.book.sealer)?));
+                settled.push(Ok(ends.add(
+                    settlement,
+                    found,
+                    lane,
+                    effects,
+                    &writing.book.sealer,
+                )?));
                 if ends.finished.len() > lanes.len() {
                     lanes.push(number);
                 }
@@ -68,7 +75,7 @@ pub(super) fn settle(
     writing.writer.each(READY, &ends.ready, |row, values| row.put(values))?;
     writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
     writing.writer.events(&ends.events)?;
-    finish::finish(writing, &ends.finished, moved)?;
+    finish::finish(writing, &ends.finished, effects)?;
     if writing.book.subscribers.index().wants_ends() {
         remember(writing, &ends.finished, &lanes)?;
     }

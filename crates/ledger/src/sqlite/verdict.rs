@@ -7,7 +7,7 @@ use crate::verbs::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 
-pub(super) fn judge(
+pub(crate) fn judge(
     writing: &mut Writing,
     id: OperationId,
     verdict: &Verdict,

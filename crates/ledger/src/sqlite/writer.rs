@@ -280,7 +280,7 @@ impl Cells for Values<'_, '_> {
 
 /// A row that was read inside a transaction.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     columns: Arc<[String]>,
     values: Vec<Value>,
 }

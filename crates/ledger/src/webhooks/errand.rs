@@ -1,82 +1,48 @@
-//! How a verb of webhooks gets into a transaction, and what came of it to whoever asked.
+//! Verbs of webhooks: how they get into a transaction.
 //!
-//! Owns what is done once it is durable: what it made due is noted, and its answer told.
+//! Owns which transaction they go into. What they make due is an effect of it.
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::announce::NewlyDue;
 use super::transaction::{Deliveries, Told};
-use crate::committer::{Tell, Write};
+use crate::Ledger;
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::error::LedgerError;
-use crate::{Ledger, Shared};
-
-/// A verb that is told of its own fate, in a transaction of its own.
-#[async_trait]
-pub(crate) trait Errand: Send + Sync {
-    /// Whether it is one statement, which may go down by itself, and changes nothing that is
-    /// remembered of receivers.
-    fn is_single(&self) -> bool;
-
-    /// Does it, and remembers what came of it.
-    async fn run(
-        &mut self,
-        deliveries: &mut dyn Deliveries,
-        scribe: Told<'_>,
-    ) -> Result<(), LedgerError>;
-
-    /// It was not done.
-    fn fail(self: Box<Self>, error: LedgerError);
-
-    /// It was done, durably.
-    fn tell(self: Box<Self>, shared: &Shared);
-}
-
-impl std::fmt::Debug for dyn Errand {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Errand")
-    }
-}
 
 type Running<'t, T> = BoxFuture<'t, Result<(T, NewlyDue), LedgerError>>;
 type Run<T> = dyn for<'t> Fn(&'t mut dyn Deliveries, Told<'t>) -> Running<'t, T> + Send + Sync;
 
-struct Asked<T> {
+/// A verb of webhooks.
+struct Errand<T> {
     single: bool,
     run: Box<Run<T>>,
-    tell: Tell<T>,
-    came_of_it: Option<(T, NewlyDue)>,
 }
 
 #[async_trait]
-impl<T: Send + Sync + 'static> Errand for Asked<T> {
+impl<T: Send + Sync + 'static> Verb for Errand<T> {
+    type Output = T;
+
+    fn grouping(&self, is_shared: bool) -> Grouping {
+        // A single statement changes nothing that others in its transaction go by; where others
+        // write too, it is better off by itself all the same.
+        if is_shared || !self.single { Grouping::First } else { Grouping::Together }
+    }
+
     fn is_single(&self) -> bool {
         self.single
     }
 
     async fn run(
         &mut self,
-        deliveries: &mut dyn Deliveries,
-        scribe: Told<'_>,
-    ) -> Result<(), LedgerError> {
-        self.came_of_it = Some((self.run)(deliveries, scribe).await?);
-        Ok(())
-    }
-
-    fn fail(self: Box<Self>, error: LedgerError) {
-        // Whoever asked may have gone away; then nobody needs to know.
-        drop(self.tell.send(Err(error)));
-    }
-
-    fn tell(self: Box<Self>, shared: &Shared) {
-        let Self { came_of_it, tell, .. } = *self;
-        let Some((answer, newly)) = came_of_it else { return };
-        if !newly.is_empty() {
-            // What was made due may be of a message that more receivers are to be given.
-            shared.fans.notify_one();
-        }
-        shared.made_due(newly);
-        drop(tell.send(Ok(answer)));
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<T, LedgerError> {
+        let (answer, newly) = (self.run)(transaction.deliveries(), around.scribe).await?;
+        around.effects.due.extend(newly);
+        Ok(answer)
     }
 }
 
@@ -109,7 +75,6 @@ impl Ledger {
         single: bool,
         run: Box<Run<T>>,
     ) -> Result<T, LedgerError> {
-        let asked = |tell| Asked { single, run, tell, came_of_it: None };
-        self.write(|tell| Write::Errand(Box::new(asked(tell)))).await
+        self.submit(Errand { single, run }).await
     }
 }

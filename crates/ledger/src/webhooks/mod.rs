@@ -40,15 +40,15 @@ pub use verbs::{
     Subscription, SubscriptionId, SubscriptionListing, SubscriptionSettings, SubscriptionState,
 };
 
-pub(super) use errand::{Errand, quiet};
+pub(super) use errand::quiet;
 pub(super) use reading::ReadsDeliveries;
 pub(super) use transaction::Deliveries;
 use unread::UnreadDelivery;
 
 use super::Ledger;
 use super::error::LedgerError;
-use super::handoff::Outbox;
 use super::listed::{self, Listed};
+use crate::commit::handoff::Outbox;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 

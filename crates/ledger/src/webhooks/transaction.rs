@@ -11,8 +11,8 @@ use super::{
     Replayed, Rotated, Rotation, Scribe, Subscribed, SubscriptionId, fanning, replaying, sending,
     subscriptions,
 };
+use crate::commit::handoff::Outbox;
 use crate::error::LedgerError;
-use crate::handoff::Outbox;
 use crate::resealing::{self, ResealCursor, Resealed};
 use crate::sealing_keys;
 use crate::store::Batch;

@@ -171,15 +171,15 @@ async fn what_a_receiver_allows_is_kept_with_where_it_is_sent_to(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let made = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
     let allows = |per_minute| Permission { per_minute };
-    let moved =
+    let effects =
         |per_minute| Change::Moved(Box::new(settings([Topic::Succeeded])), allows(per_minute));
     for (change, rate) in [
         (Change::Agreed(allows(Some(60))), Some(60)),
         (Change::Settings(Box::new(settings([Topic::Failed]))), Some(60)),
         (Change::Disable(DisabledFor::Asked), Some(60)),
         (Change::Enable, Some(60)),
-        (moved(Some(u32::MAX)), Some(u32::MAX)),
-        (moved(None), None),
+        (effects(Some(u32::MAX)), Some(u32::MAX)),
+        (effects(None), None),
     ] {
         let said = format!("{change:?}");
         let before = shown_of(&made, &ledger).await.edited;

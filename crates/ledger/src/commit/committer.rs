@@ -11,31 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::answers::answer;
-use super::error::{LedgerError, StaleLease};
-use super::fleet::{Beaten, Counted, Dead, LeaseKey, Vitals};
-use super::handoff::Reservation;
-use super::lanes::Moment;
-use super::permits::{Asking, Divided, Leaving};
-use super::reconcile::{Step, Stepped, Sweep, Swept};
-use super::recount::Recount;
-use super::shared::Shared;
-use super::store::Transaction;
-use super::turns::{BATCH_WRITES, Turns};
-use super::verbs::{
-    AcceptVerdict, Acceptance, Accepted, Canceled, Claimed, Freeing, Held, Judged, Lease, Leased,
-    Moved, Pausing, Piece, Placed, ProgressReport, Progressed, Pruned, SerialName, SettledAs,
-    Settlement, Unblocked, Want,
+use cloakroom_domain::operation::{Body, Counts, NewOperation, Status, Work};
+
+use super::effects::Effects;
+use super::transaction::Transaction;
+use super::verb::{Grouping, PendingVerb, Reply, Surroundings};
+use super::write_queue::{BATCH_WRITES, Turns};
+use crate::commit::handoff::Reservation;
+use crate::error::{LedgerError, StaleLease};
+use crate::lanes::Moment;
+use crate::operations;
+use crate::shared::Shared;
+use crate::verbs::{
+    AcceptVerdict, Acceptance, Accepted, Held, Lease, Leased, Placed, SettledAs, Settlement,
 };
-use super::webhooks::Errand;
-use super::webhooks::announce::Announcement;
-use cloakroom_domain::operation::{
-    Body, BodyKey, Counts, Lane, NewOperation, Status, Verdict, Work,
-};
-use cloakroom_domain::pruning::{MOST_OCTETS, Portion};
-use cloakroom_domain::{OperationId, Timestamp};
+use crate::webhooks::announce::Announcement;
 
 /// Committed groups whose callers have not been told; more make the committer wait.
 const UNTOLD: usize = 16;
@@ -44,67 +36,15 @@ const BATCH_OCTETS: u64 = 4 * 1024 * 1024;
 /// How often a batch is tried again that stood in another's way.
 const TRIES: usize = 8;
 
-/// Where the fate of a write is told.
-pub(super) type Tell<T> = oneshot::Sender<Result<T, LedgerError>>;
-
 /// A write that waits for its turn.
 #[derive(Debug)]
-pub(super) enum Write {
-    Accept(Box<Acceptance>, Tell<Accepted>),
-    Settle(Box<Settlement>, Tell<Result<Status, StaleLease>>),
-    Claim(Vec<Want>, Timestamp, Tell<Vec<Claimed>>),
-    ClaimWaiting {
-        wants: Vec<Want>,
-        now: Timestamp,
-        visible_again: Timestamp,
-        tell: Tell<Vec<Leased>>,
-    },
-    ClaimOverdue {
-        limit: usize,
-        now: Timestamp,
-        visible_again: Timestamp,
-        tell: Tell<Vec<Leased>>,
-    },
-    ReleaseDelayed {
-        limit: usize,
-        now: Timestamp,
-        tell: Tell<usize>,
-    },
-    ClaimOrphans {
-        dead: Vec<Dead>,
-        limit: usize,
-        now: Timestamp,
-        tell: Tell<Vec<Leased>>,
-    },
-    ClaimExpired {
-        lane: Lane,
-        seqs: Vec<i64>,
-        now: Timestamp,
-        tell: Tell<Vec<Leased>>,
-    },
-    Reclaim {
-        lost: Vec<LeaseKey>,
-        begun: bool,
-        now: Timestamp,
-        tell: Tell<Vec<Leased>>,
-    },
-    Beat(Box<Beat>, Timestamp, Tell<Beaten>),
-    Leave(Box<Leaving>, Timestamp, Tell<()>),
-    Divide(Box<Asking>, Timestamp, Tell<Vec<Divided>>),
-    Cancel(OperationId, Freeing, Timestamp, Tell<Canceled>),
-    Free(OperationId, Timestamp, Tell<bool>),
-    Progress(ProgressReport, Tell<Progressed>),
-    Pause(Pausing, Tell<bool>),
-    Stash(Vec<Piece>, Timestamp, Tell<()>),
-    Discard(BodyKey, Tell<()>),
-    Prune(Portion, Timestamp, Tell<Pruned>),
-    Unblock(SerialName, Timestamp, Tell<Unblocked>),
-    Judge(OperationId, Verdict, Tell<Judged>),
-    Reconcile(Step, Tell<Stepped>),
-    Recount(Box<Recount>, Tell<()>),
-    Sweep(Box<Sweep>, Tell<Swept>),
-    /// A verb of webhooks.
-    Errand(Box<dyn Errand>),
+pub(crate) enum Write {
+    /// A new operation. Those of a group go down in few statements.
+    Accept(Box<Acceptance>, Reply<Accepted>),
+    /// The end of an attempt. Those of a group go down in few statements.
+    Settle(Box<Settlement>, Reply<Result<Status, StaleLease>>),
+    /// Every other verb.
+    Verb(Box<dyn PendingVerb>),
 }
 
 /// A new operation may go ahead of one that has been due for less than this. Otherwise
@@ -113,38 +53,16 @@ pub(super) enum Write {
 /// carries operations out may refuse that.
 const OVERTAKES: Duration = Duration::from_millis(50);
 
-/// What a node tells of itself.
-#[derive(Debug)]
-pub(super) struct Beat {
-    pub(super) vitals: Vitals,
-    pub(super) counted: Vec<Counted>,
-}
-
 impl Write {
-    /// Whether it gets a transaction of its own, before the others: what it locks, all nodes want,
-    /// or it changes what others in its transaction go by. A single statement does not change that; where
-    /// others write too, it is better off by itself all the same.
-    fn is_apart(&self, is_shared: bool) -> bool {
+    fn grouping(&self, is_shared: bool) -> Grouping {
         match self {
-            Self::Divide(..) => true,
-            // A statement that fails takes its whole transaction with it.
-            Self::Beat(..) | Self::Leave(..) => is_shared,
-            Self::Errand(errand) => is_shared || !errand.is_single(),
-            _ => false,
+            Self::Accept(..) | Self::Settle(..) => Grouping::Together,
+            Self::Verb(verb) => verb.grouping(is_shared),
         }
     }
 
-    /// Whether it gets a transaction of its own, behind the others: it is long and may fail, and no
-    /// other write is to wait for it or to fail with it.
-    const fn is_maintenance(&self) -> bool {
-        matches!(
-            self,
-            Self::Prune(..)
-                | Self::Reconcile(..)
-                | Self::Recount(..)
-                | Self::Sweep(..)
-                | Self::ReleaseDelayed { .. }
-        )
+    fn is_maintenance(&self) -> bool {
+        self.grouping(true) == Grouping::Last
     }
 
     fn octets(&self) -> u64 {
@@ -156,40 +74,17 @@ impl Write {
             Self::Settle(settlement, _) => {
                 settlement.answer.as_ref().map_or(0, |a| inline_octets(&a.body))
             }
-            // As much as goes at once.
-            Self::Discard(..) => MOST_OCTETS,
-            Self::Stash(pieces, ..) => pieces.iter().map(|piece| piece.octets.len() as u64).sum(),
-            _ => 0,
+            Self::Verb(verb) => verb.octets(),
         }
     }
 
-    pub(super) fn fail(self, error: LedgerError) {
-        // Whoever asked may have gone away; then nobody needs to know.
+    /// It was not done: tells its caller.
+    fn fail(self, error: LedgerError) {
+        // The caller may have gone away; then nothing is to be told.
         match self {
-            Self::Accept(_, tell) => drop(tell.send(Err(error))),
-            Self::Settle(_, tell) => drop(tell.send(Err(error))),
-            Self::Claim(_, _, tell) => drop(tell.send(Err(error))),
-            Self::ClaimWaiting { tell, .. }
-            | Self::ClaimOverdue { tell, .. }
-            | Self::ClaimOrphans { tell, .. }
-            | Self::Reclaim { tell, .. }
-            | Self::ClaimExpired { tell, .. } => drop(tell.send(Err(error))),
-            Self::Beat(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Cancel(_, _, _, tell) => drop(tell.send(Err(error))),
-            Self::Progress(_, tell) => drop(tell.send(Err(error))),
-            Self::Free(_, _, tell) | Self::Pause(_, tell) => drop(tell.send(Err(error))),
-            Self::Divide(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Stash(_, _, tell) | Self::Discard(_, tell) | Self::Leave(_, _, tell) => {
-                drop(tell.send(Err(error)));
-            }
-            Self::Prune(_, _, tell) => drop(tell.send(Err(error))),
-            Self::ReleaseDelayed { tell, .. } => drop(tell.send(Err(error))),
-            Self::Unblock(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Reconcile(_, tell) => drop(tell.send(Err(error))),
-            Self::Recount(_, tell) => drop(tell.send(Err(error))),
-            Self::Sweep(_, tell) => drop(tell.send(Err(error))),
-            Self::Judge(_, _, tell) => drop(tell.send(Err(error))),
-            Self::Errand(errand) => errand.fail(error),
+            Self::Accept(_, reply) => drop(reply.send(Err(error))),
+            Self::Settle(_, reply) => drop(reply.send(Err(error))),
+            Self::Verb(verb) => verb.fail(error),
         }
     }
 }
@@ -205,7 +100,7 @@ fn inline_octets(body: &Body) -> u64 {
 /// each with its own transaction: then what one is committing, the others do not know of,
 /// and the database decides who comes first. A panic fails the writes of its group and no
 /// others: a class of writes whose committer is gone would wait for ever.
-pub(super) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
+pub(crate) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
     while queue.take(&shared.clock, &mut batch).await > 0 {
         for part in by_octets(&mut batch, shared.store.is_shared()) {
@@ -219,14 +114,14 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
 }
 
 /// Takes in what is to be told after a commit.
-pub(super) type Told = mpsc::Sender<Vec<After>>;
+pub(crate) type Told = mpsc::Sender<Vec<After>>;
 
-pub(super) fn told() -> (Told, mpsc::Receiver<Vec<After>>) {
+pub(crate) fn told() -> (Told, mpsc::Receiver<Vec<After>>) {
     mpsc::channel(UNTOLD)
 }
 
 /// Tells the callers of each group, group by group.
-pub(super) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After>>) {
+pub(crate) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After>>) {
     while let Some(afters) = told.recv().await {
         for after in afters {
             after(&shared);
@@ -240,13 +135,16 @@ fn by_octets(batch: &mut Vec<Write>, is_shared: bool) -> Vec<Vec<Write>> {
     let mut parts = vec![Vec::with_capacity(batch.len())];
     let mut octets = 0;
     for write in batch.drain(..) {
-        if write.is_apart(is_shared) {
-            first.push(vec![write]);
-            continue;
-        }
-        if write.is_maintenance() {
-            last.push(vec![write]);
-            continue;
+        match write.grouping(is_shared) {
+            Grouping::First => {
+                first.push(vec![write]);
+                continue;
+            }
+            Grouping::Last => {
+                last.push(vec![write]);
+                continue;
+            }
+            Grouping::Together => {}
         }
         octets += write.octets();
         if octets > BATCH_OCTETS {
@@ -294,20 +192,20 @@ async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
 struct Round {
     since: Moment,
     slots: Vec<Option<Box<dyn Reservation>>>,
-    moved: Moved,
+    effects: Effects,
     announced: Announcement,
     after: Vec<After>,
 }
 
 /// What is done once the transaction is durable.
-pub(super) type After = Box<dyn FnOnce(&Shared) + Send>;
+pub(crate) type After = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
     fn new(shared: &Shared) -> Self {
         Self {
             since: shared.lanes.moment(),
             slots: Vec::new(),
-            moved: Moved::default(),
+            effects: Effects::default(),
             announced: Announcement::default(),
             after: Vec::new(),
         }
@@ -333,7 +231,7 @@ impl Round {
         metrics::histogram!("cloakroom_ledger_batch_writes").record(count as f64);
         metrics::histogram!("cloakroom_ledger_commit_seconds")
             .record(shared.clock.now().since(begun));
-        shared.committed(&self.moved);
+        shared.committed(self.effects);
         if self.announced.fans {
             shared.fans.notify_one();
         }
@@ -347,18 +245,19 @@ impl Round {
     async fn write(
         &mut self,
         shared: &Shared,
-        mut transaction: Box<dyn Transaction>,
+        mut transaction: Transaction,
         sorted: &mut Sorted,
     ) -> Result<(), LedgerError> {
         let alone = sorted.is_one_verb();
         transaction.prepare(&sorted.settlements, &sorted.acceptances, alone).await?;
-        let settled = transaction.settle(&sorted.settlements, &mut self.moved).await?;
+        let settled =
+            operations::settle(&mut transaction, &sorted.settlements, &mut self.effects).await?;
         self.reserve(shared, &mut sorted.acceptances);
-        let verdicts = transaction.accept(&sorted.acceptances).await?;
-        let mut answers = Vec::with_capacity(sorted.others.len());
+        let verdicts = operations::accept(&mut transaction, &sorted.acceptances).await?;
         let scribe = shared.scribe.get().map(AsRef::as_ref);
-        for other in &mut sorted.others {
-            answers.push(answer(&mut *transaction, other, &mut self.moved, scribe).await?);
+        for verb in &mut sorted.verbs {
+            let mut around = Surroundings { effects: &mut self.effects, scribe };
+            verb.run(&mut transaction, &mut around).await?;
         }
         if let Some(scribe) = scribe {
             let outbox = shared.outbox.get().map(AsRef::as_ref);
@@ -367,9 +266,9 @@ impl Round {
         transaction.commit().await?;
         self.tell_settled(sorted, settled);
         self.tell_accepted(shared, sorted, verdicts);
-        for (other, answer) in sorted.others.drain(..).zip(answers) {
-            answer.show(&other, &shared.lanes, self.since);
-            self.after.push(answer.told_to(other));
+        for verb in sorted.verbs.drain(..) {
+            verb.follow(&shared.lanes, self.since);
+            self.after.push(Box::new(move |shared| verb.tell(shared)));
         }
         Ok(())
     }
@@ -459,16 +358,16 @@ fn handed_off(seq: i64, operation: NewOperation) -> Leased {
 }
 
 /// The token of an operation's first lease.
-pub(super) const FIRST_TOKEN: i64 = 1;
+pub(crate) const FIRST_TOKEN: i64 = 1;
 
 /// A batch with its writes by kind, so that each kind goes down in few statements.
 #[derive(Default)]
 struct Sorted {
     acceptances: Vec<Acceptance>,
-    accepted: Vec<Tell<Accepted>>,
+    accepted: Vec<Reply<Accepted>>,
     settlements: Vec<Settlement>,
-    settled: Vec<Tell<Result<Status, StaleLease>>>,
-    others: Vec<Write>,
+    settled: Vec<Reply<Result<Status, StaleLease>>>,
+    verbs: Vec<Box<dyn PendingVerb>>,
 }
 
 impl Sorted {
@@ -484,7 +383,7 @@ impl Sorted {
                     sorted.settlements.push(*settlement);
                     sorted.settled.push(tell);
                 }
-                other => sorted.others.push(other),
+                Write::Verb(verb) => sorted.verbs.push(verb),
             }
         }
         sorted
@@ -493,10 +392,9 @@ impl Sorted {
     /// Whether one verb is all that there is.
     fn is_one_verb(&self) -> bool {
         let (settlements, acceptances) = (self.settlements.is_empty(), self.acceptances.is_empty());
-        match self.others.as_slice() {
+        match self.verbs.as_slice() {
             [] => settlements || acceptances,
-            [Write::Claim(..)] => settlements && acceptances,
-            [Write::Errand(errand)] => settlements && acceptances && errand.is_single(),
+            [verb] => settlements && acceptances && verb.is_single(),
             _ => false,
         }
     }
@@ -507,7 +405,7 @@ impl Sorted {
         settles
             .map(|(settlement, tell)| Write::Settle(Box::new(settlement), tell))
             .chain(accepts.map(|(acceptance, tell)| Write::Accept(Box::new(acceptance), tell)))
-            .chain(self.others)
+            .chain(self.verbs.into_iter().map(Write::Verb))
             .collect()
     }
 }

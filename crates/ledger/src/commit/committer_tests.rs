@@ -3,28 +3,38 @@
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::cluster::Leave;
+use crate::commit::verb::pending;
+use crate::commit::write_queue::Class;
+use crate::operations::{Claim, Prune};
+use crate::permits::Leaving;
 use cloakroom_domain::Timestamp;
+use cloakroom_domain::pruning::Portion;
 
 const NOW: Timestamp = Timestamp::EPOCH;
 
 fn leave() -> Write {
     let leaving = Leaving { counted: Vec::new(), emptied: Vec::new() };
-    Write::Leave(Box::new(leaving), NOW, oneshot::channel().0)
+    Write::Verb(pending(Leave { leaving, now: NOW }, oneshot::channel().0))
 }
 
 fn prune() -> Write {
-    Write::Prune(Portion::default(), NOW, oneshot::channel().0)
+    let prune = Prune { portion: Portion::default(), now: NOW };
+    Write::Verb(pending(prune, oneshot::channel().0))
 }
 
 fn claim() -> Write {
-    Write::Claim(Vec::new(), NOW, oneshot::channel().0)
+    Write::Verb(pending(Claim { wants: Vec::new(), now: NOW }, oneshot::channel().0))
 }
 
 fn name(write: &Write) -> &'static str {
     match write {
-        Write::Leave(..) => "leave",
-        Write::Prune(..) => "prune",
-        _ => "claim",
+        Write::Verb(verb) => match verb.class() {
+            Class::Liveness => "leave",
+            Class::Maintenance => "prune",
+            _ => "claim",
+        },
+        _ => "another",
     }
 }
 

@@ -4,8 +4,8 @@
 //! writes, inserts the operation already leased, and hands it over after the commit. So
 //! the front never calls the engine. The courier lends an [`Outbox`] for deliveries.
 
-use super::verbs::Leased;
-use super::webhooks::{DeliveryLease, LeasedDelivery};
+use crate::verbs::Leased;
+use crate::webhooks::{DeliveryLease, LeasedDelivery};
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::Lane;
 

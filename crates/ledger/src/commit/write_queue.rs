@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc};
 
 use super::committer::Write;
-use super::error::LedgerError;
+use crate::error::LedgerError;
 use cloakroom_runtime::clock::Clock;
 
 /// Writes that wait for the committer; more make their callers wait.
 const QUEUE: usize = 4096;
 /// The most writes that go into one transaction.
-pub(super) const BATCH_WRITES: usize = 256;
+pub(crate) const BATCH_WRITES: usize = 256;
 /// How many classes of writes there are.
 const CLASSES: usize = 6;
 /// So many writes go down beside what another committer is committing.
@@ -26,7 +26,7 @@ const LONG: Duration = Duration::from_millis(20);
 
 /// What a write is for, in the order of its urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub(crate) enum Class {
     /// That this node is alive, and its part of shared limits.
     Liveness,
     /// What is handed out.
@@ -40,22 +40,11 @@ enum Class {
 }
 
 impl Class {
-    const fn of(write: &Write) -> Self {
+    fn of(write: &Write) -> Self {
         match write {
-            Write::Beat(..) | Write::Leave(..) | Write::Divide(..) => Self::Liveness,
-            Write::Claim(..)
-            | Write::ClaimWaiting { .. }
-            | Write::ClaimOrphans { .. }
-            | Write::Reclaim { .. } => Self::Claims,
             Write::Accept(..) => Self::Acceptances,
             Write::Settle(..) => Self::Settlements,
-            Write::Prune(..)
-            | Write::Reconcile(..)
-            | Write::Recount(..)
-            | Write::Sweep(..)
-            | Write::ClaimExpired { .. }
-            | Write::ClaimOverdue { .. } => Self::Maintenance,
-            _ => Self::Others,
+            Write::Verb(verb) => verb.class(),
         }
     }
 }
@@ -64,15 +53,15 @@ impl Class {
 /// queue of its own: what is alike goes down in one statement, and no class waits for the round
 /// trips of another or fails with it. Where classes share a queue, the urgent ones go first.
 #[derive(Clone)]
-pub(super) struct Queue([Entrance; CLASSES]);
+pub(crate) struct Queue([Entrance; CLASSES]);
 
 impl Queue {
     /// Queues a write; waits while the queue is full.
-    pub(super) async fn send(&self, write: Write) -> Result<(), LedgerError> {
+    pub(crate) async fn send(&self, write: Write) -> Result<(), LedgerError> {
         self.of(&write).send(write).await
     }
 
-    const fn of(&self, write: &Write) -> &Entrance {
+    fn of(&self, write: &Write) -> &Entrance {
         &self.0[Class::of(write) as usize]
     }
 }
@@ -106,7 +95,7 @@ struct Word {
 }
 
 /// A queue for writes, and what each of that many committers takes from.
-pub(super) fn queue(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
+pub(crate) fn queue(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
     if committers < CLASSES {
         return shared(committers);
     }
@@ -189,7 +178,7 @@ impl Waiting {
 }
 
 /// What several committers take from in turn.
-pub(super) struct Turns {
+pub(crate) struct Turns {
     queue: Mutex<Waiting>,
     word: Arc<Word>,
 }
@@ -199,7 +188,7 @@ impl Turns {
     /// is at it, more gathers meanwhile: many small groups cost the database more than few
     /// large ones. A group that is worth it goes beside the other, and so does one that the
     /// other keeps waiting.
-    pub(super) async fn take(&self, clock: &Clock, batch: &mut Vec<Write>) -> usize {
+    pub(crate) async fn take(&self, clock: &Clock, batch: &mut Vec<Write>) -> usize {
         let mut queue = self.queue.lock().await;
         let mut waited = std::pin::pin!(clock.sleep(LONG));
         while !queue.is_worth_it() && self.word.busy.load(Ordering::SeqCst) > 0 {
@@ -217,7 +206,7 @@ impl Turns {
     }
 
     /// What was taken is committed, or has failed.
-    pub(super) fn committed(&self) {
+    pub(crate) fn committed(&self) {
         self.word.busy.fetch_sub(1, Ordering::SeqCst);
         self.word.may_go.notify_one();
     }
@@ -230,6 +219,9 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::cluster::Leave;
+    use crate::commit::verb::pending;
+    use crate::operations::{Claim, DiscardBody, Prune};
     use crate::permits::Leaving;
     use cloakroom_domain::Timestamp;
 
@@ -287,20 +279,25 @@ mod tests {
     }
 
     fn beat() -> Write {
-        Write::Leave(Box::new(nothing()), Timestamp::EPOCH, oneshot::channel().0)
+        Write::Verb(pending(
+            Leave { leaving: nothing(), now: Timestamp::EPOCH },
+            oneshot::channel().0,
+        ))
     }
 
     fn claim() -> Write {
-        Write::Claim(Vec::new(), Timestamp::EPOCH, oneshot::channel().0)
+        let claim = Claim { wants: Vec::new(), now: Timestamp::EPOCH };
+        Write::Verb(pending(claim, oneshot::channel().0))
     }
 
     fn discard() -> Write {
-        Write::Discard(cloakroom_domain::operation::BodyKey(1), oneshot::channel().0)
+        let body = cloakroom_domain::operation::BodyKey(1);
+        Write::Verb(pending(DiscardBody { body }, oneshot::channel().0))
     }
 
     fn prune() -> Write {
         let portion = cloakroom_domain::pruning::Portion::default();
-        Write::Prune(portion, Timestamp::EPOCH, oneshot::channel().0)
+        Write::Verb(pending(Prune { portion, now: Timestamp::EPOCH }, oneshot::channel().0))
     }
 
     #[test]

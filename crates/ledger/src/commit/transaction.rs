@@ -1,0 +1,60 @@
+//! One writing transaction, on either backend.
+//!
+//! Owns its begin, the locks that a group takes before its verbs run, and its commit. Dropping it
+//! undoes it. Verbs look into it for the backend that they speak to.
+
+use crate::error::LedgerError;
+use crate::verbs::{Acceptance, Settlement};
+use crate::webhooks::Deliveries;
+use crate::{postgres, sqlite};
+
+/// One writing transaction.
+pub(crate) enum Transaction {
+    /// In a SQLite file.
+    Sqlite(Box<sqlite::Writing>),
+    /// In a PostgreSQL database.
+    Postgres(Box<postgres::Writing>),
+}
+
+/// Runs the same expression on the transaction of either backend.
+macro_rules! on_either {
+    ($transaction:expr, $writing:ident => $run:expr) => {
+        match $transaction {
+            $crate::commit::transaction::Transaction::Sqlite($writing) => $run,
+            $crate::commit::transaction::Transaction::Postgres($writing) => $run,
+        }
+    };
+}
+pub(crate) use on_either;
+
+impl Transaction {
+    /// Takes the locks that a group needs, in one order, before its verbs run. `alone` says that
+    /// there will be one verb and no other: these settlements, these acceptances, or one claim.
+    pub(crate) async fn prepare(
+        &mut self,
+        settlements: &[Settlement],
+        acceptances: &[Acceptance],
+        alone: bool,
+    ) -> Result<(), LedgerError> {
+        match self {
+            // One process writes, in one transaction at a time.
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(writing) => {
+                postgres::prepare(writing, settlements, acceptances, alone).await
+            }
+        }
+    }
+
+    /// The verbs of webhooks in it.
+    pub(crate) fn deliveries(&mut self) -> &mut dyn Deliveries {
+        on_either!(self, writing => &mut **writing)
+    }
+
+    /// Makes all of it durable. An error leaves open whether it is.
+    pub(crate) async fn commit(self) -> Result<(), LedgerError> {
+        match self {
+            Self::Sqlite(writing) => sqlite::commit(*writing),
+            Self::Postgres(writing) => writing.commit().await,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Large bodies, written in chunks before the write that refers to them.
+
+use async_trait::async_trait;
+
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::BodyKey;
+use cloakroom_domain::pruning::MOST_OCTETS;
+
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Surroundings, Verb};
+use crate::error::LedgerError;
+use crate::verbs::Piece;
+use crate::{postgres, sqlite};
+
+/// Writes chunks of large bodies.
+pub(crate) struct WriteChunks {
+    /// The chunks.
+    pub(crate) chunks: Vec<Piece>,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for WriteChunks {
+    type Output = ();
+
+    fn octets(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.octets.len() as u64).sum()
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => sqlite::accept::stash(writing, &self.chunks, self.now),
+            Transaction::Postgres(writing) => {
+                postgres::accept::stash(writing, &self.chunks, self.now).await
+            }
+        }
+    }
+}
+
+/// Deletes the chunks of a body, if no row refers to it.
+pub(crate) struct DiscardBody {
+    /// The body.
+    pub(crate) body: BodyKey,
+}
+
+#[async_trait]
+impl Verb for DiscardBody {
+    type Output = ();
+
+    fn octets(&self) -> u64 {
+        // As much as goes at once.
+        MOST_OCTETS
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => sqlite::prune::erase_pieces(writing, self.body.0),
+            Transaction::Postgres(writing) => {
+                postgres::prune::erase_pieces(writing, vec![self.body.0]).await
+            }
+        }
+    }
+}

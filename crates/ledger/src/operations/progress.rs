@@ -1,0 +1,38 @@
+//! Progress reports of upstreams.
+
+use async_trait::async_trait;
+
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Surroundings, Verb};
+use crate::error::LedgerError;
+use crate::shared::Shared;
+use crate::verbs::{ProgressReport, Progressed};
+use crate::{postgres, sqlite};
+
+/// Writes a progress report down.
+pub(crate) struct Report {
+    /// The report.
+    pub(crate) report: ProgressReport,
+}
+
+#[async_trait]
+impl Verb for Report {
+    type Output = Progressed;
+
+    fn announce(&self, _output: &Self::Output, shared: &Shared) {
+        shared.changed([self.report.id]);
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => sqlite::cancel::progress(writing, &self.report),
+            Transaction::Postgres(writing) => {
+                postgres::cancel::progress(writing, &self.report).await
+            }
+        }
+    }
+}
