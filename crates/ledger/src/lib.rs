@@ -10,7 +10,6 @@ mod cluster;
 mod commit;
 mod complaints;
 mod copying;
-mod ends;
 mod error;
 mod fleet;
 mod hints;
@@ -26,8 +25,6 @@ mod reads;
 mod reconcile;
 mod recount;
 mod resealing;
-mod retried;
-mod room;
 mod rows;
 mod schema;
 mod sealing_keys;
@@ -90,6 +87,7 @@ use commit::committer::Write;
 use commit::verb::{Reply, Verb, pending};
 use commit::write_queue::{self, Queue};
 use fleet::Counted;
+use operations::capacity;
 use operations::{
     Cancel, Claim, ClaimExpired, ClaimOrphans, ClaimOverdue, ClaimWaiting, DiscardBody, Free,
     Pause, Prune, Reclaim, RecordVerdict, Release, ReleaseDelayed, Report, WriteChunks,
@@ -156,7 +154,7 @@ impl Ledger {
             throughput: throughput::Throughput::default(),
             cancels: Mutex::default(),
             complaints: complaints::Complaints::default(),
-            looks: room::Looks::default(),
+            looks: capacity::Looks::default(),
             strange: cloakroom_runtime::LogThrottle::default(),
             fatal: CancellationToken::new(),
             sealing_key,
@@ -223,7 +221,7 @@ impl Ledger {
         let mut acceptance = Box::new(Acceptance { operation, first, hand_off: false, room: None });
         async move {
             let operation = &acceptance.operation;
-            match room::admission(&self.shared, operation).await? {
+            match capacity::admission(&self.shared, operation).await? {
                 Ok(room) => acceptance.room = Some(room),
                 Err(refused) => {
                     if let Some(pieces) = operation.work.pieces() {
@@ -421,7 +419,7 @@ impl Ledger {
     /// Writes pieces of a large body down, before the write that refers to them.
     pub async fn stash(&self, pieces: Vec<Piece>) -> Result<(), LedgerError> {
         if !self.shared.store.has_room() {
-            return Err(room::full(&self.shared));
+            return Err(capacity::full(&self.shared));
         }
         let now = self.shared.clock.now();
         self.submit(WriteChunks { chunks: pieces, now }).await

@@ -19,9 +19,10 @@ use super::verbs::{Canceled, Placed, Settlement};
 use super::webhooks::Scribe;
 use super::webhooks::announce::NewlyDue;
 use super::webhooks::heads::{DeliveryLane, Heads};
-use super::{complaints, hints, lanes, room, unread, watch};
+use super::{complaints, hints, lanes, unread, watch};
 use crate::commit::effects::Effects;
 use crate::commit::handoff::{Desk, Outbox, Reservation};
+use crate::operations::capacity;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::{Lane, NewOperation, Next, Status};
@@ -55,7 +56,7 @@ pub(super) struct Shared {
     pub(super) throughput: Throughput,
     pub(super) cancels: Mutex<Option<mpsc::UnboundedSender<OperationId>>>,
     pub(super) complaints: complaints::Complaints,
-    pub(super) looks: room::Looks,
+    pub(super) looks: capacity::Looks,
     /// What the log is told of operations that are left to other nodes.
     pub(super) strange: LogThrottle,
     pub(super) fatal: CancellationToken,

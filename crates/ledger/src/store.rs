@@ -16,12 +16,12 @@ use super::fleet::NodeRow;
 use super::listed::Listed;
 use super::permits::LimitName;
 use super::recount::{Counter, Elsewhere, Glimpse, Place};
-use super::room::Standing;
 use super::verbs::{
     Hint, KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation, Overdue,
     Page, Promised, SerialName,
 };
 use super::webhooks::ReadsDeliveries;
+use crate::operations::capacity::Standing;
 use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::{OperationId, Timestamp};
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fleet::LeaseKey;
-use super::room::Room;
 use super::webhooks::FirstCallback;
+use crate::operations::capacity::Room;
 use cloakroom_domain::delivery::{Callback, ReceiverKey};
 use cloakroom_domain::operation::{
     Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Parts, Policy,

@@ -6,7 +6,6 @@ use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::postgres;
 use crate::recount::Recount;
 
 /// Corrects what is counted in a lane, unless another node has done so since it was seen.
@@ -36,7 +35,7 @@ impl Verb for RepairDepth {
             // One process counts by itself there.
             Transaction::Sqlite(_) => Ok(()),
             Transaction::Postgres(writing) => {
-                postgres::sweep::recount(writing, &self.recount).await
+                crate::cluster::sweep::postgres::recount(writing, &self.recount).await
             }
         }
     }

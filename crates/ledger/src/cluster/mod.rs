@@ -4,9 +4,9 @@
 //! of those that are gone.
 
 mod depth_repair;
-mod limits;
-mod nodes;
-mod sweep;
+pub(crate) mod limits;
+pub(crate) mod nodes;
+pub(crate) mod sweep;
 
 pub(crate) use depth_repair::RepairDepth;
 pub(crate) use limits::Divide;

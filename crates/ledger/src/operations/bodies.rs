@@ -10,7 +10,6 @@ use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::verbs::Piece;
-use crate::{postgres, sqlite};
 
 /// Writes chunks of large bodies.
 pub(crate) struct WriteChunks {
@@ -34,9 +33,11 @@ impl Verb for WriteChunks {
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         match transaction {
-            Transaction::Sqlite(writing) => sqlite::accept::stash(writing, &self.chunks, self.now),
+            Transaction::Sqlite(writing) => {
+                crate::operations::accept::sqlite::stash(writing, &self.chunks, self.now)
+            }
             Transaction::Postgres(writing) => {
-                postgres::accept::stash(writing, &self.chunks, self.now).await
+                crate::operations::accept::postgres::stash(writing, &self.chunks, self.now).await
             }
         }
     }
@@ -63,9 +64,11 @@ impl Verb for DiscardBody {
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         match transaction {
-            Transaction::Sqlite(writing) => sqlite::prune::erase_pieces(writing, self.body.0),
+            Transaction::Sqlite(writing) => {
+                crate::operations::prune::sqlite::erase_pieces(writing, self.body.0)
+            }
             Transaction::Postgres(writing) => {
-                postgres::prune::erase_pieces(writing, vec![self.body.0]).await
+                crate::operations::prune::postgres::erase_pieces(writing, vec![self.body.0]).await
             }
         }
     }

@@ -3,16 +3,24 @@
 //! Owns what each write does to the tables of operations. It must not know how writes are queued or
 //! grouped, nor who asks.
 
+pub(crate) mod accept;
 mod bodies;
-mod cancel;
-mod claim;
+pub(crate) mod cancel;
+pub(crate) mod capacity;
+pub(crate) mod claim;
+pub(crate) mod ends;
+pub(crate) mod finish;
 mod pause;
 mod progress;
-mod prune;
-mod reconcile;
-mod serial_keys;
-mod verdict;
+pub(crate) mod prune;
+pub(crate) mod read;
+pub(crate) mod reconcile;
+pub(crate) mod retried;
+pub(crate) mod serial_keys;
+pub(crate) mod settle;
+pub(crate) mod verdict;
 
+pub(crate) use accept::accept;
 pub(crate) use bodies::{DiscardBody, WriteChunks};
 pub(crate) use cancel::Cancel;
 pub(crate) use claim::{Claim, ClaimExpired, ClaimOrphans, ClaimOverdue, ClaimWaiting, Reclaim};
@@ -21,33 +29,5 @@ pub(crate) use progress::Report;
 pub(crate) use prune::{Free, Prune};
 pub(crate) use reconcile::Reconcile;
 pub(crate) use serial_keys::{Release, ReleaseDelayed};
+pub(crate) use settle::settle;
 pub(crate) use verdict::RecordVerdict;
-
-use crate::commit::effects::Effects;
-use crate::commit::transaction::Transaction;
-use crate::error::{LedgerError, StaleLease};
-use crate::verbs::{AcceptVerdict, Acceptance, SettledAs, Settlement};
-use crate::{postgres, sqlite};
-
-/// Writes new operations down: one verdict for each, in their order.
-pub(crate) async fn accept(
-    transaction: &mut Transaction,
-    batch: &[Acceptance],
-) -> Result<Vec<AcceptVerdict>, LedgerError> {
-    match transaction {
-        Transaction::Sqlite(writing) => sqlite::accept::accept(writing, batch).await,
-        Transaction::Postgres(writing) => postgres::accept::accept(writing, batch).await,
-    }
-}
-
-/// Commits the ends of attempts with all their effects: one fate for each, in their order.
-pub(crate) async fn settle(
-    transaction: &mut Transaction,
-    batch: &[Settlement],
-    effects: &mut Effects,
-) -> Result<Vec<Result<SettledAs, StaleLease>>, LedgerError> {
-    match transaction {
-        Transaction::Sqlite(writing) => sqlite::settle::settle(writing, batch, effects),
-        Transaction::Postgres(writing) => postgres::settle::settle(writing, batch, effects).await,
-    }
-}

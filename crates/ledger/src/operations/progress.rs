@@ -7,7 +7,6 @@ use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::shared::Shared;
 use crate::verbs::{ProgressReport, Progressed};
-use crate::{postgres, sqlite};
 
 /// Writes a progress report down.
 pub(crate) struct Report {
@@ -29,9 +28,11 @@ impl Verb for Report {
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         match transaction {
-            Transaction::Sqlite(writing) => sqlite::cancel::progress(writing, &self.report),
+            Transaction::Sqlite(writing) => {
+                crate::operations::cancel::sqlite::progress(writing, &self.report)
+            }
             Transaction::Postgres(writing) => {
-                postgres::cancel::progress(writing, &self.report).await
+                crate::operations::cancel::postgres::progress(writing, &self.report).await
             }
         }
     }

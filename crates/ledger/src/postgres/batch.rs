@@ -19,7 +19,7 @@ use crate::webhooks::sql::Table;
 
 /// The values of a statement, in order.
 #[derive(Default)]
-pub(super) struct Values {
+pub(crate) struct Values {
     arguments: PgArguments,
     refused: Option<String>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Values {
 impl Values {
     /// Adds the next value.
     #[must_use]
-    pub(super) fn with<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
+    pub(crate) fn with<'v, T: Encode<'v, Postgres> + Type<Postgres>>(mut self, value: T) -> Self {
         if let Err(error) = self.arguments.add(value) {
             self.refused = Some(error.to_string());
         }
@@ -35,7 +35,7 @@ impl Values {
     }
 
     /// The values, for a query.
-    pub(super) fn finish(self) -> Result<PgArguments, LedgerError> {
+    pub(crate) fn finish(self) -> Result<PgArguments, LedgerError> {
         match self.refused {
             None => Ok(self.arguments),
             Some(why) => Err(LedgerError::Damaged(format!("a value cannot be stored: {why}"))),
@@ -44,7 +44,7 @@ impl Values {
 }
 
 /// One column of a batch.
-pub(super) enum Column {
+pub(crate) enum Column {
     Numbers(Vec<Option<i64>>),
     Texts(Vec<Option<String>>),
     Octets(Vec<Option<Vec<u8>>>),
@@ -61,7 +61,7 @@ impl Column {
     }
 
     /// Whether no row has a value.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Numbers(numbers) => numbers.iter().all(Option::is_none),
             Self::Texts(texts) => texts.iter().all(Option::is_none),
@@ -70,7 +70,7 @@ impl Column {
     }
 
     /// Whether all rows have the same value.
-    pub(super) fn is_alike(&self) -> bool {
+    pub(crate) fn is_alike(&self) -> bool {
         fn alike<T: PartialEq>(values: &[T]) -> bool {
             values.first().is_none_or(|first| values.iter().all(|value| value == first))
         }
@@ -100,7 +100,7 @@ impl Column {
 }
 
 /// How the server calls a value of a letter's columns.
-pub(super) const fn type_of(letter: char) -> &'static str {
+pub(crate) const fn type_of(letter: char) -> &'static str {
     match letter.to_ascii_lowercase() {
         'n' | 'c' => "bigint",
         't' | 'w' => "text",
@@ -110,7 +110,7 @@ pub(super) const fn type_of(letter: char) -> &'static str {
 
 /// How a column of a batch travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Travel {
+pub(crate) enum Travel {
     /// As an array with a value for each row.
     Each,
     /// As one value, which is every row's.
@@ -120,7 +120,7 @@ pub(super) enum Travel {
 
 /// What the columns of a batch come to, as far as it decides how they travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Form {
+pub(crate) struct Form {
     /// A column that is mostly empty has a value.
     full: bool,
     /// Those that are mostly the same in all rows are.
@@ -138,7 +138,7 @@ impl Form {
 }
 
 /// The columns of a batch, filled row by row.
-pub(super) struct Columns {
+pub(crate) struct Columns {
     letters: &'static str,
     filled: Vec<Column>,
     next: usize,
@@ -149,7 +149,7 @@ impl Columns {
     /// Columns without rows; a letter each: n number, t text, o octets, f flag; in upper case
     /// one that is mostly empty; and c for a number, w for a text that is mostly the same in
     /// all rows.
-    pub(super) fn of(letters: &'static str) -> Self {
+    pub(crate) fn of(letters: &'static str) -> Self {
         let filled = letters.chars().map(Column::of).collect();
         Self { letters, filled, next: 0, misfit: false }
     }
@@ -169,7 +169,7 @@ impl Columns {
     }
 
     /// Each of them.
-    pub(super) fn each(&self) -> impl Iterator<Item = &Column> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Column> {
         self.filled.iter()
     }
 
@@ -180,7 +180,7 @@ impl Columns {
     }
 
     /// The columns as values of a statement, each as it travels.
-    pub(super) fn bound_as(
+    pub(crate) fn bound_as(
         self,
         travels: impl Iterator<Item = Travel>,
         mut values: Values,
@@ -232,7 +232,7 @@ pub(crate) fn storable(text: String) -> String {
 }
 
 /// A statement about a batch: something before and after the arrays of its columns.
-pub(super) struct Statement {
+pub(crate) struct Statement {
     head: &'static str,
     /// Of an INSERT, the columns of its table.
     names: &'static str,
@@ -243,7 +243,7 @@ pub(super) struct Statement {
 
 impl Statement {
     /// An INSERT of these columns; `head` is the statement up to the table.
-    pub(super) const fn insert(
+    pub(crate) const fn insert(
         head: &'static str,
         names: &'static str,
         columns: &'static str,
@@ -252,12 +252,12 @@ impl Statement {
     }
 
     /// An INSERT into a table that both engines fill alike.
-    pub(super) const fn of(table: &Table) -> Self {
+    pub(crate) const fn of(table: &Table) -> Self {
         Self { head: table.head, names: table.columns, columns: table.letters, tail: "" }
     }
 
     /// An INSERT that says what to do about rows that are there.
-    pub(super) const fn insert_or(
+    pub(crate) const fn insert_or(
         head: &'static str,
         names: &'static str,
         columns: &'static str,
@@ -267,7 +267,7 @@ impl Statement {
     }
 
     /// A statement that reads the rows of a batch between `head` and `tail`.
-    pub(super) const fn reading(
+    pub(crate) const fn reading(
         head: &'static str,
         columns: &'static str,
         tail: &'static str,
@@ -276,13 +276,13 @@ impl Statement {
     }
 
     /// A statement about rows whose number is one of many; `head` goes up to and with ANY.
-    pub(super) const fn among(head: &'static str) -> Self {
+    pub(crate) const fn among(head: &'static str) -> Self {
         Self { head, names: "", columns: "", tail: "" }
     }
 
     /// Its texts as the only one of a script.
     #[cfg(test)]
-    pub(super) fn alone(&self) -> Vec<String> {
+    pub(crate) fn alone(&self) -> Vec<String> {
         let form = |(full, alike)| Form { full, alike };
         let forms = [(false, false), (true, false), (false, true), (true, true)].map(form);
         let text = |form| {
@@ -342,7 +342,7 @@ impl Statement {
 /// Statements that bring no rows, to be run together. None of them sees what another
 /// one changes.
 #[derive(Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     parts: Vec<(&'static Statement, Columns)>,
 }
 
@@ -352,7 +352,7 @@ static TEXTS: OnceLock<Texts> = OnceLock::new();
 
 impl Script {
     /// Adds a statement about these rows; nothing if there are none.
-    pub(super) fn add<T>(
+    pub(crate) fn add<T>(
         &mut self,
         statement: &'static Statement,
         rows: &[T],
@@ -373,19 +373,19 @@ impl Script {
     }
 
     /// Adds a statement about these numbers.
-    pub(super) fn add_numbers(&mut self, statement: &'static Statement, keys: &[i64]) -> &mut Self {
+    pub(crate) fn add_numbers(&mut self, statement: &'static Statement, keys: &[i64]) -> &mut Self {
         self.add(statement, keys, |key, columns| {
             columns.number(*key);
         })
     }
 
     /// Whether there is nothing to run.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// Its text and values.
-    pub(super) fn finish(self) -> Result<(Arc<str>, PgArguments), LedgerError> {
+    pub(crate) fn finish(self) -> Result<(Arc<str>, PgArguments), LedgerError> {
         let forms = self.forms();
         let sql = self.sql(&forms);
         let mut values = Values::default();

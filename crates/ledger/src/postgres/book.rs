@@ -17,19 +17,19 @@ use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealer::Sealer;
 
 /// Every lane there is; another node may have made some since they were read.
-pub(super) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
+pub(crate) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
 
 /// What a node knows while the ledger is open.
 pub(crate) struct Book {
-    pub(super) incarnation: i64,
-    pub(super) retention: Retention,
-    pub(super) marks: Marks,
-    pub(super) property: Property,
-    pub(super) subscribers: Arc<Subscribers>,
-    pub(super) sealer: Sealer,
-    pub(super) tasks: Tasks,
+    pub(crate) incarnation: i64,
+    pub(crate) retention: Retention,
+    pub(crate) marks: Marks,
+    pub(crate) property: Property,
+    pub(crate) subscribers: Arc<Subscribers>,
+    pub(crate) sealer: Sealer,
+    pub(crate) tasks: Tasks,
     /// Numbers that were taken and not used, with the first that is not ours.
-    pub(super) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
+    pub(crate) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
     lanes: RwLock<Arc<Known>>,
 }
 
@@ -40,7 +40,7 @@ struct Known {
 }
 
 impl Book {
-    pub(super) fn new(
+    pub(crate) fn new(
         incarnation: i64,
         retention: Retention,
         sealer: Sealer,
@@ -62,7 +62,7 @@ impl Book {
     }
 
     /// Takes in all the lanes that there are.
-    pub(super) fn learn(&self, rows: &[PgRow]) -> Result<(), LedgerError> {
+    pub(crate) fn learn(&self, rows: &[PgRow]) -> Result<(), LedgerError> {
         let mut known = Known::default();
         for row in rows {
             let lane = Lane {
@@ -85,24 +85,24 @@ impl Book {
     }
 
     /// The number of a lane.
-    pub(super) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
+    pub(crate) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
         let unknown = || damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
         numbered(lane, |lane| self.known().numbers.get(lane).copied()).ok_or_else(unknown)
     }
 
     /// The lane of a number.
-    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+    pub(crate) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
         let unknown = || damaged(format!("lane {number} is unknown"));
         named(number, |number| self.known().lanes.get(&number).cloned()).ok_or_else(unknown)
     }
 
     /// Whether the lane of a number is known.
-    pub(super) fn knows(&self, number: i64) -> bool {
+    pub(crate) fn knows(&self, number: i64) -> bool {
         self.known().lanes.contains_key(&number.abs())
     }
 
     /// Every lane with its number.
-    pub(super) fn all(&self) -> Vec<(i64, Lane)> {
+    pub(crate) fn all(&self) -> Vec<(i64, Lane)> {
         with_quarantines(self.known().lanes.iter())
     }
 }

@@ -97,17 +97,17 @@ fn columns() -> impl Iterator<Item = (&'static str, char, Kind)> {
 }
 
 /// A new operation with its place, where that had to be taken before, and its ties to others.
-pub(super) struct Given<'a> {
-    pub(super) taken: Option<i64>,
-    pub(super) operation: &'a NewOperation,
-    pub(super) lane: i64,
-    pub(super) placed: Placed,
+pub(crate) struct Given<'a> {
+    pub(crate) taken: Option<i64>,
+    pub(crate) operation: &'a NewOperation,
+    pub(crate) lane: i64,
+    pub(crate) placed: Placed,
     /// The parent, and the root of its tree.
-    pub(super) parent: Option<(OperationId, OperationId)>,
+    pub(crate) parent: Option<(OperationId, OperationId)>,
     /// Where its callbacks go.
-    pub(super) callback: Option<Cow<'a, Callback>>,
+    pub(crate) callback: Option<Cow<'a, Callback>>,
     /// What of it is not to be read by others.
-    pub(super) stored: StoredWork,
+    pub(crate) stored: StoredWork,
 }
 
 /// What a batch has to have written, and what of it travels once.
@@ -129,7 +129,7 @@ struct Shape {
 const PLACES: [Placed; 3] = [Placed::Ready, Placed::Running, Placed::Waiting];
 
 /// Writes these down; their places in the order accepted, in their order here.
-pub(super) async fn write(
+pub(crate) async fn write(
     writing: &mut Writing,
     batch: &[Given<'_>],
 ) -> Result<Vec<i64>, LedgerError> {
@@ -414,7 +414,7 @@ fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
 
 /// Every text that there can be, for whoever checks them.
 #[cfg(test)]
-pub(super) fn every_text() -> Vec<String> {
+pub(crate) fn every_text() -> Vec<String> {
     let flag = |bits: usize, place: usize| bits >> place & 1 == 1;
     let shape = |bits| Shape {
         full: flag(bits, PLACES.len()),

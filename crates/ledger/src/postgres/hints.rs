@@ -17,7 +17,7 @@ use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_runtime::clock::Clock;
 
 /// Where nodes tell each other.
-pub(super) const CHANNEL: &str = "cloakroom";
+pub(crate) const CHANNEL: &str = "cloakroom";
 /// How long after the connection was lost it is made again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// After so long a silence the connection is asked whether it is still one.
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const LONGEST: usize = 7_900;
 
 /// A hint as it is sent: who sends it, then what is hinted at, word by word.
-pub(super) fn written(hint: &Hint, book: &Book) -> String {
+pub(crate) fn written(hint: &Hint, book: &Book) -> String {
     let mut text = book.incarnation.to_string();
     let lanes = hint.lanes.iter().filter_map(|lane| book.number(lane).ok());
     let flags = [(hint.permits, " p"), (hint.receivers_changed, " r")];
@@ -57,7 +57,7 @@ fn word(kind: char, id: OperationId) -> String {
 }
 
 /// A hint as it was sent by another node; what is not understood is passed over.
-pub(super) fn read(text: &str, book: &Book) -> Option<Hint> {
+pub(crate) fn read(text: &str, book: &Book) -> Option<Hint> {
     let mut words = text.split(' ');
     if words.next()?.parse() == Ok(book.incarnation) {
         return None;
@@ -82,20 +82,20 @@ fn id_of(hex: &str) -> Option<OperationId> {
 }
 
 /// Listens for hints, and goes on by itself after the connection was lost.
-pub(super) struct Ears {
+pub(crate) struct Ears {
     options: PgConnectOptions,
     listener: tokio::sync::Mutex<Option<PgListener>>,
     clock: Clock,
 }
 
 impl Ears {
-    pub(super) fn new(options: PgConnectOptions) -> Self {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
         let options = options.disable_statement_logging();
         Self { options, listener: tokio::sync::Mutex::default(), clock: Clock::system() }
     }
 
     /// The next hint of another node.
-    pub(super) async fn hear(&self, book: &Book) -> Hint {
+    pub(crate) async fn hear(&self, book: &Book) -> Hint {
         let mut listener = self.listener.lock().await;
         loop {
             match self.next(&mut listener).await {

@@ -20,7 +20,7 @@ const MARGIN_OF_NUMBERS: i64 = 1_000;
 
 /// What is looked through from its oldest entry on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Shelf {
+pub(crate) enum Shelf {
     /// What is ready in the lane of this number.
     Lane(i64),
     /// What follows an upstream in the lane of this number.
@@ -54,7 +54,7 @@ impl Shelf {
 }
 
 /// The marks of all shelves.
-pub(super) struct Marks {
+pub(crate) struct Marks {
     state: Mutex<State>,
     clock: Clock,
 }
@@ -76,14 +76,14 @@ impl Default for Marks {
 
 impl Marks {
     /// Where to begin in each of these lanes, in microseconds.
-    pub(super) fn of(&self, lanes: &[i64]) -> Vec<i64> {
+    pub(crate) fn of(&self, lanes: &[i64]) -> Vec<i64> {
         let state = self.state();
         lanes.iter().map(|lane| state.low(Shelf::Lane(*lane))).collect()
     }
 
     /// Where a look at a shelf begins that takes what is due by `now`: at the mark, or now and then
     /// at the very beginning.
-    pub(super) fn begin(&self, shelf: Shelf, now: Timestamp) -> i64 {
+    pub(crate) fn begin(&self, shelf: Shelf, now: Timestamp) -> i64 {
         let (read, mut state) = (self.clock.now(), self.state());
         let looked_at = state.looked_at.get(&shelf).copied();
         if looked_at.is_none_or(|at| read.since(at) >= shelf.slow() || at > read) {
@@ -98,26 +98,26 @@ impl Marks {
     }
 
     /// A claim at `now` took what was due in a lane up to then.
-    pub(super) fn taken(&self, lane: i64, to: Timestamp, now: Timestamp) {
+    pub(crate) fn taken(&self, lane: i64, to: Timestamp, now: Timestamp) {
         let mut state = self.state();
         state.taken_at = Some(now);
         state.emptied_to.insert(Shelf::Lane(lane), to);
     }
 
     /// A look took what was due on a shelf up to then.
-    pub(super) fn emptied(&self, shelf: Shelf, to: Timestamp) {
+    pub(crate) fn emptied(&self, shelf: Shelf, to: Timestamp) {
         self.state().emptied_to.insert(shelf, to);
     }
 
     /// Something was put onto a shelf that is due then.
-    pub(super) fn put(&self, shelf: Shelf, due_at: Timestamp) {
+    pub(crate) fn put(&self, shelf: Shelf, due_at: Timestamp) {
         if let Some(mark) = self.state().emptied_to.get_mut(&shelf) {
             *mark = due_at.min(*mark);
         }
     }
 
     /// Whether it is time for a look at lanes from the very beginning; the caller does it.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let now = self.clock.now();
         let mut state = self.state();
         let slow = Shelf::Lane(0).slow();
@@ -130,7 +130,7 @@ impl Marks {
 
     /// A look from the beginning found the head of a lane here. What is due before that may still
     /// come in, as long as that lies in the future.
-    pub(super) fn found(&self, lane: i64, head: Timestamp) {
+    pub(crate) fn found(&self, lane: i64, head: Timestamp) {
         let mut state = self.state();
         match state.taken_at {
             Some(now) => state.emptied_to.insert(Shelf::Lane(lane), head.min(now)),

@@ -5,34 +5,20 @@
 //! so that a pooler may lie between; every wait has an end. It must not know who asks, or
 //! what time it is.
 
-pub(crate) mod accept;
-mod batch;
-mod book;
-pub(crate) mod cancel;
-pub(crate) mod claim;
-mod finish;
-mod given;
-mod hints;
-mod marks;
-pub(crate) mod nodes;
-mod open;
-pub(crate) mod permits;
-mod places;
-mod pool;
-mod property;
-pub(crate) mod prune;
-mod read;
-pub(crate) mod reconcile;
-mod retried;
-pub(crate) mod serial;
-pub(crate) mod settle;
-pub(crate) mod sweep;
+pub(crate) mod batch;
+pub(crate) mod book;
+pub(crate) mod given;
+pub(crate) mod hints;
+pub(crate) mod marks;
+pub(crate) mod open;
+pub(crate) mod places;
+pub(crate) mod pool;
+pub(crate) mod property;
 #[cfg(test)]
-pub(super) mod texts;
-mod trouble;
-pub(crate) mod verdict;
-mod webhooks;
-mod writing;
+pub(crate) mod texts;
+pub(crate) mod trouble;
+pub(crate) mod webhooks;
+pub(crate) mod writing;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,25 +32,25 @@ use super::error::{LedgerError, OpenError};
 use super::fleet::NodeRow;
 use super::listed::Listed;
 use super::opening::{Opening, Pooler, Server};
-use super::permits::LimitName;
 use super::recount::{Counter, Elsewhere, Glimpse, Place};
-use super::room::Standing;
 use super::store::{Batch, Store};
 use super::verbs::{
     Acceptance, Hint, KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation,
     Overdue, Page, Promised, SerialName, Settlement,
 };
 use super::webhooks::ReadsDeliveries;
+use crate::operations::capacity::Standing;
+pub(crate) use crate::operations::read::postgres::FIRST_COUNT;
+use crate::permits::LimitName;
 use batch::Values;
-pub(super) use batch::storable;
+pub(crate) use batch::storable;
 use book::Book;
 use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::{OperationId, Timestamp};
 use hints::Ears;
 pub use open::postgres_version;
-pub(super) use open::{MOVED, target};
+pub(crate) use open::{MOVED, target};
 use pool::Pool;
-pub(super) use read::FIRST_COUNT;
 pub(crate) use writing::Writing;
 
 /// The most transactions that write at once: one for each class of writes, and a second one for
@@ -79,20 +65,20 @@ fn committers(pool: u32) -> u32 {
 }
 
 /// A ledger in a PostgreSQL database.
-pub(super) struct Postgres {
-    server: Server,
-    pool: Arc<Pool>,
+pub(crate) struct Postgres {
+    pub(crate) server: Server,
+    pub(crate) pool: Arc<Pool>,
     /// Connections that only committers use.
-    writers: Arc<Pool>,
-    book: Arc<Book>,
+    pub(crate) writers: Arc<Pool>,
+    pub(crate) book: Arc<Book>,
     /// Starts on the file that this ledger was copied from, which left something running.
-    dead: Vec<i64>,
+    pub(crate) dead: Vec<i64>,
     /// None where only a pooler can be reached, which keeps no session.
-    ears: Option<Ears>,
+    pub(crate) ears: Option<Ears>,
 }
 
 /// Opens the database, brings its schema up to date and registers this start.
-pub(super) async fn open(
+pub(crate) async fn open(
     opening: &Opening,
     server: &Server,
 ) -> Result<(Postgres, Identity), OpenError> {
@@ -131,11 +117,11 @@ impl Store for Postgres {
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
-        nodes::time(&self.pool).await.map(Some)
+        crate::cluster::nodes::postgres::time(&self.pool).await.map(Some)
     }
 
     async fn nodes(&self) -> Batch<NodeRow> {
-        nodes::list(&self.pool).await
+        crate::cluster::nodes::postgres::list(&self.pool).await
     }
 
     fn unreadable(&self, error: &LedgerError) -> OpenError {
@@ -148,23 +134,23 @@ impl Store for Postgres {
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        read::find(&self.pool, &self.book.sealer, ids).await
+        crate::operations::read::postgres::find(&self.pool, &self.book.sealer, ids).await
     }
 
     async fn sequences(&self, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
-        read::sequences(&self.pool, ids).await
+        crate::operations::read::postgres::sequences(&self.pool, ids).await
     }
 
     async fn called_off(&self) -> Batch<OperationId> {
-        read::called_off(&self.pool, &self.book).await
+        crate::operations::read::postgres::called_off(&self.pool, &self.book).await
     }
 
     async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
-        permits::used(&self.pool, self.book.incarnation).await
+        crate::cluster::limits::postgres::used(&self.pool, self.book.incarnation).await
     }
 
     async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
-        permits::emptied(&self.pool).await
+        crate::cluster::limits::postgres::emptied(&self.pool).await
     }
 
     async fn learn_lanes(&self) -> Batch<Lane> {
@@ -174,23 +160,23 @@ impl Store for Postgres {
     }
 
     async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
-        read::standing(&self.pool, claim).await
+        crate::operations::read::postgres::standing(&self.pool, claim).await
     }
 
     async fn count_up_to(&self, lanes: &[Lane], most: u64) -> Result<u64, LedgerError> {
-        sweep::count_up_to(&self.pool, &self.book, lanes, most).await
+        crate::cluster::sweep::postgres::count_up_to(&self.pool, &self.book, lanes, most).await
     }
 
     async fn stored_in(&self, lanes: &[Lane]) -> Result<u64, LedgerError> {
-        sweep::stored_in(&self.pool, &self.book, lanes).await
+        crate::cluster::sweep::postgres::stored_in(&self.pool, &self.book, lanes).await
     }
 
     async fn counted_elsewhere(&self, counter: &Counter) -> Result<Option<Elsewhere>, LedgerError> {
-        sweep::counted_elsewhere(&self.pool, &self.book, counter).await
+        crate::cluster::sweep::postgres::counted_elsewhere(&self.pool, &self.book, counter).await
     }
 
     async fn glimpse(&self, counter: &Counter, most: u64) -> Result<Option<Glimpse>, LedgerError> {
-        sweep::glimpse(&self.pool, &self.book, counter, most).await
+        crate::cluster::sweep::postgres::glimpse(&self.pool, &self.book, counter, most).await
     }
 
     async fn count_some(
@@ -198,7 +184,7 @@ impl Store for Postgres {
         counter: &Counter,
         behind: Place,
     ) -> Result<(i64, Option<Place>), LedgerError> {
-        sweep::count_some(&self.pool, &self.book, counter, behind).await
+        crate::cluster::sweep::postgres::count_some(&self.pool, &self.book, counter, behind).await
     }
 
     async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
@@ -215,11 +201,11 @@ impl Store for Postgres {
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        read::answer(&self.pool, &self.book.sealer, id).await
+        crate::operations::read::postgres::answer(&self.pool, &self.book.sealer, id).await
     }
 
     async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        read::promised(&self.pool, &self.book.sealer, id).await
+        crate::operations::read::postgres::promised(&self.pool, &self.book.sealer, id).await
     }
 
     async fn events(
@@ -228,11 +214,12 @@ impl Store for Postgres {
         after: u32,
         limit: u32,
     ) -> Result<Listed<Event, u32>, LedgerError> {
-        read::events(&self.pool, &self.book.sealer, id, after, limit).await
+        crate::operations::read::postgres::events(&self.pool, &self.book.sealer, id, after, limit)
+            .await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        read::list(&self.pool, &self.book.sealer, listing).await
+        crate::operations::read::postgres::list(&self.pool, &self.book.sealer, listing).await
     }
 
     async fn descendants(
@@ -240,31 +227,32 @@ impl Store for Postgres {
         id: OperationId,
         limit: u32,
     ) -> Result<Listed<Operation, OperationId>, LedgerError> {
-        read::descendants(&self.pool, &self.book.sealer, id, limit).await
+        crate::operations::read::postgres::descendants(&self.pool, &self.book.sealer, id, limit)
+            .await
     }
 
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        read::piece(&self.pool, &self.book.sealer, body, number).await
+        crate::operations::read::postgres::piece(&self.pool, &self.book.sealer, body, number).await
     }
 
     async fn paused(&self) -> Batch<String> {
-        read::paused(&self.pool).await
+        crate::operations::read::postgres::paused(&self.pool).await
     }
 
     async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-        serial::keys(&self.pool, listing).await
+        crate::operations::serial_keys::postgres::keys(&self.pool, listing).await
     }
 
     async fn depths(&self) -> Batch<LaneDepth> {
-        read::depths(&self.pool, &self.book).await
+        crate::operations::read::postgres::depths(&self.pool, &self.book).await
     }
 
     async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
-        serial::is_delay_over(&self.pool, &self.book, now).await
+        crate::operations::serial_keys::postgres::is_delay_over(&self.pool, &self.book, now).await
     }
 
     async fn waiting(&self) -> Result<u64, LedgerError> {
-        read::waiting(&self.pool).await
+        crate::operations::read::postgres::waiting(&self.pool).await
     }
 
     async fn overdue(
@@ -274,11 +262,18 @@ impl Store for Postgres {
         look_at: usize,
         now: Timestamp,
     ) -> Result<Overdue, LedgerError> {
-        read::overdue(&self.pool, &self.book, lane, (from, look_at), now).await
+        crate::operations::read::postgres::overdue(
+            &self.pool,
+            &self.book,
+            lane,
+            (from, look_at),
+            now,
+        )
+        .await
     }
 
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
-        read::oldest_due(&self.pool, &self.book, lanes).await
+        crate::operations::read::postgres::oldest_due(&self.pool, &self.book, lanes).await
     }
 
     fn deliveries(&self) -> &dyn ReadsDeliveries {
@@ -298,10 +293,10 @@ pub(crate) async fn prepare(
     acceptances: &[Acceptance],
     alone: bool,
 ) -> Result<(), LedgerError> {
-    let needs_places = accept::needs_places(acceptances);
+    let needs_places = crate::operations::accept::postgres::needs_places(acceptances);
     if settlements.is_empty() && !needs_places {
         let index = writing.book.subscribers.index();
-        let alone = alone && !accept::makes_callbacks(acceptances);
+        let alone = alone && !crate::operations::accept::postgres::makes_callbacks(acceptances);
         if alone && !webhooks::begins_are_told(&index, acceptances) {
             writing.go_alone(index.version);
         }
@@ -309,7 +304,8 @@ pub(crate) async fn prepare(
     }
     // Of those that would go on too: one that was called off ends.
     let held = settlements.iter().filter_map(|settlement| settlement.lease.serial);
-    let digests = held.chain(accept::serial_digests(acceptances)).collect();
+    let digests =
+        held.chain(crate::operations::accept::postgres::serial_digests(acceptances)).collect();
     let places = if needs_places { acceptances.len() } else { 0 };
     writing.prepare(digests, places).await
 }

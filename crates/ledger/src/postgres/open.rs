@@ -12,10 +12,10 @@ use sqlx::{ConnectOptions, Connection};
 use super::batch::Values;
 use super::book::{Book, LANES};
 use super::committers;
-use super::nodes::TIME;
 use super::pool::{Away, PATIENCE, Pool};
 use super::trouble::{is_lost, trouble};
 use crate::Identity;
+use crate::cluster::nodes::postgres::TIME;
 use crate::error::{LedgerError, OpenError};
 use crate::opening::{Opening, Pooler, Server};
 use crate::permits::stored;
@@ -50,12 +50,12 @@ fn name(incarnation: i64, pool: u32) -> String {
 }
 
 /// What is known once a database is open.
-pub(super) struct Opened {
-    pub(super) pool: Arc<Pool>,
-    pub(super) writers: Arc<Pool>,
-    pub(super) book: Book,
-    pub(super) identity: Identity,
-    pub(super) dead: Vec<i64>,
+pub(crate) struct Opened {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) writers: Arc<Pool>,
+    pub(crate) book: Book,
+    pub(crate) identity: Identity,
+    pub(crate) dead: Vec<i64>,
 }
 
 /// What starts are called that were on a file: they live no more.
@@ -69,14 +69,14 @@ fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
 }
 
 /// How connections to that address are made.
-pub(super) fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
+pub(crate) fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, OpenError> {
     let options = PgConnectOptions::from_str(url.secret());
     // What it says may repeat the address, and that has a password.
     options.map_err(|_| unreadable(url, "its address cannot be used"))
 }
 
 /// Opens the database, brings its schema up to date and registers this start.
-pub(super) async fn open(opening: &Opening, server: &Server) -> Result<Opened, OpenError> {
+pub(crate) async fn open(opening: &Opening, server: &Server) -> Result<Opened, OpenError> {
     let direct = server.direct_url.as_ref().unwrap_or(&server.url);
     let mut connection = reach(direct, server).await?;
     let opened = prepare(&mut connection, opening, server, direct).await;

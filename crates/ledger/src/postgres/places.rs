@@ -33,4 +33,4 @@ macro_rules! latest {
     };
 }
 
-pub(super) use {latest, places};
+pub(crate) use {latest, places};

@@ -19,7 +19,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
 /// The longest that a statement may take, or the wait for a free connection.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest that connecting may take.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// How long a server that could not be reached counts as away, so that whoever asks
@@ -73,7 +73,7 @@ struct State {
 /// Whether the server counts as away. All pools of a ledger share it: once one of them has
 /// reached the server, the others try as well.
 #[derive(Default)]
-pub(super) struct Away(Mutex<Known>);
+pub(crate) struct Away(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -116,7 +116,7 @@ impl Away {
 
 impl Pool {
     /// A pool of at most `size` connections; none is made before it is needed.
-    pub(super) fn new(
+    pub(crate) fn new(
         options: PgConnectOptions,
         pooler: Pooler,
         size: u32,
@@ -162,12 +162,12 @@ impl Pool {
     }
 
     /// Whether one statement may go down without a transaction around it.
-    pub(super) fn commits_by_itself(&self) -> bool {
+    pub(crate) fn commits_by_itself(&self) -> bool {
         self.pooler == Pooler::None
     }
 
     /// Lends a connection that nobody else uses.
-    pub(super) async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
         self.lend_as(false).await
     }
 
@@ -226,7 +226,7 @@ impl Pool {
 
     /// Lends a connection on which a transaction has begun; brings the rows of what is
     /// asked for in the same go.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         and: Option<String>,
     ) -> Result<(Lent, Vec<PgRow>), LedgerError> {
@@ -263,7 +263,7 @@ impl Pool {
     }
 
     /// The rows that a reading statement brings.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         self: &Arc<Self>,
         sql: impl SqlSafeStr,
         arguments: PgArguments,
@@ -291,7 +291,7 @@ impl Pool {
     }
 
     /// Closes what is idle; nothing is lent from now on.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.slots.close();
         let idle = {
             let mut state = self.state();
@@ -315,7 +315,7 @@ fn closed() -> LedgerError {
 }
 
 /// A connection that is lent. Dropping it closes it, and the server undoes what was open.
-pub(super) struct Lent {
+pub(crate) struct Lent {
     connection: PgConnection,
     used: bool,
     pool: Arc<Pool>,
@@ -324,7 +324,7 @@ pub(super) struct Lent {
 
 impl Lent {
     /// The rows that a statement brings.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &mut self,
         sql: impl SqlSafeStr,
         arguments: PgArguments,
@@ -341,14 +341,14 @@ impl Lent {
     }
 
     /// Runs statements without values together; the rows of the last that brings any.
-    pub(super) async fn simple(&mut self, sql: String) -> Result<Vec<PgRow>, Fault> {
+    pub(crate) async fn simple(&mut self, sql: String) -> Result<Vec<PgRow>, Fault> {
         metrics::counter!("cloakroom_ledger_statements_total").increment(1);
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
         self.pool.within(PATIENCE, query.fetch_all(&mut self.connection)).await
     }
 
     /// Gives a connection back on which no transaction is open.
-    pub(super) fn give_back(self) {
+    pub(crate) fn give_back(self) {
         let mut state = self.pool.state();
         if !state.closed {
             state.idle.push((self.connection, self.pool.clock.now()));

@@ -14,11 +14,11 @@ use cloakroom_domain::Timestamp;
 
 /// The longest that a transaction takes from the making of a row to the end of its commit: each
 /// statement and each wait has a much shorter limit.
-pub(super) const ON_ITS_WAY: Duration = Duration::from_mins(1);
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_mins(1);
 
 /// What the last beat saw.
 #[derive(Default)]
-pub(super) struct Property(Mutex<State>);
+pub(crate) struct Property(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -30,28 +30,28 @@ struct State {
 
 impl Property {
     /// From when on a beat looks for rows, in microseconds, and the places that it looks up.
-    pub(super) fn question(&self) -> (i64, Vec<i64>) {
+    pub(crate) fn question(&self) -> (i64, Vec<i64>) {
         let state = self.state();
         (state.low(), state.known.iter().map(|(place, _)| *place).collect())
     }
 
     /// The time, in microseconds, that no row of this node is older than, now or until its next
     /// beat.
-    pub(super) fn oldest(&self) -> i64 {
+    pub(crate) fn oldest(&self) -> i64 {
         let state = self.state();
         let oldest = state.known.iter().map(|(_, since)| *since).min();
         oldest.map_or(state.low(), |oldest| oldest.min(state.low())).max(0)
     }
 
     /// A beat at `now` saw these rows: their places, and since when they run.
-    pub(super) fn seen(&self, known: Vec<(i64, i64)>, now: Timestamp) {
+    pub(crate) fn seen(&self, known: Vec<(i64, i64)>, now: Timestamp) {
         let mut state = self.state();
         state.known = known;
         state.read_at = state.read_at.max(Some(now));
     }
 
     /// The time, in microseconds, that a row gets which is handed out at `now`.
-    pub(super) fn since(&self, now: Option<Timestamp>) -> i64 {
+    pub(crate) fn since(&self, now: Option<Timestamp>) -> i64 {
         let at = self.state().read_at.max(now);
         at.map_or(i64::MIN, Timestamp::as_micros)
     }

@@ -2,7 +2,7 @@
 
 use super::batch::Statement;
 use super::given;
-pub(crate) use super::read::DESCENDANTS;
+pub(crate) use crate::operations::read::postgres::DESCENDANTS;
 
 /// Every form of a statement about a batch: `call` makes it of these texts.
 pub(crate) fn of_statement(call: &str, texts: &[String]) -> Vec<String> {

@@ -26,14 +26,14 @@ const OF_CONNECTION: &str = "08";
 
 /// What was wrong, and whether that says something about other connections too.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) error: LedgerError,
-    pub(super) severed: bool,
+pub(crate) struct Fault {
+    pub(crate) error: LedgerError,
+    pub(crate) severed: bool,
 }
 
 impl Fault {
     /// The server does not answer: it may be gone.
-    pub(super) fn silence(limit: Duration) -> Self {
+    pub(crate) fn silence(limit: Duration) -> Self {
         let says = format!("the database has not answered for {} s", limit.as_secs());
         Self { error: LedgerError::Unavailable(says), severed: true }
     }
@@ -68,7 +68,7 @@ fn is_severed(error: &sqlx::Error) -> bool {
 
 /// Whether a pooler says that it has lost the server. pgpool's words for that have the code of an
 /// internal error, as damage may have, and end the connection, as damage does not.
-pub(super) fn is_lost(error: &dyn DatabaseError) -> bool {
+pub(crate) fn is_lost(error: &dyn DatabaseError) -> bool {
     error.code().as_deref() == Some(INTERNAL)
         && error
             .try_downcast_ref::<PgDatabaseError>()
@@ -77,7 +77,7 @@ pub(super) fn is_lost(error: &dyn DatabaseError) -> bool {
 
 /// What was wrong.
 #[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
-pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
+pub(crate) fn trouble(error: sqlx::Error) -> LedgerError {
     let says = error.to_string();
     let code = match &error {
         sqlx::Error::Database(database) if is_lost(&**database) => {

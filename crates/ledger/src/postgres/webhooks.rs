@@ -92,7 +92,7 @@ const DELIVERED: &str = "WITH held AS MATERIALIZED (SELECT s.delivery, s.attempt
 
 /// Whether somebody may want to know that operations of this batch, or of a claim, begin:
 /// then it is no single statement.
-pub(super) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool {
+pub(crate) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool {
     let begins = |acceptance: &Acceptance| {
         let callback = acceptance.operation.callback.as_ref();
         callback.is_some_and(|callback| {

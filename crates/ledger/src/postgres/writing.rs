@@ -14,8 +14,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use super::batch::{Script, Values};
 use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
-use super::settle::{EVENTS, OUTLIVED};
 use crate::error::LedgerError;
+use crate::operations::settle::postgres::{EVENTS, OUTLIVED};
 use crate::rows::{Cells, EventRow, damaged, exactly, maybe_number, number};
 use crate::webhooks::announce::refresh;
 use crate::webhooks::sql::{Announced, Told};
@@ -25,25 +25,25 @@ use cloakroom_domain::operation::{Lane, outlived_by};
 /// One writing transaction. Dropping it undoes it.
 pub(crate) struct Writing {
     pool: Arc<Pool>,
-    pub(super) book: Arc<Book>,
+    pub(crate) book: Arc<Book>,
     lent: Option<Lent>,
     /// What is still to be written.
-    pub(super) script: Script,
+    pub(crate) script: Script,
     places: VecDeque<i64>,
     /// Whether one statement is all that is written: that needs no transaction around it.
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
     /// The version of receivers that it goes by which is alone: where they have changed since,
     /// that statement writes nothing.
     relies_on: Option<i64>,
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that somebody may have to be told of.
-    pub(super) told: Vec<Told>,
+    pub(crate) told: Vec<Told>,
     /// Operations that have ended in it, as they stood then, where somebody may be told.
-    pub(super) ended: HashMap<i64, Announced>,
+    pub(crate) ended: HashMap<i64, Announced>,
     /// Whether it makes receivers of callbacks.
-    pub(super) makes_callbacks: bool,
+    pub(crate) makes_callbacks: bool,
     /// The version of receivers, once it was read.
-    pub(super) version: Option<i64>,
+    pub(crate) version: Option<i64>,
 }
 
 /// Who may run, of those with a serial key whose row is locked.
@@ -76,7 +76,7 @@ const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
 const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
 
 impl Writing {
-    pub(super) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
+    pub(crate) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
         Self {
             pool,
             book,
@@ -96,20 +96,20 @@ impl Writing {
     /// One statement will be all that is written: it goes down by itself, where nothing
     /// else has to hold in its transaction. Nobody wants to know of it, as receivers stood at
     /// this version.
-    pub(super) fn go_alone(&mut self, version: i64) {
+    pub(crate) fn go_alone(&mut self, version: i64) {
         self.alone = self.pool.commits_by_itself();
         self.relies_on = self.alone.then_some(version);
     }
 
     /// The version of receivers that the only statement goes by; none in a transaction, which
     /// looks for itself before it is committed.
-    pub(super) fn relies_on(&self) -> Option<i64> {
+    pub(crate) fn relies_on(&self) -> Option<i64> {
         self.relies_on
     }
 
     /// The only statement wrote nothing, because receivers have changed: it is done again, in
     /// a transaction.
-    pub(super) async fn turn_back(&mut self) -> Result<(), LedgerError> {
+    pub(crate) async fn turn_back(&mut self) -> Result<(), LedgerError> {
         self.alone = false;
         self.relies_on = None;
         if let Some(lent) = self.lent.take() {
@@ -119,7 +119,7 @@ impl Writing {
     }
 
     /// Puts events into timelines.
-    pub(super) fn events(&mut self, events: &[EventRow]) {
+    pub(crate) fn events(&mut self, events: &[EventRow]) {
         self.told.extend(events.iter().filter_map(Told::of));
         self.script.add(&EVENTS, events, EventRow::put);
         let numbers = |event: &EventRow| {
@@ -133,7 +133,7 @@ impl Writing {
     }
 
     /// Begins, locks these serial keys, and takes that many places in the order accepted.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         mut digests: Vec<[u8; 16]>,
         places: usize,
@@ -165,7 +165,7 @@ impl Writing {
     }
 
     /// As many places in the order accepted as were taken, for a batch of that size.
-    pub(super) fn places(&mut self, count: usize) -> Vec<Option<i64>> {
+    pub(crate) fn places(&mut self, count: usize) -> Vec<Option<i64>> {
         (0..count).map(|_| self.places.pop_front()).collect()
     }
 
@@ -176,7 +176,7 @@ impl Writing {
     }
 
     /// The rows that a statement brings, which sees all that was written before.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &mut self,
         sql: impl SqlSafeStr,
         values: Values,
@@ -186,7 +186,7 @@ impl Writing {
     }
 
     /// The first row that a statement brings.
-    pub(super) async fn row(
+    pub(crate) async fn row(
         &mut self,
         sql: &'static str,
         values: Values,
@@ -195,7 +195,7 @@ impl Writing {
     }
 
     /// Runs a statement that brings nothing.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &mut self,
         sql: &'static str,
         values: Values,
@@ -204,7 +204,7 @@ impl Writing {
     }
 
     /// The rows that a statement brings, which need not see what is still to be written.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &mut self,
         sql: impl SqlSafeStr,
         arguments: PgArguments,
@@ -220,7 +220,7 @@ impl Writing {
     }
 
     /// Writes what is still to be written.
-    pub(super) async fn flush(&mut self) -> Result<(), LedgerError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), LedgerError> {
         if self.script.is_empty() {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl Writing {
     }
 
     /// Locks the rows of serial keys that are not locked yet; these are sorted.
-    pub(super) async fn lock(&mut self, mut digests: Vec<[u8; 16]>) -> Result<(), LedgerError> {
+    pub(crate) async fn lock(&mut self, mut digests: Vec<[u8; 16]>) -> Result<(), LedgerError> {
         digests.retain(|digest| !self.keys.contains_key(digest));
         if digests.is_empty() {
             return Ok(());
@@ -245,7 +245,7 @@ impl Writing {
     }
 
     /// Takes a locked key for an operation; false if another one has it.
-    pub(super) fn take(&mut self, digest: [u8; 16], seq: i64) -> bool {
+    pub(crate) fn take(&mut self, digest: [u8; 16], seq: i64) -> bool {
         let holder =
             self.keys.entry(digest).or_insert(Holder { stored: 0, held: 0, next_turn: None });
         if holder.held == 0 {
@@ -255,18 +255,18 @@ impl Writing {
     }
 
     /// Whether the operation has a locked key.
-    pub(super) fn holds(&self, digest: [u8; 16], seq: i64) -> bool {
+    pub(crate) fn holds(&self, digest: [u8; 16], seq: i64) -> bool {
         self.keys.get(&digest).is_some_and(|holder| holder.held == seq)
     }
 
     /// Hands a locked key from one operation to another; false if the first does not have it.
-    pub(super) fn pass_on(&mut self, digest: [u8; 16], from: i64, to: i64) -> bool {
+    pub(crate) fn pass_on(&mut self, digest: [u8; 16], from: i64, to: i64) -> bool {
         self.release(digest, from) && self.take(digest, to)
     }
 
     /// Whether the next holder of a free key was delayed until now, and a look is about to let it
     /// go: others go behind it.
-    pub(super) async fn is_next_due(
+    pub(crate) async fn is_next_due(
         &mut self,
         digest: [u8; 16],
         now: Timestamp,
@@ -280,12 +280,12 @@ impl Writing {
     }
 
     /// Whether nobody has a locked key.
-    pub(super) fn is_free(&self, digest: [u8; 16]) -> bool {
+    pub(crate) fn is_free(&self, digest: [u8; 16]) -> bool {
         self.keys.get(&digest).is_some_and(|holder| holder.held == 0)
     }
 
     /// Lets a locked key go; false if the operation does not have it.
-    pub(super) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
+    pub(crate) fn release(&mut self, digest: [u8; 16], seq: i64) -> bool {
         match self.keys.get_mut(&digest) {
             Some(holder) if holder.held == seq => {
                 holder.held = 0;
@@ -315,7 +315,7 @@ impl Writing {
     }
 
     /// The lane of a number, which another node may have made a moment ago.
-    pub(super) async fn learn_lanes(
+    pub(crate) async fn learn_lanes(
         &mut self,
         numbers: impl IntoIterator<Item = i64>,
     ) -> Result<(), LedgerError> {
@@ -327,7 +327,7 @@ impl Writing {
     }
 
     /// The lane of a number that was learnt.
-    pub(super) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+    pub(crate) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
         self.book.lane(number)
     }
 
@@ -345,6 +345,6 @@ impl Writing {
 }
 
 /// Octets as the values of an array.
-pub(super) fn octets<const N: usize>(values: &[[u8; N]]) -> Vec<Vec<u8>> {
+pub(crate) fn octets<const N: usize>(values: &[[u8; N]]) -> Vec<Vec<u8>> {
     values.iter().map(|value| value.to_vec()).collect()
 }

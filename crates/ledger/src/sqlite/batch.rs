@@ -20,14 +20,14 @@ const LARGEST: usize = SIZES[SIZES.len() - 1];
 
 /// The values of a statement, in order.
 #[derive(Default)]
-pub(super) struct Values {
+pub(crate) struct Values {
     arguments: SqliteArguments,
     refused: Option<String>,
 }
 
 impl Values {
     /// Adds the next value.
-    pub(super) fn put<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
+    pub(crate) fn put<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
         if let Err(error) = self.arguments.add(value) {
             self.refused = Some(error.to_string());
         }
@@ -35,7 +35,7 @@ impl Values {
     }
 
     /// The values, for a query.
-    pub(super) fn finish(self) -> Result<SqliteArguments, LedgerError> {
+    pub(crate) fn finish(self) -> Result<SqliteArguments, LedgerError> {
         match self.refused {
             None => Ok(self.arguments),
             Some(why) => Err(damaged(format!("a value cannot be asked for: {why}"))),
@@ -44,14 +44,14 @@ impl Values {
 }
 
 /// A statement about rows whose id is one of many.
-pub(super) struct Among {
+pub(crate) struct Among {
     head: &'static str,
     prepared: [OnceLock<Arc<str>>; SIZES.len()],
 }
 
 impl Among {
     /// `head` goes up to and with IN.
-    pub(super) const fn new(head: &'static str) -> Self {
+    pub(crate) const fn new(head: &'static str) -> Self {
         Self { head, prepared: [const { OnceLock::new() }; SIZES.len()] }
     }
 
@@ -61,7 +61,7 @@ impl Among {
     }
 
     /// The rows that the statement brings for these, in no particular order.
-    pub(super) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         connection: &mut SqliteConnection,
         ids: &[OperationId],

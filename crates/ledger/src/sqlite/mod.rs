@@ -4,29 +4,16 @@
 //! Its invariant: an operation has exactly one row among `ready`, `running`, `waiting`
 //! and `outcomes`. It must not know who asks, or what time it is.
 
-pub(crate) mod accept;
-mod batch;
-mod belonging;
-pub(crate) mod cancel;
-pub(crate) mod claim;
-mod finish;
-pub(crate) mod nodes;
-mod open;
-pub(crate) mod permits;
-mod place;
-pub(crate) mod prune;
-mod read;
-mod readers;
-pub(crate) mod reconcile;
-mod reserve;
-mod retried;
-mod rows;
-pub(crate) mod serial;
-pub(crate) mod settle;
-mod start;
-pub(crate) mod verdict;
-mod webhooks;
-mod writer;
+pub(crate) mod batch;
+pub(crate) mod belonging;
+pub(crate) mod open;
+pub(crate) mod place;
+pub(crate) mod readers;
+pub(crate) mod reserve;
+pub(crate) mod rows;
+pub(crate) mod start;
+pub(crate) mod webhooks;
+pub(crate) mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -42,8 +29,6 @@ use super::commit::transaction::Transaction;
 use super::error::{LedgerError, OpenError};
 use super::fleet::NodeRow;
 use super::listed::Listed;
-use super::permits::LimitName;
-use super::room::Standing;
 use super::store::{Batch, Store};
 use super::unread::Tasks;
 use super::verbs::{
@@ -53,6 +38,10 @@ use super::verbs::{
 use super::webhooks::ReadsDeliveries;
 use super::webhooks::sql::Announced;
 use super::webhooks::subscribers::Subscribers;
+use crate::operations::capacity::Standing;
+#[cfg(test)]
+pub(crate) use crate::operations::read::sqlite::DESCENDANTS;
+use crate::permits::LimitName;
 pub use belonging::check_file;
 use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
 use cloakroom_domain::pruning::Portion;
@@ -61,8 +50,6 @@ use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 pub use place::{check_folder, folder_of};
-#[cfg(test)]
-pub(super) use read::DESCENDANTS;
 
 use open::trouble;
 use readers::Readers;
@@ -71,58 +58,58 @@ use writer::Writer;
 
 /// How a ledger in a file is opened.
 #[derive(Clone, Debug)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     /// The SQLite file.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Connections that read; at least 1.
-    pub(super) readers: u32,
+    pub(crate) readers: u32,
     /// Whether pending migrations are run; otherwise they are an error.
-    pub(super) migrate: bool,
+    pub(crate) migrate: bool,
     /// How long things last.
-    pub(super) retention: Retention,
+    pub(crate) retention: Retention,
     /// Every lane that operations may be accepted into.
-    pub(super) lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<Lane>,
     /// What values are sealed with.
-    pub(super) keyring: Keyring,
+    pub(crate) keyring: Keyring,
 }
 
 /// A ledger in a SQLite file.
-pub(super) struct Sqlite {
-    path: PathBuf,
-    reserve: Arc<Reserve>,
-    writer: Arc<Mutex<Writer>>,
-    readers: Readers,
-    book: Arc<Book>,
+pub(crate) struct Sqlite {
+    pub(crate) path: PathBuf,
+    pub(crate) reserve: Arc<Reserve>,
+    pub(crate) writer: Arc<Mutex<Writer>>,
+    pub(crate) readers: Readers,
+    pub(crate) book: Arc<Book>,
     /// Former starts that left something running.
-    dead: Vec<i64>,
-    lock: std::sync::Mutex<Option<open::FileLock>>,
+    pub(crate) dead: Vec<i64>,
+    pub(crate) lock: std::sync::Mutex<Option<open::FileLock>>,
 }
 
 /// What does not change while the ledger is open.
 pub(crate) struct Book {
-    incarnation: i64,
-    retention: Retention,
-    numbers: HashMap<Lane, i64>,
-    lanes: HashMap<i64, Lane>,
-    subscribers: Arc<Subscribers>,
-    sealer: Sealer,
-    tasks: Tasks,
+    pub(crate) incarnation: i64,
+    pub(crate) retention: Retention,
+    pub(crate) numbers: HashMap<Lane, i64>,
+    pub(crate) lanes: HashMap<i64, Lane>,
+    pub(crate) subscribers: Arc<Subscribers>,
+    pub(crate) sealer: Sealer,
+    pub(crate) tasks: Tasks,
 }
 
 impl Book {
-    fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
+    pub(crate) fn number(&self, lane: &Lane) -> Result<i64, LedgerError> {
         let unknown = || rows::damaged(format!("{}/{} is no lane", lane.queue, lane.upstream));
         rows::numbered(lane, |lane| self.numbers.get(lane).copied()).ok_or_else(unknown)
     }
 
-    fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
+    pub(crate) fn lane(&self, number: i64) -> Result<Lane, LedgerError> {
         let unknown = || rows::damaged(format!("lane {number} is unknown"));
         rows::named(number, |number| self.lanes.get(&number).cloned()).ok_or_else(unknown)
     }
 }
 
 /// Takes a file that no gateway uses, brings its schema up to date and reads it.
-pub(super) async fn source(
+pub(crate) async fn source(
     path: &Path,
 ) -> Result<(impl Sized + use<>, sqlx::SqliteConnection), OpenError> {
     open::check_library(&sqlite_version())?;
@@ -143,7 +130,7 @@ pub(super) async fn source(
 }
 
 /// Opens the file, brings its schema up to date and registers this start.
-pub(super) async fn open(
+pub(crate) async fn open(
     opening: Opening,
     now: Timestamp,
 ) -> Result<(Sqlite, Identity), OpenError> {
@@ -184,21 +171,25 @@ pub(super) async fn open(
 
 /// One writing transaction.
 pub(crate) struct Writing {
-    writer: OwnedMutexGuard<Writer>,
-    book: Arc<Book>,
-    path: PathBuf,
-    reserve: Arc<Reserve>,
-    next_seq: i64,
-    makes_callbacks: bool,
+    pub(crate) writer: OwnedMutexGuard<Writer>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) path: PathBuf,
+    pub(crate) reserve: Arc<Reserve>,
+    pub(crate) next_seq: i64,
+    pub(crate) makes_callbacks: bool,
     /// Operations that have ended in it, as they stood then, where somebody may be told.
-    ended: HashMap<i64, Announced>,
+    pub(crate) ended: HashMap<i64, Announced>,
 }
 
 impl Writing {
     /// Prunes and commits: a full disk is often noticed only then. A prune is alone in its
     /// transaction.
-    fn prune_durably(&mut self, portion: Portion, now: Timestamp) -> Result<Pruned, LedgerError> {
-        let pruned = prune::prune(self, portion, now)?;
+    pub(crate) fn prune_durably(
+        &mut self,
+        portion: Portion,
+        now: Timestamp,
+    ) -> Result<Pruned, LedgerError> {
+        let pruned = crate::operations::prune::sqlite::prune(self, portion, now)?;
         self.writer.commit()?;
         Ok(pruned)
     }
@@ -219,11 +210,11 @@ impl Store for Sqlite {
     }
 
     async fn nodes(&self) -> Batch<NodeRow> {
-        nodes::list(&self.readers).await
+        crate::cluster::nodes::sqlite::list(&self.readers).await
     }
 
     async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
-        permits::emptied(&self.readers).await
+        crate::cluster::limits::sqlite::emptied(&self.readers).await
     }
 
     fn unreadable(&self, error: &LedgerError) -> OpenError {
@@ -246,19 +237,19 @@ impl Store for Sqlite {
     }
 
     async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        read::find(&self.readers, &self.book.sealer, ids).await
+        crate::operations::read::sqlite::find(&self.readers, &self.book.sealer, ids).await
     }
 
     async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
-        read::standing(&self.readers, claim).await
+        crate::operations::read::sqlite::standing(&self.readers, claim).await
     }
 
     async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        read::answer(&self.readers, &self.book.sealer, id).await
+        crate::operations::read::sqlite::answer(&self.readers, &self.book.sealer, id).await
     }
 
     async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        read::promised(&self.readers, &self.book.sealer, id).await
+        crate::operations::read::sqlite::promised(&self.readers, &self.book.sealer, id).await
     }
 
     async fn events(
@@ -267,11 +258,12 @@ impl Store for Sqlite {
         after: u32,
         limit: u32,
     ) -> Result<Listed<Event, u32>, LedgerError> {
-        read::events(&self.readers, &self.book.sealer, id, after, limit).await
+        crate::operations::read::sqlite::events(&self.readers, &self.book.sealer, id, after, limit)
+            .await
     }
 
     async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        read::list(&self.readers, &self.book.sealer, listing).await
+        crate::operations::read::sqlite::list(&self.readers, &self.book.sealer, listing).await
     }
 
     async fn descendants(
@@ -279,31 +271,32 @@ impl Store for Sqlite {
         id: OperationId,
         limit: u32,
     ) -> Result<Listed<Operation, OperationId>, LedgerError> {
-        read::descendants(&self.readers, &self.book.sealer, id, limit).await
+        crate::operations::read::sqlite::descendants(&self.readers, &self.book.sealer, id, limit)
+            .await
     }
 
     async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        read::piece(&self.readers, &self.book.sealer, body, number).await
+        crate::operations::read::sqlite::piece(&self.readers, &self.book.sealer, body, number).await
     }
 
     async fn paused(&self) -> Batch<String> {
-        read::paused(&self.readers).await
+        crate::operations::read::sqlite::paused(&self.readers).await
     }
 
     async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-        serial::keys(&self.readers, listing).await
+        crate::operations::serial_keys::sqlite::keys(&self.readers, listing).await
     }
 
     async fn depths(&self) -> Batch<LaneDepth> {
-        read::depths(&self.readers, &self.book).await
+        crate::operations::read::sqlite::depths(&self.readers, &self.book).await
     }
 
     async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
-        serial::is_delay_over(&self.readers, now).await
+        crate::operations::serial_keys::sqlite::is_delay_over(&self.readers, now).await
     }
 
     async fn waiting(&self) -> Result<u64, LedgerError> {
-        read::waiting(&self.readers).await
+        crate::operations::read::sqlite::waiting(&self.readers).await
     }
 
     async fn overdue(
@@ -313,11 +306,18 @@ impl Store for Sqlite {
         look_at: usize,
         now: Timestamp,
     ) -> Result<Overdue, LedgerError> {
-        read::overdue(&self.readers, &self.book, lane, (from, look_at), now).await
+        crate::operations::read::sqlite::overdue(
+            &self.readers,
+            &self.book,
+            lane,
+            (from, look_at),
+            now,
+        )
+        .await
     }
 
     async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
-        read::oldest_due(&self.readers, &self.book, lanes).await
+        crate::operations::read::sqlite::oldest_due(&self.readers, &self.book, lanes).await
     }
 
     fn deliveries(&self) -> &dyn ReadsDeliveries {
@@ -351,25 +351,6 @@ impl Store for Sqlite {
             tracing::warn!(%error, "could not write the ledger's log back and close it");
         }
         self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    }
-}
-
-/// Frees what has expired. On a disk that is full, what is kept for that makes room first.
-pub(crate) fn prune_or_make_room(
-    writing: &mut Writing,
-    portion: Portion,
-    now: Timestamp,
-) -> Result<Pruned, LedgerError> {
-    match writing.prune_durably(portion, now) {
-        Err(LedgerError::Full) => {
-            writing.reserve.give_up();
-            // The log has a length of its own to give back, once the file has all that is in it.
-            if let Err(error) = writing.writer.cut_log() {
-                tracing::debug!(%error, "the log could not be cut on a full disk");
-            }
-            writing.prune_durably(Portion::SMALL, now)
-        }
-        pruned => pruned,
     }
 }
 

@@ -32,7 +32,7 @@ pub fn sqlite_version() -> String {
 }
 
 /// Refuses a library that can corrupt the file.
-pub(super) fn check_library(version: &str) -> Result<(), OpenError> {
+pub(crate) fn check_library(version: &str) -> Result<(), OpenError> {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     let found = (next(), next(), next());
@@ -44,7 +44,7 @@ pub(super) fn check_library(version: &str) -> Result<(), OpenError> {
 
 /// What was wrong with a database, in the terms of callers' decisions.
 #[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
-pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
+pub(crate) fn trouble(error: sqlx::Error) -> LedgerError {
     let code = match &error {
         sqlx::Error::Database(database) => {
             database.code().and_then(|code| code.parse::<i32>().ok())
@@ -56,7 +56,7 @@ pub(super) fn trouble(error: sqlx::Error) -> LedgerError {
 
 /// The same of the connection that writes.
 #[expect(clippy::needless_pass_by_value, reason = "it is used as an argument of map_err")]
-pub(super) fn native_trouble(error: rusqlite::Error) -> LedgerError {
+pub(crate) fn native_trouble(error: rusqlite::Error) -> LedgerError {
     let code = error.sqlite_error().map(|error| error.extended_code);
     classified(code, error.to_string())
 }
@@ -81,18 +81,18 @@ fn classified(code: Option<i32>, says: String) -> LedgerError {
 }
 
 /// Says that the file could not be read.
-pub(super) fn unreadable(path: &Path, reason: impl std::fmt::Display) -> OpenError {
+pub(crate) fn unreadable(path: &Path, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Unreadable { path: path.display().to_string(), reason: reason.to_string() }
 }
 
 /// Holds the right to the file for this process; `flock` frees it however that ends.
 #[derive(Debug)]
-pub(super) struct FileLock {
+pub(crate) struct FileLock {
     _file: File,
 }
 
 impl FileLock {
-    pub(super) fn take(ledger: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(ledger: &Path) -> Result<Self, OpenError> {
         let path = beside(ledger, "lock");
         let file = owned_file(&path).map_err(|error| unreadable(&path, error))?;
         match file.try_lock() {
@@ -106,19 +106,19 @@ impl FileLock {
 }
 
 /// A file beside the ledger, named after it.
-pub(super) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(ledger: &Path, suffix: &str) -> PathBuf {
     beside_as(ledger, &format!(".{suffix}"))
 }
 
 /// The same with all that is added to its name.
-pub(super) fn beside_as(ledger: &Path, added: &str) -> PathBuf {
+pub(crate) fn beside_as(ledger: &Path, added: &str) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
     name.push(added);
     PathBuf::from(name)
 }
 
 /// Whether the log ahead of the ledger holds anything.
-pub(super) fn has_log(ledger: &Path) -> bool {
+pub(crate) fn has_log(ledger: &Path) -> bool {
     let mut log = ledger.as_os_str().to_owned();
     log.push("-wal");
     std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
@@ -143,7 +143,7 @@ fn options(opening: &Opening) -> SqliteConnectOptions {
 }
 
 /// The connection that brings the file's schema up to date, for the time of opening.
-pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenError> {
+pub(crate) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenError> {
     let failed = |error| unreadable(&opening.path, error);
     owned_file(&opening.path).map_err(|error| unreadable(&opening.path, error))?;
     let mut connection = options(opening).connect().await.map_err(failed)?;
@@ -158,7 +158,7 @@ pub(super) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenEr
 }
 
 /// The one connection that writes from then on.
-pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
+pub(crate) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> {
     // That the log is written ahead is a property of the file.
     let pragmas =
         [("synchronous", "FULL"), ("foreign_keys", "OFF"), SECURE_DELETE, ("cache_size", "-16000")];
@@ -166,24 +166,24 @@ pub(super) fn writer(path: &Path, next_seq: i64) -> Result<Writer, LedgerError> 
 }
 
 /// How many pages the log may have before it is written back.
-pub(super) const fn checkpoint_pages(scarce: bool) -> u32 {
+pub(crate) const fn checkpoint_pages(scarce: bool) -> u32 {
     if scarce { CHECKPOINT_PAGES.1 } else { CHECKPOINT_PAGES.0 }
 }
 
 /// How connections that only read are made.
-pub(super) fn reader(opening: &Opening) -> SqliteConnectOptions {
+pub(crate) fn reader(opening: &Opening) -> SqliteConnectOptions {
     options(opening).read_only(true).pragma("cache_size", "-4000").row_buffer_size(128)
 }
 
 /// Left behind when a write could not be made durable: the next start looks closely.
-pub(super) fn mark_suspect(ledger: &Path) {
+pub(crate) fn mark_suspect(ledger: &Path) {
     if let Err(error) = owned_file(&beside(ledger, "suspect")) {
         tracing::warn!(%error, "could not mark the ledger for a check at the next start");
     }
 }
 
 /// Checks the file if the last process to have it marked it.
-pub(super) async fn check_suspect(
+pub(crate) async fn check_suspect(
     connection: &mut SqliteConnection,
     ledger: &Path,
 ) -> Result<(), OpenError> {

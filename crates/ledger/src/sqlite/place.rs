@@ -25,7 +25,7 @@ pub fn folder_of(ledger: &Path) -> PathBuf {
 }
 
 /// Refuses a place where no ledger can be kept.
-pub(super) fn check_place(ledger: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_place(ledger: &Path) -> Result<(), OpenError> {
     if ledger.as_os_str().as_encoded_bytes().ends_with(b"/") && !ledger.exists() {
         let says = "its path ends with a slash, as that of a folder does: name a file with \
                     store.url (--store)";
@@ -87,7 +87,7 @@ fn check_regular(path: &Path, otherwise: &str) -> Result<(), String> {
 }
 
 /// What lies at a path, in words.
-pub(super) fn kind(found: FileType) -> &'static str {
+pub(crate) fn kind(found: FileType) -> &'static str {
     match found {
         _ if found.is_dir() => "a folder",
         _ if found.is_symlink() => "a symbolic link",

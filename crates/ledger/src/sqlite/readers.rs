@@ -41,7 +41,7 @@ struct Timed {
 }
 
 /// A connection that is lent. It goes back when this is dropped.
-pub(super) struct Reader<'r> {
+pub(crate) struct Reader<'r> {
     timed: OwnedMutexGuard<Timed>,
     readers: &'r Readers,
     _slot: SemaphorePermit<'r>,
@@ -49,7 +49,7 @@ pub(super) struct Reader<'r> {
 
 impl Readers {
     /// Opens all of them: none is opened later, when there may be no files left.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         options: &SqliteConnectOptions,
         count: u32,
     ) -> Result<Self, LedgerError> {
@@ -71,12 +71,12 @@ impl Readers {
     }
 
     /// Lends a connection for a question that a caller waits for.
-    pub(super) async fn acquire(&self) -> Result<Reader<'_>, LedgerError> {
+    pub(crate) async fn acquire(&self) -> Result<Reader<'_>, LedgerError> {
         self.lend(Some(self.limit)).await
     }
 
     /// Lends a connection for as long as it takes: at the start only.
-    pub(super) async fn acquire_for_long(&self) -> Result<Reader<'_>, LedgerError> {
+    pub(crate) async fn acquire_for_long(&self) -> Result<Reader<'_>, LedgerError> {
         self.lend(None).await
     }
 
@@ -94,7 +94,7 @@ impl Readers {
     }
 
     /// Lends nothing from now on.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.slots.close();
         let idle = std::mem::take(&mut *self.idle());
         for timed in idle.into_iter().filter_map(Arc::into_inner) {

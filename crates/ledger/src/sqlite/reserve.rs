@@ -29,7 +29,7 @@ const SMALLEST_DISK: u64 = 8 * RESERVE;
 const SCARCE: u64 = 1024 * 1024 * 1024;
 
 /// The file that keeps the room.
-pub(super) struct Reserve {
+pub(crate) struct Reserve {
     path: PathBuf,
     state: AtomicU8,
     /// While it is missing: whether the file has too few pages that nothing is stored in.
@@ -51,7 +51,7 @@ enum State {
 
 impl Reserve {
     /// The reserve of a ledger; makes it if there is room.
-    pub(super) fn of(ledger: &Path) -> Self {
+    pub(crate) fn of(ledger: &Path) -> Self {
         let path = beside(ledger, "reserve");
         let state = if is_whole(&path) { State::Kept } else { State::Missing };
         let reserve =
@@ -97,7 +97,7 @@ impl Reserve {
     }
 
     /// Makes it where it could not be made for another reason than want of room.
-    pub(super) fn retry(&self) {
+    pub(crate) fn retry(&self) {
         if !self.is(State::Impossible) || self.is_short() {
             return;
         }
@@ -141,7 +141,7 @@ impl Reserve {
     }
 
     /// Gives it up, if there is any.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         if !self.is(State::Kept) {
             return;
         }
@@ -157,7 +157,7 @@ impl Reserve {
 
     /// Makes it again if there is room; otherwise sees whether what clients send would find room in
     /// the file.
-    pub(super) fn look(&self, writer: &mut Writer) {
+    pub(crate) fn look(&self, writer: &mut Writer) {
         if !self.is(State::Missing) {
             return;
         }
@@ -166,7 +166,7 @@ impl Reserve {
     }
 
     /// Whether what clients send takes nothing of the room that was given up.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.tight.load(Ordering::Relaxed) || self.make()
     }
 
@@ -180,7 +180,7 @@ impl Reserve {
     }
 
     /// Whether little room is left on the disk.
-    pub(super) fn is_scarce(&self) -> bool {
+    pub(crate) fn is_scarce(&self) -> bool {
         self.free().is_some_and(|free| free < SCARCE)
     }
 

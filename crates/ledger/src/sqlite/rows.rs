@@ -4,10 +4,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 
 use crate::error::LedgerError;
-pub(super) use crate::rows::*;
+pub(crate) use crate::rows::*;
 
 /// The value of a column.
-pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+pub(crate) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row: &'r SqliteRow,
     column: &str,
 ) -> Result<T, LedgerError> {
@@ -20,4 +20,4 @@ macro_rules! places {
         " LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN waiting w ON w.seq = o.seq"
     };
 }
-pub(super) use places;
+pub(crate) use places;

@@ -10,10 +10,11 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::open::trouble;
-use super::{Book, Opening, permits, rows};
 use crate::Identity;
+use crate::cluster::limits::sqlite as permits;
 use crate::error::LedgerError;
 use crate::sealing_keys;
+use crate::sqlite::{Book, Opening, rows};
 use crate::store::{Batch, NODES_KEPT};
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealer::Sealer;
@@ -33,7 +34,7 @@ const ABANDONED: &str = "INSERT INTO erasures (body) SELECT DISTINCT p.body FROM
      AND p.body NOT IN (SELECT body FROM erasures)";
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.
-pub(super) async fn identity(
+pub(crate) async fn identity(
     connection: &mut SqliteConnection,
     now: Timestamp,
 ) -> Result<Identity, LedgerError> {
@@ -56,7 +57,7 @@ pub(super) async fn identity(
 }
 
 /// The ids of keys that values in the file are sealed with and that are missing.
-pub(super) async fn missing_keys(
+pub(crate) async fn missing_keys(
     connection: &mut SqliteConnection,
     keyring: &Keyring,
 ) -> Result<Option<String>, LedgerError> {
@@ -65,7 +66,7 @@ pub(super) async fn missing_keys(
 }
 
 /// Writes this start down and learns the lanes.
-pub(super) async fn register(
+pub(crate) async fn register(
     connection: &mut SqliteConnection,
     opening: &Opening,
     now: Timestamp,
@@ -156,7 +157,7 @@ async fn forget(
 /// Holding the file, what former starts were in the middle of is void: upstreams that
 /// were followed are asked at once, and pieces that no row refers to go, with the prunes that
 /// follow the start. Returns the next operation's place.
-pub(super) async fn tidy(
+pub(crate) async fn tidy(
     connection: &mut SqliteConnection,
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
@@ -172,7 +173,7 @@ pub(super) async fn tidy(
 }
 
 /// The incarnations that own what runs.
-pub(super) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
+pub(crate) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
     let rows = sqlx::query("SELECT DISTINCT node FROM running")
         .fetch_all(connection)
         .await

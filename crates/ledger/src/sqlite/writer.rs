@@ -27,22 +27,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_WITH_READERS: Duration = Duration::from_millis(50);
 
 /// The writing connection and what its transactions hand on.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     /// None once the ledger is closed.
     connection: Option<Connection>,
     /// A transaction was begun, or is about to be, and not committed.
     open: bool,
     /// The next operation's place in the order accepted.
-    pub(super) next_seq: i64,
+    pub(crate) next_seq: i64,
     /// The next message's and the next delivery's number, once they are known.
-    pub(super) next: HashMap<Numbered, i64>,
+    pub(crate) next: HashMap<Numbered, i64>,
     /// Events of this transaction that somebody may have to be told of.
-    pub(super) told: Vec<Told>,
+    pub(crate) told: Vec<Told>,
 }
 
 impl Writer {
     /// Opens the file, which has its schema; each of `pragmas` is a name and a value.
-    pub(super) fn open(
+    pub(crate) fn open(
         path: &Path,
         pragmas: &[(&str, &str)],
         next_seq: i64,
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     /// Undoes what was begun and not committed.
-    pub(super) fn undo(&mut self) -> Result<(), LedgerError> {
+    pub(crate) fn undo(&mut self) -> Result<(), LedgerError> {
         self.told.clear();
         self.next.clear();
         let was_open = std::mem::take(&mut self.open);
@@ -77,7 +77,7 @@ impl Writer {
     }
 
     /// Makes what was written durable.
-    pub(super) fn commit(&mut self) -> Result<(), LedgerError> {
+    pub(crate) fn commit(&mut self) -> Result<(), LedgerError> {
         if self.open {
             self.prepared("COMMIT")?.raw_execute().map_err(trouble)?;
             self.open = false;
@@ -87,7 +87,7 @@ impl Writer {
 
     /// Writes the log back into the file and cuts it, so that nothing erased is left in
     /// it, and lets go.
-    pub(super) fn close(&mut self) -> Result<(), LedgerError> {
+    pub(crate) fn close(&mut self) -> Result<(), LedgerError> {
         self.undo()?;
         let Some(connection) = self.connection.take() else { return Ok(()) };
         connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(())).map_err(trouble)?;
@@ -96,7 +96,7 @@ impl Writer {
 
     /// Writes the log back into the file and cuts it, so that nothing erased is left in it;
     /// false where a reader was in the way.
-    pub(super) fn cut_log(&mut self) -> Result<bool, LedgerError> {
+    pub(crate) fn cut_log(&mut self) -> Result<bool, LedgerError> {
         self.undo()?;
         let connection = self.connection()?;
         connection.busy_timeout(PATIENCE_WITH_READERS).map_err(trouble)?;
@@ -106,13 +106,13 @@ impl Writer {
     }
 
     /// Has the log written back whenever it has so many pages.
-    pub(super) fn write_back_after(&mut self, pages: u32) -> Result<(), LedgerError> {
+    pub(crate) fn write_back_after(&mut self, pages: u32) -> Result<(), LedgerError> {
         let connection = self.connection()?;
         connection.pragma_update(None, "wal_autocheckpoint", pages).map_err(trouble)
     }
 
     /// Octets of the file's pages that nothing is stored in.
-    pub(super) fn unused_octets(&mut self) -> Result<u64, LedgerError> {
+    pub(crate) fn unused_octets(&mut self) -> Result<u64, LedgerError> {
         let connection = self.connection()?;
         let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let pages = pragma("freelist_count").map_err(trouble)?;
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     /// Runs a statement once for each row; how many rows that changed.
-    pub(super) fn each<T>(
+    pub(crate) fn each<T>(
         &mut self,
         sql: &'static str,
         rows: &[T],
@@ -131,7 +131,7 @@ impl Writer {
     }
 
     /// The same; how many rows that changed for each of these.
-    pub(super) fn changes<T>(
+    pub(crate) fn changes<T>(
         &mut self,
         sql: &'static str,
         rows: &[T],
@@ -149,21 +149,27 @@ impl Writer {
     }
 
     /// Puts events into timelines.
-    pub(super) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
+    pub(crate) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
         self.told.extend(events.iter().filter_map(Told::of));
-        self.each(super::settle::EVENTS, events, |row, values| row.put(values))?;
+        self.each(crate::operations::settle::sqlite::EVENTS, events, |row, values| {
+            row.put(values)
+        })?;
         let outlived: Vec<_> = events
             .iter()
             .filter_map(|event| Some((event.seq, outlived_by(event.sequence)?)))
             .collect();
-        self.each(super::settle::OUTLIVED, &outlived, |(seq, numbers), values| {
-            values.put(seq).put(numbers.start()).put(numbers.end());
-        })
+        self.each(
+            crate::operations::settle::sqlite::OUTLIVED,
+            &outlived,
+            |(seq, numbers), values| {
+                values.put(seq).put(numbers.start()).put(numbers.end());
+            },
+        )
         .map(drop)
     }
 
     /// Runs a statement once; how many rows that changed.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         sql: &'static str,
         bind: impl Fn(&mut Values<'_, '_>),
@@ -172,7 +178,7 @@ impl Writer {
     }
 
     /// The rows that a statement brings for each of these, one after the other.
-    pub(super) fn all_of_each<T>(
+    pub(crate) fn all_of_each<T>(
         &mut self,
         sql: &'static str,
         items: &[T],
@@ -198,7 +204,7 @@ impl Writer {
     }
 
     /// The rows that a statement brings.
-    pub(super) fn all(
+    pub(crate) fn all(
         &mut self,
         sql: &'static str,
         bind: impl Fn(&mut Values<'_, '_>),
@@ -207,7 +213,7 @@ impl Writer {
     }
 
     /// The only row that a statement brings, if any.
-    pub(super) fn one(
+    pub(crate) fn one(
         &mut self,
         sql: &'static str,
         bind: impl Fn(&mut Values<'_, '_>),
@@ -234,7 +240,7 @@ impl Writer {
 }
 
 /// Takes the values of a statement in, in their order.
-pub(super) struct Values<'s, 'c> {
+pub(crate) struct Values<'s, 'c> {
     statement: &'s mut CachedStatement<'c>,
     count: usize,
     refused: Option<rusqlite::Error>,
@@ -255,7 +261,7 @@ impl<'s, 'c> Values<'s, 'c> {
     }
 
     /// Adds the next value.
-    pub(super) fn put(&mut self, value: impl ToSql) -> &mut Self {
+    pub(crate) fn put(&mut self, value: impl ToSql) -> &mut Self {
         self.count += 1;
         if let Err(error) = self.statement.raw_bind_parameter(self.count, value) {
             self.refused = Some(error);

@@ -12,13 +12,13 @@ use super::*;
 use crate::postgres::texts;
 
 /// Both engines ask these.
-const BOTH: [&str; 6] = ["reconcile.rs", "retried.rs", "room.rs", "permits.rs", "rows", "webhooks"];
+const BOTH: [&str; 6] = ["reconcile.rs", "permits.rs", "operations", "cluster", "rows", "webhooks"];
 
 /// What may stand in a format at run time.
 const FILLED: [(&str, &str); 2] = [("{places}", "3"), ("{filter}", "")];
 
 fn of(engine: &'static str) -> Vec<Found> {
-    let found = statements(&[&[engine], &BOTH[..]].concat());
+    let found = statements(engine, &[&[engine], &BOTH[..]].concat());
     // What it puts together is gathered where that is known.
     found.into_iter().filter(|found| found.file != "given.rs").collect()
 }

@@ -5,7 +5,7 @@
 //! does not understand it says, and a statement is to be written so that it does.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A statement, and where it stands.
 #[derive(Debug)]
@@ -32,33 +32,40 @@ enum Token {
 /// What a macro stands for: names of its parameters, and a body.
 type Macros = HashMap<String, (Vec<String>, Vec<Token>)>;
 
-/// Every statement of these files and folders, but for their tests.
-pub(crate) fn statements(places: &[&str]) -> Vec<Found> {
-    let files: Vec<_> = places.iter().flat_map(|place| sources(place)).collect();
+/// Every statement of a backend in these files and folders, but for their tests.
+pub(crate) fn statements(backend: &str, places: &[&str]) -> Vec<Found> {
+    let files: Vec<_> = places.iter().flat_map(|place| sources(backend, place)).collect();
     let mut macros = Macros::new();
-    let shared = ["rows", "webhooks"].into_iter().flat_map(sources);
+    let shared = ["rows", "webhooks"].into_iter().flat_map(|place| sources(backend, place));
     for (_, tokens) in files.iter().cloned().chain(shared) {
         collect_macros(&tokens, &mut macros);
     }
     files.iter().flat_map(|(file, tokens)| found(file, &without_macros(tokens), &macros)).collect()
 }
 
-/// A file of the ledger, or all of a folder itself, in tokens.
-fn sources(place: &str) -> Vec<(String, Vec<Token>)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(place);
-    let paths: Vec<_> = match std::fs::read_dir(&root) {
-        Ok(folder) => {
-            let paths = folder.map(|entry| entry.unwrap().path());
-            paths.filter(|path| path.extension().is_some_and(|it| it == "rs")).collect()
-        }
-        Err(_) => vec![root],
+/// A file of the ledger, or all below a folder, in tokens. A file that is named after a backend is
+/// of that backend alone.
+fn sources(backend: &str, place: &str) -> Vec<(String, Vec<Token>)> {
+    let mut paths = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(place), &mut paths);
+    let of_another = ["sqlite", "postgres"].into_iter().find(|other| *other != backend);
+    let is_of_another = |path: &PathBuf| {
+        path.file_stem().is_some_and(|name| of_another.is_some_and(|it| it == name))
     };
-    let read = |path: std::path::PathBuf| {
+    let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         (path.file_name().unwrap().to_string_lossy().into_owned(), tokens(code))
     };
-    paths.into_iter().map(read).collect()
+    paths.into_iter().filter(|path| !is_of_another(path)).map(read).collect()
+}
+
+fn walk(place: &Path, found: &mut Vec<PathBuf>) {
+    match std::fs::read_dir(place) {
+        Ok(folder) => folder.for_each(|entry| walk(&entry.unwrap().path(), found)),
+        Err(_) if place.extension().is_some_and(|it| it == "rs") => found.push(place.to_owned()),
+        Err(_) => {}
+    }
 }
 
 fn tokens(code: &str) -> Vec<Token> {

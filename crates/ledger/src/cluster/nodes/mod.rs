@@ -1,0 +1,93 @@
+//! Nodes: their beats, and their leave.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use async_trait::async_trait;
+
+use cloakroom_domain::Timestamp;
+
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Grouping, Surroundings, Verb};
+use crate::commit::write_queue::Class;
+use crate::error::LedgerError;
+use crate::fleet::{Beaten, Counted, Vitals};
+use crate::permits::Leaving;
+use crate::shared::Shared;
+
+/// Writes a beat of this node down, and what it has counted.
+pub(crate) struct Beat {
+    /// What the node tells of itself.
+    pub(crate) vitals: Vitals,
+    /// What it has counted and not told yet.
+    pub(crate) counted: Vec<Counted>,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for Beat {
+    type Output = Beaten;
+
+    fn class(&self) -> Class {
+        Class::Liveness
+    }
+
+    fn grouping(&self, is_shared: bool) -> Grouping {
+        // A statement that fails takes its whole transaction with it.
+        if is_shared { Grouping::First } else { Grouping::Together }
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => sqlite::beat(writing, &self.vitals, self.now),
+            Transaction::Postgres(writing) => {
+                postgres::beat(writing, &self.vitals, &self.counted, self.now).await
+            }
+        }
+    }
+}
+
+/// Writes down that this node has ended: others need not wait for it.
+pub(crate) struct Leave {
+    /// What it leaves.
+    pub(crate) leaving: Leaving,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for Leave {
+    type Output = ();
+
+    fn class(&self) -> Class {
+        Class::Liveness
+    }
+
+    fn grouping(&self, is_shared: bool) -> Grouping {
+        // A statement that fails takes its whole transaction with it.
+        if is_shared { Grouping::First } else { Grouping::Together }
+    }
+
+    fn announce(&self, _output: &Self::Output, shared: &Shared) {
+        // Others may have what it held.
+        shared.hints.stirred();
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        _around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => sqlite::leave(writing, &self.leaving, self.now),
+            Transaction::Postgres(writing) => {
+                postgres::leave(writing, &self.leaving, self.now).await
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The cancellation of an operation.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use async_trait::async_trait;
+
+use cloakroom_domain::{OperationId, Timestamp};
+
+use crate::commit::transaction::Transaction;
+use crate::commit::verb::{Surroundings, Verb};
+use crate::error::LedgerError;
+use crate::shared::Shared;
+use crate::verbs::{Canceled, Freeing};
+
+/// Calls an operation off.
+pub(crate) struct Cancel {
+    /// The operation.
+    pub(crate) id: OperationId,
+    /// What becomes of its document.
+    pub(crate) freeing: Freeing,
+    /// Now.
+    pub(crate) now: Timestamp,
+}
+
+#[async_trait]
+impl Verb for Cancel {
+    type Output = Canceled;
+
+    fn announce(&self, canceled: &Self::Output, shared: &Shared) {
+        shared.canceled(self.id, *canceled);
+    }
+
+    async fn run(
+        &mut self,
+        transaction: &mut Transaction,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Self::Output, LedgerError> {
+        match transaction {
+            Transaction::Sqlite(writing) => {
+                sqlite::cancel(writing, self.id, self.freeing, self.now, around.effects)
+            }
+            Transaction::Postgres(writing) => {
+                postgres::cancel(writing, self.id, self.freeing, self.now, around.effects).await
+            }
+        }
+    }
+}

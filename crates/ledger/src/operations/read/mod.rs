@@ -1,0 +1,4 @@
+//! Reads of operations.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;

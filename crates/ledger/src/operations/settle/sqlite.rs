@@ -1,0 +1,142 @@
+//! Committing the ends of attempts.
+
+use crate::operations::finish::sqlite as finish;
+use std::collections::HashMap;
+
+use crate::commit::effects::Effects;
+use crate::error::{LedgerError, StaleLease};
+use crate::operations::ends::{Ends, Finish, Found};
+pub(crate) use crate::sqlite::rows::{EventRow, ReadyRow, RunningRow};
+use crate::sqlite::rows::{carried, number, origins, running_row, standing_at, waiting_row};
+use crate::sqlite::writer::Row;
+use crate::sqlite::{Book, Writing};
+use crate::store::Batch;
+use crate::verbs::{Held, SettledAs, Settlement};
+use crate::webhooks::rows::callback;
+use crate::webhooks::sql::Announced;
+
+pub(crate) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(crate) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
+     percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub(crate) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// Events that give way to later ones.
+pub(crate) const OUTLIVED: &str = "DELETE FROM events WHERE seq = ? AND sequence BETWEEN ? AND ?";
+pub(crate) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
+const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, \
+     token, sequence, started_at, percent, message) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
+// DELETE … RETURNING would do both at once, but makes and drops a table of its own for each row.
+const RUNNING_FOUND: &str =
+    concat!("SELECT ", running_row!(""), " FROM running WHERE seq = ? AND token = ?");
+const RUNNING_GONE: &str = "DELETE FROM running WHERE seq = ?";
+const WAITING_FOUND: &str =
+    concat!("SELECT 0 AS cancel, ", waiting_row!(""), " FROM waiting WHERE seq = ? AND token = ?");
+const WAITING_GONE: &str = "DELETE FROM waiting WHERE seq = ?";
+
+pub(crate) fn settle(
+    writing: &mut Writing,
+    batch: &[Settlement],
+    effects: &mut Effects,
+) -> Batch<Result<SettledAs, StaleLease>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = HashMap::new();
+    take(writing, batch, Held::Running, &mut found)?;
+    take(writing, batch, Held::Waiting, &mut found)?;
+    let mut ends = Ends::default();
+    // Of each that ends, the number of its lane.
+    let mut lanes = Vec::new();
+    let mut settled = Vec::with_capacity(batch.len());
+    for settlement in batch {
+        match found.remove(&(settlement.lease.seq, settlement.lease.token)) {
+            Some(found) => {
+                let number = found.lane();
+                let lane = |number| writing.book.lane(number);
+                settled.push(Ok(ends.add(
+                    settlement,
+                    found,
+                    lane,
+                    effects,
+                    &writing.book.sealer,
+                )?));
+                if ends.finished.len() > lanes.len() {
+                    lanes.push(number);
+                }
+            }
+            None => settled.push(Err(StaleLease)),
+        }
+    }
+    writing.writer.each(READY, &ends.ready, |row, values| row.put(values))?;
+    writing.writer.each(WAITING, &ends.waiting, |row, values| row.put(values))?;
+    writing.writer.events(&ends.events)?;
+    finish::finish(writing, &ends.finished, effects)?;
+    if writing.book.subscribers.index().wants_ends() {
+        remember(writing, &ends.finished, &lanes)?;
+    }
+    Ok(settled)
+}
+
+/// Keeps how each of these stands that has ended, in a lane of that number, for whoever is told
+/// of it: reading it back would mean looking into every table that it may be in.
+fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result<(), LedgerError> {
+    let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {
+        values.put(finish.seq);
+    })?;
+    let rows = rows.iter().map(|row| Ok((number(row, "seq")?, row)));
+    let rows: HashMap<i64, &Row> = rows.collect::<Result<_, LedgerError>>()?;
+    for (finish, lane) in finished.iter().zip(lanes) {
+        // No receiver is told of an operation that cannot be read.
+        let ended = rows.get(&finish.seq).map(|row| ended(&writing.book, finish, *lane, row));
+        if let Some(Ok(ended)) = ended {
+            writing.ended.insert(finish.seq, ended);
+        }
+    }
+    Ok(())
+}
+
+/// How one stands that has ended.
+fn ended(book: &Book, finish: &Finish, lane: i64, row: &Row) -> Result<Announced, LedgerError> {
+    let lane = book.lane(lane)?;
+    let Book { retention, sealer, .. } = book;
+    let standing = finish.standing(finish.at + retention.result, sealer)?;
+    let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
+    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
+}
+
+/// Takes the rows of those settlements whose lease is the latest.
+fn take(
+    writing: &mut Writing,
+    batch: &[Settlement],
+    held: Held,
+    found: &mut HashMap<(i64, i64), Found>,
+) -> Result<(), LedgerError> {
+    let mut leases: Vec<_> = batch
+        .iter()
+        .filter(|settlement| settlement.lease.held == held)
+        .map(|settlement| (settlement.lease.seq, settlement.lease.token))
+        .collect();
+    leases.sort_unstable();
+    let (of_lease, gone) = match held {
+        Held::Running => (RUNNING_FOUND, RUNNING_GONE),
+        Held::Waiting => (WAITING_FOUND, WAITING_GONE),
+    };
+    let rows = writing.writer.all_of_each(of_lease, &leases, |(seq, token), values| {
+        values.put(seq).put(token);
+    })?;
+    let mut taken: Vec<i64> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = (number(row, "seq")?, number(row, "token")?);
+        found.insert(key, Found::of(row, held)?);
+        taken.push(key.0);
+    }
+    writing.writer.each(gone, &taken, |seq, values| {
+        values.put(seq);
+    })?;
+    Ok(())
+}

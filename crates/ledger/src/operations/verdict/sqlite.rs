@@ -1,0 +1,42 @@
+//! What people find out about unknown outcomes.
+
+use crate::error::LedgerError;
+use crate::sqlite::Writing;
+use crate::sqlite::rows::{EventRow, Stored, number, stored_verdict};
+use crate::verbs::Judged;
+use cloakroom_domain::OperationId;
+use cloakroom_domain::operation::Verdict;
+
+pub(crate) fn judge(
+    writing: &mut Writing,
+    id: OperationId,
+    verdict: &Verdict,
+) -> Result<Judged, LedgerError> {
+    let row = writing.writer.one(
+        "SELECT x.seq, x.sequence, x.attempts, x.error_code FROM outcomes x \
+         JOIN operations o ON o.seq = x.seq WHERE o.id = ?",
+        |values| {
+            values.put(id.as_bytes());
+        },
+    )?;
+    let Some(row) = row else { return Ok(Judged::NotUnknown) };
+    if row.text("error_code")? != Some("outcome-unknown") {
+        return Ok(Judged::NotUnknown);
+    }
+    let (seq, sequence): (i64, u32) = (number(&row, "seq")?, number(&row, "sequence")?);
+    let [location, note] = stored_verdict(verdict, seq, &writing.book.sealer)?;
+    writing.writer.run(
+        "INSERT OR REPLACE INTO verdicts (seq, at, happened, location, note) VALUES (?, ?, ?, ?, ?)",
+        |values| {
+            values.put(seq).put(verdict.at.as_micros()).put(verdict.happened);
+            values.put(location.as_deref()).put(note.as_deref());
+        },
+    )?;
+    writing.writer.run("UPDATE outcomes SET sequence = ?2 WHERE seq = ?1", |values| {
+        values.put(seq).put(sequence + 1);
+    })?;
+    let (attempts, sealer) = (number(&row, "attempts")?, &writing.book.sealer);
+    let event = EventRow::reconciled(seq, sequence + 1, attempts, verdict, sealer)?;
+    writing.writer.events(&[event])?;
+    Ok(Judged::Given)
+}
