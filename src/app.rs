@@ -419,7 +419,11 @@ fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
         .collect()
 }
 
-fn engine_settings(config: &Config, public: &PublicOrigin, ledger: &Ledger) -> engine::Settings {
+fn engine_settings(
+    config: &Config,
+    public: &PublicOrigin,
+    ledger: &Ledger,
+) -> engine::EngineSettings {
     let internal = config.server.internal_url.as_ref().map(url::Url::as_str);
     let base = internal.or_else(|| public.lasting()).map(|base| base.trim_end_matches('/'));
     let limits = |upstream: &UpstreamConfig| UpstreamLimits {
@@ -432,7 +436,7 @@ fn engine_settings(config: &Config, public: &PublicOrigin, ledger: &Ledger) -> e
         max_in_flight: queue.max_in_flight,
         rate: queue.rate,
     };
-    engine::Settings {
+    engine::EngineSettings {
         slots: config.engine.slots,
         max_share: config.engine.max_share,
         first_attempts: config.engine.first_attempts,

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::engine::{Job, Jobs, Step, Stepped};
+use crate::engine::{Job, JobStep, JobStepResult, Jobs};
 use crate::webhooks::{REPLAY, Replay, ReplayStepped};
 use cloakroom_ledger::{Ledger, LedgerError};
 
@@ -15,13 +15,13 @@ pub(super) fn jobs(ledger: &Ledger) -> Jobs {
 }
 
 impl Job for Replay {
-    fn step<'a>(&'a self, step: Step<'a>) -> BoxFuture<'a, Result<Stepped, LedgerError>> {
+    fn step<'a>(&'a self, step: JobStep<'a>) -> BoxFuture<'a, Result<JobStepResult, LedgerError>> {
         Box::pin(async move {
-            let Step { arguments, cursor, accepted_at, now } = step;
+            let JobStep { arguments, cursor, accepted_at, now } = step;
             Ok(match Self::step(self, arguments, cursor, accepted_at, now).await? {
-                ReplayStepped::Done { result } => Stepped::Done { result },
-                ReplayStepped::Refused { result } => Stepped::Refused { status: 422, result },
-                ReplayStepped::More { cursor, replayed } => Stepped::More {
+                ReplayStepped::Done { result } => JobStepResult::Done { result },
+                ReplayStepped::Refused { result } => JobStepResult::Refused { status: 422, result },
+                ReplayStepped::More { cursor, replayed } => JobStepResult::More {
                     cursor,
                     percent: None,
                     message: Some(format!("{replayed} deliveries go out once more")),

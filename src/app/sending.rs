@@ -39,6 +39,13 @@ pub(super) fn start(
             move || engine.may_begin()
         }),
     };
-    let stay = engine.stay();
-    Some(Webhooks::start(ledger.clone(), postman, settings, clock.clone(), tasks.clone(), stay))
+    let leave_guard = engine.delay_leave();
+    Some(Webhooks::start(
+        ledger.clone(),
+        postman,
+        settings,
+        clock.clone(),
+        tasks.clone(),
+        leave_guard,
+    ))
 }

@@ -9,7 +9,7 @@ use crate::api::standing::{
     Backlog, LaneStanding, LookAtQueues, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
 };
 use crate::config::{Config, QueueConfig, UpstreamConfig};
-use crate::engine::{Engine, InUse};
+use crate::engine::{Engine, LimitUsage};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::State;
 use cloakroom_domain::division::Kind;
@@ -116,6 +116,6 @@ impl Elsewhere {
     }
 }
 
-const fn permits(in_use: InUse) -> PermitsInUse {
+const fn permits(in_use: LimitUsage) -> PermitsInUse {
     PermitsInUse { running: in_use.running, limit: in_use.limit }
 }

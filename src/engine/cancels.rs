@@ -19,10 +19,10 @@ const REMEMBERED: usize = 1024;
 
 /// The running attempts. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cancels(Arc<Mutex<Known>>);
+pub(super) struct CancelRegistry(Arc<Mutex<CancelState>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CancelState {
     running: HashMap<OperationId, CancellationToken>,
     // Called off before their attempt was entered, oldest first.
     early: VecDeque<OperationId>,
@@ -30,18 +30,18 @@ struct Known {
 
 /// An attempt that can be called off for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Cancelable {
-    cancels: Cancels,
+pub(super) struct CancelHandle {
+    cancels: CancelRegistry,
     id: OperationId,
     token: CancellationToken,
 }
 
-impl Cancels {
+impl CancelRegistry {
     /// Routes what comes from the ledger until nothing is carried out any more: attempts
     /// can be called off also while draining.
     pub(super) fn listen(
         &self,
-        mut called_off: UnboundedReceiver<OperationId>,
+        mut canceled: UnboundedReceiver<OperationId>,
         over: CancellationToken,
         tasks: &Tasks,
     ) {
@@ -50,10 +50,10 @@ impl Cancels {
             loop {
                 let heard = tokio::select! {
                     () = over.cancelled() => return,
-                    heard = called_off.recv() => heard,
+                    heard = canceled.recv() => heard,
                 };
                 match heard {
-                    Some(id) => cancels.call_off(id),
+                    Some(id) => cancels.cancel(id),
                     None => return,
                 }
             }
@@ -61,48 +61,48 @@ impl Cancels {
     }
 
     /// Enters an attempt that is about to begin.
-    pub(super) fn enter(&self, id: OperationId) -> Cancelable {
+    pub(super) fn enter(&self, id: OperationId) -> CancelHandle {
         let token = CancellationToken::new();
-        let mut known = self.lock();
-        if let Some(position) = known.early.iter().position(|early| *early == id) {
-            known.early.remove(position);
+        let mut state = self.lock();
+        if let Some(position) = state.early.iter().position(|early| *early == id) {
+            state.early.remove(position);
             token.cancel();
         }
-        known.running.insert(id, token.clone());
-        drop(known);
-        Cancelable { cancels: self.clone(), id, token }
+        state.running.insert(id, token.clone());
+        drop(state);
+        CancelHandle { cancels: self.clone(), id, token }
     }
 
-    fn call_off(&self, id: OperationId) {
-        let mut known = self.lock();
-        if let Some(token) = known.running.get(&id) {
+    fn cancel(&self, id: OperationId) {
+        let mut state = self.lock();
+        if let Some(token) = state.running.get(&id) {
             return token.cancel();
         }
-        if known.early.len() == REMEMBERED {
-            known.early.pop_front();
+        if state.early.len() == REMEMBERED {
+            state.early.pop_front();
         }
-        known.early.push_back(id);
+        state.early.push_back(id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, CancelState> {
         // Each change leaves the lists whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Cancelable {
+impl CancelHandle {
     /// Whether the attempt is called off already.
-    pub(super) fn is_called_off(&self) -> bool {
+    pub(super) fn is_canceled(&self) -> bool {
         self.token.is_cancelled()
     }
 
     /// Completes when the attempt is called off.
-    pub(super) async fn called_off(&self) {
+    pub(super) async fn canceled(&self) {
         self.token.cancelled().await;
     }
 }
 
-impl Drop for Cancelable {
+impl Drop for CancelHandle {
     fn drop(&mut self) {
         self.cancels.lock().running.remove(&self.id);
     }
@@ -119,25 +119,25 @@ mod tests {
 
     #[test]
     fn only_the_attempt_that_is_named_is_called_off() {
-        let cancels = Cancels::default();
+        let cancels = CancelRegistry::default();
         let (one, other) = (cancels.enter(id(1)), cancels.enter(id(2)));
-        cancels.call_off(id(1));
+        cancels.cancel(id(1));
         assert!(one.token.is_cancelled() && !other.token.is_cancelled());
     }
 
     #[test]
     fn a_cancellation_ahead_of_the_attempt_is_not_lost_and_counts_once() {
-        let cancels = Cancels::default();
-        cancels.call_off(id(1));
+        let cancels = CancelRegistry::default();
+        cancels.cancel(id(1));
         assert!(cancels.enter(id(1)).token.is_cancelled());
         assert!(!cancels.enter(id(1)).token.is_cancelled());
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let cancels = Cancels::default();
+        let cancels = CancelRegistry::default();
         for _ in 0..=REMEMBERED {
-            cancels.call_off(id(9));
+            cancels.cancel(id(9));
         }
         assert_eq!(cancels.lock().early.len(), REMEMBERED);
     }

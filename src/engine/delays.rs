@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
+use super::EngineContext;
 use super::beats::Loop;
 use cloakroom_ledger::LedgerError;
 
@@ -16,22 +16,22 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const BATCH: usize = 256;
 
 /// Looks every second until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(engine: Arc<EngineContext>) {
     loop {
-        match step(&shared).await {
-            Ok(()) => shared.beats.beat(Loop::Delays, shared.clock.now()),
+        match step(&engine).await {
+            Ok(()) => engine.beats.beat(Loop::Delays, engine.clock.now()),
             Err(error) => tracing::warn!(%error, "delayed operations wait on; trying again soon"),
         }
-        if !shared.pause(INTERVAL).await {
+        if !engine.pause(INTERVAL).await {
             return;
         }
     }
 }
 
 /// Lets everything go whose delay is over.
-async fn step(shared: &Shared) -> Result<(), LedgerError> {
-    while !shared.tasks.is_draining() {
-        if shared.ledger.release_delayed(BATCH, shared.clock.now()).await? < BATCH {
+async fn step(engine: &EngineContext) -> Result<(), LedgerError> {
+    while !engine.tasks.is_draining() {
+        if engine.ledger.release_delayed(BATCH, engine.clock.now()).await? < BATCH {
             break;
         }
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::beats::Loop;
-use super::permits::{Permit, Permits, Purpose, Refusal};
-use super::{Shared, executor};
+use super::permits::{Permit, PermitPurpose, PermitRefusal, Permits};
+use super::{EngineContext, executor};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::turn::{Expected, Precedence};
@@ -24,27 +24,27 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Claims until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(engine: Arc<EngineContext>) {
     let mut precedence = Precedence::default();
-    while !shared.tasks.is_draining() {
-        let now = shared.clock.now();
-        let wake = match step(&shared, &mut precedence, now).await {
+    while !engine.tasks.is_draining() {
+        let now = engine.clock.now();
+        let wake = match step(&engine, &mut precedence, now).await {
             Ok(wake) => wake.unwrap_or(now + IDLE).min(now + IDLE),
             Err(error) => {
                 tracing::warn!(%error, "nothing could be claimed; trying again in a second");
-                shared.pause(BACK_OFF).await;
+                engine.pause(BACK_OFF).await;
                 continue;
             }
         };
-        shared.beats.beat(Loop::Dispatcher, now);
+        engine.beats.beat(Loop::Dispatcher, now);
         if wake <= now {
             continue;
         }
         tokio::select! {
-            () = shared.tasks.draining() => return,
-            () = shared.ledger.work_came() => {}
-            () = shared.permits.freed() => {}
-            () = shared.clock.sleep_until(wake) => {}
+            () = engine.tasks.draining() => return,
+            () = engine.ledger.work_came() => {}
+            () = engine.permits.freed() => {}
+            () = engine.clock.sleep_until(wake) => {}
         }
     }
 }
@@ -52,19 +52,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Claims once what is due and can be begun. Returns when to look again by itself, if
 /// that is known; `now` where there may be more at once.
 async fn step(
-    shared: &Arc<Shared>,
+    engine: &Arc<EngineContext>,
     precedence: &mut Precedence,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, LedgerError> {
-    let _asked = shared.holdings.ask();
-    if shared.tasks.is_draining() || !shared.pulse.may_begin() {
+    let _claiming = engine.in_flight.begin_claim();
+    if engine.tasks.is_draining() || !engine.node_lease.may_begin() {
         return Ok(None);
     }
-    let mut lanes = shared.ledger.lanes();
-    lanes.retain(|depth| depth.oldest_due.is_some() && shared.is_claimed(&depth.lane));
+    let mut lanes = engine.ledger.lanes();
+    lanes.retain(|depth| depth.oldest_due.is_some() && engine.is_claimed(&depth.lane));
     let next = lanes.iter().filter_map(|depth| depth.oldest_due).filter(|due| *due > now).min();
-    let turns = by_turn(lanes, now, |queue| shared.expected(queue));
-    let Reserved { mut permits, again } = reserve(shared, turns, precedence, now);
+    let turns = by_urgency(lanes, now, |queue| engine.expected(queue));
+    let LaneReservations { mut permits, again } = reserve(engine, turns, precedence, now);
     let next = next.into_iter().chain(again).min();
     if permits.is_empty() {
         return Ok(next);
@@ -73,14 +73,14 @@ async fn step(
         .iter()
         .map(|(lane, permits)| Want { lane: lane.clone(), limit: permits.len() })
         .collect();
-    let claimed = shared.ledger.claim(wants, now).await?;
-    let began: usize = claimed.into_iter().map(|it| begin(shared, it, &mut permits)).sum();
+    let claimed = engine.ledger.claim(wants, now).await?;
+    let began: usize = claimed.into_iter().map(|it| begin(engine, it, &mut permits)).sum();
     let again = if began > 0 { now } else { now + BACK_OFF };
     Ok(Some(next.map_or(again, |next| next.min(again))))
 }
 
 /// The lanes in which somebody is due, in the order in which they are served.
-fn by_turn(
+fn by_urgency(
     lanes: Vec<LaneDepth>,
     now: Timestamp,
     expected: impl Fn(&str) -> Expected,
@@ -99,7 +99,7 @@ fn by_turn(
 }
 
 /// What was reserved before a claim.
-struct Reserved {
+struct LaneReservations {
     permits: HashMap<Lane, Vec<Permit>>,
     /// When a rate or a breaker lets more begin.
     again: Option<Timestamp>,
@@ -107,27 +107,28 @@ struct Reserved {
 
 /// Permits for as much of each lane as can be begun now.
 fn reserve(
-    shared: &Shared,
+    engine: &EngineContext,
     lanes: Vec<LaneDepth>,
     precedence: &mut Precedence,
     now: Timestamp,
-) -> Reserved {
-    let mut reserved = Reserved { permits: HashMap::with_capacity(lanes.len()), again: None };
+) -> LaneReservations {
+    let mut reserved =
+        LaneReservations { permits: HashMap::with_capacity(lanes.len()), again: None };
     if lanes.is_empty() {
-        shared.permits.want_none();
+        engine.permits.expect_no_release();
         return reserved;
     }
-    shared.permits.want();
-    precedence.note(shared.permits.on_the_line());
-    if let Some((lane, permit)) = overdue(&shared.permits, &lanes, precedence, now) {
+    engine.permits.expect_release();
+    precedence.note(engine.permits.express_permits());
+    if let Some((lane, permit)) = overdue(&engine.permits, &lanes, precedence, now) {
         precedence.had_turn(&lane, now);
         reserved.permits.insert(lane, vec![permit]);
     }
     for LaneDepth { lane, claimable, .. } in lanes {
-        let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::PerhapsRetry };
+        let purpose = if lane.express { PermitPurpose::Express } else { PermitPurpose::Claim };
         let limit = usize::try_from(claimable.max(1)).unwrap_or(usize::MAX);
-        let (permits, refusal) = shared.permits.take_up_to(limit, &lane, purpose, now);
-        if let Some(Refusal::Until(then)) = refusal {
+        let (permits, refusal) = engine.permits.take_up_to(limit, &lane, purpose, now);
+        if let Some(PermitRefusal::Until(then)) = refusal {
             reserved.again = Some(reserved.again.map_or(then, |again| again.min(then)));
         }
         if !permits.is_empty() {
@@ -149,14 +150,14 @@ fn overdue(
     let waits =
         |depth: &&LaneDepth| !depth.lane.express && precedence.is_due(&depth.lane, age(depth), now);
     lanes.iter().filter(waits).find_map(|depth| {
-        let permit = permits.take(&depth.lane, Purpose::Overdue, now).ok()?;
+        let permit = permits.take(&depth.lane, PermitPurpose::Overdue, now).ok()?;
         Some((depth.lane.clone(), permit))
     })
 }
 
 /// Begins what was claimed of one lane and gives back the permits that it left over.
 fn begin(
-    shared: &Arc<Shared>,
+    engine: &Arc<EngineContext>,
     claimed: Claimed,
     reserved: &mut HashMap<Lane, Vec<Permit>>,
 ) -> usize {
@@ -167,7 +168,7 @@ fn begin(
         if let Some(permit) = permit.as_mut().filter(|_| leased.counts.attempts <= 1) {
             permit.is_first_attempt();
         }
-        executor::start(shared, leased, permit);
+        executor::start(engine, leased, permit);
     }
     began
 }
@@ -187,7 +188,7 @@ mod tests {
             "urgent" => Expected { priority: 10, target_wait: Duration::from_secs(1) },
             _ => Expected::default(),
         };
-        let turns = by_turn(lanes, Timestamp::EPOCH + Duration::from_secs(1000), expected);
+        let turns = by_urgency(lanes, Timestamp::EPOCH + Duration::from_secs(1000), expected);
         turns.into_iter().map(|depth| depth.lane.queue.to_string()).collect()
     }
 

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::allowance::Allowance;
-use super::answer::{self, Asking};
-use super::cancels::Cancelable;
-use super::ending::{self, Ended};
-use super::holdings::Holding;
-use super::outgoing::Loss;
+use super::attempt_timeout::AttemptTimeout;
+use super::cancels::CancelHandle;
+use super::in_flight::InFlightLease;
 use super::permits::Permit;
-use super::{Shared, jobs, outgoing, recheck};
+use super::request::BodyLoss;
+use super::response::{self, ResponseContext};
+use super::settle::{self, AttemptResult};
+use super::{EngineContext, jobs, recheck, request};
 use crate::upstream::SentMarker;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::Sign;
@@ -23,50 +23,54 @@ use cloakroom_domain::operation::{ErrorCode, Outcome, Policy, Purpose, Sent, Wor
 use cloakroom_ledger::Leased;
 
 /// Starts an attempt in a task of its own.
-pub(super) fn start(shared: &Arc<Shared>, leased: Leased, mut permit: Option<Permit>) {
+pub(super) fn start(engine: &Arc<EngineContext>, leased: Leased, mut permit: Option<Permit>) {
     // One that was disowned is somebody else's by now.
-    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+    let Some(entry) = engine.in_flight.enter(leased.lease.key()) else { return };
     if let Some(permit) = &mut permit {
         permit.begins();
     }
-    shared.meters.started(&leased.lane.queue);
-    let cancelable = shared.cancels.enter(leased.id);
-    let task = carry_out(Arc::clone(shared), leased, permit, cancelable, holding);
-    shared.tasks.spawn(task);
+    engine.metrics.started(&leased.lane.queue);
+    let cancel = engine.cancels.enter(leased.id);
+    let task = run(Arc::clone(engine), leased, permit, cancel, entry);
+    engine.tasks.spawn(task);
 }
 
 /// Carries an attempt out, and waits for its end, whatever that is.
-pub(super) async fn alone(shared: &Arc<Shared>, leased: Leased, mut permit: Permit) {
-    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
+pub(super) async fn run_quarantined(
+    engine: &Arc<EngineContext>,
+    leased: Leased,
+    mut permit: Permit,
+) {
+    let Some(entry) = engine.in_flight.enter(leased.lease.key()) else { return };
     permit.begins();
-    shared.meters.started(&leased.lane.queue);
-    let cancelable = shared.cancels.enter(leased.id);
-    let task = carry_out(Arc::clone(shared), leased, Some(permit), cancelable, holding);
+    engine.metrics.started(&leased.lane.queue);
+    let cancel = engine.cancels.enter(leased.id);
+    let task = run(Arc::clone(engine), leased, Some(permit), cancel, entry);
     // A panic of it is no end of who waits for it.
-    let _ = shared.tasks.spawn(task).await;
+    let _ = engine.tasks.spawn(task).await;
 }
 
-async fn carry_out(
-    shared: Arc<Shared>,
+async fn run(
+    engine: Arc<EngineContext>,
     leased: Leased,
     mut permit: Option<Permit>,
-    cancelable: Cancelable,
-    holding: Holding,
+    cancel: CancelHandle,
+    entry: InFlightLease,
 ) {
-    let began = shared.clock.now();
-    let ended = attempt(&shared, &leased, &cancelable, began).await;
-    let ended = recheck::before_the_end(&shared, &leased, &cancelable, ended).await;
+    let began = engine.clock.now();
+    let ended = attempt(&engine, &leased, &cancel, began).await;
+    let ended = recheck::before_the_end(&engine, &leased, &cancel, ended).await;
     // Before the settlement: behind it, the next attempt may be entered already.
-    drop(cancelable);
-    let now = shared.clock.now();
-    shared.meters.ended(&leased.lane.upstream, &ended.outcome, now.since(began));
+    drop(cancel);
+    let now = engine.clock.now();
+    engine.metrics.ended(&leased.lane.upstream, &ended.outcome, now.since(began));
     if let Some(permit) = &mut permit {
         let allowed = time_limit(&leased.policy, began);
         permit.ended(Sign::of(&ended.outcome, allowed), now);
     }
     // Otherwise the next beat finds it begun and not ended: it may have been sent.
-    if ending::commit(&shared, &leased, ended).await.reached {
-        holding.settled();
+    if settle::commit(&engine, &leased, ended).await.reached {
+        entry.settled();
     }
     drop(permit);
 }
@@ -74,28 +78,28 @@ async fn carry_out(
 /// The attempt up to its outcome. Its time limit is for the upstream: waiting until the
 /// ledger has room for a piece of a large answer does not count.
 async fn attempt(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
-    cancelable: &Cancelable,
+    cancel: &CancelHandle,
     now: Timestamp,
-) -> Ended {
+) -> AttemptResult {
     // Otherwise a connection at hand could take the request up before that is looked at.
-    if cancelable.is_called_off() {
-        return Ended::of(Outcome::Canceled { sent: Sent::Nothing });
+    if cancel.is_canceled() {
+        return AttemptResult::of(Outcome::Canceled { sent: Sent::Nothing });
     }
-    if let Some(outcome) = unsendable(shared, leased, now) {
-        return Ended::of(outcome);
+    if let Some(outcome) = unsendable(engine, leased, now) {
+        return AttemptResult::of(outcome);
     }
     let limit = time_limit(&leased.policy, now);
-    let pulse = shared.pulse.clone();
-    let marker = SentMarker::behind(Box::new(move || pulse.may_begin()));
+    let node_lease = engine.node_lease.clone();
+    let marker = SentMarker::behind(Box::new(move || node_lease.may_begin()));
     let outcome = tokio::select! {
         biased;
-        ended = exchange(shared, leased, &marker, limit) => return ended,
-        () = cancelable.called_off() => Outcome::Canceled { sent: marker.sent() },
-        () = shared.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
+        ended = exchange(engine, leased, &marker, limit) => return ended,
+        () = cancel.canceled() => Outcome::Canceled { sent: marker.sent() },
+        () = engine.tasks.cutting() => Outcome::Interrupted { sent: marker.sent() },
     };
-    Ended::of(outcome)
+    AttemptResult::of(outcome)
 }
 
 /// How long an attempt may take that begins now.
@@ -104,11 +108,11 @@ fn time_limit(policy: &Policy, now: Timestamp) -> Duration {
 }
 
 /// Why nothing is sent, if so.
-fn unsendable(shared: &Shared, leased: &Leased, now: Timestamp) -> Option<Outcome> {
+fn unsendable(engine: &EngineContext, leased: &Leased, now: Timestamp) -> Option<Outcome> {
     if leased.cancel_asked {
         return Some(Outcome::Canceled { sent: Sent::Nothing });
     }
-    if !shared.can_do(leased) {
+    if !engine.can_do(leased) {
         return Some(Outcome::Unroutable);
     }
     is_late(&leased.policy, now).then_some(Outcome::Expired)
@@ -118,44 +122,54 @@ fn is_late(policy: &Policy, now: Timestamp) -> bool {
     now >= policy.deadline_at
 }
 
-async fn exchange(shared: &Shared, leased: &Leased, marker: &SentMarker, limit: Duration) -> Ended {
+async fn exchange(
+    engine: &EngineContext,
+    leased: &Leased,
+    marker: &SentMarker,
+    limit: Duration,
+) -> AttemptResult {
     if let Work::Task { name, arguments } = &leased.work {
-        return jobs::carry_on(shared, leased, name, arguments).await;
+        return jobs::run_job(engine, leased, name, arguments).await;
     }
     let (Work::Call(request), Some((upstream, max_response))) =
-        (&leased.work, shared.upstream(&leased.lane.upstream))
+        (&leased.work, engine.upstream(&leased.lane.upstream))
     else {
-        return Ended::of(Outcome::Unroutable);
+        return AttemptResult::of(Outcome::Unroutable);
     };
-    let loss = Loss::default();
-    let again = || outgoing::call(shared, leased, request, marker, &loss);
-    let mut allowance = Allowance::of(&shared.clock, limit);
+    let loss = BodyLoss::default();
+    let again = || request::call(engine, leased, request, marker, &loss);
+    let mut time_left = AttemptTimeout::of(&engine.clock, limit);
     if leased.counts.attempts > 1
-        && let Some(ended) = Box::pin(recheck::before_another(shared, leased, &mut allowance)).await
+        && let Some(ended) = Box::pin(recheck::before_another(engine, leased, &mut time_left)).await
     {
         return ended;
     }
-    let public = &shared.public(upstream, request);
+    let public = &engine.public(upstream, request);
     // Boxed, because it is large, and each hand it goes through would make room for it anew.
-    match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
-        Err(_) => Ended::of(answer::late(marker.sent())),
+    match time_left.wait_for(Box::pin(upstream.call_following(public, again))).await {
+        Err(_) => AttemptResult::of(response::late(marker.sent())),
         Ok(Ok(reply)) => {
             let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
-            let follows = !shared.settings.unfollowed.contains(&*leased.route);
-            let asking = Asking { upstream, max_response, purpose, policy, public, follows };
-            answer::of_attempt(shared, asking, &mut allowance, reply).await
+            let follows = !engine.settings.unfollowed.contains(&*leased.route);
+            let context =
+                ResponseContext { upstream, max_response, purpose, policy, public, follows };
+            response::of_attempt(engine, context, &mut time_left, reply).await
         }
         // Others may have taken over what it holds: who may not begin hands it back.
-        Ok(Err(_)) if marker.was_held() => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
+        Ok(Err(_)) if marker.was_held() => {
+            AttemptResult::of(Outcome::Interrupted { sent: marker.sent() })
+        }
         // Nothing was sent, and nothing is known of the upstream.
-        Ok(Err(broken)) if broken.is_own => Ended::of(Outcome::Interrupted { sent: marker.sent() }),
+        Ok(Err(broken)) if broken.is_own => {
+            AttemptResult::of(Outcome::Interrupted { sent: marker.sent() })
+        }
         Ok(Err(broken)) if loss.happened() => {
             let outcome = Outcome::Broken { sent: marker.sent(), cause: ErrorCode::Unreadable };
-            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+            AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
         }
         Ok(Err(broken)) => {
-            let outcome = answer::outcome_of(&broken);
-            Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+            let outcome = response::outcome_of(&broken);
+            AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
         }
     }
 }

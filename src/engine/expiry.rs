@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::Shared;
+use super::EngineContext;
 use super::beats::Loop;
-use super::ending::{self, Ended};
+use super::settle::{self, AttemptResult};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, Outcome};
 use cloakroom_ledger::{LaneDepth, LanePlace, LedgerError};
@@ -32,34 +32,34 @@ const BATCH: usize = 256;
 const SPARING: (u32, Duration) = (50, Duration::from_mins(1));
 
 /// When each lane may be looked through again, where that is not at once.
-type Rested = HashMap<Lane, Timestamp>;
+type NextLooks = HashMap<Lane, Timestamp>;
 
 /// Looks every second until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let mut rested = Rested::new();
+pub(super) async fn run(engine: Arc<EngineContext>) {
+    let mut next_looks = NextLooks::new();
     loop {
-        match step(&shared, &mut rested).await {
-            Ok(()) => shared.beats.beat(Loop::Expiry, shared.clock.now()),
+        match step(&engine, &mut next_looks).await {
+            Ok(()) => engine.beats.beat(Loop::Expiry, engine.clock.now()),
             Err(error) => tracing::warn!(%error, "nothing could be expired; trying again soon"),
         }
-        if !shared.pause(INTERVAL).await {
+        if !engine.pause(INTERVAL).await {
             return;
         }
     }
 }
 
 /// Ends all that is past its deadline in lanes that do not move.
-async fn step(shared: &Shared, rested: &mut Rested) -> Result<(), LedgerError> {
-    if shared.is_unsure_of_time() {
+async fn step(engine: &EngineContext, next_looks: &mut NextLooks) -> Result<(), LedgerError> {
+    if engine.is_unsure_of_time() {
         return Ok(());
     }
-    let now = shared.clock.now();
-    rested.retain(|_, again| *again > now);
-    expire_behind_keys(shared).await?;
-    for depth in shared.ledger.lanes() {
-        if is_stuck(&depth, now) && !rested.contains_key(&depth.lane) {
-            let again = expire(shared, &depth.lane).await?;
-            rested.insert(depth.lane, again);
+    let now = engine.clock.now();
+    next_looks.retain(|_, again| *again > now);
+    expire_behind_keys(engine).await?;
+    for depth in engine.ledger.lanes() {
+        if is_stuck(&depth, now) && !next_looks.contains_key(&depth.lane) {
+            let again = expire(engine, &depth.lane).await?;
+            next_looks.insert(depth.lane, again);
         }
     }
     Ok(())
@@ -70,40 +70,41 @@ fn is_stuck(depth: &LaneDepth, now: Timestamp) -> bool {
 }
 
 /// Ends what waits for a serial key past its deadline, also where the key is blocked.
-async fn expire_behind_keys(shared: &Shared) -> Result<(), LedgerError> {
-    while !shared.tasks.is_draining() {
-        let now = shared.clock.now();
-        let overdue = shared.ledger.claim_overdue(BATCH, now, now + HIDDEN).await?;
+async fn expire_behind_keys(engine: &EngineContext) -> Result<(), LedgerError> {
+    while !engine.tasks.is_draining() {
+        let now = engine.clock.now();
+        let overdue = engine.ledger.claim_overdue(BATCH, now, now + HIDDEN).await?;
         if overdue.is_empty() {
             break;
         }
-        let end = |it| ending::commit(shared, it, Ended::of(Outcome::Expired));
+        let end = |it| settle::commit(engine, it, AttemptResult::of(Outcome::Expired));
         join_all(overdue.iter().map(end)).await;
     }
     Ok(())
 }
 
 /// Ends what is past its deadline in one lane; says when to look into it again.
-async fn expire(shared: &Shared, lane: &Lane) -> Result<Timestamp, LedgerError> {
+async fn expire(engine: &EngineContext, lane: &Lane) -> Result<Timestamp, LedgerError> {
     // Where others share the ledger, one of them may know what this node does not.
-    let configured = shared.permits.knows(&lane.upstream) || shared.ledger.is_shared();
+    let configured = engine.permits.knows(&lane.upstream) || engine.ledger.is_shared();
     let outcome = if configured { Outcome::Expired } else { Outcome::Unroutable };
-    let _asked = shared.holdings.ask();
-    let (began, mut from) = (shared.clock.now(), Some(LanePlace::START));
+    let _claiming = engine.in_flight.begin_claim();
+    let (began, mut from) = (engine.clock.now(), Some(LanePlace::START));
     while let Some(place) = from {
-        if shared.tasks.is_draining() {
+        if engine.tasks.is_draining() {
             return Ok(began);
         }
-        let overdue = shared.ledger.overdue(lane, place, BATCH, began).await?;
+        let overdue = engine.ledger.overdue(lane, place, BATCH, began).await?;
         from = overdue.next;
         if overdue.is_empty() {
             continue;
         }
-        let leased = shared.ledger.claim_expired(lane.clone(), overdue, began).await?;
-        let ends = leased.iter().map(|it| ending::commit(shared, it, Ended::of(outcome.clone())));
+        let leased = engine.ledger.claim_expired(lane.clone(), overdue, began).await?;
+        let ends =
+            leased.iter().map(|it| settle::commit(engine, it, AttemptResult::of(outcome.clone())));
         join_all(ends).await;
     }
-    let now = shared.clock.now();
+    let now = engine.clock.now();
     Ok(now + (now.since(began) * SPARING.0).min(SPARING.1))
 }
 

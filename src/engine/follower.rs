@@ -1,26 +1,26 @@
 //! Following upstreams that answered 202 with a monitor of their own, and going on with
 //! jobs of the gateway's that were put aside.
 //!
-//! Owns the asking of those monitors. Its invariant: asking is all that is done, so
+//! Owns the context of those monitors. Its invariant: context is all that is done, so
 //! whatever breaks here is asked again and nothing is sent twice. It must not know how
 //! the monitor came to be.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::allowance::Allowance;
-use super::answer::{self, Asking};
-use super::asking::{Heard, Place, Places};
+use super::attempt_timeout::AttemptTimeout;
 use super::beats::Loop;
-use super::ending::{self, Ended};
-use super::{Shared, jobs, outgoing, recheck};
+use super::monitor_slots::{MonitorSlot, MonitorSlots, PollOutcome};
+use super::response::{self, ResponseContext};
+use super::settle::{self, AttemptResult};
+use super::{EngineContext, jobs, recheck, request};
 use crate::upstream::{Asked, Monitor, Question, SentMarker};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::http::retry_after;
 use cloakroom_domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
 use cloakroom_ledger::{Leased, LedgerError, Want};
 
-/// How long a claimed operation is hidden from the next claim. Longer than asking,
+/// How long a claimed operation is hidden from the next claim. Longer than context,
 /// reading and a recheck take together.
 const HIDDEN: Duration = Duration::from_mins(2);
 /// How long a monitor may take to answer.
@@ -37,27 +37,27 @@ const POLL: Duration = Duration::from_secs(1);
 const IDLE_POLL: Duration = Duration::from_secs(10);
 
 /// Follows until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let places = Arc::<Places>::default();
-    let mut seen_at = shared.clock.now();
-    while !shared.tasks.is_draining() {
-        let now = shared.clock.now();
-        match step(&shared, &places, now).await {
+pub(super) async fn run(engine: Arc<EngineContext>) {
+    let slots = Arc::<MonitorSlots>::default();
+    let mut seen_at = engine.clock.now();
+    while !engine.tasks.is_draining() {
+        let now = engine.clock.now();
+        match step(&engine, &slots, now).await {
             Ok(claimed) => {
-                shared.beats.beat(Loop::Follower, now);
-                if claimed > 0 || places.is_some_full() {
+                engine.beats.beat(Loop::Follower, now);
+                if claimed > 0 || slots.is_some_full() {
                     seen_at = now;
                 }
             }
             Err(error) => tracing::warn!(%error, "nothing could be followed; trying again soon"),
         }
         tokio::select! {
-            () = shared.tasks.draining() => return,
-            () = shared.ledger.waits_came() => seen_at = shared.clock.now(),
-            // More may be due than there were places for.
-            () = places.freed() => {}
+            () = engine.tasks.draining() => return,
+            () = engine.ledger.waits_came() => seen_at = engine.clock.now(),
+            // More may be due than there were slots for.
+            () = slots.freed() => {}
             // From when it looked: what fell due meanwhile is not slept through.
-            () = shared.clock.sleep_until(now + poll_interval(now, seen_at)) => {}
+            () = engine.clock.sleep_until(now + poll_interval(now, seen_at)) => {}
         }
     }
 }
@@ -68,28 +68,28 @@ fn poll_interval(now: Timestamp, seen_at: Timestamp) -> Duration {
     if now.since(seen_at) > HIDDEN + IDLE_POLL { IDLE_POLL } else { POLL }
 }
 
-/// How often more is claimed at once where a lane had more than its part of the places.
+/// How often more is claimed at once where a lane had more than its part of the slots.
 const ROUNDS: usize = 8;
 
-/// Claims what is due and has a place, and asks for each in a task of its own; how many.
+/// Claims what is due and has a slot, and asks for each in a task of its own; how many.
 async fn step(
-    shared: &Arc<Shared>,
-    places: &Arc<Places>,
+    engine: &Arc<EngineContext>,
+    slots: &Arc<MonitorSlots>,
     now: Timestamp,
 ) -> Result<usize, LedgerError> {
-    let mut lanes = followed(shared);
+    let mut lanes = followed(engine);
     let mut claimed = 0;
     for _ in 0..ROUNDS {
-        let wants = places.wants(&lanes);
+        let wants = slots.wants(&lanes);
         if wants.is_empty() {
             break;
         }
-        let leased = shared.ledger.claim_waiting(wants.clone(), now, now + HIDDEN).await?;
+        let leased = engine.ledger.claim_waiting(wants.clone(), now, now + HIDDEN).await?;
         claimed += leased.len();
         lanes = filled(&wants, &leased);
         for leased in leased {
-            let place = places.take(&leased.lane.upstream);
-            shared.tasks.spawn(follow(Arc::clone(shared), leased, place));
+            let slot = slots.take(&leased.lane.upstream);
+            engine.tasks.spawn(follow(Arc::clone(engine), leased, slot));
         }
         if lanes.is_empty() {
             break;
@@ -99,8 +99,8 @@ async fn step(
 }
 
 /// All lanes in which something may wait for an upstream.
-fn followed(shared: &Shared) -> Vec<Lane> {
-    let known = shared.ledger.lanes().into_iter().map(|depth| depth.lane);
+fn followed(engine: &EngineContext) -> Vec<Lane> {
+    let known = engine.ledger.lanes().into_iter().map(|depth| depth.lane);
     let mut lanes: Vec<_> = known
         .flat_map(|lane| [false, true].map(|quarantine| Lane { quarantine, ..lane.clone() }))
         .collect();
@@ -116,45 +116,50 @@ fn filled(wants: &[Want], leased: &[Leased]) -> Vec<Lane> {
     full.map(|want| want.lane.clone()).collect()
 }
 
-async fn follow(shared: Arc<Shared>, leased: Leased, place: Place) {
+async fn follow(engine: Arc<EngineContext>, leased: Leased, slot: MonitorSlot) {
     let ended = tokio::select! {
         biased;
         // Handed back: the next start asks again.
-        () = shared.tasks.draining() => Ended::of(Outcome::StillPending { retry_after: None }),
-        ended = ask(&shared, &leased) => paused(&shared, &leased, &place, ended),
+        () = engine.tasks.draining() => AttemptResult::of(Outcome::StillPending { retry_after: None }),
+        ended = ask(&engine, &leased) => paused(&engine, &leased, &slot, ended),
     };
-    ending::commit(&shared, &leased, ended).await;
-    drop(place);
+    settle::commit(&engine, &leased, ended).await;
+    drop(slot);
 }
 
 /// The same end, with a longer pause the more often the monitor has not answered.
-fn paused(shared: &Shared, leased: &Leased, place: &Place, ended: Ended) -> Ended {
+fn paused(
+    engine: &EngineContext,
+    leased: &Leased,
+    slot: &MonitorSlot,
+    ended: AttemptResult,
+) -> AttemptResult {
     let silent = matches!(ended.outcome, Outcome::StillPending { retry_after: None });
     let heard = match silent && ended.detail.is_some() {
-        true => Heard::Nothing,
-        false => Heard::Answer,
+        true => PollOutcome::Silence,
+        false => PollOutcome::Answer,
     };
-    match place.note(leased.id, heard, shared.clock.now()) {
+    match slot.note(leased.id, heard, engine.clock.now()) {
         None => ended,
-        pause => Ended { outcome: Outcome::StillPending { retry_after: pause }, ..ended },
+        pause => AttemptResult { outcome: Outcome::StillPending { retry_after: pause }, ..ended },
     }
 }
 
-async fn ask(shared: &Shared, leased: &Leased) -> Ended {
+async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
     if leased.cancel_asked {
-        return Ended::of(Outcome::Canceled { sent: Sent::Nothing });
+        return AttemptResult::of(Outcome::Canceled { sent: Sent::Nothing });
     }
     if let Work::Task { name, arguments } = &leased.work
-        && shared.can_do(leased)
+        && engine.can_do(leased)
     {
-        return jobs::carry_on(shared, leased, name, arguments).await;
+        return jobs::run_job(engine, leased, name, arguments).await;
     }
     let (Work::Call(request), Some((upstream, max_response))) =
-        (&leased.work, shared.upstream(&leased.lane.upstream))
+        (&leased.work, engine.upstream(&leased.lane.upstream))
     else {
         // Another node may know the upstream, and another release the task.
         let is_task = matches!(leased.work, Work::Task { .. });
-        return Ended::of(match is_task || shared.ledger.is_shared() {
+        return AttemptResult::of(match is_task || engine.ledger.is_shared() {
             true => Outcome::StillPending { retry_after: None },
             false => Outcome::Unroutable,
         });
@@ -165,14 +170,15 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
         return still_pending("what to go on from is not understood");
     };
     let (purpose, policy, public) =
-        (&Purpose::of(&leased.work), &leased.policy, &shared.public(upstream, request));
-    let asking = Asking { upstream, max_response, purpose, policy, public, follows: true };
-    match ask_once(shared, asking, &monitor, leased, request).await {
+        (&Purpose::of(&leased.work), &leased.policy, &engine.public(upstream, request));
+    let context =
+        ResponseContext { upstream, max_response, purpose, policy, public, follows: true };
+    match ask_once(engine, context, &monitor, leased, request).await {
         None => still_pending("the monitor did not answer in time"),
         Some(Asked::StillPending { retry_after, trouble, next }) => {
-            let now = shared.clock.now();
+            let now = engine.clock.now();
             let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
-            complain(shared, leased, &monitor, trouble.as_deref());
+            complain(engine, leased, &monitor, trouble.as_deref());
             let outcome = match next {
                 None => Outcome::StillPending { retry_after },
                 Some(next) => {
@@ -180,39 +186,39 @@ async fn ask(shared: &Shared, leased: &Leased) -> Ended {
                     Outcome::Unfinished { continuation, retry_after }
                 }
             };
-            Ended { detail: trouble, ..Ended::of(outcome) }
+            AttemptResult { detail: trouble, ..AttemptResult::of(outcome) }
         }
         Some(Asked::Finished { status, created, reply }) => {
-            let mut time = Allowance::of(&shared.clock, READING);
+            let mut time = AttemptTimeout::of(&engine.clock, READING);
             let ended =
-                answer::of_monitor(shared, asking, &mut time, status, created, *reply).await;
-            recheck::before_a_monitor_ends_it(shared, leased, unbroken(ended), RECHECKING).await
+                response::of_monitor(engine, context, &mut time, status, created, *reply).await;
+            recheck::before_a_monitor_ends_it(engine, leased, unbroken(ended), RECHECKING).await
         }
     }
 }
 
 async fn ask_once(
-    shared: &Shared,
-    asking: Asking<'_>,
+    engine: &EngineContext,
+    context: ResponseContext<'_>,
     monitor: &Monitor,
     leased: &Leased,
     request: &Request,
 ) -> Option<Asked> {
     let question = Question {
-        fields: &outgoing::asking_fields(leased.id, request),
+        fields: &request::monitor_fields(leased.id, request),
         marker: &SentMarker::new(),
-        public: asking.public,
-        prefix: &shared.settings.prefix,
-        now: shared.clock.now(),
+        public: context.public,
+        prefix: &engine.settings.prefix,
+        now: engine.clock.now(),
     };
-    Box::pin(shared.clock.timeout(ASKING, asking.upstream.ask(monitor, question))).await.ok()
+    Box::pin(engine.clock.timeout(ASKING, context.upstream.ask(monitor, question))).await.ok()
 }
 
 /// Tells of what keeps work from being seen to end, once that has lasted.
-fn complain(shared: &Shared, leased: &Leased, monitor: &Monitor, trouble: Option<&str>) {
+fn complain(engine: &EngineContext, leased: &Leased, monitor: &Monitor, trouble: Option<&str>) {
     let Some(trouble) = trouble else { return };
-    let lasts = shared.clock.now().since(monitor.since) >= LASTING;
-    if let Some(times) = lasts.then(|| shared.complaints.due(&shared.clock)).flatten() {
+    let lasts = engine.clock.now().since(monitor.since) >= LASTING;
+    if let Some(times) = lasts.then(|| engine.monitor_warnings.due(&engine.clock)).flatten() {
         tracing::warn!(
             operation = %leased.id,
             route = &*leased.route,
@@ -224,18 +230,18 @@ fn complain(shared: &Shared, leased: &Leased, monitor: &Monitor, trouble: Option
 }
 
 /// An answer of a monitor that broke off is asked for again.
-fn unbroken(ended: Ended) -> Ended {
+fn unbroken(ended: AttemptResult) -> AttemptResult {
     match ended.outcome {
         Outcome::Broken { .. } | Outcome::Unreadable { .. } | Outcome::Interrupted { .. } => {
-            Ended { outcome: Outcome::StillPending { retry_after: None }, ..ended }
+            AttemptResult { outcome: Outcome::StillPending { retry_after: None }, ..ended }
         }
         _ => ended,
     }
 }
 
-fn still_pending(why: &str) -> Ended {
+fn still_pending(why: &str) -> AttemptResult {
     let outcome = Outcome::StillPending { retry_after: None };
-    Ended { detail: Some(why.to_owned()), ..Ended::of(outcome) }
+    AttemptResult { detail: Some(why.to_owned()), ..AttemptResult::of(outcome) }
 }
 
 #[cfg(test)]
@@ -246,7 +252,7 @@ mod tests {
     #[test]
     fn an_answer_that_breaks_off_is_asked_for_again() {
         let cause = ErrorCode::UpstreamProtocol;
-        let broken = Ended::of(Outcome::Broken { sent: Sent::Perhaps, cause });
+        let broken = AttemptResult::of(Outcome::Broken { sent: Sent::Perhaps, cause });
         assert_eq!(unbroken(broken).outcome, Outcome::StillPending { retry_after: None });
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::Shared;
+use super::EngineContext;
 use cloakroom_ledger::LedgerError;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -22,11 +22,14 @@ const SENSELESS_TRIES: u32 = 5;
 /// process has to end; where the ledger has stopped while everybody has to let go: the next
 /// start finds the operation owned by nobody alive; and where the ledger says again and
 /// again that it makes no sense.
-pub(super) async fn insist<T, F>(shared: &Shared, write: impl Fn() -> F) -> Result<T, LedgerError>
+pub(super) async fn insist<T, F>(
+    engine: &EngineContext,
+    write: impl Fn() -> F,
+) -> Result<T, LedgerError>
 where
     F: Future<Output = Result<T, LedgerError>>,
 {
-    patiently(&shared.clock, &shared.tasks, write).await
+    patiently(&engine.clock, &engine.tasks, write).await
 }
 
 async fn patiently<T, F>(

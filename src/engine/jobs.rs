@@ -15,8 +15,8 @@ use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
-use super::Shared;
-use super::ending::Ended;
+use super::EngineContext;
+use super::settle::AttemptResult;
 use cloakroom_domain::operation::{Answer, Body, Continuation, Outcome};
 use cloakroom_domain::{Fields, Timestamp};
 use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, ProgressReport};
@@ -34,12 +34,12 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 pub trait Job: Send + Sync + 'static {
     /// Does the next step. It may come a second time: what it was told of as done by then
     /// is not lost, and what it did behind that is done again.
-    fn step<'a>(&'a self, step: Step<'a>) -> BoxFuture<'a, Result<Stepped, LedgerError>>;
+    fn step<'a>(&'a self, step: JobStep<'a>) -> BoxFuture<'a, Result<JobStepResult, LedgerError>>;
 }
 
 /// What a step is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct JobStep<'a> {
     /// What the job is to do, in its own form.
     pub arguments: &'a [u8],
     /// Where it goes on; none at the first step.
@@ -52,7 +52,7 @@ pub struct Step<'a> {
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stepped {
+pub enum JobStepResult {
     /// There is more to do.
     More {
         /// Where it goes on.
@@ -105,60 +105,65 @@ impl fmt::Debug for Jobs {
 }
 
 /// Carries a job on for a while.
-pub(super) async fn carry_on(
-    shared: &Shared,
+pub(super) async fn run_job(
+    engine: &EngineContext,
     leased: &Leased,
     name: &str,
     arguments: &[u8],
-) -> Ended {
-    let Some(job) = shared.settings.jobs.0.get(name) else {
-        return Ended::of(Outcome::Unroutable);
+) -> AttemptResult {
+    let Some(job) = engine.settings.jobs.0.get(name) else {
+        return AttemptResult::of(Outcome::Unroutable);
     };
-    let began = shared.clock.elapsed();
+    let began = engine.clock.elapsed();
     let mut cursor = leased.continuation.as_ref().and_then(Continuation::as_job).cloned();
     loop {
-        let step = Step {
+        let step = JobStep {
             arguments,
             cursor: cursor.as_deref().filter(|cursor| !cursor.is_empty()),
             accepted_at: leased.accepted_at,
-            now: shared.clock.now(),
+            now: engine.clock.now(),
         };
         match job.step(step).await {
-            Ok(Stepped::Done { result }) => return answered(200, result),
-            Ok(Stepped::Refused { status, result }) => return answered(status, result),
-            Ok(Stepped::More { cursor: next, percent, message }) => {
+            Ok(JobStepResult::Done { result }) => return answered(200, result),
+            Ok(JobStepResult::Refused { status, result }) => return answered(status, result),
+            Ok(JobStepResult::More { cursor: next, percent, message }) => {
                 cursor = Some(next.into());
-                report(shared, leased, percent, message).await;
+                report(engine, leased, percent, message).await;
             }
             Err(error) => {
                 tracing::warn!(operation = %leased.id, job = name, %error, "a step of a job failed");
-                shared.clock.sleep(BACK_OFF).await;
+                engine.clock.sleep(BACK_OFF).await;
             }
         }
-        if shared.tasks.is_draining() || shared.clock.elapsed().saturating_sub(began) >= STRETCH {
+        if engine.tasks.is_draining() || engine.clock.elapsed().saturating_sub(began) >= STRETCH {
             let continuation = Continuation::job(cursor.unwrap_or_default());
-            return Ended::of(Outcome::Unfinished { continuation, retry_after: None });
+            return AttemptResult::of(Outcome::Unfinished { continuation, retry_after: None });
         }
     }
 }
 
-fn answered(status: u16, result: Vec<u8>) -> Ended {
+fn answered(status: u16, result: Vec<u8>) -> AttemptResult {
     let mut fields = Fields::new();
     fields.as_map_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let answer = Answer::plain(status);
     let body = Body::Inline(Bytes::from(result));
     let kept = KeptAnswer { status, fields, body, framing: None, created_location: None };
-    Ended { answer: Some(kept), ..Ended::of(Outcome::Followed(answer)) }
+    AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::Followed(answer)) }
 }
 
 /// Tells of its progress. Nothing depends on that it gets through.
-async fn report(shared: &Shared, leased: &Leased, percent: Option<u8>, message: Option<String>) {
+async fn report(
+    engine: &EngineContext,
+    leased: &Leased,
+    percent: Option<u8>,
+    message: Option<String>,
+) {
     if percent.is_none() && message.is_none() {
         return;
     }
     let (id, attempt) = (leased.id, leased.counts.attempts);
-    let report = ProgressReport { id, attempt, percent, message, at: shared.clock.now() };
-    if let Err(error) = shared.ledger.progress(report).await {
+    let report = ProgressReport { id, attempt, percent, message, at: engine.clock.now() };
+    if let Err(error) = engine.ledger.progress(report).await {
         tracing::debug!(operation = %leased.id, %error, "the progress of a job was not told");
     }
 }

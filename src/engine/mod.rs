@@ -6,38 +6,38 @@
 //! [`settle`](cloakroom_domain::operation::settle) alone. It must not know of clients, the
 //! front or configuration files: it meets the rest in the ledger.
 
-mod allowance;
-mod answer;
-mod asking;
+mod attempt_timeout;
 mod beats;
+mod body_chunker;
+mod body_writer;
 mod cancels;
 mod delays;
-mod desk;
 mod dispatcher;
-mod door;
-mod ending;
 mod executor;
 mod expiry;
 mod follower;
-mod gathering;
-mod grants;
-mod holdings;
+mod handoff;
+mod heartbeat;
+mod in_flight;
 mod insist;
 mod jobs;
+mod limit_leases;
 mod limits;
-mod meters;
-mod nodes;
-mod outgoing;
-mod pace;
+mod metrics;
+mod monitor_slots;
+mod node_lease;
 mod permits;
 mod pruner;
-mod pulse;
 mod quarantine;
+mod rate_limiter;
 mod recheck;
 mod reconciler;
-mod share;
-mod stash;
-mod takeover;
+mod request;
+mod rescuer;
+mod response;
+mod settle;
+mod slot_pool;
+mod upstream_breaker;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ use url::Url;
 
 use crate::upstream::{Upstream, Upstreams};
 use beats::Beats;
-use cancels::Cancels;
+use cancels::CancelRegistry;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker;
 use cloakroom_domain::fleet::Role;
@@ -60,16 +60,16 @@ use cloakroom_ledger::{Emptied, Leased, Ledger};
 use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
-use holdings::Holdings;
-pub use jobs::{Job, Jobs, OWN, Step, Stepped};
-use meters::Meters;
-pub use permits::InUse;
+use in_flight::InFlightLeases;
+pub use jobs::{Job, JobStep, JobStepResult, Jobs, OWN};
+use metrics::EngineMetrics;
+use node_lease::NodeLease;
+pub use permits::LimitUsage;
 use permits::Permits;
-use pulse::Pulse;
 
 /// How an engine works.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EngineSettings {
     /// How many attempts may run at once on this node.
     pub slots: usize,
     /// The largest share of them that one upstream gets where there are several, in
@@ -105,7 +105,7 @@ pub struct Settings {
 }
 
 /// A single slot for nobody, and the usual shares.
-impl Default for Settings {
+impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             slots: 1,
@@ -140,7 +140,7 @@ pub struct NodeSettings {
     pub role: Role,
     /// What its configuration is told apart by.
     pub fingerprint: String,
-    /// How long its beat may stay away before others take over what it holds.
+    /// How long its beat may delay_leave away before others take over what it holds.
     pub lease: Duration,
 }
 
@@ -172,30 +172,32 @@ pub struct QueueLimits {
 pub struct Engine {
     permits: Permits,
     beats: Arc<Beats>,
-    pulse: Pulse,
-    holdings: Holdings,
+    node_lease: NodeLease,
+    in_flight: InFlightLeases,
 }
 
 /// Somebody beside the engine still has to do with what the ledger says that this node
 /// holds.
 #[derive(Debug)]
-pub struct Stay(#[expect(dead_code, reason = "it is kept, and dropped")] holdings::Asked);
+pub struct LeaveGuard(
+    #[expect(dead_code, reason = "it is kept, and dropped")] in_flight::PendingClaim,
+);
 
 /// What all parts of the engine work with.
-struct Shared {
+struct EngineContext {
     ledger: Ledger,
     upstreams: Upstreams,
-    settings: Settings,
+    settings: EngineSettings,
     clock: Clock,
     tasks: Tasks,
     permits: Permits,
-    cancels: Cancels,
-    holdings: Holdings,
-    pulse: Pulse,
-    meters: Meters,
+    cancels: CancelRegistry,
+    in_flight: InFlightLeases,
+    node_lease: NodeLease,
+    metrics: EngineMetrics,
     beats: Arc<Beats>,
     /// What the log is told of upstreams' monitors.
-    complaints: LogThrottle,
+    monitor_warnings: LogThrottle,
     // Tells when the last part is gone.
     _over: DropGuard,
 }
@@ -207,28 +209,28 @@ impl Engine {
     pub fn start(
         ledger: Ledger,
         upstreams: Upstreams,
-        settings: Settings,
+        settings: EngineSettings,
         clock: Clock,
         tasks: Tasks,
     ) -> Self {
         ledger.lend_tasks(settings.jobs.names());
         let permits = Permits::new(&settings, ledger.is_shared(), clock.now());
         permits.withhold_rates();
-        let meters = Meters::of(settings.upstreams.keys(), settings.queues.keys());
+        let metrics = EngineMetrics::of(settings.upstreams.keys(), settings.queues.keys());
         let works = settings.node.role.works();
         let beats = Arc::new(Beats::starting(clock.now(), works));
-        let cancels = Cancels::default();
+        let cancels = CancelRegistry::default();
         let over = CancellationToken::new();
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
-        let pulse = Pulse::starting(&clock, settings.node.lease, ledger.is_shared());
-        let holdings = Holdings::default();
-        let engine = Self {
+        let node_lease = NodeLease::starting(&clock, settings.node.lease, ledger.is_shared());
+        let in_flight = InFlightLeases::default();
+        let handle = Self {
             permits: permits.clone(),
             beats: Arc::clone(&beats),
-            pulse: pulse.clone(),
-            holdings: holdings.clone(),
+            node_lease: node_lease.clone(),
+            in_flight: in_flight.clone(),
         };
-        let shared = Arc::new(Shared {
+        let engine = Arc::new(EngineContext {
             ledger,
             upstreams,
             settings,
@@ -236,18 +238,18 @@ impl Engine {
             tasks,
             permits,
             cancels,
-            holdings,
-            pulse,
-            meters,
+            in_flight,
+            node_lease,
+            metrics,
             beats,
-            complaints: LogThrottle::default(),
+            monitor_warnings: LogThrottle::default(),
             _over: over.drop_guard(),
         });
         if works {
-            shared.ledger.lend_desk(Arc::new(desk::EngineDesk(Arc::downgrade(&shared))));
+            engine.ledger.lend_desk(Arc::new(handoff::EngineSlotProvider(Arc::downgrade(&engine))));
         }
-        shared.tasks.clone().spawn(begin(shared));
-        engine
+        engine.tasks.clone().spawn(begin(engine));
+        handle
     }
 
     /// How many attempts run now.
@@ -256,71 +258,71 @@ impl Engine {
     }
 
     /// How much of a configured queue's limit is in use on this node.
-    pub fn queue(&self, name: &str) -> Option<InUse> {
+    pub fn queue(&self, name: &str) -> Option<LimitUsage> {
         self.permits.of_queue(name)
     }
 
     /// How much of a configured upstream's limit is in use on this node, and how its
     /// breaker stands.
-    pub fn upstream(&self, name: &str) -> Option<(InUse, breaker::State)> {
+    pub fn upstream(&self, name: &str) -> Option<(LimitUsage, breaker::State)> {
         self.permits.of_upstream(name)
     }
 
     /// Whether this node may begin anything at present: where others share the ledger, its
     /// beats have been confirmed lately.
     pub fn may_begin(&self) -> bool {
-        self.pulse.may_begin()
+        self.node_lease.may_begin()
     }
 
     /// This node does not take leave of the others as long as what this returns is kept.
-    pub fn stay(&self) -> Stay {
-        Stay(self.holdings.ask())
+    pub fn delay_leave(&self) -> LeaveGuard {
+        LeaveGuard(self.in_flight.begin_claim())
     }
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
-        if !self.pulse.may_begin() {
+        if !self.node_lease.may_begin() {
             return Some("beat");
         }
         self.beats.stalled(now)
     }
 }
 
-async fn begin(shared: Arc<Shared>) {
-    takeover::start(&shared).await;
-    resume_rates(&shared).await;
-    let tasks = shared.tasks.clone();
-    let (found, to_see_to) = tokio::sync::watch::channel(nodes::Findings::default());
-    if shared.settings.node.role.works() && shared.ledger.is_shared() {
-        tasks.spawn(grants::run(Arc::clone(&shared), found.subscribe()));
+async fn begin(engine: Arc<EngineContext>) {
+    rescuer::start(&engine).await;
+    resume_rates(&engine).await;
+    let tasks = engine.tasks.clone();
+    let (found, to_see_to) = tokio::sync::watch::channel(heartbeat::HeartbeatReport::default());
+    if engine.settings.node.role.works() && engine.ledger.is_shared() {
+        tasks.spawn(limit_leases::run(Arc::clone(&engine), found.subscribe()));
     }
     let deaths = found.subscribe();
-    tasks.spawn(nodes::run(Arc::clone(&shared), found));
-    tasks.spawn(takeover::run(Arc::clone(&shared), to_see_to));
-    if shared.settings.node.role.works() {
-        tasks.spawn(dispatcher::run(Arc::clone(&shared)));
-        tasks.spawn(follower::run(Arc::clone(&shared)));
-        tasks.spawn(quarantine::run(Arc::clone(&shared)));
+    tasks.spawn(heartbeat::run(Arc::clone(&engine), found));
+    tasks.spawn(rescuer::run(Arc::clone(&engine), to_see_to));
+    if engine.settings.node.role.works() {
+        tasks.spawn(dispatcher::run(Arc::clone(&engine)));
+        tasks.spawn(follower::run(Arc::clone(&engine)));
+        tasks.spawn(quarantine::run(Arc::clone(&engine)));
     }
-    tasks.spawn(expiry::run(Arc::clone(&shared)));
-    tasks.spawn(delays::run(Arc::clone(&shared)));
-    tasks.spawn(reconciler::run(Arc::clone(&shared)));
-    tasks.spawn(reconciler::after_deaths(Arc::clone(&shared), deaths));
-    tasks.spawn(pruner::run(shared));
+    tasks.spawn(expiry::run(Arc::clone(&engine)));
+    tasks.spawn(delays::run(Arc::clone(&engine)));
+    tasks.spawn(reconciler::run(Arc::clone(&engine)));
+    tasks.spawn(reconciler::after_deaths(Arc::clone(&engine), deaths));
+    tasks.spawn(pruner::run(engine));
 }
 
 /// Goes on with rates where former starts ended; where that cannot be read, as if they had
 /// been used up.
-async fn resume_rates(shared: &Shared) {
-    let now = shared.clock.now();
-    let emptied = shared.ledger.emptied(now).await.unwrap_or_else(|error| {
+async fn resume_rates(engine: &EngineContext) {
+    let now = engine.clock.now();
+    let emptied = engine.ledger.emptied(now).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "what is left of the rates could not be read");
         Emptied::unknown(now)
     });
-    shared.permits.resume_rates(&emptied, now);
+    engine.permits.resume_rates(&emptied, now);
 }
 
-impl Shared {
+impl EngineContext {
     /// Whether the clock has made a step within the last lease: until that has proved to be right,
     /// nothing expires and nothing is freed by it.
     fn is_unsure_of_time(&self) -> bool {

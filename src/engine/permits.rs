@@ -17,7 +17,7 @@
 //! the line counts as one.
 //!
 //! What the nodes of a ledger share, one node has no part in before it is granted one, and
-//! [`Permits::stakes`] tells what it uses and would use. A part that is taken back is left
+//! [`Permits::demand`] tells what it uses and would use. A part that is taken back is left
 //! as its attempts end.
 
 use std::collections::HashMap;
@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use super::door::{Door, Passage};
-use super::limits::{Limits, Shared};
-use super::pace::Token;
-use super::share::{Asker, Seat, Share};
-use super::{Settings, jobs};
+use super::limits::{LimitSet, SharedLimits};
+use super::rate_limiter::Token;
+use super::slot_pool::{AcquirePriority, Slot, SlotPool};
+use super::upstream_breaker::{Admission, UpstreamBreaker};
+use super::{EngineSettings, jobs};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::{Sign, State};
 use cloakroom_domain::division::{Kind, UNLIMITED};
@@ -39,14 +39,14 @@ use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
 /// The slots of this node and what limits their use. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Permits(Arc<Slots>);
+pub(super) struct Permits(Arc<PermitPools>);
 
 #[derive(Debug)]
-struct Slots {
-    all: Arc<Share>,
-    retries: Arc<Share>,
-    upstreams: HashMap<Arc<str>, Gate>,
-    queues: HashMap<Arc<str>, Limits>,
+struct PermitPools {
+    all: Arc<SlotPool>,
+    retries: Arc<SlotPool>,
+    upstreams: HashMap<Arc<str>, UpstreamLimiter>,
+    queues: HashMap<Arc<str>, LimitSet>,
     // Whether somebody waits for a permit; keeps every other release from waking anybody.
     wanted: AtomicBool,
     freed: Notify,
@@ -55,22 +55,22 @@ struct Slots {
     // How often what was granted has become void.
     voided: AtomicU64,
     // How many attempts have begun that a client waits for.
-    on_the_line: AtomicU64,
+    express_permits: AtomicU64,
     gauge: metrics::Gauge,
 }
 
 /// What limits an upstream, and whether it is called at all.
 #[derive(Debug)]
-struct Gate {
-    limits: Limits,
+struct UpstreamLimiter {
+    limits: LimitSet,
     /// Of the slots, where there are several upstreams.
-    share: Option<Arc<Share>>,
-    door: Arc<Door>,
+    pool: Option<Arc<SlotPool>>,
+    breaker: Arc<UpstreamBreaker>,
 }
 
 /// How much of a limit is in use on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InUse {
+pub struct LimitUsage {
     /// Attempts that run.
     pub running: usize,
     /// How many may.
@@ -79,41 +79,41 @@ pub struct InUse {
 
 /// What this node uses and would use.
 #[derive(Debug)]
-pub(super) struct Stakes {
+pub(super) struct LimitDemand {
     pub(super) asked: Vec<Asked>,
     voided: u64,
 }
 
 /// What a permit is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum PermitPurpose {
     /// An attempt that a client waits for on the line.
-    OnTheLine,
+    Express,
     /// A first attempt of what has just been accepted.
-    HandedOver,
+    Handoff,
     /// An attempt of what has waited, perhaps a retry.
-    PerhapsRetry,
+    Claim,
     /// The same of what has waited for too long.
     Overdue,
     /// An attempt in quarantine, which has a slot of its own.
-    Alone,
+    Quarantine,
 }
 
-impl Purpose {
-    const fn asker(self) -> Asker {
+impl PermitPurpose {
+    const fn priority(self) -> AcquirePriority {
         match self {
-            Self::HandedOver => Asker::Newcomer,
-            Self::OnTheLine => Asker::OnTheLine,
-            Self::PerhapsRetry => Asker::InLine,
-            Self::Overdue => Asker::Overdue,
-            Self::Alone => Asker::Alone,
+            Self::Handoff => AcquirePriority::Handoff,
+            Self::Express => AcquirePriority::Express,
+            Self::Claim => AcquirePriority::Waiting,
+            Self::Overdue => AcquirePriority::Overdue,
+            Self::Quarantine => AcquirePriority::Quarantine,
         }
     }
 }
 
 /// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum PermitRefusal {
     /// As many run as may; [`Permits::freed`] tells when one has ended.
     Full,
     /// A rate or a breaker: not before then.
@@ -125,59 +125,59 @@ pub(super) enum Refusal {
 /// The right to run one attempt; dropped, it is free again.
 #[derive(Debug)]
 pub(super) struct Permit {
-    passage: Passage,
-    retries: Option<Seat>,
+    admission: Admission,
+    retries: Option<Slot>,
     /// In its upstream and its queue, while it is in flight.
-    seats: [Option<Seat>; 2],
-    _slots: [Option<Seat>; 2],
+    in_flight: [Option<Slot>; 2],
+    _node_slots: [Option<Slot>; 2],
     tokens: [Option<Token>; 2],
     // Dropped last: whoever is told finds the rest given back.
-    out: Out,
+    out: PermitCount,
 }
 
 /// Counts a permit, and tells who waits for one when it is given back.
 #[derive(Debug)]
-struct Out(Arc<Slots>);
+struct PermitCount(Arc<PermitPools>);
 
 impl Permits {
     /// The slots and limits of these settings. Where they are `shared` with other nodes,
     /// there is nothing before it is granted; else every rate's bucket is full.
-    pub(super) fn new(settings: &Settings, shared: bool, now: Timestamp) -> Self {
+    pub(super) fn new(settings: &EngineSettings, shared: bool, now: Timestamp) -> Self {
         let slots = settings.slots;
         let of_slots = |percent: u8| slots * usize::from(percent) / 100;
         let alone = settings.upstreams.len() <= 1;
         let most = if alone { slots } else { of_slots(settings.max_share).max(1) };
         let upstreams = settings.upstreams.iter().map(|(name, it)| {
             let max = it.max_in_flight;
-            let limits = Limits::of(most.min(max as usize), u64::from(max), it.rate, now);
+            let limits = LimitSet::of(most.min(max as usize), u64::from(max), it.rate, now);
             let limits = if shared { limits.shared(now) } else { limits };
-            let share = (!alone).then(|| Share::of(most));
-            (Arc::clone(name), Gate { limits, share, door: Door::to(name) })
+            let pool = (!alone).then(|| SlotPool::of(most));
+            (Arc::clone(name), UpstreamLimiter { limits, pool, breaker: UpstreamBreaker::to(name) })
         });
-        let mut upstreams: HashMap<Arc<str>, Gate> = upstreams.collect();
+        let mut upstreams: HashMap<Arc<str>, UpstreamLimiter> = upstreams.collect();
         // Jobs of the gateway's own are limited on each node by itself.
         upstreams.entry(jobs::OWN.into()).or_insert_with(|| {
-            let limits = Limits::of(slots.min(jobs::AT_ONCE as usize), UNLIMITED, None, now);
-            Gate { limits, share: None, door: Door::to(&jobs::OWN.into()) }
+            let limits = LimitSet::of(slots.min(jobs::AT_ONCE as usize), UNLIMITED, None, now);
+            UpstreamLimiter { limits, pool: None, breaker: UpstreamBreaker::to(&jobs::OWN.into()) }
         });
         let queues = settings.queues.iter().map(|(name, it)| {
             let in_flight = it.max_in_flight.map_or(slots, |limit| slots.min(limit as usize));
             let max = it.max_in_flight.map_or(UNLIMITED, u64::from);
-            let limits = Limits::of(in_flight, max, it.rate, now);
+            let limits = LimitSet::of(in_flight, max, it.rate, now);
             // Who does not work on a queue takes no part of it away from those who do.
             let works = settings.works_on.is_empty() || settings.works_on.contains(name);
             (Arc::clone(name), if shared && works { limits.shared(now) } else { limits })
         });
-        Self(Arc::new(Slots {
-            all: Share::of(slots),
-            retries: Share::of((slots - of_slots(settings.first_attempts)).max(1)),
+        Self(Arc::new(PermitPools {
+            all: SlotPool::of(slots),
+            retries: SlotPool::of((slots - of_slots(settings.first_attempts)).max(1)),
             upstreams,
             queues: queues.collect(),
             wanted: AtomicBool::new(false),
             freed: Notify::new(),
             short: Notify::new(),
             voided: AtomicU64::new(0),
-            on_the_line: AtomicU64::new(0),
+            express_permits: AtomicU64::new(0),
             gauge: metrics::gauge!("cloakroom_operations_running"),
         }))
     }
@@ -186,9 +186,9 @@ impl Permits {
     pub(super) fn take(
         &self,
         lane: &Lane,
-        purpose: Purpose,
+        purpose: PermitPurpose,
         now: Timestamp,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Permit, PermitRefusal> {
         self.take_one_of(1, lane, purpose, now)
     }
 
@@ -198,40 +198,40 @@ impl Permits {
         &self,
         wanted: usize,
         lane: &Lane,
-        purpose: Purpose,
+        purpose: PermitPurpose,
         now: Timestamp,
-    ) -> Result<Permit, Refusal> {
-        let slots = &self.0;
-        let gate = slots.upstreams.get(&lane.upstream).ok_or(Refusal::Unknown)?;
+    ) -> Result<Permit, PermitRefusal> {
+        let pools = &self.0;
+        let gate = pools.upstreams.get(&lane.upstream).ok_or(PermitRefusal::Unknown)?;
         // What was accepted before its queue was taken out of the configuration.
-        let queue = slots.queues.get(&lane.queue);
+        let queue = pools.queues.get(&lane.queue);
         // First: where the upstream is down, all else is left to others.
-        let passage = gate.door.pass(now).map_err(Refusal::Until)?;
-        let shared = Shared { upstream: &gate.limits, queue };
-        let asker = purpose.asker();
+        let admission = gate.breaker.admit(now).map_err(PermitRefusal::Until)?;
+        let shared = SharedLimits { upstream: &gate.limits, queue };
+        let priority = purpose.priority();
         let short = |refusal| {
-            if shared.miss(wanted) {
-                slots.short.notify_one();
+            if shared.note_shortage(wanted) {
+                pools.short.notify_one();
             }
             refusal
         };
-        let [upstream, queued] = shared.seats(asker).map_err(short)?;
-        let seat = |share: &Arc<Share>| share.take(asker).ok_or(Refusal::Full);
-        let beside = purpose != Purpose::Alone;
-        let slot = beside.then(|| seat(&slots.all)).transpose()?;
-        let share = gate.share.as_ref().filter(|_| beside).map(seat).transpose()?;
-        let retry = matches!(purpose, Purpose::PerhapsRetry | Purpose::Overdue);
-        let retries = retry.then(|| seat(&slots.retries)).transpose()?;
-        let tokens = shared.tokens(asker, now).map_err(short)?;
-        if purpose == Purpose::OnTheLine {
-            slots.on_the_line.fetch_add(1, Ordering::SeqCst);
+        let [upstream, queued] = shared.in_flight_slots(priority).map_err(short)?;
+        let acquire = |pool: &Arc<SlotPool>| pool.take(priority).ok_or(PermitRefusal::Full);
+        let beside = purpose != PermitPurpose::Quarantine;
+        let slot = beside.then(|| acquire(&pools.all)).transpose()?;
+        let pool = gate.pool.as_ref().filter(|_| beside).map(acquire).transpose()?;
+        let retry = matches!(purpose, PermitPurpose::Claim | PermitPurpose::Overdue);
+        let retries = retry.then(|| acquire(&pools.retries)).transpose()?;
+        let tokens = shared.tokens(priority, now).map_err(short)?;
+        if purpose == PermitPurpose::Express {
+            pools.express_permits.fetch_add(1, Ordering::SeqCst);
         }
-        let out = Out::count(slots);
+        let out = PermitCount::count(pools);
         Ok(Permit {
-            passage,
+            admission,
             retries,
-            seats: [upstream, queued],
-            _slots: [slot, share],
+            in_flight: [upstream, queued],
+            _node_slots: [slot, pool],
             tokens,
             out,
         })
@@ -242,9 +242,9 @@ impl Permits {
         &self,
         limit: usize,
         lane: &Lane,
-        purpose: Purpose,
+        purpose: PermitPurpose,
         now: Timestamp,
-    ) -> (Vec<Permit>, Option<Refusal>) {
+    ) -> (Vec<Permit>, Option<PermitRefusal>) {
         let mut permits = Vec::new();
         while permits.len() < limit {
             match self.take_one_of(limit - permits.len(), lane, purpose, now) {
@@ -263,7 +263,7 @@ impl Permits {
     /// Whether attempts of that lane keep to a rate.
     pub(super) fn has_rate(&self, lane: &Lane) -> bool {
         let upstream = self.0.upstreams.get(&lane.upstream).map(|gate| &gate.limits);
-        upstream.into_iter().chain(self.0.queues.get(&lane.queue)).any(Limits::has_rate)
+        upstream.into_iter().chain(self.0.queues.get(&lane.queue)).any(LimitSet::has_rate)
     }
 
     /// How many permits are out.
@@ -272,50 +272,50 @@ impl Permits {
     }
 
     /// How much of a queue's limit is in use.
-    pub(super) fn of_queue(&self, queue: &str) -> Option<InUse> {
-        self.0.queues.get(queue).map(Limits::in_use)
+    pub(super) fn of_queue(&self, queue: &str) -> Option<LimitUsage> {
+        self.0.queues.get(queue).map(LimitSet::in_use)
     }
 
     /// How much of an upstream's limit is in use, and how its breaker stands.
-    pub(super) fn of_upstream(&self, upstream: &str) -> Option<(InUse, State)> {
-        self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.door.state()))
+    pub(super) fn of_upstream(&self, upstream: &str) -> Option<(LimitUsage, State)> {
+        self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.breaker.state()))
     }
 
     /// What this node uses and would use of the limits that all nodes share, since the last
     /// time this was asked.
-    pub(super) fn stakes(&self, now: Timestamp) -> Stakes {
+    pub(super) fn demand(&self, now: Timestamp) -> LimitDemand {
         let voided = self.0.voided.load(Ordering::SeqCst);
         let of_queue = [Kind::QueueInFlight, Kind::QueueRate];
         let of_upstream = [Kind::UpstreamInFlight, Kind::UpstreamRate];
-        let queues = self.0.queues.iter().flat_map(|(name, it)| it.stakes(of_queue, name, now));
+        let queues = self.0.queues.iter().flat_map(|(name, it)| it.demand(of_queue, name, now));
         let upstreams = self.0.upstreams.iter();
         let upstreams =
-            upstreams.flat_map(|(name, gate)| gate.limits.stakes(of_upstream, name, now));
-        Stakes { asked: queues.chain(upstreams).collect(), voided }
+            upstreams.flat_map(|(name, gate)| gate.limits.demand(of_upstream, name, now));
+        LimitDemand { asked: queues.chain(upstreams).collect(), voided }
     }
 
-    /// Takes what was granted for these stakes; nothing, if it has become void meanwhile.
+    /// Takes what was granted for these demand; nothing, if it has become void meanwhile.
     /// `emptied` comes with the first of all: what nobody else has is as former starts left
     /// it.
     pub(super) fn grant(
         &self,
-        stakes: &Stakes,
+        demand: &LimitDemand,
         divided: &[Divided],
         emptied: Option<&Emptied>,
         now: Timestamp,
     ) {
-        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+        if self.0.voided.load(Ordering::SeqCst) != demand.voided {
             return;
         }
         let mut more = false;
         for divided in divided {
-            let asked = stakes.asked.iter().find(|asked| asked.of == divided.of);
+            let asked = demand.asked.iter().find(|asked| asked.of == divided.of);
             if let (Some(asked), Some(limits)) = (asked, self.0.limits(&divided.of)) {
                 more |= limits.grant(asked, divided, emptied, now);
             }
         }
         // It may have become void in between.
-        if self.0.voided.load(Ordering::SeqCst) != stakes.voided {
+        if self.0.voided.load(Ordering::SeqCst) != demand.voided {
             self.0.each_limit(|limits| limits.suspend(now));
         } else if more {
             self.0.tell();
@@ -331,7 +331,7 @@ impl Permits {
 
     /// Begins nothing that has a rate, before it is known what former starts left of it.
     pub(super) fn withhold_rates(&self) {
-        self.0.each_limit(Limits::withhold_rate);
+        self.0.each_limit(LimitSet::withhold_rate);
     }
 
     /// Goes on with rates that are not divided where former starts ended.
@@ -362,55 +362,55 @@ impl Permits {
     }
 
     /// Keeps nothing any more for who runs alone: nobody does, or it asks again now.
-    pub(super) fn keep_nothing(&self) {
-        self.0.each_limit(Limits::keep_nothing);
+    pub(super) fn release_reserved(&self) {
+        self.0.each_limit(LimitSet::release_reserved);
     }
 
     /// Nobody waits for a permit any more.
-    pub(super) fn want_none(&self) {
-        self.0.call_up();
+    pub(super) fn expect_no_release(&self) {
+        self.0.forget_refusals();
     }
 
     /// How many permits have been given out for what a client waits for.
-    pub(super) fn on_the_line(&self) -> u64 {
-        self.0.on_the_line.load(Ordering::SeqCst)
+    pub(super) fn express_permits(&self) -> u64 {
+        self.0.express_permits.load(Ordering::SeqCst)
     }
 
     /// Asks to be told of the next permit that is given back, and calls up all who were
     /// refused one before. Ask first, then take: a permit given back in between is then
     /// not missed.
-    pub(super) fn want(&self) {
-        let slots = &self.0;
-        slots.wanted.store(true, Ordering::SeqCst);
-        slots.call_up();
+    pub(super) fn expect_release(&self) {
+        let pools = &self.0;
+        pools.wanted.store(true, Ordering::SeqCst);
+        pools.forget_refusals();
     }
 
     /// Tells who waits for a permit that somebody else went without one.
-    pub(super) fn given_up(&self) {
+    pub(super) fn wake_waiting(&self) {
         self.0.tell();
     }
 
-    /// Completes when a permit was given back after [`Permits::want`].
+    /// Completes when a permit was given back after [`Permits::expect_release`].
     pub(super) async fn freed(&self) {
         self.0.freed.notified().await;
     }
 }
 
-impl Slots {
+impl PermitPools {
     /// Forgets who was refused.
-    fn call_up(&self) {
-        self.all.call_up();
-        self.retries.call_up();
-        self.upstreams.values().flat_map(|gate| &gate.share).for_each(|share| share.call_up());
-        self.each_limit(Limits::call_up);
+    fn forget_refusals(&self) {
+        self.all.forget_refusals();
+        self.retries.forget_refusals();
+        self.upstreams.values().flat_map(|gate| &gate.pool).for_each(|pool| pool.forget_refusals());
+        self.each_limit(LimitSet::forget_refusals);
     }
 
-    fn each_limit(&self, mut see_to: impl FnMut(&Limits)) {
+    fn each_limit(&self, mut see_to: impl FnMut(&LimitSet)) {
         self.upstreams.values().for_each(|gate| see_to(&gate.limits));
         self.queues.values().for_each(see_to);
     }
 
-    fn each_rate(&self, mut see_to: impl FnMut(LimitName, &Limits)) {
+    fn each_rate(&self, mut see_to: impl FnMut(LimitName, &LimitSet)) {
         let of = |kind, name: &Arc<str>| LimitName { kind, name: Arc::clone(name) };
         for (name, gate) in &self.upstreams {
             see_to(of(Kind::UpstreamRate, name), &gate.limits);
@@ -420,7 +420,7 @@ impl Slots {
         }
     }
 
-    fn limits(&self, of: &LimitName) -> Option<&Limits> {
+    fn limits(&self, of: &LimitName) -> Option<&LimitSet> {
         match of.kind {
             Kind::QueueInFlight | Kind::QueueRate => self.queues.get(&of.name),
             Kind::UpstreamInFlight | Kind::UpstreamRate => {
@@ -452,20 +452,20 @@ impl Permit {
     /// The attempt has ended, and says this about its upstream, if anything. It is not in
     /// flight any more.
     pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
-        self.passage.ended(sign, now);
-        self.seats = [None, None];
+        self.admission.ended(sign, now);
+        self.in_flight = [None, None];
         self.out.0.tell();
     }
 }
 
-impl Out {
-    fn count(slots: &Arc<Slots>) -> Self {
-        slots.gauge.increment(1.0);
-        Self(Arc::clone(slots))
+impl PermitCount {
+    fn count(pools: &Arc<PermitPools>) -> Self {
+        pools.gauge.increment(1.0);
+        Self(Arc::clone(pools))
     }
 }
 
-impl Drop for Out {
+impl Drop for PermitCount {
     fn drop(&mut self) {
         self.0.gauge.decrement(1.0);
         self.0.tell();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
+use super::EngineContext;
 use super::beats::Loop;
 use cloakroom_domain::pruning::{Portion, SHORTEST_REST, rest_after};
 use cloakroom_ledger::{LedgerError, Pruned};
@@ -11,32 +11,32 @@ use cloakroom_runtime::LogThrottle;
 
 /// Frees every few seconds, more often where there is much to free, and when a write finds the
 /// disk full, until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(engine: Arc<EngineContext>) {
     let mut portion = Portion::default();
     let failures = LogThrottle::default();
     loop {
         let mut freed = 0;
-        match step(&shared, &mut portion, &mut freed).await {
-            Ok(()) => shared.beats.beat(Loop::Pruner, shared.clock.now()),
+        match step(&engine, &mut portion, &mut freed).await {
+            Ok(()) => engine.beats.beat(Loop::Pruner, engine.clock.now()),
             Err(error) => {
-                if let Some(failed) = failures.due(&shared.clock) {
+                if let Some(failed) = failures.due(&engine.clock) {
                     tracing::warn!(%error, failed, "nothing could be freed; trying again soon");
                 }
             }
         }
-        if !rest(&shared, rest_after(freed)).await {
+        if !rest(&engine, rest_after(freed)).await {
             return;
         }
     }
 }
 
 /// Waits for the next round; false if the tasks drain.
-async fn rest(shared: &Shared, duration: Duration) -> bool {
-    shared.pause(SHORTEST_REST).await
+async fn rest(engine: &EngineContext, duration: Duration) -> bool {
+    engine.pause(SHORTEST_REST).await
         && tokio::select! {
             biased;
-            goes_on = shared.pause(duration.saturating_sub(SHORTEST_REST)) => goes_on,
-            () = shared.ledger.disk_filled() => true,
+            goes_on = engine.pause(duration.saturating_sub(SHORTEST_REST)) => goes_on,
+            () = engine.ledger.disk_filled() => true,
         }
 }
 
@@ -44,17 +44,21 @@ async fn rest(shared: &Shared, duration: Duration) -> bool {
 const HALVES: u32 = 10;
 
 /// Frees until nothing is left to be freed now, a portion at a time; adds up what it freed.
-async fn step(shared: &Shared, portion: &mut Portion, freed: &mut u64) -> Result<(), LedgerError> {
+async fn step(
+    engine: &EngineContext,
+    portion: &mut Portion,
+    freed: &mut u64,
+) -> Result<(), LedgerError> {
     let mut failures = 0;
-    if shared.is_unsure_of_time() {
+    if engine.is_unsure_of_time() {
         return Ok(());
     }
-    while !shared.tasks.is_draining() {
-        let began = shared.clock.elapsed();
-        match shared.ledger.prune(*portion, shared.clock.now()).await {
+    while !engine.tasks.is_draining() {
+        let began = engine.clock.elapsed();
+        match engine.ledger.prune(*portion, engine.clock.now()).await {
             Ok(pruned) if pruned == Pruned::default() => break,
             Ok(pruned) => {
-                *portion = portion.after(shared.clock.elapsed().saturating_sub(began));
+                *portion = portion.after(engine.clock.elapsed().saturating_sub(began));
                 failures = 0;
                 let Pruned { results, operations, pieces, kept } = pruned;
                 *freed += results + operations;

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::permits::{Permit, Permits, Purpose};
-use super::{Shared, executor};
+use super::permits::{Permit, PermitPurpose, Permits};
+use super::{EngineContext, executor};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 use cloakroom_ledger::{LaneDepth, LedgerError, Want};
@@ -17,36 +17,36 @@ use cloakroom_ledger::{LaneDepth, LedgerError, Want};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Carries out one after the other until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
-    while !shared.tasks.is_draining() {
-        match step(&shared).await {
+pub(super) async fn run(engine: Arc<EngineContext>) {
+    while !engine.tasks.is_draining() {
+        match step(&engine).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "nothing could be taken into quarantine; trying again soon");
             }
         }
-        shared.pause(INTERVAL).await;
+        engine.pause(INTERVAL).await;
     }
 }
 
 /// Carries one out, if one is due and may begin; whether there was one.
-async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
-    let now = shared.clock.now();
-    let _asked = shared.holdings.ask();
-    if shared.tasks.is_draining() || !shared.pulse.may_begin() {
+async fn step(engine: &Arc<EngineContext>) -> Result<bool, LedgerError> {
+    let now = engine.clock.now();
+    let _claiming = engine.in_flight.begin_claim();
+    if engine.tasks.is_draining() || !engine.node_lease.may_begin() {
         return Ok(false);
     }
-    let lanes = shared.ledger.lanes().into_iter();
-    let due = due(lanes.filter(|depth| shared.is_served(&depth.lane)), now);
-    let Some((lane, permit)) = permit(&shared.permits, due, now) else { return Ok(false) };
+    let lanes = engine.ledger.lanes().into_iter();
+    let due = due(lanes.filter(|depth| engine.is_served(&depth.lane)), now);
+    let Some((lane, permit)) = permit(&engine.permits, due, now) else { return Ok(false) };
     let (mut any, mut permit) = (false, Some(permit));
-    for claimed in shared.ledger.claim(vec![Want { lane, limit: 1 }], now).await? {
+    for claimed in engine.ledger.claim(vec![Want { lane, limit: 1 }], now).await? {
         for leased in claimed.leased {
             tracing::info!(operation = %leased.id, rescues = leased.counts.rescues, "runs alone");
             any = true;
             if let Some(permit) = permit.take() {
-                executor::alone(shared, leased, permit).await;
+                executor::run_quarantined(engine, leased, permit).await;
             }
         }
     }
@@ -57,11 +57,12 @@ async fn step(shared: &Arc<Shared>) -> Result<bool, LedgerError> {
 /// its lane may be due no more; and where there is a permit, so is what was kept for the lanes
 /// before it: they ask again only when this one has ended.
 fn permit(permits: &Permits, due: Vec<Lane>, now: Timestamp) -> Option<(Lane, Permit)> {
-    permits.keep_nothing();
-    let take =
-        |lane: Lane| permits.take(&lane, Purpose::Alone, now).ok().map(|permit| (lane, permit));
+    permits.release_reserved();
+    let take = |lane: Lane| {
+        permits.take(&lane, PermitPurpose::Quarantine, now).ok().map(|permit| (lane, permit))
+    };
     let taken = due.into_iter().find_map(take)?;
-    permits.keep_nothing();
+    permits.release_reserved();
     Some(taken)
 }
 
@@ -81,13 +82,13 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::engine::{Settings, UpstreamLimits};
+    use crate::engine::{EngineSettings, UpstreamLimits};
 
     #[test]
     fn one_that_runs_alone_keeps_nothing_of_another_upstream() {
         let limits = UpstreamLimits { max_in_flight: 1, rate: None, max_response: 1 };
         let upstreams = HashMap::from([("full".into(), limits), ("free".into(), limits)]);
-        let settings = Settings { slots: 4, upstreams, ..Settings::default() };
+        let settings = EngineSettings { slots: 4, upstreams, ..EngineSettings::default() };
         let permits = Permits::new(&settings, false, Timestamp::EPOCH);
         let lane = |upstream: &str, quarantine| Lane {
             queue: "default".into(),
@@ -95,7 +96,7 @@ mod tests {
             express: false,
             quarantine,
         };
-        let take = || permits.take(&lane("full", false), Purpose::PerhapsRetry, Timestamp::EPOCH);
+        let take = || permits.take(&lane("full", false), PermitPurpose::Claim, Timestamp::EPOCH);
         let running = take().unwrap();
         let due = vec![lane("full", true), lane("free", true)];
         let (alone, _runs) = permit(&permits, due, Timestamp::EPOCH).unwrap();

@@ -1,7 +1,7 @@
-//! Asking an upstream whether an earlier attempt took effect.
+//! ResponseContext an upstream whether an earlier attempt took effect.
 //!
 //! Owns the question; what its answer means is the domain's to say ([`Finding`]). Its invariant: the question changes nothing at the upstream, and
-//! is asked within a slot and an attempt's time, or in the place and time of asking a monitor. What follows is decided by
+//! is asked within a slot and an attempt's time, or in the place and time of context a monitor. What follows is decided by
 //! [`settle`](cloakroom_domain::operation::settle).
 
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
-use super::allowance::Allowance;
-use super::answer::{self, Asking};
-use super::cancels::Cancelable;
-use super::ending::Ended;
-use super::{Shared, outgoing, stash};
+use super::attempt_timeout::AttemptTimeout;
+use super::cancels::CancelHandle;
+use super::response::{self, ResponseContext};
+use super::settle::AttemptResult;
+use super::{EngineContext, body_writer, request};
 use crate::upstream::{Call, Reply, SentMarker};
 use cloakroom_domain::http::idempotency::{sent_octets, value_of};
 use cloakroom_domain::operation::{
@@ -23,7 +23,7 @@ use cloakroom_domain::operation::{
 use cloakroom_ledger::Leased;
 
 /// What the upstream says.
-enum Word {
+enum RecheckReply {
     /// It took effect.
     Did(Box<Reply>),
     /// It did not; with the status that says so.
@@ -45,147 +45,152 @@ fn target(leased: &Leased) -> Option<String> {
 
 /// Asks before another attempt; how that ends where none is to be sent.
 pub(super) async fn before_another(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
-    allowance: &mut Allowance<'_>,
-) -> Option<Ended> {
+    time_left: &mut AttemptTimeout<'_>,
+) -> Option<AttemptResult> {
     let word = match target(leased) {
-        Some(target) => Box::pin(ask(shared, leased, target, allowance)).await,
-        None => Word::Nothing(None),
+        Some(target) => Box::pin(ask(engine, leased, target, time_left)).await,
+        None => RecheckReply::Nothing(None),
     };
     match word {
-        Word::Did(reply) => kept(shared, leased, allowance, *reply).await,
-        Word::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
-            Some(Ended::of(Outcome::Unclear { status }))
+        RecheckReply::Did(reply) => kept(engine, leased, time_left, *reply).await,
+        RecheckReply::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
+            Some(AttemptResult::of(Outcome::Unclear { status }))
         }
-        Word::DidNot(_) | Word::Nothing(_) => None,
+        RecheckReply::DidNot(_) | RecheckReply::Nothing(_) => None,
     }
 }
 
 /// Asks before an operation would end with an unknown outcome.
 pub(super) async fn before_the_end(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
-    cancelable: &Cancelable,
-    ended: Ended,
-) -> Ended {
+    cancel: &CancelHandle,
+    ended: AttemptResult,
+) -> AttemptResult {
     let Some(target) = target_where_open(leased, &ended) else { return ended };
     let found = tokio::select! {
         biased;
-        found = Box::pin(found_out(shared, leased, target, &ended.outcome, Duration::MAX)) => found,
-        () = cancelable.called_off() => None,
+        found = Box::pin(found_out(engine, leased, target, &ended.outcome, Duration::MAX)) => found,
+        () = cancel.canceled() => None,
         // The next start asks.
-        () = shared.tasks.cutting() => {
-            Some(Ended::of(Outcome::Interrupted { sent: Sent::Perhaps }))
+        () = engine.tasks.cutting() => {
+            Some(AttemptResult::of(Outcome::Interrupted { sent: Sent::Perhaps }))
         }
     };
-    in_place_of(shared, ended, found)
+    in_place_of(engine, ended, found)
 }
 
 /// Asks before an operation would end with an unknown outcome because its monitor leaves that open;
 /// no longer than `limit`. A task that is dropped meanwhile has changed nothing: the monitor is
 /// asked again.
 pub(super) async fn before_a_monitor_ends_it(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
-    ended: Ended,
+    ended: AttemptResult,
     limit: Duration,
-) -> Ended {
+) -> AttemptResult {
     let Some(target) = target_where_open(leased, &ended) else { return ended };
-    let found = Box::pin(found_out(shared, leased, target, &ended.outcome, limit)).await;
-    in_place_of(shared, ended, found)
+    let found = Box::pin(found_out(engine, leased, target, &ended.outcome, limit)).await;
+    in_place_of(engine, ended, found)
 }
 
 /// Where the upstream is asked about an operation, if it can be and that end leaves it open.
-fn target_where_open(leased: &Leased, ended: &Ended) -> Option<String> {
+fn target_where_open(leased: &Leased, ended: &AttemptResult) -> Option<String> {
     target(leased).filter(|_| is_asked_about(&leased.policy, &ended.outcome))
 }
 
 async fn found_out(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
     target: String,
     outcome: &Outcome,
     limit: Duration,
-) -> Option<Ended> {
+) -> Option<AttemptResult> {
     let cause = match outcome {
         Outcome::Broken { cause, .. } => *cause,
         Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
         _ => ErrorCode::UpstreamStatus,
     };
-    let left = leased.policy.deadline_at.since(shared.clock.now());
+    let left = leased.policy.deadline_at.since(engine.clock.now());
     let limit = leased.policy.timeout.min(left).max(LEAST).min(limit);
-    let mut allowance = Allowance::of(&shared.clock, limit);
-    match Box::pin(ask(shared, leased, target, &mut allowance)).await {
-        Word::Did(reply) => kept(shared, leased, &mut allowance, *reply).await,
-        Word::DidNot(status) => Some(Ended::of(Outcome::Refuted { cause, status })),
-        Word::Nothing(_) => None,
+    let mut time_left = AttemptTimeout::of(&engine.clock, limit);
+    match Box::pin(ask(engine, leased, target, &mut time_left)).await {
+        RecheckReply::Did(reply) => kept(engine, leased, &mut time_left, *reply).await,
+        RecheckReply::DidNot(status) => Some(AttemptResult::of(Outcome::Refuted { cause, status })),
+        RecheckReply::Nothing(_) => None,
     }
 }
 
 /// What the question brought stands in the place of an end, if it brought anything.
-fn in_place_of(shared: &Shared, ended: Ended, found: Option<Ended>) -> Ended {
+fn in_place_of(
+    engine: &EngineContext,
+    ended: AttemptResult,
+    found: Option<AttemptResult>,
+) -> AttemptResult {
     let Some(found) = found else { return ended };
     if let Some(unwanted) = ended.answer {
-        stash::let_go(shared, &unwanted.body);
+        body_writer::discard_body(engine, &unwanted.body);
     }
-    Ended { detail: ended.detail, ..found }
+    AttemptResult { detail: ended.detail, ..found }
 }
 
 /// What a question gets at least, also where the deadline has just passed.
 const LEAST: Duration = Duration::from_secs(5);
 
 async fn ask(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
     target: String,
-    allowance: &mut Allowance<'_>,
-) -> Word {
+    time_left: &mut AttemptTimeout<'_>,
+) -> RecheckReply {
     let (Work::Call(request), Some((upstream, _))) =
-        (&leased.work, shared.upstream(&leased.lane.upstream))
+        (&leased.work, engine.upstream(&leased.lane.upstream))
     else {
-        return Word::Nothing(None);
+        return RecheckReply::Nothing(None);
     };
     let marker = SentMarker::new();
     let again = || Call {
         method: Method::GET,
         target: target.clone(),
-        fields: outgoing::asking_fields(leased.id, request),
+        fields: request::monitor_fields(leased.id, request),
         body: Bytes::new().into(),
         delivery: Delivery::AtLeastOnce,
         marker: marker.clone(),
     };
-    let public = &shared.public(upstream, request);
-    match allowance.wait_for(Box::pin(upstream.call_following(public, again))).await {
+    let public = &engine.public(upstream, request);
+    match time_left.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Ok(Ok(reply)) => {
             let status = reply.status.as_u16();
             match Finding::of(&request.method, status) {
-                Finding::TookEffect => Word::Did(Box::new(reply)),
-                Finding::NoEffect => Word::DidNot(status),
-                Finding::Nothing => Word::Nothing(Some(status)),
+                Finding::TookEffect => RecheckReply::Did(Box::new(reply)),
+                Finding::NoEffect => RecheckReply::DidNot(status),
+                Finding::Nothing => RecheckReply::Nothing(Some(status)),
             }
         }
         Ok(Err(broken)) => {
             tracing::debug!(operation = %leased.id, detail = %broken, "could not recheck");
-            Word::Nothing(None)
+            RecheckReply::Nothing(None)
         }
-        Err(_) => Word::Nothing(None),
+        Err(_) => RecheckReply::Nothing(None),
     }
 }
 
 async fn kept(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
-    allowance: &mut Allowance<'_>,
+    time_left: &mut AttemptTimeout<'_>,
     reply: Reply,
-) -> Option<Ended> {
+) -> Option<AttemptResult> {
     if !reply.status.is_success() {
-        return Some(answer::of_a_removal(reply.status.as_u16()));
+        return Some(response::of_a_removal(reply.status.as_u16()));
     }
-    let (upstream, max_response) = shared.upstream(&leased.lane.upstream)?;
+    let (upstream, max_response) = engine.upstream(&leased.lane.upstream)?;
     let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
     let Work::Call(request) = &leased.work else { return None };
-    let public = &shared.public(upstream, request);
-    let asking = Asking { upstream, max_response, purpose, policy, public, follows: false };
-    Some(answer::of_recheck(shared, asking, allowance, reply).await)
+    let public = &engine.public(upstream, request);
+    let context =
+        ResponseContext { upstream, max_response, purpose, policy, public, follows: false };
+    Some(response::of_recheck(engine, context, time_left, reply).await)
 }

@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Shared;
-use super::nodes::Findings;
+use super::EngineContext;
+use super::heartbeat::HeartbeatReport;
 use cloakroom_domain::reconcile::Report;
 
 /// Looks at each interval until the tasks drain.
-pub(super) async fn run(shared: Arc<Shared>) {
-    let Some(interval) = shared.settings.reconcile else { return };
-    while shared.pause(interval).await {
-        let look = shared.ledger.reconcile(true, shared.clock.now());
-        match shared.tasks.unless_draining(look).await {
+pub(super) async fn run(engine: Arc<EngineContext>) {
+    let Some(interval) = engine.settings.reconcile else { return };
+    while engine.pause(interval).await {
+        let look = engine.ledger.reconcile(true, engine.clock.now());
+        match engine.tasks.unless_draining(look).await {
             None => return,
             Some(Ok(report)) => tell(&report),
             Some(Err(error)) => tracing::warn!(%error, "the ledger could not be looked through"),
@@ -27,11 +27,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Counts lanes anew each time that a node has died, until the tasks drain.
-pub(super) async fn after_deaths(shared: Arc<Shared>, mut found: watch::Receiver<Findings>) {
+pub(super) async fn after_deaths(
+    engine: Arc<EngineContext>,
+    mut found: watch::Receiver<HeartbeatReport>,
+) {
     let mut known = BTreeSet::new();
     loop {
         tokio::select! {
-            () = shared.tasks.draining() => return,
+            () = engine.tasks.draining() => return,
             changed = found.changed() => if changed.is_err() { return },
         }
         let died = found.borrow_and_update().died.clone();
@@ -39,8 +42,8 @@ pub(super) async fn after_deaths(shared: Arc<Shared>, mut found: watch::Receiver
         if died.is_subset(&known) {
             continue;
         }
-        let recount = shared.ledger.recount_lanes();
-        let Some(recounted) = shared.tasks.unless_draining(recount).await else { return };
+        let recount = engine.ledger.recount_lanes();
+        let Some(recounted) = engine.tasks.unless_draining(recount).await else { return };
         match recounted {
             Ok(report) => {
                 tell(&report);

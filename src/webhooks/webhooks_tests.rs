@@ -541,7 +541,7 @@ async fn what_is_due_for_a_subscription_that_was_disabled_is_held() {
 async fn operators_see_what_is_under_way_and_what_waits_and_for_how_long() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let seen = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
     let mut office = Office::open().await;
     let (one, off) = (office.subscribe().await, office.subscribe().await);
     office.ping(&one, 5).await;

@@ -6,49 +6,49 @@
 
 use std::sync::{Arc, Weak};
 
-use super::holdings::Asked;
-use super::permits::{Permit, Purpose};
-use super::{Shared, executor};
+use super::in_flight::PendingClaim;
+use super::permits::{Permit, PermitPurpose};
+use super::{EngineContext, executor};
 use cloakroom_domain::operation::Lane;
 use cloakroom_ledger::{Desk, Leased, Reservation};
 
 /// The engine's desk. It holds the engine weakly: the ledger keeps the desk, and the
 /// engine the ledger, so otherwise neither would ever end.
-pub(super) struct EngineDesk(pub(super) Weak<Shared>);
+pub(super) struct EngineSlotProvider(pub(super) Weak<EngineContext>);
 
-struct Slot {
-    shared: Arc<Shared>,
+struct ReservedSlot {
+    engine: Arc<EngineContext>,
     permit: Permit,
-    asked: Asked,
+    claiming: PendingClaim,
 }
 
-impl Desk for EngineDesk {
+impl Desk for EngineSlotProvider {
     fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
-        let shared = self.0.upgrade()?;
+        let engine = self.0.upgrade()?;
         // Whoever is overtaken there waits for as long as a token takes to come, not a slot.
-        if overtakes && shared.permits.has_rate(lane) {
+        if overtakes && engine.permits.has_rate(lane) {
             return None;
         }
-        let asked = shared.holdings.ask();
-        let begins = shared.pulse.may_begin() && shared.is_claimed(lane);
-        if shared.tasks.is_draining() || !begins {
+        let claiming = engine.in_flight.begin_claim();
+        let begins = engine.node_lease.may_begin() && engine.is_claimed(lane);
+        if engine.tasks.is_draining() || !begins {
             return None;
         }
-        let purpose = if lane.express { Purpose::OnTheLine } else { Purpose::HandedOver };
-        let permit = shared.permits.take(lane, purpose, shared.clock.now());
+        let purpose = if lane.express { PermitPurpose::Express } else { PermitPurpose::Handoff };
+        let permit = engine.permits.take(lane, purpose, engine.clock.now());
         if permit.is_err() {
             // A part of it was out for a moment, which others may have been refused.
-            shared.permits.given_up();
+            engine.permits.wake_waiting();
         }
         let permit = permit.ok()?;
-        Some(Box::new(Slot { shared, permit, asked }))
+        Some(Box::new(ReservedSlot { engine, permit, claiming }))
     }
 }
 
-impl Reservation for Slot {
+impl Reservation for ReservedSlot {
     fn start(self: Box<Self>, leased: Leased) {
-        let Self { shared, permit, asked } = *self;
-        executor::start(&shared, leased, Some(permit));
-        drop(asked);
+        let Self { engine, permit, claiming } = *self;
+        executor::start(&engine, leased, Some(permit));
+        drop(claiming);
     }
 }

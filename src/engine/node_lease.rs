@@ -14,23 +14,23 @@ use cloakroom_runtime::clock::Clock;
 
 /// The last confirmed beat. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
+pub(super) struct NodeLease {
     clock: Clock,
     /// How long a confirmed beat is good for; none where nobody else can take over.
     good_for: Option<Duration>,
     confirmed: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl NodeLease {
     /// The registration counts as a beat.
     pub(super) fn starting(clock: &Clock, lease: Duration, is_shared: bool) -> Self {
-        let pulse = Self {
+        let node_lease = Self {
             clock: clock.clone(),
             good_for: is_shared.then(|| trust(lease)),
             confirmed: Arc::default(),
         };
-        pulse.confirm(clock.elapsed());
-        pulse
+        node_lease.confirm(clock.elapsed());
+        node_lease
     }
 
     /// A beat that was sent then has reached the ledger.
@@ -59,14 +59,14 @@ mod tests {
     fn without_a_confirmed_beat_for_two_thirds_of_a_lease_nothing_begins() {
         let clock = Clock::manual(Timestamp::EPOCH);
         let lease = Duration::from_secs(15);
-        let (alone, shared) =
-            (Pulse::starting(&clock, lease, false), Pulse::starting(&clock, lease, true));
+        let (alone, engine) =
+            (NodeLease::starting(&clock, lease, false), NodeLease::starting(&clock, lease, true));
         clock.advance(Duration::from_secs(9));
-        assert!(shared.may_begin());
+        assert!(engine.may_begin());
         let sent = clock.elapsed();
         clock.advance(Duration::from_secs(1));
-        assert!(!shared.may_begin() && alone.may_begin());
-        shared.confirm(sent);
-        assert!(shared.may_begin());
+        assert!(!engine.may_begin() && alone.may_begin());
+        engine.confirm(sent);
+        assert!(engine.may_begin());
     }
 }

@@ -10,30 +10,30 @@ use cloakroom_domain::breaker::{Breaker, Pass, Sign, State};
 
 /// The way to one upstream.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct UpstreamBreaker {
     upstream: Arc<str>,
     breaker: Mutex<Breaker>,
 }
 
-impl Door {
+impl UpstreamBreaker {
     pub(super) fn to(upstream: &Arc<str>) -> Arc<Self> {
         Arc::new(Self { upstream: Arc::clone(upstream), breaker: Mutex::default() })
     }
 
     /// Leave for an attempt, or when to ask again.
-    pub(super) fn pass(self: &Arc<Self>, now: Timestamp) -> Result<Passage, Timestamp> {
-        let pass = self.breaker().pass(now)?;
-        Ok(Passage { door: Arc::clone(self), pass: Some(pass) })
+    pub(super) fn admit(self: &Arc<Self>, now: Timestamp) -> Result<Admission, Timestamp> {
+        let pass = self.lock().pass(now)?;
+        Ok(Admission { breaker: Arc::clone(self), pass: Some(pass) })
     }
 
     /// How the breaker stands.
     pub(super) fn state(&self) -> State {
-        self.breaker().state().clone()
+        self.lock().state().clone()
     }
 
     fn ended(&self, pass: Pass, sign: Sign, now: Timestamp) {
         let (before, after) = {
-            let mut breaker = self.breaker();
+            let mut breaker = self.lock();
             let before = breaker.state().clone();
             breaker.ended(pass, sign, now, &mut rand::rng());
             (before, breaker.state().clone())
@@ -41,7 +41,7 @@ impl Door {
         tell(&self.upstream, &before, &after);
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
         // Each change leaves it whole.
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,27 +62,27 @@ fn tell(upstream: &str, before: &State, after: &State) {
 
 /// Leave for one attempt.
 #[derive(Debug)]
-pub(super) struct Passage {
-    door: Arc<Door>,
+pub(super) struct Admission {
+    breaker: Arc<UpstreamBreaker>,
     // None once it is known what came of it.
     pass: Option<Pass>,
 }
 
-impl Passage {
+impl Admission {
     /// The attempt has ended, and says this about the upstream, if anything.
     pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
         if let Some(sign) = sign
             && let Some(pass) = self.pass.take()
         {
-            self.door.ended(pass, sign, now);
+            self.breaker.ended(pass, sign, now);
         }
     }
 }
 
-impl Drop for Passage {
+impl Drop for Admission {
     fn drop(&mut self) {
         if self.pass == Some(Pass::Probe) {
-            self.door.breaker().abandoned();
+            self.breaker.lock().abandoned();
         }
     }
 }
@@ -95,15 +95,15 @@ mod tests {
     #[test]
     fn a_probe_that_is_dropped_makes_room_for_another() {
         let now = Timestamp::EPOCH;
-        let door = Door::to(&"orders".into());
+        let breaker = UpstreamBreaker::to(&"orders".into());
         for _ in 0..5 {
-            door.pass(now).unwrap().ended(Some(Sign::Unreached), now);
+            breaker.admit(now).unwrap().ended(Some(Sign::Unreached), now);
         }
         let later = now + Duration::from_mins(1);
-        let probe = door.pass(later).unwrap();
-        assert!(door.pass(later).is_err());
+        let probe = breaker.admit(later).unwrap();
+        assert!(breaker.admit(later).is_err());
         drop(probe);
-        door.pass(later).unwrap().ended(Some(Sign::Answers), later);
-        assert!(matches!(door.state(), State::Closed { .. }));
+        breaker.admit(later).unwrap().ended(Some(Sign::Answers), later);
+        assert!(matches!(breaker.state(), State::Closed { .. }));
     }
 }

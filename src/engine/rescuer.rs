@@ -11,9 +11,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::Shared;
-use super::ending::{self, Ended};
-use super::nodes::Findings;
+use super::EngineContext;
+use super::heartbeat::HeartbeatReport;
+use super::settle::{self, AttemptResult};
 use cloakroom_domain::operation::{ErrorCode, Next, Outcome, Sent};
 use cloakroom_ledger::{Dead, LeaseKey, Leased};
 
@@ -22,41 +22,41 @@ const BATCH: usize = 256;
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Takes over what former starts held, or as much of it as there is before the tasks drain.
-pub(super) async fn start(shared: &Shared) {
-    let dead = shared.ledger.dead_at_open().into_iter();
+pub(super) async fn start(engine: &EngineContext) {
+    let dead = engine.ledger.dead_at_open().into_iter();
     let dead = dead.map(|incarnation| Dead { incarnation, beat: None }).collect();
-    take_over(shared, dead, "took over what ran when the gateway ended").await;
+    take_over(engine, dead, "took over what ran when the gateway ended").await;
 }
 
 /// Sees to what is found until nobody looks any more.
-pub(super) async fn run(shared: Arc<Shared>, mut found: watch::Receiver<Findings>) {
+pub(super) async fn run(engine: Arc<EngineContext>, mut found: watch::Receiver<HeartbeatReport>) {
     while found.changed().await.is_ok() {
-        let Findings { dead, amiss, .. } = found.borrow_and_update().clone();
+        let HeartbeatReport { dead, mismatch, .. } = found.borrow_and_update().clone();
         if !dead.is_empty() {
-            take_over(&shared, dead, "took over what a dead node held").await;
+            take_over(&engine, dead, "took over what a dead node held").await;
         }
-        if !amiss.is_empty() {
-            give_back(&shared, amiss.never_begun, &Outcome::Interrupted { sent: Sent::Nothing })
+        if !mismatch.is_empty() {
+            give_back(&engine, mismatch.never_begun, &Outcome::Interrupted { sent: Sent::Nothing })
                 .await;
-            give_back(&shared, amiss.lost, &Outcome::Lost).await;
+            give_back(&engine, mismatch.lost, &Outcome::Lost).await;
         }
     }
 }
 
-async fn take_over(shared: &Shared, dead: Vec<Dead>, story: &str) {
+async fn take_over(engine: &EngineContext, dead: Vec<Dead>, story: &str) {
     let (mut taken, mut unknown) = (0, 0);
-    let _asked = shared.holdings.ask();
-    while !shared.tasks.is_draining() {
-        match shared.ledger.claim_orphans(dead.clone(), BATCH, shared.clock.now()).await {
+    let _claiming = engine.in_flight.begin_claim();
+    while !engine.tasks.is_draining() {
+        match engine.ledger.claim_orphans(dead.clone(), BATCH, engine.clock.now()).await {
             Ok(orphans) if orphans.is_empty() => break,
             Ok(orphans) => {
                 taken += orphans.len();
-                let ends = join_all(orphans.iter().map(|orphan| end(shared, orphan))).await;
+                let ends = join_all(orphans.iter().map(|orphan| end(engine, orphan))).await;
                 unknown += ends.iter().filter(|next| is_unknown(next)).count();
             }
             Err(error) => {
                 tracing::warn!(%error, "nothing could be taken over; trying again in a second");
-                shared.pause(BACK_OFF).await;
+                engine.pause(BACK_OFF).await;
             }
         }
     }
@@ -83,29 +83,29 @@ fn is_unknown(next: &Next) -> bool {
     matches!(next, Next::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown)
 }
 
-async fn end(shared: &Shared, orphan: &Leased) -> Next {
+async fn end(engine: &EngineContext, orphan: &Leased) -> Next {
     let outcome =
         if orphan.cancel_asked { Outcome::Canceled { sent: Sent::Perhaps } } else { Outcome::Lost };
-    ending::commit(shared, orphan, Ended::of(outcome)).await.next
+    settle::commit(engine, orphan, AttemptResult::of(outcome)).await.next
 }
 
 /// Ends one of those. What does not reach the ledger counts as lost from now on, whatever it
 /// was: nobody knows any more that it never began.
-async fn hand_back(shared: &Shared, leased: &Leased, outcome: Outcome) {
-    let Some(holding) = shared.holdings.enter(leased.lease.key()) else { return };
-    if ending::commit(shared, leased, Ended::of(outcome)).await.reached {
-        holding.settled();
+async fn hand_back(engine: &EngineContext, leased: &Leased, outcome: Outcome) {
+    let Some(entry) = engine.in_flight.enter(leased.lease.key()) else { return };
+    if settle::commit(engine, leased, AttemptResult::of(outcome)).await.reached {
+        entry.settled();
     }
 }
 
 /// Ends what was handed to this node and is not carried out here.
-async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
-    let _asked = shared.holdings.ask();
+async fn give_back(engine: &EngineContext, keys: Vec<LeaseKey>, outcome: &Outcome) {
+    let _claiming = engine.in_flight.begin_claim();
     if keys.is_empty() {
         return;
     }
     let begun = matches!(outcome, Outcome::Lost);
-    match shared.ledger.reclaim(keys, begun, shared.clock.now()).await {
+    match engine.ledger.reclaim(keys, begun, engine.clock.now()).await {
         Ok(leased) => {
             tracing::info!(
                 count = leased.len(),
@@ -120,7 +120,7 @@ async fn give_back(shared: &Shared, keys: Vec<LeaseKey>, outcome: &Outcome) {
                 true => Outcome::Canceled { sent },
                 false => outcome.clone(),
             };
-            let ends = leased.iter().map(|it| hand_back(shared, it, outcome(it)));
+            let ends = leased.iter().map(|it| hand_back(engine, it, outcome(it)));
             join_all(ends).await;
         }
         // The next beat finds them again.

@@ -1,7 +1,7 @@
-//! Places for asking monitors, each upstream's apart from the others'.
+//! MonitorSlots for asking monitors, each upstream's apart from the others'.
 //!
 //! Owns how many monitors of an upstream are asked at once, and how long one waits that did not
-//! answer. Its invariant: what one upstream leaves unanswered takes no place from another one. It
+//! answer. Its invariant: what one upstream leaves unanswered takes no slot from another one. It
 //! must not know how a monitor is asked.
 
 use std::collections::HashMap;
@@ -32,20 +32,20 @@ const REMEMBERS: usize = 4096;
 
 /// What came of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum PollOutcome {
     /// An answer, whatever it said.
     Answer,
     /// None, or none that could be read.
-    Nothing,
+    Silence,
 }
 
 #[derive(Default)]
-struct Upstream {
+struct UpstreamMonitors {
     asked: usize,
     unanswered: u32,
 }
 
-impl Upstream {
+impl UpstreamMonitors {
     fn free(&self, name: &str) -> usize {
         let most = match self.unanswered {
             // The gateway's own jobs.
@@ -58,37 +58,37 @@ impl Upstream {
 }
 
 #[derive(Default)]
-struct State {
-    upstreams: HashMap<Arc<str>, Upstream>,
+struct MonitorSlotState {
+    upstreams: HashMap<Arc<str>, UpstreamMonitors>,
     /// How often in a row each of these did not answer, and when it last did not.
     silent: HashMap<OperationId, (u32, Timestamp)>,
     turn: usize,
 }
 
-/// The places of all upstreams.
+/// The slots of all upstreams.
 #[derive(Default)]
-pub(super) struct Places {
-    state: Mutex<State>,
+pub(super) struct MonitorSlots {
+    state: Mutex<MonitorSlotState>,
     freed: Notify,
 }
 
-impl Places {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl MonitorSlots {
+    fn state(&self) -> MutexGuard<'_, MonitorSlotState> {
         // Each change leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until an upstream has a place again that had none.
+    /// Waits until an upstream has a slot again that had none.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Whether some upstream has no place left.
+    /// Whether some upstream has no slot left.
     pub(super) fn is_some_full(&self) -> bool {
         self.state().upstreams.iter().any(|(name, upstream)| upstream.free(name) == 0)
     }
 
-    /// How much of each lane there are places for. Where an upstream has fewer places than lanes,
+    /// How much of each lane there are slots for. Where an upstream has fewer slots than lanes,
     /// its lanes take turns.
     pub(super) fn wants(&self, lanes: &[Lane]) -> Vec<Want> {
         let mut state = self.state();
@@ -99,10 +99,10 @@ impl Places {
         }
         let mut wants = Vec::with_capacity(lanes.len());
         for (name, mut lanes) in by_upstream {
-            let free = state
-                .upstreams
-                .get(name)
-                .map_or_else(|| Upstream::default().free(name), |upstream| upstream.free(name));
+            let free = state.upstreams.get(name).map_or_else(
+                || UpstreamMonitors::default().free(name),
+                |upstream| upstream.free(name),
+            );
             let turn = state.turn % lanes.len();
             lanes.rotate_left(turn);
             let each = (free / lanes.len()).max(1);
@@ -112,10 +112,10 @@ impl Places {
         wants
     }
 
-    /// Takes a place of an upstream.
-    pub(super) fn take(self: &Arc<Self>, upstream: &Arc<str>) -> Place {
+    /// Takes a slot of an upstream.
+    pub(super) fn take(self: &Arc<Self>, upstream: &Arc<str>) -> MonitorSlot {
         self.state().upstreams.entry(Arc::clone(upstream)).or_default().asked += 1;
-        Place { places: Arc::clone(self), upstream: Arc::clone(upstream) }
+        MonitorSlot { slots: Arc::clone(self), upstream: Arc::clone(upstream) }
     }
 }
 
@@ -125,19 +125,24 @@ fn pause_after(times: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
 }
 
-/// A place of an upstream, which goes back when it is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// A slot of an upstream, which goes back when it is dropped.
+pub(super) struct MonitorSlot {
+    slots: Arc<MonitorSlots>,
     upstream: Arc<str>,
 }
 
-impl Place {
+impl MonitorSlot {
     /// Notes what came of asking for an operation; how long it is to wait where that is more
     /// than usual.
-    pub(super) fn note(&self, id: OperationId, heard: Heard, now: Timestamp) -> Option<Duration> {
-        let mut state = self.places.state();
+    pub(super) fn note(
+        &self,
+        id: OperationId,
+        heard: PollOutcome,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let mut state = self.slots.state();
         let upstream = state.upstreams.entry(Arc::clone(&self.upstream)).or_default();
-        if heard == Heard::Answer {
+        if heard == PollOutcome::Answer {
             upstream.unanswered = 0;
             state.silent.remove(&id);
             return None;
@@ -152,14 +157,14 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for MonitorSlot {
     fn drop(&mut self) {
-        let mut state = self.places.state();
+        let mut state = self.slots.state();
         let Some(upstream) = state.upstreams.get_mut(&self.upstream) else { return };
         let was_full = upstream.free(&self.upstream) == 0;
         upstream.asked = upstream.asked.saturating_sub(1);
         if was_full && upstream.free(&self.upstream) > 0 {
-            self.places.freed.notify_one();
+            self.slots.freed.notify_one();
         }
     }
 }
@@ -179,57 +184,57 @@ mod tests {
         OperationId::from_bytes([number; 16])
     }
 
-    fn free(places: &Places, lanes: &[Lane], upstream: &str) -> usize {
-        let wants = places.wants(lanes);
+    fn free(slots: &MonitorSlots, lanes: &[Lane], upstream: &str) -> usize {
+        let wants = slots.wants(lanes);
         wants.iter().filter(|want| &*want.lane.upstream == upstream).map(|want| want.limit).sum()
     }
 
     #[test]
     fn each_upstream_has_its_places_and_the_gateway_s_jobs_have_theirs() {
-        let places = Arc::new(Places::default());
+        let slots = Arc::new(MonitorSlots::default());
         let lanes = [lane("a", "silent"), lane("a", "well"), lane("a", jobs::OWN)];
-        let taken: Vec<_> = (0..MOST).map(|_| places.take(&"silent".into())).collect();
-        assert!(places.is_some_full());
-        let all = ["silent", "well", jobs::OWN].map(|name| free(&places, &lanes, name));
+        let taken: Vec<_> = (0..MOST).map(|_| slots.take(&"silent".into())).collect();
+        assert!(slots.is_some_full());
+        let all = ["silent", "well", jobs::OWN].map(|name| free(&slots, &lanes, name));
         assert_eq!(all, [0, MOST, jobs::AT_ONCE as usize]);
         drop(taken);
-        assert_eq!(free(&places, &lanes, "silent"), MOST);
-        assert!(!places.is_some_full());
+        assert_eq!(free(&slots, &lanes, "silent"), MOST);
+        assert!(!slots.is_some_full());
     }
 
     #[test]
     fn an_upstream_without_answers_is_probed_until_one_comes() {
-        let places = Arc::new(Places::default());
+        let slots = Arc::new(MonitorSlots::default());
         let lanes = [lane("a", "up")];
-        let place = places.take(&"up".into());
+        let slot = slots.take(&"up".into());
         for number in 0..SILENT {
-            assert_eq!(free(&places, &lanes, "up"), MOST - 1);
-            place.note(id(number as u8), Heard::Nothing, NOW);
+            assert_eq!(free(&slots, &lanes, "up"), MOST - 1);
+            slot.note(id(number as u8), PollOutcome::Silence, NOW);
         }
-        assert_eq!(free(&places, &lanes, "up"), PROBES - 1);
-        place.note(id(9), Heard::Answer, NOW);
-        assert_eq!(free(&places, &lanes, "up"), MOST - 1);
+        assert_eq!(free(&slots, &lanes, "up"), PROBES - 1);
+        slot.note(id(9), PollOutcome::Answer, NOW);
+        assert_eq!(free(&slots, &lanes, "up"), MOST - 1);
     }
 
     #[test]
     fn pauses_grow_until_the_monitor_answers() {
-        let places = Arc::new(Places::default());
-        let place = places.take(&"up".into());
-        let pause = |heard| place.note(id(1), heard, NOW).map(|pause| pause.as_secs());
-        let pauses: Vec<_> = (0..7).filter_map(|_| pause(Heard::Nothing)).collect();
+        let slots = Arc::new(MonitorSlots::default());
+        let slot = slots.take(&"up".into());
+        let pause = |heard| slot.note(id(1), heard, NOW).map(|pause| pause.as_secs());
+        let pauses: Vec<_> = (0..7).filter_map(|_| pause(PollOutcome::Silence)).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pause(Heard::Answer), None);
-        assert_eq!(pause(Heard::Nothing), Some(2));
+        assert_eq!(pause(PollOutcome::Answer), None);
+        assert_eq!(pause(PollOutcome::Silence), Some(2));
     }
 
     #[test]
     fn lanes_of_an_upstream_share_its_places_and_take_turns_where_those_are_few() {
-        let places = Arc::new(Places::default());
+        let slots = Arc::new(MonitorSlots::default());
         let lanes: Vec<_> = ["a", "b", "c"].iter().map(|queue| lane(queue, "up")).collect();
-        assert!(free(&places, &lanes, "up") <= MOST);
-        let _taken: Vec<_> = (1..MOST).map(|_| places.take(&"up".into())).collect();
+        assert!(free(&slots, &lanes, "up") <= MOST);
+        let _taken: Vec<_> = (1..MOST).map(|_| slots.take(&"up".into())).collect();
         let mut served: Vec<_> =
-            (0..3).flat_map(|_| places.wants(&lanes)).map(|want| want.lane.queue).collect();
+            (0..3).flat_map(|_| slots.wants(&lanes)).map(|want| want.lane.queue).collect();
         served.sort();
         assert_eq!(served.iter().map(|queue| &**queue).collect::<Vec<_>>(), ["a", "b", "c"]);
     }

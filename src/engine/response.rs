@@ -11,11 +11,11 @@ use http::header::{self, HeaderMap};
 use http_body::Body as _;
 use url::Url;
 
-use super::Shared;
-use super::allowance::Allowance;
-use super::ending::Ended;
-use super::gathering::Gathering;
-use super::stash::Stash;
+use super::EngineContext;
+use super::attempt_timeout::AttemptTimeout;
+use super::body_chunker::BodyChunker;
+use super::body_writer::BodyWriter;
+use super::settle::AttemptResult;
 use crate::upstream::{Broken, Came, Named, Reply, ReplyBody, Upstream};
 use cloakroom_domain::http::location::{Home, Place, requested};
 use cloakroom_domain::http::retry_after::RetryAfter;
@@ -32,7 +32,7 @@ const REMAINDER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 
 /// What was asked and how its answer is kept.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
+pub(super) struct ResponseContext<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) max_response: u64,
     pub(super) purpose: &'a Purpose,
@@ -45,49 +45,49 @@ pub(super) struct Asking<'a> {
 
 /// Reads the reply to an attempt, in what is left of its time.
 pub(super) async fn of_attempt(
-    shared: &Shared,
-    asking: Asking<'_>,
-    allowance: &mut Allowance<'_>,
+    engine: &EngineContext,
+    context: ResponseContext<'_>,
+    time_left: &mut AttemptTimeout<'_>,
     mut reply: Reply,
-) -> Ended {
-    let now = shared.clock.now();
+) -> AttemptResult {
+    let now = engine.clock.now();
     let status = reply.status.as_u16();
-    let doubt = match allowance.wait_for(reply.gateway_doubt()).await {
-        Ok(Ok(doubt)) => doubt.or(asking.upstream.settings().doubt_of(reply.service_status())),
+    let doubt = match time_left.wait_for(reply.gateway_doubt()).await {
+        Ok(Ok(doubt)) => doubt.or(context.upstream.settings().doubt_of(reply.service_status())),
         Ok(Err(broken)) => return broken_off(broken),
-        Err(_) => return Ended::of(late(Sent::Perhaps)),
+        Err(_) => return AttemptResult::of(late(Sent::Perhaps)),
     };
     let answer = Answer {
         doubt,
         repeated: reply.is_repeated,
-        by_scheme: asking.names_scheme_alone(&reply),
-        ..Asking::answer(status, &reply.fields, now)
+        by_scheme: context.names_scheme_alone(&reply),
+        ..ResponseContext::answer(status, &reply.fields, now)
     };
-    let ended = match asking.monitor(&reply, now) {
+    let ended = match context.monitor(&reply, now) {
         Named::Nothing => None,
         Named::Monitor(monitor) => {
             let monitor = Some(Continuation::monitor(monitor));
-            Some(Ended::of(Outcome::Answered(Answer { monitor, ..answer })))
+            Some(AttemptResult::of(Outcome::Answered(Answer { monitor, ..answer })))
         }
         Named::NotFollowed(origin) => {
             let detail = format!("the 202 names a monitor at {origin}, which may not be followed");
-            Some(Ended { detail: Some(detail), ..Ended::of(Outcome::NotFollowed) })
+            Some(AttemptResult { detail: Some(detail), ..AttemptResult::of(Outcome::NotFollowed) })
         }
     };
     if let Some(ended) = ended {
         // The head says it all. Whatever becomes of the body, the upstream works on it.
-        let _ = shared.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
+        let _ = engine.clock.timeout(REMAINDER.0, finish(&mut reply.body)).await;
         return ended;
     }
-    let creates = asking.policy.creates_by(asking.purpose, &answer);
+    let creates = context.policy.creates_by(context.purpose, &answer);
     let created = reply.fields.get(header::LOCATION).filter(|_| creates);
     let created_location =
-        created.and_then(|value| asking.located(value.as_bytes(), reply.target.as_str()));
-    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+        created.and_then(|value| context.located(value.as_bytes(), reply.target.as_str()));
+    let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let framing = reply.body.framing();
     kept(answer, read, Outcome::Answered, |body| KeptAnswer {
         status,
-        fields: asking.recorded(reply.fields, reply.target.as_str()),
+        fields: context.recorded(reply.fields, reply.target.as_str()),
         body,
         framing,
         created_location,
@@ -97,21 +97,21 @@ pub(super) async fn of_attempt(
 /// Reads the final answer of an upstream's monitor. `status` is what it counts as,
 /// `created` what it names as created.
 pub(super) async fn of_monitor(
-    shared: &Shared,
-    asking: Asking<'_>,
-    allowance: &mut Allowance<'_>,
+    engine: &EngineContext,
+    context: ResponseContext<'_>,
+    time_left: &mut AttemptTimeout<'_>,
     status: u16,
     created: Option<Url>,
     mut reply: Reply,
-) -> Ended {
-    let answer = Asking::answer(status, &reply.fields, shared.clock.now());
+) -> AttemptResult {
+    let answer = ResponseContext::answer(status, &reply.fields, engine.clock.now());
     let answer = Answer { doubt: reply.doubt, ..answer };
-    let created_location = created.and_then(|url| asking.located(url.as_str().as_bytes(), "/"));
-    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+    let created_location = created.and_then(|url| context.located(url.as_str().as_bytes(), "/"));
+    let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let framing = reply.body.framing();
     kept(answer, read, Outcome::Followed, |body| KeptAnswer {
         status,
-        fields: asking.recorded(reply.fields, reply.target.as_str()),
+        fields: context.recorded(reply.fields, reply.target.as_str()),
         body,
         framing,
         created_location,
@@ -121,28 +121,30 @@ pub(super) async fn of_monitor(
 /// Reads what the upstream has of an earlier attempt, in what is left of the time. It has
 /// said already that there is something, so the answer is kept as far as it can be read.
 pub(super) async fn of_recheck(
-    shared: &Shared,
-    asking: Asking<'_>,
-    allowance: &mut Allowance<'_>,
+    engine: &EngineContext,
+    context: ResponseContext<'_>,
+    time_left: &mut AttemptTimeout<'_>,
     mut reply: Reply,
-) -> Ended {
+) -> AttemptResult {
     let target = reply.target.as_str().to_owned();
     let named = [header::CONTENT_LOCATION, header::LOCATION];
     let named = named.iter().find_map(|name| reply.fields.get(name));
-    let named = named.and_then(|value| asking.located(value.as_bytes(), &target));
-    let fields = asking.recorded(reply.fields, &target);
+    let named = named.and_then(|value| context.located(value.as_bytes(), &target));
+    let fields = context.recorded(reply.fields, &target);
     let created_location = named.or(Some(target));
     let status = reply.status.as_u16();
-    let read = body(shared, &mut reply.body, asking.max_response, allowance).await;
+    let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let (body, framing) = match read {
-        Read::Whole(body) => (body, reply.body.framing()),
-        Read::TooLarge | Read::Broken(_) | Read::Late | Read::Unkept(_) => (Body::empty(), None),
+        BodyRead::Whole(body) => (body, reply.body.framing()),
+        BodyRead::TooLarge | BodyRead::Broken(_) | BodyRead::Late | BodyRead::Unkept(_) => {
+            (Body::empty(), None)
+        }
     };
     let answer = KeptAnswer { status, fields, body, framing, created_location };
-    Ended { answer: Some(answer), ..Ended::of(Outcome::TookEffect { status }) }
+    AttemptResult { answer: Some(answer), ..AttemptResult::of(Outcome::TookEffect { status }) }
 }
 
-impl Asking<'_> {
+impl ResponseContext<'_> {
     fn answer(status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
         Answer { retry_after: RetryAfter::of(fields, now), ..Answer::plain(status) }
     }
@@ -195,7 +197,7 @@ async fn finish(body: &mut ReplyBody) {
 }
 
 /// What came of reading a body.
-enum Read {
+enum BodyRead {
     Whole(Body),
     TooLarge,
     Broken(Broken),
@@ -207,33 +209,35 @@ enum Read {
 
 fn kept(
     answer: Answer,
-    read: Read,
+    read: BodyRead,
     outcome: impl FnOnce(Answer) -> Outcome,
     keep: impl FnOnce(Body) -> KeptAnswer,
-) -> Ended {
+) -> AttemptResult {
     match read {
-        Read::Whole(body) => Ended { answer: Some(keep(body)), ..Ended::of(outcome(answer)) },
-        Read::TooLarge => {
+        BodyRead::Whole(body) => {
+            AttemptResult { answer: Some(keep(body)), ..AttemptResult::of(outcome(answer)) }
+        }
+        BodyRead::TooLarge => {
             // Nothing of its body is kept, so its end does not matter.
             let kept = KeptAnswer { framing: None, ..keep(Body::empty()) };
-            Ended { answer: Some(kept), ..Ended::of(Outcome::TooLarge(answer)) }
+            AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::TooLarge(answer)) }
         }
-        Read::Broken(broken) => broken_off(broken),
-        Read::Late => Ended::of(late(Sent::Perhaps)),
-        Read::Unkept(error) => {
+        BodyRead::Broken(broken) => broken_off(broken),
+        BodyRead::Late => AttemptResult::of(late(Sent::Perhaps)),
+        BodyRead::Unkept(error) => {
             let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
-            Ended { detail: Some(error.to_string()), ..Ended::of(outcome) }
+            AttemptResult { detail: Some(error.to_string()), ..AttemptResult::of(outcome) }
         }
     }
 }
 
-fn broken_off(broken: Broken) -> Ended {
+fn broken_off(broken: Broken) -> AttemptResult {
     let outcome = outcome_of(&broken);
-    Ended { detail: Some(broken.detail), ..Ended::of(outcome) }
+    AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
 }
 
 /// What is kept of an earlier attempt that removed what the upstream was asked for.
-pub(super) fn of_a_removal(status: u16) -> Ended {
+pub(super) fn of_a_removal(status: u16) -> AttemptResult {
     let kept = KeptAnswer {
         status: StatusCode::NO_CONTENT.as_u16(),
         fields: cloakroom_domain::Fields::new(),
@@ -241,7 +245,7 @@ pub(super) fn of_a_removal(status: u16) -> Ended {
         framing: None,
         created_location: None,
     };
-    Ended { answer: Some(kept), ..Ended::of(Outcome::TookEffect { status }) }
+    AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::TookEffect { status }) }
 }
 
 /// What an attempt comes to that brought no answer to decide by.
@@ -258,40 +262,40 @@ pub(super) const fn late(sent: Sent) -> Outcome {
 }
 
 async fn body(
-    shared: &Shared,
+    engine: &EngineContext,
     body: &mut ReplyBody,
     limit: u64,
-    allowance: &mut Allowance<'_>,
-) -> Read {
+    time_left: &mut AttemptTimeout<'_>,
+) -> BodyRead {
     if body.length().is_some_and(|length| length > limit) {
-        return Read::TooLarge;
+        return BodyRead::TooLarge;
     }
     let key = BodyKey(rand::random());
-    let (mut gathering, mut stash) = (Gathering::under(key), Stash::under(shared, key));
+    let (mut chunker, mut writer) = (BodyChunker::new(key), BodyWriter::new(engine, key));
     loop {
-        match allowance.wait_for(body.piece()).await {
-            Ok(Ok(Some(octets))) => gathering.push(octets),
+        match time_left.wait_for(body.piece()).await {
+            Ok(Ok(Some(octets))) => chunker.push(octets),
             Ok(Ok(None)) => break,
-            Ok(Err(broken)) => return Read::Broken(broken),
-            Err(_) => return Read::Late,
+            Ok(Err(broken)) => return BodyRead::Broken(broken),
+            Err(_) => return BodyRead::Late,
         }
-        if gathering.length() > limit {
-            return Read::TooLarge;
+        if chunker.length() > limit {
+            return BodyRead::TooLarge;
         }
-        while let Some(piece) = gathering.cut() {
-            if let Err(error) = stash.put(piece).await {
-                return Read::Unkept(error);
+        while let Some(piece) = chunker.next_chunk() {
+            if let Err(error) = writer.write(piece).await {
+                return BodyRead::Unkept(error);
             }
         }
     }
-    let (body, last) = gathering.finish();
+    let (body, last) = chunker.finish();
     if let Some(last) = last
-        && let Err(error) = stash.put(last).await
+        && let Err(error) = writer.write(last).await
     {
-        return Read::Unkept(error);
+        return BodyRead::Unkept(error);
     }
-    stash.hand_on();
-    Read::Whole(body)
+    writer.keep();
+    BodyRead::Whole(body)
 }
 
 #[cfg(test)]
@@ -309,13 +313,13 @@ mod tests {
         KeptAnswer { status: 201, fields, body, framing, created_location: created }
     }
 
-    fn ended(read: Read) -> Ended {
+    fn ended(read: BodyRead) -> AttemptResult {
         kept(answer(), read, Outcome::Answered, keep)
     }
 
     #[test]
     fn too_large_a_body_leaves_the_head_and_what_was_created() {
-        let Ended { outcome, answer: kept, .. } = ended(Read::TooLarge);
+        let AttemptResult { outcome, answer: kept, .. } = ended(BodyRead::TooLarge);
         assert_eq!(outcome, Outcome::TooLarge(answer()));
         assert_eq!(kept, Some(KeptAnswer { framing: None, ..keep(Body::empty()) }));
     }
@@ -325,7 +329,7 @@ mod tests {
         let cause = ErrorCode::UpstreamProtocol;
         let (detail, came) = ("reset".to_owned(), Came::Nothing);
         let broken = Broken { sent: Sent::Perhaps, cause, detail, is_own: false, came };
-        let Ended { outcome, answer, .. } = ended(Read::Broken(broken));
+        let AttemptResult { outcome, answer, .. } = ended(BodyRead::Broken(broken));
         assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
         assert_eq!(answer, None);
     }

@@ -12,7 +12,7 @@ use futures_util::stream;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::Shared;
+use super::EngineContext;
 use crate::upstream::{Call, CallBody, SentMarker};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
@@ -27,7 +27,7 @@ const PROGRESS_URL: HeaderName = HeaderName::from_static("operation-progress-url
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// What the gateway says about an attempt.
-struct Marks<'a> {
+struct AttemptFields<'a> {
     id: OperationId,
     key: Option<&'a str>,
     attempt: u32,
@@ -36,23 +36,23 @@ struct Marks<'a> {
 
 /// The call that an attempt makes.
 pub(super) fn call(
-    shared: &Shared,
+    engine: &EngineContext,
     leased: &Leased,
     request: &Request,
     marker: &SentMarker,
-    loss: &Loss,
+    loss: &BodyLoss,
 ) -> Call {
-    let marks = Marks {
+    let marks = AttemptFields {
         id: leased.id,
         key: leased.upstream_key.as_deref(),
         attempt: leased.counts.attempts,
-        progress_url: progress_url(shared, leased),
+        progress_url: progress_url(engine, leased),
     };
     Call {
         method: request.method.clone(),
         target: request.target.clone(),
         fields: fields(request, marks),
-        body: body(&request.body, &shared.ledger, loss),
+        body: body(&request.body, &engine.ledger, loss),
         delivery: leased.policy.delivery,
         marker: marker.clone(),
     }
@@ -60,7 +60,7 @@ pub(super) fn call(
 
 /// The fields for asking the upstream's own monitor: the stored ones, without those that
 /// speak of the body that was sent.
-pub(super) fn asking_fields(id: OperationId, request: &Request) -> HeaderMap {
+pub(super) fn monitor_fields(id: OperationId, request: &Request) -> HeaderMap {
     let mut fields = stored(id, request);
     let of_the_body = |name: &str| name.starts_with("content-");
     remove_where(&mut fields, |name| of_the_body(name) || is_conditional(name));
@@ -69,7 +69,7 @@ pub(super) fn asking_fields(id: OperationId, request: &Request) -> HeaderMap {
     fields
 }
 
-fn fields(request: &Request, marks: Marks<'_>) -> HeaderMap {
+fn fields(request: &Request, marks: AttemptFields<'_>) -> HeaderMap {
     let mut fields = stored(marks.id, request);
     if matches!(request.method, Method::GET | Method::HEAD) {
         // The whole is recorded, whatever part the client has of it.
@@ -114,16 +114,16 @@ fn set(fields: &mut HeaderMap, name: HeaderName, value: String) {
     }
 }
 
-fn progress_url(shared: &Shared, leased: &Leased) -> Option<String> {
-    let base = shared.settings.progress_base.as_deref()?;
-    let key = shared.ledger.ticket_key();
+fn progress_url(engine: &EngineContext, leased: &Leased) -> Option<String> {
+    let base = engine.settings.progress_base.as_deref()?;
+    let key = engine.ledger.ticket_key();
     let token = key.progress_token(leased.id, leased.counts.attempts);
     Some(format!("{base}/operations/{}/progress/{token}", key.ticket(leased.id)))
 }
 
 /// A piece of a stored body could not be read.
 #[derive(Debug, thiserror::Error)]
-enum PieceError {
+enum ChunkError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("piece {0} of the stored body is missing or has another length than was stored")]
@@ -133,49 +133,49 @@ enum PieceError {
 /// Says whether a stored body could not be read while it was sent: then the gateway broke the call
 /// off, and the upstream did nothing wrong. Clones share one mark.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Loss(Arc<AtomicBool>);
+pub(super) struct BodyLoss(Arc<AtomicBool>);
 
-impl Loss {
+impl BodyLoss {
     /// Whether a piece could not be read.
     pub(super) fn happened(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    fn noted<T>(&self, piece: Result<T, PieceError>) -> Result<T, PieceError> {
+    fn noted<T>(&self, piece: Result<T, ChunkError>) -> Result<T, ChunkError> {
         piece.inspect_err(|_| self.0.store(true, Ordering::Release))
     }
 }
 
-fn body(body: &Body, ledger: &Ledger, loss: &Loss) -> CallBody {
+fn body(body: &Body, ledger: &Ledger, loss: &BodyLoss) -> CallBody {
     match body {
         Body::Inline(octets) => octets.clone().into(),
         Body::Chunked { key, length } => {
-            let stored = StoredBody { ledger: ledger.clone(), key: *key, loss: loss.clone() };
+            let stored = StoredBodyReader { ledger: ledger.clone(), key: *key, loss: loss.clone() };
             CallBody::stream(*length, pieces(stored, *length))
         }
     }
 }
 
-struct StoredBody {
+struct StoredBodyReader {
     ledger: Ledger,
     key: BodyKey,
-    loss: Loss,
+    loss: BodyLoss,
 }
 
-impl StoredBody {
+impl StoredBodyReader {
     /// The piece of that number, of a body of which so many octets are left.
-    async fn piece(&self, number: u32, left: u64) -> Result<Bytes, PieceError> {
+    async fn piece(&self, number: u32, left: u64) -> Result<Bytes, ChunkError> {
         let piece = self.ledger.piece(self.key, number).await?;
         let whole = left.min(Body::INLINE_LIMIT as u64);
-        piece.filter(|piece| piece.len() as u64 == whole).ok_or(PieceError::Missing(number))
+        piece.filter(|piece| piece.len() as u64 == whole).ok_or(ChunkError::Missing(number))
     }
 }
 
 /// The pieces of a stored body, in order.
 fn pieces(
-    stored: StoredBody,
+    stored: StoredBodyReader,
     length: u64,
-) -> impl stream::Stream<Item = Result<Bytes, PieceError>> + Send + 'static {
+) -> impl stream::Stream<Item = Result<Bytes, ChunkError>> + Send + 'static {
     stream::try_unfold((stored, 0, length), move |(stored, number, left)| async move {
         if left == 0 {
             return Ok(None);
@@ -207,7 +207,7 @@ mod tests {
 
     fn sent(request: &Request, key: Option<&str>) -> HeaderMap {
         let progress_url = Some("http://gw/-/operations/t/progress/1-a".to_owned());
-        fields(request, Marks { id: id(), key, attempt: 3, progress_url })
+        fields(request, AttemptFields { id: id(), key, attempt: 3, progress_url })
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_monitor_is_asked_without_what_speaks_of_the_body() {
         let given = [("content-type", "text/plain"), ("content-length", "3"), ("accept", "a/b")];
-        let asked = asking_fields(id(), &request(Method::POST, &given));
+        let asked = monitor_fields(id(), &request(Method::POST, &given));
         assert_eq!(asked["accept"], "a/b");
         assert!(!asked.contains_key("content-type") && !asked.contains_key("content-length"));
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Shared;
-use super::nodes::{self, Findings};
+use super::EngineContext;
+use super::heartbeat::{self, HeartbeatReport};
 use cloakroom_domain::fleet::BEATS_A_LEASE;
 use cloakroom_ledger::{Divided, LedgerError};
 
@@ -21,98 +21,102 @@ const SPARING: Duration = Duration::from_millis(100);
 
 /// What the last answer leaves to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Outlook {
+struct RenewalPlan {
     /// How soon to ask again by itself, if at all before the next beat.
     again: Option<Duration>,
     /// More is held than may be used: it is given back as it becomes free.
-    in_debt: bool,
+    is_over_limit: bool,
 }
 
-impl Outlook {
-    /// What these shares leave to be done, after an outlook that had not changed until now.
+impl RenewalPlan {
+    /// What these shares leave to be done, after an plan that had not changed until now.
     /// Whoever is owed something asks ever more seldom.
     fn after(self, divided: &[Divided], longest: Duration) -> Self {
         let mut shares = divided.iter().map(|divided| divided.share);
-        let in_debt = shares.clone().any(|share| share.holds > share.may);
+        let is_over_limit = shares.clone().any(|share| share.holds > share.may);
         let owed = shares.any(|share| share.owed);
-        let again = (in_debt || owed).then(|| match self.again {
+        let again = (is_over_limit || owed).then(|| match self.again {
             Some(before) => (before * 2).min(longest),
             None => SPARING,
         });
-        Self { again, in_debt }
+        Self { again, is_over_limit }
     }
 }
 
 /// Asks whenever there is a reason to, until nothing runs here any more.
-pub(super) async fn run(shared: Arc<Shared>, mut beaten: watch::Receiver<Findings>) {
-    let longest = shared.settings.node.lease / BEATS_A_LEASE;
-    let (mut outlook, mut fresh) = (Outlook::default(), true);
+pub(super) async fn run(engine: Arc<EngineContext>, mut beaten: watch::Receiver<HeartbeatReport>) {
+    let longest = engine.settings.node.lease / BEATS_A_LEASE;
+    let (mut plan, mut is_first) = (RenewalPlan::default(), true);
     loop {
-        match ask(&shared, fresh, outlook, longest).await {
-            Ok(after) => (outlook, fresh) = (after, false),
+        match ask(&engine, is_first, plan, longest).await {
+            Ok(after) => (plan, is_first) = (after, false),
             Err(error) => {
                 tracing::debug!(%error, "could not ask for permits; trying again");
-                outlook.again = Some(longest);
+                plan.again = Some(longest);
             }
         }
         tokio::select! {
-            () = nodes::over(&shared) => return,
-            () = shared.clock.sleep(SPARING) => {}
+            () = heartbeat::work_ended(&engine) => return,
+            () = engine.clock.sleep(SPARING) => {}
         }
         tokio::select! {
-            () = nodes::over(&shared) => return,
-            heard = reason(&shared, &mut beaten, outlook) => if heard { outlook.again = None },
+            () = heartbeat::work_ended(&engine) => return,
+            heard = reason(&engine, &mut beaten, plan) => if heard { plan.again = None },
         }
     }
 }
 
 /// Completes when there is a reason to ask. Whether it is news.
-async fn reason(shared: &Shared, beaten: &mut watch::Receiver<Findings>, outlook: Outlook) -> bool {
+async fn reason(
+    engine: &EngineContext,
+    beaten: &mut watch::Receiver<HeartbeatReport>,
+    plan: RenewalPlan,
+) -> bool {
     let by_itself = async {
-        match outlook.again {
-            Some(again) => shared.clock.sleep(again.saturating_sub(SPARING)).await,
+        match plan.again {
+            Some(again) => engine.clock.sleep(again.saturating_sub(SPARING)).await,
             None => std::future::pending().await,
         }
     };
     let beat = async {
         while beaten.changed().await.is_ok() {
-            let company = beaten.borrow_and_update().company;
-            if company || outlook.in_debt || !shared.permits.is_whole() {
+            let has_peers = beaten.borrow_and_update().has_peers;
+            if has_peers || plan.is_over_limit || !engine.permits.is_whole() {
                 return;
             }
         }
         std::future::pending::<()>().await;
     };
     let short = async {
-        shared.permits.short().await;
+        engine.permits.short().await;
         // It may have been before the last answer.
-        while shared.permits.is_whole() {
-            shared.permits.short().await;
+        while engine.permits.is_whole() {
+            engine.permits.short().await;
         }
     };
     tokio::select! {
         () = by_itself => false,
         () = beat => true,
         () = short => true,
-        () = shared.ledger.permits_stirred() => true,
+        () = engine.ledger.permits_stirred() => true,
     }
 }
 
 /// Asks once, and takes what is granted.
 async fn ask(
-    shared: &Shared,
-    fresh: bool,
-    outlook: Outlook,
+    engine: &EngineContext,
+    is_first: bool,
+    plan: RenewalPlan,
     longest: Duration,
-) -> Result<Outlook, LedgerError> {
-    let now = shared.clock.now();
+) -> Result<RenewalPlan, LedgerError> {
+    let now = engine.clock.now();
     metrics::counter!("cloakroom_permits_asked_total").increment(1);
-    let stakes = shared.permits.stakes(now);
-    let divided = shared.ledger.divide(stakes.asked.clone(), now).await?;
+    let demand = engine.permits.demand(now);
+    let divided = engine.ledger.divide(demand.asked.clone(), now).await?;
     // After it was granted: who has left since says so first.
-    let emptied = if fresh { Some(shared.ledger.emptied(now).await?) } else { None };
-    shared.permits.grant(&stakes, &divided, emptied.as_ref(), shared.clock.now());
-    Ok(outlook.after(&divided, longest))
+    let emptied = if is_first { Some(engine.ledger.emptied(now).await?) } else { None };
+    engine.permits.grant(&demand, &divided, emptied.as_ref(), engine.clock.now());
+    Ok(plan.after(&divided, longest))
 }
 
 #[cfg(test)]
@@ -132,19 +136,19 @@ mod tests {
 
     #[test]
     fn who_is_owed_asks_again_soon_and_then_ever_more_seldom() {
-        let mut outlook = Outlook::default();
+        let mut plan = RenewalPlan::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            outlook = outlook.after(&divided(1, 1, true), LONGEST);
-            pauses.push(outlook.again.unwrap().as_millis());
+            plan = plan.after(&divided(1, 1, true), LONGEST);
+            pauses.push(plan.again.unwrap().as_millis());
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000]);
-        assert_eq!(outlook.after(&divided(9, 9, false), LONGEST), Outlook::default());
+        assert_eq!(plan.after(&divided(9, 9, false), LONGEST), RenewalPlan::default());
     }
 
     #[test]
     fn who_holds_more_than_it_may_use_comes_back_to_give_it() {
-        let outlook = Outlook::default().after(&divided(1, 2, false), LONGEST);
-        assert!(outlook.in_debt && outlook.again == Some(SPARING));
+        let plan = RenewalPlan::default().after(&divided(1, 2, false), LONGEST);
+        assert!(plan.is_over_limit && plan.again == Some(SPARING));
     }
 }

@@ -17,79 +17,79 @@ const REMEMBERED: usize = 4096;
 
 /// What this node holds. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Holdings(Arc<Shared>);
+pub(super) struct InFlightLeases(Arc<InFlightInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    table: Mutex<Table>,
+struct InFlightInner {
+    table: Mutex<LeaseTable>,
     emptied: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct LeaseTable {
     held: HashSet<LeaseKey>,
     // Questions that may bring more.
-    asked: usize,
+    pending_claims: usize,
     // Begun, and ended without a settlement: their task panicked. With how many beats in a row
     // have not named them.
-    broken: HashMap<LeaseKey, u32>,
+    unsettled: HashMap<LeaseKey, u32>,
     // Not to be begun any more, oldest first.
     disowned: VecDeque<LeaseKey>,
     // Named by the ledger at the last beat and not held, by how often.
-    strange: HashMap<LeaseKey, u32>,
+    unmatched: HashMap<LeaseKey, u32>,
 }
 
 /// A hand-out that is being carried out, until it is settled.
 #[derive(Debug)]
-pub(super) struct Holding {
-    holdings: Holdings,
+pub(super) struct InFlightLease {
+    in_flight: InFlightLeases,
     key: LeaseKey,
     settled: bool,
 }
 
-/// Something was asked for that may be handed out to this node.
+/// Something was pending_claims for that may be handed out to this node.
 #[derive(Debug)]
-pub(super) struct Asked(Holdings);
+pub(super) struct PendingClaim(InFlightLeases);
 
-impl Drop for Asked {
+impl Drop for PendingClaim {
     fn drop(&mut self) {
-        self.0.lock().asked -= 1;
+        self.0.lock().pending_claims -= 1;
         self.0.0.emptied.notify_waiters();
     }
 }
 
 /// What the ledger says that this node holds, and it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Amiss {
+pub(super) struct LeaseMismatch {
     /// Nothing of them was sent: their hand-out got lost on the way.
     pub(super) never_begun: Vec<LeaseKey>,
     /// They may have been sent.
     pub(super) lost: Vec<LeaseKey>,
 }
 
-impl Amiss {
+impl LeaseMismatch {
     pub(super) fn is_empty(&self) -> bool {
         self.never_begun.is_empty() && self.lost.is_empty()
     }
 }
 
-impl Holdings {
+impl InFlightLeases {
     /// Enters a hand-out that is about to begin; none if it was disowned.
-    pub(super) fn enter(&self, key: LeaseKey) -> Option<Holding> {
+    pub(super) fn enter(&self, key: LeaseKey) -> Option<InFlightLease> {
         let mut table = self.lock();
         if table.disowned.contains(&key) {
             return None;
         }
         table.held.insert(key);
         drop(table);
-        Some(Holding { holdings: self.clone(), key, settled: false })
+        Some(InFlightLease { in_flight: self.clone(), key, settled: false })
     }
 
     /// Says before asking that something may be handed out. Whoever stops asking when the
     /// gateway drains has to look for that after this.
-    pub(super) fn ask(&self) -> Asked {
-        self.lock().asked += 1;
-        Asked(self.clone())
+    pub(super) fn begin_claim(&self) -> PendingClaim {
+        self.lock().pending_claims += 1;
+        PendingClaim(self.clone())
     }
 
     /// How many are held.
@@ -110,15 +110,15 @@ impl Holdings {
 
     fn is_empty(&self) -> bool {
         let table = self.lock();
-        table.held.is_empty() && table.asked == 0
+        table.held.is_empty() && table.pending_claims == 0
     }
 
     /// Compares with what the ledger says. What never began is believed only the second
     /// time: the first time its hand-out may still be on its way. It is disowned then.
-    pub(super) fn compare(&self, owned: &[Owned]) -> Amiss {
+    pub(super) fn compare(&self, owned: &[Owned]) -> LeaseMismatch {
         let mut table = self.lock();
-        let mut amiss = Amiss::default();
-        let before = std::mem::take(&mut table.strange);
+        let mut mismatch = LeaseMismatch::default();
+        let before = std::mem::take(&mut table.unmatched);
         let named: HashSet<_> = owned.iter().map(|owned| owned.key).collect();
         for owned in owned
             .iter()
@@ -127,35 +127,35 @@ impl Holdings {
             .collect::<Vec<_>>()
         {
             let times = before.get(&owned.key).copied().unwrap_or(0) + 1;
-            if table.broken.contains_key(&owned.key) {
-                amiss.lost.push(owned.key);
+            if table.unsettled.contains_key(&owned.key) {
+                mismatch.lost.push(owned.key);
                 continue;
             }
-            table.strange.insert(owned.key, times);
+            table.unmatched.insert(owned.key, times);
             if times < 2 {
                 continue;
             }
             table.disown(owned.key);
             match owned.taken_over {
-                true => amiss.lost.push(owned.key),
-                false => amiss.never_begun.push(owned.key),
+                true => mismatch.lost.push(owned.key),
+                false => mismatch.never_begun.push(owned.key),
             }
         }
-        table.forget_broken(&named);
-        amiss
+        table.forget_unsettled(&named);
+        mismatch
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, LeaseTable> {
         // Each change leaves it whole.
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl LeaseTable {
     /// Forgets what broke and two beats in a row do not name. The first of them may have been
     /// read before the hand-out was committed, and have come back only after its task ended.
-    fn forget_broken(&mut self, named: &HashSet<LeaseKey>) {
-        self.broken.retain(|key, unnamed| {
+    fn forget_unsettled(&mut self, named: &HashSet<LeaseKey>) {
+        self.unsettled.retain(|key, unnamed| {
             *unnamed = if named.contains(key) { 0 } else { *unnamed + 1 };
             *unnamed < 2
         });
@@ -172,23 +172,23 @@ impl Table {
     }
 }
 
-impl Holding {
+impl InFlightLease {
     /// Its end has reached the ledger, or somebody else holds it.
     pub(super) fn settled(mut self) {
         self.settled = true;
     }
 }
 
-impl Drop for Holding {
+impl Drop for InFlightLease {
     fn drop(&mut self) {
-        let mut table = self.holdings.lock();
+        let mut table = self.in_flight.lock();
         table.held.remove(&self.key);
         if !self.settled {
-            table.broken.insert(self.key, 0);
+            table.unsettled.insert(self.key, 0);
         }
         if table.held.is_empty() {
             drop(table);
-            self.holdings.0.emptied.notify_waiters();
+            self.in_flight.0.emptied.notify_waiters();
         }
     }
 }
@@ -209,12 +209,12 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_left_only_once_nothing_can_come_any_more() {
-        let holdings = Holdings::default();
-        let asked = holdings.ask();
-        let mut emptied = std::pin::pin!(holdings.emptied());
+        let in_flight = InFlightLeases::default();
+        let pending_claims = in_flight.begin_claim();
+        let mut emptied = std::pin::pin!(in_flight.emptied());
         assert_eq!(emptied.as_mut().now_or_never(), None);
-        let held = holdings.enter(key(1)).unwrap();
-        drop(asked);
+        let held = in_flight.enter(key(1)).unwrap();
+        drop(pending_claims);
         assert_eq!(emptied.as_mut().now_or_never(), None);
         held.settled();
         assert_eq!(emptied.now_or_never(), Some(()));
@@ -222,58 +222,58 @@ mod tests {
 
     #[test]
     fn what_is_held_is_not_amiss_and_what_never_came_is_the_second_time() {
-        let holdings = Holdings::default();
-        let _held = holdings.enter(key(1)).unwrap();
-        assert!(holdings.compare(&[owned(1), owned(2)]).is_empty());
-        let amiss = holdings.compare(&[owned(1), owned(2)]);
-        assert_eq!((amiss.never_begun, amiss.lost), (vec![key(2)], vec![]));
+        let in_flight = InFlightLeases::default();
+        let _held = in_flight.enter(key(1)).unwrap();
+        assert!(in_flight.compare(&[owned(1), owned(2)]).is_empty());
+        let mismatch = in_flight.compare(&[owned(1), owned(2)]);
+        assert_eq!((mismatch.never_begun, mismatch.lost), (vec![key(2)], vec![]));
     }
 
     #[test]
     fn what_comes_late_but_before_it_is_disowned_is_begun_and_afterwards_it_is_not() {
-        let holdings = Holdings::default();
-        holdings.compare(&[owned(1), owned(2)]);
-        let _late = holdings.enter(key(1)).unwrap();
-        assert_eq!(holdings.compare(&[owned(1), owned(2)]).never_begun, [key(2)]);
-        assert!(holdings.enter(key(2)).is_none());
+        let in_flight = InFlightLeases::default();
+        in_flight.compare(&[owned(1), owned(2)]);
+        let _late = in_flight.enter(key(1)).unwrap();
+        assert_eq!(in_flight.compare(&[owned(1), owned(2)]).never_begun, [key(2)]);
+        assert!(in_flight.enter(key(2)).is_none());
     }
 
     #[test]
     fn an_attempt_that_ended_without_a_settlement_may_have_been_sent() {
-        let holdings = Holdings::default();
-        drop(holdings.enter(key(1)));
-        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
-        holdings.enter(key(2)).unwrap().settled();
-        assert!(holdings.compare(&[owned(2)]).is_empty());
+        let in_flight = InFlightLeases::default();
+        drop(in_flight.enter(key(1)));
+        assert_eq!(in_flight.compare(&[owned(1)]).lost, [key(1)]);
+        in_flight.enter(key(2)).unwrap().settled();
+        assert!(in_flight.compare(&[owned(2)]).is_empty());
     }
 
     #[test]
     fn an_attempt_that_broke_while_a_beat_was_on_its_way_may_have_been_sent() {
-        let holdings = Holdings::default();
+        let in_flight = InFlightLeases::default();
         // The ledger is read for a beat, then hands out; the task has panicked before the beat
         // is back.
-        drop(holdings.enter(key(1)));
-        assert!(holdings.compare(&[]).is_empty());
-        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
-        assert!(holdings.compare(&[]).is_empty());
-        assert_eq!(holdings.compare(&[owned(1)]).lost, [key(1)]);
+        drop(in_flight.enter(key(1)));
+        assert!(in_flight.compare(&[]).is_empty());
+        assert_eq!(in_flight.compare(&[owned(1)]).lost, [key(1)]);
+        assert!(in_flight.compare(&[]).is_empty());
+        assert_eq!(in_flight.compare(&[owned(1)]).lost, [key(1)]);
     }
 
     #[test]
     fn what_two_beats_in_a_row_do_not_name_is_forgotten() {
-        let holdings = Holdings::default();
-        drop(holdings.enter(key(1)));
-        holdings.compare(&[]);
-        holdings.compare(&[]);
-        assert!(holdings.lock().broken.is_empty());
+        let in_flight = InFlightLeases::default();
+        drop(in_flight.enter(key(1)));
+        in_flight.compare(&[]);
+        in_flight.compare(&[]);
+        assert!(in_flight.lock().unsettled.is_empty());
     }
 
     #[test]
     fn what_was_taken_over_may_have_been_sent_by_the_dead() {
-        let holdings = Holdings::default();
+        let in_flight = InFlightLeases::default();
         let orphan = Owned { taken_over: true, ..owned(1) };
-        holdings.compare(&[orphan]);
-        let amiss = holdings.compare(&[orphan]);
-        assert_eq!((amiss.never_begun, amiss.lost), (vec![], vec![key(1)]));
+        in_flight.compare(&[orphan]);
+        let mismatch = in_flight.compare(&[orphan]);
+        assert_eq!((mismatch.never_begun, mismatch.lost), (vec![], vec![key(1)]));
     }
 }

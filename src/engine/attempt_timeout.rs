@@ -10,12 +10,12 @@ use std::time::Duration;
 use cloakroom_runtime::clock::{Clock, Elapsed};
 
 /// What is left of a time limit.
-pub(super) struct Allowance<'a> {
+pub(super) struct AttemptTimeout<'a> {
     clock: &'a Clock,
     left: Duration,
 }
 
-impl<'a> Allowance<'a> {
+impl<'a> AttemptTimeout<'a> {
     pub(super) const fn of(clock: &'a Clock, limit: Duration) -> Self {
         Self { clock, left: limit }
     }
@@ -37,13 +37,13 @@ mod tests {
     #[tokio::test]
     async fn only_what_the_upstream_took_is_taken_off() {
         let clock = Clock::manual(Timestamp::EPOCH);
-        let mut allowance = Allowance::of(&clock, Duration::from_secs(10));
+        let mut time_left = AttemptTimeout::of(&clock, Duration::from_secs(10));
         let slow = async { clock.advance(Duration::from_secs(7)) };
-        assert_eq!(allowance.wait_for(slow).await, Ok(()));
+        assert_eq!(time_left.wait_for(slow).await, Ok(()));
         clock.advance(Duration::from_mins(1));
-        assert_eq!(allowance.left, Duration::from_secs(3));
+        assert_eq!(time_left.left, Duration::from_secs(3));
         let (never, late) = (std::future::pending::<()>(), Duration::from_secs(3));
-        let waiting = allowance.wait_for(never);
+        let waiting = time_left.wait_for(never);
         let (waited, ()) = tokio::join!(waiting, async { clock.advance(late) });
         assert_eq!(waited, Err(Elapsed));
     }

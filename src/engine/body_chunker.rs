@@ -10,7 +10,7 @@ use cloakroom_domain::operation::{Body, BodyKey};
 use cloakroom_ledger::Piece;
 
 /// A body that is being read.
-pub(super) struct Gathering {
+pub(super) struct BodyChunker {
     key: BodyKey,
     // Read and not yet cut off. A single read stays as it came, uncopied.
     single: Bytes,
@@ -19,9 +19,9 @@ pub(super) struct Gathering {
     pieces: u32,
 }
 
-impl Gathering {
+impl BodyChunker {
     /// Nothing was read yet; pieces will go under `key`.
-    pub(super) fn under(key: BodyKey) -> Self {
+    pub(super) fn new(key: BodyKey) -> Self {
         let (single, several) = (Bytes::new(), BytesMut::new());
         Self { key, single, several, length: 0, pieces: 0 }
     }
@@ -46,7 +46,7 @@ impl Gathering {
     }
 
     /// The next whole piece, if more than that lies here.
-    pub(super) fn cut(&mut self) -> Option<Piece> {
+    pub(super) fn next_chunk(&mut self) -> Option<Piece> {
         let limit = Body::INLINE_LIMIT;
         let octets = if self.single.len() > limit {
             self.single.split_to(limit)
@@ -88,13 +88,13 @@ mod tests {
     const LIMIT: usize = Body::INLINE_LIMIT;
 
     fn gathered(reads: &[Bytes]) -> (Body, Vec<Piece>) {
-        let mut gathering = Gathering::under(KEY);
+        let mut chunker = BodyChunker::new(KEY);
         let mut pieces = Vec::new();
         for read in reads {
-            gathering.push(read.clone());
-            pieces.extend(std::iter::from_fn(|| gathering.cut()));
+            chunker.push(read.clone());
+            pieces.extend(std::iter::from_fn(|| chunker.next_chunk()));
         }
-        let (body, last) = gathering.finish();
+        let (body, last) = chunker.finish();
         pieces.extend(last);
         (body, pieces)
     }

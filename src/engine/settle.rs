@@ -4,15 +4,15 @@
 //! repeated to the ledger until that has it or somebody else holds the operation.
 
 use super::insist::insist;
-use super::meters::outcome_name;
-use super::{Shared, stash};
+use super::metrics::outcome_name;
+use super::{EngineContext, body_writer};
 use cloakroom_domain::operation::{
     Effect, ErrorCode, Next, Outcome, Purpose, Standing, Transition, settle,
 };
 use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
 /// How an attempt ended.
-pub(super) struct Ended {
+pub(super) struct AttemptResult {
     /// What counts for the decision.
     pub(super) outcome: Outcome,
     /// The upstream's answer, where there was one.
@@ -21,7 +21,7 @@ pub(super) struct Ended {
     pub(super) detail: Option<String>,
 }
 
-impl Ended {
+impl AttemptResult {
     /// An end without an answer.
     pub(super) const fn of(outcome: Outcome) -> Self {
         Self { outcome, answer: None, detail: None }
@@ -29,7 +29,7 @@ impl Ended {
 }
 
 /// What became of an end.
-pub(super) struct Committed {
+pub(super) struct SettleResult {
     /// What it was to come to.
     pub(super) next: Next,
     /// Whether the ledger has it, or somebody else the operation.
@@ -37,8 +37,12 @@ pub(super) struct Committed {
 }
 
 /// Decides what comes next and commits it; says what that was.
-pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Committed {
-    let at = shared.clock.now();
+pub(super) async fn commit(
+    engine: &EngineContext,
+    leased: &Leased,
+    ended: AttemptResult,
+) -> SettleResult {
+    let at = engine.clock.now();
     let purpose = Purpose::of(&leased.work);
     let standing = Standing {
         policy: &leased.policy,
@@ -52,15 +56,15 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Co
     let kept = transition.effects.contains(&Effect::KeepAnswer);
     let (answer, unwanted) = if kept { (ended.answer, None) } else { (None, ended.answer) };
     if let Some(unwanted) = unwanted {
-        stash::let_go(shared, &unwanted.body);
+        body_writer::discard_body(engine, &unwanted.body);
     }
     let settlement =
         Settlement { lease: leased.lease.clone(), id: leased.id, transition, answer, at };
-    match insist(shared, || shared.ledger.settle(settlement.clone())).await {
+    match insist(engine, || engine.ledger.settle(settlement.clone())).await {
         Ok(Ok(_)) => {}
         Ok(Err(stale)) => {
             tracing::debug!(operation = %leased.id, "not settled: {stale}");
-            let_go(shared, &settlement);
+            discard_answer(engine, &settlement);
         }
         Err(error) => {
             tracing::error!(
@@ -74,17 +78,17 @@ pub(super) async fn commit(shared: &Shared, leased: &Leased, ended: Ended) -> Co
                 error,
                 LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_)
             ) {
-                let_go(shared, &settlement);
+                discard_answer(engine, &settlement);
             }
-            return Committed { next, reached: false };
+            return SettleResult { next, reached: false };
         }
     }
-    Committed { next, reached: true }
+    SettleResult { next, reached: true }
 }
 
-fn let_go(shared: &Shared, settlement: &Settlement) {
+fn discard_answer(engine: &EngineContext, settlement: &Settlement) {
     if let Some(answer) = &settlement.answer {
-        stash::let_go(shared, &answer.body);
+        body_writer::discard_body(engine, &answer.body);
     }
 }
 
@@ -104,7 +108,7 @@ macro_rules! tell {
 }
 
 /// Somebody has to see to what failed, unless the upstream refused what the client sent.
-fn log(leased: &Leased, ended: &Ended, transition: &Transition) {
+fn log(leased: &Leased, ended: &AttemptResult, transition: &Transition) {
     match &transition.next {
         Next::Failed(failure) => {
             let (code, status) = (failure.code.as_str(), failure.status);

@@ -57,24 +57,26 @@ pub(super) const fn outcome_name(outcome: &Outcome) -> &'static str {
 }
 
 /// The metrics of attempts.
-pub(super) struct Meters {
-    upstreams: HashMap<Arc<str>, Meter>,
+pub(super) struct EngineMetrics {
+    upstreams: HashMap<Arc<str>, UpstreamMetrics>,
     started: HashMap<Arc<str>, Counter>,
 }
 
-struct Meter {
+struct UpstreamMetrics {
     outcomes: [Counter; OUTCOMES.len()],
     duration: Histogram,
 }
 
-impl Meters {
+impl EngineMetrics {
     /// Metrics for these upstreams and queues.
     pub(super) fn of<'a>(
         upstreams: impl Iterator<Item = &'a Arc<str>>,
         queues: impl Iterator<Item = &'a Arc<str>>,
     ) -> Self {
         Self {
-            upstreams: upstreams.map(|name| (Arc::clone(name), Meter::of(name))).collect(),
+            upstreams: upstreams
+                .map(|name| (Arc::clone(name), UpstreamMetrics::of(name)))
+                .collect(),
             started: queues.map(|name| (Arc::clone(name), started(name))).collect(),
         }
     }
@@ -102,7 +104,7 @@ fn started(queue: &str) -> Counter {
     metrics::counter!("cloakroom_queue_started_total", "queue" => queue.to_owned())
 }
 
-impl Meter {
+impl UpstreamMetrics {
     fn of(upstream: &Arc<str>) -> Self {
         let counter = |outcome: &'static str| {
             let upstream = upstream.to_string();

@@ -1,0 +1,59 @@
+//! Pieces of an answer in the ledger, and that they go when the answer is not kept.
+//!
+//! Owns the pieces of one body until a settlement refers to them. Its invariant: however
+//! reading ends (whole, broken, too late, called off), no piece is left behind that
+//! nothing refers to. A killed process leaves some; the next start sweeps those.
+
+use super::EngineContext;
+use super::insist::insist;
+use cloakroom_domain::operation::{Body, BodyKey};
+use cloakroom_ledger::{LedgerError, Piece};
+
+/// The pieces of a body that is being read.
+pub(super) struct BodyWriter<'a> {
+    engine: &'a EngineContext,
+    key: BodyKey,
+    has_chunks: bool,
+}
+
+impl<'a> BodyWriter<'a> {
+    /// For pieces under this name.
+    pub(super) const fn new(engine: &'a EngineContext, key: BodyKey) -> Self {
+        Self { engine, key, has_chunks: false }
+    }
+
+    /// Writes a piece down, as soon as the ledger takes it.
+    pub(super) async fn write(&mut self, piece: Piece) -> Result<(), LedgerError> {
+        self.has_chunks = true;
+        insist(self.engine, || self.engine.ledger.stash(vec![piece.clone()])).await
+    }
+
+    /// The body is whole: whoever settles the attempt answers for the pieces now.
+    pub(super) fn keep(mut self) {
+        self.has_chunks = false;
+    }
+}
+
+impl Drop for BodyWriter<'_> {
+    fn drop(&mut self) {
+        if self.has_chunks {
+            discard_chunks(self.engine, self.key);
+        }
+    }
+}
+
+/// Lets go of a body that was whole and is not kept.
+pub(super) fn discard_body(engine: &EngineContext, body: &Body) {
+    if let Body::Chunked { key, .. } = body {
+        discard_chunks(engine, *key);
+    }
+}
+
+fn discard_chunks(engine: &EngineContext, key: BodyKey) {
+    let ledger = engine.ledger.clone();
+    engine.tasks.spawn_until_cut(async move {
+        if let Err(error) = ledger.discard(key).await {
+            tracing::debug!(%error, "pieces of an answer delay_leave until the next start");
+        }
+    });
+}
