@@ -5,7 +5,7 @@
 //! nothing refers to. A killed process leaves some; the next start sweeps those.
 
 use super::EngineContext;
-use super::insist::insist;
+use super::ledger_write;
 use cloakroom_domain::operation::{Body, BodyKey};
 use cloakroom_ledger::{LedgerError, Piece};
 
@@ -25,7 +25,7 @@ impl<'a> BodyWriter<'a> {
     /// Writes a piece down, as soon as the ledger takes it.
     pub(super) async fn write(&mut self, piece: Piece) -> Result<(), LedgerError> {
         self.has_chunks = true;
-        insist(self.engine, || self.engine.ledger.stash(vec![piece.clone()])).await
+        ledger_write::write(self.engine, || self.engine.ledger.stash(vec![piece.clone()])).await
     }
 
     /// The body is whole: whoever settles the attempt answers for the pieces now.

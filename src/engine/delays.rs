@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EngineContext;
-use super::beats::Loop;
+use super::loops::EngineLoop;
 use cloakroom_ledger::LedgerError;
 
 /// A delay is over for at most about this long before its operation may go.
@@ -19,7 +19,7 @@ const BATCH: usize = 256;
 pub(super) async fn run(engine: Arc<EngineContext>) {
     loop {
         match step(&engine).await {
-            Ok(()) => engine.beats.beat(Loop::Delays, engine.clock.now()),
+            Ok(()) => engine.loop_health.succeeded(EngineLoop::Delays, engine.clock.now()),
             Err(error) => tracing::warn!(%error, "delayed operations wait on; trying again soon"),
         }
         if !engine.pause(INTERVAL).await {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::beats::Loop;
+use super::loops::EngineLoop;
 use super::permits::{Permit, PermitPurpose, PermitRefusal, Permits};
 use super::{EngineContext, executor};
 use cloakroom_domain::Timestamp;
@@ -36,7 +36,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
                 continue;
             }
         };
-        engine.beats.beat(Loop::Dispatcher, now);
+        engine.loop_health.succeeded(EngineLoop::Dispatcher, now);
         if wake <= now {
             continue;
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::EngineContext;
-use super::beats::Loop;
+use super::loops::EngineLoop;
 use super::settle::{self, AttemptResult};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, Outcome};
@@ -39,7 +39,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
     let mut next_looks = NextLooks::new();
     loop {
         match step(&engine, &mut next_looks).await {
-            Ok(()) => engine.beats.beat(Loop::Expiry, engine.clock.now()),
+            Ok(()) => engine.loop_health.succeeded(EngineLoop::Expiry, engine.clock.now()),
             Err(error) => tracing::warn!(%error, "nothing could be expired; trying again soon"),
         }
         if !engine.pause(INTERVAL).await {

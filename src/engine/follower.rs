@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt_timeout::AttemptTimeout;
-use super::beats::Loop;
+use super::loops::EngineLoop;
 use super::monitor_slots::{MonitorSlot, MonitorSlots, PollOutcome};
 use super::response::{self, ResponseContext};
 use super::settle::{self, AttemptResult};
@@ -44,7 +44,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
         let now = engine.clock.now();
         match step(&engine, &slots, now).await {
             Ok(claimed) => {
-                engine.beats.beat(Loop::Follower, now);
+                engine.loop_health.succeeded(EngineLoop::Follower, now);
                 if claimed > 0 || slots.is_some_full() {
                     seen_at = now;
                 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::EngineContext;
-use super::beats::Loop;
 use super::in_flight::LeaseMismatch;
+use super::loops::EngineLoop;
 use cloakroom_domain::fleet::{BEATS_A_LEASE, Liveness, Sign};
 use cloakroom_ledger::{Beaten, Dead, LedgerError, Vitals};
 
@@ -36,7 +36,7 @@ pub(super) async fn run(engine: Arc<EngineContext>, found: watch::Sender<Heartbe
         let begun = engine.clock.elapsed();
         match step(&engine, &mut liveness).await {
             Ok(findings) => {
-                engine.beats.beat(Loop::Nodes, engine.clock.now());
+                engine.loop_health.succeeded(EngineLoop::Heartbeat, engine.clock.now());
                 found.send_replace(findings);
             }
             Err(error) => tracing::warn!(%error, "a beat did not reach the ledger"),

@@ -7,7 +7,6 @@
 //! front or configuration files: it meets the rest in the ledger.
 
 mod attempt_timeout;
-mod beats;
 mod body_chunker;
 mod body_writer;
 mod cancels;
@@ -19,10 +18,11 @@ mod follower;
 mod handoff;
 mod heartbeat;
 mod in_flight;
-mod insist;
 mod jobs;
+mod ledger_write;
 mod limit_leases;
 mod limits;
+mod loops;
 mod metrics;
 mod monitor_slots;
 mod node_lease;
@@ -47,7 +47,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
 use crate::upstream::{Upstream, Upstreams};
-use beats::Beats;
 use cancels::CancelRegistry;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker;
@@ -57,11 +56,12 @@ use cloakroom_domain::limit::Rate;
 use cloakroom_domain::operation::{Lane, Request, Work};
 use cloakroom_domain::turn::Expected;
 use cloakroom_ledger::{Emptied, Leased, Ledger};
-use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
+use cloakroom_runtime::{LogThrottle, LoopHealth};
 use in_flight::InFlightLeases;
 pub use jobs::{Job, JobStep, JobStepResult, Jobs, OWN};
+use loops::EngineLoop;
 use metrics::EngineMetrics;
 use node_lease::NodeLease;
 pub use permits::LimitUsage;
@@ -171,7 +171,7 @@ pub struct QueueLimits {
 #[derive(Clone, Debug)]
 pub struct Engine {
     permits: Permits,
-    beats: Arc<Beats>,
+    loop_health: Arc<LoopHealth<EngineLoop>>,
     node_lease: NodeLease,
     in_flight: InFlightLeases,
 }
@@ -195,7 +195,7 @@ struct EngineContext {
     in_flight: InFlightLeases,
     node_lease: NodeLease,
     metrics: EngineMetrics,
-    beats: Arc<Beats>,
+    loop_health: Arc<LoopHealth<EngineLoop>>,
     /// What the log is told of upstreams' monitors.
     monitor_warnings: LogThrottle,
     // Tells when the last part is gone.
@@ -218,7 +218,11 @@ impl Engine {
         permits.withhold_rates();
         let metrics = EngineMetrics::of(settings.upstreams.keys(), settings.queues.keys());
         let works = settings.node.role.works();
-        let beats = Arc::new(Beats::starting(clock.now(), works));
+        let loop_health = Arc::new(LoopHealth::starting(clock.now()));
+        if !works {
+            loop_health.ignore(EngineLoop::Dispatcher);
+            loop_health.ignore(EngineLoop::Follower);
+        }
         let cancels = CancelRegistry::default();
         let over = CancellationToken::new();
         cancels.listen(ledger.cancels(), over.clone(), &tasks);
@@ -226,7 +230,7 @@ impl Engine {
         let in_flight = InFlightLeases::default();
         let handle = Self {
             permits: permits.clone(),
-            beats: Arc::clone(&beats),
+            loop_health: Arc::clone(&loop_health),
             node_lease: node_lease.clone(),
             in_flight: in_flight.clone(),
         };
@@ -241,7 +245,7 @@ impl Engine {
             in_flight,
             node_lease,
             metrics,
-            beats,
+            loop_health,
             monitor_warnings: LogThrottle::default(),
             _over: over.drop_guard(),
         });
@@ -284,7 +288,7 @@ impl Engine {
         if !self.node_lease.may_begin() {
             return Some("beat");
         }
-        self.beats.stalled(now)
+        self.loop_health.stuck(now)
     }
 }
 

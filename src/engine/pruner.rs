@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EngineContext;
-use super::beats::Loop;
+use super::loops::EngineLoop;
 use cloakroom_domain::pruning::{Portion, SHORTEST_REST, rest_after};
 use cloakroom_ledger::{LedgerError, Pruned};
 use cloakroom_runtime::LogThrottle;
@@ -17,7 +17,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
     loop {
         let mut freed = 0;
         match step(&engine, &mut portion, &mut freed).await {
-            Ok(()) => engine.beats.beat(Loop::Pruner, engine.clock.now()),
+            Ok(()) => engine.loop_health.succeeded(EngineLoop::Pruner, engine.clock.now()),
             Err(error) => {
                 if let Some(failed) = failures.due(&engine.clock) {
                     tracing::warn!(%error, failed, "nothing could be freed; trying again soon");

@@ -3,9 +3,8 @@
 //! Owns the way of an outcome into the ledger: the decision is the domain's, and it is
 //! repeated to the ledger until that has it or somebody else holds the operation.
 
-use super::insist::insist;
 use super::metrics::outcome_name;
-use super::{EngineContext, body_writer};
+use super::{EngineContext, body_writer, ledger_write};
 use cloakroom_domain::operation::{
     Effect, ErrorCode, Next, Outcome, Purpose, Standing, Transition, settle,
 };
@@ -60,7 +59,7 @@ pub(super) async fn commit(
     }
     let settlement =
         Settlement { lease: leased.lease.clone(), id: leased.id, transition, answer, at };
-    match insist(engine, || engine.ledger.settle(settlement.clone())).await {
+    match ledger_write::write(engine, || engine.ledger.settle(settlement.clone())).await {
         Ok(Ok(_)) => {}
         Ok(Err(stale)) => {
             tracing::debug!(operation = %leased.id, "not settled: {stale}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::loop_health::Loop;
+use super::loops::WebhookLoop;
 use super::{Sends, Shared, executor, ownership};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
@@ -37,7 +37,7 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
                 continue;
             }
         };
-        shared.beats.beat(Loop::Rounds, now);
+        shared.loop_health.succeeded(WebhookLoop::Dispatcher, now);
         if wake <= now {
             continue;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::loop_health::Loop;
+use super::loops::WebhookLoop;
 use super::{Sends, Shared};
 
 /// How often it is looked whether there is something to do that nobody has told of: what
@@ -17,7 +17,7 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
     loop {
         let pause = match shared.ledger.fan_out().await {
             Ok(stepped) => {
-                shared.beats.beat(Loop::Fanning, shared.clock.now());
+                shared.loop_health.succeeded(WebhookLoop::FanOut, shared.clock.now());
                 if stepped { Duration::ZERO } else { POLL }
             }
             Err(error) => {

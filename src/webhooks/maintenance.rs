@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::loop_health::Loop;
+use super::loops::WebhookLoop;
 use super::{Sends, Shared, metrics, ownership, settler};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{HELD, ReceiverKey, Topic};
@@ -52,7 +52,7 @@ async fn begin<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
 pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
     for round in 0.. {
         match step(&shared, round).await {
-            Ok(()) => shared.beats.beat(Loop::Upkeep, shared.clock.now()),
+            Ok(()) => shared.loop_health.succeeded(WebhookLoop::Maintenance, shared.clock.now()),
             Err(error) => tracing::warn!(%error, "deliveries could not be tidied; trying again"),
         }
         if !shared.pause(INTERVAL).await {

@@ -15,7 +15,8 @@ mod executor;
 mod fan_out;
 mod handoff;
 mod in_flight;
-mod loop_health;
+mod ledger_write;
+mod loops;
 mod maintenance;
 mod metrics;
 mod ownership;
@@ -25,7 +26,6 @@ mod receiver_cache;
 mod replay;
 mod resolver;
 mod response_excerpt;
-mod retry_write;
 mod sender;
 mod settler;
 mod signer;
@@ -43,12 +43,13 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::Answer;
 use cloakroom_domain::delivery::traffic::{Limits, Traffic};
 use cloakroom_ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
+use cloakroom_runtime::LoopHealth;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 pub use dial::Trust;
 pub use dns_lookups::Lookups;
 use in_flight::Holdings;
-use loop_health::Beats;
+use loops::WebhookLoop;
 use ownership::Homes;
 use receiver_cache::Receivers;
 pub use replay::{REPLAY, Replay, ReplayStepped};
@@ -107,7 +108,7 @@ pub trait Sends: Send + Sync + 'static {
 /// anybody keeps this.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
-    beats: Arc<Beats>,
+    loop_health: Arc<LoopHealth<WebhookLoop>>,
 }
 
 /// What all parts of the courier work with.
@@ -121,7 +122,7 @@ struct Shared<S: Sends> {
     holdings: Holdings,
     receivers: Receivers<S::Address>,
     homes: Homes,
-    beats: Arc<Beats>,
+    loop_health: Arc<LoopHealth<WebhookLoop>>,
     /// Held while something may be handed out.
     claiming: tokio::sync::Mutex<()>,
     /// Room came to be, or somebody is no longer parked.
@@ -146,7 +147,7 @@ impl Webhooks {
         stay: impl Send + 'static,
     ) -> Self {
         let (shared, ends) = Shared::new(ledger, sender, settings, clock, tasks);
-        let courier = Self { beats: Arc::clone(&shared.beats) };
+        let courier = Self { loop_health: Arc::clone(&shared.loop_health) };
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
             settler::run(Arc::clone(&shared), ends, begin(shared)).await;
@@ -157,7 +158,7 @@ impl Webhooks {
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
-        self.beats.stalled(now)
+        self.loop_health.stuck(now)
     }
 }
 
@@ -190,7 +191,7 @@ impl<S: Sends> Shared<S> {
             holdings: Holdings::default(),
             receivers: Receivers::default(),
             homes: Homes::default(),
-            beats: Arc::new(Beats::starting(clock.now())),
+            loop_health: Arc::new(LoopHealth::starting(clock.now())),
             claiming: tokio::sync::Mutex::default(),
             freed: Notify::new(),
             wanting: AtomicBool::new(true),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::loop_health::Loop;
-use super::retry_write::retry_write;
+use super::ledger_write;
+use super::loops::WebhookLoop;
 use super::{Sends, Shared};
 use cloakroom_domain::delivery::{Ended, Next, ReceiverKey};
 use cloakroom_ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
@@ -39,7 +39,7 @@ pub(super) async fn run<S: Sends>(
         if !batch.is_empty() {
             step(&shared, batch).await;
         }
-        shared.beats.beat(Loop::Settling, shared.clock.now());
+        shared.loop_health.succeeded(WebhookLoop::Settler, shared.clock.now());
     }
 }
 
@@ -53,7 +53,7 @@ async fn over<S: Sends>(shared: &Shared<S>) {
 
 /// Settles a batch.
 pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettlement>) {
-    match retry_write(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
+    match ledger_write::write(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
         Ok(settled) => {
             for (settlement, settled) in batch.iter().zip(settled) {
                 count(shared, settlement, settled);
@@ -64,7 +64,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
             tracing::warn!(error, "deliveries are settled one by one");
             for settlement in &batch {
                 let alone = || shared.ledger.settle_deliveries(vec![settlement.clone()]);
-                match retry_write(shared, alone).await {
+                match ledger_write::write(shared, alone).await {
                     Ok(settled) => {
                         settled.into_iter().for_each(|how| count(shared, settlement, how));
                     }

@@ -6,5 +6,9 @@
 pub mod clock;
 pub mod lifecycle;
 mod log_throttle;
+mod loop_health;
+mod retry_write;
 
 pub use log_throttle::LogThrottle;
+pub use loop_health::{LoopHealth, WatchedLoop};
+pub use retry_write::retry_write;

@@ -176,6 +176,11 @@ impl Tasks {
         self.draining.is_cancelled()
     }
 
+    /// Whether cutting has begun.
+    pub fn is_cutting(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     /// Completes when draining begins.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
