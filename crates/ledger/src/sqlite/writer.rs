@@ -152,7 +152,7 @@ impl Writer {
     pub(crate) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
         self.told.extend(events.iter().filter_map(Told::of));
         self.each(crate::operations::settle::sqlite::EVENTS, events, |row, values| {
-            row.put(values)
+            row.put(values);
         })?;
         let outlived: Vec<_> = events
             .iter()
