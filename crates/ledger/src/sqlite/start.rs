@@ -161,6 +161,7 @@ pub(crate) async fn tidy(
     connection: &mut SqliteConnection,
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
+    mend(connection).await?;
     sqlx::query("UPDATE waiting SET due_at = ? WHERE due_at > ?")
         .bind(now.as_micros())
         .bind(now.as_micros())
@@ -170,6 +171,30 @@ pub(crate) async fn tidy(
     sqlx::query(ABANDONED).execute(&mut *connection).await.map_err(trouble)?;
     let row = sqlx::query(LAST_PLACE).fetch_one(connection).await.map_err(trouble)?;
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
+}
+
+/// Rows that would hold up others: of an operation that has a row of another state, which is told
+/// from the running one, or that says no time; and a second row of one that has ended.
+const HINDRANCES: [&str; 4] = [
+    "DELETE FROM running WHERE seq IN (SELECT u.seq FROM running u JOIN outcomes x ON x.seq = u.seq)",
+    "DELETE FROM ready WHERE seq IN (SELECT seq FROM running)",
+    "DELETE FROM waiting WHERE seq IN (SELECT seq FROM running)",
+    // Each lane by itself, so that its index leads there. A text is greater than every number.
+    "UPDATE ready SET due_at = coalesce((SELECT o.due_at FROM operations o WHERE o.seq = ready.seq \
+     AND typeof(o.due_at) = 'integer'), 0) \
+     WHERE seq IN (SELECT r.seq FROM lanes l JOIN ready r ON r.lane IN (l.lane, -l.lane) AND r.due_at > 9223372036854775807)",
+];
+
+/// Puts right what would keep other operations from being claimed, followed or ended.
+async fn mend(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
+    for sql in HINDRANCES {
+        let mended = sqlx::query(sql).execute(&mut *connection).await.map_err(trouble)?;
+        if mended.rows_affected() > 0 {
+            let rows = mended.rows_affected();
+            tracing::error!(rows, "damaged rows of the ledger were put right at the start");
+        }
+    }
+    Ok(())
 }
 
 /// The incarnations that own what runs.

@@ -299,3 +299,73 @@ async fn a_disk_that_is_full_to_the_last_page_is_freed_by_retention_alone() {
     assert!(matches!(ledger.accept(large(0)).await, Ok(Accepted::New(_))));
     close(ledger, tasks).await;
 }
+
+/// Damage that is put right at the start, and what is claimed then of two operations.
+#[tokio::test]
+async fn rows_that_would_hold_up_others_are_put_right_at_the_start() {
+    let twin = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT seq, lane, 1, due_at, 1, 0, 0, 0, 1, 2 FROM ready WHERE seq = (SELECT min(seq) FROM ready)";
+    for (damage, both) in [
+        ("UPDATE ready SET due_at = 'abc' WHERE seq = (SELECT min(seq) FROM ready)", true),
+        ("UPDATE ready SET lane = 'abc' WHERE seq = (SELECT min(seq) FROM ready)", false),
+        ("UPDATE operations SET octets = 9223372036854775807", true),
+        (twin, false),
+    ] {
+        let place = Place::sqlite();
+        let (ledger, tasks) = place.open(START).await;
+        let (first, second) = (operation(1, START), operation(2, START));
+        let ids = [first.id, second.id];
+        ledger.accept(first).await.unwrap();
+        ledger.accept(second).await.unwrap();
+        close(ledger, tasks).await;
+        sql(&place, damage).await;
+        let (ledger, tasks) = place.open(START).await;
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let leased = ledger.claim(wants, START).await.unwrap().remove(0).leased;
+        let leased: Vec<_> = leased.iter().map(|it| it.id).collect();
+        assert_eq!(leased, ids[usize::from(!both)..], "{damage}");
+        close(ledger, tasks).await;
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_runs_and_lies_in_a_lane_or_says_no_time_holds_up_no_other() {
+    let place = Place::sqlite();
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=3 {
+        let deadline = START + HOUR * u32::from(number);
+        let policy = Policy { deadline_at: deadline, ..operation(number, START).policy };
+        ledger.accept(NewOperation { policy, ..operation(number, START) }).await.unwrap();
+    }
+    sql(
+        &place,
+        "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, token, sequence) \
+         SELECT seq, lane, 1, due_at, 1, 0, 0, 0, 1, 2 FROM ready WHERE seq = (SELECT min(seq) FROM ready)",
+    )
+    .await;
+    sql(&place, "UPDATE ready SET due_at = 'abc' WHERE seq = (SELECT max(seq) FROM ready)").await;
+    let late = START + 2 * HOUR;
+    let overdue = ledger.overdue(&lane(false), LanePlace::START, 9, late).await.unwrap();
+    assert_eq!(overdue.seqs.len(), 2);
+    assert!(ledger.oldest_due(&[lane(false)]).await.unwrap()[0].is_some());
+    let wants = vec![Want { lane: lane(false), limit: 9 }];
+    let claimed = ledger.claim(wants, START).await.unwrap().remove(0);
+    let leased: Vec<_> = claimed.leased.iter().map(|it| it.id).collect();
+    assert_eq!((leased, claimed.next_due), (vec![operation(2, START).id], None));
+    close(ledger, tasks).await;
+}
+
+#[tokio::test]
+async fn a_page_passes_over_an_operation_whose_id_is_too_short() {
+    let place = Place::sqlite();
+    let (ledger, tasks) = place.open(START).await;
+    for number in 1..=2 {
+        ledger.accept(operation(number, START)).await.unwrap();
+    }
+    sql(&place, "PRAGMA ignore_check_constraints = ON; UPDATE operations SET id = x'0102' WHERE seq = (SELECT max(seq) FROM operations)")
+        .await;
+    let page = ledger.list(&Listing { limit: 9, ..Listing::default() }).await.unwrap();
+    let listed: Vec<_> = page.operations.iter().map(|it| it.id).collect();
+    assert_eq!((listed, page.unread.len()), (vec![operation(1, START).id], 1));
+    close(ledger, tasks).await;
+}

@@ -1,6 +1,7 @@
 //! Handing operations out: moving their rows, and making the leases.
 
 use crate::operations::settle::sqlite as settle;
+use crate::rows::Stored;
 use std::collections::HashMap;
 
 use crate::commit::effects::Effects;
@@ -48,12 +49,14 @@ pub(crate) fn claim(
             let before = effects.passed_over();
             let most = want.limit.saturating_sub(leased.len());
             let rows = writing.writer.all(
-                "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message \
+                "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message, \
+                 EXISTS (SELECT 1 FROM running u WHERE u.seq = ready.seq) AS runs \
                  FROM ready WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?",
                 |values| {
                     values.put(lane).put(now.as_micros()).put(most as i64);
                 },
             )?;
+            let rows = without_twins(writing, rows, &want.lane, effects)?;
             leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, effects)?);
             // More may be due where some were passed over, or come to be so by their end.
             if effects.passed_over() == before || leased.len() >= want.limit {
@@ -65,6 +68,37 @@ pub(crate) fn claim(
     }
     Ok(claimed)
 }
+
+/// Those that do not run already. The row of a lane is removed of one that does, so that it holds up
+/// no other.
+fn without_twins(
+    writing: &mut Writing,
+    mut ready: Vec<Row>,
+    lane: &Lane,
+    effects: &mut Effects,
+) -> Batch<Row> {
+    let runs = |row: &Row| row.flag("runs");
+    let twins = ready.iter().map(|row| Ok((runs(row)?, number::<i64>(row, "seq")?)));
+    let twins = twins.collect::<Result<Vec<_>, LedgerError>>()?;
+    if twins.iter().all(|(runs, _)| !runs) {
+        return Ok(ready);
+    }
+    for (_, seq) in twins.iter().filter(|(runs, _)| *runs) {
+        tracing::error!(
+            place = seq,
+            "an operation that runs lay in a lane too; that row is removed"
+        );
+        writing.writer.run(TWIN_GONE, |values| {
+            values.put(*seq);
+        })?;
+        effects.unqueued.push(lane.clone());
+    }
+    let mut twins = twins.into_iter();
+    ready.retain(|_| twins.next().is_none_or(|(runs, _)| !runs));
+    Ok(ready)
+}
+
+const TWIN_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 
 /// Moves ready rows to running: as the next attempt of each, or to be ended where its deadline has
 /// passed. What is left to another node stays, and is due later.
@@ -199,7 +233,7 @@ impl Out {
 
 fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>, LedgerError> {
     let row = writing.writer.one(
-        "SELECT due_at FROM ready WHERE lane = ? ORDER BY due_at, seq LIMIT 1",
+        "SELECT due_at FROM ready WHERE lane = ? AND due_at <= 9223372036854775807 ORDER BY due_at, seq LIMIT 1",
         |values| {
             values.put(lane);
         },

@@ -136,20 +136,22 @@ pub(crate) async fn list(
     listing: &Listing,
 ) -> Result<Page, LedgerError> {
     let mut connection = readers.acquire().await?;
-    let (candidates, looked_to) = candidates(&mut connection, listing).await?;
+    let (found, looked_to) = candidates(&mut connection, listing).await?;
+    let is_full = found.len() >= listing.limit;
+    let (candidates, nameless) = readable(&found, |row| id(row, "id"))?;
     let rows = FIND.fetch(&mut connection, &candidates).await?;
-    let (mut operations, unread) = readable(&rows, |row| operation(row, sealer))?;
+    let (mut operations, mut unread) = readable(&rows, |row| operation(row, sealer))?;
+    unread.extend(nameless);
     operations.sort_unstable_by_key(|operation| std::cmp::Reverse(operation.id));
-    let full = candidates.len() >= listing.limit;
-    let next = if full { candidates.last().copied() } else { looked_to };
+    let next = if is_full { candidates.last().copied() } else { looked_to };
     Ok(Page { operations, next, unread })
 }
 
-/// The ids of a page, newest first, and how far it looked if there is more behind.
+/// The rows with the ids of a page, newest first, and how far it looked if there is more behind.
 async fn candidates(
     connection: &mut SqliteConnection,
     listing: &Listing,
-) -> Result<(Vec<OperationId>, Option<OperationId>), LedgerError> {
+) -> Result<(Vec<SqliteRow>, Option<OperationId>), LedgerError> {
     let (mut filter, mut values) = (String::new(), Values::default());
     let upper = listing.before.map_or([0xff; 16], |before| *before.as_bytes());
     values.put(upper.to_vec()).put(LOOKED_AT);
@@ -217,11 +219,11 @@ async fn candidates(
     );
     let query =
         sqlx::query_with::<Sqlite, _>(AssertSqlSafe(sql), values.finish()?).persistent(false);
-    let found = query.fetch_all(connection).await.map_err(trouble)?;
-    let Some((end, page)) = found.split_last() else { return Ok((Vec::new(), None)) };
-    let more = get::<i64>(end, "looked_at")? >= LOOKED_AT;
-    let looked_to = if more { rows::maybe_id(end, "last")? } else { None };
-    Ok((page.iter().map(|row| id(row, "id")).collect::<Result<_, _>>()?, looked_to))
+    let mut found = query.fetch_all(connection).await.map_err(trouble)?;
+    let Some(end) = found.pop() else { return Ok((Vec::new(), None)) };
+    let more = get::<i64>(&end, "looked_at")? >= LOOKED_AT;
+    let looked_to = if more { rows::maybe_id(&end, "last").unwrap_or_default() } else { None };
+    Ok((found, looked_to))
 }
 
 /// Those below an operation, level by level, and no more than are shown: the limit stands inside,
@@ -278,7 +280,7 @@ const BEHIND_KEYS: &str = "SELECT lane, count(*) AS behind FROM waiting \
      WHERE serial_digest IS NOT NULL GROUP BY lane";
 
 /// Octets that are stored for what has not ended, by lane; what runs alone counts in its own lane.
-const STORED: &str = "SELECT abs(u.lane) AS lane, sum(o.octets) AS stored FROM (SELECT seq, lane FROM ready \
+const STORED: &str = "SELECT abs(u.lane) AS lane, CAST(min(total(o.octets), 9e18) AS INTEGER) AS stored FROM (SELECT seq, lane FROM ready \
      UNION ALL SELECT seq, lane FROM running UNION ALL SELECT seq, lane FROM waiting) AS u \
      JOIN operations o ON o.seq = u.seq GROUP BY abs(u.lane)";
 
@@ -292,22 +294,24 @@ pub(crate) async fn depths(readers: &Readers, book: &Book) -> Batch<LaneDepth> {
     let empty = |(number, lane)| (number, empty_lane(lane));
     let lanes = rows::with_quarantines(book.lanes.iter());
     let mut depths: HashMap<_, _> = lanes.into_iter().map(empty).collect();
+    // Rows in a lane that cannot be read count in none; `reconcile` finds them.
+    let lane_of = |row: &SqliteRow| get::<i64>(row, "lane").ok();
     for row in &rows {
-        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+        if let Some(known) = lane_of(row).and_then(|lane| depths.get_mut(&lane)) {
             known.depth = get::<i64>(row, "depth")?.unsigned_abs();
             known.claimable = known.depth;
-            known.oldest_due = maybe_time(row, "oldest")?;
+            known.oldest_due = maybe_time(row, "oldest").unwrap_or_default();
         }
     }
     let behind = sqlx::query(BEHIND_KEYS).fetch_all(&mut *readers.acquire_for_long().await?).await;
     for row in &behind.map_err(trouble)? {
-        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+        if let Some(known) = lane_of(row).and_then(|lane| depths.get_mut(&lane)) {
             known.depth += get::<i64>(row, "behind")?.unsigned_abs();
         }
     }
     let stored = sqlx::query(STORED).fetch_all(&mut *readers.acquire_for_long().await?).await;
     for row in &stored.map_err(trouble)? {
-        if let Some(known) = depths.get_mut(&get::<i64>(row, "lane")?) {
+        if let Some(known) = lane_of(row).and_then(|lane| depths.get_mut(&lane)) {
             known.stored = get::<i64>(row, "stored")?.unsigned_abs();
         }
     }
@@ -326,6 +330,10 @@ pub(crate) async fn waiting(readers: &Readers) -> Result<u64, LedgerError> {
     get::<i64>(&row, "waiting").map(i64::unsigned_abs)
 }
 
+/// A time that cannot be read holds up none that can.
+const OLDEST_DUE: &str = "SELECT due_at FROM ready WHERE lane = ? AND due_at <= 9223372036854775807 \
+     ORDER BY due_at, seq LIMIT 1";
+
 pub(crate) async fn oldest_due(
     readers: &Readers,
     book: &Book,
@@ -334,19 +342,18 @@ pub(crate) async fn oldest_due(
     let mut connection = readers.acquire().await?;
     let mut oldest = Vec::with_capacity(lanes.len());
     for lane in lanes {
-        let row =
-            sqlx::query("SELECT due_at FROM ready WHERE lane = ? ORDER BY due_at, seq LIMIT 1")
-                .bind(book.number(lane)?)
-                .fetch_optional(&mut *connection)
-                .await
-                .map_err(trouble)?;
+        let row = sqlx::query(OLDEST_DUE)
+            .bind(book.number(lane)?)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(trouble)?;
         oldest.push(row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))?);
     }
     Ok(oldest)
 }
 
 const OVERDUE: &str = "SELECT r.seq, r.due_at, CAST(CASE WHEN o.deadline_at <= ?4 THEN 1 ELSE 0 END AS INTEGER) AS late \
-     FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ?1 AND (r.due_at, r.seq) > (?2, ?3) \
+     FROM ready r JOIN operations o ON o.seq = r.seq WHERE r.lane = ?1 AND (r.due_at, r.seq) > (?2, ?3) AND r.due_at <= 9223372036854775807 \
      ORDER BY r.due_at, r.seq LIMIT ?5";
 
 pub(crate) async fn overdue(
