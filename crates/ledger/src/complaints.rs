@@ -1,4 +1,4 @@
-//! What the log is told of writes that the ledger refuses.
+//! Log lines about writes that the ledger refuses.
 //!
 //! Its invariant: every refusal is counted in the metric, however few lines there are:
 //! while a disk is full every write fails, and a line for each would fill what is left of

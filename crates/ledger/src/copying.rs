@@ -2,7 +2,7 @@
 //!
 //! Owns what is copied: every table with every column, whatever a release has added to
 //! them, so that ids, tickets, keys, tokens and all that is pending go on. Its invariant:
-//! it is one transaction, so the target has all of it or nothing; and nobody writes to
+//! it is one transaction, so the target has all of it or nothing; and no process writes to
 //! the source meanwhile, because its lock is held.
 
 use std::path::Path;
@@ -122,7 +122,7 @@ pub async fn copy_ledger(
     Ok(counts)
 }
 
-/// Refuses a target that somebody uses or that has something in it.
+/// Refuses a target that is in use or that has something in it.
 async fn check_target(target: &mut PgConnection) -> Result<(), CopyError> {
     let connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                      AND application_name LIKE 'cloakroom node %'";

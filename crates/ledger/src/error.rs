@@ -1,4 +1,4 @@
-//! What can go wrong in the ledger, one variant for each decision that a caller makes.
+//! Errors of the ledger, one variant for each decision that a caller makes.
 
 use cloakroom_domain::sealing::SealingError;
 
@@ -8,7 +8,7 @@ pub enum LedgerError {
     /// No room on the disk. Nothing was changed; it works again once there is room.
     #[error("the ledger's disk is full: make room, and the gateway goes on by itself")]
     Full,
-    /// The ledger cannot be reached at present. Nothing was changed, or nobody can tell.
+    /// The ledger cannot be reached at present. Nothing was changed, or it is not known whether anything was.
     #[error("the ledger does not answer: {0}")]
     Unavailable(String),
     /// It stood in the way of another write at the same moment. Nothing was changed; it
@@ -162,7 +162,7 @@ pub enum OpenError {
     },
 }
 
-/// A settling write came from somebody who no longer holds the operation.
+/// A settling write came from a caller that no longer holds the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lease is stale: the operation was taken over or has ended")]
 pub struct StaleLease;

@@ -1,4 +1,4 @@
-//! What nodes tell each other by way of the ledger: the parameters of those verbs.
+//! Beats and other messages between nodes by way of the ledger: the parameters of those verbs.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What this node tells the others, so that they need not look often.
+//! Hints to other nodes, so that they need not look often.
 //!
 //! Owns what is still to be told. A hint is never the truth: it may be late, cut short or
-//! lost, and whoever gets it looks for itself. At most one is sent in each interval,
+//! lost, and the node that gets it looks for itself. At most one is sent in each interval,
 //! because the server makes all who send wait for each other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

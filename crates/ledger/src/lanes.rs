@@ -1,8 +1,8 @@
-//! How much lies in each lane, and when it is due, as this process knows it.
+//! The depth of each lane and its next due time, as this process knows them.
 //!
 //! Owns the counts that acceptance and dispatch consult on every request, so that
 //! neither has to count rows. What this process has put in and taken out it counts itself;
-//! what others have, they tell with their beats. Its invariants: where nobody else writes,
+//! what others have, they tell with their beats. Its invariants: where no other process writes,
 //! after each commit the depth of a lane is the number of its ready rows; and what was
 //! looked up before an operation was added never hides that operation.
 
@@ -355,7 +355,7 @@ impl Lanes {
         }
     }
 
-    /// Whether nobody in the lane is due at that time.
+    /// Whether no operation in the lane is due at that time.
     pub(super) fn nobody_due(&self, lane: &Lane, now: Timestamp) -> bool {
         let table = self.lock();
         table.lanes.get(lane).is_none_or(|known| known.next_due.is_none_or(|due| due > now))

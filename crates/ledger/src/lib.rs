@@ -1,8 +1,8 @@
-//! Where everything accepted is written down, and the only module that speaks SQL.
+//! The ledger: durable storage of everything accepted, and the only crate that speaks SQL.
 //!
 //! Owns durability, leases and the order of things. [`Ledger`] is what the rest of the
 //! program sees: verbs that are told of their own fate, though they are committed in
-//! groups. Its invariant: nobody is told of a write before it is durable, and only the
+//! groups. Its invariant: no caller is told of a write before it is durable, and only the
 //! holder of the latest lease settles an operation. It must not know of HTTP, upstreams
 //! or configuration.
 
@@ -217,7 +217,7 @@ impl Ledger {
         operation: NewOperation,
         first: Option<FirstCallback>,
     ) -> impl Future<Output = Result<Accepted, LedgerError>> + Send {
-        // Boxed before anything waits: whoever waits for this keeps room for all of it.
+        // Boxed before anything waits: a future that waits for this keeps room for all of it.
         let mut acceptance = Box::new(Acceptance { operation, first, hand_off: false, room: None });
         async move {
             let operation = &acceptance.operation;
@@ -308,9 +308,9 @@ impl Ledger {
         if self.is_shared() { self.shared.lanes.untold() } else { Vec::new() }
     }
 
-    /// Says that this node is gone for good, so that nobody waits for it, and when the
-    /// buckets of its rates would have been empty. Whoever goes on accepting after that says
-    /// it once more.
+    /// Removes this node from the cluster, so that others need not wait for its lease, and records
+    /// when the buckets of its rates would have been empty. Call it again if operations are
+    /// accepted afterwards.
     pub async fn leave(
         &self,
         mut emptied: Vec<(LimitName, Timestamp)>,
@@ -455,7 +455,7 @@ impl Ledger {
         self.submit(RecordVerdict { id, verdict }).await
     }
 
-    /// Serial keys that somebody holds, in the order of their names.
+    /// Serial keys that operations hold, in the order of their names.
     pub async fn keys(
         &self,
         listing: KeyListing,

@@ -90,7 +90,7 @@ async fn look_at_lanes(shared: &Shared) -> Result<bool, LedgerError> {
     Ok(news)
 }
 
-/// Wakes whoever waits here for what happens elsewhere.
+/// Wakes callers that wait here for changes made on other nodes.
 async fn watched(shared: &Shared, clock: &Clock) {
     let mut pace = Pace::new(WATCHED_IDLE);
     loop {
@@ -178,7 +178,7 @@ async fn hear(shared: &Shared, hurry: &Notify, subscribed: &Notify) {
     }
 }
 
-/// What was found, or nothing: while the database is away, whoever writes complains.
+/// What was found, or nothing: while the database is away, the writers complain.
 fn told<T>(found: Result<T, LedgerError>) -> Option<T> {
     found.inspect_err(|error| tracing::debug!(%error, "could not look")).ok()
 }

@@ -1,4 +1,4 @@
-//! How a ledger is opened, and what then runs for it.
+//! The opening of a ledger, and the tasks that then run for it.
 //!
 //! Owns the choice of the engine and the order in which a ledger begins and ends. It is
 //! the only place that knows which engines there are.
@@ -132,7 +132,7 @@ async fn cut_logs(shared: &Shared) {
 /// last handle of the ledger is gone.
 pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks) -> Questions {
     let (questions, asked) = reads::queue();
-    // Its last sender is dropped when nobody writes, reads or looks any more.
+    // Its last sender is dropped when the last writer, reader and look has ended.
     let (busy, mut idle) = mpsc::channel::<()>(1);
     let closing = CancellationToken::new();
     let log_end = closing.clone();

@@ -1,7 +1,7 @@
 //! Dividing limits among the nodes that share a ledger: the parameters of that verb, and
 //! what both engines do alike with the rows.
 //!
-//! Its invariant: who divides a limit has locked it, so that nobody else does meanwhile.
+//! Its invariant: a node that divides a limit has locked it, so that no other does meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Ledger {
     }
 
     /// When the buckets of all rates were last empty. The first start of a ledger finds them
-    /// full; and nobody knows of what was not told by who was killed.
+    /// full; and a node that was killed has not told when its own were.
     pub async fn emptied(&self, now: Timestamp) -> Result<Emptied, LedgerError> {
         let known: BTreeMap<_, _> = self.shared.store.emptied().await?.into_iter().collect();
         let first = self.nodes().await?.len() <= 1;

@@ -1,4 +1,4 @@
-//! Reading in groups: whoever asks for an operation while a read is in flight shares the
+//! Reads in groups: callers that ask for operations while a read is in flight share the
 //! next one.
 //!
 //! Owns the queue of questions. Polls are by far the most frequent requests, and a
@@ -42,14 +42,14 @@ pub(super) async fn find(
     told.await.map_err(|_| gone())?
 }
 
-/// Answers until nobody can ask any more.
+/// Answers until the last caller is gone.
 pub(super) async fn run(shared: Arc<Shared>, mut questions: mpsc::Receiver<Question>) {
     let mut group = Vec::with_capacity(GROUP);
     while questions.recv_many(&mut group, GROUP).await > 0 {
         let ids: Vec<_> = group.iter().map(|question| question.id).collect();
         let found = found(&shared, &ids).await;
         for (question, answer) in group.drain(..).zip(found) {
-            // Whoever asked may have gone away.
+            // The caller may have gone away.
             let _ = question.tell.send(answer);
         }
     }

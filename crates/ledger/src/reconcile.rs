@@ -19,7 +19,7 @@ use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
 /// it may be finishing what its clients wait for.
 const SILENCE: Duration = Duration::from_hours(1);
 
-/// How many operations or keys are looked at together: nobody waits long behind it.
+/// How many operations or keys are looked at together: no write waits long behind it.
 pub(super) const BATCH: i64 = 250;
 
 /// Where a look goes on.
@@ -104,7 +104,7 @@ pub(super) const INTO_LANE: [&str; 4] = [
     "UPDATE running SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
     "UPDATE waiting SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
 ];
-/// Unknown outcomes of which nobody has found out.
+/// Unknown outcomes without a verdict.
 pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
      LEFT JOIN verdicts v ON v.seq = x.seq \
      WHERE x.seq > $1 AND x.seq <= $2 AND x.error_code = 'outcome-unknown' AND v.seq IS NULL";

@@ -1,11 +1,11 @@
 //! Putting right how deep lanes are, where nodes keep count.
 //!
-//! A node that was killed had counted what it had not told, and a COMMIT of which nobody
-//! knows was counted by nobody. Rows say what is true, and are counted in two ways. A lane
+//! A node that was killed had counted what it had not told, and a COMMIT whose answer was lost
+//! was counted by no node. Rows say what is true, and are counted in two ways. A lane
 //! that rests is counted in batches, however deep it is: what seems to be wrong has to seem
 //! so twice, with beats of all in between. One that never rests, if it is not too deep, is
 //! seen whole at many moments, over some beats, and [`drift`] says what they have in common.
-//! Its invariant: one drift is corrected once, whoever else has found it.
+//! Its invariant: one drift is corrected once, however many nodes have found it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 const GLIMPSES: u32 = 18;
 const BEATS: u32 = 4;
 /// How often that is done for a lane of which nothing could be said: a node had not beaten,
-/// or somebody corrected it at that time.
+/// or another node corrected it at that time.
 const TRIES: u32 = 3;
 /// The most rows that are counted at one moment.
 const DEEPEST: u64 = 250_000;
@@ -56,7 +56,7 @@ pub(super) type Place = (i64, i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Elsewhere {
     pub(super) depth: i64,
-    /// Of that, what is nobody's: it changes only as somebody corrects it, or is gone.
+    /// Of that, the part that belongs to no node: it changes only as a node corrects it, or is gone.
     pub(super) nobodys: i64,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Glimpse {
 pub(super) struct Recount {
     pub(super) counter: Counter,
     pub(super) by: i64,
-    /// What was nobody's when that was found.
+    /// The part that belonged to no node when that was found.
     pub(super) nobodys: i64,
 }
 

@@ -1,4 +1,4 @@
-//! What the callers of a ledger and those who commit, read and look for it share.
+//! The state that callers, committers, readers and the poller of a ledger share.
 //!
 //! Owns what follows from a durable change: counts, hints, and who is woken. Its
 //! invariant: nothing here happens before the change is durable.
@@ -69,7 +69,7 @@ impl Shared {
         self.desk.get()?.reserve(lane, overtakes)
     }
 
-    /// These have changed, durably; nobody has been told yet.
+    /// These have changed, durably; no caller has been told yet.
     pub(super) fn changed(&self, ids: impl IntoIterator<Item = OperationId> + Clone) {
         self.snapshots.forget(ids.clone());
         self.hints.changed(ids.clone());
@@ -220,7 +220,7 @@ impl Shared {
         self.changed([id]);
     }
 
-    /// Tells whoever carries it out. Nobody listening means that nothing runs here.
+    /// Tells the engine of this node. Without a listener nothing runs here.
     pub(super) fn call_off(&self, id: OperationId) {
         if let Some(listener) = &*self.listeners() {
             let _ = listener.send(id);

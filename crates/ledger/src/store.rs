@@ -153,7 +153,7 @@ pub(super) trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The next hint of another node. Whoever stops waiting loses what comes meanwhile.
+    /// The next hint of another node. A caller that stops waiting loses hints that come meanwhile.
     async fn hear(&self) -> Hint {
         std::future::pending().await
     }
@@ -182,7 +182,7 @@ pub(super) trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Listed<Operation, OperationId>, LedgerError>;
 
-    /// Serial keys that somebody holds.
+    /// Serial keys that operations hold.
     async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError>;
 
     /// One piece of a large body.

@@ -1,4 +1,4 @@
-//! How much begins in a time, over all nodes.
+//! The number of attempts that begin in a second, over all nodes.
 //!
 //! Owns samples of what has begun ever since it is counted, one for each beat, as far back
 //! as a minute. What others count comes with their beats, so the latest beats' worth of it

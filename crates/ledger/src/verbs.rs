@@ -1,4 +1,4 @@
-//! What the ledger is asked, and what it answers: one parameter struct for each verb.
+//! The parameters of the ledger's verbs, and their outputs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -396,7 +396,7 @@ pub struct KeyListing {
     pub limit: usize,
 }
 
-/// A serial key that somebody holds.
+/// A serial key that an operation holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInUse {
     /// Its name.
@@ -409,7 +409,7 @@ pub struct KeyInUse {
     pub holder: Option<OperationId>,
     /// How many wait for it; counted up to [`KeyInUse::COUNTED`].
     pub waiting: u64,
-    /// Why nobody goes, where nobody does.
+    /// Why no operation of it starts, where none does.
     pub blocked: Option<Blocked>,
 }
 
@@ -418,7 +418,7 @@ impl KeyInUse {
     pub const COUNTED: u64 = 1000;
 }
 
-/// Why nobody of a serial key goes.
+/// Why no operation of a serial key starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
     /// The operation that failed.
@@ -430,9 +430,9 @@ pub struct Blocked {
 /// What became of a wish to let the next of a blocked key go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unblocked {
-    /// This one goes next; none where nobody waited.
+    /// This one goes next; none where no operation waited.
     Done(Option<OperationId>),
-    /// Nobody blocks it.
+    /// No failure blocks it.
     NotBlocked,
 }
 
@@ -472,7 +472,7 @@ pub struct Listing {
     pub queue: Option<String>,
     /// Only with this tag.
     pub tag: Option<String>,
-    /// Only those whose outcome is unknown and of which nobody has found out.
+    /// Only those whose outcome is unknown and that have no verdict.
     pub unknown: bool,
     /// Accepted at or after.
     pub since: Option<Timestamp>,
@@ -543,7 +543,7 @@ pub(super) enum Placed {
     Waiting,
 }
 
-/// What nodes tell each other so that nobody has to look often.
+/// A hint between nodes, so that none has to look often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hint {
     /// Lanes in which something became ready.

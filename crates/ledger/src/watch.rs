@@ -1,6 +1,6 @@
-//! Who waits for a change of an operation, and waking them.
+//! The watchers of operations, and waking them.
 //!
-//! Owns the list of waiters. A wake-up is a hint: the ledger is the truth, and whoever
+//! Owns the list of waiters. A wake-up is a hint: the ledger is the truth, and a caller that
 //! is woken reads it again.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ impl Waiters {
         Watch { id, receiver, waiters: Arc::clone(&self.by_id) }
     }
 
-    /// Wakes whoever watches these.
+    /// Wakes the watchers of these.
     pub(super) fn changed(&self, ids: impl IntoIterator<Item = OperationId>) {
         let waiters = lock(&self.by_id);
         if waiters.is_empty() {
@@ -55,7 +55,7 @@ impl Waiters {
     }
 
     /// A look saw the number of the latest event; wakes who watches if that is news. How
-    /// old the news is that whoever watches has read is unknown, so the first look counts.
+    /// old the news is that a watcher has read is unknown, so the first look counts.
     pub(super) fn looked(&self, id: OperationId, sequence: u32) -> bool {
         let mut waiters = lock(&self.by_id);
         let Some(entry) = waiters.get_mut(&id) else { return false };
@@ -66,7 +66,7 @@ impl Waiters {
         news
     }
 
-    /// Completes when somebody began to watch.
+    /// Completes when a watcher has begun.
     pub(super) async fn came(&self) {
         self.came.notified().await;
     }
@@ -89,7 +89,7 @@ impl Watch {
     /// Completes when the operation has changed since the last call, or since watching began.
     pub async fn changed(&mut self) {
         if self.receiver.changed().await.is_err() {
-            // The ledger is gone; whoever waits is told so by its next read.
+            // The ledger is gone; a watcher is told so by its next read.
             std::future::pending::<()>().await;
         }
     }

@@ -1,7 +1,7 @@
 //! The group commit: writes queue up while the previous commit is in flight and go down
 //! together in one transaction, each caller told of its own fate.
 //!
-//! Owns the order *reserve, write, commit, tell*. Nobody is told of anything before it
+//! Owns the order *reserve, write, commit, tell*. No caller is told of anything before it
 //! is durable, and nothing waits for a timer: an idle ledger commits a lone write at once.
 //! What the next group depends on follows a commit at once; callers are told beside it,
 //! while the next group is already on its way.
@@ -47,10 +47,9 @@ pub(crate) enum Write {
     Verb(Box<dyn PendingVerb>),
 }
 
-/// A new operation may go ahead of one that has been due for less than this. Otherwise
-/// each claim would last long enough for others to come to be due, which another claim would
-/// be for: once a lane had fallen behind, nothing in it would ever be handed off again. Whoever
-/// carries operations out may refuse that.
+/// A new operation may overtake operations that have been due for less than this. Without it, a lane
+/// that fell behind once would never use the hand-off again: while one claim runs, more operations
+/// become due, which need another claim. The engine may refuse to overtake.
 const OVERTAKES: Duration = Duration::from_millis(50);
 
 impl Write {

@@ -1,4 +1,4 @@
-//! How what is new gets straight to whoever of this node sees to it.
+//! The hand-off: new work goes to this node's engine and webhooks without a claim.
 //!
 //! The engine lends the ledger a [`Desk`]; the committer asks it for a slot before it
 //! writes, inserts the operation already leased, and hands it over after the commit. So
@@ -9,10 +9,10 @@ use crate::webhooks::{DeliveryLease, LeasedDelivery};
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::Lane;
 
-/// Where operations are handed to whoever carries them out.
+/// Lends slots for operations that are handed off to the engine.
 pub trait Desk: Send + Sync + 'static {
     /// A slot for a first attempt of that lane, if one is free at once; `overtakes` says that
-    /// somebody in the lane has just come to be due before. Dropping the reservation gives the
+    /// another one in the lane has just come to be due before. Dropping the reservation gives the
     /// slot back.
     fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>>;
 }
@@ -23,7 +23,7 @@ pub trait Reservation: Send {
     fn start(self: Box<Self>, leased: Leased);
 }
 
-/// Where deliveries are handed to whoever sends them.
+/// Lends slots for deliveries that are handed off to webhooks.
 pub trait Outbox: Send + Sync + 'static {
     /// Space for a first attempt to that receiver, if there is some at once. Dropping it
     /// gives it back.

@@ -1,4 +1,4 @@
-//! What waits to be committed, and who commits it when.
+//! The queue of writes that wait to be committed, and its committers.
 //!
 //! Owns the queues between those who write and the committers. Its invariant: each write
 //! is taken once, and what is queued is taken as soon as that is worth a transaction.

@@ -1,8 +1,8 @@
 //! Room in a queue, for one more operation and for what is stored of it.
 //!
-//! Owns the second look before somebody is refused. Its invariants: a key that the ledger
+//! Owns the second look before a request is refused. Its invariants: a key that the ledger
 //! knows is answered with its operation however full the queue is; and where others count
-//! too, nobody is refused by a count that was not compared with rows within a second or so.
+//! too, no request is refused by a count that was not compared with rows within a second or so.
 //! Rows are counted no further than decides the matter, apart from what is being accepted.
 //! This process keeps room for the requests that it is about to store, so that those which come
 //! together do not share the last of it.

@@ -1,4 +1,4 @@
-//! What the settlements of a batch come to, as rows.
+//! The rows that the settlements of a batch come to.
 //!
 //! Owns the reading of a transition: which table the operation moves to, what goes into
 //! its timeline, what is kept of the answer. It must not know how rows are written.
@@ -54,7 +54,7 @@ pub(crate) struct Finish {
     pub(crate) carried: Carried,
     pub(crate) answer: Option<KeptAnswer>,
     pub(crate) serial: Option<[u8; 16]>,
-    /// Nobody else of the serial key goes until a person lets them.
+    /// No other operation of the serial key starts until a person releases it.
     pub(crate) blocks: bool,
     /// Request and result are freed at once.
     pub(crate) freed: bool,

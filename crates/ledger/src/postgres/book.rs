@@ -1,4 +1,4 @@
-//! What a node knows of the ledger while it has it open: who it is, and the lanes.
+//! The facts that a node knows of an open ledger: its own number, and the lanes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

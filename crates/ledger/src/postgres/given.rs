@@ -412,7 +412,7 @@ fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
     )
 }
 
-/// Every text that there can be, for whoever checks them.
+/// Every text that there can be, for the tests that check them.
 #[cfg(test)]
 pub(crate) fn every_text() -> Vec<String> {
     let flag = |bits: usize, place: usize| bits >> place & 1 == 1;

@@ -1,6 +1,6 @@
 //! Up to where what is looked through has been emptied, as far as this node knows.
 //!
-//! Owns the low-water marks. While somebody holds an old snapshot, rows that were taken
+//! Owns the low-water marks. While a session holds an old snapshot, rows that were taken
 //! stay at the head of an index, dead, and every look would walk past all of them. So a
 //! look begins at the mark, and a slow look from the very beginning finds what came in
 //! behind it: from a node whose clock is late, or from a transaction that was undone. Its

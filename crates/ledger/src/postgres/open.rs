@@ -355,7 +355,7 @@ async fn missing_keys(
     Ok(sealing_keys::missing(keyring, &sealing_keys::ids(&rows)?))
 }
 
-/// Forgets nodes that nobody has heard of for long and that own nothing.
+/// Forgets nodes that have been silent for long and own nothing.
 async fn forget(connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerError> {
     sqlx::query(
         "DELETE FROM nodes WHERE greatest(beat_at, started_at) < $1 AND coalesce(ended_at, 0) < $1 \

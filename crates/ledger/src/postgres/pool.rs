@@ -22,7 +22,7 @@ use cloakroom_runtime::clock::Clock;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest that connecting may take.
 const CONNECTING: Duration = Duration::from_secs(5);
-/// How long a server that could not be reached counts as away, so that whoever asks
+/// How long a server that could not be reached counts as away, so that a caller that asks
 /// meanwhile is told at once.
 const AWAY: Duration = Duration::from_millis(200);
 /// How long a connection may lie idle. The driver gives no way to keep it alive, and what
@@ -104,7 +104,7 @@ impl Away {
         known.away = None;
     }
 
-    /// Whoever tried since it had been reached so often has not. If it was reached meanwhile,
+    /// A caller that tried since it had been reached so often has not. If it was reached meanwhile,
     /// that is the newer word.
     fn missed(&self, reached: u64, until: Timestamp, error: LedgerError) {
         let mut known = self.known();
@@ -166,7 +166,7 @@ impl Pool {
         self.pooler == Pooler::None
     }
 
-    /// Lends a connection that nobody else uses.
+    /// Lends a connection that no other caller uses.
     pub(crate) async fn lend(self: &Arc<Self>) -> Result<Lent, LedgerError> {
         self.lend_as(false).await
     }
@@ -299,7 +299,7 @@ impl Pool {
             std::mem::take(&mut state.idle)
         };
         for (connection, _) in idle {
-            // Whoever does not hear the farewell sees the socket close.
+            // A server that does not hear the farewell sees the socket close.
             let _ = self.within(PATIENCE, connection.close()).await;
         }
     }

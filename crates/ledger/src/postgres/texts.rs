@@ -1,4 +1,4 @@
-//! Texts that are put together at run time, for whoever checks all of them.
+//! Texts that are put together at run time, for the tests that check all of them.
 
 use super::batch::Statement;
 use super::given;

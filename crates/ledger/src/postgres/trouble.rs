@@ -1,4 +1,4 @@
-//! What was wrong with the database, in the terms of callers' decisions.
+//! Errors of the database, in the terms of callers' decisions.
 
 use std::time::Duration;
 

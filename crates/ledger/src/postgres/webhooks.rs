@@ -1,4 +1,4 @@
-//! What this engine does in its own way for webhooks: batches travel as arrays.
+//! Webhooks on PostgreSQL: batches travel as arrays.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -90,7 +90,7 @@ const DELIVERED: &str = "WITH held AS MATERIALIZED (SELECT s.delivery, s.attempt
      SELECT delivery, 'delivered', ended_at, attempts, at, took_us, status FROM held) \
      SELECT delivery FROM held";
 
-/// Whether somebody may want to know that operations of this batch, or of a claim, begin:
+/// Whether a receiver may want to know that operations of this batch, or of a claim, begin:
 /// then it is no single statement.
 pub(crate) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool {
     let begins = |acceptance: &Acceptance| {
@@ -263,7 +263,7 @@ impl Runs for Writing {
         let rows = Self::rows(self, DELIVERED, values).await?;
         let keys = rows.iter().map(|row| Ok(DeliveryKey(number(row, "delivery")?)));
         let keys = keys.collect::<Result<Vec<_>, LedgerError>>()?;
-        // Nobody had one of them any more, or receivers have changed.
+        // No node had one of them any more, or receivers have changed.
         Ok((!keys.is_empty()).then_some(keys))
     }
 

@@ -36,9 +36,9 @@ pub(crate) struct Writing {
     /// that statement writes nothing.
     relies_on: Option<i64>,
     keys: BTreeMap<[u8; 16], Holder>,
-    /// Events of this transaction that somebody may have to be told of.
+    /// Events of this transaction that a receiver may have to be told of.
     pub(crate) told: Vec<Told>,
-    /// Operations that have ended in it, as they stood then, where somebody may be told.
+    /// Operations that have ended in it, as they stood then, where a receiver may be told.
     pub(crate) ended: HashMap<i64, Announced>,
     /// Whether it makes receivers of callbacks.
     pub(crate) makes_callbacks: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Writing {
 struct Holder {
     /// As the row says; 0 where it was made to be locked.
     stored: i64,
-    /// As it shall say; 0 where nobody is left.
+    /// As it shall say; 0 where no operation is left.
     held: i64,
     /// When the turn comes of the first that was delayed, as the statement saw it that locked the
     /// row: it may have waited for the lock, so that this is no more than a reason to look.
@@ -94,7 +94,7 @@ impl Writing {
     }
 
     /// One statement will be all that is written: it goes down by itself, where nothing
-    /// else has to hold in its transaction. Nobody wants to know of it, as receivers stood at
+    /// else has to hold in its transaction. No receiver wants to know of it, as receivers stood at
     /// this version.
     pub(crate) fn go_alone(&mut self, version: i64) {
         self.alone = self.pool.commits_by_itself();
@@ -279,7 +279,7 @@ impl Writing {
         Ok(self.row(NEXT_DUE, values).await?.is_some())
     }
 
-    /// Whether nobody has a locked key.
+    /// Whether no operation has a locked key.
     pub(crate) fn is_free(&self, digest: [u8; 16]) -> bool {
         self.keys.get(&digest).is_some_and(|holder| holder.held == 0)
     }
@@ -331,7 +331,7 @@ impl Writing {
         self.book.lane(number)
     }
 
-    /// Makes all of it durable. An error means that nobody knows.
+    /// Makes all of it durable. An error leaves open whether it is.
     pub(crate) async fn commit(mut self) -> Result<(), LedgerError> {
         self.flush().await?;
         self.keep_keys().await?;

@@ -1,4 +1,4 @@
-//! What an operation carries from state to state, and the rows of the states.
+//! The run state of an operation, and the rows of the states.
 
 use super::{Cells, Stored, damaged, maybe_number, maybe_text, maybe_time, number};
 use crate::error::LedgerError;

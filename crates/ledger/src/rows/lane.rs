@@ -1,4 +1,4 @@
-//! How lanes are numbered.
+//! The numbers of lanes.
 //!
 //! A lane has a row and its number. Its quarantine has no row of its own: its number is
 //! the lane's, negative.

@@ -177,7 +177,7 @@ pub(crate) struct Writing {
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) next_seq: i64,
     pub(crate) makes_callbacks: bool,
-    /// Operations that have ended in it, as they stood then, where somebody may be told.
+    /// Operations that have ended in it, as they stood then, where a receiver may be told.
     pub(crate) ended: HashMap<i64, Announced>,
 }
 

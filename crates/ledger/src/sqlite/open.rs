@@ -150,7 +150,7 @@ pub(crate) async fn opener(opening: &Opening) -> Result<SqliteConnection, OpenEr
     let place = opening.path.display().to_string();
     let migrated = bring_up_to_date(&mut connection, &MIGRATIONS, &place, opening.migrate).await;
     if let Err(error) = migrated {
-        // Dropped, it would let go of the file only after whoever opens it next.
+        // Dropped, it would let go of the file only after the next opening.
         let _ = connection.close().await;
         return Err(error);
     }

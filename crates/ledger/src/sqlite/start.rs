@@ -1,4 +1,4 @@
-//! What a start of a gateway writes into the file before anything else, and learns from it.
+//! The start of a gateway in the file: the rows that it writes, and the facts that it reads.
 //!
 //! Owns the order in which a file becomes this process's: who the ledger is, the number of
 //! this start, the lanes, and what former starts were in the middle of.
@@ -21,7 +21,7 @@ use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{TicketKey, Timestamp};
 
-/// The last place that was handed out, whoever still names it: what a former release removed
+/// The last place that was handed out, wherever it is still named: what a former release removed
 /// is written down nowhere else.
 const LAST_PLACE: &str = "SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0), \
      coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq) FROM serial_keys), 0)) FROM ledger";

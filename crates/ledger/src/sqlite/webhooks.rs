@@ -1,4 +1,4 @@
-//! What this engine does in its own way for webhooks.
+//! Webhooks on SQLite.
 
 use std::sync::Arc;
 

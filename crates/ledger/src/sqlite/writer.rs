@@ -36,7 +36,7 @@ pub(crate) struct Writer {
     pub(crate) next_seq: i64,
     /// The next message's and the next delivery's number, once they are known.
     pub(crate) next: HashMap<Numbered, i64>,
-    /// Events of this transaction that somebody may have to be told of.
+    /// Events of this transaction that a receiver may have to be told of.
     pub(crate) told: Vec<Told>,
 }
 

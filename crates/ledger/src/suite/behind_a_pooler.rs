@@ -1,4 +1,4 @@
-//! What is true behind a pooler that lends another session for each transaction.
+//! A ledger behind a pooler that lends another session for each transaction.
 
 use futures_util::future::join_all;
 

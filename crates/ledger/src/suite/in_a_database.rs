@@ -1,4 +1,4 @@
-//! What is true of a ledger in a database, which many processes write to.
+//! A ledger in a database, which many processes write to.
 
 use std::collections::{BTreeMap, BTreeSet};
 

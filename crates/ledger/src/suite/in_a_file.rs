@@ -1,4 +1,4 @@
-//! What is true of a ledger in a file, which one process has.
+//! A ledger in a file, which one process has.
 
 use super::*;
 use cloakroom_domain::http::retry_after::RetryAfter;

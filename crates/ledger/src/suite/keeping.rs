@@ -1,4 +1,4 @@
-//! What is kept, in what form, and for how long.
+//! The retention of operations, their results and bodies.
 
 use super::reconciling::meddle;
 use super::*;

@@ -1,4 +1,4 @@
-//! What every ledger has to do, whatever keeps it: one suite, run once per engine.
+//! The conformance suite of ledgers, run once for each backend.
 
 /// Tests on one engine: each of them gets a place of its own.
 macro_rules! suite_of {

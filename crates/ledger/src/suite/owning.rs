@@ -1,4 +1,4 @@
-//! What a node owns, and what becomes of it without that node.
+//! The operations that a node owns, and their rescue without that node.
 
 use super::*;
 

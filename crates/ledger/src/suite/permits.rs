@@ -1,4 +1,4 @@
-//! How nodes share limits, counts and lanes.
+//! Limits, counts and lanes that nodes share.
 
 use std::sync::Arc as Shared;
 

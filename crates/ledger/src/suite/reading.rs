@@ -1,4 +1,4 @@
-//! What readings bring, and who is woken to read.
+//! Reads, and the callers that a change wakes.
 
 use super::cluster::cluster;
 use super::*;

@@ -1,4 +1,4 @@
-//! What people find out about unknown outcomes.
+//! Verdicts of people on unknown outcomes.
 
 use super::*;
 

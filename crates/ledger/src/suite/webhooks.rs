@@ -1,4 +1,4 @@
-//! Who is told of what, and how far each telling is.
+//! Webhooks in the ledger: receivers, events, deliveries.
 
 mod callbacks;
 mod fanning;

@@ -1,4 +1,4 @@
-//! Who is told of an event, in the transaction that the event belongs to.
+//! The announcement of an event to its receivers, in the transaction that the event belongs to.
 //!
 //! Owns the step from an event to its message and its deliveries. Its invariant: either
 //! all of it is durable or nothing, and the same event always makes a message of the same
@@ -207,7 +207,7 @@ pub(super) struct Fan {
 fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> Option<Letter> {
     let Told { seq, sequence, topic, at } = told;
     let operation = &about.operation;
-    // The gateway's own jobs are nobody's business.
+    // No receiver is told of the gateway's own jobs.
     if matches!(operation.subject, Subject::Task(_)) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Where the callbacks of a new operation go.
+//! The receiver of a new operation's callbacks.
 //!
 //! Owns that the receiver of callbacks is made in the transaction that accepts the first
 //! operation with one: whatever is refused leaves none. Its invariant: what is remembered of

@@ -46,7 +46,7 @@ impl Heads {
         }
     }
 
-    /// Whoever asks the ledger for the deliveries of a lane finds out by that.
+    /// Forgets the lane's due time; the claim that follows reports the new one.
     pub(crate) fn taken(&self, lane: DeliveryLane) {
         self.known().forget(lane);
     }

@@ -136,7 +136,7 @@ impl Ledger {
         Ok(rotated)
     }
 
-    /// The keys of somebody, the newest first; retired ones may be among them.
+    /// The keys of an owner, the newest first; retired ones may be among them.
     pub async fn signing_keys(&self, owner: &KeyOwner) -> Result<Vec<SigningKey>, LedgerError> {
         self.reads().keys(owner).await
     }
@@ -258,7 +258,7 @@ impl Ledger {
         self.reads().owners()
     }
 
-    /// Forgets what is due in a lane that is left to another node, until somebody looks
+    /// Forgets what is due in a lane that is left to another node, until a caller looks
     /// again ([`Ledger::look_for_deliveries`]).
     pub fn pass_over(&self, lane: DeliveryLane) {
         self.shared.heads.taken(lane);
@@ -347,7 +347,7 @@ impl Ledger {
         batch: Vec<DeliverySettlement>,
     ) -> Result<Vec<DeliverySettled>, LedgerError> {
         let batch: Arc<[_]> = batch.into();
-        // Most of the time this is all, and nobody has to be remembered otherwise.
+        // Most of the time this is all, and no receiver has to be remembered otherwise.
         if batch.iter().all(|settlement| settlement.delivered().is_some()) {
             let all = Arc::clone(&batch);
             let settled = self.single_errand(Box::new(move |deliveries, _| {

@@ -1,4 +1,4 @@
-//! What is read about webhooks, from whichever engine.
+//! Reads of webhooks, on either backend.
 
 use async_trait::async_trait;
 

@@ -191,7 +191,7 @@ const RETIRED_GONE: &str = "DELETE FROM receivers WHERE kind = 'callback' AND ch
      AND NOT EXISTS (SELECT 1 FROM deliveries v WHERE v.receiver = receivers.receiver) \
      AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.callback_receiver = receivers.receiver)";
 
-/// Retires receivers of callbacks that nobody has asked for and nothing has referred to since
+/// Retires receivers of callbacks that no request has named and nothing has referred to since
 /// before `unused`, so that every node forgets them; those that were retired before that as
 /// well are gone.
 async fn retire<W: Runs + ?Sized>(
@@ -214,7 +214,7 @@ async fn retire<W: Runs + ?Sized>(
 }
 
 /// Puts away what has been over since before `over`, and drops what has been held since
-/// before `held` or for somebody who is gone; at most `limit` of each.
+/// before `held` or for a receiver that is gone; at most `limit` of each.
 pub(super) async fn prune<W: Runs + ?Sized>(
     writing: &mut W,
     limit: usize,

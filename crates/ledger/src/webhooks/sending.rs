@@ -1,7 +1,7 @@
-//! What becomes of deliveries that are on their way.
+//! The settlement of deliveries, and of those that a node has lost.
 //!
 //! Its invariant: a delivery has exactly one row among those that are due, sent, held and
-//! ended; whoever was overtaken changes nothing.
+//! ended; a node that was overtaken changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -116,8 +116,8 @@ struct Seen {
     took: bool,
     /// The worst that it did not take anything with.
     failed: Option<Failure>,
-    /// Whether any of it was about an operation: what came of telling somebody about
-    /// webhooks is told to nobody.
+    /// Whether any of it was about an operation. Deliveries about webhooks themselves make no
+    /// further events.
     speaks: bool,
     /// Messages about operations that were given up.
     given_up: Vec<String>,

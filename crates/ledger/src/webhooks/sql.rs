@@ -143,7 +143,7 @@ pub(crate) enum Numbered {
     Deliveries,
 }
 
-/// An operation that somebody may be told of.
+/// An operation that a receiver may be told of.
 #[derive(Debug)]
 pub(crate) struct Announced {
     pub(crate) seq: i64,
@@ -179,7 +179,7 @@ pub(crate) trait Runs: Send {
     /// What it reads.
     type Row: Stored + Send + Sync;
 
-    /// Whether one statement is all that is written, and nobody wanted to know of it.
+    /// Whether one statement is all that is written, and no receiver wanted to know of it.
     fn is_alone(&self) -> bool;
 
     /// The incarnation of the node that writes.
@@ -243,7 +243,7 @@ pub(crate) trait Runs: Send {
     fn version(&self) -> Option<i64>;
 }
 
-/// An event that somebody may have to be told of.
+/// An event that a receiver may have to be told of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
     pub(crate) seq: i64,
@@ -253,7 +253,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// None where nobody is told of such.
+    /// None where no receiver is told of such.
     pub(crate) fn of(event: &crate::rows::EventRow) -> Option<Self> {
         let topic = cloakroom_domain::delivery::Topic::of(event.kind)?;
         Some(Self { seq: event.seq, sequence: event.sequence, topic, at: event.at })

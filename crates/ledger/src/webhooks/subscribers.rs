@@ -1,4 +1,4 @@
-//! What a node remembers of receivers, so that nobody is asked about each event.
+//! The receivers that a node remembers, so that the ledger is not asked about each event.
 //!
 //! Owns the index that stands. Its invariant: it is as good as its version, which rises
 //! with every change of a receiver and which a transaction reads before it relies on this;
@@ -99,14 +99,14 @@ pub(crate) struct Subscribers(RwLock<Arc<Index>>);
 #[derive(Clone, Debug)]
 pub struct Owners {
     index: Arc<Index>,
-    nobody: Principal,
+    everyone: Principal,
 }
 
 impl Owners {
-    /// Whose a receiver is; of one that this node has not heard of yet, as if nobody were
+    /// Whose a receiver is; of one that this node has not heard of yet, as if no principal were
     /// told from anybody else.
     pub fn of(&self, receiver: ReceiverKey) -> &Principal {
-        self.index.known(receiver).map_or(&self.nobody, |known| &known.principal)
+        self.index.known(receiver).map_or(&self.everyone, |known| &known.principal)
     }
 
     /// How many receivers there are whose deliveries are held.
@@ -123,7 +123,7 @@ impl Owners {
 impl Subscribers {
     /// Whose receivers are, as it is remembered.
     pub(crate) fn owners(&self) -> Owners {
-        Owners { index: self.index(), nobody: Principal::everyone() }
+        Owners { index: self.index(), everyone: Principal::everyone() }
     }
 
     /// As it is remembered.
@@ -138,7 +138,7 @@ impl Subscribers {
         if version < place.version || nothing {
             return;
         }
-        // What somebody is looking at stays as it is.
+        // An index that a reader is looking at stays as it is.
         let index = Arc::make_mut(&mut place);
         changed.into_iter().for_each(|known| index.put(known));
         index.public_base = public_base;

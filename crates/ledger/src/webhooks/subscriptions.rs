@@ -1,7 +1,7 @@
 //! Making, changing and ending subscriptions, and their keys.
 //!
 //! Its invariant: every change of a receiver takes the version's row first, so that changes
-//! come one after the other and nobody who remembers receivers misses one.
+//! come one after the other and no node that remembers receivers misses one.
 
 use std::time::Duration;
 
@@ -80,12 +80,12 @@ const TOUCHED: &str = "UPDATE receivers SET changed = $1, edited = $2 WHERE rece
 const CALLBACKS_TOUCHED: &str =
     "UPDATE receivers SET changed = $1 WHERE principal = $2 AND kind = 'callback'";
 
-/// Callbacks that were asked for within this time count as asked for now. Whoever remembers
+/// Callbacks that were asked for within this time count as asked for now. A node that remembers
 /// their receiver asks again after it, and nothing is retired that was asked for within many
 /// times as long.
 pub const USED: Duration = Duration::from_hours(24);
 
-/// The number of the next change; nobody else changes a receiver until this is durable.
+/// The number of the next change; no other transaction changes a receiver until this is durable.
 pub(super) async fn next_version<W: Runs + ?Sized>(writing: &mut W) -> Result<i64, LedgerError> {
     let row = one(writing, NEXT_VERSION, Given::none()).await?;
     number(&row.ok_or_else(|| damaged("receivers have no version"))?, "version")
@@ -309,7 +309,7 @@ pub(super) async fn callback_receiver<W: Runs + ?Sized>(
         return number(&row, "receiver").map(ReceiverKey);
     }
     let version = next_version(writing).await?;
-    // It was not asked for lately, or somebody else made it before the version was ours.
+    // It was not asked for lately, or another node made it before the version was ours.
     let used = Given::number(version).at(at).octets(owner.clone()).text(origin.clone());
     if let Some(row) = one(writing, CALLBACKS_USED, used).await? {
         return number(&row, "receiver").map(ReceiverKey);
@@ -349,7 +349,7 @@ async fn keys_of<W: Runs + ?Sized>(
     writing.rows(sql.into(), given).await?.iter().map(signing_key).collect()
 }
 
-/// What brings the keys of somebody, the newest first.
+/// The statement that brings the keys of an owner, the newest first.
 pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Given) {
     match owner {
         KeyOwner::Receiver(receiver) => (KEYS_OF_RECEIVER, Given::number(receiver.0)),

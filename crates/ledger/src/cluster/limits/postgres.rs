@@ -35,7 +35,7 @@ const USED: &str = "SELECT p.kind, p.name, sum(p.used)::bigint AS used FROM perm
 /// What is free when a node ends.
 pub(crate) const LEFT: &str = "DELETE FROM permits WHERE incarnation = $1";
 
-/// Nobody's row says when the bucket was empty, as the last of all has told.
+/// The row of no node says when the bucket was empty, as the last of all has told.
 const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
      SELECT k.kind, k.name, 0, 0, 0, 0, 0, k.since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS k (kind, name, since) \
      ORDER BY k.kind, k.name ON CONFLICT (kind, name, incarnation) DO UPDATE \
@@ -54,7 +54,7 @@ pub(crate) async fn divide(
     let rows = writing.rows(PARTS, keys().with(dead).with(beats)).await?;
     let parts: Vec<_> = rows.iter().map(Part::read).collect::<Result<_, _>>()?;
     let node = writing.book.incarnation;
-    // Whoever asks is there, whatever others think.
+    // A node that asks is there, whatever others think.
     let (gone, there): (Vec<_>, Vec<_>) =
         parts.into_iter().partition(|part| part.gone && part.stake.node != node);
     bury(writing, &gone).await?;

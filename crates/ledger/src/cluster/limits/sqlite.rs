@@ -18,11 +18,11 @@ const KEPT: &str = "INSERT OR REPLACE INTO permits (kind, name, incarnation, mos
 /// What is free when a node ends.
 pub(crate) const LEFT: &str = "DELETE FROM permits WHERE incarnation = ?";
 
-/// Nobody's row says when the bucket was empty, as the last of all has told.
+/// The row of no node says when the bucket was empty, as the last of all has told.
 const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
      VALUES (?, ?, 0, 0, 0, 0, 0, ?) ON CONFLICT (kind, name, incarnation) DO UPDATE \
      SET since = max(since, excluded.since)";
-/// Differs from PostgreSQL because nobody waits for a lease to be over: what a start used
+/// Differs from PostgreSQL because no node waits for a lease to be over: what a start used
 /// that was killed just now counts as all of it.
 pub(crate) const USED_UP: &str = "UPDATE permits SET since = ? WHERE incarnation = 0 \
      AND EXISTS (SELECT 1 FROM nodes WHERE ended_at IS NULL AND incarnation <> ?)";

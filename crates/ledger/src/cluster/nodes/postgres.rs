@@ -18,7 +18,7 @@ use cloakroom_domain::Timestamp;
 const BEAT: &str = "UPDATE nodes SET name = $1, role = $2, queues = $3, slots = $4, running = $5, fingerprint = $6, \
      lease_us = $7, beat_at = $8, beat = beat + 1, ended_at = NULL, owned_since = $10 WHERE incarnation = $9 \
      RETURNING beat, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
-/// The server's time, for whoever has not beaten yet.
+/// The server's time, for a node that has not beaten yet.
 pub(crate) const TIME: &str =
     "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
 /// Differs from SQLite because an old snapshot keeps what has ended in the index, and a beat must

@@ -47,7 +47,7 @@ pub(crate) fn beat(
         time: None,
         others: others.iter().map(sign).collect::<Result<_, _>>()?,
         held: held.iter().map(owned).collect::<Result<_, _>>()?,
-        // Differs from PostgreSQL because nobody else counts: each start counts rows.
+        // Differs from PostgreSQL because no other process counts: each start counts rows.
         elsewhere: Vec::new(),
     })
 }

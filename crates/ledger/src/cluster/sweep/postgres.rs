@@ -1,4 +1,4 @@
-//! What nodes have left that are gone, and what is counted in lanes.
+//! The sweep on PostgreSQL, and the counts of lanes.
 
 use std::sync::Arc;
 

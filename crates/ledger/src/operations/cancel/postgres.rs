@@ -1,5 +1,4 @@
-//! What is said from outside while things are under way: an operation is called off, or
-//! how far it is; a queue is paused.
+//! The cancellation and the progress of an operation on PostgreSQL.
 
 use std::time::Duration;
 
@@ -100,7 +99,7 @@ const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = $1 RETURNING ", 
 const WAITING_GONE: &str =
     concat!("DELETE FROM waiting WHERE seq = $1 RETURNING ", waiting_row!(""));
 
-/// Leaves word for whoever carries the operation out; false if nobody does.
+/// Leaves word for the node that carries the operation out; false if none does.
 async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<bool, LedgerError> {
     let wish: i64 = match freeing {
         Freeing::Keep => 1,
@@ -115,7 +114,7 @@ async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<bool, 
     Ok(asked.is_some())
 }
 
-/// Ends an operation that nobody is carrying out.
+/// Ends an operation that no node is carrying out.
 async fn call_off(
     writing: &mut Writing,
     row: &PgRow,

@@ -1,5 +1,4 @@
-//! What is said from outside while things are under way: an operation is called off, or
-//! how far it is; a queue is paused.
+//! The cancellation and the progress of an operation on SQLite.
 
 use std::time::Duration;
 
@@ -50,7 +49,7 @@ pub(crate) fn cancel(
     call_off(writing, (seq, octets), serial, freeing, now, effects)
 }
 
-/// Leaves word for whoever carries the operation out.
+/// Leaves word for the node that carries the operation out.
 fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<Canceled, LedgerError> {
     let wish = match freeing {
         Freeing::Keep => 1,
@@ -66,7 +65,7 @@ const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = ? RETURNING ", r
 const WAITING_GONE: &str =
     concat!("DELETE FROM waiting WHERE seq = ? RETURNING ", waiting_row!(""));
 
-/// Ends an operation that nobody is carrying out.
+/// Ends an operation that no node is carrying out.
 fn call_off(
     writing: &mut Writing,
     (seq, octets): (i64, u64),

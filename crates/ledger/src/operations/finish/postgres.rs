@@ -94,7 +94,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
 }
 
 /// Lets the next operation of each serial key go that one of these held. The rows of the
-/// keys are locked, so nobody can begin to wait for one unseen.
+/// keys are locked, so no operation can begin to wait for one unseen.
 async fn promote(
     writing: &mut Writing,
     finished: &[Finish],
@@ -114,7 +114,7 @@ async fn promote(
     go_next(writing, &freed, effects).await
 }
 
-/// Gives locked serial keys that nobody holds to the first who waits for each.
+/// Gives locked serial keys that no operation holds to the first one that waits for each.
 pub(crate) async fn go_next(
     writing: &mut Writing,
     freed: &[([u8; 16], Timestamp)],

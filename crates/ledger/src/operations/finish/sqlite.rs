@@ -95,7 +95,7 @@ pub(crate) fn promote(
     go_next(writing, digest, now, effects)
 }
 
-/// Gives a serial key that nobody holds to the first who waits for it.
+/// Gives a serial key that no operation holds to the first one that waits for it.
 pub(crate) fn go_next(
     writing: &mut Writing,
     digest: [u8; 16],

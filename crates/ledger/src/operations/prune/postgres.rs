@@ -15,7 +15,7 @@ use cloakroom_domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion};
 use cloakroom_domain::{OperationId, Timestamp};
 
-/// Differs from SQLite because several nodes prune: each takes what nobody else is taking.
+/// Differs from SQLite because several nodes prune: each takes rows that no other is taking.
 const DUE: &str = "WITH due AS MATERIALIZED (SELECT due_at, seq, kind FROM expiries \
      WHERE due_at >= $5 AND due_at <= $1 ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
      weighed AS (SELECT d.due_at, d.seq, d.kind, x.finished_at, least(coalesce(q.body_length, 0), $4) + least(coalesce(r.body_length, 0), $4) \
@@ -47,7 +47,7 @@ const FREED: &str =
 const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
      FROM outcomes WHERE seq = ANY ($1) RETURNING due_at";
 
-/// The ends of operations that somebody is still to be told of, unless that is too long ago.
+/// The ends of operations that a receiver is still to be told of, unless that is too long ago.
 const UNSETTLED: &str = "UPDATE outcomes AS x SET expires_at = least($3, x.finished_at + $4) \
      WHERE x.seq = ANY ($1) AND x.finished_at > $2 AND EXISTS ( \
      SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \

@@ -14,7 +14,7 @@ use cloakroom_domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion, runs};
 use cloakroom_domain::{OperationId, Timestamp};
 
-/// The end of an operation that somebody is still to be told of, unless that is too long ago.
+/// The end of an operation that a receiver is still to be told of, unless that is too long ago.
 const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AND x.finished_at > ? AND EXISTS ( \
      SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \
      OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \

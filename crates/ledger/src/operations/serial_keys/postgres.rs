@@ -1,4 +1,4 @@
-//! Serial keys that a failure blocks, and those that somebody holds. What is blocked
+//! Serial keys that a failure blocks, and those that operations hold. What is blocked
 //! changes only while the key is locked.
 
 use std::collections::HashMap;

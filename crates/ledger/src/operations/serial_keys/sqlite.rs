@@ -1,4 +1,4 @@
-//! Serial keys that a failure blocks, and those that somebody holds.
+//! Serial keys that a failure blocks, and those that operations hold.
 
 use std::collections::HashSet;
 

@@ -57,7 +57,7 @@ const RUNNING_TAKEN: &str = concat!(
     ")) RETURNING ",
     running_row!("")
 );
-/// The same with what each was accepted as: whoever is told of how it ended is told that, too,
+/// The same with what each was accepted as: a receiver that is told of its end is told that, too,
 /// and another statement would be another round trip.
 const RUNNING_TAKEN_TO_TELL: &str = concat!(
     "WITH taken AS (DELETE FROM running WHERE seq = ANY (ARRAY (",

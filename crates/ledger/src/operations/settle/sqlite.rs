@@ -82,7 +82,7 @@ pub(crate) fn settle(
     Ok(settled)
 }
 
-/// Keeps how each of these stands that has ended, in a lane of that number, for whoever is told
+/// Keeps how each of these stands that has ended, in a lane of that number, for receivers that are told
 /// of it: reading it back would mean looking into every table that it may be in.
 fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result<(), LedgerError> {
     let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {

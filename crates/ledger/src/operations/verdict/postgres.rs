@@ -1,4 +1,4 @@
-//! What people find out about unknown outcomes.
+//! The verdict of a person on an unknown outcome, on PostgreSQL.
 
 use crate::error::LedgerError;
 use crate::postgres::batch::{Values, storable};

@@ -1,4 +1,4 @@
-//! What people find out about unknown outcomes.
+//! The verdict of a person on an unknown outcome, on SQLite.
 
 use crate::error::LedgerError;
 use crate::sqlite::Writing;

@@ -1,4 +1,4 @@
-//! Where single operations call back, and the receivers that come of it.
+//! Callbacks of single operations, and the receivers that they make.
 
 use super::*;
 

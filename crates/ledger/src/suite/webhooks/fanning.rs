@@ -1,4 +1,4 @@
-//! Who is told by a fan-out: all of them once, also of what happened before they changed their minds.
+//! Fan-outs: each receiver is told once, also of events before its subscription changed.
 
 use sqlx::Connection;
 

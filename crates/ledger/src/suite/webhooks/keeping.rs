@@ -1,4 +1,4 @@
-//! What is kept of an operation while somebody is still to be told of it.
+//! The retention of operations while a receiver is still to be told of them.
 
 use super::*;
 

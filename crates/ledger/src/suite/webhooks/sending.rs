@@ -1,4 +1,4 @@
-//! How far each telling is: leases, what fails, what is held, and what is over.
+//! Deliveries on their way: leases, failures, holds and ends.
 
 use super::*;
 

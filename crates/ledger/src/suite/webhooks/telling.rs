@@ -1,4 +1,4 @@
-//! What is told of an event, in which commit, and to whom.
+//! The events that receivers are told of, and the commit that tells.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! How far each telling is: deliveries, their attempts, and what becomes of them.
+//! Deliveries and their attempts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -221,9 +221,9 @@ impl DeliveryEnd {
 pub enum Cause {
     /// Something happened.
     Event,
-    /// Somebody tried the subscription out.
+    /// A person tried the subscription out.
     Ping,
-    /// Somebody wanted it once more.
+    /// A person wanted it once more.
     Replay,
 }
 

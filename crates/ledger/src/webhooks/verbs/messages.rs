@@ -1,4 +1,4 @@
-//! What is told, and who words it.
+//! Messages to receivers, and their author.
 
 use bytes::Bytes;
 
@@ -31,7 +31,7 @@ impl Format {
     }
 }
 
-/// What somebody is told.
+/// A message to a receiver.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// `webhook-id`.

@@ -1,4 +1,4 @@
-//! What the ledger is asked about webhooks, and what it answers.
+//! The parameters of the verbs of webhooks, and their outputs.
 
 mod deliveries;
 mod messages;

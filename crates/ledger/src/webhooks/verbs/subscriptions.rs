@@ -1,4 +1,4 @@
-//! Who is told: subscriptions, their keys, and receivers as those who send see them.
+//! Subscriptions, their keys, and receivers as senders see them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,7 +77,7 @@ impl KeyKind {
     }
 }
 
-/// What somebody sets about a subscription.
+/// The settings of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionSettings {
     /// Where messages go.
@@ -105,7 +105,7 @@ pub struct NewSubscription {
     pub principal: Principal,
     /// What was set.
     pub settings: SubscriptionSettings,
-    /// Whether whoever is at its URL has to agree before anything is sent there. It is
+    /// Whether the receiver at its URL has to agree before anything is sent there. It is
     /// unverified until then.
     pub asks: bool,
     /// What its messages are signed with.
@@ -170,7 +170,7 @@ pub enum DisabledFor {
     Gone,
     /// It has done nothing but fail for days.
     Failing,
-    /// Somebody asked for it.
+    /// A person asked for it.
     Asked,
 }
 
@@ -203,7 +203,7 @@ pub struct Subscription {
     pub settings: SubscriptionSettings,
     /// Whether it is told of what happens.
     pub state: SubscriptionState,
-    /// Whether whoever is at its URL has to agree before anything is sent there.
+    /// Whether the receiver at its URL has to agree before anything is sent there.
     pub asks: bool,
     /// How many deliveries in a minute it allowed when it was asked; as many as come where there
     /// is none.
@@ -237,9 +237,9 @@ pub struct SubscriptionListing {
 pub enum Change {
     /// Other settings.
     Settings(Box<SubscriptionSettings>),
-    /// Other settings, with a URL where somebody has agreed to this.
+    /// Other settings, with a URL whose receiver has agreed to this.
     Moved(Box<SubscriptionSettings>, Permission),
-    /// Somebody lets it go on.
+    /// A person lets it go on.
     Enable,
     /// The same, because its receiver has agreed to this.
     Agreed(Permission),
@@ -256,7 +256,7 @@ pub struct Changing {
     pub id: SubscriptionId,
     /// Only if it is this principal's.
     pub principal: Option<Principal>,
-    /// Only if nobody has changed it since, but for how its receiver does
+    /// Only if it has not been changed since, but for how its receiver does
     /// ([`Subscription::edited`]).
     pub unless_since: Option<i64>,
     /// How.
@@ -270,7 +270,7 @@ pub struct Changing {
 pub enum Changed {
     /// It is now like that; of one that was deleted, as it was last.
     Done(Box<Subscription>),
-    /// Somebody has changed it meanwhile.
+    /// Another request has changed it meanwhile.
     Meanwhile,
     /// There is none.
     Unknown,
