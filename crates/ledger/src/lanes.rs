@@ -21,27 +21,27 @@ use cloakroom_domain::operation::Lane;
 pub(super) struct Lanes {
     /// Whether others put in and take out too.
     shared: bool,
-    table: Mutex<Table>,
+    table: Mutex<LaneTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    lanes: BTreeMap<Lane, Known>,
+struct LaneTable {
+    lanes: BTreeMap<Lane, KnownLane>,
     // Octets that are about to be stored, by queue.
     coming: BTreeMap<Arc<str>, u64>,
     additions: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
+struct KnownLane {
     // What this process has put in, less what it took out.
-    own: Tally,
+    own: LaneTally,
     // As the others were told of it last.
-    told: Tally,
+    told: LaneTally,
     // What it left to the others when it took leave.
-    left: Tally,
+    left: LaneTally,
     // What lies in it by the doing of others, now and before this start.
-    elsewhere: Tally,
+    elsewhere: LaneTally,
     // Something was found in it, and nothing taken out since.
     found: bool,
     // How many it is worth to ask for, where others know of more.
@@ -54,7 +54,7 @@ struct Known {
 
 /// What was done in a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct LaneTally {
     depth: i64,
     // Operations that wait for a serial key.
     behind: i64,
@@ -63,7 +63,7 @@ struct Tally {
     stored: i64,
 }
 
-impl Tally {
+impl LaneTally {
     const fn less(self, other: Self) -> Self {
         Self {
             depth: self.depth - other.depth,
@@ -74,7 +74,7 @@ impl Tally {
     }
 }
 
-impl Known {
+impl KnownLane {
     /// How many lie in it, as far as is known; `shared` where others put in and take out.
     fn depth(&self, shared: bool) -> u64 {
         self.claimable(shared).saturating_add(self.behind())
@@ -95,7 +95,7 @@ impl Known {
     }
 }
 
-impl Table {
+impl LaneTable {
     /// Octets that are stored for operations of a queue that have not ended.
     fn stored(&self, queue: &str) -> u64 {
         let of_queue = self.lanes.iter().filter(|(lane, _)| &*lane.queue == queue);
@@ -123,9 +123,11 @@ impl Lanes {
         for LaneDepth { lane, depth, oldest_due, claimable, stored } in depths {
             let behind = signed(depth.saturating_sub(claimable));
             let (depth, stored) = (signed(claimable), signed(stored));
-            let elsewhere = Tally { depth, behind, started: 0, stored };
+            let elsewhere = LaneTally { depth, behind, started: 0, stored };
             let (reach, next_due) = (claimable, oldest_due);
-            table.lanes.insert(lane, Known { elsewhere, reach, next_due, ..Known::default() });
+            table
+                .lanes
+                .insert(lane, KnownLane { elsewhere, reach, next_due, ..KnownLane::default() });
         }
     }
 
@@ -185,10 +187,10 @@ impl Lanes {
         self.tallies(|known| (known.own != known.told).then_some(known.own))
     }
 
-    fn tallies(&self, of: impl Fn(&Known) -> Option<Tally>) -> Vec<Counted> {
+    fn tallies(&self, of: impl Fn(&KnownLane) -> Option<LaneTally>) -> Vec<Counted> {
         let table = self.lock();
-        let row = |(lane, known): (&Lane, &Known)| {
-            let Tally { depth, behind, started, stored } = of(known)?;
+        let row = |(lane, known): (&Lane, &KnownLane)| {
+            let LaneTally { depth, behind, started, stored } = of(known)?;
             Some(Counted { lane: lane.clone(), depth, behind, started, stored })
         };
         table.lanes.iter().filter_map(row).collect()
@@ -200,13 +202,13 @@ impl Lanes {
         let mut table = self.lock();
         let tally = |counted: &Counted| {
             let Counted { depth, behind, started, stored, .. } = *counted;
-            Tally { depth, behind, started, stored }
+            LaneTally { depth, behind, started, stored }
         };
         for counted in told {
             table.lanes.entry(counted.lane.clone()).or_default().told = tally(counted);
         }
         if self.shared {
-            table.lanes.values_mut().for_each(|known| known.elsewhere = Tally::default());
+            table.lanes.values_mut().for_each(|known| known.elsewhere = LaneTally::default());
         }
         for counted in elsewhere {
             table.lanes.entry(counted.lane.clone()).or_default().elsewhere = tally(counted);
@@ -216,7 +218,7 @@ impl Lanes {
     /// How many this process has put into a part of a lane, less those it took out.
     pub(super) fn own_depth(&self, (lane, part): &Counter) -> i64 {
         let table = self.lock();
-        let own = table.lanes.get(lane).map_or_else(Tally::default, |known| known.own);
+        let own = table.lanes.get(lane).map_or_else(LaneTally::default, |known| known.own);
         match part {
             Part::Ready => own.depth,
             Part::BehindKeys => own.behind,
@@ -364,7 +366,7 @@ impl Lanes {
     /// Every lane with its depth and the time before which nothing of it is due.
     pub(super) fn snapshot(&self) -> Vec<LaneDepth> {
         let table = self.lock();
-        let row = |(lane, known): (&Lane, &Known)| LaneDepth {
+        let row = |(lane, known): (&Lane, &KnownLane)| LaneDepth {
             lane: lane.clone(),
             depth: known.depth(self.shared),
             claimable: if self.shared { known.reach } else { known.claimable(false) },
@@ -385,7 +387,7 @@ impl Lanes {
         self.lock().lanes.keys().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, LaneTable> {
         // Each change leaves the table whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -85,7 +85,7 @@ use cloakroom_runtime::lifecycle::Tasks;
 use cluster::{Beat, Leave};
 use commit::committer::Write;
 use commit::verb::{Reply, Verb, pending};
-use commit::write_queue::{self, Queue};
+use commit::write_queue::{self, WriteQueue};
 use fleet::Counted;
 use operations::capacity;
 use operations::{
@@ -93,7 +93,7 @@ use operations::{
     Pause, Prune, Reclaim, RecordVerdict, Release, ReleaseDelayed, Report, WriteChunks,
 };
 use permits::Leaving;
-use reads::Questions;
+use reads::ReadBatcher;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
 use verbs::Acceptance;
@@ -101,8 +101,8 @@ use verbs::Acceptance;
 /// The ledger. Clones share one.
 #[derive(Clone)]
 pub struct Ledger {
-    queue: Queue,
-    questions: Questions,
+    queue: WriteQueue,
+    questions: ReadBatcher,
     shared: Arc<Shared>,
     identity: Arc<Identity>,
 }

@@ -43,12 +43,12 @@ pub(super) async fn run(shared: &Shared) {
 
 /// How long until the next look.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct PollingPace {
     pause: Duration,
     longest: Duration,
 }
 
-impl Pace {
+impl PollingPace {
     fn new(longest: Duration) -> Self {
         Self { pause: SOON, longest }
     }
@@ -62,7 +62,7 @@ impl Pace {
 
 /// Keeps the lanes that this node knows up to date.
 async fn lanes(shared: &Shared, clock: &Clock, hurry: &Notify) {
-    let mut pace = Pace::new(LANES_IDLE);
+    let mut pace = PollingPace::new(LANES_IDLE);
     loop {
         let begun = clock.now();
         let news = told(look_at_lanes(shared).await).unwrap_or(false);
@@ -72,7 +72,7 @@ async fn lanes(shared: &Shared, clock: &Clock, hurry: &Notify) {
         let pause = pace.after(news, clock.now().since(begun));
         tokio::select! {
             () = clock.sleep(pause) => {}
-            () = hurry.notified() => pace = Pace::new(LANES_IDLE),
+            () = hurry.notified() => pace = PollingPace::new(LANES_IDLE),
         }
     }
 }
@@ -92,12 +92,12 @@ async fn look_at_lanes(shared: &Shared) -> Result<bool, LedgerError> {
 
 /// Wakes callers that wait here for changes made on other nodes.
 async fn watched(shared: &Shared, clock: &Clock) {
-    let mut pace = Pace::new(WATCHED_IDLE);
+    let mut pace = PollingPace::new(WATCHED_IDLE);
     loop {
         let ids = shared.waiters.ids();
         if ids.is_empty() {
             shared.waiters.came().await;
-            pace = Pace::new(WATCHED_IDLE);
+            pace = PollingPace::new(WATCHED_IDLE);
             continue;
         }
         let (begun, mut news) = (clock.now(), false);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn looks_grow_rare_while_nothing_is_new_and_never_cost_much() {
-        let mut pace = Pace::new(LANES_IDLE);
+        let mut pace = PollingPace::new(LANES_IDLE);
         assert!(pace.after(false, Duration::ZERO) > SOON);
         for _ in 0..20 {
             pace.after(false, Duration::ZERO);

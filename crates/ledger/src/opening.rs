@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::error::OpenError;
-use super::reads::{self, Questions};
+use super::reads::{self, ReadBatcher};
 use super::shared::Shared;
 use super::store::Store;
 use super::verbs::Retention;
 use super::{Identity, looking, postgres, sqlite};
 use crate::commit::committer;
-use crate::commit::write_queue::Turns;
+use crate::commit::write_queue::WriteReceiver;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{DatabaseUrl, Timestamp};
@@ -130,7 +130,11 @@ async fn cut_logs(shared: &Shared) {
 
 /// Starts what reads, commits and looks. All of it ends, and the store is closed, when the
 /// last handle of the ledger is gone.
-pub(super) fn start(shared: &Arc<Shared>, turns: Vec<Arc<Turns>>, tasks: &Tasks) -> Questions {
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    turns: Vec<Arc<WriteReceiver>>,
+    tasks: &Tasks,
+) -> ReadBatcher {
     let (questions, asked) = reads::queue();
     // Its last sender is dropped when the last writer, reader and look has ended.
     let (busy, mut idle) = mpsc::channel::<()>(1);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Ledger;
 use super::error::LedgerError;
 use super::fleet::{Counted, Dead};
-use super::rows::{Cells, Stored, damaged, number, text, time};
+use super::rows::{BindRow, ReadRow, damaged, number, text, time};
 use crate::cluster::Divide;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::division::{Kind, Share, Stake, divide};
@@ -80,7 +80,7 @@ pub(super) const EMPTIED: &str =
     "SELECT kind, name, since FROM permits WHERE incarnation = 0 AND since > 0";
 
 /// A row of those.
-pub(super) fn emptied(row: &impl Stored) -> Result<(LimitName, Timestamp), LedgerError> {
+pub(super) fn emptied(row: &impl ReadRow) -> Result<(LimitName, Timestamp), LedgerError> {
     let kind = text(row, "kind")?.parse().map_err(damaged)?;
     Ok((LimitName { kind, name: text(row, "name")?.into() }, time(row, "since")?))
 }
@@ -105,7 +105,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn read(row: &impl Stored) -> Result<Self, LedgerError> {
+    pub(super) fn read(row: &impl ReadRow) -> Result<Self, LedgerError> {
         Ok(Self {
             of: LimitName {
                 kind: text(row, "kind")?.parse().map_err(damaged)?,
@@ -124,7 +124,7 @@ impl Part {
     }
 
     /// Puts what a row of it has, in the order of its columns.
-    pub(super) fn put(&self, cells: &mut impl Cells) {
+    pub(super) fn put(&self, cells: &mut impl BindRow) {
         let Self { of, stake, used, .. } = self;
         cells
             .text(of.kind.as_str().to_owned())

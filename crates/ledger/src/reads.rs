@@ -19,31 +19,31 @@ const GROUP: usize = 64;
 /// Questions that wait; more make their askers wait.
 const QUEUE: usize = 4096;
 
-pub(super) struct Question {
+pub(super) struct PendingRead {
     id: OperationId,
     tell: oneshot::Sender<Result<Option<Operation>, LedgerError>>,
 }
 
 /// Takes questions in.
-pub(super) type Questions = mpsc::Sender<Question>;
+pub(super) type ReadBatcher = mpsc::Sender<PendingRead>;
 
-pub(super) fn queue() -> (Questions, mpsc::Receiver<Question>) {
+pub(super) fn queue() -> (ReadBatcher, mpsc::Receiver<PendingRead>) {
     mpsc::channel(QUEUE)
 }
 
 /// Asks for one operation.
 pub(super) async fn find(
-    questions: &Questions,
+    questions: &ReadBatcher,
     id: OperationId,
 ) -> Result<Option<Operation>, LedgerError> {
     let gone = || LedgerError::Unavailable("the gateway is stopping".to_owned());
     let (tell, told) = oneshot::channel();
-    questions.send(Question { id, tell }).await.map_err(|_| gone())?;
+    questions.send(PendingRead { id, tell }).await.map_err(|_| gone())?;
     told.await.map_err(|_| gone())?
 }
 
 /// Answers until the last caller is gone.
-pub(super) async fn run(shared: Arc<Shared>, mut questions: mpsc::Receiver<Question>) {
+pub(super) async fn run(shared: Arc<Shared>, mut questions: mpsc::Receiver<PendingRead>) {
     let mut group = Vec::with_capacity(GROUP);
     while questions.recv_many(&mut group, GROUP).await > 0 {
         let ids: Vec<_> = group.iter().map(|question| question.id).collect();

@@ -10,7 +10,7 @@ use super::Ledger;
 use super::cluster::SweepOnce;
 use super::error::LedgerError;
 use super::operations::Reconcile;
-use super::rows::{Stored, id, maybe_id, maybe_number, number};
+use super::rows::{ReadRow, id, maybe_id, maybe_number, number};
 use super::verbs::{KeyListing, SerialName};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
@@ -133,7 +133,7 @@ pub(super) const OWN_UNUSED: &str = "SELECT p.body, p.written_at FROM pieces p \
 pub(super) const OLDEST_ATTEMPT: &str = "SELECT min(since) AS since FROM running WHERE node = $1";
 
 /// Those of [`OWN_UNUSED`] that no attempt can still be writing, which runs since `oldest`.
-pub(super) fn abandoned<R: Stored>(
+pub(super) fn abandoned<R: ReadRow>(
     rows: &[R],
     oldest: Option<i64>,
 ) -> Result<Vec<i64>, LedgerError> {
@@ -184,7 +184,7 @@ pub(super) const LIVE: [(&str, &str); 3] = [
 ];
 
 /// An operation that is not in exactly one state.
-pub(super) fn misplaced(row: &impl Stored) -> Result<Stray, LedgerError> {
+pub(super) fn misplaced(row: &impl ReadRow) -> Result<Stray, LedgerError> {
     let kind = match (number::<i64>(row, "live")?, number::<i64>(row, "ended")?) {
         (0, 0) => Discrepancy::InNoState,
         (_, 0) => Discrepancy::InTwoStates,
@@ -194,14 +194,14 @@ pub(super) fn misplaced(row: &impl Stored) -> Result<Stray, LedgerError> {
 }
 
 /// An operation whose lane does not exist, its place, and the lane that it is known to be of.
-pub(super) fn laneless(row: &impl Stored) -> Result<(Stray, i64, Option<i64>), LedgerError> {
+pub(super) fn laneless(row: &impl ReadRow) -> Result<(Stray, i64, Option<i64>), LedgerError> {
     let mended = maybe_number(row, "mended")?;
     let kind = if mended.is_some() { Discrepancy::Mislaid } else { Discrepancy::InNoLane };
     Ok((stray(kind, row)?, number(row, "seq")?, mended))
 }
 
 /// An operation of that kind.
-pub(super) fn stray(kind: Discrepancy, row: &impl Stored) -> Result<Stray, LedgerError> {
+pub(super) fn stray(kind: Discrepancy, row: &impl ReadRow) -> Result<Stray, LedgerError> {
     let name = maybe_id(row, "id")?.map(|id| id.to_string()).unwrap_or_default();
     Ok(Stray { kind, name })
 }

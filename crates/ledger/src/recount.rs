@@ -81,7 +81,7 @@ pub(super) struct Recount {
 
 /// What lanes are found to be.
 #[derive(Default)]
-struct Found {
+struct DriftedCounters {
     /// They rest, and there are more operations in them than was counted.
     wrong: BTreeMap<Counter, (i64, Elsewhere)>,
     /// Something came or went while they were counted.
@@ -99,7 +99,7 @@ impl Ledger {
 
     /// Compares how deep each lane is with what was counted.
     pub(super) async fn recount(&self, report: &mut Report) -> Result<(), LedgerError> {
-        let Found { wrong: first, mut restless } = self.compared(self.counters()).await?;
+        let DriftedCounters { wrong: first, mut restless } = self.compared(self.counters()).await?;
         if !first.is_empty() {
             let all_have_beaten = self.longest_beat().await? * 2;
             Clock::system().sleep(all_have_beaten.min(LONGEST_PAUSE)).await;
@@ -145,8 +145,8 @@ impl Ledger {
     }
 
     /// Counts parts of lanes while nothing comes and goes in them.
-    async fn compared(&self, counters: Vec<Counter>) -> Result<Found, LedgerError> {
-        let mut found = Found::default();
+    async fn compared(&self, counters: Vec<Counter>) -> Result<DriftedCounters, LedgerError> {
+        let mut found = DriftedCounters::default();
         for counter in counters {
             let Some(seen) = self.shared.store.counted_elsewhere(&counter).await? else {
                 return Ok(found);

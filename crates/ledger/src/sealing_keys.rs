@@ -6,9 +6,9 @@
 
 use super::Ledger;
 use super::error::LedgerError;
-use super::rows::{Stored, damaged, exactly};
+use super::rows::{ReadRow, damaged, exactly};
 use super::webhooks::quiet;
-use super::webhooks::sql::{Given, Runs, run};
+use super::webhooks::sql::{Given, SqlTransaction, run};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealing::{KeyId, Keyring};
 
@@ -23,7 +23,7 @@ const FORGOTTEN: &str = "DELETE FROM sealing_keys WHERE id <> $1 AND used_at < $
      AND (n.ended_at IS NULL OR n.ended_at >= $5))";
 
 /// The keys in these rows.
-pub(super) fn ids(rows: &[impl Stored]) -> Result<Vec<KeyId>, LedgerError> {
+pub(super) fn ids(rows: &[impl ReadRow]) -> Result<Vec<KeyId>, LedgerError> {
     let id = |row| exactly(row, "id")?.ok_or_else(|| damaged("a key without an id"));
     rows.iter().map(|row| id(row).map(KeyId::from_octets)).collect()
 }
@@ -37,7 +37,7 @@ pub(super) fn missing(keyring: &Keyring, needed: &[KeyId]) -> Option<String> {
 
 /// Forgets keys that nothing lies under, after a walk that began then and found nothing. Brings
 /// those that are left beside the one that seals.
-pub(super) async fn forget<W: Runs + ?Sized>(
+pub(super) async fn forget<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     began: Timestamp,
 ) -> Result<Vec<KeyId>, LedgerError> {

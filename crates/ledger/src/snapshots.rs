@@ -17,16 +17,16 @@ const KEPT: usize = 4096;
 
 /// What is known of operations by reading.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots(Mutex<Slots>);
+pub(super) struct Snapshots(Mutex<CacheSlots>);
 
 #[derive(Debug, Default)]
-struct Slots {
-    by_id: HashMap<OperationId, Slot>,
+struct CacheSlots {
+    by_id: HashMap<OperationId, CacheSlot>,
     readings: u64,
 }
 
 #[derive(Debug)]
-enum Slot {
+enum CacheSlot {
     /// Is being read; the number tells one reading from those before it.
     Reading(u64),
     Known(Box<Operation>),
@@ -48,8 +48,8 @@ impl Snapshots {
     pub(super) fn look(&self, id: OperationId) -> Present {
         let mut slots = self.lock();
         match slots.by_id.get(&id) {
-            Some(Slot::Known(operation)) => return Present::Known(operation.clone()),
-            Some(Slot::Reading(number)) => return Present::Unknown(Reading(*number)),
+            Some(CacheSlot::Known(operation)) => return Present::Known(operation.clone()),
+            Some(CacheSlot::Reading(number)) => return Present::Unknown(Reading(*number)),
             None => {}
         }
         if slots.by_id.len() >= KEPT {
@@ -57,7 +57,7 @@ impl Snapshots {
         }
         slots.readings += 1;
         let number = slots.readings;
-        slots.by_id.insert(id, Slot::Reading(number));
+        slots.by_id.insert(id, CacheSlot::Reading(number));
         Present::Unknown(Reading(number))
     }
 
@@ -66,14 +66,14 @@ impl Snapshots {
         let mut slots = self.lock();
         let Some(slot) = slots.by_id.get_mut(&id) else { return };
         match (&slot, found) {
-            (Slot::Reading(number), Some(found)) if *number == reading.0 => {
-                *slot = Slot::Known(Box::new(found.clone()));
+            (CacheSlot::Reading(number), Some(found)) if *number == reading.0 => {
+                *slot = CacheSlot::Known(Box::new(found.clone()));
             }
             // Two readings at once may straddle a commit; the later state is the truth.
-            (Slot::Known(known), Some(found)) if found.sequence > known.sequence => {
-                *slot = Slot::Known(Box::new(found.clone()));
+            (CacheSlot::Known(known), Some(found)) if found.sequence > known.sequence => {
+                *slot = CacheSlot::Known(Box::new(found.clone()));
             }
-            (Slot::Reading(number), None) if *number == reading.0 => {
+            (CacheSlot::Reading(number), None) if *number == reading.0 => {
                 slots.by_id.remove(&id);
             }
             _ => {}
@@ -93,7 +93,7 @@ impl Snapshots {
         self.lock().by_id.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots> {
+    fn lock(&self) -> MutexGuard<'_, CacheSlots> {
         // Each change leaves the map whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

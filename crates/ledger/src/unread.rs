@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::error::LedgerError;
-use super::rows::{Carried, Plain, Stored, check_pieces, holdings, leased, maybe_time, remains};
+use super::rows::{Plain, ReadRow, RunState, check_pieces, holdings, leased, maybe_time, remains};
 use super::shared::Shared;
 use super::verbs::{Held, Lease, Leased, Settlement};
 use crate::commit::effects::Effects;
@@ -60,7 +60,7 @@ pub(super) struct Handed {
     pub(super) seq: i64,
     pub(super) lane: Lane,
     /// As it is handed out.
-    pub(super) carried: Carried,
+    pub(super) carried: RunState,
     /// What had been counted before.
     pub(super) before: Counts,
     pub(super) held: Held,
@@ -111,17 +111,17 @@ pub(super) enum Read {
 
 impl Handed {
     /// What its state is, of a row that has all the columns.
-    pub(super) fn state(row: &impl Stored) -> (Carried, Option<String>) {
-        match Carried::of(row) {
+    pub(super) fn state(row: &impl ReadRow) -> (RunState, Option<String>) {
+        match RunState::of(row) {
             Ok(carried) => (carried, None),
-            Err(error) => (Carried::salvaged(row), Some(error.to_string())),
+            Err(error) => (RunState::salvaged(row), Some(error.to_string())),
         }
     }
 
     /// Reads it from the row of its request.
     pub(super) fn read(
         mut self,
-        row: Option<&impl Stored>,
+        row: Option<&impl ReadRow>,
         sealer: &Sealer,
         now: Timestamp,
     ) -> Result<Read, LedgerError> {
@@ -153,7 +153,7 @@ impl Handed {
     }
 
     /// Refuses a body that cannot be sent whole, where it is to be sent.
-    fn check_body(&self, row: &impl Stored, leased: &Leased) -> Result<(), LedgerError> {
+    fn check_body(&self, row: &impl ReadRow, leased: &Leased) -> Result<(), LedgerError> {
         match &leased.work {
             Work::Call(request) if self.used == Use::Carry && self.held == Held::Running => {
                 check_pieces(row, &request.body)
@@ -163,7 +163,7 @@ impl Handed {
     }
 
     /// The end of one that is damaged.
-    fn damaged(&self, row: Option<&impl Stored>, why: String, now: Timestamp) -> Box<Unread> {
+    fn damaged(&self, row: Option<&impl ReadRow>, why: String, now: Timestamp) -> Box<Unread> {
         // What only waits for its key, or for its turn, has not run.
         let ran = match self.held {
             Held::Running => self.used == Use::Rescue,
@@ -181,7 +181,7 @@ impl Handed {
 
     /// The end of one whose request others can read, where it is to be ended and what decides
     /// about that can be read here.
-    fn plainly(&self, row: &impl Stored, why: &str, now: Timestamp) -> Option<Box<Unread>> {
+    fn plainly(&self, row: &impl ReadRow, why: &str, now: Timestamp) -> Option<Box<Unread>> {
         let outcome = match self.used {
             Use::Carry => return None,
             Use::Expire => Outcome::Expired,
@@ -206,7 +206,7 @@ impl Handed {
 
 /// When what was left is looked at again: soon at first, ever later the longer it waits. Where its
 /// deadline comes first, that is when it is ended.
-pub(super) fn again_at(work: Option<&impl Stored>, now: Timestamp) -> Timestamp {
+pub(super) fn again_at(work: Option<&impl ReadRow>, now: Timestamp) -> Timestamp {
     let told = |column| work.and_then(|row| maybe_time(row, column).ok().flatten());
     pause_until(told("accepted_at"), told("deadline_at"), now)
 }

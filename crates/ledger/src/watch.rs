@@ -17,10 +17,10 @@ pub(super) struct Waiters {
     came: Notify,
 }
 
-type Watched = HashMap<OperationId, Entry>;
+type Watched = HashMap<OperationId, WatchEntry>;
 
 #[derive(Debug)]
-struct Entry {
+struct WatchEntry {
     sender: watch::Sender<u64>,
     /// The latest event that a look has seen.
     seen: Option<u32>,
@@ -32,7 +32,7 @@ impl Waiters {
         let mut waiters = lock(&self.by_id);
         let entry = waiters
             .entry(id)
-            .or_insert_with(|| Entry { sender: watch::Sender::new(0), seen: None });
+            .or_insert_with(|| WatchEntry { sender: watch::Sender::new(0), seen: None });
         let receiver = entry.sender.subscribe();
         self.came.notify_one();
         Watch { id, receiver, waiters: Arc::clone(&self.by_id) }

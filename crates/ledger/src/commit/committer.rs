@@ -18,7 +18,7 @@ use cloakroom_domain::operation::{Body, Counts, NewOperation, Status, Work};
 use super::effects::Effects;
 use super::transaction::Transaction;
 use super::verb::{Grouping, PendingVerb, Reply, Surroundings};
-use super::write_queue::{BATCH_WRITES, Turns};
+use super::write_queue::{BATCH_WRITES, WriteReceiver};
 use crate::commit::handoff::Reservation;
 use crate::error::{LedgerError, StaleLease};
 use crate::lanes::Moment;
@@ -99,7 +99,7 @@ fn inline_octets(body: &Body) -> u64 {
 /// each with its own transaction: then what one is committing, the others do not know of,
 /// and the database decides who comes first. A panic fails the writes of its group and no
 /// others: a class of writes whose committer is gone would wait for ever.
-pub(crate) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
+pub(crate) async fn run(shared: Arc<Shared>, queue: Arc<WriteReceiver>, told: ReplySender) {
     let mut batch = Vec::with_capacity(BATCH_WRITES);
     while queue.take(&shared.clock, &mut batch).await > 0 {
         for part in by_octets(&mut batch, shared.store.is_shared()) {
@@ -113,14 +113,14 @@ pub(crate) async fn run(shared: Arc<Shared>, queue: Arc<Turns>, told: Told) {
 }
 
 /// Takes in what is to be told after a commit.
-pub(crate) type Told = mpsc::Sender<Vec<After>>;
+pub(crate) type ReplySender = mpsc::Sender<Vec<AfterCommit>>;
 
-pub(crate) fn told() -> (Told, mpsc::Receiver<Vec<After>>) {
+pub(crate) fn told() -> (ReplySender, mpsc::Receiver<Vec<AfterCommit>>) {
     mpsc::channel(UNTOLD)
 }
 
 /// Tells the callers of each group, group by group.
-pub(crate) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<After>>) {
+pub(crate) async fn tell(shared: Arc<Shared>, mut told: mpsc::Receiver<Vec<AfterCommit>>) {
     while let Some(afters) = told.recv().await {
         for after in afters {
             after(&shared);
@@ -158,7 +158,7 @@ fn by_octets(batch: &mut Vec<Write>, is_shared: bool) -> Vec<Vec<Write>> {
 }
 
 /// Commits a batch; one that fails is halved until only the guilty write fails.
-async fn commit(shared: &Shared, batch: Vec<Write>, told: &Told) {
+async fn commit(shared: &Shared, batch: Vec<Write>, told: &ReplySender) {
     let mut open = vec![(batch, 0)];
     while let Some((mut writes, tries)) = open.pop() {
         if writes.is_empty() {
@@ -193,11 +193,11 @@ struct Round {
     slots: Vec<Option<Box<dyn Reservation>>>,
     effects: Effects,
     announced: Announcement,
-    after: Vec<After>,
+    after: Vec<AfterCommit>,
 }
 
 /// What is done once the transaction is durable.
-pub(crate) type After = Box<dyn FnOnce(&Shared) + Send>;
+pub(crate) type AfterCommit = Box<dyn FnOnce(&Shared) + Send>;
 
 impl Round {
     fn new(shared: &Shared) -> Self {
@@ -215,7 +215,7 @@ impl Round {
         mut self,
         shared: &Shared,
         writes: &mut Vec<Write>,
-        told: &Told,
+        told: &ReplySender,
     ) -> Result<(), LedgerError> {
         let (count, begun) = (writes.len(), shared.clock.now());
         let mut sorted = Sorted::sort(std::mem::take(writes));

@@ -11,9 +11,9 @@ use crate::{postgres, sqlite};
 /// One writing transaction.
 pub(crate) enum Transaction {
     /// In a SQLite file.
-    Sqlite(Box<sqlite::Writing>),
+    Sqlite(Box<sqlite::SqliteTransaction>),
     /// In a PostgreSQL database.
-    Postgres(Box<postgres::Writing>),
+    Postgres(Box<postgres::PgTransaction>),
 }
 
 /// Runs the same expression on the transaction of either backend.

@@ -53,29 +53,29 @@ impl Class {
 /// queue of its own: what is alike goes down in one statement, and no class waits for the round
 /// trips of another or fails with it. Where classes share a queue, the urgent ones go first.
 #[derive(Clone)]
-pub(crate) struct Queue([Entrance; CLASSES]);
+pub(crate) struct WriteQueue([WriteSender; CLASSES]);
 
-impl Queue {
+impl WriteQueue {
     /// Queues a write; waits while the queue is full.
     pub(crate) async fn send(&self, write: Write) -> Result<(), LedgerError> {
         self.of(&write).send(write).await
     }
 
-    fn of(&self, write: &Write) -> &Entrance {
+    fn of(&self, write: &Write) -> &WriteSender {
         &self.0[Class::of(write) as usize]
     }
 }
 
 /// Where writes of one queue come in.
 #[derive(Clone)]
-struct Entrance {
+struct WriteSender {
     sender: mpsc::Sender<Write>,
-    word: Arc<Word>,
+    word: Arc<QueueSignals>,
     /// It goes before what comes in otherwise.
     urgent: bool,
 }
 
-impl Entrance {
+impl WriteSender {
     async fn send(&self, write: Write) -> Result<(), LedgerError> {
         let gone = |_| LedgerError::Unavailable("the gateway is stopping".to_owned());
         self.sender.send(write).await.map_err(gone)?;
@@ -89,13 +89,13 @@ impl Entrance {
 
 /// What committers of one queue, and those who write, tell each other.
 #[derive(Default)]
-struct Word {
+struct QueueSignals {
     busy: AtomicUsize,
     may_go: Notify,
 }
 
 /// A queue for writes, and what each of that many committers takes from.
-pub(crate) fn queue(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
+pub(crate) fn queue(committers: usize) -> (WriteQueue, Vec<Arc<WriteReceiver>>) {
     if committers < CLASSES {
         return shared(committers);
     }
@@ -111,11 +111,11 @@ pub(crate) fn queue(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
     let helpers = helpers.into_iter().map(|class| Arc::clone(&turns[*class as usize]));
     let helpers: Vec<_> = helpers.collect();
     let entrances = std::array::from_fn(|class| entrances[class].clone());
-    (Queue(entrances), turns.into_iter().chain(helpers).collect())
+    (WriteQueue(entrances), turns.into_iter().chain(helpers).collect())
 }
 
 /// The same for few committers: one for liveness if there are two, and one queue for the rest.
-fn shared(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
+fn shared(committers: usize) -> (WriteQueue, Vec<Arc<WriteReceiver>>) {
     let (urgent, others, turns) = open();
     let rest = committers.saturating_sub(1).max(1);
     let mut all = vec![turns; rest];
@@ -132,26 +132,26 @@ fn shared(committers: usize) -> (Queue, Vec<Arc<Turns>>) {
         _ if class == Class::Claims as usize => urgent.clone(),
         _ => others.clone(),
     });
-    (Queue(entrances), all)
+    (WriteQueue(entrances), all)
 }
 
 /// The entrances of one queue, the urgent one first, and what is taken from.
-fn open() -> (Entrance, Entrance, Arc<Turns>) {
+fn open() -> (WriteSender, WriteSender, Arc<WriteReceiver>) {
     let ((urgent, first), (sender, then)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
-    let word = Arc::<Word>::default();
-    let waiting = Waiting { urgent: first, others: then };
-    let turns = Turns { queue: Mutex::new(waiting), word: Arc::clone(&word) };
-    let urgent = Entrance { sender: urgent, word: Arc::clone(&word), urgent: true };
-    (urgent, Entrance { sender, word, urgent: false }, Arc::new(turns))
+    let word = Arc::<QueueSignals>::default();
+    let waiting = QueuedWrites { urgent: first, others: then };
+    let turns = WriteReceiver { queue: Mutex::new(waiting), word: Arc::clone(&word) };
+    let urgent = WriteSender { sender: urgent, word: Arc::clone(&word), urgent: true };
+    (urgent, WriteSender { sender, word, urgent: false }, Arc::new(turns))
 }
 
 /// What is queued.
-struct Waiting {
+struct QueuedWrites {
     urgent: mpsc::Receiver<Write>,
     others: mpsc::Receiver<Write>,
 }
 
-impl Waiting {
+impl QueuedWrites {
     /// Whether it is to be taken though another committer is at work.
     fn is_worth_it(&self) -> bool {
         !self.urgent.is_empty() || self.others.len() >= WORTH_IT
@@ -178,12 +178,12 @@ impl Waiting {
 }
 
 /// What several committers take from in turn.
-pub(crate) struct Turns {
-    queue: Mutex<Waiting>,
-    word: Arc<Word>,
+pub(crate) struct WriteReceiver {
+    queue: Mutex<QueuedWrites>,
+    word: Arc<QueueSignals>,
 }
 
-impl Turns {
+impl WriteReceiver {
     /// Takes what is queued; 0 when the queue is closed and empty. While another committer
     /// is at it, more gathers meanwhile: many small groups cost the database more than few
     /// large ones. A group that is worth it goes beside the other, and so does one that the
@@ -230,7 +230,7 @@ mod tests {
     }
 
     /// Queues a write that is not urgent.
-    fn send(queue: &Queue) {
+    fn send(queue: &WriteQueue) {
         queue.send(discard()).now_or_never().unwrap().unwrap();
     }
 

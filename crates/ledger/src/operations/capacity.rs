@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::LedgerError;
 use crate::lanes::Lanes;
-use crate::rows::{Stored, fingerprint, id};
+use crate::rows::{ReadRow, fingerprint, id};
 use crate::shared::Shared;
 use crate::verbs::Accepted;
 use cloakroom_domain::OperationId;
@@ -38,7 +38,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn read(row: &impl Stored) -> Result<Self, LedgerError> {
+    pub(crate) fn read(row: &impl ReadRow) -> Result<Self, LedgerError> {
         Ok(Self { id: id(row, "id")?, fingerprint: fingerprint(row)? })
     }
 

@@ -6,7 +6,7 @@
 use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::rows::{
-    Carried, Cells, EventRow, ReadyRow, Standing, Stored, StoredAnswer, WaitingRow, home,
+    BindRow, EventRow, ReadRow, ReadyRow, RunState, Standing, StoredAnswer, WaitingRow, home,
     kept_continuation, number, stored_continuation,
 };
 use crate::verbs::{Held, KeptAnswer, SettledAs, Settlement};
@@ -20,7 +20,7 @@ use cloakroom_domain::sealer::{Place, Sealer, What};
 /// An operation as its holder left it, found under the right token.
 pub(crate) struct Found {
     lane: i64,
-    carried: Carried,
+    carried: RunState,
     /// As it is stored.
     continuation: Option<Continuation>,
     cancel: i64,
@@ -33,14 +33,14 @@ impl Found {
     }
 
     /// From the row that was taken.
-    pub(crate) fn of(row: &impl Stored, held: Held) -> Result<Self, LedgerError> {
+    pub(crate) fn of(row: &impl ReadRow, held: Held) -> Result<Self, LedgerError> {
         let continuation = match held {
             Held::Running => None,
             Held::Waiting => kept_continuation(row).unwrap_or_default(),
         };
         let (lane, cancel) = (number(row, "lane")?, number(row, "cancel")?);
         // The node that ends it has read it, or ends it because no node can.
-        let carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
+        let carried = RunState::of(row).unwrap_or_else(|_| RunState::salvaged(row));
         Ok(Self { lane, carried, continuation, cancel })
     }
 }
@@ -51,7 +51,7 @@ pub(crate) struct Finish {
     pub(crate) at: Timestamp,
     /// A final one.
     pub(crate) next: Next,
-    pub(crate) carried: Carried,
+    pub(crate) carried: RunState,
     pub(crate) answer: Option<KeptAnswer>,
     pub(crate) serial: Option<[u8; 16]>,
     /// No other operation of the serial key starts until a person releases it.
@@ -123,7 +123,7 @@ impl Finish {
         &self,
         stored: Option<&StoredAnswer>,
         expires_at: Timestamp,
-        cells: &mut impl Cells,
+        cells: &mut impl BindRow,
     ) {
         cells
             .number(self.seq)
@@ -222,7 +222,7 @@ impl Ends {
     }
 
     /// Puts what the transition announces into the timeline.
-    fn tell(&mut self, seq: i64, at: Timestamp, transition: &Transition, carried: &mut Carried) {
+    fn tell(&mut self, seq: i64, at: Timestamp, transition: &Transition, carried: &mut RunState) {
         let next_at = match transition.next {
             Next::Queued { due_at } | Next::Waiting { due_at, .. } => Some(due_at),
             _ => None,

@@ -14,7 +14,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, Encode, Postgres, Type};
 
 use crate::error::LedgerError;
-use crate::rows::Cells;
+use crate::rows::BindRow;
 use crate::webhooks::sql::Table;
 
 /// The values of a statement, in order.
@@ -196,7 +196,7 @@ impl Columns {
     }
 }
 
-impl Cells for Columns {
+impl BindRow for Columns {
     fn number(&mut self, value: impl Into<Option<i64>>) -> &mut Self {
         match self.next() {
             Some(Column::Numbers(numbers)) => numbers.push(value.into()),

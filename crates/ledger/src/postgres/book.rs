@@ -8,10 +8,10 @@ use sqlx::postgres::PgRow;
 use super::marks::Marks;
 use super::property::Property;
 use crate::error::LedgerError;
-use crate::rows::{Stored, damaged, named, number, numbered, text, with_quarantines};
+use crate::rows::{ReadRow, damaged, named, number, numbered, text, with_quarantines};
 use crate::unread::Tasks;
 use crate::verbs::Retention;
-use crate::webhooks::sql::Numbered;
+use crate::webhooks::sql::IdSequence;
 use crate::webhooks::subscribers::Subscribers;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealer::Sealer;
@@ -29,7 +29,7 @@ pub(crate) struct Book {
     pub(crate) sealer: Sealer,
     pub(crate) tasks: Tasks,
     /// Numbers that were taken and not used, with the first that is not ours.
-    pub(crate) blocks: Mutex<HashMap<Numbered, (i64, i64)>>,
+    pub(crate) blocks: Mutex<HashMap<IdSequence, (i64, i64)>>,
     lanes: RwLock<Arc<Known>>,
 }
 

@@ -12,11 +12,11 @@ use sqlx::AssertSqlSafe;
 
 use super::batch::{Column, Columns, Travel, Values, type_of};
 use super::marks::Shelf;
-use super::writing::Writing;
+use super::writing::PgTransaction;
 use crate::error::LedgerError;
 use crate::permits::stored as whole;
 use crate::rows::{
-    Carried, Cells, StoredWork, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name,
+    BindRow, RunState, StoredWork, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name,
 };
 use crate::verbs::Placed;
 use crate::webhooks::sql::Told;
@@ -130,7 +130,7 @@ const PLACES: [Placed; 3] = [Placed::Ready, Placed::Running, Placed::Waiting];
 
 /// Writes these down; their places in the order accepted, in their order here.
 pub(crate) async fn write(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     batch: &[Given<'_>],
 ) -> Result<Vec<i64>, LedgerError> {
     if batch.is_empty() {
@@ -153,7 +153,7 @@ pub(crate) async fn write(
 }
 
 /// Puts them into their tables; none of them where receivers are no longer as was relied on.
-async fn insert(writing: &mut Writing, batch: &[Given<'_>]) -> Result<Vec<i64>, LedgerError> {
+async fn insert(writing: &mut PgTransaction, batch: &[Given<'_>]) -> Result<Vec<i64>, LedgerError> {
     let mut filled = Columns::of(letters());
     batch.iter().for_each(|given| put(given, &mut filled));
     let shape = Shape::of(&filled, batch);
@@ -169,7 +169,7 @@ fn begins(given: &Given<'_>, seq: i64) -> impl Iterator<Item = Told> + use<> {
     let at = given.operation.accepted_at;
     let told = move |sequence, topic| Told { seq, sequence, topic, at };
     let started = given.placed == Placed::Running;
-    let begun = Carried::fresh().begun(at).sequence;
+    let begun = RunState::fresh().begun(at).sequence;
     std::iter::once(told(1, Topic::Accepted)).chain(started.then(|| told(begun, Topic::Started)))
 }
 
@@ -352,7 +352,7 @@ impl Shape {
             Travel::Each => format!("FROM given WHERE placed = {}", placed as i64),
             _ => "FROM given".to_owned(),
         };
-        let (fresh, lane) = (Carried::fresh(), self.value("lane"));
+        let (fresh, lane) = (RunState::fresh(), self.value("lane"));
         match placed {
             Placed::Ready => vec![format!(
                 "INSERT INTO ready (seq, lane, due_at, {CARRIED}) SELECT seq, {lane}, {}, {} {from}",
@@ -432,11 +432,11 @@ pub(crate) fn every_text() -> Vec<String> {
 const WAIT: u32 = 2;
 const CARRIED: &str = "attempts, resumes, rescues, refusals, contact, last_try, token, sequence";
 
-fn carried(carried: &Carried) -> String {
+fn carried(carried: &RunState) -> String {
     format!("{}, {}", carried_but_sequence(carried), carried.sequence)
 }
 
-fn carried_but_sequence(carried: &Carried) -> String {
+fn carried_but_sequence(carried: &RunState) -> String {
     let counts = carried.counts;
     format!(
         "{}, {}, {}, {}, {}, {}, {}",

@@ -51,7 +51,7 @@ use hints::Ears;
 pub use open::postgres_version;
 pub(crate) use open::{MOVED, target};
 use pool::Pool;
-pub(crate) use writing::Writing;
+pub(crate) use writing::PgTransaction;
 
 /// The most transactions that write at once: one for each class of writes, and a second one for
 /// acceptances and settlements, so that one that is kept waiting keeps no other one waiting.
@@ -129,7 +129,7 @@ impl Store for Postgres {
     }
 
     async fn begin(&self) -> Result<Transaction, LedgerError> {
-        let writing = Writing::new(Arc::clone(&self.writers), Arc::clone(&self.book));
+        let writing = PgTransaction::new(Arc::clone(&self.writers), Arc::clone(&self.book));
         Ok(Transaction::Postgres(Box::new(writing)))
     }
 
@@ -288,7 +288,7 @@ impl Store for Postgres {
 
 /// Takes the locks that a group needs before its verbs run.
 pub(crate) async fn prepare(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     settlements: &[Settlement],
     acceptances: &[Acceptance],
     alone: bool,

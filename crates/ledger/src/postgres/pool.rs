@@ -57,14 +57,14 @@ pub(crate) struct Pool {
     begin: String,
     pooler: Pooler,
     slots: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<ServerState>,
     away: Arc<Away>,
     /// The real one: a database is as slow as it is, whatever a test's clock says.
     clock: Clock,
 }
 
 #[derive(Default)]
-struct State {
+struct ServerState {
     /// With when they were given back; the latest last.
     idle: Vec<(PgConnection, Timestamp)>,
     closed: bool,
@@ -73,10 +73,10 @@ struct State {
 /// Whether the server counts as away. All pools of a ledger share it: once one of them has
 /// reached the server, the others try as well.
 #[derive(Default)]
-pub(crate) struct Away(Mutex<Known>);
+pub(crate) struct Away(Mutex<Outage>);
 
 #[derive(Default)]
-struct Known {
+struct Outage {
     /// How often it has been reached.
     reached: u64,
     /// Until when it counts as away, and why.
@@ -84,7 +84,7 @@ struct Known {
 }
 
 impl Away {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Outage> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,7 +304,7 @@ impl Pool {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ServerState> {
         // Each change leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,10 +18,10 @@ pub(crate) const ON_ITS_WAY: Duration = Duration::from_mins(1);
 
 /// What the last beat saw.
 #[derive(Default)]
-pub(crate) struct Property(Mutex<State>);
+pub(crate) struct Property(Mutex<PropertyState>);
 
 #[derive(Default)]
-struct State {
+struct PropertyState {
     /// The rows that it saw: their places, and since when they run.
     known: Vec<(i64, i64)>,
     /// When it was, in this node's time; no beat has been read where there is none.
@@ -56,13 +56,13 @@ impl Property {
         at.map_or(i64::MIN, Timestamp::as_micros)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PropertyState> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl PropertyState {
     fn low(&self) -> i64 {
         let back = as_micros(ON_ITS_WAY);
         self.read_at.map_or(i64::MIN, |at| at.as_micros().saturating_sub(back))

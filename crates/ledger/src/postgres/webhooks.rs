@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::Postgres;
 use super::batch::{Statement, Values, storable};
 use super::places::places;
-use super::writing::Writing;
+use super::writing::PgTransaction;
 use crate::error::LedgerError;
 use crate::rows::{
     as_micros, carried, damaged, maybe_time, number, operation, operations, origins,
@@ -21,7 +21,7 @@ use crate::webhooks::index::Index;
 use crate::webhooks::rows::{callback, leased_columns};
 use crate::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::webhooks::sql::{
-    Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
+    Given, IdSequence, OperationSnapshot, Sql, SqlReader, SqlTransaction, Table, Taken, Told, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
 use crate::webhooks::unread::HandedDelivery;
@@ -103,9 +103,9 @@ pub(crate) fn begins_are_told(index: &Index, acceptances: &[Acceptance]) -> bool
     index.wants_begins() || claims || acceptances.iter().any(begins)
 }
 
-impl Writing {
+impl PgTransaction {
     /// Takes numbers that were taken before and not used.
-    fn left_over(&self, of: Numbered, count: usize) -> Vec<i64> {
+    fn left_over(&self, of: IdSequence, count: usize) -> Vec<i64> {
         // It holds plain values.
         let mut blocks = self.book.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let block = blocks.entry(of).or_insert((0, 0));
@@ -116,7 +116,7 @@ impl Writing {
 }
 
 #[async_trait]
-impl Runs for Writing {
+impl SqlTransaction for PgTransaction {
     type Row = PgRow;
 
     fn is_alone(&self) -> bool {
@@ -147,15 +147,15 @@ impl Runs for Writing {
         Ok(())
     }
 
-    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
+    async fn numbers(&mut self, of: IdSequence, count: usize) -> Batch<i64> {
         let mut numbers = self.left_over(of, count);
         let missing = (count - numbers.len()) as i64;
         if missing > 0 {
             let sequence = match of {
-                Numbered::Messages => {
+                IdSequence::Messages => {
                     "SELECT nextval('messages_order') AS first FROM generate_series(1, $1)"
                 }
-                Numbered::Deliveries => {
+                IdSequence::Deliveries => {
                     "SELECT nextval('deliveries_order') AS first FROM generate_series(1, $1)"
                 }
             };
@@ -182,16 +182,20 @@ impl Runs for Writing {
         Ok(())
     }
 
-    fn ended(&mut self, seq: i64) -> Option<Announced> {
+    fn ended(&mut self, seq: i64) -> Option<OperationSnapshot> {
         self.ended.remove(&seq)
     }
 
-    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<OperationSnapshot> {
         let rows = Self::rows(self, OPERATIONS, Values::default().with(seqs.to_vec())).await?;
         let sealer = &self.book.sealer;
         let announced = |row| {
             let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
-            Ok::<_, LedgerError>(Announced { seq: number(row, "seq")?, operation, callback })
+            Ok::<_, LedgerError>(OperationSnapshot {
+                seq: number(row, "seq")?,
+                operation,
+                callback,
+            })
         };
         // No receiver is told of an operation that cannot be read.
         Ok(rows.iter().filter_map(|row| announced(row).ok()).collect())
@@ -293,7 +297,7 @@ fn bound(given: Given) -> Values {
 }
 
 #[async_trait]
-impl Asks for Postgres {
+impl SqlReader for Postgres {
     type Row = PgRow;
 
     fn sealer(&self) -> &Sealer {

@@ -16,14 +16,14 @@ use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
 use crate::error::LedgerError;
 use crate::operations::settle::postgres::{EVENTS, OUTLIVED};
-use crate::rows::{Cells, EventRow, damaged, exactly, maybe_number, number};
+use crate::rows::{BindRow, EventRow, damaged, exactly, maybe_number, number};
 use crate::webhooks::announce::refresh;
-use crate::webhooks::sql::{Announced, Told};
+use crate::webhooks::sql::{OperationSnapshot, Told};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, outlived_by};
 
 /// One writing transaction. Dropping it undoes it.
-pub(crate) struct Writing {
+pub(crate) struct PgTransaction {
     pool: Arc<Pool>,
     pub(crate) book: Arc<Book>,
     lent: Option<Lent>,
@@ -39,7 +39,7 @@ pub(crate) struct Writing {
     /// Events of this transaction that a receiver may have to be told of.
     pub(crate) told: Vec<Told>,
     /// Operations that have ended in it, as they stood then, where a receiver may be told.
-    pub(crate) ended: HashMap<i64, Announced>,
+    pub(crate) ended: HashMap<i64, OperationSnapshot>,
     /// Whether it makes receivers of callbacks.
     pub(crate) makes_callbacks: bool,
     /// The version of receivers, once it was read.
@@ -75,7 +75,7 @@ const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
      ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq";
 const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
 
-impl Writing {
+impl PgTransaction {
     pub(crate) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
         Self {
             pool,

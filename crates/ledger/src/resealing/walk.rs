@@ -4,9 +4,9 @@
 
 use super::{ResealCursor, Resealed};
 use crate::error::LedgerError;
-use crate::rows::{Stored, exactly, id, number, octets, text};
+use crate::rows::{ReadRow, exactly, id, number, octets, text};
 use crate::webhooks::SubscriptionId;
-use crate::webhooks::sql::{Given, Runs, one};
+use crate::webhooks::sql::{Given, SqlTransaction, one};
 use cloakroom_domain::delivery::keeping::{self, Whose};
 use cloakroom_domain::sealer::{Place, Sealer, What};
 use cloakroom_domain::sealing::SealingError;
@@ -121,7 +121,7 @@ const KEY_WRITTEN: &str =
     "UPDATE signing_keys SET secret = $1 WHERE key = $2 AND secret = $3 RETURNING key";
 
 /// One part of a walk.
-pub(crate) async fn step<W: Runs + ?Sized>(
+pub(crate) async fn step<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     cursor: ResealCursor,
 ) -> Result<Resealed, LedgerError> {
@@ -153,7 +153,7 @@ pub(crate) async fn step<W: Runs + ?Sized>(
 }
 
 /// The next operations with all that belongs to them; the row of the last.
-async fn operations<W: Runs + ?Sized>(
+async fn operations<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: i64,
     prefix: &[u8],
@@ -223,7 +223,7 @@ impl Slot {
 }
 
 /// What is said of the progress of operations, and in their timelines.
-async fn progress<W: Runs + ?Sized>(
+async fn progress<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     window: Given,
     resealed: &mut Resealed,
@@ -252,7 +252,7 @@ async fn progress<W: Runs + ?Sized>(
     Ok(())
 }
 
-async fn pieces<W: Runs + ?Sized>(
+async fn pieces<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: (i64, u32),
     prefix: Vec<u8>,
@@ -276,7 +276,7 @@ async fn pieces<W: Runs + ?Sized>(
     Ok(last)
 }
 
-async fn messages<W: Runs + ?Sized>(
+async fn messages<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: i64,
     prefix: Vec<u8>,
@@ -299,7 +299,7 @@ async fn messages<W: Runs + ?Sized>(
     Ok(last)
 }
 
-async fn deliveries<W: Runs + ?Sized>(
+async fn deliveries<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: i64,
     resealed: &mut Resealed,
@@ -320,7 +320,7 @@ async fn deliveries<W: Runs + ?Sized>(
     Ok(last)
 }
 
-async fn receivers<W: Runs + ?Sized>(
+async fn receivers<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: i64,
     resealed: &mut Resealed,
@@ -343,11 +343,11 @@ async fn receivers<W: Runs + ?Sized>(
     Ok(last)
 }
 
-fn subscription(row: &impl Stored) -> Result<Option<SubscriptionId>, LedgerError> {
+fn subscription(row: &impl ReadRow) -> Result<Option<SubscriptionId>, LedgerError> {
     Ok(exactly(row, "id")?.map(SubscriptionId::from_bytes))
 }
 
-async fn keys<W: Runs + ?Sized>(
+async fn keys<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     behind: i64,
     resealed: &mut Resealed,

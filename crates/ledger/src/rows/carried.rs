@@ -1,6 +1,6 @@
 //! The run state of an operation, and the rows of the states.
 
-use super::{Cells, Stored, damaged, maybe_number, maybe_text, maybe_time, number};
+use super::{BindRow, ReadRow, damaged, maybe_number, maybe_text, maybe_time, number};
 use crate::error::LedgerError;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
@@ -105,13 +105,13 @@ const HIGHEST_TOKEN: i64 = i64::MAX / 2;
 const HIGHEST_COUNT: u32 = u32::MAX / 2;
 
 /// Whether an operation waits for its key, and not for its own time.
-pub(crate) fn waited(row: &impl Stored) -> Result<bool, LedgerError> {
+pub(crate) fn waited(row: &impl ReadRow) -> Result<bool, LedgerError> {
     Ok(maybe_time(row, "delayed_until")?.is_none())
 }
 
 /// What an operation carries from state to state.
 #[derive(Clone, Debug)]
-pub(crate) struct Carried {
+pub(crate) struct RunState {
     pub(crate) counts: Counts,
     pub(crate) token: i64,
     pub(crate) sequence: u32,
@@ -121,7 +121,7 @@ pub(crate) struct Carried {
     pub(crate) message: Option<String>,
 }
 
-impl Carried {
+impl RunState {
     /// At the moment of acceptance, which is event number 1.
     pub(crate) fn fresh() -> Self {
         Self {
@@ -150,7 +150,7 @@ impl Carried {
     }
 
     /// As much as can be read of a row that is damaged.
-    pub(crate) fn salvaged(row: &impl Stored) -> Self {
+    pub(crate) fn salvaged(row: &impl ReadRow) -> Self {
         let read = |column| row.number(column).ok().flatten();
         let count = |column| {
             let count = read(column).and_then(|count| u32::try_from(count).ok());
@@ -177,7 +177,7 @@ impl Carried {
     }
 
     /// From a row that has all of its columns.
-    pub(crate) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+    pub(crate) fn of(row: &impl ReadRow) -> Result<Self, LedgerError> {
         let carried = Self {
             counts: counts(row)?,
             token: number(row, "token")?,
@@ -191,19 +191,19 @@ impl Carried {
     }
 
     /// Puts all of its columns but the token, in the order of the tables.
-    pub(crate) fn put_without_token(&self, cells: &mut impl Cells) {
+    pub(crate) fn put_without_token(&self, cells: &mut impl BindRow) {
         self.put_counts(cells);
         self.put_rest(cells);
     }
 
     /// Puts all of its columns in the order of the tables.
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         self.put_counts(cells);
         cells.number(self.token);
         self.put_rest(cells);
     }
 
-    fn put_counts(&self, cells: &mut impl Cells) {
+    fn put_counts(&self, cells: &mut impl BindRow) {
         let Counts { attempts, resumes, rescues, refusals, contact, last_try } = self.counts;
         for count in [attempts, resumes, rescues, refusals] {
             cells.number(i64::from(count));
@@ -211,7 +211,7 @@ impl Carried {
         cells.number(contact as i64).number(i64::from(last_try));
     }
 
-    fn put_rest(&self, cells: &mut impl Cells) {
+    fn put_rest(&self, cells: &mut impl BindRow) {
         cells
             .number(i64::from(self.sequence))
             .number(self.started_at.map(Timestamp::as_micros))
@@ -220,7 +220,7 @@ impl Carried {
     }
 }
 
-pub(super) fn counts(row: &impl Stored) -> Result<Counts, LedgerError> {
+pub(super) fn counts(row: &impl ReadRow) -> Result<Counts, LedgerError> {
     let counts = Counts {
         attempts: number(row, "attempts")?,
         resumes: number(row, "resumes")?,
@@ -248,16 +248,16 @@ pub(crate) struct ReadyRow {
     pub(crate) seq: i64,
     pub(crate) lane: i64,
     pub(crate) due_at: Timestamp,
-    pub(crate) carried: Carried,
+    pub(crate) carried: RunState,
 }
 
 impl ReadyRow {
     /// Of an operation that was just accepted.
     pub(crate) fn new(seq: i64, lane: i64, due_at: Timestamp) -> Self {
-        Self { seq, lane, due_at, carried: Carried::fresh() }
+        Self { seq, lane, due_at, carried: RunState::fresh() }
     }
 
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         cells.number(self.seq).number(self.lane).number(self.due_at.as_micros());
         self.carried.put(cells);
     }
@@ -270,11 +270,11 @@ pub(crate) struct RunningRow {
     pub(crate) lane: i64,
     pub(crate) node: i64,
     pub(crate) since: Timestamp,
-    pub(crate) carried: Carried,
+    pub(crate) carried: RunState,
 }
 
 impl RunningRow {
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         cells.number(self.seq).number(self.lane).number(self.node).number(self.since.as_micros());
         self.carried.put(cells);
     }
@@ -298,11 +298,11 @@ pub(crate) struct WaitingRow {
     pub(crate) due_at: Timestamp,
     /// As it is stored.
     pub(crate) continuation: Option<Continuation>,
-    pub(crate) carried: Carried,
+    pub(crate) carried: RunState,
 }
 
 impl WaitingRow {
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         let continuation = self.continuation.as_ref();
         cells.number(self.seq).number(self.lane).text(self.on.as_str().to_owned());
         cells.number(self.due_at.as_micros());
@@ -365,7 +365,7 @@ impl EventRow {
         })
     }
 
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         cells.number(self.seq).number(i64::from(self.sequence)).number(self.at.as_micros());
         cells.text(self.kind.as_str().to_owned()).number(i64::from(self.attempt));
         cells.number(self.status.map(i64::from));

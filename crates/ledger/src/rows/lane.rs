@@ -3,7 +3,7 @@
 //! A lane has a row and its number. Its quarantine has no row of its own: its number is
 //! the lane's, negative.
 
-use super::{Stored, number};
+use super::{ReadRow, number};
 use crate::error::LedgerError;
 use crate::verbs::{LanePlace, Overdue};
 use cloakroom_domain::operation::{Counts, Lane};
@@ -41,7 +41,7 @@ pub(crate) const fn home(number: i64, counts: Counts) -> i64 {
 
 /// What a look at a lane came to, from the rows that it saw in their order, of which those have a
 /// `late` above 0 that are past their deadline.
-pub(crate) fn overdue<R: Stored>(rows: &[R], looked_at: usize) -> Result<Overdue, LedgerError> {
+pub(crate) fn overdue<R: ReadRow>(rows: &[R], looked_at: usize) -> Result<Overdue, LedgerError> {
     let mut overdue = Overdue::default();
     for row in rows {
         let seq = number(row, "seq")?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 pub(super) use carried::{
-    Carried, EventRow, ReadyRow, RunningRow, WaitingRow, carried, next_of_key, ready_row,
+    EventRow, ReadyRow, RunState, RunningRow, WaitingRow, carried, next_of_key, ready_row,
     running_row, waited, waiting_row,
 };
 pub(super) use lane::{home, named, numbered, overdue, with_quarantines};
@@ -42,7 +42,7 @@ pub(super) fn damaged(what: impl std::fmt::Display) -> LedgerError {
 }
 
 /// A row that was read. A column that is NULL is none.
-pub(super) trait Stored {
+pub(super) trait ReadRow {
     /// A whole number.
     fn number(&self, column: &str) -> Result<Option<i64>, LedgerError>;
     /// A text.
@@ -53,7 +53,7 @@ pub(super) trait Stored {
     fn flag(&self, column: &str) -> Result<bool, LedgerError>;
 }
 
-impl<R: Row> Stored for R
+impl<R: Row> ReadRow for R
 where
     for<'c> &'c str: ColumnIndex<R>,
     for<'r> Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
@@ -80,7 +80,7 @@ where
 }
 
 /// Takes the values of a row in, in the order of its columns.
-pub(super) trait Cells {
+pub(super) trait BindRow {
     /// A whole number.
     fn number(&mut self, value: impl Into<Option<i64>>) -> &mut Self;
     /// A text.
@@ -94,13 +94,13 @@ fn missing(column: &str) -> LedgerError {
 }
 
 /// A number that is there.
-pub(super) fn number<N: TryFrom<i64>>(row: &impl Stored, column: &str) -> Result<N, LedgerError> {
+pub(super) fn number<N: TryFrom<i64>>(row: &impl ReadRow, column: &str) -> Result<N, LedgerError> {
     maybe_number(row, column)?.ok_or_else(|| missing(column))
 }
 
 /// A number.
 pub(super) fn maybe_number<N: TryFrom<i64>>(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
 ) -> Result<Option<N>, LedgerError> {
     let fits = |value| N::try_from(value).map_err(|_| damaged(format!("{column} is {value}")));
@@ -108,61 +108,61 @@ pub(super) fn maybe_number<N: TryFrom<i64>>(
 }
 
 /// A text that is there.
-pub(super) fn text<'r>(row: &'r impl Stored, column: &str) -> Result<&'r str, LedgerError> {
+pub(super) fn text<'r>(row: &'r impl ReadRow, column: &str) -> Result<&'r str, LedgerError> {
     row.text(column)?.ok_or_else(|| missing(column))
 }
 
 /// A text of one's own.
-pub(super) fn maybe_text(row: &impl Stored, column: &str) -> Result<Option<String>, LedgerError> {
+pub(super) fn maybe_text(row: &impl ReadRow, column: &str) -> Result<Option<String>, LedgerError> {
     Ok(row.text(column)?.map(str::to_owned))
 }
 
 /// Octets that are there.
-pub(super) fn octets<'r>(row: &'r impl Stored, column: &str) -> Result<&'r [u8], LedgerError> {
+pub(super) fn octets<'r>(row: &'r impl ReadRow, column: &str) -> Result<&'r [u8], LedgerError> {
     row.octets(column)?.ok_or_else(|| missing(column))
 }
 
 /// So many octets, neither more nor fewer.
 pub(super) fn exactly<const N: usize>(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
 ) -> Result<Option<[u8; N]>, LedgerError> {
     row.octets(column)?.map(TryInto::try_into).transpose().map_err(damaged)
 }
 
 /// The fingerprint that a key stands for.
-pub(super) fn fingerprint(row: &impl Stored) -> Result<Fingerprint, LedgerError> {
+pub(super) fn fingerprint(row: &impl ReadRow) -> Result<Fingerprint, LedgerError> {
     exactly(row, "fingerprint")?.map(Fingerprint::stored).ok_or_else(|| missing("fingerprint"))
 }
 
 /// An instant that is there.
-pub(super) fn time(row: &impl Stored, column: &str) -> Result<Timestamp, LedgerError> {
+pub(super) fn time(row: &impl ReadRow, column: &str) -> Result<Timestamp, LedgerError> {
     maybe_time(row, column)?.ok_or_else(|| missing(column))
 }
 
 /// An instant.
 pub(super) fn maybe_time(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
 ) -> Result<Option<Timestamp>, LedgerError> {
     Ok(row.number(column)?.map(Timestamp::from_micros))
 }
 
 /// An id that is there.
-pub(super) fn id(row: &impl Stored, column: &str) -> Result<OperationId, LedgerError> {
+pub(super) fn id(row: &impl ReadRow, column: &str) -> Result<OperationId, LedgerError> {
     maybe_id(row, column)?.ok_or_else(|| missing(column))
 }
 
 /// An id.
 pub(super) fn maybe_id(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
 ) -> Result<Option<OperationId>, LedgerError> {
     Ok(exactly(row, column)?.map(OperationId::from_bytes))
 }
 
 /// A duration that is there.
-fn micros(row: &impl Stored, column: &str) -> Result<Duration, LedgerError> {
+fn micros(row: &impl ReadRow, column: &str) -> Result<Duration, LedgerError> {
     number::<i64>(row, column).map(|micros| Duration::from_micros(micros.unsigned_abs()))
 }
 

@@ -1,6 +1,6 @@
 //! Nodes and what they own, from the rows that tell of them.
 
-use super::{Cells, Stored, as_micros, damaged, maybe_time, micros, number, text, time};
+use super::{BindRow, ReadRow, as_micros, damaged, maybe_time, micros, number, text, time};
 use crate::error::LedgerError;
 use crate::fleet::{LeaseKey, NodeRow, Owned, Vitals};
 use cloakroom_domain::fleet::Sign;
@@ -10,7 +10,7 @@ pub(crate) const NODES: &str = "SELECT incarnation, name, role, queues, slots, r
      lease_us, version, started_at, beat_at, ended_at FROM nodes ORDER BY incarnation DESC LIMIT 1000";
 
 /// Puts what a beat tells, in the order of the statements.
-pub(crate) fn put_vitals(vitals: &Vitals, cells: &mut impl Cells) {
+pub(crate) fn put_vitals(vitals: &Vitals, cells: &mut impl BindRow) {
     cells
         .text(vitals.name.clone())
         .text(vitals.role.as_str().to_owned())
@@ -22,7 +22,7 @@ pub(crate) fn put_vitals(vitals: &Vitals, cells: &mut impl Cells) {
 }
 
 /// What another node shows.
-pub(crate) fn sign(row: &impl Stored) -> Result<Sign, LedgerError> {
+pub(crate) fn sign(row: &impl ReadRow) -> Result<Sign, LedgerError> {
     Ok(Sign {
         incarnation: number(row, "incarnation")?,
         beat: number(row, "beat")?,
@@ -33,7 +33,7 @@ pub(crate) fn sign(row: &impl Stored) -> Result<Sign, LedgerError> {
 }
 
 /// A hand-out that names this node.
-pub(crate) fn owned(row: &impl Stored) -> Result<Owned, LedgerError> {
+pub(crate) fn owned(row: &impl ReadRow) -> Result<Owned, LedgerError> {
     Ok(Owned {
         key: LeaseKey { seq: number(row, "seq")?, token: number(row, "token")? },
         taken_over: number::<i64>(row, "taken_over")? > 0,
@@ -42,7 +42,7 @@ pub(crate) fn owned(row: &impl Stored) -> Result<Owned, LedgerError> {
 }
 
 /// A node as it stands.
-pub(crate) fn node(row: &impl Stored) -> Result<NodeRow, LedgerError> {
+pub(crate) fn node(row: &impl ReadRow) -> Result<NodeRow, LedgerError> {
     let queues = text(row, "queues")?.split(',').filter(|name| !name.is_empty());
     Ok(NodeRow {
         incarnation: number(row, "incarnation")?,

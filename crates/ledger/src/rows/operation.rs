@@ -6,7 +6,7 @@ use http::Method;
 
 use super::carried::counts;
 use super::{
-    Carried, Stored, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed,
+    ReadRow, RunState, TAG_SEPARATOR, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed,
     maybe_text, maybe_time, micros, number, octets, sealed, text, time,
 };
 use crate::error::LedgerError;
@@ -85,7 +85,7 @@ pub(crate) const fn delivery_name(delivery: Delivery) -> &'static str {
     }
 }
 
-fn delivery(row: &impl Stored) -> Result<Delivery, LedgerError> {
+fn delivery(row: &impl ReadRow) -> Result<Delivery, LedgerError> {
     match text(row, "delivery")? {
         "at-most-once" => Ok(Delivery::AtMostOnce),
         "at-least-once" => Ok(Delivery::AtLeastOnce),
@@ -93,7 +93,7 @@ fn delivery(row: &impl Stored) -> Result<Delivery, LedgerError> {
     }
 }
 
-fn policy(row: &impl Stored) -> Result<Policy, LedgerError> {
+fn policy(row: &impl ReadRow) -> Result<Policy, LedgerError> {
     Ok(Policy {
         delivery: delivery(row)?,
         timeout: micros(row, "timeout_us")?,
@@ -116,21 +116,21 @@ pub(crate) fn on_failure_name(policy: &Policy) -> Option<&'static str> {
     (policy.on_failure != OnFailure::Skip).then(|| policy.on_failure.as_str())
 }
 
-fn on_failure(row: &impl Stored) -> Result<OnFailure, LedgerError> {
+fn on_failure(row: &impl ReadRow) -> Result<OnFailure, LedgerError> {
     let Some(name) = row.text("on_failure")? else { return Ok(OnFailure::Skip) };
     OnFailure::named(name).ok_or_else(|| damaged(format!("unknown policy {name}")))
 }
 
-fn statuses(row: &impl Stored, column: &str) -> Result<Option<Statuses>, LedgerError> {
+fn statuses(row: &impl ReadRow, column: &str) -> Result<Option<Statuses>, LedgerError> {
     row.text(column)?.map(str::parse).transpose().map_err(damaged)
 }
 
-fn recheck(row: &impl Stored) -> Result<Option<Recheck>, LedgerError> {
+fn recheck(row: &impl ReadRow) -> Result<Option<Recheck>, LedgerError> {
     row.text("recheck")?.map(Recheck::of_target).transpose().map_err(damaged)
 }
 
 /// What a person found out, from the joined row of a reading.
-fn verdict(row: &impl Stored, sealer: &Sealer) -> Result<Option<Verdict>, LedgerError> {
+fn verdict(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<Verdict>, LedgerError> {
     let Some(at) = maybe_time(row, "verdict_at")? else { return Ok(None) };
     let place = Place::in_row(What::Verdict, number(row, "seq")?);
     Ok(Some(Verdict {
@@ -142,13 +142,13 @@ fn verdict(row: &impl Stored, sealer: &Sealer) -> Result<Option<Verdict>, Ledger
 }
 
 /// A serial key in use.
-pub(crate) fn key_name(row: &impl Stored) -> Result<SerialName, LedgerError> {
+pub(crate) fn key_name(row: &impl ReadRow) -> Result<SerialName, LedgerError> {
     let digest = exactly(row, "digest")?.ok_or_else(|| damaged("a key without a name"))?;
     Ok(SerialName(digest))
 }
 
 /// A serial key that an operation holds.
-pub(crate) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, LedgerError> {
+pub(crate) fn key_in_use(row: &impl ReadRow) -> Result<KeyInUse, LedgerError> {
     let by = maybe_id(row, "blocked_by")?;
     let blocked = by.zip(maybe_time(row, "blocked_at")?).map(|(by, since)| Blocked { by, since });
     Ok(KeyInUse {
@@ -163,7 +163,7 @@ pub(crate) fn key_in_use(row: &impl Stored) -> Result<KeyInUse, LedgerError> {
 
 /// What it was accepted as; none once its request is gone.
 pub(crate) fn promised(
-    row: &impl Stored,
+    row: &impl ReadRow,
     sealer: &Sealer,
 ) -> Result<Option<Promised>, LedgerError> {
     let Some(work) = work(row, sealer)? else { return Ok(None) };
@@ -179,13 +179,13 @@ pub(crate) fn promised(
     }))
 }
 
-fn upstream_key(row: &impl Stored, sealer: &Sealer) -> Result<Option<String>, LedgerError> {
+fn upstream_key(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<String>, LedgerError> {
     let place = Place::of_operation(What::UpstreamKey, id(row, "id")?);
     maybe_sealed(row, "upstream_key", place, sealer)
 }
 
 /// The stored work; none once its request is gone.
-fn work(row: &impl Stored, sealer: &Sealer) -> Result<Option<Work>, LedgerError> {
+fn work(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<Work>, LedgerError> {
     if row.number("body_length")?.is_none() {
         return Ok(None);
     }
@@ -215,7 +215,7 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    pub(crate) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+    pub(crate) fn of(row: &impl ReadRow) -> Result<Self, LedgerError> {
         let (id, accepted_at) = (id(row, "id")?, time(row, "accepted_at")?);
         Ok(Self { id, policy: policy(row)?, accepted_at })
     }
@@ -223,7 +223,7 @@ impl Plain {
 
 /// What can be read of an operation that is damaged, and its id.
 pub(crate) fn remains(
-    row: &impl Stored,
+    row: &impl ReadRow,
     counts: Counts,
     ran: bool,
 ) -> (Option<OperationId>, Remains) {
@@ -232,16 +232,16 @@ pub(crate) fn remains(
 }
 
 /// What an operation that is damaged may hold: a serial key, and so many octets of its queue's.
-pub(crate) fn holdings(row: &impl Stored) -> (Option<[u8; 16]>, u64) {
+pub(crate) fn holdings(row: &impl ReadRow) -> (Option<[u8; 16]>, u64) {
     let serial = exactly(row, "serial_digest").ok().flatten();
     (serial, number(row, "octets").unwrap_or_default())
 }
 
 /// An operation that is handed out, from a row of operation, request and credentials.
 pub(crate) fn leased(
-    row: &impl Stored,
+    row: &impl ReadRow,
     lane: Lane,
-    carried: &Carried,
+    carried: &RunState,
     held: Held,
     continuation: Option<Continuation>,
     cancel_asked: bool,
@@ -287,7 +287,7 @@ pub(crate) struct Standing {
 }
 
 /// An operation as it stands, from the joined row of a reading.
-pub(crate) fn operation(row: &impl Stored, sealer: &Sealer) -> Result<Operation, LedgerError> {
+pub(crate) fn operation(row: &impl ReadRow, sealer: &Sealer) -> Result<Operation, LedgerError> {
     let seq = number(row, "seq")?;
     let sealed = |column, what| maybe_sealed(row, column, Place::in_row(what, seq), sealer);
     let standing = Standing {
@@ -311,7 +311,7 @@ pub(crate) fn operation(row: &impl Stored, sealer: &Sealer) -> Result<Operation,
 /// An operation from a row of what it was accepted as, with its queue, its upstream, and how
 /// far it is.
 pub(crate) fn standing_at(
-    row: &impl Stored,
+    row: &impl ReadRow,
     queue: &str,
     upstream: &str,
     standing: Standing,
@@ -358,7 +358,7 @@ pub(crate) fn standing_at(
     })
 }
 
-fn state(row: &impl Stored) -> Result<State, LedgerError> {
+fn state(row: &impl ReadRow) -> Result<State, LedgerError> {
     Ok(match text(row, "status")? {
         "queued" => State::Queued { due_at: time(row, "due")? },
         "running" => State::Running { since: time(row, "since")? },
@@ -373,11 +373,11 @@ fn state(row: &impl Stored) -> Result<State, LedgerError> {
     })
 }
 
-fn code(row: &impl Stored, column: &str) -> Result<Option<ErrorCode>, LedgerError> {
+fn code(row: &impl ReadRow, column: &str) -> Result<Option<ErrorCode>, LedgerError> {
     row.text(column)?.map(|code| code.parse().map_err(damaged)).transpose()
 }
 
-fn failure(row: &impl Stored) -> Result<Failure, LedgerError> {
+fn failure(row: &impl ReadRow) -> Result<Failure, LedgerError> {
     Ok(Failure {
         code: code(row, "error_code")?.ok_or_else(|| damaged("a failure without a code"))?,
         cause: code(row, "error_cause")?,
@@ -385,12 +385,12 @@ fn failure(row: &impl Stored) -> Result<Failure, LedgerError> {
     })
 }
 
-fn framing(row: &impl Stored) -> Result<Option<ResponseFraming>, LedgerError> {
+fn framing(row: &impl ReadRow) -> Result<Option<ResponseFraming>, LedgerError> {
     row.text("response_framing")?.map(str::parse).transpose().map_err(damaged)
 }
 
 /// A recorded answer, from a row of outcome and result.
-pub(crate) fn answer(row: &impl Stored, sealer: &Sealer) -> Result<KeptAnswer, LedgerError> {
+pub(crate) fn answer(row: &impl ReadRow, sealer: &Sealer) -> Result<KeptAnswer, LedgerError> {
     let seq = number(row, "seq")?;
     let place = |what| Place::in_row(what, seq);
     let body = sealed::body(row, place(What::AnswerBody), sealer)?;
@@ -406,7 +406,7 @@ pub(crate) fn answer(row: &impl Stored, sealer: &Sealer) -> Result<KeptAnswer, L
 }
 
 /// One line of the timeline.
-pub(crate) fn event(row: &impl Stored, sealer: &Sealer) -> Result<Event, LedgerError> {
+pub(crate) fn event(row: &impl ReadRow, sealer: &Sealer) -> Result<Event, LedgerError> {
     let place = Place::in_row(What::Progress, number(row, "seq")?);
     let kind = text(row, "kind")?;
     Ok(Event {

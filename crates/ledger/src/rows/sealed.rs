@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Cells, Stored, damaged, id, maybe_number, number, text};
+use super::{BindRow, ReadRow, damaged, id, maybe_number, number, text};
 use crate::error::LedgerError;
 use crate::verbs::{KeptAnswer, Piece, ProgressReport};
 use cloakroom_domain::operation::{
@@ -37,7 +37,7 @@ impl StoredBody {
     }
 
     /// Puts its three columns.
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         cells.octets(self.octets.as_deref().map(<[u8]>::to_vec)).number(self.key);
         cells.number(self.length as i64);
     }
@@ -132,7 +132,7 @@ pub(crate) fn stored_continuation(
 }
 
 /// What a waiting row goes on from, as it is stored.
-pub(crate) fn kept_continuation(row: &impl Stored) -> Result<Option<Continuation>, LedgerError> {
+pub(crate) fn kept_continuation(row: &impl ReadRow) -> Result<Option<Continuation>, LedgerError> {
     let state = row.octets("continuation")?.map(<[u8]>::to_vec);
     let version = maybe_number::<u16>(row, "version")?;
     Ok(state.zip(version).map(|(state, version)| Continuation { version, state: state.into() }))
@@ -140,7 +140,7 @@ pub(crate) fn kept_continuation(row: &impl Stored) -> Result<Option<Continuation
 
 /// What a waiting row goes on from.
 pub(crate) fn continuation(
-    row: &impl Stored,
+    row: &impl ReadRow,
     sealer: &Sealer,
 ) -> Result<Option<Continuation>, LedgerError> {
     let Some(kept) = kept_continuation(row)? else { return Ok(None) };
@@ -156,7 +156,7 @@ pub(crate) fn stored_piece(piece: &Piece, sealer: &Sealer) -> Result<Bytes, Ledg
 
 /// The octets of a piece.
 pub(crate) fn piece(
-    row: &impl Stored,
+    row: &impl ReadRow,
     body: BodyKey,
     part: u32,
     sealer: &Sealer,
@@ -167,7 +167,7 @@ pub(crate) fn piece(
 }
 
 /// A stored body: in the row, or where its pieces are.
-pub(super) fn body(row: &impl Stored, place: Place, sealer: &Sealer) -> Result<Body, LedgerError> {
+pub(super) fn body(row: &impl ReadRow, place: Place, sealer: &Sealer) -> Result<Body, LedgerError> {
     match row.number("body_key")? {
         Some(key) => {
             let length = number::<i64>(row, "body_length")?.unsigned_abs();
@@ -179,7 +179,7 @@ pub(super) fn body(row: &impl Stored, place: Place, sealer: &Sealer) -> Result<B
 
 /// Refuses a body of which the ledger keeps fewer pieces than its length takes: all of them but the
 /// last have [`Body::INLINE_LIMIT`] octets.
-pub(crate) fn check_pieces(row: &impl Stored, body: &Body) -> Result<(), LedgerError> {
+pub(crate) fn check_pieces(row: &impl ReadRow, body: &Body) -> Result<(), LedgerError> {
     let Body::Chunked { length, .. } = body else { return Ok(()) };
     let (kept, needed) =
         (number::<u64>(row, "pieces")?, length.div_ceil(Body::INLINE_LIMIT as u64));
@@ -191,7 +191,7 @@ pub(crate) fn check_pieces(row: &impl Stored, body: &Body) -> Result<(), LedgerE
 
 /// Octets of a column, none where there are none.
 pub(super) fn octets(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
     place: Place,
     sealer: &Sealer,
@@ -202,7 +202,7 @@ pub(super) fn octets(
 
 /// The fields in a column.
 pub(super) fn fields(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
     place: Place,
     sealer: &Sealer,
@@ -211,13 +211,13 @@ pub(super) fn fields(
 }
 
 /// The request target of an operation.
-pub(super) fn target(row: &impl Stored, sealer: &Sealer) -> Result<String, LedgerError> {
+pub(super) fn target(row: &impl ReadRow, sealer: &Sealer) -> Result<String, LedgerError> {
     Ok(sealer.opened_target(id(row, "id")?, text(row, "target")?)?)
 }
 
 /// The text in a column.
 pub(crate) fn maybe_sealed(
-    row: &impl Stored,
+    row: &impl ReadRow,
     column: &str,
     place: Place,
     sealer: &Sealer,

@@ -36,7 +36,7 @@ use super::verbs::{
     Promised, Pruned, Retention, SerialName,
 };
 use super::webhooks::ReadsDeliveries;
-use super::webhooks::sql::Announced;
+use super::webhooks::sql::OperationSnapshot;
 use super::webhooks::subscribers::Subscribers;
 use crate::operations::capacity::Standing;
 #[cfg(test)]
@@ -170,7 +170,7 @@ pub(crate) async fn open(
 }
 
 /// One writing transaction.
-pub(crate) struct Writing {
+pub(crate) struct SqliteTransaction {
     pub(crate) writer: OwnedMutexGuard<Writer>,
     pub(crate) book: Arc<Book>,
     pub(crate) path: PathBuf,
@@ -178,10 +178,10 @@ pub(crate) struct Writing {
     pub(crate) next_seq: i64,
     pub(crate) makes_callbacks: bool,
     /// Operations that have ended in it, as they stood then, where a receiver may be told.
-    pub(crate) ended: HashMap<i64, Announced>,
+    pub(crate) ended: HashMap<i64, OperationSnapshot>,
 }
 
-impl Writing {
+impl SqliteTransaction {
     /// Prunes and commits: a full disk is often noticed only then. A prune is alone in its
     /// transaction.
     pub(crate) fn prune_durably(
@@ -225,7 +225,7 @@ impl Store for Sqlite {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         writer.undo()?;
         let next_seq = writer.next_seq;
-        Ok(Transaction::Sqlite(Box::new(Writing {
+        Ok(Transaction::Sqlite(Box::new(SqliteTransaction {
             writer,
             book: Arc::clone(&self.book),
             path: self.path.clone(),
@@ -355,7 +355,7 @@ impl Store for Sqlite {
 }
 
 /// Makes a transaction durable. An error leaves open whether it is.
-pub(crate) fn commit(mut writing: Writing) -> Result<(), LedgerError> {
+pub(crate) fn commit(mut writing: SqliteTransaction) -> Result<(), LedgerError> {
     let committed = writing.writer.commit();
     if let Err(LedgerError::NotDurable(_)) = &committed {
         open::mark_suspect(&writing.path);

@@ -39,7 +39,7 @@ pub(crate) struct Reserve {
 /// What there is of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum State {
+enum ReserveState {
     Kept,
     /// It was given up, or there was no room for it.
     Missing,
@@ -53,11 +53,11 @@ impl Reserve {
     /// The reserve of a ledger; makes it if there is room.
     pub(crate) fn of(ledger: &Path) -> Self {
         let path = beside(ledger, "reserve");
-        let state = if is_whole(&path) { State::Kept } else { State::Missing };
+        let state = if is_whole(&path) { ReserveState::Kept } else { ReserveState::Missing };
         let reserve =
             Self { path, state: AtomicU8::new(state as u8), tight: AtomicBool::new(false) };
         if reserve.disk().is_some_and(|disk| disk.f_blocks * disk.f_frsize < SMALLEST_DISK) {
-            reserve.stands(State::Needless);
+            reserve.stands(ReserveState::Needless);
         } else if !reserve.make() {
             tracing::warn!(
                 file = %reserve.path.display(),
@@ -70,20 +70,20 @@ impl Reserve {
     /// Makes it where it is missing and there is twice the room; false if it is missing for want of
     /// room.
     fn make(&self) -> bool {
-        if !self.is(State::Missing) {
+        if !self.is(ReserveState::Missing) {
             return true;
         }
         if self.is_short() {
             return false;
         }
         match self.write() {
-            Ok(()) => self.stands(State::Kept),
+            Ok(()) => self.stands(ReserveState::Kept),
             Err(error) if is_for_want_of_room(&error) => {
                 tracing::debug!(%error, "the ledger's reserve could not be made");
                 return false;
             }
             Err(error) => {
-                self.stands(State::Impossible);
+                self.stands(ReserveState::Impossible);
                 tracing::warn!(
                     file = %self.path.display(),
                     %error,
@@ -98,12 +98,12 @@ impl Reserve {
 
     /// Makes it where it could not be made for another reason than want of room.
     pub(crate) fn retry(&self) {
-        if !self.is(State::Impossible) || self.is_short() {
+        if !self.is(ReserveState::Impossible) || self.is_short() {
             return;
         }
         match self.write() {
             Ok(()) => {
-                self.stands(State::Kept);
+                self.stands(ReserveState::Kept);
                 tracing::info!(file = %self.path.display(), "the ledger has its reserve");
             }
             Err(error) => tracing::debug!(%error, "the ledger's reserve could not be made"),
@@ -142,7 +142,7 @@ impl Reserve {
 
     /// Gives it up, if there is any.
     pub(crate) fn give_up(&self) {
-        if !self.is(State::Kept) {
+        if !self.is(ReserveState::Kept) {
             return;
         }
         match std::fs::remove_file(&self.path) {
@@ -151,14 +151,14 @@ impl Reserve {
             ),
             Err(error) => tracing::warn!(%error, "the ledger's reserve could not be given up"),
         }
-        self.stands(State::Missing);
+        self.stands(ReserveState::Missing);
         self.tight.store(true, Ordering::Relaxed);
     }
 
     /// Makes it again if there is room; otherwise sees whether what clients send would find room in
     /// the file.
     pub(crate) fn look(&self, writer: &mut Writer) {
-        if !self.is(State::Missing) {
+        if !self.is(ReserveState::Missing) {
             return;
         }
         let tight = !self.make() && writer.unused_octets().is_ok_and(|unused| unused < RESERVE);
@@ -170,7 +170,7 @@ impl Reserve {
         !self.tight.load(Ordering::Relaxed) || self.make()
     }
 
-    fn is(&self, state: State) -> bool {
+    fn is(&self, state: ReserveState) -> bool {
         self.state.load(Ordering::Relaxed) == state as u8
     }
 
@@ -194,7 +194,7 @@ impl Reserve {
         statvfs(folder.unwrap_or(Path::new("."))).ok()
     }
 
-    fn stands(&self, state: State) {
+    fn stands(&self, state: ReserveState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 }

@@ -9,13 +9,13 @@ use sqlx::{Arguments, Sqlite as Database};
 use super::open::trouble;
 use super::rows::{damaged, maybe_time, number, operation, operations, origins, places};
 use super::writer::{Row, Values};
-use super::{Sqlite, Writing};
+use super::{Sqlite, SqliteTransaction};
 use crate::error::LedgerError;
 use crate::store::Batch;
 use crate::webhooks::rows::{callback, leased_columns};
 use crate::webhooks::sending::{ENDED, end_with};
 use crate::webhooks::sql::{
-    Announced, Asks, Given, Numbered, Runs, Sql, Table, Taken, Told, Value,
+    Given, IdSequence, OperationSnapshot, Sql, SqlReader, SqlTransaction, Table, Taken, Told, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
 use crate::webhooks::unread::HandedDelivery;
@@ -50,7 +50,7 @@ const LAST_KEPT: &str = "UPDATE ledger SET \
      last_delivery = max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0))";
 
 #[async_trait]
-impl Runs for Writing {
+impl SqlTransaction for SqliteTransaction {
     type Row = Row;
 
     fn is_alone(&self) -> bool {
@@ -77,13 +77,13 @@ impl Runs for Writing {
         self.writer.each(table.insert, &rows, bind).map(drop)
     }
 
-    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64> {
+    async fn numbers(&mut self, of: IdSequence, count: usize) -> Batch<i64> {
         let next = if let Some(next) = self.writer.next.get(&of) {
             *next
         } else {
             let last = match of {
-                Numbered::Messages => LAST_MESSAGE,
-                Numbered::Deliveries => LAST_DELIVERY,
+                IdSequence::Messages => LAST_MESSAGE,
+                IdSequence::Deliveries => LAST_DELIVERY,
             };
             let row = self.writer.one(last, |_| {})?;
             row.map_or(Ok(0), |row| number::<i64>(&row, "last"))? + 1
@@ -96,18 +96,22 @@ impl Runs for Writing {
         self.writer.run(LAST_KEPT, |_| {}).map(drop)
     }
 
-    fn ended(&mut self, seq: i64) -> Option<Announced> {
+    fn ended(&mut self, seq: i64) -> Option<OperationSnapshot> {
         self.ended.remove(&seq)
     }
 
-    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced> {
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<OperationSnapshot> {
         let rows = self.writer.all_of_each(OPERATION, seqs, |seq, values| {
             values.put(seq);
         })?;
         let sealer = &self.book.sealer;
         let announced = |row| {
             let (operation, callback) = (operation(row, sealer)?, callback(row, sealer)?);
-            Ok::<_, LedgerError>(Announced { seq: number(row, "seq")?, operation, callback })
+            Ok::<_, LedgerError>(OperationSnapshot {
+                seq: number(row, "seq")?,
+                operation,
+                callback,
+            })
         };
         // No receiver is told of an operation that cannot be read.
         Ok(rows.iter().filter_map(|row| announced(row).ok()).collect())
@@ -180,7 +184,7 @@ fn bind(given: &Given, values: &mut Values<'_, '_>) {
 }
 
 fn claim(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     want: DeliveryWant,
     now: Timestamp,
 ) -> Result<ClaimedDeliveries, LedgerError> {
@@ -207,7 +211,7 @@ fn claim(
 }
 
 #[async_trait]
-impl Asks for Sqlite {
+impl SqlReader for Sqlite {
     type Row = SqliteRow;
 
     fn sealer(&self) -> &Sealer {

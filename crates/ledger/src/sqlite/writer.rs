@@ -14,9 +14,9 @@ use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use super::open::native_trouble as trouble;
-use super::rows::{Cells, EventRow, Stored, damaged};
+use super::rows::{BindRow, EventRow, ReadRow, damaged};
 use crate::error::LedgerError;
-use crate::webhooks::sql::{Numbered, Told};
+use crate::webhooks::sql::{IdSequence, Told};
 use cloakroom_domain::operation::outlived_by;
 
 /// Statements that are kept prepared: all of them.
@@ -35,7 +35,7 @@ pub(crate) struct Writer {
     /// The next operation's place in the order accepted.
     pub(crate) next_seq: i64,
     /// The next message's and the next delivery's number, once they are known.
-    pub(crate) next: HashMap<Numbered, i64>,
+    pub(crate) next: HashMap<IdSequence, i64>,
     /// Events of this transaction that a receiver may have to be told of.
     pub(crate) told: Vec<Told>,
 }
@@ -270,7 +270,7 @@ impl<'s, 'c> Values<'s, 'c> {
     }
 }
 
-impl Cells for Values<'_, '_> {
+impl BindRow for Values<'_, '_> {
     fn number(&mut self, value: impl Into<Option<i64>>) -> &mut Self {
         self.put(value.into())
     }
@@ -303,7 +303,7 @@ impl Row {
     }
 }
 
-impl Stored for Row {
+impl ReadRow for Row {
     fn number(&self, column: &str) -> Result<Option<i64>, LedgerError> {
         match self.value(column)? {
             Value::Null => Ok(None),
@@ -329,6 +329,6 @@ impl Stored for Row {
     }
 
     fn flag(&self, column: &str) -> Result<bool, LedgerError> {
-        Ok(Stored::number(self, column)?.is_some_and(|number| number != 0))
+        Ok(ReadRow::number(self, column)?.is_some_and(|number| number != 0))
     }
 }

@@ -14,12 +14,14 @@ use super::heads::DeliveryLane;
 use super::index::Index;
 use super::packing::Packed;
 use super::rows::{joined, known, message_place, receiver_columns, url_place};
-use super::sql::{Announced, Asks, Given, Numbered, Runs, Table, Told, one, table};
+use super::sql::{
+    Given, IdSequence, OperationSnapshot, SqlReader, SqlTransaction, Table, Told, one, table,
+};
 use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
 use crate::commit::handoff::{Outbox, Space};
 use crate::error::LedgerError;
-use crate::rows::{Stored, maybe_text, number};
+use crate::rows::{ReadRow, maybe_text, number};
 use crate::verbs::Subject;
 use cloakroom_domain::delivery::{DEADLINE, ReceiverKey, Topic};
 use cloakroom_domain::{Principal, Timestamp};
@@ -86,7 +88,9 @@ pub(crate) struct Handed {
 }
 
 /// Brings what is remembered of receivers up to date.
-pub(crate) async fn refresh<W: Runs + ?Sized>(writing: &mut W) -> Result<(), LedgerError> {
+pub(crate) async fn refresh<W: SqlTransaction + ?Sized>(
+    writing: &mut W,
+) -> Result<(), LedgerError> {
     let subscribers = writing.subscribers();
     let known_version = subscribers.index().version;
     if writing.version() == Some(known_version) {
@@ -101,13 +105,13 @@ pub(crate) async fn refresh<W: Runs + ?Sized>(writing: &mut W) -> Result<(), Led
 }
 
 /// The same by reading, for those who write nothing.
-pub(super) async fn look<A: Asks + ?Sized>(asking: &A) -> Result<(), LedgerError> {
+pub(super) async fn look<A: SqlReader + ?Sized>(asking: &A) -> Result<(), LedgerError> {
     let subscribers = asking.subscribers();
     let rows = asking.ask(CHANGED.into(), Given::number(subscribers.index().version)).await?;
     take_in(subscribers, &rows)
 }
 
-fn take_in(subscribers: &Subscribers, rows: &[impl Stored]) -> Result<(), LedgerError> {
+fn take_in(subscribers: &Subscribers, rows: &[impl ReadRow]) -> Result<(), LedgerError> {
     let Some(row) = rows.first() else { return Ok(()) };
     let (version, base) = (number(row, "version")?, maybe_text(row, "public_base")?);
     let mut changed = Vec::with_capacity(rows.len());
@@ -121,7 +125,7 @@ fn take_in(subscribers: &Subscribers, rows: &[impl Stored]) -> Result<(), Ledger
 }
 
 /// Gives what happened in this transaction to those who are to be told.
-pub(crate) async fn announce<W: Runs + ?Sized>(
+pub(crate) async fn announce<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     scribe: &dyn Scribe,
     outbox: Option<&dyn Outbox>,
@@ -159,10 +163,10 @@ pub(crate) async fn announce<W: Runs + ?Sized>(
 
 /// The operations that something is told of, in no order. One that has ended is told of as it
 /// stood then, unless more has come to be of it since.
-async fn about<W: Runs + ?Sized>(
+async fn about<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     told: &[Told],
-) -> Result<Vec<Announced>, LedgerError> {
+) -> Result<Vec<OperationSnapshot>, LedgerError> {
     let mut latest = BTreeMap::new();
     for Told { seq, sequence, .. } in told {
         let known = latest.entry(*seq).or_insert(*sequence);
@@ -204,7 +208,12 @@ pub(super) struct Fan {
     pub(super) version: i64,
 }
 
-fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> Option<Letter> {
+fn letter(
+    index: &Index,
+    scribe: &dyn Scribe,
+    about: &OperationSnapshot,
+    told: Told,
+) -> Option<Letter> {
     let Told { seq, sequence, topic, at } = told;
     let operation = &about.operation;
     // No receiver is told of the gateway's own jobs.
@@ -239,7 +248,7 @@ fn letter(index: &Index, scribe: &dyn Scribe, about: &Announced, told: Told) -> 
 }
 
 /// Writes messages down, and a delivery for each of those they go to at once.
-pub(super) async fn post<W: Runs + ?Sized>(
+pub(super) async fn post<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     letters: Vec<Letter>,
 ) -> Result<NewlyDue, LedgerError> {
@@ -250,7 +259,7 @@ pub(super) async fn post<W: Runs + ?Sized>(
 }
 
 /// The same for one message to one receiver; says which delivery it became.
-pub(super) async fn post_one<W: Runs + ?Sized>(
+pub(super) async fn post_one<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     letter: Letter,
 ) -> Result<(NewlyDue, Option<DeliveryKey>), LedgerError> {
@@ -258,12 +267,12 @@ pub(super) async fn post_one<W: Runs + ?Sized>(
     Ok((newly, numbers.first().copied()))
 }
 
-async fn write<W: Runs + ?Sized>(
+async fn write<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     letters: Vec<Letter>,
     outbox: Option<&dyn Outbox>,
 ) -> Result<Made, LedgerError> {
-    let numbers = writing.numbers(Numbered::Messages, letters.len()).await?;
+    let numbers = writing.numbers(IdSequence::Messages, letters.len()).await?;
     let (mut messages, mut drafts, mut fan_outs) = (Vec::new(), Vec::new(), Vec::new());
     for (letter, message) in letters.into_iter().zip(numbers) {
         let sent = Arc::new(Sent::of(&letter));
@@ -371,7 +380,7 @@ struct Rows {
 
 /// Makes deliveries of messages that are written. What the outbox has space for is handed
 /// out at once.
-pub(super) async fn make<W: Runs + ?Sized>(
+pub(super) async fn make<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     drafts: Vec<Draft>,
     outbox: Option<&dyn Outbox>,
@@ -379,7 +388,7 @@ pub(super) async fn make<W: Runs + ?Sized>(
     if drafts.is_empty() {
         return Ok(Made::default());
     }
-    let numbers = writing.numbers(Numbered::Deliveries, drafts.len()).await?;
+    let numbers = writing.numbers(IdSequence::Deliveries, drafts.len()).await?;
     let (mut rows, mut made) = (Rows::default(), Made::default());
     let (index, node, sealer) = (writing.subscribers().index(), writing.node(), writing.sealer());
     for (draft, delivery) in drafts.into_iter().zip(numbers) {

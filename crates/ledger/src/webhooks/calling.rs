@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::announce::refresh;
-use super::sql::{Asks, Given, Runs};
+use super::sql::{Given, SqlReader, SqlTransaction};
 use super::subscriptions::{CALLBACKS, USED, callback_receiver};
 use crate::error::LedgerError;
 use crate::rows::number;
@@ -17,7 +17,7 @@ use cloakroom_domain::delivery::{Callback, ReceiverKey};
 use cloakroom_domain::{Principal, Timestamp};
 
 /// The receiver of a principal's callbacks to an origin that were asked for lately.
-pub(super) async fn find<A: Asks + ?Sized>(
+pub(super) async fn find<A: SqlReader + ?Sized>(
     asks: &A,
     principal: &Principal,
     origin: &str,
@@ -29,7 +29,7 @@ pub(super) async fn find<A: Asks + ?Sized>(
 }
 
 /// Where the callbacks of an operation go that is about to be written down.
-pub(crate) async fn callback_of<'a, W: Runs + ?Sized>(
+pub(crate) async fn callback_of<'a, W: SqlTransaction + ?Sized>(
     writing: &mut W,
     acceptance: &'a Acceptance,
 ) -> Result<Option<Cow<'a, Callback>>, LedgerError> {

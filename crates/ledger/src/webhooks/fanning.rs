@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::announce::{Draft, NewlyDue, make};
 use super::rows::{filter, format, receiver_key, split, standing};
-use super::sql::{Given, Runs, locking, one, run};
+use super::sql::{Given, SqlTransaction, locking, one, run};
 use super::subscribers::Standing;
 use super::verbs::Cause;
 use crate::error::LedgerError;
-use crate::rows::{Stored, maybe_number, maybe_text, number, octets, text, time};
+use crate::rows::{ReadRow, maybe_number, maybe_text, number, octets, text, time};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{ReceiverKey, Topics};
 
@@ -44,7 +44,7 @@ const FORGET: &str = "DELETE FROM former_receivers WHERE until IN (SELECT until 
      ORDER BY until LIMIT $1) AND changed_at < $2 RETURNING until";
 
 /// One step of the oldest fan-out; none where there is nothing to do.
-pub(super) async fn fan_out<W: Runs + ?Sized>(
+pub(super) async fn fan_out<W: SqlTransaction + ?Sized>(
     writing: &mut W,
 ) -> Result<Option<NewlyDue>, LedgerError> {
     let Some(row) = one(writing, NEXT, Given::none()).await? else { return Ok(None) };
@@ -84,7 +84,7 @@ pub(super) async fn fan_out<W: Runs + ?Sized>(
 
 /// Whether what comes to a subscription is held: it stood so at the event, or does by now.
 /// None where nothing comes to it.
-fn holds(row: &impl Stored) -> Result<Option<bool>, LedgerError> {
+fn holds(row: &impl ReadRow) -> Result<Option<bool>, LedgerError> {
     let now = standing(row)?;
     if now == Standing::Deleted || text(row, "kind")? != "subscription" {
         return Ok(None);
@@ -93,7 +93,7 @@ fn holds(row: &impl Stored) -> Result<Option<bool>, LedgerError> {
 }
 
 /// Writes down how a subscription stands that is about to be changed.
-pub(super) async fn remember<W: Runs + ?Sized>(
+pub(super) async fn remember<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     version: i64,
@@ -104,7 +104,7 @@ pub(super) async fn remember<W: Runs + ?Sized>(
 
 /// Forgets, of at most so many, how subscriptions stood before changes that no fan-out can be
 /// older than. Says how many there were.
-pub(super) async fn forget<W: Runs + ?Sized>(
+pub(super) async fn forget<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     limit: usize,
     now: Timestamp,

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::sql::Asks;
+use super::sql::SqlReader;
 use super::{
     Delivery, DeliveryCounts, DeliveryKey, DeliveryLane, DeliveryLease, DeliveryListing,
     DeliveryPage, KeyOwner, Owners, PublishedKey, Receiver, SigningKey, Subscription,
@@ -57,7 +57,7 @@ pub(crate) trait ReadsDeliveries: Send + Sync {
 }
 
 #[async_trait]
-impl<A: Asks> ReadsDeliveries for A {
+impl<A: SqlReader> ReadsDeliveries for A {
     async fn subscription(
         &self,
         principal: Option<&Principal>,

@@ -11,13 +11,13 @@ use super::fanning::forget;
 use super::heads::DeliveryLane;
 use super::rows::{delivery_url, format, joined_state};
 use super::sending::{ENDED, end};
-use super::sql::{Given, Runs, one, run};
+use super::sql::{Given, SqlTransaction, one, run};
 use super::subscriptions::next_version;
 use super::verbs::{
     Cause, DeliveryEnd, DeliveryKey, Format, Redelivered, ReplayStep, Replayed, Selected,
 };
 use crate::error::LedgerError;
-use crate::rows::{Stored, maybe_number, maybe_time, number};
+use crate::rows::{ReadRow, maybe_number, maybe_time, number};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{ReceiverKey, Topic};
 use cloakroom_domain::sealer::Sealer;
@@ -54,7 +54,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn of(row: &impl Stored, sealer: &Sealer) -> Result<Self, LedgerError> {
+    fn of(row: &impl ReadRow, sealer: &Sealer) -> Result<Self, LedgerError> {
         let delivery = number(row, "delivery")?;
         Ok(Self {
             delivery,
@@ -91,7 +91,7 @@ impl Candidate {
     }
 }
 
-pub(super) async fn replay<W: Runs + ?Sized>(
+pub(super) async fn replay<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     step: &ReplayStep,
 ) -> Result<(Replayed, NewlyDue), LedgerError> {
@@ -109,7 +109,7 @@ pub(super) async fn replay<W: Runs + ?Sized>(
     Ok((Replayed { count: going.len() as u64, after }, newly))
 }
 
-pub(super) async fn redeliver<W: Runs + ?Sized>(
+pub(super) async fn redeliver<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     delivery: DeliveryKey,
@@ -130,7 +130,7 @@ pub(super) async fn redeliver<W: Runs + ?Sized>(
 
 /// Makes a new delivery of each of these; one that was held is held no more, and one that waits for
 /// its next attempt has it now. Says as which deliveries they go out.
-async fn again<W: Runs + ?Sized>(
+async fn again<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     candidates: Vec<Candidate>,
@@ -194,7 +194,7 @@ const RETIRED_GONE: &str = "DELETE FROM receivers WHERE kind = 'callback' AND ch
 /// Retires receivers of callbacks that no request has named and nothing has referred to since
 /// before `unused`, so that every node forgets them; those that were retired before that as
 /// well are gone.
-async fn retire<W: Runs + ?Sized>(
+async fn retire<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     limit: usize,
     unused: Timestamp,
@@ -215,7 +215,7 @@ async fn retire<W: Runs + ?Sized>(
 
 /// Puts away what has been over since before `over`, and drops what has been held since
 /// before `held` or for a receiver that is gone; at most `limit` of each.
-pub(super) async fn prune<W: Runs + ?Sized>(
+pub(super) async fn prune<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     limit: usize,
     held: Timestamp,

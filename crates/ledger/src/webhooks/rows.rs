@@ -13,7 +13,7 @@ use super::verbs::{
 };
 use crate::error::LedgerError;
 use crate::rows::{
-    Stored, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed, maybe_text, maybe_time,
+    ReadRow, damaged, exactly, id, maybe_id, maybe_number, maybe_sealed, maybe_text, maybe_time,
     number, octets, text, time,
 };
 use cloakroom_domain::Principal;
@@ -43,25 +43,25 @@ macro_rules! receiver_columns {
 }
 pub(crate) use receiver_columns;
 
-fn octets_of(row: &impl Stored, column: &str) -> Result<Option<Bytes>, LedgerError> {
+fn octets_of(row: &impl ReadRow, column: &str) -> Result<Option<Bytes>, LedgerError> {
     Ok(row.octets(column)?.map(Bytes::copy_from_slice))
 }
 
-fn principal(row: &impl Stored) -> Result<Principal, LedgerError> {
+fn principal(row: &impl ReadRow) -> Result<Principal, LedgerError> {
     Ok(Principal::named(octets(row, "principal")?))
 }
 
-pub(super) fn receiver_key(row: &impl Stored) -> Result<ReceiverKey, LedgerError> {
+pub(super) fn receiver_key(row: &impl ReadRow) -> Result<ReceiverKey, LedgerError> {
     number(row, "receiver").map(ReceiverKey)
 }
 
-pub(super) fn format(row: &impl Stored) -> Result<Format, LedgerError> {
+pub(super) fn format(row: &impl ReadRow) -> Result<Format, LedgerError> {
     let name = text(row, "format")?;
     Format::named(name).ok_or_else(|| damaged(format!("unknown format {name}")))
 }
 
 /// A subscription.
-pub(crate) fn subscription(row: &impl Stored) -> Result<Subscription, LedgerError> {
+pub(crate) fn subscription(row: &impl ReadRow) -> Result<Subscription, LedgerError> {
     let id = exactly(row, "id")?.ok_or_else(|| damaged("a subscription without an id"))?;
     Ok(Subscription {
         receiver: receiver_key(row)?,
@@ -87,7 +87,7 @@ pub(crate) fn subscription(row: &impl Stored) -> Result<Subscription, LedgerErro
     })
 }
 
-fn state(row: &impl Stored) -> Result<SubscriptionState, LedgerError> {
+fn state(row: &impl ReadRow) -> Result<SubscriptionState, LedgerError> {
     Ok(match text(row, "state")? {
         "active" => SubscriptionState::Active,
         "unverified" => SubscriptionState::Unverified,
@@ -102,7 +102,7 @@ fn state(row: &impl Stored) -> Result<SubscriptionState, LedgerError> {
 }
 
 /// What a subscription is told of.
-pub(super) fn filter(row: &impl Stored) -> Result<Filter, LedgerError> {
+pub(super) fn filter(row: &impl ReadRow) -> Result<Filter, LedgerError> {
     Ok(Filter {
         topics: Topics::of_bits(number(row, "events")?),
         routes: split(row.text("routes")?),
@@ -111,7 +111,7 @@ pub(super) fn filter(row: &impl Stored) -> Result<Filter, LedgerError> {
 }
 
 /// Whether deliveries to a receiver go out.
-pub(super) fn standing(row: &impl Stored) -> Result<Standing, LedgerError> {
+pub(super) fn standing(row: &impl ReadRow) -> Result<Standing, LedgerError> {
     Ok(match text(row, "state")? {
         "deleted" => Standing::Deleted,
         // As good as gone: nothing refers to it.
@@ -122,7 +122,7 @@ pub(super) fn standing(row: &impl Stored) -> Result<Standing, LedgerError> {
 }
 
 /// What is remembered of a receiver.
-pub(crate) fn known(row: &impl Stored) -> Result<Known, LedgerError> {
+pub(crate) fn known(row: &impl ReadRow) -> Result<Known, LedgerError> {
     let subscribes = text(row, "kind")? == "subscription";
     Ok(Known {
         receiver: receiver_key(row)?,
@@ -138,7 +138,7 @@ pub(crate) fn known(row: &impl Stored) -> Result<Known, LedgerError> {
 }
 
 /// A receiver, without its keys.
-pub(crate) fn receiver(row: &impl Stored) -> Result<Receiver, LedgerError> {
+pub(crate) fn receiver(row: &impl ReadRow) -> Result<Receiver, LedgerError> {
     Ok(Receiver {
         key: receiver_key(row)?,
         subscription: exactly(row, "id")?.map(SubscriptionId::from_bytes),
@@ -152,7 +152,7 @@ pub(crate) fn receiver(row: &impl Stored) -> Result<Receiver, LedgerError> {
 }
 
 /// A key that messages are signed with.
-pub(crate) fn signing_key(row: &impl Stored) -> Result<SigningKey, LedgerError> {
+pub(crate) fn signing_key(row: &impl ReadRow) -> Result<SigningKey, LedgerError> {
     let kind = text(row, "kind")?;
     Ok(SigningKey {
         number: number(row, "key")?,
@@ -164,7 +164,7 @@ pub(crate) fn signing_key(row: &impl Stored) -> Result<SigningKey, LedgerError> 
 }
 
 /// A key whose public half anybody may know.
-pub(crate) fn published_key(row: &impl Stored) -> Result<PublishedKey, LedgerError> {
+pub(crate) fn published_key(row: &impl ReadRow) -> Result<PublishedKey, LedgerError> {
     Ok(PublishedKey {
         key: signing_key(row)?,
         principal: principal(row)?,
@@ -174,7 +174,7 @@ pub(crate) fn published_key(row: &impl Stored) -> Result<PublishedKey, LedgerErr
 
 /// Where the callbacks of an operation go.
 pub(crate) fn callback(
-    row: &impl Stored,
+    row: &impl ReadRow,
     sealer: &Sealer,
 ) -> Result<Option<Callback>, LedgerError> {
     let Some(receiver) = maybe_number(row, "callback_receiver")? else { return Ok(None) };
@@ -196,7 +196,7 @@ macro_rules! leased_columns {
 }
 pub(crate) use leased_columns;
 
-pub(super) fn topic(row: &impl Stored) -> Result<Topic, LedgerError> {
+pub(super) fn topic(row: &impl ReadRow) -> Result<Topic, LedgerError> {
     text(row, "event")?.parse().map_err(damaged)
 }
 
@@ -212,7 +212,7 @@ pub(super) fn url_place(delivery: i64) -> Place {
 
 /// Where a delivery goes, where its receiver does not say that.
 pub(super) fn delivery_url(
-    row: &impl Stored,
+    row: &impl ReadRow,
     sealer: &Sealer,
 ) -> Result<Option<String>, LedgerError> {
     maybe_sealed(row, "url", url_place(number(row, "delivery")?), sealer)
@@ -223,13 +223,13 @@ pub(super) fn delivery_url(
 const LAST_TOKEN: i64 = i64::MAX / 2;
 
 /// The token of a delivery that is handed out, from its row in `deliveries_due`.
-pub(super) fn next_token(row: &impl Stored) -> Result<i64, LedgerError> {
+pub(super) fn next_token(row: &impl ReadRow) -> Result<i64, LedgerError> {
     Ok(number::<i64>(row, "token")?.min(LAST_TOKEN) + 1)
 }
 
 /// A delivery that is handed out, as the row says that was in `deliveries_due`.
 pub(crate) fn leased_delivery(
-    row: &impl Stored,
+    row: &impl ReadRow,
     receiver: ReceiverKey,
     sealer: &Sealer,
 ) -> Result<LeasedDelivery, LedgerError> {
@@ -266,7 +266,7 @@ macro_rules! deliveries {
 pub(crate) use deliveries;
 
 /// A delivery as it stands, without its log.
-pub(crate) fn delivery(row: &impl Stored, sealer: &Sealer) -> Result<Delivery, LedgerError> {
+pub(crate) fn delivery(row: &impl ReadRow, sealer: &Sealer) -> Result<Delivery, LedgerError> {
     let cause = text(row, "cause")?;
     Ok(Delivery {
         key: DeliveryKey(number(row, "delivery")?),
@@ -282,7 +282,7 @@ pub(crate) fn delivery(row: &impl Stored, sealer: &Sealer) -> Result<Delivery, L
     })
 }
 
-fn delivery_state(row: &impl Stored) -> Result<DeliveryState, LedgerError> {
+fn delivery_state(row: &impl ReadRow) -> Result<DeliveryState, LedgerError> {
     if let Some(at) = maybe_time(row, "due_at")? {
         return Ok(DeliveryState::Due { at });
     }
@@ -297,13 +297,13 @@ fn delivery_state(row: &impl Stored) -> Result<DeliveryState, LedgerError> {
 }
 
 /// How a delivery ended, from a joined row; none where it has not.
-pub(crate) fn joined_state(row: &impl Stored) -> Result<Option<DeliveryEnd>, LedgerError> {
+pub(crate) fn joined_state(row: &impl ReadRow) -> Result<Option<DeliveryEnd>, LedgerError> {
     let Some(how) = row.text("state")? else { return Ok(None) };
     DeliveryEnd::named(how).map(Some).ok_or_else(|| damaged(format!("unknown end {how}")))
 }
 
 /// One attempt.
-pub(crate) fn attempt(row: &impl Stored) -> Result<AttemptRecord, LedgerError> {
+pub(crate) fn attempt(row: &impl ReadRow) -> Result<AttemptRecord, LedgerError> {
     Ok(AttemptRecord {
         number: number(row, "number")?,
         at: time(row, "at")?,

@@ -9,7 +9,7 @@ use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
 use super::index::Index;
 use super::rows::{receiver_columns, subscription, topic};
-use super::sql::{Given, Runs, Sql, Table, Taken, locking, one, run, table};
+use super::sql::{Given, Sql, SqlTransaction, Table, Taken, locking, one, run, table};
 use super::subscribers::Standing;
 use super::subscriptions::{disable, next_version, tell};
 use super::unread::{Fate, UnreadDelivery};
@@ -66,7 +66,7 @@ const LATE: &str = "DELETE FROM deliveries_due WHERE delivery IN (SELECT d.deliv
 
 /// Settles what was delivered, where nothing is to be written down about receivers because
 /// of that. None where it is not as simple: nothing was changed then.
-pub(super) async fn settle_delivered<W: Runs + ?Sized>(
+pub(super) async fn settle_delivered<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     batch: &[DeliverySettlement],
 ) -> Result<Option<Vec<DeliverySettled>>, LedgerError> {
@@ -123,7 +123,7 @@ struct Seen {
     given_up: Vec<String>,
 }
 
-pub(super) async fn settle<W: Runs + ?Sized>(
+pub(super) async fn settle<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     batch: &[DeliverySettlement],
     scribe: Option<&dyn Scribe>,
@@ -247,7 +247,7 @@ struct Mark {
 }
 
 impl Mark {
-    async fn write<W: Runs + ?Sized>(
+    async fn write<W: SqlTransaction + ?Sized>(
         &self,
         writing: &mut W,
         seen: &Seen,
@@ -295,7 +295,7 @@ impl Mark {
         Ok(newly)
     }
 
-    async fn disable<W: Runs + ?Sized>(
+    async fn disable<W: SqlTransaction + ?Sized>(
         &self,
         writing: &mut W,
         why: DisabledFor,
@@ -354,7 +354,7 @@ fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
 
 /// Makes due again what a node held that is gone; its attempts were cut off, and do not
 /// count. Says how many there were.
-pub(super) async fn take_back<W: Runs + ?Sized>(
+pub(super) async fn take_back<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     node: i64,
     limit: usize,
@@ -376,7 +376,7 @@ pub(super) async fn take_back<W: Runs + ?Sized>(
 
 /// Ends deliveries that were handed out and are damaged, and makes due again what another node may be
 /// able to read.
-pub(super) async fn see_to_unread<W: Runs + ?Sized>(
+pub(super) async fn see_to_unread<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     unread: &[UnreadDelivery],
     now: Timestamp,
@@ -402,7 +402,7 @@ pub(super) async fn see_to_unread<W: Runs + ?Sized>(
 
 /// Moves what is due for a receiver that takes nothing to where it is held, or drops it if
 /// the receiver is gone. Says how many there were; there may be more.
-pub(super) async fn put_aside<W: Runs + ?Sized>(
+pub(super) async fn put_aside<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     receiver: ReceiverKey,
     limit: usize,
@@ -433,7 +433,7 @@ pub(super) async fn put_aside<W: Runs + ?Sized>(
 
 /// Ends what has been due in a lane beyond its deadline, and tells of it. Says which
 /// messages these were.
-pub(super) async fn give_up_late<W: Runs + ?Sized>(
+pub(super) async fn give_up_late<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     lane: DeliveryLane,
     limit: usize,

@@ -5,7 +5,7 @@ use super::rows::{
     attempt, deliveries, delivery, published_key, receiver, receiver_columns, signing_key,
     subscription,
 };
-use super::sql::{Asks, Given, Sql};
+use super::sql::{Given, Sql, SqlReader};
 use super::subscriptions::keys_statement;
 use super::verbs::{
     AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
@@ -77,7 +77,7 @@ const STRAYS: Sql = Sql {
         WHERE s.node <> $1 AND (n.incarnation IS NULL OR n.ended_at IS NOT NULL)",
 };
 
-pub(super) async fn find<A: Asks + ?Sized>(
+pub(super) async fn find<A: SqlReader + ?Sized>(
     asking: &A,
     principal: Option<&Principal>,
     id: SubscriptionId,
@@ -87,7 +87,7 @@ pub(super) async fn find<A: Asks + ?Sized>(
     Ok(found.filter(|found| principal.is_none_or(|principal| *principal == found.principal)))
 }
 
-pub(super) async fn list<A: Asks + ?Sized>(
+pub(super) async fn list<A: SqlReader + ?Sized>(
     asking: &A,
     listing: &SubscriptionListing,
 ) -> Result<Listed<Subscription, ReceiverKey>, LedgerError> {
@@ -103,12 +103,12 @@ pub(super) async fn list<A: Asks + ?Sized>(
     Listed::of(&rows, listing.limit, place, subscription)
 }
 
-pub(super) async fn keys<A: Asks + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<SigningKey> {
+pub(super) async fn keys<A: SqlReader + ?Sized>(asking: &A, owner: &KeyOwner) -> Batch<SigningKey> {
     let (sql, given) = keys_statement(owner);
     asking.ask(sql.into(), given).await?.iter().map(signing_key).collect()
 }
 
-pub(super) async fn published_keys<A: Asks + ?Sized>(
+pub(super) async fn published_keys<A: SqlReader + ?Sized>(
     asking: &A,
     after: i64,
     limit: usize,
@@ -117,7 +117,7 @@ pub(super) async fn published_keys<A: Asks + ?Sized>(
     Listed::of(&rows, limit, |row| number(row, "key"), published_key)
 }
 
-pub(super) async fn whom<A: Asks + ?Sized>(
+pub(super) async fn whom<A: SqlReader + ?Sized>(
     asking: &A,
     key: ReceiverKey,
 ) -> Result<Option<Receiver>, LedgerError> {
@@ -131,7 +131,7 @@ pub(super) async fn whom<A: Asks + ?Sized>(
     Ok(Some(found))
 }
 
-pub(super) async fn deliveries<A: Asks + ?Sized>(
+pub(super) async fn deliveries<A: SqlReader + ?Sized>(
     asking: &A,
     listing: &DeliveryListing,
 ) -> Result<DeliveryPage, LedgerError> {
@@ -181,7 +181,7 @@ fn stands(delivery: &Delivery, select: Selected) -> bool {
     }
 }
 
-pub(super) async fn one_delivery<A: Asks + ?Sized>(
+pub(super) async fn one_delivery<A: SqlReader + ?Sized>(
     asking: &A,
     receiver: ReceiverKey,
     key: DeliveryKey,
@@ -196,7 +196,7 @@ pub(super) async fn one_delivery<A: Asks + ?Sized>(
 }
 
 /// The attempts of a delivery that can be read, and why each of the others cannot.
-async fn log<A: Asks + ?Sized>(
+async fn log<A: SqlReader + ?Sized>(
     asking: &A,
     key: DeliveryKey,
 ) -> Result<(Vec<AttemptRecord>, Vec<String>), LedgerError> {
@@ -205,7 +205,7 @@ async fn log<A: Asks + ?Sized>(
 }
 
 /// When the next of each lane is due.
-pub(super) async fn due<A: Asks + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Timestamp)> {
+pub(super) async fn due<A: SqlReader + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Timestamp)> {
     let head = |row| {
         let receiver = ReceiverKey(number(row, "receiver")?);
         let again = number::<i64>(row, "again")? == 1;
@@ -215,7 +215,7 @@ pub(super) async fn due<A: Asks + ?Sized>(asking: &A) -> Batch<(DeliveryLane, Ti
 }
 
 /// How many wait, counted up to `most`.
-pub(super) async fn count<A: Asks + ?Sized>(
+pub(super) async fn count<A: SqlReader + ?Sized>(
     asking: &A,
     most: usize,
     now: Timestamp,
@@ -228,12 +228,15 @@ pub(super) async fn count<A: Asks + ?Sized>(
 }
 
 /// Whether a fan-out is under way.
-pub(super) async fn fans<A: Asks + ?Sized>(asking: &A) -> Result<bool, LedgerError> {
+pub(super) async fn fans<A: SqlReader + ?Sized>(asking: &A) -> Result<bool, LedgerError> {
     Ok(!asking.ask(FANS.into(), Given::none()).await?.is_empty())
 }
 
 /// What this node was handed to send, as far as the ledger knows.
-pub(super) async fn sent_here<A: Asks + ?Sized>(asking: &A, node: i64) -> Batch<DeliveryLease> {
+pub(super) async fn sent_here<A: SqlReader + ?Sized>(
+    asking: &A,
+    node: i64,
+) -> Batch<DeliveryLease> {
     let lease = |row| {
         let delivery = DeliveryKey(number(row, "delivery")?);
         Ok(DeliveryLease { delivery, token: number(row, "token")? })
@@ -242,7 +245,7 @@ pub(super) async fn sent_here<A: Asks + ?Sized>(asking: &A, node: i64) -> Batch<
 }
 
 /// Nodes that are plainly gone and were sending something.
-pub(super) async fn strays<A: Asks + ?Sized>(asking: &A, node: i64) -> Batch<i64> {
+pub(super) async fn strays<A: SqlReader + ?Sized>(asking: &A, node: i64) -> Batch<i64> {
     let rows = asking.ask(STRAYS, Given::number(node)).await?;
     rows.iter().map(|row| number(row, "node")).collect()
 }

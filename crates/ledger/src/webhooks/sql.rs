@@ -10,7 +10,7 @@ use super::verbs::{
     ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
 use crate::error::LedgerError;
-use crate::rows::{Cells, Stored, number};
+use crate::rows::{BindRow, ReadRow, number};
 use crate::store::Batch;
 use crate::verbs::Operation;
 use cloakroom_domain::Timestamp;
@@ -98,7 +98,7 @@ impl Given {
     }
 
     /// Puts them into the cells of a row.
-    pub(crate) fn put(&self, cells: &mut impl Cells) {
+    pub(crate) fn put(&self, cells: &mut impl BindRow) {
         for value in self.0.iter().cloned() {
             match value {
                 Value::Number(number) => cells.number(number),
@@ -138,14 +138,14 @@ pub(crate) use table;
 
 /// What has numbers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Numbered {
+pub(crate) enum IdSequence {
     Messages,
     Deliveries,
 }
 
 /// An operation that a receiver may be told of.
 #[derive(Debug)]
-pub(crate) struct Announced {
+pub(crate) struct OperationSnapshot {
     pub(crate) seq: i64,
     pub(crate) operation: Operation,
     pub(crate) callback: Option<Callback>,
@@ -162,7 +162,7 @@ pub(crate) struct Taken {
 
 impl Taken {
     /// From the row that was taken.
-    pub(crate) fn of(row: &impl Stored) -> Result<Self, LedgerError> {
+    pub(crate) fn of(row: &impl ReadRow) -> Result<Self, LedgerError> {
         let delivery = DeliveryKey(number(row, "delivery")?);
         Ok(Self {
             lease: DeliveryLease { delivery, token: number(row, "token")? },
@@ -175,9 +175,9 @@ impl Taken {
 
 /// One writing transaction, of whichever engine.
 #[async_trait]
-pub(crate) trait Runs: Send {
+pub(crate) trait SqlTransaction: Send {
     /// What it reads.
-    type Row: Stored + Send + Sync;
+    type Row: ReadRow + Send + Sync;
 
     /// Whether one statement is all that is written, and no receiver wanted to know of it.
     fn is_alone(&self) -> bool;
@@ -198,17 +198,17 @@ pub(crate) trait Runs: Send {
     async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError>;
 
     /// So many new numbers, rising; none that was ever handed out.
-    async fn numbers(&mut self, of: Numbered, count: usize) -> Batch<i64>;
+    async fn numbers(&mut self, of: IdSequence, count: usize) -> Batch<i64>;
 
     /// Remembers how far numbers were handed out, because rows go that have them.
     async fn keep_numbers(&mut self) -> Result<(), LedgerError>;
 
     /// An operation that has ended in this transaction, as it stood then, where that is at
     /// hand; once.
-    fn ended(&mut self, seq: i64) -> Option<Announced>;
+    fn ended(&mut self, seq: i64) -> Option<OperationSnapshot>;
 
     /// Operations as they stand, in no order; those that are gone are left out.
-    async fn operations(&mut self, seqs: &[i64]) -> Batch<Announced>;
+    async fn operations(&mut self, seqs: &[i64]) -> Batch<OperationSnapshot>;
 
     /// Hands out due deliveries.
     async fn claim_deliveries(
@@ -262,9 +262,9 @@ impl Told {
 
 /// Reading, of whichever engine; each statement sees one moment.
 #[async_trait]
-pub(crate) trait Asks: Send + Sync {
+pub(crate) trait SqlReader: Send + Sync {
     /// What it reads.
-    type Row: Stored + Send + Sync;
+    type Row: ReadRow + Send + Sync;
 
     /// What seals and opens values.
     fn sealer(&self) -> &Sealer;
@@ -277,7 +277,7 @@ pub(crate) trait Asks: Send + Sync {
 }
 
 /// The only row, if any.
-pub(crate) async fn one<W: Runs + ?Sized>(
+pub(crate) async fn one<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     sql: impl Into<Sql> + Send,
     given: Given,
@@ -286,7 +286,7 @@ pub(crate) async fn one<W: Runs + ?Sized>(
 }
 
 /// Runs a statement that brings nothing.
-pub(crate) async fn run<W: Runs + ?Sized>(
+pub(crate) async fn run<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     sql: impl Into<Sql> + Send,
     given: Given,

@@ -9,7 +9,7 @@ use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
 use super::fanning::remember;
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
-use super::sql::{Given, Runs, one, run};
+use super::sql::{Given, SqlTransaction, one, run};
 use super::subscribers::{Match, Matching};
 use super::verbs::{
     Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
@@ -86,12 +86,14 @@ const CALLBACKS_TOUCHED: &str =
 pub const USED: Duration = Duration::from_hours(24);
 
 /// The number of the next change; no other transaction changes a receiver until this is durable.
-pub(super) async fn next_version<W: Runs + ?Sized>(writing: &mut W) -> Result<i64, LedgerError> {
+pub(super) async fn next_version<W: SqlTransaction + ?Sized>(
+    writing: &mut W,
+) -> Result<i64, LedgerError> {
     let row = one(writing, NEXT_VERSION, Given::none()).await?;
     number(&row.ok_or_else(|| damaged("receivers have no version"))?, "version")
 }
 
-pub(super) async fn subscribe<W: Runs + ?Sized>(
+pub(super) async fn subscribe<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     new: &NewSubscription,
 ) -> Result<Subscribed, LedgerError> {
@@ -129,7 +131,7 @@ pub(super) async fn subscribe<W: Runs + ?Sized>(
     Ok(Subscribed::New(Box::new(made)))
 }
 
-pub(super) async fn change<W: Runs + ?Sized>(
+pub(super) async fn change<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     changing: &Changing,
     scribe: Option<&dyn Scribe>,
@@ -183,7 +185,7 @@ fn is_told_otherwise(was: &Subscription, change: &Change) -> bool {
     }
 }
 
-async fn find<W: Runs + ?Sized>(
+async fn find<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     id: SubscriptionId,
 ) -> Result<Option<Subscription>, LedgerError> {
@@ -203,7 +205,7 @@ fn settings_given(settings: &SubscriptionSettings) -> Given {
 }
 
 /// Disables a subscription, and tells those who want to know.
-pub(super) async fn disable<W: Runs + ?Sized>(
+pub(super) async fn disable<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     was: Subscription,
     why: DisabledFor,
@@ -225,7 +227,7 @@ pub(super) async fn disable<W: Runs + ?Sized>(
 
 /// Tells a principal's subscriptions something about one of them, which this transaction has
 /// changed: its version is the one that they are found by.
-pub(super) async fn tell<W: Runs + ?Sized>(
+pub(super) async fn tell<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     topic: Topic,
     about: &Subscription,
@@ -270,7 +272,7 @@ pub(super) async fn tell<W: Runs + ?Sized>(
 }
 
 /// Sends a test event to one subscription.
-pub(super) async fn ping<W: Runs + ?Sized>(
+pub(super) async fn ping<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     id: SubscriptionId,
     at: Timestamp,
@@ -297,7 +299,7 @@ pub(super) async fn ping<W: Runs + ?Sized>(
 
 /// The receiver of a principal's callbacks to one origin, made where there is none, or none
 /// any more. Its keys are made with the first.
-pub(super) async fn callback_receiver<W: Runs + ?Sized>(
+pub(super) async fn callback_receiver<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     new: &NewCallbacks,
 ) -> Result<ReceiverKey, LedgerError> {
@@ -327,7 +329,7 @@ pub(super) async fn callback_receiver<W: Runs + ?Sized>(
     Ok(ReceiverKey(receiver))
 }
 
-async fn keep_key<W: Runs + ?Sized>(
+async fn keep_key<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     owner: &KeyOwner,
     key: &NewKey,
@@ -341,7 +343,7 @@ async fn keep_key<W: Runs + ?Sized>(
     run(writing, KEY, given.octets(key.sealed.to_vec()).at(at)).await
 }
 
-async fn keys_of<W: Runs + ?Sized>(
+async fn keys_of<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     owner: &KeyOwner,
 ) -> Result<Vec<super::verbs::SigningKey>, LedgerError> {
@@ -360,7 +362,7 @@ pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Given) {
 }
 
 /// Adds keys; the former ones sign no longer than the grace, and none longer than it would have.
-pub(super) async fn rotate<W: Runs + ?Sized>(
+pub(super) async fn rotate<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     rotation: &Rotation,
 ) -> Result<Rotated, LedgerError> {

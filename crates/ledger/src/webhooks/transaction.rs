@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::announce::{self, Announcement, NewlyDue};
-use super::sql::Runs;
+use super::sql::SqlTransaction;
 use super::unread::UnreadDelivery;
 use super::{
     Changed, Changing, ClaimedDeliveries, DeliveryKey, DeliveryLane, DeliverySettled,
@@ -101,7 +101,7 @@ pub(crate) trait Deliveries: Send {
 pub(crate) type Told<'a> = Option<&'a dyn Scribe>;
 
 #[async_trait]
-impl<W: Runs> Deliveries for W {
+impl<W: SqlTransaction> Deliveries for W {
     async fn announce(
         &mut self,
         scribe: &dyn Scribe,

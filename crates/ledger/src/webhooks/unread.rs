@@ -8,7 +8,7 @@ use super::rows::{leased_delivery, next_token};
 use super::{ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliveryWant, LeasedDelivery};
 use crate::Shared;
 use crate::error::LedgerError;
-use crate::rows::{Stored, number};
+use crate::rows::{ReadRow, number};
 use crate::unread::again_at;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
@@ -43,7 +43,7 @@ pub(crate) enum HandedDelivery {
 impl HandedDelivery {
     /// From the row that was in `deliveries_due`, with what could be joined to it.
     pub(crate) fn of(
-        row: &impl Stored,
+        row: &impl ReadRow,
         receiver: ReceiverKey,
         sealer: &Sealer,
         now: Timestamp,

@@ -6,7 +6,7 @@ use crate::error::LedgerError;
 use crate::permits::{self as ask, Asking, Divided, LimitName, Part, decide, stored};
 use crate::postgres::batch::Values;
 use crate::postgres::pool::Pool;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{damaged, number, text};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
@@ -42,7 +42,7 @@ const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, 
      SET since = greatest(permits.since, EXCLUDED.since)";
 
 pub(crate) async fn divide(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     asking: &Asking,
     now: Timestamp,
 ) -> Batch<Divided> {
@@ -68,7 +68,7 @@ fn words(of: &LimitName) -> (String, String) {
     (of.kind.as_str().to_owned(), of.name.to_string())
 }
 
-async fn bury(writing: &mut Writing, gone: &[Part]) -> Result<(), LedgerError> {
+async fn bury(writing: &mut PgTransaction, gone: &[Part]) -> Result<(), LedgerError> {
     if gone.is_empty() {
         return Ok(());
     }
@@ -77,7 +77,7 @@ async fn bury(writing: &mut Writing, gone: &[Part]) -> Result<(), LedgerError> {
     writing.run(GONE, Values::default().with(kinds).with(names).with(nodes)).await
 }
 
-async fn keep(writing: &mut Writing, mine: &[Part]) -> Result<(), LedgerError> {
+async fn keep(writing: &mut PgTransaction, mine: &[Part]) -> Result<(), LedgerError> {
     let (kinds, names): (Vec<_>, Vec<_>) = mine.iter().map(|part| words(&part.of)).unzip();
     let of = |column: fn(&Part) -> i64| mine.iter().map(column).collect::<Vec<_>>();
     let values = Values::default()
@@ -95,7 +95,7 @@ async fn keep(writing: &mut Writing, mine: &[Part]) -> Result<(), LedgerError> {
 /// Writes down when buckets would have been empty. It comes before this node's own rows, as
 /// in dividing.
 pub(crate) async fn keep_emptied(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     emptied: &[(LimitName, Timestamp)],
 ) -> Result<(), LedgerError> {
     if emptied.is_empty() {

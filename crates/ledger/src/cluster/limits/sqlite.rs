@@ -2,7 +2,7 @@
 
 use crate::error::LedgerError;
 use crate::permits::{self as ask, Asking, Divided, LimitName, Part, decide};
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::open::trouble;
 use crate::sqlite::readers::Readers;
 use crate::store::Batch;
@@ -29,7 +29,7 @@ pub(crate) const USED_UP: &str = "UPDATE permits SET since = ? WHERE incarnation
 
 /// Writes down when buckets would have been empty.
 pub(crate) fn keep_emptied(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     emptied: &[(LimitName, Timestamp)],
 ) -> Result<(), LedgerError> {
     writing.writer.each(KEPT_EMPTIED, emptied, |(of, since), values| {
@@ -47,7 +47,11 @@ pub(crate) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> 
     rows.iter().map(ask::emptied).collect()
 }
 
-pub(crate) fn divide(writing: &mut Writing, asking: &Asking, now: Timestamp) -> Batch<Divided> {
+pub(crate) fn divide(
+    writing: &mut SqliteTransaction,
+    asking: &Asking,
+    now: Timestamp,
+) -> Batch<Divided> {
     let node = writing.book.incarnation;
     let rows = writing.writer.all_of_each(PARTS, &asking.asked, |asked, values| {
         values.put(asked.of.kind.as_str()).put(&*asked.of.name);

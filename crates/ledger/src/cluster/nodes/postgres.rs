@@ -9,7 +9,7 @@ use crate::permits::{Leaving, stored as number_of};
 use crate::postgres::batch::Values;
 use crate::postgres::pool::Pool;
 use crate::postgres::property::ON_ITS_WAY;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{NODES, as_micros, damaged, node, number, owned, sign, time as instant};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
@@ -58,7 +58,7 @@ const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, s
      started = counters.started + EXCLUDED.started, stored = counters.stored + EXCLUDED.stored";
 
 pub(crate) async fn beat(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     vitals: &Vitals,
     counted: &[Counted],
     now: Timestamp,
@@ -96,7 +96,7 @@ pub(crate) async fn beat(
 }
 
 /// What this node owns.
-async fn owned_by(writing: &mut Writing, incarnation: i64, now: Timestamp) -> Batch<Owned> {
+async fn owned_by(writing: &mut PgTransaction, incarnation: i64, now: Timestamp) -> Batch<Owned> {
     let (low, known) = writing.book.property.question();
     let values = Values::default().with(incarnation).with(low).with(known);
     let rows = writing.rows(OWNED, values).await?;
@@ -107,7 +107,7 @@ async fn owned_by(writing: &mut Writing, incarnation: i64, now: Timestamp) -> Ba
 }
 
 /// What all others have counted, those that are gone included.
-async fn elsewhere(writing: &mut Writing, incarnation: i64) -> Batch<Counted> {
+async fn elsewhere(writing: &mut PgTransaction, incarnation: i64) -> Batch<Counted> {
     let rows = writing.rows(ELSEWHERE, Values::default().with(incarnation)).await?;
     let lanes: Result<Vec<i64>, _> = rows.iter().map(|row| number(row, "lane")).collect();
     writing.learn_lanes(lanes?).await?;
@@ -126,7 +126,7 @@ async fn elsewhere(writing: &mut Writing, incarnation: i64) -> Batch<Counted> {
 /// Lanes, and what was counted in each: depth, behind keys, started, stored.
 type Columns = (Vec<i64>, [Vec<i64>; 4]);
 
-fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerError> {
+fn columns(writing: &PgTransaction, counted: &[Counted]) -> Result<Columns, LedgerError> {
     let mut columns = Columns::default();
     for Counted { lane, depth, behind, started, stored } in counted {
         columns.0.push(writing.book.number(lane)?);
@@ -137,7 +137,7 @@ fn columns(writing: &Writing, counted: &[Counted]) -> Result<Columns, LedgerErro
 }
 
 pub(crate) async fn leave(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     leaving: &Leaving,
     now: Timestamp,
 ) -> Result<(), LedgerError> {

@@ -4,7 +4,7 @@ use crate::cluster::limits::sqlite as permits;
 use crate::error::LedgerError;
 use crate::fleet::{Beaten, NodeRow, Vitals};
 use crate::permits::Leaving;
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::open::trouble;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::rows::{NODES, damaged, node, number, owned, put_vitals, sign};
@@ -12,7 +12,7 @@ use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 
 pub(crate) fn beat(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     vitals: &Vitals,
     now: Timestamp,
 ) -> Result<Beaten, LedgerError> {
@@ -53,7 +53,7 @@ pub(crate) fn beat(
 }
 
 pub(crate) fn leave(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     leaving: &Leaving,
     now: Timestamp,
 ) -> Result<(), LedgerError> {

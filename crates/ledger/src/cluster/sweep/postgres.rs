@@ -8,7 +8,7 @@ use crate::permits::stored;
 use crate::postgres::batch::Values;
 use crate::postgres::book::Book;
 use crate::postgres::pool::Pool;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::reconcile::{
     BATCH, BODIES, OLDEST_ATTEMPT, OWN_UNUSED, Sweep, Swept, abandoned, stray, unused,
 };
@@ -141,7 +141,10 @@ const CORRECT_STORED: &str = "UPDATE counters SET stored = stored + $2 \
      WHERE lane = $1 AND incarnation = 0 AND stored = $3";
 
 /// Sees to one batch of it.
-pub(crate) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
+pub(crate) async fn sweep(
+    writing: &mut PgTransaction,
+    sweep: &Sweep,
+) -> Result<Swept, LedgerError> {
     let mut swept = Swept::default();
     let gone = || Values::default().with(sweep.silent_since.as_micros()).with(sweep.dead.clone());
     if sweep.behind.is_none() {
@@ -172,7 +175,7 @@ pub(crate) async fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept,
 
 /// Bodies between these two that this node wrote and abandoned.
 async fn own_unused(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     sweep: &Sweep,
     (behind, last): (i64, i64),
 ) -> Result<Vec<i64>, LedgerError> {
@@ -285,7 +288,10 @@ pub(crate) async fn count_some(
 }
 
 /// Corrects what is counted in a part of a lane, unless another node has corrected it since.
-pub(crate) async fn recount(writing: &mut Writing, recount: &Recount) -> Result<(), LedgerError> {
+pub(crate) async fn recount(
+    writing: &mut PgTransaction,
+    recount: &Recount,
+) -> Result<(), LedgerError> {
     let (lane, part) = &recount.counter;
     let place = writing.book.number(lane)?;
     writing.run(LOCK, Values::default().with(place)).await?;

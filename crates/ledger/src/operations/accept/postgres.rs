@@ -10,9 +10,9 @@ use crate::operations::retried::postgres as retried;
 use crate::operations::serial_keys::postgres as serial;
 use crate::postgres::batch::{Columns, Statement, Values};
 use crate::postgres::given::{self, Given};
-use crate::postgres::writing::{Writing, octets};
+use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{
-    Cells, StoredWork, damaged, exactly, fingerprint, id, maybe_id, number,
+    BindRow, StoredWork, damaged, exactly, fingerprint, id, maybe_id, number,
     octets as stored_octets, stored_piece,
 };
 use crate::store::Batch;
@@ -47,7 +47,10 @@ const STRAYS_GONE: &str = "DELETE FROM idempotency_keys k USING UNNEST($1::bytea
      WHERE k.digest = stray.digest AND k.seq = stray.seq";
 const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ANY ($1)";
 
-pub(crate) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+pub(crate) async fn accept(
+    writing: &mut PgTransaction,
+    batch: &[Acceptance],
+) -> Batch<AcceptVerdict> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -139,7 +142,7 @@ impl Keys {
     /// Claims each key of the batch for the first that names it, and finds out whom it
     /// stands for where it was claimed before.
     async fn claim(
-        writing: &mut Writing,
+        writing: &mut PgTransaction,
         batch: &[Acceptance],
         places: &[Option<i64>],
     ) -> Result<Self, LedgerError> {
@@ -195,7 +198,7 @@ type Firsts = HashMap<[u8; 16], (IdempotencyClaim, OperationId, i64)>;
 
 /// Takes those keys that can be taken.
 async fn take(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     firsts: &mut Firsts,
     standing: &mut HashMap<[u8; 16], Standing>,
 ) -> Result<(), LedgerError> {
@@ -209,7 +212,7 @@ async fn take(
 }
 
 /// Deletes those of these keys that stand for no operation; false if there are none.
-async fn forget_strays(writing: &mut Writing, firsts: &Firsts) -> Result<bool, LedgerError> {
+async fn forget_strays(writing: &mut PgTransaction, firsts: &Firsts) -> Result<bool, LedgerError> {
     let digests: Vec<_> = firsts.keys().copied().collect();
     let rows = writing.rows(STRAYS, Values::default().with(octets(&digests))).await?;
     let (mut strays, mut seqs) = (Vec::new(), Vec::new());
@@ -226,7 +229,7 @@ async fn forget_strays(writing: &mut Writing, firsts: &Firsts) -> Result<bool, L
 }
 
 async fn claimed(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     claims: impl Iterator<Item = (IdempotencyClaim, OperationId, i64)>,
 ) -> Batch<sqlx::postgres::PgRow> {
     let mut digests = Vec::new();
@@ -257,7 +260,10 @@ impl Parents {
     }
 }
 
-async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents, LedgerError> {
+async fn parents(
+    writing: &mut PgTransaction,
+    batch: &[Acceptance],
+) -> Result<Parents, LedgerError> {
     let named: Vec<_> = batch
         .iter()
         .filter_map(|acceptance| Some(acceptance.operation.parent?.as_bytes().to_vec()))
@@ -274,7 +280,7 @@ async fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents,
 }
 
 pub(crate) async fn stash(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     pieces: &[Piece],
     now: Timestamp,
 ) -> Result<(), LedgerError> {

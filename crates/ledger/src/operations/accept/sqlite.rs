@@ -11,10 +11,10 @@ use crate::operations::retried::sqlite as retried;
 use crate::operations::serial_keys::sqlite as serial;
 use crate::operations::settle::sqlite as settle;
 use crate::permits::stored as whole;
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{
-    Carried, Stored, StoredWork, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint, id,
-    maybe_id, octets, on_failure_name, stored_piece, text,
+    ReadRow, RunState, StoredWork, TAG_SEPARATOR, as_micros, damaged, delivery_name, fingerprint,
+    id, maybe_id, octets, on_failure_name, stored_piece, text,
 };
 use crate::sqlite::writer::{Values, Writer};
 use crate::store::Batch;
@@ -66,7 +66,10 @@ struct Entry<'a> {
     stored: StoredWork,
 }
 
-pub(crate) async fn accept(writing: &mut Writing, batch: &[Acceptance]) -> Batch<AcceptVerdict> {
+pub(crate) async fn accept(
+    writing: &mut SqliteTransaction,
+    batch: &[Acceptance],
+) -> Batch<AcceptVerdict> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -145,7 +148,7 @@ struct Standing {
 }
 
 fn standing_keys(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     batch: &[Acceptance],
 ) -> Result<HashMap<[u8; 16], Standing>, LedgerError> {
     let digests: Vec<_> = batch
@@ -196,7 +199,7 @@ impl Parents {
     }
 }
 
-fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents, LedgerError> {
+fn parents(writing: &mut SqliteTransaction, batch: &[Acceptance]) -> Result<Parents, LedgerError> {
     let named: Vec<_> = batch.iter().filter_map(|acceptance| acceptance.operation.parent).collect();
     let rows = writing.writer.all_of_each(PARENTS, &named, |id, values| {
         values.put(id.as_bytes());
@@ -211,7 +214,7 @@ fn parents(writing: &mut Writing, batch: &[Acceptance]) -> Result<Parents, Ledge
 }
 
 fn held_serial_keys(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     batch: &[Acceptance],
 ) -> Result<HashSet<[u8; 16]>, LedgerError> {
     let digests: Vec<_> = batch
@@ -335,15 +338,15 @@ fn put_waiting(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
     let turn = entry.operation.is_delayed().then(|| entry.operation.due_at.as_micros());
     values.put(turn).put(turn);
     values.put(None::<u16>).put(None::<Vec<u8>>);
-    let fresh = Carried::fresh();
+    let fresh = RunState::fresh();
     // The acceptance and the wait are both told; a delay is no wait.
     let told = if turn.is_some() { fresh.sequence } else { 2 };
-    Carried { sequence: told, ..fresh }.put(values);
+    RunState { sequence: told, ..fresh }.put(values);
 }
 
 fn running_row(entry: &Entry<'_>, node: i64) -> settle::RunningRow {
     let now = entry.operation.accepted_at;
-    let carried = Carried::fresh().begun(now);
+    let carried = RunState::fresh().begun(now);
     settle::RunningRow { seq: entry.seq, lane: entry.lane, node, since: now, carried }
 }
 
@@ -352,7 +355,7 @@ fn wait_event(entry: &Entry<'_>, at: Timestamp) -> settle::EventRow {
 }
 
 pub(crate) fn stash(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     pieces: &[Piece],
     now: Timestamp,
 ) -> Result<(), LedgerError> {

@@ -9,9 +9,9 @@ use crate::error::LedgerError;
 use crate::operations::ends::Finish;
 use crate::operations::finish::postgres::finish;
 use crate::postgres::batch::{Values, storable};
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    Carried, EventRow, Stored, carried, damaged, exactly, maybe_time, number, ready_row,
+    EventRow, ReadRow, RunState, carried, damaged, exactly, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
 use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
@@ -24,7 +24,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: usize = 5;
 
 pub(crate) async fn cancel(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     id: OperationId,
     freeing: Freeing,
     now: Timestamp,
@@ -54,7 +54,7 @@ pub(crate) async fn cancel(
 
 /// Calls an operation off where it is found; none if it was found nowhere.
 async fn look(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     (seq, octets): (i64, u64),
     serial: Option<[u8; 16]>,
     freeing: Freeing,
@@ -100,7 +100,7 @@ const WAITING_GONE: &str =
     concat!("DELETE FROM waiting WHERE seq = $1 RETURNING ", waiting_row!(""));
 
 /// Leaves word for the node that carries the operation out; false if none does.
-async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<bool, LedgerError> {
+async fn ask(writing: &mut PgTransaction, seq: i64, freeing: Freeing) -> Result<bool, LedgerError> {
     let wish: i64 = match freeing {
         Freeing::Keep => 1,
         Freeing::Free => 2,
@@ -116,7 +116,7 @@ async fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<bool, 
 
 /// Ends an operation that no node is carrying out.
 async fn call_off(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     row: &PgRow,
     seq: i64,
     serial: Option<[u8; 16]>,
@@ -124,7 +124,7 @@ async fn call_off(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
-    let mut carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
+    let mut carried = RunState::of(row).unwrap_or_else(|_| RunState::salvaged(row));
     carried.sequence += 1;
     let attempt = carried.counts.attempts;
     let event =
@@ -138,7 +138,7 @@ async fn call_off(
 }
 
 async fn taken(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     sql: &'static str,
     seq: i64,
 ) -> Result<Option<PgRow>, LedgerError> {
@@ -157,7 +157,7 @@ const WAITING_TOLD: &str = "UPDATE waiting SET sequence = $2, percent = coalesce
      message = coalesce($4, message) WHERE seq = $1 AND $5::bigint IS NOT NULL";
 
 pub(crate) async fn progress(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     report: &ProgressReport,
 ) -> Result<Progressed, LedgerError> {
     // The upstream may still report after it answered 202 and goes on by itself.
@@ -172,7 +172,7 @@ pub(crate) async fn progress(
 }
 
 async fn keep(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     tell: &'static str,
     row: &PgRow,
     report: &ProgressReport,

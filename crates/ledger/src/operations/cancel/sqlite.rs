@@ -6,9 +6,9 @@ use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::operations::finish::sqlite::{Finish, finish};
 use crate::operations::settle::sqlite::EventRow;
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{
-    Carried, Stored, carried, damaged, exactly, maybe_text, maybe_time, number, ready_row,
+    ReadRow, RunState, carried, damaged, exactly, maybe_text, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
 use crate::sqlite::writer::Row;
@@ -20,7 +20,7 @@ use cloakroom_domain::{OperationId, Timestamp};
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn cancel(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     id: OperationId,
     freeing: Freeing,
     now: Timestamp,
@@ -50,7 +50,11 @@ pub(crate) fn cancel(
 }
 
 /// Leaves word for the node that carries the operation out.
-fn ask(writing: &mut Writing, seq: i64, freeing: Freeing) -> Result<Canceled, LedgerError> {
+fn ask(
+    writing: &mut SqliteTransaction,
+    seq: i64,
+    freeing: Freeing,
+) -> Result<Canceled, LedgerError> {
     let wish = match freeing {
         Freeing::Keep => 1,
         Freeing::Free => 2,
@@ -67,7 +71,7 @@ const WAITING_GONE: &str =
 
 /// Ends an operation that no node is carrying out.
 fn call_off(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     (seq, octets): (i64, u64),
     serial: Option<[u8; 16]>,
     freeing: Freeing,
@@ -88,7 +92,7 @@ fn call_off(
         row
     };
     effects.ended.push((writing.book.lane(number(&row, "lane")?)?, octets));
-    let mut carried = Carried::of(&row).unwrap_or_else(|_| Carried::salvaged(&row));
+    let mut carried = RunState::of(&row).unwrap_or_else(|_| RunState::salvaged(&row));
     carried.sequence += 1;
     let attempt = carried.counts.attempts;
     let event =
@@ -103,14 +107,18 @@ fn call_off(
     Ok(Canceled::Done)
 }
 
-fn taken(writing: &mut Writing, sql: &'static str, seq: i64) -> Result<Option<Row>, LedgerError> {
+fn taken(
+    writing: &mut SqliteTransaction,
+    sql: &'static str,
+    seq: i64,
+) -> Result<Option<Row>, LedgerError> {
     writing.writer.one(sql, |values| {
         values.put(seq);
     })
 }
 
 pub(crate) fn progress(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     report: &ProgressReport,
 ) -> Result<Progressed, LedgerError> {
     // The upstream may still report after it answered 202 and goes on by itself.
@@ -132,7 +140,7 @@ const WAITING: &str = "SELECT w.seq, w.sequence, w.attempts, \
      JOIN operations o ON o.seq = w.seq WHERE o.id = ? AND w.attempts = ? AND w.waiting_for = 'upstream'";
 
 fn keep(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     table: &'static str,
     row: &Row,
     report: &ProgressReport,
@@ -167,6 +175,6 @@ fn keep(
     Ok(Progressed::Kept)
 }
 
-fn tell(writing: &mut Writing, event: &EventRow) -> Result<(), LedgerError> {
+fn tell(writing: &mut SqliteTransaction, event: &EventRow) -> Result<(), LedgerError> {
     writing.writer.events(std::slice::from_ref(event))
 }

@@ -12,10 +12,10 @@ use crate::fleet::LeaseKey;
 use crate::operations::settle::postgres::{OUTLIVED, READY, RUNNING};
 use crate::postgres::batch::{Statement, Values};
 use crate::postgres::marks::Shelf;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    Carried, Cells, ReadyRow, RunningRow, carried, continuation, maybe_number, maybe_time, number,
-    ready_row, running_row, waiting_row,
+    BindRow, ReadyRow, RunState, RunningRow, carried, continuation, maybe_number, maybe_time,
+    number, ready_row, running_row, waiting_row,
 };
 use crate::store::Batch;
 use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
@@ -137,7 +137,7 @@ const UNBEGUN: &str = "UPDATE running SET attempts = attempts - 1, sequence = se
      started_at = CASE WHEN attempts = 1 THEN NULL ELSE started_at END WHERE seq = ANY ($1::bigint[])";
 
 pub(crate) async fn claim(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     wants: &[Want],
     now: Timestamp,
     effects: &mut Effects,
@@ -200,7 +200,11 @@ impl Overlooked {
     }
 
     /// Ends what is damaged, and puts back what another node may be able to read.
-    async fn see_to(self, writing: &mut Writing, effects: &mut Effects) -> Result<(), LedgerError> {
+    async fn see_to(
+        self,
+        writing: &mut PgTransaction,
+        effects: &mut Effects,
+    ) -> Result<(), LedgerError> {
         if writing.alone {
             // What was taken is durable by now. A claim that is alone commits with its one statement,
             // and no statement can tell what cannot be read; a transaction for each claim would cost
@@ -230,7 +234,7 @@ impl Overlooked {
 
 /// Hands out what was taken; what is not handed out is returned.
 fn hand(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     rows: &[PgRow],
     hands: &mut HashMap<i64, Hand>,
     now: Timestamp,
@@ -290,7 +294,7 @@ fn sooner(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp>
 
 /// Ends what was handed out and cannot be read.
 async fn end(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     ends: &[Unread],
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -303,7 +307,7 @@ async fn end(
 
 /// Takes what is due in these lanes, which have these numbers.
 async fn taken(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     limits: &[i64],
     lanes: &[i64],
     now: Timestamp,
@@ -333,13 +337,16 @@ pub(crate) fn heads(rows: &[PgRow]) -> Result<HashMap<i64, Option<Timestamp>>, L
 }
 
 /// An operation that is handed out to run, of which nothing else is known.
-fn handed(seq: i64, lane: Lane, carried: Carried, before: Counts, used: Use) -> Handed {
+fn handed(seq: i64, lane: Lane, carried: RunState, before: Counts, used: Use) -> Handed {
     let (held, continuation, cancel_asked) = (Held::Running, Ok(None), false);
     Handed { seq, lane, carried, before, held, continuation, cancel_asked, damage: None, used }
 }
 
 /// What these are to do, by their places.
-async fn works(writing: &mut Writing, seqs: Vec<i64>) -> Result<HashMap<i64, PgRow>, LedgerError> {
+async fn works(
+    writing: &mut PgTransaction,
+    seqs: Vec<i64>,
+) -> Result<HashMap<i64, PgRow>, LedgerError> {
     let rows = writing.rows(WORK, Values::default().with(seqs)).await?;
     rows.into_iter().map(|row| Ok((number(&row, "seq")?, row))).collect()
 }
@@ -347,7 +354,7 @@ async fn works(writing: &mut Writing, seqs: Vec<i64>) -> Result<HashMap<i64, PgR
 /// Reads the work of operations and makes their leases, in the order given, of those that
 /// can be read.
 async fn hand_out(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     outs: Vec<Handed>,
     now: Timestamp,
     effects: &mut Effects,
@@ -370,7 +377,7 @@ async fn hand_out(
 }
 
 pub(crate) async fn claim_waiting(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
@@ -397,7 +404,7 @@ pub(crate) async fn claim_waiting(
 }
 
 pub(crate) async fn claim_overdue(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
@@ -413,7 +420,7 @@ pub(crate) async fn claim_overdue(
 }
 
 pub(crate) async fn claim_orphans(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
@@ -439,7 +446,7 @@ pub(crate) async fn claim_orphans(
 }
 
 pub(crate) async fn reclaim(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
@@ -458,7 +465,7 @@ pub(crate) async fn reclaim(
 
 /// Hands out rows that stay in their table.
 async fn held(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     rows: &[PgRow],
     (held, used): (Held, Use),
     now: Timestamp,
@@ -488,7 +495,7 @@ async fn held(
 }
 
 pub(crate) async fn claim_expired(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     lane: &Lane,
     seqs: &[i64],
     now: Timestamp,

@@ -1,7 +1,7 @@
 //! Handing operations out: moving their rows, and making the leases.
 
 use crate::operations::settle::sqlite as settle;
-use crate::rows::Stored;
+use crate::rows::ReadRow;
 use std::collections::HashMap;
 
 use crate::commit::effects::Effects;
@@ -9,9 +9,9 @@ use crate::error::LedgerError;
 use crate::fleet::Dead;
 use crate::fleet::LeaseKey;
 use crate::operations::settle::sqlite::{EventRow, READY_GONE, RUNNING, RunningRow};
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{
-    Carried, carried, continuation, maybe_time, number, ready_row, running_row, time, waiting_row,
+    RunState, carried, continuation, maybe_time, number, ready_row, running_row, time, waiting_row,
 };
 use crate::sqlite::writer::Row;
 use crate::store::Batch;
@@ -28,7 +28,7 @@ const WORK: &str = "SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.meth
 /// What is at hand of an operation on its way out.
 struct Out {
     lane: Lane,
-    carried: Carried,
+    carried: RunState,
     damage: Option<String>,
     held: Held,
     continuation: Result<Option<Continuation>, LedgerError>,
@@ -36,7 +36,7 @@ struct Out {
 }
 
 pub(crate) fn claim(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     wants: &[Want],
     now: Timestamp,
     effects: &mut Effects,
@@ -72,7 +72,7 @@ pub(crate) fn claim(
 /// Those that do not run already. The row of a lane is removed of one that does, so that it holds up
 /// no other.
 fn without_twins(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     mut ready: Vec<Row>,
     lane: &Lane,
     effects: &mut Effects,
@@ -103,7 +103,7 @@ const TWIN_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 /// Moves ready rows to running: as the next attempt of each, or to be ended where its deadline has
 /// passed. What is left to another node stays, and is due later.
 fn begin(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     ready: &[Row],
     lane: &Lane,
     used: Use,
@@ -160,16 +160,16 @@ struct Claim {
 }
 
 impl Claim {
-    fn row(&self, writing: &Writing, seq: i64, carried: Carried) -> RunningRow {
+    fn row(&self, writing: &SqliteTransaction, seq: i64, carried: RunState) -> RunningRow {
         let (lane, node, since) = (self.lane, writing.book.incarnation, self.at);
         RunningRow { seq, lane, node, since, carried }
     }
 
     fn hand(
         &mut self,
-        writing: &Writing,
+        writing: &SqliteTransaction,
         seq: i64,
-        carried: Carried,
+        carried: RunState,
         begins: bool,
         leased: Leased,
     ) {
@@ -183,7 +183,7 @@ impl Claim {
 }
 
 /// Leaves these for later.
-fn put_off(writing: &mut Writing, left: &[(i64, Timestamp)]) -> Result<(), LedgerError> {
+fn put_off(writing: &mut SqliteTransaction, left: &[(i64, Timestamp)]) -> Result<(), LedgerError> {
     let sql = "UPDATE ready SET due_at = ? WHERE seq = ?";
     writing.writer.each(sql, left, |(seq, due_at), values| {
         values.put(due_at.as_micros()).put(seq);
@@ -192,7 +192,11 @@ fn put_off(writing: &mut Writing, left: &[(i64, Timestamp)]) -> Result<(), Ledge
 }
 
 /// Ends what was handed out and cannot be read.
-fn end(writing: &mut Writing, ends: &[Unread], effects: &mut Effects) -> Result<(), LedgerError> {
+fn end(
+    writing: &mut SqliteTransaction,
+    ends: &[Unread],
+    effects: &mut Effects,
+) -> Result<(), LedgerError> {
     let settlements: Vec<_> = ends.iter().map(|unread| unread.settlement.clone()).collect();
     settle::settle(writing, &settlements, effects)?;
     ends.iter().for_each(|unread| unread.noted(effects));
@@ -201,7 +205,7 @@ fn end(writing: &mut Writing, ends: &[Unread], effects: &mut Effects) -> Result<
 
 /// Moves rows from ready to running.
 fn run(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     running: &[RunningRow],
     events: &[EventRow],
 ) -> Result<(), LedgerError> {
@@ -213,7 +217,7 @@ fn run(
     writer.events(events)
 }
 
-fn out(lane: &Lane, carried: Carried) -> Out {
+fn out(lane: &Lane, carried: RunState) -> Out {
     Out {
         lane: lane.clone(),
         carried,
@@ -231,7 +235,7 @@ impl Out {
     }
 }
 
-fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>, LedgerError> {
+fn next_due(writing: &mut SqliteTransaction, lane: i64) -> Result<Option<Timestamp>, LedgerError> {
     let row = writing.writer.one(
         "SELECT due_at FROM ready WHERE lane = ? AND due_at <= 9223372036854775807 ORDER BY due_at, seq LIMIT 1",
         |values| {
@@ -242,7 +246,7 @@ fn next_due(writing: &mut Writing, lane: i64) -> Result<Option<Timestamp>, Ledge
 }
 
 /// What these operations are to do, by their places.
-fn works(writing: &mut Writing, seqs: &[i64]) -> Result<HashMap<i64, Row>, LedgerError> {
+fn works(writing: &mut SqliteTransaction, seqs: &[i64]) -> Result<HashMap<i64, Row>, LedgerError> {
     let rows = writing.writer.all_of_each(WORK, seqs, |seq, values| {
         values.put(seq);
     })?;
@@ -252,7 +256,7 @@ fn works(writing: &mut Writing, seqs: &[i64]) -> Result<HashMap<i64, Row>, Ledge
 /// Reads the work of operations that stay in their table and makes their leases, in the order
 /// given.
 fn hand_out(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     outs: Vec<(i64, Out)>,
     used: Use,
     now: Timestamp,
@@ -280,7 +284,7 @@ const FOLLOWED: &str = concat!(
 );
 
 pub(crate) fn claim_waiting(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     wants: &[Want],
     now: Timestamp,
     visible_again: Timestamp,
@@ -304,7 +308,7 @@ const OVERDUE: &str = concat!(
 );
 
 pub(crate) fn claim_overdue(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     limit: usize,
     now: Timestamp,
     visible_again: Timestamp,
@@ -319,7 +323,7 @@ pub(crate) fn claim_overdue(
 /// The lane of an operation. Where it does not exist, the operation stays for `reconcile` and holds
 /// up no other.
 fn lane_of(
-    writing: &Writing,
+    writing: &SqliteTransaction,
     row: &Row,
     effects: &mut Effects,
 ) -> Result<Option<Lane>, LedgerError> {
@@ -332,7 +336,7 @@ fn lane_of(
 
 /// Makes the leases of rows that stay in `waiting`.
 fn waiting(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     rows: &[Row],
     used: Use,
     now: Timestamp,
@@ -350,7 +354,7 @@ fn waiting(
 }
 
 pub(crate) fn claim_orphans(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     dead: &[Dead],
     limit: usize,
     now: Timestamp,
@@ -373,7 +377,7 @@ pub(crate) fn claim_orphans(
 }
 
 pub(crate) fn reclaim(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     lost: &[LeaseKey],
     begun: bool,
     now: Timestamp,
@@ -397,7 +401,7 @@ pub(crate) fn reclaim(
 
 /// Hands out rows that stay where they are.
 fn still_running(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     rows: &[Row],
     now: Timestamp,
     effects: &mut Effects,
@@ -413,7 +417,7 @@ fn still_running(
 }
 
 pub(crate) fn claim_expired(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     lane: &Lane,
     seqs: &[i64],
     now: Timestamp,

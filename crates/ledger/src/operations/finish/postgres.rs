@@ -8,10 +8,10 @@ use crate::operations::serial_keys::postgres as serial;
 use crate::operations::settle::postgres::READY;
 use crate::postgres::batch::{Statement, Values};
 use crate::postgres::marks::Shelf;
-use crate::postgres::writing::{Writing, octets};
+use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{
-    Carried, Cells, EventRow, ReadyRow, carried, damaged, exactly, id, next_of_key, number, time,
-    waited, waiting_row,
+    BindRow, EventRow, ReadyRow, RunState, carried, damaged, exactly, id, next_of_key, number,
+    time, waited, waiting_row,
 };
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Body, EventKind};
@@ -43,7 +43,7 @@ const NEXT: &str = concat!(
 
 /// Writes the ends of these operations down.
 pub(crate) async fn finish(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     finished: Vec<Finish>,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -58,7 +58,7 @@ pub(crate) async fn finish(
     promote(writing, &finished, effects).await
 }
 
-fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> {
+fn write(writing: &mut PgTransaction, finished: &[Finish]) -> Result<(), LedgerError> {
     let retention = writing.book.retention;
     let stored = |finish: &Finish| finish.stored(&writing.book.sealer);
     let stored = finished.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
@@ -96,7 +96,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
 /// Lets the next operation of each serial key go that one of these held. The rows of the
 /// keys are locked, so no operation can begin to wait for one unseen.
 async fn promote(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     finished: &[Finish],
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -116,7 +116,7 @@ async fn promote(
 
 /// Gives locked serial keys that no operation holds to the first one that waits for each.
 pub(crate) async fn go_next(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     freed: &[([u8; 16], Timestamp)],
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -141,7 +141,7 @@ pub(crate) async fn go_next(
 
 /// Moves one that waited for its key to ready.
 fn release(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     row: &sqlx::postgres::PgRow,
     seq: i64,
     now: Timestamp,
@@ -149,7 +149,7 @@ fn release(
 ) -> Result<(), LedgerError> {
     let lane = number(row, "lane")?;
     let due_at = time(row, "not_before")?.max(now);
-    let mut carried = Carried::of(row).unwrap_or_else(|_| Carried::salvaged(row));
+    let mut carried = RunState::of(row).unwrap_or_else(|_| RunState::salvaged(row));
     let told = waited(row)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));

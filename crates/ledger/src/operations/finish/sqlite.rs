@@ -6,8 +6,8 @@ pub(crate) use crate::operations::ends::Finish;
 use crate::operations::prune::sqlite as prune;
 use crate::operations::serial_keys::sqlite as serial;
 use crate::operations::settle::sqlite::{EventRow, READY, ReadyRow};
-use crate::sqlite::Writing;
-use crate::sqlite::rows::{Carried, carried, id, next_of_key, number, time, waited, waiting_row};
+use crate::sqlite::SqliteTransaction;
+use crate::sqlite::rows::{RunState, carried, id, next_of_key, number, time, waited, waiting_row};
 use cloakroom_domain::operation::{Body, EventKind};
 use cloakroom_domain::{OperationId, Timestamp};
 
@@ -22,7 +22,7 @@ const CREDENTIALS_GONE: &str = "DELETE FROM credentials WHERE seq = ?";
 
 /// Writes the ends of these operations down, and lets those go that wait for them.
 pub(crate) fn finish(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     finished: &[Finish],
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -46,7 +46,7 @@ pub(crate) fn finish(
     Ok(())
 }
 
-fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> {
+fn write(writing: &mut SqliteTransaction, finished: &[Finish]) -> Result<(), LedgerError> {
     let (writer, retention) = (&mut writing.writer, writing.book.retention);
     let stored = |finish: &Finish| finish.stored(&writing.book.sealer);
     let stored = finished.iter().map(stored).collect::<Result<Vec<_>, _>>()?;
@@ -79,7 +79,7 @@ fn write(writing: &mut Writing, finished: &[Finish]) -> Result<(), LedgerError> 
 
 /// Lets the next operation of a serial key go, if the one that ended held it.
 pub(crate) fn promote(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     ended: i64,
     digest: [u8; 16],
     now: Timestamp,
@@ -97,7 +97,7 @@ pub(crate) fn promote(
 
 /// Gives a serial key that no operation holds to the first one that waits for it.
 pub(crate) fn go_next(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     digest: [u8; 16],
     now: Timestamp,
     effects: &mut Effects,
@@ -118,7 +118,7 @@ pub(crate) fn go_next(
     let Some(next) = next else { return Ok(None) };
     let (seq, lane) = (number(&next, "seq")?, number(&next, "lane")?);
     let due_at = time(&next, "not_before")?.max(now);
-    let mut carried = Carried::of(&next).unwrap_or_else(|_| Carried::salvaged(&next));
+    let mut carried = RunState::of(&next).unwrap_or_else(|_| RunState::salvaged(&next));
     let told = waited(&next)?.then_some(EventKind::Released);
     carried.sequence += u32::from(told.is_some());
     let event = told.map(|kind| EventRow::plain(seq, carried.sequence, now, kind));

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use crate::error::LedgerError;
 use crate::postgres::batch::{Statement, Values};
 use crate::postgres::marks::Shelf;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    Cells, Stored, TAG_SEPARATOR, as_micros, maybe_number, maybe_text, maybe_time, number, text,
+    BindRow, ReadRow, TAG_SEPARATOR, as_micros, maybe_number, maybe_text, maybe_time, number, text,
     time,
 };
 use crate::verbs::{Pruned, pieces_in};
@@ -70,7 +70,7 @@ static OUTCOMES_GONE: Statement = Statement::among("DELETE FROM outcomes WHERE s
 static OPERATIONS_GONE: Statement = Statement::among("DELETE FROM operations WHERE seq = ANY");
 
 pub(crate) async fn prune(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
@@ -111,7 +111,7 @@ pub(crate) async fn prune(
 
 /// Deletes some pieces of a body that is too large to go at once; how many.
 async fn erase_some(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     portion: Portion,
     now: Timestamp,
 ) -> Result<u64, LedgerError> {
@@ -135,7 +135,7 @@ async fn erase_some(
 
 /// Keeps results for a while whose deliveries are under way; says which.
 async fn put_off(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     seqs: &[i64],
     now: Timestamp,
 ) -> Result<HashSet<i64>, LedgerError> {
@@ -154,7 +154,7 @@ async fn put_off(
 }
 
 pub(crate) async fn free(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     id: OperationId,
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
@@ -181,7 +181,11 @@ pub(crate) async fn free(
 }
 
 /// Frees requests and results; the rows stay until their own time has come.
-async fn free_at(writing: &mut Writing, seqs: Vec<i64>, now: Timestamp) -> Result<(), LedgerError> {
+async fn free_at(
+    writing: &mut PgTransaction,
+    seqs: Vec<i64>,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     if seqs.is_empty() {
         return Ok(());
     }
@@ -196,7 +200,10 @@ async fn free_at(writing: &mut Writing, seqs: Vec<i64>, now: Timestamp) -> Resul
 }
 
 /// Deletes requests and results of operations with all their pieces.
-pub(crate) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Result<(), LedgerError> {
+pub(crate) async fn erase_bodies(
+    writing: &mut PgTransaction,
+    seqs: Vec<i64>,
+) -> Result<(), LedgerError> {
     let gone = writing
         .rows(
             "WITH request AS (DELETE FROM requests WHERE seq = ANY ($1) RETURNING body_key), \
@@ -214,7 +221,7 @@ pub(crate) async fn erase_bodies(writing: &mut Writing, seqs: Vec<i64>) -> Resul
 /// after an error at a COMMIT, its effect is unknown. What is too large to go at once
 /// goes with the next prunes.
 pub(crate) async fn erase_pieces(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     bodies: Vec<i64>,
 ) -> Result<(), LedgerError> {
     if bodies.is_empty() {
@@ -230,7 +237,7 @@ pub(crate) async fn erase_pieces(
 }
 
 /// Leaves nothing of operations.
-async fn remove(writing: &mut Writing, seqs: Vec<i64>) -> Result<(), LedgerError> {
+async fn remove(writing: &mut PgTransaction, seqs: Vec<i64>) -> Result<(), LedgerError> {
     if seqs.is_empty() {
         return Ok(());
     }

@@ -4,9 +4,9 @@
 //! together, and a run costs a statement for each table instead of one for each operation.
 
 use crate::error::LedgerError;
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{
-    Stored, TAG_SEPARATOR, maybe_number, maybe_text, maybe_time, number, text, time,
+    ReadRow, TAG_SEPARATOR, maybe_number, maybe_text, maybe_time, number, text, time,
 };
 use crate::sqlite::writer::{Row, Values};
 use crate::verbs::{Pruned, pieces_in};
@@ -63,7 +63,7 @@ impl Part {
 
 /// Frees what has expired. On a disk that is full, what is kept for that makes room first.
 pub(crate) fn prune_or_make_room(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
@@ -81,7 +81,7 @@ pub(crate) fn prune_or_make_room(
 }
 
 pub(crate) fn prune(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     portion: Portion,
     now: Timestamp,
 ) -> Result<Pruned, LedgerError> {
@@ -136,7 +136,7 @@ pub(crate) fn prune(
 }
 
 /// Deletes some pieces of a body that is too large to go at once; how many.
-fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerError> {
+fn erase_some(writing: &mut SqliteTransaction, portion: Portion) -> Result<u64, LedgerError> {
     let Some(row) = writing.writer.one(ERASURE, |_| {})? else { return Ok(0) };
     let (place, body): (i64, i64) = (number(&row, "number")?, number(&row, "body")?);
     let most = pieces_in(portion.octets);
@@ -153,7 +153,7 @@ fn erase_some(writing: &mut Writing, portion: Portion) -> Result<u64, LedgerErro
 
 /// Writes down how far places were handed out: the last one may have been removed, and what is
 /// told of it may outlive it.
-fn keep_last_place(writing: &mut Writing) -> Result<(), LedgerError> {
+fn keep_last_place(writing: &mut SqliteTransaction) -> Result<(), LedgerError> {
     let last = writing.next_seq - 1;
     let kept = "UPDATE ledger SET last_operation = ?";
     writing.writer.run(kept, |values| {
@@ -163,7 +163,7 @@ fn keep_last_place(writing: &mut Writing) -> Result<(), LedgerError> {
 }
 
 /// Keeps a result for a while whose deliveries are under way; false if nothing keeps it.
-fn put_off(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<bool, LedgerError> {
+fn put_off(writing: &mut SqliteTransaction, seq: i64, now: Timestamp) -> Result<bool, LedgerError> {
     let told = writing.writer.one(UNSETTLED, |values| {
         values.put(seq).put((now - RESULT_KEPT).as_micros());
     })?;
@@ -181,7 +181,7 @@ fn put_off(writing: &mut Writing, seq: i64, now: Timestamp) -> Result<bool, Ledg
 }
 
 pub(crate) fn free(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     id: OperationId,
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
@@ -204,7 +204,11 @@ pub(crate) fn free(
 }
 
 /// Frees requests and results; the rows stay until their own time has come.
-fn free_at(writing: &mut Writing, mut part: Part, now: Timestamp) -> Result<(), LedgerError> {
+fn free_at(
+    writing: &mut SqliteTransaction,
+    mut part: Part,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let retention = i64::try_from(writing.book.retention.operation.as_micros()).unwrap_or(i64::MAX);
     for (first, last) in runs(&mut part.seqs) {
         delete_runs(writing, &[REQUESTS_GONE, RESULTS_GONE], first, last)?;
@@ -218,7 +222,7 @@ fn free_at(writing: &mut Writing, mut part: Part, now: Timestamp) -> Result<(), 
 }
 
 fn numbered(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     sql: &'static str,
     seq: i64,
     at: Timestamp,
@@ -230,7 +234,7 @@ fn numbered(
 }
 
 /// The bodies of an operation that lie in pieces.
-fn bodies_of(writing: &mut Writing, seq: i64) -> Result<Vec<i64>, LedgerError> {
+fn bodies_of(writing: &mut SqliteTransaction, seq: i64) -> Result<Vec<i64>, LedgerError> {
     let rows = writing.writer.all(
         "SELECT body_key FROM requests WHERE seq = ?1 AND body_key IS NOT NULL \
          UNION ALL SELECT body_key FROM results WHERE seq = ?1 AND body_key IS NOT NULL",
@@ -242,7 +246,7 @@ fn bodies_of(writing: &mut Writing, seq: i64) -> Result<Vec<i64>, LedgerError> {
 }
 
 /// Deletes request and result of an operation with all their pieces.
-pub(crate) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), LedgerError> {
+pub(crate) fn erase_bodies(writing: &mut SqliteTransaction, seq: i64) -> Result<(), LedgerError> {
     let bodies = bodies_of(writing, seq)?;
     delete_runs(writing, &[REQUESTS_GONE, RESULTS_GONE], seq, seq)?;
     bodies.into_iter().try_for_each(|body| erase_pieces(writing, body))
@@ -250,7 +254,7 @@ pub(crate) fn erase_bodies(writing: &mut Writing, seq: i64) -> Result<(), Ledger
 
 /// Deletes what tables have of these operations, from the first to the last.
 fn delete_runs(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     tables: &[&'static str],
     first: i64,
     last: i64,
@@ -265,7 +269,7 @@ fn delete_runs(
 
 /// Deletes the pieces of a body, if nothing refers to it. Callers may be wrong about that. What
 /// is too large to go at once goes with the next prunes.
-pub(crate) fn erase_pieces(writing: &mut Writing, body: i64) -> Result<(), LedgerError> {
+pub(crate) fn erase_pieces(writing: &mut SqliteTransaction, body: i64) -> Result<(), LedgerError> {
     for sql in [PIECES_GONE, OTHERS_LATER] {
         writing.writer.run(sql, |values| {
             values.put(body).put(pieces_in(MOST_OCTETS));
@@ -293,7 +297,7 @@ const ALL_GONE: [&str; 6] = [
 ];
 
 /// Leaves nothing of operations.
-fn remove(writing: &mut Writing, mut part: Part) -> Result<(), LedgerError> {
+fn remove(writing: &mut SqliteTransaction, mut part: Part) -> Result<(), LedgerError> {
     if part.seqs.is_empty() {
         return Ok(());
     }
@@ -305,7 +309,11 @@ fn remove(writing: &mut Writing, mut part: Part) -> Result<(), LedgerError> {
 }
 
 /// Deletes what refers to an operation by more than its number: its tags and its key.
-fn erase_elsewhere(writing: &mut Writing, seq: i64, row: &Row) -> Result<(), LedgerError> {
+fn erase_elsewhere(
+    writing: &mut SqliteTransaction,
+    seq: i64,
+    row: &Row,
+) -> Result<(), LedgerError> {
     if row.flag("keyed")? {
         writing.writer.run(KEY_GONE, |values| {
             values.put(seq);

@@ -6,7 +6,7 @@ use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::operations::finish::postgres::go_next;
 use crate::postgres::batch::Values;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
 use crate::rows::{exactly, maybe_time, number};
 use crate::verbs::SerialName;
@@ -14,7 +14,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Stray};
 
 pub(crate) async fn reconcile(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     step: Step,
     effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
@@ -25,7 +25,7 @@ pub(crate) async fn reconcile(
 }
 
 async fn operations(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     after: i64,
     step: Step,
     effects: &mut Effects,
@@ -68,7 +68,7 @@ async fn operations(
 }
 
 async fn laneless(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     (range, repair): ((i64, i64), bool),
     strays: &mut Vec<Stray>,
     effects: &mut Effects,
@@ -90,7 +90,7 @@ async fn laneless(
 }
 
 async fn without_operation(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     range: (i64, i64),
     repair: bool,
     strays: &mut Vec<Stray>,
@@ -107,7 +107,7 @@ async fn without_operation(
 }
 
 async fn waiting(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     range: (i64, i64),
     step: Step,
     effects: &mut Effects,
@@ -127,7 +127,7 @@ async fn waiting(
 }
 
 async fn keys(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     after: Option<[u8; 16]>,
     step: Step,
     effects: &mut Effects,
@@ -157,7 +157,7 @@ async fn keys(
 }
 
 async fn let_go(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     holder: i64,
     digest: [u8; 16],
     now: Timestamp,
@@ -172,7 +172,7 @@ async fn let_go(
 }
 
 async fn pair(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     sql: &'static str,
     range: (i64, i64),
 ) -> Result<Vec<PgRow>, LedgerError> {

@@ -7,7 +7,7 @@ use crate::error::LedgerError;
 use crate::operations::finish::sqlite::{go_next, promote};
 use crate::operations::prune::sqlite::erase_pieces;
 use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped, Sweep, Swept};
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{exactly, maybe_number, maybe_time, number};
 use crate::sqlite::writer::Row;
 use crate::verbs::SerialName;
@@ -15,7 +15,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, Stray};
 
 pub(crate) fn reconcile(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     step: Step,
     effects: &mut Effects,
 ) -> Result<Stepped, LedgerError> {
@@ -26,7 +26,7 @@ pub(crate) fn reconcile(
 }
 
 fn operations(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     after: i64,
     step: Step,
     effects: &mut Effects,
@@ -75,7 +75,7 @@ fn operations(
 }
 
 fn laneless(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
@@ -98,7 +98,7 @@ fn laneless(
 }
 
 fn without_operation(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
     strays: &mut Vec<Stray>,
@@ -143,7 +143,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS dep
 
 /// Counts lanes from which a repair has deleted rows: it is not known whether they were counted.
 fn recount(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     lanes: BTreeSet<i64>,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
@@ -167,7 +167,7 @@ fn recount(
 }
 
 fn waiting(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     range: (i64, i64),
     step: Step,
     effects: &mut Effects,
@@ -189,7 +189,7 @@ fn waiting(
 }
 
 fn keys(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     after: Option<[u8; 16]>,
     step: Step,
     effects: &mut Effects,
@@ -219,7 +219,7 @@ fn keys(
 }
 
 fn let_go(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     holder: i64,
     digest: [u8; 16],
     now: Timestamp,
@@ -229,7 +229,7 @@ fn let_go(
 }
 
 fn pair(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     sql: &'static str,
     range: (i64, i64),
 ) -> Result<Vec<Row>, LedgerError> {
@@ -240,7 +240,7 @@ fn pair(
 
 /// Sees to pieces that this start wrote and abandoned; those of former starts went when the file
 /// was opened.
-pub(crate) fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, LedgerError> {
+pub(crate) fn sweep(writing: &mut SqliteTransaction, sweep: &Sweep) -> Result<Swept, LedgerError> {
     let mut swept = Swept::default();
     let behind = sweep.behind.unwrap_or(i64::MIN);
     let Some(row) = pair(writing, ask::BODIES, (behind, BATCH))?.into_iter().next() else {
@@ -260,7 +260,7 @@ pub(crate) fn sweep(writing: &mut Writing, sweep: &Sweep) -> Result<Swept, Ledge
 
 /// Bodies between these two that this start wrote and abandoned.
 fn own_unused(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     sweep: &Sweep,
     (behind, last): (i64, i64),
 ) -> Result<Vec<i64>, LedgerError> {

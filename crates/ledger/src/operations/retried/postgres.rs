@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::LedgerError;
 use crate::operations::retried::{FORMER, STANDING, origin};
 use crate::postgres::batch::Values;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::id;
 use crate::verbs::Acceptance;
 use cloakroom_domain::OperationId;
@@ -26,7 +26,7 @@ pub(crate) struct Retried {
 impl Retried {
     /// Locks the chains that a batch goes on with, and looks at them.
     pub(crate) async fn of(
-        writing: &mut Writing,
+        writing: &mut PgTransaction,
         batch: &[Acceptance],
     ) -> Result<Self, LedgerError> {
         let mut retried = Self::default();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::LedgerError;
 use crate::operations::retried::{FORMER, STANDING, origin};
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::id;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Retry;
@@ -17,7 +17,7 @@ impl Retried {
     /// The earlier repeat that stands in the way of `new`, if one does; otherwise `new` is one.
     pub(crate) fn refuse(
         &mut self,
-        writing: &mut Writing,
+        writing: &mut SqliteTransaction,
         retry: Retry,
         new: OperationId,
     ) -> Result<Option<OperationId>, LedgerError> {

@@ -14,8 +14,8 @@ use crate::postgres::batch::{Statement, Values};
 use crate::postgres::book::Book;
 use crate::postgres::marks::Shelf;
 use crate::postgres::pool::Pool;
-use crate::postgres::writing::{Writing, octets};
-use crate::rows::{self, Cells, EventRow, exactly, id, number};
+use crate::postgres::writing::{PgTransaction, octets};
+use crate::rows::{self, BindRow, EventRow, exactly, id, number};
 use crate::verbs::{Acceptance, KeyInUse, KeyListing, SerialName, Unblocked};
 use cloakroom_domain::operation::{EventKind, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
@@ -54,7 +54,7 @@ const ONLY_BLOCKED: &str =
     keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed and holds it.
-pub(crate) fn block(writing: &mut Writing, seq: i64, at: Timestamp) {
+pub(crate) fn block(writing: &mut PgTransaction, seq: i64, at: Timestamp) {
     writing.script.add(&BLOCKED, &[(seq, at)], |(seq, at), cells| {
         cells.number(*seq).number(at.as_micros());
     });
@@ -66,7 +66,7 @@ pub(crate) struct BlockedBefore(HashMap<[u8; 16], (i64, OperationId)>);
 /// Looks for what blocks the keys of operations that repeat others by hand. Their keys are
 /// locked.
 pub(crate) async fn blocked_before(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     batch: &[Acceptance],
 ) -> Result<BlockedBefore, LedgerError> {
     let repeats = batch.iter().filter(|acceptance| acceptance.operation.retry_of.is_some());
@@ -77,7 +77,7 @@ pub(crate) async fn blocked_before(
 }
 
 async fn blockers(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     digests: &[[u8; 16]],
 ) -> Result<HashMap<[u8; 16], (i64, OperationId)>, LedgerError> {
     let mut found = HashMap::new();
@@ -96,7 +96,7 @@ impl BlockedBefore {
     /// one does not block it.
     pub(crate) fn passes_on(
         &self,
-        writing: &mut Writing,
+        writing: &mut PgTransaction,
         operation: &NewOperation,
         seq: i64,
     ) -> bool {
@@ -114,14 +114,14 @@ impl BlockedBefore {
     }
 }
 
-fn forget(writing: &mut Writing, digest: [u8; 16]) {
+fn forget(writing: &mut PgTransaction, digest: [u8; 16]) {
     writing.script.add(&BLOCKED_GONE, &[digest], |digest, cells| {
         cells.octets(digest.to_vec());
     });
 }
 
 pub(crate) async fn unblock(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     name: SerialName,
     now: Timestamp,
     effects: &mut Effects,
@@ -152,7 +152,7 @@ const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence =
 
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
 pub(crate) async fn release_delayed(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     limit: usize,
     now: Timestamp,
     effects: &mut Effects,

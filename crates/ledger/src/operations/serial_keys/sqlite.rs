@@ -6,7 +6,7 @@ use crate::commit::effects::Effects;
 use crate::error::LedgerError;
 use crate::listed::Listed;
 use crate::operations::finish::sqlite::{go_next, promote};
-use crate::sqlite::Writing;
+use crate::sqlite::SqliteTransaction;
 use crate::sqlite::open::trouble;
 use crate::sqlite::readers::Readers;
 use crate::sqlite::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
@@ -41,7 +41,11 @@ const ONLY_BLOCKED: &str =
     keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed, if it holds it.
-pub(crate) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<(), LedgerError> {
+pub(crate) fn block(
+    writing: &mut SqliteTransaction,
+    seq: i64,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
     let bind = |values: &mut crate::sqlite::writer::Values<'_, '_>| {
         values.put(seq).put(at.as_micros());
     };
@@ -51,7 +55,7 @@ pub(crate) fn block(writing: &mut Writing, seq: i64, at: Timestamp) -> Result<()
 /// Lets a new operation have a key that the one blocks which it repeats; false if that
 /// one does not block it.
 pub(crate) fn passes_on(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     digest: [u8; 16],
     operation: &NewOperation,
 ) -> Result<bool, LedgerError> {
@@ -70,7 +74,7 @@ pub(crate) fn passes_on(
 }
 
 pub(crate) fn unblock(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     name: SerialName,
     now: Timestamp,
     effects: &mut Effects,
@@ -84,7 +88,7 @@ pub(crate) fn unblock(
 }
 
 fn blocker(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     digest: [u8; 16],
 ) -> Result<Option<crate::sqlite::writer::Row>, LedgerError> {
     writing.writer.one(BLOCKED_BY, |values| {
@@ -102,7 +106,7 @@ const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence =
 
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
 pub(crate) fn release_delayed(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     limit: usize,
     now: Timestamp,
     effects: &mut Effects,

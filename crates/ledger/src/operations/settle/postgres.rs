@@ -12,14 +12,14 @@ use crate::postgres::batch::{Statement, Values};
 use crate::postgres::book::Book;
 use crate::postgres::marks::Shelf;
 use crate::postgres::places::latest;
-use crate::postgres::writing::Writing;
+use crate::postgres::writing::PgTransaction;
 use crate::rows::{
     ReadyRow, WaitingRow, carried, number, origins, running_row, standing_at, waiting_row,
 };
 use crate::store::Batch;
 use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
-use crate::webhooks::sql::Announced;
+use crate::webhooks::sql::OperationSnapshot;
 
 pub(crate) static READY: Statement = Statement::insert(
     "INSERT INTO ready",
@@ -78,7 +78,7 @@ const WAITING_TAKEN: &str = concat!(
 );
 
 pub(crate) async fn settle(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     batch: &[Settlement],
     effects: &mut Effects,
 ) -> Batch<Result<SettledAs, StaleLease>> {
@@ -122,12 +122,17 @@ pub(crate) async fn settle(
 }
 
 /// How one stands that has ended.
-fn ended(book: &Book, finish: &Finish, lane: i64, row: &PgRow) -> Result<Announced, LedgerError> {
+fn ended(
+    book: &Book,
+    finish: &Finish,
+    lane: i64,
+    row: &PgRow,
+) -> Result<OperationSnapshot, LedgerError> {
     let lane = book.lane(lane)?;
     let Book { retention, sealer, .. } = book;
     let standing = finish.standing(finish.at + retention.result, sealer)?;
     let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
-    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
+    Ok(OperationSnapshot { seq: finish.seq, operation, callback: callback(row, sealer)? })
 }
 
 /// By place and token, what was found, and the row of what it was accepted as, where that is
@@ -136,7 +141,7 @@ type Taken = HashMap<(i64, i64), (Found, Option<PgRow>)>;
 
 /// Takes the rows of those settlements whose lease is the latest.
 async fn take(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     batch: &[Settlement],
     held: Held,
     tells: bool,

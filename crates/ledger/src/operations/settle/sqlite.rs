@@ -9,11 +9,11 @@ use crate::operations::ends::{Ends, Finish, Found};
 pub(crate) use crate::sqlite::rows::{EventRow, ReadyRow, RunningRow};
 use crate::sqlite::rows::{carried, number, origins, running_row, standing_at, waiting_row};
 use crate::sqlite::writer::Row;
-use crate::sqlite::{Book, Writing};
+use crate::sqlite::{Book, SqliteTransaction};
 use crate::store::Batch;
 use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
-use crate::webhooks::sql::Announced;
+use crate::webhooks::sql::OperationSnapshot;
 
 pub(crate) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
      percent, message) \
@@ -39,7 +39,7 @@ const WAITING_FOUND: &str =
 const WAITING_GONE: &str = "DELETE FROM waiting WHERE seq = ?";
 
 pub(crate) fn settle(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     batch: &[Settlement],
     effects: &mut Effects,
 ) -> Batch<Result<SettledAs, StaleLease>> {
@@ -84,7 +84,11 @@ pub(crate) fn settle(
 
 /// Keeps how each of these stands that has ended, in a lane of that number, for receivers that are told
 /// of it: reading it back would mean looking into every table that it may be in.
-fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result<(), LedgerError> {
+fn remember(
+    writing: &mut SqliteTransaction,
+    finished: &[Finish],
+    lanes: &[i64],
+) -> Result<(), LedgerError> {
     let rows = writing.writer.all_of_each(ORIGINS, finished, |finish, values| {
         values.put(finish.seq);
     })?;
@@ -101,17 +105,22 @@ fn remember(writing: &mut Writing, finished: &[Finish], lanes: &[i64]) -> Result
 }
 
 /// How one stands that has ended.
-fn ended(book: &Book, finish: &Finish, lane: i64, row: &Row) -> Result<Announced, LedgerError> {
+fn ended(
+    book: &Book,
+    finish: &Finish,
+    lane: i64,
+    row: &Row,
+) -> Result<OperationSnapshot, LedgerError> {
     let lane = book.lane(lane)?;
     let Book { retention, sealer, .. } = book;
     let standing = finish.standing(finish.at + retention.result, sealer)?;
     let operation = standing_at(row, &lane.queue, &lane.upstream, standing, sealer)?;
-    Ok(Announced { seq: finish.seq, operation, callback: callback(row, sealer)? })
+    Ok(OperationSnapshot { seq: finish.seq, operation, callback: callback(row, sealer)? })
 }
 
 /// Takes the rows of those settlements whose lease is the latest.
 fn take(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     batch: &[Settlement],
     held: Held,
     found: &mut HashMap<(i64, i64), Found>,

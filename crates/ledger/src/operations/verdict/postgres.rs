@@ -2,8 +2,8 @@
 
 use crate::error::LedgerError;
 use crate::postgres::batch::{Values, storable};
-use crate::postgres::writing::Writing;
-use crate::rows::{EventRow, Stored, number, stored_verdict};
+use crate::postgres::writing::PgTransaction;
+use crate::rows::{EventRow, ReadRow, number, stored_verdict};
 use crate::verbs::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
@@ -16,7 +16,7 @@ const GIVEN: &str = "INSERT INTO verdicts (seq, at, happened, location, note) VA
      location = EXCLUDED.location, note = EXCLUDED.note";
 
 pub(crate) async fn judge(
-    writing: &mut Writing,
+    writing: &mut PgTransaction,
     id: OperationId,
     verdict: &Verdict,
 ) -> Result<Judged, LedgerError> {

@@ -1,14 +1,14 @@
 //! The verdict of a person on an unknown outcome, on SQLite.
 
 use crate::error::LedgerError;
-use crate::sqlite::Writing;
-use crate::sqlite::rows::{EventRow, Stored, number, stored_verdict};
+use crate::sqlite::SqliteTransaction;
+use crate::sqlite::rows::{EventRow, ReadRow, number, stored_verdict};
 use crate::verbs::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 
 pub(crate) fn judge(
-    writing: &mut Writing,
+    writing: &mut SqliteTransaction,
     id: OperationId,
     verdict: &Verdict,
 ) -> Result<Judged, LedgerError> {
