@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Api, ApiSettings, Messages, Pace};
+use crate::api::{self, Api, ApiSettings, RetryEstimates, WebhookPayloads};
 use crate::config::{
     Config, LocationForm, PoolerKind, PrincipalRule, QueueConfig, StoreConfig, StoreUrl,
     UpstreamConfig,
@@ -136,7 +136,7 @@ impl App {
         let opened = Ledger::open(opening(&config, options), &clock, &parts.ground);
         let ledger = Box::pin(opened).await?;
         // Before anything is carried out: what ends is told of as it ends.
-        let messages = Messages::new(&config.server.prefix, &public, ledger.ticket_key());
+        let messages = WebhookPayloads::new(&config.server.prefix, &public, ledger.ticket_key());
         ledger.lend_scribe(Arc::new(messages));
         let started = Self {
             public: listener.as_ref().map(Listener::local_address),
@@ -488,7 +488,7 @@ fn api_settings(config: &Config, public: PublicOrigin) -> ApiSettings {
         shared: config.auth.shared || config.auth.principal != PrincipalRule::None,
         foreign_location: foreign.collect::<HashMap<_, _>>(),
         relative_location: relative.map(|route| route.name.clone()).collect(),
-        pace: Pace::default(),
+        pace: RetryEstimates::default(),
     }
 }
 

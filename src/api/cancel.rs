@@ -3,19 +3,19 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::visit::Found;
-use super::{Problem, own, pending};
+use super::extract::OperationPath;
+use super::{Problem, accepted, response};
 use cloakroom_ledger::{Canceled, Freeing};
 
-pub(super) async fn cancel(found: Found) -> Result<Response, Problem> {
+pub(super) async fn cancel(found: OperationPath) -> Result<Response, Problem> {
     found.not_gone()?;
-    let api = &found.visit.api;
+    let api = &found.context.api;
     match api.ledger.cancel(found.operation.id, Freeing::Keep, api.clock.now()).await? {
         Canceled::Done | Canceled::Already => {
             let found = found.again().await?;
-            Ok(own::json(StatusCode::OK, own::DOCUMENT_TYPE, &found.document()))
+            Ok(response::json(StatusCode::OK, response::DOCUMENT_TYPE, &found.document()))
         }
-        Canceled::Asked => Ok(pending::still(&found.document(), found.pointer())),
+        Canceled::Asked => Ok(accepted::still(&found.document(), found.pointer())),
         Canceled::TooLate(status) => Err(Problem::ended(status)),
         Canceled::Unknown => Err(Problem::no_such_operation()),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Pace, WebhookSettings};
+use super::{RetryEstimates, WebhookSettings};
 use crate::config::PrincipalRule;
 use cloakroom_domain::http::public_url::PublicOrigin;
 use cloakroom_ledger::Ledger;
@@ -45,5 +45,5 @@ pub struct ApiSettings {
     /// Routes whose 202 names the monitor by a path.
     pub relative_location: HashSet<String>,
     /// How long routes have been taking.
-    pub pace: Pace,
+    pub pace: RetryEstimates,
 }

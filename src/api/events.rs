@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::negotiation::Form;
-use super::visit::Found;
-use super::{Problem, live, own};
+use super::extract::OperationPath;
+use super::negotiation::ResponseForm;
+use super::{Problem, live, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Event;
 
@@ -82,24 +82,24 @@ pub(super) struct TimelineLinks {
 }
 
 pub(super) async fn show(
-    found: Found,
+    found: OperationPath,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let mut response = if Form::of(&headers) == Form::Stream {
+    let mut response = if ResponseForm::of(&headers) == ResponseForm::Stream {
         live::stream(&found, &headers)
     } else {
         let timeline = page(&found, after(query.as_deref())?).await?;
-        own::json(StatusCode::OK, own::JSON_TYPE, &timeline)
+        response::json(StatusCode::OK, response::JSON_TYPE, &timeline)
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
 
-async fn page(found: &Found, after: u32) -> Result<Timeline, Problem> {
-    let (visit, id) = (&found.visit, found.operation.id);
-    let events = visit.api.ledger.events(id, after, PAGE).await?;
-    let links = visit.links(id);
+async fn page(found: &OperationPath, after: u32) -> Result<Timeline, Problem> {
+    let (context, id) = (&found.context, found.operation.id);
+    let events = context.api.ledger.events(id, after, PAGE).await?;
+    let links = context.links(id);
     let next = events.next().map(|after| format!("{}?after={after}", links.events()));
     Ok(Timeline {
         events: events.iter().map(EventDocument::of).collect(),

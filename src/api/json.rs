@@ -25,7 +25,7 @@ pub(super) fn is_named(headers: &HeaderMap) -> bool {
 pub(super) fn read(octets: &[u8]) -> Result<Value, Problem> {
     let mut twice = None;
     let mut reader = serde_json::Deserializer::from_slice(octets);
-    let looked = Once(&mut twice).deserialize(&mut reader);
+    let looked = DuplicateCheck(&mut twice).deserialize(&mut reader);
     if let Some(name) = twice {
         let detail = format!("the member {name:?} is there twice: send it once");
         return Err(Problem::malformed_body(Some(&name), detail));
@@ -36,9 +36,9 @@ pub(super) fn read(octets: &[u8]) -> Result<Value, Problem> {
 }
 
 /// Passes over a value, and notes the first member that is there twice.
-struct Once<'t>(&'t mut Option<String>);
+struct DuplicateCheck<'t>(&'t mut Option<String>);
 
-impl<'de> DeserializeSeed<'de> for Once<'_> {
+impl<'de> DeserializeSeed<'de> for DuplicateCheck<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -46,7 +46,7 @@ impl<'de> DeserializeSeed<'de> for Once<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Once<'_> {
+impl<'de> Visitor<'de> for DuplicateCheck<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,14 +78,14 @@ impl<'de> Visitor<'de> for Once<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Once(&mut *self.0))?.is_some() {}
+        while items.next_element_seed(DuplicateCheck(&mut *self.0))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
-            members.next_value_seed(Once(&mut *self.0))?;
+            members.next_value_seed(DuplicateCheck(&mut *self.0))?;
             if self.0.is_none() && names.contains(&name) {
                 *self.0 = Some(name.chars().take(64).collect());
             }

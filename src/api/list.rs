@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::{Door, Side, Visit};
-use super::{Caller, Document, Problem, origin, own};
+use super::extract::{ApiState, RequestContext, Side};
+use super::{Caller, Document, Problem, origin, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::Listing;
@@ -35,45 +35,45 @@ pub(super) struct ListLinks {
 }
 
 pub(super) async fn show(
-    State(door): State<Door>,
-    visit: Visit,
+    State(state): State<ApiState>,
+    context: RequestContext,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if !is_offered(&door) {
+    if !is_offered(&state) {
         return Err(Problem::not_offered_here());
     }
     let query = query.unwrap_or_default();
     let mut listing = read(&query)?;
-    if let Caller::Client(principal) = &visit.caller {
+    if let Caller::Client(principal) = &context.caller {
         listing.principal = Some(principal.clone());
     }
-    let page = visit.api.ledger.list(&listing).await?;
+    let page = context.api.ledger.list(&listing).await?;
     let next = match page.next {
-        Some(id) => Some(next_page(&door, &visit, &headers, &query, id)?),
+        Some(id) => Some(next_page(&state, &context, &headers, &query, id)?),
         None => None,
     };
-    let operations = page.operations.iter().map(|operation| visit.document(operation)).collect();
+    let operations = page.operations.iter().map(|operation| context.document(operation)).collect();
     let list = List { operations, links: ListLinks { next } };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
 /// Where nothing tells callers apart, everybody would see everybody's.
-fn is_offered(door: &Door) -> bool {
-    let settings = &door.api.settings;
-    door.side == Side::Operators || settings.shared || settings.principal != PrincipalRule::None
+fn is_offered(state: &ApiState) -> bool {
+    let settings = &state.api.settings;
+    state.side == Side::Operators || settings.shared || settings.principal != PrincipalRule::None
 }
 
 /// The same list behind `id`, on the listener that was asked.
 fn next_page(
-    door: &Door,
-    visit: &Visit,
+    state: &ApiState,
+    context: &RequestContext,
     headers: &HeaderMap,
     query: &str,
     id: OperationId,
 ) -> Result<String, Problem> {
-    let base = match door.side {
-        Side::Public => visit.base.clone(),
+    let base = match state.side {
+        Side::Public => context.base.clone(),
         Side::Operators => origin::of_host(headers)?,
     };
     let kept = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "before");
@@ -81,7 +81,7 @@ fn next_page(
         .extend_pairs(kept)
         .append_pair("before", &id.to_string())
         .finish();
-    Ok(format!("{base}{}/operations?{query}", door.api.settings.prefix))
+    Ok(format!("{base}{}/operations?{query}", state.api.settings.prefix))
 }
 
 fn read(query: &str) -> Result<Listing, Problem> {

@@ -16,9 +16,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{HeaderValue, StatusCode};
 
 use super::events::EventDocument;
+use super::extract::OperationPath;
 use super::negotiation::STREAM_TYPE;
-use super::visit::Found;
-use super::{Api, own};
+use super::{Api, response};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Event;
 use cloakroom_ledger::{LedgerError, Watch};
@@ -31,22 +31,22 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The events behind `Last-Event-ID`; 204, which tells a browser not to come back, where
 /// the terminal one has been read.
-pub(super) fn stream(found: &Found, headers: &HeaderMap) -> Response {
+pub(super) fn stream(found: &OperationPath, headers: &HeaderMap) -> Response {
     let operation = &found.operation;
     let after = last_seen(headers).filter(|last| *last <= operation.sequence).unwrap_or(0);
     if found.status().is_final() && after == operation.sequence {
-        return own::empty(StatusCode::NO_CONTENT);
+        return response::empty(StatusCode::NO_CONTENT);
     }
-    let api = found.visit.api.clone();
+    let api = found.context.api.clone();
     let watch = api.ledger.watch(operation.id);
     let last = found.status().is_final().then_some(operation.sequence);
-    let reader = Reader { api, id: operation.id, watch, after, last, ended: false };
-    let mut response = own::empty(StatusCode::OK);
+    let reader = EventReader { api, id: operation.id, watch, after, last, ended: false };
+    let mut response = response::empty(StatusCode::OK);
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(STREAM_TYPE));
     // nginx would otherwise hold events back until its buffer is full.
     fields.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    *response.body_mut() = Body::from_stream(stream::try_unfold(reader, Reader::next));
+    *response.body_mut() = Body::from_stream(stream::try_unfold(reader, EventReader::next));
     response
 }
 
@@ -56,7 +56,7 @@ fn last_seen(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// Where one reader stands.
-struct Reader {
+struct EventReader {
     api: Api,
     id: OperationId,
     watch: Watch,
@@ -67,7 +67,7 @@ struct Reader {
     ended: bool,
 }
 
-impl Reader {
+impl EventReader {
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, LedgerError> {
         if self.ended {
             return Ok(None);

@@ -10,26 +10,26 @@ use axum::response::Response;
 use http::header::{ETAG, HeaderMap, LOCATION, VARY};
 use http::{HeaderValue, StatusCode};
 
-use super::negotiation::{Form, has};
-use super::visit::Found;
-use super::{Problem, live, own, pending};
+use super::extract::OperationPath;
+use super::negotiation::{ResponseForm, has};
+use super::{Problem, accepted, live, response};
 use cloakroom_domain::http::expectation::monitor_wait;
 use cloakroom_domain::http::location::{own_path, public};
 use cloakroom_domain::http::prefer::applied_wait;
 use cloakroom_domain::operation::Status;
 use cloakroom_ledger::Operation;
 
-pub(super) async fn show(found: Found, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn show(found: OperationPath, headers: HeaderMap) -> Result<Response, Problem> {
     found.not_gone()?;
-    let form = Form::of(&headers);
+    let form = ResponseForm::of(&headers);
     let wait = monitor_wait(&headers);
     let mut response = match (form, wait) {
-        (Form::Stream, _) => live::stream(&found, &headers),
+        (ResponseForm::Stream, _) => live::stream(&found, &headers),
         (_, Some(wait)) => {
             let found = until_final(found, wait).await?;
             found.not_gone()?;
             let mut response = answer(&found, form, &headers);
-            own::set(response.headers_mut(), own::PREFERENCE_APPLIED, applied_wait(wait));
+            response::set(response.headers_mut(), response::PREFERENCE_APPLIED, applied_wait(wait));
             response
         }
         (_, None) => answer(&found, form, &headers),
@@ -38,34 +38,34 @@ pub(super) async fn show(found: Found, headers: HeaderMap) -> Result<Response, P
     Ok(response)
 }
 
-fn answer(found: &Found, form: Form, headers: &HeaderMap) -> Response {
+fn answer(found: &OperationPath, form: ResponseForm, headers: &HeaderMap) -> Response {
     if !found.status().is_final() {
         return still_pending(found, headers);
     }
-    found.visit.api.settings.pace.saw(&found.operation);
+    found.context.api.settings.pace.saw(&found.operation);
     let document = found.document();
-    if form == Form::Document {
-        return own::json(StatusCode::OK, own::DOCUMENT_TYPE, &document);
+    if form == ResponseForm::Document {
+        return response::json(StatusCode::OK, response::DOCUMENT_TYPE, &document);
     }
-    let mut response = own::empty(StatusCode::SEE_OTHER);
+    let mut response = response::empty(StatusCode::SEE_OTHER);
     let headers = response.headers_mut();
-    own::set(headers, LOCATION, destination(found));
-    own::set(headers, own::OPERATION_LOCATION, &document.links.status);
-    own::set(headers, own::OPERATION_ID, &document.id);
+    response::set(headers, LOCATION, destination(found));
+    response::set(headers, response::OPERATION_LOCATION, &document.links.status);
+    response::set(headers, response::OPERATION_ID, &document.id);
     response
 }
 
-fn still_pending(found: &Found, headers: &HeaderMap) -> Response {
+fn still_pending(found: &OperationPath, headers: &HeaderMap) -> Response {
     let etag = etag(&found.operation);
     let document = found.document();
     let mut response = if has(headers, &etag) {
-        let mut response = own::empty(StatusCode::NOT_MODIFIED);
-        pending::point_to_monitor(response.headers_mut(), &document, found.pointer());
+        let mut response = response::empty(StatusCode::NOT_MODIFIED);
+        accepted::point_to_monitor(response.headers_mut(), &document, found.pointer());
         response
     } else {
-        pending::still(&document, found.pointer())
+        accepted::still(&document, found.pointer())
     };
-    own::set(response.headers_mut(), ETAG, etag);
+    response::set(response.headers_mut(), ETAG, etag);
     response
 }
 
@@ -76,21 +76,21 @@ fn etag(operation: &Operation) -> String {
 
 /// What was created, on the public origin or where the route allows it on another; else
 /// the result.
-fn destination(found: &Found) -> String {
-    let (operation, visit) = (&found.operation, &found.visit);
+fn destination(found: &OperationPath) -> String {
+    let (operation, context) = (&found.operation, &found.context);
     let created = operation.created_location.as_deref();
-    let foreign = visit.api.settings.foreign_location.get(&operation.route);
+    let foreign = context.api.settings.foreign_location.get(&operation.route);
     match created.filter(|_| found.status() == Status::Succeeded) {
-        Some(place) if own_path(place, &visit.base).is_some() => public(place, &visit.base),
+        Some(place) if own_path(place, &context.base).is_some() => public(place, &context.base),
         Some(url) if foreign == Some(&true) => url.to_owned(),
-        _ => visit.links(operation.id).result(),
+        _ => context.links(operation.id).result(),
     }
 }
 
 /// Waits until the operation has ended, but no longer than `wait`, and not while the
 /// gateway drains.
-async fn until_final(found: Found, wait: Duration) -> Result<Found, Problem> {
-    let api = found.visit.api.clone();
+async fn until_final(found: OperationPath, wait: Duration) -> Result<OperationPath, Problem> {
+    let api = found.context.api.clone();
     let id = found.operation.id;
     let ended = async {
         let mut watch = api.ledger.watch(id);

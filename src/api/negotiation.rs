@@ -5,14 +5,14 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderName, IF_NONE_MATCH};
 
-use super::own::DOCUMENT_TYPE;
+use super::response::DOCUMENT_TYPE;
 
 /// The type of a live event stream.
 pub(super) const STREAM_TYPE: &str = "text/event-stream";
 
 /// What was asked for by name; ranges such as `*/*` ask for nothing in particular.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ResponseForm {
     /// Whatever the resource gives by itself.
     Usual,
     /// Live events.
@@ -21,7 +21,7 @@ pub(super) enum Form {
     Document,
 }
 
-impl Form {
+impl ResponseForm {
     /// The form that the request likes best; of equals the first that it names. Whatever
     /// else it likes better than those stands for the usual one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -75,25 +75,25 @@ mod tests {
     #[test]
     fn a_form_is_asked_for_by_its_name_only() {
         for (accept, form) in [
-            ("*/*", Form::Usual),
-            ("text/*, application/json", Form::Usual),
-            ("text/event-stream", Form::Stream),
-            ("Text/Event-Stream, */*", Form::Stream),
-            ("Text/Event-Stream; q=0.5, */*; q=0.1", Form::Stream),
-            ("text/event-stream; q=0.5, */*", Form::Usual),
-            ("application/json, text/event-stream; q=0.9", Form::Usual),
-            ("text/event-stream;q=0", Form::Usual),
-            ("application/vnd.cloakroom.operation+json", Form::Document),
+            ("*/*", ResponseForm::Usual),
+            ("text/*, application/json", ResponseForm::Usual),
+            ("text/event-stream", ResponseForm::Stream),
+            ("Text/Event-Stream, */*", ResponseForm::Stream),
+            ("Text/Event-Stream; q=0.5, */*; q=0.1", ResponseForm::Stream),
+            ("text/event-stream; q=0.5, */*", ResponseForm::Usual),
+            ("application/json, text/event-stream; q=0.9", ResponseForm::Usual),
+            ("text/event-stream;q=0", ResponseForm::Usual),
+            ("application/vnd.cloakroom.operation+json", ResponseForm::Document),
             (
                 "text/event-stream;q=0.1, application/vnd.cloakroom.operation+json;q=0.2",
-                Form::Document,
+                ResponseForm::Document,
             ),
-            ("text/event-stream, application/vnd.cloakroom.operation+json", Form::Stream),
-            ("text/event-stream;q=x", Form::Usual),
+            ("text/event-stream, application/vnd.cloakroom.operation+json", ResponseForm::Stream),
+            ("text/event-stream;q=x", ResponseForm::Usual),
         ] {
-            assert_eq!(Form::of(&with(ACCEPT, accept)), form, "{accept}");
+            assert_eq!(ResponseForm::of(&with(ACCEPT, accept)), form, "{accept}");
         }
-        assert_eq!(Form::of(&HeaderMap::new()), Form::Usual);
+        assert_eq!(ResponseForm::of(&HeaderMap::new()), ResponseForm::Usual);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::Visit;
-use super::{Problem, own};
+use super::extract::RequestContext;
+use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::fleet::Standing;
 use cloakroom_ledger::NodeRow;
@@ -75,9 +75,9 @@ impl NodeDocument {
     }
 }
 
-pub(super) async fn show(visit: Visit) -> Result<Response, Problem> {
-    let now = visit.api.clock.now();
-    let rows = visit.api.ledger.nodes().await?;
+pub(super) async fn show(context: RequestContext) -> Result<Response, Problem> {
+    let now = context.api.clock.now();
+    let rows = context.api.ledger.nodes().await?;
     let nodes = rows.into_iter().map(|row| NodeDocument::of(row, now)).collect();
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &Nodes { nodes }))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &Nodes { nodes }))
 }

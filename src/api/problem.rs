@@ -15,19 +15,19 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::own;
-pub use kinds::Kind;
+use super::response;
+pub use kinds::ProblemKind;
 
 /// The content type of every problem.
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// One refusal or failure, ready to be answered.
 #[derive(Clone, Debug)]
-pub struct Problem(Box<Inner>);
+pub struct Problem(Box<ProblemParts>);
 
 #[derive(Clone, Debug)]
-struct Inner {
-    kind: &'static Kind,
+struct ProblemParts {
+    kind: &'static ProblemKind,
     status: StatusCode,
     detail: String,
     extensions: Map<String, Value>,
@@ -36,8 +36,8 @@ struct Inner {
 
 impl Problem {
     /// A problem of that kind; `detail` says what to do next.
-    pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
+    pub fn new(kind: &'static ProblemKind, detail: impl Into<String>) -> Self {
+        Self(Box::new(ProblemParts {
             kind,
             status: kind.status(),
             detail: detail.into(),
@@ -56,7 +56,7 @@ impl Problem {
     /// The same with a further field in its answer; what cannot be a value is left out.
     #[must_use]
     pub fn with_field(mut self, name: HeaderName, text: impl AsRef<str>) -> Self {
-        own::set(&mut self.0.fields, name, text);
+        response::set(&mut self.0.fields, name, text);
         self
     }
 
@@ -83,7 +83,7 @@ impl Problem {
     }
 
     /// Its kind.
-    pub fn kind(&self) -> &'static Kind {
+    pub fn kind(&self) -> &'static ProblemKind {
         self.0.kind
     }
 
@@ -111,7 +111,7 @@ impl Problem {
     pub fn into_parts(self) -> (StatusCode, HeaderMap, Vec<u8>) {
         let octets = self.body().to_string().into_bytes();
         let mut headers = self.0.fields;
-        own::mark(&mut headers);
+        response::mark(&mut headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(octets.len()));
         (self.0.status, headers, octets)

@@ -9,8 +9,8 @@ use axum::response::Response;
 use http::{Request, StatusCode};
 use serde_json::Value;
 
-use super::visit::{Door, path_parameter};
-use super::{Problem, json, own};
+use super::extract::{ApiState, path_parameter};
+use super::{Problem, json, response};
 use cloakroom_domain::OperationId;
 use cloakroom_ledger::{ProgressReport, Progressed};
 
@@ -21,19 +21,19 @@ const LONGEST_MESSAGE: usize = 200;
 
 /// The attempt that a path names. The upstream has no ticket's owner's credential, so
 /// nobody is asked who they are.
-pub(super) struct Attempt {
+pub(super) struct ReportedAttempt {
     id: OperationId,
     attempt: u32,
 }
 
-impl FromRequestParts<Door> for Attempt {
+impl FromRequestParts<ApiState> for ReportedAttempt {
     type Rejection = Problem;
 
     async fn from_request_parts(
         parts: &mut http::request::Parts,
-        door: &Door,
+        state: &ApiState,
     ) -> Result<Self, Problem> {
-        let key = door.api.ledger.ticket_key();
+        let key = state.api.ledger.ticket_key();
         let ticket = path_parameter(parts, "ticket").await.unwrap_or_default();
         let token = path_parameter(parts, "token").await.unwrap_or_default();
         let id = key.open(&ticket).ok_or_else(Problem::no_such_operation)?;
@@ -43,25 +43,25 @@ impl FromRequestParts<Door> for Attempt {
 }
 
 pub(super) async fn report(
-    State(door): State<Door>,
-    attempt: Attempt,
+    State(state): State<ApiState>,
+    attempt: ReportedAttempt,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let octets = to_bytes(request.into_body(), LONGEST)
         .await
         .map_err(|_| Problem::body_too_large(LONGEST as u64))?;
     let (percent, message) = read(&octets)?;
-    let Attempt { id, attempt } = attempt;
-    let report = ProgressReport { id, attempt, percent, message, at: door.api.clock.now() };
-    match door.api.ledger.progress(report).await? {
-        Progressed::Kept | Progressed::TooSoon => Ok(own::empty(StatusCode::NO_CONTENT)),
+    let ReportedAttempt { id, attempt } = attempt;
+    let report = ProgressReport { id, attempt, percent, message, at: state.api.clock.now() };
+    match state.api.ledger.progress(report).await? {
+        Progressed::Kept | Progressed::TooSoon => Ok(response::empty(StatusCode::NO_CONTENT)),
         Progressed::Over => Err(Problem::attempt_over()),
     }
 }
 
-type Report = (Option<u8>, Option<String>);
+type ReportBody = (Option<u8>, Option<String>);
 
-fn read(octets: &[u8]) -> Result<Report, Problem> {
+fn read(octets: &[u8]) -> Result<ReportBody, Problem> {
     let form = "send a JSON object such as {\"percentComplete\":40,\"message\":\"four of ten\"}";
     let Value::Object(members) = json::read(octets)? else {
         return Err(Problem::malformed_body(None, form));

@@ -6,9 +6,11 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::standing::{Backlog, LookAtQueues, QueueStanding, Standing, UpstreamStanding};
-use super::visit::Visit;
-use super::{Problem, own};
+use super::extract::RequestContext;
+use super::queue_status::{
+    Backlog, QueueStatus, QueueStatusReport, ReadQueueStatus, UpstreamStatus,
+};
+use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::State;
 use cloakroom_ledger::Pausing;
@@ -96,24 +98,28 @@ enum BreakerState {
     HalfOpen,
 }
 
-pub(super) async fn show(look: LookAtQueues, _visit: Visit) -> Result<Response, Problem> {
+pub(super) async fn show(
+    look: ReadQueueStatus,
+    _visit: RequestContext,
+) -> Result<Response, Problem> {
     let list = QueueList::of(&look().await?);
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
 /// Pauses a queue, or resumes it, on every node of the ledger.
 pub(super) async fn pause(
-    look: LookAtQueues,
-    visit: Visit,
+    look: ReadQueueStatus,
+    context: RequestContext,
     queue: String,
     paused: bool,
 ) -> Result<Response, Problem> {
-    let named = |standing: &Standing| standing.queues.iter().any(|known| known.name == queue);
+    let named =
+        |standing: &QueueStatusReport| standing.queues.iter().any(|known| known.name == queue);
     if !named(&look().await?) {
         return Err(Problem::no_such_queue(&queue));
     }
-    let at = visit.api.clock.now();
-    visit.api.ledger.pause(Pausing { queue: queue.clone(), paused, at }).await?;
+    let at = context.api.clock.now();
+    context.api.ledger.pause(Pausing { queue: queue.clone(), paused, at }).await?;
     let standing = look().await?;
     let Some(found) = standing.queues.iter().find(|known| known.name == queue) else {
         return Err(Problem::no_such_queue(&queue));
@@ -122,14 +128,13 @@ pub(super) async fn pause(
         return Err(Problem::paused_by_configuration(&queue));
     }
     let document = QueueDocument::of(found, standing.in_queue(&queue));
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
 impl QueueList {
-    fn of(standing: &Standing) -> Self {
-        let queue =
-            |queue: &QueueStanding| QueueDocument::of(queue, standing.in_queue(&queue.name));
-        let upstream = |upstream: &UpstreamStanding| {
+    fn of(standing: &QueueStatusReport) -> Self {
+        let queue = |queue: &QueueStatus| QueueDocument::of(queue, standing.in_queue(&queue.name));
+        let upstream = |upstream: &UpstreamStatus| {
             UpstreamDocument::of(upstream, standing.for_upstream(&upstream.name))
         };
         Self {
@@ -140,7 +145,7 @@ impl QueueList {
 }
 
 impl QueueDocument {
-    fn of(queue: &QueueStanding, backlog: Backlog) -> Self {
+    fn of(queue: &QueueStatus, backlog: Backlog) -> Self {
         Self {
             name: queue.name.clone(),
             priority: queue.expected.priority,
@@ -161,7 +166,7 @@ impl QueueDocument {
 }
 
 impl UpstreamDocument {
-    fn of(upstream: &UpstreamStanding, backlog: Backlog) -> Self {
+    fn of(upstream: &UpstreamStatus, backlog: Backlog) -> Self {
         Self {
             name: upstream.name.clone(),
             depth: backlog.depth,
@@ -190,19 +195,19 @@ impl BreakerDocument {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::{LaneStanding, PermitsInUse};
+    use super::super::queue_status::{LaneStatus, PermitsInUse};
     use super::*;
     use cloakroom_domain::turn::Expected;
     use std::time::Duration;
 
-    fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStanding {
+    fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStatus {
         let backlog =
             Backlog { depth, oldest: oldest.map(Duration::from_secs), stored: depth * 10 };
-        LaneStanding { queue: queue.into(), upstream: upstream.into(), backlog }
+        LaneStatus { queue: queue.into(), upstream: upstream.into(), backlog }
     }
 
-    fn queue(name: &str) -> QueueStanding {
-        QueueStanding {
+    fn queue(name: &str) -> QueueStatus {
+        QueueStatus {
             name: name.into(),
             expected: Expected { priority: 3, target_wait: Duration::from_secs(8) },
             permits: PermitsInUse { running: 2, limit: 9 },
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn lanes_are_added_up_by_queue_and_by_upstream_and_the_oldest_counts() {
-        let standing = Standing {
+        let standing = QueueStatusReport {
             lanes: vec![
                 lane("a", "x", 2, Some(4)),
                 lane("a", "y", 3, Some(9)),

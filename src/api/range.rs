@@ -10,7 +10,7 @@ use http::header::{self, HeaderName};
 
 /// Which part of a body to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum BodyRange {
     Whole,
     /// From the first octet to before the last.
     Some(Range<u64>),
@@ -19,12 +19,12 @@ pub(super) enum Part {
 }
 
 /// The part of a body of `length` octets with this tag that a request asks for.
-pub(super) fn wanted(headers: &HeaderMap, etag: &str, length: u64) -> Part {
+pub(super) fn wanted(headers: &HeaderMap, etag: &str, length: u64) -> BodyRange {
     let stale = headers.get(header::IF_RANGE).is_some_and(|tag| tag.as_bytes() != etag.as_bytes());
     let range = only(headers, &header::RANGE).filter(|_| !stale);
     let Some((first, last)) = range.and_then(|text| text.strip_prefix("bytes=")?.split_once('-'))
     else {
-        return Part::Whole;
+        return BodyRange::Whole;
     };
     match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => {
@@ -33,12 +33,12 @@ pub(super) fn wanted(headers: &HeaderMap, etag: &str, length: u64) -> Part {
         (Some(first), None) if last.trim().is_empty() => clipped(first, length, length),
         (None, Some(suffix)) if first.trim().is_empty() => {
             if suffix == 0 {
-                Part::Beyond
+                BodyRange::Beyond
             } else {
                 clipped(length.saturating_sub(suffix), length, length)
             }
         }
-        _ => Part::Whole,
+        _ => BodyRange::Whole,
     }
 }
 
@@ -55,15 +55,15 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-fn clipped(first: u64, end: u64, length: u64) -> Part {
-    if first >= length { Part::Beyond } else { Part::Some(first..end.min(length)) }
+fn clipped(first: u64, end: u64, length: u64) -> BodyRange {
+    if first >= length { BodyRange::Beyond } else { BodyRange::Some(first..end.min(length)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(fields: &[(HeaderName, &str)]) -> Part {
+    fn of(fields: &[(HeaderName, &str)]) -> BodyRange {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name.clone(), value.parse().unwrap());
@@ -74,14 +74,14 @@ mod tests {
     #[test]
     fn one_range_is_clipped_to_the_body() {
         for (range, part) in [
-            ("bytes=2-4", Part::Some(2..5)),
-            ("bytes=7-", Part::Some(7..10)),
-            ("bytes=-3", Part::Some(7..10)),
-            ("bytes=-30", Part::Some(0..10)),
-            ("bytes=8-100", Part::Some(8..10)),
-            ("bytes=0-99999999999999999999999", Part::Some(0..10)),
-            ("bytes=10-", Part::Beyond),
-            ("bytes=-0", Part::Beyond),
+            ("bytes=2-4", BodyRange::Some(2..5)),
+            ("bytes=7-", BodyRange::Some(7..10)),
+            ("bytes=-3", BodyRange::Some(7..10)),
+            ("bytes=-30", BodyRange::Some(0..10)),
+            ("bytes=8-100", BodyRange::Some(8..10)),
+            ("bytes=0-99999999999999999999999", BodyRange::Some(0..10)),
+            ("bytes=10-", BodyRange::Beyond),
+            ("bytes=-0", BodyRange::Beyond),
         ] {
             assert_eq!(of(&[(header::RANGE, range)]), part, "{range}");
         }
@@ -98,16 +98,16 @@ mod tests {
             "bytes",
             "bytes=+1-2",
         ] {
-            assert_eq!(of(&[(header::RANGE, range)]), Part::Whole, "{range}");
+            assert_eq!(of(&[(header::RANGE, range)]), BodyRange::Whole, "{range}");
         }
-        assert_eq!(of(&[]), Part::Whole);
+        assert_eq!(of(&[]), BodyRange::Whole);
     }
 
     #[test]
     fn a_range_counts_only_of_what_the_client_has() {
         let with = |tag| of(&[(header::RANGE, "bytes=0-0"), (header::IF_RANGE, tag)]);
-        assert_eq!(with("\"tag\""), Part::Some(0..1));
-        assert_eq!(with("\"old\""), Part::Whole);
-        assert_eq!(with("W/\"tag\""), Part::Whole);
+        assert_eq!(with("\"tag\""), BodyRange::Some(0..1));
+        assert_eq!(with("\"old\""), BodyRange::Whole);
+        assert_eq!(with("W/\"tag\""), BodyRange::Whole);
     }
 }

@@ -7,8 +7,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::Visit;
-use super::{Problem, own};
+use super::extract::RequestContext;
+use super::{Problem, response};
 use cloakroom_domain::reconcile::{Finding, Report};
 
 /// What a look through the ledger came to.
@@ -40,17 +40,17 @@ pub(super) struct FindingDocument {
 }
 
 pub(super) async fn reconcile(
-    visit: Visit,
+    context: RequestContext,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let dry_run = is_dry_run(query.as_deref().unwrap_or_default())?;
-    let report = visit.api.ledger.reconcile(!dry_run, visit.api.clock.now()).await?;
+    let report = context.api.ledger.reconcile(!dry_run, context.api.clock.now()).await?;
     let document = ReconcileReport {
         operations: report.looked_at,
         needs_person: report.needs_a_person(),
         findings: report.findings.iter().map(|finding| shown(&report, finding)).collect(),
     };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
 fn shown(report: &Report, finding: &Finding) -> FindingDocument {

@@ -11,8 +11,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::Visit;
-use super::{Problem, own};
+use super::extract::RequestContext;
+use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{NoCursor, ResealCursor, Resealed};
 
@@ -44,10 +44,13 @@ pub(super) struct ResealReport {
     next: Option<String>,
 }
 
-pub(super) async fn reseal(visit: Visit, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let (ledger, clock) = (&visit.api.ledger, &visit.api.clock);
+pub(super) async fn reseal(
+    context: RequestContext,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let (ledger, clock) = (&context.api.ledger, &context.api.clock);
     let mut walk =
-        walk(query.as_deref().unwrap_or_default())?.unwrap_or_else(|| Walk::new(clock.now()));
+        walk(query.as_deref().unwrap_or_default())?.unwrap_or_else(|| ResealWalk::new(clock.now()));
     let key = ledger.sealing_key().ok_or_else(Problem::not_sealing)?;
     let (mut all, began) = (Resealed::default(), clock.elapsed());
     loop {
@@ -76,32 +79,32 @@ pub(super) async fn reseal(visit: Visit, RawQuery(query): RawQuery) -> Result<Re
         other_keys,
         next: all.next.map(|_| walk.to_string()),
     };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &report))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &report))
 }
 
 /// A walk as far as it is: what an answer says and the next question repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Walk {
+struct ResealWalk {
     cursor: ResealCursor,
     began: Timestamp,
     /// It has found nothing so far.
     clean: bool,
 }
 
-impl Walk {
+impl ResealWalk {
     const fn new(began: Timestamp) -> Self {
         Self { cursor: ResealCursor::START, began, clean: true }
     }
 }
 
-impl fmt::Display for Walk {
+impl fmt::Display for ResealWalk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cursor, began, clean } = self;
         write!(f, "{cursor}~{}~{}", began.as_micros(), u8::from(*clean))
     }
 }
 
-impl FromStr for Walk {
+impl FromStr for ResealWalk {
     type Err = NoCursor;
 
     fn from_str(text: &str) -> Result<Self, NoCursor> {
@@ -113,7 +116,7 @@ impl FromStr for Walk {
     }
 }
 
-fn walk(query: &str) -> Result<Option<Walk>, Problem> {
+fn walk(query: &str) -> Result<Option<ResealWalk>, Problem> {
     let mut walk = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let refused = |why| Problem::malformed_parameter(&name, why);
@@ -133,7 +136,7 @@ mod tests {
     fn a_walk_is_read_as_it_was_written_and_nothing_else_is() {
         for clean in [true, false] {
             let cursor = ResealCursor::Pieces(-7, 3);
-            let far = Walk { cursor, clean, ..Walk::new(Timestamp::from_micros(9)) };
+            let far = ResealWalk { cursor, clean, ..ResealWalk::new(Timestamp::from_micros(9)) };
             assert_eq!(walk(&format!("after={far}")).unwrap(), Some(far));
         }
         assert_eq!(walk("").unwrap(), None);

@@ -7,36 +7,40 @@ use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 
+use super::extract::OperationPath;
 use super::negotiation::has;
-use super::range::{Part, wanted};
-use super::visit::Found;
-use super::{Problem, own, pending, recorded};
+use super::range::{BodyRange, wanted};
+use super::{Problem, accepted, recorded_response, response};
 use cloakroom_domain::http::{hygiene, relocation};
 use cloakroom_domain::operation::{ErrorCode, Failure, State, Status};
 use cloakroom_ledger::KeptAnswer;
 
 pub(super) async fn show(
-    found: Found,
+    found: OperationPath,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let answered = found.operation.response_status;
-    let (id, links) = (found.operation.id, found.visit.links(found.operation.id));
+    let (id, links) = (found.operation.id, found.context.links(found.operation.id));
     told_now(found, &method, &headers).await.map_err(|problem| {
         let problem = problem
-            .with_field(own::OPERATION_ID, id.to_string())
-            .with_field(own::OPERATION_LOCATION, links.status());
+            .with_field(response::OPERATION_ID, id.to_string())
+            .with_field(response::OPERATION_LOCATION, links.status());
         // Of a freed result, and of a range that is not there, the status is still known.
         match answered {
-            Some(status) if !problem.has_field(&own::UPSTREAM_STATUS) => {
-                problem.with_field(own::UPSTREAM_STATUS, status.to_string())
+            Some(status) if !problem.has_field(&response::UPSTREAM_STATUS) => {
+                problem.with_field(response::UPSTREAM_STATUS, status.to_string())
             }
             _ => problem,
         }
     })
 }
 
-async fn told_now(found: Found, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn told_now(
+    found: OperationPath,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     found.not_gone()?;
     match &found.operation.state {
         State::Canceled { .. } => Err(Problem::canceled()),
@@ -53,16 +57,16 @@ async fn told_now(found: Found, method: &Method, headers: &HeaderMap) -> Result<
             None => Err(Problem::gone()),
         },
         State::Queued { .. } | State::Running { .. } | State::Waiting { .. } => {
-            Ok(pending::still(&found.document(), found.pointer()))
+            Ok(accepted::still(&found.document(), found.pointer()))
         }
     }
 }
 
-async fn answer_of(found: &Found) -> Result<Option<KeptAnswer>, Problem> {
-    Ok(found.visit.api.ledger.answer(found.operation.id).await?)
+async fn answer_of(found: &OperationPath) -> Result<Option<KeptAnswer>, Problem> {
+    Ok(found.context.api.ledger.answer(found.operation.id).await?)
 }
 
-fn without_answer(found: &Found, failure: &Failure) -> Problem {
+fn without_answer(found: &OperationPath, failure: &Failure) -> Problem {
     let mut failure = failure.clone();
     failure.status = failure.status.or(found.operation.response_status);
     Problem::no_answer(&failure)
@@ -82,7 +86,7 @@ fn told(recorded: u16, succeeded: bool) -> StatusCode {
 }
 
 fn replay(
-    found: &Found,
+    found: &OperationPath,
     answer: KeptAnswer,
     method: &Method,
     headers: &HeaderMap,
@@ -93,46 +97,50 @@ fn replay(
     // Only what is given as 200 has ranges and validators.
     let whole = status == StatusCode::OK;
     let fresh = whole && has(headers, &etag);
-    let part =
-        if whole && *method == Method::GET { wanted(headers, &etag, length) } else { Part::Whole };
+    let part = if whole && *method == Method::GET {
+        wanted(headers, &etag, length)
+    } else {
+        BodyRange::Whole
+    };
     let (status, range) = match part {
         _ if fresh => (StatusCode::NOT_MODIFIED, 0..0),
-        Part::Whole => (status, 0..length),
-        Part::Some(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Part::Beyond => return Err(Problem::range_beyond(length)),
+        BodyRange::Whole => (status, 0..length),
+        BodyRange::Some(range) => (StatusCode::PARTIAL_CONTENT, range),
+        BodyRange::Beyond => return Err(Problem::range_beyond(length)),
     };
     let mut fields = replayed_fields(found, &answer);
     if whole {
-        own::set(&mut fields, header::ETAG, &etag);
+        response::set(&mut fields, header::ETAG, &etag);
         fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
     if status == StatusCode::PARTIAL_CONTENT {
         let shown = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-        own::set(&mut fields, header::CONTENT_RANGE, shown);
+        response::set(&mut fields, header::CONTENT_RANGE, shown);
     }
     let size = range.end - range.start;
     let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let range = if bodiless { 0..0 } else { range };
-    let mut response = Response::new(recorded::body(&found.visit.api.ledger, answer.body, range));
+    let mut response =
+        Response::new(recorded_response::body(&found.context.api.ledger, answer.body, range));
     *response.status_mut() = status;
     *response.headers_mut() = fields;
-    recorded::set_length(&mut response, size);
+    recorded_response::set_length(&mut response, size);
     Ok(response)
 }
 
-fn replayed_fields(found: &Found, answer: &KeptAnswer) -> HeaderMap {
+fn replayed_fields(found: &OperationPath, answer: &KeptAnswer) -> HeaderMap {
     let mut fields = hygiene::for_replay(answer.fields.as_map());
-    relocation::show(&mut fields, &found.visit.base);
+    relocation::show(&mut fields, &found.context.base);
     fields.remove(header::CONTENT_RANGE);
     for (name, value) in hygiene::RESULT_FIELDS {
         fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    fields.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
-    fields.insert(own::UPSTREAM_STATUS, HeaderValue::from(answer.status));
+    fields.insert(response::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
+    fields.insert(response::UPSTREAM_STATUS, HeaderValue::from(answer.status));
     let id = found.operation.id;
-    own::set(&mut fields, own::OPERATION_ID, id.to_string());
-    own::set(&mut fields, own::OPERATION_LOCATION, found.visit.links(id).status());
+    response::set(&mut fields, response::OPERATION_ID, id.to_string());
+    response::set(&mut fields, response::OPERATION_LOCATION, found.context.links(id).status());
     fields
 }
 

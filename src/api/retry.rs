@@ -10,45 +10,48 @@ use std::sync::Arc;
 
 use axum::response::Response;
 
-use super::members::Members;
-use super::pending::{Acceptance, accepted};
-use super::visit::Found;
+use super::accepted::{AcceptedReply, accepted};
+use super::extract::OperationPath;
+use super::json_object::JsonObject;
 use super::{Api, Document, Problem};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::sent_octets;
 use cloakroom_domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Retry, Work};
 use cloakroom_ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
-pub(super) async fn retry(found: Found, mut members: Members) -> Result<Response, Problem> {
+pub(super) async fn retry(
+    found: OperationPath,
+    mut members: JsonObject,
+) -> Result<Response, Problem> {
     members.only(&["again"])?;
     let again = members.truth("again")?.unwrap_or(false);
     if !found.status().is_final() {
         return Err(Problem::not_ended(found.status()));
     }
     found.not_gone()?;
-    let (visit, former) = (&found.visit, &found.operation);
-    let mut promised = visit.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
-    promised.work = copied(&visit.api, promised.work).await?;
+    let (context, former) = (&found.context, &found.operation);
+    let mut promised = context.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
+    promised.work = copied(&context.api, promised.work).await?;
     let retry = Retry { of: former.id, again };
-    let successor = successor(&visit.api, former, promised, retry);
-    let document = Document::accepted(&successor, &visit.links(successor.id));
-    match visit.api.ledger.accept(successor).await? {
+    let successor = successor(&context.api, former, promised, retry);
+    let document = Document::accepted(&successor, &context.links(successor.id));
+    match context.api.ledger.accept(successor).await? {
         Accepted::QueueFull { depth } => {
-            let retry_after = visit.api.settings.pace.estimate(&former.route, depth);
+            let retry_after = context.api.settings.pace.estimate(&former.route, depth);
             Err(Problem::queue_full(&former.queue, depth, retry_after))
         }
         Accepted::StorageFull { stored } => {
-            let depth = visit.api.ledger.queue_depth(&former.queue);
-            let retry_after = visit.api.settings.pace.estimate(&former.route, depth);
+            let depth = context.api.ledger.queue_depth(&former.queue);
+            let retry_after = context.api.settings.pace.estimate(&former.route, depth);
             Err(Problem::storage_full(&former.queue, stored, retry_after))
         }
         Accepted::Retried(standing) => {
-            Err(Problem::retried(&standing.to_string(), visit.links(standing).monitor()))
+            Err(Problem::retried(&standing.to_string(), context.links(standing).monitor()))
         }
         // It claims no key, so it is never taken for another one.
         Accepted::New(_) | Accepted::Replayed(_) | Accepted::KeyConflict { .. } => {
             let pointer = found.pointer();
-            Ok(accepted(&document, Acceptance { pointer, ..Acceptance::default() }))
+            Ok(accepted(&document, AcceptedReply { pointer, ..AcceptedReply::default() }))
         }
     }
 }

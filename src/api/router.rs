@@ -11,9 +11,9 @@ use axum::routing::{MethodRouter, get, post};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
-use super::standing::LookAtQueues;
-use super::visit::{Door, Side, Visit};
-use super::{Api, Problem, own, webhooks};
+use super::extract::{ApiState, RequestContext, Side};
+use super::queue_status::ReadQueueStatus;
+use super::{Api, Problem, response, webhooks};
 use super::{
     cancel, delete, events, list, monitor, nodes, openapi, progress, queues, reconcile, reseal,
     result, retry, serial, status, tree, verdict,
@@ -36,7 +36,7 @@ pub fn public_router(api: Api) -> Router {
 }
 
 /// The resources of the admin listener: the same for operators, and what is only theirs.
-pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
+pub fn operators_router(api: Api, look: ReadQueueStatus) -> Router {
     let router = shared()
         .route("/operations/{ticket}/retry", post(retry::retry))
         .route("/operations/{ticket}/verdict", post(verdict::give))
@@ -47,17 +47,17 @@ pub fn operators_router(api: Api, look: LookAtQueues) -> Router {
         .route("/serial/{name}/release", post(serial::release))
         .route("/queues/{queue}/pause", pausing(look.clone(), true))
         .route("/queues/{queue}/resume", pausing(look.clone(), false))
-        .route("/queues", get(move |visit: Visit| queues::show(look.clone(), visit)));
+        .route("/queues", get(move |context: RequestContext| queues::show(look.clone(), context)));
     finished(router, api, Side::Operators)
 }
 
-fn pausing(look: LookAtQueues, paused: bool) -> MethodRouter<Door> {
-    post(move |visit: Visit, Path(queue): Path<String>| {
-        queues::pause(look.clone(), visit, queue, paused)
+fn pausing(look: ReadQueueStatus, paused: bool) -> MethodRouter<ApiState> {
+    post(move |context: RequestContext, Path(queue): Path<String>| {
+        queues::pause(look.clone(), context, queue, paused)
     })
 }
 
-fn shared() -> Router<Door> {
+fn shared() -> Router<ApiState> {
     webhooks::with_webhooks(Router::new())
         .route("/operations", get(list::show))
         .route("/operations/{ticket}", get(monitor::show).delete(delete::delete))
@@ -70,25 +70,25 @@ fn shared() -> Router<Door> {
         .route("/openapi.json", get(described))
 }
 
-fn finished(router: Router<Door>, api: Api, side: Side) -> Router {
+fn finished(router: Router<ApiState>, api: Api, side: Side) -> Router {
     router
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Door { api, side })
+        .with_state(ApiState { api, side })
 }
 
-async fn described(_visit: Visit) -> Response {
+async fn described(_visit: RequestContext) -> Response {
     let text = openapi::document();
-    let mut response = own::empty(StatusCode::OK);
+    let mut response = response::empty(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(own::JSON_TYPE));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(response::JSON_TYPE));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     *response.body_mut() = Body::from(text);
     response
 }
 
-async fn nothing(State(door): State<Door>, _visit: Visit) -> Response {
-    let problem = match door.side {
+async fn nothing(State(state): State<ApiState>, _visit: RequestContext) -> Response {
+    let problem = match state.side {
         Side::Public => Problem::no_such_resource_in_public(),
         Side::Operators => Problem::no_such_resource(),
     };
@@ -96,6 +96,6 @@ async fn nothing(State(door): State<Door>, _visit: Visit) -> Response {
 }
 
 /// The router adds `Allow`, which it alone knows.
-async fn wrong_method(_visit: Visit) -> Response {
+async fn wrong_method(_visit: RequestContext) -> Response {
     Problem::wrong_method().into_response()
 }

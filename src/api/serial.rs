@@ -7,8 +7,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::{Door, Visit};
-use super::{Problem, origin, own};
+use super::extract::{ApiState, RequestContext};
+use super::{Problem, origin, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
 
@@ -72,7 +72,8 @@ impl SerialKeyDocument {
 
 /// What came of a release.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Release {
+#[schema(as = Release)]
+pub(super) struct SerialKeyRelease {
     /// The key's name.
     name: String,
     /// The id of the operation that goes next; null where nobody waited.
@@ -80,16 +81,16 @@ pub(super) struct Release {
 }
 
 pub(super) async fn list(
-    State(door): State<Door>,
-    visit: Visit,
+    State(state): State<ApiState>,
+    context: RequestContext,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let listing = read(query.as_deref().unwrap_or_default())?;
-    let keys = visit.api.ledger.keys(listing).await?;
+    let keys = context.api.ledger.keys(listing).await?;
     let next = match keys.next() {
         Some(after) => {
-            let (base, prefix) = (origin::of_host(&headers)?, &door.api.settings.prefix);
+            let (base, prefix) = (origin::of_host(&headers)?, &state.api.settings.prefix);
             let (limit, blocked) = (listing.limit, listing.blocked);
             Some(format!("{base}{prefix}/serial?after={after}&limit={limit}&blocked={blocked}"))
         }
@@ -97,7 +98,7 @@ pub(super) async fn list(
     };
     let keys = keys.iter().map(SerialKeyDocument::of).collect();
     let list = SerialKeys { keys, links: SerialLinks { next } };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
 fn read(query: &str) -> Result<KeyListing, Problem> {
@@ -123,13 +124,16 @@ fn read(query: &str) -> Result<KeyListing, Problem> {
     Ok(listing)
 }
 
-pub(super) async fn release(visit: Visit, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn release(
+    context: RequestContext,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
     let name: SerialName = name.parse().map_err(|_| Problem::no_such_resource())?;
-    match visit.api.ledger.unblock(name, visit.api.clock.now()).await? {
+    match context.api.ledger.unblock(name, context.api.clock.now()).await? {
         Unblocked::Done(next) => {
             let next = next.map(|id| id.to_string());
-            let release = Release { name: name.to_string(), next };
-            Ok(own::json(StatusCode::OK, own::JSON_TYPE, &release))
+            let release = SerialKeyRelease { name: name.to_string(), next };
+            Ok(response::json(StatusCode::OK, response::JSON_TYPE, &release))
         }
         Unblocked::NotBlocked => Err(Problem::not_blocked()),
     }

@@ -7,15 +7,15 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::visit::Found;
-use super::{own, pending};
+use super::extract::OperationPath;
+use super::{accepted, response};
 
-pub(super) async fn show(found: Found) -> Response {
-    let mut response = own::json(StatusCode::OK, own::DOCUMENT_TYPE, &found.document());
+pub(super) async fn show(found: OperationPath) -> Response {
+    let mut response = response::json(StatusCode::OK, response::DOCUMENT_TYPE, &found.document());
     if found.status().is_final() {
-        found.visit.api.settings.pace.saw(&found.operation);
+        found.context.api.settings.pace.saw(&found.operation);
     } else {
-        pending::ask_again(response.headers_mut(), found.pointer().retry_after);
+        accepted::ask_again(response.headers_mut(), found.pointer().retry_after);
     }
     response
 }

@@ -13,8 +13,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::visit::Found;
-use super::{Caller, Document, Problem, own};
+use super::extract::OperationPath;
+use super::{Caller, Document, Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::Operation;
 
@@ -59,18 +59,18 @@ pub(super) struct DescendantStanding {
     parent: Option<String>,
 }
 
-pub(super) async fn show(found: Found) -> Result<Response, Problem> {
-    let visit = &found.visit;
-    let below = visit.api.ledger.descendants(found.operation.id, MOST).await?;
-    let lists = visit.caller == Caller::Operator || visit.api.settings.shared;
+pub(super) async fn show(found: OperationPath) -> Result<Response, Problem> {
+    let context = &found.context;
+    let below = context.api.ledger.descendants(found.operation.id, MOST).await?;
+    let lists = context.caller == Caller::Operator || context.api.settings.shared;
     let descendant = |operation: &Operation| match lists {
-        true => Descendant::Whole(Box::new(visit.document(operation))),
+        true => Descendant::Whole(Box::new(context.document(operation))),
         false => Descendant::Standing(DescendantStanding::of(operation)),
     };
-    let seen = below.iter().filter(|operation| visit.may_see(operation));
+    let seen = below.iter().filter(|operation| context.may_see(operation));
     let operations = seen.map(descendant).collect();
     let tree = Tree { operation: found.document(), operations };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &tree))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &tree))
 }
 
 impl DescendantStanding {

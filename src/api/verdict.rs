@@ -6,37 +6,37 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::members::Members;
-use super::visit::Found;
-use super::{Problem, own};
+use super::extract::OperationPath;
+use super::json_object::JsonObject;
+use super::{Problem, response};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Verdict;
 use cloakroom_ledger::Judged;
 
 const KNOWN: [&str; 3] = ["outcome", "location", "note"];
 
-pub(super) async fn give(found: Found, members: Members) -> Result<Response, Problem> {
-    let api = &found.visit.api;
+pub(super) async fn give(found: OperationPath, members: JsonObject) -> Result<Response, Problem> {
+    let api = &found.context.api;
     let verdict = read(members, api.clock.now())?;
     match api.ledger.judge(found.operation.id, verdict).await? {
         Judged::Given => {
             let found = found.again().await?;
-            Ok(own::json(StatusCode::OK, own::DOCUMENT_TYPE, &found.document()))
+            Ok(response::json(StatusCode::OK, response::DOCUMENT_TYPE, &found.document()))
         }
         Judged::NotUnknown => Err(Problem::not_unknown()),
     }
 }
 
-fn read(mut members: Members, at: Timestamp) -> Result<Verdict, Problem> {
+fn read(mut members: JsonObject, at: Timestamp) -> Result<Verdict, Problem> {
     let form =
         "write {\"outcome\": \"happened\" or \"did-not-happen\", \"location\": …, \"note\": …}";
     members.only(&KNOWN)?;
-    let happened = match members.text("outcome")?.this().as_deref() {
+    let happened = match members.text("outcome")?.present().as_deref() {
         Some("happened") => true,
         Some("did-not-happen") => false,
         _ => return Err(Problem::malformed_body(Some("outcome"), form)),
     };
-    let (location, note) = (members.text("location")?.this(), members.text("note")?.this());
+    let (location, note) = (members.text("location")?.present(), members.text("note")?.present());
     if let Some(location) = &location {
         let web = ["http://", "https://", "/"].iter().any(|start| location.starts_with(start));
         let plain = location.len() <= 2048 && location.chars().all(|c| c.is_ascii_graphic());
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_verdict_says_which_and_names_what_was_created() {
-        let read = |text: &str| super::read(Members::read(text.as_bytes())?, Timestamp::EPOCH);
+        let read = |text: &str| super::read(JsonObject::read(text.as_bytes())?, Timestamp::EPOCH);
         let verdict = read(r#"{"outcome":"happened","location":"/orders/7","note":"seen"}"#);
         let verdict = verdict.unwrap();
         assert!(verdict.happened && verdict.location.as_deref() == Some("/orders/7"));

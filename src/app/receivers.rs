@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderMap;
 
-use crate::api::{Scout, Unfit, Unjudged, WebhookSettings};
+use crate::api::{ReceiverProbe, UrlCheckError, UrlRejection, WebhookSettings};
 use crate::config::Config;
 use crate::webhooks::{
-    Guard, Lookups, Refused, Sender, SenderSettings, Signers, SystemResolver, Target, Trust,
+    DnsLookups, GuardRefusal, SenderSettings, SigningKeys, SsrfGuard, SystemResolver, Target,
+    Trust, WebhookSender,
 };
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::cloud_event::Permission;
@@ -27,9 +28,9 @@ const SLOW: u64 = 5;
 /// What sends, and what keeps it from where it must not go.
 #[derive(Clone)]
 pub(super) struct Receivers {
-    guard: Arc<Guard>,
-    lookups: Lookups,
-    sender: Sender,
+    guard: Arc<SsrfGuard>,
+    lookups: DnsLookups,
+    sender: WebhookSender,
     clock: Clock,
     /// By which name this gateway asks.
     origin: String,
@@ -45,8 +46,8 @@ impl Receivers {
         tasks: &Tasks,
     ) -> Self {
         let resolver = Arc::new(SystemResolver);
-        let lookups = Lookups::new(resolver.clone(), clock.clone(), tasks.clone());
-        let guard = Guard::new(rules(config), listeners, resolver);
+        let lookups = DnsLookups::new(resolver.clone(), clock.clone(), tasks.clone());
+        let guard = SsrfGuard::new(rules(config), listeners, resolver);
         let guard = Arc::new(guard);
         let settings = SenderSettings {
             timeout: config.webhooks.timeout,
@@ -55,7 +56,7 @@ impl Receivers {
         };
         let host = config.server.public_url.as_ref().and_then(url::Url::host_str);
         Self {
-            sender: Sender::new(guard.clone(), settings, clock.clone(), tasks),
+            sender: WebhookSender::new(guard.clone(), settings, clock.clone(), tasks),
             guard,
             lookups,
             clock: clock.clone(),
@@ -64,7 +65,7 @@ impl Receivers {
     }
 
     /// What makes attempts to deliver.
-    pub(super) fn sender(&self) -> Sender {
+    pub(super) fn sender(&self) -> WebhookSender {
         self.sender.clone()
     }
 
@@ -72,7 +73,7 @@ impl Receivers {
     pub(super) fn settings(self, config: &Config) -> WebhookSettings {
         WebhookSettings {
             rules: rules(config),
-            scout: Arc::new(self),
+            probe: Arc::new(self),
             keyring: config.secrets.keyring(),
             most: u32::try_from(config.webhooks.max_subscriptions).unwrap_or(u32::MAX),
         }
@@ -89,35 +90,35 @@ fn rules(config: &Config) -> Rules {
 }
 
 #[async_trait]
-impl Scout for Receivers {
-    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, Unjudged> {
+impl ReceiverProbe for Receivers {
+    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, UrlCheckError> {
         let refused = match self.guard.check_url(url, whose, &self.lookups).await {
             Ok(destination) => return Ok(destination),
             Err(refused) => refused,
         };
         let again_in = match refused {
             // What cannot be looked up now may be later, and is judged again then.
-            Refused::Unresolvable(_) => {
-                let judged = self.guard.parse(url).map_err(Unfit::from);
-                return judged.map_err(Unjudged::Unfit);
+            GuardRefusal::Unresolvable(_) => {
+                let judged = self.guard.parse(url).map_err(UrlRejection::from);
+                return judged.map_err(UrlCheckError::Unfit);
             }
-            Refused::Busy => BUSY,
-            Refused::Slow => SLOW,
+            GuardRefusal::Busy => BUSY,
+            GuardRefusal::Slow => SLOW,
             _ => {
                 let (kind, whole) = (refused.kind(), refused.to_string());
-                return Err(Unjudged::Unfit(Unfit { kind, whole }));
+                return Err(UrlCheckError::Unfit(UrlRejection { kind, whole }));
             }
         };
         let why = match refused {
-            Refused::Busy => "busy",
+            GuardRefusal::Busy => "busy",
             _ => "slow",
         };
         metrics::counter!("cloakroom_lookups_put_off_total", "why" => why).increment(1);
-        Err(Unjudged::Later { why: refused.kind(), again_in })
+        Err(UrlCheckError::Later { why: refused.kind(), again_in })
     }
 
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit> {
-        let target = Target { url: url.to_owned(), fields, signers: Signers::default() };
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, UrlRejection> {
+        let target = Target { url: url.to_owned(), fields, signers: SigningKeys::default() };
         let asked = self.sender.ask_permission(&target, &self.origin, self.clock.now()).await;
         if let Some(permission) = asked.permission {
             return Ok(permission);
@@ -128,6 +129,6 @@ impl Scout for Receivers {
             (None, Some(error)) => format!("it gives no answer ({})", error.as_str()),
             (None, None) => "it gives no answer".to_owned(),
         };
-        Err(Unfit { whole: attempted.detail.unwrap_or_else(|| kind.clone()), kind })
+        Err(UrlRejection { whole: attempted.detail.unwrap_or_else(|| kind.clone()), kind })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::webhooks::{self, Postman, Sender, Webhooks};
+use crate::webhooks::{self, HttpTransport, WebhookSender, Webhooks};
 use cloakroom_domain::delivery::traffic::Limits;
 use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
@@ -13,7 +13,7 @@ use cloakroom_runtime::lifecycle::Tasks;
 /// Starts a courier where this node works.
 pub(super) fn start(
     config: &Config,
-    sender: Sender,
+    sender: WebhookSender,
     ledger: &Ledger,
     engine: &Engine,
     clock: &Clock,
@@ -23,7 +23,7 @@ pub(super) fn start(
         return None;
     }
     let webhooks = &config.webhooks;
-    let postman = Postman::new(sender, config.secrets.keyring(), ledger.number());
+    let postman = HttpTransport::new(sender, config.secrets.keyring(), ledger.number());
     let settings = webhooks::Settings {
         limits: Limits {
             slots: webhooks.slots,

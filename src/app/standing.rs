@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::Api;
-use crate::api::standing::{
-    Backlog, LaneStanding, LookAtQueues, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
+use crate::api::queue_status::{
+    Backlog, LaneStatus, PermitsInUse, QueueStatus, QueueStatusReport, ReadQueueStatus,
+    UpstreamStatus,
 };
 use crate::config::{Config, QueueConfig, UpstreamConfig};
 use crate::engine::{Engine, LimitUsage};
@@ -27,7 +28,7 @@ struct Sources {
 }
 
 /// Looks when asked.
-pub(super) fn look(config: &Config, api: &Api, engine: Engine) -> LookAtQueues {
+pub(super) fn look(config: &Config, api: &Api, engine: Engine) -> ReadQueueStatus {
     let sources = Arc::new(Sources {
         ledger: api.ledger.clone(),
         engine,
@@ -42,23 +43,23 @@ pub(super) fn look(config: &Config, api: &Api, engine: Engine) -> LookAtQueues {
 }
 
 impl Sources {
-    async fn standing(&self) -> Result<Standing, LedgerError> {
+    async fn standing(&self) -> Result<QueueStatusReport, LedgerError> {
         let used = Elsewhere(self.ledger.used_elsewhere().await?);
         let queues = self.queues.iter();
         let upstreams = self.upstreams.iter();
-        Ok(Standing {
+        Ok(QueueStatusReport {
             lanes: self.lanes().await?,
             queues: queues.map(|(name, queue)| self.queue(name, queue, &used)).collect(),
             upstreams: upstreams.map(|(name, it)| self.upstream(name, it, &used)).collect(),
         })
     }
 
-    async fn lanes(&self) -> Result<Vec<LaneStanding>, LedgerError> {
+    async fn lanes(&self) -> Result<Vec<LaneStatus>, LedgerError> {
         let now = self.clock.now();
         let lanes = self.ledger.lanes();
         let names: Vec<_> = lanes.iter().map(|row| row.lane.clone()).collect();
         let oldest = self.ledger.oldest_due(&names).await?;
-        let row = |(row, oldest): (LaneDepth, Option<Timestamp>)| LaneStanding {
+        let row = |(row, oldest): (LaneDepth, Option<Timestamp>)| LaneStatus {
             queue: row.lane.queue.to_string(),
             upstream: row.lane.upstream.to_string(),
             backlog: Backlog {
@@ -70,8 +71,8 @@ impl Sources {
         Ok(lanes.into_iter().zip(oldest).map(row).collect())
     }
 
-    fn queue(&self, name: &str, queue: &QueueConfig, used: &Elsewhere) -> QueueStanding {
-        QueueStanding {
+    fn queue(&self, name: &str, queue: &QueueConfig, used: &Elsewhere) -> QueueStatus {
+        QueueStatus {
             name: name.to_owned(),
             expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
             permits: self.engine.queue(name).map(permits).unwrap_or_default(),
@@ -85,16 +86,11 @@ impl Sources {
         }
     }
 
-    fn upstream(
-        &self,
-        name: &str,
-        upstream: &UpstreamConfig,
-        used: &Elsewhere,
-    ) -> UpstreamStanding {
+    fn upstream(&self, name: &str, upstream: &UpstreamConfig, used: &Elsewhere) -> UpstreamStatus {
         let known = self.engine.upstream(name);
         let (in_use, breaker) =
             known.map_or((None, State::default()), |(it, state)| (Some(it), state));
-        UpstreamStanding {
+        UpstreamStatus {
             name: name.to_owned(),
             permits: in_use.map(permits).unwrap_or_default(),
             elsewhere: used.of(Kind::UpstreamInFlight, name),

@@ -8,8 +8,8 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, Uri};
 use serde_json::Value;
 
-use super::exchange::{NoAnswer, exchange};
-use super::failure::Failure;
+use super::failure::CommandError;
+use super::http::{HttpError, exchange};
 use super::print::plain;
 use cloakroom_runtime::clock::Clock;
 
@@ -17,7 +17,7 @@ use cloakroom_runtime::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A gateway's operators' API.
-pub(super) struct Admin {
+pub(super) struct AdminClient {
     clock: Clock,
     /// How long an answer may take.
     patience: Duration,
@@ -32,7 +32,7 @@ pub(super) struct Admin {
 
 /// Which gateway is meant.
 #[derive(Args, Debug)]
-pub(super) struct Where {
+pub(super) struct GatewayAddress {
     /// The admin listener of the gateway.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     admin: String,
@@ -43,33 +43,35 @@ pub(super) struct Where {
 
 /// Which gateway is meant, and the form in which its answers are printed.
 #[derive(Args, Debug)]
-pub(super) struct Gateway {
+pub(super) struct GatewayArgs {
     #[command(flatten)]
-    place: Where,
+    place: GatewayAddress,
     /// For machines.
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
 
-impl Where {
+impl GatewayAddress {
     /// The operators' API there.
-    pub(super) fn admin(&self, clock: Clock) -> Result<Admin, Failure> {
-        Admin::new(clock, &self.admin, &self.prefix)
+    pub(super) fn admin(&self, clock: Clock) -> Result<AdminClient, CommandError> {
+        AdminClient::new(clock, &self.admin, &self.prefix)
     }
 }
 
-impl Gateway {
+impl GatewayArgs {
     /// Its operators' API.
-    pub(super) fn admin(&self, clock: Clock) -> Result<Admin, Failure> {
+    pub(super) fn admin(&self, clock: Clock) -> Result<AdminClient, CommandError> {
         self.place.admin(clock)
     }
 }
 
-impl Admin {
+impl AdminClient {
     /// The API of the gateway whose admin listener is at `url`.
-    fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, Failure> {
+    fn new(clock: Clock, url: &str, prefix: &str) -> Result<Self, CommandError> {
         let refused = |why: &str| {
-            Failure::Usage(format!("--admin {url}: {why}; write it like http://127.0.0.1:8081"))
+            CommandError::Usage(format!(
+                "--admin {url}: {why}; write it like http://127.0.0.1:8081"
+            ))
         };
         let uri: Uri = url.parse().map_err(|_| refused("this is not a URL"))?;
         match (uri.scheme_str(), uri.authority(), uri.path()) {
@@ -92,23 +94,23 @@ impl Admin {
     }
 
     /// What a probe (`/readyz`, `/livez`) says; a failure where that is not that all is well.
-    pub(super) async fn probe(&self, target: &str) -> Result<String, Failure> {
+    pub(super) async fn probe(&self, target: &str) -> Result<String, CommandError> {
         let answer = self.asked("GET", target).await?;
         let words = plain(String::from_utf8_lossy(answer.body()).trim_end());
-        if answer.status().is_success() { Ok(words) } else { Err(Failure::Failed(words)) }
+        if answer.status().is_success() { Ok(words) } else { Err(CommandError::Failed(words)) }
     }
 
     /// How queues and upstreams stand.
-    pub(super) async fn queues(&self) -> Result<Value, Failure> {
+    pub(super) async fn queues(&self) -> Result<Value, CommandError> {
         json(self.done("GET", &self.queues).await?.body())
     }
 
     /// Pauses a queue or resumes it (`pause`, `resume`); how it stands then.
-    pub(super) async fn hold_queue(&self, queue: &str, verb: &str) -> Result<Value, Failure> {
+    pub(super) async fn hold_queue(&self, queue: &str, verb: &str) -> Result<Value, CommandError> {
         let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
         if queue.is_empty() || !queue.bytes().all(plain) {
             let says = format!("`{queue}` is no queue's name; `cloakroom queues` shows them");
-            return Err(Failure::Usage(says));
+            return Err(CommandError::Usage(says));
         }
         let target = format!("{}/{queue}/{verb}", self.queues);
         json(self.done("POST", &target).await?.body())
@@ -121,25 +123,25 @@ impl Admin {
     }
 
     /// A page of the list.
-    pub(super) async fn list(&self, query: &str) -> Result<Value, Failure> {
+    pub(super) async fn list(&self, query: &str) -> Result<Value, CommandError> {
         json(self.done("GET", &format!("{}?{query}", self.operations)).await?.body())
     }
 
     /// The nodes.
-    pub(super) async fn nodes(&self) -> Result<Value, Failure> {
+    pub(super) async fn nodes(&self) -> Result<Value, CommandError> {
         json(self.done("GET", &self.nodes).await?.body())
     }
 
     /// What a `links.next` leads to: its host is the gateway's idea of itself, which need
     /// not be ours.
-    pub(super) async fn page(&self, link: &str) -> Result<Value, Failure> {
+    pub(super) async fn page(&self, link: &str) -> Result<Value, CommandError> {
         let target = link.parse::<Uri>().ok().and_then(|uri| uri.path_and_query().cloned());
         let target = target.ok_or_else(|| strange("the link to the next page is no URL"))?;
         json(self.done("GET", target.as_str()).await?.body())
     }
 
     /// A resource of one operation, as JSON.
-    pub(super) async fn read(&self, which: &str, resource: &str) -> Result<Value, Failure> {
+    pub(super) async fn read(&self, which: &str, resource: &str) -> Result<Value, CommandError> {
         json(self.done("GET", &self.path(which, resource)?).await?.body())
     }
 
@@ -148,12 +150,16 @@ impl Admin {
         &self,
         which: &str,
         resource: &str,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, CommandError> {
         self.asked("GET", &self.path(which, resource)?).await
     }
 
     /// Has something done to one operation.
-    pub(super) async fn act(&self, which: &str, verb: &str) -> Result<Response<Bytes>, Failure> {
+    pub(super) async fn act(
+        &self,
+        which: &str,
+        verb: &str,
+    ) -> Result<Response<Bytes>, CommandError> {
         self.done("POST", &self.path(which, verb)?).await
     }
 
@@ -163,7 +169,7 @@ impl Admin {
         which: &str,
         verb: &str,
         wish: &Value,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, CommandError> {
         let body = Bytes::from(wish.to_string());
         let answer = self.sent("POST", &self.path(which, verb)?, body).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
@@ -175,17 +181,17 @@ impl Admin {
         which: &str,
         what: &str,
         told: &Value,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CommandError> {
         json(self.wish(which, what, told).await?.body())
     }
 
     /// Another resource of the gateway's, as JSON.
-    pub(super) async fn look(&self, resource: &str) -> Result<Value, Failure> {
+    pub(super) async fn look(&self, resource: &str) -> Result<Value, CommandError> {
         json(self.done("GET", &self.beside(resource)).await?.body())
     }
 
     /// Has something else done.
-    pub(super) async fn have_done(&self, resource: &str) -> Result<Value, Failure> {
+    pub(super) async fn have_done(&self, resource: &str) -> Result<Value, CommandError> {
         json(self.done("POST", &self.beside(resource)).await?.body())
     }
 
@@ -195,7 +201,7 @@ impl Admin {
         method: &str,
         resource: &str,
         body: &Value,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, CommandError> {
         let body = Bytes::from(body.to_string());
         let answer = self.sent(method, &self.beside(resource), body).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
@@ -206,16 +212,16 @@ impl Admin {
         format!("{prefix}/{resource}")
     }
 
-    fn path(&self, which: &str, resource: &str) -> Result<String, Failure> {
+    fn path(&self, which: &str, resource: &str) -> Result<String, CommandError> {
         Ok(format!("{}/{}/{resource}", self.operations, name_in(which)?))
     }
 
-    async fn done(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
+    async fn done(&self, method: &str, target: &str) -> Result<Response<Bytes>, CommandError> {
         let answer = self.asked(method, target).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer)) }
     }
 
-    async fn asked(&self, method: &str, target: &str) -> Result<Response<Bytes>, Failure> {
+    async fn asked(&self, method: &str, target: &str) -> Result<Response<Bytes>, CommandError> {
         let body = Bytes::from_static(if method == "POST" { b"{}" } else { b"" });
         self.sent(method, target, body).await
     }
@@ -225,17 +231,17 @@ impl Admin {
         method: &str,
         target: &str,
         body: Bytes,
-    ) -> Result<Response<Bytes>, Failure> {
+    ) -> Result<Response<Bytes>, CommandError> {
         let request = Request::builder().method(method).uri(format!("{}{target}", self.origin));
         // What it says is JSON, so that the listener knows it is not a page's form.
         let request = request.header(CONTENT_TYPE, "application/json");
-        let request = request.body(body).map_err(|error| Failure::Usage(error.to_string()))?;
+        let request = request.body(body).map_err(|error| CommandError::Usage(error.to_string()))?;
         let answer = exchange(&self.clock, self.patience, request).await;
         answer.map_err(|error| self.unreachable(&error))
     }
 
-    fn unreachable(&self, error: &NoAnswer) -> Failure {
-        Failure::Failed(format!(
+    fn unreachable(&self, error: &HttpError) -> CommandError {
+        CommandError::Failed(format!(
             "no gateway answers at {}: {error}; start one with `cloakroom serve`, or say where \
              its admin listener is (it is printed at start) with --admin http://HOST:PORT",
             self.origin
@@ -244,12 +250,12 @@ impl Admin {
 }
 
 /// The id or ticket in what somebody pasted: it may be a whole URL.
-fn name_in(which: &str) -> Result<&str, Failure> {
+fn name_in(which: &str) -> Result<&str, CommandError> {
     let rest = which.rsplit_once("/operations/").map_or(which, |(_, rest)| rest);
     let name = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "`{which}` is not an operation's id; take one from `cloakroom ops list`, or from \
              Operation-Id or Location of a 202"
         )));
@@ -259,11 +265,11 @@ fn name_in(which: &str) -> Result<&str, Failure> {
 
 /// What the gateway says about why not; where its words are for clients, ours are for
 /// operators.
-pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
+pub(super) fn refusal(answer: &Response<Bytes>) -> CommandError {
     let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
     match problem["type"].as_str() {
         Some("urn:cloakroom:problem:no-such-operation") => {
-            return Failure::Failed(
+            return CommandError::Failed(
                 "no operation has this id: it was never accepted here, or its retention has \
                  passed; `cloakroom ops list` shows what there is"
                     .to_owned(),
@@ -271,17 +277,17 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
         }
         Some("urn:cloakroom:problem:no-such-subscription") => {
             let says = "no subscription has this id; `cloakroom webhooks list` shows them";
-            return Failure::Failed(says.to_owned());
+            return CommandError::Failed(says.to_owned());
         }
         Some("urn:cloakroom:problem:ledger-unavailable") => {
             let says = "the gateway does not reach its ledger at present: see that its database \
                         runs, or that its disk has room (its log says more), then ask again; \
                         look first whether what was to be done has been done";
-            return Failure::Failed(says.to_owned());
+            return CommandError::Failed(says.to_owned());
         }
         Some("urn:cloakroom:problem:already-retried") => {
             let successor = problem["retriedBy"].as_str().map(plain).unwrap_or_default();
-            return Failure::Failed(format!(
+            return CommandError::Failed(format!(
                 "it has been retried as {successor}, which has not failed: see what becomes of \
                  that one, or send it once more with --again"
             ));
@@ -293,18 +299,18 @@ pub(super) fn refusal(answer: &Response<Bytes>) -> Failure {
     }
     let told = ["detail", "title"].iter().find_map(|name| problem[*name].as_str());
     let told = told.map_or_else(|| "it gives no reason".to_owned(), plain);
-    Failure::Failed(format!("the gateway says {}: {told}", answer.status()))
+    CommandError::Failed(format!("the gateway says {}: {told}", answer.status()))
 }
 
 /// The answer is not what a gateway says.
-pub(super) fn strange(what: &str) -> Failure {
-    Failure::Failed(format!(
+pub(super) fn strange(what: &str) -> CommandError {
+    CommandError::Failed(format!(
         "{what}; is this the admin listener of a cloakroom? see --admin and --prefix"
     ))
 }
 
 /// A body that has to be JSON.
-pub(super) fn json(body: &[u8]) -> Result<Value, Failure> {
+pub(super) fn json(body: &[u8]) -> Result<Value, CommandError> {
     serde_json::from_slice(body).map_err(|_| strange("the answer is not JSON"))
 }
 
@@ -338,11 +344,11 @@ mod tests {
             ("https://localhost", "tunnel"),
             ("http://localhost/x", "--prefix"),
         ] {
-            let refused = Admin::new(Clock::system(), url, "/-").err().unwrap().to_string();
+            let refused = AdminClient::new(Clock::system(), url, "/-").err().unwrap().to_string();
             assert!(refused.contains("http://127.0.0.1:8081"), "{refused}");
             assert!(refused.contains(says), "{refused}");
         }
-        assert!(Admin::new(Clock::system(), "http://localhost:8081/", "/-").is_ok());
+        assert!(AdminClient::new(Clock::system(), "http://localhost:8081/", "/-").is_ok());
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::settings::Settings;
 use super::{banner, print};
 use crate::app::{self, Overlap};
-use crate::config::{Config, Loaded, Row};
+use crate::config::{Config, LoadedConfig, SettingRow};
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,7 @@ What counts is the file, then the environment (CLOAKROOM_SERVER_LISTEN=…), the
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Configured {
+pub(super) struct ConfigArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -37,14 +37,14 @@ pub(super) struct Configured {
 enum Command {
     /// Say everything that is wrong with the configuration.
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(Which),
+    Check(ConfigFormat),
     /// Show every value and where it came from.
     #[command(after_help = PRINT_EXAMPLES)]
-    Print(Which),
+    Print(ConfigFormat),
 }
 
 #[derive(Args, Debug)]
-struct Which {
+struct ConfigFormat {
     #[command(flatten)]
     settings: Settings,
     /// For machines.
@@ -52,9 +52,9 @@ struct Which {
     json: bool,
 }
 
-impl Configured {
+impl ConfigArgs {
     /// Checks or prints.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         match self.command {
             Command::Check(which) => check(&which),
             Command::Print(which) => show(&which),
@@ -62,7 +62,7 @@ impl Configured {
     }
 }
 
-fn check(which: &Which) -> Result<(), Failure> {
+fn check(which: &ConfigFormat) -> Result<(), CommandError> {
     let checked = which.settings.load().and_then(|loaded| {
         // The very look that `serve` begins with.
         let overlaps = app::check(&loaded.config)?;
@@ -80,7 +80,7 @@ fn check(which: &Which) -> Result<(), Failure> {
         }
         Err(failure) if which.json => {
             let faults = match &failure {
-                Failure::Config(error) => faults(error),
+                CommandError::Config(error) => faults(error),
                 other => vec![json!({ "says": other.to_string() })],
             };
             print::say_json(&json!({ "usable": false, "faults": faults }))?;
@@ -111,8 +111,8 @@ fn faults(error: &crate::config::ConfigError) -> Vec<serde_json::Value> {
     }
 }
 
-fn show(which: &Which) -> Result<(), Failure> {
-    let Loaded { sources, .. } = which.settings.load()?;
+fn show(which: &ConfigFormat) -> Result<(), CommandError> {
+    let LoadedConfig { sources, .. } = which.settings.load()?;
     if which.json {
         return print::say_json(&by_name(&sources));
     }
@@ -120,7 +120,7 @@ fn show(which: &Which) -> Result<(), Failure> {
     print::say(&print::table(["SETTING", "VALUE", "SOURCE"], rows.collect()))
 }
 
-fn by_name(rows: &[Row]) -> serde_json::Value {
+fn by_name(rows: &[SettingRow]) -> serde_json::Value {
     rows.iter()
         .map(|row| {
             let source = row.source.to_string();
@@ -133,14 +133,14 @@ fn by_name(rows: &[Row]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::config::SettingSource;
 
     #[test]
     fn machines_get_every_setting_by_its_name() {
-        let row = Row {
+        let row = SettingRow {
             key: "engine.slots".into(),
             value: "7".into(),
-            source: Source::Environment("CLOAKROOM_ENGINE_SLOTS".into()),
+            source: SettingSource::Environment("CLOAKROOM_ENGINE_SLOTS".into()),
         };
         let wanted =
             json!({ "engine.slots": { "value": "7", "source": "CLOAKROOM_ENGINE_SLOTS" } });

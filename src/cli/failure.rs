@@ -8,7 +8,7 @@ use crate::config::ConfigError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CommandError {
     /// It is configured wrongly.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -29,7 +29,7 @@ pub(super) enum Failure {
     NobodyReads,
 }
 
-impl Failure {
+impl CommandError {
     /// Tells it on the standard error output; returns the exit code.
     pub(super) fn tell(&self) -> ExitCode {
         match self {
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn asked_or_configured_wrongly_is_2_and_everything_else_1() {
         let unreadable = crate::config::Config::from_toml("a = 1").unwrap_err();
-        assert_eq!(Failure::from(unreadable).code(), ExitCode::from(2));
-        assert_eq!(Failure::Usage(String::new()).code(), ExitCode::from(2));
-        assert_eq!(Failure::Failed(String::new()).code(), ExitCode::from(1));
-        assert_eq!(Failure::Told.code(), ExitCode::from(1));
+        assert_eq!(CommandError::from(unreadable).code(), ExitCode::from(2));
+        assert_eq!(CommandError::Usage(String::new()).code(), ExitCode::from(2));
+        assert_eq!(CommandError::Failed(String::new()).code(), ExitCode::from(1));
+        assert_eq!(CommandError::Told.code(), ExitCode::from(1));
     }
 }

@@ -3,8 +3,8 @@
 
 use clap::Args;
 
-use super::admin::Where;
-use super::failure::Failure;
+use super::admin::GatewayAddress;
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -17,17 +17,17 @@ Examples:
 /// Ends with 0 where the gateway is well, and with 1 where it is not or does not answer.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Health {
+pub(super) struct HealthArgs {
     #[command(flatten)]
-    gateway: Where,
+    gateway: GatewayAddress,
     /// Ask whether it runs, not whether it is ready.
     #[arg(long)]
     alive: bool,
 }
 
-impl Health {
+impl HealthArgs {
     /// Asks once.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let probe = if self.alive { "/livez" } else { "/readyz" };
         let words = self.gateway.admin(clock)?.probe(probe).await?;
         print::say(words.trim_end())

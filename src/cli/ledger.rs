@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::print;
 use crate::app;
 use crate::config::{Config, Overrides};
@@ -27,7 +27,7 @@ pending. Do not start one on the source again.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Ledger {
+pub(super) struct LedgerArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -35,12 +35,12 @@ pub(super) struct Ledger {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Copy a ledger from a file into a database.
-    Copy(Copy),
+    Copy(CopyArgs),
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = COPY_EXAMPLES)]
-struct Copy {
+struct CopyArgs {
     /// The ledger that is copied.
     #[arg(long, value_name = "sqlite:FILE")]
     from: String,
@@ -50,17 +50,17 @@ struct Copy {
     to: String,
 }
 
-impl Ledger {
+impl LedgerArgs {
     /// Does it.
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         match self.command {
             Command::Copy(copy) => copy.run().await,
         }
     }
 }
 
-impl Copy {
-    async fn run(self) -> Result<(), Failure> {
+impl CopyArgs {
+    async fn run(self) -> Result<(), CommandError> {
         let (from, to) = self.places()?;
         let terminal = std::io::stderr().is_terminal();
         let tell = |table: &str, rows: u64| {
@@ -70,16 +70,16 @@ impl Copy {
             }
         };
         let copied = copy_ledger(&from, &to, tell).await;
-        let copied = copied.map_err(|error| Failure::Failed(error.to_string()))?;
+        let copied = copied.map_err(|error| CommandError::Failed(error.to_string()))?;
         let rows = copied.into_iter().map(|(table, rows)| [table, rows.to_string()]).collect();
         print::say(&print::table(["TABLE", "ROWS"], rows))?;
         print::complain(&format!("copied; now start the gateway with --store {}", to.url))
     }
 
-    fn places(&self) -> Result<(PathBuf, Server), Failure> {
+    fn places(&self) -> Result<(PathBuf, Server), CommandError> {
         match (place(&self.from)?, place(&self.to)?) {
             (Location::Sqlite { path, .. }, Location::Postgres(server)) => Ok((path, server)),
-            _ => Err(Failure::Usage(
+            _ => Err(CommandError::Usage(
                 "a ledger is copied from a file into a database: --from sqlite:FILE --to \
                  postgres://…"
                     .to_owned(),
@@ -89,7 +89,7 @@ impl Copy {
 }
 
 /// Where that is, as `store.url` says it.
-fn place(url: &str) -> Result<Location, Failure> {
+fn place(url: &str) -> Result<Location, CommandError> {
     let store = Some(url.to_owned());
     let overrides = Overrides { store, upstream_optional: true, ..Overrides::default() };
     let config = Config::load(None, std::iter::empty(), overrides)?.config;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::{print, settings};
 use crate::app;
 use cloakroom_ledger::{Ledger, Opening, Retention};
@@ -21,14 +21,14 @@ const CLOSING: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Migrate {
+pub(super) struct MigrateArgs {
     #[command(flatten)]
-    ledger: settings::Ledger,
+    ledger: settings::LedgerLocation,
 }
 
-impl Migrate {
+impl MigrateArgs {
     /// Opens the ledger with its migrations, and closes it.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let config = self.ledger.load()?.config;
         crate::telemetry::start_logging(&config.log);
         let location = app::location(&config.store);
@@ -39,15 +39,17 @@ impl Migrate {
         let opening = Opening { location, migrate: true, retention, lanes: Vec::new(), keyring };
         let tasks = Tasks::new();
         let opened = Ledger::open(opening, &clock, &tasks).await;
-        let ledger = opened.map_err(|error| Failure::Failed(error.to_string()))?;
+        let ledger = opened.map_err(|error| CommandError::Failed(error.to_string()))?;
         // Otherwise others would wait for this node until it counts as dead.
         let left = ledger.leave(Vec::new(), clock.now()).await;
-        left.map_err(|error| Failure::Failed(error.to_string()))?;
+        left.map_err(|error| CommandError::Failed(error.to_string()))?;
         // Its last owner closes it.
         drop(ledger);
         tasks.drain();
         if !tasks.ended(&clock, CLOSING, Duration::ZERO).await {
-            return Err(Failure::Failed(format!("the ledger {shown} does not close; try again")));
+            return Err(CommandError::Failed(format!(
+                "the ledger {shown} does not close; try again"
+            )));
         }
         print::say(&format!("the ledger {shown} is up to date"))
     }

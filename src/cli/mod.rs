@@ -10,10 +10,9 @@ mod banner;
 mod config;
 mod demo;
 mod doctor;
-mod exchange;
 mod failure;
 mod health;
-mod kept;
+mod http;
 mod ledger;
 mod listen;
 mod migrate;
@@ -24,11 +23,12 @@ mod print;
 mod queues;
 mod reach;
 mod reconcile;
+mod secret_input;
 mod secrets;
 mod serial;
 mod serve;
 mod settings;
-mod since;
+mod time_args;
 mod webhooks;
 mod worker;
 
@@ -57,40 +57,40 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway in front of a service.
-    Serve(serve::Serve),
+    Serve(serve::ServeArgs),
     /// Receive webhooks for development: verify, print, and fail as told.
-    Listen(listen::Listen),
+    Listen(listen::ListenArgs),
     /// Carry out what other nodes accept, without a public listener.
-    Worker(worker::Worker),
+    Worker(worker::WorkerArgs),
     /// See the whole conversation on real traffic, with a small order service behind it.
-    Demo(demo::Demo),
+    Demo(demo::DemoArgs),
     /// Bring the ledger's schema up to date, and end.
-    Migrate(migrate::Migrate),
+    Migrate(migrate::MigrateArgs),
     /// Copy a ledger from a file into a database, with the gateway stopped.
-    Ledger(ledger::Ledger),
+    Ledger(ledger::LedgerArgs),
     /// Check the configuration, or show every value and where it came from.
-    Config(config::Configured),
+    Config(config::ConfigArgs),
     /// Look for what would keep the gateway from working here.
-    Doctor(doctor::Doctor),
+    Doctor(doctor::DoctorArgs),
     /// Print the description of the HTTP API as JSON.
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
     /// Ask a running gateway whether it is well.
-    Health(health::Health),
+    Health(health::HealthArgs),
     /// List the nodes that share the ledger, and how they are.
-    Nodes(nodes::Nodes),
+    Nodes(nodes::NodesArgs),
     /// List, show, cancel and retry operations of a running gateway.
-    Ops(ops::Ops),
+    Ops(ops::OpsArgs),
     /// Show what waits in a running gateway and how long, what runs, and what holds it up.
-    Queues(queues::Queues),
+    Queues(queues::QueuesArgs),
     /// Look for what does not add up in the ledger of a running gateway, and repair what is safe.
-    Reconcile(reconcile::Reconcile),
+    Reconcile(reconcile::ReconcileArgs),
     /// Have a running gateway seal anew what its ledger holds, after a change of key.
-    Secrets(secrets::Secrets),
+    Secrets(secrets::SecretsArgs),
     /// List serial keys of a running gateway, and release those that a failure blocks.
-    Serial(serial::Serial),
+    Serial(serial::SerialArgs),
     /// Say who is told of what happens to operations, see what became of each telling, replay.
-    Webhooks(webhooks::Webhooks),
+    Webhooks(webhooks::WebhooksArgs),
 }
 
 /// Reads the command line; ends the process where it asks for help or makes no sense.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::Value;
 
-use super::admin::{Gateway, strange};
-use super::failure::Failure;
+use super::admin::{GatewayArgs, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -20,14 +20,14 @@ take over what it held), ended (it stopped in good order). Those that are gone a
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Nodes {
+pub(super) struct NodesArgs {
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
-impl Nodes {
+impl NodesArgs {
     /// Asks a node, and prints what it says.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let told = self.gateway.admin(clock)?.nodes().await?;
         let Some(nodes) = told["nodes"].as_array() else {
             return Err(strange("the answer lists no nodes"));

@@ -1,6 +1,6 @@
 //! `cloakroom openapi`: the description of the HTTP API.
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::print;
 
 pub(super) const EXAMPLES: &str = "\
@@ -8,6 +8,6 @@ Examples:
   cloakroom openapi > cloakroom.json";
 
 /// Prints it, whole lines of JSON.
-pub(super) fn run(description: &str) -> Result<(), Failure> {
+pub(super) fn run(description: &str) -> Result<(), CommandError> {
     print::say(description.trim_end())
 }

@@ -5,34 +5,34 @@ use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::failure::Failure;
+use super::failure::CommandError;
 
 /// Prints a line of the result.
-pub(super) fn say(line: &str) -> Result<(), Failure> {
+pub(super) fn say(line: &str) -> Result<(), CommandError> {
     let mut out = anstream::stdout().lock();
     written(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
 
 /// Prints octets of the result as they are.
-pub(super) fn pass_on(octets: &[u8]) -> Result<(), Failure> {
+pub(super) fn pass_on(octets: &[u8]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     written(out.write_all(octets).and_then(|()| out.flush()))
 }
 
 /// Prints a line that is not part of the result.
-pub(super) fn complain(line: &str) -> Result<(), Failure> {
+pub(super) fn complain(line: &str) -> Result<(), CommandError> {
     written(writeln!(anstream::stderr().lock(), "{line}"))
 }
 
 /// Prints JSON for machines.
-pub(super) fn say_json(value: &serde_json::Value) -> Result<(), Failure> {
+pub(super) fn say_json(value: &serde_json::Value) -> Result<(), CommandError> {
     say(&format!("{value:#}"))
 }
 
-fn written(result: io::Result<()>) -> Result<(), Failure> {
+fn written(result: io::Result<()>) -> Result<(), CommandError> {
     result.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::NobodyReads,
-        _ => Failure::Failed(format!("cannot write to the output: {error}")),
+        io::ErrorKind::BrokenPipe => CommandError::NobodyReads,
+        _ => CommandError::Failed(format!("cannot write to the output: {error}")),
     })
 }
 
@@ -79,6 +79,6 @@ mod tests {
     #[test]
     fn a_reader_that_left_is_no_error() {
         let gone = written(Err(io::ErrorKind::BrokenPipe.into()));
-        assert!(matches!(gone, Err(Failure::NobodyReads)));
+        assert!(matches!(gone, Err(CommandError::NobodyReads)));
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::admin::{Admin, Gateway, strange};
-use super::failure::Failure;
+use super::admin::{AdminClient, GatewayArgs, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -23,34 +23,34 @@ where an upstream does not answer: its operations then wait without using up att
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Queues {
+pub(super) struct QueuesArgs {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Begin nothing of these queues on any node; what runs goes on, new ones are accepted.
     #[command(after_help = "Examples:\n  cloakroom queues pause reports exports")]
-    Pause(Which),
+    Pause(QueueNames),
     /// Go on with these queues where they were.
     #[command(after_help = "Examples:\n  cloakroom queues resume reports")]
-    Resume(Which),
+    Resume(QueueNames),
 }
 
 /// The queues that are meant.
 #[derive(Args, Debug)]
-struct Which {
+struct QueueNames {
     /// Their names.
     #[arg(value_name = "QUEUE", required = true)]
     names: Vec<String>,
 }
 
-impl Queues {
+impl QueuesArgs {
     /// Asks the gateway, and prints what it says.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let admin = self.gateway.admin(clock)?;
         match &self.command {
             None => self.show(&admin).await,
@@ -59,7 +59,12 @@ impl Queues {
         }
     }
 
-    async fn hold(&self, admin: &Admin, which: &Which, verb: &str) -> Result<(), Failure> {
+    async fn hold(
+        &self,
+        admin: &AdminClient,
+        which: &QueueNames,
+        verb: &str,
+    ) -> Result<(), CommandError> {
         for name in &which.names {
             let standing = admin.hold_queue(name, verb).await?;
             if self.gateway.json {
@@ -72,7 +77,7 @@ impl Queues {
         Ok(())
     }
 
-    async fn show(&self, admin: &Admin) -> Result<(), Failure> {
+    async fn show(&self, admin: &AdminClient) -> Result<(), CommandError> {
         let standing = admin.queues().await?;
         if self.gateway.json {
             return print::say_json(&standing);
@@ -91,7 +96,7 @@ impl Queues {
 fn rows<const N: usize>(
     list: &Value,
     row: impl Fn(&Value) -> [String; N],
-) -> Result<Vec<[String; N]>, Failure> {
+) -> Result<Vec<[String; N]>, CommandError> {
     let list = list.as_array().ok_or_else(|| strange("the answer lists no queues"))?;
     Ok(list.iter().map(row).collect())
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::admin::{Gateway, strange};
-use super::failure::Failure;
+use super::admin::{GatewayArgs, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -18,17 +18,17 @@ person. A gateway does this by itself each hour (engine.reconcile).";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Reconcile {
+pub(super) struct ReconcileArgs {
     /// Only look.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
-impl Reconcile {
+impl ReconcileArgs {
     /// Has it done, and prints what was found.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let admin = self.gateway.admin(clock)?.patient();
         let report = admin.have_done(&format!("reconcile?dry-run={}", self.dry_run)).await?;
         let Some(findings) = report["findings"].as_array() else {
@@ -42,7 +42,7 @@ impl Reconcile {
             let header = ["FINDING", "COUNT", "REPAIRED", "SUCH AS", "WHAT IT MEANS"];
             print::say(&print::table(header, findings.iter().map(row).collect()))?;
         }
-        if report["needsPerson"] == true { Err(Failure::Told) } else { Ok(()) }
+        if report["needsPerson"] == true { Err(CommandError::Told) } else { Ok(()) }
     }
 }
 

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Gateway, strange};
-use super::failure::Failure;
+use super::admin::{AdminClient, GatewayArgs, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -29,11 +29,11 @@ const QUIET: u32 = 10;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Secrets {
+pub(super) struct SecretsArgs {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,7 @@ enum Command {
 
 /// What all walks came to.
 #[derive(Default)]
-struct Total {
+struct ResealTotal {
     key: String,
     walks: u32,
     looked_at: u64,
@@ -58,12 +58,12 @@ struct Total {
     others: Vec<Value>,
 }
 
-impl Secrets {
+impl SecretsArgs {
     /// Has it done, and prints what came of it.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let Command::Reseal = self.command;
         let admin = self.gateway.admin(clock)?.patient();
-        let mut total = Total::default();
+        let mut total = ResealTotal::default();
         while !total.done && total.unopened == 0 && total.walks < WALKS {
             total.walk(&admin, !self.gateway.json).await?;
         }
@@ -72,12 +72,12 @@ impl Secrets {
         } else {
             total.tell()?;
         }
-        if total.previous_can_go() { Ok(()) } else { Err(Failure::Told) }
+        if total.previous_can_go() { Ok(()) } else { Err(CommandError::Told) }
     }
 }
 
-impl Total {
-    async fn walk(&mut self, admin: &Admin, tells: bool) -> Result<(), Failure> {
+impl ResealTotal {
+    async fn walk(&mut self, admin: &AdminClient, tells: bool) -> Result<(), CommandError> {
         let (mut left, mut after, mut answers) = (0, String::new(), 0);
         self.walks += 1;
         loop {
@@ -126,7 +126,7 @@ impl Total {
         })
     }
 
-    fn tell(&self) -> Result<(), Failure> {
+    fn tell(&self) -> Result<(), CommandError> {
         let Self { key, looked_at, resealed, .. } = self;
         print::say(&format!(
             "{looked_at} rows looked at, {resealed} values sealed with key {key}"

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Gateway, strange};
-use super::failure::Failure;
+use super::admin::{AdminClient, GatewayArgs, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -35,11 +35,11 @@ const PAGE: usize = 500;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Serial {
+pub(super) struct SerialArgs {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,9 +60,9 @@ enum Command {
     },
 }
 
-impl Serial {
+impl SerialArgs {
     /// Asks the gateway, and prints what it says.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let admin = self.gateway.admin(clock)?;
         match self.command {
             Command::List { blocked } => list(&admin, blocked, self.gateway.json).await,
@@ -71,7 +71,7 @@ impl Serial {
     }
 }
 
-async fn list(admin: &Admin, blocked: bool, as_json: bool) -> Result<(), Failure> {
+async fn list(admin: &AdminClient, blocked: bool, as_json: bool) -> Result<(), CommandError> {
     let keys = found(admin, blocked).await?;
     if as_json {
         return print::say_json(&json!({ "keys": keys }));
@@ -87,7 +87,7 @@ async fn list(admin: &Admin, blocked: bool, as_json: bool) -> Result<(), Failure
 }
 
 /// Every key, page after page.
-async fn found(admin: &Admin, blocked: bool) -> Result<Vec<Value>, Failure> {
+async fn found(admin: &AdminClient, blocked: bool) -> Result<Vec<Value>, CommandError> {
     let mut found = Vec::new();
     let mut page = admin.look(&format!("serial?limit={PAGE}&blocked={blocked}")).await?;
     loop {
@@ -111,7 +111,7 @@ fn row(key: &Value) -> [String; 7] {
     ["key", "upstream", "holder", "waiting", "blockedSince", "blockedBy", "name"].map(text)
 }
 
-async fn release(admin: &Admin, keys: &[String], as_json: bool) -> Result<(), Failure> {
+async fn release(admin: &AdminClient, keys: &[String], as_json: bool) -> Result<(), CommandError> {
     let blocked = found(admin, true).await?;
     let names: Vec<_> = keys.iter().map(|key| named(&blocked, key)).collect::<Result<_, _>>()?;
     let mut released = Vec::new();
@@ -129,16 +129,16 @@ async fn release(admin: &Admin, keys: &[String], as_json: bool) -> Result<(), Fa
 }
 
 /// The name of the one blocked key that is meant.
-fn named<'k>(blocked: &'k [Value], key: &str) -> Result<&'k str, Failure> {
+fn named<'k>(blocked: &'k [Value], key: &str) -> Result<&'k str, CommandError> {
     let meant = |row: &&Value| row["name"] == key || row["key"] == key;
     let names: Vec<_> =
         blocked.iter().filter(meant).filter_map(|row| row["name"].as_str()).collect();
     match names[..] {
         [name] => Ok(name),
-        [] => Err(Failure::Failed(format!(
+        [] => Err(CommandError::Failed(format!(
             "no failure blocks the serial key {key}; `cloakroom serial list --blocked` shows what is"
         ))),
-        _ => Err(Failure::Usage(format!(
+        _ => Err(CommandError::Usage(format!(
             "several blocked keys are called {key}: say which by its name, one of {}",
             names.join(", ")
         ))),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::settings::Settings;
 use super::{banner, print, reach};
 use crate::app::{self, App, Options};
@@ -23,7 +23,7 @@ SIGTERM or Ctrl-C lets what runs finish within shutdown.grace; a second one ends
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Serve {
+pub(super) struct ServeArgs {
     #[command(flatten)]
     pub(super) settings: Settings,
     /// What this node is there for: `both`, or `front` to accept and answer and leave the
@@ -35,16 +35,20 @@ pub(super) struct Serve {
     no_migrate: bool,
 }
 
-impl Serve {
+impl ServeArgs {
     /// Starts the gateway, tells where it is, and waits for its end.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let config = self.settings.load_as(self.role)?.config;
         run(config, Options { migrate: !self.no_migrate }, clock).await
     }
 }
 
 /// Runs a node until it is told to stop.
-pub(super) async fn run(config: Config, options: Options, clock: Clock) -> Result<(), Failure> {
+pub(super) async fn run(
+    config: Config,
+    options: Options,
+    clock: Clock,
+) -> Result<(), CommandError> {
     telemetry::start_logging(&config.log);
     // Before the start: a signal that comes meanwhile must not be lost.
     let mut signals = listen_for_signals()?;
@@ -66,11 +70,12 @@ pub(super) async fn run(config: Config, options: Options, clock: Clock) -> Resul
 }
 
 /// From now on, Ctrl-C and SIGTERM are ours to answer.
-pub(super) fn listen_for_signals() -> Result<Signals, Failure> {
-    Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen to signals: {error}")))
+pub(super) fn listen_for_signals() -> Result<Signals, CommandError> {
+    Signals::listen()
+        .map_err(|error| CommandError::Failed(format!("cannot listen to signals: {error}")))
 }
 
-fn tell(config: &Config, app: &App) -> Result<(), Failure> {
+fn tell(config: &Config, app: &App) -> Result<(), CommandError> {
     if config.engine.role.answers() {
         for line in banner::routes(config) {
             print::say(&line)?;
@@ -90,10 +95,10 @@ fn tell(config: &Config, app: &App) -> Result<(), Failure> {
     }
 }
 
-async fn until_stopped(app: App, signals: &mut Signals) -> Result<(), Failure> {
+async fn until_stopped(app: App, signals: &mut Signals) -> Result<(), CommandError> {
     let signal = tokio::select! {
         () = app.failed() => {
-            return Err(Failure::Failed(
+            return Err(CommandError::Failed(
                 "the ledger's disk failed to make a write durable, so the gateway ended rather \
                  than promise what it cannot keep; look at the disk, then start it again"
                     .to_owned(),

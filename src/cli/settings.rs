@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::failure::Failure;
-use crate::config::{Config, Loaded, Overrides, environment};
+use super::failure::CommandError;
+use crate::config::{Config, LoadedConfig, Overrides, environment};
 
 /// The configuration: a file, the environment (`CLOAKROOM_…`), and these flags, which win.
 #[derive(Args, Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     #[command(flatten)]
-    ledger: Ledger,
+    ledger: LedgerLocation,
     /// What clients reach the gateway under.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -31,12 +31,12 @@ pub(super) struct Settings {
     #[arg(long)]
     shared: bool,
     #[command(flatten)]
-    pub(super) node: Node,
+    pub(super) node: NodeArgs,
 }
 
 /// What a node is among others.
 #[derive(Args, Clone, Debug, Default)]
-pub(super) struct Node {
+pub(super) struct NodeArgs {
     /// The queues to work on, with commas between [default: every one].
     #[arg(long, value_name = "NAMES")]
     queues: Option<String>,
@@ -50,7 +50,7 @@ pub(super) struct Node {
 
 /// Where the configuration and the ledger are.
 #[derive(Args, Clone, Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct LedgerLocation {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -81,20 +81,20 @@ impl Settings {
     }
 
     /// Reads the configuration.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<LoadedConfig, CommandError> {
         self.load_as(None)
     }
 
     /// Reads the configuration of a node with that role, where one is given.
-    pub(super) fn load_as(&self, role: Option<String>) -> Result<Loaded, Failure> {
+    pub(super) fn load_as(&self, role: Option<String>) -> Result<LoadedConfig, CommandError> {
         let overrides = Overrides { role, ..self.overrides() };
         Ok(Config::load(self.ledger.config.as_deref(), environment(), overrides)?)
     }
 }
 
-impl Ledger {
+impl LedgerLocation {
     /// Reads the configuration for a command that calls no upstream.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<LoadedConfig, CommandError> {
         let store = self.store.clone();
         let overrides = Overrides { store, upstream_optional: true, ..Overrides::default() };
         Ok(Config::load(self.config.as_deref(), environment(), overrides)?)

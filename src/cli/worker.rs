@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::serve;
 use super::settings::Settings;
 use crate::app::Options;
@@ -19,7 +19,7 @@ for upstreams that its configuration names. `cloakroom nodes` shows every node."
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Worker {
+pub(super) struct WorkerArgs {
     #[command(flatten)]
     settings: Settings,
     /// Refuse to start when the ledger needs migrations, instead of running them.
@@ -27,9 +27,9 @@ pub(super) struct Worker {
     no_migrate: bool,
 }
 
-impl Worker {
+impl WorkerArgs {
     /// Runs the worker until it is told to stop.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let config = self.settings.load_as(Some(Role::Worker.to_string()))?.config;
         serve::run(config, Options { migrate: !self.no_migrate }, clock).await
     }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{given::Given, reader::Section, setting::Setting};
+use super::{raw_value::RawValue, reader::Section, setting::Setting};
 
 /// The operators' listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,8 @@ pub struct AdminConfig {
 
 impl AdminConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let listen = Listen(Some(SocketAddr::from(([127, 0, 0, 1], 8081))));
-        let hosts = section.get::<Vec<Host>>("hosts", Vec::new());
+        let listen = AdminListen(Some(SocketAddr::from(([127, 0, 0, 1], 8081))));
+        let hosts = section.get::<Vec<HostName>>("hosts", Vec::new());
         Self {
             listen: section.get("listen", listen).0,
             hosts: hosts.into_iter().map(|host| host.0).collect(),
@@ -27,10 +27,10 @@ impl AdminConfig {
     }
 }
 
-struct Listen(Option<SocketAddr>);
+struct AdminListen(Option<SocketAddr>);
 
-impl Setting for Listen {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for AdminListen {
+    fn read(given: &RawValue) -> Result<Self, String> {
         if given.text()? == "off" {
             return Ok(Self(None));
         }
@@ -43,10 +43,10 @@ impl Setting for Listen {
     }
 }
 
-struct Host(String);
+struct HostName(String);
 
-impl Setting for Host {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for HostName {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let name = given.text()?.to_ascii_lowercase();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         if name.is_empty() || !name.chars().all(plain) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use cloakroom_domain::http::{clients, hygiene};
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     reader::Section,
     setting::{Setting, header_name, is_of_the_connection},
 };
@@ -58,7 +58,7 @@ impl AuthConfig {
 }
 
 impl Setting for PrincipalRule {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let possible = "possible: none, header:NAME, authorization";
         match text.split_once(':') {

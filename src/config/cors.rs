@@ -4,7 +4,7 @@
 
 use url::Url;
 
-use super::{given::Given, reader::Section, setting::Setting, urls::has_plain_host};
+use super::{raw_value::RawValue, reader::Section, setting::Setting, urls::has_plain_host};
 
 /// Pages of which origins may use the gateway.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -45,7 +45,7 @@ impl CorsConfig {
 }
 
 impl Setting for CorsOrigins {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let items = given.list()?;
         let any = items.iter().any(|item| item.text() == Ok("*"));
         match items.len() {
@@ -72,7 +72,7 @@ impl Setting for CorsOrigins {
 struct PageOrigin(String);
 
 impl Setting for PageOrigin {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let is = "an origin is scheme://host[:port]";
         if text.contains('*') {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::choices::Role;
+use super::enums::Role;
 use super::reader::Section;
 use super::units::{Percent, days, hours};
 

@@ -3,7 +3,7 @@
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     reader::Section,
     setting::{Setting, choose},
 };
@@ -89,7 +89,7 @@ fn is_crate_path(target: &str) -> bool {
 }
 
 impl Setting for LogFormat {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &FORMATS)
     }
 

@@ -16,23 +16,23 @@
 
 mod admin;
 mod auth;
-mod choices;
 mod cors;
 mod engine;
+mod enums;
 mod fingerprint;
-mod given;
-mod itself;
-mod listening;
+mod ineffective;
+mod listen_command;
 mod log;
-mod moot;
 mod pattern;
 mod queues;
 mod ranges;
+mod raw_value;
 mod reader;
 mod retention;
 mod routes;
 mod secrets;
 mod selector;
+mod self_reference;
 mod server;
 mod setting;
 mod shutdown;
@@ -52,16 +52,16 @@ use std::{
 
 pub use admin::AdminConfig;
 pub use auth::{AuthConfig, PrincipalRule};
-pub use choices::{
-    AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck, Role,
-};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
-pub use given::Source;
-pub use listening::listen_secrets;
+pub use enums::{
+    AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck, Role,
+};
+pub use listen_command::listen_secrets;
 pub use log::{LogConfig, LogFormat, directives as log_directives};
 pub use queues::QueueConfig;
 pub use ranges::{covers_link_local, widest};
+pub use raw_value::SettingSource;
 pub use retention::RetentionConfig;
 pub use routes::{RetryConfig, RouteConfig};
 pub use secrets::SecretsConfig;
@@ -72,7 +72,7 @@ pub use store::{PoolerKind, StoreConfig, StoreUrl};
 pub use upstreams::UpstreamConfig;
 pub use webhooks::WebhooksConfig;
 
-use reader::Reading;
+use reader::ConfigReader;
 
 /// Every setting, resolved and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +110,7 @@ pub struct Config {
     /// What is logged.
     pub log: LogConfig,
     /// What can be used, and hardly does what its author means.
-    pub doubts: Vec<Fault>,
+    pub doubts: Vec<ConfigFault>,
 }
 
 /// What flags of the command line set; nothing by default.
@@ -145,39 +145,39 @@ pub struct Overrides {
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The settings.
     pub config: Config,
     /// Each setting as text, in the order of the sections. Field values that stand in the
     /// file are not in it.
-    pub sources: Vec<Row>,
+    pub sources: Vec<SettingRow>,
 }
 
 /// One setting, as `config print` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct SettingRow {
     /// The dotted name.
     pub key: String,
     /// The value as one would write it.
     pub value: String,
     /// Where it came from.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 /// One thing that is wrong: where, which setting, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// The dotted name; empty where the fault is not about a setting.
     pub key: String,
     /// Where it stands.
-    pub source: Source,
+    pub source: SettingSource,
     /// What is wrong, and what would be right.
     pub says: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.source != Source::Default {
+        if self.source != SettingSource::Default {
             write!(f, "{}: ", self.source)?;
         }
         if !self.key.is_empty() {
@@ -201,10 +201,10 @@ pub enum ConfigError {
     },
     /// It can be read, but not used: everything that is wrong with it.
     #[error("the configuration cannot be used:{}", lines(.0))]
-    Faulty(Vec<Fault>),
+    Faulty(Vec<ConfigFault>),
 }
 
-fn lines(faults: &[Fault]) -> String {
+fn lines(faults: &[ConfigFault]) -> String {
     faults.iter().flat_map(|fault| ["\n  ".to_owned(), fault.to_string()]).collect()
 }
 
@@ -223,7 +223,7 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
         overrides: Overrides,
-    ) -> Result<Loaded, ConfigError> {
+    ) -> Result<LoadedConfig, ConfigError> {
         let Some(path) = file else { return read("", "", environment, overrides) };
         let text = std::fs::read_to_string(path)
             .map_err(|why| ConfigError::Unreadable { path: path.to_owned(), why })?;
@@ -242,9 +242,9 @@ fn read(
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
     overrides: Overrides,
-) -> Result<Loaded, ConfigError> {
-    let file = given::parse(&Arc::from(path), text).map_err(ConfigError::Faulty)?;
-    let mut reading = Reading::new(file, environment);
+) -> Result<LoadedConfig, ConfigError> {
+    let file = raw_value::parse(&Arc::from(path), text).map_err(ConfigError::Faulty)?;
+    let mut reading = ConfigReader::new(file, environment);
     let shared = overrides.shared.then(|| "true".to_owned());
     reading.flag("server.listen", "--listen", overrides.listen);
     reading.flag("admin.listen", "--admin-listen", overrides.admin_listen);
@@ -258,10 +258,14 @@ fn read(
     reading.flag("engine.name", "--name", overrides.name);
     let config = sections(&mut reading, overrides.async_routes, overrides.upstream_optional);
     let sources = reading.finish().map_err(ConfigError::Faulty)?;
-    Ok(Loaded { config, sources })
+    Ok(LoadedConfig { config, sources })
 }
 
-fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional: bool) -> Config {
+fn sections(
+    reading: &mut ConfigReader,
+    async_routes: Vec<String>,
+    upstream_optional: bool,
+) -> Config {
     let server = reading.section("server", ServerConfig::read);
     let admin = reading.section("admin", AdminConfig::read);
     check_listeners(reading, server.listen, admin.listen);
@@ -282,14 +286,14 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
     if upstreams.is_empty() && !upstream_optional {
         let says = "there is no service to stand in front of; pass --upstream \
                     http://localhost:9000, or add [upstreams.NAME] with its url";
-        reading.fault("upstreams", Source::Default, says);
+        reading.fault("upstreams", SettingSource::Default, says);
     }
     let queues = queues::read(reading);
     check_node(reading, &engine, &store, &queues);
     let urls = upstreams.iter().filter_map(|(name, found)| Some((name, &found.as_ref()?.url)));
-    itself::check(reading, (&server, &admin, &engine), urls);
+    self_reference::check(reading, (&server, &admin, &engine), urls);
     let fallback = fallback(&upstreams);
-    let around = routes::Surroundings {
+    let around = routes::RouteContext {
         upstreams: upstreams.keys().map(String::as_str).collect(),
         fallback: fallback.as_deref(),
         queues: queues.keys().map(String::as_str).collect(),
@@ -315,7 +319,7 @@ fn sections(reading: &mut Reading, async_routes: Vec<String>, upstream_optional:
         log,
         doubts: Vec::new(),
     };
-    moot::check(reading, &config);
+    ineffective::check(reading, &config);
     config.doubts = reading.take_doubts();
     config
 }
@@ -332,7 +336,7 @@ fn fallback<T>(upstreams: &BTreeMap<String, T>) -> Option<String> {
 
 /// A node of a fleet shares a database with the others, and works on queues that are there.
 fn check_node(
-    reading: &mut Reading,
+    reading: &mut ConfigReader,
     engine: &EngineConfig,
     store: &StoreConfig,
     queues: &BTreeMap<String, QueueConfig>,
@@ -349,7 +353,7 @@ fn check_node(
 }
 
 /// A trusted proxy says who a request belongs to: all of the internet cannot be trusted.
-fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
+fn check_trust(reading: &mut ConfigReader, name: &http::HeaderName, proxies: &[ipnet::IpNet]) {
     if let Some(range) = widest(proxies) {
         let listed = if range.is_one_of(proxies) { "" } else { ", which the list comes to," };
         let says = format!(
@@ -361,7 +365,7 @@ fn check_trust(reading: &mut Reading, name: &http::HeaderName, proxies: &[ipnet:
     }
 }
 
-fn check_listeners(reading: &mut Reading, public: SocketAddr, admin: Option<SocketAddr>) {
+fn check_listeners(reading: &mut ConfigReader, public: SocketAddr, admin: Option<SocketAddr>) {
     let Some(admin) = admin else { return };
     let everywhere = public.ip().is_unspecified() || admin.ip().is_unspecified();
     // Port 0 is a different free port each time.

@@ -3,13 +3,13 @@
 //! Owns the shape of such a pattern. Its invariant: it can match some request, that is,
 //! nothing in it is refused or rewritten before routing, and what matches requests takes it.
 
-use super::{given::Given, setting::Setting};
+use super::{raw_value::RawValue, setting::Setting};
 use cloakroom_domain::http::pattern::{self, PatternError};
 use cloakroom_domain::http::route_table::RoutePattern;
 
 /// A method and a path pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct RouteMatch {
     /// In capitals, or `*` for any.
     pub(super) method: String,
     pub(super) path: String,
@@ -18,8 +18,8 @@ pub(super) struct Pattern {
 const EXAMPLE: &str = "write a method and a path, like \"POST /orders\", \"* /jobs/{id}\" or \
                        \"POST /files/{*rest}\"";
 
-impl Setting for Pattern {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for RouteMatch {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let (method, path) = text.split_once(' ').ok_or_else(|| format!("`{text}`: {EXAMPLE}"))?;
         let path = path.trim_start();
@@ -36,7 +36,7 @@ impl Setting for Pattern {
     }
 }
 
-impl Pattern {
+impl RouteMatch {
     /// The names between braces, in their order, without a `*`.
     pub(super) fn parameters(&self) -> Vec<&str> {
         self.path.split('/').filter_map(parameter).collect()
@@ -188,8 +188,8 @@ fn check_escape(rest: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Pattern, String> {
-        Pattern::read(&Given::Text(text.into()))
+    fn read(text: &str) -> Result<RouteMatch, String> {
+        RouteMatch::read(&RawValue::Text(text.into()))
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::given::Given;
-use super::reader::{Reading, Section};
+use super::raw_value::RawValue;
+use super::reader::{ConfigReader, Section};
 use super::setting::Setting;
 use super::units::{MOMENT, Size, hours, minutes};
 use cloakroom_domain::limit::Rate;
@@ -49,7 +49,7 @@ const MOST_IN_FLIGHT: u32 = 65_536;
 /// The queue that routes use unless told.
 pub(super) const DEFAULT: &str = "default";
 
-pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, QueueConfig> {
+pub(super) fn read(reading: &mut ConfigReader) -> BTreeMap<String, QueueConfig> {
     let mut tables = reading.named_tables("queues");
     tables.entry(DEFAULT.to_owned()).or_default();
     let mut queues = BTreeMap::new();
@@ -65,7 +65,7 @@ fn queue(section: &mut Section<'_>) -> QueueConfig {
     QueueConfig {
         priority: section.within("priority", 0, -MOST_PRIORITY..=MOST_PRIORITY),
         target_wait: section.within("target_wait", minutes(1), MOMENT..=most),
-        max_in_flight: section.get("max_in_flight", None::<InFlight>).map(|most| most.0),
+        max_in_flight: section.get("max_in_flight", None::<MaxInFlight>).map(|most| most.0),
         rate: section.get("rate", None),
         max_depth: section.within("max_depth", 100_000, 1..=MOST_DEPTH),
         max_stored: section.within("max_stored", MAX_STORED, Size(1)..=MOST_STORED).0,
@@ -74,10 +74,10 @@ fn queue(section: &mut Section<'_>) -> QueueConfig {
 }
 
 /// How many operations may run at once.
-struct InFlight(u32);
+struct MaxInFlight(u32);
 
-impl Setting for InFlight {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for MaxInFlight {
+    fn read(given: &RawValue) -> Result<Self, String> {
         if given.whole() == Ok(0) {
             return Err("0 would carry nothing out; paused = true does that".to_owned());
         }

@@ -27,14 +27,14 @@ fn is_everybody(range: &IpNet) -> bool {
 
 /// Addresses that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct AddressRange {
     first: IpAddr,
     last: IpAddr,
     /// The same as a range, if it is one.
     range: Option<IpNet>,
 }
 
-impl Span {
+impl AddressRange {
     fn of(range: IpNet) -> Self {
         Self { first: range.network(), last: range.broadcast(), range: Some(range) }
     }
@@ -62,7 +62,7 @@ impl Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.range {
             Some(range) => range.fmt(f),
@@ -81,22 +81,25 @@ fn number(address: IpAddr) -> u128 {
 /// What a list comes to that is wider than any network of an operator's own: one of its ranges,
 /// or what parts of it that lie side by side make together, or everything, where the parts add up
 /// to too much.
-pub fn widest(ranges: &[IpNet]) -> Option<Span> {
+pub fn widest(ranges: &[IpNet]) -> Option<AddressRange> {
     let mut whole = IpNet::aggregate(&ranges.iter().map(canonical).collect());
     whole.sort();
-    let alone = ranges.iter().copied().filter(is_everybody).map(Span::of);
-    let mut spans: Vec<Span> = Vec::new();
+    let alone = ranges.iter().copied().filter(is_everybody).map(AddressRange::of);
+    let mut spans: Vec<AddressRange> = Vec::new();
     for range in &whole {
         match spans.last_mut().and_then(|last| Some((last.extended(range)?, last))) {
             Some((longer, last)) => *last = longer,
-            None => spans.push(Span::of(*range)),
+            None => spans.push(AddressRange::of(*range)),
         }
     }
     let four = IpNet::new(Ipv4Addr::UNSPECIFIED.into(), 0).ok();
     let six = IpNet::new(Ipv6Addr::UNSPECIFIED.into(), 0).ok();
-    let everything =
-        [four, six].into_iter().flatten().filter(|all| is_too_much(&whole, all)).map(Span::of);
-    alone.chain(spans.into_iter().filter(Span::is_everybody)).chain(everything).next()
+    let everything = [four, six]
+        .into_iter()
+        .flatten()
+        .filter(|all| is_too_much(&whole, all))
+        .map(AddressRange::of);
+    alone.chain(spans.into_iter().filter(AddressRange::is_everybody)).chain(everything).next()
 }
 
 /// Whether ranges that do not overlap add up to too much of `all`.

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Fault, Row, Source,
-    given::{Given, Spot, Table},
+    ConfigFault, SettingRow, SettingSource,
+    raw_value::{LocatedValue, RawTable, RawValue},
     setting::Setting,
 };
 
@@ -20,8 +20,8 @@ const PREFIX: &str = "CLOAKROOM_";
 
 /// One reading of a configuration, from its three sources to rows and faults.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
-    file: Table,
+pub(super) struct ConfigReader {
+    file: RawTable,
     environment: BTreeMap<String, String>,
     /// By dotted key: the flag and its text.
     flags: BTreeMap<&'static str, (&'static str, String)>,
@@ -30,25 +30,25 @@ pub(super) struct Reading {
     /// Variables that a value of the file takes its text from.
     borrowed: BTreeSet<String>,
     sections: Vec<&'static str>,
-    rows: Vec<Row>,
-    faults: Vec<Fault>,
-    doubts: Vec<Fault>,
-    strays: Vec<Stray>,
+    rows: Vec<SettingRow>,
+    faults: Vec<ConfigFault>,
+    doubts: Vec<ConfigFault>,
+    strays: Vec<UnknownKey>,
 }
 
 /// A key of the file that no section asked for.
 #[derive(Debug)]
-struct Stray {
+struct UnknownKey {
     /// The table it stands in; empty at the top.
     path: String,
     key: String,
-    source: Source,
+    source: SettingSource,
     /// What would have been asked for there.
     known: Vec<&'static str>,
 }
 
-impl Reading {
-    pub(super) fn new(file: Table, environment: impl Iterator<Item = (String, String)>) -> Self {
+impl ConfigReader {
+    pub(super) fn new(file: RawTable, environment: impl Iterator<Item = (String, String)>) -> Self {
         Self {
             file,
             // An empty variable is what compose files make of an unset one.
@@ -75,29 +75,31 @@ impl Reading {
     }
 
     /// Takes a whole section that holds tables by name.
-    pub(super) fn named_tables(&mut self, name: &'static str) -> BTreeMap<String, Table> {
+    pub(super) fn named_tables(&mut self, name: &'static str) -> BTreeMap<String, RawTable> {
         let mut tables = BTreeMap::new();
-        for (key, spot) in self.tables_of(name) {
+        for (key, located) in self.tables_of(name) {
             let dotted = format!("{name}.{key}");
             if let Err(says) = check_name(&key) {
-                self.fault(dotted.clone(), spot.source.clone(), says);
+                self.fault(dotted.clone(), located.source.clone(), says);
             }
-            let table = self.as_table(&dotted, spot);
+            let table = self.as_table(&dotted, located);
             tables.insert(key, table);
         }
         tables
     }
 
     /// Takes a list of tables, `[[name]]`.
-    pub(super) fn listed_tables(&mut self, name: &'static str) -> Vec<Table> {
+    pub(super) fn listed_tables(&mut self, name: &'static str) -> Vec<RawTable> {
         self.sections.push(name);
-        let Some(Spot { given, source }) = self.file.remove(name) else { return Vec::new() };
+        let Some(LocatedValue { given, source }) = self.file.remove(name) else {
+            return Vec::new();
+        };
         match given {
-            Given::Tables(spots) => {
-                let table = |(index, spot)| self.as_table(&format!("{name}[{index}]"), spot);
-                spots.into_iter().enumerate().map(table).collect()
+            RawValue::Tables(located) => {
+                let table = |(index, located)| self.as_table(&format!("{name}[{index}]"), located);
+                located.into_iter().enumerate().map(table).collect()
             }
-            Given::List(items) if items.is_empty() => Vec::new(),
+            RawValue::List(items) if items.is_empty() => Vec::new(),
             _ => {
                 self.fault(name, source, format!("write each of them as a [[{name}]] section"));
                 Vec::new()
@@ -109,7 +111,7 @@ impl Reading {
     pub(super) fn table<T>(
         &mut self,
         path: String,
-        table: Table,
+        table: RawTable,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
         let mut section = Section { reading: self, path, table, known: Vec::new() };
@@ -118,21 +120,21 @@ impl Reading {
         value
     }
 
-    fn tables_of(&mut self, name: &'static str) -> Table {
+    fn tables_of(&mut self, name: &'static str) -> RawTable {
         self.sections.push(name);
         match self.file.remove(name) {
-            Some(spot) => self.as_table(name, spot),
-            None => Table::new(),
+            Some(located) => self.as_table(name, located),
+            None => RawTable::new(),
         }
     }
 
-    fn as_table(&mut self, dotted: &str, spot: Spot) -> Table {
-        if let Given::Table(table) = spot.given {
+    fn as_table(&mut self, dotted: &str, located: LocatedValue) -> RawTable {
+        if let RawValue::Table(table) = located.given {
             return table;
         }
-        let says = format!("expected a [{dotted}] section, found {}", spot.given.kind());
-        self.fault(dotted, spot.source, says);
-        Table::new()
+        let says = format!("expected a [{dotted}] section, found {}", located.given.kind());
+        self.fault(dotted, located.source, says);
+        RawTable::new()
     }
 
     /// Names of tables of a section that only the environment speaks of, through the
@@ -151,7 +153,7 @@ impl Reading {
     }
 
     /// What a flag or, failing that, the environment says about a setting.
-    fn overriding(&mut self, dotted: &str) -> Option<Spot> {
+    fn overriding(&mut self, dotted: &str) -> Option<LocatedValue> {
         // Lists have no names that a variable could carry.
         let set = if dotted.contains('[') {
             None
@@ -160,10 +162,10 @@ impl Reading {
             self.variables.insert(variable.clone());
             self.environment
                 .get(&variable)
-                .map(|text| loose(text.clone(), Source::Environment(variable.clone())))
+                .map(|text| loose(text.clone(), SettingSource::Environment(variable.clone())))
         };
         let flag = self.flags.get(dotted);
-        flag.map(|(flag, text)| loose(text.clone(), Source::Flag(flag))).or(set)
+        flag.map(|(flag, text)| loose(text.clone(), SettingSource::Flag(flag))).or(set)
     }
 
     /// The text of a variable that a value of the file names with `env:`.
@@ -176,17 +178,17 @@ impl Reading {
     pub(super) fn fault(
         &mut self,
         key: impl Into<String>,
-        source: Source,
+        source: SettingSource,
         says: impl Into<String>,
     ) {
-        self.faults.push(Fault { key: key.into(), source, says: says.into() });
+        self.faults.push(ConfigFault { key: key.into(), source, says: says.into() });
     }
 
     /// Adds a fault about a setting that has been read: it stands where the setting does.
     pub(super) fn fault_about(&mut self, key: impl Into<String>, says: impl Into<String>) {
         let key = key.into();
         let row = self.rows.iter().find(|row| row.key == key);
-        let source = row.map_or(Source::Default, |row| row.source.clone());
+        let source = row.map_or(SettingSource::Default, |row| row.source.clone());
         self.fault(key, source, says);
     }
 
@@ -195,33 +197,38 @@ impl Reading {
     pub(super) fn doubt_about(&mut self, key: impl Into<String>, says: impl Into<String>) {
         let key = key.into();
         let row = self.rows.iter().find(|row| row.key == key);
-        let source = row.map_or(Source::Default, |row| row.source.clone());
-        self.doubts.push(Fault { key, source, says: says.into() });
+        let source = row.map_or(SettingSource::Default, |row| row.source.clone());
+        self.doubts.push(ConfigFault { key, source, says: says.into() });
     }
 
     /// The same, where the setting does not have its default.
     pub(super) fn doubt_set(&mut self, key: &str, says: impl Into<String>) {
-        let is_set = |row: &Row| row.key == key && row.source != Source::Default;
+        let is_set = |row: &SettingRow| row.key == key && row.source != SettingSource::Default;
         if self.rows.iter().any(is_set) {
             self.doubt_about(key, says);
         }
     }
 
     /// The doubts so far.
-    pub(super) fn take_doubts(&mut self) -> Vec<Fault> {
+    pub(super) fn take_doubts(&mut self) -> Vec<ConfigFault> {
         std::mem::take(&mut self.doubts)
     }
 
     /// Adds a row.
-    pub(super) fn row(&mut self, key: impl Into<String>, value: impl Into<String>, source: Source) {
-        self.rows.push(Row { key: key.into(), value: value.into(), source });
+    pub(super) fn row(
+        &mut self,
+        key: impl Into<String>,
+        value: impl Into<String>,
+        source: SettingSource,
+    ) {
+        self.rows.push(SettingRow { key: key.into(), value: value.into(), source });
     }
 
     /// Ends the reading: what nobody asked for is a fault too.
-    pub(super) fn finish(mut self) -> Result<Vec<Row>, Vec<Fault>> {
-        for (key, spot) in std::mem::take(&mut self.file) {
+    pub(super) fn finish(mut self) -> Result<Vec<SettingRow>, Vec<ConfigFault>> {
+        for (key, located) in std::mem::take(&mut self.file) {
             let (path, known) = (String::new(), self.sections.clone());
-            self.strays.push(Stray { path, key, source: spot.source, known });
+            self.strays.push(UnknownKey { path, key, source: located.source, known });
         }
         for stray in std::mem::take(&mut self.strays) {
             let says = self.unknown(&stray);
@@ -238,9 +245,9 @@ impl Reading {
                     .to_owned(),
             }
         };
-        let stray = |name: &String| Fault {
+        let stray = |name: &String| ConfigFault {
             key: String::new(),
-            source: Source::Environment(name.clone()),
+            source: SettingSource::Environment(name.clone()),
             says: says(name),
         };
         let strays: Vec<_> = strays.into_iter().map(stray).collect();
@@ -249,8 +256,8 @@ impl Reading {
     }
 
     /// What is said about a key that there is not: the nearest one, here or elsewhere.
-    fn unknown(&self, stray: &Stray) -> String {
-        let Stray { path, key, known, .. } = stray;
+    fn unknown(&self, stray: &UnknownKey) -> String {
+        let UnknownKey { path, key, known, .. } = stray;
         let what = if path.is_empty() { "section" } else { "setting" };
         let near = nearest(key, known.iter().copied());
         let elsewhere = match near {
@@ -284,16 +291,16 @@ impl Reading {
         let Some(rest) = name.strip_prefix(PREFIX) else { return false };
         // Kubernetes sets these in every container beside a Service called `cloakroom`.
         let links = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
-        let of_a_command = name == super::listening::SECRETS;
+        let of_a_command = name == super::listen_command::SECRETS;
         !links && !of_a_command && !self.variables.contains(name) && !self.borrowed.contains(name)
     }
 }
 
 /// One table that is being read.
 pub(super) struct Section<'r> {
-    pub(super) reading: &'r mut Reading,
+    pub(super) reading: &'r mut ConfigReader,
     path: String,
-    table: Table,
+    table: RawTable,
     known: Vec<&'static str>,
 }
 
@@ -346,12 +353,12 @@ impl Section<'_> {
         &mut self,
         key: &'static str,
         default: T,
-        read: impl Fn(&Given) -> Result<T, String>,
+        read: impl Fn(&RawValue) -> Result<T, String>,
     ) -> T {
         let dotted = self.dotted(key);
         let (value, source) = match self.find(key) {
-            None => (default, Source::Default),
-            Some(Spot { given, source }) => {
+            None => (default, SettingSource::Default),
+            Some(LocatedValue { given, source }) => {
                 let value = read(&given).unwrap_or_else(|says| {
                     self.reading.fault(dotted.clone(), source.clone(), says);
                     default
@@ -369,7 +376,7 @@ impl Section<'_> {
         let value = self.get::<Option<T>>(key, None);
         if value.is_none() && self.reading.faults.len() == faults {
             let dotted = self.dotted(key);
-            self.reading.fault(dotted, Source::Default, format!("is missing; {says}"));
+            self.reading.fault(dotted, SettingSource::Default, format!("is missing; {says}"));
         }
         value
     }
@@ -386,16 +393,16 @@ impl Section<'_> {
     }
 
     /// Takes a table inside this one whose keys the user chooses.
-    pub(super) fn entries(&mut self, key: &'static str) -> Table {
+    pub(super) fn entries(&mut self, key: &'static str) -> RawTable {
         self.known.push(key);
         let dotted = self.dotted(key);
         match self.table.remove(key) {
-            Some(spot) => self.reading.as_table(&dotted, spot),
-            None => Table::new(),
+            Some(located) => self.reading.as_table(&dotted, located),
+            None => RawTable::new(),
         }
     }
 
-    fn find(&mut self, key: &'static str) -> Option<Spot> {
+    fn find(&mut self, key: &'static str) -> Option<LocatedValue> {
         self.known.push(key);
         let in_file = self.table.remove(key);
         let dotted = self.dotted(key);
@@ -403,15 +410,15 @@ impl Section<'_> {
     }
 
     fn finish(self) {
-        for (key, spot) in self.table {
+        for (key, located) in self.table {
             let (path, known) = (self.path.clone(), self.known.clone());
-            self.reading.strays.push(Stray { path, key, source: spot.source, known });
+            self.reading.strays.push(UnknownKey { path, key, source: located.source, known });
         }
     }
 }
 
-fn loose(text: String, source: Source) -> Spot {
-    Spot { given: Given::Loose(text), source }
+fn loose(text: String, source: SettingSource) -> LocatedValue {
+    LocatedValue { given: RawValue::Loose(text), source }
 }
 
 /// The environment variable of a setting: `server.max_body` is `CLOAKROOM_SERVER_MAX_BODY`.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    Source,
-    choices::{AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck},
-    given::{Given, Spot, Table},
-    pattern::Pattern,
+    SettingSource,
+    enums::{AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck},
+    pattern::RouteMatch,
     queues,
-    reader::{Reading, Section, check_name, nearest},
+    raw_value::{LocatedValue, RawTable, RawValue},
+    reader::{ConfigReader, Section, check_name, nearest},
     selector::{KeyRule, Selector},
     setting::{Setting, choose},
     units::{MOMENT, days, hours, minutes, seconds},
@@ -102,7 +102,7 @@ pub struct RetryConfig {
 }
 
 /// What routes refer to.
-pub(super) struct Surroundings<'c> {
+pub(super) struct RouteContext<'c> {
     pub(super) upstreams: Vec<&'c str>,
     /// The upstream of a route that names none.
     pub(super) fallback: Option<&'c str>,
@@ -127,14 +127,17 @@ impl RouteConfig {
 
 /// Reads the routes of the file and those of `--async`, or makes the one for every POST.
 pub(super) fn read(
-    reading: &mut Reading,
+    reading: &mut ConfigReader,
     flags: Vec<String>,
-    around: &Surroundings<'_>,
+    around: &RouteContext<'_>,
 ) -> Vec<RouteConfig> {
     let mut tables = reading.listed_tables("routes");
     tables.extend(flags.into_iter().map(|text| {
-        let given = Given::Loose(text);
-        Table::from([("match".to_owned(), Spot { given, source: Source::Flag("--async") })])
+        let given = RawValue::Loose(text);
+        RawTable::from([(
+            "match".to_owned(),
+            LocatedValue { given, source: SettingSource::Flag("--async") },
+        )])
     }));
     let implicit = tables.is_empty();
     if implicit {
@@ -143,7 +146,7 @@ pub(super) fn read(
         }
         tables.push(every_post());
     }
-    let mut routes: Vec<(String, Pattern, RouteConfig)> = Vec::new();
+    let mut routes: Vec<(String, RouteMatch, RouteConfig)> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         let path = format!("routes[{index}]");
         let route = reading.table(path.clone(), table, |section| route(section, implicit, around));
@@ -155,18 +158,21 @@ pub(super) fn read(
     routes.into_iter().map(|(_, _, route)| route).collect()
 }
 
-fn every_post() -> Table {
-    let spot = |text: &str| Spot { given: Given::Text(text.to_owned()), source: Source::Default };
-    let name = ("name".to_owned(), spot("every-post"));
-    Table::from([("match".to_owned(), spot("POST /{*rest}")), name])
+fn every_post() -> RawTable {
+    let located = |text: &str| LocatedValue {
+        given: RawValue::Text(text.to_owned()),
+        source: SettingSource::Default,
+    };
+    let name = ("name".to_owned(), located("every-post"));
+    RawTable::from([("match".to_owned(), located("POST /{*rest}")), name])
 }
 
 fn check_unique(
-    reading: &mut Reading,
+    reading: &mut ConfigReader,
     path: &str,
-    pattern: &Pattern,
+    pattern: &RouteMatch,
     route: &RouteConfig,
-    earlier: &[(String, Pattern, RouteConfig)],
+    earlier: &[(String, RouteMatch, RouteConfig)],
 ) {
     for (other_path, other_pattern, other) in earlier {
         if pattern.shape() == other_pattern.shape() {
@@ -183,9 +189,9 @@ fn check_unique(
 fn route(
     section: &mut Section<'_>,
     implicit: bool,
-    around: &Surroundings<'_>,
-) -> Option<(Pattern, RouteConfig)> {
-    let pattern = section.required::<Pattern>("match", "write match = \"POST /orders\"");
+    around: &RouteContext<'_>,
+) -> Option<(RouteMatch, RouteConfig)> {
+    let pattern = section.required::<RouteMatch>("match", "write match = \"POST /orders\"");
     if let Some(prefix) = around.prefix
         && pattern.as_ref().is_some_and(|pattern| pattern.is_under(prefix))
     {
@@ -195,9 +201,9 @@ fn route(
         );
         section.fault_about("match", says);
     }
-    let name = pattern.as_ref().map_or_else(String::new, Pattern::name);
+    let name = pattern.as_ref().map_or_else(String::new, RouteMatch::name);
     let (mode, allow) = mode(section);
-    let parameters = pattern.as_ref().map_or_else(Vec::new, Pattern::parameters);
+    let parameters = pattern.as_ref().map_or_else(Vec::new, RouteMatch::parameters);
     let day = MOMENT..=days(365);
     let route = RouteConfig {
         name: section.checked("name", name, |name| check_name(name)),
@@ -223,8 +229,12 @@ fn route(
         recheck: section.get("recheck", None),
         idempotency_key: section.get("idempotency_key", None),
         idempotency_required: section.get("idempotency_required", false),
-        unique_pending: section.get::<Option<Unique>>("unique", None).is_some(),
-        tags: section.get::<Vec<Tag>>("tags", Vec::new()).into_iter().map(|tag| tag.0).collect(),
+        unique_pending: section.get::<Option<UniquePolicy>>("unique", None).is_some(),
+        tags: section
+            .get::<Vec<RouteTag>>("tags", Vec::new())
+            .into_iter()
+            .map(|tag| tag.0)
+            .collect(),
         delay: section.within("delay", Duration::ZERO, Duration::ZERO..=days(365)),
         foreign_location: section.get("foreign_location", false),
         follow: section.get("follow", true),
@@ -238,7 +248,7 @@ fn route(
     Some((pattern, RouteConfig { method, path, ..route }))
 }
 
-fn upstream(section: &mut Section<'_>, around: &Surroundings<'_>) -> String {
+fn upstream(section: &mut Section<'_>, around: &RouteContext<'_>) -> String {
     let left_out = !section.holds("upstream");
     let fallback = around.fallback.unwrap_or_default().to_owned();
     let name = section.checked("upstream", fallback, |name| {
@@ -296,7 +306,7 @@ fn retry(section: &mut Section<'_>) -> RetryConfig {
 }
 
 fn success(section: &mut Section<'_>) -> Option<Statuses> {
-    let listed = section.checked("success", None::<Vec<Success>>, |listed| match listed {
+    let listed = section.checked("success", None::<Vec<SuccessStatus>>, |listed| match listed {
         Some(listed) if listed.is_empty() => {
             Err("nothing would ever succeed; list statuses, like [201, 303]".to_owned())
         }
@@ -307,10 +317,10 @@ fn success(section: &mut Section<'_>) -> Option<Statuses> {
 
 /// A status that can mean success.
 #[derive(Clone)]
-struct Success(u16);
+struct SuccessStatus(u16);
 
-impl Setting for Success {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for SuccessStatus {
+    fn read(given: &RawValue) -> Result<Self, String> {
         match u16::read_within(given, &(200..=599))? {
             status @ (200..=299 | 302 | 303 | 400..=599) => Ok(Self(status)),
             status => {
@@ -329,7 +339,7 @@ impl Setting for Success {
 struct ErrorStatus(u16);
 
 impl Setting for ErrorStatus {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         u16::read_within(given, &(400..=599)).map(Self)
     }
 
@@ -347,10 +357,10 @@ fn place(section: &mut Section<'_>, key: &'static str, parameters: &[&str]) -> O
     })
 }
 
-struct Unique;
+struct UniquePolicy;
 
-impl Setting for Unique {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for UniquePolicy {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &[("pending", ())]).map(|()| Self)
     }
 
@@ -359,10 +369,10 @@ impl Setting for Unique {
     }
 }
 
-struct Tag(String);
+struct RouteTag(String);
 
-impl Setting for Tag {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for RouteTag {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let plain = text.chars().all(|c| c.is_ascii_graphic() && c != ',');
         if plain && (1..=256).contains(&text.len()) {

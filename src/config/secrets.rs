@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{given::Given, reader::Section, setting::Setting};
+use super::{raw_value::RawValue, reader::Section, setting::Setting};
 use cloakroom_domain::sealing::{Keyring, SealingKey};
 
 /// What stored secrets are sealed with.
@@ -22,8 +22,8 @@ pub struct SecretsConfig {
 
 impl SecretsConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let key = section.get::<Option<Written>>("key", None).map(|written| written.key);
-        let previous = section.get::<Vec<Written>>("previous", Vec::new());
+        let key = section.get::<Option<SealingKeySetting>>("key", None).map(|written| written.key);
+        let previous = section.get::<Vec<SealingKeySetting>>("previous", Vec::new());
         Self { key, previous: previous.into_iter().map(|written| written.key).collect() }
     }
 
@@ -34,7 +34,7 @@ impl SecretsConfig {
 }
 
 /// A key as it is written: in base64, or where it is found.
-struct Written {
+struct SealingKeySetting {
     key: SealingKey,
     file: Option<String>,
 }
@@ -42,8 +42,8 @@ struct Written {
 const RIGHT: &str = "32 random bytes in base64, as `openssl rand -base64 32` prints them, or \
                      file:PATH of a file that holds them";
 
-impl Setting for Written {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for SealingKeySetting {
+    fn read(given: &RawValue) -> Result<Self, String> {
         // Nothing of what was written may be repeated.
         let text = given.text().map_err(|_| format!("a key is {RIGHT}"))?;
         let Some(path) = text.strip_prefix("file:") else {
@@ -61,7 +61,7 @@ impl Setting for Written {
     }
 }
 
-impl fmt::Debug for Written {
+impl fmt::Debug for SealingKeySetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Written(..)")
     }

@@ -5,7 +5,7 @@
 use http::HeaderName;
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     setting::{Setting, header_name},
 };
 
@@ -34,7 +34,7 @@ pub enum KeyRule {
 }
 
 impl Setting for Selector {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         match text.split_once(':') {
             Some(("header", name)) => header_name(name).map(Self::Header),
@@ -59,7 +59,7 @@ impl Setting for Selector {
 }
 
 impl Setting for KeyRule {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         match text.split_once(':') {
             None if text == "fingerprint" => Ok(Self::Fingerprint),
@@ -93,8 +93,8 @@ fn pointer(path: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Given {
-        Given::Text(text.into())
+    fn text(text: &str) -> RawValue {
+        RawValue::Text(text.into())
     }
 
     #[test]

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::{
-    given::Given,
     ranges::canonical,
+    raw_value::RawValue,
     reader::Section,
     setting::Setting,
     units::{MOMENT, Size, hours, minutes, seconds},
-    urls::Base,
+    urls::BaseUrl,
 };
 
 /// The public listener.
@@ -68,9 +68,9 @@ impl ServerConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let hour = MOMENT..=hours(1);
         let listen = section.get("listen", SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let public_url = section.get::<Option<Base>>("public_url", None);
-        let internal_url = section.get::<Option<Base>>("internal_url", None);
-        let prefix = section.get("prefix", Prefix("/-".to_owned()));
+        let public_url = section.get::<Option<BaseUrl>>("public_url", None);
+        let internal_url = section.get::<Option<BaseUrl>>("internal_url", None);
+        let prefix = section.get("prefix", PathPrefix("/-".to_owned()));
         let prefix_pass = section.get("prefix_pass", false);
         let trusted_proxies = section.get("trusted_proxies", Vec::<IpNet>::new());
         let max_body = section.within("max_body", Size::mib(16), Size(1)..=Size::mib(1024));
@@ -111,10 +111,10 @@ fn upgrades(section: &mut Section<'_>) -> Vec<String> {
     known.into_iter().map(|protocol| protocol.0).collect()
 }
 
-struct Prefix(String);
+struct PathPrefix(String);
 
-impl Setting for Prefix {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for PathPrefix {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
         let segment = |s: &str| !matches!(s, "" | "." | "..") && s.chars().all(plain);
@@ -135,7 +135,7 @@ impl Setting for Prefix {
 struct Protocol(String);
 
 impl Setting for Protocol {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let name = given.text()?.to_ascii_lowercase();
         let token = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
         if name == "h2c" {

@@ -10,17 +10,17 @@ use std::ops::RangeInclusive;
 use http::HeaderName;
 use ipnet::IpNet;
 
-use super::{given::Given, reader::nearest};
+use super::{raw_value::RawValue, reader::nearest};
 use cloakroom_domain::http::hygiene::as_read;
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {
     /// Reads what was written; the error says what would be right.
-    fn read(given: &Given) -> Result<Self, String>;
+    fn read(given: &RawValue) -> Result<Self, String>;
 
     /// Reads what has to lie between two bounds; the error names them, whatever else could be
     /// written.
-    fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String>
+    fn read_within(given: &RawValue, bounds: &RangeInclusive<Self>) -> Result<Self, String>
     where
         Self: PartialOrd,
     {
@@ -36,7 +36,7 @@ pub(super) trait Setting: Sized {
 }
 
 impl Setting for bool {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         given.truth()
     }
 
@@ -53,12 +53,12 @@ pub(super) fn beyond(value: impl Display, least: impl Display, most: impl Displa
 macro_rules! whole_numbers {
     ($($number:ty),*) => {$(
         impl Setting for $number {
-            fn read(given: &Given) -> Result<Self, String> {
+            fn read(given: &RawValue) -> Result<Self, String> {
                 let number = given.whole()?;
                 Self::try_from(number).map_err(|_| beyond(number, Self::MIN, Self::MAX))
             }
 
-            fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
+            fn read_within(given: &RawValue, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
                 let (least, most) = (bounds.start(), bounds.end());
                 let number = given
                     .whole()
@@ -77,7 +77,7 @@ macro_rules! whole_numbers {
 whole_numbers!(u16, u32, i32, usize);
 
 impl Setting for String {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         given.text().map(str::to_owned)
     }
 
@@ -87,7 +87,7 @@ impl Setting for String {
 }
 
 impl<T: Setting> Setting for Option<T> {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         T::read(given).map(Some)
     }
 
@@ -97,7 +97,7 @@ impl<T: Setting> Setting for Option<T> {
 }
 
 impl<T: Setting> Setting for Vec<T> {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let (mut items, mut wrong) = (Self::new(), Vec::new());
         for item in given.list()? {
             match T::read(&item) {
@@ -114,7 +114,7 @@ impl<T: Setting> Setting for Vec<T> {
 }
 
 impl Setting for SocketAddr {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         // A port alone stands for every address of the machine, of both families.
         let everywhere = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
@@ -132,7 +132,7 @@ impl Setting for SocketAddr {
 }
 
 impl Setting for IpNet {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         let alone = || text.parse::<IpAddr>().map(Self::from);
         text.parse().or_else(|_| alone()).map_err(|_| {
@@ -146,7 +146,7 @@ impl Setting for IpNet {
 }
 
 impl Setting for HeaderName {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         header_name(given.text()?)
     }
 
@@ -179,7 +179,7 @@ pub(super) fn is_of_the_connection(name: &HeaderName) -> bool {
 }
 
 /// Reads one of a few words.
-pub(super) fn choose<T: Copy>(given: &Given, words: &[(&str, T)]) -> Result<T, String> {
+pub(super) fn choose<T: Copy>(given: &RawValue, words: &[(&str, T)]) -> Result<T, String> {
     let text = given.text()?;
     if let Some((_, choice)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*choice);
@@ -195,8 +195,8 @@ pub(super) fn choose<T: Copy>(given: &Given, words: &[(&str, T)]) -> Result<T, S
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Given {
-        Given::Text(text.into())
+    fn text(text: &str) -> RawValue {
+        RawValue::Text(text.into())
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_wrong_item_of_a_list_is_named() {
-        let list = Given::List(vec![text("10.0.0.0/8"), text("x"), text("y")]);
+        let list = RawValue::List(vec![text("10.0.0.0/8"), text("x"), text("y")]);
         let says = Vec::<IpNet>::read(&list).unwrap_err();
         assert!(says.contains("`x`") && says.contains("`y`") && !says.contains("`10."), "{says}");
     }
@@ -239,18 +239,18 @@ mod tests {
 
     #[test]
     fn negative_and_oversized_numbers_are_refused() {
-        assert!(u32::read(&Given::Whole(-1)).is_err());
-        assert!(u32::read(&Given::Whole(1 << 40)).is_err());
-        assert!(usize::read(&Given::Whole(-1)).is_err());
-        assert!(u32::read(&Given::Other("a number with a fraction")).is_err());
+        assert!(u32::read(&RawValue::Whole(-1)).is_err());
+        assert!(u32::read(&RawValue::Whole(1 << 40)).is_err());
+        assert!(usize::read(&RawValue::Whole(-1)).is_err());
+        assert!(u32::read(&RawValue::Other("a number with a fraction")).is_err());
     }
 
     #[test]
     fn a_number_beyond_its_type_is_told_the_bounds_of_its_setting() {
         for number in [-1, 0, 11, i64::MAX] {
-            let says = usize::read_within(&Given::Whole(number), &(1..=10)).unwrap_err();
+            let says = usize::read_within(&RawValue::Whole(number), &(1..=10)).unwrap_err();
             assert!(says.contains("from 1 to 10"), "{number}: {says}");
         }
-        assert_eq!(u32::read_within(&Given::Whole(10), &(1..=10)), Ok(10));
+        assert_eq!(u32::read_within(&RawValue::Whole(10), &(1..=10)), Ok(10));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cloakroom_domain::DatabaseUrl;
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     reader::Section,
     setting::{Setting, choose},
     units::{minutes, seconds},
@@ -85,7 +85,7 @@ impl StoreConfig {
 }
 
 impl Setting for StoreUrl {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
             return Ok(Self::Postgres(DatabaseUrl::read(given)?));
@@ -114,7 +114,7 @@ impl Setting for StoreUrl {
 }
 
 impl Setting for DatabaseUrl {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         given.text()?.parse::<Self>().map_err(|error| error.to_string())
     }
 
@@ -127,7 +127,7 @@ const POOLERS: [(&str, PoolerKind); 2] =
     [("none", PoolerKind::None), ("transaction", PoolerKind::Transaction)];
 
 impl Setting for PoolerKind {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &POOLERS)
     }
 

@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, ConfigError, Loaded, Overrides, Row};
+use super::{Config, ConfigError, LoadedConfig, Overrides, SettingRow};
 
-pub(super) fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+pub(super) fn load_with(
+    text: &str,
+    environment: &[(&str, &str)],
+) -> Result<LoadedConfig, ConfigError> {
     let upstream = Some("http://localhost:9000".to_owned());
     let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     let overrides = Overrides { upstream, ..Overrides::default() };
     super::read("test.toml", text, environment, overrides)
 }
 
-pub(super) fn load(text: &str) -> Result<Loaded, ConfigError> {
+pub(super) fn load(text: &str) -> Result<LoadedConfig, ConfigError> {
     load_with(text, &[])
 }
 
@@ -30,6 +33,6 @@ pub(super) fn lines(error: ConfigError) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn rows(loaded: &Loaded) -> BTreeMap<&str, &Row> {
+pub(super) fn rows(loaded: &LoadedConfig) -> BTreeMap<&str, &SettingRow> {
     loaded.sources.iter().map(|row| (row.key.as_str(), row)).collect()
 }

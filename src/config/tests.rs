@@ -25,7 +25,7 @@ fn an_upstream_alone_is_enough() {
     let flag = &rows(&loaded)["upstreams.default.url"];
     assert_eq!(
         (flag.value.as_str(), &flag.source),
-        ("http://localhost:9000", &Source::Flag("--upstream"))
+        ("http://localhost:9000", &SettingSource::Flag("--upstream"))
     );
 }
 
@@ -230,7 +230,7 @@ fn switched_on() -> String {
     EXAMPLE.lines().map(on).collect::<Vec<_>>().join("\n")
 }
 
-fn load_example() -> Loaded {
+fn load_example() -> LoadedConfig {
     let token = [("ORDERS_TOKEN".to_owned(), "x".to_owned())];
     super::read("e.toml", &switched_on(), token.into_iter(), Overrides::default()).unwrap()
 }
@@ -238,7 +238,7 @@ fn load_example() -> Loaded {
 #[test]
 fn the_example_has_every_setting() {
     for row in load_example().sources {
-        assert_ne!(row.source, Source::Default, "{} is not in the example", row.key);
+        assert_ne!(row.source, SettingSource::Default, "{} is not in the example", row.key);
     }
 }
 

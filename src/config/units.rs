@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     setting::{Setting, beyond},
 };
 use cloakroom_domain::limit::Rate;
@@ -50,8 +50,8 @@ pub(super) const fn days(number: u64) -> Duration {
 pub(super) const MOMENT: Duration = Duration::from_millis(1);
 
 impl Setting for Duration {
-    fn read(given: &Given) -> Result<Self, String> {
-        if let Given::Whole(number) = given {
+    fn read(given: &RawValue) -> Result<Self, String> {
+        if let RawValue::Whole(number) = given {
             return Err(format!("a duration has a unit; write \"{number}s\" for seconds"));
         }
         let text = given.text()?;
@@ -107,15 +107,15 @@ impl Size {
 }
 
 impl Setting for Size {
-    fn read(given: &Given) -> Result<Self, String> {
-        if let Given::Whole(number) = given {
+    fn read(given: &RawValue) -> Result<Self, String> {
+        if let RawValue::Whole(number) = given {
             return usize::try_from(*number).map(Self).map_err(|_| not_a_size(number));
         }
         let text = given.text()?;
         size(text).ok_or_else(|| not_a_size(text))
     }
 
-    fn read_within(given: &Given, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
+    fn read_within(given: &RawValue, bounds: &RangeInclusive<Self>) -> Result<Self, String> {
         let (least, most) = (bounds.start().show(), bounds.end().show());
         let value = Self::read(given)
             .map_err(|says| format!("{says}; from {least} to {most} is possible"))?;
@@ -149,7 +149,7 @@ fn size(text: &str) -> Option<Size> {
 pub(super) struct Percent(pub(super) u8);
 
 impl Setting for Percent {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let read = |text: &str| {
             let (percent, rest) = number(text.strip_suffix('%')?)?;
             u8::try_from(percent).ok().filter(|percent| rest.is_empty() && *percent <= 100)
@@ -164,8 +164,8 @@ impl Setting for Percent {
 }
 
 impl Setting for Rate {
-    fn read(given: &Given) -> Result<Self, String> {
-        if let Given::Whole(number) = given {
+    fn read(given: &RawValue) -> Result<Self, String> {
+        if let RawValue::Whole(number) = given {
             return Err(format!("a rate says in what time; write \"{number}/s\" for each second"));
         }
         let text = given.text()?;
@@ -189,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read<T: Setting>(text: &str) -> Result<T, String> {
-        T::read(&Given::Text(text.into()))
+        T::read(&RawValue::Text(text.into()))
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
             let says = read::<Duration>(text).unwrap_err();
             assert!(says.contains("30s"), "{text}: {says}");
         }
-        assert!(Duration::read(&Given::Whole(30)).unwrap_err().contains("\"30s\""));
+        assert!(Duration::read(&RawValue::Whole(30)).unwrap_err().contains("\"30s\""));
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(Size(bytes)), "{text}");
         }
-        assert_eq!(Size::read(&Given::Whole(7)), Ok(Size(7)));
+        assert_eq!(Size::read(&RawValue::Whole(7)), Ok(Size(7)));
     }
 
     #[test]
@@ -241,11 +241,13 @@ mod tests {
         for text in ["", "MiB", "16mib", "1.5MB", "-1", "1PB", "99999999999999GiB"] {
             assert!(read::<Size>(text).unwrap_err().contains("16MiB"), "{text}");
         }
-        for given in [Given::Whole(-1), Given::Loose("-1".into()), Given::Text("5PiB".into())] {
+        for given in
+            [RawValue::Whole(-1), RawValue::Loose("-1".into()), RawValue::Text("5PiB".into())]
+        {
             let says = Size::read_within(&given, &(Size(1)..=Size::mib(1024))).unwrap_err();
             assert!(says.contains("TiB") && says.contains("from 1 to 1GiB"), "{says}");
         }
-        let much = Size::read_within(&Given::Text("1TiB".into()), &(Size(1)..=Size::mib(1024)));
+        let much = Size::read_within(&RawValue::Text("1TiB".into()), &(Size(1)..=Size::mib(1024)));
         assert_eq!(much.unwrap_err(), "1TiB is out of bounds; from 1 to 1GiB is possible");
     }
 
@@ -258,7 +260,7 @@ mod tests {
         for text in ["", "%", "50", "101%", "-1%", "0.5", "5 %", "5%%", "300%"] {
             assert!(read::<Percent>(text).unwrap_err().contains("\"50%\""), "{text}");
         }
-        assert!(Percent::read(&Given::Whole(50)).is_err());
+        assert!(Percent::read(&RawValue::Whole(50)).is_err());
         assert_eq!(Percent(50).show(), "50%");
     }
 
@@ -267,7 +269,7 @@ mod tests {
         let rate: Rate = read("500/s").unwrap();
         assert_eq!(rate.show(), "500/s");
         assert!(read::<Rate>("500").unwrap_err().contains("`500` is not a rate; write one like"));
-        assert!(Rate::read(&Given::Whole(30)).unwrap_err().contains("\"30/s\""));
+        assert!(Rate::read(&RawValue::Whole(30)).unwrap_err().contains("\"30/s\""));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use http::{HeaderName, HeaderValue};
 use url::{Origin, Url};
 
 use super::{
-    choices::{HeaderCase, Reuse},
-    given::{Given, Spot, Table},
-    reader::{Reading, Section, variable},
+    enums::{HeaderCase, Reuse},
+    raw_value::{LocatedValue, RawTable, RawValue},
+    reader::{ConfigReader, Section, variable},
     setting::{Setting, header_name, is_of_the_connection},
     units::{MOMENT, Size, hours, minutes, seconds},
-    urls::Bare,
+    urls::OriginUrl,
 };
 use cloakroom_domain::http::hygiene::as_read;
 use cloakroom_domain::job::JobWords;
@@ -59,7 +59,7 @@ pub struct UpstreamConfig {
 pub(super) const DEFAULT: &str = "default";
 
 /// Reads every upstream; one whose URL is missing is a fault and nothing.
-pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, Option<UpstreamConfig>> {
+pub(super) fn read(reading: &mut ConfigReader) -> BTreeMap<String, Option<UpstreamConfig>> {
     let mut tables = reading.named_tables("upstreams");
     if reading.has_flag("upstreams.default.url") {
         tables.entry(DEFAULT.to_owned()).or_default();
@@ -67,7 +67,7 @@ pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, Option<UpstreamCon
     for name in reading.named_by_environment("upstreams", "url") {
         let same = |known: &String| variable(known) == variable(&name);
         if !tables.keys().any(same) {
-            tables.insert(name, Table::new());
+            tables.insert(name, RawTable::new());
         }
     }
     let mut upstreams = BTreeMap::new();
@@ -79,7 +79,7 @@ pub(super) fn read(reading: &mut Reading) -> BTreeMap<String, Option<UpstreamCon
 }
 
 fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
-    let url = section.required::<Bare>("url", "say where it is, like http://localhost:9000");
+    let url = section.required::<OriginUrl>("url", "say where it is, like http://localhost:9000");
     // Everything is read before a missing URL ends it: each setting has faults of its own.
     let max_in_flight = section.within("max_in_flight", 64, 1..=65_536);
     let rate = section.get("rate", None);
@@ -90,7 +90,7 @@ fn upstream(section: &mut Section<'_>) -> Option<UpstreamConfig> {
     let connect_timeout = section.within("connect_timeout", seconds(10), MOMENT..=minutes(10));
     let response_timeout = section.within("response_timeout", seconds(60), MOMENT..=hours(24));
     let max_response = section.within("max_response", Size::mib(16), Size(1)..=Size::mib(1024)).0;
-    let unprocessed = section.get::<Vec<Ambiguous>>("unprocessed", Vec::new());
+    let unprocessed = section.get::<Vec<AmbiguousStatus>>("unprocessed", Vec::new());
     let heads = Size::kib(8)..=Size::mib(4);
     let max_response_headers = section.within("max_response_headers", Size::kib(256), heads).0;
     let reuse = section.get("reuse", Reuse::Auto);
@@ -134,10 +134,10 @@ fn job_words(section: &mut Section<'_>) -> JobWords {
 
 /// A status that leaves open whether the request was processed.
 #[derive(Clone, Debug, PartialEq)]
-struct Ambiguous(u16);
+struct AmbiguousStatus(u16);
 
-impl Setting for Ambiguous {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for AmbiguousStatus {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let number = given.whole()?;
         let status = u16::try_from(number).ok().filter(|status| is_ambiguous(*status));
         status.map(Self).ok_or_else(|| {
@@ -153,10 +153,10 @@ impl Setting for Ambiguous {
 fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let path = section.dotted("headers");
     let mut headers = Vec::new();
-    for (name, spot) in section.entries("headers") {
+    for (name, located) in section.entries("headers") {
         let dotted = format!("{path}.{name}");
-        let source = spot.source.clone();
-        match header(section.reading, &name, &spot) {
+        let source = located.source.clone();
+        match header(section.reading, &name, &located) {
             Ok((name, value, shown)) => {
                 section.reading.row(dotted, shown, source);
                 headers.push((name, value));
@@ -169,15 +169,15 @@ fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, HeaderValue)> {
 
 /// Reads one field, and what may be shown of it.
 fn header(
-    reading: &mut Reading,
+    reading: &mut ConfigReader,
     name: &str,
-    spot: &Spot,
+    located: &LocatedValue,
 ) -> Result<(HeaderName, HeaderValue, String), String> {
     let name = header_name(name)?;
     if let Some(why) = not_settable(&name) {
         return Err(format!("cannot be set: {why}"));
     }
-    let text = spot.given.text()?;
+    let text = located.given.text()?;
     let (value, shown) = match text.strip_prefix("env:") {
         None => (text.to_owned(), "(hidden)".to_owned()),
         Some(variable) => {
@@ -212,7 +212,7 @@ fn not_settable(name: &HeaderName) -> Option<&'static str> {
 mod tests {
     use super::super::{
         Config,
-        choices::{HeaderCase, Reuse},
+        enums::{HeaderCase, Reuse},
         testing::{faults, load, load_with, read, rows},
     };
 

@@ -5,18 +5,18 @@
 
 use url::{Host, Origin, Url};
 
-use super::{given::Given, setting::Setting};
+use super::{raw_value::RawValue, setting::Setting};
 
 /// A URL that others are built on: an origin and perhaps a path, without its last `/`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Base(pub(super) Url);
+pub(super) struct BaseUrl(pub(super) Url);
 
 /// A URL that is nothing but an origin.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Bare(pub(super) Url);
+pub(super) struct OriginUrl(pub(super) Url);
 
-impl Setting for Base {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for BaseUrl {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let mut url = web(given.text()?, "https://api.example.com")?;
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
@@ -28,8 +28,8 @@ impl Setting for Base {
     }
 }
 
-impl Setting for Bare {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for OriginUrl {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let url = web(given.text()?, "http://localhost:9000")?;
         if url.path() != "/" {
             return Err("leave out the path: only scheme, host and port, like \
@@ -45,8 +45,8 @@ impl Setting for Bare {
 }
 
 impl Setting for Origin {
-    fn read(given: &Given) -> Result<Self, String> {
-        Bare::read(given).map(|url| url.0.origin())
+    fn read(given: &RawValue) -> Result<Self, String> {
+        OriginUrl::read(given).map(|url| url.0.origin())
     }
 
     fn show(&self) -> String {
@@ -91,18 +91,21 @@ mod tests {
     use super::*;
 
     fn read<T: Setting>(text: &str) -> Result<T, String> {
-        T::read(&Given::Text(text.into()))
+        T::read(&RawValue::Text(text.into()))
     }
 
     #[test]
     fn a_base_keeps_its_path_without_the_last_slash() {
-        assert_eq!(read::<Base>("https://a.example/x/").unwrap().0.as_str(), "https://a.example/x");
-        assert_eq!(read::<Base>("https://a.example/").unwrap().show(), "https://a.example");
+        assert_eq!(
+            read::<BaseUrl>("https://a.example/x/").unwrap().0.as_str(),
+            "https://a.example/x"
+        );
+        assert_eq!(read::<BaseUrl>("https://a.example/").unwrap().show(), "https://a.example");
     }
 
     #[test]
     fn an_origin_with_anything_behind_it_is_refused() {
-        assert_eq!(read::<Bare>("http://a:9000").unwrap().show(), "http://a:9000");
+        assert_eq!(read::<OriginUrl>("http://a:9000").unwrap().show(), "http://a:9000");
         for good in [
             "http://a:9000/",
             "http://my_app.a-b.",
@@ -110,7 +113,7 @@ mod tests {
             "http://10.0.0.1",
             "http://bücher",
         ] {
-            assert!(read::<Bare>(good).is_ok(), "{good}");
+            assert!(read::<OriginUrl>(good).is_ok(), "{good}");
         }
         for (wrong, says) in [
             ("http://a:9000/base", "path"),
@@ -125,14 +128,14 @@ mod tests {
             ("http://.a", "the host is no name"),
             ("http://a..b", "the host is no name"),
         ] {
-            let error = read::<Bare>(wrong).unwrap_err();
+            let error = read::<OriginUrl>(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");
         }
     }
 
     #[test]
     fn an_error_never_repeats_a_password() {
-        assert!(!read::<Base>("http://user:hunter2@a").unwrap_err().contains("hunter2"));
-        assert!(!read::<Base>("http://user:hunter2@").unwrap_err().contains("hunter2"));
+        assert!(!read::<BaseUrl>("http://user:hunter2@a").unwrap_err().contains("hunter2"));
+        assert!(!read::<BaseUrl>("http://user:hunter2@").unwrap_err().contains("hunter2"));
     }
 }

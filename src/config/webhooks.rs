@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::given::Given;
+use super::raw_value::RawValue;
 use super::reader::Section;
 use super::setting::Setting;
 use super::units::{Percent, minutes, seconds};
@@ -39,7 +39,7 @@ pub struct WebhooksConfig {
 
 impl WebhooksConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let usual = vec![Port(443), Port(80)];
+        let usual = vec![DialledPort(443), DialledPort(80)];
         let ports = section.checked("ports", usual, |ports| match ports.is_empty() {
             true => Err("name the ports that may be dialled, like [443, 80]".to_owned()),
             false => Ok(()),
@@ -60,10 +60,10 @@ impl WebhooksConfig {
 }
 
 /// A port that can be dialled.
-struct Port(u16);
+struct DialledPort(u16);
 
-impl Setting for Port {
-    fn read(given: &Given) -> Result<Self, String> {
+impl Setting for DialledPort {
+    fn read(given: &RawValue) -> Result<Self, String> {
         u16::read_within(given, &(1..=u16::MAX)).map(Self)
     }
 

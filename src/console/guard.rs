@@ -17,7 +17,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AdmissionError {
     /// It names a host that this listener does not answer for: 421.
     Misdirected,
     /// A gateway has sent it: 508.
@@ -34,13 +34,13 @@ pub(super) fn admit(
     uri: &Uri,
     fields: &HeaderMap,
     hosts: &[String],
-) -> Result<(), Refusal> {
-    let authority = authority(uri, fields).ok_or(Refusal::Misdirected)?;
+) -> Result<(), AdmissionError> {
+    let authority = authority(uri, fields).ok_or(AdmissionError::Misdirected)?;
     if !is_ours(&authority, hosts) {
-        return Err(Refusal::Misdirected);
+        return Err(AdmissionError::Misdirected);
     }
     if via::is_from_gateway(fields) {
-        return Err(Refusal::SentByGateway);
+        return Err(AdmissionError::SentByGateway);
     }
     let reads = *method == Method::GET || *method == Method::HEAD;
     if reads { Ok(()) } else { may_write(fields, &authority) }
@@ -74,19 +74,19 @@ fn without_port(authority: &str) -> Option<&str> {
     port.bytes().all(|octet| octet.is_ascii_digit()).then(|| &authority[..end + colon])
 }
 
-fn may_write(fields: &HeaderMap, authority: &str) -> Result<(), Refusal> {
+fn may_write(fields: &HeaderMap, authority: &str) -> Result<(), AdmissionError> {
     // What a browser says about itself decides alone: pages cannot set this field.
     if fields.contains_key(SEC_FETCH_SITE) {
         let own = |value: &http::HeaderValue| matches!(value.as_bytes(), b"same-origin" | b"none");
         let is_own = fields.get_all(SEC_FETCH_SITE).iter().all(own);
-        return is_own.then_some(()).ok_or(Refusal::ForeignPage);
+        return is_own.then_some(()).ok_or(AdmissionError::ForeignPage);
     }
     if fields.contains_key(ORIGIN) {
         let same = |value: &http::HeaderValue| is_origin_of(value.as_bytes(), authority);
         let is_same = fields.get_all(ORIGIN).iter().all(same);
-        return is_same.then_some(()).ok_or(Refusal::ForeignPage);
+        return is_same.then_some(()).ok_or(AdmissionError::ForeignPage);
     }
-    is_json(fields).then_some(()).ok_or(Refusal::NotJson)
+    is_json(fields).then_some(()).ok_or(AdmissionError::NotJson)
 }
 
 /// Whether an origin is that of this host, over http or, through a proxy, https.
@@ -112,7 +112,7 @@ fn is_json(fields: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn asked(method: &Method, fields: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn asked(method: &Method, fields: &[(&str, &str)]) -> Result<(), AdmissionError> {
         let mut map = HeaderMap::new();
         for (name, value) in fields {
             map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -120,7 +120,7 @@ mod tests {
         admit(method, &Uri::from_static("/metrics"), &map, &["ops.example".to_owned()])
     }
 
-    fn posted(fields: &[(&str, &str)]) -> Result<(), Refusal> {
+    fn posted(fields: &[(&str, &str)]) -> Result<(), AdmissionError> {
         let host = [("host", "localhost:8081")];
         asked(&Method::POST, &[&host, fields].concat())
     }
@@ -148,18 +148,22 @@ mod tests {
             "localhost:80:80",
             "a@localhost",
         ] {
-            assert_eq!(asked(&Method::GET, &[("host", host)]), Err(Refusal::Misdirected), "{host}");
+            assert_eq!(
+                asked(&Method::GET, &[("host", host)]),
+                Err(AdmissionError::Misdirected),
+                "{host}"
+            );
         }
-        assert_eq!(asked(&Method::GET, &[]), Err(Refusal::Misdirected));
+        assert_eq!(asked(&Method::GET, &[]), Err(AdmissionError::Misdirected));
         let two = [("host", "localhost"), ("host", "localhost")];
-        assert_eq!(asked(&Method::GET, &two), Err(Refusal::Misdirected));
+        assert_eq!(asked(&Method::GET, &two), Err(AdmissionError::Misdirected));
     }
 
     #[test]
     fn an_absolute_target_decides_over_the_host_field() {
         let fields = HeaderMap::from_iter([(HOST, "localhost".parse().unwrap())]);
         let target = Uri::from_static("http://evil.example/metrics");
-        assert_eq!(admit(&Method::GET, &target, &fields, &[]), Err(Refusal::Misdirected));
+        assert_eq!(admit(&Method::GET, &target, &fields, &[]), Err(AdmissionError::Misdirected));
     }
 
     #[test]
@@ -185,10 +189,10 @@ mod tests {
             vec![("origin", "http://localhost:8082"), json],
             vec![("origin", "https://evil.example"), json],
         ] {
-            assert_eq!(posted(&fields), Err(Refusal::ForeignPage), "{fields:?}");
+            assert_eq!(posted(&fields), Err(AdmissionError::ForeignPage), "{fields:?}");
         }
         let preflight = [("host", "localhost"), ("origin", "https://evil.example")];
-        assert_eq!(asked(&Method::OPTIONS, &preflight), Err(Refusal::ForeignPage));
+        assert_eq!(asked(&Method::OPTIONS, &preflight), Err(AdmissionError::ForeignPage));
     }
 
     #[test]
@@ -199,7 +203,7 @@ mod tests {
             vec![("content-type", "application/x-www-form-urlencoded")],
             vec![("content-type", "application/json"), ("content-type", "text/plain")],
         ] {
-            assert_eq!(posted(&fields), Err(Refusal::NotJson), "{fields:?}");
+            assert_eq!(posted(&fields), Err(AdmissionError::NotJson), "{fields:?}");
         }
     }
 
@@ -207,7 +211,11 @@ mod tests {
     fn what_a_gateway_sends_has_no_business_here() {
         let json = ("content-type", "application/json");
         for mark in ["cloakroom; id=\"a\"", "edge.example, Cloakroom", "cloakroom"] {
-            assert_eq!(posted(&[json, ("cdn-loop", mark)]), Err(Refusal::SentByGateway), "{mark}");
+            assert_eq!(
+                posted(&[json, ("cdn-loop", mark)]),
+                Err(AdmissionError::SentByGateway),
+                "{mark}"
+            );
         }
         assert_eq!(posted(&[json, ("cdn-loop", "edge.example; note=\"cloakroom\"")]), Ok(()));
     }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::standing::{Backlog, LaneStanding, PermitsInUse, Standing};
+use crate::api::queue_status::{Backlog, LaneStatus, PermitsInUse, QueueStatusReport};
 use cloakroom_domain::breaker::State;
 
 /// Sets the gauges of every queue and upstream.
-pub(super) fn set(standing: &Standing) {
+pub(super) fn set(standing: &QueueStatusReport) {
     set_depths(standing);
     for queue in &standing.queues {
         let target = queue.expected.target_wait.as_secs_f64();
@@ -29,7 +29,7 @@ fn set_permits(of: &'static str, name: &str, permits: PermitsInUse) {
     metrics::gauge!("cloakroom_permits_limit", &labels).set(permits.limit as f64);
 }
 
-fn set_depths(standing: &Standing) {
+fn set_depths(standing: &QueueStatusReport) {
     for ((queue, upstream), backlog) in added_up(&standing.lanes) {
         let labels = [("queue", queue.to_owned()), ("upstream", upstream.to_owned())];
         metrics::gauge!("cloakroom_queue_depth", &labels).set(backlog.depth as f64);
@@ -39,7 +39,7 @@ fn set_depths(standing: &Standing) {
     }
 }
 
-fn added_up(lanes: &[LaneStanding]) -> BTreeMap<(&str, &str), Backlog> {
+fn added_up(lanes: &[LaneStatus]) -> BTreeMap<(&str, &str), Backlog> {
     let mut sums = BTreeMap::<_, Backlog>::new();
     for lane in lanes {
         let sum = sums.entry((&*lane.queue, &*lane.upstream)).or_default();

@@ -22,13 +22,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::api::standing::LookAtQueues;
-use crate::api::{Problem, own};
+use crate::api::queue_status::ReadQueueStatus;
+use crate::api::{Problem, response};
 use crate::listener::Received;
 use crate::telemetry::Metrics;
 
 /// Says why the gateway takes on nothing at present, if so.
-pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+pub type ReadinessCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the admin listener is made of.
 #[derive(Clone)]
@@ -41,24 +41,24 @@ pub struct ConsoleSettings {
     /// The operators' API, its paths without the prefix.
     pub operators: Router,
     /// Whether the gateway is ready.
-    pub ready: Ready,
+    pub ready: ReadinessCheck,
     /// How queues and upstreams stand.
-    pub look: LookAtQueues,
+    pub look: ReadQueueStatus,
     /// What has been recorded.
     pub metrics: Metrics,
 }
 
-struct Shared {
+struct ConsoleState {
     prefix: String,
-    ready: Ready,
-    look: LookAtQueues,
+    ready: ReadinessCheck,
+    look: ReadQueueStatus,
     metrics: Metrics,
 }
 
 /// Everything that the admin listener answers.
 pub fn router(settings: ConsoleSettings) -> Router {
     let ConsoleSettings { hosts, prefix, operators, ready, look, metrics } = settings;
-    let shared = Arc::new(Shared { prefix, ready, look, metrics });
+    let shared = Arc::new(ConsoleState { prefix, ready, look, metrics });
     let resources = Router::new()
         .route("/", get(index))
         .route("/livez", get(|| async { text("alive\n") }))
@@ -70,18 +70,19 @@ pub fn router(settings: ConsoleSettings) -> Router {
         .fallback(|| async { Problem::no_such_resource() });
     // Around the router and not in it: whether a request may be answered is asked before its
     // path and its method are.
-    let door = Door { hosts: hosts.into(), resources: TowerToHyperService::new(resources) };
-    Router::new().fallback(admitted).with_state(door)
+    let gate =
+        AdmissionGate { hosts: hosts.into(), resources: TowerToHyperService::new(resources) };
+    Router::new().fallback(admitted).with_state(gate)
 }
 
 /// What stands before everything that the admin listener answers.
 #[derive(Clone)]
-struct Door {
+struct AdmissionGate {
     hosts: Arc<[String]>,
     resources: TowerToHyperService<Router>,
 }
 
-impl Door {
+impl AdmissionGate {
     async fn pass(&self, request: Request) -> Response {
         let answer: Result<Response, Infallible> = self.resources.call(request).await;
         answer.unwrap_or_else(|never| match never {})
@@ -105,14 +106,14 @@ impl Console {
     }
 }
 
-async fn admitted(State(door): State<Door>, request: Request) -> Response {
-    let seen = guard::admit(request.method(), request.uri(), request.headers(), &door.hosts);
+async fn admitted(State(gate): State<AdmissionGate>, request: Request) -> Response {
+    let seen = guard::admit(request.method(), request.uri(), request.headers(), &gate.hosts);
     let mut response = match seen {
-        Ok(()) => door.pass(request).await,
-        Err(guard::Refusal::NotJson) => without_json(&door, request).await,
-        Err(guard::Refusal::Misdirected) => Problem::misdirected().into_response(),
-        Err(guard::Refusal::SentByGateway) => Problem::came_back().into_response(),
-        Err(guard::Refusal::ForeignPage) => Problem::cross_site().into_response(),
+        Ok(()) => gate.pass(request).await,
+        Err(guard::AdmissionError::NotJson) => without_json(&gate, request).await,
+        Err(guard::AdmissionError::Misdirected) => Problem::misdirected().into_response(),
+        Err(guard::AdmissionError::SentByGateway) => Problem::came_back().into_response(),
+        Err(guard::AdmissionError::ForeignPage) => Problem::cross_site().into_response(),
     };
     // What the operators' API says about caching stands.
     for (name, value) in own_marks() {
@@ -123,12 +124,12 @@ async fn admitted(State(door): State<Door>, request: Request) -> Response {
 
 fn own_marks() -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let mut marks = HeaderMap::new();
-    own::mark(&mut marks);
+    response::mark(&mut marks);
     marks.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     marks.into_iter().filter_map(|(name, value)| Some((name?, value)))
 }
 
-async fn index(State(shared): State<Arc<Shared>>) -> Response {
+async fn index(State(shared): State<Arc<ConsoleState>>) -> Response {
     let prefix = &shared.prefix;
     text(format!(
         "cloakroom, the operators' side\n\n\
@@ -140,7 +141,7 @@ async fn index(State(shared): State<Arc<Shared>>) -> Response {
     ))
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+async fn readyz(State(shared): State<Arc<ConsoleState>>) -> Response {
     match (shared.ready)() {
         Ok(()) => text("ready\n"),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, text(format!("not ready: {reason}\n")))
@@ -148,7 +149,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
+async fn scrape(State(shared): State<Arc<ConsoleState>>) -> Response {
     match (shared.look)().await {
         Ok(standing) => metrics::set(&standing),
         // What is counted as it happens is told all the same.
@@ -160,11 +161,11 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Answers a request that has to say JSON and does not: with 404 or 405 where those hold, as
 /// it would have to be sent otherwise anyway, else with 415.
-async fn without_json(door: &Door, request: Request) -> Response {
+async fn without_json(gate: &AdmissionGate, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let method = std::mem::replace(&mut parts.method, Method::OPTIONS);
     // No resource takes OPTIONS, so this does nothing but learn what the path takes.
-    let refused = door.pass(Request::from_parts(parts, Body::empty())).await;
+    let refused = gate.pass(Request::from_parts(parts, Body::empty())).await;
     let allowed = refused.headers().get(ALLOW).and_then(|value| value.to_str().ok());
     let takes = |allowed: &str| allowed.split(',').any(|one| one.trim() == method.as_str());
     if allowed.is_some_and(takes) { Problem::not_said_json().into_response() } else { refused }

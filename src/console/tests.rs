@@ -6,21 +6,21 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::*;
-use crate::api::standing::{
-    Backlog, LaneStanding, PermitsInUse, QueueStanding, Standing, UpstreamStanding,
+use crate::api::queue_status::{
+    Backlog, LaneStatus, PermitsInUse, QueueStatus, QueueStatusReport, UpstreamStatus,
 };
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::State;
 use cloakroom_domain::turn::Expected;
 use std::time::Duration;
 
-fn standing() -> Standing {
-    let lane = |depth, oldest| LaneStanding {
+fn standing() -> QueueStatusReport {
+    let lane = |depth, oldest| LaneStatus {
         queue: "default".to_owned(),
         upstream: "console-test".to_owned(),
         backlog: Backlog { depth, oldest, stored: depth * 10 },
     };
-    let upstream = |name: &str, breaker| UpstreamStanding {
+    let upstream = |name: &str, breaker| UpstreamStatus {
         name: name.to_owned(),
         permits: PermitsInUse { running: 2, limit: 8 },
         elsewhere: 1,
@@ -29,7 +29,7 @@ fn standing() -> Standing {
         breaker,
     };
     let open = State::HalfOpen { since: Timestamp::EPOCH, probes: 1, openings: 1 };
-    let queue = QueueStanding {
+    let queue = QueueStatus {
         name: "console-test".to_owned(),
         expected: Expected { priority: 0, target_wait: Duration::from_millis(2500) },
         permits: PermitsInUse { running: 3, limit: 4 },
@@ -41,7 +41,7 @@ fn standing() -> Standing {
         max_stored: 900,
         paused: false,
     };
-    Standing {
+    QueueStatusReport {
         lanes: vec![lane(2, Some(Duration::from_millis(1500))), lane(1, None)],
         queues: vec![queue],
         upstreams: vec![upstream("console-up", State::default()), upstream("console-down", open)],

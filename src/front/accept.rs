@@ -14,13 +14,13 @@ use http::header::{
 };
 use http::{Method, Request as HttpRequest};
 
-use super::answer::Pending;
-use super::callback::Asked;
+use super::answer::PendingAccept;
+use super::body_scan;
+use super::callback::CallbackRequest;
 use super::route::Route;
-use super::selector::{Looked, Seen};
-use super::turns;
+use super::selector::{RequestView, SelectedValue};
 use super::upload::Upload;
-use super::{Caller, Inner, Lifespan};
+use super::{FrontState, Lifespan, RequestSource};
 use crate::api::Problem;
 use crate::config::{KeyRule, Selector};
 use crate::listener::Received;
@@ -46,23 +46,23 @@ const UNREADABLE: &str = "cloakroom_unreadable_places_total";
 const PIECES_AT_ONCE: usize = 16;
 
 /// What the head of a request says.
-struct Head {
+struct AcceptHead {
     principal: Principal,
     decision: Decision,
     additions: Additions,
     key: Option<SentKey>,
-    callback: Option<Asked>,
+    callback: Option<CallbackRequest>,
     base: String,
 }
 
-impl Inner {
+impl FrontState {
     /// Accepts a request that a route takes, and answers it as it asks to be.
     pub(super) async fn accept(
         &self,
         request: HttpRequest<Received>,
         route: &Route,
         captures: &Captures,
-        caller: &Caller,
+        caller: &RequestSource,
     ) -> Result<Response, Problem> {
         let head = self.check_head(request.headers(), route, caller)?;
         if let Some(asked) = &head.callback {
@@ -72,9 +72,13 @@ impl Inner {
         let collected = self.budget.collect(body, self.max_body).await?;
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let pointers = wanted(route, &head);
-        let scalars = Box::pin(turns::scalars(&pointers, &collected.octets)).await;
-        let seen =
-            Seen { headers: &parts.headers, query: parts.uri.query(), captures, scalars: &scalars };
+        let scalars = Box::pin(body_scan::scalars(&pointers, &collected.octets)).await;
+        let seen = RequestView {
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            captures,
+            scalars: &scalars,
+        };
         let now = self.api.clock.now();
         let id = OperationId::new(now, self.api.ledger.number(), rand::random());
         let whole = self.whole_target(route, caller, target);
@@ -93,7 +97,7 @@ impl Inner {
             let (body, upload) = Box::pin(self.keep(collected.octets)).await?;
             (body, Some(upload))
         };
-        let Head { principal, decision, additions, key, callback, base } = head;
+        let AcceptHead { principal, decision, additions, key, callback, base } = head;
         let (callback, first) = match callback {
             None => (None, None),
             Some(asked) => Box::pin(self.callbacks.callback(asked, &principal, &self.api)).await?,
@@ -134,7 +138,8 @@ impl Inner {
             max_stored: route.max_stored,
         };
         let own = &self.lifecycles.own;
-        let pending = Pending { api: &self.api, route, decision: &decision, base: &base, own };
+        let pending =
+            PendingAccept { api: &self.api, route, decision: &decision, base: &base, own };
         pending.answer(operation, first, upload, collected.memory).await
     }
 
@@ -143,15 +148,15 @@ impl Inner {
         &self,
         headers: &HeaderMap,
         route: &Route,
-        caller: &Caller,
-    ) -> Result<Head, Problem> {
+        caller: &RequestSource,
+    ) -> Result<AcceptHead, Problem> {
         let principal = self.identify(headers, caller)?;
         let mut decision = expectation::decide(headers, &route.offer)?;
         if self.lifecycles.engine.is_draining() {
             decision = without_waiting(decision)?;
         }
         let additions = Additions::parse(headers, self.api.clock.now(), route.granted)?;
-        let callback = Asked::read(headers, route, &self.api)?;
+        let callback = CallbackRequest::read(headers, route, &self.api)?;
         if callback.as_ref().is_some_and(|asked| asked.preferred) {
             decision.applied.push(expectation::CALLBACK.to_owned());
         }
@@ -166,11 +171,16 @@ impl Inner {
             return Err(Problem::body_too_large(self.max_body as u64));
         }
         let base = self.base(headers, caller)?;
-        Ok(Head { principal, decision, additions, key, callback, base })
+        Ok(AcceptHead { principal, decision, additions, key, callback, base })
     }
 
     /// What a request is for: its target, and the host where the upstream is told that.
-    fn whole_target<'t>(&self, route: &Route, caller: &Caller, target: &'t str) -> Cow<'t, str> {
+    fn whole_target<'t>(
+        &self,
+        route: &Route,
+        caller: &RequestSource,
+        target: &'t str,
+    ) -> Cow<'t, str> {
         if !route.upstream().settings().preserve_host {
             return target.into();
         }
@@ -185,8 +195,8 @@ impl Inner {
     fn claim(
         &self,
         route: &Route,
-        head: &Head,
-        seen: Seen<'_>,
+        head: &AcceptHead,
+        seen: RequestView<'_>,
         (method, target): (&Method, &str),
         body: &[u8],
     ) -> Result<Option<IdempotencyClaim>, Problem> {
@@ -199,7 +209,7 @@ impl Inner {
             seen.headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes).collect();
         let content_type = (!types.is_empty()).then(|| types.join(&b", "[..]));
         let credentials = self.credentials(&head.principal, seen.headers);
-        let callback = head.callback.as_ref().map(Asked::fingerprint);
+        let callback = head.callback.as_ref().map(CallbackRequest::fingerprint);
         let fingerprint = idempotency::fingerprint(
             method,
             target,
@@ -251,7 +261,12 @@ impl Inner {
         (!parts.is_empty()).then(|| key.digest("credentials", &parts))
     }
 
-    fn serial_key(&self, route: &Route, head: &Head, seen: Seen<'_>) -> Option<SerialKey> {
+    fn serial_key(
+        &self,
+        route: &Route,
+        head: &AcceptHead,
+        seen: RequestView<'_>,
+    ) -> Option<SerialKey> {
         let derived = || {
             let place = route.serial_key.as_ref()?;
             self.readable(route, "serial_key", seen.at(place))
@@ -276,7 +291,7 @@ impl Inner {
 
     /// What the client calls it, where the route finds that. What could not be sent as a
     /// reference is none.
-    fn reference(&self, route: &Route, seen: Seen<'_>) -> Option<String> {
+    fn reference(&self, route: &Route, seen: RequestView<'_>) -> Option<String> {
         let found = seen.at(route.client_reference.as_ref()?);
         let text = String::from_utf8(self.readable(route, "client_reference", found)?);
         let reference = text.ok().filter(|text| is_reference(text));
@@ -288,7 +303,7 @@ impl Inner {
     }
 
     /// The parent that the route finds named.
-    fn parent_at(&self, route: &Route, seen: Seen<'_>) -> Option<OperationId> {
+    fn parent_at(&self, route: &Route, seen: RequestView<'_>) -> Option<OperationId> {
         let found = seen.at(route.parent.as_ref()?);
         let text = String::from_utf8(self.readable(route, "parent", found)?);
         let parent = text.ok().and_then(|text| parent_named(&text));
@@ -304,7 +319,12 @@ impl Inner {
 
     /// What was found at a place. Where that cannot be read, the request goes on without it,
     /// and the operator hears of it: not every body that a route takes need be JSON.
-    fn readable(&self, route: &Route, place: &'static str, looked: Looked) -> Option<Vec<u8>> {
+    fn readable(
+        &self,
+        route: &Route,
+        place: &'static str,
+        looked: SelectedValue,
+    ) -> Option<Vec<u8>> {
         looked.unwrap_or_else(|why| {
             self.left_out(route, place, &why);
             None
@@ -347,7 +367,7 @@ fn no_key(route: &Route) -> Problem {
 }
 
 /// 400: no key is at the place in the body from which the route takes it.
-fn key_not_at(pointer: &str, seen: Seen<'_>) -> Problem {
+fn key_not_at(pointer: &str, seen: RequestView<'_>) -> Problem {
     match (seen.pointer(pointer), seen.scalars.broken_at()) {
         (Err(why), Some(octet)) => {
             Problem::key_not_at(pointer, &format!("{why} from octet {octet} on, counted from 0"))
@@ -379,7 +399,7 @@ fn may_have_key(route: &Route, headers: &HeaderMap) -> bool {
 
 /// The pointers that are to be followed into the body of a request: those of places whose value
 /// it does not name by a field.
-fn wanted(route: &Route, head: &Head) -> Pointers {
+fn wanted(route: &Route, head: &AcceptHead) -> Pointers {
     let added = &head.additions;
     let places = [
         (&route.serial_key, added.serial_key.is_some()),

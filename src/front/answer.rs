@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::body::Memory;
+use super::body::MemoryPermit;
 use super::route::Route;
 use super::upload::Upload;
-use crate::api::pending::{self, Acceptance, Pointer};
+use crate::api::accepted::{self, AcceptedReply, MonitorPointer};
 use crate::api::problem::kinds;
-use crate::api::recorded::{self, Passage};
-use crate::api::{Api, Document, Problem, own};
+use crate::api::recorded_response::{self, PassThroughContext};
+use crate::api::{Api, Document, Problem, response};
 use crate::config::{AcceptedForm, PrincipalRule};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::expectation::{Answer, Decision};
@@ -28,7 +28,7 @@ use cloakroom_runtime::lifecycle::Tasks;
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A request that is about to be accepted, and how it wants to be answered.
-pub(super) struct Pending<'f> {
+pub(super) struct PendingAccept<'f> {
     pub(super) api: &'f Api,
     pub(super) route: &'f Route,
     pub(super) decision: &'f Decision,
@@ -37,7 +37,7 @@ pub(super) struct Pending<'f> {
     pub(super) own: &'f Tasks,
 }
 
-impl Pending<'_> {
+impl PendingAccept<'_> {
     /// Writes the operation down and answers, with its callback where that is a `first` one.
     /// `upload` is its body where that lies in pieces, and `memory` what it takes, given back
     /// once it is written.
@@ -46,7 +46,7 @@ impl Pending<'_> {
         operation: NewOperation,
         first: Option<FirstCallback>,
         upload: Option<Upload>,
-        memory: Option<Memory>,
+        memory: Option<MemoryPermit>,
     ) -> Result<Response, Problem> {
         let ledger = &self.api.ledger;
         let (links, queue) = (self.links(operation.id), operation.lane.queue.clone());
@@ -78,7 +78,11 @@ impl Pending<'_> {
                 let again = Box::pin(self.again(id)).await;
                 let mut response = again.unwrap_or_else(Problem::into_response);
                 // To come again would bring the same once more.
-                if response.headers().get(own::GATEWAY_ORIGIN).is_some_and(|it| it == "upstream") {
+                if response
+                    .headers()
+                    .get(response::GATEWAY_ORIGIN)
+                    .is_some_and(|it| it == "upstream")
+                {
                     response.headers_mut().remove(RETRY_AFTER);
                 }
                 response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -134,7 +138,7 @@ impl Pending<'_> {
             return problem;
         }
         let links = self.links(of);
-        problem.at_monitor(links.monitor()).with_field(own::OPERATION_ID, of.to_string())
+        problem.at_monitor(links.monitor()).with_field(response::OPERATION_ID, of.to_string())
     }
 
     fn links(&self, id: OperationId) -> Links {
@@ -204,12 +208,12 @@ impl Pending<'_> {
         let retry_after =
             if is_pending { settings.pace.estimate(&document.route, depth) } else { 1 };
         let applied = self.decision.applied_when(true);
-        pending::accepted(
+        accepted::accepted(
             document,
-            Acceptance {
+            AcceptedReply {
                 minimal: self.decision.minimal || self.route.accepted == AcceptedForm::Minimal,
                 applied: applied.as_deref(),
-                pointer: Pointer {
+                pointer: MonitorPointer {
                     retry_after,
                     relative: settings.relative_location.contains(&document.route),
                 },
@@ -220,10 +224,10 @@ impl Pending<'_> {
     fn late(&self, id: OperationId, links: &Links) -> Problem {
         let problem = Problem::answer_late(links.monitor());
         let problem = problem
-            .with_field(own::OPERATION_ID, id.to_string())
-            .with_field(own::OPERATION_LOCATION, links.status());
+            .with_field(response::OPERATION_ID, id.to_string())
+            .with_field(response::OPERATION_LOCATION, links.status());
         match self.decision.applied_when(false) {
-            Some(applied) => problem.with_field(own::PREFERENCE_APPLIED, applied),
+            Some(applied) => problem.with_field(response::PREFERENCE_APPLIED, applied),
             None => problem,
         }
     }
@@ -232,8 +236,8 @@ impl Pending<'_> {
     async fn pass_on(&self, operation: Operation, links: &Links) -> Result<Response, Problem> {
         let named = |problem: Problem| {
             problem
-                .with_field(own::OPERATION_ID, operation.id.to_string())
-                .with_field(own::OPERATION_LOCATION, links.status())
+                .with_field(response::OPERATION_ID, operation.id.to_string())
+                .with_field(response::OPERATION_LOCATION, links.status())
         };
         if operation.freed_at.is_some() {
             return Err(named(Problem::gone()));
@@ -248,14 +252,14 @@ impl Pending<'_> {
                 self.api.ledger.answer(operation.id).await.map_err(Problem::from)?
         {
             let applied = self.decision.applied_when(false);
-            let passage = Passage {
+            let passage = PassThroughContext {
                 id: operation.id,
                 links,
                 base: self.base,
                 applied: applied.as_deref(),
                 is_head: is_head(&operation.subject),
             };
-            return Ok(recorded::passed_on(&self.api.ledger, answer, passage));
+            return Ok(recorded_response::passed_on(&self.api.ledger, answer, passage));
         }
         Err(named(
             failure.map_or_else(Problem::gone, |it| unanswered(it, operation.counts.contact)),

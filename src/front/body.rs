@@ -22,21 +22,21 @@ const STEP: usize = 64 * 1024;
 pub(super) struct Budget(Arc<Semaphore>);
 
 /// A body that was received, and the memory that was reserved for it.
-pub(super) struct Collected {
+pub(super) struct BufferedBody {
     pub(super) octets: Bytes,
-    pub(super) memory: Option<Memory>,
+    pub(super) memory: Option<MemoryPermit>,
 }
 
 /// The beginning of a body that is still to be read.
-pub(super) struct Peeked {
+pub(super) struct BodyPrefix {
     pub(super) octets: Bytes,
     /// Whether it is all of it.
     pub(super) is_whole: bool,
-    _memory: Option<Memory>,
+    _memory: Option<MemoryPermit>,
 }
 
 /// Memory that is given back when this is dropped.
-pub(super) type Memory = OwnedSemaphorePermit;
+pub(super) type MemoryPermit = OwnedSemaphorePermit;
 
 impl Budget {
     /// So many octets in all.
@@ -51,8 +51,8 @@ impl Budget {
         body: &mut Received,
         most: usize,
         is_enough: impl Fn(&[u8]) -> bool,
-    ) -> Result<Peeked, Problem> {
-        let mut gathering = Gathering { budget: self, memory: None, reserved: 0 };
+    ) -> Result<BodyPrefix, Problem> {
+        let mut buffer = BodyBuffer { budget: self, memory: None, reserved: 0 };
         let mut octets = BytesMut::new();
         let mut is_whole = false;
         while octets.len() <= most && !is_whole && !is_enough(&octets) {
@@ -62,14 +62,14 @@ impl Budget {
                         continue;
                     };
                     octets.extend_from_slice(&piece);
-                    gathering.hold(octets.len(), octets.len())?;
+                    buffer.hold(octets.len(), octets.len())?;
                 }
                 None => is_whole = true,
             }
         }
         let octets = octets.freeze();
         body.put_back(octets.clone());
-        Ok(Peeked { octets, is_whole, _memory: gathering.memory })
+        Ok(BodyPrefix { octets, is_whole, _memory: buffer.memory })
     }
 
     /// Receives a body of at most `limit` octets.
@@ -77,11 +77,11 @@ impl Budget {
         &self,
         mut body: Received,
         limit: usize,
-    ) -> Result<Collected, Problem> {
+    ) -> Result<BufferedBody, Problem> {
         let mut announced = body.size_hint().exact().map(|length| length as usize);
-        let mut gathering = Gathering { budget: self, memory: None, reserved: 0 };
+        let mut buffer = BodyBuffer { budget: self, memory: None, reserved: 0 };
         if let Some(length @ 1..) = announced {
-            gathering.reserve(length.min(STEP))?;
+            buffer.reserve(length.min(STEP))?;
         }
         let (mut only, mut joined) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
@@ -92,7 +92,7 @@ impl Budget {
                 return Err(Problem::body_too_large(limit as u64));
             }
             announced = announced.filter(|announced| *announced >= length);
-            gathering.hold(length, announced.unwrap_or(length))?;
+            buffer.hold(length, announced.unwrap_or(length))?;
             if only.is_empty() && joined.is_empty() {
                 // Most bodies come in one piece, which is kept as it is.
                 only = octets;
@@ -102,17 +102,17 @@ impl Budget {
             }
         }
         let octets = if joined.is_empty() { only } else { joined.freeze() };
-        Ok(Collected { octets, memory: gathering.memory })
+        Ok(BufferedBody { octets, memory: buffer.memory })
     }
 }
 
-struct Gathering<'b> {
+struct BodyBuffer<'b> {
     budget: &'b Budget,
     memory: Option<OwnedSemaphorePermit>,
     reserved: usize,
 }
 
-impl Gathering<'_> {
+impl BodyBuffer<'_> {
     /// Sees to it that `length` octets are reserved, or a step more of those to come.
     fn hold(&mut self, length: usize, announced: usize) -> Result<(), Problem> {
         if length <= self.reserved {

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
-use crate::api::{Api, Problem, Unfit};
+use crate::api::{Api, Problem, UrlRejection};
 use cloakroom_domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
 use cloakroom_domain::http::expectation;
 use cloakroom_domain::http::prefer::Preferences;
@@ -29,7 +29,7 @@ const MOST_KNOWN: usize = 10_000;
 
 /// A callback that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct CallbackRequest {
     to: Destination,
     topics: Topics,
     /// The field that asked for it.
@@ -38,7 +38,7 @@ pub(super) struct Asked {
     pub(super) preferred: bool,
 }
 
-impl Asked {
+impl CallbackRequest {
     /// What a request asks for, as far as its head tells.
     pub(super) fn read(
         headers: &HeaderMap,
@@ -68,7 +68,8 @@ impl Asked {
         };
         let preferred = wished.is_some_and(|wished| wished == text);
         let rules = &api.webhooks.rules;
-        let to = Destination::parse(&text, rules).map_err(|bad| Unfit::from(bad).refused(field))?;
+        let to = Destination::parse(&text, rules)
+            .map_err(|bad| UrlRejection::from(bad).refused(field))?;
         let taken = Url::parse(to.as_str()).is_ok_and(|url| route.callbacks.takes(&url));
         if !taken {
             let why = "this route takes no callbacks to that url: the operator says which in the \
@@ -102,19 +103,19 @@ fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h s
 }
 
 /// A callback that is preferred.
-struct Preferred {
+struct PreferredCallback {
     /// Where to, as far as that can be read.
     url: Option<String>,
 }
 
 /// The callback that is preferred, if one is.
-fn preferred(headers: &HeaderMap) -> Option<Preferred> {
+fn preferred(headers: &HeaderMap) -> Option<PreferredCallback> {
     if !headers.contains_key("prefer") {
         return None;
     }
     let preferences = Preferences::of(headers);
     let callback = preferences.get(expectation::CALLBACK)?;
-    Some(Preferred { url: callback.parameter("url").map(str::to_owned) })
+    Some(PreferredCallback { url: callback.parameter("url").map(str::to_owned) })
 }
 
 fn topics(list: &str) -> Result<Topics, Problem> {
@@ -140,9 +141,9 @@ fn topics(list: &str) -> Result<Topics, Problem> {
 
 /// Whom callbacks go to that this node has seen, and when it asked the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<(Principal, String), (ReceiverKey, Timestamp)>>);
+pub(super) struct CallbackReceivers(Mutex<HashMap<(Principal, String), (ReceiverKey, Timestamp)>>);
 
-impl Known {
+impl CallbackReceivers {
     fn find(&self, key: &(Principal, String), now: Timestamp) -> Option<ReceiverKey> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (receiver, at) = known.get(key)?;
@@ -161,7 +162,7 @@ impl Known {
     /// Judges where a callback goes with what its name stands for now, unless that is known.
     pub(super) async fn judge(
         &self,
-        asked: &Asked,
+        asked: &CallbackRequest,
         principal: &Principal,
         api: &Api,
     ) -> Result<(), Problem> {
@@ -169,7 +170,7 @@ impl Known {
         if self.find(&key, api.clock.now()).is_some() {
             return Ok(());
         }
-        let judged = api.webhooks.scout.judge(asked.to.as_str(), principal).await;
+        let judged = api.webhooks.probe.judge(asked.to.as_str(), principal).await;
         judged.map_err(|why| why.refused(asked.field))?;
         Ok(())
     }
@@ -178,11 +179,11 @@ impl Known {
     /// because no callback has gone there lately.
     pub(super) async fn callback(
         &self,
-        asked: Asked,
+        asked: CallbackRequest,
         principal: &Principal,
         api: &Api,
     ) -> Result<(Option<Callback>, Option<FirstCallback>), Problem> {
-        let Asked { to, topics, .. } = asked;
+        let CallbackRequest { to, topics, .. } = asked;
         let (origin, url) = (to.origin(), to.as_str().to_owned());
         let key = (principal.clone(), origin.clone());
         let now = api.clock.now();

@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::api::own;
+use crate::api::response;
 use crate::config::CorsOrigins;
 
 /// What pages may read of the gateway's fields.
@@ -72,7 +72,7 @@ impl Cors {
     /// The answer to a preflight: the methods that are taken there, and whatever fields it asks
     /// for, since the request itself is judged when it comes.
     pub(super) fn preflight(&self, asked: &HeaderMap, taken: GrantedMethods) -> Response {
-        let mut response = own::empty(StatusCode::NO_CONTENT);
+        let mut response = response::empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         if let Some(origin) = self.origin(asked) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -8,17 +8,17 @@
 mod accept;
 mod answer;
 mod body;
+mod body_scan;
 mod callback;
 mod cors;
-mod place;
+mod pass_through;
 mod proxy;
 mod route;
+mod routing;
 mod selector;
 mod settings;
-mod silence;
-mod straight;
+mod silence_timeout;
 mod tunnel;
-mod turns;
 mod upload;
 
 use std::convert::Infallible;
@@ -44,16 +44,16 @@ use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
 use cloakroom_domain::http::{expectation, hygiene, public_url, via};
 use cors::{Cors, GrantedMethods};
-use place::{Head, Place, Placing, Straight};
 pub use route::Overlap;
 use route::Route;
+use routing::{PassThrough, Routing, RoutingHead, RoutingRules};
 pub use settings::{FrontSettings, Lifecycles, UnknownRoute};
 
 /// The answers of the public listener. Clones share everything.
 #[derive(Clone)]
-pub struct Front(Arc<Inner>);
+pub struct Front(Arc<FrontState>);
 
-struct Inner {
+struct FrontState {
     api: Api,
     own: TowerToHyperService<Router>,
     routes: RouteTable<Route>,
@@ -72,7 +72,7 @@ struct Inner {
     trusted_fields: Vec<HeaderName>,
     lifecycles: Lifecycles,
     // Whom callbacks go to.
-    callbacks: callback::Known,
+    callbacks: callback::CallbackReceivers,
 }
 
 /// Whether the routes of a configuration can be used, and which of them overlap.
@@ -81,7 +81,7 @@ pub fn check_routes(config: &crate::config::Config) -> Result<Vec<Overlap>, Unkn
 }
 
 /// What a request reaches.
-enum Reached<'f> {
+enum RequestTarget<'f> {
     /// The gateway's own resources: the path beneath the prefix.
     Own(String),
     /// The answer to a preflight: for one of the gateway's own resources, or for a route.
@@ -89,7 +89,7 @@ enum Reached<'f> {
     /// A route.
     Route(&'f Route, Captures),
     /// An upstream, as it is.
-    Upstream(&'f Upstream, Straight<'f>),
+    Upstream(&'f Upstream, PassThrough<'f>),
 }
 
 /// How long the gateway's description of a client's request is needed.
@@ -102,7 +102,7 @@ enum Lifespan {
 }
 
 /// What is known of a request before anything is decided.
-struct Caller {
+struct RequestSource {
     peer: SocketAddr,
     sender: Sender,
     host: Option<String>,
@@ -116,7 +116,7 @@ impl Front {
             PrincipalRule::Header(name) => vec![name.clone()],
             PrincipalRule::None | PrincipalRule::Authorization => Vec::new(),
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(FrontState {
             methods: routes.methods(),
             own: TowerToHyperService::new(own),
             cors: Cors::new(cors),
@@ -131,7 +131,7 @@ impl Front {
             prefix_pass: settings.prefix_pass,
             upgrades,
             trusted_fields,
-            callbacks: callback::Known::default(),
+            callbacks: callback::CallbackReceivers::default(),
         }))
     }
 
@@ -140,7 +140,7 @@ impl Front {
         let front = &*self.0;
         let origin = front.cors.origin(request.headers());
         let (place, mut response) = match front.look(&request) {
-            Ok((Reached::Preflight(own), _)) => {
+            Ok((RequestTarget::Preflight(own), _)) => {
                 let headers = request.headers().clone();
                 let taken = match own {
                     Some(rest) => {
@@ -152,12 +152,14 @@ impl Front {
                 return front.cors.preflight(&headers, taken);
             }
             // Boxed, so that the many that are accepted do not carry the room of the others.
-            Ok((Reached::Own(rest), _)) => (true, Box::pin(front.ask_own(request, &rest)).await),
-            Ok((Reached::Route(route, captures), caller)) => {
+            Ok((RequestTarget::Own(rest), _)) => {
+                (true, Box::pin(front.ask_own(request, &rest)).await)
+            }
+            Ok((RequestTarget::Route(route, captures), caller)) => {
                 let accepted = front.accept(request, route, &captures, &caller).await;
                 (true, accepted.unwrap_or_else(Problem::into_response))
             }
-            Ok((Reached::Upstream(upstream, straight), caller)) => {
+            Ok((RequestTarget::Upstream(upstream, straight), caller)) => {
                 let passed = Box::pin(front.pass(request, (upstream, straight), &caller)).await;
                 (false, passed.unwrap_or_else(Problem::into_response))
             }
@@ -170,21 +172,26 @@ impl Front {
     }
 }
 
-impl Inner {
+impl FrontState {
     /// Where a request belongs, or why it is refused; and whether the refusal is about
     /// something of the gateway's own.
-    fn look(&self, request: &Request<Received>) -> Result<(Reached<'_>, Caller), (bool, Problem)> {
+    fn look(
+        &self,
+        request: &Request<Received>,
+    ) -> Result<(RequestTarget<'_>, RequestSource), (bool, Problem)> {
         let own = |problem| (true, problem);
         let caller = self.greet(request).map_err(own)?;
         let straight = match self.place(request).map_err(own)? {
-            Place::Own(rest) => return Ok((Reached::Own(rest), caller)),
-            Place::Preflight(own) => return Ok((Reached::Preflight(own), caller)),
-            Place::Routed(route, captures) => return Ok((Reached::Route(route, captures), caller)),
-            Place::Disguised(problem) => {
+            Routing::Own(rest) => return Ok((RequestTarget::Own(rest), caller)),
+            Routing::Preflight(own) => return Ok((RequestTarget::Preflight(own), caller)),
+            Routing::Routed(route, captures) => {
+                return Ok((RequestTarget::Route(route, captures), caller));
+            }
+            Routing::Disguised(problem) => {
                 self.identify(request.headers(), &caller).map_err(own)?;
                 return Err(own(problem));
             }
-            Place::Straight(straight) => straight,
+            Routing::Straight(straight) => straight,
         };
         if straight.is_known {
             self.identify(request.headers(), &caller).map_err(own)?;
@@ -193,11 +200,11 @@ impl Inner {
             .map_err(|refused| (false, refused.into()))?;
         let upstream = straight.upstream.or(self.fallback.as_ref());
         let upstream = upstream.ok_or_else(|| (false, nowhere()))?;
-        Ok((Reached::Upstream(upstream, straight), caller))
+        Ok((RequestTarget::Upstream(upstream, straight), caller))
     }
 
-    fn placing(&self) -> Placing<'_> {
-        Placing {
+    fn routing_rules(&self) -> RoutingRules<'_> {
+        RoutingRules {
             prefix: &self.api.settings.prefix,
             prefix_pass: self.prefix_pass,
             routes: &self.routes,
@@ -207,10 +214,10 @@ impl Inner {
         }
     }
 
-    fn place(&self, request: &Request<Received>) -> Result<Place<'_>, Problem> {
+    fn place(&self, request: &Request<Received>) -> Result<Routing<'_>, Problem> {
         let (method, headers) = (request.method(), request.headers());
         let preflight = self.cors.preflight_for(method, headers);
-        self.placing().place(Head {
+        self.routing_rules().place(RoutingHead {
             method,
             path: request.uri().path(),
             query: request.uri().query(),
@@ -222,13 +229,13 @@ impl Inner {
     }
 
     /// The principal of a request, or 401.
-    fn identify(&self, headers: &HeaderMap, caller: &Caller) -> Result<Principal, Problem> {
+    fn identify(&self, headers: &HeaderMap, caller: &RequestSource) -> Result<Principal, Problem> {
         let key = self.api.ledger.ticket_key();
         principal_of(&self.api.settings, key, headers, caller.peer.ip())
     }
 
     /// Refuses what no method and no path would make good.
-    fn greet(&self, request: &Request<Received>) -> Result<Caller, Problem> {
+    fn greet(&self, request: &Request<Received>) -> Result<RequestSource, Problem> {
         let (headers, target) = (request.headers(), request.uri().path());
         // TRACE would show its sender what the gateway adds, and CONNECT passes every route by.
         let method = request.method().as_str();
@@ -254,7 +261,7 @@ impl Inner {
             // Upstreams rely on it where nothing is routed, too.
             self.trusted_fields.iter().try_for_each(|name| only(headers, name).map(drop))?;
         }
-        Ok(Caller { peer, sender, host })
+        Ok(RequestSource { peer, sender, host })
     }
 
     /// Asks the gateway's own resources; `rest` is the path beneath the prefix.
@@ -273,7 +280,7 @@ impl Inner {
     fn dress(
         &self,
         headers: &mut HeaderMap,
-        (caller, version): (&Caller, http::Version),
+        (caller, version): (&RequestSource, http::Version),
         (upstream, lifespan): (&Upstream, Lifespan),
     ) {
         hygiene::remove_hop_by_hop(headers);
@@ -291,7 +298,7 @@ impl Inner {
 
     /// Tells upstreams under which scheme and host the gateway is reached. What a client says in
     /// `Host` counts only for its own answer, and only where no public URL is set.
-    fn announce(&self, headers: &mut HeaderMap, caller: &Caller, lifespan: Lifespan) {
+    fn announce(&self, headers: &mut HeaderMap, caller: &RequestSource, lifespan: Lifespan) {
         let public = &self.api.settings.public;
         let (told, own) = match lifespan {
             Lifespan::Passing => (public.told(), caller.host.as_deref()),
@@ -307,7 +314,7 @@ impl Inner {
     fn set_host(
         &self,
         headers: &mut HeaderMap,
-        caller: &Caller,
+        caller: &RequestSource,
         (upstream, lifespan): (&Upstream, Lifespan),
     ) {
         if lifespan == Lifespan::Stored && !upstream.settings().preserve_host {
@@ -321,19 +328,19 @@ impl Inner {
 
     /// The public host where it stands in place of the client's: unless a trusted proxy has passed
     /// that on.
-    fn host_instead(&self, caller: &Caller) -> Option<&str> {
+    fn host_instead(&self, caller: &RequestSource) -> Option<&str> {
         let told = self.api.settings.public.told().filter(|_| !caller.sender.peer_trusted);
         told.map(|(_, host)| host)
     }
 
     /// The host that an upstream is told which is told any, in lower case.
-    fn host_for(&self, caller: &Caller) -> Option<String> {
+    fn host_for(&self, caller: &RequestSource) -> Option<String> {
         let host = self.host_instead(caller).or(caller.host.as_deref());
         host.map(str::to_ascii_lowercase)
     }
 
     /// What links in the answer to this request are built on.
-    fn base(&self, headers: &HeaderMap, caller: &Caller) -> Result<String, Problem> {
+    fn base(&self, headers: &HeaderMap, caller: &RequestSource) -> Result<String, Problem> {
         let public = &self.api.settings.public;
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
     }

@@ -11,23 +11,23 @@ use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use url::Url;
 
-use super::silence::Silence;
+use super::silence_timeout::SilenceTimeout;
 use super::tunnel::{self, Tunnel};
-use super::{Caller, Inner, Lifespan, body};
-use crate::api::{Problem, own};
+use super::{FrontState, Lifespan, RequestSource, body};
+use crate::api::{Problem, response};
 use crate::listener::{Occupied, Received};
 use crate::upstream::{Broken, Came, ReplyBody, Upstream};
 use cloakroom_domain::http::location::Home;
 use cloakroom_domain::http::{forwarded, hygiene, relocation};
 use cloakroom_domain::operation::{ErrorCode, Sent};
 
-impl Inner {
+impl FrontState {
     /// Passes a request on, and its answer back.
     pub(super) async fn proxy(
         &self,
         mut request: Request<Received>,
         upstream: &Upstream,
-        caller: &Caller,
+        caller: &RequestSource,
     ) -> Result<Response, Problem> {
         let (method, version) = (request.method().clone(), request.version());
         let protocol = tunnel::protocol(&method, version, request.headers(), &self.upgrades);
@@ -49,7 +49,7 @@ impl Inner {
             occupied.is_for_client();
         }
         let limit = upstream.settings().response_timeout;
-        let silence = Silence::new(self.api.clock.clone(), limit);
+        let silence = SilenceTimeout::new(self.api.clock.clone(), limit);
         let request = request.map(|body| silence.of_request(body));
         let mut response = tokio::select! {
             biased;
@@ -72,7 +72,7 @@ impl Inner {
             relocate(response.headers_mut(), upstream, (&target, &base), called);
         }
         let from_upstream = HeaderValue::from_static("upstream");
-        response.headers_mut().insert(own::GATEWAY_ORIGIN, from_upstream);
+        response.headers_mut().insert(response::GATEWAY_ORIGIN, from_upstream);
         match (client, protocol) {
             (Some(client), Some(protocol)) if is_switch(&response) => {
                 let headers = response.headers_mut();

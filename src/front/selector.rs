@@ -15,7 +15,7 @@ use cloakroom_domain::pointer::{Scalars, Unreadable};
 
 /// What a value can be looked up in.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'r> {
+pub(super) struct RequestView<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) query: Option<&'r str>,
     pub(super) captures: &'r Captures,
@@ -24,11 +24,11 @@ pub(super) struct Seen<'r> {
 }
 
 /// A value, none where nothing is there, or why it cannot be read.
-pub(super) type Looked = Result<Option<Vec<u8>>, Unreadable>;
+pub(super) type SelectedValue = Result<Option<Vec<u8>>, Unreadable>;
 
-impl Seen<'_> {
+impl RequestView<'_> {
     /// The value at a place.
-    pub(super) fn at(&self, place: &Selector) -> Looked {
+    pub(super) fn at(&self, place: &Selector) -> SelectedValue {
         match place {
             Selector::Header(name) => Ok(self.field(name)),
             Selector::Query(name) => Ok(self.parameter(name)),
@@ -58,7 +58,7 @@ impl Seen<'_> {
     }
 
     /// The scalar that a JSON pointer leads to in the body.
-    pub(super) fn pointer(&self, pointer: &str) -> Looked {
+    pub(super) fn pointer(&self, pointer: &str) -> SelectedValue {
         Ok(self.scalars.at(pointer)?.map(String::into_bytes))
     }
 }
@@ -87,7 +87,7 @@ mod tests {
         reading.feed(body);
         let scalars = reading.end();
         let (captures, query) = (Captures::default(), Some("c=%41&d="));
-        let seen = Seen { headers: &headers, query, captures: &captures, scalars: &scalars };
+        let seen = RequestView { headers: &headers, query, captures: &captures, scalars: &scalars };
         let at = |place| {
             let found = seen.at(&place).unwrap();
             found.map(|octets| String::from_utf8(octets).unwrap())
@@ -113,7 +113,8 @@ mod tests {
             let pointers = Pointers::new([]);
             let scalars = Scalars::none(&pointers);
             let query = Some(query);
-            let seen = Seen { headers: &headers, query, captures: &captures, scalars: &scalars };
+            let seen =
+                RequestView { headers: &headers, query, captures: &captures, scalars: &scalars };
             (seen.field(&name), seen.at(&Selector::Query("c".to_owned())).unwrap())
         };
         let (one, other) = (of(b"\xe9", "x=1&c=%E9+a"), of(b"\xe8", "%63=%E8+a"));
@@ -133,7 +134,7 @@ mod tests {
             }
             let pointers = Pointers::new([]);
             let scalars = Scalars::none(&pointers);
-            Seen { headers: &headers, query: None, captures: &captures, scalars: &scalars }
+            RequestView { headers: &headers, query: None, captures: &captures, scalars: &scalars }
                 .field(&name)
         };
         assert_eq!(of(&["a", " ", "b"]), Some(b"a, b".to_vec()));

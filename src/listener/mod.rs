@@ -31,7 +31,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::caller::Peer;
+use crate::api::principal::Peer;
 use crate::config::ServerConfig;
 use crate::hyper_timer::HyperTimer;
 pub use binding::{BindError, advice};

@@ -22,9 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::connection::Connection;
+use super::connection::ReceiverConnection;
 use super::response_excerpt::PIECE;
-use super::ssrf_guard::Guard;
+use super::ssrf_guard::SsrfGuard;
 use crate::hyper_timer::HyperTimer;
 use crate::open_files;
 use crate::wire::{Unread, Wire};
@@ -63,12 +63,12 @@ pub enum Trust {
 
 /// Why nothing came back: a code, and the story for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(super) struct SendError {
     pub(super) code: DeliveryError,
     pub(super) detail: String,
 }
 
-impl Failed {
+impl SendError {
     pub(super) fn new(code: DeliveryError, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
@@ -76,9 +76,9 @@ impl Failed {
 
 /// How far an attempt has come: when its time is up, that decides the code.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU8, AtomicBool);
+pub(super) struct AttemptProgress(AtomicU8, AtomicBool);
 
-impl Progress {
+impl AttemptProgress {
     const CONNECTING: u8 = 1;
     const CONNECTED: u8 = 2;
 
@@ -108,8 +108,8 @@ impl Progress {
 }
 
 /// Makes connections.
-pub(super) struct Dialer {
-    guard: Arc<Guard>,
+pub(super) struct ReceiverDialer {
+    guard: Arc<SsrfGuard>,
     // None: this machine has no certificate authorities.
     tls: Option<TlsConnector>,
     clock: Clock,
@@ -117,8 +117,8 @@ pub(super) struct Dialer {
     shortage: LogThrottle,
 }
 
-impl Dialer {
-    pub(super) fn new(guard: Arc<Guard>, trust: Trust, clock: Clock, tasks: Tasks) -> Self {
+impl ReceiverDialer {
+    pub(super) fn new(guard: Arc<SsrfGuard>, trust: Trust, clock: Clock, tasks: Tasks) -> Self {
         let tls = match tls(trust) {
             Ok(config) => Some(TlsConnector::from(Arc::new(config))),
             Err(error) => {
@@ -133,14 +133,15 @@ impl Dialer {
     pub(super) async fn dial(
         &self,
         to: &Destination,
-        progress: &Progress,
-    ) -> Result<Connection, Failed> {
-        let refused =
-            |refused: super::ssrf_guard::Refused| Failed::new(refused.code(), refused.to_string());
+        progress: &AttemptProgress,
+    ) -> Result<ReceiverConnection, SendError> {
+        let refused = |refused: super::ssrf_guard::GuardRefusal| {
+            SendError::new(refused.code(), refused.to_string())
+        };
         let addresses = self.guard.addresses(to).await;
         let addresses =
             addresses.inspect_err(|error| self.look(error, progress)).map_err(refused)?;
-        progress.reached(Progress::CONNECTING);
+        progress.reached(AttemptProgress::CONNECTING);
         let connected = self.connect(addresses).await;
         let stream =
             connected.inspect_err(|error| self.look(error, progress)).map_err(|error| {
@@ -148,7 +149,7 @@ impl Dialer {
                     io::ErrorKind::TimedOut => DeliveryError::ConnectTimeout,
                     _ => DeliveryError::ConnectFailed,
                 };
-                Failed::new(code, error.to_string())
+                SendError::new(code, error.to_string())
             })?;
         // Small requests must not wait for one another's acknowledgement; where that cannot
         // be asked for, they do.
@@ -164,7 +165,7 @@ impl Dialer {
     }
 
     /// Looks whether it was this process that had no files left.
-    fn look(&self, error: &(dyn Error + 'static), progress: &Progress) {
+    fn look(&self, error: &(dyn Error + 'static), progress: &AttemptProgress) {
         if !open_files::are_short(error) {
             return;
         }
@@ -204,18 +205,18 @@ impl Dialer {
         &self,
         to: &Destination,
         stream: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failed> {
-        let failed = |detail: &str| Failed::new(DeliveryError::TlsFailed, detail);
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, SendError> {
+        let failed = |detail: &str| SendError::new(DeliveryError::TlsFailed, detail);
         let tls =
             self.tls.as_ref().ok_or_else(|| failed("no certificate authorities are known"))?;
         let name = to.name().trim_end_matches('.').to_owned();
         let name = ServerName::try_from(name).map_err(|error| failed(&error.to_string()))?;
         tls.connect(name, stream)
             .await
-            .map_err(|error| Failed::new(tls_code(&error), error.to_string()))
+            .map_err(|error| SendError::new(tls_code(&error), error.to_string()))
     }
 
-    async fn one<T>(&self, stream: T) -> Result<Connection, Failed>
+    async fn one<T>(&self, stream: T) -> Result<ReceiverConnection, SendError>
     where
         T: AsyncRead + AsyncWrite + Unread + Unpin + Send + 'static,
     {
@@ -228,10 +229,10 @@ impl Dialer {
         let task = self.tasks.spawn_here(async move {
             let _ = driver.await;
         });
-        Ok(Connection::one(sender, exchange, task.abort_handle()))
+        Ok(ReceiverConnection::one(sender, exchange, task.abort_handle()))
     }
 
-    async fn many<T>(&self, stream: T) -> Result<Connection, Failed>
+    async fn many<T>(&self, stream: T) -> Result<ReceiverConnection, SendError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -249,7 +250,7 @@ impl Dialer {
         self.tasks.spawn_here(async move {
             let _ = driver.await;
         });
-        Ok(Connection::many(sender))
+        Ok(ReceiverConnection::many(sender))
     }
 }
 
@@ -264,7 +265,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-impl std::fmt::Debug for Dialer {
+impl std::fmt::Debug for ReceiverDialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dialer").field("guard", &self.guard).finish_non_exhaustive()
     }
@@ -284,8 +285,8 @@ where
     }
 }
 
-fn unspoken(error: &hyper::Error) -> Failed {
-    Failed::new(code_of(error), story(error))
+fn unspoken(error: &hyper::Error) -> SendError {
+    SendError::new(code_of(error), story(error))
 }
 
 fn tls(trust: Trust) -> io::Result<ClientConfig> {

@@ -1,7 +1,7 @@
 //! What is claimed, and when.
 //!
 //! Owns the way from what is due to what is on its way. Its invariant: what is claimed is
-//! entered among the holdings before anything else can look, and either begins or goes
+//! entered among the in_flight before anything else can look, and either begins or goes
 //! back. Whose turn it is, is decided by [`Traffic`](cloakroom_domain::delivery::traffic::Traffic).
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::loops::WebhookLoop;
-use super::{Sends, Shared, executor, ownership};
+use super::{DeliveryTransport, WebhookState, executor, ownership};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::delivery::traffic::Whose;
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const BATCH: usize = 500;
 
 /// Claims until the tasks drain.
-pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     while !shared.tasks.is_draining() {
         let now = shared.clock.now();
         let wake = match step(&shared, now).await {
@@ -54,8 +54,8 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
 
 /// Claims once what is due and can be taken on. Returns when to look again by itself, if
 /// that is known; `now` where there may be more at once.
-pub(super) async fn step<S: Sends>(
-    shared: &Arc<Shared<S>>,
+pub(super) async fn step<S: DeliveryTransport>(
+    shared: &Arc<WebhookState<S>>,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, LedgerError> {
     let claiming = shared.claiming.lock().await;
@@ -110,8 +110,8 @@ pub(super) async fn step<S: Sends>(
 
 /// Takes in what a claim brought for one want. Whose it is, where something is due and
 /// could not be had.
-fn arrived<S: Sends>(
-    shared: &Shared<S>,
+fn arrived<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     claimed: ClaimedDeliveries,
     now: Timestamp,
 ) -> Option<ReceiverKey> {
@@ -120,15 +120,15 @@ fn arrived<S: Sends>(
     if !leased.is_empty() {
         shared.busy.store(true, Ordering::Relaxed);
     }
-    leased.iter().for_each(|delivery| shared.holdings.enter(delivery.lease));
+    leased.iter().for_each(|delivery| shared.in_flight.enter(delivery.lease));
     let away = shared.traffic().arrived((want.receiver, want.again), want.limit, leased);
     shared.give_back(&away);
     out_of_reach.then_some(want.receiver)
 }
 
 /// Holds what is due for a receiver that takes nothing; otherwise another node is at it.
-async fn see_to<S: Sends>(
-    shared: &Shared<S>,
+async fn see_to<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     receiver: ReceiverKey,
     now: Timestamp,
 ) -> Result<(), LedgerError> {

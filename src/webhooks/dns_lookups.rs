@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::resolver::Resolver;
-use super::ssrf_guard::Refused;
+use super::ssrf_guard::GuardRefusal;
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -32,30 +32,30 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const MOST_REMEMBERED: usize = 1000;
 
 /// What a name stands for, or why nobody knows.
-type Found = Result<Vec<IpAddr>, Arc<str>>;
+type LookupResult = Result<Vec<IpAddr>, Arc<str>>;
 
 /// Lookups for those who wait. Clones share their places.
 #[derive(Clone)]
-pub struct Lookups(Arc<Parts>);
+pub struct DnsLookups(Arc<LookupState>);
 
-struct Parts {
+struct LookupState {
     resolver: Arc<dyn Resolver>,
     clock: Clock,
     tasks: Tasks,
-    names: Mutex<Names>,
+    names: Mutex<NameTable>,
 }
 
 #[derive(Default)]
-struct Names {
-    known: HashMap<String, (Found, Timestamp)>,
-    running: HashMap<String, watch::Receiver<Option<Found>>>,
+struct NameTable {
+    known: HashMap<String, (LookupResult, Timestamp)>,
+    running: HashMap<String, watch::Receiver<Option<LookupResult>>>,
     by_principal: HashMap<Principal, usize>,
 }
 
-impl Lookups {
+impl DnsLookups {
     /// Lookups by `resolver`, none of which outlives `tasks`.
     pub fn new(resolver: Arc<dyn Resolver>, clock: Clock, tasks: Tasks) -> Self {
-        Self(Arc::new(Parts { resolver, clock, tasks, names: Mutex::default() }))
+        Self(Arc::new(LookupState { resolver, clock, tasks, names: Mutex::default() }))
     }
 
     /// What a name stands for, as `principal` wants to know.
@@ -63,59 +63,62 @@ impl Lookups {
         &self,
         name: &str,
         principal: &Principal,
-    ) -> Result<Vec<IpAddr>, Refused> {
+    ) -> Result<Vec<IpAddr>, GuardRefusal> {
         let found = match self.begun(name, principal)? {
-            Begun::Known(found) => found,
-            Begun::Running(mut running) => {
+            LookupProgress::Known(found) => found,
+            LookupProgress::Running(mut running) => {
                 let told = self.0.clock.timeout(PATIENCE, running.wait_for(Option::is_some)).await;
-                let told = told.map_err(|_| Refused::Slow)?;
+                let told = told.map_err(|_| GuardRefusal::Slow)?;
                 // It ends without a word only with the gateway.
-                told.ok().and_then(|found| found.clone()).ok_or(Refused::Slow)?
+                told.ok().and_then(|found| found.clone()).ok_or(GuardRefusal::Slow)?
             }
         };
-        found.map_err(|why| Refused::Unresolvable(why.to_string()))
+        found.map_err(|why| GuardRefusal::Unresolvable(why.to_string()))
     }
 
-    fn begun(&self, name: &str, principal: &Principal) -> Result<Begun, Refused> {
+    fn begun(&self, name: &str, principal: &Principal) -> Result<LookupProgress, GuardRefusal> {
         let now = self.0.clock.now();
         let mut names = self.0.names();
         match names.known.get(name) {
             Some((found, at)) if now.since(*at) < REMEMBERED => {
-                return Ok(Begun::Known(found.clone()));
+                return Ok(LookupProgress::Known(found.clone()));
             }
             _ => {}
         }
         if let Some(running) = names.running.get(name) {
-            return Ok(Begun::Running(running.clone()));
+            return Ok(LookupProgress::Running(running.clone()));
         }
         if !names.has_place_for(principal) {
-            return Err(Refused::Busy);
+            return Err(GuardRefusal::Busy);
         }
         let (tell, running) = watch::channel(None);
         names.running.insert(name.to_owned(), running.clone());
         *names.by_principal.entry(principal.clone()).or_default() += 1;
         drop(names);
-        let place =
-            Place { parts: Arc::clone(&self.0), name: name.to_owned(), whose: principal.clone() };
+        let place = LookupSlot {
+            parts: Arc::clone(&self.0),
+            name: name.to_owned(),
+            whose: principal.clone(),
+        };
         self.0.tasks.spawn_until_cut(place.look_up(tell));
-        Ok(Begun::Running(running))
+        Ok(LookupProgress::Running(running))
     }
 }
 
-impl fmt::Debug for Lookups {
+impl fmt::Debug for DnsLookups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lookups").field("resolver", &self.0.resolver).finish_non_exhaustive()
     }
 }
 
-impl Parts {
-    fn names(&self) -> MutexGuard<'_, Names> {
+impl LookupState {
+    fn names(&self) -> MutexGuard<'_, NameTable> {
         // Each change leaves it whole.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Names {
+impl NameTable {
     fn has_place_for(&self, principal: &Principal) -> bool {
         let own = self.by_principal.get(principal).copied().unwrap_or_default();
         // Where nothing tells callers apart there is nobody to leave room for.
@@ -123,7 +126,7 @@ impl Names {
         self.running.len() < MOST && own < most
     }
 
-    fn keep(&mut self, name: &str, found: Found, now: Timestamp) {
+    fn keep(&mut self, name: &str, found: LookupResult, now: Timestamp) {
         if self.known.len() >= MOST_REMEMBERED {
             self.known.retain(|_, (_, at)| now.since(*at) < REMEMBERED);
         }
@@ -134,20 +137,20 @@ impl Names {
     }
 }
 
-enum Begun {
-    Known(Found),
-    Running(watch::Receiver<Option<Found>>),
+enum LookupProgress {
+    Known(LookupResult),
+    Running(watch::Receiver<Option<LookupResult>>),
 }
 
 /// The place that a lookup takes up.
-struct Place {
-    parts: Arc<Parts>,
+struct LookupSlot {
+    parts: Arc<LookupState>,
     name: String,
     whose: Principal,
 }
 
-impl Place {
-    async fn look_up(self, tell: watch::Sender<Option<Found>>) {
+impl LookupSlot {
+    async fn look_up(self, tell: watch::Sender<Option<LookupResult>>) {
         let found = self.parts.resolver.look_up(&self.name).await;
         let found = found.map_err(|error| Arc::from(error.to_string()));
         self.parts.names().keep(&self.name, found.clone(), self.parts.clock.now());
@@ -155,7 +158,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LookupSlot {
     fn drop(&mut self) {
         let mut names = self.parts.names();
         names.running.remove(&self.name);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receiver_cache::{self, NoAddress};
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::traffic::{Came, Leave, Turn};
 use cloakroom_domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
@@ -21,29 +21,29 @@ const UNUSABLE: Duration = Duration::from_mins(1);
 const UNREAD: Duration = Duration::from_secs(1);
 
 /// Begins all that may begin now, each in a task of its own.
-pub(super) fn begin<S: Sends>(shared: &Arc<Shared<S>>) {
+pub(super) fn begin<S: DeliveryTransport>(shared: &Arc<WebhookState<S>>) {
     while !shared.tasks.is_draining() {
         let turn = shared.traffic().begin(shared.clock.now());
         let Some(Turn { item, leave }) = turn else { return };
-        let begun = Begun {
+        let running = RunningAttempt {
             lease: item.lease,
             receiver: item.receiver,
             leave: Some(leave),
             shared: Arc::clone(shared),
         };
-        shared.tasks.spawn(carry_out(begun, item));
+        shared.tasks.spawn(execute(running, item));
     }
 }
 
 /// An attempt that takes up a slot.
-struct Begun<S: Sends> {
-    shared: Arc<Shared<S>>,
+struct RunningAttempt<S: DeliveryTransport> {
+    shared: Arc<WebhookState<S>>,
     lease: DeliveryLease,
     receiver: ReceiverKey,
     leave: Option<Leave>,
 }
 
-impl<S: Sends> Begun<S> {
+impl<S: DeliveryTransport> RunningAttempt<S> {
     /// It has ended, and makes room.
     fn ended(&mut self, came: Came) {
         let Some(leave) = self.leave.take() else { return };
@@ -56,18 +56,18 @@ impl<S: Sends> Begun<S> {
 }
 
 /// A panic makes room, too. What the ledger says about it is found by comparing.
-impl<S: Sends> Drop for Begun<S> {
+impl<S: DeliveryTransport> Drop for RunningAttempt<S> {
     fn drop(&mut self) {
         if self.leave.is_some() {
             self.ended(Came { sign: None, took: Duration::ZERO });
             self.shared.traffic().settled(self.receiver);
-            self.shared.holdings.leave(self.lease);
+            self.shared.in_flight.leave(self.lease);
         }
     }
 }
 
-async fn carry_out<S: Sends>(mut begun: Begun<S>, delivery: LeasedDelivery) {
-    let shared = Arc::clone(&begun.shared);
+async fn execute<S: DeliveryTransport>(mut running: RunningAttempt<S>, delivery: LeasedDelivery) {
+    let shared = Arc::clone(&running.shared);
     let (at, began) = (shared.clock.now(), shared.clock.elapsed());
     let answer = attempt(&shared, &delivery, at).await;
     let took = shared.clock.elapsed().saturating_sub(began);
@@ -77,24 +77,24 @@ async fn carry_out<S: Sends>(mut begun: Begun<S>, delivery: LeasedDelivery) {
             let word = answer.error.map_or("delivered", DeliveryError::as_str);
             metrics::counter!("cloakroom_delivery_attempts_total", "outcome" => word).increment(1);
             let came = Came { sign: answer.sign(), took };
-            (came, decided(&delivery, answer, Attempt { at, took, now: shared.clock.now() }))
+            (came, decided(&delivery, answer, AttemptTiming { at, took, now: shared.clock.now() }))
         }
         Err(unsent) => (Came { sign: None, took }, unsent),
     };
     shared.settle(&delivery, next);
-    begun.ended(came);
+    running.ended(came);
 }
 
 /// An attempt that was made.
 #[derive(Clone, Copy)]
-struct Attempt {
+struct AttemptTiming {
     at: Timestamp,
     took: Duration,
     now: Timestamp,
 }
 
 /// What the schedule says.
-fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: Attempt) -> DeliveryNext {
+fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: AttemptTiming) -> DeliveryNext {
     let LeasedDelivery { attempts, refusals, deadline_at, .. } = *delivery;
     let standing = Standing { attempts, refusals, deadline_at };
     let next = settle(standing, answer.attempted(), attempt.now, &mut rand::rng());
@@ -115,8 +115,8 @@ fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: Attempt) -> Deliv
 
 /// Makes the attempt, within its time; what comes instead where none is made, or where it
 /// is cut off: it does not count then.
-async fn attempt<S: Sends>(
-    shared: &Shared<S>,
+async fn attempt<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     delivery: &LeasedDelivery,
     now: Timestamp,
 ) -> Result<Answer, DeliveryNext> {

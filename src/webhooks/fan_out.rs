@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::loops::WebhookLoop;
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 
 /// How often it is looked whether there is something to do that nobody has told of: what
 /// another node began and left.
@@ -13,7 +13,7 @@ const POLL: Duration = Duration::from_secs(1);
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Goes on until the tasks drain.
-pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     loop {
         let pause = match shared.ledger.fan_out().await {
             Ok(stepped) => {

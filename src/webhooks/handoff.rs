@@ -2,21 +2,21 @@
 //!
 //! Owns the refusal of what must not go out at once: while draining or without a confirmed
 //! beat, to another node's receiver, and ahead of others that have been due for long. Its
-//! invariant: what was reserved is among the holdings from before anybody can read that it
+//! invariant: what was reserved is among the in_flight from before anybody can read that it
 //! was handed out, until it is settled or nothing came of it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::{Sends, Shared, executor, ownership};
+use super::{DeliveryTransport, WebhookState, executor, ownership};
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
 
 /// The courier's outbox. It holds the courier weakly: the ledger keeps the outbox, and the
 /// courier the ledger, so otherwise neither would ever end.
-pub(super) struct WebhookOutbox<S: Sends>(pub(super) Weak<Shared<S>>);
+pub(super) struct WebhookSlots<S: DeliveryTransport>(pub(super) Weak<WebhookState<S>>);
 
-impl<S: Sends> Outbox for WebhookOutbox<S> {
+impl<S: DeliveryTransport> Outbox for WebhookSlots<S> {
     fn reserve(&self, receiver: ReceiverKey) -> Option<Box<dyn Space>> {
         let shared = self.0.upgrade()?;
         let now = shared.clock.now();
@@ -24,39 +24,39 @@ impl<S: Sends> Outbox for WebhookOutbox<S> {
             return None;
         }
         // First this: whoever drains waits for what is expected.
-        shared.holdings.expect();
+        shared.in_flight.expect();
         let lane = DeliveryLane { receiver, again: false };
         let due_since = shared.ledger.delivery_due_since(lane);
         let rate = shared.ledger.owners().allowed_rate(receiver);
         let promised = || shared.traffic().promise(receiver, rate, due_since, now);
         if shared.tasks.is_draining() || !promised() {
-            shared.holdings.expect_no_more();
+            shared.in_flight.expect_no_more();
             return None;
         }
-        Some(Box::new(Kept { shared, receiver, lease: None, taken: false }))
+        Some(Box::new(ReservedDeliverySlot { shared, receiver, lease: None, taken: false }))
     }
 }
 
 /// Space for one delivery.
-struct Kept<S: Sends> {
-    shared: Arc<Shared<S>>,
+struct ReservedDeliverySlot<S: DeliveryTransport> {
+    shared: Arc<WebhookState<S>>,
     receiver: ReceiverKey,
     lease: Option<DeliveryLease>,
     taken: bool,
 }
 
-impl<S: Sends> Kept<S> {
+impl<S: DeliveryTransport> ReservedDeliverySlot<S> {
     fn resolve(&mut self, delivery: Option<LeasedDelivery>) {
         self.taken = true;
         let away = self.shared.traffic().kept(self.receiver, delivery);
         self.shared.give_back(&away);
-        self.shared.holdings.expect_no_more();
+        self.shared.in_flight.expect_no_more();
     }
 }
 
-impl<S: Sends> Space for Kept<S> {
+impl<S: DeliveryTransport> Space for ReservedDeliverySlot<S> {
     fn expect(&mut self, lease: DeliveryLease) {
-        self.shared.holdings.enter(lease);
+        self.shared.in_flight.enter(lease);
         self.lease = Some(lease);
     }
 
@@ -73,13 +73,13 @@ impl<S: Sends> Space for Kept<S> {
 }
 
 /// Nothing came of it. Where nobody knows that, it is found by comparing.
-impl<S: Sends> Drop for Kept<S> {
+impl<S: DeliveryTransport> Drop for ReservedDeliverySlot<S> {
     fn drop(&mut self) {
         if self.taken {
             return;
         }
         if let Some(lease) = self.lease {
-            self.shared.holdings.leave(lease);
+            self.shared.in_flight.leave(lease);
         }
         self.resolve(None);
         self.shared.made_room();

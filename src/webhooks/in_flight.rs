@@ -13,25 +13,25 @@ use cloakroom_ledger::DeliveryLease;
 
 /// What this node holds.
 #[derive(Debug, Default)]
-pub(super) struct Holdings {
-    held: Mutex<Held>,
+pub(super) struct DeliveriesInFlight {
+    held: Mutex<HeldLeases>,
     emptied: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldLeases {
     leases: HashSet<DeliveryLease>,
     /// What may be handed out at any moment, under a lease that is not known yet.
     expected: usize,
 }
 
-impl Held {
+impl HeldLeases {
     fn is_empty(&self) -> bool {
         self.leases.is_empty() && self.expected == 0
     }
 }
 
-impl Holdings {
+impl DeliveriesInFlight {
     /// It was handed out to this node.
     pub(super) fn enter(&self, lease: DeliveryLease) {
         self.held().leases.insert(lease);
@@ -54,7 +54,7 @@ impl Holdings {
         self.change(|held| held.expected = held.expected.saturating_sub(1));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Held)) {
+    fn change(&self, change: impl FnOnce(&mut HeldLeases)) {
         let mut held = self.held();
         change(&mut held);
         if held.is_empty() {
@@ -80,7 +80,7 @@ impl Holdings {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldLeases> {
         // Each change leaves it whole.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,15 +2,15 @@
 //!
 //! Owns which errors end the attempts.
 
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 use cloakroom_ledger::LedgerError;
 use cloakroom_runtime::retry_write;
 
 /// Repeats `write` until the ledger takes it. The attempts end where another one does not help,
 /// and where the ledger is away while tasks are being cut: nodes hand out again what a node that
 /// is gone has left.
-pub(super) async fn write<S: Sends, T, F>(
-    shared: &Shared<S>,
+pub(super) async fn write<S: DeliveryTransport, T, F>(
+    shared: &WebhookState<S>,
     write: impl Fn() -> F,
 ) -> Result<T, LedgerError>
 where

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::loops::WebhookLoop;
-use super::{Sends, Shared, metrics, ownership, settler};
+use super::{DeliveryTransport, WebhookState, metrics, ownership, settler};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{HELD, ReceiverKey, Topic};
 use cloakroom_ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
@@ -28,7 +28,7 @@ const BATCH: usize = 500;
 
 /// Takes back what former incarnations were sending, and looks what is due; again until
 /// that is done. False if draining began first.
-pub(super) async fn start<S: Sends>(shared: &Shared<S>) -> bool {
+pub(super) async fn start<S: DeliveryTransport>(shared: &WebhookState<S>) -> bool {
     loop {
         match begin(shared).await {
             Ok(()) => return true,
@@ -42,14 +42,14 @@ pub(super) async fn start<S: Sends>(shared: &Shared<S>) -> bool {
     }
 }
 
-async fn begin<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+async fn begin<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(), LedgerError> {
     take_back(shared).await?;
     ownership::look(shared).await?;
     shared.ledger.look_for_deliveries().await
 }
 
 /// Sees to it every second until the tasks drain.
-pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     for round in 0.. {
         match step(&shared, round).await {
             Ok(()) => shared.loop_health.succeeded(WebhookLoop::Maintenance, shared.clock.now()),
@@ -62,7 +62,7 @@ pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
 }
 
 /// Frees what is stored for webhooks when a write finds the disk full, until the tasks drain.
-pub(super) async fn make_room<S: Sends>(shared: Arc<Shared<S>>) {
+pub(super) async fn make_room<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     loop {
         tokio::select! {
             biased;
@@ -79,7 +79,10 @@ pub(super) async fn make_room<S: Sends>(shared: Arc<Shared<S>>) {
 }
 
 /// One round.
-pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(), LedgerError> {
+pub(super) async fn step<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    round: u64,
+) -> Result<(), LedgerError> {
     let now = shared.clock.now();
     shared.receivers.sweep(now);
     shared.traffic().sweep(now);
@@ -107,7 +110,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, round: u64) -> Result<(),
 }
 
 /// Makes due again what nodes were sending that are gone.
-async fn take_back<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+async fn take_back<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(), LedgerError> {
     loop {
         let count = shared.ledger.take_back_deliveries(BATCH, shared.clock.now()).await?;
         if count > 0 {
@@ -121,10 +124,12 @@ async fn take_back<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
 
 /// Hands back what the ledger says that this node sends, and it does not: the answer to a
 /// claim was lost, or a task came to a bad end.
-pub(super) async fn compare<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+pub(super) async fn compare<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+) -> Result<(), LedgerError> {
     // While no claim is on its way, what was handed out is held.
     let claiming = shared.claiming.lock().await;
-    let strays = shared.holdings.missing(shared.ledger.sent_here().await?);
+    let strays = shared.in_flight.missing(shared.ledger.sent_here().await?);
     drop(claiming);
     if strays.is_empty() {
         return Ok(());
@@ -143,7 +148,10 @@ fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
 }
 
 /// Ends what waits beyond its deadline for a receiver that is left alone.
-async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+async fn give_up_late<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     for lane in shared.ledger.due_deliveries(now - LONG_DUE) {
         loop {
             let given_up = shared.ledger.give_up_late(lane, BATCH, now).await?;
@@ -161,7 +169,10 @@ async fn give_up_late<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<()
     Ok(())
 }
 
-async fn prune<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+async fn prune<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let (held, over) = (now - HELD, now - shared.settings.over);
     while !shared.tasks.is_draining() {
         let pruned = shared.ledger.prune_deliveries(BATCH, held, over, now).await?;

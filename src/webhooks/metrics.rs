@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Sends, Shared, ownership};
+use super::{DeliveryTransport, WebhookState, ownership};
 use cloakroom_domain::Timestamp;
 use cloakroom_ledger::{DeliveryCounts, LedgerError};
 
@@ -14,7 +14,7 @@ use cloakroom_ledger::{DeliveryCounts, LedgerError};
 pub(super) const COUNTED: usize = 10_000;
 
 /// Sets what is known in memory.
-pub(super) fn set<S: Sends>(shared: &Shared<S>, now: Timestamp) {
+pub(super) fn set<S: DeliveryTransport>(shared: &WebhookState<S>, now: Timestamp) {
     let (parked, held, sending, aside) = {
         let traffic = shared.traffic();
         (traffic.parked(), traffic.held(), traffic.sending(), traffic.aside())
@@ -35,17 +35,17 @@ pub(super) fn set<S: Sends>(shared: &Shared<S>, now: Timestamp) {
 
 /// For how long the oldest deliveries have been due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Oldest {
+struct OldestDue {
     /// To receivers that take what they get, or of which nothing is known.
     well: Option<Duration>,
     /// To those that failed last or are left alone.
     failing: Option<Duration>,
 }
 
-fn oldest<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Oldest {
+fn oldest<S: DeliveryTransport>(shared: &WebhookState<S>, now: Timestamp) -> OldestDue {
     let mut lanes = shared.ledger.due_deliveries(now);
     lanes.retain(|lane| ownership::is_own(shared, lane.receiver));
-    let mut oldest = Oldest::default();
+    let mut oldest = OldestDue::default();
     for lane in lanes {
         let age = match shared.traffic().takes_things(lane.receiver) {
             true => &mut oldest.well,
@@ -62,7 +62,10 @@ fn oldest<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Oldest {
 }
 
 /// Counts what waits in the ledger.
-pub(super) async fn count<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Result<(), LedgerError> {
+pub(super) async fn count<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let DeliveryCounts { due, later, held } = shared.ledger.count_deliveries(COUNTED, now).await?;
     for (state, count) in [("due", due), ("later", later), ("held", held)] {
         metrics::gauge!("cloakroom_deliveries_waiting", "state" => state).set(count as f64);

@@ -47,17 +47,17 @@ use cloakroom_runtime::LoopHealth;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 pub use dial::Trust;
-pub use dns_lookups::Lookups;
-use in_flight::Holdings;
+pub use dns_lookups::DnsLookups;
+use in_flight::DeliveriesInFlight;
 use loops::WebhookLoop;
-use ownership::Homes;
-use receiver_cache::Receivers;
-pub use replay::{REPLAY, Replay, ReplayStepped};
+use ownership::Ownership;
+use receiver_cache::ReceiverCache;
+pub use replay::{REPLAY, ReplayJob, ReplayProgress};
 pub use resolver::{Resolver, SystemResolver};
-pub use sender::{Asked, Attempted, Sender, SenderSettings, Target};
-pub use signer::{BadMessageId, Message, Signers};
-pub use ssrf_guard::{Guard, Refused};
-pub use transport::Postman;
+pub use sender::{DeliveryAttemptResult, PermissionReply, SenderSettings, Target, WebhookSender};
+pub use signer::{BadMessageId, SigningKeys, WebhookMessage};
+pub use ssrf_guard::{GuardRefusal, SsrfGuard};
+pub use transport::HttpTransport;
 
 /// How a courier works.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl fmt::Debug for Settings {
 }
 
 /// Makes attempts to deliver.
-pub trait Sends: Send + Sync + 'static {
+pub trait DeliveryTransport: Send + Sync + 'static {
     /// What is kept of a receiver, ready to be sent to.
     type Address: Send + Sync + 'static;
 
@@ -112,16 +112,16 @@ pub struct Webhooks {
 }
 
 /// What all parts of the courier work with.
-struct Shared<S: Sends> {
+struct WebhookState<S: DeliveryTransport> {
     ledger: Ledger,
     sender: S,
     settings: Settings,
     clock: Clock,
     tasks: Tasks,
     traffic: Mutex<Traffic<LeasedDelivery>>,
-    holdings: Holdings,
-    receivers: Receivers<S::Address>,
-    homes: Homes,
+    in_flight: DeliveriesInFlight,
+    receivers: ReceiverCache<S::Address>,
+    ownership: Ownership,
     loop_health: Arc<LoopHealth<WebhookLoop>>,
     /// Held while something may be handed out.
     claiming: tokio::sync::Mutex<()>,
@@ -138,7 +138,7 @@ impl Webhooks {
     /// Starts sending: takes back what former incarnations were sending, looks what is due,
     /// and only then claims. The recorder of metrics has to be installed before. `stay` is
     /// kept until all that was handed out is settled: by then the node may take leave.
-    pub fn start<S: Sends>(
+    pub fn start<S: DeliveryTransport>(
         ledger: Ledger,
         sender: S,
         settings: Settings,
@@ -146,7 +146,7 @@ impl Webhooks {
         tasks: Tasks,
         stay: impl Send + 'static,
     ) -> Self {
-        let (shared, ends) = Shared::new(ledger, sender, settings, clock, tasks);
+        let (shared, ends) = WebhookState::new(ledger, sender, settings, clock, tasks);
         let courier = Self { loop_health: Arc::clone(&shared.loop_health) };
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
@@ -162,11 +162,11 @@ impl Webhooks {
     }
 }
 
-async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
+async fn begin<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     if !maintenance::start(&shared).await {
         return;
     }
-    shared.ledger.lend_outbox(Arc::new(handoff::WebhookOutbox(Arc::downgrade(&shared))));
+    shared.ledger.lend_outbox(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
     let tasks = shared.tasks.clone();
     tasks.spawn(dispatcher::run(Arc::clone(&shared)));
     tasks.spawn(fan_out::run(Arc::clone(&shared)));
@@ -177,7 +177,7 @@ async fn begin<S: Sends>(shared: Arc<Shared<S>>) {
     tasks.spawn(maintenance::run(shared));
 }
 
-impl<S: Sends> Shared<S> {
+impl<S: DeliveryTransport> WebhookState<S> {
     fn new(
         ledger: Ledger,
         sender: S,
@@ -188,9 +188,9 @@ impl<S: Sends> Shared<S> {
         let (ends, ended) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
             traffic: Mutex::new(Traffic::new(settings.limits)),
-            holdings: Holdings::default(),
-            receivers: Receivers::default(),
-            homes: Homes::default(),
+            in_flight: DeliveriesInFlight::default(),
+            receivers: ReceiverCache::default(),
+            ownership: Ownership::default(),
             loop_health: Arc::new(LoopHealth::starting(clock.now())),
             claiming: tokio::sync::Mutex::default(),
             freed: Notify::new(),

@@ -9,25 +9,25 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{ReceiverKey, home};
 use cloakroom_ledger::{DeliveryLane, LedgerError, NodeRow};
 
 /// What is known of the others.
 #[derive(Debug, Default)]
-pub(super) struct Homes(Mutex<Known>);
+pub(super) struct Ownership(Mutex<KnownNodes>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownNodes {
     /// The nodes that send; none before somebody has looked.
     nodes: Vec<i64>,
-    passed: HashMap<DeliveryLane, Passed>,
+    passed: HashMap<DeliveryLane, SkippedLane>,
 }
 
 /// A lane that was left to its home.
 #[derive(Clone, Copy, Debug)]
-struct Passed {
+struct SkippedLane {
     /// Since when its oldest has been due.
     due: Timestamp,
     /// When that was seen first.
@@ -35,14 +35,14 @@ struct Passed {
     seen_at: Timestamp,
 }
 
-impl Homes {
-    fn known(&self) -> MutexGuard<'_, Known> {
+impl Ownership {
+    fn known(&self) -> MutexGuard<'_, KnownNodes> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl KnownNodes {
     fn is_own(&self, receiver: ReceiverKey, own: i64) -> bool {
         home(receiver, &self.nodes).is_none_or(|home| home == own)
     }
@@ -55,7 +55,8 @@ impl Known {
         lease: Duration,
         now: Timestamp,
     ) -> bool {
-        let passed = self.passed.entry(lane).or_insert(Passed { due, since: now, seen_at: now });
+        let passed =
+            self.passed.entry(lane).or_insert(SkippedLane { due, since: now, seen_at: now });
         let adopted = now.since(passed.since) >= lease;
         let old = now.since(due) >= lease;
         // Once it was found stuck, it is served until nothing old is left in it.
@@ -69,18 +70,25 @@ impl Known {
 }
 
 /// Whether a receiver's deliveries are this node's to send.
-pub(super) fn is_own<S: Sends>(shared: &Shared<S>, receiver: ReceiverKey) -> bool {
-    !shared.ledger.is_shared() || shared.homes.known().is_own(receiver, shared.ledger.incarnation())
+pub(super) fn is_own<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    receiver: ReceiverKey,
+) -> bool {
+    !shared.ledger.is_shared()
+        || shared.ownership.known().is_own(receiver, shared.ledger.incarnation())
 }
 
 /// The lanes that this node serves of those of which something is due.
-pub(super) fn served<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Vec<DeliveryLane> {
+pub(super) fn served<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    now: Timestamp,
+) -> Vec<DeliveryLane> {
     let mut lanes = shared.ledger.due_deliveries(now);
     if !shared.ledger.is_shared() {
         return lanes;
     }
     let (own, lease) = (shared.ledger.incarnation(), shared.settings.lease);
-    let mut known = shared.homes.known();
+    let mut known = shared.ownership.known();
     lanes.retain(|lane| {
         if known.is_own(lane.receiver, own) {
             return true;
@@ -98,7 +106,9 @@ pub(super) fn served<S: Sends>(shared: &Shared<S>, now: Timestamp) -> Vec<Delive
 }
 
 /// Looks which nodes send.
-pub(super) async fn look<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError> {
+pub(super) async fn look<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+) -> Result<(), LedgerError> {
     if !shared.ledger.is_shared() {
         return Ok(());
     }
@@ -110,7 +120,7 @@ pub(super) async fn look<S: Sends>(shared: &Shared<S>) -> Result<(), LedgerError
     if !nodes.contains(&own) {
         nodes.push(own);
     }
-    shared.homes.known().nodes = nodes;
+    shared.ownership.known().nodes = nodes;
     Ok(())
 }
 
@@ -131,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_moves_is_left_to_its_home_and_what_does_not_for_a_lease_is_served_by_anybody() {
-        let mut known = Known::default();
+        let mut known = KnownNodes::default();
         let lane = DeliveryLane { receiver: ReceiverKey(1), again: false };
         for second in 0..60 {
             // Its home works off a long backlog.
@@ -147,8 +157,8 @@ mod tests {
 
     #[test]
     fn before_anybody_has_looked_everything_is_at_home_here() {
-        assert!(Known::default().is_own(ReceiverKey(1), 7));
-        let two = Known { nodes: vec![7, 8], ..Known::default() };
+        assert!(KnownNodes::default().is_own(ReceiverKey(1), 7));
+        let two = KnownNodes { nodes: vec![7, 8], ..KnownNodes::default() };
         let own = (0..100).filter(|receiver| two.is_own(ReceiverKey(*receiver), 7)).count();
         assert!((20..80).contains(&own), "{own}");
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Looks until the tasks drain.
-pub(super) async fn run<S: Sends>(shared: Arc<Shared<S>>) {
+pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     let mut pause = SHORTEST;
     while shared.pause(pause).await {
         pause = match shared.ledger.look_for_deliveries().await {

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::ReceiverConnection;
 use cloakroom_domain::Timestamp;
 
 /// How often the pool is looked through.
@@ -18,32 +18,32 @@ const MOST: usize = 256;
 
 /// The idle connections to all receivers.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<Shelf>);
+pub(super) struct ReceiverPool(Mutex<ReceiverPoolState>);
 
 #[derive(Debug, Default)]
-struct Shelf {
-    idle: Vec<Idle>,
+struct ReceiverPoolState {
+    idle: Vec<IdleReceiverConnection>,
     closed: bool,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleReceiverConnection {
     origin: String,
     since: Timestamp,
-    connection: Connection,
+    connection: ReceiverConnection,
 }
 
-impl Idle {
+impl IdleReceiverConnection {
     /// An instant in the future says that the clock was set back: then nobody knows.
     fn is_fresh(&self, now: Timestamp) -> bool {
         self.since <= now && now.since(self.since) <= IDLE
     }
 }
 
-impl Pool {
+impl ReceiverPool {
     /// A connection to that origin that can be used at once, if there is one. What can be
     /// shared stays here, too.
-    pub(super) fn take(&self, origin: &str, now: Timestamp) -> Option<Connection> {
+    pub(super) fn take(&self, origin: &str, now: Timestamp) -> Option<ReceiverConnection> {
         let mut shelf = self.lock();
         let at = shelf.idle.iter().rposition(|idle| {
             idle.origin == origin && idle.connection.is_ready() && idle.is_fresh(now)
@@ -56,7 +56,7 @@ impl Pool {
     }
 
     /// Keeps a connection on which no exchange goes on.
-    pub(super) fn put(&self, origin: &str, connection: Connection, now: Timestamp) {
+    pub(super) fn put(&self, origin: &str, connection: ReceiverConnection, now: Timestamp) {
         let mut shelf = self.lock();
         if shelf.closed || connection.is_closed() {
             return;
@@ -64,7 +64,11 @@ impl Pool {
         if shelf.idle.len() >= MOST {
             shelf.idle.remove(0);
         }
-        shelf.idle.push(Idle { origin: origin.to_owned(), since: now, connection });
+        shelf.idle.push(IdleReceiverConnection {
+            origin: origin.to_owned(),
+            since: now,
+            connection,
+        });
     }
 
     /// Lets go of connections that nobody may use any more.
@@ -79,7 +83,7 @@ impl Pool {
         shelf.idle.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
+    fn lock(&self) -> MutexGuard<'_, ReceiverPoolState> {
         // The lock guards plain values that are whole between statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

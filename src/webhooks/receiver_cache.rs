@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::{LeasedDelivery, LedgerError, Receiver};
@@ -17,9 +17,9 @@ use cloakroom_ledger::{LeasedDelivery, LedgerError, Receiver};
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Prepared receivers.
-pub(super) struct Receivers<A>(Mutex<HashMap<ReceiverKey, Known<A>>>);
+pub(super) struct ReceiverCache<A>(Mutex<HashMap<ReceiverKey, CachedReceiver<A>>>);
 
-struct Known<A> {
+struct CachedReceiver<A> {
     address: Arc<A>,
     /// What operators know it by.
     name: String,
@@ -43,14 +43,14 @@ pub(super) enum NoAddress {
     Ledger(#[from] LedgerError),
 }
 
-impl<A> Default for Receivers<A> {
+impl<A> Default for ReceiverCache<A> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<A> Receivers<A> {
-    fn known(&self) -> MutexGuard<'_, HashMap<ReceiverKey, Known<A>>> {
+impl<A> ReceiverCache<A> {
+    fn known(&self) -> MutexGuard<'_, HashMap<ReceiverKey, CachedReceiver<A>>> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,8 +86,8 @@ impl<A> Receivers<A> {
 }
 
 /// Where a delivery goes.
-pub(super) async fn address<S: Sends>(
-    shared: &Shared<S>,
+pub(super) async fn address<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     delivery: &LeasedDelivery,
     now: Timestamp,
 ) -> Result<Arc<S::Address>, NoAddress> {
@@ -105,7 +105,8 @@ pub(super) async fn address<S: Sends>(
         Some(id) => id.to_string(),
         None => format!("callbacks to {}", receiver.url),
     };
-    let known = Known { address: Arc::clone(&address), name, changed, good_until, used_at: now };
+    let known =
+        CachedReceiver { address: Arc::clone(&address), name, changed, good_until, used_at: now };
     shared.receivers.known().insert(delivery.receiver, known);
     Ok(address)
 }

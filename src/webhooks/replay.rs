@@ -17,11 +17,11 @@ const AT_ONCE: usize = 500;
 
 /// Delivers once more what was made for a subscription in a range of time.
 #[derive(Clone, Debug)]
-pub struct Replay(Ledger);
+pub struct ReplayJob(Ledger);
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplayStepped {
+pub enum ReplayProgress {
     /// There is more to do.
     More {
         /// Where it goes on.
@@ -43,7 +43,7 @@ pub enum ReplayStepped {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Arguments {
+struct ReplayArguments {
     subscription: String,
     since: String,
     until: String,
@@ -51,12 +51,12 @@ struct Arguments {
 }
 
 #[derive(Default, Deserialize, Serialize)]
-struct Cursor {
+struct ReplayCursor {
     after: Option<String>,
     replayed: u64,
 }
 
-impl Replay {
+impl ReplayJob {
     /// Of deliveries in this ledger.
     pub const fn of(ledger: Ledger) -> Self {
         Self(ledger)
@@ -69,12 +69,12 @@ impl Replay {
         cursor: Option<&[u8]>,
         asked_at: Timestamp,
         now: Timestamp,
-    ) -> Result<ReplayStepped, LedgerError> {
-        let Ok(arguments) = serde_json::from_slice::<Arguments>(arguments) else {
+    ) -> Result<ReplayProgress, LedgerError> {
+        let Ok(arguments) = serde_json::from_slice::<ReplayArguments>(arguments) else {
             return Ok(refused("the arguments are not understood"));
         };
         let cursor = cursor.and_then(|cursor| serde_json::from_slice(cursor).ok());
-        let Cursor { after, replayed } = cursor.unwrap_or_default();
+        let ReplayCursor { after, replayed } = cursor.unwrap_or_default();
         let (Ok(id), Some(select), Some(since), Some(until)) = (
             arguments.subscription.parse(),
             Selected::named(&arguments.select),
@@ -99,10 +99,10 @@ impl Replay {
         let stepped = self.0.replay(step).await?;
         let replayed = replayed + stepped.count;
         let Some(after) = stepped.after else {
-            return Ok(ReplayStepped::Done { result: octets(&json!({ "replayed": replayed })) });
+            return Ok(ReplayProgress::Done { result: octets(&json!({ "replayed": replayed })) });
         };
-        let cursor = json!(Cursor { after: Some(after.to_string()), replayed });
-        Ok(ReplayStepped::More { cursor: octets(&cursor), replayed })
+        let cursor = json!(ReplayCursor { after: Some(after.to_string()), replayed });
+        Ok(ReplayProgress::More { cursor: octets(&cursor), replayed })
     }
 }
 
@@ -111,8 +111,8 @@ fn instant(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(instant.as_microsecond()))
 }
 
-fn refused(why: &str) -> ReplayStepped {
-    ReplayStepped::Refused { result: octets(&json!({ "error": why })) }
+fn refused(why: &str) -> ReplayProgress {
+    ReplayProgress::Refused { result: octets(&json!({ "error": why })) }
 }
 
 fn octets(value: &serde_json::Value) -> Vec<u8> {

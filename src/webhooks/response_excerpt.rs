@@ -19,12 +19,12 @@ pub(super) const EXCERPT: usize = 1024;
 
 /// The beginning of a body.
 #[derive(Debug, Default)]
-pub(super) struct Beginning {
+pub(super) struct ResponseExcerpt {
     octets: Vec<u8>,
     is_whole: bool,
 }
 
-impl Beginning {
+impl ResponseExcerpt {
     /// Reads to the end, or as long as another piece is not beyond what is the most.
     pub(super) async fn read(&mut self, mut body: Incoming) {
         let mut read = 0;

@@ -13,12 +13,12 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response};
 use hyper::body::Incoming;
 
-use super::connection::{Connection, Outgoing, Unanswered};
-use super::dial::{Dialer, Failed, Progress, Trust, code_of, story};
-use super::pool::{Pool, SWEEP};
-use super::response_excerpt::Beginning;
-use super::signer::{self, Message, Signers};
-use super::ssrf_guard::Guard;
+use super::connection::{DeliveryRequest, ReceiverConnection, ReceiverExchangeError};
+use super::dial::{AttemptProgress, ReceiverDialer, SendError, Trust, code_of, story};
+use super::pool::{ReceiverPool, SWEEP};
+use super::response_excerpt::ResponseExcerpt;
+use super::signer::{self, SigningKeys, WebhookMessage};
+use super::ssrf_guard::SsrfGuard;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
 use cloakroom_domain::delivery::{DeliveryError, Destination};
@@ -34,7 +34,7 @@ const BODY: Duration = Duration::from_secs(2);
 pub struct SenderSettings {
     /// How long an attempt may take as a whole.
     pub timeout: Duration,
-    /// What marks requests as this gateway's: `CDN-Loop`.
+    /// What marks requests as this gateway's: `CDN-WebhookLoop`.
     pub mark: HeaderValue,
     /// Which certificate authorities are trusted.
     pub trust: Trust,
@@ -48,17 +48,17 @@ pub struct Target {
     /// What the subscriber adds.
     pub fields: HeaderMap,
     /// What signs it.
-    pub signers: Signers,
+    pub signers: SigningKeys,
 }
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempted {
+pub struct DeliveryAttemptResult {
     /// The status of the answer, if there was one.
     pub status: Option<u16>,
     /// What went wrong; nothing if the status is a 2xx.
     pub error: Option<DeliveryError>,
-    /// The story behind [`Attempted::error`] where there was no answer: for people, without
+    /// The story behind [`DeliveryAttemptResult::error`] where there was no answer: for people, without
     /// any octet of the message.
     pub detail: Option<String>,
     /// How long the receiver asks to be left alone, whatever its status.
@@ -74,7 +74,7 @@ pub struct Attempted {
     pub is_own: bool,
 }
 
-impl Attempted {
+impl DeliveryAttemptResult {
     /// Whether the message was delivered.
     pub const fn is_success(&self) -> bool {
         self.error.is_none()
@@ -83,91 +83,106 @@ impl Attempted {
 
 /// What came of asking a receiver whether it wants deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct PermissionReply {
     /// The request and its answer.
-    pub attempted: Attempted,
+    pub attempted: DeliveryAttemptResult,
     /// What it allows; none unless it said so.
     pub permission: Option<Permission>,
 }
 
 /// Makes attempts. Clones share connections.
 #[derive(Clone, Debug)]
-pub struct Sender(Arc<Parts>);
+pub struct WebhookSender(Arc<SenderState>);
 
 #[derive(Debug)]
-struct Parts {
-    guard: Arc<Guard>,
-    dialer: Dialer,
-    pool: Arc<Pool>,
+struct SenderState {
+    guard: Arc<SsrfGuard>,
+    dialer: ReceiverDialer,
+    pool: Arc<ReceiverPool>,
     settings: SenderSettings,
     clock: Clock,
 }
 
-impl Sender {
+impl WebhookSender {
     /// A sender that goes only where the guard lets it. Its idle connections end when
     /// `tasks` drain.
-    pub fn new(guard: Arc<Guard>, settings: SenderSettings, clock: Clock, tasks: &Tasks) -> Self {
+    pub fn new(
+        guard: Arc<SsrfGuard>,
+        settings: SenderSettings,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Self {
         let trust = settings.trust.clone();
-        let dialer = Dialer::new(Arc::clone(&guard), trust, clock.clone(), tasks.clone());
-        let pool = Arc::new(Pool::default());
+        let dialer = ReceiverDialer::new(Arc::clone(&guard), trust, clock.clone(), tasks.clone());
+        let pool = Arc::new(ReceiverPool::default());
         tend(Arc::downgrade(&pool), clock.clone(), tasks);
-        Self(Arc::new(Parts { guard, dialer, pool, settings, clock }))
+        Self(Arc::new(SenderState { guard, dialer, pool, settings, clock }))
     }
 
     /// Delivers a message to one receiver, signed as of `now`.
-    pub async fn send(&self, message: &Message, target: &Target, now: Timestamp) -> Attempted {
+    pub async fn send(
+        &self,
+        message: &WebhookMessage,
+        target: &Target,
+        now: Timestamp,
+    ) -> DeliveryAttemptResult {
         let fields = message.fields(&target.fields, &target.signers, now);
-        let outgoing = Outgoing { method: Method::POST, fields, body: message.body() };
+        let outgoing = DeliveryRequest { method: Method::POST, fields, body: message.body() };
         Box::pin(self.attempt(target, outgoing, now)).await.0
     }
 
     /// Asks a receiver whether it wants deliveries from `origin`, the name by which this
     /// gateway is known: the handshake of `CloudEvents`.
-    pub async fn ask_permission(&self, target: &Target, origin: &str, now: Timestamp) -> Asked {
+    pub async fn ask_permission(
+        &self,
+        target: &Target,
+        origin: &str,
+        now: Timestamp,
+    ) -> PermissionReply {
         let mut fields = signer::asking(&target.fields);
         if let Ok(origin) = HeaderValue::from_str(origin) {
             fields.insert(REQUEST_ORIGIN, origin);
         }
-        let outgoing = Outgoing { method: Method::OPTIONS, fields, body: Bytes::new() };
+        let outgoing = DeliveryRequest { method: Method::OPTIONS, fields, body: Bytes::new() };
         let (attempted, fields) = Box::pin(self.attempt(target, outgoing, now)).await;
         let allowed = fields.filter(|_| attempted.is_success());
         let permission = allowed.and_then(|fields| cloud_event::permission(&fields, origin));
-        Asked { attempted, permission }
+        PermissionReply { attempted, permission }
     }
 
     async fn attempt(
         &self,
         target: &Target,
-        mut outgoing: Outgoing,
+        mut outgoing: DeliveryRequest,
         now: Timestamp,
-    ) -> (Attempted, Option<HeaderMap>) {
-        let Parts { guard, clock, settings, .. } = &*self.0;
+    ) -> (DeliveryAttemptResult, Option<HeaderMap>) {
+        let SenderState { guard, clock, settings, .. } = &*self.0;
         let began = clock.elapsed();
         let spent = || clock.elapsed().saturating_sub(began);
         let to = match guard.parse(&target.url) {
             Ok(to) => to,
             Err(bad) => {
-                let refused = super::ssrf_guard::Refused::from(bad);
-                let failed = Failed::new(refused.code(), refused.to_string());
+                let refused = super::ssrf_guard::GuardRefusal::from(bad);
+                let failed = SendError::new(refused.code(), refused.to_string());
                 return (unanswered(failed, spent()), None);
             }
         };
         signer::mark(&mut outgoing.fields, &settings.mark);
-        let progress = Progress::default();
+        let progress = AttemptProgress::default();
         let exchange = self.exchange(&to, &outgoing, &progress);
         let answered = clock.timeout(settings.timeout, exchange).await.unwrap_or_else(|_| {
             let limit = settings.timeout.as_secs_f64();
-            Err(Failed::new(progress.when_late(), format!("not within {limit} s")))
+            Err(SendError::new(progress.when_late(), format!("not within {limit} s")))
         });
         match answered {
             Err(failed) => {
                 let is_own = progress.was_short();
-                (Attempted { is_own, ..unanswered(failed, spent()) }, None)
+                (DeliveryAttemptResult { is_own, ..unanswered(failed, spent()) }, None)
             }
             Ok((answer, connection)) => {
                 let left = settings.timeout.saturating_sub(spent()).min(BODY);
                 let (head, excerpt, is_cut) = self.read(&to, answer, connection, left).await;
-                let attempted = Attempted {
+                let attempted = DeliveryAttemptResult {
                     status: Some(head.status.as_u16()),
                     error: DeliveryError::of_status(head.status.as_u16()),
                     detail: None,
@@ -188,12 +203,12 @@ impl Sender {
         &self,
         to: &Destination,
         answer: Response<Incoming>,
-        mut connection: Connection,
+        mut connection: ReceiverConnection,
         limit: Duration,
     ) -> (http::response::Parts, Bytes, bool) {
-        let Parts { clock, pool, .. } = &*self.0;
+        let SenderState { clock, pool, .. } = &*self.0;
         let (head, body) = answer.into_parts();
-        let mut beginning = Beginning::default();
+        let mut beginning = ResponseExcerpt::default();
         let whole = async {
             beginning.read(body).await;
             if beginning.is_whole() {
@@ -212,19 +227,19 @@ impl Sender {
     async fn exchange(
         &self,
         to: &Destination,
-        outgoing: &Outgoing,
-        progress: &Progress,
-    ) -> Result<(Response<Incoming>, Connection), Failed> {
-        let Parts { pool, clock, dialer, .. } = &*self.0;
+        outgoing: &DeliveryRequest,
+        progress: &AttemptProgress,
+    ) -> Result<(Response<Incoming>, ReceiverConnection), SendError> {
+        let SenderState { pool, clock, dialer, .. } = &*self.0;
         let origin = to.origin();
         while let Some(mut connection) = pool.take(&origin, clock.now()) {
             progress.connected();
             match connection.send(to, outgoing).await {
                 Ok(answer) => return accepted(answer, connection),
                 // The receiver had closed it meanwhile.
-                Err(Unanswered::Unsent) => {}
+                Err(ReceiverExchangeError::Unsent) => {}
                 // It may have the message, which it knows by its id if it comes once more.
-                Err(Unanswered::Stale(_)) => break,
+                Err(ReceiverExchangeError::Stale(_)) => break,
                 Err(broken) => return Err(broken.into()),
             }
         }
@@ -242,31 +257,33 @@ impl Sender {
 /// An answer that switches protocols was not asked for.
 fn accepted(
     answer: Response<Incoming>,
-    connection: Connection,
-) -> Result<(Response<Incoming>, Connection), Failed> {
+    connection: ReceiverConnection,
+) -> Result<(Response<Incoming>, ReceiverConnection), SendError> {
     if answer.status().is_informational() {
-        return Err(Failed::new(DeliveryError::Protocol, "it switched to another protocol"));
+        return Err(SendError::new(DeliveryError::Protocol, "it switched to another protocol"));
     }
     Ok((answer, connection))
 }
 
-impl From<Unanswered> for Failed {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<ReceiverExchangeError> for SendError {
+    fn from(unanswered: ReceiverExchangeError) -> Self {
         match unanswered {
-            Unanswered::Unsent => Self::new(DeliveryError::Reset, "closed at once"),
-            Unanswered::Broken(error) | Unanswered::Stale(error) => {
+            ReceiverExchangeError::Unsent => Self::new(DeliveryError::Reset, "closed at once"),
+            ReceiverExchangeError::Broken(error) | ReceiverExchangeError::Stale(error) => {
                 Self::new(code_of(&error), story(&error))
             }
-            Unanswered::Unreadable(fault) => Self::new(DeliveryError::Protocol, fault.to_string()),
-            Unanswered::Unwritable => {
+            ReceiverExchangeError::Unreadable(fault) => {
+                Self::new(DeliveryError::Protocol, fault.to_string())
+            }
+            ReceiverExchangeError::Unwritable => {
                 Self::new(DeliveryError::RefusedUrl, "the URL cannot be requested")
             }
         }
     }
 }
 
-fn unanswered(failed: Failed, duration: Duration) -> Attempted {
-    Attempted {
+fn unanswered(failed: SendError, duration: Duration) -> DeliveryAttemptResult {
+    DeliveryAttemptResult {
         status: None,
         error: Some(failed.code),
         detail: Some(failed.detail),
@@ -279,7 +296,7 @@ fn unanswered(failed: Failed, duration: Duration) -> Attempted {
 }
 
 /// Looks through the pool every second, and closes it when the gateway drains.
-fn tend(pool: Weak<Pool>, clock: Clock, tasks: &Tasks) {
+fn tend(pool: Weak<ReceiverPool>, clock: Clock, tasks: &Tasks) {
     let lifecycle = tasks.clone();
     tasks.spawn(async move {
         loop {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::ledger_write;
 use super::loops::WebhookLoop;
-use super::{Sends, Shared};
+use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::delivery::{Ended, Next, ReceiverKey};
 use cloakroom_ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
 
@@ -21,8 +21,8 @@ const BATCH: usize = 512;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Settles from before anything `begins` until the tasks drain and nothing is held.
-pub(super) async fn run<S: Sends>(
-    shared: Arc<Shared<S>>,
+pub(super) async fn run<S: DeliveryTransport>(
+    shared: Arc<WebhookState<S>>,
     mut ends: mpsc::UnboundedReceiver<DeliverySettlement>,
     begins: impl Future<Output = ()>,
 ) {
@@ -44,15 +44,18 @@ pub(super) async fn run<S: Sends>(
 }
 
 /// Completes when the gateway drains and all that was handed out is settled.
-async fn over<S: Sends>(shared: &Shared<S>) {
+async fn over<S: DeliveryTransport>(shared: &WebhookState<S>) {
     shared.tasks.draining().await;
     // A claim that is on its way may bring something; none follows it.
     drop(shared.claiming.lock().await);
-    shared.holdings.emptied().await;
+    shared.in_flight.emptied().await;
 }
 
 /// Settles a batch.
-pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettlement>) {
+pub(super) async fn step<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    batch: Vec<DeliverySettlement>,
+) {
     match ledger_write::write(shared, || shared.ledger.settle_deliveries(batch.clone())).await {
         Ok(settled) => {
             for (settlement, settled) in batch.iter().zip(settled) {
@@ -76,7 +79,7 @@ pub(super) async fn step<S: Sends>(shared: &Shared<S>, batch: Vec<DeliverySettle
     }
     for settlement in &batch {
         shared.traffic().settled(settlement.receiver);
-        shared.holdings.leave(settlement.lease);
+        shared.in_flight.leave(settlement.lease);
     }
     shared.made_room();
 }
@@ -88,7 +91,11 @@ fn complain(error: &LedgerError) {
     );
 }
 
-fn count<S: Sends>(shared: &Shared<S>, settlement: &DeliverySettlement, settled: DeliverySettled) {
+fn count<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
+    settlement: &DeliverySettlement,
+    settled: DeliverySettled,
+) {
     let webhook_id = &*settlement.message;
     let outcome = match (&settlement.next, settled) {
         (_, DeliverySettled::Stale) => {
@@ -106,8 +113,8 @@ fn count<S: Sends>(shared: &Shared<S>, settlement: &DeliverySettlement, settled:
 }
 
 /// Says that a delivery came to an end that its receiver has not got.
-pub(super) fn given_up<S: Sends>(
-    shared: &Shared<S>,
+pub(super) fn given_up<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     webhook_id: &str,
     receiver: ReceiverKey,
     outcome: &'static str,

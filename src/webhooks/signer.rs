@@ -25,7 +25,7 @@ const SENDER: HeaderValue =
 
 /// A message, the same for all its receivers and on every attempt.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct WebhookMessage {
     id: String,
     body: Bytes,
     content_type: HeaderValue,
@@ -33,7 +33,7 @@ pub struct Message {
 
 /// What a message is signed with.
 #[derive(Debug, Default)]
-pub struct Signers {
+pub struct SigningKeys {
     /// All live keys, the current one first.
     pub keys: Vec<SigningKey>,
     /// What each of them is called, in the same order.
@@ -46,7 +46,7 @@ pub struct Signers {
 #[error("an id has up to 256 visible ASCII characters, without quotes, backslashes and dots")]
 pub struct BadMessageId;
 
-impl Message {
+impl WebhookMessage {
     /// A message with that `webhook-id`.
     pub fn new(
         id: impl Into<String>,
@@ -66,7 +66,12 @@ impl Message {
     }
 
     /// All its fields for an attempt at `now`, but those of the connection.
-    pub(super) fn fields(&self, extra: &HeaderMap, signers: &Signers, now: Timestamp) -> HeaderMap {
+    pub(super) fn fields(
+        &self,
+        extra: &HeaderMap,
+        signers: &SigningKeys,
+        now: Timestamp,
+    ) -> HeaderMap {
         let seconds = now.as_micros().div_euclid(1_000_000);
         let signature = signature::sign(&signers.keys, &self.id, seconds, &self.body);
         let mut fields = added(extra);
@@ -119,10 +124,10 @@ mod tests {
     fn a_delivery_says_who_it_is_when_it_was_sent_and_who_says_so() {
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let body = &br#"{"test": 2432232314}"#[..];
-        let message = Message::new("msg_p5jXN8AQM9LWM0D4loKWxJek", body, JSON).unwrap();
+        let message = WebhookMessage::new("msg_p5jXN8AQM9LWM0D4loKWxJek", body, JSON).unwrap();
         let now = Timestamp::from_micros(1_614_265_330_999_999);
         let signers =
-            Signers { keys: vec![SigningKey::Secret(secret)], names: vec!["12".to_owned()] };
+            SigningKeys { keys: vec![SigningKey::Secret(secret)], names: vec!["12".to_owned()] };
         let fields = message.fields(&HeaderMap::new(), &signers, now);
         for (name, value) in [
             ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
@@ -144,16 +149,16 @@ mod tests {
             extra.append(HeaderName::from_static(name), HeaderValue::from_static("evil"));
         }
         extra.append("x-mine", HeaderValue::from_static("good"));
-        let message = Message::new("msg_1", "{}", JSON).unwrap();
-        let fields = message.fields(&extra, &Signers::default(), Timestamp::EPOCH);
+        let message = WebhookMessage::new("msg_1", "{}", JSON).unwrap();
+        let fields = message.fields(&extra, &SigningKeys::default(), Timestamp::EPOCH);
         assert!(fields["x-mine"] == "good" && !fields.values().any(|value| value == "evil"));
     }
 
     #[test]
     fn an_id_that_would_break_what_is_signed_is_refused() {
         for id in ["", "a.b", "a b", "a\"b", "a\\b", "\u{e4}", "a\n", &"a".repeat(257)] {
-            assert!(Message::new(id, "{}", JSON).is_err(), "{id:?}");
+            assert!(WebhookMessage::new(id, "{}", JSON).is_err(), "{id:?}");
         }
-        assert!(Message::new("a".repeat(256), "{}", JSON).is_ok());
+        assert!(WebhookMessage::new("a".repeat(256), "{}", JSON).is_ok());
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use super::dns_lookups::{Lookups, PATIENCE};
+use super::dns_lookups::{DnsLookups, PATIENCE};
 use super::resolver::Resolver;
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::address::NotPublic;
@@ -17,7 +17,7 @@ use cloakroom_domain::delivery::{BadDestination, DeliveryError, Destination, NOT
 
 /// Why a URL is not one that deliveries go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum GuardRefusal {
     /// It can never be, as things are configured.
     #[error(transparent)]
     Url(#[from] BadDestination),
@@ -38,7 +38,7 @@ pub enum Refused {
     Slow,
 }
 
-impl Refused {
+impl GuardRefusal {
     /// The code that an attempt gets.
     pub const fn code(&self) -> DeliveryError {
         match self {
@@ -64,13 +64,13 @@ impl Refused {
 
 /// Judges URLs and the addresses they lead to.
 #[derive(Clone, Debug)]
-pub struct Guard {
+pub struct SsrfGuard {
     rules: Rules,
     own_ports: Vec<u16>,
     resolver: Arc<dyn Resolver>,
 }
 
-impl Guard {
+impl SsrfGuard {
     /// `listeners` are the addresses that this gateway itself listens on.
     pub fn new(rules: Rules, listeners: &[SocketAddr], resolver: Arc<dyn Resolver>) -> Self {
         let own_ports = listeners.iter().map(SocketAddr::port).collect();
@@ -78,14 +78,14 @@ impl Guard {
     }
 
     /// Judges a URL before it is kept for a principal, with what its name stands for now, or
-    /// did a moment ago. [`Refused::Unresolvable`], [`Refused::Busy`] and [`Refused::Slow`] are
+    /// did a moment ago. [`GuardRefusal::Unresolvable`], [`GuardRefusal::Busy`] and [`GuardRefusal::Slow`] are
     /// the answers that may be others later.
     pub async fn check_url(
         &self,
         text: &str,
         whose: &Principal,
-        lookups: &Lookups,
-    ) -> Result<Destination, Refused> {
+        lookups: &DnsLookups,
+    ) -> Result<Destination, GuardRefusal> {
         let destination = self.parse(text)?;
         let found = match destination.address() {
             Some(address) => vec![address],
@@ -101,8 +101,11 @@ impl Guard {
     }
 
     /// What may be dialled for a destination, now.
-    pub(super) async fn addresses(&self, to: &Destination) -> Result<Vec<SocketAddr>, Refused> {
-        let unresolvable = |error: io::Error| Refused::Unresolvable(error.to_string());
+    pub(super) async fn addresses(
+        &self,
+        to: &Destination,
+    ) -> Result<Vec<SocketAddr>, GuardRefusal> {
+        let unresolvable = |error: io::Error| GuardRefusal::Unresolvable(error.to_string());
         let found = match to.address() {
             Some(address) => vec![address],
             None => self.resolver.look_up(to.name()).await.map_err(unresolvable)?,
@@ -110,18 +113,18 @@ impl Guard {
         self.all_judged(found, to.port())
     }
 
-    fn all_judged(&self, found: Vec<IpAddr>, port: u16) -> Result<Vec<SocketAddr>, Refused> {
+    fn all_judged(&self, found: Vec<IpAddr>, port: u16) -> Result<Vec<SocketAddr>, GuardRefusal> {
         if found.is_empty() {
-            return Err(Refused::Unresolvable("it stands for no address".to_owned()));
+            return Err(GuardRefusal::Unresolvable("it stands for no address".to_owned()));
         }
         found.into_iter().map(|address| self.judged(address, port)).collect()
     }
 
-    fn judged(&self, address: IpAddr, port: u16) -> Result<SocketAddr, Refused> {
+    fn judged(&self, address: IpAddr, port: u16) -> Result<SocketAddr, GuardRefusal> {
         self.rules.judge_address(address)?;
         let dialled = SocketAddr::new(address, port);
         match self.own_ports.contains(&port) && is_local(address) {
-            true => Err(Refused::Own(dialled)),
+            true => Err(GuardRefusal::Own(dialled)),
             false => Ok(dialled),
         }
     }

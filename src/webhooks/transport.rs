@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::sender::{Sender, Target};
-use super::signer::{Message, Signers};
-use super::{Attempted, Sends};
+use super::sender::{Target, WebhookSender};
+use super::signer::{SigningKeys, WebhookMessage};
+use super::{DeliveryAttemptResult, DeliveryTransport};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::cloud_event::{self, Event};
 use cloakroom_domain::delivery::keeping::{self, Whose};
@@ -25,8 +25,8 @@ const CLOUD_EVENT: HeaderValue = HeaderValue::from_static(cloud_event::CONTENT_T
 
 /// Sends what the ledger holds to whom it knows.
 #[derive(Clone, Debug)]
-pub struct Postman {
-    sender: Sender,
+pub struct HttpTransport {
+    sender: WebhookSender,
     keyring: Keyring,
     ledger: LedgerNumber,
 }
@@ -40,10 +40,10 @@ pub enum Address {
     Callbacks(Box<Receiver>),
 }
 
-impl Postman {
+impl HttpTransport {
     /// Sends by `sender` what is in the ledger of that number, and opens what is sealed
     /// there with these keys.
-    pub const fn new(sender: Sender, keyring: Keyring, ledger: LedgerNumber) -> Self {
+    pub const fn new(sender: WebhookSender, keyring: Keyring, ledger: LedgerNumber) -> Self {
         Self { sender, keyring, ledger }
     }
 
@@ -59,14 +59,14 @@ impl Postman {
         Ok(Target {
             url: url.to_owned(),
             fields: fields.unwrap_or_else(HeaderMap::new),
-            signers: Signers {
+            signers: SigningKeys {
                 keys: keys.collect::<Result<_, _>>()?,
                 names: receiver.keys.iter().map(|key| key.number.to_string()).collect(),
             },
         })
     }
 
-    fn message(&self, delivery: &LeasedDelivery) -> Option<Message> {
+    fn message(&self, delivery: &LeasedDelivery) -> Option<WebhookMessage> {
         let (body, content_type) = match delivery.format {
             Format::Standard => (delivery.body.clone(), JSON),
             Format::CloudEvents => {
@@ -80,21 +80,21 @@ impl Postman {
                 (cloud_event::structured(&event).into(), CLOUD_EVENT)
             }
         };
-        Message::new(&*delivery.message, body, content_type).ok()
+        WebhookMessage::new(&*delivery.message, body, content_type).ok()
     }
 }
 
 /// What a message tells, without what a cloud event says of it in its own way.
 fn told(body: &[u8]) -> &[u8] {
     #[derive(Deserialize)]
-    struct Body<'a> {
+    struct EventBody<'a> {
         #[serde(borrow)]
         data: &'a RawValue,
     }
-    serde_json::from_slice::<Body<'_>>(body).map_or(body, |body| body.data.get().as_bytes())
+    serde_json::from_slice::<EventBody<'_>>(body).map_or(body, |body| body.data.get().as_bytes())
 }
 
-impl Sends for Postman {
+impl DeliveryTransport for HttpTransport {
     type Address = Address;
 
     fn address(&self, receiver: &Receiver) -> Result<Address, String> {
@@ -123,7 +123,7 @@ impl Sends for Postman {
             }
         };
         let Some(message) = self.message(delivery) else { return Some(REFUSED) };
-        let Attempted { status, error, detail, retry_after, is_cut, is_own, .. } =
+        let DeliveryAttemptResult { status, error, detail, retry_after, is_cut, is_own, .. } =
             self.sender.send(&message, target, now).await;
         if let Some(error) = error {
             let (receiver, webhook_id) = (delivery.receiver, &*delivery.message);

@@ -37,7 +37,7 @@ struct Pretender {
     sent: watch::Sender<Vec<(String, String)>>,
 }
 
-impl Sends for Pretender {
+impl DeliveryTransport for Pretender {
     type Address = String;
 
     fn address(&self, receiver: &Receiver) -> Result<String, String> {
@@ -93,7 +93,7 @@ impl Counting {
     }
 }
 
-/// A courier of which every loop is taken step by step, or all of it runs.
+/// A webhooks of which every loop is taken step by step, or all of it runs.
 struct Office {
     _folder: TempDir,
     ledger: Ledger,
@@ -146,10 +146,12 @@ impl Office {
         }
     }
 
-    fn parts(&mut self) -> (Arc<Shared<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+    fn parts(
+        &mut self,
+    ) -> (Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
         let sender = self.sender.take().unwrap();
         let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-        Shared::new(self.ledger.clone(), sender, Self::settings(), clock, tasks)
+        WebhookState::new(self.ledger.clone(), sender, Self::settings(), clock, tasks)
     }
 
     fn start(&mut self) -> Webhooks {
@@ -226,7 +228,7 @@ impl Office {
         self.sent.wait_for(|sent| sent.len() >= count).await.unwrap();
     }
 
-    /// Stops the courier as the gateway does; cuts it where `cut`.
+    /// Stops the webhooks as the gateway does; cuts it where `cut`.
     async fn stop(&self, cut: bool) {
         let patience = Duration::from_secs(20);
         match cut {
@@ -300,8 +302,8 @@ fn settings_of(url: &str) -> SubscriptionSettings {
 }
 
 /// Settles what has ended, as much as there is.
-async fn settled<S: Sends>(
-    shared: &Shared<S>,
+async fn settled<S: DeliveryTransport>(
+    shared: &WebhookState<S>,
     ends: &mut mpsc::UnboundedReceiver<DeliverySettlement>,
     count: usize,
 ) {
@@ -317,7 +319,7 @@ async fn what_is_due_is_sent_and_its_end_written_down() {
     let mut office = Office::open().await;
     let subscription = office.subscribe().await;
     office.ping(&subscription, 100).await;
-    let courier = office.start();
+    let webhooks = office.start();
     office.sent(100).await;
     // What comes to be due while it runs, too.
     office.ping(&subscription, 1).await;
@@ -327,20 +329,21 @@ async fn what_is_due_is_sent_and_its_end_written_down() {
     assert_eq!(standing, HashMap::from([("delivered", 101)]));
     let last = &office.deliveries(subscription.receiver).await[0];
     assert_eq!((last.attempts, last.log[0].status), (1, Some(200)));
-    assert_eq!(courier.stalled(office.clock.now()), None);
+    assert_eq!(webhooks.stalled(office.clock.now()), None);
     assert_eq!(office.sent.borrow().len(), 101);
     office.close().await;
 }
 
-/// The courier of an office that has taken one message, so that it is known to be quick,
+/// The webhooks of an office that has taken one message, so that it is known to be quick,
 /// and its outbox.
 async fn quick_office()
--> (Office, Subscription, Arc<Shared<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>) {
+-> (Office, Subscription, Arc<WebhookState<Pretender>>, mpsc::UnboundedReceiver<DeliverySettlement>)
+{
     let mut office = Office::open().await;
     let subscription = office.subscribe().await;
     office.ping(&subscription, 1).await;
     let (shared, mut ends) = office.parts();
-    office.ledger.lend_outbox(Arc::new(handoff::WebhookOutbox(Arc::downgrade(&shared))));
+    office.ledger.lend_outbox(Arc::new(handoff::WebhookSlots(Arc::downgrade(&shared))));
     maintenance::start(&shared).await;
     dispatcher::step(&shared, office.clock.now()).await.unwrap();
     settled(&shared, &mut ends, 1).await;
@@ -384,7 +387,7 @@ async fn what_is_handed_over_on_its_way_is_not_taken_for_lost() {
 #[tokio::test]
 async fn nothing_is_handed_over_once_draining_has_begun() {
     let (office, subscription, shared, ends) = quick_office().await;
-    let outbox = handoff::WebhookOutbox(Arc::downgrade(&shared));
+    let outbox = handoff::WebhookSlots(Arc::downgrade(&shared));
     let space = outbox.reserve(subscription.receiver).unwrap();
     office.tasks.drain();
     assert!(outbox.reserve(subscription.receiver).is_none());
@@ -392,7 +395,7 @@ async fn nothing_is_handed_over_once_draining_has_begun() {
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("delivered", 1), ("due", 1)]));
     // Whoever waits until nothing is held waits for what may still come.
-    let mut emptied = Box::pin(shared.holdings.emptied());
+    let mut emptied = Box::pin(shared.in_flight.emptied());
     assert!((&mut emptied).now_or_never().is_none());
     drop(space);
     emptied.await;
@@ -507,7 +510,7 @@ async fn a_task_that_comes_to_a_bad_end_makes_room_and_its_delivery_goes_out_aga
     let (shared, mut ends) = office.parts();
     maintenance::start(&shared).await;
     dispatcher::step(&shared, office.clock.now()).await.unwrap();
-    shared.holdings.emptied().await;
+    shared.in_flight.emptied().await;
     // Apart: each holds the lock.
     let sending = shared.traffic().sending();
     let held = shared.traffic().held();
@@ -623,7 +626,7 @@ struct Witness {
     signed: watch::Sender<Vec<Vec<bytes::Bytes>>>,
 }
 
-impl Sends for Witness {
+impl DeliveryTransport for Witness {
     type Address = Vec<bytes::Bytes>;
 
     fn address(&self, receiver: &Receiver) -> Result<Vec<bytes::Bytes>, String> {
@@ -643,11 +646,11 @@ impl Sends for Witness {
     }
 }
 
-/// A courier that has some deliveries to a quick receiver in hand, of which one is on its way.
+/// A webhooks that has some deliveries to a quick receiver in hand, of which one is on its way.
 struct InHand {
     office: Office,
     subscription: Subscription,
-    shared: Arc<Shared<Witness>>,
+    shared: Arc<WebhookState<Witness>>,
     ends: mpsc::UnboundedReceiver<DeliverySettlement>,
     gate: watch::Sender<bool>,
     signed: watch::Receiver<Vec<Vec<bytes::Bytes>>>,
@@ -663,7 +666,8 @@ impl InHand {
         let sender = Witness { gate: stands, signed: sent };
         let mut settings = Office::settings();
         settings.limits.concurrency = 1;
-        let (shared, mut ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
+        let (shared, mut ends) =
+            WebhookState::new(office.ledger.clone(), sender, settings, clock, tasks);
         maintenance::start(&shared).await;
         for _ in 0..9 {
             office.ping(&subscription, 1).await;
@@ -751,7 +755,7 @@ async fn a_node_that_may_begin_nothing_claims_nothing() {
     let settings = Settings { may_begin: Arc::new(|| false), ..Office::settings() };
     let (clock, tasks) = (office.clock.clone(), office.tasks.clone());
     let sender = office.sender.take().unwrap();
-    let (shared, ends) = Shared::new(office.ledger.clone(), sender, settings, clock, tasks);
+    let (shared, ends) = WebhookState::new(office.ledger.clone(), sender, settings, clock, tasks);
     dispatcher::step(&shared, office.clock.now()).await.unwrap();
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("due", 1)]));

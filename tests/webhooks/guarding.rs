@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloakroom::webhooks::{Guard, Lookups, Refused};
+use cloakroom::webhooks::{DnsLookups, GuardRefusal, SsrfGuard};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::{BadDestination, DeliveryError, Rules};
 use cloakroom_runtime::clock::Clock;
@@ -11,8 +11,8 @@ use cloakroom_runtime::lifecycle::Tasks;
 use super::outward::{Answer, NOW, Names, Outward, addresses, open_to};
 use crate::support::Receiver;
 
-fn lookups(names: &Arc<Names>) -> Lookups {
-    Lookups::new(Arc::clone(names) as _, Clock::manual(NOW), Tasks::new())
+fn lookups(names: &Arc<Names>) -> DnsLookups {
+    DnsLookups::new(Arc::clone(names) as _, Clock::manual(NOW), Tasks::new())
 }
 
 fn strict() -> Rules {
@@ -24,7 +24,7 @@ async fn a_name_that_is_public_when_checked_and_private_when_dialled_is_not_dial
     let receiver = Receiver::start().await;
     let rules = Rules { allow: Vec::new(), ..open_to(&[receiver.address]) };
     let names = Names::answering([addresses(&["93.184.215.14"]), addresses(&["127.0.0.1"])]);
-    let guard = Guard::new(rules.clone(), &[], Arc::clone(&names) as _);
+    let guard = SsrfGuard::new(rules.clone(), &[], Arc::clone(&names) as _);
     let url = receiver.url("/").replace("localhost", "rebinding.example");
     assert!(guard.check_url(&url, &Principal::everyone(), &lookups(&names)).await.is_ok());
     let attempted = Outward::new(rules, &[], names, Vec::new()).send(&url).await;
@@ -111,7 +111,7 @@ async fn the_gateways_own_listeners_are_refused_even_where_their_range_is_open()
 async fn a_url_is_judged_with_what_it_stands_for_before_it_is_kept() {
     let check = async |names: Answer, url: &str| {
         let names = Names::answering([names]);
-        let guard = Guard::new(strict(), &[], Arc::clone(&names) as _);
+        let guard = SsrfGuard::new(strict(), &[], Arc::clone(&names) as _);
         let judged = guard.check_url(url, &Principal::everyone(), &lookups(&names)).await;
         judged.map(|to| to.origin())
     };
@@ -119,12 +119,12 @@ async fn a_url_is_judged_with_what_it_stands_for_before_it_is_kept() {
     let fine = check(public(), "https://a.example/x").await;
     assert_eq!(fine, Ok("https://a.example".to_owned()));
     let refused = check(addresses(&["93.184.215.14", "10.0.0.7"]), "https://a.example/").await;
-    assert!(matches!(refused, Err(Refused::Address(_))), "{refused:?}");
+    assert!(matches!(refused, Err(GuardRefusal::Address(_))), "{refused:?}");
     assert!(refused.unwrap_err().to_string().contains("10.0.0.7 is not public: it is private"));
     let refused = check(public(), "http://a.example/").await;
-    assert_eq!(refused, Err(Refused::Url(BadDestination::PlainHttp)));
+    assert_eq!(refused, Err(GuardRefusal::Url(BadDestination::PlainHttp)));
     let unknown = check(Answer::Nothing, "https://a.example/").await;
-    assert!(matches!(unknown, Err(Refused::Unresolvable(_))), "{unknown:?}");
+    assert!(matches!(unknown, Err(GuardRefusal::Unresolvable(_))), "{unknown:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cloakroom::webhooks::{Guard, Lookups, Refused, Resolver};
+use cloakroom::webhooks::{DnsLookups, GuardRefusal, Resolver, SsrfGuard};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::Rules;
 use cloakroom_runtime::clock::Clock;
@@ -41,8 +41,8 @@ impl Resolver for Slow {
 }
 
 struct Desk {
-    guard: Arc<Guard>,
-    lookups: Lookups,
+    guard: Arc<SsrfGuard>,
+    lookups: DnsLookups,
     slow: Arc<Slow>,
     answers: watch::Sender<bool>,
     clock: Clock,
@@ -55,15 +55,15 @@ impl Desk {
         let (slow, clock) = (Arc::new(slow), Clock::manual(NOW));
         let rules = Rules { ports: vec![443], ..Rules::default() };
         Self {
-            guard: Arc::new(Guard::new(rules, &[], Arc::clone(&slow) as _)),
-            lookups: Lookups::new(Arc::clone(&slow) as _, clock.clone(), Tasks::new()),
+            guard: Arc::new(SsrfGuard::new(rules, &[], Arc::clone(&slow) as _)),
+            lookups: DnsLookups::new(Arc::clone(&slow) as _, clock.clone(), Tasks::new()),
             slow,
             answers,
             clock,
         }
     }
 
-    async fn check(&self, name: &str, whose: &Principal) -> Result<(), Refused> {
+    async fn check(&self, name: &str, whose: &Principal) -> Result<(), GuardRefusal> {
         let url = format!("https://{name}.example/");
         let checked = self.guard.check_url(&url, whose, &self.lookups);
         time::within("a judgement", checked).await.map(drop)
@@ -80,7 +80,7 @@ impl Desk {
             checked.is_finished().then_some(())
         })
         .await;
-        assert_eq!(checked.await.unwrap(), Err(Refused::Slow));
+        assert_eq!(checked.await.unwrap(), Err(GuardRefusal::Slow));
     }
 
     fn asked(&self) -> usize {
@@ -111,7 +111,7 @@ async fn no_more_names_are_looked_up_at_once_than_may_be_though_nobody_waits_for
     for name in &names {
         desk.check_in_vain(name, &everyone).await;
     }
-    assert_eq!(desk.check("other", &everyone).await, Err(Refused::Busy));
+    assert_eq!(desk.check("other", &everyone).await, Err(GuardRefusal::Busy));
     assert_eq!(desk.asked(), MOST);
     desk.check_in_vain(&names[0], &everyone).await;
     desk.answers.send_replace(true);
@@ -127,7 +127,7 @@ async fn the_slow_names_of_one_leave_room_for_those_of_others() {
     for number in 0..OF_ONE {
         desk.check_in_vain(&format!("anns-{number}"), &ann).await;
     }
-    assert_eq!(desk.check("anns-last", &ann).await, Err(Refused::Busy));
+    assert_eq!(desk.check("anns-last", &ann).await, Err(GuardRefusal::Busy));
     desk.check_in_vain("bobs", &bob).await;
     assert!(desk.slow.names.lock().unwrap().contains("bobs.example"));
 }

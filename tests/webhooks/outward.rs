@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cloakroom::webhooks::{
-    Attempted, Guard, Message, Resolver, Sender, SenderSettings, Signers, Target, Trust,
+    DeliveryAttemptResult, Resolver, SenderSettings, SigningKeys, SsrfGuard, Target, Trust,
+    WebhookMessage, WebhookSender,
 };
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{Rules, Secret, SigningKey};
@@ -78,7 +79,7 @@ pub fn open_to(addresses: &[SocketAddr]) -> Rules {
 }
 
 pub struct Outward {
-    pub sender: Sender,
+    pub sender: WebhookSender,
     pub clock: Clock,
     tasks: Tasks,
 }
@@ -102,32 +103,36 @@ impl Outward {
         roots: Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>,
     ) -> Self {
         let (clock, tasks) = (Clock::manual(NOW), Tasks::new());
-        let guard = Arc::new(Guard::new(rules, listeners, names));
+        let guard = Arc::new(SsrfGuard::new(rules, listeners, names));
         let settings = SenderSettings {
             timeout: TIMEOUT,
             mark: HeaderValue::from_static("cloakroom; id=\"test\""),
             trust: Trust::Only(roots),
         };
-        let sender = Sender::new(guard, settings, clock.clone(), &tasks);
+        let sender = WebhookSender::new(guard, settings, clock.clone(), &tasks);
         Self { sender, clock, tasks }
     }
 
     /// One attempt; the clock stands still.
-    pub async fn send(&self, url: &str) -> Attempted {
+    pub async fn send(&self, url: &str) -> DeliveryAttemptResult {
         let (message, to) = (message(), target(url));
         let attempt = self.sender.send(&message, &to, self.clock.now());
         time::within("an attempt", attempt).await
     }
 
     /// One attempt with a message that is more than sockets hold by themselves.
-    pub async fn send_large(&self, url: &str) -> Attempted {
+    pub async fn send_large(&self, url: &str) -> DeliveryAttemptResult {
         let (message, to) = (big_message(), target(url));
         let attempt = self.sender.send(&message, &to, self.clock.now());
         time::within("an attempt", attempt).await
     }
 
     /// One attempt during which the clock goes on as fast as it can, once `begun`.
-    pub async fn send_while_time_passes(&self, url: &str, begun: impl Fn() -> bool) -> Attempted {
+    pub async fn send_while_time_passes(
+        &self,
+        url: &str,
+        begun: impl Fn() -> bool,
+    ) -> DeliveryAttemptResult {
         let (sender, to, now) = (self.sender.clone(), target(url), self.clock.now());
         let attempt = time::spawn(async move { sender.send(&big_message(), &to, now).await });
         time::until("the attempt is on its way", || async { begun().then_some(()) }).await;
@@ -140,13 +145,13 @@ impl Outward {
     }
 }
 
-pub fn message() -> Message {
-    Message::new("msg_1", &br#"{"test": 2432232314}"#[..], json()).unwrap()
+pub fn message() -> WebhookMessage {
+    WebhookMessage::new("msg_1", &br#"{"test": 2432232314}"#[..], json()).unwrap()
 }
 
 /// More than sockets hold by themselves.
-fn big_message() -> Message {
-    Message::new("msg_2", vec![b' '; 8 << 20], json()).unwrap()
+fn big_message() -> WebhookMessage {
+    WebhookMessage::new("msg_2", vec![b' '; 8 << 20], json()).unwrap()
 }
 
 pub fn json() -> HeaderValue {
@@ -161,6 +166,6 @@ pub fn target(url: &str) -> Target {
     Target {
         url: url.to_owned(),
         fields: HeaderMap::new(),
-        signers: Signers { keys: vec![SigningKey::Secret(secret())], names: Vec::new() },
+        signers: SigningKeys { keys: vec![SigningKey::Secret(secret())], names: Vec::new() },
     }
 }

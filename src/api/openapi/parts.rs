@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::own::{DOCUMENT_TYPE, JSON_TYPE};
 use crate::api::problem::{PROBLEM_TYPE, kinds};
+use crate::api::response::{DOCUMENT_TYPE, JSON_TYPE};
 
 /// `application/problem+json` (RFC 9457), with every `type` that there is.
 pub(super) fn problem_schema() -> Value {

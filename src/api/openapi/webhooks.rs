@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::{content, in_path, json_of, optional, response};
 use super::paths::{accepted, resource, with};
-use crate::api::own::JSON_TYPE;
+use crate::api::response::JSON_TYPE;
 use cloakroom_domain::delivery::Topic;
 
 const ID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";

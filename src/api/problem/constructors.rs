@@ -5,7 +5,7 @@ use http::header::{ALLOW, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::{Problem, kinds};
-use crate::api::own::UPSTREAM_STATUS;
+use crate::api::response::UPSTREAM_STATUS;
 use cloakroom_domain::http::disguise::Part;
 use cloakroom_domain::operation::{self, Failure, Parts, Status};
 

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 /// A kind of problem: what programs tell problems apart by.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemKind {
     /// The last part of its `type`. Never changes.
     pub name: &'static str,
     /// For people.
@@ -12,7 +12,7 @@ pub struct Kind {
     status: u16,
 }
 
-impl Kind {
+impl ProblemKind {
     /// Its `type`.
     pub fn uri(&self) -> String {
         format!("urn:cloakroom:problem:{}", self.name)
@@ -27,10 +27,10 @@ impl Kind {
 macro_rules! kinds {
     ($($constant:ident $status:literal $name:literal $title:literal;)*) => {
         $(#[doc = concat!("`", $name, "`, ", $status, ": ", $title, ".")]
-        pub static $constant: Kind = Kind { name: $name, title: $title, status: $status };)*
+        pub static $constant: ProblemKind = ProblemKind { name: $name, title: $title, status: $status };)*
 
         /// Every kind.
-        pub static ALL: &[&Kind] = &[$(&$constant),*];
+        pub static ALL: &[&ProblemKind] = &[$(&$constant),*];
     };
 }
 

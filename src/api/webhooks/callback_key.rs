@@ -8,16 +8,19 @@ use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
-use super::asking::{Asking, Wanting};
+use super::context::{PrincipalError, WebhookContext};
 use super::document::CallbackKeys;
-use super::rotate::{self, Former, add};
-use super::signing::{self, Wish, kind_of};
-use crate::api::members::Members;
-use crate::api::{Problem, own};
+use super::rotate::{self, FormerKeys, add};
+use super::signing::{self, KeyRequest, kind_of};
+use crate::api::json_object::JsonObject;
+use crate::api::{Problem, response};
 use cloakroom_domain::delivery::keeping::Whose;
 use cloakroom_ledger::{KeyKind, KeyOwner};
 
-pub(super) async fn show(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn show(
+    context: WebhookContext,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     let mut named = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "principal" {
@@ -26,29 +29,29 @@ pub(super) async fn show(asking: Asking, RawQuery(query): RawQuery) -> Result<Re
         }
         named = Some(value.into_owned());
     }
-    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_query)?;
-    let keys = asking.ledger().signing_keys(&KeyOwner::Callbacks(principal.clone())).await?;
-    let keys = signing::live(keys, asking.now());
-    let keys = signing::shown(asking.settings(), Whose::Callbacks(&principal), &keys)?;
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &CallbackKeys { keys }))
+    let principal = context.owner(named.as_deref()).map_err(PrincipalError::in_query)?;
+    let keys = context.ledger().signing_keys(&KeyOwner::Callbacks(principal.clone())).await?;
+    let keys = signing::live(keys, context.now());
+    let keys = signing::shown(context.settings(), Whose::Callbacks(&principal), &keys)?;
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &CallbackKeys { keys }))
 }
 
 pub(super) async fn rotate(
-    asking: Asking,
+    context: WebhookContext,
     headers: HeaderMap,
-    mut members: Members,
+    mut members: JsonObject,
 ) -> Result<Response, Problem> {
     // The path is the same for everybody, so a page of another site could send a form here.
     if !headers.contains_key(CONTENT_TYPE) {
         return Err(Problem::not_json());
     }
     members.only(&[&rotate::KNOWN[..], &["principal"]].concat())?;
-    let named = members.text("principal")?.this();
-    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_body)?;
-    let wish = Wish::read(&mut members)?;
+    let named = members.text("principal")?.present();
+    let principal = context.owner(named.as_deref()).map_err(PrincipalError::in_body)?;
+    let wish = KeyRequest::read(&mut members)?;
     let grace = rotate::grace(&mut members)?;
     let (owner, whose) = (KeyOwner::Callbacks(principal.clone()), Whose::Callbacks(&principal));
-    let is_first = asking.ledger().signing_keys(&owner).await?.is_empty();
+    let is_first = context.ledger().signing_keys(&owner).await?.is_empty();
     let mut keys = wish.keys(&KeyKind::BOTH)?;
     if is_first {
         let lacks = |kind: &KeyKind| keys.iter().all(|key| kind_of(key) != *kind);
@@ -56,7 +59,7 @@ pub(super) async fn rotate(
         keys.extend(other.map(signing::made).transpose()?);
     }
     let status = if is_first { StatusCode::CREATED } else { StatusCode::OK };
-    let former = Former { grace, beside: true };
-    let document = add(&asking, owner, whose, &keys, former).await?;
-    Ok(own::json(status, own::JSON_TYPE, &document))
+    let former = FormerKeys { grace, beside: true };
+    let document = add(&context, owner, whose, &keys, former).await?;
+    Ok(response::json(status, response::JSON_TYPE, &document))
 }

@@ -10,27 +10,27 @@ use http::{HeaderMap, StatusCode};
 
 use super::deliveries;
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
-use crate::api::visit::{Door, Found, Side};
-use crate::api::{Problem, origin, own};
+use crate::api::extract::{ApiState, OperationPath, Side};
+use crate::api::{Problem, origin, response};
 use cloakroom_ledger::DeliveriesOf;
 
 pub(in crate::api) async fn list(
-    State(door): State<Door>,
-    found: Found,
+    State(state): State<ApiState>,
+    found: OperationPath,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let id = found.operation.id;
     let of = DeliveriesOf::Callback(id);
     let listing = deliveries::read(query.as_deref().unwrap_or_default(), of)?;
-    let page = door.api.ledger.deliveries(&listing).await?;
+    let page = state.api.ledger.deliveries(&listing).await?;
     let next = match deliveries::behind(&listing, &page) {
         None => None,
         Some(query) => {
-            let operation = match door.side {
-                Side::Public => found.visit.links(id).monitor().to_owned(),
+            let operation = match state.side {
+                Side::Public => found.context.links(id).monitor().to_owned(),
                 Side::Operators => {
-                    let prefix = &door.api.settings.prefix;
+                    let prefix = &state.api.settings.prefix;
                     format!("{}{prefix}/operations/{id}", origin::of_host(&headers)?)
                 }
             };
@@ -39,5 +39,5 @@ pub(in crate::api) async fn list(
     };
     let deliveries = page.deliveries.iter().map(DeliveryDocument::of_callback).collect();
     let list = DeliveryList { deliveries, links: PageLinks { next } };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }

@@ -8,11 +8,11 @@ use axum::response::Response;
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 
-use super::asking::Chosen;
-use super::draft::{self, Draft};
-use super::standing::{self, etag};
+use super::context::SubscriptionPath;
+use super::settings_patch::{self, SettingsPatch};
+use super::subscription_view::{self, etag};
 use crate::api::Problem;
-use crate::api::members::Members;
+use crate::api::json_object::JsonObject;
 use cloakroom_domain::delivery::cloud_event::Permission;
 use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
@@ -20,12 +20,12 @@ use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionStat
 const TRIES: usize = 5;
 
 pub(super) async fn change(
-    chosen: Chosen,
+    path: SubscriptionPath,
     headers: HeaderMap,
-    members: Members,
+    members: JsonObject,
 ) -> Result<Response, Problem> {
-    members.only(&draft::KNOWN)?;
-    let Chosen { asking, mut subscription } = chosen;
+    members.only(&settings_patch::KNOWN)?;
+    let SubscriptionPath { context, mut subscription } = path;
     let expected = wanted(&headers)?;
     let mut agreed: Option<(String, Permission)> = None;
     for _ in 0..TRIES {
@@ -33,34 +33,35 @@ pub(super) async fn change(
             return Err(Problem::not_as_expected());
         }
         let id = subscription.id;
-        let mut draft = standing::draft(&asking, &subscription)?;
-        draft.merge(&mut members.clone(), &asking, &subscription.principal).await?;
+        let mut draft = subscription_view::draft(&context, &subscription)?;
+        draft.merge(&mut members.clone(), &context, &subscription.principal).await?;
         let has_to_agree = has_to_agree(&subscription, &draft);
         if has_to_agree && agreed.as_ref().is_none_or(|(url, _)| *url != draft.url) {
-            let asked = standing::agreed(&asking, &draft.url, draft.headers.clone()).await;
+            let asked =
+                subscription_view::agreed(&context, &draft.url, draft.headers.clone()).await;
             let allows = asked.map_err(|why| Problem::not_agreed(&why).with("field", "url"))?;
             agreed = Some((draft.url.clone(), allows));
         }
-        let settings = Box::new(standing::settings(&asking, id, draft)?);
+        let settings = Box::new(subscription_view::settings(&context, id, draft)?);
         let change = match &agreed {
             Some((_, allows)) if has_to_agree => Change::Moved(settings, *allows),
             _ => Change::Settings(settings),
         };
         let changing = Changing {
             id,
-            principal: asking.only().cloned(),
+            principal: context.only().cloned(),
             unless_since: Some(subscription.edited),
             change,
-            at: asking.now(),
+            at: context.now(),
         };
-        match asking.ledger().change_subscription(changing).await? {
+        match context.ledger().change_subscription(changing).await? {
             Changed::Done(now) => {
-                let document = standing::whole(&asking, &now).await?;
-                return Ok(standing::answer(StatusCode::OK, &now, &document));
+                let document = subscription_view::whole(&context, &now).await?;
+                return Ok(subscription_view::answer(StatusCode::OK, &now, &document));
             }
             Changed::Unknown => return Err(Problem::no_such_subscription()),
             Changed::Meanwhile => {
-                let found = asking.ledger().subscription(asking.only(), id).await?;
+                let found = context.ledger().subscription(context.only(), id).await?;
                 subscription = found.ok_or_else(Problem::no_such_subscription)?;
             }
         }
@@ -70,7 +71,7 @@ pub(super) async fn change(
 
 /// Whether somebody else is to get messages who has to agree first. One that has not agreed
 /// yet is asked when it is enabled.
-fn has_to_agree(subscription: &Subscription, draft: &Draft) -> bool {
+fn has_to_agree(subscription: &Subscription, draft: &SettingsPatch) -> bool {
     let verified = subscription.state != SubscriptionState::Unverified;
     subscription.asks && verified && draft.url != subscription.settings.url
 }

@@ -4,13 +4,13 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::asking::{Asking, Wanting};
+use super::context::{PrincipalError, WebhookContext};
 use super::document::NewSubscriptionDocument;
-use super::draft::{self, Draft};
-use super::signing::{self, Wish};
-use super::standing;
-use crate::api::members::Members;
-use crate::api::{Problem, own};
+use super::settings_patch::{self, SettingsPatch};
+use super::signing::{self, KeyRequest};
+use super::subscription_view;
+use crate::api::json_object::JsonObject;
+use crate::api::{Problem, response};
 use cloakroom_domain::delivery::keeping::Whose;
 use cloakroom_ledger::{
     Change, Changed, Changing, KeyKind, NewSubscription, Subscribed, Subscription, SubscriptionId,
@@ -18,45 +18,48 @@ use cloakroom_ledger::{
 
 const KNOWN: [&str; 4] = ["signature", "secret", "verification", "principal"];
 
-pub(super) async fn create(asking: Asking, mut members: Members) -> Result<Response, Problem> {
-    members.only(&[&draft::KNOWN[..], &KNOWN].concat())?;
-    let named = members.text("principal")?.this();
-    let principal = asking.owner(named.as_deref()).map_err(Wanting::in_body)?;
-    let public_base = asking.public_base()?;
-    let wish = Wish::read(&mut members)?;
+pub(super) async fn create(
+    context: WebhookContext,
+    mut members: JsonObject,
+) -> Result<Response, Problem> {
+    members.only(&[&settings_patch::KNOWN[..], &KNOWN].concat())?;
+    let named = members.text("principal")?.present();
+    let principal = context.owner(named.as_deref()).map_err(PrincipalError::in_body)?;
+    let public_base = context.public_base()?;
+    let wish = KeyRequest::read(&mut members)?;
     let asks = verification(&mut members)?;
-    let mut draft = Draft::default();
-    draft.merge(&mut members, &asking, &principal).await?;
+    let mut draft = SettingsPatch::default();
+    draft.merge(&mut members, &context, &principal).await?;
     let id = SubscriptionId::of_random(rand::random());
     let key = wish.key(KeyKind::V1)?;
-    let settings = standing::settings(&asking, id, draft)?;
-    let most = asking.settings().most;
+    let settings = subscription_view::settings(&context, id, draft)?;
+    let most = context.settings().most;
     let new = NewSubscription {
         id,
         principal,
         settings,
         asks,
-        key: signing::sealed(asking.settings(), Whose::Subscription(&id), &key)?,
+        key: signing::sealed(context.settings(), Whose::Subscription(&id), &key)?,
         most,
         public_base,
-        at: asking.now(),
+        at: context.now(),
     };
-    let mut made = match asking.ledger().subscribe(new).await? {
+    let mut made = match context.ledger().subscribe(new).await? {
         Subscribed::New(made) => *made,
         Subscribed::TooMany => return Err(Problem::too_many_subscriptions(most)),
     };
     if asks {
-        made = verified(&asking, made).await?;
+        made = verified(&context, made).await?;
     }
-    let subscription = standing::whole(&asking, &made).await?;
+    let subscription = subscription_view::whole(&context, &made).await?;
     let document = NewSubscriptionDocument { subscription, secret: signing::secret(&[key]) };
-    let mut response = standing::answer(StatusCode::CREATED, &made, &document);
-    own::set(response.headers_mut(), LOCATION, asking.url(id));
+    let mut response = subscription_view::answer(StatusCode::CREATED, &made, &document);
+    response::set(response.headers_mut(), LOCATION, context.url(id));
     Ok(response)
 }
 
-fn verification(members: &mut Members) -> Result<bool, Problem> {
-    match members.text("verification")?.this().as_deref() {
+fn verification(members: &mut JsonObject) -> Result<bool, Problem> {
+    match members.text("verification")?.present().as_deref() {
         None | Some("none") => Ok(false),
         Some("cloudevents") => Ok(true),
         Some(_) => {
@@ -67,9 +70,9 @@ fn verification(members: &mut Members) -> Result<bool, Problem> {
 }
 
 /// The subscription, active if its receiver agrees right away.
-async fn verified(asking: &Asking, made: Subscription) -> Result<Subscription, Problem> {
-    let fields = standing::headers(asking, &made)?;
-    let Ok(allows) = standing::agreed(asking, &made.settings.url, fields).await else {
+async fn verified(context: &WebhookContext, made: Subscription) -> Result<Subscription, Problem> {
+    let fields = subscription_view::headers(context, &made)?;
+    let Ok(allows) = subscription_view::agreed(context, &made.settings.url, fields).await else {
         return Ok(made);
     };
     let changing = Changing {
@@ -77,9 +80,9 @@ async fn verified(asking: &Asking, made: Subscription) -> Result<Subscription, P
         principal: None,
         unless_since: Some(made.edited),
         change: Change::Agreed(allows),
-        at: asking.now(),
+        at: context.now(),
     };
-    match asking.ledger().change_subscription(changing).await? {
+    match context.ledger().change_subscription(changing).await? {
         Changed::Done(active) => Ok(*active),
         // Somebody was quicker, and knows.
         Changed::Meanwhile | Changed::Unknown => Ok(made),

@@ -3,21 +3,21 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::Chosen;
-use crate::api::{Problem, own};
+use super::context::SubscriptionPath;
+use crate::api::{Problem, response};
 use cloakroom_ledger::{Change, Changed, Changing};
 
-pub(super) async fn delete(chosen: Chosen) -> Result<Response, Problem> {
-    let Chosen { asking, subscription } = chosen;
+pub(super) async fn delete(path: SubscriptionPath) -> Result<Response, Problem> {
+    let SubscriptionPath { context, subscription } = path;
     let changing = Changing {
         id: subscription.id,
-        principal: asking.only().cloned(),
+        principal: context.only().cloned(),
         unless_since: None,
         change: Change::Delete,
-        at: asking.now(),
+        at: context.now(),
     };
-    match asking.ledger().change_subscription(changing).await? {
-        Changed::Done(_) => Ok(own::empty(StatusCode::NO_CONTENT)),
+    match context.ledger().change_subscription(changing).await? {
+        Changed::Done(_) => Ok(response::empty(StatusCode::NO_CONTENT)),
         Changed::Meanwhile | Changed::Unknown => Err(Problem::no_such_subscription()),
     }
 }

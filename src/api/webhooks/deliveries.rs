@@ -6,9 +6,9 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::LOCATION;
 
-use super::asking::{Asking, Chosen, is_number};
+use super::context::{SubscriptionPath, WebhookContext, is_number};
 use super::document::{DeliveryDocument, DeliveryList, PageLinks};
-use crate::api::{Problem, own};
+use crate::api::{Problem, response};
 use cloakroom_ledger::{
     DeliveriesOf, Delivery, DeliveryKey, DeliveryListing, DeliveryPage, Selected, Subscription,
 };
@@ -16,18 +16,21 @@ use cloakroom_ledger::{
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
-pub(super) async fn list(chosen: Chosen, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let Chosen { asking, subscription } = chosen;
+pub(super) async fn list(
+    path: SubscriptionPath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let SubscriptionPath { context, subscription } = path;
     let of = DeliveriesOf::Receiver(subscription.receiver);
     let listing = read(query.as_deref().unwrap_or_default(), of)?;
-    let page = asking.ledger().deliveries(&listing).await?;
+    let page = context.ledger().deliveries(&listing).await?;
     let id = subscription.id;
     let next = behind(&listing, &page);
-    let next = next.map(|query| asking.url(format_args!("{id}/deliveries?{query}")));
-    let document = |delivery| DeliveryDocument::of(&asking, &subscription, delivery);
+    let next = next.map(|query| context.url(format_args!("{id}/deliveries?{query}")));
+    let document = |delivery| DeliveryDocument::of(&context, &subscription, delivery);
     let deliveries = page.deliveries.iter().map(document).collect();
     let list = DeliveryList { deliveries, links: PageLinks { next } };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
 /// The query of the next page, if there is one.
@@ -68,13 +71,13 @@ pub(super) fn read(query: &str, of: DeliveriesOf) -> Result<DeliveryListing, Pro
 }
 
 pub(super) async fn show(
-    chosen: Chosen,
+    path: SubscriptionPath,
     Path((_, number)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let Chosen { asking, subscription } = chosen;
-    let found = find(&asking, &subscription, named(&number)?).await?;
-    let document = DeliveryDocument::of(&asking, &subscription, &found);
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+    let SubscriptionPath { context, subscription } = path;
+    let found = find(&context, &subscription, named(&number)?).await?;
+    let document = DeliveryDocument::of(&context, &subscription, &found);
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
 /// The delivery that a path names.
@@ -84,26 +87,26 @@ pub(super) fn named(number: &str) -> Result<DeliveryKey, Problem> {
 }
 
 async fn find(
-    asking: &Asking,
+    context: &WebhookContext,
     subscription: &Subscription,
     key: DeliveryKey,
 ) -> Result<Delivery, Problem> {
-    let found = asking.ledger().delivery(subscription.receiver, key).await?;
+    let found = context.ledger().delivery(subscription.receiver, key).await?;
     found.ok_or_else(Problem::no_such_delivery)
 }
 
 /// An answer that shows a delivery which was just made.
 pub(super) async fn made(
-    asking: &Asking,
+    context: &WebhookContext,
     subscription: &Subscription,
     key: DeliveryKey,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let found = find(asking, subscription, key).await?;
-    let document = DeliveryDocument::of(asking, subscription, &found);
-    let mut response = own::json(status, own::JSON_TYPE, &document);
+    let found = find(context, subscription, key).await?;
+    let document = DeliveryDocument::of(context, subscription, &found);
+    let mut response = response::json(status, response::JSON_TYPE, &document);
     if let Some(location) = document.location() {
-        own::set(response.headers_mut(), LOCATION, location);
+        response::set(response.headers_mut(), LOCATION, location);
     }
     Ok(response)
 }

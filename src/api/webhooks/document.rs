@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::asking::Asking;
+use super::context::WebhookContext;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::PublicKey;
 use cloakroom_ledger::{
@@ -284,7 +284,7 @@ fn text(at: Option<Timestamp>) -> Option<String> {
 impl SubscriptionDocument {
     /// A subscription as it stands; `header_names` of the fields that it has.
     pub(super) fn of(
-        asking: &Asking,
+        context: &WebhookContext,
         subscription: &Subscription,
         header_names: Vec<String>,
         keys: Option<Vec<KeyDocument>>,
@@ -298,7 +298,7 @@ impl SubscriptionDocument {
         let id = subscription.id;
         Self {
             id: id.to_string(),
-            principal: asking.shown(&subscription.principal),
+            principal: context.shown(&subscription.principal),
             url: url.clone(),
             events: topics.iter().map(cloakroom_domain::delivery::Topic::as_str).collect(),
             routes: routes.clone(),
@@ -316,8 +316,8 @@ impl SubscriptionDocument {
             changed_at: subscription.changed_at.rfc3339(),
             keys,
             links: SubscriptionLinks {
-                own: asking.url(id),
-                deliveries: asking.url(format_args!("{id}/deliveries")),
+                own: context.url(id),
+                deliveries: context.url(format_args!("{id}/deliveries")),
             },
         }
     }
@@ -354,9 +354,13 @@ impl PublicKeyDocument {
 
 impl DeliveryDocument {
     /// One to a subscription.
-    pub(super) fn of(asking: &Asking, subscription: &Subscription, delivery: &Delivery) -> Self {
+    pub(super) fn of(
+        context: &WebhookContext,
+        subscription: &Subscription,
+        delivery: &Delivery,
+    ) -> Self {
         let (id, number) = (subscription.id, delivery.key);
-        let own = asking.url(format_args!("{id}/deliveries/{number}"));
+        let own = context.url(format_args!("{id}/deliveries/{number}"));
         Self { links: Some(DeliveryLinks { own }), ..Self::of_callback(delivery) }
     }
 

@@ -6,61 +6,68 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::{Asking, Chosen};
-use super::standing;
+use super::context::{SubscriptionPath, WebhookContext};
+use super::subscription_view;
 use crate::api::Problem;
-use crate::api::members::Members;
+use crate::api::json_object::JsonObject;
 use cloakroom_ledger::{Change, Changed, Changing, DisabledFor, Subscription, SubscriptionState};
 
-pub(super) async fn enable(chosen: Chosen, members: Members) -> Result<Response, Problem> {
+pub(super) async fn enable(
+    path: SubscriptionPath,
+    members: JsonObject,
+) -> Result<Response, Problem> {
     members.only(&[])?;
-    let Chosen { asking, subscription } = chosen;
+    let SubscriptionPath { context, subscription } = path;
     match subscription.state {
-        SubscriptionState::Active => shown(&asking, &subscription).await,
+        SubscriptionState::Active => shown(&context, &subscription).await,
         SubscriptionState::Unverified => {
-            let fields = standing::headers(&asking, &subscription)?;
-            let agreed = standing::agreed(&asking, &subscription.settings.url, fields).await;
+            let fields = subscription_view::headers(&context, &subscription)?;
+            let agreed =
+                subscription_view::agreed(&context, &subscription.settings.url, fields).await;
             let allows = agreed.map_err(|why| Problem::not_agreed(&why))?;
-            changed(asking, subscription, Change::Agreed(allows)).await
+            changed(context, subscription, Change::Agreed(allows)).await
         }
-        SubscriptionState::Disabled { .. } => changed(asking, subscription, Change::Enable).await,
+        SubscriptionState::Disabled { .. } => changed(context, subscription, Change::Enable).await,
     }
 }
 
-pub(super) async fn disable(chosen: Chosen, members: Members) -> Result<Response, Problem> {
+pub(super) async fn disable(
+    path: SubscriptionPath,
+    members: JsonObject,
+) -> Result<Response, Problem> {
     members.only(&[])?;
-    let Chosen { asking, subscription } = chosen;
+    let SubscriptionPath { context, subscription } = path;
     match subscription.state {
         SubscriptionState::Active => {
-            changed(asking, subscription, Change::Disable(DisabledFor::Asked)).await
+            changed(context, subscription, Change::Disable(DisabledFor::Asked)).await
         }
-        SubscriptionState::Disabled { .. } => shown(&asking, &subscription).await,
+        SubscriptionState::Disabled { .. } => shown(&context, &subscription).await,
         // It would be enabled later without its receiver having agreed.
         SubscriptionState::Unverified => Err(Problem::not_active("unverified")),
     }
 }
 
 async fn changed(
-    asking: Asking,
+    context: WebhookContext,
     subscription: Subscription,
     change: Change,
 ) -> Result<Response, Problem> {
     let changing = Changing {
         id: subscription.id,
-        principal: asking.only().cloned(),
+        principal: context.only().cloned(),
         // What was looked at decided.
         unless_since: Some(subscription.edited),
         change,
-        at: asking.now(),
+        at: context.now(),
     };
-    match asking.ledger().change_subscription(changing).await? {
-        Changed::Done(now) => shown(&asking, &now).await,
+    match context.ledger().change_subscription(changing).await? {
+        Changed::Done(now) => shown(&context, &now).await,
         Changed::Meanwhile => Err(Problem::changed_meanwhile()),
         Changed::Unknown => Err(Problem::no_such_subscription()),
     }
 }
 
-async fn shown(asking: &Asking, subscription: &Subscription) -> Result<Response, Problem> {
-    let document = standing::whole(asking, subscription).await?;
-    Ok(standing::answer(StatusCode::OK, subscription, &document))
+async fn shown(context: &WebhookContext, subscription: &Subscription) -> Result<Response, Problem> {
+    let document = subscription_view::whole(context, subscription).await?;
+    Ok(subscription_view::answer(StatusCode::OK, subscription, &document))
 }

@@ -10,12 +10,12 @@ use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::asking::{Asking, is_number};
+use super::context::{WebhookContext, is_number};
 use super::document::{KeyUse, PageLinks, PublicKeyDocument, PublicKeys};
-use super::list::Page;
+use super::list::SubscriptionPage;
 use super::signing;
-use crate::api::visit::{Door, base_of};
-use crate::api::{Api, Problem, own};
+use crate::api::extract::{ApiState, base_of};
+use crate::api::{Api, Problem, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::keeping::Whose;
@@ -27,30 +27,30 @@ const MOST: usize = 200;
 /// Who looks for keys.
 pub(super) enum KeySeeker {
     /// A caller who may see subscriptions.
-    Known(Asking),
+    Known(WebhookContext),
     /// Anybody else.
-    Anybody(Public),
+    Anybody(AnonymousContext),
 }
 
 /// What anybody's answer is made from.
-pub(super) struct Public {
+pub(super) struct AnonymousContext {
     api: Api,
     /// Where these resources are.
     base: String,
 }
 
-impl FromRequestParts<Door> for KeySeeker {
+impl FromRequestParts<ApiState> for KeySeeker {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        match Asking::from_request_parts(parts, door).await {
-            Ok(asking) => Ok(Self::Known(asking)),
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        match WebhookContext::from_request_parts(parts, state).await {
+            Ok(context) => Ok(Self::Known(context)),
             Err(refused)
                 if matches!(refused.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND) =>
             {
-                let base = base_of(parts, door)?;
-                let base = format!("{base}{}/webhooks", door.api.settings.prefix);
-                Ok(Self::Anybody(Public { api: door.api.clone(), base }))
+                let base = base_of(parts, state)?;
+                let base = format!("{base}{}/webhooks", state.api.settings.prefix);
+                Ok(Self::Anybody(AnonymousContext { api: state.api.clone(), base }))
             }
             Err(refused) => Err(refused),
         }
@@ -63,10 +63,11 @@ pub(super) async fn keys(
 ) -> Result<Response, Problem> {
     let query = query.unwrap_or_default();
     let keys = match (seeker, kid(&query)?) {
-        (KeySeeker::Known(asking), None) => own_keys(&asking, &query).await?,
-        (KeySeeker::Known(asking), Some(kid)) => {
-            let api = &asking.visit.api;
-            let is_own = |key: &PublishedKey| asking.only().is_none_or(|own| *own == key.principal);
+        (KeySeeker::Known(context), None) => own_keys(&context, &query).await?,
+        (KeySeeker::Known(context), Some(kid)) => {
+            let api = &context.request.api;
+            let is_own =
+                |key: &PublishedKey| context.only().is_none_or(|own| *own == key.principal);
             let found = named(api, kid).await?.filter(is_own);
             let shown = |key: PublishedKey| {
                 let subscription = key.subscription.as_ref().map(ToString::to_string);
@@ -75,12 +76,12 @@ pub(super) async fn keys(
             one(found.map(shown).transpose()?.flatten())
         }
         (KeySeeker::Anybody(public), None) => public.keys(&query).await?,
-        (KeySeeker::Anybody(Public { api, .. }), Some(kid)) => {
+        (KeySeeker::Anybody(AnonymousContext { api, .. }), Some(kid)) => {
             let found = named(&api, kid).await?;
             one(found.map(|key| published(&api, &key, None)).transpose()?.flatten())
         }
     };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &keys))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &keys))
 }
 
 /// The number of the one key that is sought.
@@ -119,7 +120,7 @@ fn published(
     Ok(public.map(|public| PublicKeyDocument::of(key, &public, usage_of)))
 }
 
-impl Public {
+impl AnonymousContext {
     async fn keys(&self, query: &str) -> Result<PublicKeys, Problem> {
         let (mut after, mut limit) = (0, USUAL);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -148,45 +149,45 @@ impl Public {
     }
 }
 
-async fn own_keys(asking: &Asking, query: &str) -> Result<PublicKeys, Problem> {
-    let page = Page::read(query, asking)?;
+async fn own_keys(context: &WebhookContext, query: &str) -> Result<PublicKeys, Problem> {
+    let page = SubscriptionPage::read(query, context)?;
     let mut keys = Vec::new();
     if page.listing.after.is_none() {
-        keys.extend(of_callbacks(asking, page.principal()).await?);
+        keys.extend(of_callbacks(context, page.principal()).await?);
     }
-    let found = asking.ledger().subscriptions(&page.listing).await?;
+    let found = context.ledger().subscriptions(&page.listing).await?;
     for subscription in found.iter() {
         let owner = KeyOwner::Receiver(subscription.receiver);
         let whose = Whose::Subscription(&subscription.id);
-        keys.extend(of(asking, &owner, whose, Some(subscription)).await?);
+        keys.extend(of(context, &owner, whose, Some(subscription)).await?);
     }
     let next = page.next(found.next());
-    let next = next.map(|query| asking.url(format_args!("keys?{query}")));
+    let next = next.map(|query| context.url(format_args!("keys?{query}")));
     Ok(PublicKeys { keys, links: PageLinks { next } })
 }
 
 /// Those of callbacks, where it is clear whose.
 async fn of_callbacks(
-    asking: &Asking,
+    context: &WebhookContext,
     principal: Option<&Principal>,
 ) -> Result<Vec<PublicKeyDocument>, Problem> {
-    let is_one = asking.visit.api.settings.principal == PrincipalRule::None;
+    let is_one = context.request.api.settings.principal == PrincipalRule::None;
     let everyone = is_one.then(Principal::everyone);
     let Some(principal) = principal.or(everyone.as_ref()) else { return Ok(Vec::new()) };
     let owner = KeyOwner::Callbacks(principal.clone());
-    of(asking, &owner, Whose::Callbacks(principal), None).await
+    of(context, &owner, Whose::Callbacks(principal), None).await
 }
 
 async fn of(
-    asking: &Asking,
+    context: &WebhookContext,
     owner: &KeyOwner,
     whose: Whose<'_>,
     subscription: Option<&Subscription>,
 ) -> Result<Vec<PublicKeyDocument>, Problem> {
-    let keys = asking.ledger().signing_keys(owner).await?;
+    let keys = context.ledger().signing_keys(owner).await?;
     let mut shown = Vec::new();
-    for key in signing::live(keys, asking.now()) {
-        if let Some(public) = signing::public(asking.settings(), whose, &key)? {
+    for key in signing::live(keys, context.now()) {
+        if let Some(public) = signing::public(context.settings(), whose, &key)? {
             let subscription = subscription.map(|subscription| subscription.id.to_string());
             let usage_of = Some(KeyUse { subscription });
             shown.push(PublicKeyDocument::of(&key, &public, usage_of));

@@ -4,10 +4,10 @@ use axum::extract::RawQuery;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::{Asking, Wanting, is_number};
+use super::context::{PrincipalError, WebhookContext, is_number};
 use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
-use super::standing;
-use crate::api::{Problem, own};
+use super::subscription_view;
+use crate::api::{Problem, response};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::SubscriptionListing;
@@ -15,34 +15,38 @@ use cloakroom_ledger::SubscriptionListing;
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
-pub(super) async fn list(asking: Asking, RawQuery(query): RawQuery) -> Result<Response, Problem> {
-    let page = Page::read(query.as_deref().unwrap_or_default(), &asking)?;
-    let found = asking.ledger().subscriptions(&page.listing).await?;
+pub(super) async fn list(
+    context: WebhookContext,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let page = SubscriptionPage::read(query.as_deref().unwrap_or_default(), &context)?;
+    let found = context.ledger().subscriptions(&page.listing).await?;
     let next = page.next(found.next());
     let document = |subscription| {
         let pass_over = |problem: Problem| {
-            asking.ledger().passed_over("subscriptions", problem.detail());
+            context.ledger().passed_over("subscriptions", problem.detail());
         };
-        let names = standing::header_names(&asking, subscription).map_err(pass_over).ok()?;
-        Some(SubscriptionDocument::of(&asking, subscription, names, None))
+        let names =
+            subscription_view::header_names(&context, subscription).map_err(pass_over).ok()?;
+        Some(SubscriptionDocument::of(&context, subscription, names, None))
     };
     let subscriptions = found.iter().filter_map(document).collect();
-    let links = PageLinks { next: next.map(|query| asking.list(&query)) };
+    let links = PageLinks { next: next.map(|query| context.list(&query)) };
     let list = SubscriptionList { subscriptions, links };
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &list))
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &list))
 }
 
 /// Which page of subscriptions is wanted.
-pub(super) struct Page {
+pub(super) struct SubscriptionPage {
     pub(super) listing: SubscriptionListing,
     /// Whose, as operators have said.
     named: Option<String>,
 }
 
-impl Page {
+impl SubscriptionPage {
     /// Reads `after`, `limit` and, for operators, `principal`.
-    pub(super) fn read(query: &str, asking: &Asking) -> Result<Self, Problem> {
-        let principal = asking.only().cloned();
+    pub(super) fn read(query: &str, context: &WebhookContext) -> Result<Self, Problem> {
+        let principal = context.only().cloned();
         let listing = SubscriptionListing { principal, after: None, limit: USUAL };
         let mut page = Self { listing, named: None };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -59,7 +63,7 @@ impl Page {
                     page.listing.limit = limit;
                 }
                 "principal" => {
-                    let owner = asking.owner(Some(&value)).map_err(Wanting::in_query)?;
+                    let owner = context.owner(Some(&value)).map_err(PrincipalError::in_query)?;
                     page.listing.principal = Some(owner);
                     page.named = Some(value.into_owned());
                 }

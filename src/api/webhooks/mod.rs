@@ -3,17 +3,16 @@
 //! Owns the resources, one in a file, and how a subscription and a delivery look from
 //! outside. Its invariants: another principal's are as good as none; a secret is shown once,
 //! in the answer to the request that made it; a URL is judged before it is kept. It must not
-//! know how messages are worded or sent: what it needs of that is lent to it ([`Scout`]).
+//! know how messages are worded or sent: what it needs of that is lent to it ([`ReceiverProbe`]).
 
-mod asking;
 mod callback_key;
 pub(super) mod callbacks;
 mod change;
+mod context;
 mod create;
 mod delete;
 mod deliveries;
 pub(super) mod document;
-mod draft;
 mod enable;
 mod keys;
 mod list;
@@ -21,10 +20,11 @@ mod ping;
 mod redeliver;
 mod replay;
 mod rotate;
+mod settings_patch;
 mod show;
 mod signing;
-mod standing;
-mod unfit;
+mod subscription_view;
+mod url_rejection;
 
 use std::sync::Arc;
 
@@ -33,26 +33,26 @@ use axum::Router;
 use axum::routing::{get, post};
 use http::HeaderMap;
 
-use super::visit::Door;
+use super::extract::ApiState;
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::cloud_event::Permission;
 use cloakroom_domain::delivery::{Destination, Rules};
 use cloakroom_domain::sealing::Keyring;
 
 pub use signing::callback_keys;
-pub use unfit::{Unfit, Unjudged};
+pub use url_rejection::{UrlCheckError, UrlRejection};
 
 /// Looks at a receiver before anything is kept or sent.
 #[async_trait]
-pub trait Scout: Send + Sync + 'static {
+pub trait ReceiverProbe: Send + Sync + 'static {
     /// Judges where a URL leads that a principal names, with what its name stands for now; the
     /// error says what is wrong with it. A name that cannot be looked up now is no fault of the
     /// URL's.
-    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, Unjudged>;
+    async fn judge(&self, url: &str, whose: &Principal) -> Result<Destination, UrlCheckError>;
 
     /// Asks a receiver whether it wants deliveries, with a subscriber's fields, and what it
     /// allows; the error says why it seems not to.
-    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, Unfit>;
+    async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, UrlRejection>;
 }
 
 /// What webhooks need besides the ledger.
@@ -61,7 +61,7 @@ pub struct WebhookSettings {
     /// Where deliveries may go, as far as a URL tells.
     pub rules: Rules,
     /// Looks at receivers.
-    pub scout: Arc<dyn Scout>,
+    pub probe: Arc<dyn ReceiverProbe>,
     /// What secrets are kept with.
     pub keyring: Keyring,
     /// How many subscriptions a principal may have.
@@ -75,7 +75,7 @@ impl std::fmt::Debug for WebhookSettings {
 }
 
 /// The same with the resources of webhooks.
-pub(super) fn with_webhooks(router: Router<Door>) -> Router<Door> {
+pub(super) fn with_webhooks(router: Router<ApiState>) -> Router<ApiState> {
     let one = get(show::show).patch(change::change).delete(delete::delete);
     router
         .route("/webhooks", get(list::list).post(create::create))

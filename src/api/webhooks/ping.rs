@@ -2,19 +2,19 @@
 
 use axum::response::Response;
 
-use super::asking::Chosen;
-use super::{deliveries, standing};
+use super::context::SubscriptionPath;
+use super::{deliveries, subscription_view};
 use crate::api::Problem;
-use crate::api::members::Members;
+use crate::api::json_object::JsonObject;
 use cloakroom_ledger::Redelivered;
 
-pub(super) async fn ping(chosen: Chosen, members: Members) -> Result<Response, Problem> {
+pub(super) async fn ping(path: SubscriptionPath, members: JsonObject) -> Result<Response, Problem> {
     members.only(&[])?;
-    let Chosen { asking, subscription } = chosen;
-    standing::active(&subscription)?;
-    match asking.ledger().ping(subscription.id, asking.now()).await? {
+    let SubscriptionPath { context, subscription } = path;
+    subscription_view::active(&subscription)?;
+    match context.ledger().ping(subscription.id, context.now()).await? {
         Redelivered::As(key) => {
-            deliveries::made(&asking, &subscription, key, http::StatusCode::ACCEPTED).await
+            deliveries::made(&context, &subscription, key, http::StatusCode::ACCEPTED).await
         }
         Redelivered::Pending | Redelivered::Unknown => Err(Problem::no_such_subscription()),
     }

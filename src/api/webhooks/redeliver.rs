@@ -5,25 +5,25 @@ use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::Chosen;
-use super::{deliveries, standing};
+use super::context::SubscriptionPath;
+use super::{deliveries, subscription_view};
 use crate::api::Problem;
-use crate::api::members::Members;
+use crate::api::json_object::JsonObject;
 use cloakroom_ledger::Redelivered;
 
 pub(super) async fn redeliver(
-    chosen: Chosen,
+    path: SubscriptionPath,
     Path((_, number)): Path<(String, String)>,
-    members: Members,
+    members: JsonObject,
 ) -> Result<Response, Problem> {
     members.only(&[])?;
-    let Chosen { asking, subscription } = chosen;
+    let SubscriptionPath { context, subscription } = path;
     let key = deliveries::named(&number)?;
-    standing::active(&subscription)?;
-    match asking.ledger().redeliver(subscription.receiver, key, asking.now()).await? {
+    subscription_view::active(&subscription)?;
+    match context.ledger().redeliver(subscription.receiver, key, context.now()).await? {
         Redelivered::As(going) => {
             let status = if going == key { StatusCode::OK } else { StatusCode::CREATED };
-            deliveries::made(&asking, &subscription, going, status).await
+            deliveries::made(&context, &subscription, going, status).await
         }
         Redelivered::Pending => Err(Problem::delivery_pending()),
         Redelivered::Unknown => Err(Problem::no_such_delivery()),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::asking::{Asking, Chosen};
-use super::standing;
-use crate::api::members::Members;
-use crate::api::pending::{Acceptance, Pointer, accepted};
+use super::context::{SubscriptionPath, WebhookContext};
+use super::subscription_view;
+use crate::api::accepted::{AcceptedReply, MonitorPointer, accepted};
+use crate::api::json_object::JsonObject;
 use crate::api::{Document, Problem};
 use cloakroom_domain::operation::{
     Delivery, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
@@ -28,14 +28,17 @@ const DEADLINE: Duration = Duration::from_hours(24);
 const ATTEMPT: Duration = Duration::from_hours(1);
 const ATTEMPTS: u32 = 10;
 
-pub(super) async fn replay(chosen: Chosen, mut members: Members) -> Result<Response, Problem> {
+pub(super) async fn replay(
+    path: SubscriptionPath,
+    mut members: JsonObject,
+) -> Result<Response, Problem> {
     members.only(&["since", "until", "select"])?;
-    let Chosen { asking, subscription } = chosen;
-    let arguments = arguments(&mut members, &subscription, asking.now())?;
-    standing::active(&subscription)?;
-    let operation = operation(&asking, &subscription, &arguments);
-    let document = Document::accepted(&operation, &asking.visit.links(operation.id));
-    match asking.ledger().accept(operation).await? {
+    let SubscriptionPath { context, subscription } = path;
+    let arguments = arguments(&mut members, &subscription, context.now())?;
+    subscription_view::active(&subscription)?;
+    let operation = operation(&context, &subscription, &arguments);
+    let document = Document::accepted(&operation, &context.request.links(operation.id));
+    match context.ledger().accept(operation).await? {
         Accepted::QueueFull { depth } => Err(Problem::queue_full(QUEUE, depth, 1)),
         Accepted::StorageFull { stored } => Err(Problem::storage_full(QUEUE, stored, 1)),
         // It claims no key, so it is never taken for another one.
@@ -43,14 +46,14 @@ pub(super) async fn replay(chosen: Chosen, mut members: Members) -> Result<Respo
         | Accepted::Replayed(_)
         | Accepted::KeyConflict { .. }
         | Accepted::Retried(_) => {
-            let pointer = Pointer { retry_after: 1, ..Pointer::default() };
-            Ok(accepted(&document, Acceptance { pointer, ..Acceptance::default() }))
+            let pointer = MonitorPointer { retry_after: 1, ..MonitorPointer::default() };
+            Ok(accepted(&document, AcceptedReply { pointer, ..AcceptedReply::default() }))
         }
     }
 }
 
 fn arguments(
-    members: &mut Members,
+    members: &mut JsonObject,
     subscription: &Subscription,
     now: Timestamp,
 ) -> Result<Value, Problem> {
@@ -60,7 +63,7 @@ fn arguments(
     if until <= since {
         return Err(wrong("until", "until has to be later than since"));
     }
-    let select = match members.text("select")?.this() {
+    let select = match members.text("select")?.present() {
         None => Selected::Failed,
         Some(name) => {
             let known = "select is failed, pending, held, delivered or all";
@@ -75,8 +78,8 @@ fn arguments(
     }))
 }
 
-fn instant(members: &mut Members, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let Some(text) = members.text(name)?.this() else { return Ok(None) };
+fn instant(members: &mut JsonObject, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = members.text(name)?.present() else { return Ok(None) };
     let instant: jiff::Timestamp =
         text.parse().map_err(|_| wrong(name, "write an instant as in 2026-11-21T08:30:00Z"))?;
     Ok(Some(Timestamp::from_micros(instant.as_microsecond())))
@@ -86,10 +89,14 @@ fn wrong(member: &str, detail: &str) -> Problem {
     Problem::malformed_body(Some(member), detail)
 }
 
-fn operation(asking: &Asking, subscription: &Subscription, arguments: &Value) -> NewOperation {
-    let now = asking.now();
+fn operation(
+    context: &WebhookContext,
+    subscription: &Subscription,
+    arguments: &Value,
+) -> NewOperation {
+    let now = context.now();
     NewOperation {
-        id: OperationId::new(now, asking.ledger().number(), rand::random()),
+        id: OperationId::new(now, context.ledger().number(), rand::random()),
         accepted_at: now,
         principal: subscription.principal.clone(),
         route: Arc::from(JOB),

@@ -9,11 +9,11 @@ use std::time::Duration;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::{Asking, Chosen};
+use super::context::{SubscriptionPath, WebhookContext};
 use super::document::RotationDocument;
-use super::signing::{self, MOST, Wish};
-use crate::api::members::Members;
-use crate::api::{Problem, own};
+use super::signing::{self, KeyRequest, MOST};
+use crate::api::json_object::JsonObject;
+use crate::api::{Problem, response};
 use cloakroom_domain::delivery::SigningKey;
 use cloakroom_domain::delivery::keeping::Whose;
 use cloakroom_ledger::{KeyKind, KeyOwner, Rotated, Rotation};
@@ -25,27 +25,30 @@ const LONGEST_GRACE: u64 = 30 * 24 * 3600;
 pub(super) const KNOWN: [&str; 3] = ["grace", "signature", "secret"];
 
 /// What becomes of the keys that were there.
-pub(super) struct Former {
+pub(super) struct FormerKeys {
     /// How long they sign on at most.
     pub(super) grace: Duration,
     /// Whether that is only for those of the kinds that are made.
     pub(super) beside: bool,
 }
 
-pub(super) async fn rotate(chosen: Chosen, mut members: Members) -> Result<Response, Problem> {
+pub(super) async fn rotate(
+    path: SubscriptionPath,
+    mut members: JsonObject,
+) -> Result<Response, Problem> {
     members.only(&[&KNOWN[..], &["beside"]].concat())?;
-    let Chosen { asking, subscription } = chosen;
-    let wish = Wish::read(&mut members)?;
+    let SubscriptionPath { context, subscription } = path;
+    let wish = KeyRequest::read(&mut members)?;
     let grace = grace(&mut members)?;
     let beside = members.truth("beside")?;
     let owner = KeyOwner::Receiver(subscription.receiver);
-    let usual = for_good(&asking.ledger().signing_keys(&owner).await?);
+    let usual = for_good(&context.ledger().signing_keys(&owner).await?);
     let signs_already = wish.kind().is_some_and(|kind| usual.contains(&kind));
-    let former = Former { grace, beside: beside.unwrap_or(signs_already) };
+    let former = FormerKeys { grace, beside: beside.unwrap_or(signs_already) };
     let keys = wish.keys(&usual)?;
     let whose = Whose::Subscription(&subscription.id);
-    let document = add(&asking, owner, whose, &keys, former).await?;
-    Ok(own::json(StatusCode::OK, own::JSON_TYPE, &document))
+    let document = add(&context, owner, whose, &keys, former).await?;
+    Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
 /// The kinds that sign until somebody says otherwise.
@@ -56,34 +59,34 @@ fn for_good(keys: &[cloakroom_ledger::SigningKey]) -> Vec<KeyKind> {
 }
 
 /// Reads `grace`, in seconds.
-pub(super) fn grace(members: &mut Members) -> Result<Duration, Problem> {
+pub(super) fn grace(members: &mut JsonObject) -> Result<Duration, Problem> {
     let seconds = members.whole("grace", 0..=LONGEST_GRACE)?;
     Ok(Duration::from_secs(seconds.unwrap_or(USUAL_GRACE)))
 }
 
 /// Adds keys; shows them, this once, and all that sign now.
 pub(super) async fn add(
-    asking: &Asking,
+    context: &WebhookContext,
     owner: KeyOwner,
     whose: Whose<'_>,
     keys: &[SigningKey],
-    former: Former,
+    former: FormerKeys,
 ) -> Result<RotationDocument, Problem> {
-    let sealed = keys.iter().map(|key| signing::sealed(asking.settings(), whose, key));
+    let sealed = keys.iter().map(|key| signing::sealed(context.settings(), whose, key));
     let rotation = Rotation {
         owner: owner.clone(),
         keys: sealed.collect::<Result<_, _>>()?,
         beside: former.beside,
         grace: former.grace,
         most: MOST,
-        at: asking.now(),
+        at: context.now(),
     };
-    match asking.ledger().rotate_keys(rotation).await? {
+    match context.ledger().rotate_keys(rotation).await? {
         Rotated::Done => {}
         Rotated::TooMany => return Err(Problem::too_many_keys(MOST)),
     }
-    let all = asking.ledger().signing_keys(&owner).await?;
-    let all = signing::live(all, asking.now());
-    let all = signing::shown(asking.settings(), whose, &all)?;
+    let all = context.ledger().signing_keys(&owner).await?;
+    let all = signing::live(all, context.now());
+    let all = signing::shown(context.settings(), whose, &all)?;
     Ok(RotationDocument { secret: signing::secret(keys), keys: all })
 }

@@ -3,11 +3,11 @@
 use axum::response::Response;
 use http::StatusCode;
 
-use super::asking::Chosen;
-use super::standing;
+use super::context::SubscriptionPath;
+use super::subscription_view;
 use crate::api::Problem;
 
-pub(super) async fn show(chosen: Chosen) -> Result<Response, Problem> {
-    let document = standing::whole(&chosen.asking, &chosen.subscription).await?;
-    Ok(standing::answer(StatusCode::OK, &chosen.subscription, &document))
+pub(super) async fn show(path: SubscriptionPath) -> Result<Response, Problem> {
+    let document = subscription_view::whole(&path.context, &path.subscription).await?;
+    Ok(subscription_view::answer(StatusCode::OK, &path.subscription, &document))
 }

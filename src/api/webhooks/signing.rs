@@ -3,7 +3,7 @@
 use super::WebhookSettings;
 use super::document::{KeyDocument, SecretDocument};
 use crate::api::Problem;
-use crate::api::members::Members;
+use crate::api::json_object::JsonObject;
 use cloakroom_domain::delivery::keeping::{self, Whose};
 use cloakroom_domain::delivery::{PublicKey, SigningKey};
 use cloakroom_domain::sealing::SealingError;
@@ -14,22 +14,22 @@ use cloakroom_ledger::{KeyKind, NewKey};
 pub(super) const MOST: usize = 5;
 
 /// What somebody says about a key that is to be made.
-pub(super) struct Wish {
+pub(super) struct KeyRequest {
     kind: Option<KeyKind>,
     brought: Option<SigningKey>,
 }
 
-impl Wish {
+impl KeyRequest {
     /// Reads `signature` and `secret`.
-    pub(super) fn read(members: &mut Members) -> Result<Self, Problem> {
-        let kind = match members.text("signature")?.this() {
+    pub(super) fn read(members: &mut JsonObject) -> Result<Self, Problem> {
+        let kind = match members.text("signature")?.present() {
             None => None,
             Some(name) => Some(KeyKind::named(&name).ok_or_else(|| {
                 let detail = "signature is v1 (HMAC-SHA256) or v1a (Ed25519)";
                 Problem::malformed_body(Some("signature"), detail)
             })?),
         };
-        let brought = match members.text("secret")?.this() {
+        let brought = match members.text("secret")?.present() {
             None => None,
             Some(text) => Some(SigningKey::parse(&text).map_err(|bad| {
                 Problem::malformed_body(Some("secret"), format!("the secret cannot be used: {bad}"))

@@ -9,10 +9,10 @@ use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::super::exchange::exchange;
-use super::super::failure::Failure;
-use super::hook::{Hook, Place};
-use super::voice;
+use super::super::failure::CommandError;
+use super::super::http::exchange;
+use super::narration;
+use super::receiver::{BoundPort, DemoReceiver};
 use cloakroom_domain::delivery::Secret;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -23,47 +23,50 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const POLLS: u32 = 30;
 
 /// A client of the gateway that says everything aloud.
-pub(super) struct Client {
+pub(super) struct DemoClient {
     clock: Clock,
     origin: String,
 }
 
 /// What the conversation led to.
 #[derive(Debug)]
-pub(super) struct Led {
+pub(super) struct DemoLinks {
     /// The URL of the order.
     pub(super) order: String,
     /// The monitor of the payment.
     pub(super) payment: String,
 }
 
-impl Client {
+impl DemoClient {
     /// A client of the gateway at this address.
     pub(super) fn new(clock: Clock, gateway: SocketAddr) -> Self {
         Self { clock, origin: format!("http://{gateway}") }
     }
 
     /// Holds the whole conversation; an error where it did not end as it should.
-    pub(super) async fn converse(&self, hook: &mut Hook) -> Result<Led, Failure> {
+    pub(super) async fn converse(
+        &self,
+        hook: &mut DemoReceiver,
+    ) -> Result<DemoLinks, CommandError> {
         let order = self.order().await?;
-        voice::aside("nobody had to ask: this arrived at the receiver meanwhile")?;
+        narration::aside("nobody had to ask: this arrived at the receiver meanwhile")?;
         hook.told("operation.succeeded", "/createdLocation", &order).await?;
         let payment = self.payment().await?;
-        voice::aside("the receiver was told of this one, too")?;
+        narration::aside("the receiver was told of this one, too")?;
         hook.told("operation.failed", "/links/monitor", &payment).await?;
-        Ok(Led { order, payment })
+        Ok(DemoLinks { order, payment })
     }
 
     /// Subscribes a receiver at `place`, through the admin listener, and has it receive.
     pub(super) async fn subscribe(
         &self,
         admin: SocketAddr,
-        place: Place,
+        place: BoundPort,
         tasks: &Tasks,
-    ) -> Result<(Hook, String), Failure> {
-        voice::heading("1. Somebody who would rather be told")?;
+    ) -> Result<(DemoReceiver, String), CommandError> {
+        narration::heading("1. Somebody who would rather be told")?;
         let (receiver, port) = (place.address, place.address.port());
-        voice::explain(&format!(
+        narration::explain(&format!(
             "Who does not want to ask is sent a webhook: signed, and again until it is taken. A \
              receiver listens on http://{receiver}. Webhooks go to public addresses over https \
              unless somebody opens more, so this demo opens loopback, which is no setting for \
@@ -84,36 +87,38 @@ impl Client {
         let made: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         let secret = made["secret"].as_str().and_then(|secret| Secret::parse(secret).ok());
         let secret = secret.ok_or_else(|| unexpected("a secret", &answer))?;
-        voice::aside("the secret is shown this once; the receiver verifies with it")?;
-        voice::aside(&format!("that POST went to the admin listener, http://{admin}"))?;
-        voice::aside("nothing here tells callers apart, so only operators may subscribe")?;
+        narration::aside("the secret is shown this once; the receiver verifies with it")?;
+        narration::aside(&format!("that POST went to the admin listener, http://{admin}"))?;
+        narration::aside("nothing here tells callers apart, so only operators may subscribe")?;
         let id = made["id"].as_str().unwrap_or_default().to_owned();
         Ok((place.receive(secret, self.clock.clone(), tasks), id))
     }
 
-    async fn order(&self) -> Result<String, Failure> {
-        voice::heading("2. An order that takes a while")?;
-        voice::explain(
+    async fn order(&self) -> Result<String, CommandError> {
+        narration::heading("2. An order that takes a while")?;
+        narration::explain(
             "The order service needs a second and a half for an order. Instead of waiting, the \
              client gets a ticket: where to ask, and how soon.",
         )?;
         let monitor = self.hand_in("/orders", &json!({ "sku": "A-1", "quantity": 2 })).await?;
-        voice::aside("the order is on disk now: even a power cut would not lose it")?;
+        narration::aside("the order is on disk now: even a power cut would not lose it")?;
         let end = self.finished(&monitor).await?;
-        voice::aside("303: it is finished, and this is what was created")?;
+        narration::aside("303: it is finished, and this is what was created")?;
         let created = location(&end)?;
         let answer = self.get(&created).await?;
         let order: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         if answer.status() != StatusCode::OK || order["sku"] != "A-1" {
             return Err(unexpected("the created order", &answer));
         }
-        voice::aside("that came straight from the order service: only the POST was asynchronous")?;
+        narration::aside(
+            "that came straight from the order service: only the POST was asynchronous",
+        )?;
         Ok(created)
     }
 
-    async fn payment(&self) -> Result<String, Failure> {
-        voice::heading("3. A payment that nobody knows the outcome of")?;
-        voice::explain(
+    async fn payment(&self) -> Result<String, CommandError> {
+        narration::heading("3. A payment that nobody knows the outcome of")?;
+        narration::explain(
             "This service reads a payment and then drops the connection. Was it booked? A \
              gateway that tried again might pay twice, so a POST goes at most once unless its \
              route says otherwise.",
@@ -125,10 +130,10 @@ impl Client {
         if document["error"]["code"] != "outcome-unknown" {
             return Err(unexpected("a failure called outcome-unknown", &answer));
         }
-        voice::aside("sent once, and not again; what its message says is what to do next:")?;
+        narration::aside("sent once, and not again; what its message says is what to do next:")?;
         let message = document["error"]["message"].as_str().unwrap_or_default();
-        voice::explain(&format!("\n    {message}\n"))?;
-        voice::explain(
+        narration::explain(&format!("\n    {message}\n"))?;
+        narration::explain(
             "Where sending twice does no harm, say so on the route, and it is tried again until \
              there is an answer:\n\n    [[routes]]\n    match = \"POST /payments\"\n    \
              delivery = \"at-least-once\"",
@@ -137,7 +142,7 @@ impl Client {
     }
 
     /// Posts, and gives the monitor's URL.
-    async fn hand_in(&self, path: &str, body: &Value) -> Result<String, Failure> {
+    async fn hand_in(&self, path: &str, body: &Value) -> Result<String, CommandError> {
         let request = Request::post(format!("{}{path}", self.origin))
             .header(CONTENT_TYPE, "application/json")
             .body(Bytes::from(body.to_string()));
@@ -149,7 +154,7 @@ impl Client {
     }
 
     /// Asks the monitor, as often as it says, until it leads elsewhere.
-    async fn finished(&self, monitor: &str) -> Result<Response<Bytes>, Failure> {
+    async fn finished(&self, monitor: &str) -> Result<Response<Bytes>, CommandError> {
         let mut answer = self.get(monitor).await?;
         for _ in 0..POLLS {
             match answer.status() {
@@ -158,31 +163,32 @@ impl Client {
                 _ => return Err(unexpected("202 or 303 from the monitor", &answer)),
             }
             let pause = retry_after(&answer);
-            voice::aside(&format!("waiting {} s, as Retry-After says", pause.as_secs()))?;
+            narration::aside(&format!("waiting {} s, as Retry-After says", pause.as_secs()))?;
             self.clock.sleep(pause).await;
             answer = self.get(monitor).await?;
         }
         Err(unexpected("303 within a minute", &answer))
     }
 
-    async fn get(&self, url: &str) -> Result<Response<Bytes>, Failure> {
+    async fn get(&self, url: &str) -> Result<Response<Bytes>, CommandError> {
         self.send(Request::get(url).body(Bytes::new())).await
     }
 
     async fn send(
         &self,
         request: http::Result<Request<Bytes>>,
-    ) -> Result<Response<Bytes>, Failure> {
-        let request = request.map_err(|error| Failure::Failed(error.to_string()))?;
-        voice::request(&request)?;
+    ) -> Result<Response<Bytes>, CommandError> {
+        let request = request.map_err(|error| CommandError::Failed(error.to_string()))?;
+        narration::request(&request)?;
         let answer = exchange(&self.clock, PATIENCE, request).await;
-        let answer = answer.map_err(|error| Failure::Failed(format!("the gateway: {error}")))?;
-        voice::response(&answer)?;
+        let answer =
+            answer.map_err(|error| CommandError::Failed(format!("the gateway: {error}")))?;
+        narration::response(&answer)?;
         Ok(answer)
     }
 }
 
-fn location(answer: &Response<Bytes>) -> Result<String, Failure> {
+fn location(answer: &Response<Bytes>) -> Result<String, CommandError> {
     let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     location.map(str::to_owned).ok_or_else(|| unexpected("a Location", answer))
 }
@@ -193,8 +199,8 @@ fn retry_after(answer: &Response<Bytes>) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn unexpected(wanted: &str, answer: &Response<Bytes>) -> Failure {
-    Failure::Failed(format!(
+fn unexpected(wanted: &str, answer: &Response<Bytes>) -> CommandError {
+    CommandError::Failed(format!(
         "the demo did not go as it should: expected {wanted}, got {}; please report this with \
          what is printed above",
         answer.status()

@@ -3,25 +3,25 @@
 
 mod conversation;
 mod folder;
-mod hook;
+mod narration;
 mod orders;
-mod voice;
+mod receiver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::serve::listen_for_signals;
 use crate::app::{App, Options};
 use crate::config::{Config, LogConfig, LogFormat};
 use crate::telemetry;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::{Signals, Tasks};
-use conversation::{Client, Led};
+use conversation::{DemoClient, DemoLinks};
 use folder::Folder;
-use hook::Place;
+use receiver::BoundPort;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +32,7 @@ Examples:
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Demo {
+pub(super) struct DemoArgs {
     /// End after the conversation.
     #[arg(long)]
     once: bool,
@@ -44,10 +44,10 @@ pub(super) struct Demo {
 /// Where the order service listens unless told: a free port of loopback.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-impl Demo {
+impl DemoArgs {
     /// Starts an order service, a gateway and a receiver of webhooks, converses, and leaves
     /// them running.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         // The conversation is the output; only what goes wrong may come between.
         let log = LogConfig { filter: "error".to_owned(), format: LogFormat::Text };
         telemetry::start_logging(&log);
@@ -57,20 +57,20 @@ impl Demo {
         let started = orders::start(clock.clone(), &tasks, address).await;
         let upstream = started.map_err(|error| failed("start the order service", &error))?;
         if self.orders.is_some() {
-            voice::explain(&format!("an order service listens on http://{upstream}"))?;
+            narration::explain(&format!("an order service listens on http://{upstream}"))?;
             signals.next().await;
             tasks.cut();
             return Ok(());
         }
         let made = Folder::make();
         let folder = made.map_err(|error| failed("make a temporary folder", &error))?;
-        let taken = Place::take().await;
+        let taken = BoundPort::take().await;
         let place = taken.map_err(|error| failed("take a port for the webhooks", &error))?;
         let config = configuration(&folder, upstream, place.address)?;
         let app = App::start(config, Options { migrate: true }, clock.clone()).await?;
         let ended = tokio::select! {
             ended = self.act(clock, &app, upstream, place, &tasks, &mut signals) => ended,
-            () = app.failed() => Err(Failure::Failed("the ledger's disk failed".to_owned())),
+            () = app.failed() => Err(CommandError::Failed("the ledger's disk failed".to_owned())),
         };
         stop(app, &mut signals).await;
         tasks.cut();
@@ -82,27 +82,27 @@ impl Demo {
         clock: Clock,
         app: &App,
         upstream: SocketAddr,
-        place: Place,
+        place: BoundPort,
         tasks: &Tasks,
         signals: &mut Signals,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let (gateway, admin) = addresses(app)?;
-        voice::explain(&format!(
+        narration::explain(&format!(
             "An order service runs on http://{upstream}, and cloakroom in front of it on \
              http://{gateway}.\nEvery POST is accepted at once and carried out in the background; \
              the service itself was not changed."
         ))?;
-        let client = Client::new(clock, gateway);
+        let client = DemoClient::new(clock, gateway);
         let conversation = async {
             let (mut hook, subscription) = client.subscribe(admin, place, tasks).await?;
-            Ok::<_, Failure>((client.converse(&mut hook).await?, hook, subscription))
+            Ok::<_, CommandError>((client.converse(&mut hook).await?, hook, subscription))
         };
         let (led, mut hook, subscription) = tokio::select! {
             led = conversation => led?,
-            _ = signals.next() => return Err(Failure::Failed("interrupted".to_owned())),
+            _ = signals.next() => return Err(CommandError::Failed("interrupted".to_owned())),
         };
         if self.once {
-            return voice::heading(
+            return narration::heading(
                 "It ended in the created order, and its webhook arrived, as it should.",
             );
         }
@@ -111,13 +111,13 @@ impl Demo {
             shown = hook.show_on() => shown?,
             _ = signals.next() => {}
         }
-        voice::explain("\nstopping")
+        narration::explain("\nstopping")
     }
 }
 
 /// Where clients are listened to, and where operators.
-fn addresses(app: &App) -> Result<(SocketAddr, SocketAddr), Failure> {
-    let nowhere = || Failure::Failed("the gateway listens nowhere".to_owned());
+fn addresses(app: &App) -> Result<(SocketAddr, SocketAddr), CommandError> {
+    let nowhere = || CommandError::Failed("the gateway listens nowhere".to_owned());
     app.public_address().zip(app.admin_address()).ok_or_else(nowhere)
 }
 
@@ -133,7 +133,7 @@ fn configuration(
     folder: &Folder,
     upstream: SocketAddr,
     receiver: SocketAddr,
-) -> Result<Config, Failure> {
+) -> Result<Config, CommandError> {
     let store = format!("sqlite:{}", folder.file("cloakroom.db").display());
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -148,16 +148,16 @@ fn configuration(
 fn suggest(
     gateway: SocketAddr,
     admin: SocketAddr,
-    led: &Led,
+    led: &DemoLinks,
     subscription: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let json = "-H 'Content-Type: application/json'";
     let order = format!("curl -i http://{gateway}/orders {json} -d '{{\"sku\":\"B-2\"}}'");
-    let Led { order: created, payment } = led;
+    let DemoLinks { order: created, payment } = led;
     let called = std::env::args_os().next().unwrap_or_default();
     let program = program(Path::new(&called), std::env::current_exe().ok().as_deref());
-    voice::heading("All of it goes on running. Try, in another terminal:")?;
-    voice::explain(&format!(
+    narration::heading("All of it goes on running. Try, in another terminal:")?;
+    narration::explain(&format!(
         "\n  an order of your own; its webhook arrives here, and its Location is for curl -i\n    \
          {order}\n\
          \n  the same, if you would rather wait for the answer\n    \
@@ -170,7 +170,7 @@ fn suggest(
          {program} ops list --admin http://{admin}\n    \
          {program} webhooks deliveries {subscription} --admin http://{admin}"
     ))?;
-    voice::explain("\nCtrl-C ends everything and leaves nothing behind.")
+    narration::explain("\nCtrl-C ends everything and leaves nothing behind.")
 }
 
 /// What to type for this program in another terminal: its name where it was found by that, else
@@ -182,8 +182,8 @@ fn program(called: &Path, lies_at: Option<&Path>) -> String {
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot {what}: {error}"))
+fn failed(what: &str, error: &std::io::Error) -> CommandError {
+    CommandError::Failed(format!("cannot {what}: {error}"))
 }
 
 #[cfg(test)]

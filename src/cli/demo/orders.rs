@@ -23,7 +23,7 @@ const THINKING: Duration = Duration::from_millis(1_500);
 
 /// The service; clones share their orders.
 #[derive(Clone)]
-struct Orders {
+struct OrderService {
     clock: Clock,
     made: Arc<Mutex<Vec<Value>>>,
 }
@@ -31,7 +31,7 @@ struct Orders {
 /// It answers nothing: the connection is dropped with the request read.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is dropped without an answer")]
-struct Dropped;
+struct DroppedConnection;
 
 /// Starts it; it goes on until `tasks` are cut.
 pub(super) async fn start(
@@ -41,7 +41,7 @@ pub(super) async fn start(
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let orders = Orders { clock, made: Arc::default() };
+    let orders = OrderService { clock, made: Arc::default() };
     let connections = tasks.clone();
     tasks.spawn_until_cut(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -51,7 +51,7 @@ pub(super) async fn start(
     Ok(address)
 }
 
-impl Orders {
+impl OrderService {
     async fn serve(self, stream: TcpStream) {
         let answer = service_fn(|request| self.answer(request));
         let mut server = hyper::server::conn::http1::Builder::new();
@@ -60,12 +60,15 @@ impl Orders {
         let _ = server.serve_connection(TokioIo::new(stream), answer).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, DroppedConnection> {
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
+        let body = body.collect().await.map_err(|_| DroppedConnection)?.to_bytes();
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/orders") => Ok(self.create(&body).await),
-            (&Method::POST, "/payments") => Err(Dropped),
+            (&Method::POST, "/payments") => Err(DroppedConnection),
             (&Method::GET, path) => Ok(self.show(path)),
             _ => Ok(json_answer(StatusCode::NOT_FOUND, &json!({ "says": "nothing is here" }))),
         }
@@ -111,7 +114,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exchange::{NoAnswer, exchange};
+    use crate::cli::http::{HttpError, exchange};
     use cloakroom_domain::Timestamp;
 
     async fn asked(
@@ -119,7 +122,7 @@ mod tests {
         method: &str,
         path: &str,
         body: &'static str,
-    ) -> Result<Response<Bytes>, NoAnswer> {
+    ) -> Result<Response<Bytes>, HttpError> {
         let request = Request::builder().method(method).uri(format!("http://{at}{path}"));
         let request = request.body(Bytes::from_static(body.as_bytes())).unwrap();
         exchange(&Clock::system(), Duration::from_secs(5), request).await
@@ -151,7 +154,7 @@ mod tests {
             .await
             .unwrap();
         let answer = asked(at, "POST", "/payments", "{}").await;
-        assert!(matches!(answer, Err(NoAnswer::Broken(_))), "{answer:?}");
+        assert!(matches!(answer, Err(HttpError::Broken(_))), "{answer:?}");
         tasks.cut();
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::statvfs;
 
-use super::{Check, Verdict};
+use super::{Check, CheckVerdict};
 use crate::app::{self, bind_advice};
 use crate::cli::banner;
 use crate::cli::reach::{self, REACHING};
@@ -30,13 +30,13 @@ const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 /// Looks at everything, with a configuration that has been loaded.
 pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
     let mut checks = vec![match app::check(config) {
-        Ok(_) => Check::new("configuration", Verdict::Fine, "it can be used"),
-        Err(error) => Check::new("configuration", Verdict::Failed, error.to_string()),
+        Ok(_) => Check::new("configuration", CheckVerdict::Fine, "it can be used"),
+        Err(error) => Check::new("configuration", CheckVerdict::Failed, error.to_string()),
     }];
     checks.extend(
         banner::doubts(config)
             .into_iter()
-            .map(|says| Check::new("configuration", Verdict::Warning, says)),
+            .map(|says| Check::new("configuration", CheckVerdict::Warning, says)),
     );
     match &config.store.url {
         StoreUrl::Sqlite(path) => {
@@ -70,17 +70,19 @@ pub(super) async fn all(config: &Config, clock: &Clock) -> Vec<Check> {
 fn writable(folder: &Path) -> Check {
     let name = format!("ledger's folder {}", folder.display());
     match cloakroom_ledger::check_folder(folder) {
-        Ok(()) => Check::new(name, Verdict::Fine, "it can be written to"),
-        Err(says) => Check::new(name, Verdict::Failed, format!("it {says}")),
+        Ok(()) => Check::new(name, CheckVerdict::Fine, "it can be written to"),
+        Err(says) => Check::new(name, CheckVerdict::Failed, format!("it {says}")),
     }
 }
 
 fn room(folder: &Path) -> Check {
     match statvfs(folder) {
         Ok(disk) => enough(disk.f_bavail.saturating_mul(disk.f_frsize)),
-        Err(error) => {
-            Check::new("room on the disk", Verdict::Warning, format!("cannot be told: {error}"))
-        }
+        Err(error) => Check::new(
+            "room on the disk",
+            CheckVerdict::Warning,
+            format!("cannot be told: {error}"),
+        ),
     }
 }
 
@@ -88,13 +90,13 @@ fn enough(free: u64) -> Check {
     let mib = free / MIB;
     let (verdict, says) = match free {
         _ if free < HARDLY_ROOM => (
-            Verdict::Failed,
+            CheckVerdict::Failed,
             format!("only {mib} MiB are left; make room, or requests are answered 503"),
         ),
         _ if free < LITTLE_ROOM => {
-            (Verdict::Warning, format!("{mib} MiB are left; make room before it is full"))
+            (CheckVerdict::Warning, format!("{mib} MiB are left; make room before it is full"))
         }
-        _ => (Verdict::Fine, format!("{mib} MiB are left")),
+        _ => (CheckVerdict::Fine, format!("{mib} MiB are left")),
     };
     Check::new("room on the disk", verdict, says)
 }
@@ -102,30 +104,32 @@ fn enough(free: u64) -> Check {
 /// Whether the file is a ledger, or can become one.
 fn own(path: &Path) -> Check {
     match cloakroom_ledger::check_file(path) {
-        Ok(()) => Check::new("ledger's file", Verdict::Fine, "it is a ledger, or can become one"),
-        Err(error) => Check::new("ledger's file", Verdict::Failed, error.to_string()),
+        Ok(()) => {
+            Check::new("ledger's file", CheckVerdict::Fine, "it is a ledger, or can become one")
+        }
+        Err(error) => Check::new("ledger's file", CheckVerdict::Failed, error.to_string()),
     }
 }
 
 fn sqlite(version: &str) -> Check {
     let numbers: Vec<u32> = version.split('.').map_while(|number| number.parse().ok()).collect();
     if numbers.as_slice() >= SAFE_SQLITE.as_slice() {
-        return Check::new("SQLite", Verdict::Fine, version);
+        return Check::new("SQLite", CheckVerdict::Fine, version);
     }
     let says = format!("{version} can corrupt its write-ahead log; build with 3.51.3 or later");
-    Check::new("SQLite", Verdict::Failed, says)
+    Check::new("SQLite", CheckVerdict::Failed, says)
 }
 
 /// Whether the database can be logged in to, and is new enough.
 async fn database(url: &DatabaseUrl, pooler: Pooler, clock: &Clock) -> Check {
     let called = format!("database {url}");
     match clock.timeout(REACHING, cloakroom_ledger::postgres_version(url, pooler)).await {
-        Ok(Ok(version)) => Check::new(called, Verdict::Fine, format!("PostgreSQL {version}")),
-        Ok(Err(error)) => Check::new(called, Verdict::Failed, error.to_string()),
+        Ok(Ok(version)) => Check::new(called, CheckVerdict::Fine, format!("PostgreSQL {version}")),
+        Ok(Err(error)) => Check::new(called, CheckVerdict::Failed, error.to_string()),
         Err(_) => {
             let says =
                 format!("no answer within {} s; start it, or correct --store", REACHING.as_secs());
-            Check::new(called, Verdict::Failed, says)
+            Check::new(called, CheckVerdict::Failed, says)
         }
     }
 }
@@ -134,23 +138,23 @@ async fn reachable(name: &str, upstream: &UpstreamConfig, clock: &Clock) -> Chec
     let called = format!("upstream {name}");
     let url = &upstream.url;
     match reach::upstream(upstream, clock).await {
-        Ok(()) => Check::new(called, Verdict::Fine, format!("{url} accepts connections")),
+        Ok(()) => Check::new(called, CheckVerdict::Fine, format!("{url} accepts connections")),
         Err(why) => {
             let says = format!(
                 "{url} cannot be reached ({why}); start it, or correct upstreams.{name}.url (--upstream)"
             );
-            Check::new(called, Verdict::Failed, says)
+            Check::new(called, CheckVerdict::Failed, says)
         }
     }
 }
 
 fn free(setting: &str, address: SocketAddr) -> Check {
     match std::net::TcpListener::bind(address) {
-        Ok(_) => Check::new(setting, Verdict::Fine, format!("{address} is free")),
+        Ok(_) => Check::new(setting, CheckVerdict::Fine, format!("{address} is free")),
         Err(error) => {
             let advice = bind_advice(&address, &error, setting);
             let says = format!("{address} cannot be listened on ({error}); {advice}");
-            Check::new(setting, Verdict::Failed, says)
+            Check::new(setting, CheckVerdict::Failed, says)
         }
     }
 }
@@ -158,12 +162,12 @@ fn free(setting: &str, address: SocketAddr) -> Check {
 fn public_url(config: &Config) -> Check {
     let listen = config.server.listen;
     let (verdict, says) = match &config.server.public_url {
-        Some(url) => (Verdict::Fine, url.to_string()),
+        Some(url) => (CheckVerdict::Fine, url.to_string()),
         None if listen.ip().is_loopback() => {
-            (Verdict::Fine, format!("not set; links lead to http://{listen}"))
+            (CheckVerdict::Fine, format!("not set; links lead to http://{listen}"))
         }
         None => (
-            Verdict::Warning,
+            CheckVerdict::Warning,
             "not set, so that links follow each request's Host, and clients can neither subscribe to \
              webhooks nor name a callback; set it with --public-url https://…"
                 .to_owned(),
@@ -183,7 +187,7 @@ fn prefix(config: &Config) -> Check {
              Prometheus have some under /-): set server.prefix_pass = true to pass them on"
         )
     };
-    Check::new("server.prefix", Verdict::Fine, says)
+    Check::new("server.prefix", CheckVerdict::Fine, says)
 }
 
 /// When the ledger was last written, if there is one.
@@ -195,7 +199,7 @@ fn written(ledger: &Path) -> Option<Timestamp> {
 fn time(now: Timestamp, written: Option<Timestamp>) -> Check {
     if now < BIRTH {
         let says = format!("it shows {now}, which is long past; set it, and keep it set with NTP");
-        return Check::new("clock", Verdict::Failed, says);
+        return Check::new("clock", CheckVerdict::Failed, says);
     }
     match written {
         Some(written) if written.since(now) > AHEAD => {
@@ -203,9 +207,9 @@ fn time(now: Timestamp, written: Option<Timestamp>) -> Check {
                 "it shows {now}, but the ledger was written at {written}; if it was set back, what \
                  is due waits until then"
             );
-            Check::new("clock", Verdict::Warning, says)
+            Check::new("clock", CheckVerdict::Warning, says)
         }
-        _ => Check::new("clock", Verdict::Fine, now.to_string()),
+        _ => Check::new("clock", CheckVerdict::Fine, now.to_string()),
     }
 }
 
@@ -216,27 +220,27 @@ mod tests {
     #[test]
     fn room_runs_out_in_two_steps() {
         let verdict = |mib: u64| enough(mib * MIB).verdict;
-        assert_eq!(verdict(1), Verdict::Failed);
-        assert_eq!(verdict(500), Verdict::Warning);
-        assert_eq!(verdict(5_000), Verdict::Fine);
+        assert_eq!(verdict(1), CheckVerdict::Failed);
+        assert_eq!(verdict(500), CheckVerdict::Warning);
+        assert_eq!(verdict(5_000), CheckVerdict::Fine);
     }
 
     #[test]
     fn sqlite_has_to_be_a_safe_one() {
         for version in ["3.51.3", "3.51.10", "3.52.0", "4.0.0"] {
-            assert_eq!(sqlite(version).verdict, Verdict::Fine, "{version}");
+            assert_eq!(sqlite(version).verdict, CheckVerdict::Fine, "{version}");
         }
         for version in ["3.51.2", "3.40.1", ""] {
-            assert_eq!(sqlite(version).verdict, Verdict::Failed, "{version}");
+            assert_eq!(sqlite(version).verdict, CheckVerdict::Failed, "{version}");
         }
     }
 
     #[test]
     fn a_folder_has_to_exist() {
         let folder = tempfile::TempDir::new().unwrap();
-        assert_eq!(writable(folder.path()).verdict, Verdict::Fine);
+        assert_eq!(writable(folder.path()).verdict, CheckVerdict::Fine);
         let check = writable(&folder.path().join("none"));
-        assert_eq!(check.verdict, Verdict::Failed);
+        assert_eq!(check.verdict, CheckVerdict::Failed);
         assert!(check.says.contains("--store"));
         assert_eq!(folder_of(Path::new("cloakroom.db")), Path::new("."));
     }
@@ -245,17 +249,17 @@ mod tests {
     fn a_port_has_to_be_free() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        assert_eq!(free("server.listen", address).verdict, Verdict::Failed);
+        assert_eq!(free("server.listen", address).verdict, CheckVerdict::Failed);
         drop(taken);
-        assert_eq!(free("server.listen", address).verdict, Verdict::Fine);
+        assert_eq!(free("server.listen", address).verdict, CheckVerdict::Fine);
     }
 
     #[test]
     fn a_clock_that_went_back_is_noticed() {
         let now = BIRTH + Duration::from_hours(1);
-        assert_eq!(time(now, None).verdict, Verdict::Fine);
-        assert_eq!(time(now, Some(now)).verdict, Verdict::Fine);
-        assert_eq!(time(now, Some(now + AHEAD + AHEAD)).verdict, Verdict::Warning);
-        assert_eq!(time(Timestamp::EPOCH, None).verdict, Verdict::Failed);
+        assert_eq!(time(now, None).verdict, CheckVerdict::Fine);
+        assert_eq!(time(now, Some(now)).verdict, CheckVerdict::Fine);
+        assert_eq!(time(now, Some(now + AHEAD + AHEAD)).verdict, CheckVerdict::Warning);
+        assert_eq!(time(Timestamp::EPOCH, None).verdict, CheckVerdict::Failed);
     }
 }

@@ -5,7 +5,7 @@ mod checks;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 use super::print;
 use super::settings::Settings;
 use cloakroom_runtime::clock::Clock;
@@ -19,7 +19,7 @@ Run it where the gateway is to run, before it runs: its ports have to be free.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Doctor {
+pub(super) struct DoctorArgs {
     #[command(flatten)]
     settings: Settings,
     /// For machines.
@@ -29,7 +29,7 @@ pub(super) struct Doctor {
 
 /// How a check turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum CheckVerdict {
     Fine,
     Warning,
     Failed,
@@ -39,18 +39,18 @@ enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Check {
     name: String,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     /// What was found and, unless it is fine, what to do next.
     says: String,
 }
 
 impl Check {
-    fn new(name: impl Into<String>, verdict: Verdict, says: impl Into<String>) -> Self {
+    fn new(name: impl Into<String>, verdict: CheckVerdict, says: impl Into<String>) -> Self {
         Self { name: name.into(), verdict, says: says.into() }
     }
 }
 
-impl Verdict {
+impl CheckVerdict {
     fn word(self) -> &'static str {
         match self {
             Self::Fine => "ok",
@@ -60,21 +60,21 @@ impl Verdict {
     }
 }
 
-impl Doctor {
+impl DoctorArgs {
     /// Looks at everything, and prints what it found; fails where something failed.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let checks = match self.settings.load() {
             Ok(loaded) => checks::all(&loaded.config, &clock).await,
             Err(failure) => {
-                vec![Check::new("configuration", Verdict::Failed, failure.to_string())]
+                vec![Check::new("configuration", CheckVerdict::Failed, failure.to_string())]
             }
         };
         self.tell(&checks)?;
-        let failed = checks.iter().any(|check| check.verdict == Verdict::Failed);
-        if failed { Err(Failure::Told) } else { Ok(()) }
+        let failed = checks.iter().any(|check| check.verdict == CheckVerdict::Failed);
+        if failed { Err(CommandError::Told) } else { Ok(()) }
     }
 
-    fn tell(&self, checks: &[Check]) -> Result<(), Failure> {
+    fn tell(&self, checks: &[Check]) -> Result<(), CommandError> {
         if self.json {
             let told = checks.iter().map(|check| {
                 json!({ "check": check.name, "verdict": check.verdict.word(), "says": check.says })

@@ -3,7 +3,7 @@
 //! Owns what it is asked for. What answers is in `receiver`, what is thought of a delivery in
 //! `book`, how one looks in `show`.
 
-mod book;
+mod received_deliveries;
 mod receiver;
 mod show;
 
@@ -17,17 +17,17 @@ use clap::Args;
 use http::StatusCode;
 use tokio::net::TcpListener;
 
-use super::failure::Failure;
-use super::kept;
+use super::failure::CommandError;
 use super::print;
+use super::secret_input;
 use super::serve::listen_for_signals;
 use crate::config::{environment, listen_secrets};
-pub(super) use book::Seen;
 use cloakroom_domain::delivery::signature::CheckingKey;
 use cloakroom_domain::delivery::{BadKey, PublicKey, Secret};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
-pub(super) use receiver::{Answer, Manner, Receiver, Tell};
+pub(super) use received_deliveries::ReceivedDelivery;
+pub(super) use receiver::{DeliveryObserver, DeliveryResponse, ResponseBehavior, TestReceiver};
 pub(super) use show::text as shown;
 
 const EXAMPLES: &str = "\
@@ -46,7 +46,7 @@ webhooks.allow_http = true, webhooks.ports = [9100].";
 /// Ends with 0 where every delivery was to be believed, and with 1 where one was not.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Listen {
+pub(super) struct ListenArgs {
     /// The port of 127.0.0.1 to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 9100)]
     port: u16,
@@ -88,9 +88,9 @@ fn secret(text: &str) -> Result<Secret, BadKey> {
 }
 
 /// Secrets that were found in a place; what is none is not repeated.
-fn parsed(place: &str, texts: &[String]) -> Result<Vec<Secret>, Failure> {
+fn parsed(place: &str, texts: &[String]) -> Result<Vec<Secret>, CommandError> {
     let secrets = texts.iter().map(|text| Secret::parse(text));
-    let wrong = |bad: BadKey| Failure::Usage(format!("{place}: {bad}"));
+    let wrong = |bad: BadKey| CommandError::Usage(format!("{place}: {bad}"));
     secrets.collect::<Result<_, _>>().map_err(wrong)
 }
 
@@ -110,23 +110,25 @@ fn duration(text: &str) -> Result<Duration, String> {
     read.and_then(|duration| duration.try_into().ok()).ok_or_else(says)
 }
 
-impl Listen {
+impl ListenArgs {
     /// Listens until it is interrupted, or has had enough.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let keys = self.keys()?;
         let mut signals = listen_for_signals()?;
         let tasks = Tasks::new();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|error| {
-            Failure::Failed(format!("cannot listen on {address}: {error}; choose another --port"))
+            CommandError::Failed(format!(
+                "cannot listen on {address}: {error}; choose another --port"
+            ))
         })?;
-        let address = listener.local_addr().map_err(|e| Failure::Failed(e.to_string()))?;
+        let address = listener.local_addr().map_err(|e| CommandError::Failed(e.to_string()))?;
         print::complain(&format!("listening on http://{address}/"))?;
         if keys.is_empty() {
             print::complain("note: nothing is verified; give the secret of the subscription")?;
         }
-        let receiver = Arc::new(Receiver::new(self.manner(), keys, clock, self.tell()));
+        let receiver = Arc::new(TestReceiver::new(self.manner(), keys, clock, self.tell()));
         tasks.spawn_until_cut(Arc::clone(&receiver).accept(listener, tasks.clone()));
         tokio::select! {
             () = receiver.has_had_enough() => {}
@@ -140,14 +142,14 @@ impl Listen {
             1 => "1 delivery was".to_owned(),
             number => format!("{number} deliveries were"),
         };
-        Err(Failure::Failed(format!("{unbelieved} not to be believed")))
+        Err(CommandError::Failed(format!("{unbelieved} not to be believed")))
     }
 
-    fn keys(&self) -> Result<Vec<CheckingKey>, Failure> {
+    fn keys(&self) -> Result<Vec<CheckingKey>, CommandError> {
         let mut secrets = self.secret.clone();
         for file in &self.secret_file {
             let place = format!("--secret-file {}", file.display());
-            secrets.extend(parsed(&place, &kept::secrets(file)?)?);
+            secrets.extend(parsed(&place, &secret_input::secrets(file)?)?);
         }
         if secrets.is_empty() {
             let place = "the environment variable CLOAKROOM_LISTEN_SECRET";
@@ -157,8 +159,8 @@ impl Listen {
         Ok(secrets.chain(self.key.iter().cloned().map(CheckingKey::Public)).collect())
     }
 
-    fn manner(&self) -> Manner {
-        Manner {
+    fn manner(&self) -> ResponseBehavior {
+        ResponseBehavior {
             fail: self.fail,
             status: if self.gone { StatusCode::GONE } else { self.status },
             slow: self.slow,
@@ -167,7 +169,7 @@ impl Listen {
     }
 
     /// Prints each delivery; enough is enough, and where nobody reads on.
-    fn tell(&self) -> Tell {
+    fn tell(&self) -> DeliveryObserver {
         let (json, most) = (self.json, self.max.unwrap_or(u64::MAX));
         let told_so_far = AtomicU64::new(0);
         Box::new(move |seen, answer| {

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::book::{Book, Seen};
+use super::received_deliveries::{ReceivedDeliveries, ReceivedDelivery};
 use crate::hyper_timer::HyperTimer;
 use cloakroom_domain::delivery::signature::CheckingKey;
 use cloakroom_runtime::clock::Clock;
@@ -27,7 +27,7 @@ const LARGEST: usize = 32 << 20;
 
 /// How deliveries are answered.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::cli) struct Manner {
+pub(in crate::cli) struct ResponseBehavior {
     /// 500 to so many attempts of each delivery, and only then as the rest says.
     pub(in crate::cli) fail: Option<u32>,
     /// The status of an answer.
@@ -38,7 +38,7 @@ pub(in crate::cli) struct Manner {
     pub(in crate::cli) drop: bool,
 }
 
-impl Default for Manner {
+impl Default for ResponseBehavior {
     fn default() -> Self {
         Self { fail: None, status: StatusCode::NO_CONTENT, slow: None, drop: false }
     }
@@ -46,7 +46,7 @@ impl Default for Manner {
 
 /// What a delivery got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Answer {
+pub(in crate::cli) enum DeliveryResponse {
     /// This status.
     Status(StatusCode),
     /// The end of its connection.
@@ -58,32 +58,33 @@ pub(in crate::cli) enum Answer {
 }
 
 /// Is told of each delivery with its answer, and says whether more is wanted.
-pub(in crate::cli) type Tell = Box<dyn Fn(&Seen, Answer) -> bool + Send + Sync>;
+pub(in crate::cli) type DeliveryObserver =
+    Box<dyn Fn(&ReceivedDelivery, DeliveryResponse) -> bool + Send + Sync>;
 
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("dropped")]
-struct Dropped;
+struct ConnectionDropped;
 
 /// A receiver of webhooks.
-pub(in crate::cli) struct Receiver {
-    manner: Manner,
+pub(in crate::cli) struct TestReceiver {
+    manner: ResponseBehavior,
     keys: Vec<CheckingKey>,
     clock: Clock,
-    tell: Tell,
-    book: Mutex<Book>,
+    tell: DeliveryObserver,
+    book: Mutex<ReceivedDeliveries>,
     /// The last delivery that was wanted has been told.
     last: AtomicBool,
     enough: CancellationToken,
 }
 
-impl Receiver {
+impl TestReceiver {
     /// One that believes what any of these keys has signed; everything where there is none.
     pub(in crate::cli) fn new(
-        manner: Manner,
+        manner: ResponseBehavior,
         keys: Vec<CheckingKey>,
         clock: Clock,
-        tell: Tell,
+        tell: DeliveryObserver,
     ) -> Self {
         Self {
             manner,
@@ -154,37 +155,38 @@ impl Receiver {
         &self,
         request: Request<Incoming>,
         tasks: &Tasks,
-    ) -> Result<Response<Full<Bytes>>, Dropped> {
+    ) -> Result<Response<Full<Bytes>>, ConnectionDropped> {
         if request.method() == Method::OPTIONS {
             return Ok(allowing());
         }
         let (head, body) = request.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Dropped)?.to_bytes();
+        let body =
+            Limited::new(body, LARGEST).collect().await.map_err(|_| ConnectionDropped)?.to_bytes();
         let seen = {
             let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
             book.enter(&head.headers, &body, &self.keys, self.clock.now())
         };
         let answer = self.answer_to(&seen);
         let read = self.clock.elapsed();
-        let mut arrival = Arrival { receiver: self, tasks, seen, read, told: false };
+        let mut arrival = UnansweredDelivery { receiver: self, tasks, seen, read, told: false };
         if let Some(slow) = self.manner.slow {
             tokio::select! {
                 () = self.clock.sleep(slow) => {}
                 // Nobody who ends it waits for an answer that is meant to be late.
-                () = tasks.draining() => return Err(Dropped),
+                () = tasks.draining() => return Err(ConnectionDropped),
             }
         }
         let mut response = Response::new(Full::new(Bytes::new()));
-        if !arrival.tell(answer.map_or(Answer::Dropped, Answer::Status)) {
+        if !arrival.tell(answer.map_or(DeliveryResponse::Dropped, DeliveryResponse::Status)) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        *response.status_mut() = answer.ok_or(Dropped)?;
+        *response.status_mut() = answer.ok_or(ConnectionDropped)?;
         Ok(response)
     }
 
     /// The status that a delivery is answered with; none where it is dropped.
-    fn answer_to(&self, seen: &Seen) -> Option<StatusCode> {
-        let Manner { fail, status, drop, .. } = self.manner;
+    fn answer_to(&self, seen: &ReceivedDelivery) -> Option<StatusCode> {
+        let ResponseBehavior { fail, status, drop, .. } = self.manner;
         if drop {
             return None;
         }
@@ -199,18 +201,18 @@ impl Receiver {
 
 /// A delivery that was read. Where nobody has told of it, letting go of it does: a connection
 /// whose sender hangs up takes its answer with it.
-struct Arrival<'a> {
-    receiver: &'a Receiver,
+struct UnansweredDelivery<'a> {
+    receiver: &'a TestReceiver,
     tasks: &'a Tasks,
-    seen: Seen,
+    seen: ReceivedDelivery,
     /// When it was read, on the receiver's clock.
     read: Duration,
     told: bool,
 }
 
-impl Arrival<'_> {
+impl UnansweredDelivery<'_> {
     /// Tells of it; whether more is wanted.
-    fn tell(&mut self, answer: Answer) -> bool {
+    fn tell(&mut self, answer: DeliveryResponse) -> bool {
         self.told = true;
         let more = (self.receiver.tell)(&self.seen, answer);
         if !more {
@@ -220,14 +222,14 @@ impl Arrival<'_> {
     }
 }
 
-impl Drop for Arrival<'_> {
+impl Drop for UnansweredDelivery<'_> {
     fn drop(&mut self) {
         if self.told {
             return;
         }
         let waited = self.receiver.clock.elapsed().saturating_sub(self.read);
         let ending = self.tasks.is_draining();
-        self.tell(if ending { Answer::Ended } else { Answer::HungUp(waited) });
+        self.tell(if ending { DeliveryResponse::Ended } else { DeliveryResponse::HungUp(waited) });
     }
 }
 

@@ -3,10 +3,10 @@
 use clap::Args;
 use http::StatusCode;
 
-use super::super::admin::{Admin, json};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, json};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,14 +16,14 @@ What the upstream has done already stays done.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Cancel {
+pub(super) struct CancelArgs {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
 }
 
-impl Cancel {
+impl CancelArgs {
     /// Has it called off.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let answer = admin.act(&self.which.id, "cancel").await?;
         if as_json {
             return print::say_json(&json(answer.body())?);

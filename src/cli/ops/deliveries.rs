@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::super::admin::Admin;
-use super::super::failure::Failure;
+use super::super::admin::AdminClient;
+use super::super::failure::CommandError;
 use super::super::webhooks::deliveries::{found, list};
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,14 +20,14 @@ const MOST: usize = 1000;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Deliveries {
+pub(super) struct ListCallbackDeliveries {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
 }
 
-impl Deliveries {
+impl ListCallbackDeliveries {
     /// Prints them, the newest first.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let page = admin.read(&self.which.id, &format!("deliveries?limit={PAGE}")).await?;
         list(&found(admin, page, MOST).await?, as_json)
     }

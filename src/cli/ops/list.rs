@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::admin::{Admin, strange};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, strange};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::super::since::instant;
+use super::super::time_args::instant;
 use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
@@ -20,7 +20,7 @@ const PAGE: usize = 100;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct List {
+pub(super) struct ListOperations {
     /// Only those with this status: queued, running, waiting, succeeded, failed, canceled.
     #[arg(long)]
     status: Option<String>,
@@ -44,9 +44,14 @@ pub(super) struct List {
     limit: usize,
 }
 
-impl List {
+impl ListOperations {
     /// Follows the pages until there are enough, and prints them.
-    pub(super) async fn run(self, admin: &Admin, clock: &Clock, json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(
+        self,
+        admin: &AdminClient,
+        clock: &Clock,
+        json: bool,
+    ) -> Result<(), CommandError> {
         let found = self.found(admin, clock).await?;
         if json {
             return print::say_json(&json!({ "operations": found }));
@@ -58,7 +63,7 @@ impl List {
         print::say(&print::table(header, found.iter().map(row).collect()))
     }
 
-    async fn found(&self, admin: &Admin, clock: &Clock) -> Result<Vec<Value>, Failure> {
+    async fn found(&self, admin: &AdminClient, clock: &Clock) -> Result<Vec<Value>, CommandError> {
         let mut found = Vec::new();
         if self.limit == 0 {
             return Ok(found);
@@ -80,9 +85,9 @@ impl List {
         Ok(found)
     }
 
-    fn query(&self, clock: &Clock) -> Result<String, Failure> {
+    fn query(&self, clock: &Clock) -> Result<String, CommandError> {
         let since = self.since.as_deref().map(|given| instant(given, clock.now())).transpose();
-        let since = since.map_err(|says| Failure::Usage(format!("--since {says}")))?;
+        let since = since.map_err(|says| CommandError::Usage(format!("--since {says}")))?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, value) in [
             ("status", &self.status),
@@ -131,7 +136,7 @@ mod tests {
 
     #[test]
     fn filters_become_a_query_and_pages_stay_within_bounds() {
-        let list = List {
+        let list = ListOperations {
             status: Some("failed".into()),
             unknown: true,
             route: None,

@@ -10,8 +10,8 @@ mod verdict;
 
 use clap::{Args, Subcommand};
 
-use super::admin::Gateway;
-use super::failure::Failure;
+use super::admin::GatewayArgs;
+use super::failure::CommandError;
 use cloakroom_runtime::clock::Clock;
 
 const EXAMPLES: &str = "\
@@ -25,42 +25,42 @@ ID is what `ops list` shows, or a client's ticket.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Ops {
+pub(super) struct OpsArgs {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List operations, newest first.
-    List(list::List),
+    List(list::ListOperations),
     /// Show an operation and what happened to it.
-    Show(show::Show),
+    Show(show::ShowArgs),
     /// Print the upstream's recorded answer; its status goes to the error output.
-    Result(result::ShowResult),
+    Result(result::ResultArgs),
     /// Call an operation off.
-    Cancel(cancel::Cancel),
+    Cancel(cancel::CancelArgs),
     /// Send a finished operation again, as a new one with the same key to the upstream.
-    Retry(retry::Retry),
+    Retry(retry::RetryArgs),
     /// List what was sent to the callback of an operation, with what became of it.
-    Deliveries(deliveries::Deliveries),
+    Deliveries(deliveries::ListCallbackDeliveries),
     /// Write down what was found out about an unknown outcome.
-    Verdict(verdict::Give),
+    Verdict(verdict::VerdictArgs),
 }
 
 /// The operation that is meant.
 #[derive(Args, Debug)]
-struct Which {
+struct OperationArg {
     /// Its id, its ticket, or a URL with one of them in it.
     #[arg(value_name = "ID")]
     id: String,
 }
 
-impl Ops {
+impl OpsArgs {
     /// Asks the gateway, and prints what it says.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let admin = self.gateway.admin(clock.clone())?;
         match self.command {
             Command::List(list) => list.run(&admin, &clock, self.gateway.json).await,

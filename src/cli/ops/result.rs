@@ -5,10 +5,10 @@ use clap::Args;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 
-use super::super::admin::{Admin, refusal};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, refusal};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,19 +16,19 @@ Examples:
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct ShowResult {
+pub(super) struct ResultArgs {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
 }
 
-impl ShowResult {
+impl ResultArgs {
     /// Prints the body, and its status on the side; fails where there is no 2xx.
-    pub(super) async fn run(self, admin: &Admin) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient) -> Result<(), CommandError> {
         let answer = admin.fetch(&self.which.id, "result").await?;
         // Only a recorded answer names the status that the upstream gave.
         let Some(recorded) = field(&answer, "upstream-status") else {
             return Err(match answer.status() {
-                StatusCode::ACCEPTED => Failure::Failed(
+                StatusCode::ACCEPTED => CommandError::Failed(
                     "it has not finished yet: look at `cloakroom ops show`, and ask again"
                         .to_owned(),
                 ),
@@ -39,7 +39,7 @@ impl ShowResult {
         let octets = answer.body().len();
         print::complain(&format!("the upstream answered {recorded} ({kind}, {octets} bytes)"))?;
         print::pass_on(answer.body())?;
-        if answer.status().is_success() { Ok(()) } else { Err(Failure::Told) }
+        if answer.status().is_success() { Ok(()) } else { Err(CommandError::Told) }
     }
 }
 

@@ -4,10 +4,10 @@ use clap::Args;
 
 use serde_json::json;
 
-use super::super::admin::{Admin, json as read, strange};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, json as read, strange};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,17 +20,17 @@ that ignores it may do the work twice.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Retry {
+pub(super) struct RetryArgs {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
     /// Send it although an earlier retry of it waits, runs or has succeeded.
     #[arg(long)]
     again: bool,
 }
 
-impl Retry {
+impl RetryArgs {
     /// Has it sent again, and prints the successor's id.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let wish = json!({ "again": self.again });
         let answer = admin.wish(&self.which.id, "retry", &wish).await?;
         if as_json {

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::admin::Admin;
-use super::super::failure::Failure;
+use super::super::admin::AdminClient;
+use super::super::failure::CommandError;
 use super::super::print;
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,14 +15,14 @@ Examples:
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Show {
+pub(super) struct ShowArgs {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
 }
 
-impl Show {
+impl ShowArgs {
     /// Prints both.
-    pub(super) async fn run(self, admin: &Admin, json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, json: bool) -> Result<(), CommandError> {
         let document = admin.read(&self.which.id, "status").await?;
         let timeline = admin.read(&self.which.id, "events").await?;
         let events = timeline.get("events").cloned().unwrap_or(timeline);
@@ -40,7 +40,7 @@ impl Show {
 }
 
 /// What can be done about a failure, on the side.
-fn next_step(document: &Value) -> Result<(), Failure> {
+fn next_step(document: &Value) -> Result<(), CommandError> {
     let open = document["error"]["code"] == "outcome-unknown" && document["verdict"].is_null();
     match (document["status"].as_str(), document["id"].as_str()) {
         (Some("failed"), Some(id)) if open => print::complain(&format!(

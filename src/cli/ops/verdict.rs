@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::admin::Admin;
-use super::super::failure::Failure;
+use super::super::admin::AdminClient;
+use super::super::failure::CommandError;
 use super::super::print;
-use super::Which;
+use super::OperationArg;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,11 +19,11 @@ shows both. Neither releases a serial key that the operation blocks.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Give {
+pub(super) struct VerdictArgs {
     #[command(flatten)]
-    which: Which,
+    which: OperationArg,
     #[command(flatten)]
-    outcome: Outcome,
+    outcome: VerdictOutcome,
     /// What the upstream created: an absolute URL, or a path.
     #[arg(long, value_name = "URL", requires = "happened")]
     location: Option<String>,
@@ -34,7 +34,7 @@ pub(super) struct Give {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct Outcome {
+struct VerdictOutcome {
     /// The upstream carried it out.
     #[arg(long)]
     happened: bool,
@@ -43,9 +43,9 @@ struct Outcome {
     did_not_happen: bool,
 }
 
-impl Give {
+impl VerdictArgs {
     /// Has it written down.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let outcome = if self.outcome.did_not_happen { "did-not-happen" } else { "happened" };
         let told = json!({ "outcome": outcome, "location": self.location, "note": self.note });
         let document = admin.tell(&self.which.id, "verdict", &told).await?;

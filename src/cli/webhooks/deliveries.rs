@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::admin::{Admin, json as body_of, strange};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, json as body_of, strange};
+use super::super::failure::CommandError;
 use super::super::print;
 use super::{cell, name, path};
 
@@ -19,7 +19,7 @@ Examples:
 const PAGE: usize = 200;
 
 #[derive(Args, Debug)]
-pub(super) struct Deliveries {
+pub(super) struct ListDeliveries {
     /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
@@ -35,9 +35,9 @@ pub(super) struct Deliveries {
     limit: usize,
 }
 
-impl Deliveries {
+impl ListDeliveries {
     /// Prints them, or the one.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let id = name(&self.id)?;
         if let Some(number) = self.number {
             let delivery = admin.look(&path(id, &format!("/deliveries/{number}"))).await?;
@@ -55,10 +55,10 @@ impl Deliveries {
 
 /// The deliveries on a page and those behind it, so many at most.
 pub(in crate::cli) async fn found(
-    admin: &Admin,
+    admin: &AdminClient,
     mut page: Value,
     most: usize,
-) -> Result<Vec<Value>, Failure> {
+) -> Result<Vec<Value>, CommandError> {
     let mut found = Vec::new();
     loop {
         let Some(Value::Array(some)) = page.get_mut("deliveries").map(Value::take) else {
@@ -75,7 +75,7 @@ pub(in crate::cli) async fn found(
 }
 
 /// Prints deliveries.
-pub(in crate::cli) fn list(found: &[Value], as_json: bool) -> Result<(), Failure> {
+pub(in crate::cli) fn list(found: &[Value], as_json: bool) -> Result<(), CommandError> {
     if as_json {
         return print::say_json(&json!({ "deliveries": found }));
     }
@@ -109,7 +109,7 @@ fn outcome(attempt: &Value) -> String {
     [status, code].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn one(delivery: &Value, as_json: bool) -> Result<(), Failure> {
+fn one(delivery: &Value, as_json: bool) -> Result<(), CommandError> {
     if as_json {
         return print::say_json(delivery);
     }
@@ -132,7 +132,7 @@ fn one(delivery: &Value, as_json: bool) -> Result<(), Failure> {
 }
 
 /// Sends a test event.
-pub(super) async fn ping(admin: &Admin, id: &str, as_json: bool) -> Result<(), Failure> {
+pub(super) async fn ping(admin: &AdminClient, id: &str, as_json: bool) -> Result<(), CommandError> {
     let answer = admin.ask("POST", &path(name(id)?, "/ping"), &json!({})).await?;
     let made = body_of(answer.body())?;
     if as_json {
@@ -144,7 +144,7 @@ pub(super) async fn ping(admin: &Admin, id: &str, as_json: bool) -> Result<(), F
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Redeliver {
+pub(super) struct RedeliverArgs {
     /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
@@ -153,9 +153,9 @@ pub(super) struct Redeliver {
     numbers: Vec<u64>,
 }
 
-impl Redeliver {
+impl RedeliverArgs {
     /// Has them sent, and prints the numbers of the new ones.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let id = name(&self.id)?;
         for number in self.numbers {
             let resource = path(id, &format!("/deliveries/{number}/redeliver"));

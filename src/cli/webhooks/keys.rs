@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::admin::{Admin, json as body_of};
-use super::super::failure::Failure;
-use super::super::kept;
+use super::super::admin::{AdminClient, json as body_of};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::super::since::span;
-use super::standing::line;
+use super::super::secret_input;
+use super::super::time_args::span;
+use super::show::line;
 use super::{PAGE, all, cell, name, of_principal, path};
 
 pub(super) const ROTATE_EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ Callbacks are signed with both kinds, and both are made anew unless one is said.
 
 /// What is said about a new key.
 #[derive(Args, Debug)]
-struct Wish {
+struct NewKeyArgs {
     /// How long former keys sign on at most, like 24h or 7d.
     #[arg(long, value_name = "SPAN")]
     grace: Option<String>,
@@ -49,14 +49,15 @@ struct Wish {
     secret_file: Option<PathBuf>,
 }
 
-impl Wish {
-    fn members(self) -> Result<Map<String, Value>, Failure> {
+impl NewKeyArgs {
+    fn members(self) -> Result<Map<String, Value>, CommandError> {
         let mut members = Map::new();
         if let Some(grace) = &self.grace {
-            let says = || Failure::Usage(format!("--grace `{grace}`: write it like 0s, 24h or 7d"));
+            let says =
+                || CommandError::Usage(format!("--grace `{grace}`: write it like 0s, 24h or 7d"));
             members.insert("grace".to_owned(), span(grace).ok_or_else(says)?.as_secs().into());
         }
-        let secret = self.secret_file.as_deref().map(kept::secret).transpose()?;
+        let secret = self.secret_file.as_deref().map(secret_input::secret).transpose()?;
         for (name, text) in [("signature", self.signature), ("secret", secret)] {
             members.extend(text.map(|text| (name.to_owned(), Value::String(text))));
         }
@@ -65,21 +66,21 @@ impl Wish {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Rotate {
+pub(super) struct RotateArgs {
     /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
-    wish: Wish,
+    wish: NewKeyArgs,
     /// Whether the other kind signs on as it does; not unless told, where a kind is new.
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     beside: Option<bool>,
 }
 
-impl Rotate {
+impl RotateArgs {
     /// Makes a new key, and prints it.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let resource = path(name(&self.id)?, "/rotate");
         let mut members = self.wish.members()?;
         members.extend(self.beside.map(|beside| ("beside".to_owned(), beside.into())));
@@ -88,11 +89,11 @@ impl Rotate {
 }
 
 async fn rotated(
-    admin: &Admin,
+    admin: &AdminClient,
     resource: &str,
     members: Map<String, Value>,
     as_json: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let answer = admin.ask("POST", resource, &Value::Object(members)).await?;
     let made = body_of(answer.body())?;
     if as_json {
@@ -105,7 +106,7 @@ async fn rotated(
 pub(super) const REVEALED: [&str; 2] = ["secret", "publicKey"];
 
 /// Prints these, each bare on a line of its own, so that a script can take it.
-pub(super) fn reveal(made: &Value) -> Result<(), Failure> {
+pub(super) fn reveal(made: &Value) -> Result<(), CommandError> {
     let shown = REVEALED.map(|member| cell(&made[member]));
     shown
         .iter()
@@ -118,15 +119,15 @@ pub(super) fn reveal(made: &Value) -> Result<(), Failure> {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Keys {
+pub(super) struct KeysArgs {
     /// Only this principal's, and those of its callbacks.
     #[arg(long)]
     principal: Option<String>,
 }
 
-impl Keys {
+impl KeysArgs {
     /// Prints them all; for machines as a JWK set.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let whose = of_principal(self.principal.as_ref());
         let resource = format!("webhooks/keys?limit={PAGE}&{whose}");
         let keys = all(admin, resource.trim_end_matches('&'), "keys").await?;
@@ -155,27 +156,27 @@ impl Keys {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct CallbackKey {
+pub(super) struct CallbackKeyArgs {
     /// Make new keys, and print them; the former ones sign beside them for a while.
     #[arg(long)]
     rotate: bool,
     #[command(flatten)]
-    wish: Wish,
+    wish: NewKeyArgs,
     /// Whose callbacks, where callers are told apart by a field: its value.
     #[arg(long)]
     principal: Option<String>,
 }
 
-impl CallbackKey {
+impl CallbackKeyArgs {
     /// Prints what there is, or what was made.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let mut members = self.wish.members()?;
         if self.rotate {
             members.extend(self.principal.map(|whose| ("principal".to_owned(), whose.into())));
             return rotated(admin, "webhooks/callback-key", members, as_json).await;
         }
         if !members.is_empty() {
-            return Err(Failure::Usage("say --rotate to make a new key".to_owned()));
+            return Err(CommandError::Usage("say --rotate to make a new key".to_owned()));
         }
         let whose = of_principal(self.principal.as_ref());
         let there = admin.look(&format!("webhooks/callback-key?{whose}")).await?;

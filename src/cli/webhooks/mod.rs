@@ -5,13 +5,13 @@ pub(super) mod deliveries;
 mod keys;
 mod replay;
 mod set;
-mod standing;
+mod show;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, Gateway, json as body_of, strange};
-use super::failure::Failure;
+use super::admin::{AdminClient, GatewayArgs, json as body_of, strange};
+use super::failure::CommandError;
 use super::print;
 use cloakroom_runtime::clock::Clock;
 
@@ -31,11 +31,11 @@ const PAGE: usize = 200;
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Webhooks {
+pub(super) struct WebhooksArgs {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,59 +43,59 @@ enum Command {
     /// List subscriptions, in the order in which they were made.
     #[command(after_help = "Examples:\n  cloakroom webhooks list\n  cloakroom webhooks list \
                             --json | jq -r '.subscriptions[] | select(.status != \"active\").id'")]
-    List(standing::List),
+    List(show::ListSubscriptions),
     /// Show a subscription.
     #[command(
         after_help = "Examples:\n  cloakroom webhooks show ID\n  cloakroom webhooks show ID --json"
     )]
-    Show(Which),
+    Show(SubscriptionArg),
     /// Make a subscription; prints its secret, this once.
     #[command(after_help = set::CREATE_EXAMPLES)]
-    Create(Box<set::Create>),
+    Create(Box<set::CreateArgs>),
     /// Change a subscription; what is not said stays as it is.
     #[command(after_help = set::UPDATE_EXAMPLES)]
-    Update(Box<set::Update>),
+    Update(Box<set::UpdateArgs>),
     /// Delete subscriptions; what is on its way to them is dropped.
     #[command(after_help = "Examples:\n  cloakroom webhooks delete ID")]
-    Delete(Several),
+    Delete(SubscriptionsArg),
     /// Let subscriptions go on; what was held meanwhile is sent by `replay --select held`.
     #[command(
         after_help = "Examples:\n  cloakroom webhooks enable ID\n  cloakroom webhooks replay \
                             ID --since 1d --select held"
     )]
-    Enable(Several),
+    Enable(SubscriptionsArg),
     /// Send nothing more to subscriptions; what comes meanwhile is held for 30 days.
     #[command(after_help = "Examples:\n  cloakroom webhooks disable ID")]
-    Disable(Several),
+    Disable(SubscriptionsArg),
     /// Make a new secret; the former ones sign beside it for a while.
     #[command(after_help = keys::ROTATE_EXAMPLES)]
-    Rotate(keys::Rotate),
+    Rotate(keys::RotateArgs),
     /// Send a test event to a subscription.
     #[command(after_help = "Examples:\n  cloakroom webhooks ping ID\n  cloakroom webhooks \
                             deliveries ID --limit 1")]
-    Ping(Which),
+    Ping(SubscriptionArg),
     /// List what was sent to a subscription, newest first, or show one with its attempts.
     #[command(after_help = deliveries::EXAMPLES)]
-    Deliveries(deliveries::Deliveries),
+    Deliveries(deliveries::ListDeliveries),
     /// Send deliveries once more, with the same id and the same octets.
     #[command(after_help = "Examples:\n  cloakroom webhooks redeliver ID 17 18")]
-    Redeliver(deliveries::Redeliver),
+    Redeliver(deliveries::RedeliverArgs),
     /// Send once more what was made in a range of time.
     #[command(after_help = replay::EXAMPLES)]
-    Replay(replay::Replay),
+    Replay(replay::ReplayArgs),
     /// Print the public keys that verify what is signed with v1a.
     #[command(
         after_help = "Examples:\n  cloakroom webhooks keys\n  cloakroom webhooks keys --json >jwks.json"
     )]
-    Keys(keys::Keys),
+    Keys(keys::KeysArgs),
     /// Show what callbacks are signed with, or make a new key.
     #[command(after_help = keys::CALLBACK_EXAMPLES)]
-    CallbackKey(keys::CallbackKey),
+    CallbackKey(keys::CallbackKeyArgs),
 }
 
 /// The subscription that is meant.
 #[derive(Args, Debug)]
-struct Which {
+struct SubscriptionArg {
     /// Its id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
@@ -103,25 +103,31 @@ struct Which {
 
 /// The subscriptions that are meant.
 #[derive(Args, Debug)]
-struct Several {
+struct SubscriptionsArg {
     /// Their ids, or the links to them.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
 
-impl Webhooks {
+impl WebhooksArgs {
     /// Asks the gateway, and prints what it says.
-    pub(super) async fn run(self, clock: Clock) -> Result<(), Failure> {
+    pub(super) async fn run(self, clock: Clock) -> Result<(), CommandError> {
         let admin = self.gateway.admin(clock.clone())?;
         let json = self.gateway.json;
         match self.command {
             Command::List(list) => list.run(&admin, json).await,
-            Command::Show(which) => standing::show(&admin, &which.id, json).await,
+            Command::Show(which) => show::show(&admin, &which.id, json).await,
             Command::Create(create) => create.run(&admin, json).await,
             Command::Update(update) => update.run(&admin, json).await,
-            Command::Delete(several) => each(&admin, &several, Verb::Delete, json).await,
-            Command::Enable(several) => each(&admin, &several, Verb::Enable, json).await,
-            Command::Disable(several) => each(&admin, &several, Verb::Disable, json).await,
+            Command::Delete(several) => {
+                each(&admin, &several, SubscriptionVerb::Delete, json).await
+            }
+            Command::Enable(several) => {
+                each(&admin, &several, SubscriptionVerb::Enable, json).await
+            }
+            Command::Disable(several) => {
+                each(&admin, &several, SubscriptionVerb::Disable, json).await
+            }
             Command::Rotate(rotate) => rotate.run(&admin, json).await,
             Command::Ping(which) => deliveries::ping(&admin, &which.id, json).await,
             Command::Deliveries(deliveries) => deliveries.run(&admin, json).await,
@@ -135,38 +141,45 @@ impl Webhooks {
 
 /// What is done to subscriptions as a whole.
 #[derive(Clone, Copy)]
-enum Verb {
+enum SubscriptionVerb {
     Delete,
     Enable,
     Disable,
 }
 
-async fn each(admin: &Admin, several: &Several, verb: Verb, as_json: bool) -> Result<(), Failure> {
+async fn each(
+    admin: &AdminClient,
+    several: &SubscriptionsArg,
+    verb: SubscriptionVerb,
+    as_json: bool,
+) -> Result<(), CommandError> {
     let ids: Vec<_> = several.ids.iter().map(|id| name(id)).collect::<Result<_, _>>()?;
     for id in ids {
         let (method, resource, done) = match verb {
-            Verb::Delete => ("DELETE", path(id, ""), "deleted"),
-            Verb::Enable => ("POST", path(id, "/enable"), "enabled"),
-            Verb::Disable => ("POST", path(id, "/disable"), "disabled"),
+            SubscriptionVerb::Delete => ("DELETE", path(id, ""), "deleted"),
+            SubscriptionVerb::Enable => ("POST", path(id, "/enable"), "enabled"),
+            SubscriptionVerb::Disable => ("POST", path(id, "/disable"), "disabled"),
         };
         let answer = admin.ask(method, &resource, &json!({})).await?;
         match verb {
             _ if !as_json => print::say(&format!("{id}: {done}"))?,
             // Nothing is left that could be shown.
-            Verb::Delete => print::say_json(&json!({ "id": id, "deleted": true }))?,
-            Verb::Enable | Verb::Disable => print::say_json(&body_of(answer.body())?)?,
+            SubscriptionVerb::Delete => print::say_json(&json!({ "id": id, "deleted": true }))?,
+            SubscriptionVerb::Enable | SubscriptionVerb::Disable => {
+                print::say_json(&body_of(answer.body())?)?
+            }
         }
     }
     Ok(())
 }
 
 /// The id in what somebody pasted: it may be a whole URL.
-fn name(which: &str) -> Result<&str, Failure> {
+fn name(which: &str) -> Result<&str, CommandError> {
     let rest = which.rsplit_once("/webhooks/").map_or(which, |(_, rest)| rest);
     let name = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let plain = |octet: u8| octet.is_ascii_hexdigit() || octet == b'-';
     if name.len() < 32 || !name.bytes().all(plain) {
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "`{which}` is not a subscription's id; `cloakroom webhooks list` shows them"
         )));
     }
@@ -187,7 +200,7 @@ fn of_principal(principal: Option<&String>) -> String {
 }
 
 /// Every item of a list, page after page.
-async fn all(admin: &Admin, resource: &str, items: &str) -> Result<Vec<Value>, Failure> {
+async fn all(admin: &AdminClient, resource: &str, items: &str) -> Result<Vec<Value>, CommandError> {
     let mut found = Vec::new();
     let mut page = admin.look(resource).await?;
     loop {

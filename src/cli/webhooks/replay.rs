@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::admin::{Admin, json as body_of};
-use super::super::failure::Failure;
+use super::super::admin::{AdminClient, json as body_of};
+use super::super::failure::CommandError;
 use super::super::print;
-use super::super::since::instant;
+use super::super::time_args::instant;
 use super::{cell, name, path};
 use cloakroom_runtime::clock::Clock;
 
@@ -25,7 +25,7 @@ It is an operation: without --follow its id is printed, for `cloakroom ops show`
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
-pub(super) struct Replay {
+pub(super) struct ReplayArgs {
     /// The subscription's id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
@@ -44,16 +44,17 @@ pub(super) struct Replay {
     follow: bool,
 }
 
-impl Replay {
+impl ReplayArgs {
     /// Has it done; prints its id, or follows it.
     pub(super) async fn run(
         self,
-        admin: &Admin,
+        admin: &AdminClient,
         clock: &Clock,
         as_json: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let at = |flag: &str, given: &str| {
-            instant(given, clock.now()).map_err(|says| Failure::Usage(format!("--{flag} {says}")))
+            instant(given, clock.now())
+                .map_err(|says| CommandError::Usage(format!("--{flag} {says}")))
         };
         let mut range = json!({ "since": at("since", &self.since)?, "select": self.select });
         if let Some(until) = &self.until {
@@ -77,14 +78,14 @@ impl Replay {
             print::say(&print::plain(&id))?;
         }
         match document["status"].as_str() {
-            Some("failed" | "canceled") => Err(Failure::Told),
+            Some("failed" | "canceled") => Err(CommandError::Told),
             _ => Ok(()),
         }
     }
 }
 
 /// Looks until it has ended, and tells on the side how far it is.
-async fn followed(admin: &Admin, clock: &Clock, id: &str) -> Result<Value, Failure> {
+async fn followed(admin: &AdminClient, clock: &Clock, id: &str) -> Result<Value, CommandError> {
     let mut last = String::new();
     loop {
         let document = admin.read(id, "status").await?;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::super::admin::{Admin, json as body_of};
-use super::super::failure::Failure;
-use super::super::kept;
+use super::super::admin::{AdminClient, json as body_of};
+use super::super::failure::CommandError;
 use super::super::print;
+use super::super::secret_input;
 use super::keys::{REVEALED, reveal};
-use super::standing::members;
+use super::show::members;
 use super::{cell, name, path};
 
 pub(super) const CREATE_EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ const USUAL_EVENTS: [&str; 4] =
     ["operation.succeeded", "operation.failed", "operation.canceled", "operation.reconciled"];
 
 #[derive(Args, Debug)]
-struct Settings {
+struct SubscriptionArgs {
     /// Tell it of these, as operation.failed; may be there several times.
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<String>,
@@ -61,9 +61,9 @@ struct Settings {
     format: Option<String>,
 }
 
-impl Settings {
+impl SubscriptionArgs {
     /// What was said, as members.
-    fn members(self) -> Result<Map<String, Value>, Failure> {
+    fn members(self) -> Result<Map<String, Value>, CommandError> {
         let mut members = Map::new();
         let lists = [("events", self.events), ("routes", self.routes), ("tags", self.tags)];
         for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
@@ -72,16 +72,16 @@ impl Settings {
         let mut headers = Map::new();
         for text in &self.headers {
             let (name, value) = header(text).ok_or_else(|| {
-                Failure::Usage(format!("--header `{text}`: write it like 'X-Api-Key: value'"))
+                CommandError::Usage(format!("--header `{text}`: write it like 'X-Api-Key: value'"))
             })?;
             headers.insert(name, value);
         }
         for file in &self.header_files {
-            for (line, text) in (1..).zip(kept::lines(file)?) {
+            for (line, text) in (1..).zip(secret_input::lines(file)?) {
                 // What stands there may be a secret.
                 let (name, value) = header(&text).ok_or_else(|| {
                     let file = file.display();
-                    Failure::Usage(format!(
+                    CommandError::Usage(format!(
                         "--header-file {file}: write header {line} like 'X-Api-Key: value'"
                     ))
                 })?;
@@ -106,12 +106,12 @@ fn header(text: &str) -> Option<(String, Value)> {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Create {
+pub(super) struct CreateArgs {
     /// Where messages go.
     #[arg(long)]
     url: String,
     #[command(flatten)]
-    settings: Settings,
+    settings: SubscriptionArgs,
     /// How messages are signed: v1 (HMAC-SHA256) or v1a (Ed25519).
     #[arg(long)]
     signature: Option<String>,
@@ -127,13 +127,13 @@ pub(super) struct Create {
     principal: Option<String>,
 }
 
-impl Create {
+impl CreateArgs {
     /// Makes it, and prints what it is.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let mut members = self.settings.members()?;
         members.entry("events").or_insert_with(|| json!(USUAL_EVENTS));
         members.insert("url".to_owned(), self.url.into());
-        let secret = self.secret_file.as_deref().map(kept::secret).transpose()?;
+        let secret = self.secret_file.as_deref().map(secret_input::secret).transpose()?;
         let further = [
             ("signature", self.signature),
             ("secret", secret),
@@ -148,7 +148,7 @@ impl Create {
         if as_json {
             return print::say_json(&made);
         }
-        let mut rows = super::standing::members(&made);
+        let mut rows = super::show::members(&made);
         rows.retain(|[name, _]| !REVEALED.contains(&name.as_str()));
         print::say(&print::table(["", ""], rows))?;
         print::say("")?;
@@ -158,7 +158,7 @@ impl Create {
 }
 
 /// What has to be done about what was just made, on the side.
-fn told(made: &Value) -> Result<(), Failure> {
+fn told(made: &Value) -> Result<(), CommandError> {
     if made["status"] == "unverified" {
         let id = print::plain(&cell(&made["id"]));
         return print::complain(&format!(
@@ -170,7 +170,7 @@ fn told(made: &Value) -> Result<(), Failure> {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Update {
+pub(super) struct UpdateArgs {
     /// Its id, or the link to it.
     #[arg(value_name = "ID")]
     id: String,
@@ -178,7 +178,7 @@ pub(super) struct Update {
     #[arg(long)]
     url: Option<String>,
     #[command(flatten)]
-    settings: Settings,
+    settings: SubscriptionArgs,
     /// Of every route.
     #[arg(long, conflicts_with = "routes")]
     any_route: bool,
@@ -187,9 +187,9 @@ pub(super) struct Update {
     any_tag: bool,
 }
 
-impl Update {
+impl UpdateArgs {
     /// Changes it, and prints what it is now.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let mut changes = self.settings.members()?;
         changes.extend(self.url.map(|url| ("url".to_owned(), url.into())));
         for (any, name) in [(self.any_route, "routes"), (self.any_tag, "tags")] {
@@ -199,7 +199,7 @@ impl Update {
         }
         if changes.is_empty() {
             let says = "say what is to be changed; see cloakroom webhooks update --help";
-            return Err(Failure::Usage(says.to_owned()));
+            return Err(CommandError::Usage(says.to_owned()));
         }
         let resource = path(name(&self.id)?, "");
         let answer = admin.ask("PATCH", &resource, &Value::Object(changes)).await?;

@@ -74,7 +74,7 @@ fn without_routes_every_post_is_one() {
     assert_eq!((route.method.as_str(), route.path.as_str()), ("POST", "/{*rest}"));
     assert!(route.implicit && route.mode == Mode::Async && route.name == "every-post");
     let loaded = load("").unwrap();
-    assert_eq!(rows(&loaded)["routes[0].match"].source, Source::Default);
+    assert_eq!(rows(&loaded)["routes[0].match"].source, SettingSource::Default);
 }
 
 #[test]

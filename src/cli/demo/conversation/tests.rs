@@ -24,10 +24,10 @@ async fn answering(tasks: &Tasks, answers: &[&str]) -> SocketAddr {
     address
 }
 
-async fn ordered(answers: &[&str]) -> Result<String, Failure> {
+async fn ordered(answers: &[&str]) -> Result<String, CommandError> {
     let tasks = Tasks::new();
     let gateway = answering(&tasks, answers).await;
-    let ended = Client::new(Clock::system(), gateway).order().await;
+    let ended = DemoClient::new(Clock::system(), gateway).order().await;
     tasks.cut();
     ended
 }

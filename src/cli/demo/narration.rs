@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use serde_json::Value;
 
-use super::super::failure::Failure;
+use super::super::failure::CommandError;
 use super::super::print::{plain, say};
 
 const HEADING: Style = Style::new().bold();
@@ -39,29 +39,29 @@ const MEMBERS: [&str; 8] = [
 ];
 
 /// Says what comes next.
-pub(super) fn heading(text: &str) -> Result<(), Failure> {
+pub(super) fn heading(text: &str) -> Result<(), CommandError> {
     say(&format!("\n{HEADING}{text}{HEADING:#}"))
 }
 
 /// Explains.
-pub(super) fn explain(text: &str) -> Result<(), Failure> {
+pub(super) fn explain(text: &str) -> Result<(), CommandError> {
     say(text)
 }
 
 /// Mentions something on the side.
-pub(super) fn aside(text: &str) -> Result<(), Failure> {
+pub(super) fn aside(text: &str) -> Result<(), CommandError> {
     say(&format!("{QUIET}  ({text}){QUIET:#}"))
 }
 
 /// Shows a request.
-pub(super) fn request(request: &Request<Bytes>) -> Result<(), Failure> {
+pub(super) fn request(request: &Request<Bytes>) -> Result<(), CommandError> {
     let target = request.uri().path_and_query().map_or("/", |path| path.as_str());
     say(&format!("\n{SENT}--> {} {target}{SENT:#}", request.method()))?;
     rest(request.headers(), request.body())
 }
 
 /// Shows an answer.
-pub(super) fn response(response: &Response<Bytes>) -> Result<(), Failure> {
+pub(super) fn response(response: &Response<Bytes>) -> Result<(), CommandError> {
     let status = response.status();
     let colour = if status.as_u16() < 400 { GOOD } else { BAD };
     say(&format!("{colour}<-- {status}{colour:#}"))?;
@@ -69,7 +69,7 @@ pub(super) fn response(response: &Response<Bytes>) -> Result<(), Failure> {
 }
 
 /// Shows a webhook that arrived: what its receiver thinks of it, and what it tells of.
-pub(super) fn delivery(told: &str, data: &Value) -> Result<(), Failure> {
+pub(super) fn delivery(told: &str, data: &Value) -> Result<(), CommandError> {
     say(&format!("\n{SENT}~~> webhook{SENT:#}"))?;
     say(&told
         .lines()
@@ -79,7 +79,7 @@ pub(super) fn delivery(told: &str, data: &Value) -> Result<(), Failure> {
     say(&format!("    {}", shown(data.to_string().as_bytes())))
 }
 
-fn rest(fields: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+fn rest(fields: &HeaderMap, body: &[u8]) -> Result<(), CommandError> {
     for name in FIELDS {
         for value in fields.get_all(name) {
             let value = plain(&String::from_utf8_lossy(value.as_bytes()));

@@ -3,11 +3,11 @@
 //! Owns which. Its invariant: only what was set is doubted, never a default, so that each line tells
 //! its reader of something that was written.
 
-use super::{Config, Delivery, RouteConfig, StoreUrl, reader::Reading, setting::Setting};
+use super::{Config, Delivery, RouteConfig, StoreUrl, reader::ConfigReader, setting::Setting};
 use cloakroom_domain::http::expectation::Allow;
 
 /// Doubts every setting that another one leaves without effect.
-pub(super) fn check(reading: &mut Reading, config: &Config) {
+pub(super) fn check(reading: &mut ConfigReader, config: &Config) {
     for (index, route) in config.routes.iter().enumerate() {
         of_route(reading, &format!("routes[{index}]"), route);
     }
@@ -33,7 +33,7 @@ pub(super) fn check(reading: &mut Reading, config: &Config) {
 }
 
 /// Limits that one node's slots keep from being reached. Nodes of a fleet have slots together.
-fn beyond_slots(reading: &mut Reading, config: &Config) {
+fn beyond_slots(reading: &mut ConfigReader, config: &Config) {
     let queues = config.queues.iter().filter_map(|(name, queue)| {
         Some((format!("queues.{name}.max_in_flight"), queue.max_in_flight?))
     });
@@ -50,7 +50,7 @@ fn beyond_slots(reading: &mut Reading, config: &Config) {
     }
 }
 
-fn of_route(reading: &mut Reading, path: &str, route: &RouteConfig) {
+fn of_route(reading: &mut ConfigReader, path: &str, route: &RouteConfig) {
     let mut doubt = |key: &str, says: String| reading.doubt_set(&format!("{path}.{key}"), says);
     let deadline = route.deadline.show();
     if route.timeout > route.deadline {

@@ -14,7 +14,7 @@ use cloakroom_runtime::clock::Clock;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum HttpError {
     /// The URL is not one that can be connected to.
     #[error("{0} is no http:// URL with a host")]
     BadUrl(Uri),
@@ -34,11 +34,11 @@ pub(super) async fn exchange(
     clock: &Clock,
     limit: Duration,
     request: Request<Bytes>,
-) -> Result<Response<Bytes>, NoAnswer> {
-    clock.timeout(limit, exchanged(request)).await.map_err(|_| NoAnswer::Late(limit))?
+) -> Result<Response<Bytes>, HttpError> {
+    clock.timeout(limit, exchanged(request)).await.map_err(|_| HttpError::Late(limit))?
 }
 
-async fn exchanged(request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer> {
+async fn exchanged(request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let (mut head, body) = request.into_parts();
     let (host, port, authority) = target(&head.uri)?;
     let stream = TcpStream::connect((&*host, port)).await?;
@@ -62,17 +62,17 @@ async fn exchanged(request: Request<Bytes>) -> Result<Response<Bytes>, NoAnswer>
     }
 }
 
-fn target(uri: &Uri) -> Result<(String, u16, HeaderValue), NoAnswer> {
-    let bad = || NoAnswer::BadUrl(uri.clone());
+fn target(uri: &Uri) -> Result<(String, u16, HeaderValue), HttpError> {
+    let bad = || HttpError::BadUrl(uri.clone());
     let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(bad)?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let field = HeaderValue::from_str(authority.as_str()).map_err(|_| bad())?;
     Ok((host, authority.port_u16().unwrap_or(80), field))
 }
 
-fn origin_form(uri: &Uri) -> Result<Uri, NoAnswer> {
+fn origin_form(uri: &Uri) -> Result<Uri, HttpError> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    path.parse().map_err(|_| NoAnswer::BadUrl(uri.clone()))
+    path.parse().map_err(|_| HttpError::BadUrl(uri.clone()))
 }
 
 #[cfg(test)]
@@ -93,6 +93,6 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let request = Request::get(format!("http://{free}/")).body(Bytes::new()).unwrap();
         let answer = exchange(&Clock::system(), Duration::from_secs(5), request).await;
-        assert!(matches!(answer, Err(NoAnswer::Unreachable(_))), "{answer:?}");
+        assert!(matches!(answer, Err(HttpError::Unreachable(_))), "{answer:?}");
     }
 }

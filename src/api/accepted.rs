@@ -8,22 +8,22 @@ use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use super::document::Document;
-use super::own;
+use super::response;
 
 /// How a new or repeated request is told that it is accepted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Acceptance<'a> {
+pub struct AcceptedReply<'a> {
     /// `Prefer: return=minimal` was honoured: no document.
     pub minimal: bool,
     /// What `Preference-Applied` says.
     pub applied: Option<&'a str>,
     /// Where and when to ask.
-    pub pointer: Pointer,
+    pub pointer: MonitorPointer,
 }
 
 /// How a 202 says where and when to ask.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pointer {
+pub struct MonitorPointer {
     /// Whole seconds, 1 to 30.
     pub retry_after: u64,
     /// Whether the monitor is named by its path alone (`routes.*.location`).
@@ -31,35 +31,35 @@ pub struct Pointer {
 }
 
 /// The 202 of an acceptance, with the document unless minimal.
-pub fn accepted(document: &Document, acceptance: Acceptance<'_>) -> Response {
+pub fn accepted(document: &Document, acceptance: AcceptedReply<'_>) -> Response {
     let mut response = if acceptance.minimal {
-        own::empty(StatusCode::ACCEPTED)
+        response::empty(StatusCode::ACCEPTED)
     } else {
-        own::json(StatusCode::ACCEPTED, own::DOCUMENT_TYPE, document)
+        response::json(StatusCode::ACCEPTED, response::DOCUMENT_TYPE, document)
     };
     let headers = response.headers_mut();
     point_to_monitor(headers, document, acceptance.pointer);
-    own::set(headers, CONTENT_LOCATION, named(document, acceptance.pointer));
+    response::set(headers, CONTENT_LOCATION, named(document, acceptance.pointer));
     if let Some(applied) = acceptance.applied {
-        own::set(headers, own::PREFERENCE_APPLIED, applied);
+        response::set(headers, response::PREFERENCE_APPLIED, applied);
     }
     response
 }
 
 /// The 202 of an operation that is still pending.
-pub fn still(document: &Document, pointer: Pointer) -> Response {
-    let mut response = own::json(StatusCode::ACCEPTED, own::DOCUMENT_TYPE, document);
+pub fn still(document: &Document, pointer: MonitorPointer) -> Response {
+    let mut response = response::json(StatusCode::ACCEPTED, response::DOCUMENT_TYPE, document);
     let headers = response.headers_mut();
     point_to_monitor(headers, document, pointer);
-    own::set(headers, own::X_PROGRESS, progress(document));
+    response::set(headers, response::X_PROGRESS, progress(document));
     response
 }
 
 /// `Location`, `Operation-Location`, `Operation-Id`, `Retry-After`.
-pub fn point_to_monitor(headers: &mut HeaderMap, document: &Document, pointer: Pointer) {
-    own::set(headers, LOCATION, named(document, pointer));
-    own::set(headers, own::OPERATION_LOCATION, &document.links.status);
-    own::set(headers, own::OPERATION_ID, &document.id);
+pub fn point_to_monitor(headers: &mut HeaderMap, document: &Document, pointer: MonitorPointer) {
+    response::set(headers, LOCATION, named(document, pointer));
+    response::set(headers, response::OPERATION_LOCATION, &document.links.status);
+    response::set(headers, response::OPERATION_ID, &document.id);
     ask_again(headers, pointer.retry_after);
 }
 
@@ -69,7 +69,7 @@ pub fn ask_again(headers: &mut HeaderMap, seconds: u64) {
 }
 
 /// The monitor's URL, or the path in it.
-fn named(document: &Document, pointer: Pointer) -> &str {
+fn named(document: &Document, pointer: MonitorPointer) -> &str {
     let url = document.links.monitor.as_str();
     let authority = if pointer.relative { url.find("://").map(|at| at + 3) } else { None };
     let path = authority.and_then(|start| Some(start + url[start..].find('/')?));

@@ -16,13 +16,13 @@ use cloakroom_domain::{TicketKey, Timestamp};
 use cloakroom_ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
 
 /// Writes messages.
-pub struct Messages {
+pub struct WebhookPayloads {
     prefix: String,
     base: Option<String>,
     key: TicketKey,
 }
 
-impl Messages {
+impl WebhookPayloads {
     /// Writes for a gateway whose own resources lie under `prefix` of `public`; `key` makes
     /// its tickets.
     pub fn new(prefix: &str, public: &PublicOrigin, key: &TicketKey) -> Self {
@@ -33,7 +33,7 @@ impl Messages {
 
 /// The body of a message.
 #[derive(Serialize)]
-struct Body<T> {
+struct PayloadBody<T> {
     r#type: &'static str,
     timestamp: String,
     data: T,
@@ -41,7 +41,7 @@ struct Body<T> {
 
 /// An operation as its event left it.
 #[derive(Serialize)]
-struct AboutOperation {
+struct OperationPayload {
     #[serde(flatten)]
     document: Document,
     /// Rises within an operation.
@@ -51,15 +51,15 @@ struct AboutOperation {
 /// A subscription, and what was to be delivered to it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AboutSubscription {
-    subscription: Shown,
+struct SubscriptionPayload {
+    subscription: SubscriptionSummary,
     /// `webhook-id` of what was given up.
     message: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct SubscriptionSummary {
     id: String,
     url: String,
     description: Option<String>,
@@ -68,7 +68,7 @@ struct Shown {
     failing_since: Option<String>,
 }
 
-impl Scribe for Messages {
+impl Scribe for WebhookPayloads {
     fn about_operation(
         &self,
         topic: Topic,
@@ -81,7 +81,7 @@ impl Scribe for Messages {
         let links = Links::new(base, &self.prefix, self.key.ticket(operation.id));
         let mut document = Document::of(operation, &links, base);
         document.request.url = without_query(&document.request.url);
-        let data = AboutOperation { document, sequence };
+        let data = OperationPayload { document, sequence };
         let name = format!("msg_{}_{sequence}", operation.id);
         Message { name, body: body(topic, at, data) }
     }
@@ -97,7 +97,7 @@ impl Scribe for Messages {
             SubscriptionState::Disabled { why, .. } => Some(why.as_str()),
             SubscriptionState::Active | SubscriptionState::Unverified => None,
         };
-        let shown = Shown {
+        let shown = SubscriptionSummary {
             id: subscription.id.to_string(),
             url: without_query(&subscription.settings.url),
             description: subscription.settings.description.clone(),
@@ -105,7 +105,8 @@ impl Scribe for Messages {
             disabled_for,
             failing_since: subscription.failing_since.map(Timestamp::rfc3339),
         };
-        let data = AboutSubscription { subscription: shown, message: delivery.map(str::to_owned) };
+        let data =
+            SubscriptionPayload { subscription: shown, message: delivery.map(str::to_owned) };
         // It is about no operation: nothing but chance tells it apart.
         let name = format!("msg_{:032x}", rand::random::<u128>());
         Message { name, body: body(topic, at, data) }
@@ -113,7 +114,7 @@ impl Scribe for Messages {
 }
 
 fn body(topic: Topic, at: Timestamp, data: impl Serialize) -> Bytes {
-    let body = Body { r#type: topic.as_str(), timestamp: at.rfc3339(), data };
+    let body = PayloadBody { r#type: topic.as_str(), timestamp: at.rfc3339(), data };
     // Strings, numbers and lists of them: there is nothing that could fail.
     serde_json::to_vec(&body).unwrap_or_default().into()
 }

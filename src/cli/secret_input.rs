@@ -6,44 +6,44 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::failure::CommandError;
 
 /// What stands for the standard input.
 const INPUT: &str = "-";
 
 /// The lines of a file that are not blank, or those of the standard input.
-pub(super) fn lines(file: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn lines(file: &Path) -> Result<Vec<String>, CommandError> {
     let text = text(file)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(str::to_owned).collect())
 }
 
 /// The secrets in a file, one a line; there has to be one.
-pub(super) fn secrets(file: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn secrets(file: &Path) -> Result<Vec<String>, CommandError> {
     let found = lines(file)?;
     if found.is_empty() {
         let says = format!("{} holds no secret; write one on each line", named(file));
-        return Err(Failure::Usage(says));
+        return Err(CommandError::Usage(says));
     }
     Ok(found)
 }
 
 /// The only secret in a file.
-pub(super) fn secret(file: &Path) -> Result<String, Failure> {
+pub(super) fn secret(file: &Path) -> Result<String, CommandError> {
     match <[String; 1]>::try_from(secrets(file)?) {
         Ok([secret]) => Ok(secret),
-        Err(_) => Err(Failure::Usage(format!("{} holds more than one secret", named(file)))),
+        Err(_) => Err(CommandError::Usage(format!("{} holds more than one secret", named(file)))),
     }
 }
 
-fn text(file: &Path) -> Result<Zeroizing<String>, Failure> {
+fn text(file: &Path) -> Result<Zeroizing<String>, CommandError> {
     let text = if file.as_os_str() == INPUT {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
     } else {
         std::fs::read_to_string(file)
     };
-    let text = text.map_err(|why| Failure::Failed(format!("{}: {why}", named(file))))?;
+    let text = text.map_err(|why| CommandError::Failed(format!("{}: {why}", named(file))))?;
     Ok(Zeroizing::new(text))
 }
 

@@ -9,7 +9,7 @@ pub use cloakroom_domain::http::expectation::{Allow, Mode};
 pub use cloakroom_domain::operation::{Delivery, OnFailure, Recheck};
 
 use super::{
-    given::Given,
+    raw_value::RawValue,
     setting::{Setting, choose},
 };
 use cloakroom_domain::delivery::UrlPattern;
@@ -45,7 +45,7 @@ const LOCATION_FORMS: [(&str, LocationForm); 2] =
     [("absolute", LocationForm::Absolute), ("relative", LocationForm::Relative)];
 
 impl Setting for AcceptedForm {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &ACCEPTED_FORMS)
     }
 
@@ -55,7 +55,7 @@ impl Setting for AcceptedForm {
 }
 
 impl Setting for LocationForm {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &LOCATION_FORMS)
     }
 
@@ -70,7 +70,7 @@ fn word<T: PartialEq>(words: &[(&str, T)], chosen: &T) -> String {
 }
 
 impl Setting for Mode {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &MODES)
     }
 
@@ -80,7 +80,7 @@ impl Setting for Mode {
 }
 
 impl Setting for Delivery {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &DELIVERIES)
     }
 
@@ -90,7 +90,7 @@ impl Setting for Delivery {
 }
 
 impl Setting for Reuse {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &Self::ALL.map(|one| (one.as_str(), one)))
     }
 
@@ -100,7 +100,7 @@ impl Setting for Reuse {
 }
 
 impl Setting for HeaderCase {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &Self::ALL.map(|one| (one.as_str(), one)))
     }
 
@@ -110,7 +110,7 @@ impl Setting for HeaderCase {
 }
 
 impl Setting for Role {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &Self::ALL.map(|role| (role.as_str(), role)))
     }
 
@@ -120,7 +120,7 @@ impl Setting for Role {
 }
 
 impl Setting for OnFailure {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &[Self::Skip, Self::Block].map(|one| (one.as_str(), one)))
     }
 
@@ -130,7 +130,7 @@ impl Setting for OnFailure {
 }
 
 impl Setting for Recheck {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let text = given.text()?;
         Self::parse(text).map_err(|problem| format!("`{text}`: {problem}"))
     }
@@ -141,7 +141,7 @@ impl Setting for Recheck {
 }
 
 impl Setting for Allow {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         let words = [("async", true), ("sync", false)];
         let mut allow = Self { asynchronous: false, synchronous: false };
         for item in given.list()? {
@@ -166,11 +166,11 @@ impl Setting for Allow {
 }
 
 impl Setting for Reach {
-    fn read(given: &Given) -> Result<Self, String> {
+    fn read(given: &RawValue) -> Result<Self, String> {
         match given {
-            Given::Text(text) | Given::Loose(text) if text == "off" => return Ok(Self::Off),
-            Given::Text(text) | Given::Loose(text) if text == "any" => return Ok(Self::Any),
-            Given::Text(_) => {
+            RawValue::Text(text) | RawValue::Loose(text) if text == "off" => return Ok(Self::Off),
+            RawValue::Text(text) | RawValue::Loose(text) if text == "any" => return Ok(Self::Any),
+            RawValue::Text(_) => {
                 return Err("write \"off\", \"any\", or a list of patterns like \
                                           [\"https://*.example.com/hooks/*\"]"
                     .to_owned());

@@ -4,13 +4,13 @@
 //! name stands for in this network nor how things are set here. Operators and the log get
 //! the whole.
 
-use super::asking::Asking;
+use super::context::WebhookContext;
 use crate::api::Problem;
 use cloakroom_domain::delivery::BadDestination;
 
 /// Why a URL takes no deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
+pub struct UrlRejection {
     /// The kind of refusal, for anybody.
     pub kind: String,
     /// The whole, with addresses and settings.
@@ -19,9 +19,9 @@ pub struct Unfit {
 
 /// Why a URL is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unjudged {
+pub enum UrlCheckError {
     /// It takes no deliveries.
-    Unfit(Unfit),
+    Unfit(UrlRejection),
     /// Nobody knows yet: its name was not looked up in time.
     Later {
         /// Why, for anybody.
@@ -31,7 +31,7 @@ pub enum Unjudged {
     },
 }
 
-impl Unjudged {
+impl UrlCheckError {
     /// The problem of a client that named the URL in a field of its request.
     pub fn refused(self, field: &str) -> Problem {
         match self {
@@ -41,24 +41,24 @@ impl Unjudged {
     }
 
     /// The problem of whoever asks, and named the URL in that member.
-    pub(super) fn told(self, member: &str, asking: &Asking) -> Problem {
+    pub(super) fn told(self, member: &str, context: &WebhookContext) -> Problem {
         match self {
-            Self::Unfit(unfit) => Problem::destination_refused(member, &unfit.told(asking)),
+            Self::Unfit(unfit) => Problem::destination_refused(member, &unfit.told(context)),
             later @ Self::Later { .. } => later.refused(member),
         }
     }
 }
 
-impl From<BadDestination> for Unfit {
+impl From<BadDestination> for UrlRejection {
     fn from(bad: BadDestination) -> Self {
         Self { kind: bad.kind(), whole: bad.to_string() }
     }
 }
 
-impl Unfit {
+impl UrlRejection {
     /// What whoever asks is told.
-    pub(super) fn told(self, asking: &Asking) -> String {
-        match asking.is_operator() {
+    pub(super) fn told(self, context: &WebhookContext) -> String {
+        match context.is_operator() {
             true => self.whole,
             false => self.told_a_client(),
         }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn who_named_a_host_that_was_not_looked_up_in_time_is_to_try_again() {
-        let later = Unjudged::Later { why: "not within 2 s".to_owned(), again_in: 5 };
+        let later = UrlCheckError::Later { why: "not within 2 s".to_owned(), again_in: 5 };
         let response = axum::response::IntoResponse::into_response(later.refused("Callback-Url"));
         assert_eq!(response.status().as_u16(), 503);
         assert_eq!(response.headers()["retry-after"], "5");

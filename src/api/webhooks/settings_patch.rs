@@ -6,9 +6,9 @@
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::asking::Asking;
+use super::context::WebhookContext;
 use crate::api::Problem;
-use crate::api::members::{Members, Said};
+use crate::api::json_object::{JsonObject, MemberValue};
 use cloakroom_domain::Principal;
 use cloakroom_domain::delivery::{Topic, Topics, extra_fields};
 use cloakroom_domain::http::additions::MOST_TAGS;
@@ -25,7 +25,7 @@ const LONGEST_DESCRIPTION: usize = 500;
 
 /// What is set.
 #[derive(Clone, Debug)]
-pub(super) struct Draft {
+pub(super) struct SettingsPatch {
     pub(super) url: String,
     pub(super) topics: Topics,
     pub(super) routes: Vec<String>,
@@ -35,7 +35,7 @@ pub(super) struct Draft {
     pub(super) format: Format,
 }
 
-impl Default for Draft {
+impl Default for SettingsPatch {
     fn default() -> Self {
         Self {
             url: String::new(),
@@ -49,44 +49,44 @@ impl Default for Draft {
     }
 }
 
-impl Draft {
+impl SettingsPatch {
     /// Takes over what is said of what is somebody's. Where the URL leads is judged with what
     /// its name stands for.
     pub(super) async fn merge(
         &mut self,
-        members: &mut Members,
-        asking: &Asking,
+        members: &mut JsonObject,
+        context: &WebhookContext,
         whose: &Principal,
     ) -> Result<(), Problem> {
         match members.texts("events")? {
-            Said::Nothing => {}
-            said => self.topics = topics(said.this().unwrap_or_default())?,
+            MemberValue::Absent => {}
+            said => self.topics = topics(said.present().unwrap_or_default())?,
         }
         match members.texts("routes")? {
-            Said::Nothing => {}
-            said => self.routes = routes(said.this().unwrap_or_default(), asking)?,
+            MemberValue::Absent => {}
+            said => self.routes = routes(said.present().unwrap_or_default(), context)?,
         }
         match members.texts("tags")? {
-            Said::Nothing => {}
-            said => self.tags = tags(said.this().unwrap_or_default())?,
+            MemberValue::Absent => {}
+            said => self.tags = tags(said.present().unwrap_or_default())?,
         }
         match members.any("headers") {
-            Said::Nothing => {}
-            Said::Null => self.headers.clear(),
-            Said::This(changes) => self.headers = headers(&self.headers, &changes)?,
+            MemberValue::Absent => {}
+            MemberValue::Null => self.headers.clear(),
+            MemberValue::Present(changes) => self.headers = headers(&self.headers, &changes)?,
         }
         match members.text("description")? {
-            Said::Nothing => {}
-            said => self.description = said.this().map(description).transpose()?,
+            MemberValue::Absent => {}
+            said => self.description = said.present().map(description).transpose()?,
         }
         match members.text("format")? {
-            Said::Nothing => {}
-            said => self.format = format(said.this())?,
+            MemberValue::Absent => {}
+            said => self.format = format(said.present())?,
         }
         // The last, because it takes longest.
         match members.text("url")? {
-            Said::Nothing => {}
-            said => self.url = judged(said.this(), asking, whose).await?,
+            MemberValue::Absent => {}
+            said => self.url = judged(said.present(), context, whose).await?,
         }
         self.complete()
     }
@@ -109,12 +109,12 @@ fn wrong(member: &str, detail: impl Into<String>) -> Problem {
 
 async fn judged(
     url: Option<String>,
-    asking: &Asking,
+    context: &WebhookContext,
     whose: &Principal,
 ) -> Result<String, Problem> {
     let Some(url) = url else { return Ok(String::new()) };
-    let judged = asking.settings().scout.judge(&url, whose).await;
-    let destination = judged.map_err(|why| why.told("url", asking))?;
+    let judged = context.settings().probe.judge(&url, whose).await;
+    let destination = judged.map_err(|why| why.told("url", context))?;
     Ok(destination.as_str().to_owned())
 }
 
@@ -134,11 +134,11 @@ fn topics(names: Vec<String>) -> Result<Topics, Problem> {
     names.into_iter().map(topic).collect()
 }
 
-fn routes(names: Vec<String>, asking: &Asking) -> Result<Vec<String>, Problem> {
+fn routes(names: Vec<String>, context: &WebhookContext) -> Result<Vec<String>, Problem> {
     if names.len() > MOST_ROUTES {
         return Err(wrong("routes", format!("name at most {MOST_ROUTES} routes")));
     }
-    let known = &asking.visit.api.settings.foreign_location;
+    let known = &context.request.api.settings.foreign_location;
     if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
         let shown: String = name.chars().take(64).collect();
         return Err(wrong("routes", format!("no route is called {shown:?}")));

@@ -14,7 +14,7 @@ use cloakroom_ledger::Operation;
 
 /// Means by route. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Pace(Arc<RwLock<HashMap<Box<str>, AtomicU64>>>);
+pub struct RetryEstimates(Arc<RwLock<HashMap<Box<str>, AtomicU64>>>);
 
 /// A new duration counts one part in this many.
 const WEIGHT: u64 = 8;
@@ -22,7 +22,7 @@ const WEIGHT: u64 = 8;
 /// takes another mean.
 const ABREAST: u64 = 32;
 
-impl Pace {
+impl RetryEstimates {
     /// Somebody was shown an operation that has ended. How often does not matter: whoever
     /// asks for what ended long ago learns of that time again.
     pub fn saw(&self, operation: &Operation) {
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_estimate_follows_recent_durations_and_the_queue() {
-        let pace = Pace::default();
+        let pace = RetryEstimates::default();
         assert_eq!(pace.estimate("orders", 0), 1);
         pace.observe("orders", Duration::from_secs(4));
         assert_eq!(pace.estimate("orders", 0), 4);
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_estimate_stays_within_1_and_30() {
-        let pace = Pace::default();
+        let pace = RetryEstimates::default();
         pace.observe("slow", Duration::from_hours(1));
         assert_eq!(pace.estimate("slow", u64::MAX), 30);
         pace.observe("fast", Duration::ZERO);

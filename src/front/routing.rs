@@ -18,7 +18,7 @@ use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
 
 /// The place of a request.
-pub(super) enum Place<'f> {
+pub(super) enum Routing<'f> {
     /// Among the gateway's own resources: the path beneath the prefix.
     Own(String),
     /// A preflight that the gateway answers: for one of its own resources, whose path beneath the
@@ -30,12 +30,12 @@ pub(super) enum Place<'f> {
     /// route takes.
     Disguised(Problem),
     /// The upstream's, as it is.
-    Straight(Straight<'f>),
+    Straight(PassThrough<'f>),
 }
 
 /// A request that goes straight to an upstream.
 #[derive(Clone, Copy)]
-pub(super) struct Straight<'f> {
+pub(super) struct PassThrough<'f> {
     /// The upstream of the route that leaves it alone; none where no route takes it.
     pub(super) upstream: Option<&'f Upstream>,
     /// Whether its principal has to be known: a route takes it, or some servers would take it for
@@ -48,14 +48,14 @@ pub(super) struct Straight<'f> {
     pub(super) has_form: bool,
 }
 
-impl<'f> Straight<'f> {
+impl<'f> PassThrough<'f> {
     const fn to(upstream: &'f Upstream, is_known: bool) -> Self {
         Self { upstream: Some(upstream), is_known, misleads: false, has_form: false }
     }
 }
 
 /// The settings that decide a place.
-pub(super) struct Placing<'f> {
+pub(super) struct RoutingRules<'f> {
     pub(super) prefix: &'f str,
     /// Whether a path beneath the prefix that is not the gateway's is like any other.
     pub(super) prefix_pass: bool,
@@ -68,7 +68,7 @@ pub(super) struct Placing<'f> {
 
 /// The head of a request, as far as its place depends on it.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'r> {
+pub(super) struct RoutingHead<'r> {
     pub(super) method: &'r Method,
     pub(super) path: &'r str,
     pub(super) query: Option<&'r str>,
@@ -80,9 +80,9 @@ pub(super) struct Head<'r> {
     pub(super) has_cors_of_upstream: bool,
 }
 
-impl<'f> Placing<'f> {
+impl<'f> RoutingRules<'f> {
     /// The place of a request.
-    pub(super) fn place(&self, head: Head<'_>) -> Result<Place<'f>, Problem> {
+    pub(super) fn place(&self, head: RoutingHead<'_>) -> Result<Routing<'f>, Problem> {
         if let Some(rest) = path::beneath(self.prefix, head.path) {
             let is_own = !self.prefix_pass || is_resource(&rest);
             match path::screen(head.path) {
@@ -96,16 +96,16 @@ impl<'f> Placing<'f> {
             if is_own {
                 let is_preflight = head.preflight.is_some();
                 return Ok(if is_preflight {
-                    Place::Preflight(Some(rest))
+                    Routing::Preflight(Some(rest))
                 } else {
-                    Place::Own(rest)
+                    Routing::Own(rest)
                 });
             }
         }
         if let Some(asked) = head.preflight
             && self.routes.find(asked, head.path).is_some()
         {
-            return Ok(Place::Preflight(None));
+            return Ok(Routing::Preflight(None));
         }
         if self.methods.contains(head.method) {
             path::screen(head.path)?;
@@ -116,21 +116,21 @@ impl<'f> Placing<'f> {
         self.beside_routes(head)
     }
 
-    fn on_route(&self, head: Head<'_>, route: &'f Route, captures: Captures) -> Place<'f> {
+    fn on_route(&self, head: RoutingHead<'_>, route: &'f Route, captures: Captures) -> Routing<'f> {
         if self.is_left_preflight(head) {
-            return Place::Straight(Straight::to(route.upstream(), false));
+            return Routing::Straight(PassThrough::to(route.upstream(), false));
         }
         let is_upgrade =
             tunnel::protocol(head.method, head.version, head.headers, self.upgrades).is_some();
         if is_upgrade || (route.is_implicit() && is_excepted(head.headers)) {
-            return Place::Straight(Straight::to(route.upstream(), true));
+            return Routing::Straight(PassThrough::to(route.upstream(), true));
         }
-        Place::Routed(route, captures)
+        Routing::Routed(route, captures)
     }
 
     /// Whether it is a preflight that the upstream answers: browsers send it without a credential
     /// and understand no 202. A route that names OPTIONS takes it all the same.
-    fn is_left_preflight(&self, head: Head<'_>) -> bool {
+    fn is_left_preflight(&self, head: RoutingHead<'_>) -> bool {
         head.has_cors_of_upstream
             && is_preflight(head.method, head.headers)
             && !self.routes.is_named(head.method, head.path)
@@ -139,45 +139,45 @@ impl<'f> Placing<'f> {
     }
 
     /// The methods of routes that it could be read with beside its own.
-    fn other_methods(&self, head: Head<'_>) -> Vec<Disguise<Method>> {
+    fn other_methods(&self, head: RoutingHead<'_>) -> Vec<Disguise<Method>> {
         let is_named = |method: &Method| self.routes.names(method);
         disguise::methods(head.method, head.query, head.headers, is_named)
     }
 
     /// The place of what no route takes as it stands.
-    fn beside_routes(&self, head: Head<'_>) -> Result<Place<'f>, Problem> {
+    fn beside_routes(&self, head: RoutingHead<'_>) -> Result<Routing<'f>, Problem> {
         let others = self.other_methods(head);
         // Servers answer HEAD with what they would answer GET with.
         let is_head = head.method.as_str().eq_ignore_ascii_case(Method::HEAD.as_str());
         let usual = if is_head { &Method::GET } else { head.method };
         let (has_form, misleads) = (self.has_form(head), self.misleads(head));
-        let mut straight = Straight { upstream: None, is_known: false, misleads, has_form };
+        let mut straight = PassThrough { upstream: None, is_known: false, misleads, has_form };
         if others.is_empty() && !self.methods.contains(usual) {
-            return Ok(Place::Straight(straight));
+            return Ok(Routing::Straight(straight));
         }
         path::screen(head.path)?;
         if let Some((route, _)) = self.routes.find(usual, head.path) {
-            return Ok(Place::Straight(Straight::to(route.upstream(), true)));
+            return Ok(Routing::Straight(PassThrough::to(route.upstream(), true)));
         }
         let is_routed =
             |other: &&Disguise<Method>| self.routes.find(&other.says, head.path).is_some();
         if let Some(other) = others.iter().find(is_routed) {
-            return Ok(Place::Disguised(Problem::disguised_method(other.by, &other.says)));
+            return Ok(Routing::Disguised(Problem::disguised_method(other.by, &other.says)));
         }
         let methods = || others.iter().map(|other| &other.says).chain([usual]);
         let resembles = |path: &str| methods().any(|method| self.routes.resembles(method, path));
         straight.is_known = self.has_principals && resembles(head.path);
-        Ok(Place::Straight(straight))
+        Ok(Routing::Straight(straight))
     }
 
     /// Whether a field names the path of a route, for whatever method: the body may name that.
-    fn misleads(&self, head: Head<'_>) -> bool {
+    fn misleads(&self, head: RoutingHead<'_>) -> bool {
         let is_near = |path: &str| path::screen(path).is_err() || self.routes.resembles_path(path);
         disguise::paths(head.headers).any(|path| is_near(&path))
     }
 
     /// Whether a method in the body could make a POST one that a route takes.
-    fn has_form(&self, head: Head<'_>) -> bool {
+    fn has_form(&self, head: RoutingHead<'_>) -> bool {
         head.method.as_str().eq_ignore_ascii_case(Method::POST.as_str())
             && body_method::is_looked_into(head.headers)
             && self.routes.resembles_path(head.path)

@@ -8,7 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::WebhookSettings;
-use crate::api::visit::{Door, Side, Visit, path_parameter};
+use crate::api::extract::{ApiState, RequestContext, Side, path_parameter};
 use crate::api::{Caller, Problem, origin};
 use crate::config::PrincipalRule;
 use cloakroom_domain::{Principal, Timestamp};
@@ -18,43 +18,43 @@ use cloakroom_ledger::{Ledger, Subscription};
 const HEX: &str = "hex:";
 
 /// Somebody asks about webhooks.
-pub(super) struct Asking {
-    pub(super) visit: Visit,
+pub(super) struct WebhookContext {
+    pub(super) request: RequestContext,
     side: Side,
     /// Where the resources are, as this one reached them.
     base: String,
 }
 
-impl FromRequestParts<Door> for Asking {
+impl FromRequestParts<ApiState> for WebhookContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let visit = Visit::from_request_parts(parts, door).await?;
-        let settings = &door.api.settings;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let request = RequestContext::from_request_parts(parts, state).await?;
+        let settings = &state.api.settings;
         let shared = settings.shared || settings.principal != PrincipalRule::None;
-        if door.side == Side::Public && !shared {
+        if state.side == Side::Public && !shared {
             return Err(Problem::not_offered_here());
         }
-        let base = match door.side {
-            Side::Public => visit.base.clone(),
+        let base = match state.side {
+            Side::Public => request.base.clone(),
             Side::Operators => origin::of_host(&parts.headers)?,
         };
         let base = format!("{base}{}/webhooks", settings.prefix);
-        Ok(Self { visit, side: door.side, base })
+        Ok(Self { request, side: state.side, base })
     }
 }
 
-impl Asking {
+impl WebhookContext {
     pub(super) fn ledger(&self) -> &Ledger {
-        &self.visit.api.ledger
+        &self.request.api.ledger
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.visit.api.clock.now()
+        self.request.api.clock.now()
     }
 
     pub(super) fn settings(&self) -> &WebhookSettings {
-        &self.visit.api.webhooks
+        &self.request.api.webhooks
     }
 
     /// The URL of a resource beneath `/webhooks`.
@@ -69,32 +69,34 @@ impl Asking {
 
     /// Whether an operator asks.
     pub(super) fn is_operator(&self) -> bool {
-        self.visit.caller == Caller::Operator
+        self.request.caller == Caller::Operator
     }
 
     /// Only this principal's; everybody's where there is none.
     pub(super) fn only(&self) -> Option<&Principal> {
-        match &self.visit.caller {
+        match &self.request.caller {
             Caller::Client(principal) => Some(principal),
             Caller::Operator => None,
         }
     }
 
     /// Whose it is going to be; operators say so where there are several.
-    pub(super) fn owner(&self, named: Option<&str>) -> Result<Principal, Wanting> {
-        let rule = &self.visit.api.settings.principal;
-        match (&self.visit.caller, named, rule) {
+    pub(super) fn owner(&self, named: Option<&str>) -> Result<Principal, PrincipalError> {
+        let rule = &self.request.api.settings.principal;
+        match (&self.request.caller, named, rule) {
             (Caller::Client(principal), None, _) => Ok(principal.clone()),
-            (Caller::Client(_), Some(_), _) => Err(Wanting("only operators say whose it is")),
-            (Caller::Operator, None, PrincipalRule::None) => Ok(Principal::everyone()),
-            (Caller::Operator, Some(_), PrincipalRule::None) => {
-                Err(Wanting("nothing tells callers apart here (auth.principal): leave it out"))
+            (Caller::Client(_), Some(_), _) => {
+                Err(PrincipalError("only operators say whose it is"))
             }
+            (Caller::Operator, None, PrincipalRule::None) => Ok(Principal::everyone()),
+            (Caller::Operator, Some(_), PrincipalRule::None) => Err(PrincipalError(
+                "nothing tells callers apart here (auth.principal): leave it out",
+            )),
             (Caller::Operator, None, _) => {
-                Err(Wanting("say whose it is: the principal, as subscriptions here show it"))
+                Err(PrincipalError("say whose it is: the principal, as subscriptions here show it"))
             }
             (Caller::Operator, Some(named), _) => {
-                read(named).ok_or(Wanting("what follows hex: is not hexadecimal"))
+                read(named).ok_or(PrincipalError("what follows hex: is not hexadecimal"))
             }
         }
     }
@@ -106,16 +108,16 @@ impl Asking {
 
     /// What may stand in messages, which outlive every answer.
     pub(super) fn public_base(&self) -> Result<String, Problem> {
-        let lasting = self.visit.api.settings.public.lasting();
+        let lasting = self.request.api.settings.public.lasting();
         lasting.map(str::to_owned).ok_or_else(Problem::no_public_url)
     }
 }
 
 /// What is wrong with a principal that was named, or with none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanting(pub(super) &'static str);
+pub(super) struct PrincipalError(pub(super) &'static str);
 
-impl Wanting {
+impl PrincipalError {
     /// It stood in the body, or would have.
     pub(super) fn in_body(self) -> Problem {
         Problem::malformed_body(Some("principal"), self.0)
@@ -159,20 +161,20 @@ pub(super) fn is_number(text: &str) -> bool {
 }
 
 /// The subscription that the path names, which the caller may see.
-pub(super) struct Chosen {
-    pub(super) asking: Asking,
+pub(super) struct SubscriptionPath {
+    pub(super) context: WebhookContext,
     pub(super) subscription: Subscription,
 }
 
-impl FromRequestParts<Door> for Chosen {
+impl FromRequestParts<ApiState> for SubscriptionPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let asking = Asking::from_request_parts(parts, door).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let context = WebhookContext::from_request_parts(parts, state).await?;
         let name = path_parameter(parts, "id").await.unwrap_or_default();
         let id = name.parse().map_err(|_| Problem::no_such_subscription())?;
-        let found = asking.ledger().subscription(asking.only(), id).await?;
-        Ok(Self { subscription: found.ok_or_else(Problem::no_such_subscription)?, asking })
+        let found = context.ledger().subscription(context.only(), id).await?;
+        Ok(Self { subscription: found.ok_or_else(Problem::no_such_subscription)?, context })
     }
 }
 

@@ -82,7 +82,7 @@ pub fn only<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Pace;
+    use crate::api::RetryEstimates;
     use cloakroom_domain::http::public_url::PublicOrigin;
 
     fn settings(principal: PrincipalRule) -> ApiSettings {
@@ -94,7 +94,7 @@ mod tests {
             shared: false,
             foreign_location: std::collections::HashMap::new(),
             relative_location: std::collections::HashSet::new(),
-            pace: Pace::default(),
+            pace: RetryEstimates::default(),
         }
     }
 

@@ -7,9 +7,9 @@ use axum::response::Response;
 use http::{Request, header};
 use http_body::Body as _;
 
-use super::body::Peeked;
-use super::place::Straight;
-use super::{Caller, Inner};
+use super::body::BodyPrefix;
+use super::routing::PassThrough;
+use super::{FrontState, RequestSource};
 use crate::api::Problem;
 use crate::listener::Received;
 use crate::upstream::Upstream;
@@ -19,13 +19,13 @@ use cloakroom_domain::http::disguise;
 /// The largest body that is looked into, in octets: a form that a person fills in is smaller.
 const LARGEST: usize = 64 * 1024;
 
-impl Inner {
+impl FrontState {
     /// Passes a request on, unless its body makes it one that a route takes.
     pub(super) async fn pass(
         &self,
         mut request: Request<Received>,
-        (upstream, straight): (&Upstream, Straight<'_>),
-        caller: &Caller,
+        (upstream, straight): (&Upstream, PassThrough<'_>),
+        caller: &RequestSource,
     ) -> Result<Response, Problem> {
         let _peeked =
             if straight.has_form { self.look_into(&mut request, caller).await? } else { None };
@@ -40,8 +40,8 @@ impl Inner {
     async fn look_into(
         &self,
         request: &mut Request<Received>,
-        caller: &Caller,
-    ) -> Result<Option<Peeked>, Problem> {
+        caller: &RequestSource,
+    ) -> Result<Option<BodyPrefix>, Problem> {
         let may_be_peeked = {
             let headers = request.headers();
             // What comes in pieces may be a conversation, unless its type says that it is a form.
@@ -61,7 +61,7 @@ impl Inner {
         let named = peeked.as_ref().map_or(Named::Unknown, |peeked| {
             body_method::named(request.headers(), &peeked.octets, peeked.is_whole)
         });
-        let judged = self.placing().judge_body(request.uri().path(), &named);
+        let judged = self.routing_rules().judge_body(request.uri().path(), &named);
         if !matches!(judged, Ok(false)) {
             self.identify(request.headers(), caller)?;
         }

@@ -11,9 +11,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::super::failure::Failure;
-use super::super::listen::{Answer, Manner, Receiver, Seen, shown};
-use super::{ANYWHERE, voice};
+use super::super::failure::CommandError;
+use super::super::listen::{
+    DeliveryResponse, ReceivedDelivery, ResponseBehavior, TestReceiver, shown,
+};
+use super::{ANYWHERE, narration};
 use cloakroom_domain::delivery::Secret;
 use cloakroom_domain::delivery::signature::{CheckingKey, Unverified};
 use cloakroom_runtime::clock::Clock;
@@ -25,28 +27,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A port that is taken, so that it can be written into the configuration; whoever connects
 /// waits until there is a secret to verify with.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct BoundPort {
     listener: TcpListener,
     /// Where it is.
     pub(super) address: SocketAddr,
 }
 
 /// The receiver at work.
-pub(super) struct Hook {
+pub(super) struct DemoReceiver {
     clock: Clock,
-    arrived: mpsc::UnboundedReceiver<Delivery>,
+    arrived: mpsc::UnboundedReceiver<DemoDelivery>,
 }
 
 /// What arrived, as it is shown and as it is judged.
 #[derive(Debug)]
-struct Delivery {
+struct DemoDelivery {
     shown: String,
     event: Value,
     trust: Result<(), Unverified>,
 }
 
-impl Delivery {
-    fn of(seen: &Seen, answer: Answer) -> Self {
+impl DemoDelivery {
+    fn of(seen: &ReceivedDelivery, answer: DeliveryResponse) -> Self {
         Self {
             shown: shown(seen, answer),
             event: seen.event.clone().unwrap_or_default(),
@@ -54,12 +56,12 @@ impl Delivery {
         }
     }
 
-    fn show(&self) -> Result<(), Failure> {
-        voice::delivery(&self.shown, &self.event["data"])
+    fn show(&self) -> Result<(), CommandError> {
+        narration::delivery(&self.shown, &self.event["data"])
     }
 }
 
-impl Place {
+impl BoundPort {
     /// Takes a free port of loopback.
     pub(super) async fn take() -> std::io::Result<Self> {
         let listener = TcpListener::bind(ANYWHERE).await?;
@@ -67,24 +69,27 @@ impl Place {
     }
 
     /// Receives there until `tasks` are cut, what this secret has signed.
-    pub(super) fn receive(self, secret: Secret, clock: Clock, tasks: &Tasks) -> Hook {
+    pub(super) fn receive(self, secret: Secret, clock: Clock, tasks: &Tasks) -> DemoReceiver {
         let (told, arrived) = mpsc::unbounded_channel();
-        let tell = move |seen: &Seen, answer| told.send(Delivery::of(seen, answer)).is_ok();
+        let tell = move |seen: &ReceivedDelivery, answer| {
+            told.send(DemoDelivery::of(seen, answer)).is_ok()
+        };
         let keys = vec![CheckingKey::Secret(secret)];
-        let receiver = Receiver::new(Manner::default(), keys, clock.clone(), Box::new(tell));
+        let receiver =
+            TestReceiver::new(ResponseBehavior::default(), keys, clock.clone(), Box::new(tell));
         tasks.spawn_until_cut(Arc::new(receiver).accept(self.listener, tasks.clone()));
-        Hook { clock, arrived }
+        DemoReceiver { clock, arrived }
     }
 }
 
-impl Hook {
+impl DemoReceiver {
     /// Waits for the webhook of that type whose `data` has this member, and shows it.
     pub(super) async fn told(
         &mut self,
         topic: &str,
         pointer: &str,
         value: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let clock = self.clock.clone();
         let wanted = async {
             while let Some(delivery) = self.arrived.recv().await {
@@ -94,14 +99,14 @@ impl Hook {
                     return Ok(delivery);
                 }
             }
-            Err(Failure::Failed("the receiver of the webhooks has ended".to_owned()))
+            Err(CommandError::Failed("the receiver of the webhooks has ended".to_owned()))
         };
         let waited = clock.timeout(PATIENCE, wanted).await;
         waited.map_err(|_| never(topic))??.show()
     }
 
     /// Shows whatever else comes, for as long as it is asked.
-    pub(super) async fn show_on(&mut self) -> Result<(), Failure> {
+    pub(super) async fn show_on(&mut self) -> Result<(), CommandError> {
         while let Some(delivery) = self.arrived.recv().await {
             delivery.show()?;
         }
@@ -109,12 +114,12 @@ impl Hook {
     }
 }
 
-fn unbelieved(why: &Unverified) -> Failure {
-    Failure::Failed(format!("a webhook arrived that is not to be believed: {why}"))
+fn unbelieved(why: &Unverified) -> CommandError {
+    CommandError::Failed(format!("a webhook arrived that is not to be believed: {why}"))
 }
 
-fn never(topic: &str) -> Failure {
-    Failure::Failed(format!(
+fn never(topic: &str) -> CommandError {
+    CommandError::Failed(format!(
         "the webhook {topic} did not arrive within {} s; please report this with what is printed \
          above",
         PATIENCE.as_secs()
@@ -127,17 +132,17 @@ mod tests {
     use cloakroom_domain::Timestamp;
     use serde_json::json;
 
-    fn hook(clock: &Clock) -> (mpsc::UnboundedSender<Delivery>, Hook) {
+    fn hook(clock: &Clock) -> (mpsc::UnboundedSender<DemoDelivery>, DemoReceiver) {
         let (told, arrived) = mpsc::unbounded_channel();
-        (told, Hook { clock: clock.clone(), arrived })
+        (told, DemoReceiver { clock: clock.clone(), arrived })
     }
 
-    fn delivery(topic: &str, order: &str, trust: Result<(), Unverified>) -> Delivery {
+    fn delivery(topic: &str, order: &str, trust: Result<(), Unverified>) -> DemoDelivery {
         let event = json!({ "type": topic, "data": { "createdLocation": order } });
-        Delivery { shown: String::new(), event, trust }
+        DemoDelivery { shown: String::new(), event, trust }
     }
 
-    async fn told(hook: &mut Hook) -> Result<(), Failure> {
+    async fn told(hook: &mut DemoReceiver) -> Result<(), CommandError> {
         hook.told("operation.succeeded", "/createdLocation", "/orders/1").await
     }
 

@@ -3,21 +3,21 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::admin::Admin;
-use super::super::failure::Failure;
+use super::super::admin::AdminClient;
+use super::super::failure::CommandError;
 use super::super::print;
 use super::{PAGE, all, cell, name, of_principal, path};
 
 #[derive(Args, Debug)]
-pub(super) struct List {
+pub(super) struct ListSubscriptions {
     /// Only this principal's; where callers are told apart by a field, its value.
     #[arg(long)]
     principal: Option<String>,
 }
 
-impl List {
+impl ListSubscriptions {
     /// Prints them all.
-    pub(super) async fn run(self, admin: &Admin, as_json: bool) -> Result<(), Failure> {
+    pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
         let whose = of_principal(self.principal.as_ref());
         let resource = format!("webhooks?limit={PAGE}&{whose}");
         let found = all(admin, resource.trim_end_matches('&'), "subscriptions").await?;
@@ -48,7 +48,7 @@ fn row(subscription: &Value) -> [String; 5] {
 }
 
 /// Prints one.
-pub(super) async fn show(admin: &Admin, id: &str, as_json: bool) -> Result<(), Failure> {
+pub(super) async fn show(admin: &AdminClient, id: &str, as_json: bool) -> Result<(), CommandError> {
     let subscription = admin.look(&path(name(id)?, "")).await?;
     if as_json {
         return print::say_json(&subscription);

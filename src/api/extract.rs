@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
-use super::pending::Pointer;
+use super::accepted::MonitorPointer;
 use super::{Api, Caller, Document, Peer, Problem, origin, principal_of};
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::operation::Status;
@@ -18,7 +18,7 @@ use cloakroom_ledger::Operation;
 
 /// What the resources of one listener share.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct ApiState {
     pub(super) api: Api,
     pub(super) side: Side,
 }
@@ -31,27 +31,27 @@ pub(super) enum Side {
 }
 
 /// Who asks, and what links in the answer are built on.
-pub(super) struct Visit {
+pub(super) struct RequestContext {
     pub(super) api: Api,
     pub(super) caller: Caller,
     pub(super) base: String,
 }
 
-impl FromRequestParts<Door> for Visit {
+impl FromRequestParts<ApiState> for RequestContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let peer = peer_of(parts);
-        let settings = &door.api.settings;
-        let caller = match door.side {
+        let settings = &state.api.settings;
+        let caller = match state.side {
             Side::Operators => Caller::Operator,
             Side::Public => {
-                let key = door.api.ledger.ticket_key();
+                let key = state.api.ledger.ticket_key();
                 Caller::Client(principal_of(settings, key, &parts.headers, peer)?)
             }
         };
         let base = origin::base(settings, &parts.headers, peer)?;
-        Ok(Self { api: door.api.clone(), caller, base })
+        Ok(Self { api: state.api.clone(), caller, base })
     }
 }
 
@@ -62,11 +62,11 @@ fn peer_of(parts: &Parts) -> IpAddr {
 }
 
 /// The base of all links, for every caller.
-pub(super) fn base_of(parts: &Parts, door: &Door) -> Result<String, Problem> {
-    origin::base(&door.api.settings, &parts.headers, peer_of(parts))
+pub(super) fn base_of(parts: &Parts, state: &ApiState) -> Result<String, Problem> {
+    origin::base(&state.api.settings, &parts.headers, peer_of(parts))
 }
 
-impl Visit {
+impl RequestContext {
     /// The links of an operation.
     pub(super) fn links(&self, id: OperationId) -> Links {
         let ticket = self.api.ledger.ticket_key().ticket(id);
@@ -87,13 +87,13 @@ impl Visit {
     }
 
     /// Where and when to ask again about an operation.
-    pub(super) fn pointer(&self, operation: &Operation) -> Pointer {
+    pub(super) fn pointer(&self, operation: &Operation) -> MonitorPointer {
         let settings = &self.api.settings;
         let depth = match operation.state.status() {
             Status::Queued => self.api.ledger.queue_depth(&operation.queue),
             _ => 0,
         };
-        Pointer {
+        MonitorPointer {
             retry_after: settings.pace.estimate(&operation.route, depth),
             relative: settings.relative_location.contains(&operation.route),
         }
@@ -107,36 +107,39 @@ impl Visit {
         }
     }
 
-    async fn find(self, name: &str) -> Result<Found, Problem> {
+    async fn find(self, name: &str) -> Result<OperationPath, Problem> {
         let id = self.open(name).ok_or_else(Problem::no_such_operation)?;
         let operation = self.api.ledger.find(id).await?;
         let operation = operation.filter(|operation| self.may_see(operation));
-        Ok(Found { operation: operation.ok_or_else(Problem::no_such_operation)?, visit: self })
+        Ok(OperationPath {
+            operation: operation.ok_or_else(Problem::no_such_operation)?,
+            context: self,
+        })
     }
 }
 
 /// The operation that the path names, which the caller may see.
-pub(super) struct Found {
-    pub(super) visit: Visit,
+pub(super) struct OperationPath {
+    pub(super) context: RequestContext,
     pub(super) operation: Operation,
 }
 
-impl FromRequestParts<Door> for Found {
+impl FromRequestParts<ApiState> for OperationPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let visit = Visit::from_request_parts(parts, door).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let context = RequestContext::from_request_parts(parts, state).await?;
         let name = path_parameter(parts, "ticket").await;
-        visit.find(&name.ok_or_else(Problem::no_such_operation)?).await
+        context.find(&name.ok_or_else(Problem::no_such_operation)?).await
     }
 }
 
-impl Found {
+impl OperationPath {
     /// Refuses with 410 once request and result are freed or have expired. Document,
     /// timeline and tree are shown as long as the row stands, because they are what is
     /// kept; the monitor and the result are about what is gone.
     pub(super) fn not_gone(&self) -> Result<(), Problem> {
-        if is_gone(&self.operation, self.visit.api.clock.now()) {
+        if is_gone(&self.operation, self.context.api.clock.now()) {
             return Err(Problem::gone());
         }
         Ok(())
@@ -144,21 +147,21 @@ impl Found {
 
     /// The operation as it stands now.
     pub(super) async fn again(mut self) -> Result<Self, Problem> {
-        let operation = self.visit.api.ledger.find(self.operation.id).await?;
+        let operation = self.context.api.ledger.find(self.operation.id).await?;
         self.operation = operation.ok_or_else(Problem::no_such_operation)?;
         Ok(self)
     }
 
     pub(super) fn document(&self) -> Document {
-        self.visit.document(&self.operation)
+        self.context.document(&self.operation)
     }
 
     pub(super) fn status(&self) -> Status {
         self.operation.state.status()
     }
 
-    pub(super) fn pointer(&self) -> Pointer {
-        self.visit.pointer(&self.operation)
+    pub(super) fn pointer(&self) -> MonitorPointer {
+        self.context.pointer(&self.operation)
     }
 }
 

@@ -5,11 +5,11 @@ use http::header::{ETAG, HeaderMap};
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
-use super::asking::Asking;
+use super::context::WebhookContext;
 use super::document::SubscriptionDocument;
-use super::draft::Draft;
+use super::settings_patch::SettingsPatch;
 use super::signing::{self, unreadable};
-use crate::api::{Problem, own};
+use crate::api::{Problem, response};
 use cloakroom_domain::delivery::cloud_event::Permission;
 use cloakroom_domain::delivery::keeping::{self, Whose};
 use cloakroom_ledger::{
@@ -24,55 +24,61 @@ pub(super) fn etag(subscription: &Subscription) -> String {
 
 /// A subscription with its keys.
 pub(super) async fn whole(
-    asking: &Asking,
+    context: &WebhookContext,
     subscription: &Subscription,
 ) -> Result<SubscriptionDocument, Problem> {
     let owner = KeyOwner::Receiver(subscription.receiver);
-    let keys = asking.ledger().signing_keys(&owner).await?;
-    let keys = signing::live(keys, asking.now());
+    let keys = context.ledger().signing_keys(&owner).await?;
+    let keys = signing::live(keys, context.now());
     let whose = Whose::Subscription(&subscription.id);
-    let keys = signing::shown(asking.settings(), whose, &keys)?;
-    let names = header_names(asking, subscription)?;
-    Ok(SubscriptionDocument::of(asking, subscription, names, Some(keys)))
+    let keys = signing::shown(context.settings(), whose, &keys)?;
+    let names = header_names(context, subscription)?;
+    Ok(SubscriptionDocument::of(context, subscription, names, Some(keys)))
 }
 
 /// The names of the headers that its deliveries get.
 pub(super) fn header_names(
-    asking: &Asking,
+    context: &WebhookContext,
     subscription: &Subscription,
 ) -> Result<Vec<String>, Problem> {
-    let headers = headers(asking, subscription)?;
+    let headers = headers(context, subscription)?;
     Ok(headers.keys().map(HeaderName::to_string).collect())
 }
 
 /// The headers that its deliveries get.
-pub(super) fn headers(asking: &Asking, subscription: &Subscription) -> Result<HeaderMap, Problem> {
+pub(super) fn headers(
+    context: &WebhookContext,
+    subscription: &Subscription,
+) -> Result<HeaderMap, Problem> {
     let Some(sealed) = &subscription.settings.headers else { return Ok(HeaderMap::new()) };
     let whose = Whose::Subscription(&subscription.id);
-    keeping::open_fields(&asking.settings().keyring, whose, sealed)
+    keeping::open_fields(&context.settings().keyring, whose, sealed)
         .map_err(|error| unreadable(&error))
 }
 
 /// What is set, to be changed.
-pub(super) fn draft(asking: &Asking, subscription: &Subscription) -> Result<Draft, Problem> {
-    let headers = headers(asking, subscription)?;
+pub(super) fn draft(
+    context: &WebhookContext,
+    subscription: &Subscription,
+) -> Result<SettingsPatch, Problem> {
+    let headers = headers(context, subscription)?;
     let SubscriptionSettings { url, topics, routes, tags, description, format, .. } =
         subscription.settings.clone();
-    Ok(Draft { url, topics, routes, tags, headers, description, format })
+    Ok(SettingsPatch { url, topics, routes, tags, headers, description, format })
 }
 
 /// What is set, as the ledger keeps it.
 pub(super) fn settings(
-    asking: &Asking,
+    context: &WebhookContext,
     id: SubscriptionId,
-    draft: Draft,
+    draft: SettingsPatch,
 ) -> Result<SubscriptionSettings, Problem> {
-    let Draft { url, topics, routes, tags, headers, description, format } = draft;
+    let SettingsPatch { url, topics, routes, tags, headers, description, format } = draft;
     let whose = Whose::Subscription(&id);
     let sealed = if headers.is_empty() {
         None
     } else {
-        let keyring = &asking.settings().keyring;
+        let keyring = &context.settings().keyring;
         let sealed = keeping::seal_fields(keyring, whose, &headers, rand::random());
         Some(sealed.map_err(|error| unreadable(&error))?.into())
     };
@@ -82,11 +88,11 @@ pub(super) fn settings(
 /// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers, and how
 /// fast.
 pub(super) async fn agreed(
-    asking: &Asking,
+    context: &WebhookContext,
     url: &str,
     fields: HeaderMap,
 ) -> Result<Permission, String> {
-    asking.settings().scout.ask(url, fields).await.map_err(|why| why.told(asking))
+    context.settings().probe.ask(url, fields).await.map_err(|why| why.told(context))
 }
 
 /// Refuses what a subscription cannot be asked for that is not active.
@@ -103,7 +109,7 @@ pub(super) fn answer(
     subscription: &Subscription,
     document: &impl Serialize,
 ) -> Response {
-    let mut response = own::json(status, own::JSON_TYPE, document);
-    own::set(response.headers_mut(), ETAG, etag(subscription));
+    let mut response = response::json(status, response::JSON_TYPE, document);
+    response::set(response.headers_mut(), ETAG, etag(subscription));
     response
 }

@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use url::{Host, Url};
 
-use super::{AdminConfig, EngineConfig, ServerConfig, reader::Reading};
+use super::{AdminConfig, EngineConfig, ServerConfig, reader::ConfigReader};
 
 /// Refuses an upstream at an address that the gateway listens on, and doubts one by a name of the
 /// gateway's own.
 pub(super) fn check<'u>(
-    reading: &mut Reading,
+    reading: &mut ConfigReader,
     (server, admin, engine): (&ServerConfig, &AdminConfig, &EngineConfig),
     upstreams: impl Iterator<Item = (&'u String, &'u Url)>,
 ) {

@@ -13,7 +13,7 @@ use cloakroom_domain::delivery::signature::{CheckingKey, Signed, Unverified, ver
 
 /// Everything that has arrived so far.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct ReceivedDeliveries {
     /// By id: how often, and when last.
     seen: HashMap<String, (u32, Timestamp)>,
     unbelieved: u64,
@@ -21,7 +21,7 @@ pub(super) struct Book {
 
 /// A delivery, and what to think of it.
 #[derive(Debug)]
-pub(in crate::cli) struct Seen {
+pub(in crate::cli) struct ReceivedDelivery {
     pub(in crate::cli) at: Timestamp,
     /// `webhook-id`, if it has one.
     pub(in crate::cli) id: Option<String>,
@@ -34,17 +34,17 @@ pub(in crate::cli) struct Seen {
     /// How long ago it came before.
     pub(in crate::cli) since: Option<Duration>,
     /// Whether it is to be believed; nobody knows where there is no key.
-    pub(in crate::cli) trust: Result<Trusted, Unverified>,
+    pub(in crate::cli) trust: Result<Verification, Unverified>,
 }
 
 /// How a delivery that is not refused stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Trusted {
+pub(in crate::cli) enum Verification {
     Verified,
     NotChecked,
 }
 
-impl Seen {
+impl ReceivedDelivery {
     /// A member of the event, or of its data.
     pub(in crate::cli) fn member(&self, name: &str) -> Option<&Value> {
         let event = self.event.as_ref()?;
@@ -52,7 +52,7 @@ impl Seen {
     }
 }
 
-impl Book {
+impl ReceivedDeliveries {
     /// Enters a delivery.
     pub(super) fn enter(
         &mut self,
@@ -60,7 +60,7 @@ impl Book {
         body: &[u8],
         keys: &[CheckingKey],
         now: Timestamp,
-    ) -> Seen {
+    ) -> ReceivedDelivery {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
         let signed = Signed {
             id: text("webhook-id"),
@@ -75,7 +75,7 @@ impl Book {
         if let Some(id) = &id {
             self.seen.insert(id.clone(), (times, now));
         }
-        Seen {
+        ReceivedDelivery {
             at: now,
             id,
             event: serde_json::from_slice(body).ok(),
@@ -98,15 +98,15 @@ fn trust(
     body: &[u8],
     keys: &[CheckingKey],
     now: Timestamp,
-) -> Result<Trusted, Unverified> {
+) -> Result<Verification, Unverified> {
     let mut why = None;
     for key in keys {
         match verify(signed, body, key, now) {
-            Ok(()) => return Ok(Trusted::Verified),
+            Ok(()) => return Ok(Verification::Verified),
             Err(unverified) => why = why.or(Some(unverified)),
         }
     }
-    why.map_or(Ok(Trusted::NotChecked), Err)
+    why.map_or(Ok(Verification::NotChecked), Err)
 }
 
 #[cfg(test)]
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn any_of_several_keys_is_enough_and_none_is_told() {
-        let mut book = Book::default();
+        let mut book = ReceivedDeliveries::default();
         let mut enter = |secret, keys: &[_]| book.enter(&signed(secret), BODY, keys, NOW).trust;
-        assert_eq!(enter(Secret::new([2; 32]), &keys()), Ok(Trusted::Verified));
+        assert_eq!(enter(Secret::new([2; 32]), &keys()), Ok(Verification::Verified));
         assert_eq!(enter(Secret::new([3; 32]), &keys()), Err(Unverified::Wrong));
-        assert_eq!(enter(Secret::new([3; 32]), &[]), Ok(Trusted::NotChecked));
+        assert_eq!(enter(Secret::new([3; 32]), &[]), Ok(Verification::NotChecked));
         let unsigned = book.enter(&HeaderMap::new(), BODY, &keys(), NOW);
         assert_eq!(unsigned.trust, Err(Unverified::Unsigned("webhook-id")));
         assert_eq!(book.unbelieved(), 2);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_is_known_and_when_it_came_before() {
-        let mut book = Book::default();
+        let mut book = ReceivedDeliveries::default();
         let fields = signed(Secret::new([1; 32]));
         let first = book.enter(&fields, BODY, &[], NOW);
         assert_eq!((first.times, first.since), (1, None));

@@ -18,24 +18,24 @@ use cloakroom_runtime::clock::Clock;
 
 /// What is known of one exchange. Its parts share it.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct SilenceTimeout {
     clock: Clock,
     limit: Duration,
-    state: Mutex<State>,
+    state: Mutex<SilenceState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct SilenceState {
     /// Since when the upstream has been waited for.
     since: Timestamp,
     /// Whether the upstream waits for the client.
     client_pauses: bool,
 }
 
-impl Silence {
+impl SilenceTimeout {
     /// Begins now.
     pub(super) fn new(clock: Clock, limit: Duration) -> Arc<Self> {
-        let state = Mutex::new(State { since: clock.now(), client_pauses: false });
+        let state = Mutex::new(SilenceState { since: clock.now(), client_pauses: false });
         Arc::new(Self { clock, limit, state })
     }
 
@@ -74,14 +74,14 @@ impl Silence {
     }
 
     fn client_sent(&self) {
-        *self.state() = State { since: self.clock.now(), client_pauses: false };
+        *self.state() = SilenceState { since: self.clock.now(), client_pauses: false };
     }
 
     fn client_pauses(&self) {
         self.state().client_pauses = true;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SilenceState> {
         // Each change leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +90,7 @@ impl Silence {
 /// The body of a request on its way to the upstream.
 pub(super) struct RequestBody<B> {
     body: B,
-    silence: Arc<Silence>,
+    silence: Arc<SilenceTimeout>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
@@ -127,7 +127,7 @@ impl<B> Drop for RequestBody<B> {
 
 /// An answer stopped in the middle.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stopped {
+pub(super) enum ResponseError {
     /// The upstream fell silent.
     #[error("the upstream was silent for {} s", .0.as_secs_f64())]
     Silent(Duration),
@@ -139,7 +139,7 @@ pub(super) enum Stopped {
 /// The body of an answer on its way to the client.
 pub(super) struct AnswerBody {
     body: ReplyBody,
-    silence: Arc<Silence>,
+    silence: Arc<SilenceTimeout>,
     ends: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     // The upstream is waited for.
     waits: bool,
@@ -159,15 +159,15 @@ impl AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Stopped;
+    type Error = ResponseError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.waits = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Stopped::from)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(ResponseError::from)));
         }
         self.poll_silence(context).map(|()| {
             let limit = self.silence.limit();
@@ -177,7 +177,7 @@ impl Body for AnswerBody {
                  that is its way, raise its response_timeout"
             );
             self.ends = None;
-            Some(Err(Stopped::Silent(limit)))
+            Some(Err(ResponseError::Silent(limit)))
         })
     }
 

@@ -1,7 +1,7 @@
 //! What was written down, before anybody knows what it means.
 //!
 //! Owns the untyped tree of a configuration and where each piece of it stands. Its
-//! invariant: every piece knows its [`Source`]. It must not know which settings exist.
+//! invariant: every piece knows its [`SettingSource`]. It must not know which settings exist.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -10,11 +10,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::Fault;
+use super::ConfigFault;
 
 /// Where the value of a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// Nobody set it.
     Default,
     /// A line of the file, counted from 1.
@@ -30,7 +30,7 @@ pub enum Source {
     Flag(&'static str),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -43,31 +43,31 @@ impl fmt::Display for Source {
 
 /// A value as written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Given {
+pub(super) enum RawValue {
     /// Quoted text of the file.
     Text(String),
     /// Text without a type, from the environment or a flag: it may stand for anything.
     Loose(String),
     Whole(i64),
     Truth(bool),
-    List(Vec<Given>),
-    Table(Table),
+    List(Vec<RawValue>),
+    Table(RawTable),
     /// A list of tables, `[[…]]` or inline.
-    Tables(Vec<Spot>),
+    Tables(Vec<LocatedValue>),
     /// A type that no setting has, by its name.
     Other(&'static str),
 }
 
 /// A value as written, and where.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Spot {
-    pub(super) given: Given,
-    pub(super) source: Source,
+pub(super) struct LocatedValue {
+    pub(super) given: RawValue,
+    pub(super) source: SettingSource,
 }
 
-pub(super) type Table = BTreeMap<String, Spot>;
+pub(super) type RawTable = BTreeMap<String, LocatedValue>;
 
-impl Given {
+impl RawValue {
     /// What this is, for an error that expected something else.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -124,13 +124,13 @@ impl Given {
 }
 
 /// Reads TOML, or says everything that keeps it from being TOML.
-pub(super) fn parse(path: &Arc<str>, text: &str) -> Result<Table, Vec<Fault>> {
-    let place = Place { path, text };
+pub(super) fn parse(path: &Arc<str>, text: &str) -> Result<RawTable, Vec<ConfigFault>> {
+    let place = TomlText { path, text };
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(place.table(document.get_ref()));
     }
-    let fault = |error: &toml::de::Error| Fault {
+    let fault = |error: &toml::de::Error| ConfigFault {
         key: String::new(),
         source: place.source(error.span().map_or(0, |span| span.start)),
         says: format!("not valid TOML: {}", error.message()),
@@ -139,46 +139,46 @@ pub(super) fn parse(path: &Arc<str>, text: &str) -> Result<Table, Vec<Fault>> {
 }
 
 /// A text whose offsets can be turned into lines.
-struct Place<'t> {
+struct TomlText<'t> {
     path: &'t Arc<str>,
     text: &'t str,
 }
 
-impl Place<'_> {
-    fn source(&self, offset: usize) -> Source {
+impl TomlText<'_> {
+    fn source(&self, offset: usize) -> SettingSource {
         let before = self.text.as_bytes().iter().take(offset);
         let line = 1 + before.filter(|octet| **octet == b'\n').count();
-        Source::File { path: Arc::clone(self.path), line }
+        SettingSource::File { path: Arc::clone(self.path), line }
     }
 
-    fn table(&self, table: &DeTable<'_>) -> Table {
-        let spot = |key: &Spanned<_>, value: &Spanned<DeValue<'_>>| Spot {
+    fn table(&self, table: &DeTable<'_>) -> RawTable {
+        let located = |key: &Spanned<_>, value: &Spanned<DeValue<'_>>| LocatedValue {
             given: self.given(value.get_ref()),
             source: self.source(key.span().start),
         };
-        table.iter().map(|(key, value)| (key.get_ref().to_string(), spot(key, value))).collect()
+        table.iter().map(|(key, value)| (key.get_ref().to_string(), located(key, value))).collect()
     }
 
-    fn given(&self, value: &DeValue<'_>) -> Given {
+    fn given(&self, value: &DeValue<'_>) -> RawValue {
         match value {
-            DeValue::String(text) => Given::Text(text.to_string()),
+            DeValue::String(text) => RawValue::Text(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Given::Other("a number that is too large"), Given::Whole),
-            DeValue::Float(_) => Given::Other("a number with a fraction"),
-            DeValue::Boolean(truth) => Given::Truth(*truth),
-            DeValue::Datetime(_) => Given::Other("a date"),
-            DeValue::Table(table) => Given::Table(self.table(table)),
+                .map_or(RawValue::Other("a number that is too large"), RawValue::Whole),
+            DeValue::Float(_) => RawValue::Other("a number with a fraction"),
+            DeValue::Boolean(truth) => RawValue::Truth(*truth),
+            DeValue::Datetime(_) => RawValue::Other("a date"),
+            DeValue::Table(table) => RawValue::Table(self.table(table)),
             DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => {
-                Given::Tables(items.iter().map(|item| self.spot(item)).collect())
+                RawValue::Tables(items.iter().map(|item| self.located(item)).collect())
             }
             DeValue::Array(items) => {
-                Given::List(items.iter().map(|item| self.given(item.get_ref())).collect())
+                RawValue::List(items.iter().map(|item| self.given(item.get_ref())).collect())
             }
         }
     }
 
-    fn spot(&self, value: &Spanned<DeValue<'_>>) -> Spot {
-        Spot { given: self.given(value.get_ref()), source: self.source(value.span().start) }
+    fn located(&self, value: &Spanned<DeValue<'_>>) -> LocatedValue {
+        LocatedValue { given: self.given(value.get_ref()), source: self.source(value.span().start) }
     }
 }
 
@@ -186,14 +186,14 @@ impl Place<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Table, Vec<Fault>> {
+    fn read(text: &str) -> Result<RawTable, Vec<ConfigFault>> {
         parse(&Arc::from("c.toml"), text)
     }
 
     #[test]
     fn every_value_knows_its_line() {
         let table = read("[server]\n\nlisten = \"x\"\n").unwrap();
-        let Given::Table(server) = &table["server"].given else { panic!("no table") };
+        let RawValue::Table(server) = &table["server"].given else { panic!("no table") };
         assert_eq!(server["listen"].source.to_string(), "c.toml:3");
     }
 
@@ -211,13 +211,13 @@ mod tests {
 
     #[test]
     fn loose_text_is_a_list_that_commas_separate() {
-        let items = Given::Loose("a, b,,".into()).list().unwrap();
-        assert_eq!(items, [Given::Loose("a".into()), Given::Loose("b".into())]);
+        let items = RawValue::Loose("a, b,,".into()).list().unwrap();
+        assert_eq!(items, [RawValue::Loose("a".into()), RawValue::Loose("b".into())]);
     }
 
     #[test]
     fn quoted_text_of_the_file_is_no_number_but_a_variable_is() {
-        assert!(Given::Text("4".into()).whole().is_err());
-        assert_eq!(Given::Loose("4".into()).whole(), Ok(4));
+        assert!(RawValue::Text("4".into()).whole().is_err());
+        assert_eq!(RawValue::Loose("4".into()).whole(), Ok(4));
     }
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 
-use super::own;
+use super::response;
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::http::{hygiene, relocation};
 use cloakroom_domain::operation::Body as Kept;
@@ -22,7 +22,7 @@ use cloakroom_ledger::{KeptAnswer, Ledger, LedgerError};
 
 /// What has to be known of a synchronous request to pass its answer on.
 #[derive(Clone, Copy, Debug)]
-pub struct Passage<'a> {
+pub struct PassThroughContext<'a> {
     /// The operation.
     pub id: OperationId,
     /// Its links.
@@ -36,16 +36,16 @@ pub struct Passage<'a> {
 }
 
 /// The upstream's real answer: its status, its end-to-end fields, its body.
-pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: Passage<'_>) -> Response {
+pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: PassThroughContext<'_>) -> Response {
     let mut headers = answer.fields.into_map();
     hygiene::response_fields_from_upstream(&mut headers);
     relocation::show(&mut headers, passage.base);
-    headers.insert(own::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
-    own::set(&mut headers, own::OPERATION_ID, passage.id.to_string());
-    own::set(&mut headers, own::OPERATION_LOCATION, passage.links.status());
+    headers.insert(response::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
+    response::set(&mut headers, response::OPERATION_ID, passage.id.to_string());
+    response::set(&mut headers, response::OPERATION_LOCATION, passage.links.status());
     // Beside what the upstream says that it has honoured of the others.
     if let Some(applied) = passage.applied.and_then(|applied| HeaderValue::from_str(applied).ok()) {
-        headers.append(own::PREFERENCE_APPLIED, applied);
+        headers.append(response::PREFERENCE_APPLIED, applied);
     }
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let length = answer.body.length();

@@ -10,7 +10,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use super::visit::Door;
+use super::extract::ApiState;
 use super::{Problem, json};
 
 /// The longest body, in octets.
@@ -18,33 +18,33 @@ const LONGEST: usize = 64 * 1024;
 
 /// The members of a body; of an empty body none.
 #[derive(Clone)]
-pub(super) struct Members(Map<String, Value>);
+pub(super) struct JsonObject(Map<String, Value>);
 
 /// What was said about a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said<T> {
-    /// Nothing.
-    Nothing,
-    /// That there is none.
+pub(super) enum MemberValue<T> {
+    /// The object has no such member.
+    Absent,
+    /// The member is null.
     Null,
-    /// This.
-    This(T),
+    /// The member has this value.
+    Present(T),
 }
 
-impl<T> Said<T> {
+impl<T> MemberValue<T> {
     /// What was said, if anything was.
-    pub(super) fn this(self) -> Option<T> {
+    pub(super) fn present(self) -> Option<T> {
         match self {
-            Self::This(value) => Some(value),
-            Self::Nothing | Self::Null => None,
+            Self::Present(value) => Some(value),
+            Self::Absent | Self::Null => None,
         }
     }
 }
 
-impl FromRequest<Door> for Members {
+impl FromRequest<ApiState> for JsonObject {
     type Rejection = Problem;
 
-    async fn from_request(request: Request<Body>, _: &Door) -> Result<Self, Problem> {
+    async fn from_request(request: Request<Body>, _: &ApiState) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         let too_large = |_| Problem::document_too_large(LONGEST as u64);
         let octets = to_bytes(body, LONGEST).await.map_err(too_large)?;
@@ -58,7 +58,7 @@ impl FromRequest<Door> for Members {
     }
 }
 
-impl Members {
+impl JsonObject {
     /// Reads an object.
     pub(super) fn read(octets: &[u8]) -> Result<Self, Problem> {
         match json::read(octets)? {
@@ -84,42 +84,42 @@ impl Members {
     }
 
     /// What stands there, whatever it is.
-    pub(super) fn any(&mut self, name: &str) -> Said<Value> {
+    pub(super) fn any(&mut self, name: &str) -> MemberValue<Value> {
         match self.0.remove(name) {
-            None => Said::Nothing,
-            Some(Value::Null) => Said::Null,
-            Some(value) => Said::This(value),
+            None => MemberValue::Absent,
+            Some(Value::Null) => MemberValue::Null,
+            Some(value) => MemberValue::Present(value),
         }
     }
 
     /// A text.
-    pub(super) fn text(&mut self, name: &str) -> Result<Said<String>, Problem> {
+    pub(super) fn text(&mut self, name: &str) -> Result<MemberValue<String>, Problem> {
         Ok(match self.any(name) {
-            Said::This(Value::String(text)) => Said::This(text),
-            Said::This(_) => return Err(wrong(name, "a text")),
-            Said::Null => Said::Null,
-            Said::Nothing => Said::Nothing,
+            MemberValue::Present(Value::String(text)) => MemberValue::Present(text),
+            MemberValue::Present(_) => return Err(wrong(name, "a text")),
+            MemberValue::Null => MemberValue::Null,
+            MemberValue::Absent => MemberValue::Absent,
         })
     }
 
     /// A list of texts.
-    pub(super) fn texts(&mut self, name: &str) -> Result<Said<Vec<String>>, Problem> {
+    pub(super) fn texts(&mut self, name: &str) -> Result<MemberValue<Vec<String>>, Problem> {
         let items = match self.any(name) {
-            Said::This(Value::Array(items)) => items,
-            Said::This(_) => return Err(wrong(name, "a list of texts")),
-            Said::Null => return Ok(Said::Null),
-            Said::Nothing => return Ok(Said::Nothing),
+            MemberValue::Present(Value::Array(items)) => items,
+            MemberValue::Present(_) => return Err(wrong(name, "a list of texts")),
+            MemberValue::Null => return Ok(MemberValue::Null),
+            MemberValue::Absent => return Ok(MemberValue::Absent),
         };
         let text = |item| match item {
             Value::String(text) => Ok(text),
             _ => Err(wrong(name, "a list of texts")),
         };
-        items.into_iter().map(text).collect::<Result<_, _>>().map(Said::This)
+        items.into_iter().map(text).collect::<Result<_, _>>().map(MemberValue::Present)
     }
 
     /// Yes or no.
     pub(super) fn truth(&mut self, name: &str) -> Result<Option<bool>, Problem> {
-        let Some(value) = self.any(name).this() else { return Ok(None) };
+        let Some(value) = self.any(name).present() else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| wrong(name, "true or false"))
     }
 
@@ -129,7 +129,7 @@ impl Members {
         name: &str,
         bounds: std::ops::RangeInclusive<u64>,
     ) -> Result<Option<u64>, Problem> {
-        let Some(value) = self.any(name).this() else { return Ok(None) };
+        let Some(value) = self.any(name).present() else { return Ok(None) };
         let says = format!("a whole number from {} to {}", bounds.start(), bounds.end());
         let number = value.as_u64().filter(|number| bounds.contains(number));
         number.map(Some).ok_or_else(|| wrong(name, &says))
@@ -150,7 +150,7 @@ mod tests {
         let cases =
             [("", None), ("[]", None), ("{", None), ("{\"a\":1}", Some("a")), (twice, Some("b"))];
         for (text, field) in cases {
-            let read = Members::read(text.as_bytes());
+            let read = JsonObject::read(text.as_bytes());
             let refused = read.and_then(|members| members.only(&["b"]).map(|()| members));
             let (status, _, body) = refused.err().unwrap().into_parts();
             let body: Value = serde_json::from_slice(&body).unwrap();
@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn null_and_nothing_are_told_apart() {
-        let mut members = Members::read(b"{\"a\":null,\"b\":\"x\",\"c\":[1]}").unwrap();
-        assert_eq!(members.text("a").unwrap(), Said::Null);
-        assert_eq!(members.text("b").unwrap(), Said::This("x".into()));
-        assert_eq!(members.text("z").unwrap(), Said::Nothing);
+        let mut members = JsonObject::read(b"{\"a\":null,\"b\":\"x\",\"c\":[1]}").unwrap();
+        assert_eq!(members.text("a").unwrap(), MemberValue::Null);
+        assert_eq!(members.text("b").unwrap(), MemberValue::Present("x".into()));
+        assert_eq!(members.text("z").unwrap(), MemberValue::Absent);
         assert!(members.texts("c").is_err());
     }
 }

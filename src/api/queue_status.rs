@@ -14,23 +14,23 @@ use cloakroom_domain::turn::Expected;
 use cloakroom_ledger::LedgerError;
 
 /// Looks at them, once for each time that somebody asks.
-pub type LookAtQueues =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<Standing, LedgerError>> + Send + Sync>;
+pub type ReadQueueStatus =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<QueueStatusReport, LedgerError>> + Send + Sync>;
 
 /// How everything stands.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct QueueStatusReport {
     /// What waits, by queue and upstream; rows of the same two are added up.
-    pub lanes: Vec<LaneStanding>,
+    pub lanes: Vec<LaneStatus>,
     /// The queues.
-    pub queues: Vec<QueueStanding>,
+    pub queues: Vec<QueueStatus>,
     /// The upstreams.
-    pub upstreams: Vec<UpstreamStanding>,
+    pub upstreams: Vec<UpstreamStatus>,
 }
 
 /// What waits in one queue for one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneStanding {
+pub struct LaneStatus {
     /// The queue's name.
     pub queue: String,
     /// The upstream's name.
@@ -62,7 +62,7 @@ impl Backlog {
     }
 }
 
-impl Standing {
+impl QueueStatusReport {
     /// What waits in a queue, for whatever upstream.
     pub fn in_queue(&self, queue: &str) -> Backlog {
         self.backlog(|lane| lane.queue == queue)
@@ -73,7 +73,7 @@ impl Standing {
         self.backlog(|lane| lane.upstream == upstream)
     }
 
-    fn backlog(&self, counts: impl Fn(&LaneStanding) -> bool) -> Backlog {
+    fn backlog(&self, counts: impl Fn(&LaneStatus) -> bool) -> Backlog {
         let counted = self.lanes.iter().filter(|lane| counts(lane));
         counted.fold(Backlog::default(), |sum, lane| sum.with(lane.backlog))
     }
@@ -90,7 +90,7 @@ pub struct PermitsInUse {
 
 /// One queue.
 #[derive(Clone, Debug)]
-pub struct QueueStanding {
+pub struct QueueStatus {
     /// Its name.
     pub name: String,
     /// What may be expected of it.
@@ -115,7 +115,7 @@ pub struct QueueStanding {
 
 /// One upstream.
 #[derive(Clone, Debug)]
-pub struct UpstreamStanding {
+pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
     /// What runs to it on this node.
