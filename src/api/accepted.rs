@@ -1,4 +1,4 @@
-//! The 202: accepted, and where to ask.
+//! The 202 response: the operation is accepted, and its monitor is named.
 //!
 //! Owns the fields of every 202, at acceptance, at the monitor and at the result of a
 //! pending operation.
@@ -10,12 +10,12 @@ use http::{HeaderValue, StatusCode};
 use super::document::Document;
 use super::response;
 
-/// How a new or repeated request is told that it is accepted.
+/// The content of the 202 for a new or repeated request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptedReply<'a> {
     /// `Prefer: return=minimal` was honoured: no document.
     pub minimal: bool,
-    /// What `Preference-Applied` says.
+    /// The value of `Preference-Applied`.
     pub applied: Option<&'a str>,
     /// Where and when to ask.
     pub pointer: MonitorPointer,

@@ -1,4 +1,4 @@
-//! `POST …/cancel`: calls an operation off and keeps its document.
+//! `POST …/cancel`: cancels an operation and keeps its document.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -1,4 +1,4 @@
-//! What every resource needs: the ledger, the clock, word of the end, and a few settings.
+//! The API context: ledger, clock, shutdown signal and settings that every resource needs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use cloakroom_runtime::lifecycle::Tasks;
 pub struct Api {
     /// Where operations are.
     pub ledger: Ledger,
-    /// What tells the time.
+    /// The clock.
     pub clock: Clock,
     /// Tells who waits here that the gateway stops.
     pub tasks: Tasks,
-    /// What was configured.
+    /// The settings.
     pub settings: Arc<ApiSettings>,
-    /// What webhooks need besides.
+    /// The settings and functions of webhooks.
     pub webhooks: Arc<WebhookSettings>,
 }
 
@@ -32,11 +32,11 @@ pub struct Api {
 pub struct ApiSettings {
     /// Where the resources live: begins with `/`, does not end with it.
     pub prefix: String,
-    /// What links are built on.
+    /// The base of links.
     pub public: PublicOrigin,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// What tells callers apart.
+    /// The rule that tells callers apart.
     pub principal: PrincipalRule,
     /// Whether the public listener lists everybody's operations.
     pub shared: bool,

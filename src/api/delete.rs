@@ -1,4 +1,4 @@
-//! `DELETE …/{ticket}`: as cancel, and request and result are freed.
+//! `DELETE …/{ticket}`: cancels the operation and frees its request and its result.
 
 use axum::response::Response;
 use http::StatusCode;

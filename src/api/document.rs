@@ -1,4 +1,4 @@
-//! The operation document, as the contract's section 4 shows it.
+//! The operation document, as section 4 of the contract defines it.
 //!
 //! Owns which member is null when. Every URL in it is absolute. It must not know who
 //! reads it.
@@ -37,7 +37,7 @@ pub struct Document {
     /// When request and result are freed; known once it has ended.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    /// What was asked of the upstream.
+    /// The request to the upstream.
     pub request: DocumentRequest,
     /// The route that took it.
     pub route: String,
@@ -52,13 +52,13 @@ pub struct Document {
     /// When the next attempt is due.
     #[schema(format = DateTime)]
     pub next_attempt_at: Option<String>,
-    /// What a waiting operation waits for.
+    /// The reason why a waiting operation waits.
     #[schema(examples("upstream", "serial-key"))]
     pub waiting_for: Option<String>,
     /// How far it is, as the upstream reported; 100 once it has succeeded.
     #[schema(maximum = 100)]
     pub percent_complete: Option<u8>,
-    /// What the upstream said about that.
+    /// The upstream's message about its progress.
     pub message: Option<String>,
     /// The status of the recorded answer.
     pub response_status: Option<u16>,
@@ -69,15 +69,15 @@ pub struct Document {
     pub response_framing: Option<String>,
     /// Where the recorded answer is, once it has ended.
     pub resource_location: Option<String>,
-    /// What the upstream named as created.
+    /// The URL that the upstream named as created.
     pub created_location: Option<String>,
     /// Why it failed or was canceled.
     pub error: Option<DocumentError>,
-    /// What an operator found out about an unknown outcome.
+    /// The verdict of an operator about an unknown outcome.
     pub verdict: Option<DocumentVerdict>,
-    /// What it can be found by.
+    /// The tags of the operation.
     pub tags: Vec<String>,
-    /// What the client calls it.
+    /// The client's own id of the operation.
     pub client_reference: Option<String>,
     /// The id of the operation that gave rise to it.
     pub parent: Option<String>,
@@ -89,7 +89,7 @@ pub struct Document {
     pub links: DocumentLinks,
 }
 
-/// What was asked of the upstream.
+/// The request to the upstream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DocumentRequest {
     /// The method.
@@ -106,19 +106,19 @@ pub struct DocumentError {
     pub code: String,
     /// For people: what happened and what to do next.
     pub message: String,
-    /// What brought it about, where the code alone does not say.
+    /// The cause, where the code alone does not tell it.
     pub cause: Option<String>,
 }
 
-/// What an operator found out about an unknown outcome.
+/// The verdict of an operator about an unknown outcome.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DocumentVerdict {
     /// Whether the upstream carried the request out.
     #[schema(examples("happened", "did-not-happen"))]
     pub outcome: String,
-    /// What it created.
+    /// The URL of the created resource.
     pub location: Option<String>,
-    /// What the operator says about it.
+    /// The operator's note.
     pub note: Option<String>,
     /// When that was written down.
     #[schema(format = DateTime)]
@@ -138,7 +138,7 @@ pub struct DocumentLinks {
     pub events: String,
     /// Where a POST cancels.
     pub cancel: String,
-    /// What it gave rise to.
+    /// The operations that it gave rise to.
     pub tree: String,
 }
 

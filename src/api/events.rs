@@ -22,7 +22,7 @@ const PAGE: u32 = 1000;
 pub(super) struct EventDocument {
     /// Rises within an operation; the `id:` of a live event.
     sequence: u32,
-    /// What happened.
+    /// The type of the event.
     #[schema(examples("operation.accepted", "operation.started", "operation.succeeded"))]
     r#type: String,
     /// When, RFC 3339 in UTC.
@@ -42,7 +42,7 @@ pub(super) struct EventDocument {
     /// How far it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     percent_complete: Option<u8>,
-    /// What the upstream said about that.
+    /// The upstream's message about its progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -66,7 +66,7 @@ impl EventDocument {
 /// A timeline, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Timeline {
-    /// What happened.
+    /// The type of the event.
     events: Vec<EventDocument>,
     /// Where it goes on.
     links: TimelineLinks,
@@ -77,7 +77,7 @@ pub(super) struct Timeline {
 pub(super) struct TimelineLinks {
     /// The operation's monitor.
     monitor: String,
-    /// What comes after these events; null at the end.
+    /// The next events; null at the end.
     next: Option<String>,
 }
 

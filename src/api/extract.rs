@@ -1,8 +1,8 @@
-//! A request to one of the resources: who asks, and for which operation.
+//! Extractors: the caller of a request, and the operation that its path names.
 //!
-//! Owns the rule who may see what: a client its own operations by ticket, an operator
-//! everybody's by id or ticket. Whatever a caller may not see is answered exactly like
-//! what does not exist.
+//! Owns the access rule: a client sees its own operations by ticket, an operator sees all
+//! operations by id or ticket. An operation that the caller may not see is answered like one
+//! that does not exist.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,7 +16,7 @@ use cloakroom_domain::operation::Status;
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::Operation;
 
-/// What the resources of one listener share.
+/// The state that all resources of one listener share.
 #[derive(Clone)]
 pub(super) struct ApiState {
     pub(super) api: Api,
@@ -30,7 +30,7 @@ pub(super) enum Side {
     Operators,
 }
 
-/// Who asks, and what links in the answer are built on.
+/// The caller of a request, and the base of the links in its answer.
 pub(super) struct RequestContext {
     pub(super) api: Api,
     pub(super) caller: Caller,

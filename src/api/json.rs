@@ -1,4 +1,4 @@
-//! JSON that callers send to the gateway itself, read strictly.
+//! The strict JSON reader for bodies that callers send to the gateway itself.
 //!
 //! Owns the refusal of a member that is there twice, at whatever depth: readers differ in
 //! which of the two counts, so the sender may mean the other one.

@@ -1,4 +1,4 @@
-//! The members of a JSON object that a caller sends.
+//! The JSON object in a request body, read member by member.
 //!
 //! Owns the refusals that are the same everywhere: no JSON, no object, a member that is there
 //! twice, is not known or is of another kind. Each names the member. A form of another site cannot send
@@ -20,7 +20,7 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct JsonObject(Map<String, Value>);
 
-/// What was said about a member.
+/// The value of a member in the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum MemberValue<T> {
     /// The object has no such member.
@@ -32,7 +32,7 @@ pub(super) enum MemberValue<T> {
 }
 
 impl<T> MemberValue<T> {
-    /// What was said, if anything was.
+    /// The value, if the member is present and not null.
     pub(super) fn present(self) -> Option<T> {
         match self {
             Self::Present(value) => Some(value),
@@ -83,7 +83,7 @@ impl JsonObject {
         }
     }
 
-    /// What stands there, whatever it is.
+    /// The value of a member, of any type.
     pub(super) fn any(&mut self, name: &str) -> MemberValue<Value> {
         match self.0.remove(name) {
             None => MemberValue::Absent,

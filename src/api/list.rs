@@ -1,4 +1,4 @@
-//! `GET /operations`: one's own operations, newest first, listed and searched.
+//! `GET /operations`: the list of operations, newest first, with filters.
 //!
 //! Owns the names and forms of the filters. A parameter that is not known is refused:
 //! ignoring a misspelled filter would show what was not asked for.

@@ -1,6 +1,7 @@
-//! Live events as `text/event-stream`: each with its number as `id:`, a comment every
-//! 15 seconds of silence, the end behind the terminal event and what had followed it when
-//! the reader came, or where the gateway stops: the reader comes back to the next one.
+//! Live events as `text/event-stream`: each event has its number as `id:`, and a comment
+//! breaks every 15 seconds of silence. The stream ends after the terminal event (and the events
+//! that had followed it when the reader came), or when the gateway stops: the reader then
+//! reconnects to the next gateway.
 //!
 //! The invariant: a reader that comes back with the last `id:` it saw misses nothing and
 //! sees nothing twice. It must not know what the events mean.

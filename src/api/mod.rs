@@ -1,5 +1,4 @@
-//! The gateway's own resources: monitor, document, result, events, list, and what
-//! operators do with them.
+//! The gateway's HTTP API: monitor, document, result, events, lists, and the operators' actions.
 //!
 //! Owns how an operation looks from outside, and the one table of problems. Everything
 //! here lives under the prefix; the public listener and the admin listener both mount

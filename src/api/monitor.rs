@@ -2,7 +2,7 @@
 //!
 //! Owns where a finished operation leads, and holding an answer back (`Prefer: wait`).
 //! The invariants: a wait watches first and reads then, so that no end is slept through;
-//! and nobody waits on a gateway that stops, because the next one can be asked instead.
+//! and no request waits on a gateway that stops, because the client can ask the next one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What form of an answer a request would like, and whether it has it already.
+//! Content negotiation: the form of an answer that a request prefers, and conditional requests.
 //!
 //! Owns the reading of `Accept` and `If-None-Match` as far as the resources need it.
 
@@ -10,7 +10,7 @@ use super::response::DOCUMENT_TYPE;
 /// The type of a live event stream.
 pub(super) const STREAM_TYPE: &str = "text/event-stream";
 
-/// What was asked for by name; ranges such as `*/*` ask for nothing in particular.
+/// The form that the request names; ranges such as `*/*` name none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseForm {
     /// Whatever the resource gives by itself.

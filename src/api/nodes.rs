@@ -27,7 +27,7 @@ pub(super) struct Nodes {
 pub(super) struct NodeDocument {
     /// The number of its start.
     incarnation: i64,
-    /// What people call it.
+    /// The name of the node.
     name: String,
     /// `both`, `front` or `worker`.
     role: &'static str,
@@ -41,7 +41,7 @@ pub(super) struct NodeDocument {
     slots: u32,
     /// How many ran at its last beat.
     running: u32,
-    /// What its configuration is told apart by.
+    /// The fingerprint of its configuration.
     fingerprint: String,
     /// When it started.
     started_at: String,

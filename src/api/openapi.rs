@@ -1,4 +1,4 @@
-//! The description of the public interface, after `OpenAPI` 3.1.
+//! The OpenAPI 3.1 document of the public interface.
 //!
 //! Owns the document that `cloakroom openapi` prints and `openapi.json` serves. Schemas
 //! come from the types that are answered with; which status each resource has is in
@@ -20,7 +20,7 @@ use super::nodes::{NodeDocument, Nodes};
 use super::queues::{BreakerDocument, QueueDocument, QueueList, UpstreamDocument};
 use super::reconcile::{FindingDocument, ReconcileReport};
 use super::reseal::ResealReport;
-use super::serial::{Release, SerialKeyDocument, SerialKeys, SerialLinks};
+use super::serial::{SerialKeyDocument, SerialKeyRelease, SerialKeys, SerialLinks};
 use super::tree::{Descendant, DescendantStanding, Tree};
 use super::webhooks::document::{
     AttemptDocument, CallbackKeys, DeliveryDocument, DeliveryLinks, DeliveryList, KeyDocument,
@@ -52,7 +52,7 @@ use super::webhooks::document::{
     SerialKeys,
     SerialKeyDocument,
     SerialLinks,
-    Release,
+    SerialKeyRelease,
     ReconcileReport,
     ResealReport,
     FindingDocument,

@@ -1,4 +1,4 @@
-//! What the links of one answer are built on.
+//! The origin that the links of an answer are built on.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Who asks.
+//! The principal: reading from a request whose operations it may see.
 //!
 //! Owns reading the principal from a request. The invariant: a credential is never kept,
 //! only its keyed digest. It must not know what the principal may do.
@@ -16,12 +16,12 @@ use cloakroom_domain::{Principal, TicketKey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Whose operations a request may see.
+/// The caller of a request, and the operations that it may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Its own, by ticket.
     Client(Principal),
-    /// Everybody's, by id or ticket: whoever reaches the admin listener.
+    /// All operations, by id or ticket: every caller of the admin listener.
     Operator,
 }
 
@@ -60,7 +60,7 @@ fn unnamed(name: &HeaderName) -> Problem {
     Problem::unauthorized(
         &format!("Trusted-Proxy realm=\"cloakroom\", field=\"{name}\""),
         format!(
-            "the proxy in front has to say in {name} who is asking: go through it, or sign in there"
+            "the proxy in front has to name the principal in {name}: send the request through it, or sign in there"
         ),
     )
 }

@@ -1,4 +1,4 @@
-//! `POST …/progress/{token}`: where the upstream reports how far it is.
+//! `POST …/progress/{token}`: progress reports by the upstream.
 //!
 //! The token is the only credential, and serves the attempt that it was made for. What
 //! is reported is for people to read; it decides nothing.
@@ -19,8 +19,8 @@ const LONGEST: usize = 16 * 1024;
 /// The longest message that is kept, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
-/// The attempt that a path names. The upstream has no ticket's owner's credential, so
-/// nobody is asked who they are.
+/// The attempt that a path names. The upstream has no credential of the ticket's owner, so
+/// the token in the path is the only credential.
 pub(super) struct ReportedAttempt {
     id: OperationId,
     attempt: u32,

@@ -1,7 +1,6 @@
-//! How queues and upstreams stand, on this node and on all, in the terms of whoever looks.
+//! The status of queues and upstreams, on this node and on all nodes.
 //!
-//! Owns what is told about them; whoever puts the gateway together knows where it comes
-//! from.
+//! Owns the values that are shown; `app` supplies the function that reads them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,14 @@ use cloakroom_domain::limit::Rate;
 use cloakroom_domain::turn::Expected;
 use cloakroom_ledger::LedgerError;
 
-/// Looks at them, once for each time that somebody asks.
+/// Reads the status; called once for each request that shows it.
 pub type ReadQueueStatus =
     Arc<dyn Fn() -> BoxFuture<'static, Result<QueueStatusReport, LedgerError>> + Send + Sync>;
 
-/// How everything stands.
+/// The status of all queues and upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct QueueStatusReport {
-    /// What waits, by queue and upstream; rows of the same two are added up.
+    /// The backlog by queue and upstream; rows of the same pair are added up.
     pub lanes: Vec<LaneStatus>,
     /// The queues.
     pub queues: Vec<QueueStatus>,
@@ -28,14 +27,14 @@ pub struct QueueStatusReport {
     pub upstreams: Vec<UpstreamStatus>,
 }
 
-/// What waits in one queue for one upstream.
+/// The backlog of one queue for one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneStatus {
     /// The queue's name.
     pub queue: String,
     /// The upstream's name.
     pub upstream: String,
-    /// What waits.
+    /// The backlog.
     pub backlog: Backlog,
 }
 
@@ -63,12 +62,12 @@ impl Backlog {
 }
 
 impl QueueStatusReport {
-    /// What waits in a queue, for whatever upstream.
+    /// The backlog of a queue, for all upstreams.
     pub fn in_queue(&self, queue: &str) -> Backlog {
         self.backlog(|lane| lane.queue == queue)
     }
 
-    /// What waits for an upstream, in whatever queue.
+    /// The backlog for an upstream, in all queues.
     pub fn for_upstream(&self, upstream: &str) -> Backlog {
         self.backlog(|lane| lane.upstream == upstream)
     }
@@ -79,7 +78,7 @@ impl QueueStatusReport {
     }
 }
 
-/// What is in use of a number of permits.
+/// The use of permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PermitsInUse {
     /// Attempts that run.
@@ -93,11 +92,11 @@ pub struct PermitsInUse {
 pub struct QueueStatus {
     /// Its name.
     pub name: String,
-    /// What may be expected of it.
+    /// The target of the queue.
     pub expected: Expected,
-    /// What runs of it on this node.
+    /// Running attempts of the queue on this node.
     pub permits: PermitsInUse,
-    /// What runs of it on other nodes, as they told last.
+    /// Running attempts of the queue on other nodes, as last reported.
     pub elsewhere: usize,
     /// Attempts that began in a second, on all nodes, in the last minute.
     pub started_per_second: f64,
@@ -118,9 +117,9 @@ pub struct QueueStatus {
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
-    /// What runs to it on this node.
+    /// Running attempts to the upstream on this node.
     pub permits: PermitsInUse,
-    /// What runs to it on other nodes, as they told last.
+    /// Running attempts to the upstream on other nodes, as last reported.
     pub elsewhere: usize,
     /// How many may run, as it was set.
     pub max_in_flight: u32,

@@ -1,5 +1,5 @@
-//! `GET /queues`: what waits and how long, what runs, and what holds it up; and
-//! `POST /queues/{name}/pause` and `/resume`. For operators.
+//! `GET /queues`, `POST /queues/{name}/pause` and `/resume`, for operators: backlog, running
+//! attempts and limits of queues and upstreams.
 
 use axum::response::Response;
 use http::StatusCode;

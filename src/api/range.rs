@@ -1,4 +1,4 @@
-//! One range of a recorded body (RFC 9110 section 14).
+//! Range requests for a recorded body (RFC 9110 section 14).
 //!
 //! Owns the reading of `Range` and `If-Range`. What it does not understand, several
 //! ranges included, is ignored, as the RFC allows: the whole is given then.

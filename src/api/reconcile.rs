@@ -11,7 +11,7 @@ use super::extract::RequestContext;
 use super::{Problem, response};
 use cloakroom_domain::reconcile::{Finding, Report};
 
-/// What a look through the ledger came to.
+/// The report of a reconciliation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReconcileReport {
@@ -19,14 +19,14 @@ pub(super) struct ReconcileReport {
     operations: u64,
     /// Whether something is left that only a person can put right.
     needs_person: bool,
-    /// What was found, by kind.
+    /// The findings, by kind.
     findings: Vec<FindingDocument>,
 }
 
 /// All of one kind.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FindingDocument {
-    /// What it is.
+    /// The kind of the finding.
     #[schema(examples("key-blocked", "outcome-unknown", "in-no-state"))]
     kind: String,
     /// How many.

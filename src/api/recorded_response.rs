@@ -1,4 +1,4 @@
-//! What an upstream answered, given to a client: at once to a synchronous request, or
+//! Recorded responses of upstreams: given to a client at once, for a synchronous request, or
 //! later as the result.
 //!
 //! Owns what becomes of the recorded fields, and the streaming of recorded bodies: never
@@ -20,7 +20,7 @@ use cloakroom_domain::operation::Body as Kept;
 use cloakroom_domain::{OperationId, operation};
 use cloakroom_ledger::{KeptAnswer, Ledger, LedgerError};
 
-/// What has to be known of a synchronous request to pass its answer on.
+/// The parts of a synchronous request that its passed-on answer needs.
 #[derive(Clone, Copy, Debug)]
 pub struct PassThroughContext<'a> {
     /// The operation.
@@ -29,7 +29,7 @@ pub struct PassThroughContext<'a> {
     pub links: &'a Links,
     /// The public origin.
     pub base: &'a str,
-    /// What `Preference-Applied` says.
+    /// The value of `Preference-Applied`.
     pub applied: Option<&'a str>,
     /// Whether the request was a HEAD: its answer tells the length that a GET's would have.
     pub is_head: bool,

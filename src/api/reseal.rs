@@ -19,7 +19,7 @@ use cloakroom_ledger::{NoCursor, ResealCursor, Resealed};
 /// How long one answer is worked on.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// What a part of a walk through the ledger came to.
+/// The report of one part of a reseal walk.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResealReport {

@@ -1,4 +1,4 @@
-//! What every answer of the gateway's own carries.
+//! Response helpers: the headers that all of the gateway's own answers carry.
 //!
 //! Owns the marks (`Gateway-Origin`, no caching, no referrer) and the few ways to make an
 //! answer. It must not know what is answered.

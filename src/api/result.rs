@@ -1,4 +1,5 @@
-//! `GET …/result`: the recorded answer, fenced in, as often as one asks.
+//! `GET …/result`: the recorded response, with fields that could do harm removed, any number of
+//! times.
 //!
 //! Owns which status a recorded one is told as: a replayed failure must not look like a
 //! live one that clients and proxies in between would act on.
@@ -72,7 +73,7 @@ fn without_answer(found: &OperationPath, failure: &Failure) -> Problem {
     Problem::no_answer(&failure)
 }
 
-/// What a recorded status is told as.
+/// The status that shows a recorded status.
 fn told(recorded: u16, succeeded: bool) -> StatusCode {
     match recorded {
         204 => StatusCode::NO_CONTENT,

@@ -1,4 +1,4 @@
-//! `POST …/{id}/retry`, for operators: a finished operation once more, as a new one.
+//! `POST …/{id}/retry`, for operators: repeats a finished operation as a new one.
 //!
 //! The successor names what it repeats (`retryOf`) and comes to the upstream with the
 //! same idempotency key, so that an upstream that knows keys acts once; the document of the

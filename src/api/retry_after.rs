@@ -1,4 +1,4 @@
-//! How long routes have been taking, for `Retry-After`.
+//! `Retry-After` estimates: how long operations of each route have taken.
 //!
 //! Owns a weighted mean for each route, recent operations counting more. It is a hint:
 //! it starts anew with the gateway and is never written down.
@@ -23,8 +23,8 @@ const WEIGHT: u64 = 8;
 const ABREAST: u64 = 32;
 
 impl RetryEstimates {
-    /// Somebody was shown an operation that has ended. How often does not matter: whoever
-    /// asks for what ended long ago learns of that time again.
+    /// Notes the duration of a finished operation that a caller was shown. Repeated calls do no
+    /// harm: an old operation only brings back the estimate of its time.
     pub fn saw(&self, operation: &Operation) {
         // A cancellation says when the client had enough, not how long the work takes.
         let (State::Succeeded { at: finished } | State::Failed { at: finished, .. }) =

@@ -1,7 +1,7 @@
-//! Which resource is where, for each listener. Paths are those behind the prefix.
+//! The routers of the public and the admin listener. Paths are those behind the prefix.
 //!
 //! Owns 404 and 405 beneath the prefix. Where callers are told apart, those too are for
-//! somebody who says who they are, except where the token in the path is the credential.
+//! a caller with a principal, except where the token in the path is the credential.
 
 use axum::Router;
 use axum::body::Body;

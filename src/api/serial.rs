@@ -15,7 +15,7 @@ use cloakroom_ledger::{KeyInUse, KeyListing, SerialName, Unblocked};
 const USUAL: usize = 100;
 const MOST: usize = 1000;
 
-/// Serial keys that somebody holds.
+/// Serial keys that operations hold.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SerialKeys {
     /// The keys, in the order of their names.
@@ -31,7 +31,7 @@ pub(super) struct SerialLinks {
     next: Option<String>,
 }
 
-/// A serial key that somebody holds.
+/// A serial key that an operation holds.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SerialKeyDocument {
@@ -46,7 +46,7 @@ pub(super) struct SerialKeyDocument {
     holder: Option<String>,
     /// How many wait for it; counted up to 1000.
     waiting: u64,
-    /// Whether nobody goes until it is released.
+    /// Whether a failed operation blocks the key until it is released.
     blocked: bool,
     /// Since when.
     #[schema(format = DateTime)]
@@ -70,13 +70,13 @@ impl SerialKeyDocument {
     }
 }
 
-/// What came of a release.
+/// The result of a release.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Release)]
 pub(super) struct SerialKeyRelease {
     /// The key's name.
     name: String,
-    /// The id of the operation that goes next; null where nobody waited.
+    /// The id of the operation that runs next; null where none waited.
     next: Option<String>,
 }
 

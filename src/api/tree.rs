@@ -1,4 +1,4 @@
-//! `GET …/tree`: what an operation gave rise to, directly and indirectly.
+//! `GET …/tree`: the descendants of an operation, direct and indirect.
 //!
 //! Each member names its `parent`, so a list is enough to draw the tree from.
 //!

@@ -1,4 +1,5 @@
-//! `POST …/{id}/verdict`, for operators: what was found out about an unknown outcome.
+//! `POST …/{id}/verdict`, for operators: records the true outcome of an operation whose outcome
+//! is unknown.
 //!
 //! The state stays as it is. A later verdict takes the place of an earlier one; the
 //! timeline keeps both.

@@ -1,7 +1,7 @@
-//! What receivers of webhooks are told: the bodies of messages.
+//! Webhook payloads: the JSON bodies of messages to receivers.
 //!
 //! Owns their wording: `type`, `timestamp` and `data`, which is the operation document with
-//! `sequence`. Its invariant: every URL in it is absolute and lasting, because whoever reads
+//! `sequence`. Its invariant: every URL in it is absolute and lasting, because the program that reads
 //! it was not part of any request; nothing of the upstream's answer and no query of the
 //! client's request is in it.
 
@@ -119,7 +119,7 @@ fn body(topic: Topic, at: Timestamp, data: impl Serialize) -> Bytes {
     serde_json::to_vec(&body).unwrap_or_default().into()
 }
 
-/// A URL or target up to its query, which may carry what is nobody else's business.
+/// A URL or target up to its query, which may carry secrets.
 fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }

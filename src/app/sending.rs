@@ -10,7 +10,7 @@ use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
-/// Starts a courier where this node works.
+/// Starts webhooks where this node works.
 pub(super) fn start(
     config: &Config,
     sender: WebhookSender,

@@ -1,4 +1,4 @@
-//! The admin listener of a running gateway, as a client sees it.
+//! The client of the admin listener, for commands that talk to a running gateway.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct GatewayAddress {
 pub(super) struct GatewayArgs {
     #[command(flatten)]
     place: GatewayAddress,
-    /// For machines.
+    /// Print JSON.
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
@@ -249,7 +249,7 @@ impl AdminClient {
     }
 }
 
-/// The id or ticket in what somebody pasted: it may be a whole URL.
+/// The id or ticket in an argument, which may be a whole URL.
 fn name_in(which: &str) -> Result<&str, CommandError> {
     let rest = which.rsplit_once("/operations/").map_or(which, |(_, rest)| rest);
     let name = rest.split(['/', '?', '#']).next().unwrap_or_default();

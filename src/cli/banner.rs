@@ -1,4 +1,4 @@
-//! What is told at start: what is asynchronous, and what the operator should know.
+//! The start banner: which requests are asynchronous, and warnings for the operator.
 //!
 //! Pure: it sees nothing but the configuration.
 

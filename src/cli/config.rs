@@ -1,4 +1,4 @@
-//! `cloakroom config`: whether the configuration can be used, and what it is.
+//! `cloakroom config`: checks the configuration, or prints every value with its source.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -35,10 +35,10 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say everything that is wrong with the configuration.
+    /// Check the configuration, and list every fault.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(ConfigFormat),
-    /// Show every value and where it came from.
+    /// Show every value with its source.
     #[command(after_help = PRINT_EXAMPLES)]
     Print(ConfigFormat),
 }
@@ -47,7 +47,7 @@ enum Command {
 struct ConfigFormat {
     #[command(flatten)]
     settings: Settings,
-    /// For machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code that tells it.
+//! Command errors and their exit codes.
 
 use std::process::ExitCode;
 
@@ -24,9 +24,9 @@ pub(super) enum CommandError {
     /// What was wrong has been printed as the result.
     #[error("")]
     Told,
-    /// Whoever reads the output has gone away: nobody is left to tell.
+    /// The reader of the output is gone, so nothing more can be printed.
     #[error("")]
-    NobodyReads,
+    OutputClosed,
 }
 
 impl CommandError {
@@ -34,7 +34,7 @@ impl CommandError {
     pub(super) fn tell(&self) -> ExitCode {
         match self {
             Self::Told => {}
-            Self::NobodyReads => return ExitCode::SUCCESS,
+            Self::OutputClosed => return ExitCode::SUCCESS,
             _ => {
                 // Nowhere is left to say that this could not be said.
                 let _ = print::complain(&format!("error: {self}"));

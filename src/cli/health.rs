@@ -1,5 +1,5 @@
-//! `cloakroom health`: whether a running gateway is well, for probes of containers that
-//! have no other client at hand.
+//! `cloakroom health`: asks a running gateway whether it is ready, for probes in
+//! containers without another HTTP client.
 
 use clap::Args;
 

@@ -1,5 +1,4 @@
-//! One request and its answer over a connection of its own, for commands that talk to a
-//! running gateway.
+//! The HTTP client of commands: one request on a connection of its own.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ pub(super) enum HttpError {
     /// The URL is not one that can be connected to.
     #[error("{0} is no http:// URL with a host")]
     BadUrl(Uri),
-    /// Nobody listens there.
+    /// No program listens there.
     #[error("{0}")]
     Unreachable(#[from] std::io::Error),
     /// Something listens, but this is no answer.

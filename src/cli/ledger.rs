@@ -1,4 +1,4 @@
-//! `cloakroom ledger`: what is done to a whole ledger, with the gateway stopped.
+//! `cloakroom ledger`: work on a whole ledger while the gateway is stopped.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -41,11 +41,11 @@ enum Command {
 #[derive(Args, Debug)]
 #[command(after_help = COPY_EXAMPLES)]
 struct CopyArgs {
-    /// The ledger that is copied.
+    /// The ledger to copy.
     #[arg(long, value_name = "sqlite:FILE")]
     from: String,
-    /// Where it goes: past a pooler. A password in it can be seen by everybody on the machine:
-    /// set PGPASSWORD instead, or have it in ~/.pgpass.
+    /// The database to copy it into, not through a pooler. All users of this machine can see a
+    /// password in it: set PGPASSWORD instead, or write it into ~/.pgpass.
     #[arg(long, value_name = "postgres://…")]
     to: String,
 }
@@ -65,7 +65,7 @@ impl CopyArgs {
         let terminal = std::io::stderr().is_terminal();
         let tell = |table: &str, rows: u64| {
             if terminal {
-                // Progress that nobody reads is no failure.
+                // A closed output of the progress lines is no failure.
                 let _ = print::complain(&format!("{table}: {rows}"));
             }
         };

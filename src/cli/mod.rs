@@ -1,4 +1,4 @@
-//! The command line: what the program is asked to do, and how it tells the outcome.
+//! The command line: commands, output and exit codes.
 //!
 //! Owns the flags, what is printed for people and for machines, and the exit codes: 0
 //! fine, 1 it failed, 2 it was asked wrongly or is configured wrongly. Results go to the
@@ -58,38 +58,38 @@ pub struct Cli {
 enum Command {
     /// Run the gateway in front of a service.
     Serve(serve::ServeArgs),
-    /// Receive webhooks for development: verify, print, and fail as told.
+    /// Receive webhooks for development: verify them, print them, and fail on request.
     Listen(listen::ListenArgs),
-    /// Carry out what other nodes accept, without a public listener.
+    /// Run operations that other nodes accept, without a public listener.
     Worker(worker::WorkerArgs),
     /// See the whole conversation on real traffic, with a small order service behind it.
     Demo(demo::DemoArgs),
-    /// Bring the ledger's schema up to date, and end.
+    /// Migrate the ledger's schema, and exit.
     Migrate(migrate::MigrateArgs),
-    /// Copy a ledger from a file into a database, with the gateway stopped.
+    /// Copy a ledger from a file into a database while the gateway is stopped.
     Ledger(ledger::LedgerArgs),
-    /// Check the configuration, or show every value and where it came from.
+    /// Check the configuration, or show every value with its source.
     Config(config::ConfigArgs),
-    /// Look for what would keep the gateway from working here.
+    /// Look for causes that would keep the gateway from working on this machine.
     Doctor(doctor::DoctorArgs),
-    /// Print the description of the HTTP API as JSON.
+    /// Print the OpenAPI document of the HTTP API as JSON.
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
-    /// Ask a running gateway whether it is well.
+    /// Ask a running gateway whether it is ready.
     Health(health::HealthArgs),
-    /// List the nodes that share the ledger, and how they are.
+    /// List the nodes that share the ledger, with their state.
     Nodes(nodes::NodesArgs),
     /// List, show, cancel and retry operations of a running gateway.
     Ops(ops::OpsArgs),
-    /// Show what waits in a running gateway and how long, what runs, and what holds it up.
+    /// Show queues and upstreams of a running gateway: backlog, running attempts, limits.
     Queues(queues::QueuesArgs),
-    /// Look for what does not add up in the ledger of a running gateway, and repair what is safe.
+    /// Check the ledger of a running gateway for contradictions, and repair those that are safe.
     Reconcile(reconcile::ReconcileArgs),
-    /// Have a running gateway seal anew what its ledger holds, after a change of key.
+    /// Reseal the secrets in the ledger of a running gateway, after a change of key.
     Secrets(secrets::SecretsArgs),
     /// List serial keys of a running gateway, and release those that a failure blocks.
     Serial(serial::SerialArgs),
-    /// Say who is told of what happens to operations, see what became of each telling, replay.
+    /// Manage webhook subscriptions: create, change, list deliveries, replay.
     Webhooks(webhooks::WebhooksArgs),
 }
 

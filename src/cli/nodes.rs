@@ -1,4 +1,4 @@
-//! `cloakroom nodes`: every node that shares the ledger, as one of them sees them.
+//! `cloakroom nodes`: lists the nodes that share the ledger, as one of them sees them.
 
 use std::collections::BTreeSet;
 

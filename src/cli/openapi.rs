@@ -1,4 +1,4 @@
-//! `cloakroom openapi`: the description of the HTTP API.
+//! `cloakroom openapi`: prints the OpenAPI document.
 
 use super::failure::CommandError;
 use super::print;

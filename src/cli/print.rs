@@ -1,5 +1,5 @@
-//! The only writer to the standard outputs. Lines are written whole; colour is left out
-//! where it would not be seen; a reader that has gone away is no error of ours.
+//! The only writer to standard output and standard error. It writes whole lines, leaves out
+//! colour where no terminal shows it, and treats a closed reader as no error.
 
 use std::io::{self, Write};
 
@@ -31,7 +31,7 @@ pub(super) fn say_json(value: &serde_json::Value) -> Result<(), CommandError> {
 
 fn written(result: io::Result<()>) -> Result<(), CommandError> {
     result.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => CommandError::NobodyReads,
+        io::ErrorKind::BrokenPipe => CommandError::OutputClosed,
         _ => CommandError::Failed(format!("cannot write to the output: {error}")),
     })
 }
@@ -53,7 +53,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -
 }
 
 /// Text without control characters: what a client or an upstream wrote must not move the
-/// cursor of whoever looks at it.
+/// cursor of the reader's terminal.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -79,6 +79,6 @@ mod tests {
     #[test]
     fn a_reader_that_left_is_no_error() {
         let gone = written(Err(io::ErrorKind::BrokenPipe.into()));
-        assert!(matches!(gone, Err(CommandError::NobodyReads)));
+        assert!(matches!(gone, Err(CommandError::OutputClosed)));
     }
 }

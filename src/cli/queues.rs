@@ -1,5 +1,5 @@
-//! `cloakroom queues`: how the queues and upstreams of a running gateway stand, and what
-//! holds a queue or lets it go on.
+//! `cloakroom queues`: shows queues and upstreams of a running gateway, and pauses and
+//! resumes queues.
 
 use std::time::Duration;
 
@@ -32,10 +32,10 @@ pub(super) struct QueuesArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Begin nothing of these queues on any node; what runs goes on, new ones are accepted.
+    /// Pause queues on all nodes: running attempts go on, new operations are accepted and wait.
     #[command(after_help = "Examples:\n  cloakroom queues pause reports exports")]
     Pause(QueueNames),
-    /// Go on with these queues where they were.
+    /// Resume paused queues.
     #[command(after_help = "Examples:\n  cloakroom queues resume reports")]
     Resume(QueueNames),
 }
@@ -43,7 +43,7 @@ enum Command {
 /// The queues that are meant.
 #[derive(Args, Debug)]
 struct QueueNames {
-    /// Their names.
+    /// The names of the queues.
     #[arg(value_name = "QUEUE", required = true)]
     names: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The look for upstreams at start: which of them can be connected to.
+//! The reachability check of upstreams at start.
 
 use std::convert::Infallible;
 use std::time::Duration;

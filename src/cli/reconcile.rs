@@ -1,4 +1,4 @@
-//! `cloakroom reconcile`: has a running gateway look for what does not add up.
+//! `cloakroom reconcile`: makes a running gateway check its ledger for contradictions.
 
 use clap::Args;
 use serde_json::Value;
@@ -19,7 +19,7 @@ person. A gateway does this by itself each hour (engine.reconcile).";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ReconcileArgs {
-    /// Only look.
+    /// Report findings without repairing them.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `cloakroom secrets`: has a running gateway seal anew what its ledger holds.
+//! `cloakroom secrets`: makes a running gateway reseal its ledger's secrets.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub(super) struct SecretsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Seal with the present key what lies open in the ledger or under an earlier key.
+    /// Seal secrets with the current key that are unsealed or sealed with an earlier key.
     #[command(after_help = RESEALING)]
     Reseal,
 }

@@ -1,4 +1,4 @@
-//! `cloakroom serial`: serial keys of a running gateway, through its admin listener.
+//! `cloakroom serial`: lists and releases serial keys of a running gateway.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -44,14 +44,14 @@ pub(super) struct SerialArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the keys that somebody holds.
+    /// List the keys that operations hold.
     #[command(after_help = LIST_EXAMPLES)]
     List {
-        /// Only those that wait for a person.
+        /// Only keys that wait for an operator.
         #[arg(long)]
         blocked: bool,
     },
-    /// Let the next one go of keys that a failure blocks.
+    /// Release keys that a failure blocks, so that their next operations run.
     #[command(after_help = RELEASE_EXAMPLES)]
     Release {
         /// The key as the client gave it, or its name as `serial list` shows it.
@@ -120,7 +120,7 @@ async fn release(admin: &AdminClient, keys: &[String], as_json: bool) -> Result<
         if !as_json {
             print::say(&match answer["next"].as_str() {
                 Some(next) => format!("{}: {} goes next", print::plain(key), print::plain(next)),
-                None => format!("{}: nobody waited", print::plain(key)),
+                None => format!("{}: released; no operation waits for it", print::plain(key)),
             })?;
         }
         released.push(answer);

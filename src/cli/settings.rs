@@ -1,4 +1,4 @@
-//! The flags that set something in the configuration.
+//! Flags that override the configuration.
 
 use std::path::PathBuf;
 
@@ -10,24 +10,24 @@ use crate::config::{Config, LoadedConfig, Overrides, environment};
 /// The configuration: a file, the environment (`CLOAKROOM_…`), and these flags, which win.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Settings {
-    /// The service to stand in front of.
+    /// The URL of the service behind the gateway.
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
-    /// Where clients are listened to [default: 127.0.0.1:8080].
+    /// The address of the public listener [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where operators are listened to, or `off` [default: 127.0.0.1:8081].
+    /// The address of the admin listener, or `off` [default: 127.0.0.1:8081].
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     #[command(flatten)]
     ledger: LedgerLocation,
-    /// What clients reach the gateway under.
+    /// The URL by which clients reach the gateway.
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
-    /// What is accepted asynchronously; may be repeated [default: every POST].
+    /// A route that is accepted asynchronously; may be repeated [default: every POST].
     #[arg(long = "async", value_name = "METHOD PATH")]
     async_routes: Vec<String>,
-    /// Everybody who reaches the gateway may list everybody's operations.
+    /// Let all callers of the gateway list all operations.
     #[arg(long)]
     shared: bool,
     #[command(flatten)]
@@ -37,13 +37,13 @@ pub(super) struct Settings {
 /// What a node is among others.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct NodeArgs {
-    /// The queues to work on, with commas between [default: every one].
+    /// The queues to work on, separated by commas [default: all].
     #[arg(long, value_name = "NAMES")]
     queues: Option<String>,
     /// How many attempts may run at once [default: 256].
     #[arg(long, value_name = "NUMBER")]
     slots: Option<String>,
-    /// What the node is called [default: the machine's name].
+    /// The name of the node [default: the machine's name].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }
@@ -54,8 +54,8 @@ pub(super) struct LedgerLocation {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The ledger [default: `sqlite:cloakroom.db`]. A password in it can be seen by everybody on
-    /// the machine: set store.url, `CLOAKROOM_STORE_URL` or PGPASSWORD instead, or have it in
+    /// The ledger [default: `sqlite:cloakroom.db`]. All users of this machine can see a
+    /// password in it: set store.url, `CLOAKROOM_STORE_URL` or PGPASSWORD instead, or write it into
     /// ~/.pgpass.
     #[arg(long, value_name = "URL")]
     store: Option<String>,

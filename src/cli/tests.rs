@@ -1,4 +1,4 @@
-//! What the command line understands.
+//! Tests of command line parsing.
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;

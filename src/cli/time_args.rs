@@ -1,4 +1,4 @@
-//! Points in time and spans as people give them: `2h`, or an instant.
+//! Points in time and time spans as command line arguments: `2h`, or an instant.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `cloakroom worker`: carries out what fronts accept, and answers no client.
+//! `cloakroom worker`: runs operations that other nodes accept, without a public listener.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `[auth]`: who a request belongs to.
+//! `[auth]`: the principal that a request belongs to.
 //!
 //! Owns the choice, not the check. Its invariant: a field that names the principal is
 //! only believed where trusted proxies are named.
@@ -14,20 +14,20 @@ use super::{
     setting::{Setting, header_name, is_of_the_connection},
 };
 
-/// Who a request belongs to, and who may see everybody's.
+/// The principal of a request, and access to the operations of all principals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthConfig {
-    /// What tells callers apart.
+    /// The rule that tells callers apart.
     pub principal: PrincipalRule,
     /// Whether lists of everybody's operations are on the public listener; only where
     /// nothing tells callers apart.
     pub shared: bool,
 }
 
-/// What tells callers apart.
+/// The rule that tells callers apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrincipalRule {
-    /// Nothing: whoever reaches the gateway is the one principal.
+    /// Nothing: all callers are one principal.
     None,
     /// This field, as a trusted proxy sets it.
     Header(HeaderName),

@@ -1,4 +1,4 @@
-//! `[cors]`: pages of which origins may use the gateway.
+//! `[cors]`: the origins whose pages may use the gateway.
 //!
 //! Owns the list. Its invariant: origins are kept as browsers send them.
 

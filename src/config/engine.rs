@@ -1,5 +1,4 @@
-//! `[engine]`: what this node is among others, how much it carries out at once, and how that
-//! is shared.
+//! `[engine]`: the role of this node, the number of its slots, and how queues share them.
 
 use std::time::Duration;
 
@@ -7,12 +6,12 @@ use super::enums::Role;
 use super::reader::Section;
 use super::units::{Percent, days, hours};
 
-/// What this node is among others, and how much it carries out at once.
+/// The role of this node, and the number of attempts that it runs at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineConfig {
-    /// What people call the node; see [`EngineConfig::node_name`].
+    /// The name of the node; see [`EngineConfig::node_name`].
     pub name: Option<String>,
-    /// What it is there for.
+    /// The role of the node.
     pub role: Role,
     /// The queues that it works on; empty: every one.
     pub queues: Vec<String>,
@@ -43,7 +42,7 @@ impl EngineConfig {
         }
     }
 
-    /// What people call the node: the machine's name unless another is set.
+    /// The name of the node: the machine's name unless another is set.
     pub fn node_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a route gives, allows and promises, and what a node is there for, as words.
+//! Settings with a fixed set of words: mode, delivery guarantee, role and others.
 //!
 //! Owns the words; what they stand for is the domain's.
 
@@ -19,7 +19,7 @@ const MODES: [(&str, Mode); 3] =
 const DELIVERIES: [(&str, Delivery); 2] =
     [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
 
-/// What a 202 holds.
+/// The body of a 202.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceptedForm {
     /// The operation's document.

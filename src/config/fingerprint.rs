@@ -1,4 +1,4 @@
-//! What configurations are told apart by.
+//! The fingerprint of a configuration, by which nodes compare theirs.
 
 use super::Config;
 

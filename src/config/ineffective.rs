@@ -1,4 +1,4 @@
-//! Settings that never take effect beside others.
+//! The check for settings that other settings make ineffective.
 //!
 //! Owns which. Its invariant: only what was set is doubted, never a default, so that each line tells
 //! its reader of something that was written.

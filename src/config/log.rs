@@ -1,4 +1,4 @@
-//! `[log]`: what is logged, and how it looks.
+//! `[log]`: log level and log format.
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -8,7 +8,7 @@ use super::{
     setting::{Setting, choose},
 };
 
-/// What is logged, and how it looks.
+/// The filter and the format of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// A level, or directives as tracing-subscriber reads them; they have been checked.
@@ -39,7 +39,7 @@ impl LogConfig {
     }
 }
 
-/// What a fault of a filter ends with.
+/// The end of every fault about a filter.
 const ADVICE: &str = "write a level (error, warn, info, debug, trace, off), or several directives \
                       like info,cloakroom=debug";
 

@@ -1,4 +1,4 @@
-//! The configuration: everything that can be set, read once and checked as a whole.
+//! The configuration: every setting, read once and checked as a whole.
 //!
 //! Owns the settings' names, defaults and bounds, and is the only reader of the
 //! environment. Its invariant: a [`Config`] that exists is complete and consistent. It
@@ -81,7 +81,7 @@ pub struct Config {
     pub server: ServerConfig,
     /// The operators' listener.
     pub admin: AdminConfig,
-    /// Who a request belongs to.
+    /// The principal of a request.
     pub auth: AuthConfig,
     /// Pages of which origins may use the gateway.
     pub cors: CorsConfig,
@@ -103,17 +103,17 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// Where deliveries may go, and how many go at once.
     pub webhooks: WebhooksConfig,
-    /// What stored secrets are sealed with.
+    /// The keys that seal stored secrets.
     pub secrets: SecretsConfig,
     /// How long things last.
     pub retention: RetentionConfig,
-    /// What is logged.
+    /// The log.
     pub log: LogConfig,
-    /// What can be used, and hardly does what its author means.
+    /// Settings that are valid but probably not meant.
     pub doubts: Vec<ConfigFault>,
 }
 
-/// What flags of the command line set; nothing by default.
+/// Settings from flags of the command line; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--listen`: `server.listen`.
@@ -171,7 +171,7 @@ pub struct ConfigFault {
     pub key: String,
     /// Where it stands.
     pub source: SettingSource,
-    /// What is wrong, and what would be right.
+    /// The fault, and the right value.
     pub says: String,
 }
 
@@ -195,7 +195,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file as it was named.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         why: io::Error,
     },

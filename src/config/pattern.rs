@@ -1,4 +1,4 @@
-//! What a route matches: `POST /orders/{id}`.
+//! The `match` setting of a route: `POST /orders/{id}`.
 //!
 //! Owns the shape of such a pattern. Its invariant: it can match some request, that is,
 //! nothing in it is refused or rewritten before routing, and what matches requests takes it.
@@ -73,7 +73,7 @@ impl RouteMatch {
 
 /// The methods that routes take as a rule.
 const USUAL: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-/// What other routers call every method.
+/// Words of other routers for every method.
 const EVERY: [&str; 3] = ["ANY", "ALL", "_"];
 
 const fn is_of_a_method(c: char) -> bool {

@@ -1,4 +1,4 @@
-//! Ranges of addresses that are wider than they look.
+//! The check for address ranges that are wider than they look.
 //!
 //! Owns what counts as everybody, and what as link-local, in every form that such addresses
 //! have.

@@ -1,7 +1,7 @@
-//! What was written down, before anybody knows what it means.
+//! Raw values: the configuration as it is written, before it is interpreted.
 //!
-//! Owns the untyped tree of a configuration and where each piece of it stands. Its
-//! invariant: every piece knows its [`SettingSource`]. It must not know which settings exist.
+//! Owns the untyped tree of a configuration and the source of each value. Its invariant: every
+//! value knows its [`SettingSource`]. It must not know which settings exist.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use super::ConfigFault;
 /// Where the value of a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingSource {
-    /// Nobody set it.
+    /// No source sets it.
     Default,
     /// A line of the file, counted from 1.
     File {
@@ -68,7 +68,7 @@ pub(super) struct LocatedValue {
 pub(super) type RawTable = BTreeMap<String, LocatedValue>;
 
 impl RawValue {
-    /// What this is, for an error that expected something else.
+    /// The kind of this value, for an error that expected another kind.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) | Self::Loose(_) => "text",

@@ -1,9 +1,8 @@
-//! Asks for settings by name and keeps the books.
+//! The configuration reader: settings by name, with precedence, sources and faults.
 //!
 //! Owns precedence (flag, then environment, then file, then default), the list of what
-//! was found where, and the faults. Its invariant: every setting that is asked for makes
-//! one row, and whatever nobody asked for is a fault. It must not know which settings
-//! exist: the sections ask.
+//! was found where, and the faults. Its invariant: every setting that a section asks
+//! for makes one row, and every other key is a fault. It must not know which settings exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +42,7 @@ struct UnknownKey {
     path: String,
     key: String,
     source: SettingSource,
-    /// What would have been asked for there.
+    /// The keys that the section knows.
     known: Vec<&'static str>,
 }
 
@@ -152,7 +151,7 @@ impl ConfigReader {
         self.flags.contains_key(dotted)
     }
 
-    /// What a flag or, failing that, the environment says about a setting.
+    /// The value of a setting from a flag or, failing that, from the environment.
     fn overriding(&mut self, dotted: &str) -> Option<LocatedValue> {
         // Lists have no names that a variable could carry.
         let set = if dotted.contains('[') {
@@ -224,7 +223,7 @@ impl ConfigReader {
         self.rows.push(SettingRow { key: key.into(), value: value.into(), source });
     }
 
-    /// Ends the reading: what nobody asked for is a fault too.
+    /// Ends the reading: keys that no section asked for are faults too.
     pub(super) fn finish(mut self) -> Result<Vec<SettingRow>, Vec<ConfigFault>> {
         for (key, located) in std::mem::take(&mut self.file) {
             let (path, known) = (String::new(), self.sections.clone());
@@ -255,7 +254,7 @@ impl ConfigReader {
         if self.faults.is_empty() { Ok(self.rows) } else { Err(self.faults) }
     }
 
-    /// What is said about a key that there is not: the nearest one, here or elsewhere.
+    /// The message about an unknown key: it names the nearest known key, here or elsewhere.
     fn unknown(&self, stray: &UnknownKey) -> String {
         let UnknownKey { path, key, known, .. } = stray;
         let what = if path.is_empty() { "section" } else { "setting" };
@@ -278,7 +277,7 @@ impl ConfigReader {
     /// by its whole name with `_` between.
     fn elsewhere(&self, is_meant: impl Fn(&str, &str) -> bool) -> Option<&str> {
         let names = self.rows.iter().map(|row| row.key.as_str());
-        // A list or a name of the user's own is no place to send anybody to.
+        // A list or a name of the user's own is no useful suggestion.
         let mut plain =
             names.filter(|dotted| !dotted.contains('[') && dotted.split('.').count() == 2);
         plain.find(|dotted| {
@@ -436,7 +435,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Err("a name has 1 to 64 letters, digits, `-`, `_` or `.`".to_owned())
 }
 
-/// The known name that somebody who wrote `key` most likely meant.
+/// The known name that is most similar to `key`.
 pub(super) fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |name: &&str| strsim::damerau_levenshtein(key, name);
     let near = known.min_by_key(distance)?;

@@ -1,4 +1,4 @@
-//! `[retention]`: how long things last after an operation has finished.
+//! `[retention]`: how long results and operations are kept.
 //!
 //! Its invariant: a result never outlives its operation.
 

@@ -1,7 +1,7 @@
-//! `[[routes]]`: which requests are accepted as operations, and what is promised for them.
+//! `[[routes]]`: the requests that are accepted as operations, and their guarantees.
 //!
 //! Its invariants: names and patterns are unique; upstream and queue exist; a route allows
-//! what its own mode needs. Where nobody names a route, there is one for every POST.
+//! what its own mode needs. Without any `[[routes]]`, one route takes every POST.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ pub struct RouteConfig {
     pub upstream: String,
     /// The name of a queue that exists.
     pub queue: String,
-    /// What a request that asks for nothing gets.
+    /// The mode of a request that asks for none.
     pub mode: Mode,
-    /// What a request may ask for.
+    /// The modes that a request may ask for.
     pub allow: Allow,
     /// How long a hybrid answer is waited for; at most 45 s.
     pub sync_wait: Duration,
-    /// What is promised about sending twice; none: what the method calls for.
+    /// The delivery guarantee; none: the one that the method calls for.
     pub delivery: Option<Delivery>,
     /// How long one attempt may take.
     pub timeout: Duration,
@@ -59,7 +59,7 @@ pub struct RouteConfig {
     pub parent: Option<Selector>,
     /// Where what the client calls it is, when the client does not say.
     pub client_reference: Option<Selector>,
-    /// What becomes of their key when one of them fails, also of one that a client sent.
+    /// The policy for their serial key when one of them fails, also for a key that a client sent.
     pub serial_on_failure: OnFailure,
     /// How the upstream is asked whether an attempt took effect.
     pub recheck: Option<Recheck>,
@@ -77,7 +77,7 @@ pub struct RouteConfig {
     pub foreign_location: bool,
     /// Whether a monitor that the upstream names in its own 202 is followed.
     pub follow: bool,
-    /// What a 202 holds.
+    /// The body of a 202.
     pub accepted: AcceptedForm,
     /// How a 202 names the monitor.
     pub location: LocationForm,
@@ -101,7 +101,7 @@ pub struct RetryConfig {
     pub statuses: Option<Statuses>,
 }
 
-/// What routes refer to.
+/// The names that routes refer to.
 pub(super) struct RouteContext<'c> {
     pub(super) upstreams: Vec<&'c str>,
     /// The upstream of a route that names none.
@@ -112,7 +112,7 @@ pub(super) struct RouteContext<'c> {
 }
 
 impl RouteConfig {
-    /// What is promised about sending twice; none where each request's method calls for its own.
+    /// The delivery guarantee; none where the method of each request decides.
     pub fn promise(&self) -> Option<Delivery> {
         // RFC 9110 section 9.2.2.
         const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];

@@ -1,4 +1,4 @@
-//! `[secrets]`: what stored secrets are sealed with.
+//! `[secrets]`: the keys that seal stored secrets.
 //!
 //! Owns where such a key is read from. Its invariant: a key is never shown.
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 use super::{raw_value::RawValue, reader::Section, setting::Setting};
 use cloakroom_domain::sealing::{Keyring, SealingKey};
 
-/// What stored secrets are sealed with.
+/// The keys that seal stored secrets.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct SecretsConfig {
-    /// What seals from now on; nothing is sealed without it.
+    /// The key for new secrets; without it nothing is sealed.
     pub key: Option<SealingKey>,
     /// Keys that still open what they sealed.
     pub previous: Vec<SealingKey>,

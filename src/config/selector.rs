@@ -1,4 +1,4 @@
-//! Where in a request a key is found: `header:…`, `query:…`, `pointer:…`, `path:…`.
+//! Selectors: the place of a key in a request (`header:…`, `query:…`, `pointer:…`, `path:…`).
 //!
 //! Owns the spelling. It must not know how a request is looked into.
 

@@ -1,4 +1,4 @@
-//! Upstreams that are the gateway itself.
+//! The check for upstreams that are the gateway itself.
 //!
 //! Owns how that is told from a URL alone. Its invariant: what is refused here is a loop on every
 //! machine, because nothing else can listen on the address; what another name may lead to is only

@@ -22,9 +22,9 @@ use super::{
 pub struct ServerConfig {
     /// Where clients are listened to.
     pub listen: SocketAddr,
-    /// What clients reach this gateway under; its path, if any, has no `/` at its end.
+    /// The URL by which clients reach this gateway; its path, if any, has no `/` at its end.
     pub public_url: Option<Url>,
-    /// What upstreams reach this gateway under; `public_url` where unset.
+    /// The URL by which upstreams reach this gateway; `public_url` where unset.
     pub internal_url: Option<Url>,
     /// The path under which the gateway's own resources live: begins with `/`, does not
     /// end with it.

@@ -1,4 +1,4 @@
-//! How one value is read and shown.
+//! The trait of setting types: reading and showing one value.
 //!
 //! Owns the types that several sections share. Its invariant: what [`Setting::show`]
 //! prints, [`Setting::read`] takes back. It must not know where a value stands.
@@ -45,7 +45,7 @@ impl Setting for bool {
     }
 }
 
-/// What is said of a value that does not lie between two bounds.
+/// The message about a value outside its bounds.
 pub(super) fn beyond(value: impl Display, least: impl Display, most: impl Display) -> String {
     format!("{value} is out of bounds; from {least} to {most} is possible")
 }
@@ -160,7 +160,7 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     text.parse().map_err(|_| format!("`{text}` is not the name of a header field, like X-User"))
 }
 
-/// Fields that frame a message or steer the hop, in any spelling: nobody can set or read them for
+/// Fields that frame a message or steer the hop, in any spelling: a setting cannot set or read them for
 /// another end.
 pub(super) fn is_of_the_connection(name: &HeaderName) -> bool {
     matches!(

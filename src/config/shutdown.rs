@@ -1,4 +1,4 @@
-//! `[shutdown]`: how the process ends.
+//! `[shutdown]`: time limits for stopping the process.
 
 use std::time::Duration;
 

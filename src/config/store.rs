@@ -1,4 +1,4 @@
-//! `[store]`: where the ledger lives.
+//! `[store]`: the location of the ledger and its connections.
 //!
 //! Owns the reading of `store.url` and of what belongs to a database server. Its
 //! invariants: the ledger is a file or a database, never memory, because what a 202
@@ -26,7 +26,7 @@ pub struct StoreConfig {
     pub readers: u32,
     /// The most connections to a database server.
     pub pool: u32,
-    /// What lies between the gateway and its database server.
+    /// The pooler between the gateway and its database server.
     pub pooler: PoolerKind,
     /// How long a node's beat may stay away before others take over what it holds.
     pub lease: Duration,
@@ -62,7 +62,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// What lies between the gateway and its database server.
+/// The pooler between the gateway and its database server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolerKind {
     /// Nothing, or something that keeps sessions.

@@ -1,4 +1,4 @@
-//! Durations, sizes, shares and rates as people write them.
+//! Durations, sizes, percentages and rates in the notation of settings.
 //!
 //! Owns `1h30m`, `16MiB`, `50%` and how `500/s` is asked for. Its invariant: no silent rounding or overflow, and a
 //! duration always has a unit.

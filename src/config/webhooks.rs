@@ -1,4 +1,4 @@
-//! `[webhooks]`: where deliveries may go, and how many go at once.
+//! `[webhooks]`: allowed destinations of deliveries, and limits on sending.
 //!
 //! Owns what an operator opens. Its invariant: unless something is opened here, deliveries
 //! go to public addresses over TLS.

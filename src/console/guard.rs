@@ -1,10 +1,10 @@
-//! Who may speak to the admin listener.
+//! The guard of the admin listener: which requests it admits.
 //!
-//! Owns three refusals. A request that names another host is not meant for this listener: a
-//! page whose name resolves to loopback (DNS rebinding) gets no answer. And a request that
-//! changes something must come from the console's own pages or from a program, never from
-//! a page on another origin. And what a gateway sends, a webhook or a call to an upstream,
-//! goes where its clients said: it has no business here, by whatever way it came. Pure: it sees fields, and knows no credential.
+//! Owns three refusals. A request that names another host is refused, so that a page whose name
+//! resolves to loopback (DNS rebinding) gets no answer. A request that changes something must come
+//! from a program or from this listener's own pages, never from a page of another origin. A
+//! request that a gateway has sent, a webhook or a call to an upstream, is refused, because
+//! clients choose its destination. Pure: it reads header fields, and knows no credential.
 
 use std::net::{IpAddr, Ipv6Addr};
 

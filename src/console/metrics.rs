@@ -1,5 +1,4 @@
-//! What is measured only when somebody looks: how much waits and for how long, what runs
-//! of what may, and which upstreams are left alone.
+//! Metrics that are computed at scrape time: queue depth and age, permits, breakers.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
-//! The admin listener: whether the gateway lives and is ready, its metrics, and the
-//! operators' API.
+//! The admin listener: liveness, readiness, metrics, and the operators' API.
 //!
 //! Owns what stands beside the operators' API and who may speak to any of it. Its
 //! invariant: nothing is answered before [`guard`] has admitted the request, and nothing
@@ -30,7 +29,7 @@ use crate::telemetry::Metrics;
 /// Says why the gateway takes on nothing at present, if so.
 pub type ReadinessCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// What the admin listener is made of.
+/// The settings and parts of the admin listener.
 #[derive(Clone)]
 pub struct ConsoleSettings {
     /// Names, in lower case and without a port, that it answers to besides localhost and
@@ -44,7 +43,7 @@ pub struct ConsoleSettings {
     pub ready: ReadinessCheck,
     /// How queues and upstreams stand.
     pub look: ReadQueueStatus,
-    /// What has been recorded.
+    /// The recorded metrics.
     pub metrics: Metrics,
 }
 
@@ -75,7 +74,7 @@ pub fn router(settings: ConsoleSettings) -> Router {
     Router::new().fallback(admitted).with_state(gate)
 }
 
-/// What stands before everything that the admin listener answers.
+/// The gate in front of every resource of the admin listener.
 #[derive(Clone)]
 struct AdmissionGate {
     hosts: Arc<[String]>,
@@ -132,12 +131,12 @@ fn own_marks() -> impl Iterator<Item = (HeaderName, HeaderValue)> {
 async fn index(State(shared): State<Arc<ConsoleState>>) -> Response {
     let prefix = &shared.prefix;
     text(format!(
-        "cloakroom, the operators' side\n\n\
-         /livez               whether the process lives\n\
-         /readyz              whether it takes on requests\n\
+        "cloakroom, the operators' listener\n\n\
+         /livez               200 while the process serves requests\n\
+         /readyz              200 while it accepts requests\n\
          /metrics             for Prometheus\n\
          {prefix}/operations  every operation; see also `cloakroom ops list`\n\
-         {prefix}/queues      what waits and how long; see also `cloakroom queues`\n"
+         {prefix}/queues      backlog of every queue; see also `cloakroom queues`\n"
     ))
 }
 
@@ -153,7 +152,7 @@ async fn scrape(State(shared): State<Arc<ConsoleState>>) -> Response {
     match (shared.look)().await {
         Ok(standing) => metrics::set(&standing),
         // What is counted as it happens is told all the same.
-        Err(error) => tracing::warn!(%error, "could not look at the queues"),
+        Err(error) => tracing::warn!(%error, "the status of the queues could not be read"),
     }
     let body = shared.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()

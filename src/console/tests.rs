@@ -1,4 +1,4 @@
-//! The admin listener as a whole, without a socket.
+//! Tests of the whole admin listener, without a socket.
 
 use http::header::CACHE_CONTROL;
 use http_body_util::BodyExt;

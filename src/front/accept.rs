@@ -45,7 +45,7 @@ const UNREADABLE: &str = "cloakroom_unreadable_places_total";
 /// How many pieces of a large body are written at once: 4 MiB.
 const PIECES_AT_ONCE: usize = 16;
 
-/// What the head of a request says.
+/// The values that the head of a request carries.
 struct AcceptHead {
     principal: Principal,
     decision: Decision,
@@ -174,7 +174,7 @@ impl FrontState {
         Ok(AcceptHead { principal, decision, additions, key, callback, base })
     }
 
-    /// What a request is for: its target, and the host where the upstream is told that.
+    /// The target of a request, with its host where the upstream gets that.
     fn whole_target<'t>(
         &self,
         route: &Route,
@@ -190,7 +190,7 @@ impl FrontState {
         }
     }
 
-    /// What makes a repeat of the request the same operation: the client's key, else the
+    /// The key that makes a repeat of the request the same operation: the client's key, else the
     /// one that the route derives.
     fn claim(
         &self,
@@ -377,9 +377,9 @@ fn key_not_at(pointer: &str, seen: RequestView<'_>) -> Problem {
     }
 }
 
-/// While the gateway stops, what is accepted lies in the ledger until the next start, so
-/// nobody is made to wait for it: whoever may be told 202 is, at once; who may not is sent
-/// away before anything is stored.
+/// While the gateway stops, accepted operations stay in the ledger until the next start, so no
+/// request waits for its answer: a request that allows a 202 gets it at once, every other request
+/// is refused before anything is stored.
 fn without_waiting(decision: Decision) -> Result<Decision, Problem> {
     match decision.answer {
         Answer::Async => Ok(decision),

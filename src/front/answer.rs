@@ -1,6 +1,6 @@
-//! Answering what was accepted: at once, or with what the upstream answers.
+//! Answers to accepted requests: 202 at once, or the upstream's answer after a wait.
 //!
-//! Owns the waiting. The invariant: whoever waits has watched before the operation was
+//! Owns the waiting. The invariant: a request that waits watches the operation before it was
 //! written, so no end is missed; and giving up waiting changes nothing about the
 //! operation. It must not know how operations are carried out.
 
@@ -232,7 +232,7 @@ impl PendingAccept<'_> {
         }
     }
 
-    /// What became of it: the upstream's answer as it was, or why there is none.
+    /// The outcome: the upstream's answer, or the reason why there is none.
     async fn pass_on(&self, operation: Operation, links: &Links) -> Result<Response, Problem> {
         let named = |problem: Problem| {
             problem

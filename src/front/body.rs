@@ -1,4 +1,4 @@
-//! Bodies being received.
+//! Request bodies in memory, within a budget that all requests share.
 //!
 //! Owns the limits: how large one body may be, and how much all of them may take
 //! together. The invariant: memory is reserved before octets are kept, and given back

@@ -1,4 +1,4 @@
-//! Large bodies, read in turns with everything else that this node does.
+//! The scan of request bodies for selected values, in slices that leave time to other tasks.
 //!
 //! Owns how much of a body is read at once. Its invariants: a body is read once, whatever the
 //! number of places that a route names in it; and no body keeps a thread from others for longer
@@ -9,7 +9,7 @@ use cloakroom_domain::pointer::{Pointers, Scalars};
 /// How many octets are read before others get their turn.
 const SLICE: usize = 64 * 1024;
 
-/// What `pointers` lead to in a body; in an empty one nothing is.
+/// The values at `pointers` in a body; an empty body has none.
 pub(super) async fn scalars<'p>(pointers: &'p Pointers, body: &[u8]) -> Scalars<'p> {
     if pointers.is_empty() || body.is_empty() {
         return Scalars::none(pointers);

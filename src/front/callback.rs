@@ -1,4 +1,4 @@
-//! Callbacks: from what a request asks for to where its operation's events go.
+//! Callbacks: from the fields of a request to the receiver of its operation's events.
 //!
 //! Owns `Callback-Url`, `Callback-Events` and the preference `callback`. Its invariants:
 //! where a callback goes is judged before anything is stored, and of a request that is refused
@@ -39,7 +39,7 @@ pub(super) struct CallbackRequest {
 }
 
 impl CallbackRequest {
-    /// What a request asks for, as far as its head tells.
+    /// The callback that the head of a request asks for.
     pub(super) fn read(
         headers: &HeaderMap,
         route: &Route,
@@ -82,7 +82,7 @@ impl CallbackRequest {
         Ok(Some(Self { to, topics, field, preferred }))
     }
 
-    /// What has to be the same in a repeat of the request.
+    /// The part of a request that a repeat must have, too.
     pub(super) fn fingerprint(&self) -> String {
         format!("{:x} {}", self.topics.bits(), self.to.as_str())
     }
@@ -139,7 +139,7 @@ fn topics(list: &str) -> Result<Topics, Problem> {
     Ok(topics)
 }
 
-/// Whom callbacks go to that this node has seen, and when it asked the ledger.
+/// Receivers of callbacks that this node has read, with the time of the read.
 #[derive(Debug, Default)]
 pub(super) struct CallbackReceivers(Mutex<HashMap<(Principal, String), (ReceiverKey, Timestamp)>>);
 

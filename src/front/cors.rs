@@ -1,4 +1,4 @@
-//! Pages of other origins (Fetch standard, CORS protocol).
+//! CORS for pages of other origins (Fetch standard).
 //!
 //! Owns preflights and the leave to read answers, for the configured origins only. It
 //! must not know what is asked.
@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::api::response;
 use crate::config::CorsOrigins;
 
-/// What pages may read of the gateway's fields.
+/// The gateway's header fields that pages may read.
 const EXPOSED: &str = "Location, Content-Location, Operation-Location, Operation-Id, \
                        Retry-After, Preference-Applied, X-Progress, Idempotency-Replayed, \
                        Gateway-Origin, Upstream-Status";
@@ -30,7 +30,7 @@ pub(super) enum GrantedMethods {
     ByResource(Option<HeaderValue>),
 }
 
-/// Who may use the gateway from a page.
+/// The origins whose pages may use the gateway.
 pub(super) struct Cors {
     origins: CorsOrigins,
     off: bool,

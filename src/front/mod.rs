@@ -1,9 +1,8 @@
-//! The public listener's answers: what is accepted, what is passed on, what is the
-//! gateway's own.
+//! The public listener: accepts, proxies, or answers with the gateway's own API.
 //!
-//! Owns the order in which a request is looked at. Its invariant: nothing is stored or
-//! sent before everything that can be checked from the head alone has passed. It must
-//! not know how operations are carried out, or how the gateway's own resources look.
+//! Owns the order of the checks of a request. Its invariant: nothing is stored or sent before
+//! every check of the request's head has passed. It must not know how operations run, or what
+//! the gateway's own resources look like.
 
 mod accept;
 mod answer;
@@ -80,7 +79,7 @@ pub fn check_routes(config: &crate::config::Config) -> Result<Vec<Overlap>, Unkn
     route::check(config)
 }
 
-/// What a request reaches.
+/// The target that a request reaches.
 enum RequestTarget<'f> {
     /// The gateway's own resources: the path beneath the prefix.
     Own(String),
@@ -101,7 +100,7 @@ enum Lifespan {
     Stored,
 }
 
-/// What is known of a request before anything is decided.
+/// The client of a request, known before any decision.
 struct RequestSource {
     peer: SocketAddr,
     sender: Sender,
@@ -339,7 +338,7 @@ impl FrontState {
         host.map(str::to_ascii_lowercase)
     }
 
-    /// What links in the answer to this request are built on.
+    /// The base of the links in the answer to this request.
     fn base(&self, headers: &HeaderMap, caller: &RequestSource) -> Result<String, Problem> {
         let public = &self.api.settings.public;
         Ok(public.for_request(headers, &caller.sender, Scheme::Http)?)
@@ -352,7 +351,7 @@ const BARRED: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
 /// The usual methods of what is passed on, for who asks for one that never is.
 const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Nothing is routed here, and nobody said which of several upstreams it is for.
+/// No route takes the request, and no setting names one of several upstreams for it.
 fn nowhere() -> Problem {
     Problem::new(
         &crate::api::problem::kinds::NO_RESOURCE,

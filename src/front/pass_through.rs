@@ -1,4 +1,4 @@
-//! Requests that go straight to an upstream, looked into as far as they could be taken for more.
+//! Pass-through: requests that no route takes, checked for hidden methods and paths.
 //!
 //! Owns the look into the body of a form, and of what could be JSON. Its invariant: a body passes as it came. It must not
 //! know how it is passed on.

@@ -1,4 +1,4 @@
-//! Passing on what is not routed: streamed both ways, nothing kept.
+//! The proxy for requests that no route takes: streams both ways, stores nothing.
 //!
 //! Owns what changes on the way: the fields that may not pass, and locations that name
 //! the upstream. It must not know of operations.
@@ -140,7 +140,7 @@ fn told(
         return body::broke_off();
     }
     let name = &*upstream.settings().name;
-    tracing::warn!(upstream = name, %method, error = %broken, "a request could not be passed on");
+    tracing::warn!(upstream = name, %method, error = %broken, "a request could not be proxied");
     if broken.is_own {
         return Problem::out_of_files();
     }
@@ -162,7 +162,7 @@ fn what(broken: &Broken) -> &'static str {
 /// request to send again.
 fn advice(sent: Sent, method: &Method) -> &'static str {
     if sent == Sent::Nothing || method.is_idempotent() {
-        "see that the upstream is well, then try again"
+        "check that the upstream is running, then try again"
     } else {
         "the request may have been carried out: look at the upstream whether it was, before you \
          send another"

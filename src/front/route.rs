@@ -1,4 +1,4 @@
-//! A route, with everything about it that is the same for all its requests.
+//! A route with everything that is the same for all of its requests.
 //!
 //! Owns the translation from the configuration's words to the domain's.
 
@@ -35,7 +35,7 @@ pub(super) struct Route {
     recheck: Option<Recheck>,
     pub(super) key_rule: Option<KeyRule>,
     pub(super) key_required: bool,
-    /// What a 202 holds.
+    /// The body of a 202.
     pub(super) accepted: AcceptedForm,
     pub(super) key_scope: KeyScope,
     pub(super) tags: Vec<String>,
@@ -175,7 +175,7 @@ impl Route {
         additions.not_before.unwrap_or(now + self.delay)
     }
 
-    /// What is promised to a request.
+    /// The delivery guarantee of a request.
     pub(super) fn policy(
         &self,
         method: &Method,

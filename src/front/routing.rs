@@ -1,4 +1,4 @@
-//! The place of a request: the gateway's own, a route, or the upstream as it is.
+//! Routing: whether a request goes to the gateway's own API, a route, or an upstream.
 //!
 //! Owns the order: the prefix, preflights, the screening of paths, routes, and what is
 //! excepted from them. Its invariant: a request that an upstream could take for one that a
@@ -220,7 +220,7 @@ fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         && headers.get(header::CONTENT_LENGTH).is_none_or(has_no_body)
 }
 
-/// What the route that takes every POST is not meant for: gRPC, whose clients know no
+/// Requests that the default route for every POST leaves out: gRPC, whose clients know no
 /// 202, and the forms of pages, whose readers would be shown one.
 fn is_excepted(headers: &HeaderMap) -> bool {
     let begins = |name: &str, with: &str| {

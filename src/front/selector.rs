@@ -1,4 +1,4 @@
-//! Values that a request has at the places that a route names.
+//! Selected values: what a request has at the places that its route names.
 //!
 //! Owns how fields, queries, captures and JSON bodies are read. Its invariant: two values
 //! are the same only if they were written with the same octets, because operations are told
@@ -13,13 +13,13 @@ use crate::config::Selector;
 use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::pointer::{Scalars, Unreadable};
 
-/// What a value can be looked up in.
+/// The parts of a request in which values are looked up.
 #[derive(Clone, Copy)]
 pub(super) struct RequestView<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) query: Option<&'r str>,
     pub(super) captures: &'r Captures,
-    /// What was found in the body.
+    /// The values that were found in the body.
     pub(super) scalars: &'r Scalars<'r>,
 }
 

@@ -1,4 +1,4 @@
-//! What the front is told to be.
+//! The settings of the front.
 
 use axum::Router;
 
@@ -10,7 +10,7 @@ use cloakroom_domain::http::route_table::RouteTable;
 use cloakroom_domain::http::via;
 use cloakroom_runtime::lifecycle::Tasks;
 
-/// What the front is told to be.
+/// The settings of the front.
 pub struct FrontSettings {
     pub(super) api: Api,
     /// The gateway's own resources, with paths as they are beneath the prefix.
@@ -32,7 +32,7 @@ pub struct FrontSettings {
     pub(super) lifecycles: Lifecycles,
 }
 
-/// Whose ends the front has to know.
+/// The tasks whose end the front has to know.
 #[derive(Clone, Debug)]
 pub struct Lifecycles {
     /// Its own.
@@ -47,7 +47,7 @@ pub struct Lifecycles {
 pub struct UnknownRoute {
     /// The route's name.
     pub route: String,
-    /// What is wrong with it.
+    /// The reason why it cannot be used.
     pub why: String,
 }
 

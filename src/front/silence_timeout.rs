@@ -1,4 +1,4 @@
-//! The limit on an upstream's silence on a request that is passed on.
+//! The silence timeout of proxied requests.
 //!
 //! Owns what counts as silence: nothing comes of the answer, and nothing is taken of the
 //! request, though the client has sent some. Its invariant: a client that pauses, in sending
@@ -16,7 +16,7 @@ use crate::upstream::{Broken, ReplyBody};
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
-/// What is known of one exchange. Its parts share it.
+/// The silence timeout of one exchange, shared by its parts.
 #[derive(Debug)]
 pub(super) struct SilenceTimeout {
     clock: Clock,

@@ -1,4 +1,4 @@
-//! Upgraded connections: from one protocol to the same one behind the gateway.
+//! Tunnels: upgraded connections between a client and an upstream.
 //!
 //! Owns which upgrades there are, copying both ways, and how a tunnel ends when the gateway
 //! stops. It must not know what is said in a tunnel.
@@ -62,7 +62,7 @@ pub(super) struct Tunnel {
     /// Both ends.
     pub(super) client: OnUpgrade,
     pub(super) upstream: OnUpgrade,
-    /// What is spoken in it.
+    /// The protocol of the tunnel.
     pub(super) protocol: HeaderValue,
     /// Keeps the client's connection from counting as idle, and its place among all others.
     pub(super) occupied: Option<Occupied>,
@@ -92,7 +92,7 @@ impl Tunnel {
             tokio::select! {
                 ended = both => {
                     if let Err(error) = ended {
-                        tracing::debug!(%error, "a tunnel broke off");
+                        tracing::debug!(%error, "a tunnel was cut");
                     }
                 }
                 () = late => tracing::debug!("a tunnel was not closed in time"),
@@ -133,7 +133,7 @@ async fn copy(
 struct Direction<R, W> {
     from: R,
     to: W,
-    /// What is said before it ends, where the protocol has such words.
+    /// The last message before its end, where the protocol has one.
     farewell: Option<Farewell>,
 }
 

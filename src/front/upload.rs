@@ -1,4 +1,4 @@
-//! Pieces of a request's body in the ledger, until an operation refers to them.
+//! Uploads: chunks of a request's body in the ledger, until an operation refers to them.
 //!
 //! Owns their removal. Its invariant: however a request ends before its operation is written
 //! down (refused, gone, dropped half way), none of its pieces stays, and pieces that an operation
@@ -56,7 +56,7 @@ impl Drop for Upload {
         let (ledger, key) = (self.ledger.clone(), self.key);
         self.tasks.spawn_until_cut(async move {
             if let Err(error) = ledger.discard(key).await {
-                tracing::debug!(%error, "pieces of a request stay until the ledger is swept");
+                tracing::debug!(%error, "chunks of a request body stay until the ledger is swept");
             }
         });
     }

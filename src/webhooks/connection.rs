@@ -1,7 +1,7 @@
-//! One connection to a receiver, and the exchanges on it.
+//! Connections to receivers, and the exchanges on them.
 //!
-//! Owns what becomes of a connection whose exchange was given up: it is cut, or not used
-//! again where other exchanges still go on.
+//! Owns the fate of a connection after an abandoned exchange: it is closed, or not used again
+//! while other exchanges continue on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ pub(super) enum ReceiverExchangeError {
     Stale(hyper::Error),
     /// Something may have been written.
     Broken(hyper::Error),
-    /// What came is no answer that can be read.
+    /// The response is malformed.
     Unreadable(Fault),
     /// The destination cannot be written as a request.
     Unwritable,

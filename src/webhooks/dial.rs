@@ -1,8 +1,8 @@
-//! New connections to receivers: looked up, judged, dialled, secured.
+//! The dialer: new connections to receivers, resolved, checked, connected and secured.
 //!
-//! Owns what goes wrong before anything is sent, by its code. Its invariant: it dials the
-//! addresses that the guard gave it for this very connection, and looks up none by itself.
-//! No proxies, whatever the environment says.
+//! Owns the error codes of failures before the request is sent. Its invariant: it dials only
+//! addresses that the guard has checked for this connection, and resolves no name itself. It
+//! ignores proxy settings of the environment.
 
 use std::error::Error;
 use std::io;
@@ -33,8 +33,8 @@ use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
-/// What the system takes in of an answer that nobody has read yet, in bytes: whoever sends
-/// without end is not to be carried further than that.
+/// The receive buffer of a connection, in bytes: a receiver that sends without end fills no more
+/// than that.
 const TAKEN_IN: u32 = 32 * 1024;
 
 /// How long an address is tried alone before the next one is tried beside it.
@@ -61,7 +61,7 @@ pub enum Trust {
     Only(Vec<CertificateDer<'static>>),
 }
 
-/// Why nothing came back: a code, and the story for people.
+/// The reason why no response came: a code, and a detail for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SendError {
     pub(super) code: DeliveryError,
@@ -97,7 +97,7 @@ impl AttemptProgress {
         self.1.load(Ordering::Acquire)
     }
 
-    /// What has failed when the time is up now.
+    /// The error code if the time is up now.
     pub(super) fn when_late(&self) -> DeliveryError {
         match self.0.load(Ordering::Acquire) {
             0 => DeliveryError::Unresolvable,
@@ -267,7 +267,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 
 impl std::fmt::Debug for ReceiverDialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dialer").field("guard", &self.guard).finish_non_exhaustive()
+        f.debug_struct("ReceiverDialer").field("guard", &self.guard).finish_non_exhaustive()
     }
 }
 

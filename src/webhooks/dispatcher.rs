@@ -1,8 +1,8 @@
-//! What is claimed, and when.
+//! The dispatcher: claims deliveries when slots are free.
 //!
-//! Owns the way from what is due to what is on its way. Its invariant: what is claimed is
-//! entered among the in_flight before anything else can look, and either begins or goes
-//! back. Whose turn it is, is decided by [`Traffic`](cloakroom_domain::delivery::traffic::Traffic).
+//! Owns the way of a delivery from due to leased. Its invariant: a claimed delivery is entered as
+//! in flight before any other task can look, and is either sent or handed back. The order of
+//! receivers is decided by [`Traffic`](cloakroom_domain::delivery::traffic::Traffic).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,13 @@ use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::delivery::traffic::Whose;
 use cloakroom_ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
 
-/// How soon a claim is tried again that failed.
+/// How long the dispatcher waits after a failed claim.
 const BACK_OFF: Duration = Duration::from_secs(1);
-/// How long a receiver is left alone of which something is due that cannot be had: another
-/// node is at it.
+/// How long a receiver is skipped when another node has its due deliveries.
 const ELSEWHERE: Duration = Duration::from_millis(100);
-/// The longest without a look, so that a loop that hangs can be told.
+/// The longest pause between two looks, so that a stuck loop is noticed.
 const IDLE: Duration = Duration::from_secs(10);
-/// How many deliveries are put aside in one commit.
+/// How many deliveries one commit puts on hold.
 const BATCH: usize = 500;
 
 /// Claims until the tasks drain.
@@ -90,7 +89,7 @@ pub(super) async fn step<S: DeliveryTransport>(
         Err(error) => {
             let mut traffic = shared.traffic();
             for want in wants {
-                // Should it have been done all the same, whoever compares finds it.
+                // If the claim was committed all the same, the comparison with the ledger finds it.
                 traffic.arrived((want.receiver, want.again), want.limit, Vec::new());
             }
             return Err(error);
@@ -138,6 +137,6 @@ async fn see_to<S: DeliveryTransport>(
         return Ok(());
     }
     let count = shared.ledger.put_aside(receiver, BATCH, now).await?;
-    tracing::debug!(%receiver, count, "deliveries put aside");
+    tracing::debug!(%receiver, count, "deliveries put on hold");
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Names that are looked up while somebody waits to be answered.
+//! DNS lookups for requests that wait for the answer.
 //!
-//! Owns how many lookups there are at once, and how long each is waited for. Its invariant: a
-//! lookup has its place until it is really over, however soon nobody waits for it any more,
-//! because what asks the system's resolver cannot be called off; and of the places one principal
-//! gets a quarter, so that its slow names leave room for everybody else's. What was found is
-//! remembered for a moment, so that whoever was put off finds it when it comes again.
+//! Owns the limits on concurrent lookups and on their duration. Its invariants: a lookup keeps its
+//! slot until it has ended, even when no request waits for it any more, because a call to the
+//! system's resolver cannot be canceled; and one principal gets a quarter of the slots, so that its
+//! slow names leave room for others. Results are cached for a moment, so that a request that was
+//! refused finds them when it is repeated.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,12 +26,12 @@ pub(super) const MOST: usize = 64;
 pub(super) const MOST_OF_ONE: usize = MOST / 4;
 /// How long a lookup is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it is remembered what a name stands for, or that nobody knows.
+/// How long the result of a lookup is cached, failures included.
 const REMEMBERED: Duration = Duration::from_secs(30);
 /// So many names are remembered.
 const MOST_REMEMBERED: usize = 1000;
 
-/// What a name stands for, or why nobody knows.
+/// The addresses of a name, or the error of the lookup.
 type LookupResult = Result<Vec<IpAddr>, Arc<str>>;
 
 /// Lookups for those who wait. Clones share their places.
@@ -58,7 +58,7 @@ impl DnsLookups {
         Self(Arc::new(LookupState { resolver, clock, tasks, names: Mutex::default() }))
     }
 
-    /// What a name stands for, as `principal` wants to know.
+    /// The addresses of a name, looked up for `principal`.
     pub(super) async fn look_up(
         &self,
         name: &str,
@@ -107,7 +107,7 @@ impl DnsLookups {
 
 impl fmt::Debug for DnsLookups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lookups").field("resolver", &self.0.resolver).finish_non_exhaustive()
+        f.debug_struct("DnsLookups").field("resolver", &self.0.resolver).finish_non_exhaustive()
     }
 }
 
@@ -121,7 +121,7 @@ impl LookupState {
 impl NameTable {
     fn has_place_for(&self, principal: &Principal) -> bool {
         let own = self.by_principal.get(principal).copied().unwrap_or_default();
-        // Where nothing tells callers apart there is nobody to leave room for.
+        // Where nothing tells callers apart there are no others to leave room for.
         let most = if *principal == Principal::everyone() { MOST } else { MOST_OF_ONE };
         self.running.len() < MOST && own < most
     }

@@ -1,7 +1,7 @@
-//! One attempt to deliver, from its turn to its settlement.
+//! The executor: runs one delivery attempt from its start to its settlement.
 //!
-//! Owns the race of an attempt against its time and the end of the gateway. Its invariant:
-//! an attempt that began ends in exactly one settlement, and in one word to the traffic.
+//! Owns the race of an attempt against its timeout and the end of the gateway. Its invariant:
+//! every attempt ends in exactly one settlement and one report to the scheduler.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use cloakroom_domain::delivery::traffic::{Came, Leave, Turn};
 use cloakroom_domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
 use cloakroom_ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
 
-/// What the sender gets behind its own time before it is taken for stuck.
+/// How long the sender may exceed its own timeout before it counts as stuck.
 const SLACK: Duration = Duration::from_secs(2);
-/// How long a delivery waits whose receiver cannot be sent to as things are configured.
+/// How long a delivery waits when the keys or headers of its receiver cannot be used.
 const UNUSABLE: Duration = Duration::from_mins(1);
-/// How long one waits whose receiver could not be read.
+/// How long a delivery waits when its receiver could not be read.
 const UNREAD: Duration = Duration::from_secs(1);
 
-/// Begins all that may begin now, each in a task of its own.
+/// Starts every attempt that may start now, each in a task of its own.
 pub(super) fn begin<S: DeliveryTransport>(shared: &Arc<WebhookState<S>>) {
     while !shared.tasks.is_draining() {
         let turn = shared.traffic().begin(shared.clock.now());
@@ -44,7 +44,7 @@ struct RunningAttempt<S: DeliveryTransport> {
 }
 
 impl<S: DeliveryTransport> RunningAttempt<S> {
-    /// It has ended, and makes room.
+    /// Ends the attempt and frees its slot.
     fn ended(&mut self, came: Came) {
         let Some(leave) = self.leave.take() else { return };
         let now = self.shared.clock.now();
@@ -55,7 +55,7 @@ impl<S: DeliveryTransport> RunningAttempt<S> {
     }
 }
 
-/// A panic makes room, too. What the ledger says about it is found by comparing.
+/// A panic frees the slot, too. The comparison with the ledger finds the delivery.
 impl<S: DeliveryTransport> Drop for RunningAttempt<S> {
     fn drop(&mut self) {
         if self.leave.is_some() {
@@ -93,7 +93,7 @@ struct AttemptTiming {
     now: Timestamp,
 }
 
-/// What the schedule says.
+/// The settlement that the retry schedule decides.
 fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: AttemptTiming) -> DeliveryNext {
     let LeasedDelivery { attempts, refusals, deadline_at, .. } = *delivery;
     let standing = Standing { attempts, refusals, deadline_at };
@@ -113,8 +113,8 @@ fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: AttemptTiming) ->
     DeliveryNext::Settled(record, next)
 }
 
-/// Makes the attempt, within its time; what comes instead where none is made, or where it
-/// is cut off: it does not count then.
+/// Makes the attempt within its timeout. An attempt that is not made, or that the end of the
+/// gateway cuts off, does not count: the delivery is handed back.
 async fn attempt<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     delivery: &LeasedDelivery,
@@ -125,11 +125,11 @@ async fn attempt<S: DeliveryTransport>(
         Ok(address) => address,
         Err(NoAddress::TakesNothing) => return Err(back(Duration::ZERO)),
         Err(NoAddress::Ledger(error)) => {
-            tracing::debug!(receiver = %delivery.receiver, %error, "a receiver could not be read");
+            tracing::debug!(receiver = %delivery.receiver, %error, "a receiver could not be read from the ledger");
             return Err(back(UNREAD));
         }
         Err(NoAddress::Unusable(why)) => {
-            tracing::warn!(receiver = %delivery.receiver, why, "nothing can be sent to a receiver");
+            tracing::warn!(receiver = %delivery.receiver, why, "deliveries to a receiver are held back: its keys or headers cannot be used");
             return Err(back(UNUSABLE));
         }
     };
@@ -141,7 +141,7 @@ async fn attempt<S: DeliveryTransport>(
         biased;
         answer = shared.clock.timeout(shared.settings.timeout + SLACK, sending) => {
             let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None, is_cut: false };
-            // Where none was made, nothing is known of the receiver.
+            // Without an attempt, nothing is known about the receiver.
             answer.unwrap_or(Some(late)).ok_or_else(|| back(UNREAD))
         }
         () = shared.tasks.cutting() => Err(back(Duration::ZERO)),

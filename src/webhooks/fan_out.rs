@@ -1,4 +1,4 @@
-//! Giving messages to more receivers than fit into the commit of their event, step by step.
+//! The fan-out loop: hands messages to more receivers than fit into the commit of their event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,9 @@ use std::time::Duration;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState};
 
-/// How often it is looked whether there is something to do that nobody has told of: what
-/// another node began and left.
+/// How often the loop looks for fan-outs that another node began and left unfinished.
 const POLL: Duration = Duration::from_secs(1);
-/// How soon it is tried again after it failed.
+/// How long the loop waits after an error.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Goes on until the tasks drain.
@@ -21,7 +20,7 @@ pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
                 if stepped { Duration::ZERO } else { POLL }
             }
             Err(error) => {
-                tracing::warn!(%error, "receivers could not be given a message; trying again soon");
+                tracing::warn!(%error, "a fan-out failed; trying again in a second");
                 BACK_OFF
             }
         };

@@ -1,9 +1,9 @@
-//! Where the ledger hands new deliveries over.
+//! Hand-off: new deliveries go from the commit of their event straight to this node.
 //!
-//! Owns the refusal of what must not go out at once: while draining or without a confirmed
-//! beat, to another node's receiver, and ahead of others that have been due for long. Its
-//! invariant: what was reserved is among the in_flight from before anybody can read that it
-//! was handed out, until it is settled or nothing came of it.
+//! Owns the refusals: while draining or without a confirmed heartbeat, for a receiver of another
+//! node, and ahead of deliveries that have been due for long. Its
+//! invariant: a reserved delivery counts as in flight before its lease can be read from the
+//! ledger, until it is settled or its commit fails.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -12,8 +12,8 @@ use super::{DeliveryTransport, WebhookState, executor, ownership};
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
 
-/// The courier's outbox. It holds the courier weakly: the ledger keeps the outbox, and the
-/// courier the ledger, so otherwise neither would ever end.
+/// The delivery slots that webhooks lend to the ledger. The reference is weak: the ledger keeps
+/// the slots and webhooks keep the ledger, so a strong one would keep both alive for ever.
 pub(super) struct WebhookSlots<S: DeliveryTransport>(pub(super) Weak<WebhookState<S>>);
 
 impl<S: DeliveryTransport> Outbox for WebhookSlots<S> {
@@ -23,7 +23,7 @@ impl<S: DeliveryTransport> Outbox for WebhookSlots<S> {
         if !(shared.settings.may_begin)() || !ownership::is_own(&shared, receiver) {
             return None;
         }
-        // First this: whoever drains waits for what is expected.
+        // This comes first: draining waits for expected deliveries.
         shared.in_flight.expect();
         let lane = DeliveryLane { receiver, again: false };
         let due_since = shared.ledger.delivery_due_since(lane);
@@ -37,7 +37,7 @@ impl<S: DeliveryTransport> Outbox for WebhookSlots<S> {
     }
 }
 
-/// Space for one delivery.
+/// A slot that is reserved for one delivery.
 struct ReservedDeliverySlot<S: DeliveryTransport> {
     shared: Arc<WebhookState<S>>,
     receiver: ReceiverKey,
@@ -65,14 +65,14 @@ impl<S: DeliveryTransport> Space for ReservedDeliverySlot<S> {
         self.resolve(Some(delivery));
         executor::begin(&self.shared);
         if self.shared.tasks.is_draining() {
-            // Whoever hands back what has not gone out may have done so before this came.
+            // The dispatcher may have handed back waiting deliveries before this one arrived.
             let waiting = self.shared.traffic().clear();
             self.shared.give_back(&waiting);
         }
     }
 }
 
-/// Nothing came of it. Where nobody knows that, it is found by comparing.
+/// The commit failed. If its outcome is unknown, the comparison with the ledger finds out.
 impl<S: DeliveryTransport> Drop for ReservedDeliverySlot<S> {
     fn drop(&mut self) {
         if self.taken {

@@ -1,8 +1,8 @@
-//! What this node was handed to send and has not settled.
+//! Deliveries in flight: leased to this node and not yet settled.
 //!
-//! Owns that set. Its invariant: a hand-out is in it from its arrival until its settlement
-//! has reached the ledger, or until its task has come to a bad end: then the ledger goes on
-//! naming this node, and it is found by comparing.
+//! Owns the set of leases. Its invariant: a lease is in it from its arrival until its settlement
+//! has reached the ledger, or until its task has panicked: the ledger then still names this node,
+//! and the comparison with the ledger finds the delivery.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use cloakroom_ledger::DeliveryLease;
 
-/// What this node holds.
+/// The leases that this node holds.
 #[derive(Debug, Default)]
 pub(super) struct DeliveriesInFlight {
     held: Mutex<HeldLeases>,
@@ -21,7 +21,7 @@ pub(super) struct DeliveriesInFlight {
 #[derive(Debug, Default)]
 struct HeldLeases {
     leases: HashSet<DeliveryLease>,
-    /// What may be handed out at any moment, under a lease that is not known yet.
+    /// Reserved deliveries whose leases are not known yet.
     expected: usize,
 }
 
@@ -32,24 +32,24 @@ impl HeldLeases {
 }
 
 impl DeliveriesInFlight {
-    /// It was handed out to this node.
+    /// Adds a lease of this node.
     pub(super) fn enter(&self, lease: DeliveryLease) {
         self.held().leases.insert(lease);
     }
 
-    /// It is no longer this node's, or nobody here sees to it any more.
+    /// This node has settled it, or has stopped working on it.
     pub(super) fn leave(&self, lease: DeliveryLease) {
         self.change(|held| {
             held.leases.remove(&lease);
         });
     }
 
-    /// One more may be handed out at any moment.
+    /// Adds a reserved delivery.
     pub(super) fn expect(&self) {
         self.held().expected += 1;
     }
 
-    /// What was expected was handed out and entered, or will not be.
+    /// Removes a reserved delivery: its lease was entered, or its commit failed.
     pub(super) fn expect_no_more(&self) {
         self.change(|held| held.expected = held.expected.saturating_sub(1));
     }
@@ -63,13 +63,13 @@ impl DeliveriesInFlight {
         }
     }
 
-    /// Those of `named` that are not held.
+    /// The leases of `named` that are not in flight here.
     pub(super) fn missing(&self, named: Vec<DeliveryLease>) -> Vec<DeliveryLease> {
         let held = self.held();
         named.into_iter().filter(|lease| !held.leases.contains(lease)).collect()
     }
 
-    /// Completes when nothing is held.
+    /// Completes when nothing is in flight.
     pub(super) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();

@@ -1,4 +1,4 @@
-//! What is seen to now and then: what others or this node left behind, and what is too old.
+//! The maintenance loop: orphaned deliveries, expired deliveries, gauges and pruning.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,21 @@ const COMPARE: u64 = 5;
 const COUNT: u64 = 15;
 /// Rounds between two looks at what is too old.
 const OLD: u64 = 60;
-/// Rounds before anything is given up unsent: what came to be late while nobody was there
-/// to send it, or because a clock was wrong, is tried once more before that.
+/// Rounds before anything is given up unsent: deliveries that became late while no node was
+/// running, or because a clock was wrong, are tried once more before that.
 pub(super) const CHANCE: u64 = 3600;
-/// What has been due for so long may be beyond its deadline.
+/// Deliveries that have been due for so long may be beyond their deadline.
 const LONG_DUE: Duration = Duration::from_hours(1);
-/// How many are seen to in one commit, so that nobody waits long behind it.
+/// How many deliveries one commit changes, so that other commits do not wait long.
 const BATCH: usize = 500;
 
-/// Takes back what former incarnations were sending, and looks what is due; again until
-/// that is done. False if draining began first.
+/// Reclaims deliveries of former incarnations and reads due times, repeated until both succeed. False if draining began first.
 pub(super) async fn start<S: DeliveryTransport>(shared: &WebhookState<S>) -> bool {
     loop {
         match begin(shared).await {
             Ok(()) => return true,
             Err(error) => {
-                tracing::warn!(%error, "deliveries cannot begin yet; trying again in a second");
+                tracing::warn!(%error, "webhooks cannot start yet; trying again in a second");
             }
         }
         if !shared.pause(INTERVAL).await {
@@ -48,12 +47,12 @@ async fn begin<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(), Led
     shared.ledger.look_for_deliveries().await
 }
 
-/// Sees to it every second until the tasks drain.
+/// Runs a round every second until the tasks drain.
 pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
     for round in 0.. {
         match step(&shared, round).await {
             Ok(()) => shared.loop_health.succeeded(WebhookLoop::Maintenance, shared.clock.now()),
-            Err(error) => tracing::warn!(%error, "deliveries could not be tidied; trying again"),
+            Err(error) => tracing::warn!(%error, "webhook maintenance failed; trying again"),
         }
         if !shared.pause(INTERVAL).await {
             return;
@@ -70,7 +69,7 @@ pub(super) async fn make_room<S: DeliveryTransport>(shared: Arc<WebhookState<S>>
             () = shared.ledger.disk_filled_for_webhooks() => {}
         }
         if let Err(error) = prune(&shared, shared.clock.now()).await {
-            tracing::debug!(%error, "no room could be made among webhooks");
+            tracing::debug!(%error, "webhook data could not be pruned");
         }
         if !shared.pause(INTERVAL).await {
             return;
@@ -109,12 +108,12 @@ pub(super) async fn step<S: DeliveryTransport>(
     Ok(())
 }
 
-/// Makes due again what nodes were sending that are gone.
+/// Reclaims deliveries of nodes that are gone.
 async fn take_back<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(), LedgerError> {
     loop {
         let count = shared.ledger.take_back_deliveries(BATCH, shared.clock.now()).await?;
         if count > 0 {
-            tracing::info!(count, "deliveries of nodes that are gone go out again");
+            tracing::info!(count, "reclaimed deliveries of nodes that are gone");
         }
         if count < BATCH || shared.tasks.is_draining() {
             return Ok(());
@@ -122,8 +121,8 @@ async fn take_back<S: DeliveryTransport>(shared: &WebhookState<S>) -> Result<(),
     }
 }
 
-/// Hands back what the ledger says that this node sends, and it does not: the answer to a
-/// claim was lost, or a task came to a bad end.
+/// Hands back deliveries that the ledger assigns to this node but that are not in flight here: the
+/// answer to a claim was lost, or a task panicked.
 pub(super) async fn compare<S: DeliveryTransport>(
     shared: &WebhookState<S>,
 ) -> Result<(), LedgerError> {
@@ -134,20 +133,20 @@ pub(super) async fn compare<S: DeliveryTransport>(
     if strays.is_empty() {
         return Ok(());
     }
-    tracing::warn!(count = strays.len(), "deliveries that were not sent go out again");
+    tracing::warn!(count = strays.len(), "returned deliveries that this node no longer holds");
     let now = shared.clock.now();
     let back = strays.into_iter().map(|lease| back(lease, now)).collect();
     shared.ledger.settle_deliveries(back).await.map(drop)
 }
 
-/// What was not sent says nothing of its receiver, so nobody asks whose it is.
+/// Hands a delivery back. An unsent delivery says nothing about its receiver, so none is named.
 fn back(lease: DeliveryLease, now: Timestamp) -> DeliverySettlement {
     let (receiver, topic) = (ReceiverKey(0), Topic::Ping);
     let next = DeliveryNext::Back(now);
     DeliverySettlement { lease, receiver, message: "".into(), topic, next, at: now }
 }
 
-/// Ends what waits beyond its deadline for a receiver that is left alone.
+/// Expires deliveries that wait beyond their deadline for a receiver that is not served.
 async fn give_up_late<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     now: Timestamp,

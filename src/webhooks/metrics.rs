@@ -1,8 +1,7 @@
-//! What operators see of deliveries that are not over.
+//! Gauges of pending deliveries, for operators.
 //!
-//! Owns the gauges of the courier. Its invariant: looking costs no more with ten million
-//! deliveries than with ten thousand: it is known in memory, or counted no further than
-//! [`COUNTED`].
+//! Its invariant: the cost does not grow with the number of deliveries. A gauge is known in memory
+//! or counts no further than [`COUNTED`].
 
 use std::time::Duration;
 

@@ -1,11 +1,11 @@
-//! Webhooks on their way out: which, when, signed, to where they may go, and what came of it.
+//! Outgoing webhooks: claiming, signing and sending deliveries, and settling their outcome.
 //!
-//! Owns the sending of what the ledger says is due, and that each attempt's end reaches the
-//! ledger. Its invariants: no address is dialled that was not judged, no redirect is
-//! followed, and no attempt lasts longer or reads more than it may, whatever the receiver
-//! does; what is handed out is sent or handed back, and settled by who was handed it; and
-//! one receiver delays no other. It must not know how operations are accepted or carried
-//! out, or how a message is worded: it meets the rest in the ledger.
+//! Owns the sending of due deliveries, and that the outcome of each attempt reaches the ledger.
+//! Its invariants: only checked addresses are dialled, redirects are not followed, and no attempt
+//! lasts longer or reads more than its limits; a claimed delivery is sent or handed back, and
+//! settled by the node that holds its lease; and one receiver does not delay another. It must not
+//! know how operations are accepted or run, or how a message is worded: it meets the rest in the
+//! ledger.
 
 mod connection;
 mod dial;
@@ -59,16 +59,16 @@ pub use signer::{BadMessageId, SigningKeys, WebhookMessage};
 pub use ssrf_guard::{GuardRefusal, SsrfGuard};
 pub use transport::HttpTransport;
 
-/// How a courier works.
+/// The settings of webhooks.
 #[derive(Clone)]
 pub struct Settings {
     /// How much may go out at once.
     pub limits: Limits,
     /// How long an attempt may take as a whole.
     pub timeout: Duration,
-    /// How long a node's beat may stay away; so long others leave its receivers to it.
+    /// How long a node may miss its heartbeat before others serve its receivers.
     pub lease: Duration,
-    /// How long what is over is kept.
+    /// How long finished deliveries are kept.
     pub over: Duration,
     /// Whether this node may begin anything at present. Asked right before it does.
     pub may_begin: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -88,7 +88,7 @@ impl fmt::Debug for Settings {
 
 /// Makes attempts to deliver.
 pub trait DeliveryTransport: Send + Sync + 'static {
-    /// What is kept of a receiver, ready to be sent to.
+    /// A receiver, prepared for sending.
     type Address: Send + Sync + 'static;
 
     /// Prepares for sending to a receiver; its keys are those that sign now. Why not, where
@@ -104,14 +104,14 @@ pub trait DeliveryTransport: Send + Sync + 'static {
     ) -> impl Future<Output = Option<Answer>> + Send;
 }
 
-/// A running courier, as others look at it. It runs until the tasks drain, whether or not
-/// anybody keeps this.
+/// A handle on running webhooks. It runs until the tasks drain, even
+/// when this handle is dropped.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     loop_health: Arc<LoopHealth<WebhookLoop>>,
 }
 
-/// What all parts of the courier work with.
+/// The state that all loops of webhooks share.
 struct WebhookState<S: DeliveryTransport> {
     ledger: Ledger,
     sender: S,
@@ -125,11 +125,11 @@ struct WebhookState<S: DeliveryTransport> {
     loop_health: Arc<LoopHealth<WebhookLoop>>,
     /// Held while something may be handed out.
     claiming: tokio::sync::Mutex<()>,
-    /// Room came to be, or somebody is no longer parked.
+    /// A slot became free, or a receiver is no longer parked.
     freed: Notify,
-    /// Something was due when it was last looked: who makes room says so.
+    /// Deliveries were due at the last look: a freed slot wakes the dispatcher then.
     wanting: AtomicBool,
-    /// Something was handed out since somebody last looked at this.
+    /// A delivery was leased since the poller last looked.
     busy: AtomicBool,
     ends: mpsc::UnboundedSender<DeliverySettlement>,
 }
@@ -147,13 +147,13 @@ impl Webhooks {
         stay: impl Send + 'static,
     ) -> Self {
         let (shared, ends) = WebhookState::new(ledger, sender, settings, clock, tasks);
-        let courier = Self { loop_health: Arc::clone(&shared.loop_health) };
+        let webhooks = Self { loop_health: Arc::clone(&shared.loop_health) };
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
             settler::run(Arc::clone(&shared), ends, begin(shared)).await;
             drop(stay);
         });
-        courier
+        webhooks
     }
 
     /// The name of a loop whose last success is too old: the gateway is not ready.
@@ -211,7 +211,7 @@ impl<S: DeliveryTransport> WebhookState<S> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This is to be written down.
+    /// Hands a settlement to the settler.
     fn settle(&self, delivery: &LeasedDelivery, next: DeliveryNext) {
         let settlement = DeliverySettlement {
             lease: delivery.lease,
@@ -221,18 +221,18 @@ impl<S: DeliveryTransport> WebhookState<S> {
             next,
             at: self.clock.now(),
         };
-        // Who writes it down outlives all that is sent.
+        // The settler outlives all attempts.
         let _ = self.ends.send(settlement);
     }
 
-    /// Room came to be: whoever takes something on looks again, unless there was nothing.
+    /// A slot became free: wakes the dispatcher, unless nothing was due.
     fn made_room(&self) {
         if self.wanting.load(Ordering::SeqCst) {
             self.freed.notify_one();
         }
     }
 
-    /// These were not sent: they are as if they had not been handed out.
+    /// Hands unsent deliveries back, as if they had not been claimed.
     fn give_back(&self, deliveries: &[LeasedDelivery]) {
         let now = self.clock.now();
         deliveries.iter().for_each(|delivery| self.settle(delivery, DeliveryNext::Back(now)));

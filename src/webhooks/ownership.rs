@@ -1,9 +1,9 @@
-//! Whose receivers are whose, where several nodes send.
+//! Ownership of receivers among several nodes.
 //!
-//! Owns what this node knows of the others that send, and its patience with them. Its
-//! invariant: a receiver that is not this node's is left to its home, unless what is due
-//! for it has not moved for a whole lease. Being wrong costs a receiver more concurrency
-//! for a while, and nothing else: each delivery is handed out once.
+//! Owns the list of sending nodes and the takeover of stuck receivers. Its invariant: a node leaves
+//! a receiver to its owner, unless the due deliveries of the receiver have not moved for a whole
+//! lease. A wrong view only gives a receiver more concurrency for a while: each delivery is still
+//! claimed once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,23 +14,23 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::{ReceiverKey, home};
 use cloakroom_ledger::{DeliveryLane, LedgerError, NodeRow};
 
-/// What is known of the others.
+/// This node's view of the other nodes.
 #[derive(Debug, Default)]
 pub(super) struct Ownership(Mutex<KnownNodes>);
 
 #[derive(Debug, Default)]
 struct KnownNodes {
-    /// The nodes that send; none before somebody has looked.
+    /// The nodes that send; empty before the first look.
     nodes: Vec<i64>,
     passed: HashMap<DeliveryLane, SkippedLane>,
 }
 
-/// A lane that was left to its home.
+/// A lane that was left to its owner.
 #[derive(Clone, Copy, Debug)]
 struct SkippedLane {
-    /// Since when its oldest has been due.
+    /// The due time of its oldest delivery.
     due: Timestamp,
-    /// When that was seen first.
+    /// When this due time was seen first.
     since: Timestamp,
     seen_at: Timestamp,
 }
@@ -105,7 +105,7 @@ pub(super) fn served<S: DeliveryTransport>(
     lanes
 }
 
-/// Looks which nodes send.
+/// Reads the nodes that send from the ledger.
 pub(super) async fn look<S: DeliveryTransport>(
     shared: &WebhookState<S>,
 ) -> Result<(), LedgerError> {

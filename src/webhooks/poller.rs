@@ -1,6 +1,6 @@
-//! Looking what other nodes have made due, where they share the ledger.
+//! The poller: looks for deliveries that other nodes have made due in a shared ledger.
 //!
-//! Owns how often: soon after something was there, then ever later.
+//! Owns the interval: short after a find, then longer and longer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ pub(super) async fn run<S: DeliveryTransport>(shared: Arc<WebhookState<S>>) {
         pause = match shared.ledger.look_for_deliveries().await {
             Ok(()) => next(pause, shared.busy.swap(false, Ordering::Relaxed)),
             Err(error) => {
-                tracing::debug!(%error, "could not look what is to be delivered");
+                tracing::debug!(%error, "could not poll for due deliveries");
                 LONGEST
             }
         };

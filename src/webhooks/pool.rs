@@ -1,7 +1,6 @@
-//! Idle connections, the one used last on top.
+//! The pool of idle connections to receivers, most recently used first.
 //!
-//! Owns how long and how many are kept: thousands of receivers must not cost thousands of
-//! sockets.
+//! Owns the limits on idle connections: thousands of receivers must not cost thousands of sockets.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,7 +33,7 @@ struct IdleReceiverConnection {
 }
 
 impl IdleReceiverConnection {
-    /// An instant in the future says that the clock was set back: then nobody knows.
+    /// An instant in the future says that the clock was set back: its age is unknown then.
     fn is_fresh(&self, now: Timestamp) -> bool {
         self.since <= now && now.since(self.since) <= IDLE
     }
@@ -71,7 +70,7 @@ impl ReceiverPool {
         });
     }
 
-    /// Lets go of connections that nobody may use any more.
+    /// Closes connections that are closed by the other side or idle for too long.
     pub(super) fn sweep(&self, now: Timestamp) {
         self.lock().idle.retain(|idle| !idle.connection.is_closed() && idle.is_fresh(now));
     }

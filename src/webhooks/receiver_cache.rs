@@ -1,8 +1,8 @@
-//! Whom messages go to, remembered between attempts.
+//! The receiver cache: receivers that are read, opened and ready for sending.
 //!
-//! Owns what was read of receivers and prepared for sending. Its invariant: what is used
-//! for an attempt is as new as this node knows of its receiver when the attempt begins, at least
-//! as new as when the delivery was handed out, and no key signs in it that has retired.
+//! Owns the cached receivers. Its invariant: an attempt uses the newest version of its receiver
+//! that this node knows of when the attempt begins, at least the version at the time of the claim,
+//! and no retired key signs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +13,15 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_ledger::{LeasedDelivery, LedgerError, Receiver};
 
-/// How long a receiver is remembered that nothing is sent to.
+/// How long an unused receiver stays cached.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// Prepared receivers.
+/// The cached receivers, by key.
 pub(super) struct ReceiverCache<A>(Mutex<HashMap<ReceiverKey, CachedReceiver<A>>>);
 
 struct CachedReceiver<A> {
     address: Arc<A>,
-    /// What operators know it by.
+    /// The name that operators know it by.
     name: String,
     changed: i64,
     /// When the next of its keys retires.
@@ -29,13 +29,13 @@ struct CachedReceiver<A> {
     used_at: Timestamp,
 }
 
-/// Why nothing can be sent to a receiver.
+/// The reason why a receiver cannot be sent to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAddress {
-    /// It takes nothing, or is gone.
-    #[error("the receiver takes nothing at present")]
+    /// It is disabled or deleted.
+    #[error("the receiver is not active")]
     TakesNothing,
-    /// What is known of it cannot be used.
+    /// Its keys or headers cannot be used.
     #[error("{0}")]
     Unusable(String),
     /// It could not be read.
@@ -73,19 +73,19 @@ impl<A> ReceiverCache<A> {
         Some(Arc::clone(&known.address))
     }
 
-    /// What operators know a receiver by, as long as it is remembered: a subscription's id, or
+    /// The name of a cached receiver for operators: a subscription's id, or
     /// the origin of callbacks.
     pub(super) fn name(&self, receiver: ReceiverKey) -> Option<String> {
         self.known().get(&receiver).map(|known| known.name.clone())
     }
 
-    /// Forgets those that nothing has been sent to for long.
+    /// Drops receivers that were not used for long.
     pub(super) fn sweep(&self, now: Timestamp) {
         self.known().retain(|_, known| now.since(known.used_at) < REMEMBERED);
     }
 }
 
-/// Where a delivery goes.
+/// The receiver of a delivery, from the cache or from the ledger.
 pub(super) async fn address<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     delivery: &LeasedDelivery,

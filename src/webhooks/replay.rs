@@ -1,8 +1,8 @@
-//! The job that delivers a range once more.
+//! The replay job: sends the deliveries of a time range again.
 //!
-//! Owns what its arguments and its cursor mean. Its invariant: what it has made due itself
-//! it does not meet again, so a step that comes twice replays nothing twice. It must not
-//! know who carries jobs out.
+//! Owns the meaning of its arguments and of its cursor. Its invariant: it never selects a delivery
+//! that it has made due itself, so a repeated step replays nothing twice. It must not know how
+//! jobs are run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 500;
 #[derive(Clone, Debug)]
 pub struct ReplayJob(Ledger);
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayProgress {
     /// There is more to do.

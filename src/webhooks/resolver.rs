@@ -1,4 +1,4 @@
-//! What names stand for.
+//! The DNS resolver.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
-//! What a receiver answers with, as far as anybody wants to know it.
+//! The response excerpt: the beginning of a receiver's response body.
 //!
-//! Owns how much of an answer is read. The status decides what an attempt came to, so a
-//! body is read only so that the connection can be used again and a person can see how it
-//! began; one that is long, slow or endless costs little and changes nothing.
+//! Owns the limits on reading a response. The status decides the outcome of an attempt. The body
+//! is read only to reuse the connection and to show its beginning to people; a long, slow or
+//! endless body costs little and changes nothing.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -25,7 +25,7 @@ pub(super) struct ResponseExcerpt {
 }
 
 impl ResponseExcerpt {
-    /// Reads to the end, or as long as another piece is not beyond what is the most.
+    /// Reads to the end, or until the next piece could exceed the limit.
     pub(super) async fn read(&mut self, mut body: Incoming) {
         let mut read = 0;
         while read + PIECE <= MOST {
@@ -45,7 +45,7 @@ impl ResponseExcerpt {
         }
     }
 
-    /// Whether the connection has nothing more to say.
+    /// Whether the body was read to its end.
     pub(super) const fn is_whole(&self) -> bool {
         self.is_whole
     }

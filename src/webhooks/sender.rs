@@ -1,8 +1,8 @@
-//! One attempt: a message to a receiver, and what came of it.
+//! The sender: one attempt to deliver a message to a receiver.
 //!
-//! Owns the time that an attempt may take as a whole: looking up, connecting, sending and
-//! the head of the answer within [`SenderSettings::timeout`]; then, within the same time
-//! and at most two seconds of it, the beginning of the body. The status decides, so a body
+//! Owns the timeout of an attempt: the lookup, connecting, sending and the head of the response
+//! share [`SenderSettings::timeout`]; the beginning of the body is read within the same time, for
+//! at most two seconds. The status decides, so a body
 //! that drips or never ends does not turn a success into a failure.
 
 use std::sync::{Arc, Weak};
@@ -34,7 +34,7 @@ const BODY: Duration = Duration::from_secs(2);
 pub struct SenderSettings {
     /// How long an attempt may take as a whole.
     pub timeout: Duration,
-    /// What marks requests as this gateway's: `CDN-WebhookLoop`.
+    /// The mark of this gateway's requests: `CDN-Loop`.
     pub mark: HeaderValue,
     /// Which certificate authorities are trusted.
     pub trust: Trust,
@@ -45,18 +45,18 @@ pub struct SenderSettings {
 pub struct Target {
     /// The URL as it was registered: it is judged anew on every attempt.
     pub url: String,
-    /// What the subscriber adds.
+    /// The header fields that the subscriber adds.
     pub fields: HeaderMap,
-    /// What signs it.
+    /// The keys that sign the message.
     pub signers: SigningKeys,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryAttemptResult {
     /// The status of the answer, if there was one.
     pub status: Option<u16>,
-    /// What went wrong; nothing if the status is a 2xx.
+    /// The error; none if the status is a 2xx.
     pub error: Option<DeliveryError>,
     /// The story behind [`DeliveryAttemptResult::error`] where there was no answer: for people, without
     /// any octet of the message.
@@ -81,12 +81,12 @@ impl DeliveryAttemptResult {
     }
 }
 
-/// What came of asking a receiver whether it wants deliveries.
+/// The answer of a receiver to the question whether it wants deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PermissionReply {
     /// The request and its answer.
     pub attempted: DeliveryAttemptResult,
-    /// What it allows; none unless it said so.
+    /// The permission that it gave, if any.
     pub permission: Option<Permission>,
 }
 

@@ -1,8 +1,8 @@
-//! The ends of attempts, on their way into the ledger.
+//! The settler: writes the outcome of attempts into the ledger, in batches.
 //!
-//! Owns the gathering: what ends while a commit is on its way goes down with the next one.
-//! Its invariant: each end is repeated to the ledger until that has it or somebody else
-//! holds the delivery; and it goes on until nothing is held any more.
+//! Owns the batches: outcomes that arrive during a commit go into the next one. Its invariant:
+//! each outcome is repeated to the ledger until it is stored or another lease has replaced this
+//! one; and the loop runs until nothing is in flight.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ pub(super) async fn step<S: DeliveryTransport>(
 fn complain(error: &LedgerError) {
     tracing::error!(
         %error,
-        "the end of an attempt to deliver could not be written down; it will be made again"
+        "the outcome of a delivery attempt could not be stored; the attempt will be repeated"
     );
 }
 
@@ -99,7 +99,10 @@ fn count<S: DeliveryTransport>(
     let webhook_id = &*settlement.message;
     let outcome = match (&settlement.next, settled) {
         (_, DeliverySettled::Stale) => {
-            return tracing::debug!(webhook_id, "not settled: it has been handed out again");
+            return tracing::debug!(
+                webhook_id,
+                "not settled: another node has claimed the delivery"
+            );
         }
         (DeliveryNext::Settled(_, Next::Over(Ended::Delivered)), _) => "delivered",
         (DeliveryNext::Settled(_, Next::Over(Ended::Exhausted)), _) => "exhausted",

@@ -1,7 +1,7 @@
-//! What a delivery is dressed in: who it is, when it was sent, and who says so.
+//! The signer: the header fields of a delivery, with its signatures.
 //!
-//! Owns the fields of a delivery. Its invariant: what a subscriber adds comes first and is
-//! overwritten, so that it can change none of them.
+//! Owns the header fields of a delivery. Its invariant: the fields that a subscriber adds are set
+//! first and overwritten, so that they change none of the gateway's.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -31,12 +31,12 @@ pub struct WebhookMessage {
     content_type: HeaderValue,
 }
 
-/// What a message is signed with.
+/// The keys that sign a message.
 #[derive(Debug, Default)]
 pub struct SigningKeys {
     /// All live keys, the current one first.
     pub keys: Vec<SigningKey>,
-    /// What each of them is called, in the same order.
+    /// The name of each key, in the same order.
     pub names: Vec<String>,
 }
 

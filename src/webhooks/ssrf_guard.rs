@@ -1,7 +1,7 @@
-//! Keeps deliveries away from everything that is not meant to get any.
+//! The SSRF guard: keeps deliveries away from private addresses and from the gateway itself.
 //!
-//! Owns the way from a URL to addresses. Its invariant: addresses leave here only after all
-//! of them were judged, and whoever dials takes them from here and from nowhere else. So a
+//! Owns the way from a URL to addresses. Its invariant: addresses leave this module only
+//! after all of them were checked, and the dialer takes addresses from here only. So a
 //! name that is public when it is registered and private when it is dialled is not dialled,
 //! and an address that needs no lookup is judged like one that was looked up.
 
@@ -100,7 +100,7 @@ impl SsrfGuard {
         Destination::parse(text, &self.rules)
     }
 
-    /// What may be dialled for a destination, now.
+    /// The addresses of a destination that may be dialled now.
     pub(super) async fn addresses(
         &self,
         to: &Destination,

@@ -1,8 +1,7 @@
-//! A receiver as the ledger knows it, made ready for the sender.
+//! The HTTP transport: sends deliveries of the ledger to their receivers.
 //!
-//! Owns the opening of what is stored sealed, and the form that a message goes out in. Its
-//! invariant: the same delivery goes out with the same octets whenever it is sent. It must
-//! not know when that is.
+//! Owns the opening of sealed secrets and the format of messages. Its invariant: a delivery has
+//! the same octets on every attempt. It must not know when attempts are made.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -23,7 +22,7 @@ use cloakroom_ledger::{Format, LeasedDelivery, Receiver};
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const CLOUD_EVENT: HeaderValue = HeaderValue::from_static(cloud_event::CONTENT_TYPE);
 
-/// Sends what the ledger holds to whom it knows.
+/// Sends deliveries of the ledger over HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
     sender: WebhookSender,
@@ -41,8 +40,8 @@ pub enum Address {
 }
 
 impl HttpTransport {
-    /// Sends by `sender` what is in the ledger of that number, and opens what is sealed
-    /// there with these keys.
+    /// A transport that sends with `sender`, for the ledger of that number, and opens its secrets
+    /// with these keys.
     pub const fn new(sender: WebhookSender, keyring: Keyring, ledger: LedgerNumber) -> Self {
         Self { sender, keyring, ledger }
     }
@@ -84,7 +83,7 @@ impl HttpTransport {
     }
 }
 
-/// What a message tells, without what a cloud event says of it in its own way.
+/// The `data` of a message: a cloud event carries the other members in its own attributes.
 fn told(body: &[u8]) -> &[u8] {
     #[derive(Deserialize)]
     struct EventBody<'a> {
@@ -133,7 +132,7 @@ impl DeliveryTransport for HttpTransport {
     }
 }
 
-/// Nothing was sent, because it cannot be as it is.
+/// The result of a delivery that cannot be sent as it is stored.
 const REFUSED: Answer = Answer {
     status: None,
     error: Some(DeliveryError::RefusedUrl),

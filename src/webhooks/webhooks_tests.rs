@@ -93,7 +93,7 @@ impl Counting {
     }
 }
 
-/// A webhooks of which every loop is taken step by step, or all of it runs.
+/// Webhooks of which a test takes every loop step by step, or runs all loops.
 struct Office {
     _folder: TempDir,
     ledger: Ledger,
@@ -394,7 +394,7 @@ async fn nothing_is_handed_over_once_draining_has_begun() {
     office.finish_one().await;
     let standing = office.standing(subscription.receiver).await;
     assert_eq!(standing, HashMap::from([("delivered", 1), ("due", 1)]));
-    // Whoever waits until nothing is held waits for what may still come.
+    // Waiting for an empty set includes deliveries that are expected.
     let mut emptied = Box::pin(shared.in_flight.emptied());
     assert!((&mut emptied).now_or_never().is_none());
     drop(space);
@@ -646,7 +646,7 @@ impl DeliveryTransport for Witness {
     }
 }
 
-/// A webhooks that has some deliveries to a quick receiver in hand, of which one is on its way.
+/// Webhooks that have some deliveries to a quick receiver in hand, of which one is on its way.
 struct InHand {
     office: Office,
     subscription: Subscription,

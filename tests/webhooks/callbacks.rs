@@ -59,7 +59,7 @@ async fn a_request_that_is_refused_leaves_nothing_of_its_callback() {
         gateway.send(request).await.problem(status);
     }
     let keys = gateway.get("/-/webhooks/callback-key").await.expect(200).json();
-    assert_eq!(keys["keys"], json!([]), "nobody is called back");
+    assert_eq!(keys["keys"], json!([]), "no callback was made yet");
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn a_receiver_is_sent_to_no_faster_than_it_allowed() {
         scene.gateway.advance(1);
     }
     scene.until_delivered(&subscription, 4).await;
-    // Whoever is at another URL is asked anew, and names no limit.
+    // The receiver at another URL is asked anew, and names no limit.
     scene.receiver.script("/new", [granting("*").field("WebHook-Allowed-Rate", "*")]);
     let changes = json!({ "url": scene.receiver.url("/new") });
     let shown = scene.gateway.send(patch(&subscription, &changes)).await.expect(200).json();
@@ -132,7 +132,7 @@ async fn what_it_allows_is_kept_from_when_it_agrees() {
     assert_eq!((&shown["status"], &shown["allowedRate"]), (&json!("active"), &json!(7)));
     for resource in ["disable", "enable"] {
         let shown = scene.post(&subscription.at(resource), &json!({})).await.expect(200).json();
-        assert_eq!(shown["allowedRate"], 7, "nobody was asked again");
+        assert_eq!(shown["allowedRate"], 7, "the receiver was not asked again");
     }
 }
 
@@ -212,7 +212,7 @@ async fn a_url_that_changes_is_asked_before_anything_is_sent_there() {
     assert_eq!(shown["description"], Value::Null);
     scene.receiver.on("/new", granting("*"));
     scene.gateway.send(patch(&subscription, &changes)).await.expect(200);
-    // Nobody is asked about what is no other receiver.
+    // A change that keeps the receiver does not ask it again.
     let same = json!({ "url": scene.receiver.url("/new"), "description": "still" });
     scene.gateway.send(patch(&subscription, &same)).await.expect(200);
     scene.gateway.post_order().await;

@@ -1,4 +1,4 @@
-//! `cloakroom listen`, as somebody uses it who writes a receiver.
+//! `cloakroom listen`, as the author of a receiver uses it.
 
 use std::process::Stdio;
 use std::time::Duration;

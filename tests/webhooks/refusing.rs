@@ -98,7 +98,7 @@ async fn a_gateway_without_a_public_url_says_which_setting_it_lacks() {
     assert_eq!((process.listed().await, upstream.received_at("/orders").len()), (0, 0));
 }
 
-/// The port of somebody who answers plain HTTP to whatever comes.
+/// The port of a server that answers plain HTTP to every connection.
 async fn answering_in_plain_text() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Receivers that are slow, dead or endless, one of them or many, delay nobody else.
+//! Receivers that are slow, dead or endless, one of them or many, delay no other receiver.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ async fn calling_back(upstream: &Upstream, dead: &Dead, healthy: &Receiver) -> P
         .await
 }
 
-/// How long it takes until a receiver is called back that nobody has heard of before.
+/// How long the first callback to a new receiver takes.
 async fn first_told(process: &Process, healthy: &Receiver) -> Duration {
     let begun: Instant = time::instant();
     let url = healthy.url("/fresh");

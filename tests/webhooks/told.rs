@@ -64,7 +64,7 @@ pub async fn until_told(front: &Front, subscription: &str, receiver: &Receiver, 
     if time::looked_for(LONGEST, told).await.is_none() {
         for id in untold() {
             let found = front.admin(get(format!("/-/operations/{id}/status"))).await;
-            eprintln!("nobody was told of {}", found.text());
+            eprintln!("no delivery about {}", found.text());
         }
         let page = format!("{subscription}/deliveries?state=pending&limit=100");
         panic!("these wait: {}", front.get(&page).await.text());

@@ -88,7 +88,7 @@ async fn who_never_answers_costs_one_attempt_and_no_connection() {
         assert!(attempted.duration >= TIMEOUT, "{attempted:?}");
     }
     let kept = || async { (receiver.open() <= 1).then_some(()) };
-    // The deaf one does not look whether somebody is still there.
+    // The deaf receiver does not notice that its peer is gone.
     time::until("all others are closed", kept).await;
 }
 
@@ -132,7 +132,7 @@ async fn the_next_address_is_tried_where_one_does_not_answer() {
 
 #[tokio::test]
 async fn a_connection_that_never_comes_about_is_told() {
-    // A queue of one that is full: whoever comes next hears nothing.
+    // The accept queue has one place and is full: the next connection gets no answer.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();

@@ -1,4 +1,4 @@
-//! What several resources have in common in their description.
+//! Parameters, headers and responses that several resources share in the OpenAPI document.
 
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub(super) fn problem_schema() -> Value {
     })
 }
 
-/// What an upstream reports.
+/// The progress report of an upstream.
 pub(super) fn progress_schema() -> Value {
     json!({
         "type": "object",

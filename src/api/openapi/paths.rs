@@ -1,4 +1,4 @@
-//! Every resource and every status that it answers with.
+//! The paths of the OpenAPI document: every resource with its statuses.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use cloakroom_domain::operation::Status;
 
 type Statuses<'a> = &'a [(u16, &'a str)];
 
-const UNKNOWN: (u16, &str) = (404, "No such operation, or somebody else's.");
+const UNKNOWN: (u16, &str) = (404, "No such operation, or it belongs to another principal.");
 const GONE: (u16, &str) = (410, "Request and result were freed.");
 
 /// The name of a serial key.
@@ -179,7 +179,7 @@ fn submit() -> Value {
     with(resource, "callbacks", callbacks)
 }
 
-/// What a client may add to a request.
+/// The header fields that a client may add to a request.
 fn additions() -> Value {
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     let header = |name: &str, says: &str, schema: Value| optional("header", name, says, schema);
@@ -521,7 +521,7 @@ fn serial_keys() -> Value {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 });
     let resource = resource(
         "listSerialKeys",
-        "List serial keys that somebody holds; on the admin listener only",
+        "List serial keys that operations hold; on the admin listener only",
         vec![(200, response("A page, by name.", &[], json_of("SerialKeys")))],
         &[(404, "On the public listener.")],
     );

@@ -1,4 +1,4 @@
-//! The resources of webhooks, and the messages that receivers get.
+//! The webhook resources and messages of the OpenAPI document.
 
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ const FIELD: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// One line of text.
 const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 const UNKNOWN: (u16, &str) =
-    (404, "No such subscription, or somebody else's; or not offered here.");
+    (404, "No such subscription, or it belongs to another principal; or not offered here.");
 const NOT_OFFERED: (u16, &str) = (404, "Not offered here: nothing tells callers apart.");
 const UNJUDGED: (u16, &str) = (
     503,
@@ -98,7 +98,7 @@ fn page(which: &str) -> [Value; 2] {
     ]
 }
 
-/// What may be asked of a list of deliveries.
+/// The query parameters of a list of deliveries.
 fn of_deliveries() -> Value {
     let states = json!({
         "type": "string", "enum": ["pending", "held", "failed", "delivered", "all"],
@@ -164,7 +164,7 @@ fn enable() -> Value {
     let good = vec![(200, shows("Active.", &[], "SubscriptionDocument"))];
     let bad = [
         UNKNOWN,
-        (409, "Its receiver has not agreed, or somebody else has just changed it."),
+        (409, "The receiver has not agreed, or another request has just changed the subscription."),
         TOO_LARGE,
         NO_JSON,
     ];
@@ -176,7 +176,10 @@ fn disable() -> Value {
         vec![(200, shows("Disabled; what comes meanwhile is held.", &[], "SubscriptionDocument"))];
     let bad = [
         UNKNOWN,
-        (409, "Its receiver has not agreed yet, or somebody else has just changed it."),
+        (
+            409,
+            "The receiver has not agreed yet, or another request has just changed the subscription.",
+        ),
         TOO_LARGE,
         NO_JSON,
     ];
@@ -214,7 +217,7 @@ fn deliveries() -> Value {
 /// Those of the callback of an operation.
 pub(super) fn callback_deliveries() -> Value {
     let good = vec![(200, response("A page, newest first.", &[], json_of("DeliveryList")))];
-    let unknown = (404, "No such operation, or somebody else's.");
+    let unknown = (404, "No such operation, or it belongs to another principal.");
     let says = "What was sent to its callback, with every attempt";
     let resource = resource("listCallbackDeliveries", says, good, &[unknown]);
     with(resource, "parameters", of_deliveries())
@@ -265,7 +268,7 @@ fn rotate_callback_key() -> Value {
     taking(resource, true, "CallbackRotation")
 }
 
-/// What is sent to these resources.
+/// The request bodies of these resources.
 pub(super) fn schemas() -> Map<String, Value> {
     let change = settings();
     let mut new = settings();
@@ -283,7 +286,7 @@ pub(super) fn schemas() -> Map<String, Value> {
         "verification": {
             "type": ["string", "null"], "enum": ["none", "cloudevents", null], "default": "none",
             "description": "Whether the receiver is asked first, with OPTIONS, as CloudEvents do; \
-                            and whoever is at a new URL, when that changes.",
+                            and the receiver at a new URL, when the URL changes.",
         },
         "principal": {
             "type": ["string", "null"],
@@ -362,7 +365,7 @@ fn fit(schema: &mut Value) {
     schema["allOf"] = json!([of("v1", "^whsec_"), of("v1a", "^whsk_")]);
 }
 
-/// What can be set and changed.
+/// The settings of a subscription.
 fn settings() -> Value {
     let events: Vec<_> = Topic::ALL.map(Topic::as_str).to_vec();
     object(&json!({
@@ -395,7 +398,7 @@ fn settings() -> Value {
     }))
 }
 
-/// What a receiver reads about an operation.
+/// The payload about an operation.
 fn message() -> Value {
     let kinds = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
     let kinds: Vec<_> = kinds.map(Topic::as_str).collect();
@@ -416,7 +419,7 @@ fn message() -> Value {
     body(&kinds, data)
 }
 
-/// What a receiver reads about a subscription.
+/// The payload about a subscription.
 fn about_subscription() -> Value {
     let kinds = Topic::ALL.into_iter().chain([Topic::Ping]);
     let kinds: Vec<_> = kinds.filter(|topic| !topic.is_of_operation()).map(Topic::as_str).collect();
@@ -496,6 +499,6 @@ fn says(topic: Topic) -> &'static str {
         Topic::Disabled => "A subscription was disabled",
         Topic::Exhausted => "A delivery was given up",
         Topic::Recovered => "A subscription that had failed takes deliveries again",
-        Topic::Ping => "Somebody tries the subscription out",
+        Topic::Ping => "A test event that a caller asked for",
     }
 }

@@ -1,4 +1,4 @@
-//! One constructor for each refusal, so that every place words it the same.
+//! Constructors of problems: one for each refusal, so that its wording exists once.
 
 use http::Method;
 use http::header::{ALLOW, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
@@ -91,13 +91,13 @@ impl Problem {
         Self::new(&kinds::FORBIDDEN, detail)
     }
 
-    /// 404: nothing of the gateway's is here.
+    /// 404: the gateway has no such resource.
     pub fn no_such_resource() -> Self {
         let detail = "the gateway has no resource of this name; see openapi.json beside it";
         Self::new(&kinds::NO_RESOURCE, detail)
     }
 
-    /// 404: nothing of the gateway's is here, and the upstream is not asked.
+    /// 404: the gateway has no such resource, and the request is not passed to the upstream.
     pub fn no_such_resource_in_public() -> Self {
         let detail = "the gateway has no resource of this name; see openapi.json beside it. Where \
                       the upstream has one, server.prefix_pass = true passes the request on, and \
@@ -129,28 +129,28 @@ impl Problem {
         Self::new(&kinds::NO_RESOURCE, detail)
     }
 
-    /// 404: unknown, expired altogether, somebody else's, or not the right ticket: which of
-    /// these is not told.
+    /// 404: unknown, expired, of another principal, or a wrong ticket. The problem does not tell
+    /// which.
     pub fn no_such_operation() -> Self {
         let detail = "the ticket names no operation: take the url from the 202's location as it is";
         Self::new(&kinds::NO_OPERATION, detail)
     }
 
-    /// 404: unknown, deleted, or somebody else's: which of these is not told.
+    /// 404: unknown, deleted, or of another principal. The problem does not tell which.
     pub fn no_such_subscription() -> Self {
-        let detail = "the id names no subscription: see which there are in the list above it";
+        let detail = "no subscription has this id: list the subscriptions at /webhooks";
         Self::new(&kinds::NO_SUBSCRIPTION, detail)
     }
 
     /// 404: the subscription has no such delivery.
     pub fn no_such_delivery() -> Self {
-        let detail = "the number names no delivery of this subscription: it may have been put away";
+        let detail = "no delivery of this subscription has this number: it may have been pruned";
         Self::new(&kinds::NO_DELIVERY, detail)
     }
 
     /// 404: no queue has this name here.
     pub fn no_such_queue(name: &str) -> Self {
-        let detail = "no queue of this node has that name: see which there are at /queues";
+        let detail = "no queue of this node has that name: list the queues at /queues";
         Self::new(&kinds::NO_QUEUE, detail).with("queue", name)
     }
 
@@ -203,7 +203,8 @@ impl Problem {
 
     /// 409: the serial key is not blocked.
     pub fn not_blocked() -> Self {
-        let detail = "no failure blocks this serial key: what holds it goes on by itself";
+        let detail =
+            "no failure blocks this serial key: the operation that holds it continues by itself";
         Self::new(&kinds::NOT_BLOCKED, detail)
     }
 
@@ -214,15 +215,15 @@ impl Problem {
 
     /// 409: what goes into messages has no lasting URL to build on.
     pub fn no_public_url() -> Self {
-        let detail = "webhooks and callbacks carry links, and the gateway does not know under which \
-                      url it is reached: have the operator set server.public_url";
+        let detail = "webhooks and callbacks carry links, and the gateway does not know its public url: \
+                      ask the operator to set server.public_url";
         Self::new(&kinds::NO_PUBLIC_URL, detail).with("setting", "server.public_url")
     }
 
     /// 409: the principal has `most` subscriptions.
     pub fn too_many_subscriptions(most: u32) -> Self {
         let detail = format!(
-            "there are {most} subscriptions, and no more may be (webhooks.max_subscriptions): \
+            "there are {most} subscriptions, which is the limit (webhooks.max_subscriptions): \
              delete one first"
         );
         Self::new(&kinds::TOO_MANY_SUBSCRIPTIONS, detail)
@@ -233,8 +234,8 @@ impl Problem {
     /// 409: `most` keys sign at once.
     pub fn too_many_keys(most: usize) -> Self {
         let detail = format!(
-            "{most} keys may sign at once, and these would be more: wait until one has retired \
-             (retiresAt), or give a shorter grace; with a grace of 0 the former end at once"
+            "at most {most} keys may sign at once: wait until one has retired (retiresAt), or give a \
+             shorter grace; with a grace of 0 the former keys end at once"
         );
         Self::new(&kinds::TOO_MANY_KEYS, detail).with("limit", most)
     }
@@ -256,20 +257,20 @@ impl Problem {
 
     /// 409: there is no other delivery while this one is on its way.
     pub fn delivery_pending() -> Self {
-        let detail = "the delivery is being sent as it is: wait for what comes of that";
+        let detail = "the delivery is being sent: wait for its outcome";
         Self::new(&kinds::DELIVERY_PENDING, detail)
     }
 
     /// 409: others kept changing it.
     pub fn changed_meanwhile() -> Self {
         let detail =
-            "somebody else has changed the subscription in between: look at it and try again";
+            "another request has changed the subscription meanwhile: read it and try again";
         Self::new(&kinds::CHANGED_MEANWHILE, detail)
     }
 
     /// 412: it is no longer what `If-Match` names.
     pub fn not_as_expected() -> Self {
-        let detail = "the subscription was changed since: look at it and send its present ETag";
+        let detail = "the subscription was changed since: read it and send its current ETag";
         Self::new(&kinds::NOT_AS_EXPECTED, detail).with("field", "If-Match")
     }
 
@@ -281,8 +282,8 @@ impl Problem {
 
     /// 415: a form of any web page could have sent it to the admin listener.
     pub fn not_said_json() -> Self {
-        let detail = "what changes something here is sent with content-type application/json, \
-                      also where it has no body: by that it is told from the form of a web page";
+        let detail = "send content-type application/json with every request that changes something, also \
+                      without a body: it shows that the form of a web page has not sent it";
         Self::new(&kinds::NOT_JSON, detail).with("field", "Content-Type")
     }
 
@@ -294,8 +295,8 @@ impl Problem {
 
     /// 410: request and result were freed.
     pub fn gone() -> Self {
-        let detail = "request and result were freed, because they expired or were deleted; the \
-                      document is still at status";
+        let detail = "the request and the result expired or were deleted; the document is still at \
+                      status";
         Self::new(&kinds::GONE, detail)
     }
 
@@ -338,8 +339,8 @@ impl Problem {
 
     /// 409: it has been repeated by hand as `successor`, which has not failed.
     pub fn retried(successor: &str, monitor: &str) -> Self {
-        let detail = "the operation has been retried already, and that retry has not failed: see \
-                      what becomes of it, or ask for another one with \"again\": true (--again)";
+        let detail = "the operation has been retried already, and that retry has not failed: wait for \
+                      its outcome, or ask for another one with \"again\": true (--again)";
         Self::new(&kinds::RETRIED, detail)
             .with("retriedBy", successor)
             .with("monitor", monitor)
@@ -403,9 +404,12 @@ impl Problem {
         Self::new(&kinds::INTERNAL, "the gateway could not answer; its log says why")
     }
 
-    /// 502: no connection to the upstream came about.
+    /// 502: the gateway could not connect to the upstream.
     pub fn upstream_unreachable() -> Self {
-        Self::new(&kinds::UPSTREAM_UNREACHABLE, "see that the upstream is well, then try again")
+        Self::new(
+            &kinds::UPSTREAM_UNREACHABLE,
+            "check that the upstream is running, then try again",
+        )
     }
 
     /// 502: the upstream's answer cannot be passed on.
@@ -418,7 +422,7 @@ impl Problem {
         Self::new(&kinds::MEMORY_FULL, "try again in a moment").retry_after(1)
     }
 
-    /// 503: the name of a URL's host was not looked up in time, so nobody knows yet whether
+    /// 503: the name of a URL's host was not looked up in time, so it is not known whether
     /// webhooks may go there.
     pub fn not_looked_up(field: &str, why: &str, retry_after: u64) -> Self {
         let detail = format!("{why}; nothing was accepted or changed: try again");
@@ -437,7 +441,7 @@ impl Problem {
     /// 503: what a queue stores for operations that have not ended leaves no room for another.
     pub fn storage_full(queue: &str, stored: u64, retry_after: u64) -> Self {
         let detail = format!(
-            "the queue {queue} stores as many octets as it may (max_stored): try again later"
+            "the queue {queue} has reached its limit of stored octets (max_stored): try again later"
         );
         Self::new(&kinds::QUEUE_FULL, detail)
             .with("queue", queue)
@@ -447,7 +451,7 @@ impl Problem {
 
     /// 503: the limit of open files leaves none for a connection to the upstream.
     pub fn out_of_files() -> Self {
-        let detail = "the gateway has as many files open as it may; nothing was sent: try again";
+        let detail = "the gateway has reached its limit of open files; nothing was sent: try again";
         Self::new(&kinds::NO_FILES, detail).retry_after(1)
     }
 
@@ -464,8 +468,8 @@ impl Problem {
     /// 424: the time for a synchronous answer is over and the operation goes on. Without
     /// `Retry-After` and no 5xx, so that no stock client repeats the request by itself.
     pub fn answer_late(monitor: &str) -> Self {
-        let detail = "the operation goes on: ask its monitor (location). To send the request again \
-                      without its being carried out twice, send it with an Idempotency-Key";
+        let detail = "the operation goes on: ask its monitor (location). To repeat the request \
+                      safely, send it with an Idempotency-Key";
         Self::new(&kinds::ANSWER_LATE, detail)
             .with("field", "Idempotency-Key")
             .with("monitor", monitor)

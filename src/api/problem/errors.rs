@@ -1,4 +1,4 @@
-//! Which problem each error is told as.
+//! The mapping of errors to problems.
 
 use std::sync::LazyLock;
 
@@ -44,12 +44,12 @@ fn log(error: &LedgerError) {
         // The ledger tells of its full disk itself.
         LedgerError::Full => tracing::debug!(%error, "a request was refused"),
         LedgerError::Damaged(_) => {
-            tracing::error!(%error, "a request was refused because of the ledger");
+            tracing::error!(%error, "a request was refused because of a ledger error");
         }
         _ => {
             let (clock, restraint) = &*REFUSED;
             if let Some(refused) = restraint.due(clock) {
-                tracing::error!(%error, refused, "requests are refused because of the ledger");
+                tracing::error!(%error, refused, "requests are refused because of ledger errors");
             }
         }
     }

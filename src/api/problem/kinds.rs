@@ -1,4 +1,4 @@
-//! The table of problems.
+//! The table of problem kinds: type, status and title.
 
 use http::StatusCode;
 
@@ -41,16 +41,16 @@ kinds! {
     MALFORMED_PATH 400 "malformed-path" "the path cannot be used";
     MALFORMED_BODY 400 "malformed-body" "the body cannot be used";
     KEY_MISSING 400 "idempotency-key-missing" "an idempotency key is required here";
-    DESTINATION 400 "destination-refused" "webhooks may not go there";
-    CALLBACKS_OFF 400 "callbacks-off" "callbacks are not taken here";
+    DESTINATION 400 "destination-refused" "webhooks may not be sent to this url";
+    CALLBACKS_OFF 400 "callbacks-off" "callbacks are off here";
     UNAUTHORIZED 401 "credential-missing" "a credential is required";
     FORBIDDEN 403 "cross-site" "this request may not come from another site";
-    NO_RESOURCE 404 "no-such-resource" "there is nothing here";
+    NO_RESOURCE 404 "no-such-resource" "there is no such resource";
     NO_OPERATION 404 "no-such-operation" "there is no such operation";
     NO_SUBSCRIPTION 404 "no-such-subscription" "there is no such subscription";
     NO_DELIVERY 404 "no-such-delivery" "there is no such delivery";
     NO_QUEUE 404 "no-such-queue" "there is no such queue";
-    NO_TOKEN 404 "no-such-progress-token" "this token serves no attempt";
+    NO_TOKEN 404 "no-such-progress-token" "there is no such progress token";
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "this method is not offered here";
     TOO_SLOW 408 "request-too-slow" "the request took too long to arrive";
     ENDED 409 "already-ended" "the operation has ended";
@@ -61,16 +61,16 @@ kinds! {
     NOT_BLOCKED 409 "not-blocked" "nothing blocks the serial key";
     CANCELED 409 "canceled" "the operation was canceled";
     NO_PUBLIC_URL 409 "public-url-unset" "the gateway does not know its public url";
-    NOT_SEALING 409 "secrets-key-unset" "nothing is sealed here";
-    TOO_MANY_SUBSCRIPTIONS 409 "too-many-subscriptions" "there are as many subscriptions as there may be";
-    TOO_MANY_KEYS 409 "too-many-keys" "as many keys sign as may";
+    NOT_SEALING 409 "secrets-key-unset" "no key for sealing secrets is set";
+    TOO_MANY_SUBSCRIPTIONS 409 "too-many-subscriptions" "the limit on subscriptions is reached";
+    TOO_MANY_KEYS 409 "too-many-keys" "the limit on signing keys is reached";
     NOT_ACTIVE 409 "subscription-not-active" "the subscription is not active";
     NOT_AGREED 409 "receiver-not-agreed" "the receiver has not agreed";
     DELIVERY_PENDING 409 "delivery-pending" "the delivery is on its way";
-    CHANGED_MEANWHILE 409 "changed-meanwhile" "somebody else has just changed it";
+    CHANGED_MEANWHILE 409 "changed-meanwhile" "another request has just changed it";
     ATTEMPT_OVER 409 "attempt-over" "the attempt is over";
     GONE 410 "gone" "the result was freed";
-    NOT_AS_EXPECTED 412 "not-as-expected" "it is not as the request expects it";
+    NOT_AS_EXPECTED 412 "not-as-expected" "the precondition does not hold";
     BODY_TOO_LARGE 413 "body-too-large" "the body is too large";
     URI_TOO_LONG 414 "target-too-long" "the target is too long";
     NOT_JSON 415 "unsupported-content-type" "the body has to be json";
@@ -79,15 +79,15 @@ kinds! {
     MISDIRECTED 421 "misdirected" "this listener does not answer to that host";
     KEY_CONFLICT 422 "idempotency-key-reused" "the idempotency key stands for another request";
     ANSWER_LATE 424 "answer-not-in-time" "the answer did not come in time";
-    NO_ANSWER 424 "no-answer" "there is no answer of the upstream";
+    NO_ANSWER 424 "no-answer" "the upstream gave no answer";
     HEADERS_TOO_LARGE 431 "header-too-large" "the header section is too large";
     INTERNAL 500 "internal" "the gateway failed";
-    TRANSFER_CODING 501 "transfer-coding-not-supported" "this transfer coding is not undone";
+    TRANSFER_CODING 501 "transfer-coding-not-supported" "this transfer coding is not supported";
     UPSTREAM_BROKEN 502 "upstream-protocol" "the upstream gave no usable answer";
     UPSTREAM_UNREACHABLE 502 "upstream-unreachable" "the upstream cannot be reached";
     MEMORY_FULL 503 "memory-full" "too many bodies are being received";
     QUEUE_FULL 503 "queue-full" "the queue is full";
-    LEDGER_AWAY 503 "ledger-unavailable" "the ledger cannot be written";
+    LEDGER_AWAY 503 "ledger-unavailable" "the ledger is not available";
     NOT_LOOKED_UP 503 "name-not-looked-up" "a host's name was not looked up in time";
     NO_FILES 503 "open-files-exhausted" "the gateway cannot open another connection";
     STOPPING 503 "stopping" "the gateway is stopping";

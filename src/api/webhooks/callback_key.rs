@@ -1,7 +1,8 @@
-//! `GET` and `POST /webhooks/callback-key`: what a principal's callbacks are signed with.
+//! `GET` and `POST /webhooks/callback-key`: the keys that sign a principal's callbacks.
 //!
-//! Both kinds are made with the first, whether by a callback or here, and both sign: whoever
-//! is called back verifies with the one that it has. So both are made anew, unless one is said.
+//! The first callback, or the first request here, makes a key of each kind. Both sign, and the
+//! receiver verifies with the kind that it knows. So both are replaced, unless the request names
+//! one kind.
 
 use axum::extract::RawQuery;
 use axum::response::Response;

@@ -1,8 +1,8 @@
-//! `GET /operations/{ticket}/deliveries`: what became of telling whom a request wanted to be
-//! called back.
+//! `GET /operations/{ticket}/deliveries`: the deliveries to the callback URL of a
+//! request.
 //!
-//! Whoever may see an operation may see this: it is about the URL that came with the request.
-//! What subscriptions were told of the operation is theirs.
+//! Every caller that may see an operation may see them, because its own request named the URL.
+//! Deliveries to subscriptions are shown to the owners of the subscriptions only.
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;

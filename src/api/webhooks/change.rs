@@ -1,6 +1,6 @@
-//! `PATCH /webhooks/{id}`: sets what is said and leaves the rest as it is (RFC 7396).
+//! `PATCH /webhooks/{id}`: changes the members that the body names (RFC 7396).
 //!
-//! With `If-Match` it is changed only if nobody has changed it since (412), whatever became of
+//! With `If-Match` it is changed only if no other request has changed it since (412), whatever became of
 //! its deliveries; without it, the change is made to what there is. Where a subscription asks for verification, a new URL is
 //! asked before it takes the place of the former one.
 
@@ -16,7 +16,7 @@ use crate::api::json_object::JsonObject;
 use cloakroom_domain::delivery::cloud_event::Permission;
 use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
-/// So often a change is made anew to what somebody else has just changed.
+/// How often a change is repeated after another request has changed the subscription meanwhile.
 const TRIES: usize = 5;
 
 pub(super) async fn change(
@@ -69,7 +69,7 @@ pub(super) async fn change(
     Err(Problem::changed_meanwhile())
 }
 
-/// Whether somebody else is to get messages who has to agree first. One that has not agreed
+/// Whether messages are to go to a new receiver, which has to agree first. One that has not agreed
 /// yet is asked when it is enabled.
 fn has_to_agree(subscription: &Subscription, draft: &SettingsPatch) -> bool {
     let verified = subscription.state != SubscriptionState::Unverified;

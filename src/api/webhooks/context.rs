@@ -1,8 +1,8 @@
-//! Who asks about webhooks, and which subscription the path names.
+//! Extractors for webhooks: the caller, and the subscription that the path names.
 //!
-//! Owns the rule who may: a client about its own, where something tells clients apart or
-//! all share; an operator about everybody's, naming whose where that matters. Whatever
-//! somebody may not see is answered exactly like what does not exist.
+//! Owns the access rule: a client sees its own subscriptions, where clients have principals or
+//! share one on purpose; an operator sees all subscriptions and names the principal where that
+//! matters. A subscription that the caller may not see is answered like one that does not exist.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -17,7 +17,7 @@ use cloakroom_ledger::{Ledger, Subscription};
 /// Marks octets of a principal that are no text.
 const HEX: &str = "hex:";
 
-/// Somebody asks about webhooks.
+/// A request about webhooks.
 pub(super) struct WebhookContext {
     pub(super) request: RequestContext,
     side: Side,
@@ -80,7 +80,7 @@ impl WebhookContext {
         }
     }
 
-    /// Whose it is going to be; operators say so where there are several.
+    /// The principal of a new subscription or key; operators name it where there are several.
     pub(super) fn owner(&self, named: Option<&str>) -> Result<Principal, PrincipalError> {
         let rule = &self.request.api.settings.principal;
         match (&self.request.caller, named, rule) {
@@ -106,14 +106,14 @@ impl WebhookContext {
         (self.side == Side::Operators).then(|| shown(principal))
     }
 
-    /// What may stand in messages, which outlive every answer.
+    /// The base of links in messages, which outlive every answer.
     pub(super) fn public_base(&self) -> Result<String, Problem> {
         let lasting = self.request.api.settings.public.lasting();
         lasting.map(str::to_owned).ok_or_else(Problem::no_public_url)
     }
 }
 
-/// What is wrong with a principal that was named, or with none.
+/// The error about a principal that is wrong or missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PrincipalError(pub(super) &'static str);
 

@@ -1,4 +1,4 @@
-//! `POST /webhooks`: a new subscription, and its secret, shown this once.
+//! `POST /webhooks`: creates a subscription and shows its secret this once.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -84,7 +84,7 @@ async fn verified(context: &WebhookContext, made: Subscription) -> Result<Subscr
     };
     match context.ledger().change_subscription(changing).await? {
         Changed::Done(active) => Ok(*active),
-        // Somebody was quicker, and knows.
+        // Another request has made them meanwhile and was shown them.
         Changed::Meanwhile | Changed::Unknown => Ok(made),
     }
 }

@@ -1,4 +1,4 @@
-//! `DELETE /webhooks/{id}`: it is told of nothing more, and what was on its way is dropped.
+//! `DELETE /webhooks/{id}`: removes a subscription and drops its pending deliveries.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -1,5 +1,5 @@
-//! `GET /webhooks/{id}/deliveries` and one of them: what became of each telling, with every
-//! attempt.
+//! `GET /webhooks/{id}/deliveries` and one of them: the deliveries of a subscription
+//! and their attempts.
 
 use axum::extract::{Path, RawQuery};
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! Subscriptions, deliveries and keys as they are shown.
+//! JSON documents of subscriptions, deliveries and keys.
 //!
 //! Owns the members and which of them is null when. Secrets are in none of them but
 //! [`SecretDocument`], which is shown once.
@@ -16,18 +16,18 @@ use cloakroom_ledger::{
     SubscriptionSettings, SubscriptionState,
 };
 
-/// Somebody who is told of what happens, and of what.
+/// A subscription: a receiver and the events that it gets.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct SubscriptionDocument {
     /// Its id, a UUID.
     id: String,
-    /// Whose it is; on the admin listener only.
+    /// The principal that owns it; on the admin listener only.
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<String>,
     /// Where messages go.
     url: String,
-    /// What it is told of.
+    /// The events that it gets.
     events: Vec<&'static str>,
     /// Only of these routes; of every one where there is none.
     routes: Vec<String>,
@@ -35,16 +35,16 @@ pub(in crate::api) struct SubscriptionDocument {
     tags: Vec<String>,
     /// The names of the headers that every delivery gets. Their values are not shown.
     header_names: Vec<String>,
-    /// What it is for.
+    /// A description by its owner.
     description: Option<String>,
     /// How messages are wrapped.
     #[schema(examples("standard", "cloudevents"))]
     format: &'static str,
     /// Whether it is told: `active`; `unverified` until its receiver has agreed; `disabled`.
-    /// What comes while it is not active is held for 30 days.
+    /// Deliveries are held for 30 days while it is not active.
     #[schema(examples("active", "unverified", "disabled"))]
     status: &'static str,
-    /// Whether whoever is at its URL is asked first: `cloudevents`; `none`.
+    /// Whether the receiver at its URL is asked first: `cloudevents`; `none`.
     #[schema(examples("none", "cloudevents"))]
     verification: &'static str,
     /// How many deliveries in a minute its receiver allowed when it was asked, which are kept to;
@@ -53,7 +53,7 @@ pub(in crate::api) struct SubscriptionDocument {
     /// Since when it is disabled.
     #[schema(format = DateTime)]
     disabled_at: Option<String>,
-    /// Why it is disabled: the receiver answered 410, it failed for 5 days, or somebody
+    /// Why it is disabled: the receiver answered 410, it failed for 5 days, or a caller
     /// asked for it.
     #[schema(examples("gone", "failing", "asked"))]
     disabled_for: Option<&'static str>,
@@ -66,7 +66,7 @@ pub(in crate::api) struct SubscriptionDocument {
     /// When it was changed last: what is set, or whether it is told.
     #[schema(format = DateTime)]
     changed_at: String,
-    /// What its messages are signed with, the newest first. Null in a list.
+    /// The keys that sign its messages, the newest first. Null in a list.
     keys: Option<Vec<KeyDocument>>,
     /// Where its resources are.
     links: SubscriptionLinks,
@@ -101,13 +101,13 @@ pub(in crate::api) struct KeyDocument {
     retires_at: Option<String>,
 }
 
-/// What was made to sign with, shown this once; never in a log.
+/// The new secret or public key, shown this once; never in a log.
 #[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct SecretDocument {
     /// The shared secret, `whsec_…`; null where none was made.
     pub(super) secret: Option<String>,
-    /// What verifies messages signed with `v1a`, `whpk_…`; null where no pair was made.
+    /// The public key that verifies `v1a` signatures, `whpk_…`; null where no pair was made.
     pub(super) public_key: Option<String>,
 }
 
@@ -169,12 +169,12 @@ pub(in crate::api) struct DeliveryDocument {
     url: Option<String>,
     /// `webhook-id`: the same for all deliveries of one event.
     message: String,
-    /// What happened.
+    /// The event.
     #[schema(examples("operation.succeeded", "webhook.ping"))]
     event: &'static str,
     /// The id of the operation that it is about, as long as that is known.
     operation: Option<String>,
-    /// Why there is one: something happened, somebody tried the subscription out, or wanted
+    /// Why there is one: an event, a ping, or a request for
     /// it once more.
     #[schema(examples("event", "ping", "replay"))]
     cause: &'static str,
@@ -197,7 +197,7 @@ pub(in crate::api) struct DeliveryDocument {
     ended_at: Option<String>,
     /// How many attempts have begun.
     attempts_begun: u32,
-    /// What became of them, the first first.
+    /// The attempts, the first one first.
     attempts: Vec<AttemptDocument>,
     /// Where it is; of subscriptions only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,7 +225,7 @@ pub(in crate::api) struct AttemptDocument {
     duration_ms: u64,
     /// The receiver's status, where there was an answer.
     status: Option<u16>,
-    /// What went wrong; null where it was delivered.
+    /// The error code; null where it was delivered.
     #[schema(examples("status", "timeout", "tls-failed", "refused-address"))]
     code: Option<String>,
     /// When the next one is due.
@@ -241,7 +241,7 @@ pub(in crate::api) struct PublicKeys {
     pub(super) links: PageLinks,
 }
 
-/// What verifies messages signed with `v1a`, as a JWK (RFC 8037) with further members.
+/// A public key that verifies `v1a` signatures, as a JWK (RFC 8037) with further members.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::api) struct PublicKeyDocument {
@@ -270,7 +270,7 @@ pub(in crate::api) struct PublicKeyDocument {
     retires_at: Option<String>,
 }
 
-/// What a key signs; shown to those whose it is.
+/// The use of a key; shown to its owner only.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct KeyUse {
     /// The id of the subscription whose messages it verifies; null for callbacks.

@@ -1,4 +1,4 @@
-//! `POST /webhooks/{id}/enable` and `…/disable`: whether a subscription is told.
+//! `POST /webhooks/{id}/enable` and `…/disable`: starts and stops deliveries of a subscription.
 //!
 //! What came while it was not is held until it is replayed. Enabling one whose receiver has
 //! not agreed asks it again.

@@ -24,7 +24,7 @@ use cloakroom_ledger::{KeyOwner, PublishedKey, Subscription};
 const USUAL: usize = 50;
 const MOST: usize = 200;
 
-/// Who looks for keys.
+/// The caller of the list of public keys.
 pub(super) enum KeySeeker {
     /// A caller who may see subscriptions.
     Known(WebhookContext),
@@ -32,7 +32,7 @@ pub(super) enum KeySeeker {
     Anybody(AnonymousContext),
 }
 
-/// What anybody's answer is made from.
+/// The context of an anonymous caller.
 pub(super) struct AnonymousContext {
     api: Api,
     /// Where these resources are.

@@ -1,4 +1,4 @@
-//! `GET /webhooks`: subscriptions, in the order in which they were made.
+//! `GET /webhooks`: the list of subscriptions, oldest first.
 
 use axum::extract::RawQuery;
 use axum::response::Response;
@@ -73,7 +73,7 @@ impl SubscriptionPage {
         Ok(page)
     }
 
-    /// Whose alone.
+    /// Only the subscriptions of this principal.
     pub(super) fn principal(&self) -> Option<&Principal> {
         self.listing.principal.as_ref()
     }

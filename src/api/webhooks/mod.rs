@@ -1,4 +1,4 @@
-//! `/webhooks`: who is told of what, what became of each telling, and keys.
+//! `/webhooks`: subscriptions, their deliveries and their keys.
 //!
 //! Owns the resources, one in a file, and how a subscription and a delivery look from
 //! outside. Its invariants: another principal's are as good as none; a secret is shown once,
@@ -55,14 +55,14 @@ pub trait ReceiverProbe: Send + Sync + 'static {
     async fn ask(&self, url: &str, fields: HeaderMap) -> Result<Permission, UrlRejection>;
 }
 
-/// What webhooks need besides the ledger.
+/// The settings and functions of the webhook resources.
 #[derive(Clone)]
 pub struct WebhookSettings {
     /// Where deliveries may go, as far as a URL tells.
     pub rules: Rules,
     /// Looks at receivers.
     pub probe: Arc<dyn ReceiverProbe>,
-    /// What secrets are kept with.
+    /// The keys that seal secrets.
     pub keyring: Keyring,
     /// How many subscriptions a principal may have.
     pub most: u32,

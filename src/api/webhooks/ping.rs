@@ -1,4 +1,4 @@
-//! `POST /webhooks/{id}/ping`: a test event, sent to this one alone.
+//! `POST /webhooks/{id}/ping`: sends a test event to this subscription alone.
 
 use axum::response::Response;
 

@@ -1,5 +1,5 @@
-//! `POST /webhooks/{id}/deliveries/{number}/redeliver`: the same message once more, with the
-//! same id and the same octets; or at once, where it waits for another attempt.
+//! `POST /webhooks/{id}/deliveries/{number}/redeliver`: sends the message again, with the
+//! same id and the same octets. A delivery that waits for its next attempt is sent at once instead.
 
 use axum::extract::Path;
 use axum::response::Response;

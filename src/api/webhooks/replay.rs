@@ -1,5 +1,6 @@
-//! `POST /webhooks/{id}/replay`: what was made in a range of time goes out once more, or at once
-//! where it waits for another attempt, as an operation of its own, which can be watched and canceled like any other.
+//! `POST /webhooks/{id}/replay`: sends the messages of a time range again. Deliveries that wait for
+//! their next attempt are sent at once instead. The replay is an operation, which can be watched and
+//! canceled like any other.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! `POST /webhooks/{id}/rotate`: new keys, which sign at once; the former ones sign beside
-//! them for a while.
+//! `POST /webhooks/{id}/rotate`: replaces the signing keys. The new keys sign at once; the
+//! former keys sign beside them for a grace period.
 //!
-//! Without a kind each one that signs for good is made anew. A kind that did not sign takes
-//! the place of the other, unless that is to sign beside it.
+//! Without a kind, every kind that signs permanently is replaced. A kind that did not sign before
+//! replaces the other kind, unless the request keeps both.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const LONGEST_GRACE: u64 = 30 * 24 * 3600;
 
 pub(super) const KNOWN: [&str; 3] = ["grace", "signature", "secret"];
 
-/// What becomes of the keys that were there.
+/// The policy for the former keys.
 pub(super) struct FormerKeys {
     /// How long they sign on at most.
     pub(super) grace: Duration,
@@ -51,7 +51,7 @@ pub(super) async fn rotate(
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
-/// The kinds that sign until somebody says otherwise.
+/// The kinds that sign permanently.
 fn for_good(keys: &[cloakroom_ledger::SigningKey]) -> Vec<KeyKind> {
     let signs =
         |kind: &KeyKind| keys.iter().any(|key| key.kind == *kind && key.retires_at.is_none());

@@ -1,4 +1,4 @@
-//! What somebody sets about a subscription, member by member.
+//! The settings of a subscription, as a request body sets or changes them.
 //!
 //! Owns what each member may be. The same reading serves making and changing: what is not
 //! said stays as it was, null is what it is unless set.
@@ -23,7 +23,7 @@ const MOST_ROUTES: usize = 100;
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 500;
 
-/// What is set.
+/// The settings of a subscription.
 #[derive(Clone, Debug)]
 pub(super) struct SettingsPatch {
     pub(super) url: String,
@@ -50,8 +50,8 @@ impl Default for SettingsPatch {
 }
 
 impl SettingsPatch {
-    /// Takes over what is said of what is somebody's. Where the URL leads is judged with what
-    /// its name stands for.
+    /// Merges the members of a request body for a principal. A new URL is checked with the
+    /// addresses of its host.
     pub(super) async fn merge(
         &mut self,
         members: &mut JsonObject,

@@ -1,4 +1,4 @@
-//! Keys that sign: made, read from what somebody brings, kept, and shown.
+//! Signing keys: generated or read from a request, sealed for the ledger, and shown.
 
 use super::WebhookSettings;
 use super::document::{KeyDocument, SecretDocument};
@@ -13,7 +13,7 @@ use cloakroom_ledger::{KeyKind, NewKey};
 /// So many keys of one owner may sign at once.
 pub(super) const MOST: usize = 5;
 
-/// What somebody says about a key that is to be made.
+/// The members of a request about a new key.
 pub(super) struct KeyRequest {
     kind: Option<KeyKind>,
     brought: Option<SigningKey>,
@@ -75,7 +75,7 @@ pub(super) fn kind_of(key: &SigningKey) -> KeyKind {
 /// A new key.
 pub(super) fn made(kind: KeyKind) -> Result<SigningKey, Problem> {
     keeping::new_key(kind == KeyKind::V1a, rand::random()).map_err(|error| {
-        tracing::error!(%error, "no key could be made");
+        tracing::error!(%error, "a signing key could not be generated");
         Problem::internal()
     })
 }
@@ -99,7 +99,8 @@ pub fn callback_keys(
     KeyKind::BOTH.into_iter().map(key).collect()
 }
 
-/// What is shown of keys to whoever had them made, this once: one of a kind at most.
+/// The secrets of new keys, shown this once to the caller that asked for them: at most one of
+/// each kind.
 pub(super) fn secret(keys: &[SigningKey]) -> SecretDocument {
     let mut document = SecretDocument { secret: None, public_key: None };
     for key in keys {
@@ -151,7 +152,7 @@ pub(super) fn shown(
     keys.iter().map(document).collect()
 }
 
-/// What is kept cannot be read: the operator's business.
+/// The problem of a stored secret that cannot be opened: the operator has to act.
 pub(super) fn unreadable(error: &SealingError) -> Problem {
     tracing::error!(%error, "a stored secret cannot be used");
     Problem::internal()

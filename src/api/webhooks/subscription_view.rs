@@ -1,4 +1,4 @@
-//! A subscription with what is kept beside it: shown, and sealed again.
+//! A subscription with its keys and headers: opened to be shown, sealed to be stored.
 
 use axum::response::Response;
 use http::header::{ETAG, HeaderMap};
@@ -16,8 +16,8 @@ use cloakroom_ledger::{
     KeyOwner, Subscription, SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
 
-/// What a subscription is known by to those who change it. It changes with what can be set,
-/// whoever sets it, and not with how its receiver does: that is nothing that a change undoes.
+/// The entity tag of a subscription. It changes with every change of a setting, and not with the
+/// health of the receiver, because a change of settings does not overwrite that.
 pub(super) fn etag(subscription: &Subscription) -> String {
     format!("\"{}\"", subscription.edited)
 }
@@ -56,7 +56,7 @@ pub(super) fn headers(
         .map_err(|error| unreadable(&error))
 }
 
-/// What is set, to be changed.
+/// The current settings, as the base of a change.
 pub(super) fn draft(
     context: &WebhookContext,
     subscription: &Subscription,
@@ -67,7 +67,7 @@ pub(super) fn draft(
     Ok(SettingsPatch { url, topics, routes, tags, headers, description, format })
 }
 
-/// What is set, as the ledger keeps it.
+/// The settings, as the ledger stores them.
 pub(super) fn settings(
     context: &WebhookContext,
     id: SubscriptionId,
@@ -85,8 +85,8 @@ pub(super) fn settings(
     Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })
 }
 
-/// Asks whoever is at a URL whether deliveries are wanted, with a subscription's headers, and how
-/// fast.
+/// Asks the receiver at a URL whether it wants deliveries, and how many, with the headers of the
+/// subscription.
 pub(super) async fn agreed(
     context: &WebhookContext,
     url: &str,

@@ -1,8 +1,8 @@
-//! Why nothing is sent to a URL, for those who asked for it.
+//! Rejections of URLs, in the words for clients and in the words for operators.
 //!
-//! Its invariant: who is no operator learns what kind of refusal it is, and neither what a
-//! name stands for in this network nor how things are set here. Operators and the log get
-//! the whole.
+//! Its invariant: a client learns the kind of the rejection only. It learns neither the
+//! addresses of a name in this network nor the settings. Operators and the log get the full
+//! reason.
 
 use super::context::WebhookContext;
 use crate::api::Problem;
@@ -22,7 +22,7 @@ pub struct UrlRejection {
 pub enum UrlCheckError {
     /// It takes no deliveries.
     Unfit(UrlRejection),
-    /// Nobody knows yet: its name was not looked up in time.
+    /// The check could not finish: the name was not looked up in time.
     Later {
         /// Why, for anybody.
         why: String,
@@ -40,7 +40,7 @@ impl UrlCheckError {
         }
     }
 
-    /// The problem of whoever asks, and named the URL in that member.
+    /// The problem for the caller that named the URL in that member.
     pub(super) fn told(self, member: &str, context: &WebhookContext) -> Problem {
         match self {
             Self::Unfit(unfit) => Problem::destination_refused(member, &unfit.told(context)),
@@ -56,7 +56,7 @@ impl From<BadDestination> for UrlRejection {
 }
 
 impl UrlRejection {
-    /// What whoever asks is told.
+    /// The reason, in the words for this caller.
     pub(super) fn told(self, context: &WebhookContext) -> String {
         match context.is_operator() {
             true => self.whole,
@@ -65,7 +65,7 @@ impl UrlRejection {
     }
 
     fn told_a_client(self) -> String {
-        tracing::info!(why = %self.whole, "a client named a url that takes no deliveries");
+        tracing::info!(why = %self.whole, "a client named a url that deliveries may not go to");
         self.kind
     }
 

@@ -1,5 +1,5 @@
-//! The conversation of the demo: somebody who wants to be told, an order that is created, and
-//! a payment whose outcome nobody knows.
+//! The conversation of the demo: a subscription, an order that is created, and a payment whose
+//! outcome is unknown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,7 +49,9 @@ impl DemoClient {
         hook: &mut DemoReceiver,
     ) -> Result<DemoLinks, CommandError> {
         let order = self.order().await?;
-        narration::aside("nobody had to ask: this arrived at the receiver meanwhile")?;
+        narration::aside(
+            "without a request of the client, this arrived at the receiver meanwhile",
+        )?;
         hook.told("operation.succeeded", "/createdLocation", &order).await?;
         let payment = self.payment().await?;
         narration::aside("the receiver was told of this one, too")?;
@@ -64,12 +66,12 @@ impl DemoClient {
         place: BoundPort,
         tasks: &Tasks,
     ) -> Result<(DemoReceiver, String), CommandError> {
-        narration::heading("1. Somebody who would rather be told")?;
+        narration::heading("1. A receiver that gets webhooks")?;
         let (receiver, port) = (place.address, place.address.port());
         narration::explain(&format!(
             "Who does not want to ask is sent a webhook: signed, and again until it is taken. A \
              receiver listens on http://{receiver}. Webhooks go to public addresses over https \
-             unless somebody opens more, so this demo opens loopback, which is no setting for \
+             unless the operator allows more, so this demo opens loopback, which is no setting for \
              production:\n\n    [webhooks]\n    allow = [\"127.0.0.0/8\"]\n    \
              allow_http = true\n    ports = [{port}]"
         ))?;
@@ -117,7 +119,7 @@ impl DemoClient {
     }
 
     async fn payment(&self) -> Result<String, CommandError> {
-        narration::heading("3. A payment that nobody knows the outcome of")?;
+        narration::heading("3. A payment whose outcome is unknown")?;
         narration::explain(
             "This service reads a payment and then drops the connection. Was it booked? A \
              gateway that tried again might pay twice, so a POST goes at most once unless its \

@@ -1,4 +1,4 @@
-//! A folder for the demo's ledger that is gone afterwards.
+//! A temporary folder for the demo's ledger.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

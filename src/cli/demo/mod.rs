@@ -1,5 +1,4 @@
-//! `cloakroom demo`: the whole conversation on real traffic, for somebody who has just
-//! arrived.
+//! `cloakroom demo`: a whole conversation on real traffic, as a first look at the gateway.
 
 mod conversation;
 mod folder;

@@ -1,4 +1,4 @@
-//! How the demo shows a conversation: requests, answers, and what it says in between.
+//! The narration of the demo: how it prints requests, answers and explanations.
 
 use anstyle::{AnsiColor, Style};
 use bytes::Bytes;

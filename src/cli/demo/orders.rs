@@ -1,4 +1,4 @@
-//! A small order service that is slow, and knows nothing of the gateway before it.
+//! The order service of the demo: slow, and unaware of the gateway in front of it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

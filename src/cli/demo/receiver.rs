@@ -1,4 +1,4 @@
-//! Who is told in the demo: a receiver of webhooks on loopback.
+//! The webhook receiver of the demo, on loopback.
 //!
 //! Owns the wait for a delivery, which is bounded. Its invariant: what it shows was verified
 //! with the secret of its own subscription; anything else is a failure of the demo.
@@ -24,8 +24,8 @@ use cloakroom_runtime::lifecycle::Tasks;
 /// How long a webhook may take: its first attempt is made at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A port that is taken, so that it can be written into the configuration; whoever connects
-/// waits until there is a secret to verify with.
+/// A bound port, so that its address can be written into the configuration. Connections wait
+/// until there is a secret to verify with.
 #[derive(Debug)]
 pub(super) struct BoundPort {
     listener: TcpListener,

@@ -1,4 +1,4 @@
-//! What is looked at, each by itself.
+//! The checks of `cloakroom doctor`, each independent of the others.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +18,7 @@ use cloakroom_runtime::clock::Clock;
 const MIB: u64 = 1 << 20;
 /// Below this the ledger is about to be full.
 const HARDLY_ROOM: u64 = 64 * MIB;
-/// Below this somebody should look soon.
+/// Below this the operator should act soon.
 const LITTLE_ROOM: u64 = 1024 * MIB;
 /// 2025-01-01: this program is younger.
 const BIRTH: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);

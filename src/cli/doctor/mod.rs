@@ -1,4 +1,4 @@
-//! `cloakroom doctor`: looks for what would keep the gateway from working here.
+//! `cloakroom doctor`: looks for causes that would keep the gateway from working on this machine.
 
 mod checks;
 
@@ -22,7 +22,7 @@ Run it where the gateway is to run, before it runs: its ports have to be free.";
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     settings: Settings,
-    /// For machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `cloakroom listen`: a receiver of webhooks, to write one's own against.
+//! `cloakroom listen`: a webhook receiver for developers.
 //!
 //! Owns what it is asked for. What answers is in `receiver`, what is thought of a delivery in
 //! `book`, how one looks in `show`.
@@ -50,26 +50,26 @@ pub(super) struct ListenArgs {
     /// The port of 127.0.0.1 to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 9100)]
     port: u16,
-    /// The subscription's secret, to verify with; again for another one that counts too. While
-    /// it runs everybody on the machine can see it: for more than a try, use --secret-file.
+    /// The secret of the subscription, for verification; may be repeated. All users of this machine
+    /// can see it while the command runs: use --secret-file for more than a trial.
     #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Vec<Secret>,
-    /// A file of such secrets, one on each line; - for the standard input.
+    /// A file of secrets, one per line; - for standard input.
     #[arg(long, value_name = "FILE")]
     secret_file: Vec<PathBuf>,
-    /// The public key, to verify v1a with.
+    /// The public key, to verify v1a signatures.
     #[arg(long, value_name = "PUBLIC_KEY", value_parser = public_key)]
     key: Vec<PublicKey>,
-    /// Answer 500 to so many attempts of each delivery before accepting it.
+    /// Answer 500 to this many attempts of each delivery before accepting it.
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["status", "gone", "drop"])]
     fail: Option<u32>,
     /// Answer with this status.
     #[arg(long, default_value = "204", value_parser = status)]
     status: StatusCode,
-    /// Take that long for each answer, like 20s; the gateway hangs up after 15 s.
+    /// Delay each answer, like 20s; the gateway hangs up after 15 s.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     slow: Option<Duration>,
-    /// Answer 410: nothing is wanted here any more.
+    /// Answer 410, by which the gateway disables the subscription.
     #[arg(long, conflicts_with_all = ["status", "drop"])]
     gone: bool,
     /// Read each delivery and close the connection without an answer.
@@ -78,7 +78,7 @@ pub(super) struct ListenArgs {
     /// Print each delivery as one line of JSON, with its body.
     #[arg(long)]
     json: bool,
-    /// End after so many deliveries.
+    /// Exit after this many deliveries.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
 }
@@ -168,7 +168,7 @@ impl ListenArgs {
         }
     }
 
-    /// Prints each delivery; enough is enough, and where nobody reads on.
+    /// Prints each delivery; ends after the wanted number, or when the reader of the output is gone.
     fn tell(&self) -> DeliveryObserver {
         let (json, most) = (self.json, self.max.unwrap_or(u64::MAX));
         let told_so_far = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! What has arrived, and what to think of it.
+//! The record of received deliveries: counts, repeats and verification.
 //!
 //! Owns which deliveries were seen before. Pure: the time is an argument.
 
@@ -33,7 +33,7 @@ pub(in crate::cli) struct ReceivedDelivery {
     pub(in crate::cli) times: u32,
     /// How long ago it came before.
     pub(in crate::cli) since: Option<Duration>,
-    /// Whether it is to be believed; nobody knows where there is no key.
+    /// Whether it is verified; not checked without a key.
     pub(in crate::cli) trust: Result<Verification, Unverified>,
 }
 

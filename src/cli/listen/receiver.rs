@@ -1,4 +1,4 @@
-//! What answers deliveries: it verifies each, says what came, and answers as it is told to.
+//! The test receiver: verifies each delivery, reports it, and answers as configured.
 //!
 //! It must not know who asked for it: `listen` prints what comes, `demo` waits for it.
 
@@ -127,7 +127,7 @@ impl TestReceiver {
 
     async fn serve(self: Arc<Self>, stream: TcpStream, tasks: Tasks) {
         self.converse(stream, &tasks).await;
-        // Only now: the last answer has gone out, or whoever hung up has been told of.
+        // Only now: the last answer has gone out, or the sender that hung up has been reported.
         if self.last.load(Ordering::SeqCst) {
             self.enough.cancel();
         }
@@ -140,7 +140,7 @@ impl TestReceiver {
         let answer = service_fn(|request| self.answer(request, tasks));
         let connection = server.serve_connection(TokioIo::new(stream), answer);
         tokio::pin!(connection);
-        // Whoever sends sees for itself how a connection ended.
+        // The sender sees for itself how a connection ended.
         let ended = tokio::select! {
             _ = connection.as_mut() => true,
             () = tasks.draining() => false,
@@ -172,7 +172,7 @@ impl TestReceiver {
         if let Some(slow) = self.manner.slow {
             tokio::select! {
                 () = self.clock.sleep(slow) => {}
-                // Nobody who ends it waits for an answer that is meant to be late.
+                // The end of the program does not wait for an answer that is delayed on purpose.
                 () = tasks.draining() => return Err(ConnectionDropped),
             }
         }
@@ -199,8 +199,8 @@ impl TestReceiver {
     }
 }
 
-/// A delivery that was read. Where nobody has told of it, letting go of it does: a connection
-/// whose sender hangs up takes its answer with it.
+/// A delivery without its answer yet. Dropping it reports it: when the sender hangs up, the
+/// connection takes the answer with it.
 struct UnansweredDelivery<'a> {
     receiver: &'a TestReceiver,
     tasks: &'a Tasks,

@@ -1,4 +1,4 @@
-//! How a delivery looks: for people, and for machines.
+//! The output of received deliveries, for people and for machines.
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};

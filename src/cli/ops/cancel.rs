@@ -1,4 +1,4 @@
-//! `cloakroom ops cancel`: calls an operation off.
+//! `cloakroom ops cancel`: cancels an operation.
 
 use clap::Args;
 use http::StatusCode;

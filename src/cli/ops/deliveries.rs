@@ -1,4 +1,4 @@
-//! `cloakroom ops deliveries`: what became of telling the callback of an operation.
+//! `cloakroom ops deliveries`: lists the callback deliveries of an operation.
 
 use clap::Args;
 

@@ -39,7 +39,7 @@ pub(super) struct ListOperations {
     /// Only those accepted since then: how long ago (2h, 7d), or an instant.
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// How many at most.
+    /// The largest number of operations to print.
     #[arg(long, default_value_t = 50)]
     limit: usize,
 }

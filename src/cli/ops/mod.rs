@@ -38,22 +38,22 @@ enum Command {
     List(list::ListOperations),
     /// Show an operation and what happened to it.
     Show(show::ShowArgs),
-    /// Print the upstream's recorded answer; its status goes to the error output.
+    /// Print the recorded response of the upstream; its status goes to standard error.
     Result(result::ResultArgs),
-    /// Call an operation off.
+    /// Cancel an operation.
     Cancel(cancel::CancelArgs),
-    /// Send a finished operation again, as a new one with the same key to the upstream.
+    /// Send a finished operation again, as a new operation with the same key to the upstream.
     Retry(retry::RetryArgs),
-    /// List what was sent to the callback of an operation, with what became of it.
+    /// List the deliveries to the callback of an operation.
     Deliveries(deliveries::ListCallbackDeliveries),
-    /// Write down what was found out about an unknown outcome.
+    /// Record the true outcome of an operation whose outcome is unknown.
     Verdict(verdict::VerdictArgs),
 }
 
 /// The operation that is meant.
 #[derive(Args, Debug)]
 struct OperationArg {
-    /// Its id, its ticket, or a URL with one of them in it.
+    /// The id or ticket of the operation, or a URL that contains one.
     #[arg(value_name = "ID")]
     id: String,
 }

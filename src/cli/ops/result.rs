@@ -1,4 +1,4 @@
-//! `cloakroom ops result`: what the upstream answered.
+//! `cloakroom ops result`: prints the response of the upstream.
 
 use bytes::Bytes;
 use clap::Args;

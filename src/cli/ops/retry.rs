@@ -23,7 +23,7 @@ that ignores it may do the work twice.";
 pub(super) struct RetryArgs {
     #[command(flatten)]
     which: OperationArg,
-    /// Send it although an earlier retry of it waits, runs or has succeeded.
+    /// Send it even if an earlier retry waits, runs or has succeeded.
     #[arg(long)]
     again: bool,
 }

@@ -1,4 +1,4 @@
-//! `cloakroom ops verdict`: what a person found out about an unknown outcome.
+//! `cloakroom ops verdict`: records the true outcome of an operation whose outcome is unknown.
 
 use clap::Args;
 use serde_json::json;
@@ -27,7 +27,7 @@ pub(super) struct VerdictArgs {
     /// What the upstream created: an absolute URL, or a path.
     #[arg(long, value_name = "URL", requires = "happened")]
     location: Option<String>,
-    /// What there is to say about it.
+    /// A note for the record.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
 }
@@ -35,10 +35,10 @@ pub(super) struct VerdictArgs {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct VerdictOutcome {
-    /// The upstream carried it out.
+    /// The upstream has executed the request.
     #[arg(long)]
     happened: bool,
-    /// The upstream did not.
+    /// The upstream has not executed the request.
     #[arg(long)]
     did_not_happen: bool,
 }

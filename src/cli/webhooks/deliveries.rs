@@ -20,17 +20,17 @@ const PAGE: usize = 200;
 
 #[derive(Args, Debug)]
 pub(super) struct ListDeliveries {
-    /// The subscription's id, or the link to it.
+    /// The id of the subscription, or its URL.
     #[arg(value_name = "ID")]
     id: String,
     /// One delivery, by its number.
     #[arg(value_name = "NUMBER", conflicts_with_all = ["state", "limit"])]
     number: Option<u64>,
-    /// Only those that stand so: pending (to be tried, or being sent), held, failed (given up:
-    /// exhausted or gone), delivered, all.
+    /// Only deliveries in this state: pending (waiting or being sent), held, failed (exhausted or
+    /// gone), delivered, all.
     #[arg(long)]
     state: Option<String>,
-    /// How many at most.
+    /// The largest number of deliveries to print.
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
 }
@@ -145,7 +145,7 @@ pub(super) async fn ping(admin: &AdminClient, id: &str, as_json: bool) -> Result
 
 #[derive(Args, Debug)]
 pub(super) struct RedeliverArgs {
-    /// The subscription's id, or the link to it.
+    /// The id of the subscription, or its URL.
     #[arg(value_name = "ID")]
     id: String,
     /// The numbers of the deliveries.

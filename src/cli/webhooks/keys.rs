@@ -1,4 +1,4 @@
-//! `cloakroom webhooks rotate`, `keys` and `callback-key`: what messages are signed with.
+//! `cloakroom webhooks rotate`, `keys` and `callback-key`: signing keys.
 
 use std::path::PathBuf;
 
@@ -37,10 +37,10 @@ Callbacks are signed with both kinds, and both are made anew unless one is said.
 /// What is said about a new key.
 #[derive(Args, Debug)]
 struct NewKeyArgs {
-    /// How long former keys sign on at most, like 24h or 7d.
+    /// How long former keys go on signing at most, like 24h or 7d.
     #[arg(long, value_name = "SPAN")]
     grace: Option<String>,
-    /// Its kind: v1 (HMAC-SHA256) or v1a (Ed25519); without it, each that signs.
+    /// The kind of the new key: v1 (HMAC-SHA256) or v1a (Ed25519) [default: every kind that signs].
     #[arg(long)]
     signature: Option<String>,
     /// A file that holds the secret to sign with, - for the standard input; a new one is made
@@ -67,12 +67,12 @@ impl NewKeyArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RotateArgs {
-    /// The subscription's id, or the link to it.
+    /// The id of the subscription, or its URL.
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
     wish: NewKeyArgs,
-    /// Whether the other kind signs on as it does; not unless told, where a kind is new.
+    /// Let the other kind go on signing beside a new kind.
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     beside: Option<bool>,
@@ -102,7 +102,7 @@ async fn rotated(
     reveal(&made)
 }
 
-/// Members of what was made that are shown this once, or that somebody else needs.
+/// Members of what was made that are shown this once, or that a receiver needs.
 pub(super) const REVEALED: [&str; 2] = ["secret", "publicKey"];
 
 /// Prints these, each bare on a line of its own, so that a script can take it.
@@ -157,12 +157,12 @@ impl KeysArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct CallbackKeyArgs {
-    /// Make new keys, and print them; the former ones sign beside them for a while.
+    /// Make new keys, and print them; former keys sign beside them for a grace period.
     #[arg(long)]
     rotate: bool,
     #[command(flatten)]
     wish: NewKeyArgs,
-    /// Whose callbacks, where callers are told apart by a field: its value.
+    /// The principal of the callbacks, where a header field names the principal: its value.
     #[arg(long)]
     principal: Option<String>,
 }

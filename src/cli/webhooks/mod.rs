@@ -40,7 +40,7 @@ pub(super) struct WebhooksArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List subscriptions, in the order in which they were made.
+    /// List subscriptions, oldest first.
     #[command(after_help = "Examples:\n  cloakroom webhooks list\n  cloakroom webhooks list \
                             --json | jq -r '.subscriptions[] | select(.status != \"active\").id'")]
     List(show::ListSubscriptions),
@@ -49,46 +49,46 @@ enum Command {
         after_help = "Examples:\n  cloakroom webhooks show ID\n  cloakroom webhooks show ID --json"
     )]
     Show(SubscriptionArg),
-    /// Make a subscription; prints its secret, this once.
+    /// Create a subscription; prints its secret, this once.
     #[command(after_help = set::CREATE_EXAMPLES)]
     Create(Box<set::CreateArgs>),
-    /// Change a subscription; what is not said stays as it is.
+    /// Change a subscription; settings that are not given stay as they are.
     #[command(after_help = set::UPDATE_EXAMPLES)]
     Update(Box<set::UpdateArgs>),
-    /// Delete subscriptions; what is on its way to them is dropped.
+    /// Delete subscriptions, with their pending deliveries.
     #[command(after_help = "Examples:\n  cloakroom webhooks delete ID")]
     Delete(SubscriptionsArg),
-    /// Let subscriptions go on; what was held meanwhile is sent by `replay --select held`.
+    /// Enable subscriptions; `replay --select held` sends the deliveries that were held meanwhile.
     #[command(
         after_help = "Examples:\n  cloakroom webhooks enable ID\n  cloakroom webhooks replay \
                             ID --since 1d --select held"
     )]
     Enable(SubscriptionsArg),
-    /// Send nothing more to subscriptions; what comes meanwhile is held for 30 days.
+    /// Disable subscriptions; new deliveries are held for 30 days.
     #[command(after_help = "Examples:\n  cloakroom webhooks disable ID")]
     Disable(SubscriptionsArg),
-    /// Make a new secret; the former ones sign beside it for a while.
+    /// Make a new secret; former secrets sign beside it for a grace period.
     #[command(after_help = keys::ROTATE_EXAMPLES)]
     Rotate(keys::RotateArgs),
     /// Send a test event to a subscription.
     #[command(after_help = "Examples:\n  cloakroom webhooks ping ID\n  cloakroom webhooks \
                             deliveries ID --limit 1")]
     Ping(SubscriptionArg),
-    /// List what was sent to a subscription, newest first, or show one with its attempts.
+    /// List the deliveries of a subscription, newest first, or show one with its attempts.
     #[command(after_help = deliveries::EXAMPLES)]
     Deliveries(deliveries::ListDeliveries),
-    /// Send deliveries once more, with the same id and the same octets.
+    /// Send deliveries again, with the same id and the same octets.
     #[command(after_help = "Examples:\n  cloakroom webhooks redeliver ID 17 18")]
     Redeliver(deliveries::RedeliverArgs),
-    /// Send once more what was made in a range of time.
+    /// Send the messages of a time range again.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::ReplayArgs),
-    /// Print the public keys that verify what is signed with v1a.
+    /// Print the public keys that verify v1a signatures.
     #[command(
         after_help = "Examples:\n  cloakroom webhooks keys\n  cloakroom webhooks keys --json >jwks.json"
     )]
     Keys(keys::KeysArgs),
-    /// Show what callbacks are signed with, or make a new key.
+    /// Show the keys that sign callbacks, or make new ones.
     #[command(after_help = keys::CALLBACK_EXAMPLES)]
     CallbackKey(keys::CallbackKeyArgs),
 }
@@ -96,7 +96,7 @@ enum Command {
 /// The subscription that is meant.
 #[derive(Args, Debug)]
 struct SubscriptionArg {
-    /// Its id, or the link to it.
+    /// The id of the subscription, or its URL.
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -104,7 +104,7 @@ struct SubscriptionArg {
 /// The subscriptions that are meant.
 #[derive(Args, Debug)]
 struct SubscriptionsArg {
-    /// Their ids, or the links to them.
+    /// The ids of the subscriptions, or their URLs.
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
 }
@@ -173,7 +173,7 @@ async fn each(
     Ok(())
 }
 
-/// The id in what somebody pasted: it may be a whole URL.
+/// The id in an argument, which may be a whole URL.
 fn name(which: &str) -> Result<&str, CommandError> {
     let rest = which.rsplit_once("/webhooks/").map_or(which, |(_, rest)| rest);
     let name = rest.split(['/', '?', '#']).next().unwrap_or_default();

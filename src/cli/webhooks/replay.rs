@@ -1,4 +1,4 @@
-//! `cloakroom webhooks replay`: what was made in a range of time goes out once more.
+//! `cloakroom webhooks replay`: sends the messages of a time range again.
 
 use std::time::Duration;
 
@@ -26,20 +26,20 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Args, Debug)]
 pub(super) struct ReplayArgs {
-    /// The subscription's id, or the link to it.
+    /// The id of the subscription, or its URL.
     #[arg(value_name = "ID")]
     id: String,
-    /// What was made since then: how long ago (2h, 7d), or an instant.
+    /// The start of the range: how long ago (2h, 7d), or an instant.
     #[arg(long, value_name = "WHEN")]
     since: String,
-    /// And before then; now unless set.
+    /// The end of the range [default: now].
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
-    /// Which of it: failed, pending (sent at once, and not only when it would be tried again),
-    /// held, delivered or all.
+    /// Which deliveries: failed, pending (sent at once instead of at their next attempt), held,
+    /// delivered or all.
     #[arg(long, default_value = "failed")]
     select: String,
-    /// Wait for its end, show how far it is, and say how much was sent.
+    /// Wait for its end, show its progress, and print how many deliveries were sent.
     #[arg(long)]
     follow: bool,
 }

@@ -1,4 +1,4 @@
-//! `cloakroom webhooks create` and `update`: what is set about a subscription.
+//! `cloakroom webhooks create` and `update`: the settings of a subscription.
 
 use std::path::PathBuf;
 
@@ -37,20 +37,20 @@ const USUAL_EVENTS: [&str; 4] =
 
 #[derive(Args, Debug)]
 struct SubscriptionArgs {
-    /// Tell it of these, as operation.failed; may be there several times.
+    /// An event to send, like operation.failed; may be repeated.
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<String>,
-    /// Only of these routes; may be there several times.
+    /// Only events of this route; may be repeated.
     #[arg(long = "route", value_name = "NAME")]
     routes: Vec<String>,
-    /// Only with one of these tags; may be there several times.
+    /// Only events of operations with this tag; may be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// A header that every delivery gets, as 'Name: value'; may be there several times. While the
-    /// command runs everybody on the machine can see it: a secret belongs into --header-file.
+    /// A header of every delivery, like 'Name: value'; may be repeated. All users of this machine can
+    /// see it while the command runs: use --header-file for secrets.
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
-    /// A file of such headers, one on each line; - for the standard input.
+    /// A file of headers, one per line; - for standard input.
     #[arg(long = "header-file", value_name = "FILE")]
     header_files: Vec<PathBuf>,
     /// What it is for.
