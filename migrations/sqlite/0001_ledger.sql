@@ -199,7 +199,7 @@ CREATE TABLE waiting (
     lane         INTEGER NOT NULL,
     waiting_for  TEXT    NOT NULL CHECK (waiting_for IN ('upstream', 'serial-key')),
     due_at       INTEGER,
-    -- When waiting for a key comes to an end, whoever has it then.
+    -- When waiting for a key comes to an end, whichever operation has it then.
     deadline_at  INTEGER,
     serial_digest BLOB   CHECK (length(serial_digest) = 16),
     -- When the turn of an operation comes that was accepted with a delay. The order of a key is the
@@ -342,13 +342,13 @@ CREATE TABLE expiries (
     PRIMARY KEY (due_at, seq)
 ) WITHOUT ROWID;
 
--- Queues of which nothing is begun until somebody resumes them.
+-- Queues of which nothing is begun until a person resumes them.
 CREATE TABLE paused_queues (
     queue       TEXT    PRIMARY KEY,
     paused_at   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- One row for each limit and node. The row of incarnation 0 belongs to nobody: who divides
+-- One row for each limit and node. The row of incarnation 0 belongs to no node: who divides
 -- the limit locks it.
 CREATE TABLE permits (
     kind        TEXT    NOT NULL CHECK (kind IN
@@ -381,7 +381,7 @@ CREATE TABLE counters (
     PRIMARY KEY (lane, incarnation)
 ) WITHOUT ROWID;
 
--- Rises with every change of a receiver, so that whoever remembers receivers knows when to
+-- Rises with every change of a receiver, so that a node that remembers receivers knows when to
 -- look again; and what links in messages are built on, for nodes that answer no clients.
 CREATE TABLE webhooks (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
@@ -411,9 +411,9 @@ CREATE TABLE receivers (
     failing_since INTEGER,
     -- 1: those who subscribe have been told that it fails.
     complained  INTEGER NOT NULL DEFAULT 0 CHECK (complained IN (0, 1)),
-    -- 1: whoever is at its URL has to agree first.
+    -- 1: the receiver at its URL has to agree first.
     asks        INTEGER NOT NULL DEFAULT 0 CHECK (asks IN (0, 1)),
-    -- How many deliveries in a minute whoever is at its URL allowed when it was asked; as many as
+    -- How many deliveries in a minute the receiver at its URL allowed when it was asked; as many as
     -- come where there is none.
     allowed_rate INTEGER CHECK (allowed_rate > 0),
     -- Since when no operation and no delivery has referred to the callbacks of a principal to an
@@ -453,7 +453,7 @@ CREATE INDEX signing_keys_by_principal ON signing_keys (principal) WHERE princip
 -- Those whose public half anybody may know.
 CREATE INDEX signing_keys_published ON signing_keys (key) WHERE kind = 'v1a';
 
--- What somebody is told, once, whoever is told of it. The body is what is sent, always.
+-- A message, once, however many receivers are told of it. The body is what is sent, always.
 CREATE TABLE messages (
     message     INTEGER PRIMARY KEY,
     -- The operation that it is about, and the number of its event.

@@ -29,7 +29,7 @@ async fn values_that_make_no_sense_are_refused() {
     refused(setup().route("POST /orders", "delivery = \"sometimes\""), &["at-most-once"]).await;
     refused(setup().route("POST /orders", "timeout = \"soon\""), &["timeout"]).await;
     refused(setup().route("POST /orders", "timeout = \"-1s\""), &["timeout"]).await;
-    refused(setup().route("POST /orders", "upstream = \"nobody\""), &["nobody"]).await;
+    refused(setup().route("POST /orders", "upstream = \"missing\""), &["missing"]).await;
     refused(setup().route("orders", ""), &["orders"]).await;
     refused(setup().route("POST /orders", "mode = \"later\""), &["mode"]).await;
     refused(Setup::before_url("ftp://localhost/"), &["url"]).await;

@@ -65,7 +65,7 @@ async fn a_full_disk_is_503_and_what_was_accepted_is_carried_out_when_there_is_r
     .await;
     refused.expect_field("retry-after");
     refused.problem(503);
-    // Whoever balances the load does not take away what can still be read.
+    // The load balancer does not take away what can still be read.
     process.admin(get("/readyz")).await.expect(200);
     process.get(&before.at("result")).await.expect(200);
     process.get("/catalogue").await.expect(200);

@@ -82,7 +82,7 @@ async fn the_serial_key_of_its_acceptance_stays() {
     let first = gateway.accept(of_7("/serial/1")).await;
     let second = gateway.accept(of_7("/serial/2")).await;
     let gateway = gateway.restart_with(with("")).await;
-    // Without the rule, what is accepted now waits for nobody.
+    // Without the rule, a request accepted now waits for no other.
     let third = gateway.accept(of_7("/serial/3")).await;
     gateway.settled(&third).await;
     assert_eq!(gateway.document(&second).await["waitingFor"], "serial-key");

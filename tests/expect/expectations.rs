@@ -44,7 +44,7 @@ async fn expecting_202_gets_it_at_once_on_any_route_that_allows_it() {
             let upstream = Upstream::start().await;
             upstream.hold("/orders");
             let gateway = with_mode(&upstream, mode, BOTH).start().await;
-            // Nobody moves the clock and the upstream does not answer: only at once is in time.
+            // The clock stands still and the upstream does not answer: only at once is in time.
             gateway.accept(order().field(field, "202-accepted")).await;
         }
     }

@@ -15,7 +15,7 @@ use crate::support::time::{Stopwatch, pause};
 use crate::support::{Answer, Upstream};
 
 const CUTS: usize = 30;
-/// Long enough that a beat that is lost with its connection makes nobody look dead, in
+/// Long enough that a beat that is lost with its connection makes no node look dead, in
 /// seconds.
 const LEASE: u64 = 4;
 
@@ -33,7 +33,7 @@ async fn cut(what: &str, cuts: impl AsyncFn(&Cutter, &Load)) -> Counts {
     load.until_more(20).await;
     let what = format!("{} database connections cut {what} in {took} s", cutter.cuts());
     let counts = judged(&what, load, nodes.node(0), &upstream).await;
-    // Nobody died: what was not begun goes back, and what was sent is ended by who sent it.
+    // No node died: what was not begun goes back, and what was sent is ended by who sent it.
     assert_eq!((counts.outcome_unknown, counts.rescued, counts.repeated), (0, 0, 0), "{counts}");
     counts
 }
@@ -59,7 +59,7 @@ async fn connections_cut_before_a_commit_arrives_lose_and_double_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_cut_between_a_commit_and_its_answer_lose_and_double_nothing() {
     let counts = cut_at_commits("after a COMMIT", Moment::After).await;
-    // What was accepted or handed out and nobody was told of is found again.
+    // Operations that were accepted or handed out without an answer are found again.
     assert!(counts.stored > 0 && counts.resumed > 0, "{counts}");
 }
 

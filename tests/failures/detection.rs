@@ -1,4 +1,4 @@
-//! How soon somebody else carries out what a dead node held, at the lease that a fleet has
+//! The time until another node carries out what a dead node held, at the lease that a fleet has
 //! unless it says otherwise.
 
 use std::time::Duration;

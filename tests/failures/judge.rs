@@ -30,7 +30,7 @@ pub struct Counts {
     pub accepted: usize,
     pub succeeded: usize,
     pub outcome_unknown: usize,
-    /// Operations whose 202 nobody has read, and the requests that may have made them.
+    /// Operations whose 202 no client has read, and the requests that may have made them.
     pub unread: usize,
     unanswered: usize,
     /// Requests that were refused, and those whose answer never came.
@@ -195,7 +195,7 @@ async fn all_ended(front: &Front) -> HashMap<String, Value> {
     .await
 }
 
-/// What somebody saw ended ends as it did then.
+/// An operation that a client saw ended ends as it did then.
 fn changed_since(all: &HashMap<String, Value>, seen: &Seen, counts: &mut Counts) {
     for (id, document) in seen.documents.iter().filter(|(_, document)| is_final(document)) {
         let now = all.get(id).map(|now| (&now["status"], &now["finishedAt"], &now["error"]));
@@ -214,7 +214,7 @@ fn totals(all: &HashMap<String, Value>, counts: &mut Counts) {
         counts.rescued += usize::from(document["rescues"].as_u64() > Some(0));
         counts.resumed += usize::from(document["resumes"].as_u64() > Some(0));
     }
-    // Nobody sends an order without a key twice.
+    // No client sends an order without a key twice.
     counts.several_of_a_name = names.values().filter(|&&count| count > 1).count();
 }
 
@@ -226,7 +226,7 @@ fn sends(upstream: &Upstream, all: &HashMap<String, Value>, counts: &mut Counts)
         *arrivals.entry((received.path() == "/once", id)).or_default() += 1;
     }
     counts.repeated = arrivals.values().filter(|&&count| count > 1).count();
-    // Also of those whose 202 nobody has read.
+    // Also of those whose 202 no client has read.
     counts.doubled = arrivals.iter().filter(|((once, _), count)| *once && **count > 1).count();
     for (id, document) in all {
         let came = [true, false].iter().any(|once| arrivals.contains_key(&(*once, id.clone())));

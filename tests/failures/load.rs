@@ -1,4 +1,4 @@
-//! Clients that post without end, and somebody who looks at what became of it.
+//! Clients that post without end, and one that looks at what became of it.
 //!
 //! Owns the pace, which is bounded, and the manners of clients: who has a key repeats what
 //! was not answered by a 202 until it is; who has none goes on to the next order.
@@ -51,7 +51,7 @@ impl Order {
     }
 }
 
-/// Clients and whoever looks, until [`Load::end`].
+/// Clients and the one that looks, until [`Load::end`].
 pub struct Load {
     pub books: Books,
     over: Arc<AtomicBool>,
@@ -88,7 +88,7 @@ impl Load {
         time::until_within(LONGEST, "more accepted orders", reached).await;
     }
 
-    /// Lets everybody finish what was begun, once somebody has met what is finished: while
+    /// Lets everybody finish what was begun, once a client has met a finished operation: while
     /// the permits of the dead are withheld there may be none of it for a lease.
     pub async fn end(self) -> Seen {
         let met = || async { self.books.with(|seen| (seen.finished > 0).then_some(())) };
@@ -139,7 +139,7 @@ impl Knocker {
                 self.books.with(|seen| seen.refuse(order, &answer));
                 answer.text()
             }
-            // Nobody was there: nothing was sent.
+            // No gateway was there: nothing was sent.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 return Err(error.to_string());
             }

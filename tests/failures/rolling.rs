@@ -22,11 +22,11 @@ async fn a_rolling_restart_of_the_fleet_loses_nothing_and_repeats_nothing() {
     let restarts = ROUNDS * nodes.len();
     let what = format!("{restarts} nodes replaced one by one in {} s", watch.elapsed().as_secs());
     let counts = judged(&what, load, nodes.node(0), &upstream).await;
-    // Whoever was let in was answered, and whoever was begun was finished where it ran. Who
+    // Each request that was let in was answered, and each attempt ended where it ran. Who
     // knocks in the very moment in which a door closes is cut off by the system.
     assert_eq!((counts.unread, counts.outcome_unknown), (0, 0), "{counts}");
     assert!(counts.cut <= 2, "{counts}");
     assert_eq!((counts.rescued, counts.repeated), (0, 0), "{counts}");
-    // Whoever left had told all that it knew.
+    // Each node that left had told all that it knew.
     assert_eq!(counts.recounted, 0, "{counts}");
 }

@@ -45,7 +45,7 @@ pub struct Seen {
     pub stored: HashSet<String>,
     /// How long the slowest 202 took.
     pub slowest: Duration,
-    /// How often somebody looked, and how often a 303 was met.
+    /// How often a client looked, and how often a 303 was met.
     pub looks: usize,
     pub finished: usize,
     /// The latest document of each operation, by its id.
@@ -106,7 +106,7 @@ impl Seen {
         }
     }
 
-    /// Somebody looked at an operation and was refused, or not told.
+    /// A client looked at an operation and was refused, or not told.
     pub fn tell_when(&mut self, answer: &Response) {
         let seconds = answer.field("retry-after").and_then(|value| value.parse().ok());
         if answer.status != 503 || !seconds.is_some_and(|seconds: u64| (1..=60).contains(&seconds))
@@ -115,7 +115,7 @@ impl Seen {
         }
     }
 
-    /// Somebody looked at a document.
+    /// A client looked at a document.
     pub fn look(&mut self, id: &str, document: Value) {
         self.looks += 1;
         if let Some(before) = self.documents.get(id)

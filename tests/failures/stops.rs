@@ -73,6 +73,6 @@ async fn a_database_that_stops_at_once_twenty_times_loses_and_doubles_nothing() 
     );
     let counts = judged(&what, load, nodes.node(0), &upstream).await;
     assert!(counts.refused >= STOPS, "{counts}");
-    // Nobody died, so nobody's outcome is unknown.
+    // No node died, so no outcome is unknown.
     assert_eq!((counts.outcome_unknown, counts.rescued), (0, 0), "{counts}");
 }

@@ -1,4 +1,4 @@
-//! `kill -9` of whoever accepts, works and sends, while subscribers are told of each end.
+//! `kill -9` of nodes that accept, work and send, while subscribers are told of each end.
 
 use std::time::Duration;
 

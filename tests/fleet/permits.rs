@@ -104,7 +104,7 @@ async fn one_worker_that_alone_has_work_gets_all_that_the_others_have_no_use_for
     upstream.hold("/reports");
     let reports = accept(&front, "/reports", 9).await;
     upstream.until_received("/reports", 4).await;
-    // One is left of the upstream's five, for whoever wants it.
+    // One is left of the upstream's five, for the node that wants it.
     upstream.hold("/again");
     let others = accept(&front, "/again", 3).await;
     upstream.until_received("/again", 1).await;

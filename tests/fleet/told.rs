@@ -35,7 +35,7 @@ async fn whoever_subscribes_on_one_node_is_told_of_all_that_another_accepts_at_o
             (told == expected).then_some(())
         };
         time::until("every event has been told", told).await;
-        // Nobody wants to know of beginnings any more, and all nodes hear of that.
+        // No receiver wants to know of beginnings any more, and all nodes hear of that.
         one.send(Request::new("DELETE", &*subscription)).await.expect(204);
         other.settled(&other.accept(post("/again")).await).await;
     }

@@ -1,5 +1,5 @@
 //! `kill -9` between the moment that a key is stored and the one that its answer is read:
-//! whoever repeats the request gets the one operation of that key, and no key is left
+//! a client that repeats the request gets the one operation of that key, and no key is left
 //! without its operation.
 
 use std::collections::{HashMap, HashSet};
@@ -53,7 +53,7 @@ async fn repeated_after(tampering: &str, noted: &str) -> Option<(Upstream, Proce
     let address = process.public;
     let unanswered = time::spawn(async move { keyed("k").try_send(address).await });
     strace.until_noted(noted).await;
-    // It is gone only when whoever holds its call up has let go of it.
+    // It is gone only when the tracer that holds its call up has let go of it.
     process.signal("KILL").await;
     drop(strace);
     process.ended().await;
@@ -121,7 +121,7 @@ impl Load {
 }
 
 /// Sends one keyed request after the other, each until it is answered, and every third
-/// once more, until there is nobody to send to any more.
+/// once more, until no gateway is left to send to.
 async fn client(number: usize, mut current: watch::Receiver<Option<SocketAddr>>, load: Arc<Load>) {
     let mut sent = 0;
     loop {

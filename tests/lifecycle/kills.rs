@@ -263,7 +263,7 @@ fn count_sends(upstream: &Upstream, all: &[(Kind, Ticket)]) -> (usize, usize) {
     for kind in Kind::ALL {
         let arrivals = arrivals(upstream, kind);
         if kind.is_at_most_once() {
-            // Also of those whose 202 nobody has read.
+            // Also of those whose 202 no client has read.
             double += arrivals.values().filter(|count| **count > 1).count();
         } else {
             let accepted = all.iter().filter(|(of, _)| *of == kind);

@@ -56,7 +56,7 @@ async fn tickets_bodies_and_credentials_are_not_logged() {
     }
 }
 
-/// Every line that it has logged: JSON, because nobody's terminal is there.
+/// Every line that it has logged: JSON, because no terminal is there.
 fn logged(process: &Process) -> Vec<Value> {
     let lines = process.stderr();
     lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()

@@ -1,4 +1,4 @@
-//! Upstreams that are down: their operations wait, and nobody else notices.
+//! Upstreams that are down: their operations wait, and no other upstream's do.
 
 use crate::support::{Answer, Gateway, Setup, Ticket, Upstream, get, post, time, upstream};
 

@@ -124,8 +124,8 @@ async fn the_command_line_has_a_table_for_people_and_json_for_machines() {
 
 #[tokio::test]
 async fn where_no_gateway_answers_it_says_so() {
-    let nobody = format!("http://{}", crate::support::upstream::closed_port().await);
-    let printed = queues(&nobody, &[]).await;
+    let unused = format!("http://{}", crate::support::upstream::closed_port().await);
+    let printed = queues(&unused, &[]).await;
     assert_eq!(printed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&printed.stderr).contains("no gateway answers"));
 }

@@ -646,7 +646,7 @@ pub fn without_rights() -> Command {
 fn alone(mut command: Command) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
-    // Settings of whoever runs the tests are not to reach it.
+    // Settings of the environment that runs the tests are not to reach it.
     command.env_clear();
     command
 }

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Who runs the server where the tests run as root, which it refuses to be.
 const USER: &str = "postgres";
 
-/// Runs the server, as told line by line, and removes it when nobody is left to tell.
+/// Runs the server, as told line by line, and removes it when its parent is gone.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 folder=$1 signal=$2; shift 2
@@ -160,7 +160,7 @@ impl Cluster {
     }
 }
 
-/// Runs a server under a watchdog that outlives whoever started it, and ends it by the
+/// Runs a server under a watchdog that outlives its parent, and ends it by the
 /// signal that it takes for an immediate end.
 fn watched(folder: &Path, server: &Command, signal: &str) -> Watchdog {
     let mut shell = Command::new("sh");
@@ -183,7 +183,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     panic!("waited for {what} for {PATIENCE:?}");
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("an address").port()
@@ -210,7 +210,7 @@ fn is_root() -> bool {
     id.stdout.trim_ascii() == b"0"
 }
 
-/// A program as somebody who is not root.
+/// A program as a user that is not root.
 pub fn as_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
@@ -220,7 +220,7 @@ pub fn as_user(program: &Path) -> Command {
     command
 }
 
-/// A folder that whoever runs the server may write to.
+/// A folder that the server's user may write to.
 pub fn folder_of_its_own() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("cloakroom-postgres-").tempdir();
     let folder = folder.expect("a temporary folder").keep();

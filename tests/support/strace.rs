@@ -22,8 +22,8 @@ pub struct Strace {
 
 impl Strace {
     /// From its return on every `fsync` of the process is tampered with so
-    /// (`error=EIO`, `delay_exit=…` in microseconds). `None` where this machine lets
-    /// nobody do that; in CI that is a failure.
+    /// (`error=EIO`, `delay_exit=…` in microseconds). `None` where this machine
+    /// forbids that; in CI that is a failure.
     pub async fn on_syncs(process: &Process, tampering: &str) -> Option<Self> {
         let log = NamedTempFile::new().unwrap();
         let mut command = Command::new("strace");

@@ -156,7 +156,7 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// A number that whoever runs the tests has set, for tests that can also run longer.
+/// A number that the environment of the tests sets, for tests that can also run longer.
 pub fn number_from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value:?}")))

@@ -280,7 +280,7 @@ impl Upstream {
     }
 }
 
-/// An address on this machine where nobody listens.
+/// An address on this machine without a listener.
 pub async fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

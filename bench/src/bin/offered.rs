@@ -5,7 +5,7 @@
 //! by the clock, not by the answers: each connection has its own timetable, and a request
 //! that is late does not move the next one. Times count from when a request was due. With
 //! ARRIVALS, `/arrivals` of the upstream, each says when that was, and the upstream tells
-//! how long they took to come. With `told`, somebody is told of the end of each, and it is
+//! how long they took to come. With `told`, a receiver is told of the end of each, and it is
 //! waited until all are delivered. It prints one line of `name=value` and ends with 0 if
 //! accepts, and completions at the end of the last second, are within 1 % of what was
 //! offered, and everything accepted has succeeded.

@@ -128,7 +128,7 @@ async fn canceling_ends_what_has_not_begun_and_asks_what_runs(place: Place) {
     let mut cancels = ledger.cancels();
     assert_eq!(ledger.cancel(running_id, Freeing::Free, START).await.unwrap(), Canceled::Asked);
     assert_eq!(cancels.recv().await.unwrap(), running_id);
-    // It would be tried again, but somebody has called it off.
+    // It would be tried again, but it has been called off.
     let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
     assert_eq!(
         ledger.settle(outcome_of(leased, &broken, START)).await.unwrap(),

@@ -260,7 +260,7 @@ async fn state(ledger: &Ledger, id: OperationId) -> State {
     ledger.find(id).await.unwrap().unwrap().state
 }
 
-/// Takes whatever is handed over, with whether that overtakes somebody.
+/// Takes whatever is handed over, with whether that overtakes another one.
 struct Hands(mpsc::UnboundedSender<(Leased, bool)>, bool);
 
 impl Desk for Hands {

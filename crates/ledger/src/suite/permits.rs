@@ -40,7 +40,7 @@ async fn what_is_left_of_a_rate_is_told_to_the_next_start(place: Place) {
     let (rate, other) = (of(Kind::UpstreamRate), of(Kind::QueueRate));
     let (ledger, tasks) = place.open(START).await;
     let full = ledger.emptied(START).await.unwrap();
-    assert_eq!(full.of(&rate), Timestamp::EPOCH, "nobody has used any before the first start");
+    assert_eq!(full.of(&rate), Timestamp::EPOCH, "none was used before the first start");
     let left = START - Duration::from_millis(300);
     ledger.leave(vec![(rate.clone(), left)], START).await.unwrap();
     ledger.leave(vec![(rate.clone(), left - HOUR)], START).await.unwrap();
@@ -161,7 +161,7 @@ mod among_several {
         assert_eq!(may(&two.other, 0, 5).await.may, 0);
         two.other.note_dead(dead(beat));
         assert_eq!(may(&two.other, 0, 5).await.may, 5);
-        // It comes back, and still uses two: nobody gets more before they are back.
+        // It comes back, and still uses two: no node gets more before they are back.
         let back = may(&two.one, 2, 5).await;
         assert!((back.may, back.holds) == (0, 2) && back.owed, "{back:?}");
         two.close().await;
@@ -492,7 +492,7 @@ mod among_several {
         assert_eq!(found(&two.other.reconcile(true, now).await.unwrap()), [held]);
         assert_eq!(found(&two.other.reconcile(true, later).await.unwrap()), [held, unused]);
         assert!(!left(7).await);
-        // What it had counted stays, in nobody's name.
+        // What it had counted stays, in the row of no node.
         let name = two.url().rsplit('/').next().unwrap().to_owned();
         let of = |table| format!("SELECT count(*) FROM {table} WHERE incarnation = 1");
         let rows = ["counters", "permits"].map(|table| cluster().sql(&name, &of(table)));

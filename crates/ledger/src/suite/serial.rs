@@ -48,7 +48,7 @@ async fn a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go(pla
     assert_eq!(ledger.unblock(blocked.name, START).await.unwrap(), Unblocked::NotBlocked);
     assert_eq!(keys(&ledger, true).await, []);
     assert_eq!(keys(&ledger, false).await[0].holder, next);
-    // The next failure blocks it again, and nobody is left behind the last.
+    // The next failure blocks it again, and no operation is left behind the last.
     fail(&ledger, blocking(2).id).await;
     ledger.unblock(blocked.name, START).await.unwrap();
     let last = claim_one(&ledger, START).await;

@@ -120,7 +120,7 @@ async fn claimed(ledger: &Ledger, now: Timestamp) -> Vec<LeasedDelivery> {
     };
     let wants: Vec<_> = ledger.due_deliveries(now).into_iter().map(want).collect();
     let mut leased = Vec::new();
-    // Nobody wants more at once than there are slots.
+    // No caller wants more at once than there are slots.
     for some in wants.chunks(500) {
         let claimed = ledger.claim_deliveries(some.to_vec(), now).await.unwrap();
         leased.extend(claimed.into_iter().flat_map(|claimed| claimed.leased));
@@ -199,7 +199,7 @@ fn callback_to(url: &str, principal: &Principal, at: Timestamp) -> FirstCallback
     FirstCallback { callbacks, url: url.into(), topics: Topics::ENDS }
 }
 
-/// Two nodes on one database, which remember that nobody wants to know of anything.
+/// Two nodes on one database, which remember that no receiver wants to know of anything.
 async fn two(place: &Place) -> [(Ledger, Tasks); 2] {
     let two = [opened(place).await, opened(place).await];
     for ((ledger, _), number) in two.iter().zip([101, 102]) {

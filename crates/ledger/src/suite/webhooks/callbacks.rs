@@ -69,8 +69,8 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     forget_operations(START + 31 * DAY).await;
     assert!(ledger.find(id).await.unwrap().is_none());
     forget(START + 31 * DAY).await;
-    assert!(changed().await > before, "every node learns that nobody needs it");
-    // Whoever asks again gets the same, as long as it is only retired.
+    assert!(changed().await > before, "every node learns that no operation needs it");
+    // A request that asks again gets the same, as long as it is only retired.
     let again = START + 40 * DAY;
     assert_eq!(calls(2, again).await.1, receiver);
     forget_operations(again + 8 * DAY).await;

@@ -304,7 +304,7 @@ async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(p
     ledger.leave(Vec::new(), START).await.unwrap();
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place).await;
-    // What had been handed out is the same to whoever comes next.
+    // What had been handed out is the same to the next node.
     while ledger.take_back_deliveries(1000, START).await.unwrap() > 0 {}
     let mut more = 0;
     while ledger.fan_out().await.unwrap() {

@@ -55,7 +55,7 @@ async fn what_waits_for_another_attempt_has_it_at_once_when_that_is_asked_for(pl
         at: soon,
     };
     assert_eq!(ledger.replay(step).await.unwrap().count, 2, "one of the three is being sent");
-    // The step whose end nobody heard of.
+    // The step whose end no caller heard of.
     assert_eq!(ledger.replay(step).await.unwrap().count, 0);
     let rest = claimed(&ledger, soon).await;
     assert_eq!(rest.iter().map(|leased| leased.attempts).collect::<Vec<_>>(), [2, 2]);
@@ -107,7 +107,7 @@ async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(plac
     assert_eq!(first.count, 2);
     let second = ledger.replay(ReplayStep { after: first.after, ..step }).await.unwrap();
     assert_eq!((second.count, second.after.is_some()), (1, true));
-    // The step whose end nobody heard of.
+    // The step whose end no caller heard of.
     assert_eq!(ledger.replay(step).await.unwrap().count, 0);
     let again: Vec<_> = claimed(&ledger, START + SECOND).await;
     let again: Vec<_> =
@@ -185,7 +185,7 @@ async fn what_is_due_for_a_receiver_that_takes_nothing_is_put_aside(place: Place
     ledger.change_subscription(changing(Change::Delete)).await.unwrap();
     assert_eq!(ledger.put_aside(whole.receiver, 2, START).await.unwrap(), 1);
     assert!(ledger.subscription(None, whole.id).await.unwrap().is_none());
-    // Nor is anything held for somebody who is gone.
+    // Nor is anything held for a receiver that is gone.
     let pruned = ledger.prune_deliveries(1, START, START, START).await.unwrap();
     assert_eq!(pruned.dropped, 1);
     let pruned = ledger.prune_deliveries(9, START, START, START).await.unwrap();

@@ -98,7 +98,7 @@ async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     let all = Topic::ALL.into_iter().filter(|topic| topic.is_of_operation());
     let all = subscribed(&ledger, subscription(1, settings(all))).await;
-    // Once more, so that nobody has to find out that somebody subscribes.
+    // Once more, so that the node need not find out that a receiver subscribes.
     done(&ledger, operation(1, START)).await;
     let began = [Topic::Accepted, Topic::Started];
     let first: Vec<_> = began.into_iter().chain([Topic::Succeeded]).collect();
@@ -150,7 +150,7 @@ async fn what_one_node_makes_due_another_hears_of_before_it_looks() {
     let whole = subscribed(&one, subscription(1, settings([Topic::Succeeded]))).await;
     let lane = DeliveryLane { receiver: whole.receiver, again: false };
     for _ in 0..2000 {
-        // Once more, because whoever has only just opened it may not listen yet.
+        // Once more, because a node that has only just opened it may not listen yet.
         one.ping(whole.id, clock.now()).await.unwrap();
         if other.due_deliveries(clock.now()) == [lane] {
             break;
@@ -244,7 +244,7 @@ async fn what_outlives_an_operation_is_never_taken_to_be_about_a_later_one(place
     assert_eq!((held.len(), held[0].operation), (1, None));
     assert!(matches!(held[0].state, DeliveryState::Held { .. }));
     ledger.prune(9, later + HOUR).await.unwrap();
-    assert!(ledger.answer(eves).await.unwrap().is_none(), "nobody is to be told of it");
+    assert!(ledger.answer(eves).await.unwrap().is_none(), "no receiver is to be told of it");
     close(ledger, tasks).await;
 }
 
