@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document of the public interface.
+//! The `OpenAPI` 3.1 document of the public interface.
 //!
 //! Owns the document that `cloakroom openapi` prints and `openapi.json` serves. Schemas
 //! come from the types that are answered with; which status each resource has is in

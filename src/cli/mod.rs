@@ -72,7 +72,7 @@ enum Command {
     Config(config::ConfigArgs),
     /// Look for causes that would keep the gateway from working on this machine.
     Doctor(doctor::DoctorArgs),
-    /// Print the OpenAPI document of the HTTP API as JSON.
+    /// Print the description of the HTTP API as JSON.
     #[command(after_help = openapi::EXAMPLES)]
     Openapi,
     /// Ask a running gateway whether it is ready.

@@ -1,4 +1,4 @@
-//! `cloakroom openapi`: prints the OpenAPI document.
+//! `cloakroom openapi`: prints the `OpenAPI` document.
 
 use super::failure::CommandError;
 use super::print;

@@ -1,4 +1,4 @@
-//! Parameters, headers and responses that several resources share in the OpenAPI document.
+//! Parameters, headers and responses that several resources share in the `OpenAPI` document.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! The paths of the OpenAPI document: every resource with its statuses.
+//! The paths of the `OpenAPI` document: every resource with its statuses.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! The webhook resources and messages of the OpenAPI document.
+//! The webhook resources and messages of the `OpenAPI` document.
 
 use serde_json::{Map, Value, json};
 
