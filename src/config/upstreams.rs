@@ -267,9 +267,28 @@ mod tests {
 
     #[test]
     fn fields_of_the_gateway_and_the_connection_cannot_be_set() {
-        for name in ["Host", "Content-Length", "Expect", "Operation-Id", "X-Forwarded-For", "a b"] {
+        let refused = |name: &str| {
             let says = faults(&format!("[upstreams.default.headers]\n\"{name}\" = \"x\""));
             assert!(says.contains(&format!("upstreams.default.headers.{name}")), "{name}: {says}");
+            says
+        };
+        for name in ["Host", "Content-Length", "Expect", "Operation-Id", "X-Forwarded-For", "a b"] {
+            refused(name);
+        }
+        // Many servers read other signs as `-`.
+        for (name, says) in [
+            ("Content_Length", "belongs to the connection"),
+            ("transfer.encoding", "belongs to the connection"),
+            ("Operation_Id", "the gateway sets it itself"),
+            ("IDEMPOTENCY_KEY", "the gateway sets it itself"),
+            ("X_Forwarded_For", "the gateway sets it itself"),
+            ("cdn~loop", "the gateway sets it itself"),
+        ] {
+            assert!(refused(name).contains(says), "{name}: {}", refused(name));
+        }
+        for name in ["X_Api_Key", "x.tenant", "Api-Key"] {
+            let config = read(&format!("[upstreams.default.headers]\n\"{name}\" = \"x\""));
+            assert_eq!(config.upstreams["default"].headers.len(), 1, "{name}");
         }
         let says = faults("[upstreams.default.headers]\nX-Key = \"a\\nb\"");
         assert!(says.contains("one line"), "{says}");

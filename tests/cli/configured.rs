@@ -391,3 +391,24 @@ async fn what_hardly_does_what_it_says_is_told_by_check_and_doctor() {
         assert!(warned, "{setting}: {checks:?}");
     }
 }
+
+#[tokio::test]
+async fn a_start_prints_what_hardly_does_what_it_says_and_what_is_opened_too_wide() {
+    let upstream = Upstream::start().await;
+    let process = Setup::before(&upstream)
+        .set("server", "trusted_proxies = [\"0.0.0.0/0\"]")
+        .route("POST /orders", "timeout = \"2d\"\nretry = { statuses = [500] }")
+        .spawn()
+        .await;
+    for (setting, why) in [
+        ("secrets.key", "readable by"),
+        ("server.public_url", "links in answers lead to"),
+        ("server.trusted_proxies", "0.0.0.0/0"),
+        ("routes[0].timeout", "the deadline (24h)"),
+        ("routes[0].retry.statuses", "at most once"),
+    ] {
+        let told =
+            |line: &str| line.starts_with("note: ") && line.contains(setting) && line.contains(why);
+        assert!(process.stdout().lines().any(told), "{setting}: {}", process.stdout());
+    }
+}

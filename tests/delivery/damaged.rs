@@ -38,10 +38,14 @@ async fn a_request_whose_body_is_gone_is_not_sent_and_the_upstream_is_not_blamed
 }
 
 #[tokio::test]
-async fn a_body_that_turns_out_short_while_it_is_sent_is_no_fault_of_the_upstream() {
-    for (delivery, code, cause) in [
-        ("at-most-once", "outcome-unknown", Some("unreadable")),
-        ("at-least-once", "unreadable", None),
+async fn a_body_of_another_length_that_is_found_while_it_is_sent_is_no_fault_of_the_upstream() {
+    const SHORT: &str = "UPDATE pieces SET octets = substr(octets, 1, 5) WHERE number = 1";
+    const LONG: &str = "UPDATE pieces SET octets = octets || '\\x78' WHERE number = 2";
+    for (delivery, damage, code, cause) in [
+        ("at-most-once", SHORT, "outcome-unknown", Some("unreadable")),
+        ("at-least-once", SHORT, "unreadable", None),
+        ("at-most-once", LONG, "outcome-unknown", Some("unreadable")),
+        ("at-least-once", LONG, "unreadable", None),
     ] {
         let upstream = Upstream::start().await;
         let route =
@@ -49,7 +53,7 @@ async fn a_body_that_turns_out_short_while_it_is_sent_is_no_fault_of_the_upstrea
         let (gateway, name) = started(&upstream, &route).await;
         hold(&gateway, "pause").await;
         let ticket = gateway.accept(large()).await;
-        cluster().sql(&name, "UPDATE pieces SET octets = substr(octets, 1, 5) WHERE number = 1");
+        cluster().sql(&name, damage);
         hold(&gateway, "resume").await;
         let document = gateway.settled(&ticket).await;
         let error = &document["error"];
@@ -70,4 +74,41 @@ async fn a_result_whose_body_is_gone_is_a_problem_and_no_success() {
     let problem = gateway.get(&result).await.problem(500);
     assert!(!problem.to_string().contains("piece"), "{problem}");
     gateway.send(get(&result).field("Range", "bytes=0-9")).await.problem(500);
+    gateway.send(get(&result).field("Range", "bytes=-9")).await.problem(500);
+    let head = gateway.send(Request::new("HEAD", &result)).await.expect(500);
+    assert!(head.body.is_empty(), "{head:?}");
+}
+
+#[tokio::test]
+async fn an_answer_whose_body_is_gone_is_a_problem_where_a_client_waits_for_it() {
+    let upstream = Upstream::start().await;
+    upstream.on("/orders", Answer::status(200).body("text/plain", vec![b'y'; 700_000]));
+    let (gateway, name) = started(&upstream, "mode = \"sync\"").await;
+    let keyed = || post("/orders").field("Idempotency-Key", "one");
+    assert_eq!(gateway.send(keyed()).await.expect(200).body.len(), 700_000);
+    assert_eq!(gateway.send(keyed()).await.expect(200).body.len(), 700_000);
+    cluster().sql(&name, "DELETE FROM pieces WHERE number = 1");
+    gateway.send(keyed()).await.problem(500);
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[tokio::test]
+async fn requests_that_the_ledger_has_lost_leave_the_breaker_closed() {
+    let upstream = Upstream::start().await;
+    let route = "queue = \"held\"\ndelivery = \"at-least-once\"\nretry = { attempts = 1 }";
+    let (gateway, name) = started(&upstream, route).await;
+    hold(&gateway, "pause").await;
+    let mut tickets = Vec::new();
+    // More than the breaker wants before it judges by a share.
+    for _ in 0..24 {
+        tickets.push(gateway.accept(large()).await);
+    }
+    cluster().sql(&name, "UPDATE pieces SET octets = substr(octets, 1, 5) WHERE number = 1");
+    hold(&gateway, "resume").await;
+    for ticket in &tickets {
+        let document = gateway.settled_by_steps_of(1, ticket).await;
+        assert_eq!(document["error"]["code"], "unreadable", "{document}");
+    }
+    let standing = gateway.admin(get("/-/queues")).await.expect(200).json();
+    assert_eq!(standing["upstreams"][0]["breaker"]["state"], "closed", "{standing}");
 }

@@ -361,6 +361,62 @@ async fn a_form_that_cannot_be_looked_into_needs_a_credential() {
     }
 }
 
+/// What clients compress: uploads, logs, traces and JSON.
+const COMPRESSED: [&str; 5] = [
+    "application/octet-stream",
+    "application/x-ndjson",
+    "application/x-protobuf",
+    "application/json",
+    "text/plain",
+];
+
+fn compressed(path: &str, content_type: &str) -> Request {
+    post(path).body(content_type, "\u{1f}\u{8b}").field("Content-Encoding", "gzip")
+}
+
+#[tokio::test]
+async fn compressed_uploads_are_ordinary_where_callers_are_not_told_apart() {
+    let upstream = Upstream::start().await;
+    let bare = Gateway::before(&upstream).await;
+    let named = Setup::before(&upstream).route("POST /orders", "").start().await;
+    let mixed = routed(&upstream, false).await;
+    for content_type in COMPRESSED {
+        for (gateway, path, status) in [
+            (&bare, "/orders", 202),
+            (&named, "/orders", 202),
+            (&named, "/orders/", 201),
+            (&named, "/uploads", 201),
+            (&mixed, "/orders/login", 201),
+            (&mixed, "/uploads", 201),
+        ] {
+            let answer = gateway.send(compressed(path, content_type)).await.expect(status);
+            if status == 202 {
+                gateway.settled(&crate::support::Ticket::of(&answer)).await;
+            }
+            let received = upstream.received().pop().unwrap();
+            assert_eq!(received.field("content-encoding"), Some("gzip"), "{path}");
+            assert_eq!(received.body, "\u{1f}\u{8b}".as_bytes(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_upload_needs_a_credential_only_where_its_body_could_name_another_route() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::before(&upstream).route("POST /orders", "").route("POST /files/{name}", "");
+    let posts = setup.principal("authorization").start().await;
+    let mixed = routed(&upstream, true).await;
+    for content_type in COMPRESSED {
+        for (gateway, path) in [(&posts, "/uploads"), (&posts, "/orders/7"), (&mixed, "/uploads")] {
+            gateway.send(compressed(path, content_type)).await.expect(201);
+        }
+        posts.send(known(compressed("/files/a", content_type))).await.expect(202);
+        // `DELETE /orders/{id}` is another route.
+        mixed.send(compressed("/orders/7", content_type)).await.problem(401);
+        mixed.send(known(compressed("/orders/7", content_type))).await.expect(201);
+    }
+}
+
 #[tokio::test]
 async fn trace_and_connect_are_405_wherever_they_go_and_in_any_case() {
     let upstream = Upstream::start().await;

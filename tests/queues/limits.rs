@@ -1,8 +1,12 @@
 //! How many run at once, and how many begin in a time.
 
+use std::cell::Cell;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::gateway::{is_final, operations_of};
+use crate::support::postgres::cluster;
 use crate::support::{Answer, Gateway, Request, Setup, Ticket, Upstream, post, time};
 
 const SLOW: Duration = Duration::from_millis(5);
@@ -206,7 +210,8 @@ async fn a_deadline_counts_from_the_time_before_which_an_operation_is_not_to_beg
     let ticket = gateway.accept(delayed).await;
     let undelayed = gateway.accept(post("/reports").field("Operation-Deadline", "120")).await;
     // It has ended, and the delayed one has not: they are looked at in one go.
-    let ended = gateway.timed_out_by_steps_of(1, &undelayed).await;
+    gateway.advance(119);
+    let ended = ended_within(&gateway, Duration::from_secs(9), &undelayed).await;
     assert_eq!(ended["error"]["code"], "deadline-exceeded");
     assert_eq!(gateway.document(&ticket).await["status"], "queued");
     let document = gateway.timed_out_by_steps_of(1, &ticket).await;
@@ -243,44 +248,70 @@ async fn what_expires_when_its_turn_comes_has_no_attempt_and_no_start() {
     assert!(!events.to_string().contains("started"), "{events}");
 }
 
-/// A deadline of one second, in a queue that does not begin it, ends soon after.
-async fn ends_in_time(gateway: &Gateway, request: Request) {
-    let accepted = gateway.clock.now();
-    let ticket = gateway.accept(request.field("Operation-Deadline", "1")).await;
-    let probe = async || Some(gateway.document(&ticket).await).filter(is_final);
-    // The loop may be about to sleep when the clock moves, so it moves in small steps while looking; on
-    // a busy machine it moves on while a look is under way, which the limit leaves room for.
-    let document = time::until("its deadline", || async {
-        let document = probe().await;
-        let passed = gateway.clock.now().since(accepted);
-        if document.is_none() && passed < Duration::from_secs(4) {
-            gateway.clock.advance(Duration::from_millis(50));
+/// Moves the clock in small steps, by `limit` in all, until the operation is final. The loop that ends it
+/// may be about to sleep when the clock moves, and what moves during a look makes it rest for fifty times
+/// as long: so each step is followed by several looks, which take longer than that one.
+async fn ended_within(gateway: &Gateway, limit: Duration, ticket: &Ticket) -> Value {
+    let (begun, looks) = (gateway.clock.now(), Cell::new(0));
+    time::until("its deadline", || async {
+        let document = Some(gateway.document(ticket).await).filter(is_final);
+        looks.set(looks.get() + 1);
+        let goes_on = gateway.clock.now().since(begun) < limit;
+        if document.is_none() && goes_on && looks.get() % 3 == 0 {
+            gateway.clock.advance(Duration::from_millis(20));
         }
         document
     })
-    .await;
+    .await
+}
+
+/// A deadline of one second, in a queue that does not begin it, ends soon after.
+async fn ends_in_time(gateway: &Gateway, request: Request) {
+    let ticket = gateway.accept(request.field("Operation-Deadline", "1")).await;
+    let document = ended_within(gateway, Duration::from_secs(4), &ticket).await;
     assert_eq!(document["error"]["code"], "deadline-exceeded", "{document}");
     assert_eq!(document["attempts"], 0, "{document}");
 }
 
-#[tokio::test]
-async fn a_deadline_of_a_second_ends_in_time_where_nothing_begins() {
-    let upstream = Upstream::start().await;
+/// A paused queue, one that is full, and one that has used up its rate, before `/asleep`, `/busy` and
+/// `/rare`.
+fn where_nothing_begins(upstream: &Upstream) -> Setup {
     upstream.hold("/busy");
-    let gateway = Setup::before(&upstream)
+    Setup::before(upstream)
         .set("queues.asleep", "paused = true")
         .set("queues.narrow", "max_in_flight = 1")
         .set("queues.rare", "rate = \"1/h\"")
         .route("POST /asleep", "queue = \"asleep\"")
         .route("POST /busy", "queue = \"narrow\"")
         .route("POST /rare", "queue = \"rare\"")
-        .start()
-        .await;
-    ends_in_time(&gateway, post("/asleep")).await;
-    gateway.accept(post("/busy")).await;
-    upstream.until_received("/busy", 1).await;
-    ends_in_time(&gateway, post("/busy")).await;
+}
+
+/// Deadlines end in time in all three. What nodes share is granted with their beats, so the clock moves
+/// until the first operations have used up the limits.
+async fn end_in_time_where_nothing_begins(upstream: &Upstream, gateway: &Gateway) {
+    ends_in_time(gateway, post("/asleep")).await;
+    let busy = gateway.accept(post("/busy")).await;
+    let arrived = || async { (upstream.received_at("/busy").len() == 1).then_some(()) };
+    gateway.while_stepping(1, "the first to arrive", arrived).await;
+    ends_in_time(gateway, post("/busy")).await;
     let first = gateway.accept(post("/rare")).await;
-    gateway.settled(&first).await;
-    ends_in_time(&gateway, post("/rare")).await;
+    assert_eq!(gateway.settled_by_steps_of(1, &first).await["status"], "succeeded");
+    ends_in_time(gateway, post("/rare")).await;
+    upstream.release("/busy");
+    assert_eq!(gateway.settled(&busy).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_deadline_of_a_second_ends_in_time_where_nothing_begins() {
+    let upstream = Upstream::start().await;
+    let gateway = where_nothing_begins(&upstream).start().await;
+    end_in_time_where_nothing_begins(&upstream, &gateway).await;
+}
+
+#[tokio::test]
+async fn a_deadline_of_a_second_ends_in_time_on_a_database_too() {
+    let upstream = Upstream::start().await;
+    let database = cluster().database();
+    let gateway = where_nothing_begins(&upstream).on(&database).start().await;
+    end_in_time_where_nothing_begins(&upstream, &gateway).await;
 }

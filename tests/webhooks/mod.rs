@@ -18,6 +18,7 @@ mod lookups;
 mod outward;
 mod receiving;
 mod refusing;
+mod room;
 mod scene;
 mod sending;
 mod signing;

@@ -168,6 +168,8 @@ fn only_what_says_that_nobody_is_there_counts() {
         (broken(Sent::Perhaps, timeout), Some(Sign::Fails)),
         (broken(Sent::Perhaps, ErrorCode::UpstreamProtocol), Some(Sign::Fails)),
         (broken(Sent::Nothing, ErrorCode::UpstreamProtocol), None),
+        (broken(Sent::Nothing, ErrorCode::Unreadable), None),
+        (broken(Sent::Perhaps, ErrorCode::Unreadable), None),
         (Outcome::Unreadable { status: Some(200) }, None),
         (Outcome::Canceled { sent: Sent::Perhaps }, None),
         (Outcome::Expired, None),

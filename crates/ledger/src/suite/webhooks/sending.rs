@@ -368,6 +368,19 @@ async fn a_damaged_delivery_is_dropped_and_holds_up_no_other(place: Place) {
     close(ledger, tasks).await;
 }
 
+async fn a_delivery_whose_token_has_no_next_one_is_sent_all_the_same(place: Place) {
+    let (ledger, tasks) = opened(&place).await;
+    subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
+    done(&ledger, operation(1, START)).await;
+    sql(&place, "UPDATE deliveries_due SET token = 9223372036854775807").await;
+    let out = claimed(&ledger, START).await;
+    assert_eq!(out.len(), 1);
+    settled(&ledger, &out, Attempted::Taken, START).await;
+    assert!(ledger.sent_here().await.unwrap().is_empty());
+    assert_eq!(ledger.next_delivery(START), None);
+    close(ledger, tasks).await;
+}
+
 async fn a_delivery_of_a_later_release_is_left_to_a_node_that_can_read_it(place: Place) {
     let (ledger, tasks) = opened(&place).await;
     subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
@@ -409,6 +422,7 @@ macro_rules! on {
             what_is_held_too_long_is_dropped_and_what_is_late_is_given_up,
             what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next,
             a_damaged_delivery_is_dropped_and_holds_up_no_other,
+            a_delivery_whose_token_has_no_next_one_is_sent_all_the_same,
             a_delivery_of_a_later_release_is_left_to_a_node_that_can_read_it,
             a_late_delivery_whose_message_is_gone_is_given_up,
         );
