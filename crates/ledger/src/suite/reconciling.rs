@@ -165,15 +165,25 @@ async fn what_lies_in_no_lane_is_reported_and_put_where_its_lane_is_known(place:
          UPDATE ready SET lane = 99 WHERE seq = 3; UPDATE operations SET lane = 99 WHERE seq >= 3;",
     )
     .await;
+    // No more is found, so nothing of the lane is looked for until something is said to be due.
+    let claimed = async || {
+        let wants = vec![Want { lane: lane(false), limit: 9 }];
+        let leased = ledger.claim(wants, START).await.unwrap().remove(0).leased;
+        leased.iter().map(|leased| leased.id).collect::<Vec<_>>()
+    };
+    let due = || {
+        let known = ledger.lanes().into_iter().find(|known| known.lane == lane(false));
+        known.and_then(|known| known.oldest_due)
+    };
+    assert_eq!(claimed().await, [operation(4, START).id]);
+    assert_eq!(due(), None);
     let expected = [(Discrepancy::Mislaid, 3), (Discrepancy::InNoLane, 1)];
     let looked = ledger.reconcile(false, START).await.unwrap();
     assert_eq!(found(&looked), expected);
     assert!(looked.needs_a_person());
     assert_eq!(found(&ledger.reconcile(true, START).await.unwrap()), expected);
-    let wants = vec![Want { lane: lane(false), limit: 9 }];
-    let leased = ledger.claim(wants, START).await.unwrap().remove(0).leased;
-    let ids: Vec<_> = leased.iter().map(|leased| leased.id).collect();
-    assert_eq!(ids, [1, 2, 4].map(|number| operation(number, START).id));
+    assert_eq!(due(), Some(START));
+    assert_eq!(claimed().await, [1, 2].map(|number| operation(number, START).id));
     assert!(ledger.find(operation(4, START).id).await.unwrap().is_some());
     let left = ledger.reconcile(true, START).await.unwrap();
     assert_eq!(found(&left), [(Discrepancy::InNoLane, 1)], "only a person can see to it");
