@@ -3,9 +3,9 @@
 //! Owns the order in which the parts begin and end. Nothing else knows all of them.
 
 mod jobs;
+mod queue_status;
 mod receivers;
-mod sending;
-mod standing;
+mod webhooks;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -24,10 +24,10 @@ use crate::engine::{self, Engine, NodeSettings, QueueLimits, UpstreamLimits};
 pub use crate::front::Overlap;
 use crate::front::{self, Front, FrontSettings, UnknownRoute};
 pub use crate::listener::advice as bind_advice;
-use crate::listener::{BindError, Limits, Listener};
-use crate::open_files::{self, Places};
+use crate::listener::{BindError, Listener, ListenerLimits};
+use crate::open_files::{self, ConnectionLimits};
 use crate::telemetry::{Metrics, metrics};
-use crate::upstream::{Settings, SettingsError, Upstream, Upstreams};
+use crate::upstream::{Upstream, UpstreamSettings, UpstreamSettingsError, Upstreams};
 use crate::webhooks::Webhooks;
 use cloakroom_domain::Fields;
 use cloakroom_domain::http::public_url::{PublicOrigin, PublicUrlProblem};
@@ -62,7 +62,7 @@ pub enum StartError {
     Ledger(#[from] OpenError),
     /// An upstream cannot be used.
     #[error(transparent)]
-    Upstream(#[from] SettingsError),
+    Upstream(#[from] UpstreamSettingsError),
     /// The public URL cannot be used.
     #[error("server.public_url cannot be used: {0}")]
     PublicUrl(#[from] PublicUrlProblem),
@@ -80,7 +80,7 @@ pub struct App {
     fatal: CancellationToken,
     grace: Duration,
     clock: Clock,
-    parts: Parts,
+    parts: AppTasks,
     ledger: Ledger,
     /// Last: what runs on them ends with the gateway.
     _webhook_threads: Threads,
@@ -88,7 +88,7 @@ pub struct App {
 
 /// What ends one after the other: whoever shows how things stand outlives what is shown.
 #[derive(Clone, Debug, Default)]
-struct Parts {
+struct AppTasks {
     /// Sends webhooks.
     webhooks: Tasks,
     /// Carries out.
@@ -118,9 +118,9 @@ impl App {
         check(&config)?;
         // Before anything is opened.
         let limit = open_files::raise();
-        let places = places(&config, limit);
+        let connections = connection_limits(&config, limit);
         let threads = webhook_threads(&config);
-        let parts = Parts { webhooks: Tasks::on(&threads), ..Parts::default() };
+        let parts = AppTasks { webhooks: Tasks::on(&threads), ..AppTasks::default() };
         let recorded = metrics();
         // Before the ledger: an address in use must leave no trace.
         let listener = match config.engine.role.answers() {
@@ -141,9 +141,9 @@ impl App {
         let started = Self {
             public: listener.as_ref().map(Listener::local_address),
             admin: admin.as_ref().map(Listener::local_address),
-            notes: stranded(&ledger, &upstreams)
+            notes: unconfigured_lanes(&ledger, &upstreams)
                 .into_iter()
-                .chain(crowded(&config, limit, places))
+                .chain(connection_note(&config, limit, connections))
                 .collect(),
             fatal: ledger.fatal(),
             grace: config.shutdown.grace,
@@ -172,7 +172,7 @@ impl App {
         };
         let sender = receivers.sender();
         let webhooks =
-            sending::start(&config, sender, &api.ledger, &engine, &clock, &parts.webhooks);
+            webhooks::start(&config, sender, &api.ledger, &engine, &clock, &parts.webhooks);
         let lifecycles =
             front::Lifecycles { own: parts.front.clone(), engine: parts.engine.clone() };
         let front = FrontSettings::from_config(&config, api.clone(), &upstreams, lifecycles);
@@ -185,8 +185,8 @@ impl App {
                 return Err(error.into());
             }
         };
-        let limits = Limits::from(&config.server);
-        let of = |places| Limits { max_connections: places, ..limits.clone() };
+        let limits = ListenerLimits::from(&config.server);
+        let of = |connections| ListenerLimits { max_connections: connections, ..limits.clone() };
         if let Some(admin) = admin {
             let console =
                 console(&config, &api, (engine, webhooks), &parts.engine, recorded.clone());
@@ -196,7 +196,7 @@ impl App {
                 async move { console.handle(request).await }
             };
             let tasks = parts.admin.clone();
-            parts.admin.spawn(admin.serve(answer, of(places.admin), clock.clone(), tasks));
+            parts.admin.spawn(admin.serve(answer, of(connections.admin), clock.clone(), tasks));
         }
         let upkeep = until_drained(recorded.upkeep(clock.clone()), parts.ground.clone());
         parts.ground.spawn_until_cut(upkeep);
@@ -205,7 +205,7 @@ impl App {
                 let front = front.clone();
                 async move { front.handle(request).await }
             };
-            let limits = of(places.public);
+            let limits = of(connections.public);
             parts.front.spawn(listener.serve(answer, limits, clock, parts.front.clone()));
         }
         Ok(started)
@@ -246,7 +246,7 @@ impl App {
             part.drain();
             all &= part.ended(&clock, until.since(clock.now()), CUT).await;
         }
-        last_words(ledger, &clock).await;
+        leave_again(ledger, &clock).await;
         for part in [&parts.admin, &parts.ground] {
             part.drain();
             all &= part.ended(&clock, CUT, CUT).await;
@@ -258,7 +258,7 @@ impl App {
 }
 
 /// Tells what clients have left here since the engine took leave.
-async fn last_words(ledger: Ledger, clock: &Clock) {
+async fn leave_again(ledger: Ledger, clock: &Clock) {
     if !ledger.has_more_to_leave() {
         return;
     }
@@ -289,7 +289,7 @@ const OWN_FILES: u64 = 64;
 const FILES_OF_SQLITE: u64 = 4;
 
 /// How many connections the limit of open files leaves room for.
-fn places(config: &Config, limit: Option<u64>) -> Places {
+fn connection_limits(config: &Config, limit: Option<u64>) -> ConnectionLimits {
     let store = match &config.store.url {
         StoreUrl::Sqlite(_) => (u64::from(config.store.readers) + 2) * FILES_OF_SQLITE,
         StoreUrl::Postgres(_) => u64::from(config.store.pool) + 2,
@@ -299,13 +299,22 @@ fn places(config: &Config, limit: Option<u64>) -> Places {
         true => config.engine.slots + 3 * config.webhooks.slots,
         false => 0,
     };
-    open_files::places(limit, OWN_FILES + store + work as u64, config.server.max_connections)
+    open_files::connection_limits(
+        limit,
+        OWN_FILES + store + work as u64,
+        config.server.max_connections,
+    )
 }
 
 /// Says that fewer connections are taken than are configured.
-fn crowded(config: &Config, limit: Option<u64>, places: Places) -> Option<String> {
+fn connection_note(
+    config: &Config,
+    limit: Option<u64>,
+    connections: ConnectionLimits,
+) -> Option<String> {
     let (wanted, limit) = (config.server.max_connections?, limit?);
-    let taken = places.public.filter(|taken| *taken < wanted && config.engine.role.answers())?;
+    let taken =
+        connections.public.filter(|taken| *taken < wanted && config.engine.role.answers())?;
     Some(format!(
         "server.max_connections is {wanted}, but the limit of open files ({limit}) leaves room for \
          {taken} connections of clients, so no more are taken at once; raise it (LimitNOFILE= in a \
@@ -320,18 +329,22 @@ async fn until_drained(work: impl Future<Output = ()>, tasks: Tasks) {
     }
 }
 
-fn upstreams(config: &Config, clock: &Clock, tasks: &Tasks) -> Result<Upstreams, SettingsError> {
+fn upstreams(
+    config: &Config,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<Upstreams, UpstreamSettingsError> {
     let upstream = |settings| Upstream::new(settings, clock.clone(), tasks);
     upstream_settings(config).map(upstream).collect()
 }
 
-fn upstream_settings(config: &Config) -> impl Iterator<Item = Settings> {
+fn upstream_settings(config: &Config) -> impl Iterator<Item = UpstreamSettings> {
     config.upstreams.iter().map(|(name, upstream)| {
         let mut headers = Fields::new();
         for (field, value) in &upstream.headers {
             headers.as_map_mut().append(field.clone(), value.clone());
         }
-        Settings {
+        UpstreamSettings {
             name: name.as_str().into(),
             origin: upstream.url.clone(),
             preserve_host: upstream.preserve_host,
@@ -404,7 +417,7 @@ pub(crate) fn location(store: &StoreConfig) -> Location {
 }
 
 /// Says what lies in the ledger for upstreams that are no longer configured.
-fn stranded(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
+fn unconfigured_lanes(ledger: &Ledger, upstreams: &Upstreams) -> Vec<String> {
     let gone =
         |lane: &Lane| &*lane.upstream != engine::OWN && upstreams.get(&lane.upstream).is_none();
     let lanes = ledger.lanes().into_iter().filter(|row| row.depth > 0 && gone(&row.lane));
@@ -499,7 +512,7 @@ fn console(
     tasks: &Tasks,
     metrics: Metrics,
 ) -> ConsoleSettings {
-    let look = standing::look(config, api, engine.clone());
+    let look = queue_status::look(config, api, engine.clone());
     let (clock, tasks) = (api.clock.clone(), tasks.clone());
     let ready = move || {
         if tasks.is_draining() {

@@ -32,7 +32,7 @@ pub fn raise() -> Option<u64> {
 
 /// How many connections each listener may have open at once; none: as many as come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct ConnectionLimits {
     /// For clients.
     pub public: Option<usize>,
     /// For operators, who get in however many clients there are.
@@ -42,13 +42,13 @@ pub struct Places {
 /// The places that a limit of open files leaves room for, where the process itself needs `own`
 /// and `wanted` were asked for. Each connection may need another one to an upstream. A limit
 /// that is too low for all of it is halved between the process and its connections.
-pub fn places(limit: Option<u64>, own: u64, wanted: Option<usize>) -> Places {
-    let Some(limit) = limit else { return Places { public: wanted, admin: wanted } };
+pub fn connection_limits(limit: Option<u64>, own: u64, wanted: Option<usize>) -> ConnectionLimits {
+    let Some(limit) = limit else { return ConnectionLimits { public: wanted, admin: wanted } };
     let room = limit.saturating_sub(own).max(limit / 2) / 2;
     let room = usize::try_from(room).unwrap_or(usize::MAX).max(2);
     let admin = (room / OPERATORS.0).max(OPERATORS.1).min(room / 2);
     let at_most = |most: usize| Some(wanted.map_or(most, |wanted| wanted.min(most)));
-    Places { public: at_most(room - admin), admin: at_most(admin) }
+    ConnectionLimits { public: at_most(room - admin), admin: at_most(admin) }
 }
 
 /// Whether an error says that this process, or this machine, has no more files, and so says
@@ -75,21 +75,22 @@ mod tests {
     #[test]
     fn connections_get_what_the_process_itself_leaves_each_with_one_to_an_upstream() {
         let places = |limit, wanted| {
-            let Places { public, admin } = places(limit, 500, wanted);
+            let ConnectionLimits { public, admin } = connection_limits(limit, 500, wanted);
             (public, admin)
         };
-        assert_eq!(places(Some(1_048_576), Some(4096)), (Some(4096), Some(4096)));
-        assert_eq!(places(Some(1_048_576), Some(100)), (Some(100), Some(100)));
-        assert_eq!(places(Some(8500), Some(4096)), (Some(3500), Some(500)));
-        assert_eq!(places(Some(8500), None), (Some(3500), Some(500)));
-        assert_eq!(places(None, Some(4096)), (Some(4096), Some(4096)));
-        assert_eq!(places(None, None), (None, None));
+        assert_eq!(connection_limits(Some(1_048_576), Some(4096)), (Some(4096), Some(4096)));
+        assert_eq!(connection_limits(Some(1_048_576), Some(100)), (Some(100), Some(100)));
+        assert_eq!(connection_limits(Some(8500), Some(4096)), (Some(3500), Some(500)));
+        assert_eq!(connection_limits(Some(8500), None), (Some(3500), Some(500)));
+        assert_eq!(connection_limits(None, Some(4096)), (Some(4096), Some(4096)));
+        assert_eq!(connection_limits(None, None), (None, None));
     }
 
     #[test]
     fn however_low_the_limit_clients_and_operators_have_places() {
         for limit in [0, 1, 64, 500, 1024] {
-            let Places { public, admin } = places(Some(limit), 500, Some(4096));
+            let ConnectionLimits { public, admin } =
+                connection_limits(Some(limit), 500, Some(4096));
             let (public, admin) = (public.unwrap(), admin.unwrap());
             assert!(public >= 1 && admin >= 1, "{limit}");
             assert!(limit < 8 || 2 * (public + admin) as u64 <= limit, "{limit}");

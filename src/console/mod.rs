@@ -23,7 +23,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::api::queue_status::ReadQueueStatus;
 use crate::api::{Problem, response};
-use crate::listener::Received;
+use crate::listener::IncomingBody;
 use crate::telemetry::Metrics;
 
 /// Says why the gateway takes on nothing at present, if so.
@@ -99,7 +99,7 @@ impl Console {
     }
 
     /// Answers a request. Never fails: what goes wrong is a problem.
-    pub async fn handle(&self, request: http::Request<Received>) -> Response {
+    pub async fn handle(&self, request: http::Request<IncomingBody>) -> Response {
         let answer: Result<Response, Infallible> = self.0.call(request.map(Body::new)).await;
         answer.unwrap_or_else(|never| match never {})
     }

@@ -14,7 +14,7 @@ use super::monitor_slots::{MonitorSlot, MonitorSlots, PollOutcome};
 use super::response::{self, ResponseContext};
 use super::settle::{self, AttemptResult};
 use super::{EngineContext, jobs, recheck, request};
-use crate::upstream::{Asked, Monitor, Question, SentMarker};
+use crate::upstream::{Monitor, MonitorAnswer, MonitorQuery, SentMarker};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::http::retry_after;
 use cloakroom_domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
@@ -175,7 +175,7 @@ async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
         ResponseContext { upstream, max_response, purpose, policy, public, follows: true };
     match ask_once(engine, context, &monitor, leased, request).await {
         None => still_pending("the monitor did not answer in time"),
-        Some(Asked::StillPending { retry_after, trouble, next }) => {
+        Some(MonitorAnswer::StillPending { retry_after, trouble, next }) => {
             let now = engine.clock.now();
             let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
             complain(engine, leased, &monitor, trouble.as_deref());
@@ -188,7 +188,7 @@ async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
             };
             AttemptResult { detail: trouble, ..AttemptResult::of(outcome) }
         }
-        Some(Asked::Finished { status, created, reply }) => {
+        Some(MonitorAnswer::Finished { status, created, reply }) => {
             let mut time = AttemptTimeout::of(&engine.clock, READING);
             let ended =
                 response::of_monitor(engine, context, &mut time, status, created, *reply).await;
@@ -203,8 +203,8 @@ async fn ask_once(
     monitor: &Monitor,
     leased: &Leased,
     request: &Request,
-) -> Option<Asked> {
-    let question = Question {
+) -> Option<MonitorAnswer> {
+    let question = MonitorQuery {
         fields: &request::monitor_fields(leased.id, request),
         marker: &SentMarker::new(),
         public: context.public,

@@ -16,7 +16,7 @@ use super::attempt_timeout::AttemptTimeout;
 use super::body_chunker::BodyChunker;
 use super::body_writer::BodyWriter;
 use super::settle::AttemptResult;
-use crate::upstream::{Broken, Came, Named, Reply, ReplyBody, Upstream};
+use crate::upstream::{NamedMonitor, Reply, ReplyBody, ResponseReceived, Upstream, UpstreamError};
 use cloakroom_domain::http::location::{Home, Place, requested};
 use cloakroom_domain::http::retry_after::RetryAfter;
 use cloakroom_domain::http::{hygiene, redirect, relocation};
@@ -64,12 +64,12 @@ pub(super) async fn of_attempt(
         ..ResponseContext::answer(status, &reply.fields, now)
     };
     let ended = match context.monitor(&reply, now) {
-        Named::Nothing => None,
-        Named::Monitor(monitor) => {
+        NamedMonitor::Nothing => None,
+        NamedMonitor::Monitor(monitor) => {
             let monitor = Some(Continuation::monitor(monitor));
             Some(AttemptResult::of(Outcome::Answered(Answer { monitor, ..answer })))
         }
-        Named::NotFollowed(origin) => {
+        NamedMonitor::NotFollowed(origin) => {
             let detail = format!("the 202 names a monitor at {origin}, which may not be followed");
             Some(AttemptResult { detail: Some(detail), ..AttemptResult::of(Outcome::NotFollowed) })
         }
@@ -136,7 +136,7 @@ pub(super) async fn of_recheck(
     let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let (body, framing) = match read {
         BodyRead::Whole(body) => (body, reply.body.framing()),
-        BodyRead::TooLarge | BodyRead::Broken(_) | BodyRead::Late | BodyRead::Unkept(_) => {
+        BodyRead::TooLarge | BodyRead::Failed(_) | BodyRead::Late | BodyRead::Unkept(_) => {
             (Body::empty(), None)
         }
     };
@@ -151,9 +151,9 @@ impl ResponseContext<'_> {
 
     /// The upstream's monitor. Where it would not be followed, the 202 is an answer like
     /// any other.
-    fn monitor(&self, reply: &Reply, now: Timestamp) -> Named {
+    fn monitor(&self, reply: &Reply, now: Timestamp) -> NamedMonitor {
         if self.policy.is_synchronous() || !self.follows {
-            return Named::Nothing;
+            return NamedMonitor::Nothing;
         }
         let answer = (reply.status, &reply.fields);
         self.upstream.monitor_of(answer, &reply.target, self.public, now)
@@ -196,11 +196,11 @@ async fn finish(body: &mut ReplyBody) {
     }
 }
 
-/// What came of reading a body.
+/// What received of reading a body.
 enum BodyRead {
     Whole(Body),
     TooLarge,
-    Broken(Broken),
+    Failed(UpstreamError),
     /// The upstream's time was up first.
     Late,
     /// The ledger took no pieces, and the process is about to end.
@@ -222,7 +222,7 @@ fn kept(
             let kept = KeptAnswer { framing: None, ..keep(Body::empty()) };
             AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::TooLarge(answer)) }
         }
-        BodyRead::Broken(broken) => broken_off(broken),
+        BodyRead::Failed(broken) => broken_off(broken),
         BodyRead::Late => AttemptResult::of(late(Sent::Perhaps)),
         BodyRead::Unkept(error) => {
             let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
@@ -231,7 +231,7 @@ fn kept(
     }
 }
 
-fn broken_off(broken: Broken) -> AttemptResult {
+fn broken_off(broken: UpstreamError) -> AttemptResult {
     let outcome = outcome_of(&broken);
     AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
 }
@@ -249,10 +249,10 @@ pub(super) fn of_a_removal(status: u16) -> AttemptResult {
 }
 
 /// What an attempt comes to that brought no answer to decide by.
-pub(super) const fn outcome_of(broken: &Broken) -> Outcome {
-    match broken.came {
-        Came::Nothing => Outcome::Broken { sent: broken.sent, cause: broken.cause },
-        Came::Unreadable { status } => Outcome::Unreadable { status },
+pub(super) const fn outcome_of(broken: &UpstreamError) -> Outcome {
+    match broken.received {
+        ResponseReceived::Nothing => Outcome::Broken { sent: broken.sent, cause: broken.cause },
+        ResponseReceived::Unreadable { status } => Outcome::Unreadable { status },
     }
 }
 
@@ -276,7 +276,7 @@ async fn body(
         match time_left.wait_for(body.piece()).await {
             Ok(Ok(Some(octets))) => chunker.push(octets),
             Ok(Ok(None)) => break,
-            Ok(Err(broken)) => return BodyRead::Broken(broken),
+            Ok(Err(broken)) => return BodyRead::Failed(broken),
             Err(_) => return BodyRead::Late,
         }
         if chunker.length() > limit {
@@ -327,9 +327,9 @@ mod tests {
     #[test]
     fn a_body_that_breaks_off_leaves_it_open_whether_the_upstream_acted() {
         let cause = ErrorCode::UpstreamProtocol;
-        let (detail, came) = ("reset".to_owned(), Came::Nothing);
-        let broken = Broken { sent: Sent::Perhaps, cause, detail, is_own: false, came };
-        let AttemptResult { outcome, answer, .. } = ended(BodyRead::Broken(broken));
+        let (detail, received) = ("reset".to_owned(), ResponseReceived::Nothing);
+        let broken = UpstreamError { sent: Sent::Perhaps, cause, detail, is_own: false, received };
+        let AttemptResult { outcome, answer, .. } = ended(BodyRead::Failed(broken));
         assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
         assert_eq!(answer, None);
     }

@@ -23,7 +23,7 @@ use super::upload::Upload;
 use super::{FrontState, Lifespan, RequestSource};
 use crate::api::Problem;
 use crate::config::{KeyRule, Selector};
-use crate::listener::Received;
+use crate::listener::IncomingBody;
 use cloakroom_domain::http::additions::{
     Additions, LONGEST_SERIAL_KEY, is_reference, parent_named,
 };
@@ -59,7 +59,7 @@ impl FrontState {
     /// Accepts a request that a route takes, and answers it as it asks to be.
     pub(super) async fn accept(
         &self,
-        request: HttpRequest<Received>,
+        request: HttpRequest<IncomingBody>,
         route: &Route,
         captures: &Captures,
         caller: &RequestSource,

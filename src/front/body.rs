@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::Problem;
-use crate::listener::{ReceiveError, Received};
+use crate::listener::{IncomingBody, ReceiveError};
 
 /// Memory is reserved in steps of so many octets: a client that announces much and sends
 /// nothing takes no more than this.
@@ -48,7 +48,7 @@ impl Budget {
     /// those that are there are enough.
     pub(super) async fn peek(
         &self,
-        body: &mut Received,
+        body: &mut IncomingBody,
         most: usize,
         is_enough: impl Fn(&[u8]) -> bool,
     ) -> Result<BodyPrefix, Problem> {
@@ -75,7 +75,7 @@ impl Budget {
     /// Receives a body of at most `limit` octets.
     pub(super) async fn collect(
         &self,
-        mut body: Received,
+        mut body: IncomingBody,
         limit: usize,
     ) -> Result<BufferedBody, Problem> {
         let mut announced = body.size_hint().exact().map(|length| length as usize);

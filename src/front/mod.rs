@@ -34,7 +34,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::api::{Api, Peer, Problem, only, principal_of};
 use crate::config::PrincipalRule;
-use crate::listener::Received;
+use crate::listener::IncomingBody;
 use crate::upstream::Upstream;
 use body::Budget;
 use cloakroom_domain::Principal;
@@ -135,7 +135,7 @@ impl Front {
     }
 
     /// Answers a request. Never fails: what goes wrong is a problem.
-    pub async fn handle(&self, request: Request<Received>) -> Response {
+    pub async fn handle(&self, request: Request<IncomingBody>) -> Response {
         let front = &*self.0;
         let origin = front.cors.origin(request.headers());
         let (place, mut response) = match front.look(&request) {
@@ -176,7 +176,7 @@ impl FrontState {
     /// something of the gateway's own.
     fn look(
         &self,
-        request: &Request<Received>,
+        request: &Request<IncomingBody>,
     ) -> Result<(RequestTarget<'_>, RequestSource), (bool, Problem)> {
         let own = |problem| (true, problem);
         let caller = self.greet(request).map_err(own)?;
@@ -213,7 +213,7 @@ impl FrontState {
         }
     }
 
-    fn place(&self, request: &Request<Received>) -> Result<Routing<'_>, Problem> {
+    fn place(&self, request: &Request<IncomingBody>) -> Result<Routing<'_>, Problem> {
         let (method, headers) = (request.method(), request.headers());
         let preflight = self.cors.preflight_for(method, headers);
         self.routing_rules().place(RoutingHead {
@@ -234,7 +234,7 @@ impl FrontState {
     }
 
     /// Refuses what no method and no path would make good.
-    fn greet(&self, request: &Request<Received>) -> Result<RequestSource, Problem> {
+    fn greet(&self, request: &Request<IncomingBody>) -> Result<RequestSource, Problem> {
         let (headers, target) = (request.headers(), request.uri().path());
         // TRACE would show its sender what the gateway adds, and CONNECT passes every route by.
         let method = request.method().as_str();
@@ -264,7 +264,7 @@ impl FrontState {
     }
 
     /// Asks the gateway's own resources; `rest` is the path beneath the prefix.
-    async fn ask_own(&self, mut request: Request<Received>, rest: &str) -> Response {
+    async fn ask_own(&self, mut request: Request<IncomingBody>, rest: &str) -> Response {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
         let path = if rest.is_empty() { "/" } else { rest };
         let Ok(uri) = format!("{path}{query}").parse::<Uri>() else {

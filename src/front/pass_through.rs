@@ -11,7 +11,7 @@ use super::body::BodyPrefix;
 use super::routing::PassThrough;
 use super::{FrontState, RequestSource};
 use crate::api::Problem;
-use crate::listener::Received;
+use crate::listener::IncomingBody;
 use crate::upstream::Upstream;
 use cloakroom_domain::http::body_method::{self, Named};
 use cloakroom_domain::http::disguise;
@@ -23,7 +23,7 @@ impl FrontState {
     /// Passes a request on, unless its body makes it one that a route takes.
     pub(super) async fn pass(
         &self,
-        mut request: Request<Received>,
+        mut request: Request<IncomingBody>,
         (upstream, straight): (&Upstream, PassThrough<'_>),
         caller: &RequestSource,
     ) -> Result<Response, Problem> {
@@ -39,7 +39,7 @@ impl FrontState {
     /// where nothing says whose it is.
     async fn look_into(
         &self,
-        request: &mut Request<Received>,
+        request: &mut Request<IncomingBody>,
         caller: &RequestSource,
     ) -> Result<Option<BodyPrefix>, Problem> {
         let may_be_peeked = {

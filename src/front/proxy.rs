@@ -15,8 +15,8 @@ use super::silence_timeout::SilenceTimeout;
 use super::tunnel::{self, Tunnel};
 use super::{FrontState, Lifespan, RequestSource, body};
 use crate::api::{Problem, response};
-use crate::listener::{Occupied, Received};
-use crate::upstream::{Broken, Came, ReplyBody, Upstream};
+use crate::listener::{ExchangeGuard, IncomingBody};
+use crate::upstream::{ReplyBody, ResponseReceived, Upstream, UpstreamError};
 use cloakroom_domain::http::location::Home;
 use cloakroom_domain::http::{forwarded, hygiene, relocation};
 use cloakroom_domain::operation::{ErrorCode, Sent};
@@ -25,14 +25,14 @@ impl FrontState {
     /// Passes a request on, and its answer back.
     pub(super) async fn proxy(
         &self,
-        mut request: Request<Received>,
+        mut request: Request<IncomingBody>,
         upstream: &Upstream,
         caller: &RequestSource,
     ) -> Result<Response, Problem> {
         let (method, version) = (request.method().clone(), request.version());
         let protocol = tunnel::protocol(&method, version, request.headers(), &self.upgrades);
         let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
-        let occupied = request.extensions_mut().remove::<Occupied>();
+        let occupied = request.extensions_mut().remove::<ExchangeGuard>();
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let base = self.base(request.headers(), caller).ok();
@@ -96,8 +96,8 @@ fn is_switch(response: &http::Response<ReplyBody>) -> bool {
 ///
 /// Half an answer is passed on and cut: its status and its fields tell what was done. A client of
 /// HTTP/1.0 would take one without a length for a whole one.
-fn stands_for_answer(broken: &Broken, version: Version, body: &ReplyBody) -> bool {
-    let is_unreadable = matches!(broken.came, Came::Unreadable { .. });
+fn stands_for_answer(broken: &UpstreamError, version: Version, body: &ReplyBody) -> bool {
+    let is_unreadable = matches!(broken.received, ResponseReceived::Unreadable { .. });
     is_unreadable || (version < Version::HTTP_11 && body.length().is_none())
 }
 
@@ -128,15 +128,15 @@ fn silent(method: &Method, upstream: &Upstream) -> Problem {
 }
 
 fn told(
-    broken: &Broken,
+    broken: &UpstreamError,
     method: &Method,
     upstream: &Upstream,
-    client: Option<&Occupied>,
+    client: Option<&ExchangeGuard>,
 ) -> Problem {
-    if client.is_some_and(Occupied::was_too_slow) {
+    if client.is_some_and(ExchangeGuard::was_too_slow) {
         return Problem::too_slow();
     }
-    if client.is_some_and(Occupied::broke_off) {
+    if client.is_some_and(ExchangeGuard::broke_off) {
         return body::broke_off();
     }
     let name = &*upstream.settings().name;
@@ -151,10 +151,12 @@ fn told(
     }
 }
 
-fn what(broken: &Broken) -> &'static str {
-    match broken.came {
-        Came::Nothing => "the upstream broke off before its answer was whole",
-        Came::Unreadable { .. } => "what the upstream sent cannot be read as an answer of http",
+fn what(broken: &UpstreamError) -> &'static str {
+    match broken.received {
+        ResponseReceived::Nothing => "the upstream broke off before its answer was whole",
+        ResponseReceived::Unreadable { .. } => {
+            "what the upstream sent cannot be read as an answer of http"
+        }
     }
 }
 

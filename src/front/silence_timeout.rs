@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::upstream::{Broken, ReplyBody};
+use crate::upstream::{ReplyBody, UpstreamError};
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -133,7 +133,7 @@ pub(super) enum ResponseError {
     Silent(Duration),
     /// It broke off.
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Broken(#[from] UpstreamError),
 }
 
 /// The body of an answer on its way to the client.

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Lifecycles;
-use crate::listener::Occupied;
+use crate::listener::ExchangeGuard;
 use cloakroom_domain::http::websocket::{self, Frames};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -65,7 +65,7 @@ pub(super) struct Tunnel {
     /// The protocol of the tunnel.
     pub(super) protocol: HeaderValue,
     /// Keeps the client's connection from counting as idle, and its place among all others.
-    pub(super) occupied: Option<Occupied>,
+    pub(super) occupied: Option<ExchangeGuard>,
 }
 
 impl Tunnel {

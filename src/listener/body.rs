@@ -12,8 +12,8 @@ use http::header::{EXPECT, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::alarm::Alarm;
-use super::socket::Occupied;
+use super::deadline_timer::DeadlineTimer;
+use super::socket::ExchangeGuard;
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -29,8 +29,8 @@ pub enum ReceiveError {
 }
 
 /// How fast a body has to come.
-pub(super) struct Pace {
-    alarm: Alarm,
+pub(super) struct BodyDeadlines {
+    timer: DeadlineTimer,
     pause: Duration,
     whole: Option<Duration>,
     // Set when the body is first waited for.
@@ -38,36 +38,36 @@ pub(super) struct Pace {
     paused_until: Option<Timestamp>,
 }
 
-impl Pace {
+impl BodyDeadlines {
     pub(super) const fn new(clock: Clock, pause: Duration, whole: Duration) -> Self {
         let whole = Some(whole);
-        Self { alarm: Alarm::new(clock), pause, whole, over_at: None, paused_until: None }
+        Self { timer: DeadlineTimer::new(clock), pause, whole, over_at: None, paused_until: None }
     }
 
     /// Ready when the body has been waited for too long.
     fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let mut until = *self.paused_until.get_or_insert(now + self.pause);
         if let Some(whole) = self.whole {
             until = until.min(*self.over_at.get_or_insert(now + whole));
         }
-        self.alarm.poll_until(context, until)
+        self.timer.poll_until(context, until)
     }
 }
 
 /// A request's body, at the pace that the limits ask for.
-pub struct Received {
+pub struct IncomingBody {
     incoming: Incoming,
-    pace: Pace,
-    occupied: Occupied,
+    deadlines: BodyDeadlines,
+    guard: ExchangeGuard,
     owes_continue: bool,
     // Octets that were read and put back.
     ahead: Bytes,
 }
 
-impl Received {
-    pub(super) fn new(incoming: Incoming, pace: Pace, occupied: Occupied) -> Self {
-        Self { incoming, pace, occupied, owes_continue: false, ahead: Bytes::new() }
+impl IncomingBody {
+    pub(super) fn new(incoming: Incoming, deadlines: BodyDeadlines, guard: ExchangeGuard) -> Self {
+        Self { incoming, deadlines, guard, owes_continue: false, ahead: Bytes::new() }
     }
 
     /// Sees to the 100 that these fields ask for, where hyper would not: it knows only
@@ -94,11 +94,11 @@ impl Received {
     /// Lets the body take as long as it likes as a whole, if only it never pauses for
     /// too long: for what is passed on while it comes.
     pub fn stream(&mut self) {
-        self.pace.whole = None;
+        self.deadlines.whole = None;
     }
 }
 
-impl Body for Received {
+impl Body for IncomingBody {
     type Data = Bytes;
     type Error = ReceiveError;
 
@@ -111,20 +111,20 @@ impl Body for Received {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.ahead)))));
         }
         if std::mem::take(&mut this.owes_continue) {
-            this.occupied.owe_continue();
+            this.guard.owe_continue();
         }
         let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
-                this.pace.paused_until = None;
+                this.deadlines.paused_until = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(ReceiveError::Broken)))
             }
             Poll::Pending => {
-                this.pace.poll_over(context).map(|()| Some(Err(ReceiveError::TooSlow)))
+                this.deadlines.poll_over(context).map(|()| Some(Err(ReceiveError::TooSlow)))
             }
         };
         if let Poll::Ready(Some(Err(error))) = &polled {
             // Whoever passes the body on only learns that something went wrong.
-            this.occupied.failed(error);
+            this.guard.failed(error);
         }
         polled
     }
@@ -144,10 +144,10 @@ impl Body for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for IncomingBody {
     fn drop(&mut self) {
         if !self.incoming.is_end_stream() {
-            self.occupied.left_unread();
+            self.guard.left_unread();
         }
     }
 }
@@ -156,19 +156,19 @@ impl Drop for Received {
 ///
 /// hyper drops whatever it has not written yet, the head included, where a body fails. So a failure
 /// waits until all that came before it is written.
-pub(super) struct Answering {
+pub(super) struct OutgoingBody {
     body: axum::body::Body,
-    occupied: Occupied,
+    guard: ExchangeGuard,
     failure: Option<axum::Error>,
 }
 
-impl Answering {
-    pub(super) fn new(body: axum::body::Body, occupied: Occupied) -> Self {
-        Self { body, occupied, failure: None }
+impl OutgoingBody {
+    pub(super) fn new(body: axum::body::Body, guard: ExchangeGuard) -> Self {
+        Self { body, guard, failure: None }
     }
 }
 
-impl Body for Answering {
+impl Body for OutgoingBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -182,11 +182,11 @@ impl Body for Answering {
                 Some(Err(failure)) => this.failure = Some(failure),
                 frame => return Poll::Ready(frame),
             }
-            this.occupied.breaks_off();
+            this.guard.breaks_off();
             // hyper does not always flush after it has looked here, but does when it is woken.
             context.waker().wake_by_ref();
         }
-        if !this.occupied.has_broken_off() {
+        if !this.guard.has_broken_off() {
             return Poll::Pending;
         }
         Poll::Ready(this.failure.take().map(Err))

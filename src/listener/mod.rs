@@ -4,15 +4,15 @@
 //! invariant: no peer holds a connection for longer than the limits say without sending
 //! or being answered. It must not know what is asked or answered.
 
-mod alarm;
-mod announced;
-mod binding;
+mod bind;
 mod body;
-mod departure;
-mod peer;
-mod refusal;
+mod content_length;
+mod deadline_timer;
+mod disconnect;
+mod head_error;
+mod keepalive;
 mod socket;
-mod taking;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -34,13 +34,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::api::principal::Peer;
 use crate::config::ServerConfig;
 use crate::hyper_timer::HyperTimer;
-pub use binding::{BindError, advice};
-use body::{Answering, Pace};
-pub use body::{ReceiveError, Received};
+pub use bind::{BindError, advice};
+use body::{BodyDeadlines, OutgoingBody};
+pub use body::{IncomingBody, ReceiveError};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
-pub use socket::Occupied;
-use socket::{Occupancy, Socket};
+pub use socket::ExchangeGuard;
+use socket::{ActiveExchanges, Socket};
 
 /// How long to wait after the system refused to hand out a connection (no descriptors
 /// left, as a rule): trying again at once would only burn time.
@@ -48,7 +48,7 @@ const BREATH: Duration = Duration::from_millis(100);
 
 /// How much and how long a peer may take.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// The largest header section, in octets: 431 past it.
     pub max_headers: usize,
     /// The largest body that is accepted, in octets, for who announces more than can be counted.
@@ -67,7 +67,7 @@ pub struct Limits {
     pub max_connections: Option<usize>,
 }
 
-impl From<&ServerConfig> for Limits {
+impl From<&ServerConfig> for ListenerLimits {
     fn from(server: &ServerConfig) -> Self {
         Self {
             max_headers: server.max_headers,
@@ -93,7 +93,7 @@ impl Listener {
     /// Listens. `setting` is what chooses the address, for the error.
     pub async fn bind(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
         let refused = |why| BindError { address, setting, why };
-        let socket = binding::bind(address).await.map_err(refused)?;
+        let socket = bind::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
         Ok(Self { socket, address })
     }
@@ -105,16 +105,21 @@ impl Listener {
 
     /// Takes connections until `tasks` drain, and answers their requests with `service`.
     /// Connections then finish what they are at; cutting drops them.
-    pub async fn serve<S, F>(self, service: S, limits: Limits, clock: Clock, tasks: Tasks)
+    pub async fn serve<S, F>(self, service: S, limits: ListenerLimits, clock: Clock, tasks: Tasks)
     where
-        S: Fn(Request<Received>) -> F + Clone + Send + Sync + 'static,
+        S: Fn(Request<IncomingBody>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<axum::body::Body>> + Send + 'static,
     {
         let places = limits.max_connections.map(|most| Arc::new(Semaphore::new(most)));
         let limits = Arc::new(limits);
         let begin = |(stream, peer, place)| {
-            let connection =
-                Connection { stream, peer, place, clock: clock.clone(), limits: limits.clone() };
+            let connection = ClientConnection {
+                stream,
+                peer,
+                place,
+                clock: clock.clone(),
+                limits: limits.clone(),
+            };
             tasks.spawn_until_cut(connection.serve(service.clone(), tasks.clone()));
         };
         loop {
@@ -136,14 +141,14 @@ impl Listener {
 /// The most connections that the system keeps until they are taken.
 const BACKLOG: usize = 1024;
 
-type Taken = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
+type AcceptedConnection = (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>);
 
 /// The next connection, once there is a place for it.
 async fn next(
     socket: &TcpListener,
     places: Option<&Arc<Semaphore>>,
     clock: &Clock,
-) -> Option<Taken> {
+) -> Option<AcceptedConnection> {
     let place = match places {
         Some(places) => places.clone().acquire_owned().await.ok(),
         None => None,
@@ -158,49 +163,53 @@ async fn next(
     }
 }
 
-struct Connection {
+struct ClientConnection {
     stream: TcpStream,
     peer: SocketAddr,
     place: Option<OwnedSemaphorePermit>,
     clock: Clock,
-    limits: Arc<Limits>,
+    limits: Arc<ListenerLimits>,
 }
 
-impl Connection {
+impl ClientConnection {
     async fn serve<S, F>(self, service: S, tasks: Tasks)
     where
-        S: Fn(Request<Received>) -> F + Send + 'static,
+        S: Fn(Request<IncomingBody>) -> F + Send + 'static,
         F: Future<Output = Response<axum::body::Body>> + Send + 'static,
     {
         let Self { stream, peer, place, clock, limits } = self;
         // Answers are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        peer::watch(&stream, limits.write_timeout);
-        let occupancy = Arc::new(Occupancy::of(place));
-        let socket = Socket::new(stream, occupancy.clone(), clock.clone(), &limits);
+        keepalive::watch(&stream, limits.write_timeout);
+        let active = Arc::new(ActiveExchanges::of(place));
+        let socket = Socket::new(stream, active.clone(), clock.clone(), &limits);
         let max_headers = limits.max_headers;
-        let pace = (clock.clone(), limits);
+        let deadlines = (clock.clone(), limits);
         let answer = service_fn(move |request: Request<Incoming>| {
-            let occupied = occupancy.enter();
-            let pace = Pace::new(pace.0.clone(), pace.1.body_timeout, pace.1.body_deadline);
+            let guard = active.enter();
+            let deadlines = BodyDeadlines::new(
+                deadlines.0.clone(),
+                deadlines.1.body_timeout,
+                deadlines.1.body_deadline,
+            );
             let mut request =
-                request.map(|incoming| Received::new(incoming, pace, occupied.clone()));
+                request.map(|incoming| IncomingBody::new(incoming, deadlines, guard.clone()));
             if request.version() == Version::HTTP_11 {
                 let (head, mut body) = request.into_parts();
                 body.expect(&head.headers);
                 request = Request::from_parts(head, body);
             }
             request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(occupied.clone());
+            request.extensions_mut().insert(guard.clone());
             let answer = service(request);
             async move {
                 let mut answer = answer.await;
-                occupied.has_answer();
-                if occupied.has_left_unread() {
+                guard.has_answer();
+                if guard.has_left_unread() {
                     // The client is told, so that it sends nothing further on this connection.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, occupied)))
+                Ok::<_, Infallible>(answer.map(|body| OutgoingBody::new(body, guard)))
             }
         });
         let connection = http1::Builder::new()

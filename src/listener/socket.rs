@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::alarm::Alarm;
-use super::announced::Announced;
-use super::departure::Departure;
-use super::taking::Taking;
-use super::{Limits, ReceiveError, refusal};
+use super::content_length::ContentLengthScan;
+use super::deadline_timer::DeadlineTimer;
+use super::disconnect::DisconnectWatch;
+use super::write_timeout::TimedWriter;
+use super::{ListenerLimits, ReceiveError, head_error};
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -36,7 +36,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Whether exchanges go on over a connection.
 #[derive(Debug, Default)]
-pub(super) struct Occupancy {
+pub(super) struct ActiveExchanges {
     users: AtomicUsize,
     exchanges: AtomicU64,
     unread: AtomicBool,
@@ -51,17 +51,17 @@ pub(super) struct Occupancy {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Occupancy {
+impl ActiveExchanges {
     /// That of a connection which takes up a place.
     pub(super) fn of(place: Option<OwnedSemaphorePermit>) -> Self {
         Self { _place: place, ..Self::default() }
     }
 
     /// An exchange begins.
-    pub(super) fn enter(self: &Arc<Self>) -> Occupied {
+    pub(super) fn enter(self: &Arc<Self>) -> ExchangeGuard {
         self.exchanges.fetch_add(1, Ordering::AcqRel);
         self.users.fetch_add(1, Ordering::AcqRel);
-        Occupied(Arc::clone(self))
+        ExchangeGuard(Arc::clone(self))
     }
 
     fn is_busy(&self) -> bool {
@@ -71,9 +71,9 @@ impl Occupancy {
 
 /// Keeps a connection from counting as idle for as long as it, or a clone, lives.
 #[derive(Debug)]
-pub struct Occupied(Arc<Occupancy>);
+pub struct ExchangeGuard(Arc<ActiveExchanges>);
 
-impl Occupied {
+impl ExchangeGuard {
     /// Whether a request's body came too slowly on this connection: no other follows it.
     pub fn was_too_slow(&self) -> bool {
         self.0.was_too_slow.load(Ordering::Acquire)
@@ -132,14 +132,14 @@ impl Occupied {
     }
 }
 
-impl Clone for Occupied {
+impl Clone for ExchangeGuard {
     fn clone(&self) -> Self {
         self.0.users.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(&self.0))
     }
 }
 
-impl Drop for Occupied {
+impl Drop for ExchangeGuard {
     fn drop(&mut self) {
         if self.0.users.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.waker.wake();
@@ -149,14 +149,14 @@ impl Drop for Occupied {
 
 /// Until when a refused body is still read.
 #[derive(Clone, Copy)]
-struct Lingering {
+struct LingerDeadlines {
     over_at: Timestamp,
     idle_at: Timestamp,
 }
 
 /// What is waited for while no exchange goes on.
 #[derive(Clone, Copy)]
-enum Awaited {
+enum IdleDeadline {
     /// A head that has begun, or the first one.
     Head(Timestamp),
     /// Whatever comes next.
@@ -166,19 +166,19 @@ enum Awaited {
 /// A client's socket.
 pub(super) struct Socket {
     stream: TcpStream,
-    occupancy: Arc<Occupancy>,
-    alarm: Alarm,
+    active: Arc<ActiveExchanges>,
+    timer: DeadlineTimer,
     header_timeout: Duration,
     idle_timeout: Duration,
-    awaited: Awaited,
+    idle_deadline: IdleDeadline,
     exchanges: u64,
-    lingering: Option<Lingering>,
-    taking: Taking,
-    departure: Departure,
+    linger: Option<LingerDeadlines>,
+    writer: TimedWriter,
+    disconnect: DisconnectWatch,
     // Some octets of the head that is awaited have come.
     has_begun: bool,
-    most: refusal::Most,
-    announced: Announced,
+    head_limits: head_error::HeadLimits,
+    content_length: ContentLengthScan,
     // The answers of so many exchanges have been written whole.
     answered: u64,
     // What is written in place of hyper's own refusal, before anything else.
@@ -188,24 +188,27 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(
         stream: TcpStream,
-        occupancy: Arc<Occupancy>,
+        active: Arc<ActiveExchanges>,
         clock: Clock,
-        limits: &Limits,
+        limits: &ListenerLimits,
     ) -> Self {
         Self {
             stream,
-            occupancy,
-            awaited: Awaited::Head(clock.now() + limits.header_timeout),
-            taking: Taking::new(clock.clone(), limits.write_timeout),
-            departure: Departure::new(clock.clone()),
-            alarm: Alarm::new(clock),
+            active,
+            idle_deadline: IdleDeadline::Head(clock.now() + limits.header_timeout),
+            writer: TimedWriter::new(clock.clone(), limits.write_timeout),
+            disconnect: DisconnectWatch::new(clock.clone()),
+            timer: DeadlineTimer::new(clock),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
             exchanges: 0,
-            lingering: None,
+            linger: None,
             has_begun: false,
-            most: refusal::Most { headers: limits.max_headers, body: limits.max_body },
-            announced: Announced::default(),
+            head_limits: head_error::HeadLimits {
+                headers: limits.max_headers,
+                body: limits.max_body,
+            },
+            content_length: ContentLengthScan::default(),
             answered: 0,
             owed: Vec::new(),
         }
@@ -214,21 +217,21 @@ impl Socket {
     /// Takes hyper's own refusal out of what it writes, and owes a problem instead. It is
     /// hyper's own where every exchange has been answered and none goes on.
     fn replaces(&mut self, octets: &[u8]) -> bool {
-        let is_own = !self.occupancy.is_busy()
-            && self.answered == self.occupancy.exchanges.load(Ordering::Acquire);
-        let is_long = self.announced.is_beyond();
-        let instead = || refusal::instead_of(octets, self.most, is_long);
+        let is_own = !self.active.is_busy()
+            && self.answered == self.active.exchanges.load(Ordering::Acquire);
+        let is_long = self.content_length.is_beyond();
+        let instead = || head_error::instead_of(octets, self.head_limits, is_long);
         let Some(problem) = is_own.then(instead).flatten() else { return false };
         self.owed = problem;
         // What is left of the request would reset the connection, and with it the answer.
-        self.occupancy.unread.store(true, Ordering::Release);
+        self.active.unread.store(true, Ordering::Release);
         true
     }
 
     fn poll_owed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.owed.is_empty() {
-            let Self { taking, stream, owed, .. } = self;
-            let written = ready!(taking.poll_write(stream, context, owed))?;
+            let Self { writer, stream, owed, .. } = self;
+            let written = ready!(writer.poll_write(stream, context, owed))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -239,60 +242,60 @@ impl Socket {
 
     /// Octets came: if they begin a head, it has to be whole in time.
     fn came(&mut self, octets: &[u8]) {
-        if self.occupancy.is_busy() {
+        if self.active.is_busy() {
             return;
         }
         self.note_exchanges();
-        self.announced.note(octets);
+        self.content_length.note(octets);
         self.has_begun = true;
-        if let Awaited::Anything(_) = self.awaited {
-            self.awaited = Awaited::Head(self.alarm.now() + self.header_timeout);
+        if let IdleDeadline::Anything(_) = self.idle_deadline {
+            self.idle_deadline = IdleDeadline::Head(self.timer.now() + self.header_timeout);
         }
     }
 
     /// Nothing came: ready when that has gone on for too long.
     fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.occupancy.waker.register(context.waker());
-        if self.occupancy.is_busy() {
+        self.active.waker.register(context.waker());
+        if self.active.is_busy() {
             return Poll::Pending;
         }
         self.note_exchanges();
-        if self.taking.is_blocked() {
+        if self.writer.is_blocked() {
             // It has no time to be idle before the client has taken the last answer.
-            self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
+            self.idle_deadline = IdleDeadline::Anything(self.timer.now() + self.idle_timeout);
             return Poll::Pending;
         }
-        let (Awaited::Head(until) | Awaited::Anything(until)) = self.awaited;
-        self.alarm.poll_until(context, until)
+        let (IdleDeadline::Head(until) | IdleDeadline::Anything(until)) = self.idle_deadline;
+        self.timer.poll_until(context, until)
     }
 
     /// After an exchange the connection is idle anew.
     fn note_exchanges(&mut self) {
-        let exchanges = self.occupancy.exchanges.load(Ordering::Acquire);
+        let exchanges = self.active.exchanges.load(Ordering::Acquire);
         if exchanges != self.exchanges {
             self.exchanges = exchanges;
             self.has_begun = false;
-            self.announced = Announced::default();
-            self.awaited = Awaited::Anything(self.alarm.now() + self.idle_timeout);
+            self.content_length = ContentLengthScan::default();
+            self.idle_deadline = IdleDeadline::Anything(self.timer.now() + self.idle_timeout);
         }
     }
 
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut waste = [0; 16 * 1024];
         loop {
-            let now = self.alarm.now();
-            let begun = Lingering { over_at: now + LINGER, idle_at: now + LINGER_IDLE };
-            let Lingering { over_at, idle_at } = *self.lingering.get_or_insert(begun);
+            let now = self.timer.now();
+            let begun = LingerDeadlines { over_at: now + LINGER, idle_at: now + LINGER_IDLE };
+            let LingerDeadlines { over_at, idle_at } = *self.linger.get_or_insert(begun);
             if now >= over_at {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::new(&mut waste);
             match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-                Poll::Pending => return self.alarm.poll_until(context, over_at.min(idle_at)),
+                Poll::Pending => return self.timer.poll_until(context, over_at.min(idle_at)),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {
-                    self.lingering = Some(Lingering { over_at, idle_at: now + LINGER_IDLE });
+                    self.linger = Some(LingerDeadlines { over_at, idle_at: now + LINGER_IDLE });
                 }
             }
         }
@@ -305,7 +308,7 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.occupancy.owes_continue.swap(false, Ordering::AcqRel) && !self.taking.is_blocked() {
+        if self.active.owes_continue.swap(false, Ordering::AcqRel) && !self.writer.is_blocked() {
             // So few octets go out whole or not at all; then the client sends without.
             let _ = self.stream.try_write(CONTINUE);
         }
@@ -316,9 +319,9 @@ impl AsyncRead for Socket {
             return polled;
         }
         ready!(self.poll_over(context));
-        if self.has_begun && !self.taking.is_blocked() {
+        if self.has_begun && !self.writer.is_blocked() {
             // Who began a head is told; it goes out whole or the connection just ends.
-            let _ = self.stream.try_write(&refusal::too_slow());
+            let _ = self.stream.try_write(&head_error::too_slow());
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -334,8 +337,8 @@ impl AsyncWrite for Socket {
         if self.replaces(octets) {
             return Poll::Ready(Ok(octets.len()));
         }
-        let Self { taking, stream, .. } = &mut *self;
-        taking.poll_write(stream, context, octets)
+        let Self { writer, stream, .. } = &mut *self;
+        writer.poll_write(stream, context, octets)
     }
 
     fn poll_write_vectored(
@@ -347,8 +350,8 @@ impl AsyncWrite for Socket {
         if octets.first().is_some_and(|first| self.replaces(first)) {
             return Poll::Ready(Ok(octets.iter().map(|slice| slice.len()).sum()));
         }
-        let Self { taking, stream, .. } = &mut *self;
-        taking.poll_write_vectored(stream, context, octets)
+        let Self { writer, stream, .. } = &mut *self;
+        writer.poll_write_vectored(stream, context, octets)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -358,27 +361,27 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_owed(context))?;
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        if self.occupancy.breaks_off.load(Ordering::Acquire) {
+        if self.active.breaks_off.load(Ordering::Acquire) {
             ready!(self.as_mut().poll_shutdown(context))?;
-            self.occupancy.has_broken_off.store(true, Ordering::Release);
-        } else if self.occupancy.is_busy() {
+            self.active.has_broken_off.store(true, Ordering::Release);
+        } else if self.active.is_busy() {
             // hyper flushes whenever it has looked at the connection, and does not read before it
             // has answered.
-            let is_for_client = self.occupancy.is_for_client.load(Ordering::Acquire);
-            let Self { departure, stream, .. } = &mut *self;
-            departure.look(stream, context, is_for_client)?;
+            let is_for_client = self.active.is_for_client.load(Ordering::Acquire);
+            let Self { disconnect, stream, .. } = &mut *self;
+            disconnect.look(stream, context, is_for_client)?;
         } else {
-            self.answered = self.occupancy.exchanges.load(Ordering::Acquire);
+            self.answered = self.active.exchanges.load(Ordering::Acquire);
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.is_none() {
+        if self.linger.is_none() {
             ready!(self.poll_owed(context))?;
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         }
-        if self.occupancy.unread.load(Ordering::Acquire) {
+        if self.active.unread.load(Ordering::Acquire) {
             ready!(self.poll_linger(context));
         }
         Poll::Ready(Ok(()))

@@ -12,7 +12,7 @@ use cloakroom_domain::Timestamp;
 /// A listener that answers a body with its length, or 408; and a client of it.
 async fn connected(clock: &Clock) -> TcpStream {
     let seconds = Duration::from_secs;
-    let limits = Limits {
+    let limits = ListenerLimits {
         max_headers: 64 * 1024,
         max_body: 16 << 20,
         header_timeout: seconds(10),
@@ -25,7 +25,7 @@ async fn connected(clock: &Clock) -> TcpStream {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::bind(any, "--listen (server.listen)").await.unwrap();
     let address = listener.local_address();
-    let answer = |request: Request<Received>| async {
+    let answer = |request: Request<IncomingBody>| async {
         if request.uri().path() == LARGE {
             return Response::new(Body::from(vec![b'x'; LARGE_ANSWER]));
         }

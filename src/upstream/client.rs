@@ -10,14 +10,14 @@ use http_body::Body;
 use url::{Origin, Url};
 
 use super::body::{BoxError, CallBody};
-use super::broken::{Broken, SentMarker};
-use super::connection::Connection;
-use super::dial::{Dialer, Purpose};
-use super::exchange::{Answered, Missed, Oddities, Which, send_new};
-use super::outgoing::{Dress, foreign_get, origin_uri, parse_target, target_of};
-use super::pool::{Pool, SWEEP_INTERVAL};
-use super::reply::{Home, Reply, ReplyBody};
-use super::settings::{Settings, SettingsError, is_web, wants_tls};
+use super::connection::UpstreamConnection;
+use super::dial::{DialPurpose, UpstreamDialer};
+use super::error::{SentMarker, UpstreamError};
+use super::exchange::{ConnectionChoice, ExchangeError, HeadRepairLog, ResponseHead, send_new};
+use super::pool::{SWEEP_INTERVAL, UpstreamPool};
+use super::reply::{PoolHandle, Reply, ReplyBody};
+use super::request_template::{RequestTemplate, foreign_get, origin_uri, parse_target, target_of};
+use super::settings::{UpstreamSettings, UpstreamSettingsError, is_web, wants_tls};
 use cloakroom_domain::http::{location, redirect};
 use cloakroom_domain::operation::{Delivery, Doubt, Sent};
 use cloakroom_runtime::clock::Clock;
@@ -45,38 +45,43 @@ pub struct Call {
 
 /// One upstream. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Upstream(pub(super) Arc<Shared>);
+pub struct Upstream(pub(super) Arc<UpstreamInner>);
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) settings: Settings,
+pub(super) struct UpstreamInner {
+    pub(super) settings: UpstreamSettings,
     origin: Origin,
     follow: Vec<Origin>,
     pub(super) dial_to: Uri,
-    dress: Dress,
-    pub(super) dialer: Dialer,
-    pub(super) home: Home,
-    pub(super) oddities: Oddities,
+    template: RequestTemplate,
+    pub(super) dialer: UpstreamDialer,
+    pub(super) home: PoolHandle,
+    pub(super) oddities: HeadRepairLog,
 }
 
 impl Upstream {
     /// An upstream to which nothing is connected yet. Must be called on the runtime; its
     /// idle connections are closed when `tasks` drain.
-    pub fn new(settings: Settings, clock: Clock, tasks: &Tasks) -> Result<Self, SettingsError> {
+    pub fn new(
+        settings: UpstreamSettings,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Result<Self, UpstreamSettingsError> {
         let follow = settings.check()?;
         let name = || settings.name.clone();
-        let not_an_origin = || SettingsError::NotAnOrigin { name: name() };
+        let not_an_origin = || UpstreamSettingsError::NotAnOrigin { name: name() };
         let dial_to = origin_uri(&settings.origin).ok_or_else(not_an_origin)?;
-        let dress = Dress::new(&settings).ok_or_else(not_an_origin)?;
+        let template = RequestTemplate::new(&settings).ok_or_else(not_an_origin)?;
         let origin = settings.origin.origin();
         let by_tls = wants_tls(follow.iter().chain([&origin]));
-        let dialer = Dialer::new(&settings, by_tls, clock.clone(), tasks.clone())
-            .map_err(|cause| SettingsError::NoRoots { name: name(), cause })?;
-        let pool = Arc::new(Pool::new(settings.reuse));
+        let dialer = UpstreamDialer::new(&settings, by_tls, clock.clone(), tasks.clone())
+            .map_err(|cause| UpstreamSettingsError::NoRoots { name: name(), cause })?;
+        let pool = Arc::new(UpstreamPool::new(settings.reuse));
         tend(Arc::downgrade(&pool), clock.clone(), tasks);
-        let home = Home { pool, clock };
-        let oddities = Oddities::default();
-        let shared = Shared { settings, origin, follow, dial_to, dress, dialer, home, oddities };
+        let home = PoolHandle { pool, clock };
+        let oddities = HeadRepairLog::default();
+        let shared =
+            UpstreamInner { settings, origin, follow, dial_to, template, dialer, home, oddities };
         Ok(Self(Arc::new(shared)))
     }
 
@@ -86,7 +91,7 @@ impl Upstream {
     }
 
     /// What it was told to be.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &UpstreamSettings {
         &self.0.settings
     }
 
@@ -97,33 +102,33 @@ impl Upstream {
     /// an answer is replaced by a new one where the call may be sent twice and its body is at
     /// hand. Dropping the future cuts the connection. There is no time limit beyond that of
     /// connecting.
-    pub async fn call(&self, call: Call) -> Result<Reply, Broken> {
-        self.try_call(call, Which::Any).await.map_err(Broken::from)
+    pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
+        self.try_call(call, ConnectionChoice::Any).await.map_err(UpstreamError::from)
     }
 
-    async fn try_call(&self, call: Call, which: Which) -> Result<Reply, Missed> {
+    async fn try_call(&self, call: Call, which: ConnectionChoice) -> Result<Reply, ExchangeError> {
         let Call { method, target, fields, body, delivery, marker } = call;
         let target = parse_target(target)?;
         refuse_connect(&method)?;
-        let request = self.0.dress.request((method, target.clone()), fields, body, None);
+        let request = self.0.template.request((method, target.clone()), fields, body, None);
         let answered = self.exchange(request, delivery, which, &marker).await?;
         Ok(self.reply(answered, target, true)?)
     }
 
     /// As [`Upstream::call`], and calls once more where nothing was sent to a used connection, or
     /// one was stale and the call may be sent twice, also where its body is read while it is sent.
-    async fn call_again(&self, again: impl Fn() -> Call) -> Result<Reply, Broken> {
-        match self.try_call(again(), Which::Any).await {
-            Err(Missed::Unsent(_)) => {
-                self.try_call(again(), Which::New).await.map_err(Broken::from)
+    async fn call_again(&self, again: impl Fn() -> Call) -> Result<Reply, UpstreamError> {
+        match self.try_call(again(), ConnectionChoice::Any).await {
+            Err(ExchangeError::Unsent(_)) => {
+                self.try_call(again(), ConnectionChoice::New).await.map_err(UpstreamError::from)
             }
-            Err(Missed::Stale(_)) => {
-                let once_more = self.try_call(again(), Which::New).await;
+            Err(ExchangeError::Stale(_)) => {
+                let once_more = self.try_call(again(), ConnectionChoice::New).await;
                 once_more
                     .map(|reply| Reply { is_repeated: true, ..reply })
-                    .map_err(|missed| Broken { sent: Sent::Perhaps, ..missed.into() })
+                    .map_err(|missed| UpstreamError { sent: Sent::Perhaps, ..missed.into() })
             }
-            called => called.map_err(Broken::from),
+            called => called.map_err(UpstreamError::from),
         }
     }
 
@@ -140,7 +145,7 @@ impl Upstream {
         &self,
         public: &[Url],
         again: impl Fn() -> Call,
-    ) -> Result<Reply, Broken> {
+    ) -> Result<Reply, UpstreamError> {
         let delivery = again().delivery;
         let mut reply = self.call_again(&again).await?;
         for _ in 0..REDIRECTS {
@@ -158,7 +163,10 @@ impl Upstream {
     /// The request's `Upgrade`, if it still has one, is asked for; the answer is a 101
     /// only if the upstream switches to that very protocol, and then
     /// `hyper::upgrade::on` has the tunnel. The authority of its URI is ignored.
-    pub async fn forward<B>(&self, request: Request<B>) -> Result<Response<ReplyBody>, Broken>
+    pub async fn forward<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<ReplyBody>, UpstreamError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -174,16 +182,18 @@ impl Upstream {
         let upgrade = parts.headers.get(header::UPGRADE).cloned();
         let head = (parts.method, target);
         let body = CallBody::proxied(body);
-        let request = self.0.dress.request(head, parts.headers, body, upgrade.clone());
+        let request = self.0.template.request(head, parts.headers, body, upgrade.clone());
         let marker = SentMarker::new();
-        let Answered { response, connection, .. } = if upgrade.is_some() {
-            send_new(self.dial(Purpose::Tunnel).await?, request, &marker).await?
+        let ResponseHead { response, connection, .. } = if upgrade.is_some() {
+            send_new(self.dial(DialPurpose::Tunnel).await?, request, &marker).await?
         } else {
-            self.exchange(request, delivery, Which::Any, &marker).await?
+            self.exchange(request, delivery, ConnectionChoice::Any, &marker).await?
         };
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switches && !is_same_protocol(upgrade.as_ref(), response.headers()) {
-            return Err(Broken::protocol("the upstream switched to a protocol not asked for"));
+            return Err(UpstreamError::protocol(
+                "the upstream switched to a protocol not asked for",
+            ));
         }
         let home = Some(self.0.home.clone());
         let (parts, incoming) = response.into_parts();
@@ -201,18 +211,18 @@ impl Upstream {
         url: &Url,
         fields: &HeaderMap,
         marker: &SentMarker,
-    ) -> Result<Reply, Broken> {
-        let unusable = || Broken::unsendable("the url cannot be requested");
+    ) -> Result<Reply, UpstreamError> {
+        let unusable = || UpstreamError::unsendable("the url cannot be requested");
         let target = target_of(url).ok_or_else(unusable)?;
         let own = self.is_own(url);
         let answered = if own {
             let head = (Method::GET, target.clone());
-            let request = self.0.dress.request(head, fields.clone(), CallBody::empty(), None);
-            self.exchange(request, Delivery::AtLeastOnce, Which::Any, marker).await?
+            let request = self.0.template.request(head, fields.clone(), CallBody::empty(), None);
+            self.exchange(request, Delivery::AtLeastOnce, ConnectionChoice::Any, marker).await?
         } else {
             let request = foreign_get(url, fields).ok_or_else(unusable)?;
             let origin = origin_uri(url).ok_or_else(unusable)?;
-            let connection = self.0.dialer.dial(origin, Purpose::Exchanges).await?;
+            let connection = self.0.dialer.dial(origin, DialPurpose::Exchanges).await?;
             send_new(connection, request, marker).await?
         };
         self.reply(answered, target, own)
@@ -246,16 +256,24 @@ impl Upstream {
         redirect::path_again(location, &self.url_of(&reply.target), home)
     }
 
-    pub(super) async fn dial(&self, purpose: Purpose) -> Result<Connection, Broken> {
+    pub(super) async fn dial(
+        &self,
+        purpose: DialPurpose,
+    ) -> Result<UpstreamConnection, UpstreamError> {
         self.0.dialer.dial(self.0.dial_to.clone(), purpose).await
     }
 
-    fn reply(&self, answered: Answered, target: PathAndQuery, own: bool) -> Result<Reply, Broken> {
-        let Answered { response, connection, is_repeated } = answered;
+    fn reply(
+        &self,
+        answered: ResponseHead,
+        target: PathAndQuery,
+        own: bool,
+    ) -> Result<Reply, UpstreamError> {
+        let ResponseHead { response, connection, is_repeated } = answered;
         let (parts, incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let unasked = "the upstream switched protocols without being asked";
-            return Err(Broken::unreadable(Some(101), unasked));
+            return Err(UpstreamError::unreadable(Some(101), unasked));
         }
         let home = own.then(|| self.0.home.clone());
         let body = ReplyBody::new(parts.status, incoming, connection, home);
@@ -265,7 +283,7 @@ impl Upstream {
 }
 
 /// Looks through the pool every second, and closes it when the gateway drains.
-fn tend(pool: Weak<Pool>, clock: Clock, tasks: &Tasks) {
+fn tend(pool: Weak<UpstreamPool>, clock: Clock, tasks: &Tasks) {
     let lifecycle = tasks.clone();
     tasks.spawn(async move {
         loop {
@@ -289,9 +307,9 @@ pub(super) fn resolve(base: &Url, reference: &HeaderValue) -> Option<Url> {
     Some(url)
 }
 
-fn refuse_connect(method: &Method) -> Result<(), Broken> {
+fn refuse_connect(method: &Method) -> Result<(), UpstreamError> {
     if *method == Method::CONNECT {
-        return Err(Broken::unsendable("connect is not passed on"));
+        return Err(UpstreamError::unsendable("connect is not passed on"));
     }
     Ok(())
 }

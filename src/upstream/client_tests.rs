@@ -12,7 +12,7 @@ async fn keep_a_stale_connection(upstream: &Upstream) {
     let (mut sender, driver) = http1::handshake(TokioIo::new(near)).await.unwrap();
     let task = Tasks::new().spawn(driver);
     sender.ready().await.unwrap();
-    let connection = Connection::new(sender, Exchange::default(), task.abort_handle());
+    let connection = UpstreamConnection::new(sender, Exchange::default(), task.abort_handle());
     let Home { pool, clock } = &upstream.0.home;
     pool.put(connection, clock.now());
     drop(far);

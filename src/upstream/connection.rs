@@ -7,33 +7,33 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
 use super::body::CallBody;
-use super::broken::{Broken, SentMarker, story};
-use crate::wire::{Exchange, Fault};
+use super::error::{SentMarker, UpstreamError, story};
+use crate::wire::{AnswerFault, Exchange};
 
 /// An HTTP/1.1 connection. Dropped while an exchange is on its way, it is cut at once;
 /// dropped idle, it is closed in good order.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct UpstreamConnection {
     sender: SendRequest<CallBody>,
     exchange: Exchange,
     task: Option<AbortHandle>,
 }
 
 /// A request did not get its answer's head.
-pub(super) enum Unanswered {
+pub(super) enum UpstreamSendError {
     /// Not an octet of it was written: here it is back.
     Unsent(Box<Request<CallBody>>),
     /// Not an octet of it was written, and it is gone: something lay at a connection that was used
     /// before.
-    Untouched(Broken),
+    Untouched(UpstreamError),
     /// It may have been written, to a connection that was used before and has ended without an
     /// octet of an answer.
-    Stale(Broken),
+    Stale(UpstreamError),
     /// It may have been written.
-    Broken(Broken),
+    Failed(UpstreamError),
 }
 
-impl Connection {
+impl UpstreamConnection {
     pub(super) const fn new(
         sender: SendRequest<CallBody>,
         exchange: Exchange,
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// What the upstream said before anything was sent to it, as far as that tells what is wrong.
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(super) fn fault(&self) -> Option<AnswerFault> {
         self.exchange.fault()
     }
 
@@ -83,9 +83,11 @@ impl Connection {
         &mut self,
         request: Request<CallBody>,
         marker: &SentMarker,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Incoming>, UpstreamSendError> {
         if !marker.may_send() {
-            return Err(Unanswered::Broken(Broken::unsendable("it may not be sent any more")));
+            return Err(UpstreamSendError::Failed(UpstreamError::unsendable(
+                "it may not be sent any more",
+            )));
         }
         self.begin(&request, marker);
         match self.sender.try_send_request(request).await {
@@ -98,7 +100,7 @@ impl Connection {
                 // to be closed, or a new one was closed at once.
                 Some(request) => {
                     marker.clear();
-                    Err(Unanswered::Unsent(Box::new(request)))
+                    Err(UpstreamSendError::Unsent(Box::new(request)))
                 }
                 None => Err(self.unanswered(error.error(), marker)),
             },
@@ -110,28 +112,28 @@ impl Connection {
         self.exchange.begin(request.method(), !request.body().is_end_stream());
     }
 
-    fn unanswered(&self, error: &hyper::Error, marker: &SentMarker) -> Unanswered {
+    fn unanswered(&self, error: &hyper::Error, marker: &SentMarker) -> UpstreamSendError {
         if self.exchange.is_untouched() {
             marker.clear();
-            return Unanswered::Untouched(Broken::unreachable(story(error)));
+            return UpstreamSendError::Untouched(UpstreamError::unreachable(story(error)));
         }
         match self.exchange.fault() {
-            Some(Fault::Other(other)) => {
+            Some(AnswerFault::Other(other)) => {
                 marker.clear();
-                Unanswered::Broken(Broken::unreachable(other.to_string()))
+                UpstreamSendError::Failed(UpstreamError::unreachable(other.to_string()))
             }
-            Some(ref fault @ Fault::Unreadable { status, .. }) => {
-                Unanswered::Broken(Broken::unreadable(status, fault.to_string()))
+            Some(ref fault @ AnswerFault::Unreadable { status, .. }) => {
+                UpstreamSendError::Failed(UpstreamError::unreadable(status, fault.to_string()))
             }
             fault if self.exchange.is_stale() && !error.is_user() => {
                 let told = fault.map_or_else(|| story(error), |fault| fault.to_string());
-                Unanswered::Stale(Broken::protocol(told))
+                UpstreamSendError::Stale(UpstreamError::protocol(told))
             }
             // An answer without a status line: something has read the request.
-            Some(fault @ Fault::NotHttp) => {
-                Unanswered::Broken(Broken::unreadable(None, fault.to_string()))
+            Some(fault @ AnswerFault::NotHttp) => {
+                UpstreamSendError::Failed(UpstreamError::unreadable(None, fault.to_string()))
             }
-            None => Unanswered::Broken(Broken::protocol(story(error))),
+            None => UpstreamSendError::Failed(UpstreamError::protocol(story(error))),
         }
     }
 
@@ -141,7 +143,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for UpstreamConnection {
     fn drop(&mut self) {
         // Without this, a connection whose request is still being written, or whose
         // answer is still coming, would live on until its peer is done with it.

@@ -12,11 +12,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::service::TowerToHyperService;
 
 use super::body::BoxError;
-use super::broken::{Broken, story};
-use super::connection::Connection;
-use super::settings::{HeaderCase, Settings};
+use super::connection::UpstreamConnection;
+use super::error::{UpstreamError, story};
+use super::settings::{HeaderCase, UpstreamSettings};
 use crate::open_files;
-use crate::wire::{Unread, Wire};
+use crate::wire::{PeekUnread, Wire};
 use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -32,7 +32,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum DialPurpose {
     /// Requests and their answers, which have time limits of their own.
     Exchanges,
     /// A tunnel, which lasts as long as its ends are there.
@@ -41,7 +41,7 @@ pub(super) enum Purpose {
 
 /// Makes connections.
 #[derive(Debug)]
-pub(super) struct Dialer {
+pub(super) struct UpstreamDialer {
     exchanges: Connectors,
     tunnels: Connectors,
     timeout: Duration,
@@ -72,10 +72,10 @@ impl Connectors {
     }
 }
 
-impl Dialer {
+impl UpstreamDialer {
     /// Looks for certificate authorities only where TLS is wanted.
     pub(super) fn new(
-        settings: &Settings,
+        settings: &UpstreamSettings,
         wants_tls: bool,
         clock: Clock,
         tasks: Tasks,
@@ -87,7 +87,7 @@ impl Dialer {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(BETWEEN));
         tcp.set_keepalive_retries(Some(QUESTIONS));
-        // Shared among the addresses of a name, so that a dead one leaves time for the
+        // UpstreamInner among the addresses of a name, so that a dead one leaves time for the
         // next; the whole is bounded by the gateway's own clock.
         tcp.set_connect_timeout(Some(timeout));
         let mut tunnels = tcp.clone();
@@ -108,7 +108,11 @@ impl Dialer {
 
     /// A new connection to an origin. Where the gateway has no files left for it, it is tried
     /// again until the time is over.
-    pub(super) async fn dial(&self, origin: Uri, purpose: Purpose) -> Result<Connection, Broken> {
+    pub(super) async fn dial(
+        &self,
+        origin: Uri,
+        purpose: DialPurpose,
+    ) -> Result<UpstreamConnection, UpstreamError> {
         let mut is_short = false;
         let connecting = async {
             loop {
@@ -122,11 +126,13 @@ impl Dialer {
         };
         let connected = self.clock.timeout(self.timeout, connecting).await;
         match connected {
-            Ok(connected) => connected.map_err(|error| Broken::unreachable(told(error.as_ref()))),
-            Err(_) if is_short => Err(Broken::out_of_files("no open files are left")),
+            Ok(connected) => {
+                connected.map_err(|error| UpstreamError::unreachable(told(error.as_ref())))
+            }
+            Err(_) if is_short => Err(UpstreamError::out_of_files("no open files are left")),
             Err(_) => {
                 let limit = self.timeout.as_secs_f64();
-                Err(Broken::unreachable(format!("not connected within {limit} s")))
+                Err(UpstreamError::unreachable(format!("not connected within {limit} s")))
             }
         }
     }
@@ -141,10 +147,14 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, origin: Uri, purpose: Purpose) -> Result<Connection, BoxError> {
+    async fn connect(
+        &self,
+        origin: Uri,
+        purpose: DialPurpose,
+    ) -> Result<UpstreamConnection, BoxError> {
         let by = match purpose {
-            Purpose::Exchanges => &self.exchanges,
-            Purpose::Tunnel => &self.tunnels,
+            DialPurpose::Exchanges => &self.exchanges,
+            DialPurpose::Tunnel => &self.tunnels,
         };
         if origin.scheme_str() == Some("https") {
             let Some(tls) = &by.tls else { return Err("tls is not set up".into()) };
@@ -153,9 +163,9 @@ impl Dialer {
         self.shake_hands(by.plain.call(origin).await?).await
     }
 
-    async fn shake_hands<T>(&self, io: T) -> Result<Connection, BoxError>
+    async fn shake_hands<T>(&self, io: T) -> Result<UpstreamConnection, BoxError>
     where
-        T: Read + Write + Unread + Unpin + Send + 'static,
+        T: Read + Write + PeekUnread + Unpin + Send + 'static,
     {
         let (wire, exchange) = Wire::new(io, self.longest_head);
         let mut builder = http1::Builder::new();
@@ -165,7 +175,7 @@ impl Dialer {
         let task = self.tasks.spawn(async move {
             let _ = driver.with_upgrades().await;
         });
-        Ok(Connection::new(sender, exchange, task.abort_handle()))
+        Ok(UpstreamConnection::new(sender, exchange, task.abort_handle()))
     }
 }
 

@@ -10,30 +10,30 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::body::CallBody;
-use super::broken::{Broken, SentMarker};
 use super::client::Upstream;
-use super::connection::{Connection, Unanswered};
-use super::dial::Purpose;
-use super::reply::Home;
+use super::connection::{UpstreamConnection, UpstreamSendError};
+use super::dial::DialPurpose;
+use super::error::{SentMarker, UpstreamError};
+use super::reply::PoolHandle;
 use cloakroom_domain::operation::{Delivery, Sent};
 
 /// The head of an answer, and the connection on which its body comes.
-pub(super) struct Answered {
+pub(super) struct ResponseHead {
     pub(super) response: Response<Incoming>,
-    pub(super) connection: Connection,
+    pub(super) connection: UpstreamConnection,
     /// Whether the request went out before, on a used connection that had ended.
     pub(super) is_repeated: bool,
 }
 
-impl Answered {
-    const fn first(response: Response<Incoming>, connection: Connection) -> Self {
+impl ResponseHead {
+    const fn first(response: Response<Incoming>, connection: UpstreamConnection) -> Self {
         Self { response, connection, is_repeated: false }
     }
 }
 
-/// Which connections a request may go onto.
+/// ConnectionChoice connections a request may go onto.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum ConnectionChoice {
     /// One that was used before, if one suits.
     Any,
     /// A new one.
@@ -41,25 +41,27 @@ pub(super) enum Which {
 }
 
 /// There is no answer.
-pub(super) enum Missed {
+pub(super) enum ExchangeError {
     /// Nothing was sent to a used connection, and the request is not at hand any more.
-    Unsent(Broken),
+    Unsent(UpstreamError),
     /// A used connection had ended, and the request may be sent anew, but is not at hand any more.
-    Stale(Broken),
+    Stale(UpstreamError),
     /// What went wrong is for the caller to judge.
-    Broken(Broken),
+    Failed(UpstreamError),
 }
 
-impl From<Broken> for Missed {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
+impl From<UpstreamError> for ExchangeError {
+    fn from(broken: UpstreamError) -> Self {
+        Self::Failed(broken)
     }
 }
 
-impl From<Missed> for Broken {
-    fn from(missed: Missed) -> Self {
+impl From<ExchangeError> for UpstreamError {
+    fn from(missed: ExchangeError) -> Self {
         match missed {
-            Missed::Unsent(broken) | Missed::Stale(broken) | Missed::Broken(broken) => broken,
+            ExchangeError::Unsent(broken)
+            | ExchangeError::Stale(broken)
+            | ExchangeError::Failed(broken) => broken,
         }
     }
 }
@@ -70,21 +72,22 @@ impl Upstream {
         &self,
         request: Request<CallBody>,
         delivery: Delivery,
-        which: Which,
+        which: ConnectionChoice,
         marker: &SentMarker,
-    ) -> Result<Answered, Missed> {
+    ) -> Result<ResponseHead, ExchangeError> {
         let request = match which {
-            Which::Any => match self.on_used(request, delivery, marker).await? {
-                Used::Answered(answered) => return Ok(self.looked_at(answered)),
-                Used::None(request) => *request,
-                Used::Stale(request) => {
+            ConnectionChoice::Any => match self.on_used(request, delivery, marker).await? {
+                ReuseResult::Response(answered) => return Ok(self.looked_at(answered)),
+                ReuseResult::None(request) => *request,
+                ReuseResult::Stale(request) => {
                     // The upstream may have seen the first one, whatever becomes of this.
-                    let sent = |broken: Broken| Broken { sent: Sent::Perhaps, ..broken };
+                    let sent =
+                        |broken: UpstreamError| UpstreamError { sent: Sent::Perhaps, ..broken };
                     let answered = self.on_new(*request, marker).await.map_err(sent)?;
-                    return Ok(self.looked_at(Answered { is_repeated: true, ..answered }));
+                    return Ok(self.looked_at(ResponseHead { is_repeated: true, ..answered }));
                 }
             },
-            Which::New => request,
+            ConnectionChoice::New => request,
         };
         Ok(self.looked_at(self.on_new(request, marker).await?))
     }
@@ -95,8 +98,8 @@ impl Upstream {
         mut request: Request<CallBody>,
         delivery: Delivery,
         marker: &SentMarker,
-    ) -> Result<Used, Missed> {
-        let Home { pool, clock } = &self.0.home;
+    ) -> Result<ReuseResult, ExchangeError> {
+        let PoolHandle { pool, clock } = &self.0.home;
         let may_repeat = delivery == Delivery::AtLeastOnce;
         while let Some(mut connection) = pool.take(clock.now(), delivery) {
             let spare = another(&request);
@@ -106,46 +109,48 @@ impl Upstream {
                 tokio::task::yield_now().await;
             }
             match connection.send(request, marker).await {
-                Ok(response) => return Ok(Used::Answered(Answered::first(response, connection))),
-                Err(Unanswered::Broken(broken)) => return Err(broken.into()),
-                Err(Unanswered::Unsent(back)) => {
+                Ok(response) => {
+                    return Ok(ReuseResult::Response(ResponseHead::first(response, connection)));
+                }
+                Err(UpstreamSendError::Failed(broken)) => return Err(broken.into()),
+                Err(UpstreamSendError::Unsent(back)) => {
                     pool.saw_closed(clock.now());
                     request = *back;
                 }
-                Err(Unanswered::Untouched(broken)) => {
+                Err(UpstreamSendError::Untouched(broken)) => {
                     pool.saw_closed(clock.now());
-                    request = spare.ok_or(Missed::Unsent(broken))?;
+                    request = spare.ok_or(ExchangeError::Unsent(broken))?;
                 }
-                Err(Unanswered::Stale(broken)) => {
+                Err(UpstreamSendError::Stale(broken)) => {
                     pool.saw_closed(clock.now());
                     return match spare {
                         _ if !may_repeat => Err(broken.into()),
-                        Some(spare) => Ok(Used::Stale(Box::new(spare))),
-                        None => Err(Missed::Stale(broken)),
+                        Some(spare) => Ok(ReuseResult::Stale(Box::new(spare))),
+                        None => Err(ExchangeError::Stale(broken)),
                     };
                 }
             }
         }
-        Ok(Used::None(Box::new(request)))
+        Ok(ReuseResult::None(Box::new(request)))
     }
 
     async fn on_new(
         &self,
         request: Request<CallBody>,
         marker: &SentMarker,
-    ) -> Result<Answered, Broken> {
-        send_new(self.dial(Purpose::Exchanges).await?, request, marker).await
+    ) -> Result<ResponseHead, UpstreamError> {
+        send_new(self.dial(DialPurpose::Exchanges).await?, request, marker).await
     }
 
-    fn looked_at(&self, answered: Answered) -> Answered {
+    fn looked_at(&self, answered: ResponseHead) -> ResponseHead {
         self.0.oddities.tell(&self.0.settings.name, answered.connection.repairs());
         answered
     }
 }
 
 /// What came of trying connections that were used before.
-enum Used {
-    Answered(Answered),
+enum ReuseResult {
+    Response(ResponseHead),
     /// There is none that may be used; the request is untouched.
     None(Box<Request<CallBody>>),
     /// One had ended; this is the same request once more.
@@ -154,19 +159,23 @@ enum Used {
 
 /// Sends a request on a new connection.
 pub(super) async fn send_new(
-    mut connection: Connection,
+    mut connection: UpstreamConnection,
     request: Request<CallBody>,
     marker: &SentMarker,
-) -> Result<Answered, Broken> {
+) -> Result<ResponseHead, UpstreamError> {
     match connection.send(request, marker).await {
-        Ok(response) => Ok(Answered::first(response, connection)),
+        Ok(response) => Ok(ResponseHead::first(response, connection)),
         Err(
-            Unanswered::Broken(broken) | Unanswered::Stale(broken) | Unanswered::Untouched(broken),
+            UpstreamSendError::Failed(broken)
+            | UpstreamSendError::Stale(broken)
+            | UpstreamSendError::Untouched(broken),
         ) => Err(broken),
-        Err(Unanswered::Unsent(_)) => Err(Broken::unreachable(match connection.fault() {
-            Some(fault) => fault.to_string(),
-            None => "the upstream closed the new connection at once".to_owned(),
-        })),
+        Err(UpstreamSendError::Unsent(_)) => {
+            Err(UpstreamError::unreachable(match connection.fault() {
+                Some(fault) => fault.to_string(),
+                None => "the upstream closed the new connection at once".to_owned(),
+            }))
+        }
     }
 }
 
@@ -181,9 +190,9 @@ fn another(request: &Request<CallBody>) -> Option<Request<CallBody>> {
 
 /// Says once that an upstream's answers have odd lines, so that a log is not full of it.
 #[derive(Debug, Default)]
-pub(super) struct Oddities(AtomicBool);
+pub(super) struct HeadRepairLog(AtomicBool);
 
-impl Oddities {
+impl HeadRepairLog {
     fn tell(&self, upstream: &str, lines: usize) {
         if lines == 0 {
             return;

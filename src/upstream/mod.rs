@@ -7,28 +7,28 @@
 //!
 //! [`Sent::Nothing`]: cloakroom_domain::operation::Sent::Nothing
 
-mod ask;
 mod body;
-mod broken;
 mod client;
 mod connection;
 mod dial;
+mod error;
 mod exchange;
 mod monitor;
-mod outgoing;
+mod monitor_client;
 mod pool;
 mod registry;
 mod reply;
+mod request_template;
 mod settings;
 
-pub use ask::{Asked, Question};
 pub use body::{BoxError, CallBody};
-pub use broken::{Broken, Came, SentMarker};
 pub use client::{Call, Upstream};
-pub use monitor::{Monitor, Named, NamedBy, UnknownMonitor};
+pub use error::{ResponseReceived, SentMarker, UpstreamError};
+pub use monitor::{Monitor, NamedBy, NamedMonitor, UnknownMonitor};
+pub use monitor_client::{MonitorAnswer, MonitorQuery};
 pub use registry::Upstreams;
 pub use reply::{Reply, ReplyBody};
-pub use settings::{HeaderCase, Reuse, Settings, SettingsError};
+pub use settings::{HeaderCase, Reuse, UpstreamSettings, UpstreamSettingsError};
 
 #[cfg(test)]
 mod tests;

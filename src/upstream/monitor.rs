@@ -53,7 +53,7 @@ pub enum NamedBy {
 
 /// The monitor that an answer names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum NamedMonitor {
     /// None.
     Nothing,
     /// One that may be asked.
@@ -159,9 +159,9 @@ impl Upstream {
         target: &PathAndQuery,
         public: &[Url],
         now: Timestamp,
-    ) -> Named {
+    ) -> NamedMonitor {
         if status != StatusCode::ACCEPTED {
-            return Named::Nothing;
+            return NamedMonitor::Nothing;
         }
         let here = self.url_of(target);
         let mut refused: Option<(NamedBy, String)> = None;
@@ -182,9 +182,9 @@ impl Upstream {
             }
         }
         match (found, refused) {
-            (Some(monitor), _) => Named::Monitor(Box::new(monitor)),
-            (None, Some((_, what))) => Named::NotFollowed(what),
-            (None, None) => Named::Nothing,
+            (Some(monitor), _) => NamedMonitor::Monitor(Box::new(monitor)),
+            (None, Some((_, what))) => NamedMonitor::NotFollowed(what),
+            (None, None) => NamedMonitor::Nothing,
         }
     }
 

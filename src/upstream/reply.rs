@@ -14,9 +14,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::broken::{Broken, story};
-use super::connection::Connection;
-use super::pool::Pool;
+use super::connection::UpstreamConnection;
+use super::error::{UpstreamError, story};
+use super::pool::UpstreamPool;
 use cloakroom_domain::operation::{Doubt, ResponseFraming};
 use cloakroom_runtime::clock::Clock;
 
@@ -76,7 +76,7 @@ impl Reply {
 
     /// What another gateway leaves open that has no answer of the service. Any other 424 means
     /// what it says.
-    pub async fn gateway_doubt(&mut self) -> Result<Doubt, Broken> {
+    pub async fn gateway_doubt(&mut self) -> Result<Doubt, UpstreamError> {
         if self.status != StatusCode::FAILED_DEPENDENCY || !self.is_of_a_gateway() {
             return Ok(Doubt::None);
         }
@@ -91,10 +91,10 @@ impl Reply {
 #[derive(Debug)]
 pub struct ReplyBody {
     // Read ahead of the caller, who gets it first.
-    ahead: Option<Result<Frame<Bytes>, Broken>>,
+    ahead: Option<Result<Frame<Bytes>, UpstreamError>>,
     incoming: Incoming,
-    connection: Option<Connection>,
-    home: Option<Home>,
+    connection: Option<UpstreamConnection>,
+    home: Option<PoolHandle>,
     length: Option<u64>,
     framing: Option<ResponseFraming>,
     status: StatusCode,
@@ -102,8 +102,8 @@ pub struct ReplyBody {
 
 /// Where a connection goes when its answer was read to the end.
 #[derive(Clone, Debug)]
-pub(super) struct Home {
-    pub(super) pool: Arc<Pool>,
+pub(super) struct PoolHandle {
+    pub(super) pool: Arc<UpstreamPool>,
     pub(super) clock: Clock,
 }
 
@@ -111,8 +111,8 @@ impl ReplyBody {
     pub(super) fn new(
         status: StatusCode,
         incoming: Incoming,
-        connection: Connection,
-        home: Option<Home>,
+        connection: UpstreamConnection,
+        home: Option<PoolHandle>,
     ) -> Self {
         let length = incoming.size_hint().exact();
         let framing = connection.ends_answer().then_some(ResponseFraming::Close);
@@ -125,7 +125,7 @@ impl ReplyBody {
     }
 
     /// The body of a 101, which has none: the connection is the tunnel's.
-    pub(super) fn of_tunnel(incoming: Incoming, connection: Connection) -> Self {
+    pub(super) fn of_tunnel(incoming: Incoming, connection: UpstreamConnection) -> Self {
         connection.let_go();
         let status = StatusCode::SWITCHING_PROTOCOLS;
         let (connection, home, length, framing) = (None, None, None, None);
@@ -134,7 +134,7 @@ impl ReplyBody {
 
     /// The next octets, none at the end. An answer that breaks off is an error: a body
     /// shorter than its `Content-Length`, chunks without their end.
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, Broken> {
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         while let Some(frame) = self.frame().await {
             if let Ok(octets) = frame?.into_data() {
                 return Ok(Some(octets));
@@ -155,7 +155,7 @@ impl ReplyBody {
 
     /// The body, or its beginning once that has more than `limit` octets. Whatever was
     /// read can still be read by the caller.
-    pub(super) async fn peek(&mut self, limit: usize) -> Result<Bytes, Broken> {
+    pub(super) async fn peek(&mut self, limit: usize) -> Result<Bytes, UpstreamError> {
         let mut read = Vec::new();
         while read.len() <= limit
             && let Some(octets) = self.piece().await?
@@ -169,7 +169,7 @@ impl ReplyBody {
 
     /// Reads the first piece where it is at hand, and tells what is wrong with it. The caller still
     /// gets that piece first, or what is wrong with it.
-    pub async fn first_fault(&mut self) -> Option<Broken> {
+    pub async fn first_fault(&mut self) -> Option<UpstreamError> {
         let first = poll_fn(|context| Poll::Ready(Pin::new(&mut *self).poll_frame(context))).await;
         let Poll::Ready(Some(first)) = first else { return None };
         let fault = first.as_ref().err().cloned();
@@ -187,12 +187,12 @@ impl ReplyBody {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = UpstreamError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         if let Some(ahead) = self.ahead.take() {
             return Poll::Ready(Some(ahead));
         }
@@ -233,14 +233,14 @@ impl Body for ReplyBody {
 
 /// What is said of a body that does not come to its end. One that breaks off is no complete
 /// answer; one whose chunks are none came, and cannot be read.
-fn broken(status: StatusCode, error: &hyper::Error) -> Broken {
+fn broken(status: StatusCode, error: &hyper::Error) -> UpstreamError {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     let story = story(error);
     match io.map(io::Error::kind) {
-        Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Broken::unreadable(
+        Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => UpstreamError::unreadable(
             Some(status.as_u16()),
             format!("the body of an answer with status {status}: {story}"),
         ),
-        _ => Broken::protocol(story),
+        _ => UpstreamError::protocol(story),
     }
 }

@@ -13,7 +13,7 @@ use cloakroom_domain::operation::Doubt;
 
 /// Where an upstream is and how it is called.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct UpstreamSettings {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Scheme, host and port; no path, query or userinfo.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub header_case: HeaderCase,
 }
 
-impl Settings {
+impl UpstreamSettings {
     /// What a status alone leaves open of a request that this upstream was sent.
     pub fn doubt_of(&self, status: u16) -> Doubt {
         match self.unprocessed.contains(&status) {
@@ -55,7 +55,7 @@ impl Settings {
 
 /// An upstream cannot be used as it is set.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub enum UpstreamSettingsError {
     /// The URL is more, or something else, than an http or https origin.
     #[error(
         "upstream {name}: url must be an http or https origin like http://localhost:9000, without path, query or user"
@@ -86,9 +86,9 @@ pub enum SettingsError {
     },
 }
 
-impl Settings {
+impl UpstreamSettings {
     /// Whether it can be used as it is set.
-    pub fn is_usable(&self) -> Result<(), SettingsError> {
+    pub fn is_usable(&self) -> Result<(), UpstreamSettingsError> {
         self.check().map(|_| ())
     }
 
@@ -100,14 +100,14 @@ impl Settings {
         is_bare_origin(&url).then_some(url)
     }
 
-    pub(super) fn check(&self) -> Result<Vec<Origin>, SettingsError> {
+    pub(super) fn check(&self) -> Result<Vec<Origin>, UpstreamSettingsError> {
         let name = || self.name.clone();
         if !is_bare_origin(&self.origin) {
-            return Err(SettingsError::NotAnOrigin { name: name() });
+            return Err(UpstreamSettingsError::NotAnOrigin { name: name() });
         }
         let origin_of = |entry: &String| match Url::parse(entry) {
             Ok(url) if is_bare_origin(&url) => Ok(url.origin()),
-            _ => Err(SettingsError::NotFollowable { name: name(), entry: entry.clone() }),
+            _ => Err(UpstreamSettingsError::NotFollowable { name: name(), entry: entry.clone() }),
         };
         self.follow.iter().map(origin_of).collect()
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
-use crate::wire::{Exchange, Fault};
+use crate::wire::{AnswerFault, Exchange};
 use cloakroom_domain::delivery::Destination;
 
 /// A request before it is known how it will be written.
@@ -50,7 +50,7 @@ pub(super) enum ReceiverExchangeError {
     /// Something may have been written.
     Broken(hyper::Error),
     /// The response is malformed.
-    Unreadable(Fault),
+    Unreadable(AnswerFault),
     /// The destination cannot be written as a request.
     Unwritable,
 }

@@ -27,7 +27,7 @@ use super::response_excerpt::PIECE;
 use super::ssrf_guard::SsrfGuard;
 use crate::hyper_timer::HyperTimer;
 use crate::open_files;
-use crate::wire::{Unread, Wire};
+use crate::wire::{PeekUnread, Wire};
 use cloakroom_domain::delivery::{DeliveryError, Destination};
 use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
@@ -218,7 +218,7 @@ impl ReceiverDialer {
 
     async fn one<T>(&self, stream: T) -> Result<ReceiverConnection, SendError>
     where
-        T: AsyncRead + AsyncWrite + Unread + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + PeekUnread + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(PIECE);

@@ -10,23 +10,23 @@ use cloakroom_domain::http::other_protocol::OtherProtocol;
 /// What a sender of requests and the connection that carries them tell each other. Clones are of
 /// one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Exchange(Arc<Mutex<State>>);
+pub struct Exchange(Arc<Mutex<ExchangeState>>);
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ExchangeState {
     /// Which exchange of the connection this is; none before the first.
     pub(super) number: u64,
     pub(super) to_head: bool,
     /// Whether the request has content, which the upstream may leave unread.
     pub(super) has_content: bool,
-    pub(super) arrival: Arrival,
+    pub(super) arrival: AnswerArrival,
     /// The status of the answer whose head has come.
     pub(super) status: Option<u16>,
     pub(super) fields: Option<HeaderMap>,
     pub(super) repairs: usize,
     pub(super) framing: Option<Framing>,
     pub(super) persists: bool,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<AnswerFault>,
     pub(super) write: RequestWrite,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum RequestWrite {
 
 /// How much of an answer has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum AnswerArrival {
     #[default]
     Nothing,
     /// Octets that may become its head.
@@ -55,7 +55,7 @@ pub(super) enum Arrival {
 
 /// Why an answer that came cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum AnswerFault {
     /// It is an answer, and its head cannot be read.
     #[error("{line}: {problem}")]
     Unreadable {
@@ -81,7 +81,7 @@ impl Exchange {
         let (number, to_head) = (state.number + 1, *method == Method::HEAD);
         // One that came before anything was sent stays.
         let fault = state.fault.take();
-        *state = State { number, to_head, has_content, fault, ..State::default() };
+        *state = ExchangeState { number, to_head, has_content, fault, ..ExchangeState::default() };
     }
 
     /// Whether nothing of the request was written, because the connection had ended, or something
@@ -101,7 +101,7 @@ impl Exchange {
     }
 
     /// Why the answer cannot be read, if so.
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn fault(&self) -> Option<AnswerFault> {
         self.lock().fault.clone()
     }
 
@@ -109,11 +109,11 @@ impl Exchange {
     /// none at all, or what is no HTTP and was left over from the exchange before.
     pub fn is_stale(&self) -> bool {
         let state = self.lock();
-        let is_left_over = state.fault == Some(Fault::NotHttp);
+        let is_left_over = state.fault == Some(AnswerFault::NotHttp);
         let has_begun = match state.arrival {
-            Arrival::Nothing => false,
-            Arrival::Octets => !is_left_over,
-            Arrival::Head => true,
+            AnswerArrival::Nothing => false,
+            AnswerArrival::Octets => !is_left_over,
+            AnswerArrival::Head => true,
         };
         state.number > 1 && !has_begun
     }
@@ -145,12 +145,12 @@ impl Exchange {
 
     pub(super) fn see_octets(&self) {
         let mut state = self.lock();
-        if state.arrival == Arrival::Nothing {
-            state.arrival = Arrival::Octets;
+        if state.arrival == AnswerArrival::Nothing {
+            state.arrival = AnswerArrival::Octets;
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ExchangeState> {
         // The lock guards plain values that are whole between statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,13 +6,13 @@
 //! was odd, or whose request did not get through, is not used again; and no octet of a request is
 //! written to a used connection at which something lies unread. It must not know whom it talks to.
 
-mod answer;
 mod exchange;
+mod head_reader;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod unread;
 
-pub use exchange::{Exchange, Fault};
+pub use exchange::{AnswerFault, Exchange};
 pub use socket::Wire;
-pub use unread::Unread;
+pub use unread::PeekUnread;

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-use super::answer::{After, Gathered, Gathering, Rules};
-use super::exchange::{Exchange, Fault, RequestWrite};
-use super::unread::Unread;
+use super::exchange::{AnswerFault, Exchange, RequestWrite};
+use super::head_reader::{BodyKind, HeadProgress, HeadReader, HeadRules};
+use super::unread::PeekUnread;
 use cloakroom_domain::http::answer_head::Chunks;
 use cloakroom_domain::http::other_protocol::OtherProtocol;
 
@@ -25,7 +25,7 @@ const MOST_CHUNKS: usize = 256 * 1024;
 pub struct Wire<T> {
     io: T,
     exchange: Exchange,
-    rules: Rules,
+    rules: HeadRules,
     /// The exchange whose request is being written, by its number.
     current: u64,
     phase: Phase,
@@ -36,7 +36,7 @@ pub struct Wire<T> {
 
 /// Chunks on their way to hyper.
 #[derive(Debug)]
-struct Chunked {
+struct ChunkedBody {
     chunks: Chunks,
     /// What is still to be handed to hyper.
     ahead: BytesMut,
@@ -49,11 +49,11 @@ enum Phase {
     /// Nothing was sent yet, so nothing may come.
     Fresh,
     /// The head of an answer is awaited.
-    Head(Gathering),
+    Head(HeadReader),
     /// The head is read; this is still to be handed to hyper, and then what comes.
     Content(Bytes),
     /// The same where what comes are chunks.
-    Chunks(Chunked),
+    Chunks(ChunkedBody),
     /// Whatever comes belongs to another protocol.
     Tunnel(Bytes),
 }
@@ -64,13 +64,13 @@ impl Phase {
         match self {
             Self::Fresh | Self::Head(_) => false,
             Self::Content(ahead) | Self::Tunnel(ahead) => !ahead.is_empty(),
-            Self::Chunks(Chunked { ahead, .. }) => !ahead.is_empty(),
+            Self::Chunks(ChunkedBody { ahead, .. }) => !ahead.is_empty(),
         }
     }
 
     /// Whether all of the content has come, though the answer could still have trailers.
     fn is_at_trailers(&self) -> bool {
-        matches!(self, Self::Chunks(Chunked { chunks, .. }) if chunks.is_at_trailers())
+        matches!(self, Self::Chunks(ChunkedBody { chunks, .. }) if chunks.is_at_trailers())
     }
 }
 
@@ -79,7 +79,7 @@ impl<T> Wire<T> {
     /// in octets.
     pub fn new(io: T, longest: usize) -> (Self, Exchange) {
         let exchange = Exchange::default();
-        let rules = Rules { longest, status_suffices: false };
+        let rules = HeadRules { longest, status_suffices: false };
         let (current, phase) = (0, Phase::Fresh);
         let (is_cut_short, is_blocked) = (false, false);
         let told = exchange.clone();
@@ -134,7 +134,7 @@ impl<T> Wire<T> {
         if is_end { Ok(()) } else { Err(error) }
     }
 
-    fn faulty(&self, fault: Fault) -> io::Error {
+    fn faulty(&self, fault: AnswerFault) -> io::Error {
         let told = io::Error::new(io::ErrorKind::InvalidData, fault.clone());
         self.exchange.lock().fault = Some(fault);
         told
@@ -161,7 +161,7 @@ impl<T: Read + Unpin> Wire<T> {
         if octets.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let fault = OtherProtocol::told_by(octets).map_or(Fault::NotHttp, Fault::Other);
+        let fault = OtherProtocol::told_by(octets).map_or(AnswerFault::NotHttp, AnswerFault::Other);
         Poll::Ready(Err(self.faulty(fault)))
     }
 
@@ -173,19 +173,19 @@ impl<T: Read + Unpin> Wire<T> {
             if octets.is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            let Phase::Head(gathering) = &mut self.phase else { return Poll::Ready(Ok(true)) };
+            let Phase::Head(reader) = &mut self.phase else { return Poll::Ready(Ok(true)) };
             self.exchange.see_octets();
-            match gathering.push(octets, &self.exchange, self.rules) {
-                Gathered::Partly => {}
-                Gathered::Faulty(fault) => return Poll::Ready(Err(self.faulty(fault))),
-                Gathered::Whole(plainest, after) => {
+            match reader.push(octets, &self.exchange, self.rules) {
+                HeadProgress::Partly => {}
+                HeadProgress::Faulty(fault) => return Poll::Ready(Err(self.faulty(fault))),
+                HeadProgress::Whole(plainest, after) => {
                     self.phase = match after {
-                        After::Content => Phase::Content(plainest.freeze()),
-                        After::Chunks(chunks) => {
+                        BodyKind::Content => Phase::Content(plainest.freeze()),
+                        BodyKind::Chunks(chunks) => {
                             let piece = vec![0; FIRST_CHUNKS];
-                            Phase::Chunks(Chunked { chunks, ahead: plainest, piece })
+                            Phase::Chunks(ChunkedBody { chunks, ahead: plainest, piece })
                         }
-                        After::Tunnel => Phase::Tunnel(plainest.freeze()),
+                        BodyKind::Tunnel => Phase::Tunnel(plainest.freeze()),
                     };
                     return Poll::Ready(Ok(true));
                 }
@@ -224,7 +224,7 @@ impl<T: Read + Unpin> Wire<T> {
     }
 }
 
-impl Chunked {
+impl ChunkedBody {
     /// Takes in what was read, or the end of the connection.
     fn take(&mut self, mut piece: Vec<u8>, length: usize) {
         match length {
@@ -255,7 +255,7 @@ impl<T: Read + Unpin> Read for Wire<T> {
             ready!(wire.poll_chunks(cx))?;
         }
         match &mut wire.phase {
-            Phase::Chunks(Chunked { ahead, .. }) => {
+            Phase::Chunks(ChunkedBody { ahead, .. }) => {
                 let length = ahead.len().min(buf.remaining());
                 buf.put_slice(&ahead[..length]);
                 ahead.advance(length);
@@ -273,7 +273,7 @@ impl<T: Read + Unpin> Read for Wire<T> {
     }
 }
 
-impl<T: Unread> Wire<T> {
+impl<T: PeekUnread> Wire<T> {
     /// Something is to be written: perhaps the first octets of another exchange. What lies at a
     /// used connection by then would be taken for the answer.
     fn turn_to_exchange(&mut self) -> io::Result<()> {
@@ -287,12 +287,12 @@ impl<T: Unread> Wire<T> {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
         self.current = state.number;
-        self.phase = Phase::Head(Gathering::default());
+        self.phase = Phase::Head(HeadReader::default());
         Ok(())
     }
 }
 
-impl<T: Write + Unread + Unpin> Write for Wire<T> {
+impl<T: Write + PeekUnread + Unpin> Write for Wire<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

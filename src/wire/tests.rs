@@ -8,17 +8,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Join, duplex, join};
 
 use super::exchange::RequestWrite;
-use super::{Fault, Unread, Wire};
+use super::{AnswerFault, PeekUnread, Wire};
 use cloakroom_domain::http::answer_head::HeadProblem;
 
 // Nothing comes before the first request, and there is no second.
-impl Unread for DuplexStream {
+impl PeekUnread for DuplexStream {
     fn has_unread(&self) -> bool {
         false
     }
 }
 
-impl Unread for Join<DuplexStream, DuplexStream> {
+impl PeekUnread for Join<DuplexStream, DuplexStream> {
     fn has_unread(&self) -> bool {
         false
     }
@@ -67,7 +67,7 @@ async fn a_connection_whose_request_did_not_get_through_is_not_used_again() {
 
 /// Why an answer cannot be read that begins like this, where heads of 1024 octets are read; the
 /// connection stays open.
-async fn fault_of(answer: &str) -> Option<Fault> {
+async fn fault_of(answer: &str) -> Option<AnswerFault> {
     let (near, mut upstream) = duplex(8192);
     let (wire, exchange) = Wire::new(TokioIo::new(near), 1024);
     let (mut sender, connection) = http1::handshake(wire).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_head_beyond_the_limit_is_none_whether_it_has_come_to_its_end_or_not()
     let whole = format!("{begun}\r\ncontent-length: 0\r\n\r\n");
     for answer in [begun, whole] {
         let (status, problem) = (Some(200), HeadProblem::TooLong);
-        let fault = Fault::Unreadable { status, line: line.to_owned(), problem };
+        let fault = AnswerFault::Unreadable { status, line: line.to_owned(), problem };
         assert_eq!(fault_of(&answer).await, Some(fault), "{} octets", answer.len());
     }
 }

@@ -20,17 +20,17 @@ use cloakroom_domain::Timestamp;
 
 /// Tells the time and waits for it. Clones share one clock.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
-    System(Arc<Steered>),
-    Manual(Arc<Mutex<Manual>>),
+enum ClockSource {
+    System(Arc<SteeredClock>),
+    Manual(Arc<Mutex<ManualClock>>),
 }
 
 /// Monotonic time, and what is read off it.
 #[derive(Debug)]
-struct Steered {
+struct SteeredClock {
     began: Instant,
     course: RwLock<Course>,
 }
@@ -58,7 +58,7 @@ struct Course {
 
 /// What became of the word of a better clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Steering {
+enum SteerResult {
     Followed,
     Doubted,
     Stepped,
@@ -83,18 +83,18 @@ impl Course {
 
     /// The course from that moment on, when a better clock shows `now`. A step of seconds is made
     /// once that clock has shown it twice; the first time of all, at once.
-    fn steered(self, elapsed: Duration, now: Timestamp) -> (Self, Steering) {
+    fn steered(self, elapsed: Duration, now: Timestamp) -> (Self, SteerResult) {
         let off = now.as_micros() - self.at(elapsed).as_micros();
         let is_step = |off: i64| off.unsigned_abs() > STEP.as_micros() as u64;
         let again = self.doubted.is_some_and(|before| !is_step(off - before));
         if !is_step(off) {
-            return (self.following(elapsed, now), Steering::Followed);
+            return (self.following(elapsed, now), SteerResult::Followed);
         }
         if self.told && !again {
-            return (Self { doubted: Some(off), ..self }, Steering::Doubted);
+            return (Self { doubted: Some(off), ..self }, SteerResult::Doubted);
         }
         let stepped = Self { stepped_at: Some(elapsed), ..self.following(elapsed, now) };
-        (stepped, Steering::Stepped)
+        (stepped, SteerResult::Stepped)
     }
 
     fn following(self, elapsed: Duration, now: Timestamp) -> Self {
@@ -112,7 +112,7 @@ impl Course {
 }
 
 #[derive(Debug, Default)]
-struct Manual {
+struct ManualClock {
     now: Timestamp,
     // Sleepers by the instant they wait for; the number keeps equal instants apart.
     sleepers: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
@@ -136,25 +136,25 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads monotonic time")]
     pub fn showing(now: Timestamp) -> Self {
         let course = Course::starting(now);
-        let steered = Steered { began: Instant::now(), course: RwLock::new(course) };
-        Self(Source::System(Arc::new(steered)))
+        let steered = SteeredClock { began: Instant::now(), course: RwLock::new(course) };
+        Self(ClockSource::System(Arc::new(steered)))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
-        let manual = Manual { now: start, ..Manual::default() };
-        Self(Source::Manual(Arc::new(Mutex::new(manual))))
+        let manual = ManualClock { now: start, ..ManualClock::default() };
+        Self(ClockSource::Manual(Arc::new(Mutex::new(manual))))
     }
 
     /// The present instant.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             // It is replaced as a whole.
-            Source::System(steered) => {
+            ClockSource::System(steered) => {
                 let course = *steered.course.read().unwrap_or_else(PoisonError::into_inner);
                 course.at(self.elapsed())
             }
-            Source::Manual(manual) => lock(manual).now,
+            ClockSource::Manual(manual) => lock(manual).now,
         }
     }
 
@@ -163,8 +163,8 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads monotonic time")]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System(steered) => Instant::now().saturating_duration_since(steered.began),
-            Source::Manual(manual) => lock(manual).now.since(Timestamp::EPOCH),
+            ClockSource::System(steered) => Instant::now().saturating_duration_since(steered.began),
+            ClockSource::Manual(manual) => lock(manual).now.since(Timestamp::EPOCH),
         }
     }
 
@@ -173,7 +173,7 @@ impl Clock {
     /// away from what this clock shows is believed once it was told twice. A manual clock is
     /// not moved.
     pub fn steer(&self, now: Timestamp) {
-        let Source::System(steered) = &self.0 else { return };
+        let ClockSource::System(steered) = &self.0 else { return };
         let elapsed = self.elapsed();
         let mut course = steered.course.write().unwrap_or_else(PoisonError::into_inner);
         let off = now.as_micros() - course.at(elapsed).as_micros();
@@ -182,12 +182,12 @@ impl Clock {
         drop(course);
         let seconds = off / 1_000_000;
         match steering {
-            Steering::Followed => {}
-            Steering::Doubted => tracing::warn!(
+            SteerResult::Followed => {}
+            SteerResult::Doubted => tracing::warn!(
                 seconds,
                 "the database's clock is that far ahead all at once; it is believed if it says so again"
             ),
-            Steering::Stepped => tracing::warn!(
+            SteerResult::Stepped => tracing::warn!(
                 seconds,
                 "the clock follows a step of the database's; look after the clocks of both machines"
             ),
@@ -196,7 +196,7 @@ impl Clock {
 
     /// Whether this clock has followed a step of a better one within that time.
     pub fn has_stepped_within(&self, time: Duration) -> bool {
-        let Source::System(steered) = &self.0 else { return false };
+        let ClockSource::System(steered) = &self.0 else { return false };
         let stepped_at = steered.course.read().unwrap_or_else(PoisonError::into_inner).stepped_at;
         stepped_at.is_some_and(|at| self.elapsed().saturating_sub(at) < time)
     }
@@ -204,7 +204,7 @@ impl Clock {
     /// Moves a manual clock forward and wakes who waited for an instant up to then.
     /// The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
-        let Source::Manual(manual) = &self.0 else { return };
+        let ClockSource::Manual(manual) = &self.0 else { return };
         let mut manual = lock(manual);
         manual.now = manual.now + by;
         let now = manual.now;
@@ -240,8 +240,10 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
     pub fn sleeper(&self, duration: Duration) -> Sleeper {
         match &self.0 {
-            Source::System(_) => Sleeper(Sleeping::System(Box::pin(tokio::time::sleep(duration)))),
-            Source::Manual(manual) => {
+            ClockSource::System(_) => {
+                Sleeper(SleepKind::System(Box::pin(tokio::time::sleep(duration))))
+            }
+            ClockSource::Manual(manual) => {
                 let (wake, woken) = oneshot::channel();
                 let mut manual = lock(manual);
                 if duration.is_zero() {
@@ -252,23 +254,23 @@ impl Clock {
                     let due = manual.now + duration;
                     manual.sleepers.insert((due, number), wake);
                 }
-                Sleeper(Sleeping::Manual(woken))
+                Sleeper(SleepKind::Manual(woken))
             }
         }
     }
 }
 
-fn lock(manual: &Mutex<Manual>) -> std::sync::MutexGuard<'_, Manual> {
+fn lock(manual: &Mutex<ManualClock>) -> std::sync::MutexGuard<'_, ManualClock> {
     // The lock guards plain values that are whole between statements.
     manual.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A sleep of a [`Clock`]: completes when its instant has come.
 #[derive(Debug)]
-pub struct Sleeper(Sleeping);
+pub struct Sleeper(SleepKind);
 
 #[derive(Debug)]
-enum Sleeping {
+enum SleepKind {
     System(Pin<Box<tokio::time::Sleep>>),
     Manual(oneshot::Receiver<()>),
 }
@@ -278,9 +280,9 @@ impl Future for Sleeper {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Sleeping::System(sleep) => sleep.as_mut().poll(context),
+            SleepKind::System(sleep) => sleep.as_mut().poll(context),
             // A clock that is gone wakes nobody early: it counts as never.
-            Sleeping::Manual(woken) => match Pin::new(woken).poll(context) {
+            SleepKind::Manual(woken) => match Pin::new(woken).poll(context) {
                 Poll::Ready(Ok(())) => Poll::Ready(()),
                 Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
             },
@@ -318,19 +320,19 @@ mod tests {
         let mut course = Course { told: true, ..Course::starting(start) };
         let far = Duration::from_hours(240);
         for (passed, told, steering, shown) in [
-            (1, start + far, Steering::Doubted, start + second),
-            (2, start + second * 2, Steering::Followed, start + second * 2),
-            (3, start + far, Steering::Doubted, start + second * 3),
+            (1, start + far, SteerResult::Doubted, start + second),
+            (2, start + second * 2, SteerResult::Followed, start + second * 2),
+            (3, start + far, SteerResult::Doubted, start + second * 3),
             // Another wrong one is no confirmation.
-            (4, start + far * 2, Steering::Doubted, start + second * 4),
-            (5, start + far, Steering::Doubted, start + second * 5),
-            (6, start + far + second, Steering::Stepped, start + far + second),
+            (4, start + far * 2, SteerResult::Doubted, start + second * 4),
+            (5, start + far, SteerResult::Doubted, start + second * 5),
+            (6, start + far + second, SteerResult::Stepped, start + far + second),
         ] {
             let elapsed = second * passed;
             let (next, found) = course.steered(elapsed, told);
             course = next;
             assert_eq!((found, course.at(elapsed)), (steering, shown), "{passed}");
-            assert_eq!(course.stepped_at.is_some(), steering == Steering::Stepped);
+            assert_eq!(course.stepped_at.is_some(), steering == SteerResult::Stepped);
         }
     }
 

@@ -14,10 +14,10 @@ const SPARED: Duration = Duration::from_secs(10);
 
 /// What has come since the last line.
 #[derive(Debug, Default)]
-pub struct LogThrottle(Mutex<Unsaid>);
+pub struct LogThrottle(Mutex<ThrottleState>);
 
 #[derive(Debug, Default)]
-struct Unsaid {
+struct ThrottleState {
     // By monotonic time.
     said_at: Option<Duration>,
     count: u64,
@@ -28,13 +28,13 @@ impl LogThrottle {
     pub fn due(&self, clock: &Clock) -> Option<u64> {
         let now = clock.elapsed();
         // Each change leaves both members whole.
-        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        unsaid.count += 1;
-        if unsaid.said_at.is_some_and(|at| now.saturating_sub(at) < SPARED) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.count += 1;
+        if state.said_at.is_some_and(|at| now.saturating_sub(at) < SPARED) {
             return None;
         }
-        unsaid.said_at = Some(now);
-        Some(std::mem::take(&mut unsaid.count))
+        state.said_at = Some(now);
+        Some(std::mem::take(&mut state.count))
     }
 }
 

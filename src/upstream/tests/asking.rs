@@ -1,7 +1,7 @@
 //! What a monitor's answers mean.
 
 use super::*;
-use crate::upstream::{Asked, Monitor, NamedBy, Question};
+use crate::upstream::{Monitor, MonitorAnswer, MonitorQuery, NamedBy};
 
 fn answer(status: u16, more: &str, body: &str) -> String {
     let length = body.len();
@@ -15,8 +15,8 @@ fn monitor(named_by: NamedBy, url: &Url) -> Monitor {
 }
 
 /// Asks a monitor that many seconds after it was named.
-async fn ask_after(seconds: u64, monitor: &Monitor, upstream: &Upstream) -> Asked {
-    let question = Question {
+async fn ask_after(seconds: u64, monitor: &Monitor, upstream: &Upstream) -> MonitorAnswer {
+    let question = MonitorQuery {
         fields: &HeaderMap::new(),
         marker: &SentMarker::new(),
         public: &[Url::parse("https://api.example.com").unwrap()],
@@ -26,12 +26,12 @@ async fn ask_after(seconds: u64, monitor: &Monitor, upstream: &Upstream) -> Aske
     upstream.ask(monitor, question).await
 }
 
-async fn ask_by(named_by: NamedBy, seconds: u64, answer: &str) -> Asked {
+async fn ask_by(named_by: NamedBy, seconds: u64, answer: &str) -> MonitorAnswer {
     let (url, _arrived) = serve_always(answer);
     ask_after(seconds, &monitor(named_by, &url), &at(&url)).await
 }
 
-async fn ask(named_by: NamedBy, answer: &str) -> Asked {
+async fn ask(named_by: NamedBy, answer: &str) -> MonitorAnswer {
     ask_by(named_by, 60, answer).await
 }
 
@@ -47,7 +47,7 @@ fn serve_paths(answers: &'static [(&'static str, &'static str)]) -> Url {
                 found.map_or(("410", ""), |(_, it)| it.split_once(' ').unwrap_or((it, "")));
             let (more, body) = rest.split_once('|').unwrap_or((rest, ""));
             let more = match more {
-                "" => "Connection: close\r\n".to_owned(),
+                "" => "UpstreamConnection: close\r\n".to_owned(),
                 line => format!("{line}\r\nConnection: close\r\n"),
             };
             peer.answer(&answer(status.parse().unwrap(), &more, body));
@@ -57,17 +57,17 @@ fn serve_paths(answers: &'static [(&'static str, &'static str)]) -> Url {
 }
 
 #[track_caller]
-fn end_of(asked: Asked) -> (u16, Option<Url>, ReplyBody) {
+fn end_of(asked: MonitorAnswer) -> (u16, Option<Url>, ReplyBody) {
     match asked {
-        Asked::Finished { status, created, reply } => (status, created, reply.body),
-        pending @ Asked::StillPending { .. } => panic!("{pending:?}"),
+        MonitorAnswer::Finished { status, created, reply } => (status, created, reply.body),
+        pending @ MonitorAnswer::StillPending { .. } => panic!("{pending:?}"),
     }
 }
 
 #[track_caller]
-fn trouble_of(asked: Asked) -> String {
+fn trouble_of(asked: MonitorAnswer) -> String {
     match asked {
-        Asked::StillPending { trouble: Some(trouble), .. } => trouble,
+        MonitorAnswer::StillPending { trouble: Some(trouble), .. } => trouble,
         other => panic!("{other:?}"),
     }
 }
@@ -93,7 +93,8 @@ async fn what_tells_of_no_end_leaves_it_pending_and_keeps_retry_after() {
         let answer =
             if status == 304 { answer.replace("Content-Length: 0\r\n", "") } else { answer };
         let asked = ask(NamedBy::Location, &answer).await;
-        let Asked::StillPending { retry_after: Some(retry_after), trouble, next: None } = asked
+        let MonitorAnswer::StillPending { retry_after: Some(retry_after), trouble, next: None } =
+            asked
         else {
             panic!("{status}: {asked:?}");
         };
@@ -115,8 +116,8 @@ async fn a_monitor_that_cannot_be_asked_leaves_it_pending() {
 #[tokio::test]
 async fn other_answers_are_the_end_with_their_own_status() {
     for status in [200, 201, 204, 206, 400, 404, 405, 409, 410, 422] {
-        let answer =
-            answer(status, "", "").replace("Content-Length: 0\r\n", "Connection: close\r\n");
+        let answer = answer(status, "", "")
+            .replace("Content-Length: 0\r\n", "UpstreamConnection: close\r\n");
         let (url, _arrived) = serve(move |listener, _| {
             let mut peer = listener.accept();
             peer.request();
@@ -133,7 +134,7 @@ async fn in_its_first_minute_a_monitor_that_is_not_there_is_not_there_yet() {
     for named_by in [NamedBy::Location, NamedBy::OperationLocation, NamedBy::ContentLocation] {
         let missing = answer(404, "Retry-After: 2\r\n", "");
         let asked = ask_by(named_by, 59, &missing).await;
-        assert!(matches!(asked, Asked::StillPending { trouble: None, .. }), "{asked:?}");
+        assert!(matches!(asked, MonitorAnswer::StillPending { trouble: None, .. }), "{asked:?}");
         assert_eq!(end_of(ask_by(named_by, 60, &missing).await).0, 404);
         assert_eq!(end_of(ask_by(named_by, 1, &answer(410, "", "")).await).0, 410);
     }
@@ -161,7 +162,7 @@ async fn an_operation_document_says_by_its_status_how_it_stands() {
         let asked =
             ask(NamedBy::OperationLocation, &answer(200, "Retry-After: 3\r\n", &document)).await;
         assert!(
-            matches!(&asked, Asked::StillPending { retry_after: Some(it), .. } if it == "3"),
+            matches!(&asked, MonitorAnswer::StillPending { retry_after: Some(it), .. } if it == "3"),
             "{status}: {asked:?}"
         );
     }
@@ -195,7 +196,7 @@ async fn a_document_in_which_no_state_can_be_read_is_no_success() {
     for document in ["{\"job\":{\"status\":\"running\"}}", "{\"status\":{\"state\":\"running\"}}"] {
         let asked = ask(NamedBy::OperationLocation, &answer(200, "", document)).await;
         assert!(
-            matches!(asked, Asked::StillPending { trouble: None, .. }),
+            matches!(asked, MonitorAnswer::StillPending { trouble: None, .. }),
             "{document}: {asked:?}"
         );
     }
@@ -235,7 +236,7 @@ async fn a_document_of_a_location_monitor_is_a_result_unless_it_is_a_redfish_tas
 async fn a_status_is_found_in_a_large_document_and_none_of_a_large_answer_is_lost() {
     let running = format!("{{\"status\":\"running\",\"x\":\"{}\"}}", "x".repeat(2_000_000));
     let asked = ask(NamedBy::OperationLocation, &answer(200, "", &running)).await;
-    assert!(matches!(asked, Asked::StillPending { trouble: None, .. }), "{asked:?}");
+    assert!(matches!(asked, MonitorAnswer::StillPending { trouble: None, .. }), "{asked:?}");
     let result = format!("{{\"x\":\"{}\",\"status\":\"running\"}}", "x".repeat(2_000_000));
     let asked = ask(NamedBy::OperationLocation, &answer(200, "", &result)).await;
     assert!(trouble_of(asked).contains("first MiB"));
@@ -306,8 +307,9 @@ async fn a_location_beside_a_status_monitor_is_asked_once_that_has_succeeded() {
         let answers = Box::leak(Box::new([("/jobs/7", status), ("/orders/7", "200 |order")]));
         let url = serve_paths(answers);
         match ask_after(60, &with_location(&url), &at(&url)).await {
-            Asked::Finished { status: 424, created: None, .. } if status.contains("failed") => {}
-            Asked::StillPending { next: None, .. } => {}
+            MonitorAnswer::Finished { status: 424, created: None, .. }
+                if status.contains("failed") => {}
+            MonitorAnswer::StillPending { next: None, .. } => {}
             other => panic!("{status}: {other:?}"),
         }
     }
@@ -317,7 +319,7 @@ async fn a_location_beside_a_status_monitor_is_asked_once_that_has_succeeded() {
 async fn a_location_that_answers_202_is_the_monitor_from_then_on() {
     let url = serve_paths(&[DONE, ("/orders/7", "202 Retry-After: 9")]);
     let asked = ask_after(60, &with_location(&url), &at(&url)).await;
-    let Asked::StillPending { retry_after, trouble: None, next: Some(next) } = asked else {
+    let MonitorAnswer::StillPending { retry_after, trouble: None, next: Some(next) } = asked else {
         panic!("{asked:?}");
     };
     assert_eq!(retry_after.unwrap(), "9");
@@ -336,14 +338,17 @@ async fn trouble_at_a_location_is_waited_out_for_a_while_and_is_not_the_end() {
         let url = serve_paths(answers);
         let mut monitor = with_location(&url);
         let asked = ask_after(60, &monitor, &at(&url)).await;
-        let Asked::StillPending { trouble: Some(_), next: Some(next), .. } = asked else {
+        let MonitorAnswer::StillPending { trouble: Some(_), next: Some(next), .. } = asked else {
             panic!("{answer}: {asked:?}");
         };
         let since = NAMED_AT + Duration::from_mins(1);
         assert_eq!(next.succeeded_at, Some(since));
         monitor = *next;
         let asked = ask_after(70, &monitor, &at(&url)).await;
-        assert!(matches!(asked, Asked::StillPending { next: None, .. }), "{answer}: {asked:?}");
+        assert!(
+            matches!(asked, MonitorAnswer::StillPending { next: None, .. }),
+            "{answer}: {asked:?}"
+        );
         let (status, created, _) = end_of(ask_after(660, &monitor, &at(&url)).await);
         assert_eq!((status, created), (200, None), "{answer}");
     }
@@ -401,14 +406,17 @@ async fn credentials_go_to_the_own_origin_and_to_no_other() {
         let monitor = Monitor::new(NamedBy::Location, url, NAMED_AT);
         let (fields, marker) = (&sent, &SentMarker::new());
         upstream
-            .ask(&monitor, Question { fields, marker, public: &[], prefix: "/-", now: NAMED_AT })
+            .ask(
+                &monitor,
+                MonitorQuery { fields, marker, public: &[], prefix: "/-", now: NAMED_AT },
+            )
             .await
     };
     asking(&own).await;
     let request = seen_at_home.recv().await.unwrap();
     assert!(request.contains("GET /jobs/7?x=%20 HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("client-secret") && request.contains("gateway-secret"), "{request}");
-    let Asked::Finished { status: 200, mut reply, .. } = asking(&foreign).await else {
+    let MonitorAnswer::Finished { status: 200, mut reply, .. } = asking(&foreign).await else {
         panic!("not finished");
     };
     assert_eq!(read(&mut reply.body).await.unwrap(), "ok");

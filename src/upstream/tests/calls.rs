@@ -7,7 +7,7 @@ use super::*;
 use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// What is said of a call to an upstream that answers one request so and then closes.
-async fn broken_by(answer: &'static str) -> (Broken, Sent) {
+async fn broken_by(answer: &'static str) -> (UpstreamError, Sent) {
     let (url, _) = serve(move |listener, _| {
         let mut peer = listener.accept();
         peer.request();
@@ -185,7 +185,7 @@ async fn host_and_length_are_set_and_fields_between_neighbours_dropped() {
 #[tokio::test]
 async fn a_preserved_host_is_the_clients() {
     let (url, mut arrived) = serve_always(OK);
-    let upstream = upstream(Settings { preserve_host: true, ..settings(url.clone()) });
+    let upstream = upstream(UpstreamSettings { preserve_host: true, ..settings(url.clone()) });
     let call = Call { fields: fields(&[("host", "public.example")]), ..post("/orders") };
     complete(&upstream, call).await.unwrap();
     assert!(arrived.recv().await.unwrap().contains("host: public.example\r\n"));
@@ -266,7 +266,7 @@ async fn only_bare_origins_are_upstreams_and_followed() {
         assert!(error.to_string().contains("upstream orders: url must be"), "{url}: {error}");
     }
     let follow = vec!["http://jobs.example".to_owned(), "jobs.example".to_owned()];
-    let error = new(Settings { follow, ..settings(nowhere()) }).unwrap_err();
+    let error = new(UpstreamSettings { follow, ..settings(nowhere()) }).unwrap_err();
     assert!(error.to_string().contains("\"jobs.example\""), "{error}");
 }
 

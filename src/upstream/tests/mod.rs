@@ -19,7 +19,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use url::Url;
 
 use super::{
-    BoxError, Broken, Call, CallBody, HeaderCase, ReplyBody, Reuse, SentMarker, Settings, Upstream,
+    BoxError, Call, CallBody, HeaderCase, ReplyBody, Reuse, SentMarker, Upstream, UpstreamError,
+    UpstreamSettings,
 };
 use cloakroom_domain::job::JobWords;
 use cloakroom_domain::operation::Delivery;
@@ -102,8 +103,8 @@ pub(super) fn nowhere() -> Url {
     Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
 }
 
-fn settings(origin: Url) -> Settings {
-    Settings {
+fn settings(origin: Url) -> UpstreamSettings {
+    UpstreamSettings {
         name: "orders".into(),
         origin,
         preserve_host: false,
@@ -124,7 +125,7 @@ fn clock() -> Clock {
     Clock::manual(Timestamp::from_micros(1_000_000_000))
 }
 
-fn upstream(settings: Settings) -> Upstream {
+fn upstream(settings: UpstreamSettings) -> Upstream {
     Upstream::new(settings, clock(), &Tasks::new()).unwrap()
 }
 
@@ -150,7 +151,7 @@ pub(super) fn post(target: &str) -> Call {
     }
 }
 
-async fn read(body: &mut ReplyBody) -> Result<String, Broken> {
+async fn read(body: &mut ReplyBody) -> Result<String, UpstreamError> {
     let mut read = Vec::new();
     while let Some(octets) = body.piece().await? {
         read.extend_from_slice(&octets);
@@ -159,7 +160,7 @@ async fn read(body: &mut ReplyBody) -> Result<String, Broken> {
 }
 
 /// A call whose answer is read to the end.
-pub(super) async fn complete(upstream: &Upstream, call: Call) -> Result<String, Broken> {
+pub(super) async fn complete(upstream: &Upstream, call: Call) -> Result<String, UpstreamError> {
     let mut reply = upstream.call(call).await?;
     read(&mut reply.body).await
 }

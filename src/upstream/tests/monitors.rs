@@ -1,22 +1,22 @@
-//! Which monitors are followed, and how they are kept.
+//! ConnectionChoice monitors are followed, and how they are kept.
 
 use http::StatusCode;
 use http::uri::PathAndQuery;
 
 use super::*;
-use crate::upstream::{Monitor, Named, NamedBy, Upstreams};
+use crate::upstream::{Monitor, NamedBy, NamedMonitor, Upstreams};
 
 const TARGET: PathAndQuery = PathAndQuery::from_static("/v1/orders?x=1");
 const NOW: Timestamp = Timestamp::from_micros(7_000_000);
 
 fn orders() -> Upstream {
-    upstream(Settings {
+    upstream(UpstreamSettings {
         follow: vec!["http://jobs.example:8080".into()],
         ..settings(Url::parse("http://orders.internal:9000").unwrap())
     })
 }
 
-fn named(lines: &[(&str, &str)]) -> Named {
+fn named(lines: &[(&str, &str)]) -> NamedMonitor {
     let public = [Url::parse("https://api.example.com/base").unwrap()];
     orders().monitor_of((StatusCode::ACCEPTED, &fields(lines)), &TARGET, &public, NOW)
 }
@@ -25,7 +25,7 @@ fn named(lines: &[(&str, &str)]) -> Named {
 #[track_caller]
 fn monitor(lines: &[(&str, &str)]) -> Monitor {
     match named(lines) {
-        Named::Monitor(monitor) => *monitor,
+        NamedMonitor::Monitor(monitor) => *monitor,
         other => panic!("{lines:?}: {other:?}"),
     }
 }
@@ -62,10 +62,10 @@ async fn monitors_are_followed_on_the_own_origin_the_public_one_and_on_those_lis
         &long,
     ] {
         let found = named(&[("location", location)]);
-        assert!(matches!(found, Named::NotFollowed(_)), "{location}: {found:?}");
+        assert!(matches!(found, NamedMonitor::NotFollowed(_)), "{location}: {found:?}");
     }
-    assert_eq!(named(&[]), Named::Nothing);
-    assert_eq!(named(&[("location", " ")]), Named::Nothing);
+    assert_eq!(named(&[]), NamedMonitor::Nothing);
+    assert_eq!(named(&[("location", " ")]), NamedMonitor::Nothing);
 }
 
 #[tokio::test]
@@ -125,14 +125,14 @@ async fn a_place_does_not_stand_for_a_monitor_that_may_not_be_followed() {
         [("content-location", "/a"), ("location", "http://evil.example")],
     ] {
         let found = named(&lines);
-        assert_eq!(found, Named::NotFollowed("http://evil.example".to_owned()), "{lines:?}");
+        assert_eq!(found, NamedMonitor::NotFollowed("http://evil.example".to_owned()), "{lines:?}");
     }
 }
 
 #[tokio::test]
 async fn a_content_location_that_is_the_target_itself_names_no_monitor() {
     for itself in ["", "/v1/orders?x=1", "http://orders.internal:9000/v1/orders?x=1"] {
-        assert_eq!(named(&[("content-location", itself)]), Named::Nothing, "{itself}");
+        assert_eq!(named(&[("content-location", itself)]), NamedMonitor::Nothing, "{itself}");
     }
     assert_eq!(monitor(&[("content-location", "/v1/orders")]).named_by, NamedBy::ContentLocation);
 }
@@ -142,7 +142,7 @@ async fn only_a_202_names_a_monitor() {
     let named = fields(&[("location", "/jobs/7"), ("operation-location", "/b")]);
     for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::SEE_OTHER] {
         let found = orders().monitor_of((status, &named), &TARGET, &[], NOW);
-        assert_eq!(found, Named::Nothing);
+        assert_eq!(found, NamedMonitor::Nothing);
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_target_with_two_slashes_is_no_host() {
     let target = PathAndQuery::from_static("//evil.example/orders");
     let named = fields(&[("location", "job")]);
     let found = orders().monitor_of((StatusCode::ACCEPTED, &named), &target, &[], NOW);
-    let Named::Monitor(monitor) = found else { panic!("{found:?}") };
+    let NamedMonitor::Monitor(monitor) = found else { panic!("{found:?}") };
     assert_eq!(monitor.url.as_str(), "http://orders.internal:9000//evil.example/job");
 }
 
@@ -178,7 +178,8 @@ fn a_monitor_is_read_back_as_it_was_written() {
 
 #[tokio::test]
 async fn an_upstream_is_found_by_its_name_and_the_only_one_without() {
-    let named = |name: &str| upstream(Settings { name: name.into(), ..settings(nowhere()) });
+    let named =
+        |name: &str| upstream(UpstreamSettings { name: name.into(), ..settings(nowhere()) });
     let one: Upstreams = [named("orders")].into_iter().collect();
     assert_eq!(one.sole().map(|it| &**it.name()), Some("orders"));
     let two: Upstreams = [named("orders"), named("mail")].into_iter().collect();

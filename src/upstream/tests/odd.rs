@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::upstream::Came;
+use crate::upstream::ResponseReceived;
 use cloakroom_domain::operation::{ErrorCode, Sent};
 
 /// What a POST gets from an upstream that answers so and keeps its connections open.
-async fn answered(answer: &str) -> (Result<String, Broken>, Vec<String>, &'static str) {
+async fn answered(answer: &str) -> (Result<String, UpstreamError>, Vec<String>, &'static str) {
     let (url, mut arrived) = serve_always(answer);
-    let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+    let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
     let mut fields = Vec::new();
     let body = match upstream.call(post("/")).await {
         Ok(mut reply) => {
@@ -132,7 +132,7 @@ async fn an_answer_that_came_and_cannot_be_read_is_told_from_none() {
     ] {
         let (body, ..) = answered(answer).await;
         let broken = body.unwrap_err();
-        assert_eq!(broken.came, Came::Unreadable { status }, "{answer:.60?}");
+        assert_eq!(broken.received, ResponseReceived::Unreadable { status }, "{answer:.60?}");
         assert_eq!((broken.sent, broken.cause), (Sent::Perhaps, ErrorCode::UpstreamProtocol));
         assert!(broken.detail.contains(says), "{}", broken.detail);
     }
@@ -149,7 +149,7 @@ async fn a_body_that_breaks_off_is_no_answer() {
             peer.answer(&format!("HTTP/1.1 200 OK\r\n{body}"));
         });
         let broken = complete(&at(&url), post("/")).await.unwrap_err();
-        assert_eq!(broken.came, Came::Nothing, "{body:?}");
+        assert_eq!(broken.received, ResponseReceived::Nothing, "{body:?}");
     }
 }
 
@@ -242,7 +242,7 @@ async fn a_request_that_is_reset_without_an_answer_has_none() {
     });
     let body = CallBody::from(Bytes::from(vec![b'x'; 3 << 20]));
     let broken = at(&url).call(Call { body, ..post("/") }).await.unwrap_err();
-    assert_eq!((broken.sent, broken.came), (Sent::Perhaps, Came::Nothing));
+    assert_eq!((broken.sent, broken.received), (Sent::Perhaps, ResponseReceived::Nothing));
     // Said so that a person knows what kind of trouble it is.
     assert!(!broken.detail.contains(&ErrorKind::BrokenPipe.to_string()), "{}", broken.detail);
 }
@@ -253,7 +253,7 @@ async fn names_are_written_in_lower_case_or_as_titles() {
         [(HeaderCase::Lower, "x-api-key: k"), (HeaderCase::Title, "X-Api-Key: k")]
     {
         let (url, mut arrived) = serve_always(OK);
-        let upstream = upstream(Settings { header_case, ..settings(url) });
+        let upstream = upstream(UpstreamSettings { header_case, ..settings(url) });
         let call = Call { fields: fields(&[("x-api-key", "k")]), ..post("/") };
         complete(&upstream, call).await.unwrap();
         assert!(arrived.recv().await.unwrap().contains(name));

@@ -1,4 +1,4 @@
-//! Which connections are used again.
+//! ConnectionChoice connections are used again.
 
 use std::thread;
 
@@ -60,7 +60,7 @@ async fn a_request_that_must_not_be_sent_twice_waits_until_an_idle_connection_st
     ] {
         let (url, mut arrived) = serve_always(OK);
         let clock = clock();
-        let configured = Settings { reuse, ..settings(url) };
+        let configured = UpstreamSettings { reuse, ..settings(url) };
         let upstream = Upstream::new(configured, clock.clone(), &Tasks::new()).unwrap();
         // At once; after a second, in which the first was seen open; and after too long.
         for (idle, expected) in [0, 0, 1000, 1001].into_iter().zip(connections) {
@@ -121,7 +121,7 @@ async fn a_request_that_may_be_sent_twice_goes_out_anew_where_a_used_connection_
         (Method::POST, Delivery::AtMostOnce, false),
     ] {
         let (url, mut arrived) = closes_at_use();
-        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
         complete(&upstream, post("/first")).await.unwrap();
         arrived.recv().await.unwrap();
         let call = Call { method: method.clone(), delivery, ..post("/second") };
@@ -138,7 +138,7 @@ async fn a_request_that_may_be_sent_twice_goes_out_anew_where_a_used_connection_
 async fn a_proxied_request_goes_out_anew_where_it_is_idempotent_and_has_no_body() {
     for (method, again) in [("GET", true), ("DELETE", true), ("HEAD", true), ("POST", false)] {
         let (url, _arrived) = closes_at_use();
-        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
         complete(&upstream, post("/first")).await.unwrap();
         let request = http::Request::builder().method(method).uri("/second");
         let answered = upstream.forward(request.body(http_body_util::Empty::new()).unwrap()).await;
@@ -434,7 +434,7 @@ async fn what_is_left_over_from_an_answer_before_is_no_answer() {
                 notes.send(second.request().unwrap()).unwrap();
                 second.answer(OK);
             });
-            let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+            let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
             complete(&upstream, post("/first")).await.unwrap();
             let second = complete(&upstream, Call { delivery, ..post("/second") }).await;
             assert_eq!(second.is_ok(), answered, "{delivery:?} {left:?}: {second:?}");
@@ -499,7 +499,7 @@ async fn what_comes_unasked_before_a_connection_is_used_again_is_no_answer() {
     for unasked in [Some(POISON), Some("\r\n"), None] {
         for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
             let (url, mut arrived, speak) = speaks_unasked(unasked);
-            let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+            let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
             complete(&upstream, post("/first")).await.unwrap();
             speak();
             let mut reply = upstream.call(Call { delivery, ..post("/second") }).await.unwrap();
@@ -514,7 +514,7 @@ async fn what_comes_unasked_before_a_connection_is_used_again_is_no_answer() {
 async fn nor_is_it_that_of_a_request_whose_body_is_read_while_it_is_sent() {
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
         let (url, mut arrived, speak) = speaks_unasked(Some(POISON));
-        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
         complete(&upstream, post("/first")).await.unwrap();
         speak();
         let again = || {
@@ -532,7 +532,7 @@ async fn nor_is_it_that_of_a_request_whose_body_is_read_while_it_is_sent() {
 async fn a_proxied_request_never_gets_what_came_unasked() {
     for method in ["GET", "POST"] {
         let (url, _arrived, speak) = speaks_unasked(Some(POISON));
-        let upstream = upstream(Settings { reuse: Reuse::Always, ..settings(url) });
+        let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
         complete(&upstream, post("/first")).await.unwrap();
         speak();
         let request = http::Request::builder().method(method).uri("/second");
@@ -562,7 +562,7 @@ async fn where_none_is_used_again_a_connection_is_closed_after_its_answer() {
         peer.answer(OK);
         notes.send(format!("{:?}", peer.request())).unwrap();
     });
-    let upstream = upstream(Settings { reuse: Reuse::Never, ..settings(url) });
+    let upstream = upstream(UpstreamSettings { reuse: Reuse::Never, ..settings(url) });
     complete(&upstream, repeatable("/")).await.unwrap();
     assert_eq!(soon(arrived.recv()).await.as_deref(), Some("None"));
     drop(upstream);

@@ -2,13 +2,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::exchange::{Arrival, Exchange, Fault};
+use super::exchange::{AnswerArrival, AnswerFault, Exchange};
 use cloakroom_domain::http::answer_head::{self, AnswerHead, Chunks, Framing, HeadProblem};
 use cloakroom_domain::http::other_protocol::OtherProtocol;
 
 /// Octets that may still become the head of an answer.
 #[derive(Debug, Default)]
-pub(super) struct Gathering {
+pub(super) struct HeadReader {
     octets: BytesMut,
     /// How far the end was looked for.
     seen: usize,
@@ -18,18 +18,18 @@ pub(super) struct Gathering {
 
 /// What has become of them.
 #[derive(Debug)]
-pub(super) enum Gathered {
+pub(super) enum HeadProgress {
     /// More has to come.
     Partly,
     /// What hyper is to read first, and how what follows is to be read.
-    Whole(BytesMut, After),
+    Whole(BytesMut, BodyKind),
     /// No answer that can be read.
-    Faulty(Fault),
+    Faulty(AnswerFault),
 }
 
 /// How what follows a head is read.
 #[derive(Debug)]
-pub(super) enum After {
+pub(super) enum BodyKind {
     /// As it comes.
     Content,
     /// As chunks.
@@ -40,16 +40,21 @@ pub(super) enum After {
 
 /// How heads are read on a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct HeadRules {
     /// The longest head, in octets.
     pub(super) longest: usize,
     /// Whether the status alone will do where the rest cannot be read.
     pub(super) status_suffices: bool,
 }
 
-impl Gathering {
+impl HeadReader {
     /// Takes in octets that have come.
-    pub(super) fn push(&mut self, octets: &[u8], exchange: &Exchange, rules: Rules) -> Gathered {
+    pub(super) fn push(
+        &mut self,
+        octets: &[u8],
+        exchange: &Exchange,
+        rules: HeadRules,
+    ) -> HeadProgress {
         self.octets.extend_from_slice(octets);
         loop {
             self.drop_blank_lines();
@@ -64,7 +69,7 @@ impl Gathering {
                 return if self.octets.len() > rules.longest {
                     self.too_long(rules)
                 } else {
-                    Gathered::Partly
+                    HeadProgress::Partly
                 };
             };
             self.seen = 0;
@@ -73,10 +78,10 @@ impl Gathering {
                 return unreadable(&head, HeadProblem::TooLong, rules);
             }
             // Interim answers are passed to no caller, except the one that makes the connection a tunnel.
-            exchange.lock().arrival = Arrival::Head;
+            exchange.lock().arrival = AnswerArrival::Head;
             if let Some(100 | 102..=199) = answer_head::status_of(&head) {
                 if self.octets.is_empty() {
-                    return Gathered::Partly;
+                    return HeadProgress::Partly;
                 }
                 continue;
             }
@@ -93,7 +98,7 @@ impl Gathering {
         }
     }
 
-    fn whole(&mut self, head: &Bytes, exchange: &Exchange, rules: Rules) -> Gathered {
+    fn whole(&mut self, head: &Bytes, exchange: &Exchange, rules: HeadRules) -> HeadProgress {
         let mut state = exchange.lock();
         let read = match AnswerHead::read(head, state.to_head) {
             Ok(read) => read,
@@ -106,35 +111,37 @@ impl Gathering {
             let mut chunks = Chunks::default();
             chunks.push(&rest, &mut plainest);
             repairs += chunks.take_repairs();
-            After::Chunks(chunks)
+            BodyKind::Chunks(chunks)
         } else {
             plainest.extend_from_slice(&rest);
-            if read.status == 101 { After::Tunnel } else { After::Content }
+            if read.status == 101 { BodyKind::Tunnel } else { BodyKind::Content }
         };
         state.status = Some(read.status);
         state.repairs = repairs;
         state.framing = Some(read.framing);
         state.persists = read.persists && repairs == 0;
         state.fields = Some(read.fields);
-        Gathered::Whole(plainest, after)
+        HeadProgress::Whole(plainest, after)
     }
 
-    fn not_http(&self, exchange: &Exchange) -> Gathered {
+    fn not_http(&self, exchange: &Exchange) -> HeadProgress {
         let is_first = exchange.lock().number == 1;
         match OtherProtocol::told_by(&self.octets) {
-            Some(other) if is_first => Gathered::Faulty(Fault::Other(other)),
-            None if is_first && OtherProtocol::may_yet_be_told_by(&self.octets) => Gathered::Partly,
-            _ => Gathered::Faulty(Fault::NotHttp),
+            Some(other) if is_first => HeadProgress::Faulty(AnswerFault::Other(other)),
+            None if is_first && OtherProtocol::may_yet_be_told_by(&self.octets) => {
+                HeadProgress::Partly
+            }
+            _ => HeadProgress::Faulty(AnswerFault::NotHttp),
         }
     }
 
-    fn too_long(&mut self, rules: Rules) -> Gathered {
+    fn too_long(&mut self, rules: HeadRules) -> HeadProgress {
         let begun = std::mem::take(&mut self.octets).freeze();
         unreadable(&begun, HeadProblem::TooLong, rules)
     }
 }
 
-fn unreadable(head: &[u8], problem: HeadProblem, rules: Rules) -> Gathered {
+fn unreadable(head: &[u8], problem: HeadProblem, rules: HeadRules) -> HeadProgress {
     let status = answer_head::status_of(head);
     match status {
         Some(status @ 200..) if rules.status_suffices => {
@@ -146,11 +153,11 @@ fn unreadable(head: &[u8], problem: HeadProblem, rules: Rules) -> Gathered {
                 persists: false,
                 repairs: 1,
             };
-            Gathered::Whole(plainest(&alone), After::Content)
+            HeadProgress::Whole(plainest(&alone), BodyKind::Content)
         }
         _ => {
             let line = answer_head::first_line_shown(head);
-            Gathered::Faulty(Fault::Unreadable { status, line, problem })
+            HeadProgress::Faulty(AnswerFault::Unreadable { status, line, problem })
         }
     }
 }

@@ -13,7 +13,7 @@ use rustix::net::SendFlags;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use super::alarm::Alarm;
+use super::deadline_timer::DeadlineTimer;
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -24,21 +24,21 @@ const LOOKS: u32 = 8;
 
 /// A write that waits for the client.
 #[derive(Clone, Copy)]
-struct Wait {
+struct WriteDeadlines {
     over_at: Timestamp,
     look_at: Timestamp,
 }
 
 /// The writing side of a connection.
-pub(super) struct Taking {
-    alarm: Alarm,
+pub(super) struct TimedWriter {
+    timer: DeadlineTimer,
     limit: Duration,
-    wait: Option<Wait>,
+    wait: Option<WriteDeadlines>,
 }
 
-impl Taking {
+impl TimedWriter {
     pub(super) const fn new(clock: Clock, limit: Duration) -> Self {
-        Self { alarm: Alarm::new(clock), limit, wait: None }
+        Self { timer: DeadlineTimer::new(clock), limit, wait: None }
     }
 
     /// Whether octets wait to be written.
@@ -80,12 +80,12 @@ impl Taking {
             self.wait = None;
             return polled;
         }
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let (limit, pause) = (self.limit, self.limit / LOOKS);
-        let begun = || Wait { over_at: now + limit, look_at: now + pause };
-        let Wait { over_at, mut look_at } = *self.wait.get_or_insert_with(begun);
+        let begun = || WriteDeadlines { over_at: now + limit, look_at: now + pause };
+        let WriteDeadlines { over_at, mut look_at } = *self.wait.get_or_insert_with(begun);
         loop {
-            ready!(self.alarm.poll_until(context, look_at));
+            ready!(self.timer.poll_until(context, look_at));
             // The system wakes a writer only once a third of its buffer is free. Whether the
             // client has taken anything since then shows in whether the buffer takes anything.
             match rustix::net::send(stream, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -94,8 +94,8 @@ impl Taking {
                     return Poll::Ready(Ok(taken));
                 }
                 Ok(_) | Err(rustix::io::Errno::AGAIN) if look_at < over_at => {
-                    look_at = (self.alarm.now() + pause).min(over_at);
-                    self.wait = Some(Wait { over_at, look_at });
+                    look_at = (self.timer.now() + pause).min(over_at);
+                    self.wait = Some(WriteDeadlines { over_at, look_at });
                 }
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => {
                     // What lies in the buffer would be kept for a client that does not want it.

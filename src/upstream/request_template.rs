@@ -7,8 +7,8 @@ use http::{Method, Request, Uri};
 use url::{Position, Url};
 
 use super::body::CallBody;
-use super::broken::Broken;
-use super::settings::Settings;
+use super::error::UpstreamError;
+use super::settings::UpstreamSettings;
 use cloakroom_domain::http::hygiene;
 
 /// Fields between two neighbours, and those that never reach an upstream. The caller has
@@ -26,14 +26,14 @@ const DROPPED: [HeaderName; 8] = [
 
 /// What is put on each request to one origin.
 #[derive(Debug)]
-pub(super) struct Dress {
+pub(super) struct RequestTemplate {
     host: HeaderValue,
     preserve_host: bool,
     headers: HeaderMap,
 }
 
-impl Dress {
-    pub(super) fn new(settings: &Settings) -> Option<Self> {
+impl RequestTemplate {
+    pub(super) fn new(settings: &UpstreamSettings) -> Option<Self> {
         let headers = settings.headers.as_map().clone();
         let host = match headers.get(header::HOST) {
             Some(set) => set.clone(),
@@ -80,13 +80,13 @@ pub(super) fn foreign_get(url: &Url, fields: &HeaderMap) -> Option<Request<CallB
 }
 
 /// A target as the client sent it, octet by octet.
-pub(super) fn parse_target(target: String) -> Result<PathAndQuery, Broken> {
+pub(super) fn parse_target(target: String) -> Result<PathAndQuery, UpstreamError> {
     // A fragment is not part of a target, and the parser would cut it off in silence.
     if !(target.starts_with('/') || target == "*") || target.contains('#') {
-        return Err(Broken::unsendable("the request target is not a path"));
+        return Err(UpstreamError::unsendable("the request target is not a path"));
     }
     PathAndQuery::from_maybe_shared(Bytes::from(target))
-        .map_err(|error| Broken::unsendable(format!("the request target: {error}")))
+        .map_err(|error| UpstreamError::unsendable(format!("the request target: {error}")))
 }
 
 /// The target of a request for a URL.

@@ -44,7 +44,7 @@ pub(super) fn look(config: &Config, api: &Api, engine: Engine) -> ReadQueueStatu
 
 impl Sources {
     async fn standing(&self) -> Result<QueueStatusReport, LedgerError> {
-        let used = Elsewhere(self.ledger.used_elsewhere().await?);
+        let used = ClusterUsage(self.ledger.used_elsewhere().await?);
         let queues = self.queues.iter();
         let upstreams = self.upstreams.iter();
         Ok(QueueStatusReport {
@@ -71,7 +71,7 @@ impl Sources {
         Ok(lanes.into_iter().zip(oldest).map(row).collect())
     }
 
-    fn queue(&self, name: &str, queue: &QueueConfig, used: &Elsewhere) -> QueueStatus {
+    fn queue(&self, name: &str, queue: &QueueConfig, used: &ClusterUsage) -> QueueStatus {
         QueueStatus {
             name: name.to_owned(),
             expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
@@ -86,7 +86,12 @@ impl Sources {
         }
     }
 
-    fn upstream(&self, name: &str, upstream: &UpstreamConfig, used: &Elsewhere) -> UpstreamStatus {
+    fn upstream(
+        &self,
+        name: &str,
+        upstream: &UpstreamConfig,
+        used: &ClusterUsage,
+    ) -> UpstreamStatus {
         let known = self.engine.upstream(name);
         let (in_use, breaker) =
             known.map_or((None, State::default()), |(it, state)| (Some(it), state));
@@ -102,9 +107,9 @@ impl Sources {
 }
 
 /// What runs on other nodes, as they told last.
-struct Elsewhere(Vec<(LimitName, u64)>);
+struct ClusterUsage(Vec<(LimitName, u64)>);
 
-impl Elsewhere {
+impl ClusterUsage {
     fn of(&self, kind: Kind, name: &str) -> usize {
         let of = |(of, _): &&(LimitName, u64)| of.kind == kind && &*of.name == name;
         let used = self.0.iter().find(of).map_or(0, |(_, used)| *used);

@@ -10,14 +10,14 @@ const NAME: &[u8] = b"content-length";
 
 /// What the octets of one head have said so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Announced {
-    at: At,
+pub(super) struct ContentLengthScan {
+    at: ScanPosition,
     lengths: usize,
     is_beyond: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum ScanPosition {
     /// In a name, of which so many octets are those of [`NAME`].
     Name(usize),
     /// In the value of the field.
@@ -28,13 +28,13 @@ enum At {
     End,
 }
 
-impl Default for At {
+impl Default for ScanPosition {
     fn default() -> Self {
         Self::Name(0)
     }
 }
 
-impl Announced {
+impl ContentLengthScan {
     /// Takes in octets of the head.
     pub(super) fn note(&mut self, octets: &[u8]) {
         octets.iter().for_each(|octet| self.take(*octet));
@@ -47,26 +47,30 @@ impl Announced {
 
     fn take(&mut self, octet: u8) {
         self.at = match (self.at, octet) {
-            (At::End, _) | (At::Name(0), b'\n') => At::End,
-            (At::Length { number, is_number }, b'\n') => {
+            (ScanPosition::End, _) | (ScanPosition::Name(0), b'\n') => ScanPosition::End,
+            (ScanPosition::Length { number, is_number }, b'\n') => {
                 self.lengths += 1;
                 self.is_beyond = is_number && number > MOST;
-                At::Name(0)
+                ScanPosition::Name(0)
             }
-            (At::Name(0), b'\r') | (_, b'\n') => At::Name(0),
-            (At::Name(count), _) if NAME.get(count) == Some(&octet.to_ascii_lowercase()) => {
-                At::Name(count + 1)
+            (ScanPosition::Name(0), b'\r') | (_, b'\n') => ScanPosition::Name(0),
+            (ScanPosition::Name(count), _)
+                if NAME.get(count) == Some(&octet.to_ascii_lowercase()) =>
+            {
+                ScanPosition::Name(count + 1)
             }
-            (At::Name(count), b':') if count == NAME.len() => {
-                At::Length { number: 0, is_number: true }
+            (ScanPosition::Name(count), b':') if count == NAME.len() => {
+                ScanPosition::Length { number: 0, is_number: true }
             }
-            (At::Length { number, is_number }, b'0'..=b'9') => {
+            (ScanPosition::Length { number, is_number }, b'0'..=b'9') => {
                 let number = number.saturating_mul(10).saturating_add(u128::from(octet - b'0'));
-                At::Length { number, is_number }
+                ScanPosition::Length { number, is_number }
             }
-            (length @ At::Length { .. }, b' ' | b'\t' | b'\r') => length,
-            (At::Length { number, .. }, _) => At::Length { number, is_number: false },
-            (At::Name(_) | At::Other, _) => At::Other,
+            (length @ ScanPosition::Length { .. }, b' ' | b'\t' | b'\r') => length,
+            (ScanPosition::Length { number, .. }, _) => {
+                ScanPosition::Length { number, is_number: false }
+            }
+            (ScanPosition::Name(_) | ScanPosition::Other, _) => ScanPosition::Other,
         };
     }
 }
@@ -94,9 +98,9 @@ mod tests {
         ] {
             let head = format!("POST /orders HTTP/1.1\r\n{lines}\r\n\r\n");
             for piece in [1, 5, head.len()] {
-                let mut announced = Announced::default();
-                head.as_bytes().chunks(piece).for_each(|piece| announced.note(piece));
-                assert_eq!(announced.is_beyond(), is_beyond, "{lines:?} by {piece}");
+                let mut content_length = ContentLengthScan::default();
+                head.as_bytes().chunks(piece).for_each(|piece| content_length.note(piece));
+                assert_eq!(content_length.is_beyond(), is_beyond, "{lines:?} by {piece}");
             }
         }
     }

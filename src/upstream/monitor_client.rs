@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::broken::SentMarker;
 use super::client::{REDIRECTS, Upstream, resolve};
+use super::error::SentMarker;
 use super::monitor::{Monitor, NamedBy};
 use super::reply::Reply;
 use super::settings::is_web;
@@ -31,7 +31,7 @@ const SETTLING: Duration = Duration::from_mins(10);
 
 /// How a monitor is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct MonitorQuery<'a> {
     /// Go to the upstream's own origin only; elsewhere only `Accept` and `User-Agent` of
     /// them.
     pub fields: &'a HeaderMap,
@@ -48,7 +48,7 @@ pub struct Question<'a> {
 
 /// What an upstream's monitor says.
 #[derive(Debug)]
-pub enum Asked {
+pub enum MonitorAnswer {
     /// The work goes on, or the monitor could not be asked.
     StillPending {
         /// `Retry-After`, as it came.
@@ -71,7 +71,7 @@ pub enum Asked {
 }
 
 /// An answer, and where it came from.
-struct Reached {
+struct MonitorResponse {
     url: Url,
     was_redirected: bool,
     reply: Reply,
@@ -89,42 +89,47 @@ impl Upstream {
     ///
     /// A monitor on an origin that is no longer followed is not asked: pending until the
     /// deadline, so that putting the origin back mends it.
-    pub async fn ask(&self, monitor: &Monitor, question: Question<'_>) -> Asked {
-        let mut reached = match Box::pin(self.reach(&monitor.url, question)).await {
+    pub async fn ask(&self, monitor: &Monitor, query: MonitorQuery<'_>) -> MonitorAnswer {
+        let mut reached = match Box::pin(self.reach(&monitor.url, query)).await {
             Ok(reached) => reached,
             Err(why) => return trouble(why),
         };
-        let age = question.now.since(monitor.since);
+        let age = query.now.since(monitor.since);
         let (status, created) = match self.meaning(monitor.named_by, age, &mut reached).await {
             Meaning::Ended { status, created } => (status, created),
             other => return other.pending(&reached.reply.fields),
         };
         match &monitor.location {
             Some(location) if matches!(status, 200..=299) && created.is_none() => {
-                Box::pin(self.ask_location(monitor, location, question, reached)).await
+                Box::pin(self.ask_location(monitor, location, query, reached)).await
             }
-            Some(location) if status == TOLD_FAILURE && self.is_hidden(location, question) => {
-                Box::pin(self.ask_of_failure(location, question, reached)).await
+            Some(location) if status == TOLD_FAILURE && self.is_hidden(location, query) => {
+                Box::pin(self.ask_of_failure(location, query, reached)).await
             }
             None if monitor.is_creation && status == 200 && created.is_none() => {
                 finished(200, Some(reached.url), reached.reply)
             }
-            _ => self.finish(status, created, reached, question).await,
+            _ => self.finish(status, created, reached, query).await,
         }
     }
 
     /// Asks another gateway behind this one for the answer that it calls a failure.
-    async fn ask_of_failure(&self, location: &Url, question: Question<'_>, told: Reached) -> Asked {
+    async fn ask_of_failure(
+        &self,
+        location: &Url,
+        query: MonitorQuery<'_>,
+        told: MonitorResponse,
+    ) -> MonitorAnswer {
         let mut recorded = None;
-        if let Ok(mut reached) = Box::pin(self.reach(location, question)).await
+        if let Ok(mut reached) = Box::pin(self.reach(location, query)).await
             && let Meaning::Ended { status: 303, created: Some(url) } =
                 self.meaning(NamedBy::Location, Duration::MAX, &mut reached).await
-            && self.is_hidden(&url, question)
+            && self.is_hidden(&url, query)
         {
-            recorded = Box::pin(self.reach(&url, question)).await.ok();
+            recorded = Box::pin(self.reach(&url, query)).await.ok();
         }
         match recorded.filter(|recorded| recorded.reply.is_recorded()) {
-            Some(Reached { reply, .. }) => {
+            Some(MonitorResponse { reply, .. }) => {
                 let recorded = reply.recorded_status();
                 let doubt = told.reply.doubt.or(self.settings().doubt_of(recorded));
                 let reply = Reply { doubt, ..reply };
@@ -141,19 +146,19 @@ impl Upstream {
         &self,
         monitor: &Monitor,
         location: &Url,
-        question: Question<'_>,
-        told: Reached,
-    ) -> Asked {
-        let since = monitor.succeeded_at.unwrap_or(question.now);
-        let age = question.now.since(since);
-        let mut reached = match Box::pin(self.reach(location, question)).await {
+        query: MonitorQuery<'_>,
+        told: MonitorResponse,
+    ) -> MonitorAnswer {
+        let since = monitor.succeeded_at.unwrap_or(query.now);
+        let age = query.now.since(since);
+        let mut reached = match Box::pin(self.reach(location, query)).await {
             Ok(reached) => reached,
             Err(why) => return self.unsettled(monitor, (since, age), &why, told),
         };
         match self.meaning(NamedBy::Location, age, &mut reached).await {
             // Another gateway on the way: its monitor is followed like a first one.
             Meaning::Pending { .. } if reached.reply.status == http::StatusCode::ACCEPTED => {
-                let next = Monitor::of_creation(location.clone(), question.now);
+                let next = Monitor::of_creation(location.clone(), query.now);
                 pending(&reached.reply.fields, None, Some(next))
             }
             Meaning::Pending { .. } => {
@@ -172,7 +177,7 @@ impl Upstream {
                 finished(told.reply.status.as_u16(), None, told.reply)
             }
             Meaning::Ended { status, created } => {
-                self.finish(status, created, reached, question).await
+                self.finish(status, created, reached, query).await
             }
         }
     }
@@ -183,8 +188,8 @@ impl Upstream {
         monitor: &Monitor,
         (since, age): (Timestamp, Duration),
         why: &str,
-        told: Reached,
-    ) -> Asked {
+        told: MonitorResponse,
+    ) -> MonitorAnswer {
         if age >= SETTLING {
             tracing::warn!(
                 upstream = &**self.name(),
@@ -196,22 +201,22 @@ impl Upstream {
         let next = Monitor { succeeded_at: Some(since), ..monitor.clone() };
         let next = (next != *monitor).then(|| Box::new(next));
         let trouble = Some(format!("the job has succeeded, and its location: {why}"));
-        Asked::StillPending { retry_after: None, trouble, next }
+        MonitorAnswer::StillPending { retry_after: None, trouble, next }
     }
 
     /// Gets a URL, or what it is redirected to. A monitor's redirect is never the end of
     /// the work, only a 303 is.
-    async fn reach(&self, url: &Url, question: Question<'_>) -> Result<Reached, String> {
+    async fn reach(&self, url: &Url, query: MonitorQuery<'_>) -> Result<MonitorResponse, String> {
         let mut url = self
-            .asked_at(url, question.public)
+            .asked_at(url, query.public)
             .ok_or("the monitor's origin is not followed; list it in follow")?;
         let mut redirects = 0;
         loop {
-            let reply = self.get(&url, question.fields, question.marker).await;
+            let reply = self.get(&url, query.fields, query.marker).await;
             let reply = reply.map_err(|broken| broken.to_string())?;
             let status = reply.status.as_u16();
             if !matches!(status, 301 | 302 | 307 | 308) {
-                return Ok(Reached { url, was_redirected: redirects > 0, reply });
+                return Ok(MonitorResponse { url, was_redirected: redirects > 0, reply });
             }
             let next = reply.fields.get(header::LOCATION).and_then(|it| resolve(&url, it));
             let next = next.ok_or_else(|| format!("it answered {status} without a location"))?;
@@ -219,14 +224,19 @@ impl Upstream {
                 return Err(format!("it answered {status} again and again"));
             }
             let origin = next.origin().ascii_serialization();
-            url = self.asked_at(&next, question.public).ok_or_else(|| {
+            url = self.asked_at(&next, query.public).ok_or_else(|| {
                 format!("it answered {status} to {origin}, which is not followed: a login page?")
             })?;
             redirects += 1;
         }
     }
 
-    async fn meaning(&self, named_by: NamedBy, age: Duration, reached: &mut Reached) -> Meaning {
+    async fn meaning(
+        &self,
+        named_by: NamedBy,
+        age: Duration,
+        reached: &mut MonitorResponse,
+    ) -> Meaning {
         let status = reached.reply.status.as_u16();
         let ended = Meaning::Ended { status, created: None };
         match status {
@@ -253,7 +263,7 @@ impl Upstream {
         }
     }
 
-    async fn document(&self, named_by: NamedBy, reached: &mut Reached) -> Meaning {
+    async fn document(&self, named_by: NamedBy, reached: &mut MonitorResponse) -> Meaning {
         let ended = Meaning::Ended { status: 200, created: None };
         let is_page = is_html(&reached.reply.fields);
         let document = match reached.reply.body.peek(LONGEST_DOCUMENT).await {
@@ -291,14 +301,16 @@ impl Upstream {
         &self,
         status: u16,
         created: Option<Url>,
-        reached: Reached,
-        question: Question<'_>,
-    ) -> Asked {
+        reached: MonitorResponse,
+        query: MonitorQuery<'_>,
+    ) -> MonitorAnswer {
         match &created {
-            Some(url) if status == 303 && self.is_hidden(url, question) => {
-                match Box::pin(self.reach(url, question)).await {
-                    Ok(Reached { reply, .. }) if reply.is_recorded() => self.recorded(reply).await,
-                    Ok(Reached { reply, .. }) if reply.status.is_server_error() => {
+            Some(url) if status == 303 && self.is_hidden(url, query) => {
+                match Box::pin(self.reach(url, query)).await {
+                    Ok(MonitorResponse { reply, .. }) if reply.is_recorded() => {
+                        self.recorded(reply).await
+                    }
+                    Ok(MonitorResponse { reply, .. }) if reply.status.is_server_error() => {
                         trouble(format!("its result answered {}", reply.status.as_u16()))
                     }
                     Ok(_) => finished(status, created, reached.reply),
@@ -310,7 +322,7 @@ impl Upstream {
     }
 
     /// What another gateway has of the work, and leaves open.
-    async fn recorded(&self, mut reply: Reply) -> Asked {
+    async fn recorded(&self, mut reply: Reply) -> MonitorAnswer {
         let status = reply.recorded_status();
         match reply.gateway_doubt().await {
             Err(broken) => return trouble(broken.to_string()),
@@ -319,10 +331,10 @@ impl Upstream {
         finished(status, None, reply)
     }
 
-    fn is_hidden(&self, url: &Url, question: Question<'_>) -> bool {
-        let asked = self.asked_at(url, question.public).filter(|url| self.is_own(url));
+    fn is_hidden(&self, url: &Url, query: MonitorQuery<'_>) -> bool {
+        let asked = self.asked_at(url, query.public).filter(|url| self.is_own(url));
         asked.is_some_and(|url| {
-            let below = url.path().strip_prefix(question.prefix);
+            let below = url.path().strip_prefix(query.prefix);
             below.is_some_and(|rest| rest.starts_with("/operations/"))
         })
     }
@@ -342,7 +354,7 @@ fn is_html(fields: &HeaderMap) -> bool {
     kind.starts_with(b"text/html") || kind.starts_with(b"application/xhtml")
 }
 
-fn is_login_page(reached: &Reached, is_page: bool, document: &[u8]) -> bool {
+fn is_login_page(reached: &MonitorResponse, is_page: bool, document: &[u8]) -> bool {
     let (url, moved) = (&reached.url, reached.was_redirected);
     (moved && job::is_login_path(url.path()))
         || (is_page && job::asks_for_password(document))
@@ -350,7 +362,7 @@ fn is_login_page(reached: &Reached, is_page: bool, document: &[u8]) -> bool {
 }
 
 impl Meaning {
-    fn pending(self, fields: &HeaderMap) -> Asked {
+    fn pending(self, fields: &HeaderMap) -> MonitorAnswer {
         match self {
             Self::Trouble(why) => pending(fields, Some(why), None),
             Self::Pending { unknown: Some(word) } => {
@@ -364,15 +376,15 @@ impl Meaning {
     }
 }
 
-fn pending(fields: &HeaderMap, trouble: Option<String>, next: Option<Monitor>) -> Asked {
+fn pending(fields: &HeaderMap, trouble: Option<String>, next: Option<Monitor>) -> MonitorAnswer {
     let retry_after = fields.get(header::RETRY_AFTER).cloned();
-    Asked::StillPending { retry_after, trouble, next: next.map(Box::new) }
+    MonitorAnswer::StillPending { retry_after, trouble, next: next.map(Box::new) }
 }
 
-const fn trouble(why: String) -> Asked {
-    Asked::StillPending { retry_after: None, trouble: Some(why), next: None }
+const fn trouble(why: String) -> MonitorAnswer {
+    MonitorAnswer::StillPending { retry_after: None, trouble: Some(why), next: None }
 }
 
-fn finished(status: u16, created: Option<Url>, reply: Reply) -> Asked {
-    Asked::Finished { status, created, reply: Box::new(reply) }
+fn finished(status: u16, created: Option<Url>, reply: Reply) -> MonitorAnswer {
+    MonitorAnswer::Finished { status, created, reply: Box::new(reply) }
 }

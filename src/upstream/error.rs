@@ -14,17 +14,17 @@ use cloakroom_domain::operation::{ErrorCode, Sent};
 /// that the upstream acted on nothing: the connection gave the request back untouched,
 /// or the upstream sent it elsewhere with a 307 or 308.
 #[derive(Clone, Default)]
-pub struct SentMarker(Arc<Mark>);
+pub struct SentMarker(Arc<SentState>);
 
 #[derive(Default)]
-struct Mark {
+struct SentState {
     sent: AtomicBool,
     held: AtomicBool,
-    gate: Option<Gate>,
+    gate: Option<SendGate>,
 }
 
 /// Whether a request may still be sent, asked at the last moment.
-pub(crate) type Gate = Box<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type SendGate = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl std::fmt::Debug for SentMarker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,8 +39,8 @@ impl SentMarker {
     }
 
     /// The same for a call that goes only through that gate.
-    pub(crate) fn behind(gate: Gate) -> Self {
-        Self(Arc::new(Mark { gate: Some(gate), ..Mark::default() }))
+    pub(crate) fn behind(gate: SendGate) -> Self {
+        Self(Arc::new(SentState { gate: Some(gate), ..SentState::default() }))
     }
 
     /// Whether the gate was shut when the call was about to be sent.
@@ -72,7 +72,7 @@ impl SentMarker {
 /// No complete answer came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}: {detail}")]
-pub struct Broken {
+pub struct UpstreamError {
     /// Whether the upstream can have seen the request.
     pub sent: Sent,
     /// [`ErrorCode::UpstreamUnreachable`] or [`ErrorCode::UpstreamProtocol`].
@@ -83,12 +83,12 @@ pub struct Broken {
     /// upstream.
     pub is_own: bool,
     /// What came in place of an answer.
-    pub came: Came,
+    pub received: ResponseReceived,
 }
 
 /// What came in place of a complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
+pub enum ResponseReceived {
     /// Nothing, or a part.
     Nothing,
     /// An answer that cannot be read: the upstream is there, and has acted or refused.
@@ -98,7 +98,7 @@ pub enum Came {
     },
 }
 
-impl Broken {
+impl UpstreamError {
     /// No connection came about.
     pub(super) fn unreachable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamUnreachable;
@@ -107,7 +107,7 @@ impl Broken {
             cause,
             detail: detail.into(),
             is_own: false,
-            came: Came::Nothing,
+            received: ResponseReceived::Nothing,
         }
     }
 
@@ -124,7 +124,7 @@ impl Broken {
             cause,
             detail: detail.into(),
             is_own: false,
-            came: Came::Nothing,
+            received: ResponseReceived::Nothing,
         }
     }
 
@@ -136,13 +136,13 @@ impl Broken {
             cause,
             detail: detail.into(),
             is_own: false,
-            came: Came::Nothing,
+            received: ResponseReceived::Nothing,
         }
     }
 
     /// An answer came, and cannot be read.
     pub(super) fn unreadable(status: Option<u16>, detail: impl Into<String>) -> Self {
-        Self { came: Came::Unreadable { status }, ..Self::protocol(detail) }
+        Self { received: ResponseReceived::Unreadable { status }, ..Self::protocol(detail) }
     }
 }
 

@@ -11,12 +11,12 @@ use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::{Clock, Sleeper};
 
 /// Goes off at an instant that is named at each look.
-pub(super) struct Alarm {
+pub(super) struct DeadlineTimer {
     clock: Clock,
     set: Option<(Timestamp, Sleeper)>,
 }
 
-impl Alarm {
+impl DeadlineTimer {
     pub(super) const fn new(clock: Clock) -> Self {
         Self { clock, set: None }
     }
@@ -54,10 +54,10 @@ mod tests {
     fn goes_off_when_its_instant_has_come_wherever_that_was_moved_to() {
         let start = Timestamp::EPOCH;
         let clock = Clock::manual(start);
-        let mut alarm = Alarm::new(clock.clone());
+        let mut timer = DeadlineTimer::new(clock.clone());
         let mut context = Context::from_waker(Waker::noop());
         let mut look =
-            |seconds| alarm.poll_until(&mut context, start + Duration::from_secs(seconds));
+            |seconds| timer.poll_until(&mut context, start + Duration::from_secs(seconds));
         assert!(look(10).is_pending());
         clock.advance(Duration::from_secs(10));
         assert!(look(20).is_pending());

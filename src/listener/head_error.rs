@@ -9,14 +9,14 @@ use crate::api::Problem;
 
 /// The limits that a head may have gone beyond.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Most {
+pub(super) struct HeadLimits {
     pub(super) headers: usize,
     pub(super) body: usize,
 }
 
 /// What stands for the head that hyper made by itself; none where that is no refusal.
 /// `is_long` says that the request announces a body too long to be counted.
-pub(super) fn instead_of(head: &[u8], most: Most, is_long: bool) -> Option<Vec<u8>> {
+pub(super) fn instead_of(head: &[u8], most: HeadLimits, is_long: bool) -> Option<Vec<u8>> {
     const FIELDS: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     let status = head.strip_prefix(b"HTTP/1.1 ").or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
     let problem = match StatusCode::from_bytes(status.get(..3)?).ok()? {
@@ -58,7 +58,7 @@ fn octets(problem: Problem, date: Option<&[u8]>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const MOST: Most = Most { headers: 9, body: 7 };
+    const MOST: HeadLimits = HeadLimits { headers: 9, body: 7 };
 
     #[test]
     fn a_length_beyond_counting_is_a_body_over_the_limit() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::alarm::Alarm;
+use super::deadline_timer::DeadlineTimer;
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -20,19 +20,19 @@ use cloakroom_runtime::clock::Clock;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the kernel has found out meanwhile that the client has gone: a
-/// closed connection is known by its answer to what [`super::peer`] has the kernel ask.
+/// closed connection is known by its answer to what [`super::keepalive`] has the kernel ask.
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// The watch for a client that leaves.
-pub(super) struct Departure {
-    alarm: Alarm,
+pub(super) struct DisconnectWatch {
+    timer: DeadlineTimer,
     /// When the client ended its side, and when to look again.
     ended: Option<(Timestamp, Timestamp)>,
 }
 
-impl Departure {
+impl DisconnectWatch {
     pub(super) const fn new(clock: Clock) -> Self {
-        Self { alarm: Alarm::new(clock), ended: None }
+        Self { timer: DeadlineTimer::new(clock), ended: None }
     }
 
     /// Looks whether the client is still there; an error once it is not. `is_for_client` where
@@ -54,7 +54,7 @@ impl Departure {
                 return Ok(());
             }
         }
-        let now = self.alarm.now();
+        let now = self.timer.now();
         let (since, mut look_at) = self.ended.unwrap_or((now, now));
         if let Some(error) = stream.take_error()? {
             return Err(error);
@@ -67,7 +67,7 @@ impl Departure {
         }
         self.ended = Some((since, look_at));
         let due = if is_for_client { look_at.min(since + GRACE) } else { look_at };
-        if self.alarm.poll_until(context, due).is_ready() {
+        if self.timer.poll_until(context, due).is_ready() {
             // The clock went on in between.
             context.waker().wake_by_ref();
         }
