@@ -41,7 +41,7 @@ use receivers::Receivers;
 /// How long a database may take to be there when the gateway starts: machines that start
 /// together do not start at once.
 const DATABASE_START: Duration = Duration::from_mins(1);
-/// How long what was cut may take to end.
+/// How long tasks may take to end after they are cut.
 const CUT: Duration = Duration::from_secs(5);
 
 /// How a gateway is started.
@@ -86,7 +86,7 @@ pub struct App {
     _webhook_threads: Threads,
 }
 
-/// What ends one after the other: whoever shows how things stand outlives what is shown.
+/// The task groups, which end one after the other: status endpoints outlive what they show.
 #[derive(Clone, Debug, Default)]
 struct AppTasks {
     /// Sends webhooks.
@@ -221,7 +221,7 @@ impl App {
         self.admin
     }
 
-    /// What whoever starts it should know.
+    /// Notes for the operator who starts it.
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
@@ -252,18 +252,18 @@ impl App {
             all &= part.ended(&clock, CUT, CUT).await;
         }
         if !all {
-            tracing::error!("some tasks did not end in time");
+            tracing::error!("some tasks did not end in time and were cut");
         }
     }
 }
 
-/// Tells what clients have left here since the engine took leave.
+/// Reports what clients have added since the engine left the cluster.
 async fn leave_again(ledger: Ledger, clock: &Clock) {
     if !ledger.has_more_to_leave() {
         return;
     }
     if let Ok(Err(error)) = clock.timeout(CUT, ledger.leave(Vec::new(), clock.now())).await {
-        tracing::debug!(%error, "could not tell what was counted last");
+        tracing::debug!(%error, "the last counts could not be reported");
     }
 }
 
@@ -521,7 +521,7 @@ fn console(
         let now = clock.now();
         let webhooks = webhooks.as_ref().and_then(|webhooks| webhooks.stalled(now));
         match engine.stalled(now).or(webhooks) {
-            Some(part) => Err(format!("the {part} has not come round for too long")),
+            Some(part) => Err(format!("the {part} loop is stuck")),
             None => Ok(()),
         }
     };

@@ -1,7 +1,7 @@
-//! The limit of open files, and what runs out with it.
+//! The limit of open files.
 //!
-//! Owns raising the limit, how many connections it leaves room for, and telling a shortage of
-//! this process's own from what others did wrong. It must not know who opens files.
+//! Owns raising the limit, how many connections it leaves room for, and telling a shortage of this
+//! process from a fault of its peers. It must not know which code opens files.
 
 use std::error::Error;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the system says where it has no more to give to this process, or to any.
+/// The errors of a system that has no more files for this process, or for any.
 const SHORTAGES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
 /// Where the operators' listener gets its connections from, as a part of all, and at least.
 const OPERATORS: (usize, usize) = (8, 4);

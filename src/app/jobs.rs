@@ -1,4 +1,4 @@
-//! The gateway's own jobs, as the engine carries them out.
+//! The gateway's own jobs, registered with the engine.
 
 use futures_util::future::BoxFuture;
 

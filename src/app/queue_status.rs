@@ -1,5 +1,5 @@
-//! How queues and upstreams stand, put together for operators from what was configured,
-//! what the ledger holds and what the engine is doing.
+//! The status of queues and upstreams for operators, from the configuration, the ledger and the
+//! engine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use cloakroom_domain::turn::Expected;
 use cloakroom_ledger::{LaneDepth, Ledger, LedgerError, LimitName};
 use cloakroom_runtime::clock::Clock;
 
-/// Whom it asks.
+/// The sources of the status.
 struct Sources {
     ledger: Ledger,
     engine: Engine,
@@ -106,7 +106,7 @@ impl Sources {
     }
 }
 
-/// What runs on other nodes, as they told last.
+/// What runs on other nodes, as they last reported.
 struct ClusterUsage(Vec<(LimitName, u64)>);
 
 impl ClusterUsage {

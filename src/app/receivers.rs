@@ -1,4 +1,4 @@
-//! What looks at receivers, lent to those who take their URLs.
+//! Checks of receivers, for the endpoints that take their URLs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
-/// When somebody who was put off is to come again, in seconds: when one of the lookups is over;
-/// and when that of the name is, and its result remembered.
+/// After how many seconds a deferred client may retry: when one of the lookups ends; and when that
+/// of the name has ended and its result is cached.
 const BUSY: u64 = 1;
 const SLOW: u64 = 5;
 

@@ -1,4 +1,4 @@
-//! What sends webhooks, put together from what was configured.
+//! Webhooks, started from the configuration.
 
 use std::sync::Arc;
 

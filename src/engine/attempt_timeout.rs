@@ -1,9 +1,8 @@
-//! The time that an upstream may take.
+//! The time limit of an attempt.
 //!
-//! Owns what counts as the upstream's time: only what is spent waiting for it. While the
-//! ledger does not take a piece of an answer, the upstream is not to blame for the pause,
-//! and an attempt that it answered must not end as its timeout. It must not know what is
-//! waited for.
+//! Owns what counts as the upstream's time: only the time spent waiting for it. While the ledger does
+//! not take a chunk of a response, the upstream is not to blame, and the attempt must not end as a
+//! timeout. It must not know what the caller waits for.
 
 use std::time::Duration;
 

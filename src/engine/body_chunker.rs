@@ -1,8 +1,8 @@
-//! A body while it is read: small ones whole, large ones cut into pieces.
+//! A body while it is read: a small one stays whole, a large one is cut into chunks.
 //!
-//! Owns where a body is cut. Its invariant: all pieces but the last have exactly
-//! [`Body::INLINE_LIMIT`] octets, and never more than one piece and what was read last is
-//! in memory. It must not know where the octets come from or where the pieces go.
+//! Owns where a body is cut. Its invariant: all chunks but the last have exactly
+//! [`Body::INLINE_LIMIT`] octets, and at most one chunk and the last read are in memory. It must not
+//! know where the octets come from or where the chunks go.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,15 +1,15 @@
-//! Pieces of an answer in the ledger, and that they go when the answer is not kept.
+//! The writer of a large response body into the ledger.
 //!
-//! Owns the pieces of one body until a settlement refers to them. Its invariant: however
-//! reading ends (whole, broken, too late, called off), no piece is left behind that
-//! nothing refers to. A killed process leaves some; the next start sweeps those.
+//! Owns the chunks of one body until a settlement refers to them. Its invariant: however reading ends
+//! (complete, broken off, too late, canceled), no chunk stays behind that no settlement refers to. A
+//! killed process leaves some; the next start removes them.
 
 use super::EngineContext;
 use super::ledger_write;
 use cloakroom_domain::operation::{Body, BodyKey};
 use cloakroom_ledger::{LedgerError, Piece};
 
-/// The pieces of a body that is being read.
+/// The chunks of a body that is being read.
 pub(super) struct BodyWriter<'a> {
     engine: &'a EngineContext,
     key: BodyKey,
@@ -17,18 +17,18 @@ pub(super) struct BodyWriter<'a> {
 }
 
 impl<'a> BodyWriter<'a> {
-    /// For pieces under this name.
+    /// A writer of chunks under this key.
     pub(super) const fn new(engine: &'a EngineContext, key: BodyKey) -> Self {
         Self { engine, key, has_chunks: false }
     }
 
-    /// Writes a piece down, as soon as the ledger takes it.
+    /// Writes a chunk, as soon as the ledger takes it.
     pub(super) async fn write(&mut self, piece: Piece) -> Result<(), LedgerError> {
         self.has_chunks = true;
         ledger_write::write(self.engine, || self.engine.ledger.stash(vec![piece.clone()])).await
     }
 
-    /// The body is whole: whoever settles the attempt answers for the pieces now.
+    /// Keeps the chunks: the body is complete, and the settlement refers to them.
     pub(super) fn keep(mut self) {
         self.has_chunks = false;
     }
@@ -42,7 +42,7 @@ impl Drop for BodyWriter<'_> {
     }
 }
 
-/// Lets go of a body that was whole and is not kept.
+/// Discards a complete body that is not kept.
 pub(super) fn discard_body(engine: &EngineContext, body: &Body) {
     if let Body::Chunked { key, .. } = body {
         discard_chunks(engine, *key);

@@ -1,9 +1,8 @@
-//! Which running attempts are called off.
+//! Cancellation of running attempts.
 //!
-//! Owns the way from the ledger's word that an operation is called off to the attempt
-//! that carries it out. The invariant: a cancellation is not lost when it comes between
-//! the commit of a claim and the start of the attempt. It must not know what an attempt
-//! does about it.
+//! Owns the way from the ledger's notice that an operation is canceled to the attempt that runs it.
+//! Its invariant: a cancellation that arrives between the commit of a claim and the start of the
+//! attempt is not lost. It must not know what an attempt does about it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

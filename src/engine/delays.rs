@@ -1,7 +1,7 @@
-//! Operations with a serial key that were accepted with a delay.
+//! Delayed operations with a serial key.
 //!
-//! Owns the look that lets them go when their time comes: until then their key is others'. Its
-//! invariant: it writes nothing while no delay is over.
+//! Owns releasing them when their time comes; until then other operations use the key. Its invariant:
+//! it writes nothing while no delay is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,9 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
     loop {
         match step(&engine).await {
             Ok(()) => engine.loop_health.succeeded(EngineLoop::Delays, engine.clock.now()),
-            Err(error) => tracing::warn!(%error, "delayed operations wait on; trying again soon"),
+            Err(error) => {
+                tracing::warn!(%error, "delayed operations could not be released; trying again soon")
+            }
         }
         if !engine.pause(INTERVAL).await {
             return;

@@ -1,9 +1,8 @@
-//! What is claimed, and when.
+//! The dispatcher: claims operations when slots are free.
 //!
-//! Owns the order in which lanes are served: those with a client on the line first, then
-//! the most urgent, by its queue's priority and by how long its oldest has been waiting.
-//! Its invariant: it never claims more than it holds permits for. It must not know what an
-//! attempt does.
+//! Owns the order of lanes: first those whose client waits for the response, then the most urgent,
+//! by the priority of the queue and the age of its oldest operation. Its invariant: it never claims
+//! more than it has permits for. It must not know what an attempt does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
         let wake = match step(&engine, &mut precedence, now).await {
             Ok(wake) => wake.unwrap_or(now + IDLE).min(now + IDLE),
             Err(error) => {
-                tracing::warn!(%error, "nothing could be claimed; trying again in a second");
+                tracing::warn!(%error, "claiming failed; trying again in a second");
                 engine.pause(BACK_OFF).await;
                 continue;
             }
@@ -79,7 +78,7 @@ async fn step(
     Ok(Some(next.map_or(again, |next| next.min(again))))
 }
 
-/// The lanes in which somebody is due, in the order in which they are served.
+/// The lanes with due operations, the most urgent first.
 fn by_urgency(
     lanes: Vec<LaneDepth>,
     now: Timestamp,

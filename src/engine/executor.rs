@@ -1,9 +1,8 @@
-//! One attempt: begin, send, classify, keep, settle.
+//! The executor: runs one attempt from its start to its settlement.
 //!
-//! Owns the race of an attempt against its time limit, its cancellation and the end of
-//! the gateway. Its invariant: an attempt that began ends in exactly one settlement, and
-//! its slot is held until that has reached the ledger. It must not know how the
-//! operation came here.
+//! Owns the race of an attempt against its time limit, its cancellation and the end of the gateway.
+//! Its invariant: a started attempt ends in exactly one settlement, and keeps its slot until the
+//! ledger has it. It must not know how the operation came here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use cloakroom_ledger::Leased;
 
 /// Starts an attempt in a task of its own.
 pub(super) fn start(engine: &Arc<EngineContext>, leased: Leased, mut permit: Option<Permit>) {
-    // One that was disowned is somebody else's by now.
+    // A disowned lease belongs to another node by now.
     let Some(entry) = engine.in_flight.enter(leased.lease.key()) else { return };
     if let Some(permit) = &mut permit {
         permit.begins();
@@ -35,7 +34,7 @@ pub(super) fn start(engine: &Arc<EngineContext>, leased: Leased, mut permit: Opt
     engine.tasks.spawn(task);
 }
 
-/// Carries an attempt out, and waits for its end, whatever that is.
+/// Runs an attempt in quarantine and waits for its end.
 pub(super) async fn run_quarantined(
     engine: &Arc<EngineContext>,
     leased: Leased,
@@ -46,7 +45,7 @@ pub(super) async fn run_quarantined(
     engine.metrics.started(&leased.lane.queue);
     let cancel = engine.cancels.enter(leased.id);
     let task = run(Arc::clone(engine), leased, Some(permit), cancel, entry);
-    // A panic of it is no end of who waits for it.
+    // A panic of the attempt must not end its caller.
     let _ = engine.tasks.spawn(task).await;
 }
 

@@ -1,9 +1,9 @@
-//! What nobody begins before its deadline.
+//! Expiry: operations whose deadline passes before they start.
 //!
-//! Owns the end of operations in lanes that do not move: in a paused queue, for an upstream
-//! that is down or no longer configured, behind a limit, or behind more urgent ones. All
-//! others find their deadline when they begin. Its invariant: it walks a lane once and in small
-//! steps, and writes only what is past its deadline.
+//! Owns their end in lanes that do not move: in a paused queue, for an upstream that is down or no
+//! longer configured, behind a limit, or behind more urgent lanes. All other operations meet their
+//! deadline when they start. Its invariant: it walks a lane once, in small steps, and writes only
+//! operations past their deadline.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const BATCH: usize = 256;
 /// took, or a minute.
 const SPARING: (u32, Duration) = (50, Duration::from_mins(1));
 
-/// When each lane may be looked through again, where that is not at once.
+/// When each lane may be searched again, where that is not at once.
 type NextLooks = HashMap<Lane, Timestamp>;
 
 /// Looks every second until the tasks drain.
@@ -40,7 +40,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
     loop {
         match step(&engine, &mut next_looks).await {
             Ok(()) => engine.loop_health.succeeded(EngineLoop::Expiry, engine.clock.now()),
-            Err(error) => tracing::warn!(%error, "nothing could be expired; trying again soon"),
+            Err(error) => tracing::warn!(%error, "expiring operations failed; trying again soon"),
         }
         if !engine.pause(INTERVAL).await {
             return;

@@ -1,9 +1,7 @@
-//! Following upstreams that answered 202 with a monitor of their own, and going on with
-//! jobs of the gateway's that were put aside.
+//! The follower: polls the monitors that upstreams named in a 202, and resumes paused jobs.
 //!
-//! Owns the context of those monitors. Its invariant: context is all that is done, so
-//! whatever breaks here is asked again and nothing is sent twice. It must not know how
-//! the monitor came to be.
+//! Its invariant: it only polls, so it may repeat whatever fails, and sends no request twice. It must
+//! not know how the monitor came to be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +18,7 @@ use cloakroom_domain::http::retry_after;
 use cloakroom_domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
 use cloakroom_ledger::{Leased, LedgerError, Want};
 
-/// How long a claimed operation is hidden from the next claim. Longer than context,
+/// How long a claimed operation is hidden from the next claim. Longer than asking,
 /// reading and a recheck take together.
 const HIDDEN: Duration = Duration::from_mins(2);
 /// How long a monitor may take to answer.
@@ -31,9 +29,9 @@ const READING: Duration = Duration::from_mins(1);
 const RECHECKING: Duration = Duration::from_secs(25);
 /// How long trouble with a monitor has to last before the log tells of it.
 const LASTING: Duration = Duration::from_mins(5);
-/// How often somebody may be due while anybody waits.
+/// How often due monitors are claimed while operations wait.
 const POLL: Duration = Duration::from_secs(1);
-/// How often it is looked all the same while nobody is known to wait.
+/// The same while no operation is known to wait.
 const IDLE_POLL: Duration = Duration::from_secs(10);
 
 /// Follows until the tasks drain.
@@ -49,7 +47,9 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
                     seen_at = now;
                 }
             }
-            Err(error) => tracing::warn!(%error, "nothing could be followed; trying again soon"),
+            Err(error) => {
+                tracing::warn!(%error, "claiming waiting operations failed; trying again soon")
+            }
         }
         tokio::select! {
             () = engine.tasks.draining() => return,
@@ -62,8 +62,8 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
     }
 }
 
-/// Whoever waits is due within the time for which a claim hides it, so after that long
-/// without a sign of anybody nobody waits.
+/// A waiting operation becomes due within the time for which a claim hides it. So after that
+/// long without one, none waits.
 fn poll_interval(now: Timestamp, seen_at: Timestamp) -> Duration {
     if now.since(seen_at) > HIDDEN + IDLE_POLL { IDLE_POLL } else { POLL }
 }
@@ -167,7 +167,7 @@ async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
     let saved = leased.continuation.as_ref().and_then(Continuation::as_monitor);
     let Some(monitor) = saved.and_then(|text| text.parse::<Monitor>().ok()) else {
         // Written by a later release, perhaps: that one can go on from it.
-        return still_pending("what to go on from is not understood");
+        return still_pending("the stored monitor cannot be read by this release");
     };
     let (purpose, policy, public) =
         (&Purpose::of(&leased.work), &leased.policy, &engine.public(upstream, request));
@@ -224,7 +224,7 @@ fn complain(engine: &EngineContext, leased: &Leased, monitor: &Monitor, trouble:
             route = &*leased.route,
             upstream = &*leased.lane.upstream,
             times,
-            "a monitor does not say how the work goes: {trouble}"
+            "a monitor does not report its operation's status: {trouble}"
         );
     }
 }

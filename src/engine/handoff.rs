@@ -1,8 +1,8 @@
-//! Where the ledger hands new operations over.
+//! Hand-off: the ledger gives a new operation straight to this node.
 //!
-//! Owns the refusal of what must not start at once: while draining or without a confirmed
-//! beat, in a queue that is paused or another node's, for an upstream that is down or not
-//! configured, beyond a limit, or ahead of others who wait for the same slot.
+//! Owns the refusals: while draining; without a valid node lease; in a queue that is paused or that
+//! another node works on; for an upstream that is down or not configured; beyond a limit; and ahead of
+//! operations that wait for the same slot.
 
 use std::sync::{Arc, Weak};
 
@@ -12,8 +12,8 @@ use super::{EngineContext, executor};
 use cloakroom_domain::operation::Lane;
 use cloakroom_ledger::{Desk, Leased, Reservation};
 
-/// The engine's desk. It holds the engine weakly: the ledger keeps the desk, and the
-/// engine the ledger, so otherwise neither would ever end.
+/// The slots of the engine. It refers to the engine weakly: the ledger keeps this provider, and
+/// the engine keeps the ledger, so otherwise neither would ever end.
 pub(super) struct EngineSlotProvider(pub(super) Weak<EngineContext>);
 
 struct ReservedSlot {
@@ -25,7 +25,7 @@ struct ReservedSlot {
 impl Desk for EngineSlotProvider {
     fn reserve(&self, lane: &Lane, overtakes: bool) -> Option<Box<dyn Reservation>> {
         let engine = self.0.upgrade()?;
-        // Whoever is overtaken there waits for as long as a token takes to come, not a slot.
+        // There an overtaken operation waits for a token, which may take long, not for a slot.
         if overtakes && engine.permits.has_rate(lane) {
             return None;
         }

@@ -1,8 +1,8 @@
-//! The beats of this node, and what it learns from those of the others.
+//! The heartbeat of this node, and what it learns from the heartbeats of others.
 //!
-//! Owns the pace of the beats and the way from what they bring to those who act on it: who
-//! is dead, and what this node is said to hold and does not. Its invariant: nothing that is
-//! done about it delays the next beat.
+//! Owns the interval of the heartbeat, and hands its findings on: which nodes are dead, and which
+//! leases the ledger assigns to this node although it does not have them. Its invariant: work on
+//! these findings never delays the next heartbeat.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use super::loops::EngineLoop;
 use cloakroom_domain::fleet::{BEATS_A_LEASE, Liveness, Sign};
 use cloakroom_ledger::{Beaten, Dead, LedgerError, Vitals};
 
-/// What is to be seen to.
+/// The findings of one heartbeat.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeartbeatReport {
     /// Nodes that are dead and own what runs.
     pub(super) dead: Vec<Dead>,
-    /// Every node that died, and did not stop of its own accord.
+    /// Every node that died instead of stopping.
     pub(super) died: BTreeSet<i64>,
-    /// What this node is said to hold.
+    /// Leases that this node does not have although the ledger says so.
     pub(super) mismatch: LeaseMismatch,
     /// Whether other nodes are there.
     pub(super) has_peers: bool,
 }
 
-/// Beats until nothing runs here any more, and then says so.
+/// Sends heartbeats until nothing runs here, and then leaves the cluster.
 pub(super) async fn run(engine: Arc<EngineContext>, found: watch::Sender<HeartbeatReport>) {
     let mut liveness = Liveness::new(engine.settings.node.lease);
     let interval = engine.settings.node.lease / BEATS_A_LEASE;
@@ -39,7 +39,9 @@ pub(super) async fn run(engine: Arc<EngineContext>, found: watch::Sender<Heartbe
                 engine.loop_health.succeeded(EngineLoop::Heartbeat, engine.clock.now());
                 found.send_replace(findings);
             }
-            Err(error) => tracing::warn!(%error, "a beat did not reach the ledger"),
+            Err(error) => {
+                tracing::warn!(%error, "a heartbeat did not reach the ledger; trying again")
+            }
         }
         metrics::gauge!("cloakroom_beat_age_seconds").set(engine.node_lease.age());
         let took = engine.clock.elapsed().saturating_sub(begun);
@@ -57,14 +59,14 @@ pub(super) async fn work_ended(engine: &EngineContext) {
     engine.in_flight.emptied().await;
 }
 
-/// Says that nobody has to wait for this node. Where that fails, they find out.
+/// Tells the other nodes not to wait for this one. If that fails, its lease runs out.
 async fn leave(engine: &EngineContext) {
     let now = engine.clock.now();
     let leaving = engine.ledger.leave(engine.permits.emptied(now), now);
     tokio::select! {
         left = leaving => {
             if let Err(error) = left {
-                tracing::debug!(%error, "could not take leave");
+                tracing::debug!(%error, "could not leave the cluster; other nodes wait for this node's lease");
             }
         }
         () = engine.tasks.cutting() => {}
@@ -80,7 +82,7 @@ async fn step(
     let beaten = engine.ledger.beat(vitals(engine)).await?;
     let had_stopped = !engine.node_lease.may_begin();
     if had_stopped {
-        // Others may have taken it for dead, and use what was granted to it.
+        // Other nodes may count it as dead, and use what was granted to it.
         engine.permits.suspend(engine.clock.now());
     }
     engine.node_lease.confirm(sent);

@@ -1,9 +1,8 @@
-//! What this node really holds of what the ledger says it does.
+//! The leases that this node really has, compared with those the ledger assigns to it.
 //!
-//! Owns the comparison of the two. Its invariants: a hand-out is begun once or disowned,
-//! never both; and one that was begun and did not come to its settlement is told from one
-//! that was never begun, because the former may have been sent. Nothing is held while
-//! nothing is on its way either: who leaves then leaves nothing behind.
+//! Its invariants: a lease is started once or disowned, never both; and a lease that was started but
+//! not settled is told from one that never started, because its request may have been sent. A node
+//! without leases and without pending claims can leave the cluster and leaves nothing behind.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ use cloakroom_ledger::{LeaseKey, Owned};
 /// How many are remembered that were disowned.
 const REMEMBERED: usize = 4096;
 
-/// What this node holds. Clones share it.
+/// The leases of this node. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InFlightLeases(Arc<InFlightInner>);
 
@@ -39,7 +38,7 @@ struct LeaseTable {
     unmatched: HashMap<LeaseKey, u32>,
 }
 
-/// A hand-out that is being carried out, until it is settled.
+/// A lease whose attempt runs, until it is settled.
 #[derive(Debug)]
 pub(super) struct InFlightLease {
     in_flight: InFlightLeases,
@@ -58,12 +57,12 @@ impl Drop for PendingClaim {
     }
 }
 
-/// What the ledger says that this node holds, and it does not.
+/// Leases that the ledger assigns to this node and that it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeaseMismatch {
-    /// Nothing of them was sent: their hand-out got lost on the way.
+    /// Nothing was sent: the lease got lost on its way here.
     pub(super) never_begun: Vec<LeaseKey>,
-    /// They may have been sent.
+    /// Their requests may have been sent.
     pub(super) lost: Vec<LeaseKey>,
 }
 
@@ -85,8 +84,8 @@ impl InFlightLeases {
         Some(InFlightLease { in_flight: self.clone(), key, settled: false })
     }
 
-    /// Says before asking that something may be handed out. Whoever stops asking when the
-    /// gateway drains has to look for that after this.
+    /// Announces a claim before it is made. A caller that stops claiming when the gateway
+    /// drains checks for that after this call.
     pub(super) fn begin_claim(&self) -> PendingClaim {
         self.lock().pending_claims += 1;
         PendingClaim(self.clone())
@@ -173,7 +172,7 @@ impl LeaseTable {
 }
 
 impl InFlightLease {
-    /// Its end has reached the ledger, or somebody else holds it.
+    /// Its result has reached the ledger, or another node holds it.
     pub(super) fn settled(mut self) {
         self.settled = true;
     }

@@ -1,9 +1,8 @@
 //! The gateway's own long jobs, carried out as operations.
 //!
-//! Owns how a job is carried on from step to step, told of, and put aside so that it holds
-//! no slot for long. Its invariants: where it goes on is known by a cursor alone, which a
-//! job makes and nobody else reads; and a step may come twice. It must not know what any
-//! job does: it is lent jobs by their names.
+//! Owns how a job goes from step to step, reports progress, and pauses so that it holds no slot for
+//! long. Its invariants: a cursor, which only the job reads, is all that says where the job goes on;
+//! and a step may run twice. It must not know what a job does: jobs are registered by name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,7 +36,7 @@ pub trait Job: Send + Sync + 'static {
     fn step<'a>(&'a self, step: JobStep<'a>) -> BoxFuture<'a, Result<JobStepResult, LedgerError>>;
 }
 
-/// What a step is told.
+/// The input of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct JobStep<'a> {
     /// What the job is to do, in its own form.
@@ -50,16 +49,16 @@ pub struct JobStep<'a> {
     pub now: Timestamp,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobStepResult {
-    /// There is more to do.
+    /// The job goes on.
     More {
         /// Where it goes on.
         cursor: Vec<u8>,
         /// How far it is, in percent, where that is known.
         percent: Option<u8>,
-        /// What there is to say.
+        /// A message for the progress report.
         message: Option<String>,
     },
     /// All is done.
@@ -104,7 +103,7 @@ impl fmt::Debug for Jobs {
     }
 }
 
-/// Carries a job on for a while.
+/// Runs a job for a while.
 pub(super) async fn run_job(
     engine: &EngineContext,
     leased: &Leased,
@@ -131,7 +130,7 @@ pub(super) async fn run_job(
                 report(engine, leased, percent, message).await;
             }
             Err(error) => {
-                tracing::warn!(operation = %leased.id, job = name, %error, "a step of a job failed");
+                tracing::warn!(operation = %leased.id, job = name, %error, "a step of a job failed; trying again");
                 engine.clock.sleep(BACK_OFF).await;
             }
         }
@@ -164,6 +163,6 @@ async fn report(
     let (id, attempt) = (leased.id, leased.counts.attempts);
     let report = ProgressReport { id, attempt, percent, message, at: engine.clock.now() };
     if let Err(error) = engine.ledger.progress(report).await {
-        tracing::debug!(operation = %leased.id, %error, "the progress of a job was not told");
+        tracing::debug!(operation = %leased.id, %error, "the progress of a job could not be recorded");
     }
 }

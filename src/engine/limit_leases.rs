@@ -1,10 +1,10 @@
-//! This node's part of the limits that all nodes of the ledger share.
+//! This node's leases of the limits that nodes share.
 //!
-//! Owns when it asks for more and gives back: at its start; with each beat while others are
-//! there; when something is refused that they may have, or when they want what it has, but
-//! seldom more often than ten times a second. Who is alone asks once. Its invariant: what
-//! is used was granted before, and what is given back is not used any more. It must not
-//! know how a limit is divided.
+//! Owns when the node asks for more and gives back: at its start; with each heartbeat while other
+//! nodes are there; when this node runs short of something that others may have; and when others
+//! want what it has. It rarely asks more than ten times a second, and a node that is alone asks
+//! once. Its invariant: the node uses only what the ledger granted, and stops using what it gave
+//! back. It must not know how a limit is divided.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::heartbeat::{self, HeartbeatReport};
 use cloakroom_domain::fleet::BEATS_A_LEASE;
 use cloakroom_ledger::{Divided, LedgerError};
 
-/// The least time between two asks.
+/// The least time between two requests.
 const SPARING: Duration = Duration::from_millis(100);
 
-/// What the last answer leaves to be done.
+/// When to ask next, after the last answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct RenewalPlan {
     /// How soon to ask again by itself, if at all before the next beat.
@@ -30,7 +30,7 @@ struct RenewalPlan {
 
 impl RenewalPlan {
     /// What these shares leave to be done, after an plan that had not changed until now.
-    /// Whoever is owed something asks ever more seldom.
+    /// While others owe the node something, it asks less and less often.
     fn after(self, divided: &[Divided], longest: Duration) -> Self {
         let mut shares = divided.iter().map(|divided| divided.share);
         let is_over_limit = shares.clone().any(|share| share.holds > share.may);
@@ -51,7 +51,7 @@ pub(super) async fn run(engine: Arc<EngineContext>, mut beaten: watch::Receiver<
         match ask(&engine, is_first, plan, longest).await {
             Ok(after) => (plan, is_first) = (after, false),
             Err(error) => {
-                tracing::debug!(%error, "could not ask for permits; trying again");
+                tracing::debug!(%error, "could not renew this node's part of the limits; trying again");
                 plan.again = Some(longest);
             }
         }

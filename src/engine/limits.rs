@@ -1,7 +1,7 @@
-//! What limits the attempts of one upstream or queue, on this node and over all.
+//! The limits of one upstream or queue, on this node and across nodes.
 //!
-//! Owns the seats and tokens that nodes divide among them, and what this node makes of its
-//! part. Its invariant: where nodes share a limit, nothing is given before it was granted.
+//! Owns the slots and tokens that nodes divide among them, and this node's part. Its invariant: where
+//! nodes share a limit, the node uses nothing before it is granted.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use cloakroom_domain::division::Kind;
 use cloakroom_domain::limit::Rate;
 use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
-/// What limits an upstream or a queue.
+/// The limits of an upstream or a queue.
 #[derive(Debug)]
 pub(super) struct LimitSet {
     in_flight: Arc<SlotPool>,
@@ -145,7 +145,7 @@ impl LimitSet {
     }
 }
 
-/// What nodes share of that which an attempt needs.
+/// The shared limits that an attempt needs.
 pub(super) struct SharedLimits<'a> {
     pub(super) upstream: &'a LimitSet,
     pub(super) queue: Option<&'a LimitSet>,

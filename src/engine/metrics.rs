@@ -1,6 +1,6 @@
-//! What the engine counts.
+//! The metrics of attempts.
 //!
-//! Owns the metrics of attempts, with their handles made once: an attempt only adds.
+//! Owns their handles, which are made once: an attempt only increments them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,10 +1,9 @@
-//! Everything that carries operations out.
+//! The engine: carries operations out.
 //!
-//! Owns which operation runs when, its attempts, and that each attempt's end reaches the
-//! ledger. Its invariants: no more runs than there are permits for, nothing is claimed
-//! that is not begun, and what comes after an attempt is decided by
-//! [`settle`](cloakroom_domain::operation::settle) alone. It must not know of clients, the
-//! front or configuration files: it meets the rest in the ledger.
+//! Owns which operation runs when, its attempts, and that the result of each attempt reaches the
+//! ledger. Its invariants: no more attempts run than there are permits; every claimed operation is
+//! started; and [`settle`](cloakroom_domain::operation::settle) alone decides what follows an attempt.
+//! It must not know of clients, the front or configuration files: it meets the rest in the ledger.
 
 mod attempt_timeout;
 mod body_chunker;
@@ -67,7 +66,7 @@ use node_lease::NodeLease;
 pub use permits::LimitUsage;
 use permits::Permits;
 
-/// How an engine works.
+/// The settings of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
     /// How many attempts may run at once on this node.
@@ -79,13 +78,13 @@ pub struct EngineSettings {
     pub first_attempts: u8,
     /// The limits of each configured upstream, by its name.
     pub upstreams: HashMap<Arc<str>, UpstreamLimits>,
-    /// What may be expected of each configured queue, by its name.
+    /// The limits of each configured queue, by its name.
     pub queues: HashMap<Arc<str>, QueueLimits>,
-    /// Queues of which nothing is begun.
+    /// Paused queues.
     pub paused: HashSet<Arc<str>>,
     /// The queues that this node works on; empty: every one.
     pub works_on: BTreeSet<Arc<str>>,
-    /// What this node is among others.
+    /// The settings of this node in the cluster.
     pub node: NodeSettings,
     /// The gateway's own jobs that it can do.
     pub jobs: Jobs,
@@ -99,12 +98,11 @@ pub struct EngineSettings {
     pub prefix: String,
     /// The routes of which a 202 is the end, whatever monitor it names.
     pub unfollowed: HashSet<Arc<str>>,
-    /// How often the ledger is looked through for what does not add up; never where there
-    /// is none.
+    /// How often the ledger is checked and repaired; none: never.
     pub reconcile: Option<Duration>,
 }
 
-/// A single slot for nobody, and the usual shares.
+/// One slot, and the default shares.
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
@@ -131,14 +129,14 @@ impl Default for EngineSettings {
     }
 }
 
-/// What a node is among others.
+/// The settings of a node in the cluster.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
-    /// What it is there for.
+    /// Its role.
     pub role: Role,
-    /// What its configuration is told apart by.
+    /// The fingerprint of its configuration.
     pub fingerprint: String,
     /// How long its beat may delay_leave away before others take over what it holds.
     pub lease: Duration,
@@ -155,10 +153,10 @@ pub struct UpstreamLimits {
     pub max_response: u64,
 }
 
-/// What may be expected of one queue.
+/// The limits of one queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueLimits {
-    /// Whose turn it is.
+    /// Its priority and the wait it aims at.
     pub expected: Expected,
     /// How many attempts of it may run, if that is limited.
     pub max_in_flight: Option<u32>,
@@ -166,8 +164,8 @@ pub struct QueueLimits {
     pub rate: Option<Rate>,
 }
 
-/// A running engine, as others look at it. It runs until the tasks drain, whether or not
-/// anybody keeps this; it keeps the ledger open only that long.
+/// A handle on the running engine. The engine runs until the tasks drain, also without a
+/// handle; a handle does not keep the ledger open.
 #[derive(Clone, Debug)]
 pub struct Engine {
     permits: Permits,
@@ -176,14 +174,13 @@ pub struct Engine {
     in_flight: InFlightLeases,
 }
 
-/// Somebody beside the engine still has to do with what the ledger says that this node
-/// holds.
+/// Keeps this node in the cluster while another part still works with leases of it.
 #[derive(Debug)]
 pub struct LeaveGuard(
     #[expect(dead_code, reason = "it is kept, and dropped")] in_flight::PendingClaim,
 );
 
-/// What all parts of the engine work with.
+/// What all parts of the engine share.
 struct EngineContext {
     ledger: Ledger,
     upstreams: Upstreams,
@@ -196,7 +193,7 @@ struct EngineContext {
     node_lease: NodeLease,
     metrics: EngineMetrics,
     loop_health: Arc<LoopHealth<EngineLoop>>,
-    /// What the log is told of upstreams' monitors.
+    /// The throttle of warnings about monitors.
     monitor_warnings: LogThrottle,
     // Tells when the last part is gone.
     _over: DropGuard,
@@ -278,12 +275,12 @@ impl Engine {
         self.node_lease.may_begin()
     }
 
-    /// This node does not take leave of the others as long as what this returns is kept.
+    /// Keeps this node in the cluster until the guard is dropped.
     pub fn delay_leave(&self) -> LeaveGuard {
         LeaveGuard(self.in_flight.begin_claim())
     }
 
-    /// The name of a loop whose last success is too old: the gateway is not ready.
+    /// The name of a stuck loop: the gateway is not ready.
     pub fn stalled(&self, now: Timestamp) -> Option<&'static str> {
         if !self.node_lease.may_begin() {
             return Some("beat");
@@ -320,7 +317,7 @@ async fn begin(engine: Arc<EngineContext>) {
 async fn resume_rates(engine: &EngineContext) {
     let now = engine.clock.now();
     let emptied = engine.ledger.emptied(now).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "what is left of the rates could not be read");
+        tracing::debug!(%error, "the state of the rates could not be read; they start empty");
         Emptied::unknown(now)
     });
     engine.permits.resume_rates(&emptied, now);
@@ -344,7 +341,7 @@ impl EngineContext {
         self.settings.queues.get(queue).map(|queue| queue.expected).unwrap_or_default()
     }
 
-    /// Whether operations of the lane are begun at all, alone or beside others.
+    /// Whether this node starts operations of the lane, in quarantine or not.
     fn is_served(&self, lane: &Lane) -> bool {
         let queues = &self.settings.works_on;
         let works = self.settings.node.role.works();
@@ -352,12 +349,12 @@ impl EngineContext {
         works && given && self.permits.knows(&lane.upstream) && !self.is_paused(lane)
     }
 
-    /// Whether operations of the lane are begun beside others.
+    /// Whether this node claims operations of the lane outside quarantine.
     fn is_claimed(&self, lane: &Lane) -> bool {
         !lane.quarantine && self.is_served(lane)
     }
 
-    /// Whether there is anybody or anything here to carry this out.
+    /// Whether this node can run the operation: it knows the upstream or the job.
     fn can_do(&self, leased: &Leased) -> bool {
         match &leased.work {
             Work::Call(_) => self.upstream(&leased.lane.upstream).is_some(),

@@ -1,8 +1,8 @@
-//! MonitorSlots for asking monitors, each upstream's apart from the others'.
+//! Slots for polling monitors, separate for each upstream.
 //!
-//! Owns how many monitors of an upstream are asked at once, and how long one waits that did not
-//! answer. Its invariant: what one upstream leaves unanswered takes no slot from another one. It
-//! must not know how a monitor is asked.
+//! Owns how many monitors of an upstream are polled at once, and how long a silent monitor rests. Its
+//! invariant: a silent upstream takes no slot from another one. It must not know how to poll a
+//! monitor.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,12 +30,12 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 /// So many are remembered before the first of them are forgotten.
 const REMEMBERS: usize = 4096;
 
-/// What came of a question.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PollOutcome {
-    /// An answer, whatever it said.
+    /// An answer, whatever its content.
     Answer,
-    /// None, or none that could be read.
+    /// No answer, or none that can be read.
     Silence,
 }
 

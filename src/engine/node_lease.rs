@@ -1,9 +1,9 @@
-//! Whether this node may begin anything.
+//! The lease of this node: whether it may start an attempt.
 //!
-//! Owns when its last confirmed beat was sent. Where others share the ledger, a node that
-//! has had none for two thirds of its lease begins nothing: in the last third nobody takes
-//! over yet what it holds. Its invariant: a beat counts from when it was sent, by monotonic
-//! time, so that a node that stood still knows it as soon as it goes on.
+//! Owns when the last confirmed heartbeat was sent. Where nodes share the ledger, a node without a
+//! confirmed heartbeat for two thirds of its lease starts nothing: during the last third, no other
+//! node takes its work over yet. Its invariant: a heartbeat counts from when it was sent, in
+//! monotonic time, so that a node that was suspended notices as soon as it runs again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +12,17 @@ use std::time::Duration;
 use cloakroom_domain::fleet::trust;
 use cloakroom_runtime::clock::Clock;
 
-/// The last confirmed beat. Clones share it.
+/// The last confirmed heartbeat. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct NodeLease {
     clock: Clock,
-    /// How long a confirmed beat is good for; none where nobody else can take over.
+    /// How long a confirmed heartbeat is valid; none where no other node can take over.
     good_for: Option<Duration>,
     confirmed: Arc<AtomicU64>,
 }
 
 impl NodeLease {
-    /// The registration counts as a beat.
+    /// The registration of the node counts as a heartbeat.
     pub(super) fn starting(clock: &Clock, lease: Duration, is_shared: bool) -> Self {
         let node_lease = Self {
             clock: clock.clone(),
@@ -33,12 +33,12 @@ impl NodeLease {
         node_lease
     }
 
-    /// A beat that was sent then has reached the ledger.
+    /// Records that a heartbeat sent at `sent` has reached the ledger.
     pub(super) fn confirm(&self, sent: Duration) {
         self.confirmed.store(sent.as_micros() as u64, Ordering::SeqCst);
     }
 
-    /// How long ago the last confirmed beat was sent.
+    /// The age of the last confirmed heartbeat.
     pub(super) fn age(&self) -> Duration {
         let confirmed = Duration::from_micros(self.confirmed.load(Ordering::SeqCst));
         self.clock.elapsed().saturating_sub(confirmed)

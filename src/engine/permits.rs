@@ -1,24 +1,23 @@
-//! How much may run at once, and begin in a time.
+//! Permits: the right to run one attempt.
 //!
-//! Owns what limits an attempt on this node: the slots and their sharing between
-//! upstreams, queues, and first attempts and retries; the rates; and the doors to the
-//! upstreams. Its invariant: no count is ever above its limit, and every permit gives back
-//! exactly what it took by the time it is dropped. It must not know what runs.
+//! Owns every limit on attempts of this node: its slots and their division between upstreams, queues,
+//! first attempts and retries; the rates; and the circuit breakers of the upstreams. Its invariant: no
+//! count exceeds its limit, and a dropped permit returns exactly what it took. It must not know what
+//! runs.
 //!
-//! An attempt is in flight for its upstream and its queue until it has ended, and has its
-//! slot until what came of it is written down: how long the ledger takes is not their
-//! limit, and what the ledger has not yet got is limited by the slots.
+//! An attempt counts as in flight for its upstream and queue until it ends. It keeps its slot until
+//! its result is in the ledger: a slow ledger does not use up their limits, and the slots bound how
+//! much the ledger still has to write.
 //!
-//! A part of the slots is kept for first attempts. Whether a claimed operation is a
-//! retry shows only once it is claimed, so a claim takes permits of the retries' share
-//! and [`Permit::is_first_attempt`] hands that part back. Retries therefore never have
-//! the part that is kept, while first attempts may fill every slot. What is handed over
-//! at acceptance is a first attempt from the beginning, and what a client waits for on
-//! the line counts as one.
+//! A part of the slots is reserved for first attempts. Whether an operation is a retry shows only once
+//! it is claimed. So a claim takes its permits from the retries' part, and
+//! [`Permit::is_first_attempt`] returns that part. Retries therefore never use the reserved part,
+//! while first attempts may use every slot. A handed-off operation is always a first attempt, and an
+//! operation whose client waits for the response counts as one.
 //!
-//! What the nodes of a ledger share, one node has no part in before it is granted one, and
-//! [`Permits::demand`] tells what it uses and would use. A part that is taken back is left
-//! as its attempts end.
+//! A limit that nodes share gives a node nothing until it is granted a part. [`Permits::demand`]
+//! reports what the node uses and could use. When a part is taken back, running attempts finish
+//! first.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ struct PermitPools {
     retries: Arc<SlotPool>,
     upstreams: HashMap<Arc<str>, UpstreamLimiter>,
     queues: HashMap<Arc<str>, LimitSet>,
-    // Whether somebody waits for a permit; keeps every other release from waking anybody.
+    // Whether a caller waits for a permit; without one, a release wakes no task.
     wanted: AtomicBool,
     freed: Notify,
     // Told when something is refused that other nodes may have.
@@ -77,23 +76,23 @@ pub struct LimitUsage {
     pub limit: usize,
 }
 
-/// What this node uses and would use.
+/// What this node uses of shared limits, and could use.
 #[derive(Debug)]
 pub(super) struct LimitDemand {
     pub(super) asked: Vec<Asked>,
     voided: u64,
 }
 
-/// What a permit is taken for.
+/// The purpose of a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PermitPurpose {
-    /// An attempt that a client waits for on the line.
+    /// An attempt whose client waits for the response.
     Express,
-    /// A first attempt of what has just been accepted.
+    /// The first attempt of a new operation.
     Handoff,
-    /// An attempt of what has waited, perhaps a retry.
+    /// An attempt of a claimed operation, perhaps a retry.
     Claim,
-    /// The same of what has waited for too long.
+    /// The same, of an operation that has waited too long.
     Overdue,
     /// An attempt in quarantine, which has a slot of its own.
     Quarantine,
@@ -111,12 +110,12 @@ impl PermitPurpose {
     }
 }
 
-/// Why there is no permit.
+/// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PermitRefusal {
-    /// As many run as may; [`Permits::freed`] tells when one has ended.
+    /// The limit is reached; [`Permits::freed`] completes when a permit returns.
     Full,
-    /// A rate or a breaker: not before then.
+    /// A rate or a breaker refuses until then.
     Until(Timestamp),
     /// There is no such upstream.
     Unknown,
@@ -131,11 +130,11 @@ pub(super) struct Permit {
     in_flight: [Option<Slot>; 2],
     _node_slots: [Option<Slot>; 2],
     tokens: [Option<Token>; 2],
-    // Dropped last: whoever is told finds the rest given back.
+    // Dropped last: the woken caller finds the rest returned.
     out: PermitCount,
 }
 
-/// Counts a permit, and tells who waits for one when it is given back.
+/// Counts a permit, and wakes the waiting caller when it returns.
 #[derive(Debug)]
 struct PermitCount(Arc<PermitPools>);
 
@@ -295,8 +294,8 @@ impl Permits {
     }
 
     /// Takes what was granted for these demand; nothing, if it has become void meanwhile.
-    /// `emptied` comes with the first of all: what nobody else has is as former starts left
-    /// it.
+    /// `emptied` comes with the first grant: parts that no other node has are as earlier
+    /// processes left them.
     pub(super) fn grant(
         &self,
         demand: &LimitDemand,
@@ -361,17 +360,17 @@ impl Permits {
         self.0.short.notified().await;
     }
 
-    /// Keeps nothing any more for who runs alone: nobody does, or it asks again now.
+    /// Ends all reservations for quarantine.
     pub(super) fn release_reserved(&self) {
         self.0.each_limit(LimitSet::release_reserved);
     }
 
-    /// Nobody waits for a permit any more.
+    /// No caller waits for a permit.
     pub(super) fn expect_no_release(&self) {
         self.0.forget_refusals();
     }
 
-    /// How many permits have been given out for what a client waits for.
+    /// How many permits attempts got whose client waits for the response.
     pub(super) fn express_permits(&self) -> u64 {
         self.0.express_permits.load(Ordering::SeqCst)
     }
@@ -385,7 +384,7 @@ impl Permits {
         pools.forget_refusals();
     }
 
-    /// Tells who waits for a permit that somebody else went without one.
+    /// Wakes the caller that waits for a permit, after another one went without.
     pub(super) fn wake_waiting(&self) {
         self.0.tell();
     }
@@ -397,7 +396,7 @@ impl Permits {
 }
 
 impl PermitPools {
-    /// Forgets who was refused.
+    /// Forgets refusals.
     fn forget_refusals(&self) {
         self.all.forget_refusals();
         self.retries.forget_refusals();

@@ -1,4 +1,4 @@
-//! Who gets a slot, who a token, and who has to wait.
+//! Tests of permits: slots, tokens and the order of waiting.
 
 use std::time::Duration;
 
@@ -189,7 +189,7 @@ fn only_who_wants_a_permit_is_told_of_one() {
     assert!(shared.freed().now_or_never().is_some());
 }
 
-/// What the ledger answers that gives everybody so many parts of everything.
+/// The answer of a ledger that grants every node so many parts of each limit.
 fn divided(demand: &LimitDemand, may: u64) -> Vec<Divided> {
     let share = |asked: &Asked| Share {
         limit: asked.limit,
@@ -214,7 +214,7 @@ fn what_nodes_share_is_there_once_it_is_granted_and_as_much_of_it() {
     let [asked] = &demand.asked[..] else { panic!("{demand:?}") };
     assert_eq!((asked.limit, asked.holds, asked.needs), (64, 0, 10));
     permits.grant(&demand, &divided(&demand, 3), Some(&Emptied::default()), NOW);
-    assert!(permits.freed().now_or_never().is_some(), "whoever waits is told");
+    assert!(permits.freed().now_or_never().is_some(), "the waiting caller is woken");
     let three = permits.all_for("a", PermitPurpose::Claim);
     assert_eq!((three.len(), permits.is_whole()), (3, false));
     // It may use one from now on, and still uses three.

@@ -1,4 +1,4 @@
-//! Frees what has expired, little by little.
+//! The pruner: deletes expired data in small portions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
             Ok(()) => engine.loop_health.succeeded(EngineLoop::Pruner, engine.clock.now()),
             Err(error) => {
                 if let Some(failed) = failures.due(&engine.clock) {
-                    tracing::warn!(%error, failed, "nothing could be freed; trying again soon");
+                    tracing::warn!(%error, failed, "pruning failed; trying again soon");
                 }
             }
         }
@@ -62,12 +62,12 @@ async fn step(
                 failures = 0;
                 let Pruned { results, operations, pieces, kept } = pruned;
                 *freed += results + operations;
-                tracing::debug!(results, operations, pieces, kept, "freed");
+                tracing::debug!(results, operations, pieces, kept, "pruned");
             }
             Err(error) if failures < HALVES => {
                 *portion = portion.after_error();
                 failures += 1;
-                tracing::debug!(%error, rows = portion.rows, "freeing less at once");
+                tracing::debug!(%error, rows = portion.rows, "pruning fewer rows at once");
             }
             Err(error) => return Err(error),
         }

@@ -1,8 +1,8 @@
-//! Operations that run alone, because nodes have died while they carried them out.
+//! Quarantine: operations that run alone, because nodes died while running them.
 //!
-//! Owns one slot of this node, beside all others; limits of upstreams and queues hold for it
-//! too. Its invariant: one operation at a time is in it, so that a node that dies of it tells
-//! which one it was.
+//! Owns one slot of this node beside all others; limits of upstreams and queues apply to it, too. Its
+//! invariant: it holds one operation at a time, so that the death of a node tells which operation
+//! caused it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 use cloakroom_ledger::{LaneDepth, LedgerError, Want};
 
-/// How often it is looked whether one is due.
+/// How often the lanes are checked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Carries out one after the other until the tasks drain.
@@ -23,7 +23,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "nothing could be taken into quarantine; trying again soon");
+                tracing::warn!(%error, "claiming for quarantine failed; trying again soon");
             }
         }
         engine.pause(INTERVAL).await;
@@ -43,7 +43,7 @@ async fn step(engine: &Arc<EngineContext>) -> Result<bool, LedgerError> {
     let (mut any, mut permit) = (false, Some(permit));
     for claimed in engine.ledger.claim(vec![Want { lane, limit: 1 }], now).await? {
         for leased in claimed.leased {
-            tracing::info!(operation = %leased.id, rescues = leased.counts.rescues, "runs alone");
+            tracing::info!(operation = %leased.id, rescues = leased.counts.rescues, "running an operation alone in quarantine");
             any = true;
             if let Some(permit) = permit.take() {
                 executor::run_quarantined(engine, leased, permit).await;
@@ -66,7 +66,7 @@ fn permit(permits: &Permits, due: Vec<Lane>, now: Timestamp) -> Option<(Lane, Pe
     Some(taken)
 }
 
-/// The quarantines in which somebody is due, longest first.
+/// The quarantine lanes with due operations, the oldest first.
 fn due(lanes: impl Iterator<Item = LaneDepth>, now: Timestamp) -> Vec<Lane> {
     let due = |depth: LaneDepth| {
         let since = depth.oldest_due.filter(|due| depth.lane.quarantine && *due <= now)?;

@@ -1,6 +1,6 @@
-//! How many attempts may begin in a time, and the tokens taken for it.
+//! The rate limit of one upstream or queue.
 //!
-//! Owns one bucket. Its invariant: a token that no attempt began with goes back.
+//! Owns one token bucket. Its invariant: a token returns if no attempt starts with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +13,17 @@ use cloakroom_domain::limit::{Bucket, Rate};
 /// The shortest wait for a token. A fast rate brings several in it, which are then claimed
 /// together; the bucket holds a whole second's, so nothing is lost.
 const BREATH: Duration = Duration::from_millis(10);
-/// How soon to ask again where nothing comes in; whoever is granted something is told.
+/// How soon to ask again without a part of the rate; a grant wakes the caller earlier.
 const DRY: Duration = Duration::from_secs(1);
 
-/// Keeps a rate, or this node's part of it.
+/// Enforces a rate, or this node's part of it.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     /// The whole rate.
     rate: Rate,
     state: Mutex<RateState>,
     has_waiters: AtomicBool,
-    // One token is for who runs alone.
+    // One token is reserved for quarantine.
     reserved: AtomicBool,
 }
 
@@ -32,7 +32,7 @@ struct RateState {
     // None while there is no part.
     bucket: Option<Bucket>,
     parts: u64,
-    // Since somebody last looked.
+    // Since the last report.
     used: u64,
     looked_at: Timestamp,
     // What was refused since all who wait asked last.
@@ -75,9 +75,8 @@ impl RateLimiter {
         self.state().bucket.as_mut().map(|bucket| bucket.was_empty_at(now))
     }
 
-    /// From now on so many of the equal parts of a rate are this node's. Nothing is in them
-    /// yet, unless nobody has used them since they were empty. Whether there are more than
-    /// before.
+    /// Sets how many of the equal parts of a rate this node has. New parts are empty, unless
+    /// their time of emptiness is known. Returns whether there are more than before.
     pub(super) fn grant(&self, of: Rate, parts: u64, part: RateGrant, now: Timestamp) -> bool {
         let mut state = self.state();
         let more = parts > state.parts;
@@ -142,13 +141,13 @@ impl RateLimiter {
         (state.parts, needs.min(all))
     }
 
-    /// Forgets who was refused: they ask again now.
+    /// Forgets refusals: the refused callers ask again now.
     pub(super) fn forget_refusals(&self) {
         self.has_waiters.store(false, Ordering::SeqCst);
         self.state().shortage = 0;
     }
 
-    /// Nobody runs alone any more, or asks again now.
+    /// Ends the reservation for quarantine.
     pub(super) fn release_reserved(&self) {
         self.reserved.store(false, Ordering::SeqCst);
     }
@@ -158,7 +157,7 @@ impl RateLimiter {
         self.state().parts == u64::from(self.rate.burst())
     }
 
-    /// The whole rate, whoever has parts of it.
+    /// The whole rate, across nodes.
     pub(super) const fn rate(&self) -> Rate {
         self.rate
     }
@@ -169,16 +168,16 @@ impl RateLimiter {
     }
 }
 
-/// What to make of a part that is granted.
+/// How a granted part starts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateGrant {
-    /// When all of it was empty, where nobody has used it since.
+    /// When all of it was empty, where no node has used it since.
     pub(super) emptied_at: Option<Timestamp>,
-    /// There is no more to be had for now.
+    /// The other nodes have no more to give for now.
     pub(super) exhausted: bool,
 }
 
-/// Leave to begin one attempt; dropped unused, it goes back.
+/// The right to start one attempt; dropped unused, it returns.
 #[derive(Debug)]
 pub(super) struct Token {
     limiter: Arc<RateLimiter>,

@@ -1,8 +1,8 @@
-//! ResponseContext an upstream whether an earlier attempt took effect.
+//! Recheck: asking an upstream whether an earlier attempt took effect.
 //!
-//! Owns the question; what its answer means is the domain's to say ([`Finding`]). Its invariant: the question changes nothing at the upstream, and
-//! is asked within a slot and an attempt's time, or in the place and time of context a monitor. What follows is decided by
-//! [`settle`](cloakroom_domain::operation::settle).
+//! Owns the request; the domain decides what its answer means ([`Finding`]) and what follows
+//! ([`settle`](cloakroom_domain::operation::settle)). Its invariant: a recheck changes nothing at the
+//! upstream. It runs within the slot and the time of an attempt, or of a monitor poll.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use cloakroom_domain::operation::{
 };
 use cloakroom_ledger::Leased;
 
-/// What the upstream says.
+/// The answer to a recheck.
 enum RecheckReply {
     /// It took effect.
     Did(Box<Reply>),
@@ -123,7 +123,7 @@ async fn found_out(
     }
 }
 
-/// What the question brought stands in the place of an end, if it brought anything.
+/// Replaces a result by the finding of a recheck, if there is one.
 fn in_place_of(
     engine: &EngineContext,
     ended: AttemptResult,
@@ -136,7 +136,7 @@ fn in_place_of(
     AttemptResult { detail: ended.detail, ..found }
 }
 
-/// What a question gets at least, also where the deadline has just passed.
+/// The least time for a recheck, also where the deadline has just passed.
 const LEAST: Duration = Duration::from_secs(5);
 
 async fn ask(

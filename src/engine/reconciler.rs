@@ -1,8 +1,8 @@
-//! Looks through the ledger from time to time, and repairs what is safe.
+//! The reconciler: checks the ledger from time to time and repairs what is safe.
 //!
-//! Every node does. Two at once do no harm: each repair looks again. What a death leaves
-//! wrong is not waited for that long: a node that was killed had counted what it did not
-//! tell, and how deep queues are decides who is refused.
+//! Every node does this. Two at once do no harm, because each repair checks again. A node's death is
+//! not left for the next interval: a killed node had counted operations that it did not report, and
+//! the depth of a queue decides which requests are refused.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,9 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
         match engine.tasks.unless_draining(look).await {
             None => return,
             Some(Ok(report)) => tell(&report),
-            Some(Err(error)) => tracing::warn!(%error, "the ledger could not be looked through"),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the ledger could not be checked; trying again at the next interval")
+            }
         }
     }
 }
@@ -50,7 +52,9 @@ pub(super) async fn after_deaths(
                 known = died;
             }
             // The next beat reminds of it.
-            Err(error) => tracing::debug!(%error, "lanes could not be counted anew"),
+            Err(error) => {
+                tracing::debug!(%error, "lanes could not be recounted; the next heartbeat tries again")
+            }
         }
     }
 }
@@ -61,5 +65,5 @@ fn tell(report: &Report) {
         let repaired = finding.kind.is_safe_to_repair();
         tracing::warn!(kind, count, repaired, "{}", finding.kind.says());
     }
-    tracing::debug!(operations = report.looked_at, "looked through the ledger");
+    tracing::debug!(operations = report.looked_at, "checked the ledger");
 }

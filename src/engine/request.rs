@@ -1,8 +1,7 @@
-//! An operation's request as its upstream sees it.
+//! The request of an attempt, as the upstream sees it.
 //!
-//! Owns the fields that the gateway adds to a stored request, and those it leaves out.
-//! It must not know what `upstream` does to every request alike (`Host`, lengths,
-//! configured fields).
+//! Owns the fields that the gateway adds to a stored request, and those that it removes. It must not
+//! know what `upstream` does to every request alike (`Host`, lengths, configured fields).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,7 @@ const ATTEMPT: HeaderName = HeaderName::from_static("operation-attempt");
 const PROGRESS_URL: HeaderName = HeaderName::from_static("operation-progress-url");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
-/// What the gateway says about an attempt.
+/// The fields that describe an attempt.
 struct AttemptFields<'a> {
     id: OperationId,
     key: Option<&'a str>,
@@ -130,8 +129,8 @@ enum ChunkError {
     Missing(u32),
 }
 
-/// Says whether a stored body could not be read while it was sent: then the gateway broke the call
-/// off, and the upstream did nothing wrong. Clones share one mark.
+/// Records that a stored body could not be read while it was sent: then the gateway broke the call
+/// off, and the upstream is not to blame. Clones share one record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BodyLoss(Arc<AtomicBool>);
 

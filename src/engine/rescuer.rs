@@ -1,9 +1,9 @@
-//! What nobody carries out any more, though the ledger says that somebody does.
+//! The rescuer: ends what a dead node was running.
 //!
-//! Owns its end: what dead nodes held is ended as lost, so that what may be repeated is
-//! repeated at once, and the rest says that its outcome is unknown; what was handed to this
-//! node and never reached it goes back uncounted. Who else does the same is kept apart by
-//! the ledger: each hand-out has one holder.
+//! Owns the end of operations that the ledger assigns to a node which does not run them. What a dead
+//! node ran ends as lost: the ledger repeats it where that is safe, else its outcome is unknown. What
+//! was handed to this node and never arrived goes back and does not count as an attempt. Several nodes
+//! may do this at once: in the ledger each lease has one holder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use cloakroom_ledger::{Dead, LeaseKey, Leased};
 const BATCH: usize = 256;
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Takes over what former starts held, or as much of it as there is before the tasks drain.
+/// Takes over what earlier processes ran, until the tasks drain.
 pub(super) async fn start(engine: &EngineContext) {
     let dead = engine.ledger.dead_at_open().into_iter();
     let dead = dead.map(|incarnation| Dead { incarnation, beat: None }).collect();
-    take_over(engine, dead, "took over what ran when the gateway ended").await;
+    take_over(engine, dead, "took over the operations that ran when the gateway ended").await;
 }
 
-/// Sees to what is found until nobody looks any more.
+/// Handles the findings of heartbeats until these end.
 pub(super) async fn run(engine: Arc<EngineContext>, mut found: watch::Receiver<HeartbeatReport>) {
     while found.changed().await.is_ok() {
         let HeartbeatReport { dead, mismatch, .. } = found.borrow_and_update().clone();
         if !dead.is_empty() {
-            take_over(&engine, dead, "took over what a dead node held").await;
+            take_over(&engine, dead, "took over the operations of a dead node").await;
         }
         if !mismatch.is_empty() {
             give_back(&engine, mismatch.never_begun, &Outcome::Interrupted { sent: Sent::Nothing })
@@ -55,7 +55,7 @@ async fn take_over(engine: &EngineContext, dead: Vec<Dead>, story: &str) {
                 unknown += ends.iter().filter(|next| is_unknown(next)).count();
             }
             Err(error) => {
-                tracing::warn!(%error, "nothing could be taken over; trying again in a second");
+                tracing::warn!(%error, "operations could not be taken over; trying again in a second");
                 engine.pause(BACK_OFF).await;
             }
         }
@@ -72,7 +72,7 @@ fn tell(taken: usize, unknown: usize, story: &str) {
         tracing::warn!(
             rescued,
             unknown,
-            "{story}; see those whose outcome is unknown with `cloakroom ops list --status failed`"
+            "{story}; list those with an unknown outcome with `cloakroom ops list --status failed`"
         );
     } else if taken > 0 {
         tracing::info!(rescued, unknown, "{story}");
@@ -90,7 +90,7 @@ async fn end(engine: &EngineContext, orphan: &Leased) -> Next {
 }
 
 /// Ends one of those. What does not reach the ledger counts as lost from now on, whatever it
-/// was: nobody knows any more that it never began.
+/// was: the record that it never started is gone.
 async fn hand_back(engine: &EngineContext, leased: &Leased, outcome: Outcome) {
     let Some(entry) = engine.in_flight.enter(leased.lease.key()) else { return };
     if settle::commit(engine, leased, AttemptResult::of(outcome)).await.reached {
@@ -110,7 +110,7 @@ async fn give_back(engine: &EngineContext, keys: Vec<LeaseKey>, outcome: &Outcom
             tracing::info!(
                 count = leased.len(),
                 ?outcome,
-                "gave back what nobody carries out here"
+                "returned operations that this node no longer runs"
             );
             let sent = match outcome {
                 Outcome::Interrupted { sent } => *sent,
@@ -124,6 +124,8 @@ async fn give_back(engine: &EngineContext, keys: Vec<LeaseKey>, outcome: &Outcom
             join_all(ends).await;
         }
         // The next beat finds them again.
-        Err(error) => tracing::warn!(%error, "nothing could be given back"),
+        Err(error) => {
+            tracing::warn!(%error, "operations could not be returned; the next heartbeat finds them again")
+        }
     }
 }

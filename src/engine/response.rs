@@ -1,8 +1,8 @@
-//! An upstream's reply, read and kept.
+//! The response of an upstream: reading and recording it.
 //!
-//! Owns what is recorded of an answer and what of it counts for the decision. Its
-//! invariant: whatever the size of an answer, about one piece of it is in memory. It
-//! must not know what comes next.
+//! Owns which part of a response is recorded, and which part counts for the decision. Its invariant:
+//! whatever the size of a response, about one chunk of it is in memory. It must not know what
+//! follows.
 
 use std::time::Duration;
 
@@ -30,14 +30,14 @@ use cloakroom_ledger::{KeptAnswer, LedgerError};
 /// end, so that the connection can be used again.
 const REMAINDER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 
-/// What was asked and how its answer is kept.
+/// The request behind a response, and how the response is recorded.
 #[derive(Clone, Copy)]
 pub(super) struct ResponseContext<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) max_response: u64,
     pub(super) purpose: &'a Purpose,
     pub(super) policy: &'a Policy,
-    /// What the upstream may call the gateway.
+    /// The URLs by which the upstream may name the gateway.
     pub(super) public: &'a [Url],
     /// Whether a monitor that it names is followed.
     pub(super) follows: bool,
@@ -201,9 +201,9 @@ enum BodyRead {
     Whole(Body),
     TooLarge,
     Failed(UpstreamError),
-    /// The upstream's time was up first.
+    /// The time limit passed first.
     Late,
-    /// The ledger took no pieces, and the process is about to end.
+    /// The ledger took no chunks, and the process is about to end.
     Unkept(LedgerError),
 }
 
@@ -236,7 +236,7 @@ fn broken_off(broken: UpstreamError) -> AttemptResult {
     AttemptResult { detail: Some(broken.detail), ..AttemptResult::of(outcome) }
 }
 
-/// What is kept of an earlier attempt that removed what the upstream was asked for.
+/// The recorded response where an earlier attempt removed the resource.
 pub(super) fn of_a_removal(status: u16) -> AttemptResult {
     let kept = KeptAnswer {
         status: StatusCode::NO_CONTENT.as_u16(),
@@ -248,7 +248,7 @@ pub(super) fn of_a_removal(status: u16) -> AttemptResult {
     AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::TookEffect { status }) }
 }
 
-/// What an attempt comes to that brought no answer to decide by.
+/// The outcome of an attempt without a usable response.
 pub(super) const fn outcome_of(broken: &UpstreamError) -> Outcome {
     match broken.received {
         ResponseReceived::Nothing => Outcome::Broken { sent: broken.sent, cause: broken.cause },
@@ -256,7 +256,7 @@ pub(super) const fn outcome_of(broken: &UpstreamError) -> Outcome {
     }
 }
 
-/// What an attempt comes to whose time is up.
+/// The outcome of an attempt whose time is up.
 pub(super) const fn late(sent: Sent) -> Outcome {
     Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout }
 }

@@ -1,7 +1,7 @@
-//! The end of an attempt.
+//! Settlement: the result of an attempt is written to the ledger.
 //!
-//! Owns the way of an outcome into the ledger: the decision is the domain's, and it is
-//! repeated to the ledger until that has it or somebody else holds the operation.
+//! Owns the way of an outcome into the ledger. The domain decides what follows; this module repeats
+//! the write until the ledger has it or another node holds the operation.
 
 use super::metrics::outcome_name;
 use super::{EngineContext, body_writer, ledger_write};
@@ -10,9 +10,9 @@ use cloakroom_domain::operation::{
 };
 use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
-/// How an attempt ended.
+/// The result of an attempt.
 pub(super) struct AttemptResult {
-    /// What counts for the decision.
+    /// The outcome, which the decision is based on.
     pub(super) outcome: Outcome,
     /// The upstream's answer, where there was one.
     pub(super) answer: Option<KeptAnswer>,
@@ -27,15 +27,15 @@ impl AttemptResult {
     }
 }
 
-/// What became of an end.
+/// The result of a settlement.
 pub(super) struct SettleResult {
-    /// What it was to come to.
+    /// The decision.
     pub(super) next: Next,
-    /// Whether the ledger has it, or somebody else the operation.
+    /// Whether the ledger has it, or another node the operation.
     pub(super) reached: bool,
 }
 
-/// Decides what comes next and commits it; says what that was.
+/// Decides what follows, commits it, and returns the decision.
 pub(super) async fn commit(
     engine: &EngineContext,
     leased: &Leased,
@@ -69,10 +69,10 @@ pub(super) async fn commit(
             tracing::error!(
                 operation = %leased.id,
                 %error,
-                "the end of an attempt could not be written down: it counts as lost, and this \
-                 node, another one or the next start sees to it"
+                "the result of an attempt could not be written down: it counts as lost, and this node, \
+                 another one or the next start takes it over"
             );
-            // Otherwise nobody knows whether the ledger has it after all.
+            // After other errors the ledger may have it all the same.
             if matches!(
                 error,
                 LedgerError::Damaged(_) | LedgerError::Sealed(_) | LedgerError::Later(_)
@@ -91,7 +91,7 @@ fn discard_answer(engine: &EngineContext, settlement: &Settlement) {
     }
 }
 
-/// An attempt's end, as a line with what everybody looks for.
+/// A log line on the result of an attempt, with the fields that operators search for.
 macro_rules! tell {
     ($level:ident, $leased:expr, $ended:expr, $($more:tt)*) => {
         tracing::$level!(
@@ -106,7 +106,7 @@ macro_rules! tell {
     };
 }
 
-/// Somebody has to see to what failed, unless the upstream refused what the client sent.
+/// A failure is a warning, unless the upstream refused what the client sent.
 fn log(leased: &Leased, ended: &AttemptResult, transition: &Transition) {
     match &transition.next {
         Next::Failed(failure) => {

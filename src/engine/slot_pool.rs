@@ -1,47 +1,47 @@
-//! A part of the slots, and the seats taken of it.
+//! A pool of slots with a limit, and the demand for more.
 //!
-//! Owns one count and its limit. Its invariant: no seat is given while the limit is
-//! reached, and each gives back what it took when it is dropped. The limit may change
-//! while seats are out: a lower one takes effect as they are given back.
+//! Owns one count and its limit. Its invariant: the pool gives out no slot while the limit is
+//! reached, and a dropped slot returns to it. The limit may change while slots are out: a lower one
+//! takes effect as they return.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Who asks, where somebody may be waiting.
+/// The priority of a caller that asks for a slot or a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AcquirePriority {
-    /// Has waited: it is remembered that it was refused.
+    /// A waiting caller: a refusal is recorded, so it goes before hand-offs.
     Waiting,
-    /// A client waits for it: it goes before all who have only just come.
+    /// A client waits for the response: it goes before hand-offs.
     Express,
-    /// Has waited for too long: it goes before all others once it was refused.
+    /// A caller that has waited too long: after a refusal it goes before all others.
     Overdue,
-    /// Has just come: it gets nothing that somebody in line was refused.
+    /// A new operation: it gets nothing that a waiting caller was refused.
     Handoff,
-    /// Runs alone, and looks only now and then: once refused, the next that is free is its
-    /// own.
+    /// Quarantine, which asks only now and then: after a refusal, the next free slot is
+    /// reserved for it.
     Quarantine,
 }
 
-/// A part of the slots.
+/// A pool of slots.
 #[derive(Debug, Default)]
 pub(super) struct SlotPool {
-    /// What is of use here at all.
+    /// The most slots that are of use on this node.
     most: usize,
     limit: AtomicUsize,
     taken: AtomicUsize,
     has_waiters: AtomicBool,
-    // The next seat is for an operation that has waited for too long.
+    // The next slot is for an operation that has waited too long.
     overdue_waits: AtomicBool,
-    // One seat is for who runs alone.
+    // One slot is reserved for quarantine.
     reserved: AtomicBool,
     demand: Demand,
 }
 
-/// What there is use for, where several nodes share a limit.
+/// How many slots this node could use, where nodes share a limit.
 #[derive(Debug, Default)]
 struct Demand {
-    // The most that were out since somebody last looked.
+    // The most slots that were out since the last report.
     peak: AtomicUsize,
     // What was refused since all who wait asked last.
     shortage: AtomicUsize,
@@ -56,9 +56,9 @@ impl SlotPool {
         Arc::new(pool)
     }
 
-    /// From now on at most `limit` seats are out, and never more than are of use. Whether
-    /// that is more than before: whoever waits for a seat has to be told by the caller.
-    /// Where it is `exhausted`, nobody asks for more before the next time.
+    /// Sets the limit, at most what is of use here. Returns whether it rose: then the caller
+    /// wakes those that wait for a slot. `exhausted` says that the other nodes have no more to
+    /// give before the next grant.
     pub(super) fn grant(&self, limit: usize, exhausted: bool) -> bool {
         self.demand.exhausted.store(exhausted, Ordering::SeqCst);
         let limit = limit.min(self.most);
@@ -95,29 +95,28 @@ impl SlotPool {
         None
     }
 
-    /// So many would have been of use and were refused. Whether it is worth asking other
-    /// nodes for them.
+    /// Records that so many slots were refused. Returns whether it is worth asking other nodes
+    /// for them.
     pub(super) fn note_shortage(&self, count: usize) -> bool {
         let before = self.demand.shortage.fetch_max(count, Ordering::SeqCst);
         before == 0 && self.limit() < self.most && !self.demand.exhausted.load(Ordering::SeqCst)
     }
 
-    /// How many have been of use since the last time this was asked, and those that would
-    /// be.
+    /// How many slots this node used since the last report, and how many more it could use.
     pub(super) fn demand(&self) -> usize {
         let peak = self.demand.peak.swap(self.taken(), Ordering::SeqCst);
         let shortage = self.demand.shortage.load(Ordering::SeqCst);
         (peak.max(self.taken()) + shortage).min(self.most)
     }
 
-    /// Forgets who was refused: they ask again now.
+    /// Forgets refusals: the refused callers ask again now.
     pub(super) fn forget_refusals(&self) {
         self.has_waiters.store(false, Ordering::SeqCst);
         self.overdue_waits.store(false, Ordering::SeqCst);
         self.demand.shortage.store(0, Ordering::SeqCst);
     }
 
-    /// Nobody runs alone any more, or asks again now.
+    /// Ends the reservation for quarantine.
     pub(super) fn release_reserved(&self) {
         self.reserved.store(false, Ordering::SeqCst);
     }
@@ -130,13 +129,13 @@ impl SlotPool {
         self.limit.load(Ordering::SeqCst)
     }
 
-    /// Whether all that is of use here may be used.
+    /// Whether this node may use all slots that are of use to it.
     pub(super) fn is_whole(&self) -> bool {
         self.limit() == self.most
     }
 }
 
-/// One of a share; dropped, it is free again.
+/// A slot of a pool; dropped, it is free again.
 #[derive(Debug)]
 pub(super) struct Slot(Arc<SlotPool>);
 

@@ -1,14 +1,14 @@
-//! Whether attempts to an upstream begin at all.
+//! The circuit breaker of one upstream.
 //!
-//! Owns its breaker, and tells when that opens and closes. Its invariant: a probe that
-//! ends without having found anything out makes room for another.
+//! Owns the breaker and logs when it opens and closes. Its invariant: a probe that ends without a
+//! finding makes room for another one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::{Breaker, Pass, Sign, State};
 
-/// The way to one upstream.
+/// The circuit breaker of one upstream.
 #[derive(Debug)]
 pub(super) struct UpstreamBreaker {
     upstream: Arc<str>,
@@ -20,13 +20,13 @@ impl UpstreamBreaker {
         Arc::new(Self { upstream: Arc::clone(upstream), breaker: Mutex::default() })
     }
 
-    /// Leave for an attempt, or when to ask again.
+    /// Admits an attempt, or tells when to ask again.
     pub(super) fn admit(self: &Arc<Self>, now: Timestamp) -> Result<Admission, Timestamp> {
         let pass = self.lock().pass(now)?;
         Ok(Admission { breaker: Arc::clone(self), pass: Some(pass) })
     }
 
-    /// How the breaker stands.
+    /// The state of the breaker.
     pub(super) fn state(&self) -> State {
         self.lock().state().clone()
     }
@@ -51,16 +51,16 @@ fn tell(upstream: &str, before: &State, after: &State) {
     match (before, after) {
         (State::Closed { .. }, State::Open { .. }) => tracing::warn!(
             upstream,
-            "the upstream does not answer; its operations wait, and one at a time tries again"
+            "the upstream does not respond; its operations wait, and one at a time probes it"
         ),
         (State::Open { .. } | State::HalfOpen { .. }, State::Closed { .. }) => {
-            tracing::info!(upstream, "the upstream answers again; its operations go on");
+            tracing::info!(upstream, "the upstream responds again; its operations continue");
         }
         _ => {}
     }
 }
 
-/// Leave for one attempt.
+/// The admission of one attempt.
 #[derive(Debug)]
 pub(super) struct Admission {
     breaker: Arc<UpstreamBreaker>,

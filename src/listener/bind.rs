@@ -1,6 +1,6 @@
-//! A socket that listens, and what is wrong where there is none.
+//! Binding a listening socket, and the advice where that fails.
 //!
-//! Owns the words for an address that cannot be listened on: each kind of error has its own
+//! Owns the messages for an address that cannot be listened on: each kind of error has its own
 //! advice.
 
 use std::io::{self, ErrorKind};

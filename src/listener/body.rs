@@ -1,7 +1,7 @@
-//! The bodies of an exchange, as the listener hands them on.
+//! The request and response bodies of an exchange.
 //!
-//! Owns the pace at which a request's body has to come. Both bodies mark the connection
-//! as occupied for as long as they live.
+//! Owns the deadlines of a request's body. Both bodies keep the connection active for as long as they
+//! live.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -123,7 +123,7 @@ impl Body for IncomingBody {
             }
         };
         if let Poll::Ready(Some(Err(error))) = &polled {
-            // Whoever passes the body on only learns that something went wrong.
+            // The code that passes the body on only learns that an error occurred.
             this.guard.failed(error);
         }
         polled

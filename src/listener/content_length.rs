@@ -1,7 +1,7 @@
-//! The length that a request's head announces, where hyper refuses to read it.
+//! The `Content-Length` of a request head that hyper refuses to read.
 //!
-//! Owns the look at the octets of a head while they come: hyper hands on nothing of a head that
-//! it refuses, and says of a length beyond what it counts with that the head is too large.
+//! Owns a scan of the head's octets as they arrive: hyper hands on nothing of a head that it refuses,
+//! and reports a length beyond its range as a head that is too large.
 
 /// The longest body that hyper counts with, in octets.
 const MOST: u128 = 0xFFFF_FFFF_FFFF_FFFD;

@@ -1,7 +1,7 @@
-//! One timer for a deadline that keeps moving.
+//! A timer for a deadline that keeps moving.
 //!
-//! Owns the saving: as long as the deadline only moves away, the timer that is set
-//! stays set, and is looked at again when it goes off. It must not know what is timed.
+//! While the deadline only moves later, the timer stays set and is checked again when it fires. It must
+//! not know what is timed.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,8 +1,8 @@
-//! The departure of a client before its answer.
+//! Detection of a client that disconnects before its response.
 //!
-//! Owns what the end of a client's side means. Its invariant: a client whose request came whole
-//! gets its answer, though it has ended its side; such an end is a departure only where the client
-//! alone has an interest in the work, and not at once. It must not know what is asked.
+//! Owns the meaning of the end of a client's side. Its invariant: a client whose request is complete
+//! gets its response although it closed its side. Such an end counts as a disconnect only where the
+//! work is for this client alone, and only after a grace period. It must not know what is asked.
 
 use std::io;
 use std::task::{Context, Poll};

@@ -1,13 +1,13 @@
-//! What hyper says by itself where a head cannot be read, said as a problem.
+//! Problem responses to a request head that cannot be read.
 //!
-//! Owns the octets of such answers: nothing above the listener ever sees the request, so
-//! they are written by hand. It must not know when they are due.
+//! Owns the octets of these responses: nothing above the listener ever sees such a request, so they
+//! replace hyper's own. It must not know when they are due.
 
 use http::StatusCode;
 
 use crate::api::Problem;
 
-/// The limits that a head may have gone beyond.
+/// The limits that a head may have exceeded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadLimits {
     pub(super) headers: usize,

@@ -1,7 +1,7 @@
-//! The kernel's watch over a client's connection.
+//! The keep-alive of a client's connection in the kernel.
 //!
-//! Owns how soon a peer that has vanished without a word is found out: a machine that lost
-//! its power, a network that swallows packets. It must not know what the connection is for.
+//! Owns how soon the kernel notices a client that vanished without a word: a machine that lost its
+//! power, a network that drops packets. It must not know what the connection is for.
 
 use std::time::Duration;
 

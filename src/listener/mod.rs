@@ -1,8 +1,8 @@
-//! Listening: sockets, connections and how long a peer may take.
+//! The listener: sockets, connections and the time limits of a client.
 //!
-//! Owns everything between `bind` and a parsed request, for both listeners. Its
-//! invariant: no peer holds a connection for longer than the limits say without sending
-//! or being answered. It must not know what is asked or answered.
+//! Owns everything between `bind` and a parsed request, for both listeners. Its invariant: no client
+//! holds a connection for longer than the limits allow without sending or getting a response. It must
+//! not know what is asked or answered.
 
 mod bind;
 mod body;
@@ -128,7 +128,7 @@ impl Listener {
                 taken = next(&self.socket, places.as_ref(), &clock) => taken.map_or((), begin),
             }
         }
-        // Whoever has come meanwhile is let in: the system would cut them off.
+        // Connections that arrived meanwhile are accepted: the system would reset them.
         for _ in 0..BACKLOG {
             match next(&self.socket, places.as_ref(), &clock).now_or_never() {
                 Some(taken) => taken.map_or((), begin),
@@ -156,7 +156,7 @@ async fn next(
     match socket.accept().await {
         Ok((stream, peer)) => Some((stream, peer, place)),
         Err(error) => {
-            tracing::warn!(%error, "a connection could not be taken; raise the limit of open files if that goes on");
+            tracing::warn!(%error, "a connection could not be accepted; raise the limit of open files if this repeats");
             clock.sleep(BREATH).await;
             None
         }

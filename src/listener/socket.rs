@@ -1,8 +1,8 @@
-//! A client's socket, and how long it may keep still.
+//! The socket of a client, and its header and idle timeouts.
 //!
-//! Owns two limits that hyper does not tell apart: how long a head may take once it has
-//! begun, and how long a connection may lie idle between two exchanges. Its invariant:
-//! while an exchange goes on, or octets of an answer wait to be written, neither runs.
+//! Owns two limits that hyper does not tell apart: how long a head may take once it has begun, and how
+//! long a connection may be idle between two exchanges. Its invariant: neither runs while an exchange
+//! is active or octets of a response wait to be written.
 
 use std::io;
 use std::pin::Pin;
@@ -147,14 +147,14 @@ impl Drop for ExchangeGuard {
     }
 }
 
-/// Until when a refused body is still read.
+/// The deadlines for reading the rest of a refused body.
 #[derive(Clone, Copy)]
 struct LingerDeadlines {
     over_at: Timestamp,
     idle_at: Timestamp,
 }
 
-/// What is waited for while no exchange goes on.
+/// The deadline while no exchange is active.
 #[derive(Clone, Copy)]
 enum IdleDeadline {
     /// A head that has begun, or the first one.

@@ -1,8 +1,8 @@
-//! The limit on how long a client may take nothing of an answer.
+//! The time limit on a client that does not read its response.
 //!
-//! Owns the limit on a write that does not go on. Its invariants: a client that takes anything
-//! at all, however slowly, keeps its connection; one that takes nothing loses it soon after the
-//! limit, whatever room the system still finds for octets. It must not know what is written.
+//! Its invariants: a client that reads anything at all, however slowly, keeps its connection; a client
+//! that reads nothing loses it soon after the limit, however much the system still buffers. It must not
+//! know what is written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use cloakroom_runtime::clock::Clock;
 /// a sign of the client, and begin anew.
 const LOOKS: u32 = 8;
 
-/// A write that waits for the client.
+/// The deadlines of a write that waits for the client.
 #[derive(Clone, Copy)]
 struct WriteDeadlines {
     over_at: Timestamp,

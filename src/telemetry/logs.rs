@@ -1,4 +1,4 @@
-//! Log lines: to the standard error output, as text or as JSON.
+//! Log lines on standard error, as text or as JSON.
 
 use std::io::IsTerminal;
 
@@ -13,7 +13,7 @@ pub fn start(config: &LogConfig) {
         .with_writer(std::io::stderr)
         .with_ansi(is_coloured())
         .with_env_filter(EnvFilter::builder().parse_lossy(directives(&config.filter)));
-    // An error means that somebody logs already.
+    // An error means that another subscriber logs already.
     let _ = if is_json(config.format, terminal) {
         lines.json().flatten_event(true).with_ansi(false).try_init()
     } else {
@@ -27,7 +27,7 @@ fn directives(filter: &str) -> String {
     std::iter::once("sqlx=off").chain(log_directives(filter)).collect::<Vec<_>>().join(",")
 }
 
-/// On a terminal, unless whoever sits there wants none (`NO_COLOR`).
+/// On a terminal, unless `NO_COLOR` is set.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }

@@ -1,4 +1,4 @@
-//! Metrics: their recorder, and what each of them means.
+//! The recorder of metrics, and the description of each metric.
 //!
 //! Names follow the Prometheus conventions: base units, `_total` on counters.
 
@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use cloakroom_runtime::clock::Clock;
 
-/// How often samples are folded into their buckets where nobody scrapes.
+/// How often samples are folded into their buckets where no scraper reads them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 const COMMIT_SECONDS: &[f64] =

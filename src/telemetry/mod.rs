@@ -1,8 +1,8 @@
-//! What the gateway says about itself while it runs: log lines and metrics.
+//! Telemetry: log lines and metrics.
 //!
-//! Owns where both go. Its invariant: starting either twice in one process is harmless, so
-//! that several gateways can live in one test. It must not know what is logged or counted
-//! by whom, only the metrics' names, units and meanings.
+//! Owns where both go. Its invariant: starting either twice in one process is harmless, so that
+//! several gateways can live in one test. It must not know which code logs or counts, only the names,
+//! units and meanings of metrics.
 
 mod logs;
 mod metrics;

@@ -1,4 +1,4 @@
-//! The body of a request on its way out.
+//! The body of an outgoing request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -5,7 +5,7 @@ use super::super::tests::{OK, at, complete, nowhere, post, serve_always};
 use super::*;
 use crate::wire::Exchange;
 
-/// Puts an idle connection into the pool that its peer has closed, which nobody has
+/// Puts an idle connection into the pool that its peer has closed, which no task has
 /// noticed yet.
 async fn keep_a_stale_connection(upstream: &Upstream) {
     let (near, far) = tokio::io::duplex(1024);
@@ -13,7 +13,7 @@ async fn keep_a_stale_connection(upstream: &Upstream) {
     let task = Tasks::new().spawn(driver);
     sender.ready().await.unwrap();
     let connection = UpstreamConnection::new(sender, Exchange::default(), task.abort_handle());
-    let Home { pool, clock } = &upstream.0.home;
+    let PoolHandle { pool, clock } = &upstream.0.home;
     pool.put(connection, clock.now());
     drop(far);
 }

@@ -19,7 +19,7 @@ pub(super) struct UpstreamConnection {
     task: Option<AbortHandle>,
 }
 
-/// A request did not get its answer's head.
+/// The reason why a request got no response head.
 pub(super) enum UpstreamSendError {
     /// Not an octet of it was written: here it is back.
     Unsent(Box<Request<CallBody>>),

@@ -1,4 +1,4 @@
-//! New connections: name lookup, TCP and TLS within one limit, no proxies.
+//! New connections: name lookup, TCP and TLS within one time limit, without proxies.
 
 use std::error::Error;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const UNCONFIRMED: Duration = Duration::from_mins(2);
 /// The pause before another try where the gateway has no files left.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialPurpose {
     /// Requests and their answers, which have time limits of their own.
@@ -52,7 +52,7 @@ pub(super) struct UpstreamDialer {
     shortage: LogThrottle,
 }
 
-/// What connects, without TLS and with it.
+/// The connectors without TLS and with it.
 #[derive(Debug)]
 struct Connectors {
     plain: TowerToHyperService<HttpConnector>,

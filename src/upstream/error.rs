@@ -1,4 +1,4 @@
-//! Calls that brought no answer that is complete and readable, and whether the upstream can have seen them.
+//! Failed calls, and whether the upstream can have seen the request.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
-//! A request and the head of its answer, over a connection that was used before or a new one.
+//! One exchange with an upstream: a request and the head of its response.
 //!
-//! Owns when a request goes out anew at once: nothing of it was written, or it may be sent
-//! twice and a used connection had ended. Its invariant: that happens onto a new connection, so
+//! Owns when a request is sent again at once: nothing of it was written, or it may be sent twice and
+//! the reused connection had ended. Its invariant: the second one uses a new connection, so it happens
 //! at most once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ impl ResponseHead {
     }
 }
 
-/// ConnectionChoice connections a request may go onto.
+/// The connections that a request may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionChoice {
     /// One that was used before, if one suits.
@@ -40,13 +40,13 @@ pub(super) enum ConnectionChoice {
     New,
 }
 
-/// There is no answer.
+/// The reason why there is no response.
 pub(super) enum ExchangeError {
     /// Nothing was sent to a used connection, and the request is not at hand any more.
     Unsent(UpstreamError),
     /// A used connection had ended, and the request may be sent anew, but is not at hand any more.
     Stale(UpstreamError),
-    /// What went wrong is for the caller to judge.
+    /// The call failed.
     Failed(UpstreamError),
 }
 
@@ -148,7 +148,7 @@ impl Upstream {
     }
 }
 
-/// What came of trying connections that were used before.
+/// The result of trying idle connections.
 enum ReuseResult {
     Response(ResponseHead),
     /// There is none that may be used; the request is untouched.
@@ -188,7 +188,8 @@ fn another(request: &Request<CallBody>) -> Option<Request<CallBody>> {
     Some(another)
 }
 
-/// Says once that an upstream's answers have odd lines, so that a log is not full of it.
+/// Warns once that an upstream's responses have malformed field lines, so that the log is not
+/// full of it.
 #[derive(Debug, Default)]
 pub(super) struct HeadRepairLog(AtomicBool);
 

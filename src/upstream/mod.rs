@@ -1,4 +1,4 @@
-//! The outbound side: calls to the services that the gateway stands before.
+//! The upstream client: calls to the services behind the gateway.
 //!
 //! Owns the connections to an upstream and what can be said about a call that went
 //! wrong. Its invariant: it says [`Sent::Nothing`] only where no octet of a request can

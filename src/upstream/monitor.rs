@@ -1,6 +1,6 @@
 //! The monitor that an upstream names in its own 202.
 //!
-//! Owns which field names it, where it may be asked, and the text in which it is kept.
+//! Owns which field names it, where it may be polled, and the text that stores it.
 
 use std::fmt;
 use std::str::FromStr;

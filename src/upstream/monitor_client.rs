@@ -1,4 +1,4 @@
-//! Asking an upstream's own monitor how the work goes.
+//! The monitor client: polls an upstream's own monitor.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const APPEARING: Duration = Duration::from_mins(1);
 /// meets trouble. Then the status monitor's word alone is the end.
 const SETTLING: Duration = Duration::from_mins(10);
 
-/// How a monitor is asked.
+/// The parameters of a poll.
 #[derive(Clone, Copy, Debug)]
 pub struct MonitorQuery<'a> {
     /// Go to the upstream's own origin only; elsewhere only `Accept` and `User-Agent` of
@@ -37,7 +37,7 @@ pub struct MonitorQuery<'a> {
     pub fields: &'a HeaderMap,
     /// Says afterwards whether anything was sent.
     pub marker: &'a SentMarker,
-    /// What the upstream may call the gateway.
+    /// The URLs by which the upstream may name the gateway.
     pub public: &'a [Url],
     /// The path under which the gateway answers itself. What is there on the upstream
     /// (another gateway's result) no client can reach.
@@ -46,7 +46,7 @@ pub struct MonitorQuery<'a> {
     pub now: Timestamp,
 }
 
-/// What an upstream's monitor says.
+/// The answer of an upstream's monitor.
 #[derive(Debug)]
 pub enum MonitorAnswer {
     /// The work goes on, or the monitor could not be asked.
@@ -77,7 +77,7 @@ struct MonitorResponse {
     reply: Reply,
 }
 
-/// What one answer means.
+/// The meaning of one answer.
 enum Meaning {
     Pending { unknown: Option<String> },
     Trouble(String),

@@ -1,4 +1,4 @@
-//! Idle connections, the one used last on top.
+//! The idle connections to one origin, the last used first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::connections::{Habit, Idle, Reuse};
 use cloakroom_domain::operation::Delivery;
 
-/// How often the pool is looked through.
+/// How often the pool is swept.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The idle connections to one origin.

@@ -1,4 +1,4 @@
-//! An upstream's answer: the head at hand, the body still to be read.
+//! The response of an upstream: its head, and its body still to be read.
 
 use std::error::Error;
 use std::future::poll_fn;

@@ -1,4 +1,4 @@
-//! A request in the form in which it goes onto the wire.
+//! The request template: the fields that every request to one origin gets.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -24,7 +24,7 @@ const DROPPED: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What is put on each request to one origin.
+/// The fields of every request to one origin.
 #[derive(Debug)]
 pub(super) struct RequestTemplate {
     host: HeaderValue,
@@ -67,7 +67,7 @@ impl RequestTemplate {
     }
 }
 
-/// A GET to an origin that is not the upstream's: nothing in it is anybody's secret.
+/// A GET to an origin that is not the upstream's: it carries no secret.
 pub(super) fn foreign_get(url: &Url, fields: &HeaderMap) -> Option<Request<CallBody>> {
     let mut plain = HeaderMap::new();
     plain.insert(header::HOST, authority(url)?);

@@ -1,4 +1,4 @@
-//! What an upstream is told to be, checked once at the start.
+//! The settings of an upstream, validated once at the start.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! One exchange on a connection, as both ends of the gateway's side see it.
+//! The state of one exchange, shared by its sender and its connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 use cloakroom_domain::http::answer_head::{Framing, HeadProblem, ends_with_reset};
 use cloakroom_domain::http::other_protocol::OtherProtocol;
 
-/// What a sender of requests and the connection that carries them tell each other. Clones are of
+/// The state that a sender of requests shares with the connection that carries them. Clones are of
 /// one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange(Arc<Mutex<ExchangeState>>);
@@ -53,7 +53,7 @@ pub(super) enum AnswerArrival {
     Head,
 }
 
-/// Why an answer that came cannot be read.
+/// The reason why a response cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerFault {
     /// It is an answer, and its head cannot be read.

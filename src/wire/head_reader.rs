@@ -1,4 +1,4 @@
-//! The head of an answer, gathered piece by piece, and told to hyper in its plainest form.
+//! The reader of response heads: gathers octets and rewrites the head in its plainest form for hyper.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ pub(super) struct HeadReader {
     blank: usize,
 }
 
-/// What has become of them.
+/// The result of adding octets.
 #[derive(Debug)]
 pub(super) enum HeadProgress {
     /// More has to come.
@@ -27,7 +27,7 @@ pub(super) enum HeadProgress {
     Faulty(AnswerFault),
 }
 
-/// How what follows a head is read.
+/// How the octets after a head are read.
 #[derive(Debug)]
 pub(super) enum BodyKind {
     /// As it comes.

@@ -1,4 +1,4 @@
-//! A connection as hyper is to see it.
+//! A connection between hyper and a server, whose responses reach hyper in their plainest form.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

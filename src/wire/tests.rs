@@ -1,4 +1,4 @@
-//! Tests of what a connection tells of its exchanges.
+//! Tests of what a connection reports of its exchanges.
 
 use bytes::Bytes;
 use http::{Method, Request};

@@ -1,4 +1,4 @@
-//! Octets that lie at a connection before a request is written to it.
+//! A look at the unread octets of a connection before a request is written to it.
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;

@@ -1,11 +1,10 @@
-//! The only reader of time, and the only sleep and timeout.
+//! The clock: the only reader of time, and the only sleep and timeout.
 //!
-//! Owns what "now" means. In production it is where the system's clock stood at the start
-//! and monotonic time since, until [`Clock::steer`] tells of a better one: the database's,
-//! which all nodes share. Its invariant: but for the first time that it is steered, it
-//! never goes back. In tests it is a clock that
-//! stands still until the test moves it, and every sleeper wakes when its instant has
-//! come. It must not know what anybody waits for.
+//! Owns what "now" means. In production it is the system's clock at the start plus monotonic time
+//! since, until [`Clock::steer`] brings a better one: the database's, which all nodes share. Its
+//! invariant: except for the first time that it is steered, it never goes back. In tests it stands
+//! still until the test moves it, and then wakes every sleeper whose instant has come. It must not
+//! know what its callers wait for.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,7 +27,7 @@ enum ClockSource {
     Manual(Arc<Mutex<ManualClock>>),
 }
 
-/// Monotonic time, and what is read off it.
+/// Monotonic time with the course that turns it into a timestamp.
 #[derive(Debug)]
 struct SteeredClock {
     began: Instant,
@@ -56,7 +55,7 @@ struct Course {
     stepped_at: Option<Duration>,
 }
 
-/// What became of the word of a better clock.
+/// The result of steering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SteerResult {
     Followed,
@@ -158,8 +157,8 @@ impl Clock {
         }
     }
 
-    /// Monotonic time since the clock was made, which nobody steers: for how long things
-    /// last on this machine.
+    /// Monotonic time since the clock was made, which steering does not change: for durations
+    /// on this machine.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads monotonic time")]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -185,11 +184,11 @@ impl Clock {
             SteerResult::Followed => {}
             SteerResult::Doubted => tracing::warn!(
                 seconds,
-                "the database's clock is that far ahead all at once; it is believed if it says so again"
+                "the database's clock has jumped; the gateway follows if the next reading confirms it"
             ),
             SteerResult::Stepped => tracing::warn!(
                 seconds,
-                "the clock follows a step of the database's; look after the clocks of both machines"
+                "the clock follows a jump of the database's clock; check the clocks of both machines"
             ),
         }
     }
@@ -201,7 +200,7 @@ impl Clock {
         stepped_at.is_some_and(|at| self.elapsed().saturating_sub(at) < time)
     }
 
-    /// Moves a manual clock forward and wakes who waited for an instant up to then.
+    /// Moves a manual clock forward and wakes the sleepers whose instant has come.
     /// The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
         let ClockSource::Manual(manual) = &self.0 else { return };
@@ -281,7 +280,7 @@ impl Future for Sleeper {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             SleepKind::System(sleep) => sleep.as_mut().poll(context),
-            // A clock that is gone wakes nobody early: it counts as never.
+            // A dropped clock wakes no sleeper: its instant never comes.
             SleepKind::Manual(woken) => match Pin::new(woken).poll(context) {
                 Poll::Ready(Ok(())) => Poll::Ready(()),
                 Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,

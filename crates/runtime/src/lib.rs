@@ -1,7 +1,7 @@
-//! Time, tasks and log throttling: what every loop of the gateway runs on.
+//! The runtime: time, tasks, log throttling, loop health and repeated writes.
 //!
-//! Owns the only reader of time and the only place that starts tasks, so that tests can hold
-//! both still. It must not know of HTTP, SQL or configuration.
+//! Owns the only reader of time and the only place that starts tasks, so that tests can hold both
+//! still. It must not know of HTTP, SQL or configuration.
 
 pub mod clock;
 pub mod lifecycle;

@@ -1,7 +1,8 @@
-//! Tasks and their end: the only place that spawns, and what tells everybody to stop.
+//! Tasks and their shutdown.
 //!
-//! Owns the order of a shutdown: first *draining* (take on nothing new, finish what
-//! runs), then *cutting* (let go at once). It must not know what the tasks do.
+//! Owns the only place that spawns tasks, and the order of a shutdown: first *draining* (take on
+//! nothing new, finish what runs), then *cutting* (stop at once). It must not know what the tasks
+//! do.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -41,7 +42,7 @@ impl Threads {
         match threads {
             Ok(runtime) => Self(Some(runtime)),
             Err(error) => {
-                tracing::warn!(%error, name, "no threads of their own: these tasks run with all others");
+                tracing::warn!(%error, name, "no threads could be started for these tasks; they run with all others");
                 Self::none()
             }
         }
@@ -53,7 +54,7 @@ impl Threads {
     }
 }
 
-/// Waits for nobody: who lets go of them may be one that must not wait.
+/// Does not wait: the dropping task may be one that must not block.
 impl Drop for Threads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -68,8 +69,8 @@ impl Tasks {
         Self::default()
     }
 
-    /// A lifecycle whose tasks run on these threads: what comes for them is noticed at once,
-    /// however busy everybody else is.
+    /// A lifecycle whose tasks run on these threads: they react at once, however busy all other
+    /// threads are.
     pub fn on(threads: &Threads) -> Self {
         let tasks = Self::default();
         if let Some(runtime) = &threads.0 {
@@ -93,8 +94,7 @@ impl Tasks {
         }
     }
 
-    /// The same on the threads of whoever calls this, for what goes on with a socket that was
-    /// opened there.
+    /// The same on the caller's threads, for tasks that use a socket which was opened there.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn_here<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
     where
@@ -114,7 +114,7 @@ impl Tasks {
     }
 
     /// Runs a task on a thread of its own, so that it never stands in line behind others.
-    /// For the few that everybody waits for.
+    /// For the few tasks that all others wait for.
     pub fn spawn_apart<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -139,7 +139,7 @@ impl Tasks {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(own) => own.block_on(all),
                 Err(error) => {
-                    tracing::warn!(%error, "no sockets can be watched apart from others");
+                    tracing::warn!(%error, "no thread could be started for these sockets; they are watched with all others");
                     home.block_on(all);
                 }
             }
@@ -160,12 +160,12 @@ impl Tasks {
         });
     }
 
-    /// Tells everybody to take on nothing new and to finish what runs.
+    /// Tells all tasks to take on nothing new and to finish what runs.
     pub fn drain(&self) {
         self.draining.cancel();
     }
 
-    /// Tells everybody to let go at once; implies draining.
+    /// Tells all tasks to stop at once; implies draining.
     pub fn cut(&self) {
         self.draining.cancel();
         self.cut.cancel();
@@ -186,7 +186,7 @@ impl Tasks {
         self.draining.cancelled().await;
     }
 
-    /// Completes when everybody has to let go.
+    /// Completes when all tasks have to stop.
     pub async fn cutting(&self) {
         self.cut.cancelled().await;
     }

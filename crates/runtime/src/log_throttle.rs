@@ -1,8 +1,7 @@
-//! Lines that would come with every request while something is away.
+//! A throttle for log lines that would otherwise come with every request.
 //!
-//! Owns the restraint: the first is told at once, and what follows together, now and then.
-//! Its invariant: everything is counted in one line or another, but for what came after the
-//! last.
+//! The first event is logged at once, later ones together, now and then. Its invariant: every event is
+//! counted in one line or another, except those after the last line.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::clock::Clock;
 /// How long the log is spared after a line.
 const SPARED: Duration = Duration::from_secs(10);
 
-/// What has come since the last line.
+/// Counts the events since the last line.
 #[derive(Debug, Default)]
 pub struct LogThrottle(Mutex<ThrottleState>);
 
@@ -24,7 +23,7 @@ struct ThrottleState {
 }
 
 impl LogThrottle {
-    /// Another one has come: how many to speak of now, if it is time to.
+    /// Records an event. Returns how many events to log now, if a line is due.
     pub fn due(&self, clock: &Clock) -> Option<u64> {
         let now = clock.elapsed();
         // Each change leaves both members whole.

@@ -1,4 +1,4 @@
-//! What a monitor's answers mean.
+//! The answers of monitors and their meaning.
 
 use super::*;
 use crate::upstream::{Monitor, MonitorAnswer, MonitorQuery, NamedBy};

@@ -1,4 +1,4 @@
-//! What goes onto the wire, and what is said of calls that go wrong.
+//! Requests on the wire, and the errors of failed calls.
 
 use futures_util::stream;
 use http::header::{EXPECT, HOST};
@@ -244,7 +244,7 @@ async fn a_dropped_call_cuts_its_connection_and_its_mark_stays() {
     let mut calling = Box::pin(upstream.call(call));
     assert_eq!(marker.sent(), Sent::Nothing);
     tokio::select! {
-        _ = &mut calling => panic!("nobody answered"),
+        _ = &mut calling => panic!("no answer came"),
         request = arrived.recv() => assert!(request.unwrap().ends_with("order")),
     }
     drop(calling);

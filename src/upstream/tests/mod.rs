@@ -97,7 +97,7 @@ pub(super) fn serve_always(answer: &str) -> (Url, UnboundedReceiver<String>) {
     })
 }
 
-/// An address at which nobody listens.
+/// An address on which no server listens.
 pub(super) fn nowhere() -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()

@@ -1,4 +1,4 @@
-//! ConnectionChoice monitors are followed, and how they are kept.
+//! Which monitors are followed, and how they are stored.
 
 use http::StatusCode;
 use http::uri::PathAndQuery;

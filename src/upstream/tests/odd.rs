@@ -1,4 +1,4 @@
-//! Answers that are odd, and those that cannot be read.
+//! Malformed responses: those that can be read, and those that cannot.
 
 use std::io::ErrorKind;
 

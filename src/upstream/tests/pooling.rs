@@ -1,4 +1,4 @@
-//! ConnectionChoice connections are used again.
+//! Reuse of connections.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Redirects that ask for the same request again: followed at home, and only so often.
+//! Redirects that ask for the same request again.
 
 use super::*;
 use cloakroom_domain::operation::{Delivery, ErrorCode, Sent};
