@@ -74,16 +74,16 @@ mod tests {
 
     #[test]
     fn connections_get_what_the_process_itself_leaves_each_with_one_to_an_upstream() {
-        let places = |limit, wanted| {
+        let limits = |limit, wanted| {
             let ConnectionLimits { public, admin } = connection_limits(limit, 500, wanted);
             (public, admin)
         };
-        assert_eq!(connection_limits(Some(1_048_576), Some(4096)), (Some(4096), Some(4096)));
-        assert_eq!(connection_limits(Some(1_048_576), Some(100)), (Some(100), Some(100)));
-        assert_eq!(connection_limits(Some(8500), Some(4096)), (Some(3500), Some(500)));
-        assert_eq!(connection_limits(Some(8500), None), (Some(3500), Some(500)));
-        assert_eq!(connection_limits(None, Some(4096)), (Some(4096), Some(4096)));
-        assert_eq!(connection_limits(None, None), (None, None));
+        assert_eq!(limits(Some(1_048_576), Some(4096)), (Some(4096), Some(4096)));
+        assert_eq!(limits(Some(1_048_576), Some(100)), (Some(100), Some(100)));
+        assert_eq!(limits(Some(8500), Some(4096)), (Some(3500), Some(500)));
+        assert_eq!(limits(Some(8500), None), (Some(3500), Some(500)));
+        assert_eq!(limits(None, Some(4096)), (Some(4096), Some(4096)));
+        assert_eq!(limits(None, None), (None, None));
     }
 
     #[test]
