@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::permits::{LimitUsage, PermitRefusal};
 use super::rate_limiter::{RateGrant, RateLimiter, Token};
-use super::slot_pool::{AcquirePriority, Slot, SlotPool};
+use super::slot_pool::{AcquirePriority, PoolSlot, SlotPool};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::division::Kind;
 use cloakroom_domain::limit::Rate;
@@ -155,7 +155,7 @@ impl SharedLimits<'_> {
     pub(super) fn in_flight_slots(
         &self,
         priority: AcquirePriority,
-    ) -> Result<[Option<Slot>; 2], PermitRefusal> {
+    ) -> Result<[Option<PoolSlot>; 2], PermitRefusal> {
         let acquire =
             |limits: &LimitSet| limits.in_flight.take(priority).ok_or(PermitRefusal::Full);
         let upstream = acquire(self.upstream)?;

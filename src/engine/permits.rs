@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 use super::limits::{LimitSet, SharedLimits};
 use super::rate_limiter::Token;
-use super::slot_pool::{AcquirePriority, Slot, SlotPool};
+use super::slot_pool::{AcquirePriority, PoolSlot, SlotPool};
 use super::upstream_breaker::{Admission, UpstreamBreaker};
 use super::{EngineSettings, jobs};
 use cloakroom_domain::Timestamp;
@@ -125,10 +125,10 @@ pub(super) enum PermitRefusal {
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Admission,
-    retries: Option<Slot>,
+    retries: Option<PoolSlot>,
     /// In its upstream and its queue, while it is in flight.
-    in_flight: [Option<Slot>; 2],
-    _node_slots: [Option<Slot>; 2],
+    in_flight: [Option<PoolSlot>; 2],
+    _node_slots: [Option<PoolSlot>; 2],
     tokens: [Option<Token>; 2],
     // Dropped last: the woken caller finds the rest returned.
     out: PermitCount,

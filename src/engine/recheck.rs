@@ -14,7 +14,7 @@ use super::cancels::CancelHandle;
 use super::response::{self, ResponseContext};
 use super::settle::AttemptResult;
 use super::{EngineContext, body_writer, request};
-use crate::upstream::{Call, Reply, SentMarker};
+use crate::upstream::{Call, SentMarker, UpstreamResponse};
 use cloakroom_domain::http::idempotency::{sent_octets, value_of};
 use cloakroom_domain::operation::{
     Delivery, ErrorCode, Finding, Outcome, Purpose, Sent, Subjects, Work, is_asked_about,
@@ -25,7 +25,7 @@ use cloakroom_ledger::Leased;
 /// The answer to a recheck.
 enum RecheckReply {
     /// It took effect.
-    Did(Box<Reply>),
+    Did(Box<UpstreamResponse>),
     /// It did not; with the status that says so.
     DidNot(u16),
     /// Neither; with its status, if it answered.
@@ -181,7 +181,7 @@ async fn kept(
     engine: &EngineContext,
     leased: &Leased,
     time_left: &mut AttemptTimeout<'_>,
-    reply: Reply,
+    reply: UpstreamResponse,
 ) -> Option<AttemptResult> {
     if !reply.status.is_success() {
         return Some(response::of_a_removal(reply.status.as_u16()));

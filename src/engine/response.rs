@@ -16,7 +16,9 @@ use super::attempt_timeout::AttemptTimeout;
 use super::body_chunker::BodyChunker;
 use super::body_writer::BodyWriter;
 use super::settle::AttemptResult;
-use crate::upstream::{NamedMonitor, Reply, ReplyBody, ResponseReceived, Upstream, UpstreamError};
+use crate::upstream::{
+    NamedMonitor, ResponseBody, ResponseReceived, Upstream, UpstreamError, UpstreamResponse,
+};
 use cloakroom_domain::http::location::{Home, Place, requested};
 use cloakroom_domain::http::retry_after::RetryAfter;
 use cloakroom_domain::http::{hygiene, redirect, relocation};
@@ -48,7 +50,7 @@ pub(super) async fn of_attempt(
     engine: &EngineContext,
     context: ResponseContext<'_>,
     time_left: &mut AttemptTimeout<'_>,
-    mut reply: Reply,
+    mut reply: UpstreamResponse,
 ) -> AttemptResult {
     let now = engine.clock.now();
     let status = reply.status.as_u16();
@@ -102,7 +104,7 @@ pub(super) async fn of_monitor(
     time_left: &mut AttemptTimeout<'_>,
     status: u16,
     created: Option<Url>,
-    mut reply: Reply,
+    mut reply: UpstreamResponse,
 ) -> AttemptResult {
     let answer = ResponseContext::answer(status, &reply.fields, engine.clock.now());
     let answer = Answer { doubt: reply.doubt, ..answer };
@@ -124,7 +126,7 @@ pub(super) async fn of_recheck(
     engine: &EngineContext,
     context: ResponseContext<'_>,
     time_left: &mut AttemptTimeout<'_>,
-    mut reply: Reply,
+    mut reply: UpstreamResponse,
 ) -> AttemptResult {
     let target = reply.target.as_str().to_owned();
     let named = [header::CONTENT_LOCATION, header::LOCATION];
@@ -151,7 +153,7 @@ impl ResponseContext<'_> {
 
     /// The upstream's monitor. Where it would not be followed, the 202 is an answer like
     /// any other.
-    fn monitor(&self, reply: &Reply, now: Timestamp) -> NamedMonitor {
+    fn monitor(&self, reply: &UpstreamResponse, now: Timestamp) -> NamedMonitor {
         if self.policy.is_synchronous() || !self.follows {
             return NamedMonitor::Nothing;
         }
@@ -163,7 +165,7 @@ impl ResponseContext<'_> {
         Home { upstream: &self.upstream.settings().origin, public: self.public }
     }
 
-    fn names_scheme_alone(&self, reply: &Reply) -> bool {
+    fn names_scheme_alone(&self, reply: &UpstreamResponse) -> bool {
         let location = reply.fields.get(header::LOCATION).filter(|_| reply.status.is_redirection());
         let requested = requested(&self.upstream.settings().origin, reply.target.as_str());
         location.is_some_and(|it| redirect::names_scheme_alone(it, &requested, self.home()))
@@ -186,7 +188,7 @@ impl ResponseContext<'_> {
 }
 
 /// Reads what is left if that is little, so that the connection is given back.
-async fn finish(body: &mut ReplyBody) {
+async fn finish(body: &mut ResponseBody) {
     let mut left = REMAINDER.1;
     while !body.is_end_stream() {
         match body.piece().await {
@@ -263,7 +265,7 @@ pub(super) const fn late(sent: Sent) -> Outcome {
 
 async fn body(
     engine: &EngineContext,
-    body: &mut ReplyBody,
+    body: &mut ResponseBody,
     limit: u64,
     time_left: &mut AttemptTimeout<'_>,
 ) -> BodyRead {

@@ -65,7 +65,7 @@ impl SlotPool {
         self.limit.swap(limit, Ordering::SeqCst) < limit
     }
 
-    pub(super) fn take(self: &Arc<Self>, priority: AcquirePriority) -> Option<Slot> {
+    pub(super) fn take(self: &Arc<Self>, priority: AcquirePriority) -> Option<PoolSlot> {
         if priority == AcquirePriority::Handoff && self.has_waiters.load(Ordering::SeqCst) {
             return None;
         }
@@ -82,7 +82,7 @@ impl SlotPool {
         let more = |taken| (taken < limit).then_some(taken + 1);
         if let Ok(before) = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more) {
             self.demand.peak.fetch_max(before + 1, Ordering::SeqCst);
-            return Some(Slot(Arc::clone(self)));
+            return Some(PoolSlot(Arc::clone(self)));
         }
         match priority {
             AcquirePriority::Waiting | AcquirePriority::Express => {
@@ -137,9 +137,9 @@ impl SlotPool {
 
 /// A slot of a pool; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<SlotPool>);
+pub(super) struct PoolSlot(Arc<SlotPool>);
 
-impl Drop for Slot {
+impl Drop for PoolSlot {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::SeqCst);
     }

@@ -16,7 +16,7 @@ use super::tunnel::{self, Tunnel};
 use super::{FrontState, Lifespan, RequestSource, body};
 use crate::api::{Problem, response};
 use crate::listener::{ExchangeGuard, IncomingBody};
-use crate::upstream::{ReplyBody, ResponseReceived, Upstream, UpstreamError};
+use crate::upstream::{ResponseBody, ResponseReceived, Upstream, UpstreamError};
 use cloakroom_domain::http::location::Home;
 use cloakroom_domain::http::{forwarded, hygiene, relocation};
 use cloakroom_domain::operation::{ErrorCode, Sent};
@@ -88,7 +88,7 @@ impl FrontState {
     }
 }
 
-fn is_switch(response: &http::Response<ReplyBody>) -> bool {
+fn is_switch(response: &http::Response<ResponseBody>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
@@ -96,7 +96,7 @@ fn is_switch(response: &http::Response<ReplyBody>) -> bool {
 ///
 /// Half an answer is passed on and cut: its status and its fields tell what was done. A client of
 /// HTTP/1.0 would take one without a length for a whole one.
-fn stands_for_answer(broken: &UpstreamError, version: Version, body: &ReplyBody) -> bool {
+fn stands_for_answer(broken: &UpstreamError, version: Version, body: &ResponseBody) -> bool {
     let is_unreadable = matches!(broken.received, ResponseReceived::Unreadable { .. });
     is_unreadable || (version < Version::HTTP_11 && body.length().is_none())
 }

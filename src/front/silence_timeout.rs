@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::upstream::{ReplyBody, UpstreamError};
+use crate::upstream::{ResponseBody, UpstreamError};
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
 
@@ -45,7 +45,7 @@ impl SilenceTimeout {
     }
 
     /// The body of the answer, cut when the upstream falls silent within it.
-    pub(super) fn of_answer(self: &Arc<Self>, body: ReplyBody) -> AnswerBody {
+    pub(super) fn of_answer(self: &Arc<Self>, body: ResponseBody) -> AnswerBody {
         AnswerBody { body, silence: Arc::clone(self), ends: None, waits: false }
     }
 
@@ -138,7 +138,7 @@ pub(super) enum ResponseError {
 
 /// The body of an answer on its way to the client.
 pub(super) struct AnswerBody {
-    body: ReplyBody,
+    body: ResponseBody,
     silence: Arc<SilenceTimeout>,
     ends: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     // The upstream is waited for.

@@ -15,7 +15,7 @@ use super::dial::{DialPurpose, UpstreamDialer};
 use super::error::{SentMarker, UpstreamError};
 use super::exchange::{ConnectionChoice, ExchangeError, HeadRepairLog, ResponseHead, send_new};
 use super::pool::{SWEEP_INTERVAL, UpstreamPool};
-use super::reply::{PoolHandle, Reply, ReplyBody};
+use super::reply::{PoolHandle, ResponseBody, UpstreamResponse};
 use super::request_template::{RequestTemplate, foreign_get, origin_uri, parse_target, target_of};
 use super::settings::{UpstreamSettings, UpstreamSettingsError, is_web, wants_tls};
 use cloakroom_domain::http::{location, redirect};
@@ -102,11 +102,15 @@ impl Upstream {
     /// an answer is replaced by a new one where the call may be sent twice and its body is at
     /// hand. Dropping the future cuts the connection. There is no time limit beyond that of
     /// connecting.
-    pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
+    pub async fn call(&self, call: Call) -> Result<UpstreamResponse, UpstreamError> {
         self.try_call(call, ConnectionChoice::Any).await.map_err(UpstreamError::from)
     }
 
-    async fn try_call(&self, call: Call, which: ConnectionChoice) -> Result<Reply, ExchangeError> {
+    async fn try_call(
+        &self,
+        call: Call,
+        which: ConnectionChoice,
+    ) -> Result<UpstreamResponse, ExchangeError> {
         let Call { method, target, fields, body, delivery, marker } = call;
         let target = parse_target(target)?;
         refuse_connect(&method)?;
@@ -117,7 +121,10 @@ impl Upstream {
 
     /// As [`Upstream::call`], and calls once more where nothing was sent to a used connection, or
     /// one was stale and the call may be sent twice, also where its body is read while it is sent.
-    async fn call_again(&self, again: impl Fn() -> Call) -> Result<Reply, UpstreamError> {
+    async fn call_again(
+        &self,
+        again: impl Fn() -> Call,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         match self.try_call(again(), ConnectionChoice::Any).await {
             Err(ExchangeError::Unsent(_)) => {
                 self.try_call(again(), ConnectionChoice::New).await.map_err(UpstreamError::from)
@@ -125,7 +132,7 @@ impl Upstream {
             Err(ExchangeError::Stale(_)) => {
                 let once_more = self.try_call(again(), ConnectionChoice::New).await;
                 once_more
-                    .map(|reply| Reply { is_repeated: true, ..reply })
+                    .map(|reply| UpstreamResponse { is_repeated: true, ..reply })
                     .map_err(|missed| UpstreamError { sent: Sent::Perhaps, ..missed.into() })
             }
             called => called.map_err(UpstreamError::from),
@@ -145,7 +152,7 @@ impl Upstream {
         &self,
         public: &[Url],
         again: impl Fn() -> Call,
-    ) -> Result<Reply, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let delivery = again().delivery;
         let mut reply = self.call_again(&again).await?;
         for _ in 0..REDIRECTS {
@@ -166,7 +173,7 @@ impl Upstream {
     pub async fn forward<B>(
         &self,
         request: Request<B>,
-    ) -> Result<Response<ReplyBody>, UpstreamError>
+    ) -> Result<Response<ResponseBody>, UpstreamError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -198,9 +205,9 @@ impl Upstream {
         let home = Some(self.0.home.clone());
         let (parts, incoming) = response.into_parts();
         let body = if switches {
-            ReplyBody::of_tunnel(incoming, connection)
+            ResponseBody::of_tunnel(incoming, connection)
         } else {
-            ReplyBody::new(parts.status, incoming, connection, home)
+            ResponseBody::new(parts.status, incoming, connection, home)
         };
         Ok(Response::from_parts(parts, body))
     }
@@ -211,7 +218,7 @@ impl Upstream {
         url: &Url,
         fields: &HeaderMap,
         marker: &SentMarker,
-    ) -> Result<Reply, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let unusable = || UpstreamError::unsendable("the url cannot be requested");
         let target = target_of(url).ok_or_else(unusable)?;
         let own = self.is_own(url);
@@ -247,7 +254,12 @@ impl Upstream {
         url.origin() == self.0.origin
     }
 
-    fn redirect_of(&self, reply: &Reply, delivery: Delivery, public: &[Url]) -> Option<String> {
+    fn redirect_of(
+        &self,
+        reply: &UpstreamResponse,
+        delivery: Delivery,
+        public: &[Url],
+    ) -> Option<String> {
         if !redirect::repeats_request(reply.status.as_u16(), delivery) {
             return None;
         }
@@ -268,7 +280,7 @@ impl Upstream {
         answered: ResponseHead,
         target: PathAndQuery,
         own: bool,
-    ) -> Result<Reply, UpstreamError> {
+    ) -> Result<UpstreamResponse, UpstreamError> {
         let ResponseHead { response, connection, is_repeated } = answered;
         let (parts, incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -276,9 +288,9 @@ impl Upstream {
             return Err(UpstreamError::unreadable(Some(101), unasked));
         }
         let home = own.then(|| self.0.home.clone());
-        let body = ReplyBody::new(parts.status, incoming, connection, home);
+        let body = ResponseBody::new(parts.status, incoming, connection, home);
         let (status, fields, doubt) = (parts.status, parts.headers, Doubt::None);
-        Ok(Reply { status, fields, body, target, is_repeated, doubt })
+        Ok(UpstreamResponse { status, fields, body, target, is_repeated, doubt })
     }
 }
 

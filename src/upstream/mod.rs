@@ -27,7 +27,7 @@ pub use error::{ResponseReceived, SentMarker, UpstreamError};
 pub use monitor::{Monitor, NamedBy, NamedMonitor, UnknownMonitor};
 pub use monitor_client::{MonitorAnswer, MonitorQuery};
 pub use registry::Upstreams;
-pub use reply::{Reply, ReplyBody};
+pub use reply::{ResponseBody, UpstreamResponse};
 pub use settings::{HeaderCase, Reuse, UpstreamSettings, UpstreamSettingsError};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use url::Url;
 use super::client::{REDIRECTS, Upstream, resolve};
 use super::error::SentMarker;
 use super::monitor::{Monitor, NamedBy};
-use super::reply::Reply;
+use super::reply::UpstreamResponse;
 use super::settings::is_web;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::job::{self, JobState};
@@ -66,7 +66,7 @@ pub enum MonitorAnswer {
         /// What the upstream created, where it says so: an absolute URL.
         created: Option<Url>,
         /// The answer, its body unread.
-        reply: Box<Reply>,
+        reply: Box<UpstreamResponse>,
     },
 }
 
@@ -74,7 +74,7 @@ pub enum MonitorAnswer {
 struct MonitorResponse {
     url: Url,
     was_redirected: bool,
-    reply: Reply,
+    reply: UpstreamResponse,
 }
 
 /// The meaning of one answer.
@@ -132,7 +132,7 @@ impl Upstream {
             Some(MonitorResponse { reply, .. }) => {
                 let recorded = reply.recorded_status();
                 let doubt = told.reply.doubt.or(self.settings().doubt_of(recorded));
-                let reply = Reply { doubt, ..reply };
+                let reply = UpstreamResponse { doubt, ..reply };
                 // What the upstream's own word calls a failure is none by its status.
                 let status = Some(recorded).filter(|status| *status >= 400);
                 finished(status.unwrap_or(TOLD_FAILURE), None, reply)
@@ -322,7 +322,7 @@ impl Upstream {
     }
 
     /// What another gateway has of the work, and leaves open.
-    async fn recorded(&self, mut reply: Reply) -> MonitorAnswer {
+    async fn recorded(&self, mut reply: UpstreamResponse) -> MonitorAnswer {
         let status = reply.recorded_status();
         match reply.gateway_doubt().await {
             Err(broken) => return trouble(broken.to_string()),
@@ -385,6 +385,6 @@ const fn trouble(why: String) -> MonitorAnswer {
     MonitorAnswer::StillPending { retry_after: None, trouble: Some(why), next: None }
 }
 
-fn finished(status: u16, created: Option<Url>, reply: Reply) -> MonitorAnswer {
+fn finished(status: u16, created: Option<Url>, reply: UpstreamResponse) -> MonitorAnswer {
     MonitorAnswer::Finished { status, created, reply: Box::new(reply) }
 }

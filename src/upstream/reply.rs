@@ -22,13 +22,13 @@ use cloakroom_runtime::clock::Clock;
 
 /// An upstream's answer.
 #[derive(Debug)]
-pub struct Reply {
+pub struct UpstreamResponse {
     /// The status.
     pub status: StatusCode,
     /// The fields as they came, those between neighbours included.
     pub fields: HeaderMap,
     /// The body.
-    pub body: ReplyBody,
+    pub body: ResponseBody,
     /// What was asked for: differs from the request's target after a redirect.
     pub target: PathAndQuery,
     /// Whether the request went out twice: first on a connection that had carried another one and
@@ -45,7 +45,7 @@ const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("upstream-status");
 /// The longest problem of another gateway's that is looked into, in octets.
 const LONGEST_PROBLEM: usize = 64 * 1024;
 
-impl Reply {
+impl UpstreamResponse {
     /// Whether another gateway answers here itself, in place of what is behind it.
     pub(super) fn is_of_a_gateway(&self) -> bool {
         self.fields.get(GATEWAY_ORIGIN).is_some_and(|origin| origin == "cloakroom")
@@ -89,7 +89,7 @@ impl Reply {
 /// The body of an answer, read piece by piece. Dropped before its end, it cuts the
 /// connection.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub struct ResponseBody {
     // Read ahead of the caller, who gets it first.
     ahead: Option<Result<Frame<Bytes>, UpstreamError>>,
     incoming: Incoming,
@@ -107,7 +107,7 @@ pub(super) struct PoolHandle {
     pub(super) clock: Clock,
 }
 
-impl ReplyBody {
+impl ResponseBody {
     pub(super) fn new(
         status: StatusCode,
         incoming: Incoming,
@@ -185,7 +185,7 @@ impl ReplyBody {
     }
 }
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = UpstreamError;
 

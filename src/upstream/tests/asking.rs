@@ -57,7 +57,7 @@ fn serve_paths(answers: &'static [(&'static str, &'static str)]) -> Url {
 }
 
 #[track_caller]
-fn end_of(asked: MonitorAnswer) -> (u16, Option<Url>, ReplyBody) {
+fn end_of(asked: MonitorAnswer) -> (u16, Option<Url>, ResponseBody) {
     match asked {
         MonitorAnswer::Finished { status, created, reply } => (status, created, reply.body),
         pending @ MonitorAnswer::StillPending { .. } => panic!("{pending:?}"),

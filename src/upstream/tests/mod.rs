@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use url::Url;
 
 use super::{
-    BoxError, Call, CallBody, HeaderCase, ReplyBody, Reuse, SentMarker, Upstream, UpstreamError,
+    BoxError, Call, CallBody, HeaderCase, ResponseBody, Reuse, SentMarker, Upstream, UpstreamError,
     UpstreamSettings,
 };
 use cloakroom_domain::job::JobWords;
@@ -151,7 +151,7 @@ pub(super) fn post(target: &str) -> Call {
     }
 }
 
-async fn read(body: &mut ReplyBody) -> Result<String, UpstreamError> {
+async fn read(body: &mut ResponseBody) -> Result<String, UpstreamError> {
     let mut read = Vec::new();
     while let Some(octets) = body.piece().await? {
         read.extend_from_slice(&octets);
