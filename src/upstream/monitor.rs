@@ -18,6 +18,8 @@ use cloakroom_domain::http::location::{Home, requested};
 
 /// The longest URL of a monitor that is kept, in octets.
 const LONGEST: usize = 8 * 1024;
+/// So many lines of a field are looked at: each costs the length of what was requested.
+const LINES: usize = 16;
 
 /// Where an upstream tells how its work goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +169,7 @@ impl Upstream {
         let mut refused: Option<(NamedBy, String)> = None;
         let mut found: Option<Monitor> = None;
         for named_by in NamedBy::ALL {
-            for value in fields.get_all(named_by.field()) {
+            for value in fields.get_all(named_by.field()).iter().take(LINES) {
                 let Some(place) = self.place(value, &here, public) else { continue };
                 match (place, &mut found) {
                     // The answer describes what was asked for, not how the work goes.

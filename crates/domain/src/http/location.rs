@@ -79,7 +79,12 @@ impl Home<'_> {
     /// Resolves a location that an upstream gave in an answer to a request for `target`:
     /// path and query, from which relative references start.
     pub fn resolve(&self, location: &[u8], target: &str) -> Place {
-        match meant(&requested(self.upstream, target), location) {
+        self.resolve_from(&requested(self.upstream, target), location)
+    }
+
+    /// The same for a URL that was requested, so that many locations cost its reading once.
+    pub fn resolve_from(&self, requested: &Url, location: &[u8]) -> Place {
+        match meant(requested, location) {
             None => Place::Unusable,
             Some(url) => match self.path_of(&url) {
                 Some(path) => Place::Own(path),

@@ -9,10 +9,14 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::additions::{Additions, Granted};
+use super::answer_head::AnswerHead;
 use super::expectation::{self, Allow, Mode, Offer};
 use super::forwarded::{self, Scheme, Sender};
+use super::location::Home;
 use super::prefer::Preferences;
-use super::{disguise, hygiene, idempotency, public_url, retry_after, via};
+use super::{
+    disguise, hygiene, idempotency, media_type, public_url, redirect, relocation, retry_after, via,
+};
 use crate::Timestamp;
 
 /// Far more than one pass takes on any machine, and far less than comparing all with all.
@@ -106,6 +110,91 @@ fn no_reader_takes_more_than_a_time_in_proportion_to_the_length() {
             let field =
                 |name| (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
             read_all(&NAMES.into_iter().map(field).collect(), &value);
+        }
+        tell.send(()).unwrap();
+    });
+    assert!(told.recv_timeout(PATIENCE).is_ok(), "a reader takes too long");
+}
+
+/// So many octets stand in a field of an upstream's answer, and in what a client asks for.
+const OCTETS: usize = 256 * 1024;
+
+fn long_answers() -> Vec<String> {
+    let parts = [
+        "<",
+        "<,",
+        "<a",
+        "\"",
+        "\\\"",
+        "\\",
+        "<a>,",
+        "<?>,",
+        "<..>,",
+        "</>,",
+        "<>",
+        "<http:a>,",
+        "<http://up:9000/>,",
+        "anchor=\"/\";",
+        "anchor=\"",
+        "\"a\",",
+        " =",
+        ";",
+        ",",
+        "../",
+        "%2e/",
+        "url=",
+        "a/b;c=d;",
+        "xn--",
+        "\u{e9}.",
+        "@",
+    ];
+    let repeated = parts.iter().map(|part| part.repeat(OCTETS / part.len()));
+    let mut values: Vec<String> = repeated.collect();
+    values.push(format!("<a>{}", ";".repeat(OCTETS)));
+    values.push(format!("<a>;x=\"{}", "\\".repeat(OCTETS)));
+    let hosts: Vec<_> = values[23..].iter().map(|host| format!("http://{host}/")).collect();
+    values.extend(hosts);
+    values
+}
+
+fn read_answer(value: &str, targets: &[String]) {
+    let upstream = url::Url::parse("http://up:9000").unwrap();
+    let base = "https://api.example.com/base";
+    let public = [url::Url::parse(base).unwrap()];
+    let home = Home { upstream: &upstream, public: &public };
+    let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+    let names = ["link", "location", "refresh"];
+    let field = |name| (HeaderName::from_static(name), value.clone());
+    let headers: HeaderMap = names.into_iter().map(field).collect();
+    for target in targets {
+        relocation::pass(&mut headers.clone(), home, target, base);
+        let mut recorded = headers.clone();
+        relocation::record(&mut recorded, home, target);
+        relocation::show(&mut recorded, base);
+    }
+    drop(hygiene::for_replay(&headers));
+    hygiene::response_fields_from_upstream(&mut headers.clone());
+    let _ = redirect::path_again(&value, &upstream, home);
+    let _ = redirect::names_scheme_alone(&value, &upstream, home);
+    let _ = retry_after::parse(&value, Timestamp::EPOCH);
+    drop(media_type::canonical(value.as_bytes()));
+}
+
+fn long_heads() -> [String; 4] {
+    [" a\r\n", "\r\n", "a\r\n", "a:\r\n b\r\n"].map(|lines| {
+        let lines = lines.repeat(OCTETS / lines.len());
+        format!("HTTP/1.1 200 OK\r\nX: a\r\n{lines}Content-Length: 0\r\n\r\n")
+    })
+}
+
+#[test]
+fn no_reader_of_an_answer_takes_more_than_a_time_in_proportion_to_the_length() {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let targets = ["/".to_owned(), format!("/{}/x?y", "a".repeat(64_000))];
+        long_answers().iter().for_each(|value| read_answer(value, &targets));
+        for head in long_heads() {
+            drop(AnswerHead::read(&bytes::Bytes::from(head), false));
         }
         tell.send(()).unwrap();
     });

@@ -9,7 +9,12 @@ use ::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, REFRESH,
 };
 
-use super::location::{Home, Place, public};
+use super::location::{Home, Place, public, requested};
+
+/// So many octets may be written and read over to move the references of one answer. Each costs
+/// what it is resolved against, which a client chooses, and an upstream chooses how many there
+/// are: without a limit, both together would cost the product.
+const MOST_WORK: usize = 1024 * 1024;
 
 /// Fields that hold one URL.
 const SINGLE: [HeaderName; 4] = [
@@ -22,53 +27,75 @@ const SINGLE: [HeaderName; 4] = [
 /// Puts what names the gateway's own places onto the public origin, in an answer to a
 /// request for `target` that passes. All other places stay as they came.
 pub fn pass(headers: &mut HeaderMap, home: Home<'_>, target: &str, base: &str) {
+    let requested = requested(home.upstream, target);
     for name in &SINGLE {
-        first_line(headers, name, |value| match home.resolve(value, target) {
+        first_line(headers, name, |value| match home.resolve_from(&requested, value) {
             Place::Own(path) => Some(public(&path, base)),
             Place::Foreign(_) | Place::Unusable => None,
         });
     }
-    // A relative reference means the same place there as here.
-    let moved = |value: &[u8]| match home.resolve(value, target) {
-        Place::Own(path) if is_absolute(value) => Some(public(&path, base)),
-        _ => None,
+    let moved = |value: &[u8]| match home.resolve_from(&requested, value) {
+        Place::Own(path) => Some(public(&path, base)),
+        Place::Foreign(_) | Place::Unusable => None,
     };
-    each_line(headers, &LINK, |value| links(value, moved));
-    each_line(headers, &REFRESH, |value| refresh(value, moved));
+    // A relative reference means the same place there as here.
+    move_references(headers, requested.as_str().len() + base.len(), is_absolute, moved);
 }
 
 /// Prepares the fields of an answer to a request for `target` for being recorded: what is
 /// the gateway's own becomes a path, what leads nowhere goes.
 pub fn record(headers: &mut HeaderMap, home: Home<'_>, target: &str) {
+    let requested = requested(home.upstream, target);
+    let resolve = |value: &[u8]| home.resolve_from(&requested, value);
     for name in &SINGLE {
-        first_line(headers, name, |value| home.resolve(value, target).url(""));
-        if headers
-            .get(name)
-            .is_some_and(|value| home.resolve(value.as_bytes(), target).is_unusable())
-        {
+        first_line(headers, name, |value| resolve(value).url(""));
+        if headers.get(name).is_some_and(|value| resolve(value.as_bytes()).is_unusable()) {
             headers.remove(name);
         }
     }
-    let moved = |value: &[u8]| match home.resolve(value, target) {
+    let moved = |value: &[u8]| match resolve(value) {
         Place::Own(path) => Some(path),
         Place::Foreign(_) | Place::Unusable => None,
     };
-    each_line(headers, &LINK, |value| links(value, moved));
-    each_line(headers, &REFRESH, |value| refresh(value, moved));
+    move_references(headers, requested.as_str().len(), |_| true, moved);
 }
 
 /// Puts recorded paths onto the public origin.
 pub fn show(headers: &mut HeaderMap, base: &str) {
+    let is_path = |value: &[u8]| value.starts_with(b"/");
     let moved = |value: &[u8]| {
-        let path = std::str::from_utf8(value).ok()?;
-        path.starts_with('/').then(|| public(path, base))
+        let path = std::str::from_utf8(value).ok().filter(|_| is_path(value))?;
+        Some(public(path, base))
     };
     for name in &SINGLE {
         first_line(headers, name, moved);
     }
-    each_line(headers, &LINK, |value| links(value, moved));
-    each_line(headers, &REFRESH, |value| refresh(value, moved));
+    move_references(headers, base.len(), is_path, moved);
 }
+
+/// Moves those references in `Link` and `Refresh` that may move. Each of them costs `each` octets
+/// and its own length; a line with more than [`MOST_WORK`] is left out.
+fn move_references(
+    headers: &mut HeaderMap,
+    each: usize,
+    may_move: impl Fn(&[u8]) -> bool,
+    moved: impl Fn(&[u8]) -> Option<String>,
+) {
+    let mut left = MOST_WORK;
+    let mut bounded = |value: &[u8]| {
+        if !may_move(value) {
+            return Ok(None);
+        }
+        left = left.checked_sub(each + value.len()).ok_or(TooMuch)?;
+        Ok(moved(value))
+    };
+    each_line(headers, &LINK, |value| links(value, &mut bounded));
+    each_line(headers, &REFRESH, |value| refresh(value, &mut bounded));
+}
+
+/// The references of an answer cost more than they may.
+#[derive(Debug)]
+struct TooMuch;
 
 /// Keeps one line of a field that is to have one: the first that `moved` has an answer
 /// for, else the first.
@@ -80,15 +107,19 @@ fn first_line(headers: &mut HeaderMap, name: &HeaderName, moved: impl Fn(&[u8]) 
     headers.insert(name, kept);
 }
 
-fn each_line(headers: &mut HeaderMap, name: &HeaderName, rewritten: impl Fn(&[u8]) -> Vec<u8>) {
+fn each_line(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    mut rewritten: impl FnMut(&[u8]) -> Result<Vec<u8>, TooMuch>,
+) {
     if !headers.contains_key(name) {
         return;
     }
     let lines: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
     headers.remove(name);
     for line in lines {
-        let written = HeaderValue::from_bytes(&rewritten(line.as_bytes()));
-        headers.append(name, written.unwrap_or(line));
+        let Ok(written) = rewritten(line.as_bytes()) else { continue };
+        headers.append(name, HeaderValue::from_bytes(&written).unwrap_or(line));
     }
 }
 
@@ -100,28 +131,42 @@ fn is_absolute(reference: &[u8]) -> bool {
 }
 
 /// The value of a `Link` (RFC 8288) with its targets and anchors moved.
-fn links(value: &[u8], moved: impl Fn(&[u8]) -> Option<String>) -> Vec<u8> {
+fn links(
+    value: &[u8],
+    mut moved: impl FnMut(&[u8]) -> Result<Option<String>, TooMuch>,
+) -> Result<Vec<u8>, TooMuch> {
     let mut written = Vec::with_capacity(value.len());
     let mut rest = value;
+    // What has no end seen from here has none seen from further on: it is looked for once. Of a
+    // quoted string that holds because all quotation marks behind it are then escaped.
+    let (mut targets_end, mut strings_end) = (true, true);
     while let Some((&octet, behind)) = rest.split_first() {
         rest = behind;
         let end = match octet {
-            b'<' => behind.iter().position(|octet| *octet == b'>'),
-            b'"' => end_of_quoted(behind),
+            b'<' if targets_end => {
+                let end = behind.iter().position(|octet| *octet == b'>');
+                targets_end = end.is_some();
+                end
+            }
+            b'"' if strings_end => {
+                let end = end_of_quoted(behind);
+                strings_end = end.is_some();
+                end
+            }
             _ => None,
         };
-        let is_anchor = octet == b'"' && ends_with_anchor(&written);
+        let is_reference = octet == b'<' || ends_with_anchor(&written);
         written.push(octet);
         let Some(end) = end else { continue };
         let inner = &behind[..end];
-        match moved(inner).filter(|_| octet == b'<' || is_anchor) {
+        match if is_reference { moved(inner)? } else { None } {
             Some(url) => written.extend_from_slice(url.as_bytes()),
             None => written.extend_from_slice(inner),
         }
         written.push(behind[end]);
         rest = &behind[end + 1..];
     }
-    written
+    Ok(written)
 }
 
 /// Where a quoted string ends whose first octet was a quotation mark.
@@ -141,9 +186,12 @@ fn ends_with_anchor(written: &[u8]) -> bool {
 }
 
 /// The value of a `Refresh` (`5; url=/there`) with its URL moved.
-fn refresh(value: &[u8], moved: impl Fn(&[u8]) -> Option<String>) -> Vec<u8> {
+fn refresh(
+    value: &[u8],
+    mut moved: impl FnMut(&[u8]) -> Result<Option<String>, TooMuch>,
+) -> Result<Vec<u8>, TooMuch> {
     let at = value.windows(4).position(|part| part.eq_ignore_ascii_case(b"url="));
-    let Some(at) = at else { return value.to_vec() };
+    let Some(at) = at else { return Ok(value.to_vec()) };
     let (before, url) = value.split_at(at + 4);
     let url = url.trim_ascii();
     let bare = match url.first() {
@@ -153,10 +201,10 @@ fn refresh(value: &[u8], moved: impl Fn(&[u8]) -> Option<String>) -> Vec<u8> {
         }
         _ => url,
     };
-    match moved(bare) {
+    Ok(match moved(bare)? {
         Some(url) => [before, url.as_bytes()].concat(),
         None => value.to_vec(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -243,6 +291,23 @@ mod tests {
     }
 
     #[test]
+    fn a_link_with_more_references_than_may_be_moved_is_left_out() {
+        let target = format!("/{}/x", "a".repeat(60_000));
+        let many = ["</a>,".repeat(50_000), "<..>,".repeat(50_000), "<?>,".repeat(50_000)];
+        for line in many {
+            let fields = [("link", line.as_bytes()), ("etag", &b"\"1\""[..])];
+            let mut headers = map(&fields);
+            at_home(|home| record(&mut headers, home, &target));
+            assert_eq!(headers.keys().collect::<Vec<_>>(), ["etag"], "{}", &line[..5]);
+        }
+        // References that stay as they came cost nothing.
+        let mut headers = map(&[("link", "<a>,".repeat(50_000).as_bytes())]);
+        let before = headers.clone();
+        at_home(|home| pass(&mut headers, home, "/", BASE));
+        assert!(headers == before);
+    }
+
+    #[test]
     fn a_refresh_moves() {
         for (given, wanted) in [
             ("5; url=http://up:9000/a", "5; url=B/a"),
@@ -288,8 +353,8 @@ mod tests {
         #[test]
         fn no_octets_make_it_panic_and_what_is_not_own_stays(octets in prop::collection::vec(any::<u8>(), 0..80), text in "[<>\"\\\\, ;=/:a-z]{0,60}") {
             for octets in [octets, text.into_bytes()] {
-                prop_assert_eq!(links(&octets, |_| None), octets.clone());
-                prop_assert_eq!(refresh(&octets, |_| None), octets.clone());
+                prop_assert_eq!(links(&octets, |_| Ok(None)).unwrap(), octets.clone());
+                prop_assert_eq!(refresh(&octets, |_| Ok(None)).unwrap(), octets.clone());
                 if let Ok(value) = HeaderValue::from_bytes(&octets) {
                     let _ = (recorded(&[("link", value.as_bytes())]), passed(&[("refresh", value.as_bytes())]));
                 }

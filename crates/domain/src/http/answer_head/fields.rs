@@ -36,6 +36,8 @@ enum Last {
     Nothing,
     LeftOut,
     Field(HeaderName, Bytes),
+    /// One with folds, each of which is added at its end.
+    Folded(HeaderName, Vec<u8>),
 }
 
 impl Reading<'_> {
@@ -62,15 +64,19 @@ impl Reading<'_> {
     /// A fold is a blank and what follows it; that of a line left out goes with it.
     fn fold(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
         self.repairs += 1;
-        match &mut self.last {
-            Last::Nothing => self.leave_out(line),
-            Last::LeftOut => Ok(()),
-            Last::Field(_, value) => {
-                let both = [&value[..], trim(line)].join(&b" "[..]);
-                *value = Bytes::copy_from_slice(trim(&both));
-                Ok(())
-            }
+        let folded = trim(line);
+        let (name, mut value) = match std::mem::replace(&mut self.last, Last::LeftOut) {
+            Last::Nothing => return self.leave_out(line),
+            Last::LeftOut => return Ok(()),
+            Last::Field(name, value) => (name, value.to_vec()),
+            Last::Folded(name, value) => (name, value),
+        };
+        if !value.is_empty() && !folded.is_empty() {
+            value.push(b' ');
         }
+        value.extend_from_slice(folded);
+        self.last = Last::Folded(name, value);
+        Ok(())
     }
 
     fn leave_out(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
@@ -84,8 +90,10 @@ impl Reading<'_> {
 
     /// Puts the line before into the fields, now that all of it was read.
     fn keep(&mut self) -> Result<(), HeadProblem> {
-        let Last::Field(name, value) = std::mem::replace(&mut self.last, Last::Nothing) else {
-            return Ok(());
+        let (name, value) = match std::mem::replace(&mut self.last, Last::Nothing) {
+            Last::Field(name, value) => (name, value),
+            Last::Folded(name, value) => (name, Bytes::from(value)),
+            Last::Nothing | Last::LeftOut => return Ok(()),
         };
         let Ok(value) = HeaderValue::from_maybe_shared(value) else {
             return self.leave_out(&[name.as_str().as_bytes(), b":"].concat());
