@@ -21,7 +21,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
         match step(&engine).await {
             Ok(()) => engine.loop_health.succeeded(EngineLoop::Delays, engine.clock.now()),
             Err(error) => {
-                tracing::warn!(%error, "delayed operations could not be released; trying again soon")
+                tracing::warn!(%error, "delayed operations could not be released; trying again soon");
             }
         }
         if !engine.pause(INTERVAL).await {

@@ -48,7 +48,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "claiming waiting operations failed; trying again soon")
+                tracing::warn!(%error, "claiming waiting operations failed; trying again soon");
             }
         }
         tokio::select! {

@@ -40,7 +40,7 @@ pub(super) async fn run(engine: Arc<EngineContext>, found: watch::Sender<Heartbe
                 found.send_replace(findings);
             }
             Err(error) => {
-                tracing::warn!(%error, "a heartbeat did not reach the ledger; trying again")
+                tracing::warn!(%error, "a heartbeat did not reach the ledger; trying again");
             }
         }
         metrics::gauge!("cloakroom_beat_age_seconds").set(engine.node_lease.age());

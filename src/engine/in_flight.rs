@@ -46,7 +46,7 @@ pub(super) struct InFlightLease {
     settled: bool,
 }
 
-/// Something was pending_claims for that may be handed out to this node.
+/// A claim that is on its way and may bring leases.
 #[derive(Debug)]
 pub(super) struct PendingClaim(InFlightLeases);
 

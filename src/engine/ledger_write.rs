@@ -32,7 +32,7 @@ fn ends_the_attempts() -> impl FnMut(&LedgerError, bool) -> bool {
             impossible += 1;
             is_cutting || impossible >= IMPOSSIBLE_TRIES
         }
-        _ => false,
+        LedgerError::Full => false,
     }
 }
 

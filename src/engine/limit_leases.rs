@@ -29,7 +29,7 @@ struct RenewalPlan {
 }
 
 impl RenewalPlan {
-    /// What these shares leave to be done, after an plan that had not changed until now.
+    /// The next plan after these shares, where this plan has not changed since.
     /// While others owe the node something, it asks less and less often.
     fn after(self, divided: &[Divided], longest: Duration) -> Self {
         let mut shares = divided.iter().map(|divided| divided.share);

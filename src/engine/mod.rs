@@ -138,7 +138,7 @@ pub struct NodeSettings {
     pub role: Role,
     /// The fingerprint of its configuration.
     pub fingerprint: String,
-    /// How long its beat may delay_leave away before others take over what it holds.
+    /// How long its heartbeat may be missing before other nodes take its work over.
     pub lease: Duration,
 }
 

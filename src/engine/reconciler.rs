@@ -22,7 +22,7 @@ pub(super) async fn run(engine: Arc<EngineContext>) {
             None => return,
             Some(Ok(report)) => tell(&report),
             Some(Err(error)) => {
-                tracing::warn!(%error, "the ledger could not be checked; trying again at the next interval")
+                tracing::warn!(%error, "the ledger could not be checked; trying again at the next interval");
             }
         }
     }
@@ -53,7 +53,7 @@ pub(super) async fn after_deaths(
             }
             // The next beat reminds of it.
             Err(error) => {
-                tracing::debug!(%error, "lanes could not be recounted; the next heartbeat tries again")
+                tracing::debug!(%error, "lanes could not be recounted; the next heartbeat tries again");
             }
         }
     }

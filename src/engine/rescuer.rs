@@ -125,7 +125,7 @@ async fn give_back(engine: &EngineContext, keys: Vec<LeaseKey>, outcome: &Outcom
         }
         // The next beat finds them again.
         Err(error) => {
-            tracing::warn!(%error, "operations could not be returned; the next heartbeat finds them again")
+            tracing::warn!(%error, "operations could not be returned; the next heartbeat finds them again");
         }
     }
 }

@@ -86,7 +86,7 @@ impl SlotPool {
         }
         match priority {
             AcquirePriority::Waiting | AcquirePriority::Express => {
-                self.has_waiters.store(true, Ordering::SeqCst)
+                self.has_waiters.store(true, Ordering::SeqCst);
             }
             AcquirePriority::Overdue => self.overdue_waits.store(true, Ordering::SeqCst),
             AcquirePriority::Quarantine => self.reserved.store(true, Ordering::SeqCst),

@@ -166,7 +166,7 @@ async fn each(
             // Nothing is left that could be shown.
             SubscriptionVerb::Delete => print::say_json(&json!({ "id": id, "deleted": true }))?,
             SubscriptionVerb::Enable | SubscriptionVerb::Disable => {
-                print::say_json(&body_of(answer.body())?)?
+                print::say_json(&body_of(answer.body())?)?;
             }
         }
     }
