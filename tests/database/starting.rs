@@ -92,22 +92,45 @@ async fn whoever_forgets_the_pooler_is_told_of_its_setting() {
 #[tokio::test]
 async fn a_database_of_another_program_is_left_as_it_is() {
     let upstream = Upstream::start().await;
-    for tables in [
-        "CREATE TABLE ledger (amount numeric)",
-        "CREATE TABLE _sqlx_migrations (version bigint); INSERT INTO _sqlx_migrations VALUES (1)",
+    for (tables, sign) in [
+        ("CREATE TABLE ledger (amount numeric)", "a table ledger"),
+        ("CREATE TABLE users (id bigint); INSERT INTO users VALUES (1)", "a table users"),
+        ("CREATE VIEW operations AS SELECT 1 AS id", "a view operations"),
+        ("CREATE MATERIALIZED VIEW totals AS SELECT 1 AS id", "a view totals"),
+        ("CREATE TYPE lanes AS ENUM ('left')", "a type lanes"),
+        ("CREATE TYPE pair AS (one int, other int)", "a type pair"),
+        ("CREATE DOMAIN amount AS int", "a type amount"),
+        ("CREATE SEQUENCE numbers", "a sequence numbers"),
+        (
+            "CREATE TABLE _sqlx_migrations (version bigint); INSERT INTO _sqlx_migrations VALUES (1)",
+            "a table _sqlx_migrations",
+        ),
     ] {
         let database = cluster().database();
         let name = database.rsplit('/').next().unwrap();
         cluster().sql(name, tables);
+        let count = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace";
+        let before = cluster().sql(name, count);
         let (status, said) = Setup::before(&upstream).on(&database).refused().await;
         assert!(!status.success());
-        assert!(said.contains("belongs to another program"), "{said}");
-        let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-        assert_eq!(cluster().sql(name, count), "1", "{tables}");
+        assert!(said.contains("belongs to another program") && said.contains(sign), "{said}");
+        let doctor = ["doctor", "--upstream", "http://127.0.0.1:1", "--store", &database];
+        let said = cloakroom().args(doctor).output().await.unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains("belongs to another program") && said.contains(sign), "{said}");
+        assert_eq!(cluster().sql(name, count), before, "{tables}");
     }
-    // Tables of other programs beside its own do no harm.
+}
+
+#[tokio::test]
+async fn tables_in_other_schemas_and_beside_a_ledger_do_no_harm() {
+    let upstream = Upstream::start().await;
     let database = cluster().database();
-    cluster().sql(database.rsplit('/').next().unwrap(), "CREATE TABLE customers (id bigint)");
+    let name = database.rsplit('/').next().unwrap().to_owned();
+    cluster().sql(&name, "CREATE SCHEMA theirs; CREATE TABLE theirs.customers (id bigint)");
     let process = Setup::before(&upstream).on(&database).spawn().await;
+    process.post_order().await;
+    cluster().sql(&name, "CREATE VIEW beside AS SELECT 1 AS id");
+    let process = process.again().await;
     process.post_order().await;
 }

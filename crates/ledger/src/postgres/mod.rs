@@ -6,6 +6,7 @@
 //! what time it is.
 
 pub(crate) mod batch;
+pub(crate) mod belonging;
 pub(crate) mod book;
 pub(crate) mod given;
 pub(crate) mod hints;

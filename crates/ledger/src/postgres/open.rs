@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::batch::Values;
+use super::belonging::check_owner;
 use super::book::{Book, LANES};
 use super::committers;
 use super::pool::{Away, PATIENCE, Pool};
@@ -64,7 +65,7 @@ const LEFT_RUNNING: &str = "SELECT DISTINCT u.node FROM running u \
      JOIN nodes n ON n.incarnation = u.node WHERE n.name = $1";
 
 /// Says what went wrong with the database at that address.
-fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
+pub(super) fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Unreadable { path: url.to_string(), reason: reason.to_string() }
 }
 
@@ -116,7 +117,7 @@ pub(crate) async fn target(server: &Server) -> Result<PgConnection, OpenError> {
 }
 
 /// The version of the server at that address, as in `15.4`; an error if it cannot be
-/// reached as a gateway would, is too old, or may only be read.
+/// reached as a gateway would, is too old, may only be read, or is another program's.
 pub async fn postgres_version(url: &DatabaseUrl, pooler: Pooler) -> Result<String, OpenError> {
     let options = session(options(url)?, pooler).disable_statement_logging();
     let connected = PgConnection::connect_with(&options).await;
@@ -124,10 +125,12 @@ pub async fn postgres_version(url: &DatabaseUrl, pooler: Pooler) -> Result<Strin
     let version = connection.server_version_num();
     check_version(version)?;
     let is_standby = is_standby(&mut connection).await.map_err(|error| unreadable(url, error))?;
+    let owned = check_owner(&mut connection, url).await;
     let _ = connection.close().await;
     if is_standby {
         return Err(unreadable(url, STANDBY));
     }
+    owned?;
     let number = version.unwrap_or_default();
     Ok(format!("{}.{}", number / 10_000, number % 10_000))
 }
@@ -235,33 +238,6 @@ fn check_version(version: Option<u32>) -> Result<(), OpenError> {
         Some(found) if found < OLDEST => Err(OpenError::OldPostgres(found / 10_000)),
         _ => Ok(()),
     }
-}
-
-/// Tables that are another program's where there is no ledger: what they are called is what
-/// some of a ledger's are called, or they note that program's migrations.
-const OTHERS: &str = "SELECT c.relname::text FROM pg_class c \
-     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) \
-     AND c.relkind IN ('r', 'p') \
-     AND c.relname IN ('_sqlx_migrations', 'ledger', 'operations', 'nodes', 'events', 'lanes') \
-     AND NOT EXISTS (SELECT FROM pg_attribute \
-     WHERE attrelid = to_regclass('ledger') AND attname = 'ticket_key') ORDER BY 1 DESC LIMIT 1";
-const NOTES: &str = "_sqlx_migrations";
-
-/// Refuses a database, or the schema of one, in which a ledger would lie among the tables of
-/// another program that have the same names.
-async fn check_owner(connection: &mut PgConnection, url: &DatabaseUrl) -> Result<(), OpenError> {
-    let failed = |error| unreadable(url, error);
-    let row = sqlx::raw_sql(OTHERS).fetch_optional(&mut *connection).await.map_err(failed)?;
-    let Some(row) = row else { return Ok(()) };
-    let table: String = sqlx::Row::try_get(&row, 0).map_err(failed)?;
-    if table == NOTES {
-        // A ledger's own first step may have been cut off behind it.
-        let noted = sqlx::raw_sql("SELECT FROM _sqlx_migrations LIMIT 1");
-        if noted.fetch_optional(connection).await.map_err(failed)?.is_none() {
-            return Ok(());
-        }
-    }
-    Err(OpenError::Foreign { path: url.to_string(), sign: format!("a table {table}") })
 }
 
 /// Whether a commit of this server is on its disk.

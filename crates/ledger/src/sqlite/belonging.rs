@@ -18,6 +18,10 @@ const IS_LEDGER: &str =
 const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations' ORDER BY name LIMIT 1";
 
+/// The table of migrations, where it notes any: a ledger's own come together with its tables.
+const NOTES: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+const NOTED: &str = "SELECT EXISTS (SELECT 1 FROM _sqlx_migrations)";
+
 /// What other programs mark a file with before they put tables into it; a ledger has neither.
 const MARKS: [&str; 2] = ["application_id", "user_version"];
 
@@ -56,6 +60,10 @@ fn sign_of_others(path: &Path, how: &str) -> rusqlite::Result<Option<String>> {
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
         return Ok(Some(format!("a table {}", row.get::<_, String>(0)?)));
+    }
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    if count(NOTES)? > 0 && count(NOTED)? > 0 {
+        return Ok(Some("a table _sqlx_migrations".to_owned()));
     }
     for mark in MARKS {
         let value = connection.pragma_query_value(None, mark, |row| row.get::<_, i64>(0))?;
@@ -112,6 +120,10 @@ mod tests {
             ("their 100%? #1.db", "CREATE TABLE ledger (amount)"),
             ("marked.db", "PRAGMA application_id = 1196444487"),
             ("version.db", "PRAGMA user_version = 7"),
+            (
+                "noted.db",
+                "CREATE TABLE _sqlx_migrations (version); INSERT INTO _sqlx_migrations VALUES (1)",
+            ),
             ("sqlx.db", "CREATE TABLE _sqlx_migrations (version); CREATE TABLE sqliteish (id)"),
         ] {
             let (folder, path) = file(name, sql);
