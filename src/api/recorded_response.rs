@@ -38,7 +38,7 @@ pub struct PassThroughContext<'a> {
 /// The upstream's real answer: its status, its end-to-end fields, its body.
 pub fn passed_on(ledger: &Ledger, answer: KeptAnswer, passage: PassThroughContext<'_>) -> Response {
     let mut headers = answer.fields.into_map();
-    hygiene::response_fields_from_upstream(&mut headers);
+    hygiene::operation_fields_from_upstream(&mut headers);
     relocation::show(&mut headers, passage.base);
     headers.insert(response::GATEWAY_ORIGIN, HeaderValue::from_static("upstream"));
     response::set(&mut headers, response::OPERATION_ID, passage.id.to_string());

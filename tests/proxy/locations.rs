@@ -27,6 +27,21 @@ async fn behind_tls(upstream: &Upstream) -> Gateway {
 }
 
 #[tokio::test]
+async fn an_upstream_cannot_say_what_the_gateway_alone_says_of_a_request() {
+    let upstream = Upstream::start().await;
+    let said = ["Idempotency-Replayed", "Operation-Id", "Upstream-Status", "X-Progress"];
+    let answer = said.iter().fold(Answer::status(200), |answer, name| answer.field(name, "7"));
+    upstream.on("/orders", answer);
+    let gateway = Setup::before(&upstream).route("POST /orders", "").start().await;
+    let passed = gateway.get("/orders").await.expect(200);
+    assert_eq!((passed.field(said[0]), passed.field(said[1])), (None, None));
+    let recorded = gateway.send(order().field("Expect", "200-ok")).await.expect(200);
+    for name in said {
+        assert_ne!(recorded.field(&name.to_lowercase()), Some("7"), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_upstreams_host_and_port_are_put_on_the_public_origin_whatever_the_scheme() {
     let upstream = Upstream::start().await;
     let gateway = behind_tls(&upstream).await;

@@ -53,6 +53,9 @@ const OWN_FAMILIES: [&str; 2] = ["operation-", "callback-"];
 const OWN: [&str; 5] =
     ["client-reference", "gateway-origin", "upstream-status", "idempotency-replayed", "x-progress"];
 
+/// What the gateway alone says of every answer, whether the request is an operation or not.
+const NOT_FROM_UPSTREAM: [&str; 3] = ["gateway-origin", "idempotency-replayed", "operation-id"];
+
 /// Names that upstreams trust, where an alias with `_` would be a second opinion.
 const TRUSTED: [&str; 9] = [
     "accept-encoding",
@@ -215,8 +218,12 @@ pub fn screen(headers: &HeaderMap, trusted: &[HeaderName]) -> Result<(), FieldPr
 
 fn screen_framing(headers: &HeaderMap) -> Result<(), FieldProblem> {
     let mut codings = headers.get_all("transfer-encoding").iter();
-    let is_chunked = |coding: &::http::HeaderValue| {
-        coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+    let is_chunked = |codings: &::http::HeaderValue| {
+        // An empty member of a list says nothing (RFC 9110 section 5.6.1.2).
+        let named = codings.as_bytes().split(|octet| *octet == b',').map(<[u8]>::trim_ascii);
+        let mut named = named.filter(|coding| !coding.is_empty());
+        let is_first = named.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        is_first && named.next().is_none()
     };
     // RFC 9112 section 6.1: no more than once.
     let (first, second) = (codings.next(), codings.next());
@@ -295,10 +302,18 @@ pub fn remove_with_aliases(headers: &mut HeaderMap, field: &HeaderName) {
 }
 
 /// Removes from an upstream's answer what it may not say to a client: hop-by-hop fields,
-/// and `Gateway-Origin` in any spelling.
+/// and in any spelling what the gateway alone says of every answer.
 pub fn response_fields_from_upstream(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    remove_where(headers, |name| reads_as(name.as_bytes(), "gateway-origin"));
+    remove_where(headers, |name| {
+        NOT_FROM_UPSTREAM.iter().any(|field| reads_as(name.as_bytes(), field))
+    });
+}
+
+/// The same of an answer to an operation, of which the gateway alone speaks in its own fields.
+pub fn operation_fields_from_upstream(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    remove_where(headers, |name| is_own(name.as_bytes()));
 }
 
 /// The fields of a recorded answer that its result repeats. [`RESULT_FIELDS`], the
@@ -473,8 +488,13 @@ mod tests {
 
     #[test]
     fn an_upstream_cannot_speak_as_the_gateway() {
-        let mut headers = with(&["gateway-origin", "gateway_origin", "keep-alive", "etag"]);
+        let always = ["gateway-origin", "gateway_origin", "idempotency-replayed", "Operation_Id"];
+        let mut headers = with(&[&always[..], &["keep-alive", "etag", "x-progress"]].concat());
         response_fields_from_upstream(&mut headers);
+        assert_eq!(names(&headers), ["etag", "x-progress"]);
+        let of_operations = ["upstream-status", "x-progress", "operation-cursor", "etag"];
+        let mut headers = with(&[&always[..], &of_operations].concat());
+        operation_fields_from_upstream(&mut headers);
         assert_eq!(names(&headers), ["etag"]);
     }
 
