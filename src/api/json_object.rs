@@ -48,10 +48,11 @@ impl FromRequest<ApiState> for JsonObject {
         let (head, body) = request.into_parts();
         let too_large = |_| Problem::document_too_large(LONGEST as u64);
         let octets = to_bytes(body, LONGEST).await.map_err(too_large)?;
-        if octets.is_empty() && !head.headers.contains_key(CONTENT_TYPE) {
+        let is_json = json::is_named(&head.headers);
+        if octets.is_empty() && (is_json || !head.headers.contains_key(CONTENT_TYPE)) {
             return Ok(Self(Map::new()));
         }
-        if !json::is_named(&head.headers) {
+        if !is_json {
             return Err(Problem::not_json());
         }
         Self::read(&octets)

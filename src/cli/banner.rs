@@ -2,6 +2,10 @@
 //!
 //! Pure: it sees nothing but the configuration.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
 use crate::app::Overlap;
 use crate::config::{
     Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, widest,
@@ -112,7 +116,7 @@ fn links(config: &Config) -> Option<String> {
 
 /// What is opened wider than it is likely to be meant, and what does not do what it says.
 pub(super) fn doubts(config: &Config) -> Vec<String> {
-    let too_open = trust(config).into_iter().chain(link_local(config));
+    let too_open = trust(config).into_iter().chain(link_local(config)).chain(metadata(config));
     too_open.chain(config.doubts.iter().map(ToString::to_string)).collect()
 }
 
@@ -132,6 +136,24 @@ fn link_local(config: &Config) -> Option<String> {
         "webhooks.allow holds {open}, which covers link-local addresses: every client that may \
          subscribe can have the gateway call the metadata service of the machine's cloud \
          (169.254.169.254), which gives out credentials; name only the ranges that receivers are in"
+    ))
+}
+
+/// Metadata services at addresses that are not link-local: of AWS over IPv6, and of Alibaba Cloud.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+
+/// The other addresses that clouds keep credentials of machines at.
+fn metadata(config: &Config) -> Option<String> {
+    let addresses: [IpAddr; 3] =
+        [METADATA_V6.into(), METADATA_V4.into(), METADATA_V4.to_ipv6_mapped().into()];
+    let covered = |open: &IpNet| addresses.into_iter().find(|address| open.contains(address));
+    let found = |open: &IpNet| Some((*open, covered(open)?));
+    let (open, address) = config.webhooks.allow.iter().find_map(found)?;
+    Some(format!(
+        "webhooks.allow holds {open}, which covers {address}: every client that may subscribe can \
+         have the gateway call the metadata service that some clouds have there, which gives out \
+         credentials; name only the ranges that receivers are in"
     ))
 }
 
@@ -190,7 +212,12 @@ mod tests {
             ("::/0", true),
             ("fe80::1", true),
             ("10.0.0.0/8", false),
-            ("fc00::/7", false),
+            ("fc00::/7", true),
+            ("fd00:ec2::254", true),
+            ("fd12::/16", false),
+            ("100.64.0.0/10", true),
+            ("::ffff:100.100.100.200/128", true),
+            ("100.64.0.0/16", false),
         ] {
             let allowed = format!("[webhooks]\nallow = [\"{range}\"]");
             assert_eq!(told(&allowed, "webhooks.allow"), warned, "{range}");

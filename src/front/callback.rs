@@ -15,7 +15,9 @@ use url::Url;
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
 use crate::api::{Api, Problem, UrlRejection};
-use cloakroom_domain::delivery::{Callback, Destination, Reach, ReceiverKey, Topic, Topics};
+use cloakroom_domain::delivery::{
+    BadDestination, Callback, Destination, Reach, ReceiverKey, Topic, Topics,
+};
 use cloakroom_domain::http::expectation;
 use cloakroom_domain::http::prefer::Preferences;
 use cloakroom_domain::{Principal, Timestamp};
@@ -23,6 +25,9 @@ use cloakroom_ledger::{FirstCallback, NewCallbacks, USED};
 
 const URL: &str = "Callback-Url";
 const EVENTS: &str = "Callback-Events";
+/// A callback has no fields of its own, in which credentials could go.
+const NO_USER: &str = "leave out what stands before the @: no credentials are sent to a callback, \
+                       which is known by its signature";
 
 /// So many receivers are remembered before they are looked up anew.
 const MOST_KNOWN: usize = 10_000;
@@ -68,8 +73,10 @@ impl CallbackRequest {
         };
         let preferred = wished.is_some_and(|wished| wished == text);
         let rules = &api.webhooks.rules;
-        let to = Destination::parse(&text, rules)
-            .map_err(|bad| UrlRejection::from(bad).refused(field))?;
+        let to = Destination::parse(&text, rules).map_err(|bad| match bad {
+            BadDestination::UserInfo => Problem::destination_refused(field, NO_USER),
+            bad => UrlRejection::from(bad).refused(field),
+        })?;
         let taken = Url::parse(to.as_str()).is_ok_and(|url| route.callbacks.takes(&url));
         if !taken {
             let why = "this route takes no callbacks to that url: the operator says which in the \

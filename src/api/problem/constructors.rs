@@ -150,7 +150,7 @@ impl Problem {
 
     /// 404: no queue has this name here.
     pub fn no_such_queue(name: &str) -> Self {
-        let detail = "no queue of this node has that name: list the queues at /queues";
+        let detail = "no queue of this node has that name: `cloakroom queues` lists the queues";
         Self::new(&kinds::NO_QUEUE, detail).with("queue", name)
     }
 

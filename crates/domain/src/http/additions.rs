@@ -232,6 +232,8 @@ pub fn parent_named(text: &str) -> Option<OperationId> {
     let hex = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
     let is_ticket =
         || tail.strip_prefix('-').is_some_and(|tail| tail.len() == 32 && tail.bytes().all(hex));
+    // A UUID means the same in capitals (RFC 9562 section 4).
+    let id = id.to_ascii_lowercase();
     if tail.is_empty() || is_ticket() { id.parse().ok() } else { None }
 }
 
@@ -364,9 +366,10 @@ mod tests {
     fn a_parent_is_named_by_its_id_or_its_ticket() {
         let id = ID.parse().unwrap();
         assert_eq!(one(PARENT, ID).parent, Some(id));
+        assert_eq!(one(PARENT, &ID.to_uppercase()).parent, Some(id));
         let ticket = format!("{ID}-{}", "0f".repeat(16));
         assert_eq!(one(PARENT, &ticket).parent, Some(id));
-        for bad in ["", "7", &ID.to_uppercase(), &ticket[..68], &ticket.replace('f', "g")] {
+        for bad in ["", "7", &ticket[..68], &ticket.replace('f', "g")] {
             assert_eq!(fault(PARENT, bad), Fault::BadParent, "{bad}");
         }
     }
