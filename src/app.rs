@@ -32,7 +32,7 @@ use crate::webhooks::Webhooks;
 use cloakroom_domain::Fields;
 use cloakroom_domain::http::public_url::{PublicOrigin, PublicUrlProblem};
 use cloakroom_domain::operation::Lane;
-use cloakroom_domain::turn::Expected;
+use cloakroom_domain::urgency::QueueTarget;
 use cloakroom_ledger::{Ledger, Location, OpenError, Opening, Pooler, Retention, Server};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::{Tasks, Threads};
@@ -445,7 +445,7 @@ fn engine_settings(
         max_response: upstream.max_response as u64,
     };
     let expected = |queue: &QueueConfig| QueueLimits {
-        expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
+        expected: QueueTarget { priority: queue.priority, target_wait: queue.target_wait },
         max_in_flight: queue.max_in_flight,
         rate: queue.rate,
     };

@@ -11,7 +11,7 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::http::links::Links;
 pub use cloakroom_domain::http::location::public;
 use cloakroom_domain::operation::{
-    Failure, NewOperation, State, Status, Verdict, WaitingFor, Work,
+    Failure, NewOperation, OperationState, Status, Verdict, WaitingFor, Work,
 };
 use cloakroom_ledger::{Operation, Subject};
 
@@ -166,7 +166,7 @@ impl Document {
             next_attempt_at: next_attempt_at.map(Timestamp::rfc3339),
             waiting_for: waiting_for.map(|on| on.as_str().to_owned()),
             percent_complete: match operation.state {
-                State::Succeeded { .. } => Some(100),
+                OperationState::Succeeded { .. } => Some(100),
                 _ => operation.percent,
             },
             message: operation.message.clone(),
@@ -175,8 +175,8 @@ impl Document {
             resource_location: finished.map(|_| links.result()),
             created_location: operation.created_location.as_deref().map(|to| public(to, base)),
             error: match &operation.state {
-                State::Failed { failure, .. } => Some(DocumentError::of(failure)),
-                State::Canceled { .. } => Some(DocumentError::canceled()),
+                OperationState::Failed { failure, .. } => Some(DocumentError::of(failure)),
+                OperationState::Canceled { .. } => Some(DocumentError::canceled()),
                 _ => None,
             },
             verdict: operation.verdict.as_ref().map(|verdict| DocumentVerdict::of(verdict, base)),
@@ -229,10 +229,10 @@ impl Document {
     }
 }
 
-fn next(state: &State) -> (Option<Timestamp>, Option<WaitingFor>) {
+fn next(state: &OperationState) -> (Option<Timestamp>, Option<WaitingFor>) {
     match state {
-        State::Queued { due_at } => (Some(*due_at), None),
-        State::Waiting { on, due_at } => (*due_at, Some(*on)),
+        OperationState::Queued { due_at } => (Some(*due_at), None),
+        OperationState::Waiting { on, due_at } => (*due_at, Some(*on)),
         _ => (None, None),
     }
 }
@@ -244,9 +244,9 @@ impl DocumentRequest {
 }
 
 /// The status of an answer that came and is not kept, because it could not be read.
-fn told_status(state: &State) -> Option<u16> {
+fn told_status(state: &OperationState) -> Option<u16> {
     match state {
-        State::Failed { failure, .. } => failure.status,
+        OperationState::Failed { failure, .. } => failure.status,
         _ => None,
     }
 }

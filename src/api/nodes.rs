@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::extract::RequestContext;
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::fleet::Standing;
+use cloakroom_domain::fleet::NodeHealth;
 use cloakroom_ledger::NodeRow;
 
 /// The nodes, the latest start first.
@@ -56,7 +56,7 @@ pub(super) struct NodeDocument {
 impl NodeDocument {
     fn of(row: NodeRow, now: Timestamp) -> Self {
         let age = now.since(row.beat_at);
-        let standing = Standing::of(row.ended_at.is_some(), age, row.vitals.lease);
+        let standing = NodeHealth::of(row.ended_at.is_some(), age, row.vitals.lease);
         Self {
             incarnation: row.incarnation,
             name: row.vitals.name,

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use super::{ApiSettings, Problem};
-use cloakroom_domain::http::forwarded::{Scheme, Sender};
+use cloakroom_domain::http::forwarded::{RequestSender, Scheme};
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::http::public_url;
 
 /// The public origin for links in the answer to this request, without a slash at its
 /// end; 400 where it follows the `Host` and that is none.
 pub fn base(settings: &ApiSettings, headers: &HeaderMap, peer: IpAddr) -> Result<String, Problem> {
-    let sender = Sender::of(peer, &settings.trusted_proxies, headers);
+    let sender = RequestSender::of(peer, &settings.trusted_proxies, headers);
     // The listeners speak plain HTTP; TLS ends at a proxy in front, which says so.
     Ok(settings.public.for_request(headers, &sender, Scheme::Http)?)
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use cloakroom_domain::breaker::State;
+use cloakroom_domain::breaker::BreakerPhase;
 use cloakroom_domain::limit::Rate;
-use cloakroom_domain::turn::Expected;
+use cloakroom_domain::urgency::QueueTarget;
 use cloakroom_ledger::LedgerError;
 
 /// Reads the status; called once for each request that shows it.
@@ -93,7 +93,7 @@ pub struct QueueStatus {
     /// Its name.
     pub name: String,
     /// The target of the queue.
-    pub expected: Expected,
+    pub expected: QueueTarget,
     /// Running attempts of the queue on this node.
     pub permits: PermitsInUse,
     /// Running attempts of the queue on other nodes, as last reported.
@@ -126,5 +126,5 @@ pub struct UpstreamStatus {
     /// How many may begin in a time, where that was set.
     pub rate: Option<Rate>,
     /// Whether it is called at all.
-    pub breaker: State,
+    pub breaker: BreakerPhase,
 }

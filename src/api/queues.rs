@@ -12,7 +12,7 @@ use super::queue_status::{
 };
 use super::{Problem, response};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::State;
+use cloakroom_domain::breaker::BreakerPhase;
 use cloakroom_ledger::Pausing;
 
 /// The queues and upstreams that this node knows, as they stand on all nodes.
@@ -180,13 +180,13 @@ impl UpstreamDocument {
 }
 
 impl BreakerDocument {
-    fn of(state: &State) -> Self {
+    fn of(state: &BreakerPhase) -> Self {
         let (state, since, next) = match state {
-            State::Closed { .. } => (BreakerState::Closed, None, None),
-            State::Open { since, pause, .. } => {
+            BreakerPhase::Closed { .. } => (BreakerState::Closed, None, None),
+            BreakerPhase::Open { since, pause, .. } => {
                 (BreakerState::Open, Some(*since), Some(*since + *pause))
             }
-            State::HalfOpen { since, .. } => (BreakerState::HalfOpen, Some(*since), None),
+            BreakerPhase::HalfOpen { since, .. } => (BreakerState::HalfOpen, Some(*since), None),
         };
         let text = |at: Option<Timestamp>| at.map(Timestamp::rfc3339);
         Self { state, since: text(since), next_probe_at: text(next) }
@@ -197,7 +197,7 @@ impl BreakerDocument {
 mod tests {
     use super::super::queue_status::{LaneStatus, PermitsInUse};
     use super::*;
-    use cloakroom_domain::turn::Expected;
+    use cloakroom_domain::urgency::QueueTarget;
     use std::time::Duration;
 
     fn lane(queue: &str, upstream: &str, depth: u64, oldest: Option<u64>) -> LaneStatus {
@@ -209,7 +209,7 @@ mod tests {
     fn queue(name: &str) -> QueueStatus {
         QueueStatus {
             name: name.into(),
-            expected: Expected { priority: 3, target_wait: Duration::from_secs(8) },
+            expected: QueueTarget { priority: 3, target_wait: Duration::from_secs(8) },
             permits: PermitsInUse { running: 2, limit: 9 },
             elsewhere: 3,
             started_per_second: 0.5,
@@ -245,12 +245,12 @@ mod tests {
     #[test]
     fn an_open_breaker_says_when_it_is_tried_again() {
         let since = Timestamp::from_micros(1_795_248_000_000_000);
-        let open = State::Open { since, pause: Duration::from_secs(30), openings: 2 };
+        let open = BreakerPhase::Open { since, pause: Duration::from_secs(30), openings: 2 };
         let document = serde_json::to_value(BreakerDocument::of(&open)).unwrap();
         assert_eq!(document["state"], "open");
         assert_eq!(document["since"], "2026-11-21T08:00:00.000000Z");
         assert_eq!(document["nextProbeAt"], "2026-11-21T08:00:30.000000Z");
-        let half = State::HalfOpen { since, probes: 1, openings: 2 };
+        let half = BreakerPhase::HalfOpen { since, probes: 1, openings: 2 };
         assert_eq!(serde_json::to_value(BreakerDocument::of(&half)).unwrap()["state"], "half-open");
     }
 }

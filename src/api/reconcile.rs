@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::extract::RequestContext;
 use super::{Problem, response};
-use cloakroom_domain::reconcile::{Finding, Report};
+use cloakroom_domain::reconcile::{DiscrepancyReport, ReconcileFinding};
 
 /// The report of a reconciliation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,7 +53,7 @@ pub(super) async fn reconcile(
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
 
-fn shown(report: &Report, finding: &Finding) -> FindingDocument {
+fn shown(report: &DiscrepancyReport, finding: &ReconcileFinding) -> FindingDocument {
     FindingDocument {
         kind: finding.kind.as_str().to_owned(),
         count: finding.count,

@@ -16,7 +16,7 @@ use http::{HeaderValue, StatusCode};
 use super::response;
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::http::{hygiene, relocation};
-use cloakroom_domain::operation::Body as Kept;
+use cloakroom_domain::operation::OperationBody as Kept;
 use cloakroom_domain::{OperationId, operation};
 use cloakroom_ledger::{KeptAnswer, Ledger, LedgerError};
 

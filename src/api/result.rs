@@ -13,7 +13,7 @@ use super::negotiation::has;
 use super::range::{BodyRange, wanted};
 use super::{Problem, accepted, recorded_response, response};
 use cloakroom_domain::http::{hygiene, relocation};
-use cloakroom_domain::operation::{ErrorCode, Failure, State, Status};
+use cloakroom_domain::operation::{ErrorCode, Failure, OperationState, Status};
 use cloakroom_ledger::KeptAnswer;
 
 pub(super) async fn show(
@@ -44,22 +44,22 @@ async fn told_now(
 ) -> Result<Response, Problem> {
     found.not_gone()?;
     match &found.operation.state {
-        State::Canceled { .. } => Err(Problem::canceled()),
-        State::Failed { failure, .. } if failure.code == ErrorCode::ResponseTooLarge => {
+        OperationState::Canceled { .. } => Err(Problem::canceled()),
+        OperationState::Failed { failure, .. } if failure.code == ErrorCode::ResponseTooLarge => {
             Err(without_answer(&found, failure))
         }
-        State::Failed { failure, .. } => match answer_of(&found).await? {
+        OperationState::Failed { failure, .. } => match answer_of(&found).await? {
             Some(answer) => replay(&found, answer, method, headers),
             None => Err(without_answer(&found, failure)),
         },
-        State::Succeeded { .. } => match answer_of(&found).await? {
+        OperationState::Succeeded { .. } => match answer_of(&found).await? {
             Some(answer) => replay(&found, answer, method, headers),
             // It was freed since it was looked up.
             None => Err(Problem::gone()),
         },
-        State::Queued { .. } | State::Running { .. } | State::Waiting { .. } => {
-            Ok(accepted::still(&found.document(), found.pointer()))
-        }
+        OperationState::Queued { .. }
+        | OperationState::Running { .. }
+        | OperationState::Waiting { .. } => Ok(accepted::still(&found.document(), found.pointer())),
     }
 }
 

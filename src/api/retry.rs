@@ -16,7 +16,9 @@ use super::json_object::JsonObject;
 use super::{Api, Document, Problem};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::sent_octets;
-use cloakroom_domain::operation::{Body, BodyKey, Lane, NewOperation, Policy, Retry, Work};
+use cloakroom_domain::operation::{
+    BodyKey, Lane, ManualRetry, NewOperation, OperationBody, Policy, Work,
+};
 use cloakroom_ledger::{Accepted, LedgerError, Operation, Piece, Promised};
 
 pub(super) async fn retry(
@@ -32,7 +34,7 @@ pub(super) async fn retry(
     let (context, former) = (&found.context, &found.operation);
     let mut promised = context.api.ledger.promised(former.id).await?.ok_or_else(Problem::gone)?;
     promised.work = copied(&context.api, promised.work).await?;
-    let retry = Retry { of: former.id, again };
+    let retry = ManualRetry { of: former.id, again };
     let successor = successor(&context.api, former, promised, retry);
     let document = Document::accepted(&successor, &context.links(successor.id));
     match context.api.ledger.accept(successor).await? {
@@ -56,7 +58,12 @@ pub(super) async fn retry(
     }
 }
 
-fn successor(api: &Api, former: &Operation, promised: Promised, retry: Retry) -> NewOperation {
+fn successor(
+    api: &Api,
+    former: &Operation,
+    promised: Promised,
+    retry: ManualRetry,
+) -> NewOperation {
     let now = api.clock.now();
     let Promised { work, policy, due_at, upstream_key, serial_key, callback } = promised;
     // A deadline counts from when the former was to begin.
@@ -93,14 +100,14 @@ fn successor(api: &Api, former: &Operation, promised: Promised, retry: Retry) ->
 /// The same work with a body of its own, because the former one's is freed with it.
 async fn copied(api: &Api, work: Work) -> Result<Work, Problem> {
     let Work::Call(mut request) = work else { return Ok(work) };
-    if let Body::Chunked { key, length } = request.body {
+    if let OperationBody::Chunked { key, length } = request.body {
         let copy = BodyKey(rand::random());
-        for number in 0..length.div_ceil(Body::INLINE_LIMIT as u64) as u32 {
+        for number in 0..length.div_ceil(OperationBody::INLINE_LIMIT as u64) as u32 {
             let missing = || LedgerError::Damaged(format!("piece {number} of a body is missing"));
             let octets = api.ledger.piece(key, number).await?.ok_or_else(missing)?;
             api.ledger.stash(vec![Piece { body: copy, number, octets }]).await?;
         }
-        request.body = Body::Chunked { key: copy, length };
+        request.body = OperationBody::Chunked { key: copy, length };
     }
     Ok(Work::Call(request))
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_domain::http::retry_after;
-use cloakroom_domain::operation::State;
+use cloakroom_domain::operation::OperationState;
 use cloakroom_ledger::Operation;
 
 /// Means by route. Clones share them.
@@ -27,8 +27,8 @@ impl RetryEstimates {
     /// harm: an old operation only brings back the estimate of its time.
     pub fn saw(&self, operation: &Operation) {
         // A cancellation says when the client had enough, not how long the work takes.
-        let (State::Succeeded { at: finished } | State::Failed { at: finished, .. }) =
-            operation.state
+        let (OperationState::Succeeded { at: finished }
+        | OperationState::Failed { at: finished, .. }) = operation.state
         else {
             return;
         };

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::document::Document;
-use cloakroom_domain::delivery::Topic;
 use cloakroom_domain::http::links::Links;
 use cloakroom_domain::http::public_url::PublicOrigin;
+use cloakroom_domain::webhooks::Topic;
 use cloakroom_domain::{TicketKey, Timestamp};
 use cloakroom_ledger::{Message, Operation, Scribe, Subscription, SubscriptionState};
 

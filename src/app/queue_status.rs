@@ -12,9 +12,9 @@ use crate::api::queue_status::{
 use crate::config::{Config, QueueConfig, UpstreamConfig};
 use crate::engine::{Engine, LimitUsage};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::State;
-use cloakroom_domain::division::Kind;
-use cloakroom_domain::turn::Expected;
+use cloakroom_domain::breaker::BreakerPhase;
+use cloakroom_domain::fair_share::LimitKind;
+use cloakroom_domain::urgency::QueueTarget;
 use cloakroom_ledger::{LaneDepth, Ledger, LedgerError, LimitName};
 use cloakroom_runtime::clock::Clock;
 
@@ -74,9 +74,9 @@ impl Sources {
     fn queue(&self, name: &str, queue: &QueueConfig, used: &ClusterUsage) -> QueueStatus {
         QueueStatus {
             name: name.to_owned(),
-            expected: Expected { priority: queue.priority, target_wait: queue.target_wait },
+            expected: QueueTarget { priority: queue.priority, target_wait: queue.target_wait },
             permits: self.engine.queue(name).map(permits).unwrap_or_default(),
-            elsewhere: used.of(Kind::QueueInFlight, name),
+            elsewhere: used.of(LimitKind::QueueInFlight, name),
             started_per_second: self.ledger.started_per_second(name),
             max_in_flight: queue.max_in_flight,
             rate: queue.rate,
@@ -94,11 +94,11 @@ impl Sources {
     ) -> UpstreamStatus {
         let known = self.engine.upstream(name);
         let (in_use, breaker) =
-            known.map_or((None, State::default()), |(it, state)| (Some(it), state));
+            known.map_or((None, BreakerPhase::default()), |(it, state)| (Some(it), state));
         UpstreamStatus {
             name: name.to_owned(),
             permits: in_use.map(permits).unwrap_or_default(),
-            elsewhere: used.of(Kind::UpstreamInFlight, name),
+            elsewhere: used.of(LimitKind::UpstreamInFlight, name),
             max_in_flight: upstream.max_in_flight,
             rate: upstream.rate,
             breaker,
@@ -110,7 +110,7 @@ impl Sources {
 struct ClusterUsage(Vec<(LimitName, u64)>);
 
 impl ClusterUsage {
-    fn of(&self, kind: Kind, name: &str) -> usize {
+    fn of(&self, kind: LimitKind, name: &str) -> usize {
         let of = |(of, _): &&(LimitName, u64)| of.kind == kind && &*of.name == name;
         let used = self.0.iter().find(of).map_or(0, |(_, used)| *used);
         usize::try_from(used).unwrap_or(usize::MAX)

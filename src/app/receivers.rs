@@ -13,9 +13,9 @@ use crate::webhooks::{
     Trust, WebhookSender,
 };
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::{Destination, Rules};
 use cloakroom_domain::http::via;
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::{Destination, DestinationRules};
 use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -80,8 +80,8 @@ impl Receivers {
     }
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules {
+fn rules(config: &Config) -> DestinationRules {
+    DestinationRules {
         allow: config.webhooks.allow.clone(),
         allow_http: config.webhooks.allow_http,
         ports: config.webhooks.ports.clone(),

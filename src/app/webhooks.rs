@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::webhooks::{self, HttpTransport, WebhookSender, Webhooks};
-use cloakroom_domain::delivery::traffic::Limits;
+use cloakroom_domain::webhooks::scheduler::SlotLimits;
 use cloakroom_ledger::Ledger;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -25,7 +25,7 @@ pub(super) fn start(
     let webhooks = &config.webhooks;
     let postman = HttpTransport::new(sender, config.secrets.keyring(), ledger.number());
     let settings = webhooks::Settings {
-        limits: Limits {
+        limits: SlotLimits {
             slots: webhooks.slots,
             first_attempts: webhooks.first_attempts,
             concurrency: webhooks.concurrency as usize,

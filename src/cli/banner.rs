@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use crate::app::Overlap;
 use crate::config::{
-    Config, Delivery, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local, widest,
+    Config, DeliveryGuarantee, Mode, PrincipalRule, RouteConfig, StoreUrl, covers_link_local,
+    widest,
 };
 use cloakroom_domain::sealing::NOT_SEALED;
 
@@ -43,8 +44,8 @@ fn route(route: &RouteConfig) -> String {
         Mode::Sync => "answered, and recorded",
     };
     let delivery = match route.promise() {
-        Some(Delivery::AtLeastOnce) => "at-least-once",
-        Some(Delivery::AtMostOnce) => "at-most-once",
+        Some(DeliveryGuarantee::AtLeastOnce) => "at-least-once",
+        Some(DeliveryGuarantee::AtMostOnce) => "at-most-once",
         None => "delivered as the method calls for",
     };
     let upstream = &route.upstream;

@@ -6,7 +6,7 @@
 use http::{HeaderName, header};
 use ipnet::IpNet;
 
-use cloakroom_domain::http::{clients, hygiene};
+use cloakroom_domain::http::{anonymous_fields, hygiene};
 
 use super::{
     raw_value::RawValue,
@@ -101,7 +101,7 @@ fn principal_field(name: &str) -> Result<HeaderName, String> {
 
 /// Whether a field holds what a client says, whatever proxies add to it.
 fn is_clients(name: &HeaderName) -> bool {
-    clients::is_clients(name.as_str()) || hygiene::is_gateways(name.as_str().as_bytes())
+    anonymous_fields::is_anonymous(name.as_str()) || hygiene::is_gateways(name.as_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -3,21 +3,23 @@
 //! Owns the words; what they stand for is the domain's.
 
 pub(super) use cloakroom_domain::connections::{HeaderCase, Reuse};
-pub use cloakroom_domain::delivery::Reach;
 pub use cloakroom_domain::fleet::Role;
 pub use cloakroom_domain::http::expectation::{Allow, Mode};
-pub use cloakroom_domain::operation::{Delivery, OnFailure, Recheck};
+pub use cloakroom_domain::operation::{DeliveryGuarantee, OnFailure, Recheck};
+pub use cloakroom_domain::webhooks::CallbackAllowlist;
 
 use super::{
     raw_value::RawValue,
     setting::{Setting, choose},
 };
-use cloakroom_domain::delivery::UrlPattern;
+use cloakroom_domain::webhooks::UrlPattern;
 
 const MODES: [(&str, Mode); 3] =
     [("async", Mode::Async), ("hybrid", Mode::Hybrid), ("sync", Mode::Sync)];
-const DELIVERIES: [(&str, Delivery); 2] =
-    [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
+const DELIVERIES: [(&str, DeliveryGuarantee); 2] = [
+    ("at-least-once", DeliveryGuarantee::AtLeastOnce),
+    ("at-most-once", DeliveryGuarantee::AtMostOnce),
+];
 
 /// The body of a 202.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl Setting for Mode {
     }
 }
 
-impl Setting for Delivery {
+impl Setting for DeliveryGuarantee {
     fn read(given: &RawValue) -> Result<Self, String> {
         choose(given, &DELIVERIES)
     }
@@ -165,7 +167,7 @@ impl Setting for Allow {
     }
 }
 
-impl Setting for Reach {
+impl Setting for CallbackAllowlist {
     fn read(given: &RawValue) -> Result<Self, String> {
         match given {
             RawValue::Text(text) | RawValue::Loose(text) if text == "off" => return Ok(Self::Off),

@@ -3,7 +3,9 @@
 //! Owns which. Its invariant: only what was set is doubted, never a default, so that each line tells
 //! its reader of something that was written.
 
-use super::{Config, Delivery, RouteConfig, StoreUrl, reader::ConfigReader, setting::Setting};
+use super::{
+    Config, DeliveryGuarantee, RouteConfig, StoreUrl, reader::ConfigReader, setting::Setting,
+};
 use cloakroom_domain::http::expectation::Allow;
 
 /// Doubts every setting that another one leaves without effect.
@@ -75,7 +77,7 @@ fn of_route(reading: &mut ConfigReader, path: &str, route: &RouteConfig) {
         return;
     }
     let Some(statuses) = &route.retry.statuses else { return };
-    if route.promise() == Some(Delivery::AtMostOnce) {
+    if route.promise() == Some(DeliveryGuarantee::AtMostOnce) {
         let says = "has no effect: this route delivers at most once, and answers are tried again at \
                     least once only; set delivery = \"at-least-once\" if the service bears repeats, or \
                     leave it out";

@@ -55,7 +55,8 @@ pub use auth::{AuthConfig, PrincipalRule};
 pub use cors::{CorsConfig, CorsOrigins};
 pub use engine::EngineConfig;
 pub use enums::{
-    AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck, Role,
+    AcceptedForm, Allow, CallbackAllowlist, DeliveryGuarantee, LocationForm, Mode, OnFailure,
+    Recheck, Role,
 };
 pub use listen_command::listen_secrets;
 pub use log::{LogConfig, LogFormat, directives as log_directives};

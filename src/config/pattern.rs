@@ -113,7 +113,7 @@ fn check_method(method: &str) -> Result<(), String> {
 
 fn check_path(path: &str) -> Result<(), String> {
     let segments = path.strip_prefix('/').ok_or("the path begins with `/`")?;
-    if let Err(why @ PatternError::OtherSyntax(_)) = pattern::Pattern::parse(path) {
+    if let Err(why @ PatternError::OtherSyntax(_)) = pattern::PathPattern::parse(path) {
         return Err(why.to_string());
     }
     let last = segments.split('/').count() - 1;

@@ -10,7 +10,7 @@ use super::reader::{ConfigReader, Section};
 use super::setting::Setting;
 use super::units::{MOMENT, Size, hours, minutes};
 use cloakroom_domain::limit::Rate;
-use cloakroom_domain::turn::MOST_PRIORITY;
+use cloakroom_domain::urgency::MOST_PRIORITY;
 
 /// Where operations wait.
 #[derive(Clone, Debug, PartialEq)]

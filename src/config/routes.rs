@@ -9,7 +9,10 @@ use http::HeaderName;
 
 use super::{
     SettingSource,
-    enums::{AcceptedForm, Allow, Delivery, LocationForm, Mode, OnFailure, Reach, Recheck},
+    enums::{
+        AcceptedForm, Allow, CallbackAllowlist, DeliveryGuarantee, LocationForm, Mode, OnFailure,
+        Recheck,
+    },
     pattern::RouteMatch,
     queues,
     raw_value::{LocatedValue, RawTable, RawValue},
@@ -44,7 +47,7 @@ pub struct RouteConfig {
     /// How long a hybrid answer is waited for; at most 45 s.
     pub sync_wait: Duration,
     /// The delivery guarantee; none: the one that the method calls for.
-    pub delivery: Option<Delivery>,
+    pub delivery: Option<DeliveryGuarantee>,
     /// How long one attempt may take.
     pub timeout: Duration,
     /// How long the whole may take, from acceptance or from not-before.
@@ -85,7 +88,7 @@ pub struct RouteConfig {
     /// the operation settles.
     pub erase: Vec<HeaderName>,
     /// Which URLs a request may have its callbacks go to.
-    pub callbacks: Reach,
+    pub callbacks: CallbackAllowlist,
 }
 
 /// How often and how soon another attempt is made.
@@ -113,14 +116,14 @@ pub(super) struct RouteContext<'c> {
 
 impl RouteConfig {
     /// The delivery guarantee; none where the method of each request decides.
-    pub fn promise(&self) -> Option<Delivery> {
+    pub fn promise(&self) -> Option<DeliveryGuarantee> {
         // RFC 9110 section 9.2.2.
         const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
         match (self.delivery, &*self.method) {
             (Some(delivery), _) => Some(delivery),
             (None, "*") => None,
-            (None, method) if IDEMPOTENT.contains(&method) => Some(Delivery::AtLeastOnce),
-            (None, _) => Some(Delivery::AtMostOnce),
+            (None, method) if IDEMPOTENT.contains(&method) => Some(DeliveryGuarantee::AtLeastOnce),
+            (None, _) => Some(DeliveryGuarantee::AtMostOnce),
         }
     }
 }
@@ -241,7 +244,7 @@ fn route(
         accepted: section.get("accepted", AcceptedForm::Document),
         location: section.get("location", LocationForm::Absolute),
         erase: section.get("erase", Vec::new()),
-        callbacks: section.get("callbacks", Reach::Off),
+        callbacks: section.get("callbacks", CallbackAllowlist::Off),
     };
     let pattern = pattern?;
     let (method, path) = (pattern.method.clone(), pattern.path.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::queue_status::{Backlog, LaneStatus, PermitsInUse, QueueStatusReport};
-use cloakroom_domain::breaker::State;
+use cloakroom_domain::breaker::BreakerPhase;
 
 /// Sets the gauges of every queue and upstream.
 pub(super) fn set(standing: &QueueStatusReport) {
@@ -15,7 +15,7 @@ pub(super) fn set(standing: &QueueStatusReport) {
         set_permits("queue", &queue.name, queue.permits);
     }
     for upstream in &standing.upstreams {
-        let open = !matches!(upstream.breaker, State::Closed { .. });
+        let open = !matches!(upstream.breaker, BreakerPhase::Closed { .. });
         metrics::gauge!("cloakroom_upstream_breaker_open", "upstream" => upstream.name.clone())
             .set(f64::from(u8::from(open)));
         set_permits("upstream", &upstream.name, upstream.permits);

@@ -10,8 +10,8 @@ use crate::api::queue_status::{
     Backlog, LaneStatus, PermitsInUse, QueueStatus, QueueStatusReport, UpstreamStatus,
 };
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::State;
-use cloakroom_domain::turn::Expected;
+use cloakroom_domain::breaker::BreakerPhase;
+use cloakroom_domain::urgency::QueueTarget;
 use std::time::Duration;
 
 fn standing() -> QueueStatusReport {
@@ -28,10 +28,10 @@ fn standing() -> QueueStatusReport {
         rate: None,
         breaker,
     };
-    let open = State::HalfOpen { since: Timestamp::EPOCH, probes: 1, openings: 1 };
+    let open = BreakerPhase::HalfOpen { since: Timestamp::EPOCH, probes: 1, openings: 1 };
     let queue = QueueStatus {
         name: "console-test".to_owned(),
-        expected: Expected { priority: 0, target_wait: Duration::from_millis(2500) },
+        expected: QueueTarget { priority: 0, target_wait: Duration::from_millis(2500) },
         permits: PermitsInUse { running: 3, limit: 4 },
         elsewhere: 1,
         started_per_second: 0.5,
@@ -44,7 +44,10 @@ fn standing() -> QueueStatusReport {
     QueueStatusReport {
         lanes: vec![lane(2, Some(Duration::from_millis(1500))), lane(1, None)],
         queues: vec![queue],
-        upstreams: vec![upstream("console-up", State::default()), upstream("console-down", open)],
+        upstreams: vec![
+            upstream("console-up", BreakerPhase::default()),
+            upstream("console-down", open),
+        ],
     }
 }
 

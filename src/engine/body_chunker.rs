@@ -1,12 +1,12 @@
 //! A body while it is read: a small one stays whole, a large one is cut into chunks.
 //!
 //! Owns where a body is cut. Its invariant: all chunks but the last have exactly
-//! [`Body::INLINE_LIMIT`] octets, and at most one chunk and the last read are in memory. It must not
+//! [`OperationBody::INLINE_LIMIT`] octets, and at most one chunk and the last read are in memory. It must not
 //! know where the octets come from or where the chunks go.
 
 use bytes::{Bytes, BytesMut};
 
-use cloakroom_domain::operation::{Body, BodyKey};
+use cloakroom_domain::operation::{BodyKey, OperationBody};
 use cloakroom_ledger::Piece;
 
 /// A body that is being read.
@@ -47,7 +47,7 @@ impl BodyChunker {
 
     /// The next whole piece, if more than that lies here.
     pub(super) fn next_chunk(&mut self) -> Option<Piece> {
-        let limit = Body::INLINE_LIMIT;
+        let limit = OperationBody::INLINE_LIMIT;
         let octets = if self.single.len() > limit {
             self.single.split_to(limit)
         } else if self.several.len() > limit {
@@ -59,16 +59,16 @@ impl BodyChunker {
     }
 
     /// The body, and the last piece of one that was cut.
-    pub(super) fn finish(mut self) -> (Body, Option<Piece>) {
+    pub(super) fn finish(mut self) -> (OperationBody, Option<Piece>) {
         let rest = if self.single.is_empty() {
             std::mem::take(&mut self.several).freeze()
         } else {
             std::mem::take(&mut self.single)
         };
         if self.pieces == 0 {
-            return (Body::Inline(rest), None);
+            return (OperationBody::Inline(rest), None);
         }
-        let body = Body::Chunked { key: self.key, length: self.length };
+        let body = OperationBody::Chunked { key: self.key, length: self.length };
         (body, Some(self.piece(rest)))
     }
 
@@ -85,9 +85,9 @@ mod tests {
     use proptest::prelude::*;
 
     const KEY: BodyKey = BodyKey(7);
-    const LIMIT: usize = Body::INLINE_LIMIT;
+    const LIMIT: usize = OperationBody::INLINE_LIMIT;
 
-    fn gathered(reads: &[Bytes]) -> (Body, Vec<Piece>) {
+    fn gathered(reads: &[Bytes]) -> (OperationBody, Vec<Piece>) {
         let mut chunker = BodyChunker::new(KEY);
         let mut pieces = Vec::new();
         for read in reads {
@@ -101,17 +101,17 @@ mod tests {
 
     #[test]
     fn a_body_up_to_the_limit_travels_inline_and_a_single_read_is_not_copied() {
-        assert_eq!(gathered(&[]).0, Body::empty());
+        assert_eq!(gathered(&[]).0, OperationBody::empty());
         let whole = Bytes::from(vec![7; LIMIT]);
         let (body, pieces) = gathered(std::slice::from_ref(&whole));
-        let Body::Inline(octets) = body else { panic!("{} pieces", pieces.len()) };
+        let OperationBody::Inline(octets) = body else { panic!("{} pieces", pieces.len()) };
         assert_eq!((octets.as_ptr(), pieces.len()), (whole.as_ptr(), 0));
     }
 
     #[test]
     fn one_octet_more_makes_two_pieces() {
         let (body, pieces) = gathered(&[Bytes::from(vec![7; LIMIT]), Bytes::from_static(b"x")]);
-        assert_eq!(body, Body::Chunked { key: KEY, length: LIMIT as u64 + 1 });
+        assert_eq!(body, OperationBody::Chunked { key: KEY, length: LIMIT as u64 + 1 });
         let sizes: Vec<usize> = pieces.iter().map(|piece| piece.octets.len()).collect();
         assert_eq!(sizes, [LIMIT, 1]);
     }
@@ -128,8 +128,8 @@ mod tests {
             let whole = reads.concat();
             prop_assert_eq!(body.length(), whole.len() as u64);
             let put_together = match &body {
-                Body::Inline(octets) => octets.to_vec(),
-                Body::Chunked { .. } => pieces.iter().flat_map(|piece| piece.octets.to_vec()).collect(),
+                OperationBody::Inline(octets) => octets.to_vec(),
+                OperationBody::Chunked { .. } => pieces.iter().flat_map(|piece| piece.octets.to_vec()).collect(),
             };
             prop_assert!(put_together == whole);
             let (_, but_last) = pieces.split_last().unzip();

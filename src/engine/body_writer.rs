@@ -6,7 +6,7 @@
 
 use super::EngineContext;
 use super::ledger_write;
-use cloakroom_domain::operation::{Body, BodyKey};
+use cloakroom_domain::operation::{BodyKey, OperationBody};
 use cloakroom_ledger::{LedgerError, Piece};
 
 /// The chunks of a body that is being read.
@@ -43,8 +43,8 @@ impl Drop for BodyWriter<'_> {
 }
 
 /// Discards a complete body that is not kept.
-pub(super) fn discard_body(engine: &EngineContext, body: &Body) {
-    if let Body::Chunked { key, .. } = body {
+pub(super) fn discard_body(engine: &EngineContext, body: &OperationBody) {
+    if let OperationBody::Chunked { key, .. } = body {
         discard_chunks(engine, *key);
     }
 }

@@ -13,7 +13,7 @@ use super::permits::{Permit, PermitPurpose, PermitRefusal, Permits};
 use super::{EngineContext, executor};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
-use cloakroom_domain::turn::{Expected, Precedence};
+use cloakroom_domain::urgency::{Precedence, QueueTarget};
 use cloakroom_ledger::{Claimed, LaneDepth, LedgerError, Want};
 
 /// How soon a claim is tried again that failed, or brought nothing where something
@@ -82,7 +82,7 @@ async fn step(
 fn by_urgency(
     lanes: Vec<LaneDepth>,
     now: Timestamp,
-    expected: impl Fn(&str) -> Expected,
+    expected: impl Fn(&str) -> QueueTarget,
 ) -> Vec<LaneDepth> {
     let weighed = |depth: LaneDepth| {
         let due = depth.oldest_due.filter(|due| *due <= now)?;
@@ -184,8 +184,8 @@ mod tests {
 
     fn served(lanes: Vec<LaneDepth>) -> Vec<String> {
         let expected = |queue: &str| match queue {
-            "urgent" => Expected { priority: 10, target_wait: Duration::from_secs(1) },
-            _ => Expected::default(),
+            "urgent" => QueueTarget { priority: 10, target_wait: Duration::from_secs(1) },
+            _ => QueueTarget::default(),
         };
         let turns = by_urgency(lanes, Timestamp::EPOCH + Duration::from_secs(1000), expected);
         turns.into_iter().map(|depth| depth.lane.queue.to_string()).collect()

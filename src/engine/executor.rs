@@ -17,8 +17,8 @@ use super::settle::{self, AttemptResult};
 use super::{EngineContext, jobs, recheck, request};
 use crate::upstream::SentMarker;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::Sign;
-use cloakroom_domain::operation::{ErrorCode, Outcome, Policy, Purpose, Sent, Work};
+use cloakroom_domain::breaker::HealthSignal;
+use cloakroom_domain::operation::{ErrorCode, Outcome, Policy, RequestPurpose, SendState, Work};
 use cloakroom_ledger::Leased;
 
 /// Starts an attempt in a task of its own.
@@ -65,7 +65,7 @@ async fn run(
     engine.metrics.ended(&leased.lane.upstream, &ended.outcome, now.since(began));
     if let Some(permit) = &mut permit {
         let allowed = time_limit(&leased.policy, began);
-        permit.ended(Sign::of(&ended.outcome, allowed), now);
+        permit.ended(HealthSignal::of(&ended.outcome, allowed), now);
     }
     // Otherwise the next beat finds it begun and not ended: it may have been sent.
     if settle::commit(&engine, &leased, ended).await.reached {
@@ -84,7 +84,7 @@ async fn attempt(
 ) -> AttemptResult {
     // Otherwise a connection at hand could take the request up before that is looked at.
     if cancel.is_canceled() {
-        return AttemptResult::of(Outcome::Canceled { sent: Sent::Nothing });
+        return AttemptResult::of(Outcome::Canceled { sent: SendState::Nothing });
     }
     if let Some(outcome) = unsendable(engine, leased, now) {
         return AttemptResult::of(outcome);
@@ -109,7 +109,7 @@ fn time_limit(policy: &Policy, now: Timestamp) -> Duration {
 /// Why nothing is sent, if so.
 fn unsendable(engine: &EngineContext, leased: &Leased, now: Timestamp) -> Option<Outcome> {
     if leased.cancel_asked {
-        return Some(Outcome::Canceled { sent: Sent::Nothing });
+        return Some(Outcome::Canceled { sent: SendState::Nothing });
     }
     if !engine.can_do(leased) {
         return Some(Outcome::Unroutable);
@@ -148,7 +148,7 @@ async fn exchange(
     match time_left.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Err(_) => AttemptResult::of(response::late(marker.sent())),
         Ok(Ok(reply)) => {
-            let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
+            let (purpose, policy) = (&RequestPurpose::of(&leased.work), &leased.policy);
             let follows = !engine.settings.unfollowed.contains(&*leased.route);
             let context =
                 ResponseContext { upstream, max_response, purpose, policy, public, follows };
@@ -176,14 +176,14 @@ async fn exchange(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::operation::{Delivery, OnFailure, RetryPolicy};
+    use cloakroom_domain::operation::{DeliveryGuarantee, OnFailure, RetryPolicy};
 
     #[test]
     fn nothing_begins_at_the_deadline() {
         let deadline_at = Timestamp::from_micros(9);
         let (min, max) = (Duration::ZERO, Duration::ZERO);
         let policy = Policy {
-            delivery: Delivery::AtMostOnce,
+            delivery: DeliveryGuarantee::AtMostOnce,
             timeout: Duration::from_secs(1),
             deadline_at,
             retry: RetryPolicy { attempts: 1, min, max, statuses: None },

@@ -15,7 +15,9 @@ use super::{EngineContext, jobs, recheck, request};
 use crate::upstream::{Monitor, MonitorAnswer, MonitorQuery, SentMarker};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::http::retry_after;
-use cloakroom_domain::operation::{Continuation, Lane, Outcome, Purpose, Request, Sent, Work};
+use cloakroom_domain::operation::{
+    Continuation, Lane, Outcome, Request, RequestPurpose, SendState, Work,
+};
 use cloakroom_ledger::{Leased, LedgerError, Want};
 
 /// How long a claimed operation is hidden from the next claim. Longer than asking,
@@ -147,7 +149,7 @@ fn paused(
 
 async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
     if leased.cancel_asked {
-        return AttemptResult::of(Outcome::Canceled { sent: Sent::Nothing });
+        return AttemptResult::of(Outcome::Canceled { sent: SendState::Nothing });
     }
     if let Work::Task { name, arguments } = &leased.work
         && engine.can_do(leased)
@@ -170,7 +172,7 @@ async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
         return still_pending("the stored monitor cannot be read by this release");
     };
     let (purpose, policy, public) =
-        (&Purpose::of(&leased.work), &leased.policy, &engine.public(upstream, request));
+        (&RequestPurpose::of(&leased.work), &leased.policy, &engine.public(upstream, request));
     let context =
         ResponseContext { upstream, max_response, purpose, policy, public, follows: true };
     match ask_once(engine, context, &monitor, leased, request).await {
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn an_answer_that_breaks_off_is_asked_for_again() {
         let cause = ErrorCode::UpstreamProtocol;
-        let broken = AttemptResult::of(Outcome::Broken { sent: Sent::Perhaps, cause });
+        let broken = AttemptResult::of(Outcome::Broken { sent: SendState::Perhaps, cause });
         assert_eq!(unbroken(broken).outcome, Outcome::StillPending { retry_after: None });
     }
 

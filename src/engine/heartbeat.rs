@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::EngineContext;
 use super::in_flight::LeaseMismatch;
 use super::loops::EngineLoop;
-use cloakroom_domain::fleet::{BEATS_A_LEASE, Liveness, Sign};
+use cloakroom_domain::fleet::{BEATS_A_LEASE, Heartbeat, Liveness};
 use cloakroom_ledger::{Beaten, Dead, LedgerError, Vitals};
 
 /// The findings of one heartbeat.
@@ -109,7 +109,8 @@ fn vitals(engine: &EngineContext) -> Vitals {
 fn findings(engine: &EngineContext, liveness: &mut Liveness, beaten: &Beaten) -> HeartbeatReport {
     let dead = liveness.look(engine.clock.elapsed(), &beaten.others);
     let has_peers = count(&beaten.others, &dead);
-    let last_seen = |sign: &Sign| Dead { incarnation: sign.incarnation, beat: Some(sign.beat) };
+    let last_seen =
+        |sign: &Heartbeat| Dead { incarnation: sign.incarnation, beat: Some(sign.beat) };
     engine.ledger.note_dead(dead.iter().map(last_seen).collect());
     let holds = dead.iter().filter(|sign| sign.holds);
     let died = dead.iter().filter(|sign| !sign.ended);
@@ -122,7 +123,7 @@ fn findings(engine: &EngineContext, liveness: &mut Liveness, beaten: &Beaten) ->
 }
 
 /// Whether others are alive.
-fn count(others: &[Sign], dead: &[Sign]) -> bool {
+fn count(others: &[Heartbeat], dead: &[Heartbeat]) -> bool {
     let ended = others.iter().filter(|sign| sign.ended).count();
     let died = dead.iter().filter(|sign| !sign.ended).count();
     let alive = 1 + others.len().saturating_sub(ended + died);

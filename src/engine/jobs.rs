@@ -16,7 +16,7 @@ use http::header::CONTENT_TYPE;
 
 use super::EngineContext;
 use super::settle::AttemptResult;
-use cloakroom_domain::operation::{Answer, Body, Continuation, Outcome};
+use cloakroom_domain::operation::{Continuation, OperationBody, Outcome, UpstreamAnswer};
 use cloakroom_domain::{Fields, Timestamp};
 use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, ProgressReport};
 
@@ -144,8 +144,8 @@ pub(super) async fn run_job(
 fn answered(status: u16, result: Vec<u8>) -> AttemptResult {
     let mut fields = Fields::new();
     fields.as_map_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let answer = Answer::plain(status);
-    let body = Body::Inline(Bytes::from(result));
+    let answer = UpstreamAnswer::plain(status);
+    let body = OperationBody::Inline(Bytes::from(result));
     let kept = KeptAnswer { status, fields, body, framing: None, created_location: None };
     AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::Followed(answer)) }
 }

@@ -123,15 +123,15 @@ async fn ask(
 mod tests {
     use super::*;
     use cloakroom_domain::Timestamp;
-    use cloakroom_domain::division::{Kind, Share};
+    use cloakroom_domain::fair_share::{FairShare, LimitKind};
     use cloakroom_ledger::LimitName;
 
     const LONGEST: Duration = Duration::from_secs(3);
 
     fn divided(may: u64, holds: u64, owed: bool) -> [Divided; 1] {
         let since = Timestamp::EPOCH;
-        let share = Share { limit: 9, may, holds, since, owed, stirs: false, alone: false };
-        [Divided { of: LimitName { kind: Kind::QueueInFlight, name: "q".into() }, share }]
+        let share = FairShare { limit: 9, may, holds, since, owed, stirs: false, alone: false };
+        [Divided { of: LimitName { kind: LimitKind::QueueInFlight, name: "q".into() }, share }]
     }
 
     #[test]

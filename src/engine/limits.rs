@@ -9,7 +9,7 @@ use super::permits::{LimitUsage, PermitRefusal};
 use super::rate_limiter::{RateGrant, RateLimiter, Token};
 use super::slot_pool::{AcquirePriority, PoolSlot, SlotPool};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::division::Kind;
+use cloakroom_domain::fair_share::LimitKind;
 use cloakroom_domain::limit::Rate;
 use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
@@ -37,7 +37,7 @@ impl LimitSet {
     }
 
     /// What this node uses and would use; `of` an upstream or a queue of that name.
-    pub(super) fn demand(&self, of: [Kind; 2], name: &Arc<str>, now: Timestamp) -> Vec<Asked> {
+    pub(super) fn demand(&self, of: [LimitKind; 2], name: &Arc<str>, now: Timestamp) -> Vec<Asked> {
         if !self.shared {
             return Vec::new();
         }
@@ -91,11 +91,11 @@ impl LimitSet {
         // Where others owe it something, it is asked for again without that.
         let exhausted = share.may < asked.needs;
         match divided.of.kind {
-            Kind::QueueInFlight | Kind::UpstreamInFlight => {
+            LimitKind::QueueInFlight | LimitKind::UpstreamInFlight => {
                 let may = usize::try_from(share.may).unwrap_or(usize::MAX);
                 self.in_flight.grant(may, exhausted)
             }
-            Kind::QueueRate | Kind::UpstreamRate => {
+            LimitKind::QueueRate | LimitKind::UpstreamRate => {
                 let (Some(limiter), Some(rate)) = (&self.rate, Rate::hourly(share.limit)) else {
                     return false;
                 };

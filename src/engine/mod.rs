@@ -53,7 +53,7 @@ use cloakroom_domain::fleet::Role;
 use cloakroom_domain::http::forwarded;
 use cloakroom_domain::limit::Rate;
 use cloakroom_domain::operation::{Lane, Request, Work};
-use cloakroom_domain::turn::Expected;
+use cloakroom_domain::urgency::QueueTarget;
 use cloakroom_ledger::{Emptied, Leased, Ledger};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -157,7 +157,7 @@ pub struct UpstreamLimits {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueLimits {
     /// Its priority and the wait it aims at.
-    pub expected: Expected,
+    pub expected: QueueTarget,
     /// How many attempts of it may run, if that is limited.
     pub max_in_flight: Option<u32>,
     /// How many attempts may begin in a time, if that is limited.
@@ -265,7 +265,7 @@ impl Engine {
 
     /// How much of a configured upstream's limit is in use on this node, and how its
     /// breaker stands.
-    pub fn upstream(&self, name: &str) -> Option<(LimitUsage, breaker::State)> {
+    pub fn upstream(&self, name: &str) -> Option<(LimitUsage, breaker::BreakerPhase)> {
         self.permits.of_upstream(name)
     }
 
@@ -337,7 +337,7 @@ impl EngineContext {
     }
 
     /// What may be expected of a queue.
-    fn expected(&self, queue: &str) -> Expected {
+    fn expected(&self, queue: &str) -> QueueTarget {
         self.settings.queues.get(queue).map(|queue| queue.expected).unwrap_or_default()
     }
 

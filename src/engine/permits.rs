@@ -31,8 +31,8 @@ use super::slot_pool::{AcquirePriority, PoolSlot, SlotPool};
 use super::upstream_breaker::{Admission, UpstreamBreaker};
 use super::{EngineSettings, jobs};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::{Sign, State};
-use cloakroom_domain::division::{Kind, UNLIMITED};
+use cloakroom_domain::breaker::{BreakerPhase, HealthSignal};
+use cloakroom_domain::fair_share::{LimitKind, UNLIMITED};
 use cloakroom_domain::operation::Lane;
 use cloakroom_ledger::{Asked, Divided, Emptied, LimitName};
 
@@ -276,7 +276,7 @@ impl Permits {
     }
 
     /// How much of an upstream's limit is in use, and how its breaker stands.
-    pub(super) fn of_upstream(&self, upstream: &str) -> Option<(LimitUsage, State)> {
+    pub(super) fn of_upstream(&self, upstream: &str) -> Option<(LimitUsage, BreakerPhase)> {
         self.0.upstreams.get(upstream).map(|gate| (gate.limits.in_use(), gate.breaker.state()))
     }
 
@@ -284,8 +284,8 @@ impl Permits {
     /// time this was asked.
     pub(super) fn demand(&self, now: Timestamp) -> LimitDemand {
         let voided = self.0.voided.load(Ordering::SeqCst);
-        let of_queue = [Kind::QueueInFlight, Kind::QueueRate];
-        let of_upstream = [Kind::UpstreamInFlight, Kind::UpstreamRate];
+        let of_queue = [LimitKind::QueueInFlight, LimitKind::QueueRate];
+        let of_upstream = [LimitKind::UpstreamInFlight, LimitKind::UpstreamRate];
         let queues = self.0.queues.iter().flat_map(|(name, it)| it.demand(of_queue, name, now));
         let upstreams = self.0.upstreams.iter();
         let upstreams =
@@ -412,17 +412,17 @@ impl PermitPools {
     fn each_rate(&self, mut see_to: impl FnMut(LimitName, &LimitSet)) {
         let of = |kind, name: &Arc<str>| LimitName { kind, name: Arc::clone(name) };
         for (name, gate) in &self.upstreams {
-            see_to(of(Kind::UpstreamRate, name), &gate.limits);
+            see_to(of(LimitKind::UpstreamRate, name), &gate.limits);
         }
         for (name, limits) in &self.queues {
-            see_to(of(Kind::QueueRate, name), limits);
+            see_to(of(LimitKind::QueueRate, name), limits);
         }
     }
 
     fn limits(&self, of: &LimitName) -> Option<&LimitSet> {
         match of.kind {
-            Kind::QueueInFlight | Kind::QueueRate => self.queues.get(&of.name),
-            Kind::UpstreamInFlight | Kind::UpstreamRate => {
+            LimitKind::QueueInFlight | LimitKind::QueueRate => self.queues.get(&of.name),
+            LimitKind::UpstreamInFlight | LimitKind::UpstreamRate => {
                 self.upstreams.get(&of.name).map(|gate| &gate.limits)
             }
         }
@@ -450,7 +450,7 @@ impl Permit {
 
     /// The attempt has ended, and says this about its upstream, if anything. It is not in
     /// flight any more.
-    pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
+    pub(super) fn ended(&mut self, sign: Option<HealthSignal>, now: Timestamp) {
         self.admission.ended(sign, now);
         self.in_flight = [None, None];
         self.out.0.tell();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::{QueueLimits, UpstreamLimits};
-use cloakroom_domain::division::Share;
+use cloakroom_domain::fair_share::FairShare;
 use cloakroom_ledger::{Asked, Emptied};
 use futures_util::FutureExt;
 
@@ -150,7 +150,7 @@ fn while_an_upstream_is_down_one_at_a_time_finds_out_and_others_go_on() {
     let permits = permits(10, &[("a", 64), ("b", 64)]);
     for _ in 0..5 {
         let mut permit = permits.take(&lane("a"), PermitPurpose::Handoff, NOW).unwrap();
-        permit.ended(Some(Sign::Unreached), NOW);
+        permit.ended(Some(HealthSignal::Unreached), NOW);
     }
     let Err(PermitRefusal::Until(over)) = permits.take(&lane("a"), PermitPurpose::Handoff, NOW)
     else {
@@ -160,7 +160,7 @@ fn while_an_upstream_is_down_one_at_a_time_finds_out_and_others_go_on() {
     assert_eq!(one.len(), 1);
     assert_eq!(permits.all_for("b", PermitPurpose::Claim).len(), 5);
     for mut probe in one {
-        probe.ended(Some(Sign::Answers), over);
+        probe.ended(Some(HealthSignal::Answers), over);
     }
     assert_eq!(permits.take_up_to(9, &lane("a"), PermitPurpose::Claim, over).0.len(), 5);
 }
@@ -191,7 +191,7 @@ fn only_who_wants_a_permit_is_told_of_one() {
 
 /// The answer of a ledger that grants every node so many parts of each limit.
 fn divided(demand: &LimitDemand, may: u64) -> Vec<Divided> {
-    let share = |asked: &Asked| Share {
+    let share = |asked: &Asked| FairShare {
         limit: asked.limit,
         may,
         holds: may,

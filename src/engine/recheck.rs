@@ -1,6 +1,6 @@
 //! Recheck: asking an upstream whether an earlier attempt took effect.
 //!
-//! Owns the request; the domain decides what its answer means ([`Finding`]) and what follows
+//! Owns the request; the domain decides what its answer means ([`RecheckFinding`]) and what follows
 //! ([`settle`](cloakroom_domain::operation::settle)). Its invariant: a recheck changes nothing at the
 //! upstream. It runs within the slot and the time of an attempt, or of a monitor poll.
 
@@ -17,8 +17,8 @@ use super::{EngineContext, body_writer, request};
 use crate::upstream::{Call, SentMarker, UpstreamResponse};
 use cloakroom_domain::http::idempotency::{sent_octets, value_of};
 use cloakroom_domain::operation::{
-    Delivery, ErrorCode, Finding, Outcome, Purpose, Sent, Subjects, Work, is_asked_about,
-    is_in_doubt,
+    DeliveryGuarantee, ErrorCode, Outcome, RecheckFinding, RecheckSubjects, RequestPurpose,
+    SendState, Work, is_asked_about, is_in_doubt,
 };
 use cloakroom_ledger::Leased;
 
@@ -35,7 +35,7 @@ enum RecheckReply {
 /// Path and query that the upstream is asked at about an operation, if it can be asked.
 fn target(leased: &Leased) -> Option<String> {
     let key = sent_octets(leased.upstream_key.as_deref(), leased.id);
-    leased.policy.recheck.as_ref()?.filled(Subjects {
+    leased.policy.recheck.as_ref()?.filled(RecheckSubjects {
         idempotency_key: &key,
         idempotency_key_value: &value_of(&key),
         operation_id: &leased.id.to_string(),
@@ -76,7 +76,7 @@ pub(super) async fn before_the_end(
         () = cancel.canceled() => None,
         // The next start asks.
         () = engine.tasks.cutting() => {
-            Some(AttemptResult::of(Outcome::Interrupted { sent: Sent::Perhaps }))
+            Some(AttemptResult::of(Outcome::Interrupted { sent: SendState::Perhaps }))
         }
     };
     in_place_of(engine, ended, found)
@@ -156,17 +156,17 @@ async fn ask(
         target: target.clone(),
         fields: request::monitor_fields(leased.id, request),
         body: Bytes::new().into(),
-        delivery: Delivery::AtLeastOnce,
+        delivery: DeliveryGuarantee::AtLeastOnce,
         marker: marker.clone(),
     };
     let public = &engine.public(upstream, request);
     match time_left.wait_for(Box::pin(upstream.call_following(public, again))).await {
         Ok(Ok(reply)) => {
             let status = reply.status.as_u16();
-            match Finding::of(&request.method, status) {
-                Finding::TookEffect => RecheckReply::Did(Box::new(reply)),
-                Finding::NoEffect => RecheckReply::DidNot(status),
-                Finding::Nothing => RecheckReply::Nothing(Some(status)),
+            match RecheckFinding::of(&request.method, status) {
+                RecheckFinding::TookEffect => RecheckReply::Did(Box::new(reply)),
+                RecheckFinding::NoEffect => RecheckReply::DidNot(status),
+                RecheckFinding::Nothing => RecheckReply::Nothing(Some(status)),
             }
         }
         Ok(Err(broken)) => {
@@ -187,7 +187,7 @@ async fn kept(
         return Some(response::of_a_removal(reply.status.as_u16()));
     }
     let (upstream, max_response) = engine.upstream(&leased.lane.upstream)?;
-    let (purpose, policy) = (&Purpose::of(&leased.work), &leased.policy);
+    let (purpose, policy) = (&RequestPurpose::of(&leased.work), &leased.policy);
     let Work::Call(request) = &leased.work else { return None };
     let public = &engine.public(upstream, request);
     let context =

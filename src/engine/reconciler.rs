@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::EngineContext;
 use super::heartbeat::HeartbeatReport;
-use cloakroom_domain::reconcile::Report;
+use cloakroom_domain::reconcile::DiscrepancyReport;
 
 /// Looks at each interval until the tasks drain.
 pub(super) async fn run(engine: Arc<EngineContext>) {
@@ -59,7 +59,7 @@ pub(super) async fn after_deaths(
     }
 }
 
-fn tell(report: &Report) {
+fn tell(report: &DiscrepancyReport) {
     for finding in &report.findings {
         let (kind, count) = (finding.kind.as_str(), finding.count);
         let repaired = finding.kind.is_safe_to_repair();

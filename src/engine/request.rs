@@ -16,7 +16,7 @@ use crate::upstream::{Call, CallBody, SentMarker};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::http::idempotency::{IDEMPOTENCY_KEY, sent_octets};
 use cloakroom_domain::http::{forwarded, trace};
-use cloakroom_domain::operation::{Body, BodyKey, Request};
+use cloakroom_domain::operation::{BodyKey, OperationBody, Request};
 use cloakroom_ledger::{Leased, Ledger, LedgerError};
 
 const KEY: HeaderName = HeaderName::from_static(IDEMPOTENCY_KEY);
@@ -145,10 +145,10 @@ impl BodyLoss {
     }
 }
 
-fn body(body: &Body, ledger: &Ledger, loss: &BodyLoss) -> CallBody {
+fn body(body: &OperationBody, ledger: &Ledger, loss: &BodyLoss) -> CallBody {
     match body {
-        Body::Inline(octets) => octets.clone().into(),
-        Body::Chunked { key, length } => {
+        OperationBody::Inline(octets) => octets.clone().into(),
+        OperationBody::Chunked { key, length } => {
             let stored = StoredBodyReader { ledger: ledger.clone(), key: *key, loss: loss.clone() };
             CallBody::stream(*length, pieces(stored, *length))
         }
@@ -165,7 +165,7 @@ impl StoredBodyReader {
     /// The piece of that number, of a body of which so many octets are left.
     async fn piece(&self, number: u32, left: u64) -> Result<Bytes, ChunkError> {
         let piece = self.ledger.piece(self.key, number).await?;
-        let whole = left.min(Body::INLINE_LIMIT as u64);
+        let whole = left.min(OperationBody::INLINE_LIMIT as u64);
         piece.filter(|piece| piece.len() as u64 == whole).ok_or(ChunkError::Missing(number))
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         }
         let (credentials, fields) = Fields::from(map).split(|name| *name == header::AUTHORIZATION);
         let target = "/orders".to_owned();
-        Request { method, target, fields, credentials, body: Body::empty() }
+        Request { method, target, fields, credentials, body: OperationBody::empty() }
     }
 
     fn id() -> OperationId {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::EngineContext;
 use super::heartbeat::HeartbeatReport;
 use super::settle::{self, AttemptResult};
-use cloakroom_domain::operation::{ErrorCode, Next, Outcome, Sent};
+use cloakroom_domain::operation::{ErrorCode, NextState, Outcome, SendState};
 use cloakroom_ledger::{Dead, LeaseKey, Leased};
 
 /// How many are taken over together.
@@ -36,8 +36,12 @@ pub(super) async fn run(engine: Arc<EngineContext>, mut found: watch::Receiver<H
             take_over(&engine, dead, "took over the operations of a dead node").await;
         }
         if !mismatch.is_empty() {
-            give_back(&engine, mismatch.never_begun, &Outcome::Interrupted { sent: Sent::Nothing })
-                .await;
+            give_back(
+                &engine,
+                mismatch.never_begun,
+                &Outcome::Interrupted { sent: SendState::Nothing },
+            )
+            .await;
             give_back(&engine, mismatch.lost, &Outcome::Lost).await;
         }
     }
@@ -79,13 +83,16 @@ fn tell(taken: usize, unknown: usize, story: &str) {
     }
 }
 
-fn is_unknown(next: &Next) -> bool {
-    matches!(next, Next::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown)
+fn is_unknown(next: &NextState) -> bool {
+    matches!(next, NextState::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown)
 }
 
-async fn end(engine: &EngineContext, orphan: &Leased) -> Next {
-    let outcome =
-        if orphan.cancel_asked { Outcome::Canceled { sent: Sent::Perhaps } } else { Outcome::Lost };
+async fn end(engine: &EngineContext, orphan: &Leased) -> NextState {
+    let outcome = if orphan.cancel_asked {
+        Outcome::Canceled { sent: SendState::Perhaps }
+    } else {
+        Outcome::Lost
+    };
     settle::commit(engine, orphan, AttemptResult::of(outcome)).await.next
 }
 
@@ -114,7 +121,7 @@ async fn give_back(engine: &EngineContext, keys: Vec<LeaseKey>, outcome: &Outcom
             );
             let sent = match outcome {
                 Outcome::Interrupted { sent } => *sent,
-                _ => Sent::Perhaps,
+                _ => SendState::Perhaps,
             };
             let outcome = |leased: &Leased| match leased.cancel_asked {
                 true => Outcome::Canceled { sent },

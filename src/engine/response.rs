@@ -19,11 +19,12 @@ use super::settle::AttemptResult;
 use crate::upstream::{
     NamedMonitor, ResponseBody, ResponseReceived, Upstream, UpstreamError, UpstreamResponse,
 };
-use cloakroom_domain::http::location::{Home, Place, requested};
+use cloakroom_domain::http::location::{LocationTarget, OwnOrigins, requested};
 use cloakroom_domain::http::retry_after::RetryAfter;
 use cloakroom_domain::http::{hygiene, redirect, relocation};
 use cloakroom_domain::operation::{
-    Answer, Body, BodyKey, Continuation, ErrorCode, Outcome, Policy, Purpose, Sent,
+    BodyKey, Continuation, ErrorCode, OperationBody, Outcome, Policy, RequestPurpose, SendState,
+    UpstreamAnswer,
 };
 use cloakroom_domain::{Fields, Timestamp};
 use cloakroom_ledger::{KeptAnswer, LedgerError};
@@ -37,7 +38,7 @@ const REMAINDER: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 pub(super) struct ResponseContext<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) max_response: u64,
-    pub(super) purpose: &'a Purpose,
+    pub(super) purpose: &'a RequestPurpose,
     pub(super) policy: &'a Policy,
     /// The URLs by which the upstream may name the gateway.
     pub(super) public: &'a [Url],
@@ -57,9 +58,9 @@ pub(super) async fn of_attempt(
     let doubt = match time_left.wait_for(reply.gateway_doubt()).await {
         Ok(Ok(doubt)) => doubt.or(context.upstream.settings().doubt_of(reply.service_status())),
         Ok(Err(broken)) => return broken_off(broken),
-        Err(_) => return AttemptResult::of(late(Sent::Perhaps)),
+        Err(_) => return AttemptResult::of(late(SendState::Perhaps)),
     };
-    let answer = Answer {
+    let answer = UpstreamAnswer {
         doubt,
         repeated: reply.is_repeated,
         by_scheme: context.names_scheme_alone(&reply),
@@ -69,7 +70,7 @@ pub(super) async fn of_attempt(
         NamedMonitor::Nothing => None,
         NamedMonitor::Monitor(monitor) => {
             let monitor = Some(Continuation::monitor(monitor));
-            Some(AttemptResult::of(Outcome::Answered(Answer { monitor, ..answer })))
+            Some(AttemptResult::of(Outcome::Answered(UpstreamAnswer { monitor, ..answer })))
         }
         NamedMonitor::NotFollowed(origin) => {
             let detail = format!("the 202 names a monitor at {origin}, which may not be followed");
@@ -107,7 +108,7 @@ pub(super) async fn of_monitor(
     mut reply: UpstreamResponse,
 ) -> AttemptResult {
     let answer = ResponseContext::answer(status, &reply.fields, engine.clock.now());
-    let answer = Answer { doubt: reply.doubt, ..answer };
+    let answer = UpstreamAnswer { doubt: reply.doubt, ..answer };
     let created_location = created.and_then(|url| context.located(url.as_str().as_bytes(), "/"));
     let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let framing = reply.body.framing();
@@ -139,7 +140,7 @@ pub(super) async fn of_recheck(
     let (body, framing) = match read {
         BodyRead::Whole(body) => (body, reply.body.framing()),
         BodyRead::TooLarge | BodyRead::Failed(_) | BodyRead::Late | BodyRead::Unkept(_) => {
-            (Body::empty(), None)
+            (OperationBody::empty(), None)
         }
     };
     let answer = KeptAnswer { status, fields, body, framing, created_location };
@@ -147,8 +148,8 @@ pub(super) async fn of_recheck(
 }
 
 impl ResponseContext<'_> {
-    fn answer(status: u16, fields: &HeaderMap, now: Timestamp) -> Answer {
-        Answer { retry_after: RetryAfter::of(fields, now), ..Answer::plain(status) }
+    fn answer(status: u16, fields: &HeaderMap, now: Timestamp) -> UpstreamAnswer {
+        UpstreamAnswer { retry_after: RetryAfter::of(fields, now), ..UpstreamAnswer::plain(status) }
     }
 
     /// The upstream's monitor. Where it would not be followed, the 202 is an answer like
@@ -161,8 +162,8 @@ impl ResponseContext<'_> {
         self.upstream.monitor_of(answer, &reply.target, self.public, now)
     }
 
-    fn home(&self) -> Home<'_> {
-        Home { upstream: &self.upstream.settings().origin, public: self.public }
+    fn home(&self) -> OwnOrigins<'_> {
+        OwnOrigins { upstream: &self.upstream.settings().origin, public: self.public }
     }
 
     fn names_scheme_alone(&self, reply: &UpstreamResponse) -> bool {
@@ -174,9 +175,9 @@ impl ResponseContext<'_> {
     /// A location as it is stored: a path on the public origin, or a foreign URL.
     fn located(&self, value: &[u8], target: &str) -> Option<String> {
         match self.home().resolve(value, target) {
-            Place::Own(path) => Some(path),
-            Place::Foreign(url) => Some(url),
-            Place::Unusable => None,
+            LocationTarget::Own(path) => Some(path),
+            LocationTarget::Foreign(url) => Some(url),
+            LocationTarget::Unusable => None,
         }
     }
 
@@ -200,7 +201,7 @@ async fn finish(body: &mut ResponseBody) {
 
 /// What received of reading a body.
 enum BodyRead {
-    Whole(Body),
+    Whole(OperationBody),
     TooLarge,
     Failed(UpstreamError),
     /// The time limit passed first.
@@ -210,10 +211,10 @@ enum BodyRead {
 }
 
 fn kept(
-    answer: Answer,
+    answer: UpstreamAnswer,
     read: BodyRead,
-    outcome: impl FnOnce(Answer) -> Outcome,
-    keep: impl FnOnce(Body) -> KeptAnswer,
+    outcome: impl FnOnce(UpstreamAnswer) -> Outcome,
+    keep: impl FnOnce(OperationBody) -> KeptAnswer,
 ) -> AttemptResult {
     match read {
         BodyRead::Whole(body) => {
@@ -221,13 +222,13 @@ fn kept(
         }
         BodyRead::TooLarge => {
             // Nothing of its body is kept, so its end does not matter.
-            let kept = KeptAnswer { framing: None, ..keep(Body::empty()) };
+            let kept = KeptAnswer { framing: None, ..keep(OperationBody::empty()) };
             AttemptResult { answer: Some(kept), ..AttemptResult::of(Outcome::TooLarge(answer)) }
         }
         BodyRead::Failed(broken) => broken_off(broken),
-        BodyRead::Late => AttemptResult::of(late(Sent::Perhaps)),
+        BodyRead::Late => AttemptResult::of(late(SendState::Perhaps)),
         BodyRead::Unkept(error) => {
-            let outcome = Outcome::Interrupted { sent: Sent::Perhaps };
+            let outcome = Outcome::Interrupted { sent: SendState::Perhaps };
             AttemptResult { detail: Some(error.to_string()), ..AttemptResult::of(outcome) }
         }
     }
@@ -243,7 +244,7 @@ pub(super) fn of_a_removal(status: u16) -> AttemptResult {
     let kept = KeptAnswer {
         status: StatusCode::NO_CONTENT.as_u16(),
         fields: cloakroom_domain::Fields::new(),
-        body: Body::empty(),
+        body: OperationBody::empty(),
         framing: None,
         created_location: None,
     };
@@ -259,7 +260,7 @@ pub(super) const fn outcome_of(broken: &UpstreamError) -> Outcome {
 }
 
 /// The outcome of an attempt whose time is up.
-pub(super) const fn late(sent: Sent) -> Outcome {
+pub(super) const fn late(sent: SendState) -> Outcome {
     Outcome::Broken { sent, cause: ErrorCode::UpstreamTimeout }
 }
 
@@ -305,11 +306,11 @@ mod tests {
     use super::*;
     use cloakroom_domain::operation::ResponseFraming;
 
-    fn answer() -> Answer {
-        Answer::plain(201)
+    fn answer() -> UpstreamAnswer {
+        UpstreamAnswer::plain(201)
     }
 
-    fn keep(body: Body) -> KeptAnswer {
+    fn keep(body: OperationBody) -> KeptAnswer {
         let fields = cloakroom_domain::Fields::new();
         let (framing, created) = (Some(ResponseFraming::Close), Some("/orders/7".into()));
         KeptAnswer { status: 201, fields, body, framing, created_location: created }
@@ -323,16 +324,17 @@ mod tests {
     fn too_large_a_body_leaves_the_head_and_what_was_created() {
         let AttemptResult { outcome, answer: kept, .. } = ended(BodyRead::TooLarge);
         assert_eq!(outcome, Outcome::TooLarge(answer()));
-        assert_eq!(kept, Some(KeptAnswer { framing: None, ..keep(Body::empty()) }));
+        assert_eq!(kept, Some(KeptAnswer { framing: None, ..keep(OperationBody::empty()) }));
     }
 
     #[test]
     fn a_body_that_breaks_off_leaves_it_open_whether_the_upstream_acted() {
         let cause = ErrorCode::UpstreamProtocol;
         let (detail, received) = ("reset".to_owned(), ResponseReceived::Nothing);
-        let broken = UpstreamError { sent: Sent::Perhaps, cause, detail, is_own: false, received };
+        let broken =
+            UpstreamError { sent: SendState::Perhaps, cause, detail, is_own: false, received };
         let AttemptResult { outcome, answer, .. } = ended(BodyRead::Failed(broken));
-        assert_eq!(outcome, Outcome::Broken { sent: Sent::Perhaps, cause });
+        assert_eq!(outcome, Outcome::Broken { sent: SendState::Perhaps, cause });
         assert_eq!(answer, None);
     }
 }

@@ -6,7 +6,7 @@
 use super::metrics::outcome_name;
 use super::{EngineContext, body_writer, ledger_write};
 use cloakroom_domain::operation::{
-    Effect, ErrorCode, Next, Outcome, Purpose, Standing, Transition, settle,
+    Effect, ErrorCode, NextState, Outcome, RequestPurpose, SettleInput, Transition, settle,
 };
 use cloakroom_ledger::{KeptAnswer, Leased, LedgerError, Settlement};
 
@@ -30,7 +30,7 @@ impl AttemptResult {
 /// The result of a settlement.
 pub(super) struct SettleResult {
     /// The decision.
-    pub(super) next: Next,
+    pub(super) next: NextState,
     /// Whether the ledger has it, or another node the operation.
     pub(super) reached: bool,
 }
@@ -42,8 +42,8 @@ pub(super) async fn commit(
     ended: AttemptResult,
 ) -> SettleResult {
     let at = engine.clock.now();
-    let purpose = Purpose::of(&leased.work);
-    let standing = Standing {
+    let purpose = RequestPurpose::of(&leased.work);
+    let standing = SettleInput {
         policy: &leased.policy,
         counts: leased.counts,
         purpose: &purpose,
@@ -109,7 +109,7 @@ macro_rules! tell {
 /// A failure is a warning, unless the upstream refused what the client sent.
 fn log(leased: &Leased, ended: &AttemptResult, transition: &Transition) {
     match &transition.next {
-        Next::Failed(failure) => {
+        NextState::Failed(failure) => {
             let (code, status) = (failure.code.as_str(), failure.status);
             let cause = failure.cause.map(ErrorCode::as_str);
             if status.is_some_and(|status| status < 500) {
@@ -134,7 +134,7 @@ fn log(leased: &Leased, ended: &AttemptResult, transition: &Transition) {
                 );
             }
         }
-        Next::Queued { due_at } => tell!(
+        NextState::Queued { due_at } => tell!(
             info, leased, ended, due_at = %due_at, "an attempt failed and will be made again"
         ),
         next => tell!(debug, leased, ended, ?next, "an attempt ended"),

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::breaker::{Breaker, Pass, Sign, State};
+use cloakroom_domain::breaker::{Breaker, BreakerPass, BreakerPhase, HealthSignal};
 
 /// The circuit breaker of one upstream.
 #[derive(Debug)]
@@ -27,11 +27,11 @@ impl UpstreamBreaker {
     }
 
     /// The state of the breaker.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> BreakerPhase {
         self.lock().state().clone()
     }
 
-    fn ended(&self, pass: Pass, sign: Sign, now: Timestamp) {
+    fn ended(&self, pass: BreakerPass, sign: HealthSignal, now: Timestamp) {
         let (before, after) = {
             let mut breaker = self.lock();
             let before = breaker.state().clone();
@@ -47,13 +47,16 @@ impl UpstreamBreaker {
     }
 }
 
-fn tell(upstream: &str, before: &State, after: &State) {
+fn tell(upstream: &str, before: &BreakerPhase, after: &BreakerPhase) {
     match (before, after) {
-        (State::Closed { .. }, State::Open { .. }) => tracing::warn!(
+        (BreakerPhase::Closed { .. }, BreakerPhase::Open { .. }) => tracing::warn!(
             upstream,
             "the upstream does not respond; its operations wait, and one at a time probes it"
         ),
-        (State::Open { .. } | State::HalfOpen { .. }, State::Closed { .. }) => {
+        (
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. },
+            BreakerPhase::Closed { .. },
+        ) => {
             tracing::info!(upstream, "the upstream responds again; its operations continue");
         }
         _ => {}
@@ -65,12 +68,12 @@ fn tell(upstream: &str, before: &State, after: &State) {
 pub(super) struct Admission {
     breaker: Arc<UpstreamBreaker>,
     // None once it is known what came of it.
-    pass: Option<Pass>,
+    pass: Option<BreakerPass>,
 }
 
 impl Admission {
     /// The attempt has ended, and says this about the upstream, if anything.
-    pub(super) fn ended(&mut self, sign: Option<Sign>, now: Timestamp) {
+    pub(super) fn ended(&mut self, sign: Option<HealthSignal>, now: Timestamp) {
         if let Some(sign) = sign
             && let Some(pass) = self.pass.take()
         {
@@ -81,7 +84,7 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if self.pass == Some(Pass::Probe) {
+        if self.pass == Some(BreakerPass::Probe) {
             self.breaker.lock().abandoned();
         }
     }
@@ -97,13 +100,13 @@ mod tests {
         let now = Timestamp::EPOCH;
         let breaker = UpstreamBreaker::to(&"orders".into());
         for _ in 0..5 {
-            breaker.admit(now).unwrap().ended(Some(Sign::Unreached), now);
+            breaker.admit(now).unwrap().ended(Some(HealthSignal::Unreached), now);
         }
         let later = now + Duration::from_mins(1);
         let probe = breaker.admit(later).unwrap();
         assert!(breaker.admit(later).is_err());
         drop(probe);
-        breaker.admit(later).unwrap().ended(Some(Sign::Answers), later);
-        assert!(matches!(breaker.state(), State::Closed { .. }));
+        breaker.admit(later).unwrap().ended(Some(HealthSignal::Answers), later);
+        assert!(matches!(breaker.state(), BreakerPhase::Closed { .. }));
     }
 }

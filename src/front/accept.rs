@@ -24,16 +24,16 @@ use super::{FrontState, Lifespan, RequestSource};
 use crate::api::Problem;
 use crate::config::{KeyRule, Selector};
 use crate::listener::IncomingBody;
-use cloakroom_domain::http::additions::{
-    Additions, LONGEST_SERIAL_KEY, is_reference, parent_named,
-};
-use cloakroom_domain::http::expectation::{self, Answer, Decision};
+use cloakroom_domain::http::expectation::{self, AnswerDecision, AnswerMode};
 use cloakroom_domain::http::idempotency::{self, SentKey};
+use cloakroom_domain::http::operation_headers::{
+    LONGEST_SERIAL_KEY, OperationHeaders, is_reference, parent_named,
+};
 use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::http::prefer;
 use cloakroom_domain::http::trace;
 use cloakroom_domain::operation::{
-    Body, BodyKey, IdempotencyClaim, NewOperation, Request, SerialKey, Work,
+    BodyKey, IdempotencyClaim, NewOperation, OperationBody, Request, SerialKey, Work,
 };
 use cloakroom_domain::pointer::Pointers;
 use cloakroom_domain::{Fields, OperationId, Principal};
@@ -48,8 +48,8 @@ const PIECES_AT_ONCE: usize = 16;
 /// The values that the head of a request carries.
 struct AcceptHead {
     principal: Principal,
-    decision: Decision,
-    additions: Additions,
+    decision: AnswerDecision,
+    additions: OperationHeaders,
     key: Option<SentKey>,
     callback: Option<CallbackRequest>,
     base: String,
@@ -85,14 +85,14 @@ impl FrontState {
         let body = &collected.octets;
         let idempotency = self.claim(route, &head, seen, (&parts.method, &whole), body)?;
         let serial_key = self.serial_key(route, &head, seen);
-        let Additions { client_reference: given, .. } = &head.additions;
+        let OperationHeaders { client_reference: given, .. } = &head.additions;
         let reference = given.clone().or_else(|| self.reference(route, seen));
         let parent = match head.additions.parent.or_else(|| self.parent_at(route, seen)) {
             None => None,
             Some(named) => Box::pin(self.parent(named, &head.principal)).await?,
         };
-        let (body, upload) = if collected.octets.len() <= Body::INLINE_LIMIT {
-            (Body::Inline(collected.octets), None)
+        let (body, upload) = if collected.octets.len() <= OperationBody::INLINE_LIMIT {
+            (OperationBody::Inline(collected.octets), None)
         } else {
             let (body, upload) = Box::pin(self.keep(collected.octets)).await?;
             (body, Some(upload))
@@ -155,7 +155,7 @@ impl FrontState {
         if self.lifecycles.engine.is_draining() {
             decision = without_waiting(decision)?;
         }
-        let additions = Additions::parse(headers, self.api.clock.now(), route.granted)?;
+        let additions = OperationHeaders::parse(headers, self.api.clock.now(), route.granted)?;
         let callback = CallbackRequest::read(headers, route, &self.api)?;
         if callback.as_ref().is_some_and(|asked| asked.preferred) {
             decision.applied.push(expectation::CALLBACK.to_owned());
@@ -341,19 +341,19 @@ impl FrontState {
     }
 
     /// A large body as the ledger keeps it: written down in pieces first.
-    async fn keep(&self, octets: Bytes) -> Result<(Body, Upload), Problem> {
+    async fn keep(&self, octets: Bytes) -> Result<(OperationBody, Upload), Problem> {
         let (key, length) = (BodyKey(rand::random()), octets.len() as u64);
         let upload = Upload::under(key, &self.api.ledger, &self.lifecycles.own);
         let mut pieces = Vec::with_capacity(PIECES_AT_ONCE);
-        for (number, start) in (0..octets.len()).step_by(Body::INLINE_LIMIT).enumerate() {
-            let end = (start + Body::INLINE_LIMIT).min(octets.len());
+        for (number, start) in (0..octets.len()).step_by(OperationBody::INLINE_LIMIT).enumerate() {
+            let end = (start + OperationBody::INLINE_LIMIT).min(octets.len());
             let number = number as u32;
             pieces.push(Piece { body: key, number, octets: octets.slice(start..end) });
             if pieces.len() == PIECES_AT_ONCE || end == octets.len() {
                 self.api.ledger.stash(std::mem::take(&mut pieces)).await?;
             }
         }
-        Ok((Body::Chunked { key, length }, upload))
+        Ok((OperationBody::Chunked { key, length }, upload))
     }
 }
 
@@ -380,9 +380,9 @@ fn key_not_at(pointer: &str, seen: RequestView<'_>) -> Problem {
 /// While the gateway stops, accepted operations stay in the ledger until the next start, so no
 /// request waits for its answer: a request that allows a 202 gets it at once, every other request
 /// is refused before anything is stored.
-fn without_waiting(decision: Decision) -> Result<Decision, Problem> {
+fn without_waiting(decision: AnswerDecision) -> Result<AnswerDecision, Problem> {
     match decision.answer {
-        Answer::Async => Ok(decision),
+        AnswerMode::Async => Ok(decision),
         _ if decision.may_fall_back_to_202 => Ok(decision.at_once()),
         _ => Err(Problem::stopping()),
     }

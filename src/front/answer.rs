@@ -19,9 +19,11 @@ use crate::api::recorded_response::{self, PassThroughContext};
 use crate::api::{Api, Document, Problem, response};
 use crate::config::{AcceptedForm, PrincipalRule};
 use cloakroom_domain::OperationId;
-use cloakroom_domain::http::expectation::{Answer, Decision};
+use cloakroom_domain::http::expectation::{AnswerDecision, AnswerMode};
 use cloakroom_domain::http::links::Links;
-use cloakroom_domain::operation::{Contact, ErrorCode, Failure, NewOperation, State};
+use cloakroom_domain::operation::{
+    ErrorCode, Failure, NewOperation, OperationState, UpstreamContact,
+};
 use cloakroom_ledger::{Accepted, FirstCallback, LedgerError, Operation, Subject, Watch};
 use cloakroom_runtime::lifecycle::Tasks;
 
@@ -31,7 +33,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(super) struct PendingAccept<'f> {
     pub(super) api: &'f Api,
     pub(super) route: &'f Route,
-    pub(super) decision: &'f Decision,
+    pub(super) decision: &'f AnswerDecision,
     pub(super) base: &'f str,
     /// The front's own end: no answer comes after it.
     pub(super) own: &'f Tasks,
@@ -149,9 +151,9 @@ impl PendingAccept<'_> {
     /// How long an answer is waited for; none for a 202 at once.
     fn wait(&self) -> Option<Duration> {
         match self.decision.answer {
-            Answer::Async => None,
-            Answer::Hybrid { wait } if wait.is_zero() => None,
-            Answer::Hybrid { wait } | Answer::Sync { wait } => Some(wait),
+            AnswerMode::Async => None,
+            AnswerMode::Hybrid { wait } if wait.is_zero() => None,
+            AnswerMode::Hybrid { wait } | AnswerMode::Sync { wait } => Some(wait),
         }
     }
 
@@ -243,8 +245,8 @@ impl PendingAccept<'_> {
             return Err(named(Problem::gone()));
         }
         let failure = match &operation.state {
-            State::Canceled { .. } => return Err(named(Problem::canceled())),
-            State::Failed { failure, .. } => Some(failure),
+            OperationState::Canceled { .. } => return Err(named(Problem::canceled())),
+            OperationState::Failed { failure, .. } => Some(failure),
             _ => None,
         };
         if failure.is_none_or(|failure| failure.code != ErrorCode::ResponseTooLarge)
@@ -273,8 +275,8 @@ fn is_head(subject: &Subject) -> bool {
 
 /// A failure without an answer of the upstream's that could be passed on. A 5xx says that
 /// nothing was sent: stock clients repeat those by themselves.
-fn unanswered(failure: &Failure, contact: Contact) -> Problem {
-    if contact != Contact::Nothing {
+fn unanswered(failure: &Failure, contact: UpstreamContact) -> Problem {
+    if contact != UpstreamContact::Nothing {
         return Problem::no_answer(failure);
     }
     let kind = match failure.cause.unwrap_or(failure.code) {
@@ -296,11 +298,11 @@ mod tests {
 
     #[test]
     fn only_what_certainly_sent_nothing_is_a_5xx() {
-        use Contact::{Answered, Lost, Nothing};
         use ErrorCode::{
             AttemptsExhausted, DeadlineExceeded, OutcomeUnknown, ResponseTooLarge,
             UpstreamProtocol, UpstreamTimeout, UpstreamUnreachable,
         };
+        use UpstreamContact::{Answered, Lost, Nothing};
         for (failure, contact, status) in [
             (Failure::of(UpstreamUnreachable), Nothing, 502),
             (Failure::caused(AttemptsExhausted, UpstreamUnreachable), Nothing, 502),

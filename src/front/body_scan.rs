@@ -35,7 +35,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use cloakroom_domain::pointer::Unreadable;
+    use cloakroom_domain::pointer::UnreadableValue;
 
     /// What is found, and how often others had their turn meanwhile.
     fn read<'p>(pointers: &'p Pointers, body: &[u8]) -> (Scalars<'p>, usize) {
@@ -67,7 +67,7 @@ mod tests {
         let (found, turns) = read(&pointers, br#"{"a":1}"#);
         assert_eq!((found.at("/a"), turns), (Ok(Some("1".to_owned())), 0));
         let (found, turns) = read(&pointers, &vec![b'x'; 10 * SLICE]);
-        assert_eq!((found.at("/a"), turns), (Err(Unreadable::NotJson), 0));
+        assert_eq!((found.at("/a"), turns), (Err(UnreadableValue::NotJson), 0));
         let (found, turns) = read(&pointers, b"");
         assert_eq!((found.at("/a"), turns), (Ok(None), 0));
         let (_, turns) = read(&Pointers::new([]), &vec![b'1'; 10 * SLICE]);

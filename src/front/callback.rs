@@ -15,11 +15,11 @@ use url::Url;
 use super::route::Route;
 use crate::api::webhooks::callback_keys;
 use crate::api::{Api, Problem, UrlRejection};
-use cloakroom_domain::delivery::{
-    BadDestination, Callback, Destination, Reach, ReceiverKey, Topic, Topics,
-};
 use cloakroom_domain::http::expectation;
 use cloakroom_domain::http::prefer::Preferences;
+use cloakroom_domain::webhooks::{
+    BadDestination, Callback, CallbackAllowlist, Destination, ReceiverKey, Topic, Topics,
+};
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_ledger::{FirstCallback, NewCallbacks, USED};
 
@@ -60,7 +60,7 @@ impl CallbackRequest {
                 Some(_) => Err(Problem::malformed_field(EVENTS, format!("{EVENTS} {says}"))),
             };
         }
-        if route.callbacks == Reach::Off {
+        if route.callbacks == CallbackAllowlist::Off {
             return Err(Problem::callbacks_off(if url.is_some() { URL } else { "Prefer" }));
         }
         let topics = events.map_or(Ok(Topics::ENDS), topics)?;

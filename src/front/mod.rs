@@ -38,7 +38,7 @@ use crate::listener::IncomingBody;
 use crate::upstream::Upstream;
 use body::Budget;
 use cloakroom_domain::Principal;
-use cloakroom_domain::http::forwarded::{self, Scheme, Sender};
+use cloakroom_domain::http::forwarded::{self, RequestSender, Scheme};
 use cloakroom_domain::http::pattern::Captures;
 use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
 use cloakroom_domain::http::{expectation, hygiene, public_url, via};
@@ -103,7 +103,7 @@ enum Lifespan {
 /// The client of a request, known before any decision.
 struct RequestSource {
     peer: SocketAddr,
-    sender: Sender,
+    sender: RequestSender,
     host: Option<String>,
 }
 
@@ -255,7 +255,7 @@ impl FrontState {
             return Err(public_url::HostProblem::Missing.into());
         }
         let Peer(peer) = *request.extensions().get::<Peer>().ok_or_else(Problem::internal)?;
-        let sender = Sender::of(peer.ip(), &self.api.settings.trusted_proxies, headers);
+        let sender = RequestSender::of(peer.ip(), &self.api.settings.trusted_proxies, headers);
         if sender.peer_trusted {
             // Upstreams rely on it where nothing is routed, too.
             self.trusted_fields.iter().try_for_each(|name| only(headers, name).map(drop))?;

@@ -13,8 +13,8 @@ use super::{FrontState, RequestSource};
 use crate::api::Problem;
 use crate::listener::IncomingBody;
 use crate::upstream::Upstream;
-use cloakroom_domain::http::body_method::{self, Named};
-use cloakroom_domain::http::disguise;
+use cloakroom_domain::http::body_method::{self, BodyMethod};
+use cloakroom_domain::http::request_override;
 
 /// The largest body that is looked into, in octets: a form that a person fills in is smaller.
 const LARGEST: usize = 64 * 1024;
@@ -30,7 +30,7 @@ impl FrontState {
         let _peeked =
             if straight.has_form { self.look_into(&mut request, caller).await? } else { None };
         if straight.misleads {
-            disguise::remove_paths(request.headers_mut());
+            request_override::remove_paths(request.headers_mut());
         }
         self.proxy(request, upstream, caller).await
     }
@@ -58,7 +58,7 @@ impl FrontState {
         } else {
             None
         };
-        let named = peeked.as_ref().map_or(Named::Unknown, |peeked| {
+        let named = peeked.as_ref().map_or(BodyMethod::Unknown, |peeked| {
             body_method::named(request.headers(), &peeked.octets, peeked.is_whole)
         });
         let judged = self.routing_rules().judge_body(request.uri().path(), &named);

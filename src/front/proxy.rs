@@ -17,9 +17,9 @@ use super::{FrontState, Lifespan, RequestSource, body};
 use crate::api::{Problem, response};
 use crate::listener::{ExchangeGuard, IncomingBody};
 use crate::upstream::{ResponseBody, ResponseReceived, Upstream, UpstreamError};
-use cloakroom_domain::http::location::Home;
+use cloakroom_domain::http::location::OwnOrigins;
 use cloakroom_domain::http::{forwarded, hygiene, relocation};
-use cloakroom_domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, SendState};
 
 impl FrontState {
     /// Passes a request on, and its answer back.
@@ -110,7 +110,7 @@ fn relocate(
     called: Vec<Url>,
 ) {
     let public: Vec<Url> = base.parse().into_iter().chain(called).collect();
-    let home = Home { upstream: &upstream.settings().origin, public: &public };
+    let home = OwnOrigins { upstream: &upstream.settings().origin, public: &public };
     relocation::pass(headers, home, target, base);
 }
 
@@ -124,7 +124,7 @@ fn silent(method: &Method, upstream: &Upstream) -> Problem {
         "an upstream did not answer a request that was passed on; where it takes that long, raise \
          its response_timeout"
     );
-    Problem::upstream_silent(advice(Sent::Perhaps, method))
+    Problem::upstream_silent(advice(SendState::Perhaps, method))
 }
 
 fn told(
@@ -162,8 +162,8 @@ fn what(broken: &UpstreamError) -> &'static str {
 
 /// What the client can do. A request that may have been carried out, and must not be twice, is no
 /// request to send again.
-fn advice(sent: Sent, method: &Method) -> &'static str {
-    if sent == Sent::Nothing || method.is_idempotent() {
+fn advice(sent: SendState, method: &Method) -> &'static str {
+    if sent == SendState::Nothing || method.is_idempotent() {
         "check that the upstream is running, then try again"
     } else {
         "the request may have been carried out: look at the upstream whether it was, before you \

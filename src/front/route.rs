@@ -10,14 +10,14 @@ use http::{HeaderName, Method, header};
 use crate::config::{AcceptedForm, Config, KeyRule, RouteConfig, Selector};
 use crate::upstream::{Upstream, Upstreams};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::Reach;
-use cloakroom_domain::http::additions::{Additions, Granted};
-use cloakroom_domain::http::expectation::{Answer, Decision, Offer};
-use cloakroom_domain::http::pattern::Pattern;
+use cloakroom_domain::http::expectation::{AnswerDecision, AnswerMode, Offer};
+use cloakroom_domain::http::operation_headers::{HeaderGrants, OperationHeaders};
+use cloakroom_domain::http::pattern::PathPattern;
 use cloakroom_domain::http::route_table::{RoutePattern, RouteTable};
 use cloakroom_domain::operation::{
-    Delivery, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy, Statuses,
+    DeliveryGuarantee, KeyScope, Lane, OnFailure, Policy, Recheck, RetryPolicy, Statuses,
 };
+use cloakroom_domain::webhooks::CallbackAllowlist;
 use cloakroom_runtime::LogThrottle;
 
 use super::settings::UnknownRoute;
@@ -27,7 +27,7 @@ use super::settings::UnknownRoute;
 pub(super) struct Route {
     pub(super) name: Arc<str>,
     pub(super) offer: Offer,
-    pub(super) granted: Granted,
+    pub(super) granted: HeaderGrants,
     pub(super) serial_key: Option<Selector>,
     pub(super) parent: Option<Selector>,
     pub(super) client_reference: Option<Selector>,
@@ -44,10 +44,10 @@ pub(super) struct Route {
     pub(super) max_depth: u64,
     pub(super) max_stored: u64,
     /// Where callbacks may go.
-    pub(super) callbacks: Reach,
+    pub(super) callbacks: CallbackAllowlist,
     queue: Arc<str>,
     upstream: Upstream,
-    delivery: Option<Delivery>,
+    delivery: Option<DeliveryGuarantee>,
     retry: RetryPolicy,
     success: Option<Statuses>,
     delay: Duration,
@@ -93,7 +93,7 @@ pub struct Overlap {
 
 fn pattern(route: &RouteConfig) -> Result<RoutePattern, UnknownRoute> {
     if route.implicit {
-        return Ok(RoutePattern { method: Some(Method::POST), path: Pattern::any() });
+        return Ok(RoutePattern { method: Some(Method::POST), path: PathPattern::any() });
     }
     let text = format!("{} {}", route.method, route.path);
     RoutePattern::parse(&text)
@@ -113,7 +113,7 @@ impl Route {
         Ok(Self {
             name: route.name.as_str().into(),
             offer: offer(route),
-            granted: Granted { timeout: route.timeout, deadline: route.deadline },
+            granted: HeaderGrants { timeout: route.timeout, deadline: route.deadline },
             serial_key: route.serial_key.clone(),
             parent: route.parent.clone(),
             client_reference: route.client_reference.clone(),
@@ -157,10 +157,10 @@ impl Route {
     }
 
     /// Where its operations lie; those that a client waits for lie apart.
-    pub(super) fn lane(&self, answer: Answer) -> Lane {
+    pub(super) fn lane(&self, answer: AnswerMode) -> Lane {
         let express = match answer {
-            Answer::Async => false,
-            Answer::Hybrid { wait } | Answer::Sync { wait } => !wait.is_zero(),
+            AnswerMode::Async => false,
+            AnswerMode::Hybrid { wait } | AnswerMode::Sync { wait } => !wait.is_zero(),
         };
         Lane {
             queue: self.queue.clone(),
@@ -171,7 +171,7 @@ impl Route {
     }
 
     /// When an operation may begin that is accepted now.
-    pub(super) fn due_at(&self, now: Timestamp, additions: &Additions) -> Timestamp {
+    pub(super) fn due_at(&self, now: Timestamp, additions: &OperationHeaders) -> Timestamp {
         additions.not_before.unwrap_or(now + self.delay)
     }
 
@@ -179,9 +179,9 @@ impl Route {
     pub(super) fn policy(
         &self,
         method: &Method,
-        additions: &Additions,
+        additions: &OperationHeaders,
         due_at: Timestamp,
-        decision: &Decision,
+        decision: &AnswerDecision,
     ) -> Policy {
         Policy {
             delivery: self.delivery.unwrap_or_else(|| by_method(method)),
@@ -190,8 +190,8 @@ impl Route {
             retry: self.retry.clone(),
             success: self.success.clone(),
             wait: match decision.answer {
-                Answer::Sync { wait } => Some(wait),
-                Answer::Async | Answer::Hybrid { .. } => None,
+                AnswerMode::Sync { wait } => Some(wait),
+                AnswerMode::Async | AnswerMode::Hybrid { .. } => None,
             },
             on_failure: self.on_failure,
             recheck: self.recheck.clone(),
@@ -200,8 +200,12 @@ impl Route {
 }
 
 /// RFC 9110 section 9.2.2: what is idempotent may be repeated.
-fn by_method(method: &Method) -> Delivery {
-    if method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce }
+fn by_method(method: &Method) -> DeliveryGuarantee {
+    if method.is_idempotent() {
+        DeliveryGuarantee::AtLeastOnce
+    } else {
+        DeliveryGuarantee::AtMostOnce
+    }
 }
 
 fn offer(route: &RouteConfig) -> Offer {
@@ -220,11 +224,11 @@ mod tests {
     #[test]
     fn methods_that_may_be_repeated_are_delivered_at_least_once() {
         for (method, expected) in [
-            (Method::POST, Delivery::AtMostOnce),
-            (Method::PATCH, Delivery::AtMostOnce),
-            (Method::PUT, Delivery::AtLeastOnce),
-            (Method::DELETE, Delivery::AtLeastOnce),
-            (Method::GET, Delivery::AtLeastOnce),
+            (Method::POST, DeliveryGuarantee::AtMostOnce),
+            (Method::PATCH, DeliveryGuarantee::AtMostOnce),
+            (Method::PUT, DeliveryGuarantee::AtLeastOnce),
+            (Method::DELETE, DeliveryGuarantee::AtLeastOnce),
+            (Method::GET, DeliveryGuarantee::AtLeastOnce),
         ] {
             assert_eq!(by_method(&method), expected, "{method}");
         }

@@ -11,10 +11,10 @@ use super::route::Route;
 use super::tunnel;
 use crate::api::{Problem, is_resource};
 use crate::upstream::Upstream;
-use cloakroom_domain::http::body_method::{self, Named};
-use cloakroom_domain::http::disguise::{self, Disguise};
+use cloakroom_domain::http::body_method::{self, BodyMethod};
 use cloakroom_domain::http::path::{self, PathProblem};
 use cloakroom_domain::http::pattern::Captures;
+use cloakroom_domain::http::request_override::{self, RequestOverride};
 use cloakroom_domain::http::route_table::{RouteTable, RoutedMethods};
 
 /// The place of a request.
@@ -135,13 +135,13 @@ impl<'f> RoutingRules<'f> {
             && is_preflight(head.method, head.headers)
             && !self.routes.is_named(head.method, head.path)
             && self.other_methods(head).is_empty()
-            && disguise::paths(head.headers).next().is_none()
+            && request_override::paths(head.headers).next().is_none()
     }
 
     /// The methods of routes that it could be read with beside its own.
-    fn other_methods(&self, head: RoutingHead<'_>) -> Vec<Disguise<Method>> {
+    fn other_methods(&self, head: RoutingHead<'_>) -> Vec<RequestOverride<Method>> {
         let is_named = |method: &Method| self.routes.names(method);
-        disguise::methods(head.method, head.query, head.headers, is_named)
+        request_override::methods(head.method, head.query, head.headers, is_named)
     }
 
     /// The place of what no route takes as it stands.
@@ -160,7 +160,7 @@ impl<'f> RoutingRules<'f> {
             return Ok(Routing::Straight(PassThrough::to(route.upstream(), true)));
         }
         let is_routed =
-            |other: &&Disguise<Method>| self.routes.find(&other.says, head.path).is_some();
+            |other: &&RequestOverride<Method>| self.routes.find(&other.says, head.path).is_some();
         if let Some(other) = others.iter().find(is_routed) {
             return Ok(Routing::Disguised(Problem::disguised_method(other.by, &other.says)));
         }
@@ -173,7 +173,7 @@ impl<'f> RoutingRules<'f> {
     /// Whether a field names the path of a route, for whatever method: the body may name that.
     fn misleads(&self, head: RoutingHead<'_>) -> bool {
         let is_near = |path: &str| path::screen(path).is_err() || self.routes.resembles_path(path);
-        disguise::paths(head.headers).any(|path| is_near(&path))
+        request_override::paths(head.headers).any(|path| is_near(&path))
     }
 
     /// Whether a method in the body could make a POST one that a route takes.
@@ -185,23 +185,24 @@ impl<'f> RoutingRules<'f> {
 
     /// Whether the principal of a POST has to be known because of the methods that its body
     /// names, or, once it is known, why it is refused.
-    pub(super) fn judge_body(&self, path: &str, named: &Named) -> Result<bool, Problem> {
+    pub(super) fn judge_body(&self, path: &str, named: &BodyMethod) -> Result<bool, Problem> {
         let found = match named {
-            Named::None => return Ok(false),
-            Named::Unknown => return Ok(true),
-            Named::These(found) => found,
+            BodyMethod::None => return Ok(false),
+            BodyMethod::Unknown => return Ok(true),
+            BodyMethod::These(found) => found,
         };
         let read = |name: &str| Method::from_bytes(name.to_ascii_uppercase().as_bytes()).ok();
-        let mut others: Vec<Disguise<Method>> = Vec::new();
-        for Disguise { by, says } in found {
-            for says in disguise::members(says).filter_map(read) {
+        let mut others: Vec<RequestOverride<Method>> = Vec::new();
+        for RequestOverride { by, says } in found {
+            for says in request_override::members(says).filter_map(read) {
                 // Each once, so that there are no more than routes have.
                 if self.routes.names(&says) && others.iter().all(|other| other.says != says) {
-                    others.push(Disguise { by: *by, says });
+                    others.push(RequestOverride { by: *by, says });
                 }
             }
         }
-        let is_routed = |other: &&Disguise<Method>| self.routes.find(&other.says, path).is_some();
+        let is_routed =
+            |other: &&RequestOverride<Method>| self.routes.find(&other.says, path).is_some();
         match others.iter().find(is_routed) {
             Some(other) => Err(Problem::disguised_method(other.by, &other.says)),
             None => Ok(others.iter().any(|other| self.routes.resembles(&other.says, path))),

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 
 use crate::config::Selector;
 use cloakroom_domain::http::pattern::Captures;
-use cloakroom_domain::pointer::{Scalars, Unreadable};
+use cloakroom_domain::pointer::{Scalars, UnreadableValue};
 
 /// The parts of a request in which values are looked up.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(super) struct RequestView<'r> {
 }
 
 /// A value, none where nothing is there, or why it cannot be read.
-pub(super) type SelectedValue = Result<Option<Vec<u8>>, Unreadable>;
+pub(super) type SelectedValue = Result<Option<Vec<u8>>, UnreadableValue>;
 
 impl RequestView<'_> {
     /// The value at a place.
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(at(Selector::Query("d".to_owned())), None);
         assert_eq!(at(pointer("/a/b/0")).as_deref(), Some("1"));
         assert_eq!(at(pointer("/a/b/1")).as_deref(), Some("x"));
-        assert_eq!(seen.at(&pointer("/a/b")), Err(Unreadable::NotScalar));
+        assert_eq!(seen.at(&pointer("/a/b")), Err(UnreadableValue::NotScalar));
         assert_eq!(at(pointer("/n")), None);
         assert_eq!(at(Selector::Path("x".to_owned())), None);
     }

@@ -19,7 +19,7 @@ use super::reply::{PoolHandle, ResponseBody, UpstreamResponse};
 use super::request_template::{RequestTemplate, foreign_get, origin_uri, parse_target, target_of};
 use super::settings::{UpstreamSettings, UpstreamSettingsError, is_web, wants_tls};
 use cloakroom_domain::http::{location, redirect};
-use cloakroom_domain::operation::{Delivery, Doubt, Sent};
+use cloakroom_domain::operation::{DeliveryGuarantee, Doubt, SendState};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
@@ -38,7 +38,7 @@ pub struct Call {
     /// The body.
     pub body: CallBody,
     /// Decides how long the connection may have been idle.
-    pub delivery: Delivery,
+    pub delivery: DeliveryGuarantee,
     /// Says afterwards whether anything was sent.
     pub marker: SentMarker,
 }
@@ -133,7 +133,7 @@ impl Upstream {
                 let once_more = self.try_call(again(), ConnectionChoice::New).await;
                 once_more
                     .map(|reply| UpstreamResponse { is_repeated: true, ..reply })
-                    .map_err(|missed| UpstreamError { sent: Sent::Perhaps, ..missed.into() })
+                    .map_err(|missed| UpstreamError { sent: SendState::Perhaps, ..missed.into() })
             }
             called => called.map_err(UpstreamError::from),
         }
@@ -184,8 +184,11 @@ impl Upstream {
             Some(target) => target.clone(),
             None => PathAndQuery::from_static("/"),
         };
-        let delivery =
-            if parts.method.is_idempotent() { Delivery::AtLeastOnce } else { Delivery::AtMostOnce };
+        let delivery = if parts.method.is_idempotent() {
+            DeliveryGuarantee::AtLeastOnce
+        } else {
+            DeliveryGuarantee::AtMostOnce
+        };
         let upgrade = parts.headers.get(header::UPGRADE).cloned();
         let head = (parts.method, target);
         let body = CallBody::proxied(body);
@@ -225,7 +228,8 @@ impl Upstream {
         let answered = if own {
             let head = (Method::GET, target.clone());
             let request = self.0.template.request(head, fields.clone(), CallBody::empty(), None);
-            self.exchange(request, Delivery::AtLeastOnce, ConnectionChoice::Any, marker).await?
+            self.exchange(request, DeliveryGuarantee::AtLeastOnce, ConnectionChoice::Any, marker)
+                .await?
         } else {
             let request = foreign_get(url, fields).ok_or_else(unusable)?;
             let origin = origin_uri(url).ok_or_else(unusable)?;
@@ -257,14 +261,14 @@ impl Upstream {
     fn redirect_of(
         &self,
         reply: &UpstreamResponse,
-        delivery: Delivery,
+        delivery: DeliveryGuarantee,
         public: &[Url],
     ) -> Option<String> {
         if !redirect::repeats_request(reply.status.as_u16(), delivery) {
             return None;
         }
         let location = reply.fields.get(header::LOCATION)?;
-        let home = location::Home { upstream: &self.0.settings.origin, public };
+        let home = location::OwnOrigins { upstream: &self.0.settings.origin, public };
         redirect::path_again(location, &self.url_of(&reply.target), home)
     }
 

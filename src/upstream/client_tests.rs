@@ -36,5 +36,5 @@ async fn a_stale_connection_leaves_no_mark_where_no_new_one_comes_about() {
     let call = post("/orders");
     let marker = call.marker.clone();
     let broken = upstream.call(call).await.unwrap_err();
-    assert_eq!((broken.sent, marker.sent()), (Sent::Nothing, Sent::Nothing));
+    assert_eq!((broken.sent, marker.sent()), (SendState::Nothing, SendState::Nothing));
 }

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cloakroom_domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, SendState};
 
 /// Says whether anything of a call can have left, also after the call was dropped.
 ///
-/// Clones share one mark. It says [`Sent::Perhaps`] from just before the request is
-/// handed to a connection, and goes back to [`Sent::Nothing`] only where it is certain
+/// Clones share one mark. It says [`SendState::Perhaps`] from just before the request is
+/// handed to a connection, and goes back to [`SendState::Nothing`] only where it is certain
 /// that the upstream acted on nothing: the connection gave the request back untouched,
 /// or the upstream sent it elsewhere with a 307 or 308.
 #[derive(Clone, Default)]
@@ -56,8 +56,8 @@ impl SentMarker {
     }
 
     /// Whether the upstream can have seen anything.
-    pub fn sent(&self) -> Sent {
-        if self.0.sent.load(Ordering::Acquire) { Sent::Perhaps } else { Sent::Nothing }
+    pub fn sent(&self) -> SendState {
+        if self.0.sent.load(Ordering::Acquire) { SendState::Perhaps } else { SendState::Nothing }
     }
 
     pub(super) fn mark(&self) {
@@ -74,7 +74,7 @@ impl SentMarker {
 #[error("{cause}: {detail}")]
 pub struct UpstreamError {
     /// Whether the upstream can have seen the request.
-    pub sent: Sent,
+    pub sent: SendState,
     /// [`ErrorCode::UpstreamUnreachable`] or [`ErrorCode::UpstreamProtocol`].
     pub cause: ErrorCode,
     /// What happened, for logs: no URL, no field, no octet of a body.
@@ -103,7 +103,7 @@ impl UpstreamError {
     pub(super) fn unreachable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamUnreachable;
         Self {
-            sent: Sent::Nothing,
+            sent: SendState::Nothing,
             cause,
             detail: detail.into(),
             is_own: false,
@@ -120,7 +120,7 @@ impl UpstreamError {
     pub(super) fn unsendable(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
         Self {
-            sent: Sent::Nothing,
+            sent: SendState::Nothing,
             cause,
             detail: detail.into(),
             is_own: false,
@@ -132,7 +132,7 @@ impl UpstreamError {
     pub(super) fn protocol(detail: impl Into<String>) -> Self {
         let cause = ErrorCode::UpstreamProtocol;
         Self {
-            sent: Sent::Perhaps,
+            sent: SendState::Perhaps,
             cause,
             detail: detail.into(),
             is_own: false,

@@ -15,7 +15,7 @@ use super::connection::{UpstreamConnection, UpstreamSendError};
 use super::dial::DialPurpose;
 use super::error::{SentMarker, UpstreamError};
 use super::reply::PoolHandle;
-use cloakroom_domain::operation::{Delivery, Sent};
+use cloakroom_domain::operation::{DeliveryGuarantee, SendState};
 
 /// The head of an answer, and the connection on which its body comes.
 pub(super) struct ResponseHead {
@@ -71,7 +71,7 @@ impl Upstream {
     pub(super) async fn exchange(
         &self,
         request: Request<CallBody>,
-        delivery: Delivery,
+        delivery: DeliveryGuarantee,
         which: ConnectionChoice,
         marker: &SentMarker,
     ) -> Result<ResponseHead, ExchangeError> {
@@ -81,8 +81,10 @@ impl Upstream {
                 ReuseResult::None(request) => *request,
                 ReuseResult::Stale(request) => {
                     // The upstream may have seen the first one, whatever becomes of this.
-                    let sent =
-                        |broken: UpstreamError| UpstreamError { sent: Sent::Perhaps, ..broken };
+                    let sent = |broken: UpstreamError| UpstreamError {
+                        sent: SendState::Perhaps,
+                        ..broken
+                    };
                     let answered = self.on_new(*request, marker).await.map_err(sent)?;
                     return Ok(self.looked_at(ResponseHead { is_repeated: true, ..answered }));
                 }
@@ -96,11 +98,11 @@ impl Upstream {
     async fn on_used(
         &self,
         mut request: Request<CallBody>,
-        delivery: Delivery,
+        delivery: DeliveryGuarantee,
         marker: &SentMarker,
     ) -> Result<ReuseResult, ExchangeError> {
         let PoolHandle { pool, clock } = &self.0.home;
-        let may_repeat = delivery == Delivery::AtLeastOnce;
+        let may_repeat = delivery == DeliveryGuarantee::AtLeastOnce;
         while let Some(mut connection) = pool.take(clock.now(), delivery) {
             let spare = another(&request);
             if spare.is_none() {

@@ -5,7 +5,7 @@
 //! have left, and never sends a request again that may have left. It must not know of
 //! operations' states, the ledger, or how clients are answered.
 //!
-//! [`Sent::Nothing`]: cloakroom_domain::operation::Sent::Nothing
+//! [`Sent::Nothing`]: cloakroom_domain::operation::SendState::Nothing
 
 mod body;
 mod client;

@@ -14,7 +14,7 @@ use url::Url;
 use super::client::{Upstream, resolve};
 use super::settings::is_web;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::http::location::{Home, requested};
+use cloakroom_domain::http::location::{OwnOrigins, requested};
 
 /// The longest URL of a monitor that is kept, in octets.
 const LONGEST: usize = 8 * 1024;
@@ -214,7 +214,7 @@ impl Upstream {
             return Some(url.clone());
         }
         let upstream = &self.settings().origin;
-        let path = Home { upstream, public }.path_of(url).filter(|_| is_web(url))?;
+        let path = OwnOrigins { upstream, public }.path_of(url).filter(|_| is_web(url))?;
         Some(requested(upstream, &path))
     }
 }

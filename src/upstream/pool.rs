@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::connection::UpstreamConnection;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::connections::{Habit, Idle, Reuse};
-use cloakroom_domain::operation::Delivery;
+use cloakroom_domain::connections::{ConnectionHabit, IdleConnection, Reuse};
+use cloakroom_domain::operation::DeliveryGuarantee;
 
 /// How often the pool is swept.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,8 +21,8 @@ pub(super) struct UpstreamPool {
 #[derive(Debug, Default)]
 struct IdleConnections {
     // The last is the one used last.
-    idle: Vec<(Idle, UpstreamConnection)>,
-    habit: Habit,
+    idle: Vec<(IdleConnection, UpstreamConnection)>,
+    habit: ConnectionHabit,
     closed: bool,
 }
 
@@ -32,9 +32,13 @@ impl UpstreamPool {
     }
 
     /// A connection that may be used for such a delivery, if there is one.
-    pub(super) fn take(&self, now: Timestamp, delivery: Delivery) -> Option<UpstreamConnection> {
+    pub(super) fn take(
+        &self,
+        now: Timestamp,
+        delivery: DeliveryGuarantee,
+    ) -> Option<UpstreamConnection> {
         let mut connections = self.lock();
-        if delivery == Delivery::AtMostOnce {
+        if delivery == DeliveryGuarantee::AtMostOnce {
             connections.look(now);
         }
         let limit = connections.habit.idle_limit(self.reuse, delivery, now)?;
@@ -55,7 +59,7 @@ impl UpstreamPool {
         if connection.is_closed() {
             return connections.habit.saw_closed(now);
         }
-        let idle = Idle { since: now, rests: connection.is_to_rest() };
+        let idle = IdleConnection { since: now, rests: connection.is_to_rest() };
         connections.idle.push((idle, connection));
     }
 

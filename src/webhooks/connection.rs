@@ -15,7 +15,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
 use crate::wire::{AnswerFault, Exchange};
-use cloakroom_domain::delivery::Destination;
+use cloakroom_domain::webhooks::Destination;
 
 /// A request before it is known how it will be written.
 pub(super) struct DeliveryRequest {

@@ -28,7 +28,7 @@ use super::ssrf_guard::SsrfGuard;
 use crate::hyper_timer::HyperTimer;
 use crate::open_files;
 use crate::wire::{PeekUnread, Wire};
-use cloakroom_domain::delivery::{DeliveryError, Destination};
+use cloakroom_domain::webhooks::{DeliveryError, Destination};
 use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;

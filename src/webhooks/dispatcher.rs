@@ -2,7 +2,7 @@
 //!
 //! Owns the way of a delivery from due to leased. Its invariant: a claimed delivery is entered as
 //! in flight before any other task can look, and is either sent or handed back. The order of
-//! receivers is decided by [`Traffic`](cloakroom_domain::delivery::traffic::Traffic).
+//! receivers is decided by [`Traffic`](cloakroom_domain::webhooks::scheduler::DeliveryScheduler).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState, executor, ownership};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
-use cloakroom_domain::delivery::traffic::Whose;
+use cloakroom_domain::webhooks::ReceiverKey;
+use cloakroom_domain::webhooks::scheduler::ReceiverTerms;
 use cloakroom_ledger::{ClaimedDeliveries, DeliveryWant, LedgerError};
 
 /// How long the dispatcher waits after a failed claim.
@@ -72,7 +72,7 @@ pub(super) async fn step<S: DeliveryTransport>(
     let owners = shared.ledger.owners();
     let due = lanes.iter().map(|lane| (lane.receiver, lane.again));
     let plan = {
-        let whose = |receiver| Whose {
+        let whose = |receiver| ReceiverTerms {
             principal: owners.of(receiver),
             rate: owners.allowed_rate(receiver),
         };

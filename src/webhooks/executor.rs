@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::receiver_cache::{self, NoAddress};
 use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::traffic::{Came, Leave, Turn};
-use cloakroom_domain::delivery::{Answer, DeliveryError, Next, ReceiverKey, Standing, settle};
+use cloakroom_domain::webhooks::scheduler::{AttemptReport, Dispatch, SendPermit};
+use cloakroom_domain::webhooks::{
+    DeliveryDecision, DeliveryError, DeliveryProgress, ReceiverAnswer, ReceiverKey, settle,
+};
 use cloakroom_ledger::{AttemptRecord, DeliveryLease, DeliveryNext, LeasedDelivery};
 
 /// How long the sender may exceed its own timeout before it counts as stuck.
@@ -24,7 +26,7 @@ const UNREAD: Duration = Duration::from_secs(1);
 pub(super) fn begin<S: DeliveryTransport>(shared: &Arc<WebhookState<S>>) {
     while !shared.tasks.is_draining() {
         let turn = shared.traffic().begin(shared.clock.now());
-        let Some(Turn { item, leave }) = turn else { return };
+        let Some(Dispatch { item, leave }) = turn else { return };
         let running = RunningAttempt {
             lease: item.lease,
             receiver: item.receiver,
@@ -40,12 +42,12 @@ struct RunningAttempt<S: DeliveryTransport> {
     shared: Arc<WebhookState<S>>,
     lease: DeliveryLease,
     receiver: ReceiverKey,
-    leave: Option<Leave>,
+    leave: Option<SendPermit>,
 }
 
 impl<S: DeliveryTransport> RunningAttempt<S> {
     /// Ends the attempt and frees its slot.
-    fn ended(&mut self, came: Came) {
+    fn ended(&mut self, came: AttemptReport) {
         let Some(leave) = self.leave.take() else { return };
         let now = self.shared.clock.now();
         let away = self.shared.traffic().ended(leave, came, now, &mut rand::rng());
@@ -59,7 +61,7 @@ impl<S: DeliveryTransport> RunningAttempt<S> {
 impl<S: DeliveryTransport> Drop for RunningAttempt<S> {
     fn drop(&mut self) {
         if self.leave.is_some() {
-            self.ended(Came { sign: None, took: Duration::ZERO });
+            self.ended(AttemptReport { sign: None, took: Duration::ZERO });
             self.shared.traffic().settled(self.receiver);
             self.shared.in_flight.leave(self.lease);
         }
@@ -76,10 +78,10 @@ async fn execute<S: DeliveryTransport>(mut running: RunningAttempt<S>, delivery:
             metrics::histogram!("cloakroom_delivery_duration_seconds").record(took);
             let word = answer.error.map_or("delivered", DeliveryError::as_str);
             metrics::counter!("cloakroom_delivery_attempts_total", "outcome" => word).increment(1);
-            let came = Came { sign: answer.sign(), took };
+            let came = AttemptReport { sign: answer.sign(), took };
             (came, decided(&delivery, answer, AttemptTiming { at, took, now: shared.clock.now() }))
         }
-        Err(unsent) => (Came { sign: None, took }, unsent),
+        Err(unsent) => (AttemptReport { sign: None, took }, unsent),
     };
     shared.settle(&delivery, next);
     running.ended(came);
@@ -94,13 +96,17 @@ struct AttemptTiming {
 }
 
 /// The settlement that the retry schedule decides.
-fn decided(delivery: &LeasedDelivery, answer: Answer, attempt: AttemptTiming) -> DeliveryNext {
+fn decided(
+    delivery: &LeasedDelivery,
+    answer: ReceiverAnswer,
+    attempt: AttemptTiming,
+) -> DeliveryNext {
     let LeasedDelivery { attempts, refusals, deadline_at, .. } = *delivery;
-    let standing = Standing { attempts, refusals, deadline_at };
+    let standing = DeliveryProgress { attempts, refusals, deadline_at };
     let next = settle(standing, answer.attempted(), attempt.now, &mut rand::rng());
     let next_at = match next {
-        Next::Again { due_at, .. } => Some(due_at),
-        Next::Over(_) => None,
+        DeliveryDecision::Again { due_at, .. } => Some(due_at),
+        DeliveryDecision::Over(_) => None,
     };
     let record = AttemptRecord {
         number: attempts,
@@ -119,7 +125,7 @@ async fn attempt<S: DeliveryTransport>(
     shared: &WebhookState<S>,
     delivery: &LeasedDelivery,
     now: Timestamp,
-) -> Result<Answer, DeliveryNext> {
+) -> Result<ReceiverAnswer, DeliveryNext> {
     let back = |wait: Duration| DeliveryNext::Back(shared.clock.now() + wait);
     let address = match receiver_cache::address(shared, delivery, now).await {
         Ok(address) => address,
@@ -140,7 +146,7 @@ async fn attempt<S: DeliveryTransport>(
     tokio::select! {
         biased;
         answer = shared.clock.timeout(shared.settings.timeout + SLACK, sending) => {
-            let late = Answer { status: None, error: Some(DeliveryError::Timeout), retry_after: None, is_cut: false };
+            let late = ReceiverAnswer { status: None, error: Some(DeliveryError::Timeout), retry_after: None, is_cut: false };
             // Without an attempt, nothing is known about the receiver.
             answer.unwrap_or(Some(late)).ok_or_else(|| back(UNREAD))
         }

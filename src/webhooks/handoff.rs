@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{DeliveryTransport, WebhookState, executor, ownership};
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_ledger::{DeliveryLane, DeliveryLease, LeasedDelivery, Outbox, Space};
 
 /// The delivery slots that webhooks lend to the ledger. The reference is weak: the ledger keeps

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState, metrics, ownership, settler};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{HELD, ReceiverKey, Topic};
+use cloakroom_domain::webhooks::{HELD, ReceiverKey, Topic};
 use cloakroom_ledger::{DeliveryLease, DeliveryNext, DeliverySettlement, LedgerError};
 
 const INTERVAL: Duration = Duration::from_secs(1);

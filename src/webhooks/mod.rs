@@ -40,8 +40,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::Answer;
-use cloakroom_domain::delivery::traffic::{Limits, Traffic};
+use cloakroom_domain::webhooks::ReceiverAnswer;
+use cloakroom_domain::webhooks::scheduler::{DeliveryScheduler, SlotLimits};
 use cloakroom_ledger::{DeliveryNext, DeliverySettlement, LeasedDelivery, Ledger, Receiver};
 use cloakroom_runtime::LoopHealth;
 use cloakroom_runtime::clock::Clock;
@@ -63,7 +63,7 @@ pub use transport::HttpTransport;
 #[derive(Clone)]
 pub struct Settings {
     /// How much may go out at once.
-    pub limits: Limits,
+    pub limits: SlotLimits,
     /// How long an attempt may take as a whole.
     pub timeout: Duration,
     /// How long a node may miss its heartbeat before others serve its receivers.
@@ -101,7 +101,7 @@ pub trait DeliveryTransport: Send + Sync + 'static {
         address: &Self::Address,
         delivery: &LeasedDelivery,
         now: Timestamp,
-    ) -> impl Future<Output = Option<Answer>> + Send;
+    ) -> impl Future<Output = Option<ReceiverAnswer>> + Send;
 }
 
 /// A handle on running webhooks. It runs until the tasks drain, even
@@ -118,7 +118,7 @@ struct WebhookState<S: DeliveryTransport> {
     settings: Settings,
     clock: Clock,
     tasks: Tasks,
-    traffic: Mutex<Traffic<LeasedDelivery>>,
+    traffic: Mutex<DeliveryScheduler<LeasedDelivery>>,
     in_flight: DeliveriesInFlight,
     receivers: ReceiverCache<S::Address>,
     ownership: Ownership,
@@ -187,7 +187,7 @@ impl<S: DeliveryTransport> WebhookState<S> {
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<DeliverySettlement>) {
         let (ends, ended) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
-            traffic: Mutex::new(Traffic::new(settings.limits)),
+            traffic: Mutex::new(DeliveryScheduler::new(settings.limits)),
             in_flight: DeliveriesInFlight::default(),
             receivers: ReceiverCache::default(),
             ownership: Ownership::default(),
@@ -206,7 +206,7 @@ impl<S: DeliveryTransport> WebhookState<S> {
         (shared, ended)
     }
 
-    fn traffic(&self) -> MutexGuard<'_, Traffic<LeasedDelivery>> {
+    fn traffic(&self) -> MutexGuard<'_, DeliveryScheduler<LeasedDelivery>> {
         // Each change leaves it whole.
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }

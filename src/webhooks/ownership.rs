@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{ReceiverKey, home};
+use cloakroom_domain::webhooks::{ReceiverKey, owner_of};
 use cloakroom_ledger::{DeliveryLane, LedgerError, NodeRow};
 
 /// This node's view of the other nodes.
@@ -44,7 +44,7 @@ impl Ownership {
 
 impl KnownNodes {
     fn is_own(&self, receiver: ReceiverKey, own: i64) -> bool {
-        home(receiver, &self.nodes).is_none_or(|home| home == own)
+        owner_of(receiver, &self.nodes).is_none_or(|home| home == own)
     }
 
     /// Whether a lane of another node's has not moved for a whole lease.

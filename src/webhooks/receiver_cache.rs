@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{DeliveryTransport, WebhookState};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_ledger::{LeasedDelivery, LedgerError, Receiver};
 
 /// How long an unused receiver stays cached.

@@ -20,9 +20,9 @@ use super::response_excerpt::ResponseExcerpt;
 use super::signer::{self, SigningKeys, WebhookMessage};
 use super::ssrf_guard::SsrfGuard;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::cloud_event::{self, Permission, REQUEST_ORIGIN};
-use cloakroom_domain::delivery::{DeliveryError, Destination};
 use cloakroom_domain::http::retry_after::RetryAfter;
+use cloakroom_domain::webhooks::cloud_event::{self, Permission, REQUEST_ORIGIN};
+use cloakroom_domain::webhooks::{DeliveryError, Destination};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::ledger_write;
 use super::loops::WebhookLoop;
 use super::{DeliveryTransport, WebhookState};
-use cloakroom_domain::delivery::{Ended, Next, ReceiverKey};
+use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverKey, ScheduleEnd};
 use cloakroom_ledger::{DeliveryNext, DeliverySettled, DeliverySettlement, LedgerError};
 
 /// How many ends go down in one commit at most.
@@ -104,10 +104,16 @@ fn count<S: DeliveryTransport>(
                 "not settled: another node has claimed the delivery"
             );
         }
-        (DeliveryNext::Settled(_, Next::Over(Ended::Delivered)), _) => "delivered",
-        (DeliveryNext::Settled(_, Next::Over(Ended::Exhausted)), _) => "exhausted",
-        (DeliveryNext::Settled(_, Next::Over(Ended::Gone)), _) => "gone",
-        (DeliveryNext::Settled(_, Next::Again { .. }) | DeliveryNext::Back(_), _) => return,
+        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Delivered)), _) => {
+            "delivered"
+        }
+        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Exhausted)), _) => {
+            "exhausted"
+        }
+        (DeliveryNext::Settled(_, DeliveryDecision::Over(ScheduleEnd::Gone)), _) => "gone",
+        (DeliveryNext::Settled(_, DeliveryDecision::Again { .. }) | DeliveryNext::Back(_), _) => {
+            return;
+        }
     };
     match outcome {
         "delivered" => counted(outcome),

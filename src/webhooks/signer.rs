@@ -8,9 +8,9 @@ use http::HeaderValue;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, USER_AGENT};
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::extra_fields;
-use cloakroom_domain::delivery::{SigningKey, signature};
 use cloakroom_domain::http::via;
+use cloakroom_domain::webhooks::extra_fields;
+use cloakroom_domain::webhooks::{SigningKey, signature};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -116,7 +116,7 @@ pub(super) fn mark(fields: &mut HeaderMap, mark: &HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::delivery::Secret;
+    use cloakroom_domain::webhooks::Secret;
 
     const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 

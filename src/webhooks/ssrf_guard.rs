@@ -12,8 +12,10 @@ use std::sync::Arc;
 use super::dns_lookups::{DnsLookups, PATIENCE};
 use super::resolver::Resolver;
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::address::NotPublic;
-use cloakroom_domain::delivery::{BadDestination, DeliveryError, Destination, NOT_PUBLIC, Rules};
+use cloakroom_domain::webhooks::address::NotPublic;
+use cloakroom_domain::webhooks::{
+    BadDestination, DeliveryError, Destination, DestinationRules, NOT_PUBLIC,
+};
 
 /// Why a URL is not one that deliveries go to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,14 +67,18 @@ impl GuardRefusal {
 /// Judges URLs and the addresses they lead to.
 #[derive(Clone, Debug)]
 pub struct SsrfGuard {
-    rules: Rules,
+    rules: DestinationRules,
     own_ports: Vec<u16>,
     resolver: Arc<dyn Resolver>,
 }
 
 impl SsrfGuard {
     /// `listeners` are the addresses that this gateway itself listens on.
-    pub fn new(rules: Rules, listeners: &[SocketAddr], resolver: Arc<dyn Resolver>) -> Self {
+    pub fn new(
+        rules: DestinationRules,
+        listeners: &[SocketAddr],
+        resolver: Arc<dyn Resolver>,
+    ) -> Self {
         let own_ports = listeners.iter().map(SocketAddr::port).collect();
         Self { rules, own_ports, resolver }
     }

@@ -12,11 +12,11 @@ use super::sender::{Target, WebhookSender};
 use super::signer::{SigningKeys, WebhookMessage};
 use super::{DeliveryAttemptResult, DeliveryTransport};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::cloud_event::{self, Event};
-use cloakroom_domain::delivery::keeping::{self, Whose};
-use cloakroom_domain::delivery::{Answer, DeliveryError};
 use cloakroom_domain::sealing::{Keyring, SealingError};
 use cloakroom_domain::ticket::LedgerNumber;
+use cloakroom_domain::webhooks::cloud_event::{self, CloudEvent};
+use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
+use cloakroom_domain::webhooks::{DeliveryError, ReceiverAnswer};
 use cloakroom_ledger::{Format, LeasedDelivery, Receiver};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -48,13 +48,13 @@ impl HttpTransport {
 
     fn target(&self, receiver: &Receiver, url: &str) -> Result<Target, SealingError> {
         let whose = match &receiver.subscription {
-            Some(id) => Whose::Subscription(id),
-            None => Whose::Callbacks(&receiver.principal),
+            Some(id) => SecretOwner::Subscription(id),
+            None => SecretOwner::Callbacks(&receiver.principal),
         };
-        let open = |stored: &Bytes| keeping::open_fields(&self.keyring, whose, stored);
+        let open = |stored: &Bytes| secret_storage::open_fields(&self.keyring, whose, stored);
         let fields = receiver.headers.as_ref().map(open).transpose()?;
         let keys = receiver.keys.iter();
-        let keys = keys.map(|key| keeping::open_key(&self.keyring, whose, &key.sealed));
+        let keys = keys.map(|key| secret_storage::open_key(&self.keyring, whose, &key.sealed));
         Ok(Target {
             url: url.to_owned(),
             fields: fields.unwrap_or_else(HeaderMap::new),
@@ -69,7 +69,7 @@ impl HttpTransport {
         let (body, content_type) = match delivery.format {
             Format::Standard => (delivery.body.clone(), JSON),
             Format::CloudEvents => {
-                let event = Event {
+                let event = CloudEvent {
                     id: &delivery.message,
                     kind: delivery.topic.as_str(),
                     time: delivery.at,
@@ -109,7 +109,7 @@ impl DeliveryTransport for HttpTransport {
         address: &Address,
         delivery: &LeasedDelivery,
         now: Timestamp,
-    ) -> Option<Answer> {
+    ) -> Option<ReceiverAnswer> {
         let callback;
         let target = match address {
             Address::Subscription(target) => target,
@@ -128,12 +128,12 @@ impl DeliveryTransport for HttpTransport {
             let (receiver, webhook_id) = (delivery.receiver, &*delivery.message);
             tracing::debug!(%receiver, webhook_id, code = error.as_str(), detail, "not delivered");
         }
-        (!is_own).then_some(Answer { status, error, retry_after, is_cut })
+        (!is_own).then_some(ReceiverAnswer { status, error, retry_after, is_cut })
     }
 }
 
 /// The result of a delivery that cannot be sent as it is stored.
-const REFUSED: Answer = Answer {
+const REFUSED: ReceiverAnswer = ReceiverAnswer {
     status: None,
     error: Some(DeliveryError::RefusedUrl),
     retry_after: None,

@@ -6,11 +6,12 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::*;
-use cloakroom_domain::delivery::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
 use cloakroom_domain::operation::{
-    Body, Delivery as Promise, Lane, NewOperation, OnFailure, Policy, Request, RetryPolicy, Work,
+    DeliveryGuarantee as Promise, Lane, NewOperation, OnFailure, OperationBody, Policy, Request,
+    RetryPolicy, Work,
 };
 use cloakroom_domain::sealing::Keyring;
+use cloakroom_domain::webhooks::{DEADLINE, DeliveryError, ReceiverKey, Topic, Topics};
 use cloakroom_domain::{Fields, OperationId, Principal};
 use cloakroom_ledger::{
     Change, Changed, Changing, DeliveriesOf, Delivery, DeliveryListing, DeliveryState,
@@ -21,7 +22,8 @@ use cloakroom_ledger::{
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const MILLI: Duration = Duration::from_millis(1);
-const TAKEN: Answer = Answer { status: Some(200), error: None, retry_after: None, is_cut: false };
+const TAKEN: ReceiverAnswer =
+    ReceiverAnswer { status: Some(200), error: None, retry_after: None, is_cut: false };
 
 /// What a sender of the tests does with a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,14 +46,19 @@ impl DeliveryTransport for Pretender {
         Ok(receiver.url.clone())
     }
 
-    async fn send(&self, url: &String, delivery: &LeasedDelivery, _: Timestamp) -> Option<Answer> {
+    async fn send(
+        &self,
+        url: &String,
+        delivery: &LeasedDelivery,
+        _: Timestamp,
+    ) -> Option<ReceiverAnswer> {
         let does = *self.does.borrow();
         self.sent.send_modify(|sent| sent.push((url.clone(), delivery.message.to_string())));
         Some(match does {
             Does::Answer(200) => TAKEN,
             Does::Answer(status) => {
                 let error = DeliveryError::of_status(status);
-                Answer { status: Some(status), error, retry_after: None, is_cut: false }
+                ReceiverAnswer { status: Some(status), error, retry_after: None, is_cut: false }
             }
             Does::Hang => std::future::pending().await,
             Does::Panic => panic!("as it was told to"),
@@ -138,7 +145,7 @@ impl Office {
 
     fn settings() -> Settings {
         Settings {
-            limits: Limits { slots: 64, first_attempts: 20, concurrency: 4, rate: None },
+            limits: SlotLimits { slots: 64, first_attempts: 20, concurrency: 4, rate: None },
             timeout: Duration::from_secs(15),
             lease: Duration::from_secs(15),
             over: Duration::from_hours(1),
@@ -263,7 +270,7 @@ fn operation(now: Timestamp) -> NewOperation {
             target: "/orders".into(),
             fields: Fields::new(),
             credentials: Fields::new(),
-            body: Body::Inline(bytes::Bytes::new()),
+            body: OperationBody::Inline(bytes::Bytes::new()),
         }),
         policy: Policy {
             delivery: Promise::AtLeastOnce,
@@ -638,7 +645,7 @@ impl DeliveryTransport for Witness {
         keys: &Vec<bytes::Bytes>,
         _: &LeasedDelivery,
         _: Timestamp,
-    ) -> Option<Answer> {
+    ) -> Option<ReceiverAnswer> {
         self.signed.send_modify(|signed| signed.push(keys.clone()));
         let open = self.gate.clone().wait_for(|open| *open).await.is_ok();
         assert!(open, "the test is over");

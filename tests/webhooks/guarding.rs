@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloakroom::webhooks::{DnsLookups, GuardRefusal, SsrfGuard};
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::{BadDestination, DeliveryError, Rules};
+use cloakroom_domain::webhooks::{BadDestination, DeliveryError, DestinationRules};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
@@ -15,14 +15,14 @@ fn lookups(names: &Arc<Names>) -> DnsLookups {
     DnsLookups::new(Arc::clone(names) as _, Clock::manual(NOW), Tasks::new())
 }
 
-fn strict() -> Rules {
-    Rules { ports: vec![443, 80], ..Rules::default() }
+fn strict() -> DestinationRules {
+    DestinationRules { ports: vec![443, 80], ..DestinationRules::default() }
 }
 
 #[tokio::test]
 async fn a_name_that_is_public_when_checked_and_private_when_dialled_is_not_dialled() {
     let receiver = Receiver::start().await;
-    let rules = Rules { allow: Vec::new(), ..open_to(&[receiver.address]) };
+    let rules = DestinationRules { allow: Vec::new(), ..open_to(&[receiver.address]) };
     let names = Names::answering([addresses(&["93.184.215.14"]), addresses(&["127.0.0.1"])]);
     let guard = SsrfGuard::new(rules.clone(), &[], Arc::clone(&names) as _);
     let url = receiver.url("/").replace("localhost", "rebinding.example");
@@ -53,7 +53,7 @@ async fn a_name_with_any_bad_address_is_not_dialled_at_all() {
 async fn no_spelling_of_loopback_is_dialled() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
-    let rules = Rules { allow: Vec::new(), ..open_to(&[receiver.address]) };
+    let rules = DestinationRules { allow: Vec::new(), ..open_to(&[receiver.address]) };
     let outward = Outward::new(rules, &[], Names::loopback(), Vec::new());
     let hosts = [
         "127.0.0.1",
@@ -131,8 +131,8 @@ async fn a_url_is_judged_with_what_it_stands_for_before_it_is_kept() {
 async fn a_url_that_was_closed_since_it_was_registered_is_not_dialled() {
     let receiver = Receiver::start().await;
     for rules in [
-        Rules { allow_http: false, ..open_to(&[receiver.address]) },
-        Rules { ports: vec![443], ..open_to(&[receiver.address]) },
+        DestinationRules { allow_http: false, ..open_to(&[receiver.address]) },
+        DestinationRules { ports: vec![443], ..open_to(&[receiver.address]) },
     ] {
         let outward = Outward::new(rules, &[], Names::loopback(), Vec::new());
         let attempted = outward.send(&receiver.url("/")).await;

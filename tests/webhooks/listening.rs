@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cloakroom_domain::delivery::{Secret, SigningKey};
+use cloakroom_domain::webhooks::{Secret, SigningKey};
 use cloakroom_runtime::clock::Clock;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cloakroom::webhooks::{DnsLookups, GuardRefusal, Resolver, SsrfGuard};
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::Rules;
+use cloakroom_domain::webhooks::DestinationRules;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ impl Desk {
         let (answers, may_answer) = watch::channel(false);
         let slow = Slow { may_answer, asked: AtomicUsize::new(0), names: Mutex::default() };
         let (slow, clock) = (Arc::new(slow), Clock::manual(NOW));
-        let rules = Rules { ports: vec![443], ..Rules::default() };
+        let rules = DestinationRules { ports: vec![443], ..DestinationRules::default() };
         Self {
             guard: Arc::new(SsrfGuard::new(rules, &[], Arc::clone(&slow) as _)),
             lookups: DnsLookups::new(Arc::clone(&slow) as _, clock.clone(), Tasks::new()),

@@ -12,7 +12,7 @@ use cloakroom::webhooks::{
     WebhookMessage, WebhookSender,
 };
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{Rules, Secret, SigningKey};
+use cloakroom_domain::webhooks::{DestinationRules, Secret, SigningKey};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 use http::{HeaderMap, HeaderValue};
@@ -69,8 +69,8 @@ impl Resolver for Names {
 }
 
 /// What allows deliveries to receivers of these tests, and nothing else.
-pub fn open_to(addresses: &[SocketAddr]) -> Rules {
-    Rules {
+pub fn open_to(addresses: &[SocketAddr]) -> DestinationRules {
+    DestinationRules {
         allow: vec!["127.0.0.1/32".parse().unwrap()],
         allow_http: true,
         ports: addresses.iter().map(SocketAddr::port).collect(),
@@ -97,7 +97,7 @@ impl Outward {
     }
 
     pub fn new(
-        rules: Rules,
+        rules: DestinationRules,
         listeners: &[SocketAddr],
         names: Arc<Names>,
         roots: Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>,

@@ -1,7 +1,7 @@
 //! What is asked wrongly of the program itself: a problem that names what is wrong, and
 //! nothing kept or sent. And receivers that do wrong: a code from a closed list, and again.
 
-use cloakroom_domain::delivery::DeliveryError;
+use cloakroom_domain::webhooks::DeliveryError;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;

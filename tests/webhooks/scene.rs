@@ -1,7 +1,7 @@
 //! A gateway that may deliver to a receiver on loopback, in front of an upstream.
 
-use cloakroom_domain::delivery::Secret;
-use cloakroom_domain::delivery::signature::{CheckingKey, Signed, verify};
+use cloakroom_domain::webhooks::Secret;
+use cloakroom_domain::webhooks::signature::{SignatureHeaders, VerificationKey, verify};
 use serde_json::{Value, json};
 
 use crate::support::gateway::path_of;
@@ -33,12 +33,12 @@ impl Made {
     /// Whether a delivery carries a signature with its secret, made at that time.
     pub fn has_signed(&self, arrival: &Arrival, gateway: &Gateway) -> bool {
         let secret = Secret::parse(self.document["secret"].as_str().unwrap()).unwrap();
-        let signed = Signed {
+        let signed = SignatureHeaders {
             id: Some(arrival.id()),
             timestamp: Some(arrival.field("webhook-timestamp")),
             signature: Some(arrival.field("webhook-signature")),
         };
-        verify(signed, &arrival.body, &CheckingKey::Secret(secret), gateway.clock.now()).is_ok()
+        verify(signed, &arrival.body, &VerificationKey::Secret(secret), gateway.clock.now()).is_ok()
     }
 }
 

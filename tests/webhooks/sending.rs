@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cloakroom_domain::delivery::DeliveryError;
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::signature::{CheckingKey, Signed, verify};
+use cloakroom_domain::webhooks::DeliveryError;
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::signature::{SignatureHeaders, VerificationKey, verify};
 use http::{HeaderName, HeaderValue};
 
 use super::outward::{NOW, Names, Outward, message, open_to, secret, target};
@@ -24,12 +24,12 @@ async fn a_delivery_arrives_whole_signed_and_marked() {
     assert_eq!(arrival.field("content-length"), "20");
     assert_eq!(arrival.field("cdn-loop"), "cloakroom; id=\"test\"");
     assert!(arrival.field("user-agent").starts_with("cloakroom/"));
-    let signed = Signed {
+    let signed = SignatureHeaders {
         id: Some(arrival.id()),
         timestamp: Some(arrival.field("webhook-timestamp")),
         signature: Some(arrival.field("webhook-signature")),
     };
-    assert_eq!(verify(signed, &arrival.body, &CheckingKey::Secret(secret()), NOW), Ok(()));
+    assert_eq!(verify(signed, &arrival.body, &VerificationKey::Secret(secret()), NOW), Ok(()));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Signatures, judged by the reference libraries of Standard Webhooks and, where those know
 //! nothing, by an independent one.
 
-use cloakroom_domain::delivery::{KeyPair, Secret, SigningKey, signature};
+use cloakroom_domain::webhooks::{KeyPair, Secret, SigningKey, signature};
 use cloakroom_runtime::clock::Clock;
 use ed25519_dalek::{Signature, VerifyingKey};
 use http::HeaderMap;

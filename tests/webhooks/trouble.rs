@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use cloakroom_domain::delivery::DeliveryError;
+use cloakroom_domain::webhooks::DeliveryError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 
 use super::Timestamp;
-use super::operation::{Answer, ErrorCode, Outcome, Sent, is_of_a_proxy};
+use super::operation::{ErrorCode, Outcome, SendState, UpstreamAnswer, is_of_a_proxy};
 
 /// So many in a row that reached nobody open it.
 const UNREACHED: u32 = 5;
@@ -32,7 +32,7 @@ const PATIENT: Duration = Duration::from_secs(10);
 
 /// What an attempt's end says about its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum HealthSignal {
     /// It answers.
     Answers,
     /// It could not be reached: nothing was sent.
@@ -41,7 +41,7 @@ pub enum Sign {
     Fails,
 }
 
-impl Sign {
+impl HealthSignal {
     /// Reads the sign in an outcome; `allowed` is the time that the attempt had. Many
     /// outcomes say nothing about the upstream.
     pub fn of(outcome: &Outcome, allowed: Duration) -> Option<Self> {
@@ -64,17 +64,17 @@ impl Sign {
         }
     }
 
-    fn of_break(cause: ErrorCode, sent: Sent, allowed: Duration) -> Option<Self> {
+    fn of_break(cause: ErrorCode, sent: SendState, allowed: Duration) -> Option<Self> {
         match (cause, sent) {
             (ErrorCode::UpstreamTimeout, _) if allowed < PATIENT => None,
             // A request that cannot be put into HTTP, and one that the gateway lost.
-            (ErrorCode::UpstreamProtocol, Sent::Nothing) | (ErrorCode::Unreadable, _) => None,
-            (_, Sent::Nothing) => Some(Self::Unreached),
-            (_, Sent::Perhaps) => Some(Self::Fails),
+            (ErrorCode::UpstreamProtocol, SendState::Nothing) | (ErrorCode::Unreadable, _) => None,
+            (_, SendState::Nothing) => Some(Self::Unreached),
+            (_, SendState::Perhaps) => Some(Self::Fails),
         }
     }
 
-    const fn of_answer(answer: &Answer) -> Self {
+    const fn of_answer(answer: &UpstreamAnswer) -> Self {
         match answer.status {
             status if is_of_a_proxy(status) => Self::Fails,
             503 if !answer.retry_after.is_given() => Self::Fails,
@@ -85,7 +85,7 @@ impl Sign {
 
 /// Leave for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum BreakerPass {
     /// The breaker is closed.
     Free,
     /// This attempt finds out how the upstream is.
@@ -94,13 +94,13 @@ pub enum Pass {
 
 /// Where a breaker stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BreakerPhase {
     /// Attempts begin freely.
     Closed {
         /// How many in a row reached nobody.
         unreached: u32,
         /// What ended lately.
-        window: Window,
+        window: FailureWindow,
     },
     /// No attempt begins.
     Open {
@@ -124,24 +124,24 @@ pub enum State {
 
 /// How many attempts ended lately, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Window {
+pub struct FailureWindow {
     since: Timestamp,
-    present: Tally,
-    before: Tally,
+    present: OutcomeTally,
+    before: OutcomeTally,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct OutcomeTally {
     ended: u32,
     failed: u32,
 }
 
-impl Window {
+impl FailureWindow {
     fn count(&mut self, failed: bool, now: Timestamp) {
         let age = now.since(self.since);
         if age >= HALF || now < self.since {
-            let before = if age < HALF * 2 { self.present } else { Tally::default() };
-            *self = Self { since: now, present: Tally::default(), before };
+            let before = if age < HALF * 2 { self.present } else { OutcomeTally::default() };
+            *self = Self { since: now, present: OutcomeTally::default(), before };
         }
         self.present.ended += 1;
         self.present.failed += u32::from(failed);
@@ -155,52 +155,60 @@ impl Window {
 }
 
 /// Closed, and nothing has ended yet.
-impl Default for State {
+impl Default for BreakerPhase {
     fn default() -> Self {
-        Self::Closed { unreached: 0, window: Window::default() }
+        Self::Closed { unreached: 0, window: FailureWindow::default() }
     }
 }
 
 /// The breaker of one upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Breaker(State);
+pub struct Breaker(BreakerPhase);
 
 impl Breaker {
     /// Where it stands.
-    pub const fn state(&self) -> &State {
+    pub const fn state(&self) -> &BreakerPhase {
         &self.0
     }
 
     /// Leave for one attempt, or when to ask again. A probe that takes long is not waited
     /// for alone: after the longest pause another one may find out sooner.
-    pub fn pass(&mut self, now: Timestamp) -> Result<Pass, Timestamp> {
+    pub fn pass(&mut self, now: Timestamp) -> Result<BreakerPass, Timestamp> {
         let (since, pause, probes, openings) = match self.0 {
-            State::Closed { .. } => return Ok(Pass::Free),
-            State::Open { since, pause, openings } => (since, pause, 0, openings),
-            State::HalfOpen { since, probes, openings } => (since, PAUSES.1, probes, openings),
+            BreakerPhase::Closed { .. } => return Ok(BreakerPass::Free),
+            BreakerPhase::Open { since, pause, openings } => (since, pause, 0, openings),
+            BreakerPhase::HalfOpen { since, probes, openings } => {
+                (since, PAUSES.1, probes, openings)
+            }
         };
         // A clock that was set back must not leave the upstream alone for hours.
         let over = since + pause;
         if since <= now && now < over {
             return Err(over);
         }
-        self.0 = State::HalfOpen { since: now, probes: probes + 1, openings };
-        Ok(Pass::Probe)
+        self.0 = BreakerPhase::HalfOpen { since: now, probes: probes + 1, openings };
+        Ok(BreakerPass::Probe)
     }
 
     /// An attempt has ended.
-    pub fn ended(&mut self, pass: Pass, sign: Sign, now: Timestamp, rng: &mut impl Rng) {
-        let probe = pass == Pass::Probe;
+    pub fn ended(
+        &mut self,
+        pass: BreakerPass,
+        sign: HealthSignal,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) {
+        let probe = pass == BreakerPass::Probe;
         match (&mut self.0, sign) {
-            (State::Closed { unreached, window }, sign) => {
-                *unreached = if sign == Sign::Unreached { *unreached + 1 } else { 0 };
-                window.count(sign != Sign::Answers, now);
+            (BreakerPhase::Closed { unreached, window }, sign) => {
+                *unreached = if sign == HealthSignal::Unreached { *unreached + 1 } else { 0 };
+                window.count(sign != HealthSignal::Answers, now);
                 if *unreached >= UNREACHED || window.is_hopeless() {
                     self.open(0, now, rng);
                 }
             }
-            (_, Sign::Answers) if probe => *self = Self::default(),
-            (State::HalfOpen { openings, .. }, _) if probe => {
+            (_, HealthSignal::Answers) if probe => *self = Self::default(),
+            (BreakerPhase::HalfOpen { openings, .. }, _) if probe => {
                 let openings = *openings;
                 self.open(openings, now, rng);
             }
@@ -211,10 +219,10 @@ impl Breaker {
 
     /// A probe has ended without having found out anything.
     pub const fn abandoned(&mut self) {
-        if let State::HalfOpen { since, probes, openings } = self.0 {
+        if let BreakerPhase::HalfOpen { since, probes, openings } = self.0 {
             self.0 = match probes {
-                0 | 1 => State::Open { since, pause: Duration::ZERO, openings },
-                _ => State::HalfOpen { since, probes: probes - 1, openings },
+                0 | 1 => BreakerPhase::Open { since, pause: Duration::ZERO, openings },
+                _ => BreakerPhase::HalfOpen { since, probes: probes - 1, openings },
             };
         }
     }
@@ -223,7 +231,7 @@ impl Breaker {
     fn open(&mut self, openings: u32, now: Timestamp, rng: &mut impl Rng) {
         let ceiling = PAUSES.0.saturating_mul(1 << openings.min(31)).min(PAUSES.1);
         let pause = ceiling.mul_f64(rng.random::<f64>());
-        self.0 = State::Open { since: now, pause, openings: openings + 1 };
+        self.0 = BreakerPhase::Open { since: now, pause, openings: openings + 1 };
     }
 }
 

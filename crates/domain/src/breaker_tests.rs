@@ -13,20 +13,20 @@ fn rng() -> StdRng {
 }
 
 /// A breaker to which these have happened, one after the other at the same instant.
-fn after(signs: impl IntoIterator<Item = Sign>) -> Breaker {
+fn after(signs: impl IntoIterator<Item = HealthSignal>) -> Breaker {
     let mut breaker = Breaker::default();
     for sign in signs {
-        breaker.ended(Pass::Free, sign, START, &mut rng());
+        breaker.ended(BreakerPass::Free, sign, START, &mut rng());
     }
     breaker
 }
 
 fn is_closed(breaker: &Breaker) -> bool {
-    matches!(breaker.state(), State::Closed { .. })
+    matches!(breaker.state(), BreakerPhase::Closed { .. })
 }
 
 fn open() -> Breaker {
-    after([Sign::Unreached; UNREACHED as usize])
+    after([HealthSignal::Unreached; UNREACHED as usize])
 }
 
 /// When an open breaker lets somebody through.
@@ -36,14 +36,16 @@ fn over(breaker: &Breaker) -> Timestamp {
 
 #[test]
 fn a_few_in_a_row_that_reach_nobody_open_it() {
-    assert!(is_closed(&after([Sign::Unreached; 4])));
+    assert!(is_closed(&after([HealthSignal::Unreached; 4])));
     assert!(!is_closed(&open()));
 }
 
 #[test]
 fn whatever_reaches_somebody_begins_the_row_anew() {
-    for between in [Sign::Answers, Sign::Fails] {
-        let signs = [[Sign::Unreached; 4].as_slice(), &[between], &[Sign::Unreached; 4]].concat();
+    for between in [HealthSignal::Answers, HealthSignal::Fails] {
+        let signs =
+            [[HealthSignal::Unreached; 4].as_slice(), &[between], &[HealthSignal::Unreached; 4]]
+                .concat();
         assert!(is_closed(&after(signs)), "{between:?}");
     }
 }
@@ -51,7 +53,7 @@ fn whatever_reaches_somebody_begins_the_row_anew() {
 #[test]
 fn it_takes_many_failures_and_few_answers_to_open_it_otherwise() {
     let mixed = |fails: usize, answers: usize| {
-        after([vec![Sign::Answers; answers], vec![Sign::Fails; fails]].concat())
+        after([vec![HealthSignal::Answers; answers], vec![HealthSignal::Fails; fails]].concat())
     };
     for (fails, answers, closed) in [
         (19, 0, true),
@@ -67,11 +69,11 @@ fn it_takes_many_failures_and_few_answers_to_open_it_otherwise() {
 
 #[test]
 fn failures_of_long_ago_do_not_count() {
-    let mut breaker = after([Sign::Fails; 19]);
-    breaker.ended(Pass::Free, Sign::Fails, START + HALF * 2, &mut rng());
+    let mut breaker = after([HealthSignal::Fails; 19]);
+    breaker.ended(BreakerPass::Free, HealthSignal::Fails, START + HALF * 2, &mut rng());
     assert!(is_closed(&breaker));
-    let mut breaker = after([Sign::Fails; 19]);
-    breaker.ended(Pass::Free, Sign::Fails, START + HALF, &mut rng());
+    let mut breaker = after([HealthSignal::Fails; 19]);
+    breaker.ended(BreakerPass::Free, HealthSignal::Fails, START + HALF, &mut rng());
     assert!(!is_closed(&breaker));
 }
 
@@ -80,7 +82,7 @@ fn open_it_lets_nobody_through_until_the_pause_is_over_and_then_one() {
     let mut breaker = open();
     let over = over(&breaker);
     assert_eq!(breaker.pass(START), Err(over));
-    assert_eq!(breaker.pass(over), Ok(Pass::Probe));
+    assert_eq!(breaker.pass(over), Ok(BreakerPass::Probe));
     assert!(breaker.pass(over).is_err());
 }
 
@@ -89,7 +91,7 @@ fn a_probe_that_is_answered_closes_it() {
     let mut breaker = open();
     let over = over(&breaker);
     breaker.pass(over).unwrap();
-    breaker.ended(Pass::Probe, Sign::Answers, over, &mut rng());
+    breaker.ended(BreakerPass::Probe, HealthSignal::Answers, over, &mut rng());
     assert_eq!(breaker, Breaker::default());
 }
 
@@ -100,8 +102,8 @@ fn a_probe_that_fails_makes_the_pause_longer_up_to_a_minute() {
     for openings in 2..40 {
         now = now + PAUSES.1;
         breaker.pass(now).unwrap();
-        breaker.ended(Pass::Probe, Sign::Fails, now, &mut rng());
-        let State::Open { since, pause, openings: counted } = *breaker.state() else {
+        breaker.ended(BreakerPass::Probe, HealthSignal::Fails, now, &mut rng());
+        let BreakerPhase::Open { since, pause, openings: counted } = *breaker.state() else {
             panic!("{breaker:?}")
         };
         let ceiling = Duration::from_secs((1 << (openings - 1).min(6)).min(60));
@@ -112,9 +114,9 @@ fn a_probe_that_fails_makes_the_pause_longer_up_to_a_minute() {
 
 #[test]
 fn who_began_before_it_opened_neither_closes_it_nor_opens_it_for_longer() {
-    for sign in [Sign::Answers, Sign::Unreached, Sign::Fails] {
+    for sign in [HealthSignal::Answers, HealthSignal::Unreached, HealthSignal::Fails] {
         let (mut late, before) = (open(), open());
-        late.ended(Pass::Free, sign, START + PAUSES.1, &mut rng());
+        late.ended(BreakerPass::Free, sign, START + PAUSES.1, &mut rng());
         assert_eq!(late, before, "{sign:?}");
     }
 }
@@ -125,7 +127,7 @@ fn a_probe_that_finds_nothing_out_makes_room_for_another_at_once() {
     let over = over(&breaker);
     breaker.pass(over).unwrap();
     breaker.abandoned();
-    assert_eq!(breaker.pass(over), Ok(Pass::Probe));
+    assert_eq!(breaker.pass(over), Ok(BreakerPass::Probe));
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn a_probe_that_hangs_is_joined_by_another_after_a_minute() {
     let over = over(&breaker);
     breaker.pass(over).unwrap();
     assert_eq!(breaker.pass(over), Err(over + PAUSES.1));
-    assert_eq!(breaker.pass(over + PAUSES.1), Ok(Pass::Probe));
+    assert_eq!(breaker.pass(over + PAUSES.1), Ok(BreakerPass::Probe));
     breaker.abandoned();
     assert!(breaker.pass(over + PAUSES.1).is_err(), "the other one is still on its way");
 }
@@ -142,7 +144,7 @@ fn a_probe_that_hangs_is_joined_by_another_after_a_minute() {
 #[test]
 fn a_clock_that_is_set_back_does_not_keep_it_open() {
     let mut breaker = open();
-    assert_eq!(breaker.pass(START - Duration::from_hours(1)), Ok(Pass::Probe));
+    assert_eq!(breaker.pass(START - Duration::from_hours(1)), Ok(BreakerPass::Probe));
 }
 
 #[test]
@@ -150,51 +152,55 @@ fn only_what_says_that_nobody_is_there_counts() {
     let answered = |status, retry_after: Option<u64>| {
         let wait = |seconds| RetryAfter::In(Duration::from_secs(seconds));
         let retry_after = retry_after.map_or(RetryAfter::Absent, wait);
-        Outcome::Answered(Answer { retry_after, ..Answer::plain(status) })
+        Outcome::Answered(UpstreamAnswer { retry_after, ..UpstreamAnswer::plain(status) })
     };
     let broken = |sent, cause| Outcome::Broken { sent, cause };
     let (unreachable, timeout) = (ErrorCode::UpstreamUnreachable, ErrorCode::UpstreamTimeout);
     for (outcome, sign) in [
-        (answered(200, None), Some(Sign::Answers)),
-        (answered(404, None), Some(Sign::Answers)),
-        (answered(500, None), Some(Sign::Answers)),
-        (answered(429, Some(1)), Some(Sign::Answers)),
-        (answered(503, Some(1)), Some(Sign::Answers)),
-        (answered(503, None), Some(Sign::Fails)),
-        (answered(502, Some(1)), Some(Sign::Fails)),
-        (answered(504, None), Some(Sign::Fails)),
-        (broken(Sent::Nothing, unreachable), Some(Sign::Unreached)),
-        (broken(Sent::Nothing, timeout), Some(Sign::Unreached)),
-        (broken(Sent::Perhaps, timeout), Some(Sign::Fails)),
-        (broken(Sent::Perhaps, ErrorCode::UpstreamProtocol), Some(Sign::Fails)),
-        (broken(Sent::Nothing, ErrorCode::UpstreamProtocol), None),
-        (broken(Sent::Nothing, ErrorCode::Unreadable), None),
-        (broken(Sent::Perhaps, ErrorCode::Unreadable), None),
+        (answered(200, None), Some(HealthSignal::Answers)),
+        (answered(404, None), Some(HealthSignal::Answers)),
+        (answered(500, None), Some(HealthSignal::Answers)),
+        (answered(429, Some(1)), Some(HealthSignal::Answers)),
+        (answered(503, Some(1)), Some(HealthSignal::Answers)),
+        (answered(503, None), Some(HealthSignal::Fails)),
+        (answered(502, Some(1)), Some(HealthSignal::Fails)),
+        (answered(504, None), Some(HealthSignal::Fails)),
+        (broken(SendState::Nothing, unreachable), Some(HealthSignal::Unreached)),
+        (broken(SendState::Nothing, timeout), Some(HealthSignal::Unreached)),
+        (broken(SendState::Perhaps, timeout), Some(HealthSignal::Fails)),
+        (broken(SendState::Perhaps, ErrorCode::UpstreamProtocol), Some(HealthSignal::Fails)),
+        (broken(SendState::Nothing, ErrorCode::UpstreamProtocol), None),
+        (broken(SendState::Nothing, ErrorCode::Unreadable), None),
+        (broken(SendState::Perhaps, ErrorCode::Unreadable), None),
         (Outcome::Unreadable { status: Some(200) }, None),
-        (Outcome::Canceled { sent: Sent::Perhaps }, None),
+        (Outcome::Canceled { sent: SendState::Perhaps }, None),
         (Outcome::Expired, None),
-        (Outcome::Interrupted { sent: Sent::Perhaps }, None),
+        (Outcome::Interrupted { sent: SendState::Perhaps }, None),
     ] {
-        assert_eq!(Sign::of(&outcome, PATIENT), sign, "{outcome:?}");
+        assert_eq!(HealthSignal::of(&outcome, PATIENT), sign, "{outcome:?}");
     }
 }
 
 #[test]
 fn a_client_in_a_hurry_does_not_shut_the_door_for_others() {
-    let late = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamTimeout };
-    assert_eq!(Sign::of(&late, PATIENT / 2), None);
+    let late = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamTimeout };
+    assert_eq!(HealthSignal::of(&late, PATIENT / 2), None);
 }
 
 /// Something that happens to a breaker.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Ask,
-    End(Sign),
+    End(HealthSignal),
     Abandon,
 }
 
 fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
-    let sign = prop_oneof![Just(Sign::Answers), Just(Sign::Unreached), Just(Sign::Fails)];
+    let sign = prop_oneof![
+        Just(HealthSignal::Answers),
+        Just(HealthSignal::Unreached),
+        Just(HealthSignal::Fails)
+    ];
     let event = prop_oneof![
         3 => Just(Event::Ask),
         3 => sign.prop_map(Event::End),
@@ -208,7 +214,7 @@ proptest! {
     fn it_never_stays_shut_for_more_than_a_minute_and_never_lets_two_probes_begin_at_once(
         events in events(), seed: u64,
     ) {
-        let (mut breaker, mut rng) = (after([Sign::Unreached; 5]), StdRng::seed_from_u64(seed));
+        let (mut breaker, mut rng) = (after([HealthSignal::Unreached; 5]), StdRng::seed_from_u64(seed));
         let (mut now, mut passes) = (START, Vec::new());
         for (pause, event) in events {
             now = now + Duration::from_millis(pause);
@@ -216,18 +222,18 @@ proptest! {
                 Event::Ask => match breaker.pass(now) {
                     Ok(pass) => {
                         passes.push(pass);
-                        prop_assert!(pass == Pass::Free || breaker.pass(now).is_err());
+                        prop_assert!(pass == BreakerPass::Free || breaker.pass(now).is_err());
                     }
                     Err(again) => prop_assert!(again > now && again <= now + PAUSES.1),
                 },
                 Event::End(sign) => {
                     if let Some(pass) = passes.pop() {
                         breaker.ended(pass, sign, now, &mut rng);
-                        prop_assert!(is_closed(&breaker) || sign != Sign::Answers || pass == Pass::Free);
+                        prop_assert!(is_closed(&breaker) || sign != HealthSignal::Answers || pass == BreakerPass::Free);
                     }
                 }
                 Event::Abandon => {
-                    if passes.pop() == Some(Pass::Probe) {
+                    if passes.pop() == Some(BreakerPass::Probe) {
                         breaker.abandoned();
                     }
                 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Timestamp;
-use super::operation::Delivery;
+use super::operation::DeliveryGuarantee;
 
 /// How long a connection may have been idle for a request that must not be sent twice; also how
 /// long one must have been seen open.
@@ -70,12 +70,12 @@ impl HeaderCase {
 
 /// What was seen of an upstream's idle connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Habit {
+pub struct ConnectionHabit {
     keeps: bool,
     closed_at: Option<Timestamp>,
 }
 
-impl Habit {
+impl ConnectionHabit {
     /// A connection that is idle since that instant is open.
     pub fn saw_open(&mut self, since: Timestamp, now: Timestamp) {
         self.keeps |= now.since(since) >= AT_MOST_ONCE;
@@ -88,13 +88,18 @@ impl Habit {
 
     /// How long a connection may have been idle to carry such a request; none where it gets one
     /// of its own.
-    pub fn idle_limit(self, reuse: Reuse, delivery: Delivery, now: Timestamp) -> Option<Duration> {
+    pub fn idle_limit(
+        self,
+        reuse: Reuse,
+        delivery: DeliveryGuarantee,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let suspected = self.closed_at.is_some_and(|at| is_within(MEMORY, at, now));
         match (reuse, delivery) {
             (Reuse::Never, _) => None,
-            (_, Delivery::AtLeastOnce) => Some(AT_LEAST_ONCE),
-            (Reuse::Always, Delivery::AtMostOnce) => Some(AT_MOST_ONCE),
-            (Reuse::Auto, Delivery::AtMostOnce) => {
+            (_, DeliveryGuarantee::AtLeastOnce) => Some(AT_LEAST_ONCE),
+            (Reuse::Always, DeliveryGuarantee::AtMostOnce) => Some(AT_MOST_ONCE),
+            (Reuse::Auto, DeliveryGuarantee::AtMostOnce) => {
                 (self.keeps && !suspected).then_some(AT_MOST_ONCE)
             }
         }
@@ -103,14 +108,14 @@ impl Habit {
 
 /// A connection that carries no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
+pub struct IdleConnection {
     /// Since when.
     pub since: Timestamp,
     /// Whether content may still follow an answer that has none (to HEAD, 204 and 304).
     pub rests: bool,
 }
 
-impl Idle {
+impl IdleConnection {
     /// Whether it may carry a request that allows so long an idleness.
     pub fn suits(self, limit: Duration, now: Timestamp) -> bool {
         let has_rested = !self.rests || now.since(self.since) >= REST;
@@ -141,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_request_that_must_not_be_sent_twice_waits_for_an_idle_connection_that_stays_open() {
-        use Delivery::{AtLeastOnce, AtMostOnce};
+        use DeliveryGuarantee::{AtLeastOnce, AtMostOnce};
         let second = Some(Duration::from_secs(1));
         let four = Some(Duration::from_secs(4));
-        let unknown = Habit::default();
+        let unknown = ConnectionHabit::default();
         let young = {
             let mut habit = unknown;
             habit.saw_open(START, at(999));
@@ -200,14 +205,14 @@ mod tests {
             (true, 4000, true),
             (true, 4001, false),
         ] {
-            let idle = Idle { since: START, rests };
+            let idle = IdleConnection { since: START, rests };
             assert_eq!(idle.suits(AT_LEAST_ONCE, at(now)), suits, "{rests} at {now}");
         }
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_no_connection_younger() {
-        let idle = Idle { since: at(6000), rests: false };
+        let idle = IdleConnection { since: at(6000), rests: false };
         assert!(!idle.suits(AT_LEAST_ONCE, at(5000)) && !idle.is_of_use(at(5000)));
     }
 }

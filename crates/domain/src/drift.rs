@@ -14,7 +14,7 @@ pub const FEWEST: usize = 6;
 
 /// A lane at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Glimpse {
+pub struct DepthSample {
     /// When.
     pub at: Timestamp,
     /// How many operations lay in it.
@@ -24,12 +24,12 @@ pub struct Glimpse {
     /// What whoever looks had counted at that moment.
     pub own: i64,
     /// What the others had told.
-    pub told: Vec<Told>,
+    pub told: Vec<ReportedDepth>,
 }
 
 /// What a node has told with its last beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ReportedDepth {
     /// The number of its start.
     pub node: i64,
     /// The number of the beat.
@@ -43,7 +43,7 @@ pub struct Told {
 /// How many more operations lie in a lane than is counted, in all of these moments, which
 /// are in order; none where they are too few, or where somebody has settled its counts in
 /// between.
-pub fn drift(glimpses: &[Glimpse]) -> Option<i64> {
+pub fn drift(glimpses: &[DepthSample]) -> Option<i64> {
     let first = glimpses.first()?;
     if glimpses.iter().any(|glimpse| glimpse.settled != first.settled) {
         return None;
@@ -60,7 +60,7 @@ pub fn drift(glimpses: &[Glimpse]) -> Option<i64> {
 }
 
 /// By how much more there was than was counted; none where somebody has not beaten since.
-fn excess(glimpses: &[Glimpse], place: usize) -> Option<i64> {
+fn excess(glimpses: &[DepthSample], place: usize) -> Option<i64> {
     let (glimpse, later) = (glimpses.get(place)?, glimpses.get(place + 1..)?);
     let counted = glimpse.told.iter().map(|told| at(*told, glimpse.at, later));
     let counted: i64 = counted.sum::<Option<i64>>()?;
@@ -68,7 +68,7 @@ fn excess(glimpses: &[Glimpse], place: usize) -> Option<i64> {
 }
 
 /// What a node had counted at that time.
-fn at(before: Told, time: Timestamp, later: &[Glimpse]) -> Option<i64> {
+fn at(before: ReportedDepth, time: Timestamp, later: &[DepthSample]) -> Option<i64> {
     let mut beats = later.iter().flat_map(|glimpse| &glimpse.told);
     let behind = beats.find(|told| told.node == before.node && told.beat > before.beat)?;
     let all = micros(behind.at.since(before.at));
@@ -108,19 +108,19 @@ mod tests {
             of.iter().take(millis as usize).sum()
         }
 
-        fn told(node: i64, of: &[i64], late: u64, millis: u64) -> Told {
+        fn told(node: i64, of: &[i64], late: u64, millis: u64) -> ReportedDepth {
             let beat = (millis + BEAT - late) / BEAT;
             let when = (beat * BEAT + late).saturating_sub(BEAT);
             let depth = Self::done(of, when);
-            Told { node, beat: beat as i64, at: time(when), depth }
+            ReportedDepth { node, beat: beat as i64, at: time(when), depth }
         }
 
-        fn glimpse(&self, millis: u64) -> Glimpse {
+        fn glimpse(&self, millis: u64) -> DepthSample {
             let [put, taken] = [&self.put, &self.taken].map(|of| Self::done(of, millis));
             let told =
                 vec![Self::told(1, &self.put, 0, millis), Self::told(2, &self.taken, 300, millis)];
             let rows = 5_000 + put + taken + self.drift;
-            Glimpse { at: time(millis), rows, settled: 4_000, own: 1_000, told }
+            DepthSample { at: time(millis), rows, settled: 4_000, own: 1_000, told }
         }
 
         fn seen(&self) -> Option<i64> {
@@ -155,7 +155,7 @@ mod tests {
     fn a_node_that_does_not_beat_any_more_leaves_it_open() {
         let fleet = Fleet { put: vec![3; 9_000], taken: vec![0; 9_000], drift: 7 };
         let mut glimpses: Vec<_> = (0..18).map(|it| fleet.glimpse(2_000 + it * 222)).collect();
-        let silent = Told { node: 3, beat: 5, at: time(1_000), depth: 9 };
+        let silent = ReportedDepth { node: 3, beat: 5, at: time(1_000), depth: 9 };
         glimpses.iter_mut().for_each(|glimpse| glimpse.told.push(silent));
         assert_eq!(drift(&glimpses), None);
     }

@@ -74,7 +74,7 @@ pub fn trust(lease: Duration) -> Duration {
 
 /// What a node shows of itself to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sign {
+pub struct Heartbeat {
     /// The number of its start.
     pub incarnation: i64,
     /// Rises with every beat.
@@ -92,11 +92,11 @@ pub struct Sign {
 pub struct Liveness {
     lease: Duration,
     looked_at: Option<Duration>,
-    seen: HashMap<i64, Seen>,
+    seen: HashMap<i64, LastBeat>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct LastBeat {
     beat: i64,
     silent: Duration,
 }
@@ -115,7 +115,7 @@ impl Liveness {
     /// Time counts only between two looks that are as close to each other as they should
     /// be. After a longer pause the database was away, or this node stood still: then
     /// nobody could beat, or nobody was watched.
-    pub fn look(&mut self, now: Duration, signs: &[Sign]) -> Vec<Sign> {
+    pub fn look(&mut self, now: Duration, signs: &[Heartbeat]) -> Vec<Heartbeat> {
         let passed = self.looked_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
         let regular = self.lease / 2;
         let counts = if passed <= regular { passed } else { Duration::ZERO };
@@ -127,7 +127,7 @@ impl Liveness {
                 Some(seen) if seen.beat == sign.beat => seen.silent + counts,
                 _ => Duration::ZERO,
             };
-            self.seen.insert(sign.incarnation, Seen { beat: sign.beat, silent });
+            self.seen.insert(sign.incarnation, LastBeat { beat: sign.beat, silent });
             if sign.ended || silent >= sign.lease.max(self.lease) {
                 dead.push(*sign);
             }
@@ -138,7 +138,7 @@ impl Liveness {
 
 /// How a node looks to whoever reads the list of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum NodeHealth {
     /// It beats.
     Alive,
     /// Some of its beats are missing.
@@ -149,7 +149,7 @@ pub enum Standing {
     Ended,
 }
 
-impl Standing {
+impl NodeHealth {
     /// Every standing.
     pub const ALL: [Self; 4] = [Self::Alive, Self::Silent, Self::Dead, Self::Ended];
 
@@ -182,12 +182,12 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(15);
     const BEAT: Duration = Duration::from_secs(3);
 
-    fn sign(incarnation: i64, beat: i64) -> Sign {
-        Sign { incarnation, beat, lease: LEASE, ended: false, holds: true }
+    fn sign(incarnation: i64, beat: i64) -> Heartbeat {
+        Heartbeat { incarnation, beat, lease: LEASE, ended: false, holds: true }
     }
 
     /// Looks every beat at a node that does not beat; how many looks until it is dead.
-    fn looks_until_dead(liveness: &mut Liveness, from: Duration, signs: &[Sign]) -> u32 {
+    fn looks_until_dead(liveness: &mut Liveness, from: Duration, signs: &[Heartbeat]) -> u32 {
         (0..100).find(|look| !liveness.look(from + BEAT * *look, signs).is_empty()).unwrap()
     }
 
@@ -207,23 +207,26 @@ mod tests {
 
     #[test]
     fn a_longer_lease_of_the_other_counts_and_a_shorter_one_does_not() {
-        let long = Sign { lease: LEASE * 2, ..sign(1, 7) };
+        let long = Heartbeat { lease: LEASE * 2, ..sign(1, 7) };
         assert_eq!(looks_until_dead(&mut Liveness::new(LEASE), Duration::ZERO, &[long]), 10);
-        let short = Sign { lease: BEAT, ..sign(1, 7) };
+        let short = Heartbeat { lease: BEAT, ..sign(1, 7) };
         assert_eq!(looks_until_dead(&mut Liveness::new(LEASE), Duration::ZERO, &[short]), 5);
     }
 
     #[test]
     fn who_ended_is_not_waited_for() {
-        let ended = Sign { ended: true, ..sign(1, 7) };
+        let ended = Heartbeat { ended: true, ..sign(1, 7) };
         assert_eq!(Liveness::new(LEASE).look(Duration::ZERO, &[ended]), [ended]);
     }
 
     #[test]
     fn a_list_shows_how_old_a_beat_is() {
-        let of = |seconds| Standing::of(false, Duration::from_secs(seconds), LEASE);
-        assert_eq!([of(0), of(8), of(15)], [Standing::Alive, Standing::Silent, Standing::Dead]);
-        assert_eq!(Standing::of(true, LEASE, LEASE), Standing::Ended);
+        let of = |seconds| NodeHealth::of(false, Duration::from_secs(seconds), LEASE);
+        assert_eq!(
+            [of(0), of(8), of(15)],
+            [NodeHealth::Alive, NodeHealth::Silent, NodeHealth::Dead]
+        );
+        assert_eq!(NodeHealth::of(true, LEASE, LEASE), NodeHealth::Ended);
     }
 
     #[test]

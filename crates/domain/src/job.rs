@@ -209,17 +209,17 @@ fn scalar(document: &[u8], pointer: &str) -> Option<Scalar> {
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(document);
     // Being cut off is an error of the reader's only.
-    let _ = Search { steps: &steps, found: &mut found }.deserialize(&mut reader);
+    let _ = StateSearch { steps: &steps, found: &mut found }.deserialize(&mut reader);
     found
 }
 
 /// A walk to one place of a document.
-struct Search<'s> {
+struct StateSearch<'s> {
     steps: &'s [String],
     found: &'s mut Option<Scalar>,
 }
 
-impl Search<'_> {
+impl StateSearch<'_> {
     fn is_there(&mut self, text: impl Into<String>, is_text: bool) {
         if self.steps.is_empty() {
             *self.found = Some(Scalar { text: text.into(), is_text });
@@ -227,7 +227,7 @@ impl Search<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Search<'_> {
+impl<'de> DeserializeSeed<'de> for StateSearch<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
@@ -235,7 +235,7 @@ impl<'de> DeserializeSeed<'de> for Search<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Search<'_> {
+impl<'de> Visitor<'de> for StateSearch<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,7 +280,7 @@ impl<'de> Visitor<'de> for Search<'_> {
                 return Ok(());
             }
         }
-        items.next_element_seed(Search { steps, found: &mut *self.found })?;
+        items.next_element_seed(StateSearch { steps, found: &mut *self.found })?;
         passed_over_items(items)
     }
 
@@ -289,7 +289,7 @@ impl<'de> Visitor<'de> for Search<'_> {
             match self.steps.split_first() {
                 Some((step, steps)) if *step == name => {
                     *self.found = None;
-                    members.next_value_seed(Search { steps, found: &mut *self.found })?;
+                    members.next_value_seed(StateSearch { steps, found: &mut *self.found })?;
                 }
                 _ => _ = members.next_value::<IgnoredAny>()?,
             }

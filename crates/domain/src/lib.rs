@@ -8,9 +8,8 @@
 pub mod breaker;
 pub mod connections;
 pub mod database_url;
-pub mod delivery;
-pub mod division;
 pub mod drift;
+pub mod fair_share;
 pub mod fields;
 pub mod fleet;
 pub mod http;
@@ -25,7 +24,8 @@ pub mod sealer;
 pub mod sealing;
 pub mod ticket;
 pub mod timestamp;
-pub mod turn;
+pub mod urgency;
+pub mod webhooks;
 
 pub use database_url::{BadDatabaseUrl, DatabaseUrl};
 pub use fields::Fields;

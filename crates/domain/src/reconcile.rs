@@ -126,7 +126,7 @@ impl Discrepancy {
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stray {
+pub struct OrphanRow {
     /// What it is.
     pub kind: Discrepancy,
     /// An operation's id, a key's name, or what else it is known by.
@@ -135,7 +135,7 @@ pub struct Stray {
 
 /// All of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ReconcileFinding {
     /// What it is.
     pub kind: Discrepancy,
     /// How many.
@@ -146,22 +146,22 @@ pub struct Finding {
 
 /// What a look through a ledger came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct DiscrepancyReport {
     /// What was found, by kind.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ReconcileFinding>,
     /// How many operations were looked at.
     pub looked_at: u64,
     /// Whether what is safe to repair was repaired.
     pub repaired: bool,
 }
 
-impl Report {
+impl DiscrepancyReport {
     /// Adds what was found.
-    pub fn add(&mut self, strays: impl IntoIterator<Item = Stray>) {
-        for Stray { kind, name } in strays {
+    pub fn add(&mut self, strays: impl IntoIterator<Item = OrphanRow>) {
+        for OrphanRow { kind, name } in strays {
             let place = self.findings.partition_point(|finding| finding.kind < kind);
             if self.findings.get(place).is_none_or(|finding| finding.kind != kind) {
-                self.findings.insert(place, Finding { kind, count: 0, names: Vec::new() });
+                self.findings.insert(place, ReconcileFinding { kind, count: 0, names: Vec::new() });
             }
             if let Some(finding) = self.findings.get_mut(place) {
                 finding.count += 1;
@@ -174,7 +174,8 @@ impl Report {
 
     /// Whether something is left that only a person can put right.
     pub fn needs_a_person(&self) -> bool {
-        let left = |finding: &Finding| !(self.repaired && finding.kind.is_safe_to_repair());
+        let left =
+            |finding: &ReconcileFinding| !(self.repaired && finding.kind.is_safe_to_repair());
         self.findings.iter().any(left)
     }
 }
@@ -183,13 +184,13 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn stray(kind: Discrepancy, number: u32) -> Stray {
-        Stray { kind, name: number.to_string() }
+    fn stray(kind: Discrepancy, number: u32) -> OrphanRow {
+        OrphanRow { kind, name: number.to_string() }
     }
 
     #[test]
     fn a_report_counts_all_and_names_some() {
-        let mut report = Report { repaired: true, ..Report::default() };
+        let mut report = DiscrepancyReport { repaired: true, ..DiscrepancyReport::default() };
         assert!(!report.needs_a_person());
         report.add((0..25).map(|number| stray(Discrepancy::NeverFreed, number)));
         assert!(!report.needs_a_person());
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_only_looked_at_needs_a_person_too() {
-        let mut report = Report::default();
+        let mut report = DiscrepancyReport::default();
         report.add([stray(Discrepancy::HeldByNobody, 1)]);
         assert!(report.needs_a_person());
     }

@@ -38,7 +38,7 @@ pub const PREFIX: usize = 2 + ID;
 /// What a value is. A number is part of what a sealed value is bound to and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum What {
+pub enum SealedValue {
     /// The fields of a request.
     Fields = 1,
     /// The body of a request, or a task's arguments.
@@ -73,24 +73,24 @@ pub enum What {
 
 /// The one place that a value lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    what: What,
+pub struct SealContext {
+    what: SealedValue,
     of: [u8; 16],
 }
 
-impl Place {
+impl SealContext {
     /// Of the operation with this id.
-    pub fn of_operation(what: What, id: OperationId) -> Self {
+    pub fn of_operation(what: SealedValue, id: OperationId) -> Self {
         Self { what, of: *id.as_bytes() }
     }
 
     /// In the row with this number.
-    pub fn in_row(what: What, number: i64) -> Self {
+    pub fn in_row(what: SealedValue, number: i64) -> Self {
         Self::in_part(what, number, 0)
     }
 
     /// The part with this number, in the row with that one.
-    pub fn in_part(what: What, number: i64, part: u32) -> Self {
+    pub fn in_part(what: SealedValue, number: i64, part: u32) -> Self {
         let mut of = [0; 16];
         let (row, rest) = of.split_at_mut(8);
         row.copy_from_slice(&number.to_be_bytes());
@@ -127,7 +127,7 @@ impl Sealer {
     }
 
     /// Octets as they are stored there.
-    pub fn octets(&self, place: Place, plain: Vec<u8>) -> Result<Vec<u8>, SealingError> {
+    pub fn octets(&self, place: SealContext, plain: Vec<u8>) -> Result<Vec<u8>, SealingError> {
         match self.stored(place, &plain)? {
             Some(stored) => Ok(stored),
             None => Ok(plain),
@@ -135,12 +135,12 @@ impl Sealer {
     }
 
     /// The same without a copy of those that are stored as they are.
-    pub fn bytes(&self, place: Place, plain: &Bytes) -> Result<Bytes, SealingError> {
+    pub fn bytes(&self, place: SealContext, plain: &Bytes) -> Result<Bytes, SealingError> {
         Ok(self.stored(place, plain)?.map_or_else(|| plain.clone(), Bytes::from))
     }
 
     /// None where they are stored as they are.
-    fn stored(&self, place: Place, plain: &[u8]) -> Result<Option<Vec<u8>>, SealingError> {
+    fn stored(&self, place: SealContext, plain: &[u8]) -> Result<Option<Vec<u8>>, SealingError> {
         match &self.keyring.current {
             Some(key) => self.sealed(key, place, plain).map(Some),
             None if plain.first() == Some(&MARK) => Ok(Some([&[MARK, PLAIN], plain].concat())),
@@ -151,7 +151,7 @@ impl Sealer {
     fn sealed(
         &self,
         key: &SealingKey,
-        place: Place,
+        place: SealContext,
         plain: &[u8],
     ) -> Result<Vec<u8>, SealingError> {
         let nonce = self.nonce();
@@ -165,7 +165,7 @@ impl Sealer {
     }
 
     /// The octets that are stored there.
-    pub fn opened(&self, place: Place, stored: &[u8]) -> Result<Vec<u8>, SealingError> {
+    pub fn opened(&self, place: SealContext, stored: &[u8]) -> Result<Vec<u8>, SealingError> {
         let Some(rest) = stored.strip_prefix(&[MARK]) else { return Ok(stored.to_vec()) };
         match rest.split_first() {
             Some((&PLAIN, plain)) => Ok(plain.to_vec()),
@@ -180,7 +180,7 @@ impl Sealer {
     }
 
     /// A text as it is stored there.
-    pub fn text(&self, place: Place, plain: &str) -> Result<String, SealingError> {
+    pub fn text(&self, place: SealContext, plain: &str) -> Result<String, SealingError> {
         Ok(match &self.keyring.current {
             Some(key) => {
                 let mut stored = String::from(TEXT_MARK);
@@ -194,7 +194,7 @@ impl Sealer {
     }
 
     /// The text that is stored there.
-    pub fn opened_text(&self, place: Place, stored: &str) -> Result<String, SealingError> {
+    pub fn opened_text(&self, place: SealContext, stored: &str) -> Result<String, SealingError> {
         let Some(rest) = stored.strip_prefix(TEXT_MARK) else { return Ok(stored.to_owned()) };
         if let Some(plain) = rest.strip_prefix(TEXT_PLAIN) {
             return Ok(plain.to_owned());
@@ -206,9 +206,10 @@ impl Sealer {
     /// A request target as it is stored: its path can be read, its query is sealed.
     pub fn target(&self, id: OperationId, target: &str) -> Result<String, SealingError> {
         match target.split_once('?') {
-            Some((path, query)) => {
-                Ok(format!("{path}?{}", self.text(Place::of_operation(What::Query, id), query)?))
-            }
+            Some((path, query)) => Ok(format!(
+                "{path}?{}",
+                self.text(SealContext::of_operation(SealedValue::Query, id), query)?
+            )),
             None => Ok(target.to_owned()),
         }
     }
@@ -217,7 +218,8 @@ impl Sealer {
     pub fn opened_target(&self, id: OperationId, stored: &str) -> Result<String, SealingError> {
         match stored.split_once('?') {
             Some((path, query)) => {
-                let query = self.opened_text(Place::of_operation(What::Query, id), query)?;
+                let query =
+                    self.opened_text(SealContext::of_operation(SealedValue::Query, id), query)?;
                 Ok(format!("{path}?{query}"))
             }
             None => Ok(stored.to_owned()),
@@ -234,7 +236,11 @@ impl Sealer {
     }
 
     /// Stored octets under the key that seals; none where they are, or where none does.
-    pub fn resealed(&self, place: Place, stored: &[u8]) -> Result<Option<Vec<u8>>, SealingError> {
+    pub fn resealed(
+        &self,
+        place: SealContext,
+        stored: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealingError> {
         match self.is_current(stored) {
             true => Ok(None),
             false => self.octets(place, self.opened(place, stored)?).map(Some),
@@ -244,7 +250,7 @@ impl Sealer {
     /// The same of a stored text.
     pub fn resealed_text(
         &self,
-        place: Place,
+        place: SealContext,
         stored: &str,
     ) -> Result<Option<String>, SealingError> {
         let octets = match stored.strip_prefix(TEXT_MARK) {
@@ -264,7 +270,7 @@ impl Sealer {
         stored: &str,
     ) -> Result<Option<String>, SealingError> {
         let Some((path, query)) = stored.split_once('?') else { return Ok(None) };
-        let anew = self.resealed_text(Place::of_operation(What::Query, id), query)?;
+        let anew = self.resealed_text(SealContext::of_operation(SealedValue::Query, id), query)?;
         Ok(anew.map(|query| format!("{path}?{query}")))
     }
 }
@@ -275,7 +281,7 @@ const fn prefix(key: KeyId) -> [u8; PREFIX] {
 }
 
 /// What a sealed value is bound to: its head and its place.
-fn bound(stored: &[u8], place: Place) -> [u8; HEAD + 17] {
+fn bound(stored: &[u8], place: SealContext) -> [u8; HEAD + 17] {
     let mut bound_to = [0; HEAD + 17];
     let head = stored.len().min(HEAD);
     bound_to[..head].copy_from_slice(&stored[..head]);

@@ -16,7 +16,7 @@ fn id(octet: u8) -> OperationId {
     OperationId::new(Timestamp::EPOCH, 1, [octet; 10])
 }
 
-const PLACE: Place = Place { what: What::Body, of: [7; 16] };
+const PLACE: SealContext = SealContext { what: SealedValue::Body, of: [7; 16] };
 
 #[test]
 fn without_a_key_values_are_stored_as_they_are_and_only_those_that_look_sealed_are_told_apart() {
@@ -92,14 +92,14 @@ proptest! {
         by in 1u8..
     ) {
         let sealer = sealer(Some(1), &[]);
-        let place = Place::in_part(What::Piece, number, 3);
+        let place = SealContext::in_part(SealedValue::Piece, number, 3);
         let mut stored = sealer.octets(place, plain.clone()).unwrap();
         prop_assert_eq!(stored.len(), HEAD + plain.len() + TAG);
         prop_assert_eq!(&sealer.opened(place, &stored).unwrap(), &plain);
         for other in [
-            Place::in_part(What::Piece, number, 4),
-            Place::in_part(What::Piece, number ^ 1, 3),
-            Place::in_part(What::Body, number, 3),
+            SealContext::in_part(SealedValue::Piece, number, 4),
+            SealContext::in_part(SealedValue::Piece, number ^ 1, 3),
+            SealContext::in_part(SealedValue::Body, number, 3),
         ] {
             prop_assert_eq!(sealer.opened(other, &stored), Err(SealingError::Damaged));
         }

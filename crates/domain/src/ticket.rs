@@ -109,7 +109,7 @@ pub struct TicketKey([u8; 32]);
 
 /// Keeps the uses of one key apart: a tail is never a progress token.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum MacPurpose {
     Ticket = 1,
     Progress = 2,
 }
@@ -122,7 +122,7 @@ impl TicketKey {
 
     /// The ticket of an operation.
     pub fn ticket(&self, id: OperationId) -> Ticket {
-        Ticket { id, tail: self.tail(Purpose::Ticket, id, 0) }
+        Ticket { id, tail: self.tail(MacPurpose::Ticket, id, 0) }
     }
 
     /// The operation that `text` is the ticket of, if its tail is the right one.
@@ -131,12 +131,12 @@ impl TicketKey {
         let (id, tail) = text.split_at_checked(36)?;
         let id = id.parse().ok()?;
         let tail = unhex(tail.strip_prefix('-')?)?;
-        self.matches(Purpose::Ticket, id, 0, tail).then_some(id)
+        self.matches(MacPurpose::Ticket, id, 0, tail).then_some(id)
     }
 
     /// The token that lets one attempt, named by its number, report progress.
     pub fn progress_token(&self, id: OperationId, attempt: u32) -> String {
-        let tail = self.tail(Purpose::Progress, id, attempt);
+        let tail = self.tail(MacPurpose::Progress, id, attempt);
         format!("{attempt}-{}", hex(&tail))
     }
 
@@ -145,7 +145,7 @@ impl TicketKey {
     pub fn open_progress_token(&self, id: OperationId, text: &str) -> Option<u32> {
         let (attempt, tail) = text.split_once('-')?;
         let attempt = attempt.parse().ok()?;
-        self.matches(Purpose::Progress, id, attempt, unhex(tail)?).then_some(attempt)
+        self.matches(MacPurpose::Progress, id, attempt, unhex(tail)?).then_some(attempt)
     }
 
     /// A keyed digest of something secret (a credential), for comparing it later
@@ -160,7 +160,7 @@ impl TicketKey {
         *hasher.finalize().as_bytes()
     }
 
-    fn tail(&self, purpose: Purpose, id: OperationId, attempt: u32) -> [u8; TAIL_LENGTH] {
+    fn tail(&self, purpose: MacPurpose, id: OperationId, attempt: u32) -> [u8; TAIL_LENGTH] {
         let mut message = [0; 21];
         message[0] = purpose as u8;
         message[1..17].copy_from_slice(id.as_bytes());
@@ -172,7 +172,7 @@ impl TicketKey {
 
     fn matches(
         &self,
-        purpose: Purpose,
+        purpose: MacPurpose,
         id: OperationId,
         attempt: u32,
         tail: [u8; TAIL_LENGTH],

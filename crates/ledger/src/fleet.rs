@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::fleet::{Role, Sign};
+use cloakroom_domain::fleet::{Heartbeat, Role};
 use cloakroom_domain::operation::Lane;
 
 /// What one hand-out of one operation is known by.
@@ -48,7 +48,7 @@ pub struct Beaten {
     /// The database's time, where it has one of its own.
     pub time: Option<Timestamp>,
     /// Every other node that may still be there, or that owns what runs.
-    pub others: Vec<Sign>,
+    pub others: Vec<Heartbeat>,
     /// What this node owns, as the ledger knows it.
     pub held: Vec<Owned>,
     /// What all others have done in each lane.

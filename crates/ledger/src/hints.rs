@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use super::store::Store;
 use super::verbs::Hint;
 use cloakroom_domain::OperationId;
-use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::Lane;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_runtime::clock::Clock;
 
 /// The least time between two hints.

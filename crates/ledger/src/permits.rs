@@ -12,13 +12,13 @@ use super::fleet::{Counted, Dead};
 use super::rows::{BindRow, ReadRow, damaged, number, text, time};
 use crate::cluster::Divide;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::division::{Kind, Share, Stake, divide};
+use cloakroom_domain::fair_share::{FairShare, LimitKind, NodeDemand, divide};
 
 /// A limit that nodes share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LimitName {
     /// What it limits.
-    pub kind: Kind,
+    pub kind: LimitKind,
     /// The name of the queue or upstream.
     pub name: Arc<str>,
 }
@@ -44,7 +44,7 @@ pub struct Divided {
     /// The limit.
     pub of: LimitName,
     /// Its part.
-    pub share: Share,
+    pub share: FairShare,
 }
 
 /// When the buckets of rates were last empty, as far as those told who stopped in good
@@ -98,7 +98,7 @@ pub(super) struct Asking {
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) of: LimitName,
-    pub(super) stake: Stake,
+    pub(super) stake: NodeDemand,
     pub(super) used: u64,
     /// Whether that node is no more.
     pub(super) gone: bool,
@@ -111,7 +111,7 @@ impl Part {
                 kind: text(row, "kind")?.parse().map_err(damaged)?,
                 name: text(row, "name")?.into(),
             },
-            stake: Stake {
+            stake: NodeDemand {
                 node: number(row, "incarnation")?,
                 limit: number(row, "most")?,
                 holds: number(row, "holds")?,
@@ -158,10 +158,10 @@ pub(super) fn decide(
         let others: Vec<_> = others.map(|part| part.stake).collect();
         let since = mine.map_or(Timestamp::EPOCH, |part| part.stake.since);
         let &Asked { limit, holds, needs, used, .. } = asked;
-        let stake = Stake { node, limit, holds, needs, since };
+        let stake = NodeDemand { node, limit, holds, needs, since };
         let held = mine.map_or(0, |part| part.stake.holds);
         let share = divide(asked.of.kind, stake, held, &others, now);
-        let stake = Stake { holds: share.holds, since: share.since, ..stake };
+        let stake = NodeDemand { holds: share.holds, since: share.since, ..stake };
         let part = Part { of: asked.of.clone(), stake, used, gone: false };
         (Divided { of: asked.of.clone(), share }, part)
     };

@@ -13,7 +13,7 @@ use super::operations::Reconcile;
 use super::rows::{ReadRow, id, maybe_id, maybe_number, number};
 use super::verbs::{KeyListing, SerialName};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
+use cloakroom_domain::reconcile::{Discrepancy, DiscrepancyReport, OrphanRow};
 
 /// How long a node that has ended or is dead is waited for before what it left is seen to:
 /// it may be finishing what its clients wait for.
@@ -55,7 +55,7 @@ pub(super) struct Sweep {
 /// What one such look came to.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
-    pub(super) strays: Vec<Stray>,
+    pub(super) strays: Vec<OrphanRow>,
     /// The body to go on behind.
     pub(super) next: Option<i64>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Swept {
 /// What one step came to.
 #[derive(Debug, Default)]
 pub(super) struct Stepped {
-    pub(super) strays: Vec<Stray>,
+    pub(super) strays: Vec<OrphanRow>,
     pub(super) looked_at: u64,
     pub(super) next: Option<Cursor>,
 }
@@ -148,8 +148,8 @@ pub(super) fn abandoned<R: ReadRow>(
 }
 
 /// A body whose pieces nothing refers to.
-pub(super) fn unused(body: i64) -> Stray {
-    Stray { kind: Discrepancy::UnusedPieces, name: body.to_string() }
+pub(super) fn unused(body: i64) -> OrphanRow {
+    OrphanRow { kind: Discrepancy::UnusedPieces, name: body.to_string() }
 }
 
 macro_rules! without_operation {
@@ -184,40 +184,44 @@ pub(super) const LIVE: [(&str, &str); 3] = [
 ];
 
 /// An operation that is not in exactly one state.
-pub(super) fn misplaced(row: &impl ReadRow) -> Result<Stray, LedgerError> {
+pub(super) fn misplaced(row: &impl ReadRow) -> Result<OrphanRow, LedgerError> {
     let kind = match (number::<i64>(row, "live")?, number::<i64>(row, "ended")?) {
         (0, 0) => Discrepancy::InNoState,
         (_, 0) => Discrepancy::InTwoStates,
         _ => Discrepancy::EndedAndLive,
     };
-    Ok(Stray { kind, name: id(row, "id")?.to_string() })
+    Ok(OrphanRow { kind, name: id(row, "id")?.to_string() })
 }
 
 /// An operation whose lane does not exist, its place, and the lane that it is known to be of.
-pub(super) fn laneless(row: &impl ReadRow) -> Result<(Stray, i64, Option<i64>), LedgerError> {
+pub(super) fn laneless(row: &impl ReadRow) -> Result<(OrphanRow, i64, Option<i64>), LedgerError> {
     let mended = maybe_number(row, "mended")?;
     let kind = if mended.is_some() { Discrepancy::Mislaid } else { Discrepancy::InNoLane };
     Ok((stray(kind, row)?, number(row, "seq")?, mended))
 }
 
 /// An operation of that kind.
-pub(super) fn stray(kind: Discrepancy, row: &impl ReadRow) -> Result<Stray, LedgerError> {
+pub(super) fn stray(kind: Discrepancy, row: &impl ReadRow) -> Result<OrphanRow, LedgerError> {
     let name = maybe_id(row, "id")?.map(|id| id.to_string()).unwrap_or_default();
-    Ok(Stray { kind, name })
+    Ok(OrphanRow { kind, name })
 }
 
 /// Rows of a table without an operation.
-pub(super) fn rows_of(table: &str, count: u64) -> impl Iterator<Item = Stray> {
+pub(super) fn rows_of(table: &str, count: u64) -> impl Iterator<Item = OrphanRow> {
     let name = table.to_owned();
     let kind = Discrepancy::WithoutOperation;
-    (0..count).map(move |_| Stray { kind, name: name.clone() })
+    (0..count).map(move |_| OrphanRow { kind, name: name.clone() })
 }
 
 impl Ledger {
     /// Looks through the whole ledger for what does not add up, and repairs what is safe
     /// if told to. Running twice at once does no harm.
-    pub async fn reconcile(&self, repair: bool, now: Timestamp) -> Result<Report, LedgerError> {
-        let mut report = Report { repaired: repair, ..Report::default() };
+    pub async fn reconcile(
+        &self,
+        repair: bool,
+        now: Timestamp,
+    ) -> Result<DiscrepancyReport, LedgerError> {
+        let mut report = DiscrepancyReport { repaired: repair, ..DiscrepancyReport::default() };
         let mut next = Some(Cursor::Operations(0));
         while let Some(cursor) = next {
             let step = Step { cursor, repair, now };
@@ -232,7 +236,7 @@ impl Ledger {
         loop {
             let keys = self.keys(listing).await?;
             let stray =
-                |name: SerialName| Stray { kind: Discrepancy::Blocked, name: name.to_string() };
+                |name: SerialName| OrphanRow { kind: Discrepancy::Blocked, name: name.to_string() };
             report.add(keys.iter().map(|key| stray(key.name)));
             match keys.next() {
                 Some(next) => listing.after = Some(next),
@@ -242,7 +246,11 @@ impl Ledger {
     }
 
     /// Sees to what nodes have left that are gone.
-    async fn sweep(&self, report: &mut Report, now: Timestamp) -> Result<(), LedgerError> {
+    async fn sweep(
+        &self,
+        report: &mut DiscrepancyReport,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
         let dead = self.shared.dead().iter().map(|dead| dead.incarnation).collect();
         let (silent_since, repair) = (now - SILENCE, report.repaired);
         let mut sweep = Sweep { behind: None, dead, silent_since, repair };

@@ -16,7 +16,7 @@ use crate::cluster::RepairDepth;
 use cloakroom_domain::drift::{self, drift};
 use cloakroom_domain::fleet::BEATS_A_LEASE;
 use cloakroom_domain::operation::Lane;
-use cloakroom_domain::reconcile::{Discrepancy, Report, Stray};
+use cloakroom_domain::reconcile::{Discrepancy, DiscrepancyReport, OrphanRow};
 use cloakroom_runtime::clock::Clock;
 
 /// The longest pause between two counts.
@@ -67,7 +67,7 @@ pub(super) struct Glimpse {
     /// What those have counted who do not beat any more.
     pub(super) settled: i64,
     pub(super) nobodys: i64,
-    pub(super) told: Vec<drift::Told>,
+    pub(super) told: Vec<drift::ReportedDepth>,
 }
 
 /// A correction of what is counted in a part of a lane.
@@ -91,14 +91,14 @@ struct DriftedCounters {
 impl Ledger {
     /// Puts right how deep lanes are, where a node did not tell what it had counted: after
     /// one has died. Takes some beats.
-    pub async fn recount_lanes(&self) -> Result<Report, LedgerError> {
-        let mut report = Report { repaired: true, ..Report::default() };
+    pub async fn recount_lanes(&self) -> Result<DiscrepancyReport, LedgerError> {
+        let mut report = DiscrepancyReport { repaired: true, ..DiscrepancyReport::default() };
         self.recount(&mut report).await?;
         Ok(report)
     }
 
     /// Compares how deep each lane is with what was counted.
-    pub(super) async fn recount(&self, report: &mut Report) -> Result<(), LedgerError> {
+    pub(super) async fn recount(&self, report: &mut DiscrepancyReport) -> Result<(), LedgerError> {
         let DriftedCounters { wrong: first, mut restless } = self.compared(self.counters()).await?;
         if !first.is_empty() {
             let all_have_beaten = self.longest_beat().await? * 2;
@@ -130,13 +130,13 @@ impl Ledger {
 
     async fn correct(
         &self,
-        report: &mut Report,
+        report: &mut DiscrepancyReport,
         counter: Counter,
         by: i64,
         nobodys: i64,
     ) -> Result<(), LedgerError> {
         let name = format!("{}/{}", counter.0.queue, counter.0.upstream);
-        report.add([Stray { kind: Discrepancy::Miscounted, name }]);
+        report.add([OrphanRow { kind: Discrepancy::Miscounted, name }]);
         if report.repaired {
             let recount = Recount { counter, by, nobodys };
             self.submit(RepairDepth { recount }).await?;
@@ -181,10 +181,10 @@ impl Ledger {
     /// Those of which they say nothing are left.
     async fn watch_restless(
         &self,
-        report: &mut Report,
+        report: &mut DiscrepancyReport,
         mut counters: Vec<Counter>,
     ) -> Result<Vec<Counter>, LedgerError> {
-        let mut seen: BTreeMap<Counter, (i64, Vec<drift::Glimpse>)> = BTreeMap::new();
+        let mut seen: BTreeMap<Counter, (i64, Vec<drift::DepthSample>)> = BTreeMap::new();
         for round in 0..GLIMPSES {
             if counters.is_empty() {
                 return Ok(counters);
@@ -221,7 +221,7 @@ impl Ledger {
     async fn glimpse(
         &self,
         counter: &Counter,
-    ) -> Result<Option<(i64, drift::Glimpse)>, LedgerError> {
+    ) -> Result<Option<(i64, drift::DepthSample)>, LedgerError> {
         if counter.1 == Part::Stored && self.shared.lanes.depth(&counter.0) >= DEEPEST {
             return Ok(None);
         }
@@ -230,13 +230,13 @@ impl Ledger {
             return Ok(None);
         };
         let dead = self.shared.dead().clone();
-        let is_dead = |told: &drift::Told| {
+        let is_dead = |told: &drift::ReportedDepth| {
             dead.iter()
                 .any(|it| it.incarnation == told.node && it.beat.is_none_or(|b| b == told.beat))
         };
         let (gone, told): (Vec<_>, Vec<_>) = seen.told.into_iter().partition(is_dead);
         let settled = seen.settled + gone.iter().map(|told| told.depth).sum::<i64>();
-        Ok(Some((seen.nobodys, drift::Glimpse { at, rows: seen.rows, settled, own, told })))
+        Ok(Some((seen.nobodys, drift::DepthSample { at, rows: seen.rows, settled, own, told })))
     }
 
     /// How long the others take at most from one beat to the next.

@@ -24,9 +24,9 @@ use crate::commit::effects::Effects;
 use crate::commit::handoff::{Desk, Outbox, Reservation};
 use crate::operations::capacity;
 use cloakroom_domain::OperationId;
-use cloakroom_domain::delivery::ReceiverKey;
-use cloakroom_domain::operation::{Lane, NewOperation, Next, Status};
+use cloakroom_domain::operation::{Lane, NewOperation, NextState, Status};
 use cloakroom_domain::sealing::KeyId;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_runtime::LogThrottle;
 use cloakroom_runtime::clock::Clock;
 
@@ -186,15 +186,15 @@ impl Shared {
     }
 
     /// An operation has ended without anybody who settled it.
-    pub(super) fn finished(next: &Next) {
-        if matches!(next, Next::Failed(_)) {
+    pub(super) fn finished(next: &NextState) {
+        if matches!(next, NextState::Failed(_)) {
             Self::count_finished(Status::Failed, next);
         }
     }
 
-    fn count_finished(status: Status, next: &Next) {
+    fn count_finished(status: Status, next: &NextState) {
         let code = match next {
-            Next::Failed(failure) => failure.code.as_str(),
+            NextState::Failed(failure) => failure.code.as_str(),
             _ => "",
         };
         metrics::counter!(

@@ -15,8 +15,8 @@ use super::shared::Shared;
 use super::verbs::{Held, Lease, Leased, Settlement};
 use crate::commit::effects::Effects;
 use cloakroom_domain::operation::{
-    Continuation, Counts, ErrorCode, Lane, Next, OnFailure, Outcome, Purpose, Remains, Sent,
-    Standing, Work, settle,
+    Continuation, Counts, ErrorCode, Lane, NextState, OnFailure, Outcome, ReadableParts,
+    RequestPurpose, SendState, SettleInput, Work, settle,
 };
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::{OperationId, Timestamp};
@@ -97,7 +97,7 @@ impl Unread {
 pub(super) struct Passed {
     id: OperationId,
     place: i64,
-    next: Next,
+    next: NextState,
     why: String,
 }
 
@@ -171,7 +171,7 @@ impl Handed {
         };
         let counts = self.before;
         let nothing =
-            || (None, Remains { delivery: None, on_failure: OnFailure::Skip, counts, ran });
+            || (None, ReadableParts { delivery: None, on_failure: OnFailure::Skip, counts, ran });
         let (id, remains) = row.map_or_else(nothing, |row| remains(row, counts, ran));
         let id = id.unwrap_or(OperationId::from_bytes([0; 16]));
         let lease = self.lease(row.map(holdings).unwrap_or_default());
@@ -185,14 +185,14 @@ impl Handed {
         let outcome = match self.used {
             Use::Carry => return None,
             Use::Expire => Outcome::Expired,
-            Use::Rescue if self.cancel_asked => Outcome::Canceled { sent: Sent::Perhaps },
+            Use::Rescue if self.cancel_asked => Outcome::Canceled { sent: SendState::Perhaps },
             Use::Rescue => Outcome::Lost,
         };
         let Plain { id, policy, accepted_at } = Plain::of(row).ok()?;
         // Neither of these ends depends on what the request asks for.
-        let purpose = &Purpose { method: http::Method::POST, conditional: false };
+        let purpose = &RequestPurpose { method: http::Method::POST, conditional: false };
         let standing =
-            Standing { policy: &policy, counts: self.carried.counts, purpose, accepted_at };
+            SettleInput { policy: &policy, counts: self.carried.counts, purpose, accepted_at };
         let transition = settle(standing, &outcome, now, &mut rand::rng());
         let lease = self.lease(holdings(row));
         let settlement = Settlement { lease, id, transition, answer: None, at: now };
@@ -225,8 +225,10 @@ fn pause_until(
 pub(super) fn tell(shared: &Shared, effects: &Effects) {
     for Passed { id, place, next, why } in &effects.unread {
         let outcome = match next {
-            Next::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown => "outcome-unknown",
-            Next::Failed(_) => "failed",
+            NextState::Failed(failure) if failure.code == ErrorCode::OutcomeUnknown => {
+                "outcome-unknown"
+            }
+            NextState::Failed(_) => "failed",
             _ => "handed-back",
         };
         count(outcome);

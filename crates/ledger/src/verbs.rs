@@ -9,11 +9,12 @@ use bytes::Bytes;
 use super::fleet::LeaseKey;
 use super::webhooks::FirstCallback;
 use crate::operations::capacity::Room;
-use cloakroom_domain::delivery::{Callback, ReceiverKey};
 use cloakroom_domain::operation::{
-    Body, BodyKey, Continuation, Counts, Delivery, Lane, NewOperation, Parts, Policy,
-    ResponseFraming, SerialKey, State, Status, Transition, Verdict, Work,
+    BodyKey, Continuation, Counts, DeliveryGuarantee, Lane, NewOperation, OperationBody,
+    OperationState, Policy, RequestParts, ResponseFraming, SerialKey, Status, Transition, Verdict,
+    Work,
 };
+use cloakroom_domain::webhooks::{Callback, ReceiverKey};
 use cloakroom_domain::{Fields, OperationId, Principal, Timestamp};
 
 /// The right to settle one operation. Made only by the ledger, when it hands an
@@ -89,7 +90,7 @@ pub enum Accepted {
         /// The operation that it stands for.
         of: OperationId,
         /// What differs.
-        differs: Parts,
+        differs: RequestParts,
     },
     /// It repeats an operation by hand that has been repeated already, as this one, which has
     /// not failed.
@@ -149,7 +150,7 @@ pub struct KeptAnswer {
     /// Its end-to-end fields.
     pub fields: Fields,
     /// Its body; none where it was too large to keep.
-    pub body: Body,
+    pub body: OperationBody,
     /// What told where its body ends, as far as that is recorded.
     pub framing: Option<ResponseFraming>,
     /// What it named as created: an absolute URL, or a path on the public origin.
@@ -224,13 +225,13 @@ pub struct Piece {
     pub body: BodyKey,
     /// Counts from 0.
     pub number: u32,
-    /// At most [`Body::INLINE_LIMIT`] octets.
+    /// At most [`OperationBody::INLINE_LIMIT`] octets.
     pub octets: Bytes,
 }
 
 /// How many pieces of a body have so many octets together; at least one.
 pub(super) fn pieces_in(octets: u64) -> i64 {
-    (octets / Body::INLINE_LIMIT as u64).max(1) as i64
+    (octets / OperationBody::INLINE_LIMIT as u64).max(1) as i64
 }
 
 /// Operations of a lane that are past their deadline, among those that a look has seen.
@@ -320,11 +321,11 @@ pub struct Operation {
     /// Method and target of a call; the name of a task.
     pub subject: Subject,
     /// How often the upstream may see it.
-    pub delivery: Delivery,
+    pub delivery: DeliveryGuarantee,
     /// When the whole must be done.
     pub deadline_at: Timestamp,
     /// Where it stands.
-    pub state: State,
+    pub state: OperationState,
     /// What has been counted.
     pub counts: Counts,
     /// When its first attempt began.
@@ -530,7 +531,7 @@ pub(super) enum AcceptVerdict {
     /// See [`Accepted::Replayed`].
     Replayed(OperationId),
     /// See [`Accepted::KeyConflict`].
-    KeyConflict { of: OperationId, differs: Parts },
+    KeyConflict { of: OperationId, differs: RequestParts },
     /// See [`Accepted::Retried`].
     Retried(OperationId),
 }

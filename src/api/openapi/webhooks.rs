@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::parts::{content, in_path, json_of, optional, response};
 use super::paths::{accepted, resource, with};
 use crate::api::response::JSON_TYPE;
-use cloakroom_domain::delivery::Topic;
+use cloakroom_domain::webhooks::Topic;
 
 const ID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 const NUMBER: &str = "^[1-9][0-9]{0,17}$";

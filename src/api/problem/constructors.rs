@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{Problem, kinds};
 use crate::api::response::UPSTREAM_STATUS;
-use cloakroom_domain::http::disguise::Part;
-use cloakroom_domain::operation::{self, Failure, Parts, Status};
+use cloakroom_domain::http::request_override::OverridePart;
+use cloakroom_domain::operation::{self, Failure, RequestParts, Status};
 
 impl Problem {
     /// 400: the head of the request cannot be read.
@@ -107,16 +107,18 @@ impl Problem {
 
     /// 400: the method that frameworks would read is not the one of the request line, and a
     /// route takes it.
-    pub fn disguised_method(by: Part, method: &Method) -> Self {
+    pub fn disguised_method(by: OverridePart, method: &Method) -> Self {
         let says = format!("makes this a {method} for some servers: send {method} itself");
         match by {
-            Part::Line => {
+            OverridePart::Line => {
                 let detail = format!("the request line {says}, in capitals");
                 Self::new(&kinds::MALFORMED_REQUEST, detail)
             }
-            Part::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
-            Part::Parameter(name) => Self::malformed_parameter(name, format!("{name} {says}")),
-            Part::Body(name) => {
+            OverridePart::Field(name) => Self::malformed_field(name, format!("{name} {says}")),
+            OverridePart::Parameter(name) => {
+                Self::malformed_parameter(name, format!("{name} {says}"))
+            }
+            OverridePart::Body(name) => {
                 Self::malformed_body(None, format!("the parameter {name} in the body {says}"))
             }
         }
@@ -349,8 +351,8 @@ impl Problem {
 
     /// 422: the idempotency key stands for another request. `sent` says whether the client
     /// has sent the key, or the route derives it.
-    pub fn key_conflict(differs: Parts, sent: bool) -> Self {
-        let names: Vec<_> = differs.iter().map(operation::Part::as_str).collect();
+    pub fn key_conflict(differs: RequestParts, sent: bool) -> Self {
+        let names: Vec<_> = differs.iter().map(operation::RequestPart::as_str).collect();
         let key = if sent {
             "this Idempotency-Key"
         } else {

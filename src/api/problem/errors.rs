@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 
 use super::{Problem, kinds};
-use cloakroom_domain::http::additions::AdditionProblem;
-use cloakroom_domain::http::expectation::Refused;
+use cloakroom_domain::http::expectation::ExpectationFailed;
 use cloakroom_domain::http::hygiene::FieldProblem;
 use cloakroom_domain::http::idempotency::KeyProblem;
+use cloakroom_domain::http::operation_headers::OperationHeaderProblem;
 use cloakroom_domain::http::path::PathProblem;
 use cloakroom_domain::http::public_url::HostProblem;
 use cloakroom_ledger::LedgerError;
@@ -55,8 +55,8 @@ fn log(error: &LedgerError) {
     }
 }
 
-impl From<AdditionProblem> for Problem {
-    fn from(problem: AdditionProblem) -> Self {
+impl From<OperationHeaderProblem> for Problem {
+    fn from(problem: OperationHeaderProblem) -> Self {
         Self::malformed_field(problem.field, problem.to_string())
     }
 }
@@ -95,8 +95,8 @@ impl From<FieldProblem> for Problem {
     }
 }
 
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
+impl From<ExpectationFailed> for Problem {
+    fn from(refused: ExpectationFailed) -> Self {
         Self::new(&kinds::EXPECTATION, refused.to_string())
             .with("expectation", refused.expectation)
             .with("supported", refused.supported)

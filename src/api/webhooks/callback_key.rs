@@ -15,7 +15,7 @@ use super::rotate::{self, FormerKeys, add};
 use super::signing::{self, KeyRequest, kind_of};
 use crate::api::json_object::JsonObject;
 use crate::api::{Problem, response};
-use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyKind, KeyOwner};
 
 pub(super) async fn show(
@@ -33,7 +33,7 @@ pub(super) async fn show(
     let principal = context.owner(named.as_deref()).map_err(PrincipalError::in_query)?;
     let keys = context.ledger().signing_keys(&KeyOwner::Callbacks(principal.clone())).await?;
     let keys = signing::live(keys, context.now());
-    let keys = signing::shown(context.settings(), Whose::Callbacks(&principal), &keys)?;
+    let keys = signing::shown(context.settings(), SecretOwner::Callbacks(&principal), &keys)?;
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &CallbackKeys { keys }))
 }
 
@@ -51,7 +51,8 @@ pub(super) async fn rotate(
     let principal = context.owner(named.as_deref()).map_err(PrincipalError::in_body)?;
     let wish = KeyRequest::read(&mut members)?;
     let grace = rotate::grace(&mut members)?;
-    let (owner, whose) = (KeyOwner::Callbacks(principal.clone()), Whose::Callbacks(&principal));
+    let (owner, whose) =
+        (KeyOwner::Callbacks(principal.clone()), SecretOwner::Callbacks(&principal));
     let is_first = context.ledger().signing_keys(&owner).await?.is_empty();
     let mut keys = wish.keys(&KeyKind::BOTH)?;
     if is_first {

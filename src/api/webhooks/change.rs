@@ -13,7 +13,7 @@ use super::settings_patch::{self, SettingsPatch};
 use super::subscription_view::{self, etag};
 use crate::api::Problem;
 use crate::api::json_object::JsonObject;
-use cloakroom_domain::delivery::cloud_event::Permission;
+use cloakroom_domain::webhooks::cloud_event::Permission;
 use cloakroom_ledger::{Change, Changed, Changing, Subscription, SubscriptionState};
 
 /// How often a change is repeated after another request has changed the subscription meanwhile.

@@ -11,7 +11,7 @@ use super::signing::{self, KeyRequest};
 use super::subscription_view;
 use crate::api::json_object::JsonObject;
 use crate::api::{Problem, response};
-use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{
     Change, Changed, Changing, KeyKind, NewSubscription, Subscribed, Subscription, SubscriptionId,
 };
@@ -39,7 +39,7 @@ pub(super) async fn create(
         principal,
         settings,
         asks,
-        key: signing::sealed(context.settings(), Whose::Subscription(&id), &key)?,
+        key: signing::sealed(context.settings(), SecretOwner::Subscription(&id), &key)?,
         most,
         public_base,
         at: context.now(),

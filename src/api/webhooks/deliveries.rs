@@ -114,7 +114,7 @@ pub(super) async fn made(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::delivery::ReceiverKey;
+    use cloakroom_domain::webhooks::ReceiverKey;
 
     #[test]
     fn filters_are_read_and_what_makes_no_sense_is_400() {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::context::WebhookContext;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::PublicKey;
+use cloakroom_domain::webhooks::PublicKey;
 use cloakroom_ledger::{
     AttemptRecord, Delivery, DeliveryEnd, DeliveryState, SigningKey, Subscription,
     SubscriptionSettings, SubscriptionState,
@@ -300,7 +300,7 @@ impl SubscriptionDocument {
             id: id.to_string(),
             principal: context.shown(&subscription.principal),
             url: url.clone(),
-            events: topics.iter().map(cloakroom_domain::delivery::Topic::as_str).collect(),
+            events: topics.iter().map(cloakroom_domain::webhooks::Topic::as_str).collect(),
             routes: routes.clone(),
             tags: tags.clone(),
             header_names,

@@ -18,7 +18,7 @@ use crate::api::extract::{ApiState, base_of};
 use crate::api::{Api, Problem, response};
 use crate::config::PrincipalRule;
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyOwner, PublishedKey, Subscription};
 
 const USUAL: usize = 50;
@@ -113,8 +113,8 @@ fn published(
         return Ok(None);
     }
     let whose = match subscription {
-        Some(id) => Whose::Subscription(id),
-        None => Whose::Callbacks(principal),
+        Some(id) => SecretOwner::Subscription(id),
+        None => SecretOwner::Callbacks(principal),
     };
     let public = signing::public(&api.webhooks, whose, key)?;
     Ok(public.map(|public| PublicKeyDocument::of(key, &public, usage_of)))
@@ -158,7 +158,7 @@ async fn own_keys(context: &WebhookContext, query: &str) -> Result<PublicKeys, P
     let found = context.ledger().subscriptions(&page.listing).await?;
     for subscription in found.iter() {
         let owner = KeyOwner::Receiver(subscription.receiver);
-        let whose = Whose::Subscription(&subscription.id);
+        let whose = SecretOwner::Subscription(&subscription.id);
         keys.extend(of(context, &owner, whose, Some(subscription)).await?);
     }
     let next = page.next(found.next());
@@ -175,13 +175,13 @@ async fn of_callbacks(
     let everyone = is_one.then(Principal::everyone);
     let Some(principal) = principal.or(everyone.as_ref()) else { return Ok(Vec::new()) };
     let owner = KeyOwner::Callbacks(principal.clone());
-    of(context, &owner, Whose::Callbacks(principal), None).await
+    of(context, &owner, SecretOwner::Callbacks(principal), None).await
 }
 
 async fn of(
     context: &WebhookContext,
     owner: &KeyOwner,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     subscription: Option<&Subscription>,
 ) -> Result<Vec<PublicKeyDocument>, Problem> {
     let keys = context.ledger().signing_keys(owner).await?;

@@ -9,7 +9,7 @@ use super::document::{PageLinks, SubscriptionDocument, SubscriptionList};
 use super::subscription_view;
 use crate::api::{Problem, response};
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_ledger::SubscriptionListing;
 
 const USUAL: usize = 50;

@@ -35,9 +35,9 @@ use http::HeaderMap;
 
 use super::extract::ApiState;
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::{Destination, Rules};
 use cloakroom_domain::sealing::Keyring;
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::{Destination, DestinationRules};
 
 pub use signing::callback_keys;
 pub use url_rejection::{UrlCheckError, UrlRejection};
@@ -59,7 +59,7 @@ pub trait ReceiverProbe: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct WebhookSettings {
     /// Where deliveries may go, as far as a URL tells.
-    pub rules: Rules,
+    pub rules: DestinationRules,
     /// Looks at receivers.
     pub probe: Arc<dyn ReceiverProbe>,
     /// The keys that seal secrets.

@@ -14,7 +14,7 @@ use crate::api::accepted::{AcceptedReply, MonitorPointer, accepted};
 use crate::api::json_object::JsonObject;
 use crate::api::{Document, Problem};
 use cloakroom_domain::operation::{
-    Delivery, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
+    DeliveryGuarantee, Lane, NewOperation, OnFailure, Policy, RetryPolicy, Work,
 };
 use cloakroom_domain::{OperationId, Timestamp};
 use cloakroom_ledger::{Accepted, Selected, Subscription};
@@ -109,7 +109,7 @@ fn operation(
         },
         work: Work::Task { name: JOB.to_owned(), arguments: arguments.to_string().into() },
         policy: Policy {
-            delivery: Delivery::AtLeastOnce,
+            delivery: DeliveryGuarantee::AtLeastOnce,
             timeout: ATTEMPT,
             deadline_at: now + DEADLINE,
             retry: RetryPolicy {

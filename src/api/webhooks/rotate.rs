@@ -14,8 +14,8 @@ use super::document::RotationDocument;
 use super::signing::{self, KeyRequest, MOST};
 use crate::api::json_object::JsonObject;
 use crate::api::{Problem, response};
-use cloakroom_domain::delivery::SigningKey;
-use cloakroom_domain::delivery::keeping::Whose;
+use cloakroom_domain::webhooks::SigningKey;
+use cloakroom_domain::webhooks::secret_storage::SecretOwner;
 use cloakroom_ledger::{KeyKind, KeyOwner, Rotated, Rotation};
 
 /// How long former keys sign on unless told, in seconds; and how long they may at most.
@@ -46,7 +46,7 @@ pub(super) async fn rotate(
     let signs_already = wish.kind().is_some_and(|kind| usual.contains(&kind));
     let former = FormerKeys { grace, beside: beside.unwrap_or(signs_already) };
     let keys = wish.keys(&usual)?;
-    let whose = Whose::Subscription(&subscription.id);
+    let whose = SecretOwner::Subscription(&subscription.id);
     let document = add(&context, owner, whose, &keys, former).await?;
     Ok(response::json(StatusCode::OK, response::JSON_TYPE, &document))
 }
@@ -68,7 +68,7 @@ pub(super) fn grace(members: &mut JsonObject) -> Result<Duration, Problem> {
 pub(super) async fn add(
     context: &WebhookContext,
     owner: KeyOwner,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     keys: &[SigningKey],
     former: FormerKeys,
 ) -> Result<RotationDocument, Problem> {

@@ -10,8 +10,8 @@ use super::context::WebhookContext;
 use crate::api::Problem;
 use crate::api::json_object::{JsonObject, MemberValue};
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::{Topic, Topics, extra_fields};
-use cloakroom_domain::http::additions::MOST_TAGS;
+use cloakroom_domain::http::operation_headers::MOST_TAGS;
+use cloakroom_domain::webhooks::{Topic, Topics, extra_fields};
 use cloakroom_ledger::Format;
 
 /// The members that are read here.

@@ -4,9 +4,9 @@ use super::WebhookSettings;
 use super::document::{KeyDocument, SecretDocument};
 use crate::api::Problem;
 use crate::api::json_object::JsonObject;
-use cloakroom_domain::delivery::keeping::{self, Whose};
-use cloakroom_domain::delivery::{PublicKey, SigningKey};
 use cloakroom_domain::sealing::SealingError;
+use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
+use cloakroom_domain::webhooks::{PublicKey, SigningKey};
 use cloakroom_domain::{Principal, Timestamp};
 use cloakroom_ledger::{KeyKind, NewKey};
 
@@ -74,7 +74,7 @@ pub(super) fn kind_of(key: &SigningKey) -> KeyKind {
 
 /// A new key.
 pub(super) fn made(kind: KeyKind) -> Result<SigningKey, Problem> {
-    keeping::new_key(kind == KeyKind::V1a, rand::random()).map_err(|error| {
+    secret_storage::new_key(kind == KeyKind::V1a, rand::random()).map_err(|error| {
         tracing::error!(%error, "a signing key could not be generated");
         Problem::internal()
     })
@@ -83,10 +83,10 @@ pub(super) fn made(kind: KeyKind) -> Result<SigningKey, Problem> {
 /// A key as the ledger keeps it.
 pub(super) fn sealed(
     settings: &WebhookSettings,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     key: &SigningKey,
 ) -> Result<NewKey, Problem> {
-    let sealed = keeping::seal_key(&settings.keyring, whose, key, rand::random());
+    let sealed = secret_storage::seal_key(&settings.keyring, whose, key, rand::random());
     Ok(NewKey { kind: kind_of(key), sealed: sealed.map_err(|error| unreadable(&error))?.into() })
 }
 
@@ -95,7 +95,7 @@ pub fn callback_keys(
     settings: &WebhookSettings,
     principal: &Principal,
 ) -> Result<Vec<NewKey>, Problem> {
-    let key = |kind| sealed(settings, Whose::Callbacks(principal), &made(kind)?);
+    let key = |kind| sealed(settings, SecretOwner::Callbacks(principal), &made(kind)?);
     KeyKind::BOTH.into_iter().map(key).collect()
 }
 
@@ -128,21 +128,21 @@ pub(super) fn is_live(key: &cloakroom_ledger::SigningKey, now: Timestamp) -> boo
 /// The half of a key that anybody may know; none of a shared secret.
 pub(super) fn public(
     settings: &WebhookSettings,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     key: &cloakroom_ledger::SigningKey,
 ) -> Result<Option<PublicKey>, Problem> {
     if key.kind == KeyKind::V1 {
         return Ok(None);
     }
-    let opened = keeping::open_key(&settings.keyring, whose, &key.sealed)
+    let opened = secret_storage::open_key(&settings.keyring, whose, &key.sealed)
         .map_err(|error| unreadable(&error))?;
-    Ok(keeping::public_half(&opened))
+    Ok(secret_storage::public_half(&opened))
 }
 
 /// Keys as they are shown.
 pub(super) fn shown(
     settings: &WebhookSettings,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     keys: &[cloakroom_ledger::SigningKey],
 ) -> Result<Vec<KeyDocument>, Problem> {
     let document = |key: &cloakroom_ledger::SigningKey| {

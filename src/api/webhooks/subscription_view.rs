@@ -10,8 +10,8 @@ use super::document::SubscriptionDocument;
 use super::settings_patch::SettingsPatch;
 use super::signing::{self, unreadable};
 use crate::api::{Problem, response};
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::keeping::{self, Whose};
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
 use cloakroom_ledger::{
     KeyOwner, Subscription, SubscriptionId, SubscriptionSettings, SubscriptionState,
 };
@@ -30,7 +30,7 @@ pub(super) async fn whole(
     let owner = KeyOwner::Receiver(subscription.receiver);
     let keys = context.ledger().signing_keys(&owner).await?;
     let keys = signing::live(keys, context.now());
-    let whose = Whose::Subscription(&subscription.id);
+    let whose = SecretOwner::Subscription(&subscription.id);
     let keys = signing::shown(context.settings(), whose, &keys)?;
     let names = header_names(context, subscription)?;
     Ok(SubscriptionDocument::of(context, subscription, names, Some(keys)))
@@ -51,8 +51,8 @@ pub(super) fn headers(
     subscription: &Subscription,
 ) -> Result<HeaderMap, Problem> {
     let Some(sealed) = &subscription.settings.headers else { return Ok(HeaderMap::new()) };
-    let whose = Whose::Subscription(&subscription.id);
-    keeping::open_fields(&context.settings().keyring, whose, sealed)
+    let whose = SecretOwner::Subscription(&subscription.id);
+    secret_storage::open_fields(&context.settings().keyring, whose, sealed)
         .map_err(|error| unreadable(&error))
 }
 
@@ -74,12 +74,12 @@ pub(super) fn settings(
     draft: SettingsPatch,
 ) -> Result<SubscriptionSettings, Problem> {
     let SettingsPatch { url, topics, routes, tags, headers, description, format } = draft;
-    let whose = Whose::Subscription(&id);
+    let whose = SecretOwner::Subscription(&id);
     let sealed = if headers.is_empty() {
         None
     } else {
         let keyring = &context.settings().keyring;
-        let sealed = keeping::seal_fields(keyring, whose, &headers, rand::random());
+        let sealed = secret_storage::seal_fields(keyring, whose, &headers, rand::random());
         Some(sealed.map_err(|error| unreadable(&error))?.into())
     };
     Ok(SubscriptionSettings { url, topics, routes, tags, headers: sealed, description, format })

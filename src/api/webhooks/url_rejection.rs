@@ -6,7 +6,7 @@
 
 use super::context::WebhookContext;
 use crate::api::Problem;
-use cloakroom_domain::delivery::BadDestination;
+use cloakroom_domain::webhooks::BadDestination;
 
 /// Why a URL takes no deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::super::failure::CommandError;
 use super::super::http::exchange;
 use super::narration;
 use super::receiver::{BoundPort, DemoReceiver};
-use cloakroom_domain::delivery::Secret;
+use cloakroom_domain::webhooks::Secret;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 

@@ -16,8 +16,8 @@ use super::super::listen::{
     DeliveryResponse, ReceivedDelivery, ResponseBehavior, TestReceiver, shown,
 };
 use super::{ANYWHERE, narration};
-use cloakroom_domain::delivery::Secret;
-use cloakroom_domain::delivery::signature::{CheckingKey, Unverified};
+use cloakroom_domain::webhooks::Secret;
+use cloakroom_domain::webhooks::signature::{VerificationError, VerificationKey};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
@@ -44,7 +44,7 @@ pub(super) struct DemoReceiver {
 struct DemoDelivery {
     shown: String,
     event: Value,
-    trust: Result<(), Unverified>,
+    trust: Result<(), VerificationError>,
 }
 
 impl DemoDelivery {
@@ -74,7 +74,7 @@ impl BoundPort {
         let tell = move |seen: &ReceivedDelivery, answer| {
             told.send(DemoDelivery::of(seen, answer)).is_ok()
         };
-        let keys = vec![CheckingKey::Secret(secret)];
+        let keys = vec![VerificationKey::Secret(secret)];
         let receiver =
             TestReceiver::new(ResponseBehavior::default(), keys, clock.clone(), Box::new(tell));
         tasks.spawn_until_cut(Arc::new(receiver).accept(self.listener, tasks.clone()));
@@ -114,7 +114,7 @@ impl DemoReceiver {
     }
 }
 
-fn unbelieved(why: &Unverified) -> CommandError {
+fn unbelieved(why: &VerificationError) -> CommandError {
     CommandError::Failed(format!("a webhook arrived that is not to be believed: {why}"))
 }
 
@@ -137,7 +137,7 @@ mod tests {
         (told, DemoReceiver { clock: clock.clone(), arrived })
     }
 
-    fn delivery(topic: &str, order: &str, trust: Result<(), Unverified>) -> DemoDelivery {
+    fn delivery(topic: &str, order: &str, trust: Result<(), VerificationError>) -> DemoDelivery {
         let event = json!({ "type": topic, "data": { "createdLocation": order } });
         DemoDelivery { shown: String::new(), event, trust }
     }
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_verify_is_a_failure() {
         let (tell, mut hook) = hook(&Clock::system());
-        let forged = delivery("operation.succeeded", "/orders/1", Err(Unverified::Wrong));
+        let forged = delivery("operation.succeeded", "/orders/1", Err(VerificationError::Wrong));
         tell.send(forged).unwrap();
         let failure = told(&mut hook).await.unwrap_err().to_string();
         assert!(failure.contains("not to be believed"), "{failure}");

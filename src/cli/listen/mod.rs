@@ -22,8 +22,8 @@ use super::print;
 use super::secret_input;
 use super::serve::listen_for_signals;
 use crate::config::{environment, listen_secrets};
-use cloakroom_domain::delivery::signature::CheckingKey;
-use cloakroom_domain::delivery::{BadKey, PublicKey, Secret};
+use cloakroom_domain::webhooks::signature::VerificationKey;
+use cloakroom_domain::webhooks::{BadKey, PublicKey, Secret};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 pub(super) use received_deliveries::ReceivedDelivery;
@@ -145,7 +145,7 @@ impl ListenArgs {
         Err(CommandError::Failed(format!("{unbelieved} not to be believed")))
     }
 
-    fn keys(&self) -> Result<Vec<CheckingKey>, CommandError> {
+    fn keys(&self) -> Result<Vec<VerificationKey>, CommandError> {
         let mut secrets = self.secret.clone();
         for file in &self.secret_file {
             let place = format!("--secret-file {}", file.display());
@@ -155,8 +155,8 @@ impl ListenArgs {
             let place = "the environment variable CLOAKROOM_LISTEN_SECRET";
             secrets.extend(parsed(place, &listen_secrets(environment()))?);
         }
-        let secrets = secrets.into_iter().map(CheckingKey::Secret);
-        Ok(secrets.chain(self.key.iter().cloned().map(CheckingKey::Public)).collect())
+        let secrets = secrets.into_iter().map(VerificationKey::Secret);
+        Ok(secrets.chain(self.key.iter().cloned().map(VerificationKey::Public)).collect())
     }
 
     fn manner(&self) -> ResponseBehavior {

@@ -9,7 +9,9 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::signature::{CheckingKey, Signed, Unverified, verify};
+use cloakroom_domain::webhooks::signature::{
+    SignatureHeaders, VerificationError, VerificationKey, verify,
+};
 
 /// Everything that has arrived so far.
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ pub(in crate::cli) struct ReceivedDelivery {
     /// How long ago it came before.
     pub(in crate::cli) since: Option<Duration>,
     /// Whether it is verified; not checked without a key.
-    pub(in crate::cli) trust: Result<Verification, Unverified>,
+    pub(in crate::cli) trust: Result<Verification, VerificationError>,
 }
 
 /// How a delivery that is not refused stands.
@@ -58,11 +60,11 @@ impl ReceivedDeliveries {
         &mut self,
         fields: &HeaderMap,
         body: &[u8],
-        keys: &[CheckingKey],
+        keys: &[VerificationKey],
         now: Timestamp,
     ) -> ReceivedDelivery {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
-        let signed = Signed {
+        let signed = SignatureHeaders {
             id: text("webhook-id"),
             timestamp: text("webhook-timestamp"),
             signature: text("webhook-signature"),
@@ -94,11 +96,11 @@ impl ReceivedDeliveries {
 
 /// One key that fits is enough; else what the first one says.
 fn trust(
-    signed: Signed<'_>,
+    signed: SignatureHeaders<'_>,
     body: &[u8],
-    keys: &[CheckingKey],
+    keys: &[VerificationKey],
     now: Timestamp,
-) -> Result<Verification, Unverified> {
+) -> Result<Verification, VerificationError> {
     let mut why = None;
     for key in keys {
         match verify(signed, body, key, now) {
@@ -112,7 +114,7 @@ fn trust(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::delivery::{Secret, SigningKey, signature};
+    use cloakroom_domain::webhooks::{Secret, SigningKey, signature};
 
     const NOW: Timestamp = Timestamp::from_micros(1_614_265_330_000_000);
     const BODY: &[u8] = br#"{"type":"operation.failed","data":{"sequence":3}}"#;
@@ -128,8 +130,8 @@ mod tests {
         parsed.into_iter().collect()
     }
 
-    fn keys() -> [CheckingKey; 2] {
-        [1, 2].map(|octet| CheckingKey::Secret(Secret::new([octet; 32])))
+    fn keys() -> [VerificationKey; 2] {
+        [1, 2].map(|octet| VerificationKey::Secret(Secret::new([octet; 32])))
     }
 
     #[test]
@@ -137,10 +139,10 @@ mod tests {
         let mut book = ReceivedDeliveries::default();
         let mut enter = |secret, keys: &[_]| book.enter(&signed(secret), BODY, keys, NOW).trust;
         assert_eq!(enter(Secret::new([2; 32]), &keys()), Ok(Verification::Verified));
-        assert_eq!(enter(Secret::new([3; 32]), &keys()), Err(Unverified::Wrong));
+        assert_eq!(enter(Secret::new([3; 32]), &keys()), Err(VerificationError::Wrong));
         assert_eq!(enter(Secret::new([3; 32]), &[]), Ok(Verification::NotChecked));
         let unsigned = book.enter(&HeaderMap::new(), BODY, &keys(), NOW);
-        assert_eq!(unsigned.trust, Err(Unverified::Unsigned("webhook-id")));
+        assert_eq!(unsigned.trust, Err(VerificationError::Unsigned("webhook-id")));
         assert_eq!(book.unbelieved(), 2);
     }
 

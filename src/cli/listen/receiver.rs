@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::received_deliveries::{ReceivedDeliveries, ReceivedDelivery};
 use crate::hyper_timer::HyperTimer;
-use cloakroom_domain::delivery::signature::CheckingKey;
+use cloakroom_domain::webhooks::signature::VerificationKey;
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
 
@@ -69,7 +69,7 @@ struct ConnectionDropped;
 /// A receiver of webhooks.
 pub(in crate::cli) struct TestReceiver {
     manner: ResponseBehavior,
-    keys: Vec<CheckingKey>,
+    keys: Vec<VerificationKey>,
     clock: Clock,
     tell: DeliveryObserver,
     book: Mutex<ReceivedDeliveries>,
@@ -82,7 +82,7 @@ impl TestReceiver {
     /// One that believes what any of these keys has signed; everything where there is none.
     pub(in crate::cli) fn new(
         manner: ResponseBehavior,
-        keys: Vec<CheckingKey>,
+        keys: Vec<VerificationKey>,
         clock: Clock,
         tell: DeliveryObserver,
     ) -> Self {

@@ -79,9 +79,9 @@ mod tests {
 
     use super::*;
     use cloakroom_domain::Timestamp;
-    use cloakroom_domain::delivery::signature::Unverified;
+    use cloakroom_domain::webhooks::signature::VerificationError;
 
-    fn seen(trust: Result<Verification, Unverified>) -> ReceivedDelivery {
+    fn seen(trust: Result<Verification, VerificationError>) -> ReceivedDelivery {
         ReceivedDelivery {
             at: Timestamp::EPOCH,
             id: Some("msg_\x1b[2J".to_owned()),
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_delivery_is_told_in_words_that_move_no_cursor() {
         let refused = DeliveryResponse::Status(StatusCode::UNAUTHORIZED);
-        let told = text(&seen(Err(Unverified::Wrong)), refused);
+        let told = text(&seen(Err(VerificationError::Wrong)), refused);
         assert!(told.contains("operation.failed") && told.contains("sequence 3"), "{told}");
         assert!(told.contains("time 2, 5.2 s after the last") && told.contains("another secret"));
         assert!(told.contains("401") && !told.contains("\x1b[2J"), "{told}");

@@ -57,7 +57,7 @@ fn every_setting_of_a_route_is_taken() {
     ));
     assert_eq!((route.name.as_str(), route.mode), ("orders", Mode::Hybrid));
     assert_eq!((route.sync_wait, route.delay), (seconds(45), seconds(5)));
-    assert_eq!(route.delivery, Some(Delivery::AtLeastOnce));
+    assert_eq!(route.delivery, Some(DeliveryGuarantee::AtLeastOnce));
     assert_eq!((route.timeout, route.deadline), (seconds(30), hours(1)));
     assert_eq!((route.retry.attempts, route.retry.min), (3, Duration::from_millis(10)));
     assert_eq!(route.serial_key, Some(Selector::Path("id".into())));

@@ -4,10 +4,10 @@ use futures_util::stream;
 use http::header::{EXPECT, HOST};
 
 use super::*;
-use cloakroom_domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, SendState};
 
 /// What is said of a call to an upstream that answers one request so and then closes.
-async fn broken_by(answer: &'static str) -> (UpstreamError, Sent) {
+async fn broken_by(answer: &'static str) -> (UpstreamError, SendState) {
     let (url, _) = serve(move |listener, _| {
         let mut peer = listener.accept();
         peer.request();
@@ -23,8 +23,8 @@ async fn a_refused_connection_has_sent_nothing() {
     let call = post("/orders");
     let marker = call.marker.clone();
     let broken = at(&nowhere()).call(call).await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
-    assert_eq!(marker.sent(), Sent::Nothing);
+    assert_eq!((broken.sent, broken.cause), (SendState::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!(marker.sent(), SendState::Nothing);
     assert!(broken.detail.contains("refused"), "{}", broken.detail);
 }
 
@@ -32,7 +32,7 @@ async fn a_refused_connection_has_sent_nothing() {
 async fn a_name_that_does_not_resolve_has_sent_nothing() {
     let url = Url::parse("http://orders.invalid").unwrap();
     let broken = at(&url).call(post("/orders")).await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!((broken.sent, broken.cause), (SendState::Nothing, ErrorCode::UpstreamUnreachable));
 }
 
 #[tokio::test]
@@ -52,10 +52,10 @@ async fn a_handshake_that_never_ends_is_given_up_by_the_clock_with_nothing_sent(
     let marker = call.marker.clone();
     let call = Tasks::new().spawn(async move { upstream.call(call).await });
     assert_eq!(arrived.recv().await.as_deref(), Some("hello"));
-    assert_eq!(marker.sent(), Sent::Nothing);
+    assert_eq!(marker.sent(), SendState::Nothing);
     clock.advance(Duration::from_secs(5));
     let broken = call.await.unwrap().unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!((broken.sent, broken.cause), (SendState::Nothing, ErrorCode::UpstreamUnreachable));
     assert_eq!(broken.detail, "not connected within 5 s");
 }
 
@@ -68,7 +68,7 @@ async fn something_other_than_tls_has_sent_nothing() {
     });
     url.set_scheme("https").unwrap();
     let broken = at(&url).call(post("/orders")).await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!((broken.sent, broken.cause), (SendState::Nothing, ErrorCode::UpstreamUnreachable));
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn whatever_breaks_after_the_request_left_may_have_been_seen() {
         let (broken, marked) = broken_by(answer).await;
         assert_eq!(
             (broken.sent, broken.cause, marked),
-            (Sent::Perhaps, ErrorCode::UpstreamProtocol, Sent::Perhaps),
+            (SendState::Perhaps, ErrorCode::UpstreamProtocol, SendState::Perhaps),
             "{answer:?}"
         );
     }
@@ -100,7 +100,7 @@ async fn a_reset_after_half_the_body_may_have_been_seen() {
         peer.0.read_exact(&mut [0; 10]).unwrap();
     });
     let broken = at(&url).call(post("/orders")).await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Perhaps, ErrorCode::UpstreamProtocol));
+    assert_eq!((broken.sent, broken.cause), (SendState::Perhaps, ErrorCode::UpstreamProtocol));
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_switch_of_protocols_that_nobody_asked_for_is_an_error() {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
     )
     .await;
-    assert_eq!((broken.sent, broken.cause), (Sent::Perhaps, ErrorCode::UpstreamProtocol));
+    assert_eq!((broken.sent, broken.cause), (SendState::Perhaps, ErrorCode::UpstreamProtocol));
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn the_octets_of_the_target_stay_as_they_are() {
     }
     for target in ["", "orders", "http://evil.example/", "/a b", "/a\r\nX: y", "/a#b"] {
         let broken = upstream.call(post(target)).await.unwrap_err();
-        assert_eq!(broken.sent, Sent::Nothing, "{target:?}");
+        assert_eq!(broken.sent, SendState::Nothing, "{target:?}");
     }
 }
 
@@ -227,7 +227,7 @@ async fn a_body_that_ends_early_cuts_the_connection() {
     let pieces = [Ok(Bytes::from_static(b"first")), Err(BoxError::from("damaged"))];
     let body = CallBody::stream(12, stream::iter(pieces));
     let broken = at(&url).call(Call { body, ..post("/orders") }).await.unwrap_err();
-    assert_eq!(broken.sent, Sent::Perhaps);
+    assert_eq!(broken.sent, SendState::Perhaps);
     assert_eq!(arrived.recv().await.as_deref(), Some("None"));
 }
 
@@ -242,20 +242,20 @@ async fn a_dropped_call_cuts_its_connection_and_its_mark_stays() {
     let call = post("/orders");
     let marker = call.marker.clone();
     let mut calling = Box::pin(upstream.call(call));
-    assert_eq!(marker.sent(), Sent::Nothing);
+    assert_eq!(marker.sent(), SendState::Nothing);
     tokio::select! {
         _ = &mut calling => panic!("no answer came"),
         request = arrived.recv() => assert!(request.unwrap().ends_with("order")),
     }
     drop(calling);
-    assert_eq!(marker.sent(), Sent::Perhaps);
+    assert_eq!(marker.sent(), SendState::Perhaps);
     assert_eq!(arrived.recv().await.as_deref(), Some("None"));
 }
 
 #[tokio::test]
 async fn a_connect_is_refused_before_anything_is_sent() {
     let call = Call { method: Method::CONNECT, ..post("/") };
-    assert_eq!(at(&nowhere()).call(call).await.unwrap_err().sent, Sent::Nothing);
+    assert_eq!(at(&nowhere()).call(call).await.unwrap_err().sent, SendState::Nothing);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use cloakroom_domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, SendState};
 
 /// A body out of a channel.
 fn pieces(
@@ -98,7 +98,7 @@ async fn an_answer_that_breaks_off_is_an_error_and_not_an_end() {
     let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
     let response = at(&url).forward(request).await.unwrap();
     let broken = response.into_body().collect().await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Perhaps, ErrorCode::UpstreamProtocol));
+    assert_eq!((broken.sent, broken.cause), (SendState::Perhaps, ErrorCode::UpstreamProtocol));
 }
 
 #[tokio::test]

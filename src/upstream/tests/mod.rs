@@ -23,7 +23,7 @@ use super::{
     UpstreamSettings,
 };
 use cloakroom_domain::job::JobWords;
-use cloakroom_domain::operation::Delivery;
+use cloakroom_domain::operation::DeliveryGuarantee;
 use cloakroom_domain::{Fields, Timestamp};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
@@ -146,7 +146,7 @@ pub(super) fn post(target: &str) -> Call {
         target: target.to_owned(),
         fields: HeaderMap::new(),
         body: CallBody::from(Bytes::from_static(b"order")),
-        delivery: Delivery::AtMostOnce,
+        delivery: DeliveryGuarantee::AtMostOnce,
         marker: SentMarker::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use super::*;
 use crate::upstream::ResponseReceived;
-use cloakroom_domain::operation::{ErrorCode, Sent};
+use cloakroom_domain::operation::{ErrorCode, SendState};
 
 /// What a POST gets from an upstream that answers so and keeps its connections open.
 async fn answered(answer: &str) -> (Result<String, UpstreamError>, Vec<String>, &'static str) {
@@ -133,7 +133,7 @@ async fn an_answer_that_came_and_cannot_be_read_is_told_from_none() {
         let (body, ..) = answered(answer).await;
         let broken = body.unwrap_err();
         assert_eq!(broken.received, ResponseReceived::Unreadable { status }, "{answer:.60?}");
-        assert_eq!((broken.sent, broken.cause), (Sent::Perhaps, ErrorCode::UpstreamProtocol));
+        assert_eq!((broken.sent, broken.cause), (SendState::Perhaps, ErrorCode::UpstreamProtocol));
         assert!(broken.detail.contains(says), "{}", broken.detail);
     }
 }
@@ -176,7 +176,11 @@ async fn what_proves_that_no_request_was_read_has_sent_nothing_and_says_what_to_
         let call = post("/");
         let marker = call.marker.clone();
         let broken = at(&url).call(call).await.unwrap_err();
-        assert_eq!((broken.sent, marker.sent()), (Sent::Nothing, Sent::Nothing), "{octets:?}");
+        assert_eq!(
+            (broken.sent, marker.sent()),
+            (SendState::Nothing, SendState::Nothing),
+            "{octets:?}"
+        );
         assert_eq!(broken.cause, ErrorCode::UpstreamUnreachable);
         assert!(broken.detail.contains(says), "{}", broken.detail);
     }
@@ -226,7 +230,8 @@ async fn an_answer_that_comes_before_the_body_was_read_is_not_lost() {
         let upstream = at(&url);
         for number in 1..=200 {
             let octets = Bytes::from(vec![b'x'; 3 << 20]);
-            let delivery = [Delivery::AtMostOnce, Delivery::AtLeastOnce][number % 2];
+            let delivery =
+                [DeliveryGuarantee::AtMostOnce, DeliveryGuarantee::AtLeastOnce][number % 2];
             let call = Call { body: CallBody::from(octets), delivery, ..post("/") };
             assert_eq!(complete(&upstream, call).await.as_deref(), Ok(body), "at {number}");
             assert_eq!(arrived.recv().await, Some(number.to_string()), "a new connection each");
@@ -242,7 +247,7 @@ async fn a_request_that_is_reset_without_an_answer_has_none() {
     });
     let body = CallBody::from(Bytes::from(vec![b'x'; 3 << 20]));
     let broken = at(&url).call(Call { body, ..post("/") }).await.unwrap_err();
-    assert_eq!((broken.sent, broken.received), (Sent::Perhaps, ResponseReceived::Nothing));
+    assert_eq!((broken.sent, broken.received), (SendState::Perhaps, ResponseReceived::Nothing));
     // Said so that a person knows what kind of trouble it is.
     assert!(!broken.detail.contains(&ErrorKind::BrokenPipe.to_string()), "{}", broken.detail);
 }

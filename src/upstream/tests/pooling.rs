@@ -3,10 +3,10 @@
 use std::thread;
 
 use super::*;
-use cloakroom_domain::operation::Sent;
+use cloakroom_domain::operation::SendState;
 
 fn repeatable(target: &str) -> Call {
-    Call { delivery: Delivery::AtLeastOnce, ..post(target) }
+    Call { delivery: DeliveryGuarantee::AtLeastOnce, ..post(target) }
 }
 
 /// The number of the connection on which the upstream saw its next request.
@@ -18,11 +18,11 @@ async fn connection(arrived: &mut UnboundedReceiver<String>) -> String {
 async fn a_connection_is_used_again_within_its_time_and_not_after() {
     let millis = Duration::from_millis;
     for (delivery, idle, expected) in [
-        (Delivery::AtMostOnce, millis(1000), "1"),
-        (Delivery::AtMostOnce, millis(1001), "2"),
-        (Delivery::AtLeastOnce, millis(1001), "1"),
-        (Delivery::AtLeastOnce, millis(4000), "1"),
-        (Delivery::AtLeastOnce, millis(4001), "2"),
+        (DeliveryGuarantee::AtMostOnce, millis(1000), "1"),
+        (DeliveryGuarantee::AtMostOnce, millis(1001), "2"),
+        (DeliveryGuarantee::AtLeastOnce, millis(1001), "1"),
+        (DeliveryGuarantee::AtLeastOnce, millis(4000), "1"),
+        (DeliveryGuarantee::AtLeastOnce, millis(4001), "2"),
     ] {
         let (url, mut arrived) = serve_always(OK);
         let clock = clock();
@@ -115,10 +115,10 @@ async fn after_a_silent_close_such_requests_get_connections_of_their_own_for_ten
 #[tokio::test]
 async fn a_request_that_may_be_sent_twice_goes_out_anew_where_a_used_connection_had_ended() {
     for (method, delivery, again) in [
-        (Method::GET, Delivery::AtLeastOnce, true),
-        (Method::PUT, Delivery::AtLeastOnce, true),
-        (Method::PUT, Delivery::AtMostOnce, false),
-        (Method::POST, Delivery::AtMostOnce, false),
+        (Method::GET, DeliveryGuarantee::AtLeastOnce, true),
+        (Method::PUT, DeliveryGuarantee::AtLeastOnce, true),
+        (Method::PUT, DeliveryGuarantee::AtMostOnce, false),
+        (Method::POST, DeliveryGuarantee::AtMostOnce, false),
     ] {
         let (url, mut arrived) = closes_at_use();
         let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
@@ -239,7 +239,7 @@ async fn an_idle_connection_that_the_upstream_closed_is_replaced_without_a_false
         let call = post("/orders");
         let marker = call.marker.clone();
         assert_eq!(complete(&upstream, call).await.unwrap(), "ok");
-        assert_eq!(marker.sent(), Sent::Perhaps);
+        assert_eq!(marker.sent(), SendState::Perhaps);
         // The whole request arrived, be it at the first try or at the second.
         assert!(arrived.recv().await.unwrap().ends_with("order"));
     }
@@ -422,7 +422,9 @@ async fn an_answer_says_that_its_request_went_out_twice() {
 
 #[tokio::test]
 async fn what_is_left_over_from_an_answer_before_is_no_answer() {
-    for (delivery, answered) in [(Delivery::AtLeastOnce, true), (Delivery::AtMostOnce, false)] {
+    for (delivery, answered) in
+        [(DeliveryGuarantee::AtLeastOnce, true), (DeliveryGuarantee::AtMostOnce, false)]
+    {
         for left in ["late content", "HTML", "\0"] {
             let (url, mut arrived) = serve(move |listener, notes| {
                 let mut first = listener.accept();
@@ -497,7 +499,7 @@ const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
 #[tokio::test]
 async fn what_comes_unasked_before_a_connection_is_used_again_is_no_answer() {
     for unasked in [Some(POISON), Some("\r\n"), None] {
-        for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        for delivery in [DeliveryGuarantee::AtMostOnce, DeliveryGuarantee::AtLeastOnce] {
             let (url, mut arrived, speak) = speaks_unasked(unasked);
             let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
             complete(&upstream, post("/first")).await.unwrap();
@@ -512,7 +514,7 @@ async fn what_comes_unasked_before_a_connection_is_used_again_is_no_answer() {
 
 #[tokio::test]
 async fn nor_is_it_that_of_a_request_whose_body_is_read_while_it_is_sent() {
-    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+    for delivery in [DeliveryGuarantee::AtMostOnce, DeliveryGuarantee::AtLeastOnce] {
         let (url, mut arrived, speak) = speaks_unasked(Some(POISON));
         let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
         complete(&upstream, post("/first")).await.unwrap();

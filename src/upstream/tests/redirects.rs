@@ -1,7 +1,7 @@
 //! Redirects that ask for the same request again.
 
 use super::*;
-use cloakroom_domain::operation::{Delivery, ErrorCode, Sent};
+use cloakroom_domain::operation::{DeliveryGuarantee, ErrorCode, SendState};
 
 fn elsewhere(status: u16, location: &str) -> String {
     format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
@@ -76,7 +76,7 @@ async fn redirects_to_other_places_are_the_answer() {
 #[tokio::test]
 async fn a_301_is_followed_where_the_request_may_be_repeated() {
     let (url, mut arrived) = serve_in_turn(vec![elsewhere(301, "/orders/"), OK.to_owned()]);
-    let call = || Call { delivery: Delivery::AtLeastOnce, ..post("/orders") };
+    let call = || Call { delivery: DeliveryGuarantee::AtLeastOnce, ..post("/orders") };
     let reply = at(&url).call_following(&[], call).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.target.as_str()), (200, "/orders/"));
     for target in ["/orders", "/orders/"] {
@@ -106,6 +106,6 @@ async fn after_a_307_a_failure_to_connect_has_sent_nothing() {
     let marker = SentMarker::new();
     let call = || Call { marker: marker.clone(), ..post("/orders") };
     let broken = at(&url).call_following(&[], call).await.unwrap_err();
-    assert_eq!((broken.sent, broken.cause), (Sent::Nothing, ErrorCode::UpstreamUnreachable));
-    assert_eq!(marker.sent(), Sent::Nothing);
+    assert_eq!((broken.sent, broken.cause), (SendState::Nothing, ErrorCode::UpstreamUnreachable));
+    assert_eq!(marker.sent(), SendState::Nothing);
 }

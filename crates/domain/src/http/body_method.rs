@@ -8,8 +8,8 @@ mod json;
 
 use ::http::{HeaderMap, header};
 
-use super::disguise::{Disguise, Part, method_parameter, pairs};
 use super::media_type::essence;
+use super::request_override::{OverridePart, RequestOverride, method_parameter, pairs};
 
 /// How a body may be read by a framework.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,11 @@ enum Coding {
 
 /// What a body says of the method.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum BodyMethod {
     /// Nothing.
     None,
     /// These, as they are written.
-    These(Vec<Disguise<String>>),
+    These(Vec<RequestOverride<String>>),
     /// Perhaps something: it cannot be told.
     Unknown,
 }
@@ -57,23 +57,23 @@ pub fn is_told(headers: &HeaderMap, beginning: &[u8]) -> bool {
 }
 
 /// The methods that a body names, of which all or the beginning is there.
-pub fn named(headers: &HeaderMap, body: &[u8], is_whole: bool) -> Named {
+pub fn named(headers: &HeaderMap, body: &[u8], is_whole: bool) -> BodyMethod {
     let is_json = json::first(body) == Some(b'{');
     let by_type = match coding(headers) {
-        None => return Named::None,
-        Some(Coding::Other) if json::first(body).is_some() && !is_json => return Named::None,
-        Some(Coding::Unknown) => return Named::Unknown,
-        Some(_) if !is_whole => return Named::Unknown,
+        None => return BodyMethod::None,
+        Some(Coding::Other) if json::first(body).is_some() && !is_json => return BodyMethod::None,
+        Some(Coding::Unknown) => return BodyMethod::Unknown,
+        Some(_) if !is_whole => return BodyMethod::Unknown,
         Some(Coding::Form) => in_form(body),
         Some(Coding::Multipart) => in_multipart(body),
-        Some(Coding::Json | Coding::Other) => Named::None,
+        Some(Coding::Json | Coding::Other) => BodyMethod::None,
     };
     // Some frameworks read every body as JSON: Parse Server does, whose clients send it as
     // text/plain.
     if is_json { by_type.and(json::named(body)) } else { by_type }
 }
 
-impl Named {
+impl BodyMethod {
     /// What two readings of one body name.
     fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -88,7 +88,9 @@ impl Named {
     }
 
     fn these(found: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let found = found.into_iter().map(|(name, says)| Disguise { by: Part::Body(name), says });
+        let found = found
+            .into_iter()
+            .map(|(name, says)| RequestOverride { by: OverridePart::Body(name), says });
         let found: Vec<_> = found.collect();
         if found.is_empty() { Self::None } else { Self::These(found) }
     }
@@ -131,19 +133,19 @@ fn coding_of(text: &str) -> Option<Coding> {
     Some(if is_plain { coding } else { Coding::Unknown })
 }
 
-fn in_form(body: &[u8]) -> Named {
-    Named::these(pairs(body).filter_map(|(name, value)| {
+fn in_form(body: &[u8]) -> BodyMethod {
+    BodyMethod::these(pairs(body).filter_map(|(name, value)| {
         method_parameter(&name).map(|known| (known, value.into_owned()))
     }))
 }
 
-fn in_multipart(body: &[u8]) -> Named {
+fn in_multipart(body: &[u8]) -> BodyMethod {
     let text = String::from_utf8_lossy(body);
     if text.lines().any(is_odd_name) {
-        return Named::Unknown;
+        return BodyMethod::Unknown;
     }
     if !mentions(body) {
-        return Named::None;
+        return BodyMethod::None;
     }
     let plainest = |part: &str| {
         let (name, rest) = part.split_once('"')?;
@@ -154,7 +156,11 @@ fn in_multipart(body: &[u8]) -> Named {
     let found: Vec<_> = text.split("name=\"").skip(1).filter_map(plainest).collect();
     // One that is written in another way could be the one that counts, and a value in another.
     let is_all = found.len() == text.to_ascii_lowercase().matches("method").count();
-    if is_all && !holds(body, b"transfer-encoding") { Named::these(found) } else { Named::Unknown }
+    if is_all && !holds(body, b"transfer-encoding") {
+        BodyMethod::these(found)
+    } else {
+        BodyMethod::Unknown
+    }
 }
 
 /// Whether a line gives a name to a part in a way that servers read differently: in pieces, in a
@@ -200,15 +206,15 @@ mod tests {
         headers
     }
 
-    fn says(content_type: &str, body: &str) -> Named {
+    fn says(content_type: &str, body: &str) -> BodyMethod {
         named(&fields(content_type, &[]), body.as_bytes(), true)
     }
 
-    fn these(methods: &[&str]) -> Named {
-        Named::these(methods.iter().map(|method| ("_method", (*method).to_owned())))
+    fn these(methods: &[&str]) -> BodyMethod {
+        BodyMethod::these(methods.iter().map(|method| ("_method", (*method).to_owned())))
     }
 
-    fn this(method: &str) -> Named {
+    fn this(method: &str) -> BodyMethod {
         these(&[method])
     }
 
@@ -258,7 +264,7 @@ mod tests {
             ("application/octet-stream", "_method=DELETE"),
             ("multipart/form-data; boundary=x", &part("name=\"user\"", "ann")),
         ] {
-            assert_eq!(says(content_type, body), Named::None, "{content_type} {body}");
+            assert_eq!(says(content_type, body), BodyMethod::None, "{content_type} {body}");
         }
     }
 
@@ -286,7 +292,7 @@ mod tests {
                 assert_eq!(says(of_any_type, body), these(methods), "{of_any_type} {body}");
             }
         }
-        let field = Named::these([("X-HTTP-Method-Override", "DELETE".to_owned())]);
+        let field = BodyMethod::these([("X-HTTP-Method-Override", "DELETE".to_owned())]);
         assert_eq!(says(FORM, "x-http-method-override=DELETE"), field);
         let multipart = "multipart/form-data; boundary=x";
         assert_eq!(says(multipart, &part("name=\"_method\"", "DELETE")), this("DELETE"));
@@ -304,7 +310,7 @@ mod tests {
             "name=\"=?utf-8?B?X21ldGhvZA==?=\"",
             "name=\"_method\"\r\nContent-Transfer-Encoding: base64",
         ] {
-            assert_eq!(says(multipart, &part(odd, "DELETE")), Named::Unknown, "{odd}");
+            assert_eq!(says(multipart, &part(odd, "DELETE")), BodyMethod::Unknown, "{odd}");
         }
     }
 
@@ -317,17 +323,17 @@ mod tests {
             fields("text/plain", &[("content-type", FORM)]),
             fields("form", &[]),
         ] {
-            let is_unknown = named(&headers, b"a=b", true) == Named::Unknown;
+            let is_unknown = named(&headers, b"a=b", true) == BodyMethod::Unknown;
             assert!(is_unknown || !is_looked_into(&headers), "{headers:?}");
         }
         assert_eq!(
             named(&fields(FORM, &[("content-encoding", "gzip")]), b"", true),
-            Named::Unknown
+            BodyMethod::Unknown
         );
         for body in ["{\"_method\":\"DELETE\",}", "{\"\\u005fmethod\":\"DELETE\",}"] {
-            assert_eq!(says("text/plain", body), Named::Unknown, "{body}");
+            assert_eq!(says("text/plain", body), BodyMethod::Unknown, "{body}");
         }
-        assert_eq!(says("application/json", "{\"_method\":\"DELETE\",}"), Named::Unknown);
+        assert_eq!(says("application/json", "{\"_method\":\"DELETE\",}"), BodyMethod::Unknown);
     }
 
     #[test]
@@ -335,14 +341,14 @@ mod tests {
         let sized = fields("application/octet-stream", &[("content-length", "9")]);
         let (pieces, form) = (fields("application/octet-stream", &[]), fields(FORM, &[]));
         for (headers, beginning, told, says) in [
-            (&sized, "", false, Named::Unknown),
-            (&sized, " \r\n", false, Named::Unknown),
-            (&sized, "PK", true, Named::None),
-            (&sized, " {", false, Named::Unknown),
+            (&sized, "", false, BodyMethod::Unknown),
+            (&sized, " \r\n", false, BodyMethod::Unknown),
+            (&sized, "PK", true, BodyMethod::None),
+            (&sized, " {", false, BodyMethod::Unknown),
             // A conversation is not held up, and is no body that can be told.
-            (&pieces, "{", true, Named::Unknown),
-            (&pieces, "x", true, Named::None),
-            (&form, "a", false, Named::Unknown),
+            (&pieces, "{", true, BodyMethod::Unknown),
+            (&pieces, "x", true, BodyMethod::None),
+            (&form, "a", false, BodyMethod::Unknown),
         ] {
             assert_eq!(is_told(headers, beginning.as_bytes()), told, "{beginning}");
             assert_eq!(named(headers, beginning.as_bytes(), false), says, "{beginning}");

@@ -8,14 +8,14 @@
 //! | the request says | the decision |
 //! |---|---|
 //! | nothing | by the route's [`Mode`], whatever `allow` says: `allow` is about asking |
-//! | `202-accepted` | [`Answer::Async`]; refused unless `allow` has async; a `wait` contradicts "at once" and loses |
-//! | `200-ok`, `201-created`, `204-no-content` | [`Answer::Sync`]; refused unless `allow` has sync; a `wait` shortens it, `respond-async` contradicts it and loses |
-//! | both families | [`Answer::Hybrid`] with `wait` or else the route's wait; each family must be allowed |
+//! | `202-accepted` | [`AnswerMode::Async`]; refused unless `allow` has async; a `wait` contradicts "at once" and loses |
+//! | `200-ok`, `201-created`, `204-no-content` | [`AnswerMode::Sync`]; refused unless `allow` has sync; a `wait` shortens it, `respond-async` contradicts it and loses |
+//! | both families | [`AnswerMode::Hybrid`] with `wait` or else the route's wait; each family must be allowed |
 //! | `100-continue` | only noted; combines with all others |
 //! | anything else | refused |
-//! | `respond-async` | [`Answer::Async`] where allowed, else [`Answer::Sync`] without complaint |
-//! | `respond-async, wait=N` | [`Answer::Hybrid`] with N; without async in `allow` as above, with N as limit; without sync in `allow` the wait cannot be honoured, so [`Answer::Async`] |
-//! | `wait=N` | on a sync route [`Answer::Sync`] with N as limit; on a hybrid one [`Answer::Hybrid`] with N; on an async one too, unless `allow` lacks sync: then it cannot be honoured |
+//! | `respond-async` | [`AnswerMode::Async`] where allowed, else [`AnswerMode::Sync`] without complaint |
+//! | `respond-async, wait=N` | [`AnswerMode::Hybrid`] with N; without async in `allow` as above, with N as limit; without sync in `allow` the wait cannot be honoured, so [`AnswerMode::Async`] |
+//! | `wait=N` | on a sync route [`AnswerMode::Sync`] with N as limit; on a hybrid one [`AnswerMode::Hybrid`] with N; on an async one too, unless `allow` lacks sync: then it cannot be honoured |
 //! | `return=minimal` | honoured in a 202 |
 //!
 //! When the time for an answer runs out, a 202 is given if the request would have
@@ -71,7 +71,7 @@ pub struct Offer {
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum AnswerMode {
     /// 202 at once.
     Async,
     /// The upstream's answer if it comes within `wait`, else 202.
@@ -88,13 +88,13 @@ pub enum Answer {
 
 /// What was decided about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct AnswerDecision {
     /// How it is answered.
-    pub answer: Answer,
+    pub answer: AnswerMode,
     /// Whether a 202 is sent without the document.
     pub minimal: bool,
     /// The preferences honoured, as `Preference-Applied` of a 202 lists them. Other
-    /// answers list fewer: see [`Decision::applied_when`].
+    /// answers list fewer: see [`AnswerDecision::applied_when`].
     pub applied: Vec<String>,
     /// Whether the client waits for a 100 before it sends the body.
     pub continue_expected: bool,
@@ -102,7 +102,7 @@ pub struct Decision {
     pub may_fall_back_to_202: bool,
 }
 
-impl Decision {
+impl AnswerDecision {
     /// The value of `Preference-Applied`, if there is one: in an answer that is not a
     /// 202, `respond-async` and `return=minimal` had no effect and are left out.
     pub fn applied_when(&self, accepted: bool) -> Option<String> {
@@ -113,12 +113,12 @@ impl Decision {
     }
 }
 
-impl Decision {
+impl AnswerDecision {
     /// The same with a 202 at once: a wait is not honoured.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.applied.retain(|applied| !applied.starts_with("wait="));
-        Self { answer: Answer::Async, ..self }
+        Self { answer: AnswerMode::Async, ..self }
     }
 
     /// Whether the gateway meets the preference of that name by itself, so that it is not the
@@ -131,16 +131,16 @@ impl Decision {
 
 /// An expectation cannot be met (417). Nothing was stored and nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct ExpectationFailed {
     /// The expectation as the request wrote it, printable and shortened.
     pub expectation: String,
     /// The expectations that would have been met here.
     pub supported: Vec<&'static str>,
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ExpectationFailed {}
 
-impl fmt::Display for Refused {
+impl fmt::Display for ExpectationFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (expectation, supported) = (&self.expectation, self.supported.join(", "));
         write!(f, "the expectation `{expectation}` cannot be met here; supported: {supported}")
@@ -157,15 +157,15 @@ const SYNCHRONOUS: [&str; 3] = ["200-ok", "201-created", "204-no-content"];
 
 /// Decides how a routed request is answered, from its `Expect`, `Operation-Expect` and
 /// `Prefer` fields.
-pub fn decide(headers: &HeaderMap, offer: &Offer) -> Result<Decision, Refused> {
-    let expected = Expected::of(headers);
+pub fn decide(headers: &HeaderMap, offer: &Offer) -> Result<AnswerDecision, ExpectationFailed> {
+    let expected = ExpectHeader::of(headers);
     expected.check(offer.allow)?;
     let preferences = Preferences::of(headers);
     let answer = choose_answer(&expected, &preferences, offer);
-    let synchronous = matches!(answer, Answer::Sync { .. });
+    let synchronous = matches!(answer, AnswerMode::Sync { .. });
     let may_fall_back_to_202 =
         !synchronous || (preferences.respond_async() && expected.synchronous.is_none());
-    Ok(Decision {
+    Ok(AnswerDecision {
         answer,
         minimal: preferences.minimal() && may_fall_back_to_202,
         applied: applied(&preferences, answer, may_fall_back_to_202),
@@ -174,43 +174,43 @@ pub fn decide(headers: &HeaderMap, offer: &Offer) -> Result<Decision, Refused> {
     })
 }
 
-fn choose_answer(expected: &Expected, preferences: &Preferences, offer: &Offer) -> Answer {
+fn choose_answer(expected: &ExpectHeader, preferences: &Preferences, offer: &Offer) -> AnswerMode {
     match (expected.accepted.is_some(), expected.synchronous.is_some()) {
-        (true, true) => Answer::Hybrid { wait: preferences.wait().unwrap_or(offer.sync_wait) },
-        (true, false) => Answer::Async,
+        (true, true) => AnswerMode::Hybrid { wait: preferences.wait().unwrap_or(offer.sync_wait) },
+        (true, false) => AnswerMode::Async,
         (false, true) => synchronous(preferences.wait(), offer),
         (false, false) => prefer_answer(preferences, offer),
     }
 }
 
-fn prefer_answer(preferences: &Preferences, offer: &Offer) -> Answer {
+fn prefer_answer(preferences: &Preferences, offer: &Offer) -> AnswerMode {
     let (wait, allow) = (preferences.wait(), offer.allow);
     if preferences.respond_async() {
         return match wait {
             _ if !allow.asynchronous => synchronous(wait, offer),
-            Some(wait) if allow.synchronous => Answer::Hybrid { wait },
-            _ => Answer::Async,
+            Some(wait) if allow.synchronous => AnswerMode::Hybrid { wait },
+            _ => AnswerMode::Async,
         };
     }
     match (offer.mode, wait) {
         (Mode::Sync, wait) => synchronous(wait, offer),
-        (Mode::Hybrid, wait) => Answer::Hybrid { wait: wait.unwrap_or(offer.sync_wait) },
-        (Mode::Async, Some(wait)) if allow.synchronous => Answer::Hybrid { wait },
-        (Mode::Async, _) => Answer::Async,
+        (Mode::Hybrid, wait) => AnswerMode::Hybrid { wait: wait.unwrap_or(offer.sync_wait) },
+        (Mode::Async, Some(wait)) if allow.synchronous => AnswerMode::Hybrid { wait },
+        (Mode::Async, _) => AnswerMode::Async,
     }
 }
 
-fn synchronous(wait: Option<Duration>, offer: &Offer) -> Answer {
-    Answer::Sync { wait: wait.map_or(offer.timeout, |wait| wait.min(offer.timeout)) }
+fn synchronous(wait: Option<Duration>, offer: &Offer) -> AnswerMode {
+    AnswerMode::Sync { wait: wait.map_or(offer.timeout, |wait| wait.min(offer.timeout)) }
 }
 
-fn applied(preferences: &Preferences, answer: Answer, may_be_202: bool) -> Vec<String> {
+fn applied(preferences: &Preferences, answer: AnswerMode, may_be_202: bool) -> Vec<String> {
     let mut applied = Vec::new();
-    if preferences.respond_async() && !matches!(answer, Answer::Sync { .. }) {
+    if preferences.respond_async() && !matches!(answer, AnswerMode::Sync { .. }) {
         applied.push("respond-async".to_owned());
     }
     if let Some(wait) = preferences.wait()
-        && answer != Answer::Async
+        && answer != AnswerMode::Async
     {
         applied.push(applied_wait(wait));
     }
@@ -230,8 +230,8 @@ pub fn unrouted(
     method: &Method,
     beneath_prefix: bool,
     headers: &HeaderMap,
-) -> Result<bool, Refused> {
-    let expected = Expected::of(headers);
+) -> Result<bool, ExpectationFailed> {
+    let expected = ExpectHeader::of(headers);
     let reading = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
     if !beneath_prefix && !reading {
         expected.check(Allow { asynchronous: false, synchronous: true })?;
@@ -246,14 +246,14 @@ pub fn monitor_wait(headers: &HeaderMap) -> Option<Duration> {
 
 /// The expectations of a request: of each kind the first, as it was written.
 #[derive(Debug, Default)]
-struct Expected {
+struct ExpectHeader {
     continues: bool,
     accepted: Option<String>,
     synchronous: Option<String>,
     unknown: Option<String>,
 }
 
-impl Expected {
+impl ExpectHeader {
     /// Those of all `Expect` and `Operation-Expect` lines. A line that is not text is an
     /// expectation too, and not one that is known.
     fn of(headers: &HeaderMap) -> Self {
@@ -277,14 +277,15 @@ impl Expected {
         place.get_or_insert_with(|| excerpt(member));
     }
 
-    fn check(&self, allow: Allow) -> Result<(), Refused> {
+    fn check(&self, allow: Allow) -> Result<(), ExpectationFailed> {
         let refused = (self.unknown.as_ref())
             .or(self.accepted.as_ref().filter(|_| !allow.asynchronous))
             .or(self.synchronous.as_ref().filter(|_| !allow.synchronous));
         match refused {
-            Some(expectation) => {
-                Err(Refused { expectation: expectation.clone(), supported: supported(allow) })
-            }
+            Some(expectation) => Err(ExpectationFailed {
+                expectation: expectation.clone(),
+                supported: supported(allow),
+            }),
             None => Ok(()),
         }
     }

@@ -51,7 +51,7 @@ impl fmt::Display for Scheme {
 
 /// Where a request came from, as far as it can be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
+pub struct RequestSender {
     /// The address of the client: the nearest one that is not a trusted proxy.
     pub client: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -67,13 +67,13 @@ pub struct Sender {
 
 /// What the proxies said, the nearest first.
 #[derive(Debug, Default)]
-struct Claims {
+struct ProxyClaims {
     nodes: Vec<Option<IpAddr>>,
     hosts: Vec<Option<String>>,
     schemes: Vec<Option<Scheme>>,
 }
 
-impl Sender {
+impl RequestSender {
     /// The sender of a request whose peer speaks only for itself.
     pub fn direct(peer: IpAddr) -> Self {
         let client = peer.to_canonical();
@@ -89,7 +89,7 @@ impl Sender {
         if !is_trusted(&direct.client) {
             return direct;
         }
-        let claims = Claims::of(headers);
+        let claims = ProxyClaims::of(headers);
         let (mut path, mut furthest) = (direct.path, 0);
         for (at, node) in claims.nodes.iter().enumerate() {
             if !path.last().is_some_and(is_trusted) {
@@ -116,7 +116,7 @@ fn believed<T: Clone>(claims: &[Option<T>], furthest: usize) -> Option<T> {
     claims.iter().take(furthest + 1).rev().find_map(Clone::clone)
 }
 
-impl Claims {
+impl ProxyClaims {
     fn of(headers: &HeaderMap) -> Self {
         let claims = Self {
             nodes: listed(headers, "x-forwarded-for", parse_node),
@@ -182,7 +182,12 @@ fn parse_host(text: &str) -> Option<String> {
 /// What the client side sent of it and of `X-Forwarded-For/-Host/-Proto`, and of other
 /// forwarding fields where the peer is not trusted, is dropped. `scheme` and `host` are
 /// those of the connection itself, for what no trusted peer has told.
-pub fn announce(headers: &mut HeaderMap, sender: &Sender, scheme: Scheme, host: Option<&str>) {
+pub fn announce(
+    headers: &mut HeaderMap,
+    sender: &RequestSender,
+    scheme: Scheme,
+    host: Option<&str>,
+) {
     let dropped: Vec<HeaderName> = headers
         .keys()
         .filter(|name| is_forwarding(name.as_str()))
@@ -271,9 +276,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn sender(peer: &str, fields: &[(&'static str, &str)]) -> Sender {
+    fn sender(peer: &str, fields: &[(&'static str, &str)]) -> RequestSender {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        Sender::of(ip(peer), &trusted, &map(fields))
+        RequestSender::of(ip(peer), &trusted, &map(fields))
     }
 
     #[test]
@@ -284,7 +289,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=203.0.113.9;host=evil.example;proto=https"),
         ];
-        assert_eq!(sender("192.0.2.1", &claims), Sender::direct(ip("192.0.2.1")));
+        assert_eq!(sender("192.0.2.1", &claims), RequestSender::direct(ip("192.0.2.1")));
     }
 
     #[test]
@@ -325,7 +330,7 @@ mod tests {
         let claimed = |name: &'static str, octets: &[u8]| {
             let mut headers = map(&[("forwarded", "for=1.1.1.1;host=evil.example;proto=http")]);
             headers.insert(name, HeaderValue::from_bytes(octets).unwrap());
-            Sender::of(ip("10.0.0.1"), &["10.0.0.0/8".parse().unwrap()], &headers)
+            RequestSender::of(ip("10.0.0.1"), &["10.0.0.0/8".parse().unwrap()], &headers)
         };
         for octets in [&b"\xe9, 192.0.2.7"[..], b"\xff\xff,192.0.2.7", "é, 192.0.2.7".as_bytes()] {
             let sender = claimed("x-forwarded-for", octets);
@@ -421,7 +426,7 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
             ("x-mine", "1"),
         ]);
-        let direct = Sender::direct(ip("2001:db8::1"));
+        let direct = RequestSender::direct(ip("2001:db8::1"));
         announce(&mut headers, &direct, Scheme::Http, Some("a.example:80"));
         repeat(&mut headers);
         assert_eq!(
@@ -460,7 +465,7 @@ mod tests {
     #[test]
     fn the_origin_that_an_upstream_was_told_of_is_read_back() {
         let mut headers = HeaderMap::new();
-        let direct = Sender::direct(ip("192.0.2.7"));
+        let direct = RequestSender::direct(ip("192.0.2.7"));
         announce(&mut headers, &direct, Scheme::Https, Some("api.example.com:8443"));
         let origin = told(&headers).map(String::from);
         assert_eq!(origin.as_deref(), Some("https://api.example.com:8443/"));
@@ -473,12 +478,12 @@ mod tests {
         fn what_one_gateway_writes_the_next_one_reads(address in any::<u32>(), family in any::<bool>()) {
             let client = IpAddr::from(address.to_be_bytes());
             let mut headers = HeaderMap::new();
-            announce(&mut headers, &Sender::direct(client), Scheme::Https, Some("a.example:1"));
+            announce(&mut headers, &RequestSender::direct(client), Scheme::Https, Some("a.example:1"));
             if family {
                 repeat(&mut headers);
                 headers.remove(FORWARDED);
             }
-            let next = Sender::of(ip("127.0.0.1"), &["127.0.0.0/8".parse().unwrap()], &headers);
+            let next = RequestSender::of(ip("127.0.0.1"), &["127.0.0.0/8".parse().unwrap()], &headers);
             prop_assert_eq!(next.client, client);
             prop_assert_eq!(next.scheme, Some(Scheme::Https));
             prop_assert_eq!(next.host.as_deref(), Some("a.example:1"));
@@ -494,7 +499,7 @@ mod tests {
             for octets in [octets, text.into_bytes()] {
                 let Ok(value) = HeaderValue::from_bytes(&octets) else { continue };
                 let mut headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
-                let sender = Sender::of(ip("10.0.0.1"), &trusted, &headers);
+                let sender = RequestSender::of(ip("10.0.0.1"), &trusted, &headers);
                 announce(&mut headers, &sender, Scheme::Http, None);
                 repeat(&mut headers);
                 let mut again = headers.clone();

@@ -13,7 +13,7 @@ use super::grammar::trim;
 
 /// Where a location leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum LocationTarget {
     /// To the upstream, or to the public origin: path, query and fragment there, without
     /// the path of the public URL.
     Own(String),
@@ -23,7 +23,7 @@ pub enum Place {
     Unusable,
 }
 
-impl Place {
+impl LocationTarget {
     /// The URL, where links are built on `public_base` (`https://api.example.com/base`).
     pub fn url(self, public_base: &str) -> Option<String> {
         match self {
@@ -41,7 +41,7 @@ impl Place {
 
 /// The origins that are the gateway's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Home<'a> {
+pub struct OwnOrigins<'a> {
     /// The upstream's URL, of which only host and port count: what stands behind a proxy
     /// that ends TLS writes the scheme that it was told of, with its own port.
     pub upstream: &'a Url,
@@ -49,7 +49,7 @@ pub struct Home<'a> {
     pub public: &'a [Url],
 }
 
-impl Home<'_> {
+impl OwnOrigins<'_> {
     /// The path of a URL that is the gateway's own.
     pub fn path_of(&self, url: &Url) -> Option<String> {
         if is_same_host(url, self.upstream) {
@@ -78,17 +78,17 @@ impl Home<'_> {
 
     /// Resolves a location that an upstream gave in an answer to a request for `target`:
     /// path and query, from which relative references start.
-    pub fn resolve(&self, location: &[u8], target: &str) -> Place {
+    pub fn resolve(&self, location: &[u8], target: &str) -> LocationTarget {
         self.resolve_from(&requested(self.upstream, target), location)
     }
 
     /// The same for a URL that was requested, so that many locations cost its reading once.
-    pub fn resolve_from(&self, requested: &Url, location: &[u8]) -> Place {
+    pub fn resolve_from(&self, requested: &Url, location: &[u8]) -> LocationTarget {
         match meant(requested, location) {
-            None => Place::Unusable,
+            None => LocationTarget::Unusable,
             Some(url) => match self.path_of(&url) {
-                Some(path) => Place::Own(path),
-                None => Place::Foreign(url.into()),
+                Some(path) => LocationTarget::Own(path),
+                None => LocationTarget::Foreign(url.into()),
             },
         }
     }
@@ -200,17 +200,17 @@ mod tests {
     }
 
     /// What it leads to in an answer of that upstream.
-    fn of(upstream: &str, location: impl AsRef<[u8]>, target: &str) -> Place {
+    fn of(upstream: &str, location: impl AsRef<[u8]>, target: &str) -> LocationTarget {
         let (upstream, public) = (url(upstream), [url(PUBLIC)]);
-        Home { upstream: &upstream, public: &public }.resolve(location.as_ref(), target)
+        OwnOrigins { upstream: &upstream, public: &public }.resolve(location.as_ref(), target)
     }
 
-    fn resolved(location: impl AsRef<[u8]>) -> Place {
+    fn resolved(location: impl AsRef<[u8]>) -> LocationTarget {
         of("http://orders.internal:9000", location, "/shop/orders?x=1")
     }
 
-    fn own(path: &str) -> Place {
-        Place::Own(path.to_owned())
+    fn own(path: &str) -> LocationTarget {
+        LocationTarget::Own(path.to_owned())
     }
 
     #[test]
@@ -242,7 +242,10 @@ mod tests {
             assert_eq!(of("http://orders.internal", location, "/"), own("/7"), "{location}");
         }
         let foreign = "https://orders.internal:8443/7";
-        assert_eq!(of("http://orders.internal", foreign, "/"), Place::Foreign(foreign.to_owned()));
+        assert_eq!(
+            of("http://orders.internal", foreign, "/"),
+            LocationTarget::Foreign(foreign.to_owned())
+        );
     }
 
     #[test]
@@ -265,7 +268,7 @@ mod tests {
         assert_eq!(resolved("https://api.example.com/base"), own("/"));
         assert_eq!(resolved("https://api.example.com/base?a#b"), own("/?a#b"));
         let port = "https://api.example.com:8443/7";
-        assert_eq!(resolved(port), Place::Foreign(port.to_owned()));
+        assert_eq!(resolved(port), LocationTarget::Foreign(port.to_owned()));
     }
 
     #[test]
@@ -289,7 +292,7 @@ mod tests {
     fn octets_of_latin_1_are_percent_encoded() {
         assert_eq!(resolved(b"/caf\xe9?q=\xfc"), own("/caf%E9?q=%FC"));
         assert_eq!(resolved(b"http://orders.internal:9000/\xff"), own("/%FF"));
-        assert_eq!(resolved(b"http://caf\xe9.example/"), Place::Unusable);
+        assert_eq!(resolved(b"http://caf\xe9.example/"), LocationTarget::Unusable);
     }
 
     #[test]
@@ -308,7 +311,7 @@ mod tests {
             ("http://orders.internal:9001/", "http://orders.internal:9001/"),
             ("http://orders.internal/", "http://orders.internal/"),
         ] {
-            assert_eq!(resolved(location), Place::Foreign(url.to_owned()), "{location}");
+            assert_eq!(resolved(location), LocationTarget::Foreign(url.to_owned()), "{location}");
         }
     }
 
@@ -329,9 +332,9 @@ mod tests {
             "http://a b/",
             "https://:80/",
         ] {
-            assert_eq!(resolved(location), Place::Unusable, "{location}");
+            assert_eq!(resolved(location), LocationTarget::Unusable, "{location}");
         }
-        assert_eq!(resolved("/\u{85}"), Place::Unusable);
+        assert_eq!(resolved("/\u{85}"), LocationTarget::Unusable);
     }
 
     #[test]
@@ -346,7 +349,7 @@ mod tests {
             location in "(http:|https:|/|\\\\|//|@|:|[a-z.]{1,6}|#|\\?|%2f|é){0,8}",
             target in "/[a-z/?#%]{0,12}",
         ) {
-            if let Place::Own(path) = of("http://u.example", &location, &target) {
+            if let LocationTarget::Own(path) = of("http://u.example", &location, &target) {
                 let shown = public(&path, PUBLIC);
                 let origin = Url::parse(PUBLIC).unwrap().origin();
                 prop_assert_eq!(Url::parse(&shown).unwrap().origin(), origin);

@@ -8,11 +8,9 @@
 //!
 //! Within this module the crate `http` is written `::http`.
 
-pub mod additions;
+pub mod anonymous_fields;
 pub mod answer_head;
 pub mod body_method;
-pub mod clients;
-pub mod disguise;
 pub mod expectation;
 pub mod forwarded;
 mod grammar;
@@ -22,6 +20,7 @@ pub mod idempotency;
 pub mod links;
 pub mod location;
 pub mod media_type;
+pub mod operation_headers;
 pub mod other_protocol;
 pub mod path;
 pub mod pattern;
@@ -29,6 +28,7 @@ pub mod prefer;
 pub mod public_url;
 pub mod redirect;
 pub mod relocation;
+pub mod request_override;
 pub mod retry_after;
 pub mod route_table;
 pub mod trace;

@@ -45,7 +45,7 @@ pub enum PatternError {
 
 /// What a path must look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub struct PathPattern {
     text: String,
     segments: Vec<Segment>,
 }
@@ -75,7 +75,7 @@ impl Captures {
     }
 }
 
-impl Pattern {
+impl PathPattern {
     /// Reads a pattern in axum's manner: `{name}` takes one segment, `{*rest}` the
     /// remainder, each at least one character; `{{` and `}}` are literal braces.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
@@ -184,7 +184,7 @@ impl Pattern {
 }
 
 /// The pattern as it was written.
-impl fmt::Display for Pattern {
+impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -265,7 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn captures(pattern: &str, path: &str) -> Option<Vec<(String, String)>> {
-        Pattern::parse(pattern).unwrap().matches(path).map(|captures| captures.0)
+        PathPattern::parse(pattern).unwrap().matches(path).map(|captures| captures.0)
     }
 
     #[test]
@@ -317,19 +317,20 @@ mod tests {
             ("/{*rest}", "/orders/{*rest}", true),
             ("/a/{*rest}", "/b/{*rest}", false),
         ] {
-            let (one, other) = (Pattern::parse(one).unwrap(), Pattern::parse(other).unwrap());
+            let (one, other) =
+                (PathPattern::parse(one).unwrap(), PathPattern::parse(other).unwrap());
             assert_eq!(one.overlaps(&other), overlap, "{one} and {other}");
             assert_eq!(other.overlaps(&one), overlap, "{other} and {one}");
-            assert!(Pattern::any().overlaps(&one) && one.overlaps(&Pattern::any()));
+            assert!(PathPattern::any().overlaps(&one) && one.overlaps(&PathPattern::any()));
         }
     }
 
     #[test]
     fn the_pattern_for_everything_takes_every_path() {
         for path in ["/", "/a", "/a/b/", "/%C3"] {
-            assert!(Pattern::any().matches(path).is_some(), "{path}");
+            assert!(PathPattern::any().matches(path).is_some(), "{path}");
         }
-        assert!(Pattern::any().matches("*").is_none());
+        assert!(PathPattern::any().matches("*").is_none());
     }
 
     #[test]
@@ -352,7 +353,7 @@ mod tests {
             ("/a//b", E::NeverMatches(PathProblem::EmptySegment)),
             ("/a/%2F", E::NeverMatches(PathProblem::EncodedSlash)),
         ] {
-            assert_eq!(Pattern::parse(text), Err(error), "{text}");
+            assert_eq!(PathPattern::parse(text), Err(error), "{text}");
         }
     }
 
@@ -363,7 +364,7 @@ mod tests {
             "v.+", "(id)", "orders$", "^orders",
         ] {
             let other = Err(PatternError::OtherSyntax(segment.into()));
-            assert_eq!(Pattern::parse(&format!("/a/{segment}/b")), other, "{segment}");
+            assert_eq!(PathPattern::parse(&format!("/a/{segment}/b")), other, "{segment}");
         }
         for segment in [
             "$validate",
@@ -378,7 +379,7 @@ mod tests {
             "{{x}}",
             "%2A",
         ] {
-            assert!(Pattern::parse(&format!("/a/{segment}/b")).is_ok(), "{segment}");
+            assert!(PathPattern::parse(&format!("/a/{segment}/b")).is_ok(), "{segment}");
         }
     }
 
@@ -386,7 +387,7 @@ mod tests {
         #[test]
         fn no_path_makes_screening_or_matching_panic(path in "\\PC{0,40}", pattern in "/[a-z{}*:/%]{0,20}") {
             let _ = screen(&path);
-            if let Ok(pattern) = Pattern::parse(&pattern) {
+            if let Ok(pattern) = PathPattern::parse(&pattern) {
                 let _ = pattern.matches(&path);
             }
         }
@@ -394,7 +395,7 @@ mod tests {
         #[test]
         fn a_path_that_two_patterns_match_makes_them_overlap(path in "(/[ab]{0,1}){1,3}") {
             let patterns = ["/{*r}", "/a/{x}", "/{x}/b", "/a/{*y}", "/a", "/a/", "/{x}", "/{x}/"];
-            let patterns = patterns.map(|text| Pattern::parse(text).unwrap());
+            let patterns = patterns.map(|text| PathPattern::parse(text).unwrap());
             let matching: Vec<_> = patterns.iter().filter(|it| it.matches(&path).is_some()).collect();
             for one in &matching {
                 for other in &matching {
@@ -407,7 +408,7 @@ mod tests {
         fn encoding_any_unreserved_octet_changes_no_match(segment in "[a-zA-Z0-9_~-]{1,12}") {
             let encoded: String = segment.bytes().map(percent_encoding::percent_encode_byte).collect();
             let encoded = encoded.to_lowercase();
-            let pattern = Pattern::parse(&format!("/x/{segment}")).unwrap();
+            let pattern = PathPattern::parse(&format!("/x/{segment}")).unwrap();
             let path = format!("/x/{encoded}");
             prop_assert!(pattern.matches(&path).is_some());
         }

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::additions::{Additions, Granted};
 use super::answer_head::AnswerHead;
 use super::expectation::{self, Allow, Mode, Offer};
-use super::forwarded::{self, Scheme, Sender};
-use super::location::Home;
+use super::forwarded::{self, RequestSender, Scheme};
+use super::location::OwnOrigins;
+use super::operation_headers::{HeaderGrants, OperationHeaders};
 use super::prefer::Preferences;
 use super::{
-    disguise, hygiene, idempotency, media_type, public_url, redirect, relocation, retry_after, via,
+    hygiene, idempotency, media_type, public_url, redirect, relocation, request_override,
+    retry_after, via,
 };
 use crate::Timestamp;
 
@@ -59,18 +60,20 @@ fn read_all(headers: &HeaderMap, value: &str) {
         sync_wait: Duration::ZERO,
         timeout: Duration::ZERO,
     };
-    let granted = Granted { timeout: Duration::ZERO, deadline: Duration::ZERO };
+    let granted = HeaderGrants { timeout: Duration::ZERO, deadline: Duration::ZERO };
     let preferences = Preferences::of(headers);
     let _ = (preferences.wait(), preferences.respond_async(), preferences.minimal());
     drop(expectation::decide(headers, &offer));
     drop(expectation::unrouted(&Method::POST, false, headers));
-    drop(Additions::parse(headers, Timestamp::EPOCH, granted));
+    drop(OperationHeaders::parse(headers, Timestamp::EPOCH, granted));
     drop((idempotency::key(headers), public_url::host(headers)));
     let _ = (via::is_loop(headers, "a"), via::is_from_gateway(headers));
     drop(hygiene::screen(headers, &[]));
-    drop(disguise::methods(&Method::POST, Some(value), headers, |method| *method == Method::PUT));
-    let _ = disguise::paths(headers).count();
-    let sender = Sender::of(peer, &net, headers);
+    drop(request_override::methods(&Method::POST, Some(value), headers, |method| {
+        *method == Method::PUT
+    }));
+    let _ = request_override::paths(headers).count();
+    let sender = RequestSender::of(peer, &net, headers);
     hygiene::remove_hop_by_hop(&mut copy);
     hygiene::remove_gateway_fields(&mut copy, &[]);
     forwarded::announce(&mut copy, &sender, Scheme::Http, None);
@@ -161,7 +164,7 @@ fn read_answer(value: &str, targets: &[String]) {
     let upstream = url::Url::parse("http://up:9000").unwrap();
     let base = "https://api.example.com/base";
     let public = [url::Url::parse(base).unwrap()];
-    let home = Home { upstream: &upstream, public: &public };
+    let home = OwnOrigins { upstream: &upstream, public: &public };
     let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
     let names = ["link", "location", "refresh"];
     let field = |name| (HeaderName::from_static(name), value.clone());

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use ::http::HeaderMap;
 use url::Url;
 
-use super::forwarded::{Scheme, Sender};
+use super::forwarded::{RequestSender, Scheme};
 
 /// Why a `server.public_url` is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +90,7 @@ impl PublicOrigin {
     pub fn for_request(
         &self,
         headers: &HeaderMap,
-        sender: &Sender,
+        sender: &RequestSender,
         scheme: Scheme,
     ) -> Result<String, HostProblem> {
         let Self::PerRequest = self else {
@@ -178,8 +178,8 @@ mod tests {
         headers
     }
 
-    fn sender() -> Sender {
-        Sender::direct("192.0.2.1".parse().unwrap())
+    fn sender() -> RequestSender {
+        RequestSender::direct("192.0.2.1".parse().unwrap())
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
     fn unset_elsewhere_links_follow_the_request_and_nothing_lasts() {
         let origin = PublicOrigin::resolve(None, listen("0.0.0.0:8080")).unwrap();
         assert_eq!(origin.lasting(), None);
-        let base = |headers: &HeaderMap, sender: &Sender| {
+        let base = |headers: &HeaderMap, sender: &RequestSender| {
             origin.for_request(headers, sender, Scheme::Http)
         };
         let headers = hosts(&["API.example.com:8080"]);

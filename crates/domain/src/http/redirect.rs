@@ -7,15 +7,15 @@
 use ::http::HeaderValue;
 use url::{Position, Url};
 
-use super::location::{Home, joined};
-use crate::operation::Delivery;
+use super::location::{OwnOrigins, joined};
+use crate::operation::DeliveryGuarantee;
 
 /// Whether a redirect with that status asks for the same request, method and body, once more.
 /// A 301 may be meant so; many clients take it for a GET, so only what may be repeated follows.
-pub const fn repeats_request(status: u16, delivery: Delivery) -> bool {
+pub const fn repeats_request(status: u16, delivery: DeliveryGuarantee) -> bool {
     match status {
         307 | 308 => true,
-        301 => matches!(delivery, Delivery::AtLeastOnce),
+        301 => matches!(delivery, DeliveryGuarantee::AtLeastOnce),
         _ => false,
     }
 }
@@ -23,7 +23,7 @@ pub const fn repeats_request(status: u16, delivery: Delivery) -> bool {
 /// Path and query at which a request for `requested` is sent again, where `location` names a
 /// place of the service's own, and another path. The same path under another scheme or host would
 /// only bring the same redirect once more.
-pub fn path_again(location: &HeaderValue, requested: &Url, home: Home<'_>) -> Option<String> {
+pub fn path_again(location: &HeaderValue, requested: &Url, home: OwnOrigins<'_>) -> Option<String> {
     let mut url = joined(requested, location)?;
     url.set_fragment(None);
     let names_user = !url.username().is_empty() || url.password().is_some();
@@ -35,7 +35,7 @@ pub fn path_again(location: &HeaderValue, requested: &Url, home: Home<'_>) -> Op
 /// service's own URL, or of the public one where it names that host. The service then wants TLS
 /// and did nothing. Such redirects often leave the port out, and put the slash or the query right on
 /// the way.
-pub fn names_scheme_alone(location: &HeaderValue, requested: &Url, home: Home<'_>) -> bool {
+pub fn names_scheme_alone(location: &HeaderValue, requested: &Url, home: OwnOrigins<'_>) -> bool {
     let Some(url) = joined(requested, location) else { return false };
     home.by_host(&url).is_some_and(|(named, path)| {
         named.scheme() != url.scheme() && is_same_but_for_slash(&path, requested.path())
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_301_is_sent_again_only_where_it_may_be_repeated() {
-        use Delivery::{AtLeastOnce, AtMostOnce};
+        use DeliveryGuarantee::{AtLeastOnce, AtMostOnce};
         for (status, at_most_once, at_least_once) in [
             (301, false, true),
             (302, false, false),
@@ -72,7 +72,7 @@ mod tests {
         let requested = Url::parse("http://127.0.0.1:9000/orders?x=1").unwrap();
         let public = ["https://api.example.com/base", "http://b.example:81"];
         let public = public.map(|url| Url::parse(url).unwrap());
-        let home = Home { upstream: &requested, public: &public };
+        let home = OwnOrigins { upstream: &requested, public: &public };
         for (location, target) in [
             ("/orders/?x=1", Some("/orders/?x=1")),
             ("orders/", Some("/orders/")),
@@ -139,11 +139,11 @@ mod tests {
             ("https://api.example.com/base", "https://api.example.com/base/orders?x=1", false),
         ] {
             let public = [Url::parse(public).unwrap()];
-            let home = Home { upstream: &requested, public: &public };
+            let home = OwnOrigins { upstream: &requested, public: &public };
             let location = HeaderValue::from_static(location);
             assert_eq!(names_scheme_alone(&location, &requested, home), found, "{location:?}");
         }
-        let home = Home { upstream: &requested, public: &[] };
+        let home = OwnOrigins { upstream: &requested, public: &[] };
         let root = Url::parse("http://127.0.0.1:9000/").unwrap();
         for location in ["https://127.0.0.1", "https://127.0.0.1/", "https://127.0.0.1/?a=1"] {
             let location = HeaderValue::from_static(location);
@@ -160,7 +160,7 @@ mod tests {
             ("https://orders.internal:8443/orders/", None),
         ] {
             let location = HeaderValue::from_static(location);
-            let home = Home { upstream: &requested, public: &[] };
+            let home = OwnOrigins { upstream: &requested, public: &[] };
             assert_eq!(path_again(&location, &requested, home).as_deref(), target, "{location:?}");
         }
     }

@@ -9,7 +9,7 @@ use ::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, REFRESH,
 };
 
-use super::location::{Home, Place, public, requested};
+use super::location::{LocationTarget, OwnOrigins, public, requested};
 
 /// So many octets may be written and read over to move the references of one answer. Each costs
 /// what it is resolved against, which a client chooses, and an upstream chooses how many there
@@ -26,17 +26,17 @@ const SINGLE: [HeaderName; 4] = [
 
 /// Puts what names the gateway's own places onto the public origin, in an answer to a
 /// request for `target` that passes. All other places stay as they came.
-pub fn pass(headers: &mut HeaderMap, home: Home<'_>, target: &str, base: &str) {
+pub fn pass(headers: &mut HeaderMap, home: OwnOrigins<'_>, target: &str, base: &str) {
     let requested = requested(home.upstream, target);
     for name in &SINGLE {
         first_line(headers, name, |value| match home.resolve_from(&requested, value) {
-            Place::Own(path) => Some(public(&path, base)),
-            Place::Foreign(_) | Place::Unusable => None,
+            LocationTarget::Own(path) => Some(public(&path, base)),
+            LocationTarget::Foreign(_) | LocationTarget::Unusable => None,
         });
     }
     let moved = |value: &[u8]| match home.resolve_from(&requested, value) {
-        Place::Own(path) => Some(public(&path, base)),
-        Place::Foreign(_) | Place::Unusable => None,
+        LocationTarget::Own(path) => Some(public(&path, base)),
+        LocationTarget::Foreign(_) | LocationTarget::Unusable => None,
     };
     // A relative reference means the same place there as here.
     move_references(headers, requested.as_str().len() + base.len(), is_absolute, moved);
@@ -44,7 +44,7 @@ pub fn pass(headers: &mut HeaderMap, home: Home<'_>, target: &str, base: &str) {
 
 /// Prepares the fields of an answer to a request for `target` for being recorded: what is
 /// the gateway's own becomes a path, what leads nowhere goes.
-pub fn record(headers: &mut HeaderMap, home: Home<'_>, target: &str) {
+pub fn record(headers: &mut HeaderMap, home: OwnOrigins<'_>, target: &str) {
     let requested = requested(home.upstream, target);
     let resolve = |value: &[u8]| home.resolve_from(&requested, value);
     for name in &SINGLE {
@@ -54,8 +54,8 @@ pub fn record(headers: &mut HeaderMap, home: Home<'_>, target: &str) {
         }
     }
     let moved = |value: &[u8]| match resolve(value) {
-        Place::Own(path) => Some(path),
-        Place::Foreign(_) | Place::Unusable => None,
+        LocationTarget::Own(path) => Some(path),
+        LocationTarget::Foreign(_) | LocationTarget::Unusable => None,
     };
     move_references(headers, requested.as_str().len(), |_| true, moved);
 }
@@ -229,10 +229,10 @@ mod tests {
         lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
     }
 
-    fn at_home<T>(work: impl FnOnce(Home<'_>) -> T) -> T {
+    fn at_home<T>(work: impl FnOnce(OwnOrigins<'_>) -> T) -> T {
         let upstream = Url::parse("http://up:9000").unwrap();
         let public = [Url::parse(BASE).unwrap()];
-        work(Home { upstream: &upstream, public: &public })
+        work(OwnOrigins { upstream: &upstream, public: &public })
     }
 
     fn passed(fields: &[(&'static str, &[u8])]) -> HeaderMap {

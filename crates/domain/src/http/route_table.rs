@@ -9,7 +9,7 @@ use std::fmt;
 use ::http::Method;
 
 use super::path::{loose, normalize};
-use super::pattern::{Captures, Pattern, PatternError};
+use super::pattern::{Captures, PathPattern, PatternError};
 
 /// The method and path that a route takes, as in `POST /orders/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct RoutePattern {
     /// The method; `None` stands for every method, written `*`.
     pub method: Option<Method>,
     /// The path.
-    pub path: Pattern,
+    pub path: PathPattern,
 }
 
 /// Why the `match` of a route is refused.
@@ -43,7 +43,7 @@ impl RoutePattern {
         let (Some(method), Some(path), None) = (words.next(), words.next(), words.next()) else {
             return Err(RoutePatternError::NotTwoParts(text.to_owned()));
         };
-        Ok(Self { method: parse_method(method)?, path: Pattern::parse(path)? })
+        Ok(Self { method: parse_method(method)?, path: PathPattern::parse(path)? })
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -100,7 +100,7 @@ impl RoutedMethods {
 pub struct RouteTable<T> {
     routes: Vec<(RoutePattern, T)>,
     // Their paths for [`RouteTable::resembles`], in the same order.
-    loose: Vec<Pattern>,
+    loose: Vec<PathPattern>,
 }
 
 impl<T> RouteTable<T> {
@@ -150,7 +150,7 @@ impl<T> RouteTable<T> {
 
     fn resembles_where(&self, raw_path: &str, counts: impl Fn(&RoutePattern) -> bool) -> bool {
         let (path, behind) = loose(raw_path);
-        let is_like = |loose: &Pattern| {
+        let is_like = |loose: &PathPattern| {
             let mut readings = std::iter::once(&path).chain(&behind);
             readings.any(|path| loose.matches_normalized(path).is_some())
         };

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::Delivery;
+use super::DeliveryGuarantee;
 
 /// Whether an answer leaves open if the upstream acted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,10 +75,10 @@ impl Doubt {
     }
 
     /// Whether an operation that is delivered so ends with it as unknown.
-    pub fn is_unknown(self, delivery: Delivery) -> bool {
+    pub fn is_unknown(self, delivery: DeliveryGuarantee) -> bool {
         match self {
             Self::None => false,
-            Self::Passing => delivery == Delivery::AtMostOnce,
+            Self::Passing => delivery == DeliveryGuarantee::AtMostOnce,
             Self::Lasting => true,
         }
     }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_a_repeat_may_clear_is_unknown_only_where_nothing_is_repeated() {
-        use Delivery::{AtLeastOnce, AtMostOnce};
+        use DeliveryGuarantee::{AtLeastOnce, AtMostOnce};
         for (doubt, once, again) in [
             (Doubt::None, false, false),
             (Doubt::Passing, true, false),

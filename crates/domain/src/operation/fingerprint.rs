@@ -14,7 +14,7 @@ const SHORT: usize = 4;
 
 /// A part of a request that has to be the same in a repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RequestPart {
     /// The method.
     Method,
     /// Path and query as received.
@@ -29,7 +29,7 @@ pub enum Part {
     Credentials,
 }
 
-impl Part {
+impl RequestPart {
     /// Every part, in the order in which they are framed.
     pub const ALL: [Self; 6] = [
         Self::Method,
@@ -59,16 +59,16 @@ impl Part {
 
 /// Some of the parts.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Parts(u8);
+pub struct RequestParts(u8);
 
-impl Parts {
+impl RequestParts {
     /// Each of them.
-    pub fn iter(self) -> impl Iterator<Item = Part> {
-        Part::ALL.into_iter().filter(move |part| self.0 & part.bit() != 0)
+    pub fn iter(self) -> impl Iterator<Item = RequestPart> {
+        RequestPart::ALL.into_iter().filter(move |part| self.0 & part.bit() != 0)
     }
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for RequestParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
@@ -80,11 +80,11 @@ pub struct Fingerprint([u8; Fingerprint::LENGTH]);
 
 impl Fingerprint {
     /// How many octets it has.
-    pub const LENGTH: usize = WHOLE + Part::ALL.len() * SHORT;
+    pub const LENGTH: usize = WHOLE + RequestPart::ALL.len() * SHORT;
 
-    /// That of a request with these parts, in the order of [`Part::ALL`]; none where the
+    /// That of a request with these parts, in the order of [`RequestPart::ALL`]; none where the
     /// request has no such part.
-    pub fn of(parts: [Option<&[u8]>; Part::ALL.len()]) -> Self {
+    pub fn of(parts: [Option<&[u8]>; RequestPart::ALL.len()]) -> Self {
         let mut octets = [0; Self::LENGTH];
         let mut whole = blake3::Hasher::new_derive_key(CONTEXT);
         for (part, short) in parts.into_iter().zip(octets[WHOLE..].chunks_exact_mut(SHORT)) {
@@ -108,14 +108,14 @@ impl Fingerprint {
     }
 
     /// What differs from another request.
-    pub fn differences(&self, other: &Self) -> Parts {
+    pub fn differences(&self, other: &Self) -> RequestParts {
         let short = |own: &Self| -> Vec<[u8; SHORT]> {
             let (chunks, _) = own.0[WHOLE..].as_chunks::<SHORT>();
             chunks.to_vec()
         };
-        let pairs = short(self).into_iter().zip(short(other)).zip(Part::ALL);
+        let pairs = short(self).into_iter().zip(short(other)).zip(RequestPart::ALL);
         let differing = pairs.filter(|((one, other), _)| one != other);
-        Parts(differing.fold(0, |bits, (_, part)| bits | part.bit()))
+        RequestParts(differing.fold(0, |bits, (_, part)| bits | part.bit()))
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_differs_is_told_part_by_part() {
         let base = Fingerprint::of(BASE);
-        for (place, part) in Part::ALL.into_iter().enumerate() {
+        for (place, part) in RequestPart::ALL.into_iter().enumerate() {
             let mut other = BASE;
             other[place] = Some(b"other");
             let other = Fingerprint::of(other);
@@ -146,8 +146,11 @@ mod tests {
         (one[2], two[2]) = (None, Some(&b""[..]));
         (one[3], two[3]) = (Some(&b"a"[..]), Some(&b"b"[..]));
         let differences = Fingerprint::of(one).differences(&Fingerprint::of(two));
-        assert_eq!(differences.iter().collect::<Vec<_>>(), [Part::MediaType, Part::Body]);
-        assert_eq!(base.differences(&base), Parts::default());
+        assert_eq!(
+            differences.iter().collect::<Vec<_>>(),
+            [RequestPart::MediaType, RequestPart::Body]
+        );
+        assert_eq!(base.differences(&base), RequestParts::default());
     }
 
     #[test]

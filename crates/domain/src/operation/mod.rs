@@ -2,7 +2,7 @@
 //!
 //! Owns the closed set of states, the facts an operation carries through them, and the
 //! decision about what comes next ([`settle`]). An operation is written once at its
-//! acceptance and never changed; only its [`State`] moves, and a final state never does.
+//! acceptance and never changed; only its [`OperationState`] moves, and a final state never does.
 
 mod doubt;
 mod event;
@@ -23,15 +23,15 @@ mod work;
 pub use doubt::{Doubt, is_ambiguous, is_of_a_proxy, told_status};
 pub use event::{Event, EventKind};
 pub use failure::{ErrorCode, Failure, UnknownErrorCode};
-pub use fingerprint::{Fingerprint, Part, Parts};
+pub use fingerprint::{Fingerprint, RequestPart, RequestParts};
 pub use framing::{ResponseFraming, UnknownFraming};
-pub use new::{IdempotencyClaim, KeyScope, Lane, NewOperation, Retry, SerialKey};
-pub use outcome::{Answer, Outcome, Purpose, Sent};
-pub use policy::{BadStatuses, Delivery, OnFailure, Policy, RetryPolicy, Statuses};
-pub use recheck::{Finding, Recheck, RecheckProblem, Subjects};
-pub use settle::{Effect, Next, Standing, Transition, is_asked_about, is_in_doubt, settle};
-pub use state::{Contact, Counts, State, Status, UnknownStatus, WaitingFor};
+pub use new::{IdempotencyClaim, KeyScope, Lane, ManualRetry, NewOperation, SerialKey};
+pub use outcome::{Outcome, RequestPurpose, SendState, UpstreamAnswer};
+pub use policy::{BadStatuses, DeliveryGuarantee, OnFailure, Policy, RetryPolicy, Statuses};
+pub use recheck::{Recheck, RecheckFinding, RecheckProblem, RecheckSubjects};
+pub use settle::{Effect, NextState, SettleInput, Transition, is_asked_about, is_in_doubt, settle};
+pub use state::{Counts, OperationState, Status, UnknownStatus, UpstreamContact, WaitingFor};
 pub use timeline::outlived_by;
-pub use unreadable::Remains;
+pub use unreadable::ReadableParts;
 pub use verdict::Verdict;
-pub use work::{Body, BodyKey, Continuation, Request, Work};
+pub use work::{BodyKey, Continuation, OperationBody, Request, Work};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Fingerprint, Policy, Work};
-use crate::delivery::Callback;
+use crate::webhooks::Callback;
 use crate::{OperationId, Principal, Timestamp};
 
 /// Where claimable work lies: operations of one queue for one upstream. Those of
@@ -57,7 +57,7 @@ pub struct NewOperation {
     /// The operation that gave rise to it.
     pub parent: Option<OperationId>,
     /// The operation that it repeats by hand.
-    pub retry_of: Option<Retry>,
+    pub retry_of: Option<ManualRetry>,
     /// What the client calls it; 256 characters at most.
     pub client_reference: Option<String>,
     /// What it can be found by.
@@ -79,7 +79,7 @@ impl NewOperation {
 
 /// A repeat by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub struct ManualRetry {
     /// The operation that is repeated.
     pub of: OperationId,
     /// Whether that may be although an earlier repeat has not failed.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Contact, Continuation, Doubt, ErrorCode, Request, Work};
+use super::{Continuation, Doubt, ErrorCode, Request, UpstreamContact, Work};
 use crate::http::retry_after::RetryAfter;
 
 /// Whether the upstream can have seen anything of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendState {
     /// Certainly not one octet.
     Nothing,
     /// Perhaps; nobody can know.
@@ -20,13 +20,13 @@ pub enum Sent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A complete answer of the upstream's.
-    Answered(Answer),
+    Answered(UpstreamAnswer),
     /// An answer whose body exceeded the limit.
-    TooLarge(Answer),
+    TooLarge(UpstreamAnswer),
     /// No complete answer.
     Broken {
         /// Whether the upstream can have seen the request.
-        sent: Sent,
+        sent: SendState,
         /// Why: unreachable, timeout or protocol.
         cause: ErrorCode,
     },
@@ -39,7 +39,7 @@ pub enum Outcome {
     /// The gateway stops, and the grace period is over.
     Interrupted {
         /// Whether the upstream can have seen the request.
-        sent: Sent,
+        sent: SendState,
     },
     /// The owner died while it ran.
     Lost,
@@ -64,7 +64,7 @@ pub enum Outcome {
     /// The client asked for it to be called off, and the connection was dropped.
     Canceled {
         /// Whether the upstream can have seen the request.
-        sent: Sent,
+        sent: SendState,
     },
     /// The deadline had passed before the attempt began.
     Expired,
@@ -87,35 +87,35 @@ pub enum Outcome {
     /// cannot be known.
     NotFollowed,
     /// The upstream's own monitor has the final answer, or a job of the gateway's is done.
-    Followed(Answer),
+    Followed(UpstreamAnswer),
 }
 
 impl Outcome {
     /// What the upstream has had of the operation once this came of an attempt.
-    pub fn contact_after(&self, before: Contact) -> Contact {
+    pub fn contact_after(&self, before: UpstreamContact) -> UpstreamContact {
         let this = match self {
             // Whatever it had before, it says that nothing came of it.
-            Self::Refuted { .. } => return Contact::Answered,
+            Self::Refuted { .. } => return UpstreamContact::Answered,
             Self::Answered(answer) | Self::TooLarge(answer) | Self::Followed(answer)
                 if answer.leaves_open() =>
             {
-                Contact::Lost
+                UpstreamContact::Lost
             }
             Self::Answered(_)
             | Self::TooLarge(_)
             | Self::Followed(_)
             | Self::StillPending { .. }
             | Self::NotFollowed
-            | Self::Unfinished { .. } => Contact::Answered,
+            | Self::Unfinished { .. } => UpstreamContact::Answered,
             Self::Broken { sent, .. } | Self::Interrupted { sent } | Self::Canceled { sent } => {
                 match sent {
-                    Sent::Nothing => Contact::Nothing,
-                    Sent::Perhaps => Contact::Lost,
+                    SendState::Nothing => UpstreamContact::Nothing,
+                    SendState::Perhaps => UpstreamContact::Lost,
                 }
             }
-            Self::Lost | Self::Unreadable { .. } => Contact::Lost,
+            Self::Lost | Self::Unreadable { .. } => UpstreamContact::Lost,
             Self::TookEffect { .. } | Self::Unclear { .. } | Self::Expired | Self::Unroutable => {
-                Contact::Nothing
+                UpstreamContact::Nothing
             }
         };
         before.max(this)
@@ -124,7 +124,7 @@ impl Outcome {
 
 /// What counts of an upstream's answer when deciding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct UpstreamAnswer {
     /// The status code.
     pub status: u16,
     /// When it says to try again.
@@ -142,7 +142,7 @@ pub struct Answer {
     pub monitor: Option<Continuation>,
 }
 
-impl Answer {
+impl UpstreamAnswer {
     /// An answer of which the status says all.
     pub const fn plain(status: u16) -> Self {
         Self {
@@ -175,14 +175,14 @@ pub(super) const fn is_success_of_a_monitor(status: u16) -> bool {
 
 /// What a request is for, as far as that decides what an answer to it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Purpose {
+pub struct RequestPurpose {
     /// The method.
     pub method: Method,
     /// Whether it is to be carried out only where a condition holds (`If-Match`, …).
     pub conditional: bool,
 }
 
-impl Purpose {
+impl RequestPurpose {
     /// That of an operation's work.
     pub fn of(work: &Work) -> Self {
         match work {
@@ -230,7 +230,7 @@ mod tests {
             (Method::POST, 307, false, false),
             (Method::POST, 404, false, false),
         ] {
-            let purpose = Purpose { method, conditional: false };
+            let purpose = RequestPurpose { method, conditional: false };
             assert_eq!(purpose.is_met_by(status), met, "{purpose:?} {status}");
             assert_eq!(purpose.creates_by(status), creates, "{purpose:?} {status}");
         }

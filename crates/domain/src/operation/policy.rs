@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::{Answer, Purpose, Recheck, is_of_a_proxy};
+use super::{Recheck, RequestPurpose, UpstreamAnswer, is_of_a_proxy};
 use crate::Timestamp;
 
 /// How often the upstream may see a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Delivery {
+pub enum DeliveryGuarantee {
     /// Never again once the upstream may have seen it. Right for what is not idempotent
     /// (RFC 9110 section 9.2.2).
     AtMostOnce,
@@ -25,7 +25,7 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How often the upstream may see it.
-    pub delivery: Delivery,
+    pub delivery: DeliveryGuarantee,
     /// How long one attempt may take.
     pub timeout: Duration,
     /// When the whole must be done.
@@ -51,7 +51,7 @@ impl Policy {
     }
 
     /// Whether an answer with that status means that a request was carried out.
-    pub fn is_met_by(&self, purpose: &Purpose, status: u16) -> bool {
+    pub fn is_met_by(&self, purpose: &RequestPurpose, status: u16) -> bool {
         match &self.success {
             Some(listed) => listed.contains(status),
             None => purpose.is_met_by(status),
@@ -60,13 +60,13 @@ impl Policy {
 
     /// Whether an answer means that a request was carried out. A redirect that only asks for TLS
     /// does so where it is said.
-    pub fn is_met_by_answer(&self, purpose: &Purpose, answer: &Answer) -> bool {
+    pub fn is_met_by_answer(&self, purpose: &RequestPurpose, answer: &UpstreamAnswer) -> bool {
         let is_meant = self.success.is_some() || !answer.by_scheme;
         is_meant && self.is_met_by(purpose, answer.status)
     }
 
     /// Whether the `Location` of an answer names what a request created.
-    pub fn creates_by(&self, purpose: &Purpose, answer: &Answer) -> bool {
+    pub fn creates_by(&self, purpose: &RequestPurpose, answer: &UpstreamAnswer) -> bool {
         purpose.creates_by(answer.status) && self.is_met_by_answer(purpose, answer)
     }
 }

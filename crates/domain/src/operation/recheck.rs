@@ -55,7 +55,7 @@ pub enum RecheckProblem {
 
 /// What an upstream's answer to a recheck says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum RecheckFinding {
     /// The request took effect.
     TookEffect,
     /// It took none.
@@ -64,7 +64,7 @@ pub enum Finding {
     Nothing,
 }
 
-impl Finding {
+impl RecheckFinding {
     /// Reads the status of the answer to a recheck of a request with that method. What a DELETE
     /// was to remove is not found once it took effect.
     pub fn of(method: &Method, status: u16) -> Self {
@@ -78,7 +78,7 @@ impl Finding {
 
 /// What a template is filled with.
 #[derive(Clone, Copy, Debug)]
-pub struct Subjects<'a> {
+pub struct RecheckSubjects<'a> {
     /// The octets of the key that the upstream was sent.
     pub idempotency_key: &'a str,
     /// What they stand for: the same without quotes.
@@ -89,7 +89,7 @@ pub struct Subjects<'a> {
     pub client_reference: &'a str,
 }
 
-impl Subjects<'_> {
+impl RecheckSubjects<'_> {
     fn named(&self, name: &str) -> Option<&str> {
         match name {
             "idempotency_key" => Some(self.idempotency_key),
@@ -107,7 +107,7 @@ impl Recheck {
         let target = text.strip_prefix("GET ").ok_or(RecheckProblem::NotAGet)?;
         let recheck = Self::of_target(target.trim_start())?;
         let (usual, reference) = ("00000000-0000-0000-0000-000000000000", "reference");
-        let subjects = Subjects {
+        let subjects = RecheckSubjects {
             idempotency_key: usual,
             idempotency_key_value: usual,
             operation_id: usual,
@@ -129,17 +129,17 @@ impl Recheck {
         if let Some(bad) = target.chars().find(|c| !fits(*c)) {
             return Err(RecheckProblem::BadCharacter(bad));
         }
-        let nothing = Subjects {
+        let nothing = RecheckSubjects {
             idempotency_key: "",
             idempotency_key_value: "",
             operation_id: "",
             client_reference: "",
         };
         let mut placeholders = 0;
-        let mut count = |part: Part<'_>| {
-            placeholders += usize::from(matches!(part, Part::Placeholder(_)));
+        let mut count = |part: TemplatePart<'_>| {
+            placeholders += usize::from(matches!(part, TemplatePart::Placeholder(_)));
             match part {
-                Part::Placeholder(name) if nothing.named(name).is_none() => {
+                TemplatePart::Placeholder(name) if nothing.named(name).is_none() => {
                     Err(RecheckProblem::UnknownPlaceholder(name.to_owned()))
                 }
                 _ => Ok(()),
@@ -160,14 +160,14 @@ impl Recheck {
     /// Path and query about one operation; none where a value is empty or slashes only, or is or
     /// makes a dot segment: such a question would be about something else, and its answer mean
     /// nothing.
-    pub fn filled(&self, subjects: Subjects<'_>) -> Option<String> {
+    pub fn filled(&self, subjects: RecheckSubjects<'_>) -> Option<String> {
         let mut filled = String::with_capacity(self.0.len() + 32);
         let mut speaks_of_it = true;
         // It was read before: its placeholders exist.
         let _ = each_part(&self.0, &mut |part| {
             match part {
-                Part::Text(text) => filled.push_str(text),
-                Part::Placeholder(name) => {
+                TemplatePart::Text(text) => filled.push_str(text),
+                TemplatePart::Placeholder(name) => {
                     let value = subjects.named(name).unwrap_or_default();
                     let core = value.trim().trim_matches(['/', '\\']);
                     speaks_of_it &= !matches!(core, "" | "." | "..");
@@ -207,14 +207,14 @@ fn has_dot_segment(target: &str) -> bool {
     path.split(['/', '\\']).any(is_dot)
 }
 
-enum Part<'t> {
+enum TemplatePart<'t> {
     Text(&'t str),
     Placeholder(&'t str),
 }
 
 fn each_part<'t>(
     template: &'t str,
-    see: &mut impl FnMut(Part<'t>) -> Result<(), RecheckProblem>,
+    see: &mut impl FnMut(TemplatePart<'t>) -> Result<(), RecheckProblem>,
 ) -> Result<(), RecheckProblem> {
     let mut rest = template;
     while let Some((text, behind)) = rest.split_once('{') {
@@ -222,14 +222,14 @@ fn each_part<'t>(
         if text.contains('}') || name.contains('{') {
             return Err(RecheckProblem::LooseBrace);
         }
-        see(Part::Text(text))?;
-        see(Part::Placeholder(name))?;
+        see(TemplatePart::Text(text))?;
+        see(TemplatePart::Placeholder(name))?;
         rest = behind;
     }
     if rest.contains('}') {
         return Err(RecheckProblem::LooseBrace);
     }
-    see(Part::Text(rest))
+    see(TemplatePart::Text(rest))
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986.
@@ -248,7 +248,7 @@ fn encode(text: &str, into: &mut String) {
 mod tests {
     use super::*;
 
-    const SUBJECTS: Subjects<'_> = Subjects {
+    const SUBJECTS: RecheckSubjects<'_> = RecheckSubjects {
         idempotency_key: "\"k\"",
         idempotency_key_value: "k",
         operation_id: "0192",
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_delete_took_effect_where_nothing_is_found() {
-        use Finding::{NoEffect, Nothing, TookEffect};
+        use RecheckFinding::{NoEffect, Nothing, TookEffect};
         for (status, of_a_post, of_a_delete) in [
             (200, TookEffect, NoEffect),
             (204, TookEffect, NoEffect),
@@ -281,8 +281,8 @@ mod tests {
             (401, Nothing, Nothing),
             (500, Nothing, Nothing),
         ] {
-            assert_eq!(Finding::of(&Method::POST, status), of_a_post, "{status}");
-            assert_eq!(Finding::of(&Method::DELETE, status), of_a_delete, "{status}");
+            assert_eq!(RecheckFinding::of(&Method::POST, status), of_a_post, "{status}");
+            assert_eq!(RecheckFinding::of(&Method::DELETE, status), of_a_delete, "{status}");
         }
     }
 
@@ -335,7 +335,7 @@ mod tests {
             ("GET /orders?ref={client_reference}", "../"),
         ] {
             let recheck = Recheck::parse(template).unwrap();
-            let subjects = Subjects { client_reference: value, ..SUBJECTS };
+            let subjects = RecheckSubjects { client_reference: value, ..SUBJECTS };
             assert_eq!(recheck.filled(subjects), None, "{template} {value:?}");
         }
         for (template, value, filled) in [
@@ -344,7 +344,7 @@ mod tests {
             ("GET /orders?ref={client_reference}", "a/../7", "/orders?ref=a%2F..%2F7"),
         ] {
             let recheck = Recheck::parse(template).unwrap();
-            let harmless = Subjects { client_reference: value, ..SUBJECTS };
+            let harmless = RecheckSubjects { client_reference: value, ..SUBJECTS };
             assert_eq!(recheck.filled(harmless).as_deref(), Some(filled));
         }
     }

@@ -11,21 +11,21 @@ use rand::Rng;
 
 use super::outcome::is_success_of_a_monitor;
 use super::{
-    Answer, Contact, Continuation, Counts, Delivery, Doubt, ErrorCode, EventKind, Failure,
-    OnFailure, Outcome, Policy, Purpose, Sent, WaitingFor,
+    Continuation, Counts, DeliveryGuarantee, Doubt, ErrorCode, EventKind, Failure, OnFailure,
+    Outcome, Policy, RequestPurpose, SendState, UpstreamAnswer, UpstreamContact, WaitingFor,
 };
 use crate::Timestamp;
 use crate::http::retry_after::RetryAfter;
 
 /// What the decision needs to know about an operation.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct SettleInput<'a> {
     /// What was promised.
     pub policy: &'a Policy,
     /// What has been counted, the present attempt included.
     pub counts: Counts,
     /// What the request is for.
-    pub purpose: &'a Purpose,
+    pub purpose: &'a RequestPurpose,
     /// When it was accepted.
     pub accepted_at: Timestamp,
 }
@@ -34,7 +34,7 @@ pub struct Standing<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The next state.
-    pub next: Next,
+    pub next: NextState,
     /// The counts from now on.
     pub counts: Counts,
     /// What goes with it.
@@ -43,7 +43,7 @@ pub struct Transition {
 
 /// The state after a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextState {
     /// Ready for another attempt at that instant.
     Queued {
         /// When.
@@ -64,7 +64,7 @@ pub enum Next {
     Canceled,
 }
 
-impl Next {
+impl NextState {
     /// Whether the operation ends with it.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed(_) | Self::Canceled)
@@ -106,18 +106,18 @@ const FOLLOW_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 
 /// Decides what comes after an attempt.
 pub fn settle(
-    standing: Standing<'_>,
+    standing: SettleInput<'_>,
     outcome: &Outcome,
     now: Timestamp,
     rng: &mut impl Rng,
 ) -> Transition {
-    let Standing { policy, counts, purpose, .. } = standing;
-    let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    let SettleInput { policy, counts, purpose, .. } = standing;
+    let at_most_once = policy.delivery == DeliveryGuarantee::AtMostOnce;
     let may_ask = policy.recheck.is_some();
     let before = counts.contact;
     let counts = Counts { contact: outcome.contact_after(before), ..counts };
     let client_waits_until = policy.wait.map(|wait| standing.accepted_at + wait);
-    let decision = Decision { policy, counts, purpose, before, client_waits_until, now };
+    let decision = SettleDecision { policy, counts, purpose, before, client_waits_until, now };
     match outcome {
         Outcome::Answered(answer) => decision.answered(answer, rng),
         // Its length says nothing of what became of the request.
@@ -129,10 +129,10 @@ pub fn settle(
             Failure::of(ErrorCode::ResponseTooLarge).with_status(answer.status),
             Some(answer.status),
         ),
-        Outcome::Broken { sent: Sent::Perhaps, cause } if at_most_once => {
+        Outcome::Broken { sent: SendState::Perhaps, cause } if at_most_once => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, *cause), None)
         }
-        Outcome::Broken { sent: Sent::Perhaps, cause } if policy.is_synchronous() => {
+        Outcome::Broken { sent: SendState::Perhaps, cause } if policy.is_synchronous() => {
             decision.fail(Failure::of(*cause), None)
         }
         Outcome::Broken { cause, .. } => {
@@ -147,21 +147,23 @@ pub fn settle(
         Outcome::Refuted { cause, status } => decision.refuted(*cause, *status, rng),
         Outcome::TookEffect { status } => decision.took_effect(*status),
         Outcome::Unclear { status } => decision.unclear(*status),
-        Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once && may_ask => {
+        Outcome::Interrupted { sent: SendState::Perhaps } if at_most_once && may_ask => {
             decision.rescued()
         }
-        Outcome::Interrupted { sent: Sent::Perhaps } if at_most_once => {
+        Outcome::Interrupted { sent: SendState::Perhaps } if at_most_once => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::Shutdown), None)
         }
         Outcome::Interrupted { .. } => {
             let counts = Counts { resumes: counts.resumes + 1, ..counts };
-            Decision { counts, ..decision }.again_at(now, EventKind::Resumed, None)
+            SettleDecision { counts, ..decision }.again_at(now, EventKind::Resumed, None)
         }
         Outcome::Lost if at_most_once && !may_ask => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }
         Outcome::Lost => decision.rescued(),
-        Outcome::Canceled { .. } => decision.end(Next::Canceled, EventKind::Canceled, None, None),
+        Outcome::Canceled { .. } => {
+            decision.end(NextState::Canceled, EventKind::Canceled, None, None)
+        }
         // What was lost may have taken effect, and nobody has asked.
         Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
@@ -185,9 +187,9 @@ pub fn settle(
 /// Whether the upstream is to be asked what came of the attempt before its outcome is
 /// settled: it would end as unknown otherwise.
 pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
-    let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    let at_most_once = policy.delivery == DeliveryGuarantee::AtMostOnce;
     let open = match outcome {
-        Outcome::Broken { sent: Sent::Perhaps, .. } => at_most_once,
+        Outcome::Broken { sent: SendState::Perhaps, .. } => at_most_once,
         // Where the first answer is final, it is passed on, whatever it says.
         Outcome::Answered(answer) | Outcome::TooLarge(answer) | Outcome::Followed(answer) => {
             answer.doubt.is_unknown(policy.delivery) && !policy.is_synchronous()
@@ -202,23 +204,23 @@ pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
 /// effect, so that it may only be sent if the upstream says that it did not.
 pub fn is_in_doubt(policy: &Policy, counts: Counts) -> bool {
     // Without a way to ask, it would have ended.
-    let at_most_once = policy.delivery == Delivery::AtMostOnce;
+    let at_most_once = policy.delivery == DeliveryGuarantee::AtMostOnce;
     at_most_once && policy.recheck.is_some() && counts.rescues > 0
 }
 
 #[derive(Clone, Copy)]
-struct Decision<'a> {
+struct SettleDecision<'a> {
     policy: &'a Policy,
     counts: Counts,
-    purpose: &'a Purpose,
+    purpose: &'a RequestPurpose,
     /// What the upstream had had before this attempt.
-    before: Contact,
+    before: UpstreamContact,
     client_waits_until: Option<Timestamp>,
     now: Timestamp,
 }
 
-impl Decision<'_> {
-    fn answered(self, answer: &Answer, rng: &mut impl Rng) -> Transition {
+impl SettleDecision<'_> {
+    fn answered(self, answer: &UpstreamAnswer, rng: &mut impl Rng) -> Transition {
         let final_now = self.policy.is_synchronous();
         match &answer.monitor {
             Some(monitor) if !final_now => {
@@ -244,28 +246,28 @@ impl Decision<'_> {
     }
 
     /// The same, where an earlier sending of the same attempt counts as one that was lost.
-    fn after(self, answer: &Answer) -> Self {
-        let before = if answer.repeated { Contact::Lost } else { self.before };
+    fn after(self, answer: &UpstreamAnswer) -> Self {
+        let before = if answer.repeated { UpstreamContact::Lost } else { self.before };
         Self { before, ..self }
     }
 
     /// Whether another attempt may bring what this answer did not.
-    fn worth_repeating(self, answer: &Answer) -> bool {
+    fn worth_repeating(self, answer: &UpstreamAnswer) -> bool {
         match (self.policy.delivery, answer.status) {
             _ if answer.is_refusal() => true,
-            (Delivery::AtLeastOnce, status) if self.policy.retry.repeats(status) => true,
+            (DeliveryGuarantee::AtLeastOnce, status) if self.policy.retry.repeats(status) => true,
             // Another gateway works on it, and a repeat waits there once more.
-            (Delivery::AtLeastOnce, 424) => answer.doubt == Doubt::Passing,
+            (DeliveryGuarantee::AtLeastOnce, 424) => answer.doubt == Doubt::Passing,
             // An earlier attempt may still be at work on it.
-            (Delivery::AtLeastOnce, 409) => self.counts.attempts > 1 || answer.repeated,
+            (DeliveryGuarantee::AtLeastOnce, 409) => self.counts.attempts > 1 || answer.repeated,
             _ => false,
         }
     }
 
-    fn conclude(self, answer: &Answer, is_met: bool) -> Transition {
+    fn conclude(self, answer: &UpstreamAnswer, is_met: bool) -> Transition {
         let answered = Some(answer.status);
         if is_met {
-            return self.end(Next::Succeeded, EventKind::Succeeded, None, answered);
+            return self.end(NextState::Succeeded, EventKind::Succeeded, None, answered);
         }
         let failure = match answer.status {
             300..=399 => Failure::of(ErrorCode::UpstreamRedirect),
@@ -284,9 +286,9 @@ impl Decision<'_> {
     /// and it may have: of an earlier attempt it is unknown. At most once nothing is repeated
     /// before the upstream has said that it did nothing.
     fn may_tell_of_a_former_success(self, status: u16) -> bool {
-        let unknown = self.before == Contact::Lost;
+        let unknown = self.before == UpstreamContact::Lost;
         unknown
-            && self.policy.delivery == Delivery::AtLeastOnce
+            && self.policy.delivery == DeliveryGuarantee::AtLeastOnce
             && match status {
                 404 | 410 => self.purpose.method == Method::DELETE,
                 409 => matches!(self.purpose.method, Method::POST | Method::PUT | Method::PATCH),
@@ -298,7 +300,7 @@ impl Decision<'_> {
     fn took_effect(self, status: u16) -> Transition {
         // What a DELETE removed is not found, and nothing is left to show.
         let kept = if matches!(status, 200..=299) { status } else { 204 };
-        let end = self.end(Next::Succeeded, EventKind::Succeeded, None, Some(kept));
+        let end = self.end(NextState::Succeeded, EventKind::Succeeded, None, Some(kept));
         rechecked(end, Some(status))
     }
 
@@ -391,7 +393,7 @@ impl Decision<'_> {
     ) -> Transition {
         let (code, status) = why.map_or((None, None), |(code, status)| (Some(code), status));
         Transition {
-            next: Next::Queued { due_at },
+            next: NextState::Queued { due_at },
             counts: self.counts,
             effects: vec![Effect::Announce { kind, code, status }],
         }
@@ -415,7 +417,7 @@ impl Decision<'_> {
             ],
             None => Vec::new(),
         };
-        let next = Next::Waiting { on: WaitingFor::Upstream, due_at };
+        let next = NextState::Waiting { on: WaitingFor::Upstream, due_at };
         Transition { next, counts: self.counts, effects }
     }
 
@@ -423,7 +425,7 @@ impl Decision<'_> {
     fn go_on_later(self, continuation: Continuation, retry_after: Option<Duration>) -> Transition {
         let later = self.follow(None, retry_after.or(Some(FOLLOW_BOUNDS.0)));
         match later.next {
-            Next::Waiting { .. } => {
+            NextState::Waiting { .. } => {
                 Transition { effects: vec![Effect::SaveContinuation(continuation)], ..later }
             }
             _ => later,
@@ -433,17 +435,18 @@ impl Decision<'_> {
     /// `answered` is the status of the answer that is kept, where there was one.
     fn fail(self, failure: Failure, answered: Option<u16>) -> Transition {
         let code = Some(failure.code);
-        self.end(Next::Failed(failure), EventKind::Failed, code, answered)
+        self.end(NextState::Failed(failure), EventKind::Failed, code, answered)
     }
 
     fn end(
         self,
-        next: Next,
+        next: NextState,
         kind: EventKind,
         code: Option<ErrorCode>,
         answered: Option<u16>,
     ) -> Transition {
-        let blocks = self.policy.on_failure == OnFailure::Block && matches!(next, Next::Failed(_));
+        let blocks =
+            self.policy.on_failure == OnFailure::Block && matches!(next, NextState::Failed(_));
         let mut effects = vec![
             Effect::Announce { kind, code, status: answered },
             Effect::EraseCredentials,
@@ -452,7 +455,7 @@ impl Decision<'_> {
         if answered.is_some() {
             effects.push(Effect::KeepAnswer);
         }
-        if self.counts.contact == Contact::Nothing && next != Next::Succeeded {
+        if self.counts.contact == UpstreamContact::Nothing && next != NextState::Succeeded {
             effects.push(Effect::FreeKey);
         }
         Transition { next, counts: self.counts, effects }

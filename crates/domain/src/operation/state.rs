@@ -8,7 +8,7 @@ use crate::Timestamp;
 
 /// Where an operation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum OperationState {
     /// Ready to be claimed, or due later.
     Queued {
         /// When it may be claimed.
@@ -45,7 +45,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl OperationState {
     /// The state's name, as documents, metrics and filters show it.
     pub fn status(&self) -> Status {
         match self {
@@ -70,17 +70,17 @@ impl State {
 /// A state's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// See [`State::Queued`].
+    /// See [`OperationState::Queued`].
     Queued,
-    /// See [`State::Running`].
+    /// See [`OperationState::Running`].
     Running,
-    /// See [`State::Waiting`].
+    /// See [`OperationState::Waiting`].
     Waiting,
-    /// See [`State::Succeeded`].
+    /// See [`OperationState::Succeeded`].
     Succeeded,
-    /// See [`State::Failed`].
+    /// See [`OperationState::Failed`].
     Failed,
-    /// See [`State::Canceled`].
+    /// See [`OperationState::Canceled`].
     Canceled,
 }
 
@@ -163,7 +163,7 @@ const CRASHES_ALONE: u32 = 3;
 
 /// What the upstream has had of an operation, over all of its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Contact {
+pub enum UpstreamContact {
     /// Certainly nothing.
     #[default]
     Nothing = 0,
@@ -173,7 +173,7 @@ pub enum Contact {
     Lost = 2,
 }
 
-impl Contact {
+impl UpstreamContact {
     /// The one with that number in the ledger.
     pub const fn numbered(number: u8) -> Option<Self> {
         match number {
@@ -198,7 +198,7 @@ pub struct Counts {
     /// Attempts that the upstream refused with a 429 or a 503 that named a time.
     pub refusals: u32,
     /// What the upstream has had.
-    pub contact: Contact,
+    pub contact: UpstreamContact,
     /// Whether its next attempt, or the present one, is the last that it gets before a deadline
     /// ahead of the time that the upstream asked for.
     pub last_try: bool,

@@ -3,14 +3,15 @@
 //! Owns what becomes of it, from what can still be read. Pure.
 
 use super::{
-    Contact, Counts, Delivery, Effect, ErrorCode, EventKind, Failure, Next, OnFailure, Transition,
+    Counts, DeliveryGuarantee, Effect, ErrorCode, EventKind, Failure, NextState, OnFailure,
+    Transition, UpstreamContact,
 };
 
 /// What can still be read of an operation.
 #[derive(Clone, Copy, Debug)]
-pub struct Remains {
+pub struct ReadableParts {
     /// How often the upstream may see it, where that can be read.
-    pub delivery: Option<Delivery>,
+    pub delivery: Option<DeliveryGuarantee>,
     /// What becomes of its serial key; the usual where that cannot be read.
     pub on_failure: OnFailure,
     /// What was counted.
@@ -19,15 +20,15 @@ pub struct Remains {
     pub ran: bool,
 }
 
-impl Remains {
+impl ReadableParts {
     /// How it ends: as failed. Where the upstream may have acted and no repeat is allowed, or no
     /// one knows whether it is, the outcome is unknown.
     pub fn end(self) -> Transition {
         let Self { delivery, on_failure, counts, ran } = self;
-        let contact = if ran { counts.contact.max(Contact::Lost) } else { counts.contact };
-        let repeats = delivery == Some(Delivery::AtLeastOnce);
+        let contact = if ran { counts.contact.max(UpstreamContact::Lost) } else { counts.contact };
+        let repeats = delivery == Some(DeliveryGuarantee::AtLeastOnce);
         let failure = match contact {
-            Contact::Lost if !repeats => {
+            UpstreamContact::Lost if !repeats => {
                 Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::Unreadable)
             }
             _ => Failure::of(ErrorCode::Unreadable),
@@ -41,10 +42,14 @@ impl Remains {
                 OnFailure::Skip => Effect::PromoteSerialKey,
             },
         ];
-        if contact == Contact::Nothing {
+        if contact == UpstreamContact::Nothing {
             effects.push(Effect::FreeKey);
         }
-        Transition { next: Next::Failed(failure), counts: Counts { contact, ..counts }, effects }
+        Transition {
+            next: NextState::Failed(failure),
+            counts: Counts { contact, ..counts },
+            effects,
+        }
     }
 }
 
@@ -54,8 +59,9 @@ mod tests {
 
     #[test]
     fn what_may_have_been_sent_and_may_not_be_repeated_is_unknown() {
-        use Contact::{Answered, Lost, Nothing};
-        let (once, least) = (Some(Delivery::AtMostOnce), Some(Delivery::AtLeastOnce));
+        use UpstreamContact::{Answered, Lost, Nothing};
+        let (once, least) =
+            (Some(DeliveryGuarantee::AtMostOnce), Some(DeliveryGuarantee::AtLeastOnce));
         let cases = [
             (once, Nothing, false, "unreadable", true),
             (once, Answered, false, "unreadable", false),
@@ -67,9 +73,9 @@ mod tests {
         ];
         for (delivery, contact, ran, code, frees) in cases {
             let counts = Counts { contact, ..Counts::default() };
-            let remains = Remains { delivery, on_failure: OnFailure::Skip, counts, ran };
+            let remains = ReadableParts { delivery, on_failure: OnFailure::Skip, counts, ran };
             let end = remains.end();
-            let Next::Failed(failure) = &end.next else { panic!("{end:?}") };
+            let NextState::Failed(failure) = &end.next else { panic!("{end:?}") };
             assert_eq!(failure.code.as_str(), code, "{remains:?}");
             assert_eq!(end.effects.contains(&Effect::FreeKey), frees, "{remains:?}");
         }

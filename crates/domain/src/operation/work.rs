@@ -29,7 +29,7 @@ impl Work {
     /// The name of its body's pieces, where that is kept in pieces.
     pub fn pieces(&self) -> Option<BodyKey> {
         match self {
-            Self::Call(Request { body: Body::Chunked { key, .. }, .. }) => Some(*key),
+            Self::Call(Request { body: OperationBody::Chunked { key, .. }, .. }) => Some(*key),
             Self::Call(_) | Self::Task { .. } => None,
         }
     }
@@ -59,7 +59,7 @@ pub struct Request {
     /// Fields that are erased when the operation ends (`Authorization`, `Cookie`, …).
     pub credentials: Fields,
     /// The body.
-    pub body: Body,
+    pub body: OperationBody,
 }
 
 /// Names the pieces of a large body in the ledger. Random, so that nobody has to hand
@@ -69,7 +69,7 @@ pub struct BodyKey(pub i64);
 
 /// A body, at hand or in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum OperationBody {
     /// Small enough to travel with its row.
     Inline(Bytes),
     /// Written to the ledger in pieces beforehand.
@@ -81,7 +81,7 @@ pub enum Body {
     },
 }
 
-impl Body {
+impl OperationBody {
     /// The largest body that travels with its row, in octets; larger ones are written in
     /// pieces of this size.
     pub const INLINE_LIMIT: usize = 256 * 1024;

@@ -11,16 +11,16 @@ pub(super) struct NotJson(pub(super) usize);
 
 /// The kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonKind {
     Object,
     Array,
     Scalar,
 }
 
 /// What the parts of a text are told to, in their order.
-pub(super) trait Listener {
+pub(super) trait JsonListener {
     /// A value begins.
-    fn begin(&mut self, kind: Kind);
+    fn begin(&mut self, kind: JsonKind);
     /// Octets of a scalar, as they are written.
     fn scalar(&mut self, part: &[u8]);
     /// The scalar is over.
@@ -35,7 +35,7 @@ pub(super) trait Listener {
 
 /// The place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum GrammarPosition {
     /// Before a value.
     Value,
     /// Before the first element of an array, or its end.
@@ -49,16 +49,16 @@ enum At {
     /// Behind a value.
     Behind,
     /// In a string.
-    Text { is_name: bool, inside: Inside },
+    Text { is_name: bool, inside: StringPosition },
     /// In a number.
-    Number(Digits),
+    Number(NumberPosition),
     /// In `true`, `false` or `null`; the octets that are left.
     Word(&'static [u8]),
 }
 
 /// The place in a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inside {
+enum StringPosition {
     Plain,
     /// Behind a backslash.
     Escape,
@@ -68,7 +68,7 @@ enum Inside {
 
 /// The place in a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Digits {
+enum NumberPosition {
     Minus,
     Zero,
     Whole,
@@ -81,12 +81,12 @@ enum Digits {
 
 /// What is open, a bit for each level: set for an object.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenContainers {
     words: Vec<u64>,
     depth: usize,
 }
 
-impl Open {
+impl OpenContainers {
     fn push(&mut self, is_object: bool) {
         let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
         if word == self.words.len() {
@@ -109,31 +109,33 @@ impl Open {
 
 /// A text on its way.
 #[derive(Debug)]
-pub(super) struct Grammar {
-    at: At,
-    open: Open,
+pub(super) struct JsonGrammar {
+    at: GrammarPosition,
+    open: OpenContainers,
     /// How many octets were read.
     read: usize,
 }
 
-impl Grammar {
+impl JsonGrammar {
     /// Before the first octet.
     pub(super) fn new() -> Self {
-        Self { at: At::Value, open: Open::default(), read: 0 }
+        Self { at: GrammarPosition::Value, open: OpenContainers::default(), read: 0 }
     }
 
     /// Follows the next octets.
     pub(super) fn feed(
         &mut self,
         octets: &[u8],
-        listener: &mut impl Listener,
+        listener: &mut impl JsonListener,
     ) -> Result<(), NotJson> {
         let mut rest = octets;
         while !rest.is_empty() {
             let read = match self.at {
-                At::Text { is_name, inside } => self.text(rest, (is_name, inside), listener),
-                At::Number(digits) => self.number(rest, digits, listener),
-                At::Word(left) => self.word(rest, left, listener),
+                GrammarPosition::Text { is_name, inside } => {
+                    self.text(rest, (is_name, inside), listener)
+                }
+                GrammarPosition::Number(digits) => self.number(rest, digits, listener),
+                GrammarPosition::Word(left) => self.word(rest, left, listener),
                 _ => self.between(rest, listener),
             };
             // Each of them counts from where it begins.
@@ -145,35 +147,41 @@ impl Grammar {
     }
 
     /// The text is over.
-    pub(super) fn end(mut self, listener: &mut impl Listener) -> Result<(), NotJson> {
-        if let At::Number(digits) = self.at {
+    pub(super) fn end(mut self, listener: &mut impl JsonListener) -> Result<(), NotJson> {
+        if let GrammarPosition::Number(digits) = self.at {
             self.number_ends(digits, listener).ok_or(NotJson(self.read))?;
         }
-        let is_whole = self.at == At::Behind && self.open.depth == 0;
+        let is_whole = self.at == GrammarPosition::Behind && self.open.depth == 0;
         if is_whole { Ok(()) } else { Err(NotJson(self.read)) }
     }
 
     /// Blanks, and the octet behind them.
-    fn between(&mut self, octets: &[u8], listener: &mut impl Listener) -> Result<usize, NotJson> {
+    fn between(
+        &mut self,
+        octets: &[u8],
+        listener: &mut impl JsonListener,
+    ) -> Result<usize, NotJson> {
         let mut blanks = 0;
         while blanks < octets.len() && matches!(octets[blanks], b' ' | b'\t' | b'\n' | b'\r') {
             blanks += 1;
         }
         let Some(octet) = octets.get(blanks) else { return Ok(blanks) };
         match (self.at, octet) {
-            (At::FirstElement, b']') | (At::FirstName, b'}') => self.close(listener),
-            (At::Value | At::FirstElement, _) => {
+            (GrammarPosition::FirstElement, b']') | (GrammarPosition::FirstName, b'}') => {
+                self.close(listener)
+            }
+            (GrammarPosition::Value | GrammarPosition::FirstElement, _) => {
                 self.value(*octet, listener).ok_or(NotJson(blanks))?;
             }
-            (At::FirstName | At::Name, b'"') => {
+            (GrammarPosition::FirstName | GrammarPosition::Name, b'"') => {
                 listener.name(b"\"");
-                self.at = At::Text { is_name: true, inside: Inside::Plain };
+                self.at = GrammarPosition::Text { is_name: true, inside: StringPosition::Plain };
             }
-            (At::Colon, b':') => self.at = At::Value,
-            (At::Behind, _) => match (self.open.is_object(), octet) {
+            (GrammarPosition::Colon, b':') => self.at = GrammarPosition::Value,
+            (GrammarPosition::Behind, _) => match (self.open.is_object(), octet) {
                 (Some(true), b'}') | (Some(false), b']') => self.close(listener),
-                (Some(true), b',') => self.at = At::Name,
-                (Some(false), b',') => self.at = At::Value,
+                (Some(true), b',') => self.at = GrammarPosition::Name,
+                (Some(false), b',') => self.at = GrammarPosition::Value,
                 _ => return Err(NotJson(blanks)),
             },
             _ => return Err(NotJson(blanks)),
@@ -182,47 +190,50 @@ impl Grammar {
     }
 
     /// The first octet of a value; none where no value begins with it.
-    fn value(&mut self, octet: u8, listener: &mut impl Listener) -> Option<()> {
+    fn value(&mut self, octet: u8, listener: &mut impl JsonListener) -> Option<()> {
         let (kind, at) = match octet {
-            b'{' => (Kind::Object, At::FirstName),
-            b'[' => (Kind::Array, At::FirstElement),
-            b'"' => (Kind::Scalar, At::Text { is_name: false, inside: Inside::Plain }),
-            b'-' => (Kind::Scalar, At::Number(Digits::Minus)),
-            b'0' => (Kind::Scalar, At::Number(Digits::Zero)),
-            b'1'..=b'9' => (Kind::Scalar, At::Number(Digits::Whole)),
-            b't' => (Kind::Scalar, At::Word(b"rue")),
-            b'f' => (Kind::Scalar, At::Word(b"alse")),
-            b'n' => (Kind::Scalar, At::Word(b"ull")),
+            b'{' => (JsonKind::Object, GrammarPosition::FirstName),
+            b'[' => (JsonKind::Array, GrammarPosition::FirstElement),
+            b'"' => (
+                JsonKind::Scalar,
+                GrammarPosition::Text { is_name: false, inside: StringPosition::Plain },
+            ),
+            b'-' => (JsonKind::Scalar, GrammarPosition::Number(NumberPosition::Minus)),
+            b'0' => (JsonKind::Scalar, GrammarPosition::Number(NumberPosition::Zero)),
+            b'1'..=b'9' => (JsonKind::Scalar, GrammarPosition::Number(NumberPosition::Whole)),
+            b't' => (JsonKind::Scalar, GrammarPosition::Word(b"rue")),
+            b'f' => (JsonKind::Scalar, GrammarPosition::Word(b"alse")),
+            b'n' => (JsonKind::Scalar, GrammarPosition::Word(b"ull")),
             _ => return None,
         };
         listener.begin(kind);
         match kind {
-            Kind::Scalar => listener.scalar(&[octet]),
-            Kind::Object => self.open.push(true),
-            Kind::Array => self.open.push(false),
+            JsonKind::Scalar => listener.scalar(&[octet]),
+            JsonKind::Object => self.open.push(true),
+            JsonKind::Array => self.open.push(false),
         }
         self.at = at;
         Some(())
     }
 
-    fn close(&mut self, listener: &mut impl Listener) {
+    fn close(&mut self, listener: &mut impl JsonListener) {
         self.open.depth -= 1;
-        self.at = At::Behind;
+        self.at = GrammarPosition::Behind;
         listener.close();
     }
 
     fn text(
         &mut self,
         octets: &[u8],
-        (is_name, mut inside): (bool, Inside),
-        listener: &mut impl Listener,
+        (is_name, mut inside): (bool, StringPosition),
+        listener: &mut impl JsonListener,
     ) -> Result<usize, NotJson> {
         let mut read = 0;
         let mut is_over = false;
         while read < octets.len() && !is_over {
             let octet = octets[read];
             read += 1;
-            is_over = (inside, octet) == (Inside::Plain, b'"');
+            is_over = (inside, octet) == (StringPosition::Plain, b'"');
             inside = inside.behind(octet).ok_or(NotJson(read - 1))?;
         }
         let part = &octets[..read];
@@ -232,9 +243,9 @@ impl Grammar {
             listener.scalar(part);
         }
         self.at = match (is_over, is_name) {
-            (false, _) => At::Text { is_name, inside },
-            (true, true) => At::Colon,
-            (true, false) => At::Behind,
+            (false, _) => GrammarPosition::Text { is_name, inside },
+            (true, true) => GrammarPosition::Colon,
+            (true, false) => GrammarPosition::Behind,
         };
         match (is_over, is_name) {
             (false, _) => {}
@@ -247,8 +258,8 @@ impl Grammar {
     fn number(
         &mut self,
         octets: &[u8],
-        mut digits: Digits,
-        listener: &mut impl Listener,
+        mut digits: NumberPosition,
+        listener: &mut impl JsonListener,
     ) -> Result<usize, NotJson> {
         let mut read = 0;
         while let Some(next) = octets.get(read).and_then(|octet| digits.behind(*octet)) {
@@ -256,7 +267,7 @@ impl Grammar {
             read += 1;
         }
         listener.scalar(&octets[..read]);
-        self.at = At::Number(digits);
+        self.at = GrammarPosition::Number(digits);
         if read < octets.len() {
             self.number_ends(digits, listener).ok_or(NotJson(read))?;
         }
@@ -264,12 +275,16 @@ impl Grammar {
     }
 
     /// The end of a number; none where it is not whole.
-    fn number_ends(&mut self, digits: Digits, listener: &mut impl Listener) -> Option<()> {
+    fn number_ends(
+        &mut self,
+        digits: NumberPosition,
+        listener: &mut impl JsonListener,
+    ) -> Option<()> {
         if !digits.are_whole() {
             return None;
         }
         listener.scalar_ends();
-        self.at = At::Behind;
+        self.at = GrammarPosition::Behind;
         Some(())
     }
 
@@ -277,23 +292,23 @@ impl Grammar {
         &mut self,
         octets: &[u8],
         left: &'static [u8],
-        listener: &mut impl Listener,
+        listener: &mut impl JsonListener,
     ) -> Result<usize, NotJson> {
         let read = left.len().min(octets.len());
         if let Some(other) = octets.iter().zip(left).position(|(octet, wanted)| octet != wanted) {
             return Err(NotJson(other));
         }
         listener.scalar(&octets[..read]);
-        self.at = At::Word(&left[read..]);
+        self.at = GrammarPosition::Word(&left[read..]);
         if read == left.len() {
             listener.scalar_ends();
-            self.at = At::Behind;
+            self.at = GrammarPosition::Behind;
         }
         Ok(read)
     }
 }
 
-impl Inside {
+impl StringPosition {
     /// The place behind one more octet of a string, its last quotation mark too; none where a
     /// string has no such octet.
     const fn behind(self, octet: u8) -> Option<Self> {
@@ -309,7 +324,7 @@ impl Inside {
     }
 }
 
-impl Digits {
+impl NumberPosition {
     /// The place behind one more octet, if that belongs to the number.
     const fn behind(self, octet: u8) -> Option<Self> {
         Some(match (self, octet) {

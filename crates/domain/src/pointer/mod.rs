@@ -6,19 +6,19 @@
 //! its digits and a string is what it stands for. It must not know what the values are for.
 
 mod grammar;
-mod way;
+mod search;
 
 use std::borrow::Cow;
 
-use grammar::{Grammar, NotJson};
-use way::{ReferencedValue, Search};
+use grammar::{JsonGrammar, NotJson};
+use search::{PointerSearch, ReferencedValue};
 
 /// The longest scalar that is read, in octets as it is written.
 pub const LONGEST: usize = 64 * 1024;
 
 /// Why there may be a value that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub enum UnreadableValue {
     /// The text is not JSON.
     #[error("the body is not JSON")]
     NotJson,
@@ -32,7 +32,7 @@ pub enum Unreadable {
 
 /// Looks up the scalar at `pointer`: none where nothing is there, or null, or an empty
 /// string. Of members with one name the last counts.
-pub fn scalar(text: &[u8], pointer: &str) -> Result<Option<String>, Unreadable> {
+pub fn scalar(text: &[u8], pointer: &str) -> Result<Option<String>, UnreadableValue> {
     let pointers = Pointers::new([pointer]);
     let mut reading = pointers.reading();
     reading.feed(text);
@@ -43,21 +43,21 @@ pub fn scalar(text: &[u8], pointer: &str) -> Result<Option<String>, Unreadable> 
 #[derive(Clone, Debug)]
 pub struct Pointers {
     /// A tree; the first is its root.
-    nodes: Vec<Node>,
+    nodes: Vec<PointerNode>,
     /// The longest name that can be one on a way, in octets as it is written.
     longest_name: usize,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Node {
+struct PointerNode {
     parent: usize,
     /// Whether a pointer ends here.
     is_end: bool,
-    steps: Vec<Step>,
+    steps: Vec<PointerStep>,
 }
 
 #[derive(Clone, Debug)]
-struct Step {
+struct PointerStep {
     name: String,
     /// The same as an index of an array.
     index: Option<usize>,
@@ -70,7 +70,7 @@ const WIDEST_ESCAPE: usize = 6;
 impl Pointers {
     /// These pointers.
     pub fn new<'p>(pointers: impl IntoIterator<Item = &'p str>) -> Self {
-        let mut all = Self { nodes: vec![Node::default()], longest_name: 0 };
+        let mut all = Self { nodes: vec![PointerNode::default()], longest_name: 0 };
         for pointer in pointers {
             let end = steps(pointer).fold(0, |node, name| all.descend(node, &name));
             all.nodes[end].is_end = true;
@@ -84,8 +84,12 @@ impl Pointers {
     }
 
     /// Begins to read a text.
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { pointers: self, search: Search::new(self), grammar: Ok(Grammar::new()) }
+    pub fn reading(&self) -> PointerReader<'_> {
+        PointerReader {
+            pointers: self,
+            search: PointerSearch::new(self),
+            grammar: Ok(JsonGrammar::new()),
+        }
     }
 
     /// The node behind one more step, made if there is none.
@@ -95,9 +99,9 @@ impl Pointers {
         }
         let to = self.nodes.len();
         self.longest_name = self.longest_name.max(WIDEST_ESCAPE * name.len() + 2);
-        let step = Step { name: name.to_owned(), index: index(name), to };
+        let step = PointerStep { name: name.to_owned(), index: index(name), to };
         self.nodes[node].steps.push(step);
-        self.nodes.push(Node { parent: node, ..Node::default() });
+        self.nodes.push(PointerNode { parent: node, ..PointerNode::default() });
         to
     }
 
@@ -158,13 +162,13 @@ fn index(name: &str) -> Option<usize> {
 
 /// A text that is being read.
 #[derive(Debug)]
-pub struct Reading<'p> {
+pub struct PointerReader<'p> {
     pointers: &'p Pointers,
-    search: Search<'p>,
-    grammar: Result<Grammar, NotJson>,
+    search: PointerSearch<'p>,
+    grammar: Result<JsonGrammar, NotJson>,
 }
 
-impl<'p> Reading<'p> {
+impl<'p> PointerReader<'p> {
     /// Reads the next octets.
     pub fn feed(&mut self, octets: &[u8]) {
         let Self { search, grammar, .. } = self;
@@ -207,8 +211,8 @@ impl<'p> Scalars<'p> {
     }
 
     /// The scalar at one of the pointers; see [`scalar`].
-    pub fn at(&self, pointer: &str) -> Result<Option<String>, Unreadable> {
-        let found = self.found.as_ref().map_err(|_| Unreadable::NotJson)?;
+    pub fn at(&self, pointer: &str) -> Result<Option<String>, UnreadableValue> {
+        let found = self.found.as_ref().map_err(|_| UnreadableValue::NotJson)?;
         let down = |node: usize, name: String| {
             let mut steps = self.pointers.nodes[node].steps.iter();
             steps.find(|step| step.name == name).map(|step| step.to)
@@ -216,20 +220,20 @@ impl<'p> Scalars<'p> {
         let node = steps(pointer).try_fold(0, down);
         match found.iter().find(|(other, _)| Some(*other) == node).map(|(_, found)| found) {
             None => Ok(None),
-            Some(ReferencedValue::NotScalar) => Err(Unreadable::NotScalar),
-            Some(ReferencedValue::TooLong) => Err(Unreadable::TooLong),
+            Some(ReferencedValue::NotScalar) => Err(UnreadableValue::NotScalar),
+            Some(ReferencedValue::TooLong) => Err(UnreadableValue::TooLong),
             Some(ReferencedValue::Scalar(written)) => value(written),
         }
     }
 }
 
 /// The value of a scalar that is written like this.
-fn value(written: &[u8]) -> Result<Option<String>, Unreadable> {
+fn value(written: &[u8]) -> Result<Option<String>, UnreadableValue> {
     if written.starts_with(b"\"") {
-        let text: String = serde_json::from_slice(written).map_err(|_| Unreadable::NotJson)?;
+        let text: String = serde_json::from_slice(written).map_err(|_| UnreadableValue::NotJson)?;
         return Ok(Some(text).filter(|text| !text.is_empty()));
     }
-    let text = std::str::from_utf8(written).map_err(|_| Unreadable::NotJson)?;
+    let text = std::str::from_utf8(written).map_err(|_| UnreadableValue::NotJson)?;
     Ok((text != "null").then(|| text.to_owned()))
 }
 
@@ -320,12 +324,12 @@ mod tests {
             b"{\"k\":\"\\ud800\"}",
             b"",
         ] {
-            assert_eq!(read(text), Err(Unreadable::NotJson), "{}", text.escape_ascii());
+            assert_eq!(read(text), Err(UnreadableValue::NotJson), "{}", text.escape_ascii());
         }
-        assert_eq!(read(b"{\"k\":[1]}"), Err(Unreadable::NotScalar));
-        assert_eq!(read(b"{\"k\": {\"a\":1}}"), Err(Unreadable::NotScalar));
+        assert_eq!(read(b"{\"k\":[1]}"), Err(UnreadableValue::NotScalar));
+        assert_eq!(read(b"{\"k\": {\"a\":1}}"), Err(UnreadableValue::NotScalar));
         let long = |length: usize| format!("{{\"k\":\"{}\"}}", "x".repeat(length - 2));
-        assert_eq!(read(long(LONGEST + 1).as_bytes()), Err(Unreadable::TooLong));
+        assert_eq!(read(long(LONGEST + 1).as_bytes()), Err(UnreadableValue::TooLong));
         assert!(read(long(LONGEST).as_bytes()).unwrap().is_some());
     }
 
@@ -378,9 +382,9 @@ mod tests {
     }
 
     /// What a whole tree has there.
-    fn in_a_tree(tree: &Value, pointer: &str) -> Result<Option<String>, Unreadable> {
+    fn in_a_tree(tree: &Value, pointer: &str) -> Result<Option<String>, UnreadableValue> {
         match tree.pointer(pointer) {
-            Some(Value::Array(_) | Value::Object(_)) => Err(Unreadable::NotScalar),
+            Some(Value::Array(_) | Value::Object(_)) => Err(UnreadableValue::NotScalar),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
             Some(Value::Null) | None => Ok(None),
             Some(scalar) => Ok(Some(scalar.to_string())),
@@ -394,8 +398,8 @@ mod tests {
         let mut reading = pointers.reading();
         reading.feed(text);
         let found = reading.end();
-        assert_eq!(found.at("/a"), Err(Unreadable::NotScalar));
-        assert_eq!(found.at("/a/b"), Err(Unreadable::NotScalar));
+        assert_eq!(found.at("/a"), Err(UnreadableValue::NotScalar));
+        assert_eq!(found.at("/a/b"), Err(UnreadableValue::NotScalar));
         assert_eq!(found.at("/a/b/0"), Ok(Some("9".to_owned())));
         assert_eq!(found.at("/c"), Ok(Some("x".to_owned())));
         assert_eq!(found.at("/d"), Ok(Some("1".to_owned())));
@@ -411,7 +415,7 @@ mod tests {
         reading.feed(b"]");
         assert!(reading.is_settled());
         reading.feed(b"}");
-        assert_eq!(reading.end().at("/k"), Err(Unreadable::NotJson));
+        assert_eq!(reading.end().at("/k"), Err(UnreadableValue::NotJson));
     }
 
     #[test]
@@ -450,7 +454,7 @@ mod tests {
             text.as_bytes().chunks(cut).for_each(|piece| reading.feed(piece));
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
             let found = reading.end().at("/a/b");
-            prop_assert_eq!(found != Err(Unreadable::NotJson), is_json, "{:?}", text);
+            prop_assert_eq!(found != Err(UnreadableValue::NotJson), is_json, "{:?}", text);
         }
 
         #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use cloakroom_domain::operation::{Body, Counts, NewOperation, Status, Work};
+use cloakroom_domain::operation::{Counts, NewOperation, OperationBody, Status, Work};
 
 use super::effects::Effects;
 use super::transaction::Transaction;
@@ -88,10 +88,10 @@ impl Write {
     }
 }
 
-fn inline_octets(body: &Body) -> u64 {
+fn inline_octets(body: &OperationBody) -> u64 {
     match body {
-        Body::Inline(octets) => octets.len() as u64,
-        Body::Chunked { .. } => 0,
+        OperationBody::Inline(octets) => octets.len() as u64,
+        OperationBody::Chunked { .. } => 0,
     }
 }
 

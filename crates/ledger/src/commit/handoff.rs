@@ -6,8 +6,8 @@
 
 use crate::verbs::Leased;
 use crate::webhooks::{DeliveryLease, LeasedDelivery};
-use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::operation::Lane;
+use cloakroom_domain::webhooks::ReceiverKey;
 
 /// Lends slots for operations that are handed off to the engine.
 pub trait Desk: Send + Sync + 'static {

@@ -12,10 +12,10 @@ use crate::rows::{
 use crate::verbs::{Held, KeptAnswer, SettledAs, Settlement};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
-    Contact, Continuation, Effect, ErrorCode, EventKind, Failure, Lane, Next, State, Status,
-    Transition,
+    Continuation, Effect, ErrorCode, EventKind, Failure, Lane, NextState, OperationState, Status,
+    Transition, UpstreamContact,
 };
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 
 /// An operation as its holder left it, found under the right token.
 pub(crate) struct Found {
@@ -50,7 +50,7 @@ pub(crate) struct Finish {
     pub(crate) seq: i64,
     pub(crate) at: Timestamp,
     /// A final one.
-    pub(crate) next: Next,
+    pub(crate) next: NextState,
     pub(crate) carried: RunState,
     pub(crate) answer: Option<KeptAnswer>,
     pub(crate) serial: Option<[u8; 16]>,
@@ -66,8 +66,8 @@ impl Finish {
     /// The final state's name.
     pub(crate) fn status(&self) -> Status {
         match self.next {
-            Next::Failed(_) => Status::Failed,
-            Next::Canceled => Status::Canceled,
+            NextState::Failed(_) => Status::Failed,
+            NextState::Canceled => Status::Canceled,
             _ => Status::Succeeded,
         }
     }
@@ -79,13 +79,13 @@ impl Finish {
         sealer: &Sealer,
     ) -> Result<Standing, LedgerError> {
         let (at, carried) = (self.at, &self.carried);
-        let place = Place::in_row(What::Progress, self.seq);
+        let place = SealContext::in_row(SealedValue::Progress, self.seq);
         let message = carried.message.as_deref();
         let message = message.map(|stored| sealer.opened_text(place, stored)).transpose()?;
         let state = match &self.next {
-            Next::Failed(failure) => State::Failed { at, failure: failure.clone() },
-            Next::Canceled => State::Canceled { at },
-            _ => State::Succeeded { at },
+            NextState::Failed(failure) => OperationState::Failed { at, failure: failure.clone() },
+            NextState::Canceled => OperationState::Canceled { at },
+            _ => OperationState::Succeeded { at },
         };
         let answer = self.answer.as_ref();
         Ok(Standing {
@@ -107,7 +107,7 @@ impl Finish {
 
     fn failure(&self) -> Option<&Failure> {
         match &self.next {
-            Next::Failed(failure) => Some(failure),
+            NextState::Failed(failure) => Some(failure),
             _ => None,
         }
     }
@@ -178,12 +178,12 @@ impl Ends {
         let number = home(number, carried.counts);
         self.tell(seq, at, &transition, &mut carried);
         let status = match &transition.next {
-            Next::Queued { due_at } => {
+            NextState::Queued { due_at } => {
                 effects.ready.push((lane(number)?, *due_at));
                 self.ready.push(ReadyRow { seq, lane: number, due_at: *due_at, carried });
                 Status::Queued
             }
-            Next::Waiting { on, due_at } => {
+            NextState::Waiting { on, due_at } => {
                 effects.waits = true;
                 effects.waiting += 1;
                 let saved = saved(&transition);
@@ -224,7 +224,7 @@ impl Ends {
     /// Puts what the transition announces into the timeline.
     fn tell(&mut self, seq: i64, at: Timestamp, transition: &Transition, carried: &mut RunState) {
         let next_at = match transition.next {
-            Next::Queued { due_at } | Next::Waiting { due_at, .. } => Some(due_at),
+            NextState::Queued { due_at } | NextState::Waiting { due_at, .. } => Some(due_at),
             _ => None,
         };
         for effect in &transition.effects {
@@ -253,10 +253,10 @@ fn heeding_cancel(transition: &Transition, cancel: i64) -> Transition {
         Effect::EraseCredentials,
         Effect::PromoteSerialKey,
     ];
-    if transition.counts.contact == Contact::Nothing {
+    if transition.counts.contact == UpstreamContact::Nothing {
         effects.push(Effect::FreeKey);
     }
-    Transition { next: Next::Canceled, counts: transition.counts, effects }
+    Transition { next: NextState::Canceled, counts: transition.counts, effects }
 }
 
 fn saved(transition: &Transition) -> Option<Continuation> {

@@ -20,8 +20,8 @@ use crate::rows::{
 };
 use crate::verbs::Placed;
 use crate::webhooks::sql::Told;
-use cloakroom_domain::delivery::{Callback, Topic};
 use cloakroom_domain::operation::{EventKind, NewOperation, WaitingFor, Work};
+use cloakroom_domain::webhooks::{Callback, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// How a column travels.

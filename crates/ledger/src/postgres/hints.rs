@@ -13,7 +13,7 @@ use super::book::Book;
 use super::pool::PATIENCE;
 use crate::verbs::Hint;
 use cloakroom_domain::OperationId;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_runtime::clock::Clock;
 
 /// Where nodes tell each other.

@@ -29,8 +29,8 @@ use crate::webhooks::{
     AttemptRecord, ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{ReceiverKey, Topic};
 use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
 /// The tables of webhooks that rows are put into.
 static TABLES: [(&Table, Statement); 8] = [

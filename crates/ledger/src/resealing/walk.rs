@@ -7,9 +7,9 @@ use crate::error::LedgerError;
 use crate::rows::{ReadRow, exactly, id, number, octets, text};
 use crate::webhooks::SubscriptionId;
 use crate::webhooks::sql::{Given, SqlTransaction, one};
-use cloakroom_domain::delivery::keeping::{self, Whose};
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::sealing::SealingError;
+use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
 use cloakroom_domain::{OperationId, Principal};
 
 /// The most rows that are looked at together, and about how many octets of bodies: the settlement
@@ -28,7 +28,7 @@ enum By {
 
 /// A column of values that belong to operations.
 struct Slot {
-    what: What,
+    what: SealedValue,
     by: By,
     read: &'static str,
     write: &'static str,
@@ -37,7 +37,7 @@ struct Slot {
 macro_rules! slot {
     ($table:literal, $column:literal, $what:ident, $by:ident, $more:literal) => {
         Slot {
-            what: What::$what,
+            what: SealedValue::$what,
             by: By::$by,
             read: concat!(
                 "SELECT t.seq, o.id, t.",
@@ -201,10 +201,10 @@ async fn operations<W: SqlTransaction + ?Sized>(
 }
 
 impl Slot {
-    fn place(&self, seq: i64, id: OperationId) -> Place {
+    fn place(&self, seq: i64, id: OperationId) -> SealContext {
         match self.by {
-            By::Id => Place::of_operation(self.what, id),
-            By::Row => Place::in_row(self.what, seq),
+            By::Id => SealContext::of_operation(self.what, id),
+            By::Row => SealContext::in_row(self.what, seq),
         }
     }
 
@@ -216,7 +216,7 @@ impl Slot {
         stored: &str,
     ) -> Result<Option<String>, SealingError> {
         match self.what {
-            What::Query => sealer.resealed_target(id, stored),
+            SealedValue::Query => sealer.resealed_target(id, stored),
             _ => sealer.resealed_text(self.place(seq, id), stored),
         }
     }
@@ -231,7 +231,8 @@ async fn progress<W: SqlTransaction + ?Sized>(
     for row in &writing.rows(PROGRESS.into(), window.clone()).await? {
         let (seq, place, stored) =
             (number(row, "seq")?, number::<usize>(row, "place")?, text(row, "value")?);
-        let anew = writing.sealer().resealed_text(Place::in_row(What::Progress, seq), stored);
+        let anew =
+            writing.sealer().resealed_text(SealContext::in_row(SealedValue::Progress, seq), stored);
         if let (Some(anew), Some(write)) =
             (resealed.note(seq, anew), PROGRESS_WRITTEN.get(place).copied())
         {
@@ -242,7 +243,8 @@ async fn progress<W: SqlTransaction + ?Sized>(
     for row in &writing.rows(EVENTS.into(), window).await? {
         let (seq, sequence, stored) =
             (number(row, "seq")?, number::<i64>(row, "sequence")?, text(row, "value")?);
-        let anew = writing.sealer().resealed_text(Place::in_row(What::Progress, seq), stored);
+        let anew =
+            writing.sealer().resealed_text(SealContext::in_row(SealedValue::Progress, seq), stored);
         let anew = resealed.note(seq, anew);
         if let Some(anew) = anew {
             let given = Given::none().text(anew).and(seq).and(sequence).text(stored.to_owned());
@@ -266,7 +268,8 @@ async fn pieces<W: SqlTransaction + ?Sized>(
         last = Some(ResealCursor::Pieces(body, part));
         resealed.looked_at += 1;
         let Some(stored) = row.octets("value")? else { continue };
-        let anew = writing.sealer().resealed(Place::in_part(What::Piece, body, part), stored);
+        let anew =
+            writing.sealer().resealed(SealContext::in_part(SealedValue::Piece, body, part), stored);
         let anew = resealed.note(format_args!("piece {part} of body {body}"), anew);
         if let Some(anew) = anew {
             let given = Given::none().octets(anew).and(body).and(i64::from(part));
@@ -289,7 +292,8 @@ async fn messages<W: SqlTransaction + ?Sized>(
         last = Some(message);
         resealed.looked_at += 1;
         let Some(stored) = row.octets("value")? else { continue };
-        let anew = writing.sealer().resealed(Place::in_row(What::Message, message), stored);
+        let anew =
+            writing.sealer().resealed(SealContext::in_row(SealedValue::Message, message), stored);
         let anew = resealed.note(format_args!("message {message}"), anew);
         if let Some(anew) = anew {
             let given = Given::none().octets(anew).and(message);
@@ -310,7 +314,9 @@ async fn deliveries<W: SqlTransaction + ?Sized>(
         last = Some(delivery);
         resealed.looked_at += 1;
         let Some(stored) = row.text("value")? else { continue };
-        let anew = writing.sealer().resealed_text(Place::in_row(What::Delivery, delivery), stored);
+        let anew = writing
+            .sealer()
+            .resealed_text(SealContext::in_row(SealedValue::Delivery, delivery), stored);
         let anew = resealed.note(format_args!("delivery {delivery}"), anew);
         if let Some(anew) = anew {
             let given = Given::none().text(anew).and(delivery);
@@ -331,9 +337,9 @@ async fn receivers<W: SqlTransaction + ?Sized>(
         last = Some(receiver);
         resealed.looked_at += 1;
         let (Some(stored), Some(id)) = (row.octets("value")?, subscription(row)?) else { continue };
-        let whose = Whose::Subscription(&id);
+        let whose = SecretOwner::Subscription(&id);
         let keyring = writing.sealer().keyring();
-        let anew = keeping::resealed_fields(keyring, whose, stored, rand::random());
+        let anew = secret_storage::resealed_fields(keyring, whose, stored, rand::random());
         let anew = resealed.note(format_args!("subscription {id}"), anew);
         if let Some(anew) = anew {
             let given = Given::none().octets(anew).and(receiver).octets(stored.to_vec());
@@ -360,12 +366,12 @@ async fn keys<W: SqlTransaction + ?Sized>(
         let stored = octets(row, "value")?;
         let (id, principal) = (subscription(row)?, row.octets("principal")?.map(Principal::named));
         let whose = match (&id, &principal) {
-            (Some(id), _) => Whose::Subscription(id),
-            (None, Some(principal)) => Whose::Callbacks(principal),
+            (Some(id), _) => SecretOwner::Subscription(id),
+            (None, Some(principal)) => SecretOwner::Callbacks(principal),
             (None, None) => continue,
         };
         let keyring = writing.sealer().keyring();
-        let anew = keeping::resealed_key(keyring, whose, stored, rand::random());
+        let anew = secret_storage::resealed_key(keyring, whose, stored, rand::random());
         let anew = resealed.note(format_args!("signing key {key}"), anew);
         if let Some(anew) = anew {
             let given = Given::none().octets(anew).and(key).octets(stored.to_vec());

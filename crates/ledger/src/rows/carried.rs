@@ -4,9 +4,9 @@ use super::{BindRow, ReadRow, damaged, maybe_number, maybe_text, maybe_time, num
 use crate::error::LedgerError;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{
-    Contact, Continuation, Counts, ErrorCode, EventKind, Verdict, WaitingFor,
+    Continuation, Counts, ErrorCode, EventKind, UpstreamContact, Verdict, WaitingFor,
 };
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 
 /// The most characters of an event's message.
 const LONGEST_MESSAGE: usize = 200;
@@ -162,7 +162,7 @@ impl RunState {
             resumes: count("resumes").unwrap_or_default(),
             rescues: count("rescues").unwrap_or_default(),
             refusals: count("refusals").unwrap_or_default(),
-            contact: contact.and_then(Contact::numbered).unwrap_or(Contact::Lost),
+            contact: contact.and_then(UpstreamContact::numbered).unwrap_or(UpstreamContact::Lost),
             last_try: read("last_try").is_some_and(|last_try| last_try != 0),
         };
         Self {
@@ -226,7 +226,7 @@ pub(super) fn counts(row: &impl ReadRow) -> Result<Counts, LedgerError> {
         resumes: number(row, "resumes")?,
         rescues: number(row, "rescues")?,
         refusals: number(row, "refusals")?,
-        contact: Contact::numbered(number(row, "contact")?)
+        contact: UpstreamContact::numbered(number(row, "contact")?)
             .ok_or_else(|| damaged("an unknown contact"))?,
         last_try: number::<u8>(row, "last_try")? != 0,
     };
@@ -360,7 +360,7 @@ impl EventRow {
         let told: String = told.chars().take(LONGEST_MESSAGE).collect();
         Ok(Self {
             attempt,
-            message: Some(sealer.text(Place::in_row(What::Progress, seq), &told)?),
+            message: Some(sealer.text(SealContext::in_row(SealedValue::Progress, seq), &told)?),
             ..Self::plain(seq, sequence, verdict.at, EventKind::Reconciled)
         })
     }

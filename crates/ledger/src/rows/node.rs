@@ -3,7 +3,7 @@
 use super::{BindRow, ReadRow, as_micros, damaged, maybe_time, micros, number, text, time};
 use crate::error::LedgerError;
 use crate::fleet::{LeaseKey, NodeRow, Owned, Vitals};
-use cloakroom_domain::fleet::Sign;
+use cloakroom_domain::fleet::Heartbeat;
 
 /// Every node, the latest start first.
 pub(crate) const NODES: &str = "SELECT incarnation, name, role, queues, slots, running, fingerprint, \
@@ -22,8 +22,8 @@ pub(crate) fn put_vitals(vitals: &Vitals, cells: &mut impl BindRow) {
 }
 
 /// What another node shows.
-pub(crate) fn sign(row: &impl ReadRow) -> Result<Sign, LedgerError> {
-    Ok(Sign {
+pub(crate) fn sign(row: &impl ReadRow) -> Result<Heartbeat, LedgerError> {
+    Ok(Heartbeat {
         incarnation: number(row, "incarnation")?,
         beat: number(row, "beat")?,
         lease: micros(row, "lease_us")?,

@@ -14,11 +14,11 @@ use crate::verbs::{
     Blocked, Held, KeptAnswer, KeyInUse, Lease, Leased, Operation, Promised, SerialName, Subject,
 };
 use cloakroom_domain::operation::{
-    Continuation, Counts, Delivery, ErrorCode, Event, EventKind, Failure, Lane, OnFailure, Policy,
-    Recheck, Remains, Request, ResponseFraming, RetryPolicy, SerialKey, State, Statuses, Verdict,
-    WaitingFor, Work,
+    Continuation, Counts, DeliveryGuarantee, ErrorCode, Event, EventKind, Failure, Lane, OnFailure,
+    OperationState, Policy, ReadableParts, Recheck, Request, ResponseFraming, RetryPolicy,
+    SerialKey, Statuses, Verdict, WaitingFor, Work,
 };
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::{OperationId, Principal, Timestamp};
 
 /// The columns of `operations` that say what an operation was accepted as.
@@ -78,17 +78,17 @@ macro_rules! events {
 pub(crate) use {events, operations, origins, promises};
 
 /// How delivery is stored.
-pub(crate) const fn delivery_name(delivery: Delivery) -> &'static str {
+pub(crate) const fn delivery_name(delivery: DeliveryGuarantee) -> &'static str {
     match delivery {
-        Delivery::AtMostOnce => "at-most-once",
-        Delivery::AtLeastOnce => "at-least-once",
+        DeliveryGuarantee::AtMostOnce => "at-most-once",
+        DeliveryGuarantee::AtLeastOnce => "at-least-once",
     }
 }
 
-fn delivery(row: &impl ReadRow) -> Result<Delivery, LedgerError> {
+fn delivery(row: &impl ReadRow) -> Result<DeliveryGuarantee, LedgerError> {
     match text(row, "delivery")? {
-        "at-most-once" => Ok(Delivery::AtMostOnce),
-        "at-least-once" => Ok(Delivery::AtLeastOnce),
+        "at-most-once" => Ok(DeliveryGuarantee::AtMostOnce),
+        "at-least-once" => Ok(DeliveryGuarantee::AtLeastOnce),
         other => Err(damaged(format!("unknown delivery {other}"))),
     }
 }
@@ -132,7 +132,7 @@ fn recheck(row: &impl ReadRow) -> Result<Option<Recheck>, LedgerError> {
 /// What a person found out, from the joined row of a reading.
 fn verdict(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<Verdict>, LedgerError> {
     let Some(at) = maybe_time(row, "verdict_at")? else { return Ok(None) };
-    let place = Place::in_row(What::Verdict, number(row, "seq")?);
+    let place = SealContext::in_row(SealedValue::Verdict, number(row, "seq")?);
     Ok(Some(Verdict {
         happened: row.flag("verdict_happened")?,
         location: maybe_sealed(row, "verdict_location", place, sealer)?,
@@ -180,7 +180,7 @@ pub(crate) fn promised(
 }
 
 fn upstream_key(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<String>, LedgerError> {
-    let place = Place::of_operation(What::UpstreamKey, id(row, "id")?);
+    let place = SealContext::of_operation(SealedValue::UpstreamKey, id(row, "id")?);
     maybe_sealed(row, "upstream_key", place, sealer)
 }
 
@@ -190,17 +190,17 @@ fn work(row: &impl ReadRow, sealer: &Sealer) -> Result<Option<Work>, LedgerError
         return Ok(None);
     }
     let id = id(row, "id")?;
-    let place = |what| Place::of_operation(what, id);
+    let place = |what| SealContext::of_operation(what, id);
     if let Some(name) = maybe_text(row, "task")? {
-        let arguments = sealed::octets(row, "body", place(What::Body), sealer)?.into();
+        let arguments = sealed::octets(row, "body", place(SealedValue::Body), sealer)?.into();
         return Ok(Some(Work::Task { name, arguments }));
     }
     Ok(Some(Work::Call(Request {
         method: Method::from_bytes(text(row, "method")?.as_bytes()).map_err(damaged)?,
         target: sendable(sealed::target(row, sealer)?)?,
-        fields: sealed::fields(row, "fields", place(What::Fields), sealer)?,
-        credentials: sealed::fields(row, "credentials", place(What::Credentials), sealer)?,
-        body: sealed::body(row, place(What::Body), sealer)?,
+        fields: sealed::fields(row, "fields", place(SealedValue::Fields), sealer)?,
+        credentials: sealed::fields(row, "credentials", place(SealedValue::Credentials), sealer)?,
+        body: sealed::body(row, place(SealedValue::Body), sealer)?,
     })))
 }
 
@@ -226,9 +226,9 @@ pub(crate) fn remains(
     row: &impl ReadRow,
     counts: Counts,
     ran: bool,
-) -> (Option<OperationId>, Remains) {
+) -> (Option<OperationId>, ReadableParts) {
     let on_failure = on_failure(row).unwrap_or(OnFailure::Skip);
-    (id(row, "id").ok(), Remains { delivery: delivery(row).ok(), on_failure, counts, ran })
+    (id(row, "id").ok(), ReadableParts { delivery: delivery(row).ok(), on_failure, counts, ran })
 }
 
 /// What an operation that is damaged may hold: a serial key, and so many octets of its queue's.
@@ -271,7 +271,7 @@ pub(crate) fn leased(
 
 /// How far an operation is.
 pub(crate) struct Standing {
-    pub(crate) state: State,
+    pub(crate) state: OperationState,
     pub(crate) counts: Counts,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -289,7 +289,7 @@ pub(crate) struct Standing {
 /// An operation as it stands, from the joined row of a reading.
 pub(crate) fn operation(row: &impl ReadRow, sealer: &Sealer) -> Result<Operation, LedgerError> {
     let seq = number(row, "seq")?;
-    let sealed = |column, what| maybe_sealed(row, column, Place::in_row(what, seq), sealer);
+    let sealed = |column, what| maybe_sealed(row, column, SealContext::in_row(what, seq), sealer);
     let standing = Standing {
         state: state(row)?,
         counts: counts(row)?,
@@ -297,10 +297,10 @@ pub(crate) fn operation(row: &impl ReadRow, sealer: &Sealer) -> Result<Operation
         expires_at: maybe_time(row, "expires_at")?,
         freed_at: maybe_time(row, "freed_at")?,
         percent: maybe_number(row, "percent")?,
-        message: sealed("message", What::Progress)?,
+        message: sealed("message", SealedValue::Progress)?,
         response_status: maybe_number(row, "response_status")?,
         response_framing: framing(row)?,
-        created_location: sealed("created_location", What::Created)?,
+        created_location: sealed("created_location", SealedValue::Created)?,
         verdict: verdict(row, sealer)?,
         retried_by: maybe_id(row, "retried_by")?,
         sequence: number(row, "sequence")?,
@@ -358,17 +358,19 @@ pub(crate) fn standing_at(
     })
 }
 
-fn state(row: &impl ReadRow) -> Result<State, LedgerError> {
+fn state(row: &impl ReadRow) -> Result<OperationState, LedgerError> {
     Ok(match text(row, "status")? {
-        "queued" => State::Queued { due_at: time(row, "due")? },
-        "running" => State::Running { since: time(row, "since")? },
-        "waiting" => State::Waiting {
+        "queued" => OperationState::Queued { due_at: time(row, "due")? },
+        "running" => OperationState::Running { since: time(row, "since")? },
+        "waiting" => OperationState::Waiting {
             on: text(row, "waiting_for")?.parse::<WaitingFor>().map_err(damaged)?,
             due_at: maybe_time(row, "due")?,
         },
-        "succeeded" => State::Succeeded { at: time(row, "finished_at")? },
-        "failed" => State::Failed { at: time(row, "finished_at")?, failure: failure(row)? },
-        "canceled" => State::Canceled { at: time(row, "finished_at")? },
+        "succeeded" => OperationState::Succeeded { at: time(row, "finished_at")? },
+        "failed" => {
+            OperationState::Failed { at: time(row, "finished_at")?, failure: failure(row)? }
+        }
+        "canceled" => OperationState::Canceled { at: time(row, "finished_at")? },
         other => return Err(damaged(format!("unknown state {other}"))),
     })
 }
@@ -392,22 +394,27 @@ fn framing(row: &impl ReadRow) -> Result<Option<ResponseFraming>, LedgerError> {
 /// A recorded answer, from a row of outcome and result.
 pub(crate) fn answer(row: &impl ReadRow, sealer: &Sealer) -> Result<KeptAnswer, LedgerError> {
     let seq = number(row, "seq")?;
-    let place = |what| Place::in_row(what, seq);
-    let body = sealed::body(row, place(What::AnswerBody), sealer)?;
+    let place = |what| SealContext::in_row(what, seq);
+    let body = sealed::body(row, place(SealedValue::AnswerBody), sealer)?;
     sealed::check_pieces(row, &body)?;
     Ok(KeptAnswer {
         status: maybe_number::<u16>(row, "response_status")?
             .ok_or_else(|| damaged("a result without a status"))?,
-        fields: sealed::fields(row, "fields", place(What::AnswerFields), sealer)?,
+        fields: sealed::fields(row, "fields", place(SealedValue::AnswerFields), sealer)?,
         body,
         framing: framing(row)?,
-        created_location: maybe_sealed(row, "created_location", place(What::Created), sealer)?,
+        created_location: maybe_sealed(
+            row,
+            "created_location",
+            place(SealedValue::Created),
+            sealer,
+        )?,
     })
 }
 
 /// One line of the timeline.
 pub(crate) fn event(row: &impl ReadRow, sealer: &Sealer) -> Result<Event, LedgerError> {
-    let place = Place::in_row(What::Progress, number(row, "seq")?);
+    let place = SealContext::in_row(SealedValue::Progress, number(row, "seq")?);
     let kind = text(row, "kind")?;
     Ok(Event {
         sequence: number(row, "sequence")?,

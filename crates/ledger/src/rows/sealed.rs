@@ -9,9 +9,9 @@ use super::{BindRow, ReadRow, damaged, id, maybe_number, number, text};
 use crate::error::LedgerError;
 use crate::verbs::{KeptAnswer, Piece, ProgressReport};
 use cloakroom_domain::operation::{
-    Body, BodyKey, Continuation, NewOperation, Request, Verdict, Work,
+    BodyKey, Continuation, NewOperation, OperationBody, Request, Verdict, Work,
 };
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::{Fields, OperationId};
 
 /// A body as it is stored: its octets, or the name of its pieces.
@@ -23,10 +23,10 @@ pub(crate) struct StoredBody {
 }
 
 impl StoredBody {
-    fn of(body: &Body, place: Place, sealer: &Sealer) -> Result<Self, LedgerError> {
+    fn of(body: &OperationBody, place: SealContext, sealer: &Sealer) -> Result<Self, LedgerError> {
         let (octets, key) = match body {
-            Body::Inline(octets) => (Some(sealer.bytes(place, octets)?), None),
-            Body::Chunked { key, .. } => (None, Some(key.0)),
+            OperationBody::Inline(octets) => (Some(sealer.bytes(place, octets)?), None),
+            OperationBody::Chunked { key, .. } => (None, Some(key.0)),
         };
         Ok(Self { octets, key, length: body.length() })
     }
@@ -63,7 +63,7 @@ impl StoredWork {
     ) -> Result<Self, LedgerError> {
         let id = operation.id;
         let text = |what, plain: Option<&str>| {
-            plain.map(|plain| sealer.text(Place::of_operation(what, id), plain)).transpose()
+            plain.map(|plain| sealer.text(SealContext::of_operation(what, id), plain)).transpose()
         };
         let (target, fields, body, credentials) = match &operation.work {
             Work::Call(request) => (
@@ -73,15 +73,15 @@ impl StoredWork {
                 credentials(request, id, sealer)?,
             ),
             Work::Task { arguments, .. } => {
-                (None, Vec::new(), &Body::Inline(arguments.clone()), None)
+                (None, Vec::new(), &OperationBody::Inline(arguments.clone()), None)
             }
         };
         Ok(Self {
             target,
-            upstream_key: text(What::UpstreamKey, operation.upstream_key.as_deref())?,
-            callback_url: text(What::Callback, callback_url)?,
-            fields: sealer.octets(Place::of_operation(What::Fields, id), fields)?,
-            body: StoredBody::of(body, Place::of_operation(What::Body, id), sealer)?,
+            upstream_key: text(SealedValue::UpstreamKey, operation.upstream_key.as_deref())?,
+            callback_url: text(SealedValue::Callback, callback_url)?,
+            fields: sealer.octets(SealContext::of_operation(SealedValue::Fields, id), fields)?,
+            body: StoredBody::of(body, SealContext::of_operation(SealedValue::Body, id), sealer)?,
             credentials,
         })
     }
@@ -95,7 +95,7 @@ fn credentials(
     if request.credentials.is_empty() {
         return Ok(None);
     }
-    let place = Place::of_operation(What::Credentials, id);
+    let place = SealContext::of_operation(SealedValue::Credentials, id);
     Ok(Some(sealer.octets(place, request.credentials.encode())?))
 }
 
@@ -110,12 +110,12 @@ pub(crate) struct StoredAnswer {
 impl StoredAnswer {
     /// Of the operation in that row.
     pub(crate) fn of(answer: &KeptAnswer, seq: i64, sealer: &Sealer) -> Result<Self, LedgerError> {
-        let place = |what| Place::in_row(what, seq);
+        let place = |what| SealContext::in_row(what, seq);
         let created = answer.created_location.as_deref();
-        let created = created.map(|created| sealer.text(place(What::Created), created));
+        let created = created.map(|created| sealer.text(place(SealedValue::Created), created));
         Ok(Self {
-            fields: sealer.octets(place(What::AnswerFields), answer.fields.encode())?,
-            body: StoredBody::of(&answer.body, place(What::AnswerBody), sealer)?,
+            fields: sealer.octets(place(SealedValue::AnswerFields), answer.fields.encode())?,
+            body: StoredBody::of(&answer.body, place(SealedValue::AnswerBody), sealer)?,
             created_location: created.transpose()?,
         })
     }
@@ -127,7 +127,8 @@ pub(crate) fn stored_continuation(
     seq: i64,
     sealer: &Sealer,
 ) -> Result<Continuation, LedgerError> {
-    let state = sealer.bytes(Place::in_row(What::Continuation, seq), &continuation.state)?;
+    let state =
+        sealer.bytes(SealContext::in_row(SealedValue::Continuation, seq), &continuation.state)?;
     Ok(Continuation { version: continuation.version, state })
 }
 
@@ -144,13 +145,13 @@ pub(crate) fn continuation(
     sealer: &Sealer,
 ) -> Result<Option<Continuation>, LedgerError> {
     let Some(kept) = kept_continuation(row)? else { return Ok(None) };
-    let place = Place::in_row(What::Continuation, number(row, "seq")?);
+    let place = SealContext::in_row(SealedValue::Continuation, number(row, "seq")?);
     Ok(Some(Continuation { state: sealer.opened(place, &kept.state)?.into(), ..kept }))
 }
 
 /// The octets of a piece as they are stored.
 pub(crate) fn stored_piece(piece: &Piece, sealer: &Sealer) -> Result<Bytes, LedgerError> {
-    let place = Place::in_part(What::Piece, piece.body.0, piece.number);
+    let place = SealContext::in_part(SealedValue::Piece, piece.body.0, piece.number);
     Ok(sealer.bytes(place, &piece.octets)?)
 }
 
@@ -161,28 +162,32 @@ pub(crate) fn piece(
     part: u32,
     sealer: &Sealer,
 ) -> Result<Bytes, LedgerError> {
-    let place = Place::in_part(What::Piece, body.0, part);
+    let place = SealContext::in_part(SealedValue::Piece, body.0, part);
     let stored = super::octets(row, "octets")?;
     Ok(sealer.opened(place, stored)?.into())
 }
 
 /// A stored body: in the row, or where its pieces are.
-pub(super) fn body(row: &impl ReadRow, place: Place, sealer: &Sealer) -> Result<Body, LedgerError> {
+pub(super) fn body(
+    row: &impl ReadRow,
+    place: SealContext,
+    sealer: &Sealer,
+) -> Result<OperationBody, LedgerError> {
     match row.number("body_key")? {
         Some(key) => {
             let length = number::<i64>(row, "body_length")?.unsigned_abs();
-            Ok(Body::Chunked { key: BodyKey(key), length })
+            Ok(OperationBody::Chunked { key: BodyKey(key), length })
         }
-        None => Ok(Body::Inline(octets(row, "body", place, sealer)?.into())),
+        None => Ok(OperationBody::Inline(octets(row, "body", place, sealer)?.into())),
     }
 }
 
 /// Refuses a body of which the ledger keeps fewer pieces than its length takes: all of them but the
-/// last have [`Body::INLINE_LIMIT`] octets.
-pub(crate) fn check_pieces(row: &impl ReadRow, body: &Body) -> Result<(), LedgerError> {
-    let Body::Chunked { length, .. } = body else { return Ok(()) };
+/// last have [`OperationBody::INLINE_LIMIT`] octets.
+pub(crate) fn check_pieces(row: &impl ReadRow, body: &OperationBody) -> Result<(), LedgerError> {
+    let OperationBody::Chunked { length, .. } = body else { return Ok(()) };
     let (kept, needed) =
-        (number::<u64>(row, "pieces")?, length.div_ceil(Body::INLINE_LIMIT as u64));
+        (number::<u64>(row, "pieces")?, length.div_ceil(OperationBody::INLINE_LIMIT as u64));
     if kept >= needed {
         return Ok(());
     }
@@ -193,7 +198,7 @@ pub(crate) fn check_pieces(row: &impl ReadRow, body: &Body) -> Result<(), Ledger
 pub(super) fn octets(
     row: &impl ReadRow,
     column: &str,
-    place: Place,
+    place: SealContext,
     sealer: &Sealer,
 ) -> Result<Vec<u8>, LedgerError> {
     let stored = row.octets(column)?.unwrap_or_default();
@@ -204,7 +209,7 @@ pub(super) fn octets(
 pub(super) fn fields(
     row: &impl ReadRow,
     column: &str,
-    place: Place,
+    place: SealContext,
     sealer: &Sealer,
 ) -> Result<Fields, LedgerError> {
     Fields::decode(octets(row, column, place, sealer)?).map_err(damaged)
@@ -219,7 +224,7 @@ pub(super) fn target(row: &impl ReadRow, sealer: &Sealer) -> Result<String, Ledg
 pub(crate) fn maybe_sealed(
     row: &impl ReadRow,
     column: &str,
-    place: Place,
+    place: SealContext,
     sealer: &Sealer,
 ) -> Result<Option<String>, LedgerError> {
     let text = row.text(column)?.map(|stored| sealer.opened_text(place, stored));
@@ -232,7 +237,7 @@ pub(crate) fn stored_message(
     seq: i64,
     sealer: &Sealer,
 ) -> Result<Option<String>, LedgerError> {
-    let place = Place::in_row(What::Progress, seq);
+    let place = SealContext::in_row(SealedValue::Progress, seq);
     let message = report.message.as_deref().map(|message| sealer.text(place, message));
     Ok(message.transpose()?)
 }
@@ -243,7 +248,7 @@ pub(crate) fn stored_verdict(
     seq: i64,
     sealer: &Sealer,
 ) -> Result<[Option<String>; 2], LedgerError> {
-    let place = Place::in_row(What::Verdict, seq);
+    let place = SealContext::in_row(SealedValue::Verdict, seq);
     let stored =
         |text: &Option<String>| text.as_deref().map(|text| sealer.text(place, text)).transpose();
     Ok([stored(&verdict.location)?, stored(&verdict.note)?])

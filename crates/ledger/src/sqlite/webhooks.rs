@@ -23,8 +23,8 @@ use crate::webhooks::{
     ClaimedDeliveries, DeliveryEnd, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::webhooks::ReceiverKey;
 
 const OPERATION: &str = concat!(operations!(), places!(), " WHERE o.seq = ?");
 const DUE: &str = concat!(

@@ -101,7 +101,7 @@ async fn a_beat_does_not_walk_what_has_ended_while_an_old_snapshot_is_held() {
     other.leave(Vec::new(), START).await.unwrap();
     // It is an owner until a takeover has found nothing.
     let seen = one.beat(vitals()).await.unwrap().others;
-    let of_it = |it: &&cloakroom_domain::fleet::Sign| it.incarnation == other.incarnation();
+    let of_it = |it: &&cloakroom_domain::fleet::Heartbeat| it.incarnation == other.incarnation();
     let seen: Vec<_> = seen.iter().filter(of_it).copied().collect();
     assert_eq!(seen.iter().map(|it| (it.ended, it.holds)).collect::<Vec<_>>(), [(true, true)]);
     let dead = vec![Dead { incarnation: other.incarnation(), beat: Some(seen[0].beat) }];

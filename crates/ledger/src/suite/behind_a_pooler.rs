@@ -30,7 +30,7 @@ fn different(number: u32) -> NewOperation {
     let Work::Call(request) = new.work.clone() else { panic!("no call") };
     let request = Request {
         target: format!("/orders/{number}"),
-        body: Body::Inline(Bytes::from(format!("body {number}"))),
+        body: OperationBody::Inline(Bytes::from(format!("body {number}"))),
         ..request
     };
     NewOperation {
@@ -67,10 +67,10 @@ async fn live(ledger: &Ledger, number: u32) {
     let leased = claim_one(ledger, START).await;
     let of = leased.id;
     let Work::Call(call) = &leased.work else { panic!("no call") };
-    let Body::Inline(body) = &call.body else { panic!("in pieces") };
+    let OperationBody::Inline(body) = &call.body else { panic!("in pieces") };
     let told = call.target.rsplit('/').next().unwrap().to_owned();
     assert_eq!(body, &Bytes::from(format!("body {told}")));
-    let made = KeptAnswer { body: Body::Inline(body.clone()), ..created() };
+    let made = KeptAnswer { body: OperationBody::Inline(body.clone()), ..created() };
     let settlement =
         Settlement { answer: Some(made.clone()), ..outcome_of(leased, &answered(201), START) };
     assert_eq!(ledger.settle(settlement).await.unwrap(), Ok(Status::Succeeded));
@@ -114,7 +114,7 @@ async fn without_a_way_past_the_pooler_nodes_find_out_by_looking() {
     let mut watch = ledger.watch(id);
     let leased = claim_one(&direct, START).await;
     finish(&direct, leased, START).await;
-    while state(&ledger, id).await != (State::Succeeded { at: START }) {
+    while state(&ledger, id).await != (OperationState::Succeeded { at: START }) {
         watch.changed().await;
     }
     direct.accept(operation(2, START)).await.unwrap();

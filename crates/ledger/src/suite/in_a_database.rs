@@ -85,7 +85,7 @@ async fn of_retries_on_two_nodes_one_is_made() {
     let two = Two::open().await;
     for round in 0..5u8 {
         let first = operation(round * 20, START);
-        let retry = Retry { of: first.id, again: false };
+        let retry = ManualRetry { of: first.id, again: false };
         two.one.accept(first).await.unwrap();
         let leased = claim(&two.one, 1).await.remove(0);
         two.one.settle(outcome_of(leased, &answered(422), START)).await.unwrap().unwrap();
@@ -110,11 +110,11 @@ async fn what_one_node_accepts_another_finishes_and_the_first_one_s_client_is_wo
     let id = new.id;
     two.one.accept(new).await.unwrap();
     let mut watch = two.one.watch(id);
-    assert_eq!(state(&two.one, id).await, State::Queued { due_at: START });
+    assert_eq!(state(&two.one, id).await, OperationState::Queued { due_at: START });
     two.other.work_came().await;
     let leased = claim(&two.other, 9).await.remove(0);
     assert_eq!(finish(&two.other, leased, START).await, Status::Succeeded);
-    while state(&two.one, id).await != (State::Succeeded { at: START }) {
+    while state(&two.one, id).await != (OperationState::Succeeded { at: START }) {
         watch.changed().await;
     }
     // What it knew of the lane was another one's to take.
@@ -282,10 +282,10 @@ async fn canceling_one_that_waits_for_its_key_and_one_that_runs_reaches_the_othe
     let mut cancels = two.one.cancels();
     assert_eq!(two.other.cancel(first, Freeing::Keep, START).await.unwrap(), Canceled::Asked);
     assert_eq!(cancels.recv().await.unwrap(), first);
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     let ended = two.one.settle(outcome_of(leased, &broken, START)).await.unwrap();
     assert_eq!(ended, Ok(Status::Canceled));
-    assert_eq!(state(&two.other, third).await, State::Queued { due_at: START });
+    assert_eq!(state(&two.other, third).await, OperationState::Queued { due_at: START });
     two.close().await;
 }
 

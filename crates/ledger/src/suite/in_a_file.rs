@@ -29,10 +29,10 @@ async fn what_a_former_start_ran_is_known_to_be_dead_and_its_follows_are_due_at_
     }
     claim_one(&ledger, START).await;
     let followed = claim_one(&ledger, START).await;
-    let accepted = Answer {
+    let accepted = UpstreamAnswer {
         retry_after: RetryAfter::In(Duration::from_mins(1)),
         monitor: Some(cloakroom_domain::operation::Continuation::monitor("http://up/jobs/1")),
-        ..Answer::plain(202)
+        ..UpstreamAnswer::plain(202)
     };
     let outcome = Outcome::Answered(accepted);
     ledger.settle(outcome_of(followed, &outcome, START)).await.unwrap().unwrap();
@@ -121,7 +121,7 @@ async fn what_was_erased_is_soon_in_neither_the_file_nor_its_log() {
         // Long and short ones: some have pages of their own.
         let canary = format!("Bearer canary{}", "x".repeat(usize::from(number) * 40));
         request.credentials.as_map_mut().append("authorization", canary.parse().unwrap());
-        request.body = Body::Inline(format!("kept{}", "x".repeat(3000)).into());
+        request.body = OperationBody::Inline(format!("kept{}", "x".repeat(3000)).into());
         let new = NewOperation { work: Work::Call(request), max_depth: 1000, ..new };
         ledger.accept(new).await.unwrap();
     }
@@ -212,7 +212,7 @@ fn large(number: u32) -> NewOperation {
     entropy[6..].copy_from_slice(&number.to_be_bytes());
     let new = operation(1, START);
     let Work::Call(request) = new.work.clone() else { panic!("no call") };
-    let body = Body::Inline(vec![b'x'; 200_000].into());
+    let body = OperationBody::Inline(vec![b'x'; 200_000].into());
     NewOperation {
         id: OperationId::new(START, 1, entropy),
         work: Work::Call(Request { body, ..request }),

@@ -14,7 +14,7 @@ async fn results_are_freed_first_and_operations_later_with_their_keys_and_tags(p
     let id = new.id;
     let Work::Call(request) = &new.work else { panic!("no call") };
     let key = BodyKey(77);
-    let chunked = Request { body: Body::Chunked { key, length: 4 }, ..request.clone() };
+    let chunked = Request { body: OperationBody::Chunked { key, length: 4 }, ..request.clone() };
     let piece = Piece { body: key, number: 0, octets: Bytes::from_static(b"body") };
     ledger.stash(vec![piece]).await.unwrap();
     ledger.accept(NewOperation { work: Work::Call(chunked), ..new }).await.unwrap();
@@ -149,7 +149,7 @@ async fn pieces_that_a_row_refers_to_survive_a_discard(place: Place) {
     ledger.stash(vec![piece]).await.unwrap();
     let mut settlement = outcome_of(leased, &answered(201), START);
     settlement.answer =
-        Some(KeptAnswer { body: Body::Chunked { key: answer, length: 4 }, ..created() });
+        Some(KeptAnswer { body: OperationBody::Chunked { key: answer, length: 4 }, ..created() });
     ledger.settle(settlement.clone()).await.unwrap().unwrap();
     assert!(ledger.settle(settlement).await.unwrap().is_err());
     for key in [request, answer] {
@@ -209,8 +209,9 @@ async fn end_with_pieces(ledger: &Ledger, number: u8, pieces: u32) -> OperationI
     let piece = |number| Piece { body: key, number, octets: octets.clone() };
     ledger.stash((0..pieces).map(piece).collect()).await.unwrap();
     let mut settlement = outcome_of(claim_one(ledger, START).await, &answered(201), START);
-    let length = u64::from(pieces) * Body::INLINE_LIMIT as u64;
-    settlement.answer = Some(KeptAnswer { body: Body::Chunked { key, length }, ..created() });
+    let length = u64::from(pieces) * OperationBody::INLINE_LIMIT as u64;
+    settlement.answer =
+        Some(KeptAnswer { body: OperationBody::Chunked { key, length }, ..created() });
     ledger.settle(settlement).await.unwrap().unwrap();
     id
 }
@@ -336,7 +337,7 @@ async fn what_is_odd_comes_back_as_it_was(place: Place) {
         let request = Request {
             target: "/o'rders/%00?x={\"a\",NULL}&y=\\".into(),
             fields: fields.clone(),
-            body: Body::Inline(body.into()),
+            body: OperationBody::Inline(body.into()),
             ..request
         };
         let new = NewOperation {
@@ -377,7 +378,7 @@ async fn in_pieces(ledger: &Ledger, operation: NewOperation, key: BodyKey) -> Ne
     let piece = Piece { body: key, number: 0, octets: Bytes::from_static(b"body") };
     ledger.stash(vec![piece]).await.unwrap();
     let Work::Call(request) = operation.work.clone() else { panic!("no call") };
-    let work = Work::Call(Request { body: Body::Chunked { key, length: 4 }, ..request });
+    let work = Work::Call(Request { body: OperationBody::Chunked { key, length: 4 }, ..request });
     NewOperation { work, ..operation }
 }
 
@@ -403,7 +404,7 @@ async fn no_piece_of_a_body_outlives_what_it_was_for(place: Place) {
     ledger.stash(vec![piece]).await.unwrap();
     let mut settlement = outcome_of(leased, &answered(201), START);
     settlement.answer =
-        Some(KeptAnswer { body: Body::Chunked { key: answer, length: 4 }, ..created() });
+        Some(KeptAnswer { body: OperationBody::Chunked { key: answer, length: 4 }, ..created() });
     ledger.settle(settlement).await.unwrap().unwrap();
     assert_eq!((left(request).await, left(answer).await), (false, false));
     close(ledger, tasks).await;

@@ -23,13 +23,13 @@ async fn an_operation_goes_from_queued_over_running_to_its_end_with_all_effects(
     let new = operation(1, START);
     let id = new.id;
     ledger.accept(new).await.unwrap();
-    assert_eq!(state(&ledger, id).await, State::Queued { due_at: START });
+    assert_eq!(state(&ledger, id).await, OperationState::Queued { due_at: START });
     let leased = claim_one(&ledger, START).await;
-    assert_eq!(state(&ledger, id).await, State::Running { since: START });
+    assert_eq!(state(&ledger, id).await, OperationState::Running { since: START });
     let later = START + Duration::from_secs(2);
     assert_eq!(finish(&ledger, leased, later).await, Status::Succeeded);
     let ended = ledger.find(id).await.unwrap().unwrap();
-    assert_eq!(ended.state, State::Succeeded { at: later });
+    assert_eq!(ended.state, OperationState::Succeeded { at: later });
     assert_eq!(
         (ended.response_status, ended.created_location.as_deref()),
         (Some(201), Some("/orders/1"))
@@ -65,7 +65,7 @@ async fn a_stale_lease_settles_nothing(place: Place) {
         ledger.settle(outcome_of(stale, &answered(201), START)).await.unwrap(),
         Err(StaleLease)
     );
-    assert_eq!(state(&ledger, id).await, State::Running { since: START });
+    assert_eq!(state(&ledger, id).await, OperationState::Running { since: START });
     let settled = ledger.settle(outcome_of(orphan, &Outcome::Lost, START)).await.unwrap();
     assert_eq!(settled, Ok(Status::Queued));
     assert!(ledger.claim_orphans(dead, 10, START).await.unwrap().is_empty());
@@ -95,7 +95,7 @@ async fn a_free_slot_gets_a_new_operation_without_a_claim_unless_an_older_one_ha
     ledger.accept(fourth).await.unwrap();
     let (leased, overtakes) = handed.recv().await.unwrap();
     assert!(!overtakes);
-    assert_eq!(state(&ledger, id).await, State::Running { since: later });
+    assert_eq!(state(&ledger, id).await, OperationState::Running { since: later });
     assert_eq!(finish(&ledger, leased, later).await, Status::Succeeded);
     close(ledger, tasks).await;
 }
@@ -104,10 +104,10 @@ async fn a_retry_is_due_later_and_not_claimed_before(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     let id = leased.id;
     ledger.settle(outcome_of(leased, &broken, START)).await.unwrap().unwrap();
-    let State::Queued { due_at } = state(&ledger, id).await else { panic!("not queued") };
+    let OperationState::Queued { due_at } = state(&ledger, id).await else { panic!("not queued") };
     let early = ledger.claim(vec![Want { lane: lane(false), limit: 9 }], START).await.unwrap();
     assert!(early[0].leased.is_empty());
     assert_eq!(early[0].next_due, Some(due_at));
@@ -129,7 +129,7 @@ async fn canceling_ends_what_has_not_begun_and_asks_what_runs(place: Place) {
     assert_eq!(ledger.cancel(running_id, Freeing::Free, START).await.unwrap(), Canceled::Asked);
     assert_eq!(cancels.recv().await.unwrap(), running_id);
     // It would be tried again, but it has been called off.
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     assert_eq!(
         ledger.settle(outcome_of(leased, &broken, START)).await.unwrap(),
         Ok(Status::Canceled)
@@ -144,10 +144,10 @@ async fn an_upstream_that_is_followed_is_asked_again_after_a_restart(place: Plac
     ledger.accept(operation(1, START)).await.unwrap();
     let leased = claim_one(&ledger, START).await;
     let id = leased.id;
-    let accepted = Answer {
+    let accepted = UpstreamAnswer {
         retry_after: RetryAfter::In(Duration::from_mins(1)),
         monitor: Some(cloakroom_domain::operation::Continuation::monitor("http://up/jobs/1")),
-        ..Answer::plain(202)
+        ..UpstreamAnswer::plain(202)
     };
     ledger.settle(outcome_of(leased, &Outcome::Answered(accepted), START)).await.unwrap().unwrap();
     assert!(ledger.claim_waiting(following(9), START, START + HOUR).await.unwrap().is_empty());
@@ -245,7 +245,8 @@ async fn an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it(pl
     };
     let cause = ErrorCode::UpstreamUnreachable;
     // Settled, with nothing sent.
-    for (number, outcome) in [(1, Outcome::Expired), (2, Outcome::Canceled { sent: Sent::Nothing })]
+    for (number, outcome) in
+        [(1, Outcome::Expired), (2, Outcome::Canceled { sent: SendState::Nothing })]
     {
         let accepted = ledger.accept(with_key(number)).await.unwrap();
         assert!(matches!(accepted, Accepted::New(_)), "{number}: {accepted:?}");
@@ -257,7 +258,7 @@ async fn an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it(pl
     assert_eq!(ledger.cancel(queued, Freeing::Free, START).await.unwrap(), Canceled::Done);
     let Accepted::New(tried) = ledger.accept(with_key(4)).await.unwrap() else { panic!() };
     let leased = claim_one(&ledger, START).await;
-    let unsent = Outcome::Broken { sent: Sent::Nothing, cause };
+    let unsent = Outcome::Broken { sent: SendState::Nothing, cause };
     ledger.settle(outcome_of(leased, &unsent, START)).await.unwrap().unwrap();
     assert_eq!(ledger.cancel(tried, Freeing::Keep, START).await.unwrap(), Canceled::Done);
     // Canceled, after one in which something was: that is known after a restart, too.
@@ -268,7 +269,7 @@ async fn an_end_before_anything_was_sent_frees_the_key_and_any_other_keeps_it(pl
     let (ledger, tasks) = place.open(START).await;
     assert_eq!(ledger.cancel(refused, Freeing::Keep, START).await.unwrap(), Canceled::Done);
     let found = ledger.find(refused).await.unwrap().unwrap();
-    assert_eq!(found.counts.contact, Contact::Answered);
+    assert_eq!(found.counts.contact, UpstreamContact::Answered);
     assert_eq!(ledger.accept(with_key(6)).await.unwrap(), Accepted::Replayed(refused));
     close(ledger, tasks).await;
 }
@@ -291,10 +292,10 @@ async fn what_was_promised_of_statuses_comes_back_with_what_past_attempts_tell(p
     assert_eq!(ledger.promised(id).await.unwrap().unwrap().due_at, START);
     let mut leased = claim_one(&ledger, START).await;
     assert_eq!(leased.policy, promised);
-    for (contact, last_try) in [(Contact::Answered, true), (Contact::Lost, false)] {
+    for (contact, last_try) in [(UpstreamContact::Answered, true), (UpstreamContact::Lost, false)] {
         let mut settlement = outcome_of(leased, &answered(429), START);
         let due_at = START;
-        settlement.transition.next = Next::Queued { due_at };
+        settlement.transition.next = NextState::Queued { due_at };
         settlement.transition.effects.clear();
         settlement.transition.counts.contact = contact;
         settlement.transition.counts.last_try = last_try;
@@ -321,7 +322,7 @@ async fn once_a_cancel_was_accepted_a_key_of_the_pending_is_free(place: Place) {
     let second = asked(2, 100).id;
     assert_eq!(ledger.accept(asked(2, 100)).await.unwrap(), Accepted::New(second));
     // The end of the first leaves the key to the second.
-    let unsent = Outcome::Canceled { sent: Sent::Nothing };
+    let unsent = Outcome::Canceled { sent: SendState::Nothing };
     ledger.settle(outcome_of(leased, &unsent, START)).await.unwrap().unwrap();
     assert_eq!(ledger.accept(asked(3, 100)).await.unwrap(), Accepted::Replayed(second));
     // A key that stays for as long as its operation is there stands for that.

@@ -53,9 +53,10 @@ use tokio::sync::mpsc;
 use super::*;
 use cloakroom_domain::fleet::Role;
 use cloakroom_domain::operation::{
-    Answer, Body, Contact, Delivery, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope,
-    Next, OnFailure, Outcome, Policy, Purpose, Request, ResponseFraming, Retry, RetryPolicy, Sent,
-    SerialKey, Standing, State, Status, WaitingFor, Work, settle,
+    DeliveryGuarantee, ErrorCode, EventKind, Fingerprint, IdempotencyClaim, KeyScope, ManualRetry,
+    NextState, OnFailure, OperationBody, OperationState, Outcome, Policy, Request, RequestPurpose,
+    ResponseFraming, RetryPolicy, SendState, SerialKey, SettleInput, Status, UpstreamAnswer,
+    UpstreamContact, WaitingFor, Work, settle,
 };
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{Fields, Principal};
@@ -165,10 +166,10 @@ fn operation(number: u8, at: Timestamp) -> NewOperation {
             target: "/orders?x=%ff".into(),
             fields,
             credentials,
-            body: Body::Inline(Bytes::from(vec![0, 159, 146, 150])),
+            body: OperationBody::Inline(Bytes::from(vec![0, 159, 146, 150])),
         }),
         policy: Policy {
-            delivery: Delivery::AtLeastOnce,
+            delivery: DeliveryGuarantee::AtLeastOnce,
             timeout: Duration::from_secs(30),
             deadline_at: at + 24 * HOUR,
             retry: RetryPolicy {
@@ -200,8 +201,8 @@ fn print(number: u8) -> Fingerprint {
     Fingerprint::of([Some(b"POST"), Some(b"/orders"), None, Some(&[number]), None, None])
 }
 
-fn again(of: OperationId) -> Retry {
-    Retry { of, again: true }
+fn again(of: OperationId) -> ManualRetry {
+    ManualRetry { of, again: true }
 }
 
 /// The verdict on a request with the key of an operation whose body was another one.
@@ -225,8 +226,8 @@ fn following(limit: usize) -> Vec<Want> {
 }
 
 fn outcome_of(leased: Leased, outcome: &Outcome, at: Timestamp) -> Settlement {
-    let purpose = Purpose::of(&leased.work);
-    let standing = Standing {
+    let purpose = RequestPurpose::of(&leased.work);
+    let standing = SettleInput {
         policy: &leased.policy,
         counts: leased.counts,
         purpose: &purpose,
@@ -242,21 +243,21 @@ fn created() -> KeptAnswer {
     KeptAnswer {
         status: 201,
         fields,
-        body: Body::Inline(Bytes::from_static(b"made")),
+        body: OperationBody::Inline(Bytes::from_static(b"made")),
         framing: Some(ResponseFraming::Close),
         created_location: Some("/orders/1".into()),
     }
 }
 
 fn answered(status: u16) -> Outcome {
-    Outcome::Answered(Answer::plain(status))
+    Outcome::Answered(UpstreamAnswer::plain(status))
 }
 
 async fn finish(ledger: &Ledger, leased: Leased, at: Timestamp) -> Status {
     ledger.settle(outcome_of(leased, &answered(201), at)).await.unwrap().unwrap()
 }
 
-async fn state(ledger: &Ledger, id: OperationId) -> State {
+async fn state(ledger: &Ledger, id: OperationId) -> OperationState {
     ledger.find(id).await.unwrap().unwrap().state
 }
 

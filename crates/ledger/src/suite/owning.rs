@@ -32,7 +32,7 @@ async fn what_was_never_begun_is_handed_out_anew_and_its_former_lease_settles_no
         ledger.settle(outcome_of(lost, &answered(201), START)).await.unwrap(),
         Err(StaleLease)
     );
-    let unsent = Outcome::Interrupted { sent: Sent::Nothing };
+    let unsent = Outcome::Interrupted { sent: SendState::Nothing };
     let settled = ledger.settle(outcome_of(again, &unsent, START)).await.unwrap();
     assert_eq!(settled, Ok(Status::Queued));
     let counts = claim_one(&ledger, START).await.counts;

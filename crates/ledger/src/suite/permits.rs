@@ -3,15 +3,15 @@
 use std::sync::Arc as Shared;
 
 use super::*;
-use cloakroom_domain::division::Kind;
+use cloakroom_domain::fair_share::LimitKind;
 
-fn asked(kind: Kind, limit: u64, holds: u64, needs: u64) -> Asked {
+fn asked(kind: LimitKind, limit: u64, holds: u64, needs: u64) -> Asked {
     let of = LimitName { kind, name: Shared::from("orders") };
     Asked { of, limit, holds, needs, used: holds }
 }
 
-async fn may(ledger: &Ledger, holds: u64, needs: u64) -> cloakroom_domain::division::Share {
-    let asked = asked(Kind::UpstreamInFlight, 5, holds, needs);
+async fn may(ledger: &Ledger, holds: u64, needs: u64) -> cloakroom_domain::fair_share::FairShare {
+    let asked = asked(LimitKind::UpstreamInFlight, 5, holds, needs);
     ledger.divide(vec![asked], START).await.unwrap().remove(0).share
 }
 
@@ -21,9 +21,9 @@ async fn who_is_alone_has_the_whole_and_what_it_holds_is_free_when_it_leaves(pla
     assert!((share.may, share.holds, share.alone) == (5, 5, true), "{share:?}");
     // It asks for several at once, in whatever order.
     let several = vec![
-        asked(Kind::UpstreamRate, 7200, 0, 0),
-        asked(Kind::UpstreamInFlight, 3, 5, 9),
-        asked(Kind::QueueInFlight, 9, 0, 0),
+        asked(LimitKind::UpstreamRate, 7200, 0, 0),
+        asked(LimitKind::UpstreamInFlight, 3, 5, 9),
+        asked(LimitKind::QueueInFlight, 9, 0, 0),
     ];
     let divided = ledger.divide(several, START).await.unwrap();
     let may_be: Vec<_> = divided.iter().map(|it| (it.share.may, it.share.holds)).collect();
@@ -37,7 +37,7 @@ async fn who_is_alone_has_the_whole_and_what_it_holds_is_free_when_it_leaves(pla
 
 async fn what_is_left_of_a_rate_is_told_to_the_next_start(place: Place) {
     let of = |kind| asked(kind, 1, 0, 0).of;
-    let (rate, other) = (of(Kind::UpstreamRate), of(Kind::QueueRate));
+    let (rate, other) = (of(LimitKind::UpstreamRate), of(LimitKind::QueueRate));
     let (ledger, tasks) = place.open(START).await;
     let full = ledger.emptied(START).await.unwrap();
     assert_eq!(full.of(&rate), Timestamp::EPOCH, "none was used before the first start");
@@ -69,7 +69,7 @@ on!(postgres);
 #[tokio::test]
 async fn a_start_on_a_file_that_was_killed_counts_as_having_used_its_rates_up() {
     let place = Place::sqlite();
-    let rate = asked(Kind::UpstreamRate, 1, 0, 0).of;
+    let rate = asked(LimitKind::UpstreamRate, 1, 0, 0).of;
     let (ledger, tasks) = place.open(START).await;
     ledger.leave(vec![(rate.clone(), START)], START).await.unwrap();
     close(ledger, tasks).await;
@@ -84,7 +84,7 @@ async fn a_start_on_a_file_that_was_killed_counts_as_having_used_its_rates_up() 
 mod among_several {
     use super::super::cluster::cluster;
     use super::*;
-    use cloakroom_domain::reconcile::{Discrepancy, Report};
+    use cloakroom_domain::reconcile::{Discrepancy, DiscrepancyReport};
 
     struct Two {
         place: Place,
@@ -130,7 +130,7 @@ mod among_several {
         let got = may(&two.other, 0, 5).await;
         assert!(got.may == 3 && !got.owed, "{got:?}");
         let used = two.one.used_elsewhere().await.unwrap();
-        assert_eq!(used, [(asked(Kind::UpstreamInFlight, 5, 0, 0).of, 0)]);
+        assert_eq!(used, [(asked(LimitKind::UpstreamInFlight, 5, 0, 0).of, 0)]);
         two.close().await;
     }
 
@@ -199,7 +199,7 @@ mod among_several {
         two.close().await;
     }
 
-    fn found(report: &Report) -> Vec<(Discrepancy, u64)> {
+    fn found(report: &DiscrepancyReport) -> Vec<(Discrepancy, u64)> {
         report.findings.iter().map(|finding| (finding.kind, finding.count)).collect()
     }
 

@@ -53,7 +53,7 @@ async fn operations_of_one_serial_key_go_one_at_a_time_in_the_order_accepted(pla
         finish(&ledger, leased.remove(0), START).await;
     }
     assert_eq!(ledger.accept(serial(4)).await.unwrap(), Accepted::New(serial(4).id));
-    assert_eq!(state(&ledger, serial(4).id).await, State::Queued { due_at: START });
+    assert_eq!(state(&ledger, serial(4).id).await, OperationState::Queued { due_at: START });
     close(ledger, tasks).await;
 }
 
@@ -89,7 +89,7 @@ async fn a_key_that_is_known_is_answered_however_full_its_queue_is(place: Place)
     ledger.stash(vec![piece]).await.unwrap();
     let mut large = full(6, 1, 5, KeyScope::Retained);
     let Work::Call(request) = &mut large.work else { panic!("no call") };
-    request.body = Body::Chunked { key: body, length: 5 };
+    request.body = OperationBody::Chunked { key: body, length: 5 };
     assert_eq!(asked(large).await, Accepted::Replayed(id));
     assert!(ledger.piece(body, 0).await.unwrap().is_none());
     // One that counts while it is pending is free at its end.

@@ -4,7 +4,7 @@ use sqlx::Connection;
 
 use super::cluster::cluster;
 use super::*;
-use cloakroom_domain::reconcile::{Discrepancy, Report};
+use cloakroom_domain::reconcile::{Discrepancy, DiscrepancyReport};
 
 /// Changes rows behind the ledger's back.
 pub(super) async fn meddle(place: &Place, statements: &str) {
@@ -29,7 +29,7 @@ fn keyed(number: u8, key: u8) -> NewOperation {
 }
 
 /// What was found, apart from the depths of lanes that were meddled with.
-fn found(report: &Report) -> Vec<(Discrepancy, u64)> {
+fn found(report: &DiscrepancyReport) -> Vec<(Discrepancy, u64)> {
     let findings = report.findings.iter();
     let findings = findings.filter(|finding| finding.kind != Discrepancy::Miscounted);
     findings.map(|finding| (finding.kind, finding.count)).collect()
@@ -66,13 +66,13 @@ async fn keys_that_nobody_lets_go_of_are_let_go_and_only_once(place: Place) {
     let looked = ledger.reconcile(false, START).await.unwrap();
     assert_eq!(found(&looked), expected);
     assert!(looked.needs_a_person());
-    let waits = State::Waiting { on: WaitingFor::SerialKey, due_at: None };
+    let waits = OperationState::Waiting { on: WaitingFor::SerialKey, due_at: None };
     assert_eq!(state(&ledger, keyed(3, 1).id).await, waits, "looking changes nothing");
     let repaired = ledger.reconcile(true, START).await.unwrap();
     assert_eq!(found(&repaired), expected);
     assert!(!repaired.needs_a_person());
     for number in [3, 4] {
-        let queued = State::Queued { due_at: START };
+        let queued = OperationState::Queued { due_at: START };
         assert_eq!(state(&ledger, keyed(number, number % 2).id).await, queued);
     }
     assert_eq!(found(&ledger.reconcile(true, START).await.unwrap()), []);
@@ -108,7 +108,7 @@ async fn rows_without_an_operation_and_ends_without_expiry_are_put_right(place: 
         // Where others count, too, beats tell it.
         assert_eq!(ledger.queue_depth("default"), 1);
     }
-    assert_eq!(state(&ledger, ended).await, State::Succeeded { at: START });
+    assert_eq!(state(&ledger, ended).await, OperationState::Succeeded { at: START });
     assert_eq!(ledger.prune(9, START + HOUR).await.unwrap().results, 1);
     close(ledger, tasks).await;
 }
@@ -117,12 +117,12 @@ async fn what_only_a_person_can_put_right_is_reported(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     for number in 1..=4 {
         let mut new = keyed(number, number);
-        new.policy.delivery = Delivery::AtMostOnce;
+        new.policy.delivery = DeliveryGuarantee::AtMostOnce;
         new.policy.on_failure = OnFailure::Block;
         ledger.accept(new).await.unwrap();
     }
     let leased = claim_one(&ledger, START).await;
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     let unknown = leased.id.to_string();
     ledger.settle(outcome_of(leased, &broken, START)).await.unwrap().unwrap();
     let running = claim_one(&ledger, START).await;

@@ -3,7 +3,7 @@
 use super::*;
 
 fn retry(number: u8, of: u8) -> NewOperation {
-    let retry = Retry { of: operation(of, START).id, again: false };
+    let retry = ManualRetry { of: operation(of, START).id, again: false };
     NewOperation { retry_of: Some(retry), ..operation(number, START) }
 }
 
@@ -34,7 +34,7 @@ async fn one_that_has_not_failed_stands_in_the_way_of_another_one(place: Place) 
     end(&ledger, 201).await;
     assert_eq!(accept(5, 1).await.unwrap(), Accepted::Retried(id(4)));
     let mut again = retry(6, 1);
-    again.retry_of = again.retry_of.map(|retry| Retry { again: true, ..retry });
+    again.retry_of = again.retry_of.map(|retry| ManualRetry { again: true, ..retry });
     assert_eq!(ledger.accept(again).await.unwrap(), Accepted::New(id(6)));
     assert_eq!(retried_by(&ledger, 1).await, Some(id(6)));
     assert_eq!(retried_by(&ledger, 2).await, Some(id(4)));

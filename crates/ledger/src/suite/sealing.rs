@@ -6,9 +6,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::*;
-use cloakroom_domain::delivery::{Topic, Topics};
 use cloakroom_domain::operation::{Continuation, ResponseFraming};
 use cloakroom_domain::sealing::SealingKey;
+use cloakroom_domain::webhooks::{Topic, Topics};
 
 /// What is put into every value that is to be sealed.
 const CANARIES: [&str; 15] = [
@@ -127,9 +127,10 @@ fn told(number: u8) -> NewOperation {
         target: "/orders/7?token=canary-query".into(),
         fields: fields("x-secret", "canary-field"),
         credentials: fields("authorization", "Bearer canary-credentials"),
-        body: Body::Inline(Bytes::from_static(b"canary-body")),
+        body: OperationBody::Inline(Bytes::from_static(b"canary-body")),
     });
-    let policy = Policy { delivery: Delivery::AtMostOnce, ..operation(number, START).policy };
+    let policy =
+        Policy { delivery: DeliveryGuarantee::AtMostOnce, ..operation(number, START).policy };
     NewOperation {
         work,
         policy,
@@ -159,7 +160,7 @@ fn answer() -> KeptAnswer {
     KeptAnswer {
         status: 201,
         fields: fields("x-secret", "canary-answer-field"),
-        body: Body::Inline(Bytes::from_static(b"canary-answer-body")),
+        body: OperationBody::Inline(Bytes::from_static(b"canary-answer-body")),
         framing: Some(ResponseFraming::Close),
         created_location: Some("/orders/canary-created".into()),
     }
@@ -187,9 +188,9 @@ async fn begun(ledger: &Ledger) -> OperationId {
     let message = Some("canary-progress".to_owned());
     let report = ProgressReport { id, attempt: 1, percent: Some(5), message, at: START };
     assert_eq!(ledger.progress(report).await.unwrap(), Progressed::Kept);
-    let followed = Outcome::Answered(Answer {
+    let followed = Outcome::Answered(UpstreamAnswer {
         monitor: Some(Continuation::monitor("http://up/jobs/canary-monitor")),
-        ..Answer::plain(202)
+        ..UpstreamAnswer::plain(202)
     });
     ledger.settle(outcome_of(leased, &followed, START)).await.unwrap().unwrap();
     id
@@ -243,7 +244,7 @@ async fn unknown(ledger: &Ledger) -> OperationId {
     ledger.accept(told(2)).await.unwrap();
     let leased = claim_one(ledger, START).await;
     let id = leased.id;
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     ledger.settle(outcome_of(leased, &broken, START)).await.unwrap().unwrap();
     assert_eq!(ledger.judge(id, judged()).await.unwrap(), Judged::Given);
     assert_eq!(ledger.find(id).await.unwrap().unwrap().verdict, Some(judged()));
@@ -315,7 +316,7 @@ async fn what_lies_open_is_sealed_and_sealed_anew_after_a_change_of_key(place: P
     let due_at = START + 9 * HOUR;
     let mut large = NewOperation { due_at, lane: lane(true), tags: Vec::new(), ..told(91) };
     if let Work::Call(request) = &mut large.work {
-        request.body = Body::Chunked { key: PIECES, length: 12 };
+        request.body = OperationBody::Chunked { key: PIECES, length: 12 };
     }
     ledger.accept(large).await.unwrap();
     // More than are looked at together.
@@ -400,7 +401,9 @@ async fn what_no_key_opens_is_named_and_keeps_nobody_else_waiting(place: Place) 
     close(ledger, tasks).await;
     let (ledger, tasks) = opened(&place, keys(Some(3), &[1, 2])).await;
     for number in [1, 2] {
-        let State::Failed { failure, .. } = state(&ledger, told(number).id).await else { panic!() };
+        let OperationState::Failed { failure, .. } = state(&ledger, told(number).id).await else {
+            panic!()
+        };
         assert_eq!(
             failure,
             cloakroom_domain::operation::Failure::caused(

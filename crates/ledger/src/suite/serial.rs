@@ -36,7 +36,7 @@ async fn a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go(pla
     let first = blocking(1).id;
     fail(&ledger, first).await;
     accept_all(&ledger, [3]).await;
-    let waits = State::Waiting { on: WaitingFor::SerialKey, due_at: None };
+    let waits = OperationState::Waiting { on: WaitingFor::SerialKey, due_at: None };
     for number in [2, 3] {
         assert_eq!(state(&ledger, blocking(number).id).await, waits);
     }
@@ -60,10 +60,12 @@ async fn a_failure_that_blocks_keeps_its_key_until_a_person_lets_the_next_go(pla
 async fn a_wait_for_a_retry_holds_the_key(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     accept_all(&ledger, [1, 2]).await;
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     let first = claim_one(&ledger, START).await;
     ledger.settle(outcome_of(first, &broken, START)).await.unwrap().unwrap();
-    let State::Queued { due_at } = state(&ledger, blocking(1).id).await else { panic!("no retry") };
+    let OperationState::Queued { due_at } = state(&ledger, blocking(1).id).await else {
+        panic!("no retry")
+    };
     accept_all(&ledger, [3]).await;
     for number in [2, 3] {
         assert_eq!(status(&ledger, number).await, Status::Waiting);
@@ -234,7 +236,10 @@ async fn a_delayed_operation_leaves_its_key_to_others_until_its_time(place: Plac
     let (ledger, tasks) = place.open(START).await;
     ledger.accept(delayed(1, 60)).await.unwrap();
     accept_all(&ledger, [2, 3]).await;
-    assert_eq!(state(&ledger, delayed(1, 0).id).await, State::Queued { due_at: after(60) });
+    assert_eq!(
+        state(&ledger, delayed(1, 0).id).await,
+        OperationState::Queued { due_at: after(60) }
+    );
     assert_eq!(status(&ledger, 3).await, Status::Waiting);
     assert_eq!(ledger.queue_depth("default"), 3);
     assert_eq!(go(&ledger, 0).await, [2, 3]);

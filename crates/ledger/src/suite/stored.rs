@@ -44,7 +44,7 @@ async fn what_is_stored_takes_room_until_its_operation_ends(place: Place) {
     // It is as much while it runs, and when it waits for another attempt.
     let leased = claim_one(&ledger, START).await;
     assert_eq!(ledger.accept(among(9, 3)).await.unwrap(), full);
-    let lost = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let lost = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     assert_eq!(settle_as(&ledger, leased, &lost).await, Status::Queued);
     assert_eq!(ledger.accept(among(9, 3)).await.unwrap(), full);
     // Success, failure, a deadline and a cancel make room for one each.
@@ -75,7 +75,8 @@ async fn whoever_waits_takes_room_whatever_for(place: Place) {
     let full = Accepted::StorageFull { stored: 2 * each() };
     let leased = claim_one(&ledger, START).await;
     let monitor = Some(Continuation::monitor("https://jobs.example/1"));
-    let accepted_there = Outcome::Answered(Answer { monitor, ..Answer::plain(202) });
+    let accepted_there =
+        Outcome::Answered(UpstreamAnswer { monitor, ..UpstreamAnswer::plain(202) });
     assert_eq!(settle_as(&ledger, leased, &accepted_there).await, Status::Waiting);
     assert_eq!(ledger.accept(keyed(9, 2)).await.unwrap(), full);
     for number in [1, 2] {
@@ -157,7 +158,7 @@ async fn a_large_one_has_room_alone_and_one_that_is_refused_leaves_no_piece(plac
         ledger.stash(vec![piece]).await.unwrap();
         let mut large = among(number, 2);
         let Work::Call(request) = &mut large.work else { panic!("no call") };
-        request.body = Body::Chunked { key: body, length: 5_000 };
+        request.body = OperationBody::Chunked { key: body, length: 5_000 };
         large
     };
     let first = large(1).await;

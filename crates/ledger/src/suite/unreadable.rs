@@ -17,7 +17,7 @@ const DAMAGES: [&str; 9] = [
 
 async fn code(ledger: &Ledger, id: OperationId) -> String {
     match state(ledger, id).await {
-        State::Failed { failure, .. } => failure.code.to_string(),
+        OperationState::Failed { failure, .. } => failure.code.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -77,7 +77,7 @@ async fn what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated(p
     let (ledger, tasks) = place.open(START).await;
     let once = |number| {
         let new = operation(number, START);
-        let policy = Policy { delivery: Delivery::AtMostOnce, ..new.policy.clone() };
+        let policy = Policy { delivery: DeliveryGuarantee::AtMostOnce, ..new.policy.clone() };
         NewOperation { policy, ..new }
     };
     for new in [once(1), operation(2, START), once(3)] {
@@ -96,7 +96,7 @@ async fn what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated(p
     ledger.accept(once(5)).await.unwrap();
     for leased in claimed(&ledger, START).await {
         let monitor = cloakroom_domain::operation::Continuation::monitor("http://up/jobs/1");
-        let answer = Answer { monitor: Some(monitor), ..Answer::plain(202) };
+        let answer = UpstreamAnswer { monitor: Some(monitor), ..UpstreamAnswer::plain(202) };
         let settlement = outcome_of(leased, &Outcome::Answered(answer), START);
         ledger.settle(settlement).await.unwrap().unwrap();
     }
@@ -110,16 +110,18 @@ async fn what_was_damaged_while_it_ran_is_unknown_where_it_may_not_be_repeated(p
 }
 
 /// An operation whose body lies in three pieces.
-async fn in_pieces(ledger: &Ledger, number: u8, delivery: Delivery) -> NewOperation {
+async fn in_pieces(ledger: &Ledger, number: u8, delivery: DeliveryGuarantee) -> NewOperation {
     let new = operation(number, START);
     let Work::Call(request) = &new.work else { panic!("no call") };
     let key = BodyKey(i64::from(number));
-    let length = 2 * Body::INLINE_LIMIT as u64 + 1;
+    let length = 2 * OperationBody::INLINE_LIMIT as u64 + 1;
     let octets = |length| Bytes::from(vec![number; length]);
-    for (number, length) in (0..).zip([Body::INLINE_LIMIT, Body::INLINE_LIMIT, 1]) {
+    for (number, length) in (0..).zip([OperationBody::INLINE_LIMIT, OperationBody::INLINE_LIMIT, 1])
+    {
         ledger.stash(vec![Piece { body: key, number, octets: octets(length) }]).await.unwrap();
     }
-    let work = Work::Call(Request { body: Body::Chunked { key, length }, ..request.clone() });
+    let work =
+        Work::Call(Request { body: OperationBody::Chunked { key, length }, ..request.clone() });
     let policy = Policy { delivery, ..new.policy.clone() };
     NewOperation { work, policy, ..new }
 }
@@ -134,8 +136,8 @@ async fn a_body_whose_pieces_are_gone_is_noticed_before_anything_begins(place: P
     let (ledger, tasks) = place.open(START).await;
     for (number, gone) in (1..).zip(GONE) {
         let (damaged, whole) = (
-            in_pieces(&ledger, number, Delivery::AtMostOnce).await,
-            in_pieces(&ledger, number + 10, Delivery::AtMostOnce).await,
+            in_pieces(&ledger, number, DeliveryGuarantee::AtMostOnce).await,
+            in_pieces(&ledger, number + 10, DeliveryGuarantee::AtMostOnce).await,
         );
         let (damaged_id, whole_id) = (damaged.id, whole.id);
         ledger.accept(damaged).await.unwrap();
@@ -157,7 +159,9 @@ async fn a_body_whose_pieces_are_gone_is_noticed_before_anything_begins(place: P
 async fn a_body_that_is_gone_after_an_attempt_that_may_have_acted_is_unknown(place: Place) {
     let (ledger, tasks) = place.open(START).await;
     let mut ids = Vec::new();
-    for (number, delivery) in [(1, Delivery::AtMostOnce), (2, Delivery::AtLeastOnce)] {
+    for (number, delivery) in
+        [(1, DeliveryGuarantee::AtMostOnce), (2, DeliveryGuarantee::AtLeastOnce)]
+    {
         let mut new = in_pieces(&ledger, number, delivery).await;
         new.policy.recheck = Some(
             cloakroom_domain::operation::Recheck::of_target("/jobs/{idempotency_key}").unwrap(),
@@ -183,11 +187,11 @@ async fn a_result_whose_pieces_are_gone_is_an_error_and_no_answer(place: Place) 
         ledger.accept(operation(number, START)).await.unwrap();
         let leased = claim_one(&ledger, START).await;
         let (id, key) = (leased.id, BodyKey(i64::from(number)));
-        for (number, length) in [(0, Body::INLINE_LIMIT), (1, 9)] {
+        for (number, length) in [(0, OperationBody::INLINE_LIMIT), (1, 9)] {
             let octets = Bytes::from(vec![7; length]);
             ledger.stash(vec![Piece { body: key, number, octets }]).await.unwrap();
         }
-        let body = Body::Chunked { key, length: Body::INLINE_LIMIT as u64 + 9 };
+        let body = OperationBody::Chunked { key, length: OperationBody::INLINE_LIMIT as u64 + 9 };
         let settlement = Settlement {
             answer: Some(KeptAnswer { body, ..created() }),
             ..outcome_of(leased, &answered(201), START)
@@ -226,7 +230,7 @@ async fn a_row_of_a_later_release_is_left_to_a_node_that_knows_its_form(place: P
     assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [operation(2, START).id]);
     let later = operation(1, START).id;
     let left = ledger.find(later).await.unwrap().unwrap();
-    let State::Queued { due_at } = left.state else { panic!("{left:?}") };
+    let OperationState::Queued { due_at } = left.state else { panic!("{left:?}") };
     assert!(due_at > START && due_at <= START + Duration::from_mins(1));
     assert_eq!((left.counts.attempts, left.started_at, left.sequence), (0, None, 1));
     assert_eq!(ledger.events(later, 0, 9).await.unwrap().len(), 1);
@@ -250,7 +254,7 @@ async fn a_task_is_left_to_a_node_that_knows_it(place: Place) {
     let leased = claimed(&ledger, START).await;
     assert_eq!(leased.iter().map(|it| it.id).collect::<Vec<_>>(), [task(2, "").id]);
     let left = ledger.find(task(1, "").id).await.unwrap().unwrap();
-    assert!(matches!(left.state, State::Queued { .. }), "{left:?}");
+    assert!(matches!(left.state, OperationState::Queued { .. }), "{left:?}");
     assert_eq!((left.counts.attempts, left.started_at), (0, None));
     close(ledger, tasks).await;
     let later = START + Duration::from_mins(1);

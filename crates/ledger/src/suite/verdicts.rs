@@ -10,7 +10,7 @@ fn verdict(happened: bool, note: Option<&str>) -> Verdict {
 /// An operation that has ended, delivered at most once.
 async fn ended(ledger: &Ledger, number: u8, outcome: &Outcome) -> OperationId {
     let mut new = operation(number, START);
-    new.policy.delivery = Delivery::AtMostOnce;
+    new.policy.delivery = DeliveryGuarantee::AtMostOnce;
     ledger.accept(new).await.unwrap();
     let leased = claim_one(ledger, START).await;
     let id = leased.id;
@@ -19,7 +19,7 @@ async fn ended(ledger: &Ledger, number: u8, outcome: &Outcome) -> OperationId {
 }
 
 fn broken() -> Outcome {
-    Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol }
+    Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol }
 }
 
 async fn unknown(ledger: &Ledger) -> Vec<OperationId> {

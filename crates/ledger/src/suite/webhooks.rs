@@ -8,10 +8,10 @@ mod subscriptions;
 mod telling;
 
 use super::*;
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::{
-    Attempted, DEADLINE, Ended, HOPELESS, Next, ReceiverKey, Standing as Tried, Topic, Topics,
-    settle as schedule,
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::{
+    DEADLINE, DeliveryDecision, DeliveryProgress as Tried, HOPELESS, ReceiverKey, ScheduleEnd,
+    SendResult, Topic, Topics, settle as schedule,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -129,7 +129,7 @@ async fn claimed(ledger: &Ledger, now: Timestamp) -> Vec<LeasedDelivery> {
 }
 
 /// The end of an attempt, as the schedule has it.
-fn end_of(leased: &LeasedDelivery, attempted: Attempted, at: Timestamp) -> DeliverySettlement {
+fn end_of(leased: &LeasedDelivery, attempted: SendResult, at: Timestamp) -> DeliverySettlement {
     let standing = Tried {
         attempts: leased.attempts,
         refusals: leased.refusals,
@@ -137,8 +137,8 @@ fn end_of(leased: &LeasedDelivery, attempted: Attempted, at: Timestamp) -> Deliv
     };
     let next = schedule(standing, attempted, at, &mut StdRng::seed_from_u64(1));
     let next_at = match next {
-        Next::Again { due_at, .. } => Some(due_at),
-        Next::Over(_) => None,
+        DeliveryDecision::Again { due_at, .. } => Some(due_at),
+        DeliveryDecision::Over(_) => None,
     };
     let record = AttemptRecord {
         number: leased.attempts,
@@ -162,9 +162,9 @@ fn settled_as(leased: &LeasedDelivery, next: DeliveryNext, at: Timestamp) -> Del
     }
 }
 
-const FAILED: Attempted = Attempted::Failed { status: Some(500), retry_after: None };
+const FAILED: SendResult = SendResult::Failed { status: Some(500), retry_after: None };
 
-async fn settled(ledger: &Ledger, leased: &[LeasedDelivery], attempted: Attempted, at: Timestamp) {
+async fn settled(ledger: &Ledger, leased: &[LeasedDelivery], attempted: SendResult, at: Timestamp) {
     let batch: Vec<_> = leased.iter().map(|leased| end_of(leased, attempted, at)).collect();
     let fates = ledger.settle_deliveries(batch).await.unwrap();
     assert!(fates.iter().all(|fate| *fate == DeliverySettled::Done), "{fates:?}");

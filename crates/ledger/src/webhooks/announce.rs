@@ -23,7 +23,7 @@ use crate::commit::handoff::{Outbox, Space};
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_text, number};
 use crate::verbs::Subject;
-use cloakroom_domain::delivery::{DEADLINE, ReceiverKey, Topic};
+use cloakroom_domain::webhooks::{DEADLINE, ReceiverKey, Topic};
 use cloakroom_domain::{Principal, Timestamp};
 
 /// So many deliveries are made in the transaction of the event itself.
@@ -293,7 +293,7 @@ async fn write<W: SqlTransaction + ?Sized>(
         }
         if let (Some(fan), Some(last)) = (letter.fan, letter.matching.more_up_to) {
             let behind = letter.matching.first.last().map_or(0, |one| one.receiver.0);
-            let topics: cloakroom_domain::delivery::Topics = [letter.topic].into_iter().collect();
+            let topics: cloakroom_domain::webhooks::Topics = [letter.topic].into_iter().collect();
             fan_outs.push(
                 Given::number(message)
                     .octets(fan.principal.as_bytes().to_vec())

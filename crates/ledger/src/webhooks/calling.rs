@@ -13,7 +13,7 @@ use super::subscriptions::{CALLBACKS, USED, callback_receiver};
 use crate::error::LedgerError;
 use crate::rows::number;
 use crate::verbs::Acceptance;
-use cloakroom_domain::delivery::{Callback, ReceiverKey};
+use cloakroom_domain::webhooks::{Callback, ReceiverKey};
 use cloakroom_domain::{Principal, Timestamp};
 
 /// The receiver of a principal's callbacks to an origin that were asked for lately.

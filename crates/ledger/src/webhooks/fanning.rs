@@ -15,7 +15,7 @@ use super::verbs::Cause;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_text, number, octets, text, time};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{ReceiverKey, Topics};
+use cloakroom_domain::webhooks::{ReceiverKey, Topics};
 
 /// Receivers that one step looks at.
 const AT_A_TIME: i64 = 500;

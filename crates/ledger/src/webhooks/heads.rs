@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 
 /// Deliveries to one receiver that were tried before, or that were not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::subscribers::{Filter, Known, Match, Matching, Standing};
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::{ReceiverKey, Topic};
+use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
 /// What was remembered at one moment.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use proptest::sample::subsequence;
 use super::*;
 use crate::webhooks::Format;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::Topics;
+use cloakroom_domain::webhooks::Topics;
 
 const TOPICS: [Topic; 3] = [Topic::Succeeded, Topic::Failed, Topic::Started];
 const ROUTES: [&str; 3] = ["orders", "refunds", "reports"];

@@ -49,7 +49,7 @@ use super::Ledger;
 use super::error::LedgerError;
 use super::listed::{self, Listed};
 use crate::commit::handoff::Outbox;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
 impl Ledger {

@@ -11,7 +11,7 @@ use super::{
 use crate::error::LedgerError;
 use crate::listed::Listed;
 use crate::store::Batch;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
 /// What is read about webhooks.

@@ -19,8 +19,8 @@ use super::verbs::{
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, maybe_number, maybe_time, number};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{ReceiverKey, Topic};
 use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
 const CANDIDATES: &str = "SELECT v.delivery, v.message, v.url, m.event, d.due_at, h.attempts AS held, e.state, \
      coalesce(v.format, (SELECT r.format FROM receivers r WHERE r.receiver = v.receiver)) AS format, \

@@ -17,8 +17,8 @@ use crate::rows::{
     number, octets, text, time,
 };
 use cloakroom_domain::Principal;
-use cloakroom_domain::delivery::{Callback, ReceiverKey, Topic, Topics};
-use cloakroom_domain::sealer::{Place, Sealer, What};
+use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
+use cloakroom_domain::webhooks::{Callback, ReceiverKey, Topic, Topics};
 
 /// Texts of a list as they are stored: none of them has a line break.
 const SEPARATOR: &str = "\n";
@@ -178,7 +178,7 @@ pub(crate) fn callback(
     sealer: &Sealer,
 ) -> Result<Option<Callback>, LedgerError> {
     let Some(receiver) = maybe_number(row, "callback_receiver")? else { return Ok(None) };
-    let place = Place::of_operation(What::Callback, id(row, "id")?);
+    let place = SealContext::of_operation(SealedValue::Callback, id(row, "id")?);
     let url = maybe_sealed(row, "callback_url", place, sealer)?;
     Ok(Some(Callback {
         receiver: ReceiverKey(receiver),
@@ -201,13 +201,13 @@ pub(super) fn topic(row: &impl ReadRow) -> Result<Topic, LedgerError> {
 }
 
 /// The place of a message's body.
-pub(super) fn message_place(message: i64) -> Place {
-    Place::in_row(What::Message, message)
+pub(super) fn message_place(message: i64) -> SealContext {
+    SealContext::in_row(SealedValue::Message, message)
 }
 
 /// The place of where a delivery goes.
-pub(super) fn url_place(delivery: i64) -> Place {
-    Place::in_row(What::Delivery, delivery)
+pub(super) fn url_place(delivery: i64) -> SealContext {
+    SealContext::in_row(SealedValue::Delivery, delivery)
 }
 
 /// Where a delivery goes, where its receiver does not say that.

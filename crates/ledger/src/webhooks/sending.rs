@@ -20,7 +20,7 @@ use super::verbs::{
 use crate::error::LedgerError;
 use crate::rows::{as_micros, number, text};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{Ended, HOPELESS, Next, ReceiverKey, Topic};
+use cloakroom_domain::webhooks::{DeliveryDecision, HOPELESS, ReceiverKey, ScheduleEnd, Topic};
 
 pub(crate) static ENDED: Table = table!(
     "deliveries_ended",
@@ -172,12 +172,12 @@ impl Ends {
                 let seen = self.receivers.entry(receiver).or_default();
                 seen.speaks |= settlement.topic.is_of_operation();
                 match next {
-                    Next::Again { due_at, refusals } => {
+                    DeliveryDecision::Again { due_at, refusals } => {
                         self.attempts.push(attempt(delivery, record));
                         seen.fails(Failure::Fails);
                         self.again(taken, *due_at, taken.attempts, i64::from(*refusals));
                     }
-                    Next::Over(ended) => {
+                    DeliveryDecision::Over(ended) => {
                         seen.over(*ended, settlement);
                         self.ended.push(end_with(delivery, (*ended).into(), settlement.at, record));
                     }
@@ -201,11 +201,11 @@ impl Ends {
 }
 
 impl Seen {
-    fn over(&mut self, ended: Ended, settlement: &DeliverySettlement) {
+    fn over(&mut self, ended: ScheduleEnd, settlement: &DeliverySettlement) {
         match ended {
-            Ended::Delivered => self.took = true,
-            Ended::Gone => self.fails(Failure::Gone),
-            Ended::Exhausted => {
+            ScheduleEnd::Delivered => self.took = true,
+            ScheduleEnd::Gone => self.fails(Failure::Gone),
+            ScheduleEnd::Exhausted => {
                 self.fails(Failure::Fails);
                 if settlement.topic.is_of_operation() {
                     self.given_up.push(settlement.message.to_string());
@@ -308,12 +308,12 @@ impl Mark {
     }
 }
 
-impl From<Ended> for DeliveryEnd {
-    fn from(ended: Ended) -> Self {
+impl From<ScheduleEnd> for DeliveryEnd {
+    fn from(ended: ScheduleEnd) -> Self {
         match ended {
-            Ended::Delivered => Self::Delivered,
-            Ended::Exhausted => Self::Exhausted,
-            Ended::Gone => Self::Gone,
+            ScheduleEnd::Delivered => Self::Delivered,
+            ScheduleEnd::Exhausted => Self::Exhausted,
+            ScheduleEnd::Gone => Self::Gone,
         }
     }
 }

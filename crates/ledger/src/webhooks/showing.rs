@@ -16,7 +16,7 @@ use crate::error::LedgerError;
 use crate::listed::{Listed, readable};
 use crate::rows::{damaged, number, time};
 use crate::store::Batch;
-use cloakroom_domain::delivery::ReceiverKey;
+use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_domain::{Principal, Timestamp};
 
 /// Deliveries that one page looks at, so that a filter that fits nothing does not walk them

@@ -14,8 +14,8 @@ use crate::rows::{BindRow, ReadRow, number};
 use crate::store::Batch;
 use crate::verbs::Operation;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{Callback, ReceiverKey};
 use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::webhooks::{Callback, ReceiverKey};
 
 /// A statement in the words of each engine.
 #[derive(Clone, Copy, Debug)]
@@ -248,14 +248,14 @@ pub(crate) trait SqlTransaction: Send {
 pub(crate) struct Told {
     pub(crate) seq: i64,
     pub(crate) sequence: u32,
-    pub(crate) topic: cloakroom_domain::delivery::Topic,
+    pub(crate) topic: cloakroom_domain::webhooks::Topic,
     pub(crate) at: Timestamp,
 }
 
 impl Told {
     /// None where no receiver is told of such.
     pub(crate) fn of(event: &crate::rows::EventRow) -> Option<Self> {
-        let topic = cloakroom_domain::delivery::Topic::of(event.kind)?;
+        let topic = cloakroom_domain::webhooks::Topic::of(event.kind)?;
         Some(Self { seq: event.seq, sequence: event.sequence, topic, at: event.at })
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::index::Index;
 use super::verbs::Format;
-use cloakroom_domain::delivery::{ReceiverKey, Topic, Topics};
 use cloakroom_domain::limit::Rate;
+use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 use cloakroom_domain::{Principal, Timestamp};
 
 /// What is remembered of one receiver.

@@ -19,7 +19,7 @@ use super::verbs::{
 use crate::error::LedgerError;
 use crate::rows::{damaged, number};
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::{ReceiverKey, Topic, Topics};
+use cloakroom_domain::webhooks::{ReceiverKey, Topic, Topics};
 
 const NEXT_VERSION: &str = "UPDATE webhooks SET version = version + 1 RETURNING version";
 const BASE: &str =

@@ -17,8 +17,8 @@ use crate::resealing::{self, ResealCursor, Resealed};
 use crate::sealing_keys;
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::sealing::KeyId;
+use cloakroom_domain::webhooks::ReceiverKey;
 
 /// The verbs of webhooks inside one transaction.
 #[async_trait]

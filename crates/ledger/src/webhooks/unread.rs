@@ -11,8 +11,8 @@ use crate::error::LedgerError;
 use crate::rows::{ReadRow, number};
 use crate::unread::again_at;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::ReceiverKey;
 use cloakroom_domain::sealer::Sealer;
+use cloakroom_domain::webhooks::ReceiverKey;
 
 /// What becomes of a delivery that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ const MOST_TRAILERS: usize = 64;
 /// A reader of chunked content, piece by piece.
 #[derive(Debug, Default)]
 pub struct Chunks {
-    at: At,
+    at: ChunkPosition,
     /// The line, or the trailers, of which only a part has come.
     begun: BytesMut,
     /// How many octets extend the line that is under way, the semicolon included.
@@ -29,7 +29,7 @@ pub struct Chunks {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum At {
+enum ChunkPosition {
     #[default]
     Size,
     Content(u64),
@@ -45,12 +45,14 @@ impl Chunks {
     pub fn push(&mut self, mut octets: &[u8], plain: &mut BytesMut) {
         while !octets.is_empty() {
             octets = match self.at {
-                At::Content(left) => self.content(left, octets, plain),
-                At::Elsewhere => {
+                ChunkPosition::Content(left) => self.content(left, octets, plain),
+                ChunkPosition::Elsewhere => {
                     plain.extend_from_slice(octets);
                     return;
                 }
-                At::Size | At::Behind | At::Trailers => self.lines(octets, plain),
+                ChunkPosition::Size | ChunkPosition::Behind | ChunkPosition::Trailers => {
+                    self.lines(octets, plain)
+                }
             };
         }
     }
@@ -67,7 +69,7 @@ impl Chunks {
     /// Whether the last chunk has come and the trailers have not ended, so that nothing of the
     /// content is missing if the connection ends.
     pub const fn is_at_trailers(&self) -> bool {
-        matches!(self.at, At::Trailers)
+        matches!(self.at, ChunkPosition::Trailers)
     }
 
     /// How many lines were put right or left out since this was asked last.
@@ -79,7 +81,7 @@ impl Chunks {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(octets.len());
         plain.extend_from_slice(&octets[..here]);
         let left = left - here as u64;
-        self.at = if left == 0 { At::Behind } else { At::Content(left) };
+        self.at = if left == 0 { ChunkPosition::Behind } else { ChunkPosition::Content(left) };
         &octets[here..]
     }
 
@@ -87,20 +89,20 @@ impl Chunks {
     fn lines<'o>(&mut self, octets: &'o [u8], plain: &mut BytesMut) -> &'o [u8] {
         let found = octets.iter().position(|octet| *octet == b'\n');
         let (piece, rest) = octets.split_at(found.map_or(octets.len(), |at| at + 1));
-        if matches!(self.at, At::Size) {
+        if matches!(self.at, ChunkPosition::Size) {
             let cut = self.size(piece, plain);
-            if matches!(self.at, At::Elsewhere) {
+            if matches!(self.at, ChunkPosition::Elsewhere) {
                 return &octets[cut..];
             }
         } else {
             self.begun.extend_from_slice(piece);
         }
-        if !matches!(self.at, At::Trailers) && self.begun.len() > LONGEST_LINE {
+        if !matches!(self.at, ChunkPosition::Trailers) && self.begun.len() > LONGEST_LINE {
             self.give_up(plain);
             return rest;
         }
         match self.at {
-            At::Trailers => self.trailers(found.is_some(), plain),
+            ChunkPosition::Trailers => self.trailers(found.is_some(), plain),
             _ if found.is_some() => self.line(plain),
             _ if !self.may_go_on() => self.give_up(plain),
             _ => {}
@@ -139,26 +141,26 @@ impl Chunks {
     fn may_go_on(&self) -> bool {
         let is_blank = |octet: &u8| octet.is_ascii_whitespace();
         match self.at {
-            At::Behind => self.begun.iter().all(is_blank),
+            ChunkPosition::Behind => self.begun.iter().all(is_blank),
             _ => self.begun.iter().all(|octet| octet.is_ascii_hexdigit() || is_blank(octet)),
         }
     }
 
     fn line(&mut self, plain: &mut BytesMut) {
         let line = self.begun.trim_ascii();
-        if matches!(self.at, At::Behind) {
+        if matches!(self.at, ChunkPosition::Behind) {
             if !line.is_empty() {
                 return self.give_up(plain);
             }
             plain.extend_from_slice(b"\r\n");
-            self.at = At::Size;
+            self.at = ChunkPosition::Size;
         } else {
             let Some(size) = size_of(line) else { return self.give_up(plain) };
             if size == 0 {
-                self.at = At::Trailers;
+                self.at = ChunkPosition::Trailers;
             } else {
                 plain.extend_from_slice(format!("{size:x}\r\n").as_bytes());
-                self.at = At::Content(size);
+                self.at = ChunkPosition::Content(size);
             }
         }
         self.begun.clear();
@@ -189,7 +191,7 @@ impl Chunks {
         let section = self.begun.split().freeze();
         plain.extend_from_slice(&self.readable(&section));
         plain.extend_from_slice(b"\r\n");
-        self.at = At::Elsewhere;
+        self.at = ChunkPosition::Elsewhere;
     }
 
     fn readable(&mut self, section: &Bytes) -> Vec<u8> {
@@ -219,7 +221,7 @@ impl Chunks {
 
     fn give_up(&mut self, plain: &mut BytesMut) {
         plain.extend_from_slice(&self.begun.split());
-        self.at = At::Elsewhere;
+        self.at = ChunkPosition::Elsewhere;
     }
 }
 

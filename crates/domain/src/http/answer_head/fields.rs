@@ -17,22 +17,23 @@ pub(super) fn read<'h>(
     head: &Bytes,
     lines: impl Iterator<Item = &'h [u8]>,
 ) -> Result<(HeaderMap, usize), HeadProblem> {
-    let mut reading = Reading { head, fields: HeaderMap::new(), repairs: 0, last: Last::Nothing };
+    let mut reading =
+        FieldReader { head, fields: HeaderMap::new(), repairs: 0, last: PreviousLine::Nothing };
     for line in lines.take_while(|line| !line.is_empty()) {
         reading.line(line)?;
     }
     reading.finish()
 }
 
-struct Reading<'h> {
+struct FieldReader<'h> {
     head: &'h Bytes,
     fields: HeaderMap,
     repairs: usize,
-    last: Last,
+    last: PreviousLine,
 }
 
 /// The line before, to which a fold belongs.
-enum Last {
+enum PreviousLine {
     Nothing,
     LeftOut,
     Field(HeaderName, Bytes),
@@ -40,7 +41,7 @@ enum Last {
     Folded(HeaderName, Vec<u8>),
 }
 
-impl Reading<'_> {
+impl FieldReader<'_> {
     fn line(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
         if matches!(line[0], b' ' | b'\t') {
             return self.fold(line);
@@ -54,7 +55,7 @@ impl Reading<'_> {
         match HeaderName::from_bytes(trimmed) {
             Ok(known) if trimmed.iter().copied().all(is_tchar) => {
                 self.repairs += usize::from(trimmed.len() != name.len());
-                self.last = Last::Field(known, self.head.slice_ref(value));
+                self.last = PreviousLine::Field(known, self.head.slice_ref(value));
                 Ok(())
             }
             _ => self.leave_out(line),
@@ -65,17 +66,17 @@ impl Reading<'_> {
     fn fold(&mut self, line: &[u8]) -> Result<(), HeadProblem> {
         self.repairs += 1;
         let folded = trim(line);
-        let (name, mut value) = match std::mem::replace(&mut self.last, Last::LeftOut) {
-            Last::Nothing => return self.leave_out(line),
-            Last::LeftOut => return Ok(()),
-            Last::Field(name, value) => (name, value.to_vec()),
-            Last::Folded(name, value) => (name, value),
+        let (name, mut value) = match std::mem::replace(&mut self.last, PreviousLine::LeftOut) {
+            PreviousLine::Nothing => return self.leave_out(line),
+            PreviousLine::LeftOut => return Ok(()),
+            PreviousLine::Field(name, value) => (name, value.to_vec()),
+            PreviousLine::Folded(name, value) => (name, value),
         };
         if !value.is_empty() && !folded.is_empty() {
             value.push(b' ');
         }
         value.extend_from_slice(folded);
-        self.last = Last::Folded(name, value);
+        self.last = PreviousLine::Folded(name, value);
         Ok(())
     }
 
@@ -84,16 +85,16 @@ impl Reading<'_> {
             return Err(HeadProblem::FramingLine);
         }
         self.repairs += 1;
-        self.last = Last::LeftOut;
+        self.last = PreviousLine::LeftOut;
         Ok(())
     }
 
     /// Puts the line before into the fields, now that all of it was read.
     fn keep(&mut self) -> Result<(), HeadProblem> {
-        let (name, value) = match std::mem::replace(&mut self.last, Last::Nothing) {
-            Last::Field(name, value) => (name, value),
-            Last::Folded(name, value) => (name, Bytes::from(value)),
-            Last::Nothing | Last::LeftOut => return Ok(()),
+        let (name, value) = match std::mem::replace(&mut self.last, PreviousLine::Nothing) {
+            PreviousLine::Field(name, value) => (name, value),
+            PreviousLine::Folded(name, value) => (name, Bytes::from(value)),
+            PreviousLine::Nothing | PreviousLine::LeftOut => return Ok(()),
         };
         let Ok(value) = HeaderValue::from_maybe_shared(value) else {
             return self.leave_out(&[name.as_str().as_bytes(), b":"].concat());

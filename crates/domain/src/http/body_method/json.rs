@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::super::disguise::method_parameter;
-use super::{Named, holds, mentions};
+use super::super::request_override::method_parameter;
+use super::{BodyMethod, holds, mentions};
 
 /// What some servers leave out before JSON.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -26,19 +26,19 @@ fn plain(body: &[u8]) -> &[u8] {
 }
 
 /// The methods that the members of an object name.
-pub(super) fn named(body: &[u8]) -> Named {
-    match serde_json::from_slice::<Members>(plain(body)) {
-        Ok(Members(found)) => Named::these(found),
+pub(super) fn named(body: &[u8]) -> BodyMethod {
+    match serde_json::from_slice::<MethodMembers>(plain(body)) {
+        Ok(MethodMembers(found)) => BodyMethod::these(found),
         // A reader that is less strict could find a name that is written with escapes, too.
-        Err(_) if mentions(body) || holds(body, b"\\") => Named::Unknown,
-        Err(_) => Named::None,
+        Err(_) if mentions(body) || holds(body, b"\\") => BodyMethod::Unknown,
+        Err(_) => BodyMethod::None,
     }
 }
 
 /// The members of an object that replace the method, with their values.
-struct Members(Vec<(&'static str, String)>);
+struct MethodMembers(Vec<(&'static str, String)>);
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for MethodMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor)
     }
@@ -47,13 +47,13 @@ impl<'de> Deserialize<'de> for Members {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+    type Value = MethodMembers;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<MethodMembers, A::Error> {
         let mut found = Vec::new();
         while let Some(name) = members.next_key::<String>()? {
             match method_parameter(&name) {
@@ -64,7 +64,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 None => drop(members.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Members(found))
+        Ok(MethodMembers(found))
     }
 }
 

@@ -21,16 +21,16 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-fn hybrid(seconds: u64) -> Answer {
-    Answer::Hybrid { wait: Duration::from_secs(seconds) }
+fn hybrid(seconds: u64) -> AnswerMode {
+    AnswerMode::Hybrid { wait: Duration::from_secs(seconds) }
 }
 
-fn sync(seconds: u64) -> Answer {
-    Answer::Sync { wait: Duration::from_secs(seconds) }
+fn sync(seconds: u64) -> AnswerMode {
+    AnswerMode::Sync { wait: Duration::from_secs(seconds) }
 }
 
 /// The decision about a request with these two fields; empty ones are left out.
-fn decided(expect: &str, prefer: &str, offer: &Offer) -> Decision {
+fn decided(expect: &str, prefer: &str, offer: &Offer) -> AnswerDecision {
     let fields: Vec<_> = [("expect", expect), ("prefer", prefer)]
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -38,7 +38,7 @@ fn decided(expect: &str, prefer: &str, offer: &Offer) -> Decision {
     decide(&headers(&fields), offer).unwrap()
 }
 
-fn refused(expect: &str, allow: Allow) -> Refused {
+fn refused(expect: &str, allow: Allow) -> ExpectationFailed {
     let offer = Offer { allow, ..offer(Mode::Async) };
     decide(&headers(&[("expect", expect)]), &offer).unwrap_err()
 }
@@ -48,13 +48,13 @@ fn every_row_of_the_table_with_everything_allowed() {
     use Mode::{Async, Hybrid, Sync};
     // Expect, Prefer, mode: answer, Preference-Applied of a 202, fallback to 202.
     let rows = [
-        ("", "", Async, Answer::Async, "", true),
+        ("", "", Async, AnswerMode::Async, "", true),
         ("", "", Hybrid, hybrid(10), "", true),
         ("", "", Sync, sync(900), "", false),
-        ("202-accepted", "", Sync, Answer::Async, "", true),
-        ("202-accepted", "wait=5", Hybrid, Answer::Async, "", true),
-        ("202-accepted", "respond-async", Sync, Answer::Async, "respond-async", true),
-        ("202-accepted", "respond-async, wait=5", Sync, Answer::Async, "respond-async", true),
+        ("202-accepted", "", Sync, AnswerMode::Async, "", true),
+        ("202-accepted", "wait=5", Hybrid, AnswerMode::Async, "", true),
+        ("202-accepted", "respond-async", Sync, AnswerMode::Async, "respond-async", true),
+        ("202-accepted", "respond-async, wait=5", Sync, AnswerMode::Async, "respond-async", true),
         ("200-ok", "", Async, sync(900), "", false),
         ("201-created", "", Async, sync(900), "", false),
         ("204-no-content", "", Hybrid, sync(900), "", false),
@@ -66,11 +66,11 @@ fn every_row_of_the_table_with_everything_allowed() {
         ("200-ok/202-accepted", "", Sync, hybrid(10), "", true),
         ("202-accepted, 204-no-content", "wait=5", Sync, hybrid(5), "wait=5", true),
         ("200-ok, 202-accepted", "respond-async", Sync, hybrid(10), "respond-async", true),
-        ("100-continue", "", Async, Answer::Async, "", true),
+        ("100-continue", "", Async, AnswerMode::Async, "", true),
         ("100-continue, 200-ok", "", Async, sync(900), "", false),
-        ("", "respond-async", Async, Answer::Async, "respond-async", true),
-        ("", "respond-async", Sync, Answer::Async, "respond-async", true),
-        ("", "respond-async", Hybrid, Answer::Async, "respond-async", true),
+        ("", "respond-async", Async, AnswerMode::Async, "respond-async", true),
+        ("", "respond-async", Sync, AnswerMode::Async, "respond-async", true),
+        ("", "respond-async", Hybrid, AnswerMode::Async, "respond-async", true),
         ("", "respond-async, wait=5", Sync, hybrid(5), "respond-async, wait=5", true),
         ("", "wait=5, respond-async", Async, hybrid(5), "respond-async, wait=5", true),
         ("", "wait=5", Sync, sync(5), "wait=5", false),
@@ -79,11 +79,11 @@ fn every_row_of_the_table_with_everything_allowed() {
         ("", "wait=0", Async, hybrid(0), "wait=0", true),
         ("", "wait=99", Async, hybrid(45), "wait=45", true),
         ("", "wait=99999999999999999999", Sync, sync(45), "wait=45", false),
-        ("", "return=minimal", Async, Answer::Async, "return=minimal", true),
+        ("", "return=minimal", Async, AnswerMode::Async, "return=minimal", true),
         ("", "return=minimal", Hybrid, hybrid(10), "return=minimal", true),
         ("", "return=minimal", Sync, sync(900), "", false),
-        ("", "return=representation", Async, Answer::Async, "", true),
-        ("", "wait=x, handling=lenient, respond-async=\"", Async, Answer::Async, "", true),
+        ("", "return=representation", Async, AnswerMode::Async, "", true),
+        ("", "wait=x, handling=lenient, respond-async=\"", Async, AnswerMode::Async, "", true),
     ];
     for (expect, prefer, mode, answer, applied, fallback) in rows {
         let decision = decided(expect, prefer, &offer(mode));
@@ -109,16 +109,16 @@ fn respond_async_where_async_is_not_allowed_is_synchronous_without_complaint() {
 #[test]
 fn a_wait_is_not_honoured_where_a_synchronous_answer_is_not_allowed() {
     let offer = Offer { allow: NO_SYNC, ..offer(Mode::Async) };
-    assert_eq!(decided("", "wait=5", &offer).answer, Answer::Async);
+    assert_eq!(decided("", "wait=5", &offer).answer, AnswerMode::Async);
     let both = decided("", "respond-async, wait=5", &offer);
-    assert_eq!((both.answer, both.applied), (Answer::Async, vec!["respond-async".to_owned()]));
+    assert_eq!((both.answer, both.applied), (AnswerMode::Async, vec!["respond-async".to_owned()]));
 }
 
 #[test]
 fn the_mode_is_given_to_who_asks_for_nothing_whatever_may_be_asked_for() {
     let nothing = Allow { asynchronous: false, synchronous: false };
     let offer = Offer { allow: nothing, ..offer(Mode::Async) };
-    assert_eq!(decided("", "", &offer).answer, Answer::Async);
+    assert_eq!(decided("", "", &offer).answer, AnswerMode::Async);
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn other_unrouted_requests_may_expect_only_the_synchronous_family() {
 fn a_wait_that_is_given_up_for_a_202_at_once_is_not_named_as_honoured() {
     let asked = headers(&[("prefer", "respond-async, wait=7, return=minimal")]);
     let decision = decide(&asked, &offer(Mode::Async)).unwrap();
-    assert_eq!(decision.answer, Answer::Hybrid { wait: Duration::from_secs(7) });
+    assert_eq!(decision.answer, AnswerMode::Hybrid { wait: Duration::from_secs(7) });
     let decision = decision.at_once();
-    assert_eq!(decision.answer, Answer::Async);
+    assert_eq!(decision.answer, AnswerMode::Async);
     assert_eq!(decision.applied, ["respond-async", "return=minimal"]);
     assert!(!decision.meets("wait"));
 }
@@ -242,7 +242,7 @@ proptest! {
                 headers.insert(name, value);
             }
         }
-        if let Ok(Decision { answer: Answer::Sync { wait } | Answer::Hybrid { wait }, .. }) = decide(&headers, &offer) {
+        if let Ok(AnswerDecision { answer: AnswerMode::Sync { wait } | AnswerMode::Hybrid { wait }, .. }) = decide(&headers, &offer) {
             prop_assert!(wait <= TIMEOUT);
         }
     }
@@ -256,9 +256,9 @@ proptest! {
         let fields = headers(&[("expect", expect), ("prefer", &prefer.join(", "))]);
         if let Ok(decision) = decide(&fields, &offer) {
             if expect == "202-accepted" {
-                prop_assert_eq!(decision.answer, Answer::Async);
+                prop_assert_eq!(decision.answer, AnswerMode::Async);
             } else {
-                let synchronous = matches!(decision.answer, Answer::Sync { .. });
+                let synchronous = matches!(decision.answer, AnswerMode::Sync { .. });
                 prop_assert!(synchronous && !decision.may_fall_back_to_202);
             }
         }

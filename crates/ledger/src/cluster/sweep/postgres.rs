@@ -14,7 +14,7 @@ use crate::reconcile::{
 };
 use crate::recount::{Counter, Elsewhere, Glimpse, Part, Place, Recount};
 use crate::rows::{maybe_number, number, time};
-use cloakroom_domain::drift::Told;
+use cloakroom_domain::drift::ReportedDepth;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::reconcile::Discrepancy;
 
@@ -253,7 +253,7 @@ pub(crate) async fn glimpse(
         let depth = number(row, "depth")?;
         if let Some(node) = maybe_number(row, "incarnation")? {
             let (beat, at) = (number(row, "beat")?, time(row, "beat_at")?);
-            glimpse.told.push(Told { node, beat, at, depth });
+            glimpse.told.push(ReportedDepth { node, beat, at, depth });
         } else {
             glimpse.settled = depth;
             glimpse.nobodys = number(row, "nobodys")?;

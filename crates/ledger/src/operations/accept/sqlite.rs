@@ -21,10 +21,10 @@ use crate::store::Batch;
 use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::webhooks::calling::callback_of;
 use crate::webhooks::sql::Told;
-use cloakroom_domain::delivery::{Callback, Topic};
 use cloakroom_domain::operation::{
     EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
+use cloakroom_domain::webhooks::{Callback, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
 
 const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, octets, delivery, timeout_us, \

@@ -15,7 +15,7 @@ use crate::rows::{
     stored_message, waiting_row,
 };
 use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
-use cloakroom_domain::operation::{Contact, EventKind, Next, Status};
+use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// The least time between two progress reports that are kept.
@@ -131,8 +131,8 @@ async fn call_off(
         EventRow { attempt, ..EventRow::plain(seq, carried.sequence, now, EventKind::Canceled) };
     writing.events(&[event]);
     let (answer, blocks) = (None, false);
-    let frees_key = carried.counts.contact == Contact::Nothing;
-    let next = Next::Canceled;
+    let frees_key = carried.counts.contact == UpstreamContact::Nothing;
+    let next = NextState::Canceled;
     let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
     finish(writing, vec![end], effects).await
 }

@@ -13,7 +13,7 @@ use crate::sqlite::rows::{
 };
 use crate::sqlite::writer::Row;
 use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
-use cloakroom_domain::operation::{Contact, EventKind, Next, Status};
+use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// The least time between two progress reports that are kept.
@@ -100,8 +100,8 @@ fn call_off(
     tell(writing, &event)?;
     let freed = freeing == Freeing::Free;
     let (answer, blocks) = (None, false);
-    let frees_key = carried.counts.contact == Contact::Nothing;
-    let next = Next::Canceled;
+    let frees_key = carried.counts.contact == UpstreamContact::Nothing;
+    let next = NextState::Canceled;
     let end = Finish { seq, at: now, next, carried, answer, serial, blocks, freed, frees_key };
     finish(writing, &[end], effects)?;
     Ok(Canceled::Done)

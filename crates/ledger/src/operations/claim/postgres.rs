@@ -22,8 +22,8 @@ use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::verbs::{Claimed, Held, Leased, Want};
 use crate::webhooks::sql::Told;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::Topic;
 use cloakroom_domain::operation::{Counts, EventKind, Lane};
+use cloakroom_domain::webhooks::Topic;
 
 macro_rules! work {
     () => {

@@ -14,7 +14,7 @@ use crate::rows::{
     time, waited, waiting_row,
 };
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::operation::{Body, EventKind};
+use cloakroom_domain::operation::{EventKind, OperationBody};
 
 static OUTCOMES: Statement = Statement::insert(
     "INSERT INTO outcomes",
@@ -51,7 +51,9 @@ pub(crate) async fn finish(
     for finish in finished.iter().filter(|finish| finish.freed) {
         prune::erase_bodies(writing, vec![finish.seq]).await?;
         // Its result was never written, so nothing refers to the pieces.
-        if let Some(Body::Chunked { key, .. }) = finish.answer.as_ref().map(|kept| &kept.body) {
+        if let Some(OperationBody::Chunked { key, .. }) =
+            finish.answer.as_ref().map(|kept| &kept.body)
+        {
             prune::erase_pieces(writing, vec![key.0]).await?;
         }
     }

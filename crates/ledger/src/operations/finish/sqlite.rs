@@ -8,7 +8,7 @@ use crate::operations::serial_keys::sqlite as serial;
 use crate::operations::settle::sqlite::{EventRow, READY, ReadyRow};
 use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{RunState, carried, id, next_of_key, number, time, waited, waiting_row};
-use cloakroom_domain::operation::{Body, EventKind};
+use cloakroom_domain::operation::{EventKind, OperationBody};
 use cloakroom_domain::{OperationId, Timestamp};
 
 const OUTCOMES: &str = "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, \
@@ -31,7 +31,9 @@ pub(crate) fn finish(
         if finish.freed {
             prune::erase_bodies(writing, finish.seq)?;
             // Its result was never written, so nothing refers to the pieces.
-            if let Some(Body::Chunked { key, .. }) = finish.answer.as_ref().map(|kept| &kept.body) {
+            if let Some(OperationBody::Chunked { key, .. }) =
+                finish.answer.as_ref().map(|kept| &kept.body)
+            {
                 prune::erase_pieces(writing, key.0)?;
             }
         }

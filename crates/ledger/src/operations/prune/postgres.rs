@@ -11,8 +11,8 @@ use crate::rows::{
     time,
 };
 use crate::verbs::{Pruned, pieces_in};
-use cloakroom_domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion};
+use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// Differs from SQLite because several nodes prune: each takes rows that no other is taking.

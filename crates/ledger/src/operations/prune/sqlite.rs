@@ -10,8 +10,8 @@ use crate::sqlite::rows::{
 };
 use crate::sqlite::writer::{Row, Values};
 use crate::verbs::{Pruned, pieces_in};
-use cloakroom_domain::delivery::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::pruning::{MOST_OCTETS, Portion, runs};
+use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// The end of an operation that a receiver is still to be told of, unless that is too long ago.

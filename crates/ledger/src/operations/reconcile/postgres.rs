@@ -11,7 +11,7 @@ use crate::reconcile::{self as ask, BATCH, Cursor, Step, Stepped};
 use crate::rows::{exactly, maybe_time, number};
 use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::reconcile::{Discrepancy, Stray};
+use cloakroom_domain::reconcile::{Discrepancy, OrphanRow};
 
 pub(crate) async fn reconcile(
     writing: &mut PgTransaction,
@@ -70,7 +70,7 @@ async fn operations(
 async fn laneless(
     writing: &mut PgTransaction,
     (range, repair): ((i64, i64), bool),
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for row in pair(writing, ask::LANELESS, range).await? {
@@ -93,7 +93,7 @@ async fn without_operation(
     writing: &mut PgTransaction,
     range: (i64, i64),
     repair: bool,
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
 ) -> Result<(), LedgerError> {
     for (table, count, gone) in ask::TABLES {
         let row = pair(writing, count, range).await?.into_iter().next();
@@ -111,7 +111,7 @@ async fn waiting(
     range: (i64, i64),
     step: Step,
     effects: &mut Effects,
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
     let values = Values::default().with(range.0).with(range.1).with(step.now.as_micros());
@@ -143,7 +143,7 @@ async fn keys(
             continue;
         }
         let name = SerialName(digest).to_string();
-        strays.push(Stray { kind: Discrepancy::HeldByNobody, name });
+        strays.push(OrphanRow { kind: Discrepancy::HeldByNobody, name });
         if step.repair {
             let_go(writing, number(row, "seq")?, digest, step.now, effects).await?;
         }

@@ -12,7 +12,7 @@ use crate::sqlite::rows::{exactly, maybe_number, maybe_time, number};
 use crate::sqlite::writer::Row;
 use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::reconcile::{Discrepancy, Stray};
+use cloakroom_domain::reconcile::{Discrepancy, OrphanRow};
 
 pub(crate) fn reconcile(
     writing: &mut SqliteTransaction,
@@ -78,7 +78,7 @@ fn laneless(
     writing: &mut SqliteTransaction,
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for row in pair(writing, ask::LANELESS, range)? {
@@ -101,7 +101,7 @@ fn without_operation(
     writing: &mut SqliteTransaction,
     (range, repair): ((i64, i64), bool),
     lanes: &mut BTreeSet<i64>,
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
     effects: &mut Effects,
 ) -> Result<(), LedgerError> {
     for (table, count, gone) in ask::TABLES {
@@ -171,7 +171,7 @@ fn waiting(
     range: (i64, i64),
     step: Step,
     effects: &mut Effects,
-    strays: &mut Vec<Stray>,
+    strays: &mut Vec<OrphanRow>,
 ) -> Result<(), LedgerError> {
     let mut freed = Vec::new();
     let found = writing.writer.all(ask::WAITING, |values| {
@@ -205,7 +205,7 @@ fn keys(
             continue;
         }
         let name = SerialName(digest).to_string();
-        strays.push(Stray { kind: Discrepancy::HeldByNobody, name });
+        strays.push(OrphanRow { kind: Discrepancy::HeldByNobody, name });
         if step.repair {
             let_go(writing, number(row, "seq")?, digest, step.now, effects)?;
         }

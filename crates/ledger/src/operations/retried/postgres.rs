@@ -9,7 +9,7 @@ use crate::postgres::writing::PgTransaction;
 use crate::rows::id;
 use crate::verbs::Acceptance;
 use cloakroom_domain::OperationId;
-use cloakroom_domain::operation::Retry;
+use cloakroom_domain::operation::ManualRetry;
 
 /// Differs from SQLite because another node may repeat the same operation at this moment: who
 /// comes second waits here for the first, and sees its repeat. Sorted, so that no two batches
@@ -52,7 +52,7 @@ impl Retried {
     }
 
     /// The earlier repeat that stands in the way of `new`, if one does; otherwise `new` is one.
-    pub(crate) fn refuse(&mut self, retry: Retry, new: OperationId) -> Option<OperationId> {
+    pub(crate) fn refuse(&mut self, retry: ManualRetry, new: OperationId) -> Option<OperationId> {
         let origin = self.origins.get(&retry.of).copied().unwrap_or(retry.of);
         if let Some(standing) = self.standing.get(&origin).filter(|_| !retry.again) {
             return Some(*standing);

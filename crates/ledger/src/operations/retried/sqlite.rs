@@ -7,7 +7,7 @@ use crate::operations::retried::{FORMER, STANDING, origin};
 use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::id;
 use cloakroom_domain::OperationId;
-use cloakroom_domain::operation::Retry;
+use cloakroom_domain::operation::ManualRetry;
 
 /// What the repeats of one batch have found and made, by the first operation of their chain.
 #[derive(Default)]
@@ -18,7 +18,7 @@ impl Retried {
     pub(crate) fn refuse(
         &mut self,
         writing: &mut SqliteTransaction,
-        retry: Retry,
+        retry: ManualRetry,
         new: OperationId,
     ) -> Result<Option<OperationId>, LedgerError> {
         let named = [retry.of];

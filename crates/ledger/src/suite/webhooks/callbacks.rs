@@ -29,7 +29,7 @@ async fn an_operation_calls_back_where_it_was_told_to(place: Place) {
     let whom = ledger.receiver(receiver).await.unwrap().unwrap();
     assert_eq!((whom.keys.len(), whom.active, whom.subscription), (2, true, None));
     // A callback's receiver is no subscription: 410 ends the delivery and nothing else.
-    settled(&ledger, &out, Attempted::Gone, START).await;
+    settled(&ledger, &out, SendResult::Gone, START).await;
     assert!(ledger.receiver(receiver).await.unwrap().unwrap().active);
     close(ledger, tasks).await;
 }
@@ -42,7 +42,7 @@ async fn callbacks_that_nothing_refers_to_are_retired_and_then_forgotten(place: 
     let calls = async |number, at| {
         let first = callback_to(url, &everyone, at);
         let id = done_with(&ledger, operation(number, at), Some(first)).await;
-        settled(&ledger, &claimed(&ledger, at).await, Attempted::Taken, at).await;
+        settled(&ledger, &claimed(&ledger, at).await, SendResult::Taken, at).await;
         let callback = ledger.promised(id).await.unwrap().unwrap().callback.unwrap();
         assert_eq!((&*callback.url, callback.topics), (url, Topics::ENDS));
         (id, callback.receiver)

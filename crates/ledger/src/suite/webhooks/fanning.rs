@@ -325,7 +325,7 @@ async fn ten_thousand_are_told_of_one_event_once_each_though_it_is_interrupted(p
     );
     assert_eq!((out.len(), receivers.len(), same), (ALL, ALL, ALL + half.len()));
     assert!((at_once, half.len() < ALL, more > 0) == (16, true, true));
-    settled(&ledger, &out, Attempted::Taken, START).await;
+    settled(&ledger, &out, SendResult::Taken, START).await;
     assert!(claimed(&ledger, START + DAY).await.is_empty(), "each of them was told once");
     close(ledger, tasks).await;
 }

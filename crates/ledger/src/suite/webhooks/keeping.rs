@@ -27,7 +27,7 @@ async fn what_is_settled_lets_the_result_go(place: Place) {
     let id = done(&ledger, operation(1, START)).await;
     let out = claimed(&ledger, START).await;
     ledger.prune(9, START + 2 * HOUR).await.unwrap();
-    settled(&ledger, &out, Attempted::Taken, START + 2 * HOUR).await;
+    settled(&ledger, &out, SendResult::Taken, START + 2 * HOUR).await;
     ledger.prune(9, START + 2 * HOUR).await.unwrap();
     assert!(ledger.answer(id).await.unwrap().is_some(), "it is looked at again in an hour");
     ledger.prune(9, START + 3 * HOUR).await.unwrap();

@@ -15,13 +15,13 @@ async fn what_failed_is_due_again_and_whoever_was_overtaken_changes_nothing(plac
     let second = claimed(&ledger, due).await;
     assert_eq!((second[0].attempts, &second[0].message), (2, &first[0].message));
     assert_eq!(second[0].body, first[0].body);
-    let late = ledger.settle_deliveries(vec![end_of(&first[0], Attempted::Taken, due)]).await;
+    let late = ledger.settle_deliveries(vec![end_of(&first[0], SendResult::Taken, due)]).await;
     assert_eq!(late.unwrap(), [DeliverySettled::Stale]);
     let back = settled_as(&second[0], DeliveryNext::Back(due), due);
     assert_eq!(ledger.settle_deliveries(vec![back]).await.unwrap(), [DeliverySettled::Done]);
     let third = claimed(&ledger, due).await;
     assert_eq!(third[0].attempts, 2, "what was not sent does not count");
-    settled(&ledger, &third, Attempted::Taken, due).await;
+    settled(&ledger, &third, SendResult::Taken, due).await;
     assert_eq!(shown(&ledger, &whole).await[0].log.len(), 2);
     close(ledger, tasks).await;
 }
@@ -74,7 +74,7 @@ async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(plac
     let other = subscribed(&ledger, subscription(2, settings([Topic::Disabled]))).await;
     done(&ledger, operation(1, START)).await;
     let out = claimed(&ledger, START).await;
-    settled(&ledger, &out, Attempted::Gone, START).await;
+    settled(&ledger, &out, SendResult::Gone, START).await;
     let found = ledger.subscription(None, whole.id).await.unwrap().unwrap();
     let gone = SubscriptionState::Disabled { at: START, why: DisabledFor::Gone };
     assert_eq!(found.state, gone);
@@ -116,7 +116,7 @@ async fn what_comes_for_a_disabled_subscription_is_held_and_can_be_replayed(plac
     assert!(
         again.iter().any(|leased| leased.message == out[0].message && leased.body == out[0].body)
     );
-    settled(&ledger, &again, Attempted::Taken, START + SECOND).await;
+    settled(&ledger, &again, SendResult::Taken, START + SECOND).await;
     assert!(topics_of(&ledger, &whole).await.contains(&Topic::Recovered));
     close(ledger, tasks).await;
 }
@@ -147,7 +147,7 @@ async fn a_receiver_that_only_fails_for_days_is_disabled(place: Place) {
                 code: Some("timeout".to_owned()),
                 next_at: None,
             },
-            Next::Over(Ended::Exhausted),
+            DeliveryDecision::Over(ScheduleEnd::Exhausted),
         ),
         ..end_of(&out[0], FAILED, late)
     };
@@ -158,7 +158,7 @@ async fn a_receiver_that_only_fails_for_days_is_disabled(place: Place) {
     assert_eq!(topics_of(&ledger, &watching).await, [Topic::Exhausted, Topic::Disabled]);
     // What is about webhooks gives rise to nothing, however it ends.
     let about: Vec<_> = claimed(&ledger, late).await;
-    settled(&ledger, &about, Attempted::Gone, late).await;
+    settled(&ledger, &about, SendResult::Gone, late).await;
     let found = ledger.subscription(None, watching.id).await.unwrap().unwrap();
     let gone = SubscriptionState::Disabled { at: late, why: DisabledFor::Gone };
     assert_eq!((found.state, shown(&ledger, &watching).await.len()), (gone, 2));
@@ -221,7 +221,7 @@ async fn the_number_of_a_delivery_that_is_gone_stays_its_own(place: Place) {
     let whole = subscribed(&ledger, subscription(1, settings([Topic::Succeeded]))).await;
     let told = async |ledger: &Ledger, number| {
         done(ledger, operation(number, START)).await;
-        settled(ledger, &claimed(ledger, START).await, Attempted::Taken, START).await;
+        settled(ledger, &claimed(ledger, START).await, SendResult::Taken, START).await;
         shown(ledger, &whole).await[0].key
     };
     let forget = async |ledger: &Ledger| {
@@ -259,7 +259,7 @@ async fn a_delivery_keeps_the_form_that_it_was_made_in(place: Place) {
     let later = START + DAY;
     let second = claimed(&ledger, later).await;
     assert_eq!((second[0].attempts, second[0].format), (2, Format::Standard));
-    settled(&ledger, &second, Attempted::Taken, later).await;
+    settled(&ledger, &second, SendResult::Taken, later).await;
     let key = second[0].lease.delivery;
     let once_more = ledger.redeliver(whole.receiver, key, later).await.unwrap();
     assert!(matches!(once_more, Redelivered::As(_)));
@@ -317,9 +317,9 @@ async fn what_a_gateway_was_sending_when_it_ended_is_sent_by_the_next(place: Pla
     let out = claimed(&ledger, START + SECOND).await;
     assert_eq!((&out[0].message, &out[0].body), (&cut_off[0].message, &cut_off[0].body));
     assert_eq!((out[0].attempts, out[0].refusals), (2, 1), "what was cut off does not count");
-    let late = ledger.settle_deliveries(vec![end_of(&cut_off[0], Attempted::Taken, START)]).await;
+    let late = ledger.settle_deliveries(vec![end_of(&cut_off[0], SendResult::Taken, START)]).await;
     assert_eq!(late.unwrap(), [DeliverySettled::Stale]);
-    settled(&ledger, &out, Attempted::Taken, START + SECOND).await;
+    settled(&ledger, &out, SendResult::Taken, START + SECOND).await;
     assert_eq!(shown(&ledger, &whole).await[0].log.len(), 1);
     done(&ledger, operation(2, START)).await;
     close(ledger, tasks).await;
@@ -357,7 +357,7 @@ async fn a_damaged_delivery_is_dropped_and_holds_up_no_other(place: Place) {
             out[0].body.windows(36).any(|part| part == good.to_string().as_bytes()),
             "{damage}"
         );
-        settled(&ledger, &out, Attempted::Taken, START).await;
+        settled(&ledger, &out, SendResult::Taken, START).await;
         assert_eq!(ledger.next_delivery(START), None, "{damage}");
         assert!(ledger.sent_here().await.unwrap().is_empty(), "{damage}");
     }
@@ -375,7 +375,7 @@ async fn a_delivery_whose_token_has_no_next_one_is_sent_all_the_same(place: Plac
     sql(&place, "UPDATE deliveries_due SET token = 9223372036854775807").await;
     let out = claimed(&ledger, START).await;
     assert_eq!(out.len(), 1);
-    settled(&ledger, &out, Attempted::Taken, START).await;
+    settled(&ledger, &out, SendResult::Taken, START).await;
     assert!(ledger.sent_here().await.unwrap().is_empty());
     assert_eq!(ledger.next_delivery(START), None);
     close(ledger, tasks).await;

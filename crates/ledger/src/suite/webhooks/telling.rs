@@ -18,7 +18,7 @@ async fn an_event_is_told_with_the_octets_that_were_written_with_it(place: Place
     assert_eq!((out[0].attempts, out[0].deadline_at), (1, START + DEADLINE));
     assert!(matches!(shown(&ledger, &whole).await[0].state, DeliveryState::Sending { .. }));
     assert_eq!(claimed(&ledger, START).await.len(), 0);
-    settled(&ledger, &out, Attempted::Taken, START + SECOND).await;
+    settled(&ledger, &out, SendResult::Taken, START + SECOND).await;
     let shown = shown(&ledger, &whole).await;
     let ended = DeliveryState::Ended { how: DeliveryEnd::Delivered, at: START + SECOND };
     assert_eq!((shown[0].state, shown[0].operation), (ended, Some(id)));
@@ -117,9 +117,9 @@ async fn every_kind_of_event_is_told_whatever_wrote_it(place: Place) {
     ledger.accept(operation(3, START)).await.unwrap();
     ledger.cancel(operation(3, START).id, Freeing::Keep, START).await.unwrap();
     let mut new = operation(4, START);
-    new.policy.delivery = Delivery::AtMostOnce;
+    new.policy.delivery = DeliveryGuarantee::AtMostOnce;
     ledger.accept(new).await.unwrap();
-    let broken = Outcome::Broken { sent: Sent::Perhaps, cause: ErrorCode::UpstreamProtocol };
+    let broken = Outcome::Broken { sent: SendState::Perhaps, cause: ErrorCode::UpstreamProtocol };
     let lost = claim_one(&ledger, START).await;
     let id = lost.id;
     ledger.settle(outcome_of(lost, &broken, START)).await.unwrap().unwrap();
@@ -214,7 +214,7 @@ async fn what_the_courier_has_space_for_is_handed_out_in_the_commit_of_its_event
     let due = ledger.next_delivery(START).unwrap();
     let again = claimed(&ledger, due).await;
     assert_eq!((again[0].attempts, again[0].lease.delivery), (2, handed[0].lease.delivery));
-    settled(&ledger, &again, Attempted::Taken, due).await;
+    settled(&ledger, &again, SendResult::Taken, due).await;
     assert_eq!(shown(&ledger, &one).await[0].log.len(), 2);
     close(ledger, tasks).await;
 }
@@ -278,7 +278,7 @@ async fn a_test_event_that_is_held_is_replayed_and_one_that_is_over_is_not(place
     assert_eq!(ledger.replay(step).await.unwrap().count, 1);
     let out = claimed(&ledger, later).await;
     assert_eq!(out.iter().map(|leased| leased.topic).collect::<Vec<_>>(), [Topic::Ping]);
-    settled(&ledger, &out, Attempted::Taken, later).await;
+    settled(&ledger, &out, SendResult::Taken, later).await;
     let all = ReplayStep { select: Selected::All, until: START + HOUR, at: START + HOUR, ..step };
     assert_eq!(ledger.replay(all).await.unwrap().count, 0);
     close(ledger, tasks).await;
@@ -299,7 +299,7 @@ async fn a_test_event_goes_to_one_subscription_and_can_be_delivered_once_more(pl
     settled(&ledger, &out, FAILED, START).await;
     let later = START + DAY;
     let out = claimed(&ledger, later).await;
-    settled(&ledger, &out, Attempted::Taken, later).await;
+    settled(&ledger, &out, SendResult::Taken, later).await;
     let Redelivered::As(once_more) = ledger.redeliver(whole.receiver, ping, later).await.unwrap()
     else {
         panic!("not delivered once more")

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::unread::UnreadDelivery;
 use super::Format;
-use cloakroom_domain::delivery::{Ended, Next, ReceiverKey, Topic};
+use cloakroom_domain::webhooks::{DeliveryDecision, ReceiverKey, ScheduleEnd, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
 
 /// The number of a delivery.
@@ -112,7 +112,9 @@ impl DeliverySettlement {
     /// What was recorded of the attempt, where its receiver took it.
     pub(crate) const fn delivered(&self) -> Option<&AttemptRecord> {
         match &self.next {
-            DeliveryNext::Settled(record, Next::Over(Ended::Delivered)) => Some(record),
+            DeliveryNext::Settled(record, DeliveryDecision::Over(ScheduleEnd::Delivered)) => {
+                Some(record)
+            }
             _ => None,
         }
     }
@@ -122,7 +124,7 @@ impl DeliverySettlement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryNext {
     /// It was sent, and this is what the schedule says.
-    Settled(AttemptRecord, Next),
+    Settled(AttemptRecord, DeliveryDecision),
     /// It was not sent: as if it had not been handed out, and due then.
     Back(Timestamp),
 }

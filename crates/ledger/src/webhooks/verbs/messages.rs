@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Subscription;
 use crate::verbs::Operation;
 use cloakroom_domain::Timestamp;
-use cloakroom_domain::delivery::Topic;
+use cloakroom_domain::webhooks::Topic;
 
 /// How a message is wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Format;
-use cloakroom_domain::delivery::cloud_event::Permission;
-use cloakroom_domain::delivery::{ReceiverKey, Topics};
+use cloakroom_domain::webhooks::cloud_event::Permission;
+use cloakroom_domain::webhooks::{ReceiverKey, Topics};
 use cloakroom_domain::{Principal, Timestamp};
 
 /// What a subscription is named by, a UUID.

@@ -2,7 +2,7 @@
 //!
 //! Owns what such a URL may have. Its invariant: it is judged as it will be used, with every
 //! spelling of a host already turned into the one that is dialled. What a name stands for
-//! is found out later, and judged by [`Rules::judge_address`] right before it is dialled.
+//! is found out later, and judged by [`DestinationRules::judge_address`] right before it is dialled.
 //! Errors do not repeat the URL: it may hold a secret.
 
 use std::fmt;
@@ -21,7 +21,7 @@ pub const NOT_PUBLIC: &str = "the URL leads to an address that is not public";
 
 /// What an operator allows.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rules {
+pub struct DestinationRules {
     /// Ranges that may be dialled though they are not public.
     pub allow: Vec<IpNet>,
     /// Whether plain http may be used.
@@ -32,7 +32,7 @@ pub struct Rules {
     pub public_url: Option<Url>,
 }
 
-impl Rules {
+impl DestinationRules {
     /// Whether an address may be dialled.
     pub fn judge_address(&self, address: IpAddr) -> Result<(), NotPublic> {
         address::judge(address, &self.allow)
@@ -132,7 +132,7 @@ impl fmt::Debug for Destination {
 
 impl Destination {
     /// Reads a URL and judges it, with its host if that is an address.
-    pub fn parse(text: &str, rules: &Rules) -> Result<Self, BadDestination> {
+    pub fn parse(text: &str, rules: &DestinationRules) -> Result<Self, BadDestination> {
         check_spelling(text)?;
         let url = Url::parse(text).map_err(|_| BadDestination::NoUrl)?;
         match url.scheme() {

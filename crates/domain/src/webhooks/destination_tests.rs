@@ -1,12 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-fn rules() -> Rules {
-    Rules { ports: vec![443, 80], ..Rules::default() }
+fn rules() -> DestinationRules {
+    DestinationRules { ports: vec![443, 80], ..DestinationRules::default() }
 }
 
-fn lax() -> Rules {
-    Rules { allow_http: true, ports: vec![443, 80, 9100], ..Rules::default() }
+fn lax() -> DestinationRules {
+    DestinationRules { allow_http: true, ports: vec![443, 80, 9100], ..DestinationRules::default() }
 }
 
 fn refused(text: &str) -> BadDestination {
@@ -70,7 +70,7 @@ fn an_error_never_repeats_the_url() {
 #[test]
 fn what_is_opened_may_be_used() {
     assert!(Destination::parse("http://example.com:9100/", &lax()).is_ok());
-    let opened = Rules { allow: vec!["127.0.0.0/8".parse().unwrap()], ..lax() };
+    let opened = DestinationRules { allow: vec!["127.0.0.0/8".parse().unwrap()], ..lax() };
     assert!(Destination::parse("http://127.0.0.1:9100/", &opened).is_ok());
     assert!(Destination::parse("http://127.0.0.1:9100/", &lax()).is_err());
 }
@@ -78,7 +78,7 @@ fn what_is_opened_may_be_used() {
 #[test]
 fn the_host_of_the_public_url_is_refused_on_every_port() {
     let url = |text: &str| Some(Url::parse(text).unwrap());
-    let own = Rules { public_url: url("https://api.example.com/base"), ..rules() };
+    let own = DestinationRules { public_url: url("https://api.example.com/base"), ..rules() };
     for text in
         ["https://api.example.com/x", "https://API.example.com.:80/", "https://%61pi.example.com/"]
     {
@@ -86,7 +86,7 @@ fn the_host_of_the_public_url_is_refused_on_every_port() {
     }
     assert!(Destination::parse("https://example.com/", &own).is_ok());
     // Others share this host; only the gateway's own ports are refused there, when dialled.
-    let local = Rules { public_url: url("http://localhost:8080"), ..lax() };
+    let local = DestinationRules { public_url: url("http://localhost:8080"), ..lax() };
     assert!(Destination::parse("http://localhost:9100/", &local).is_ok());
 }
 

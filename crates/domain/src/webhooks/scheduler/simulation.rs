@@ -6,34 +6,34 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Came, Leave, Limits, Traffic, Turn, Whose};
-use crate::breaker::Sign;
-use crate::delivery::ReceiverKey;
+use super::{AttemptReport, DeliveryScheduler, Dispatch, ReceiverTerms, SendPermit, SlotLimits};
+use crate::breaker::HealthSignal;
+use crate::webhooks::ReceiverKey;
 use crate::{Principal, Timestamp};
 
 pub(super) const MILLI: Duration = Duration::from_millis(1);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) const fn limits(slots: usize) -> Limits {
-    Limits { slots, first_attempts: 20, concurrency: 4, rate: None }
+pub(super) const fn limits(slots: usize) -> SlotLimits {
+    SlotLimits { slots, first_attempts: 20, concurrency: 4, rate: None }
 }
 
 /// How a receiver of the simulation behaves.
 #[derive(Clone, Copy)]
-pub(super) enum Behaves {
+pub(super) enum ReceiverModel {
     AnswersIn(Duration),
     Never,
 }
 
 /// A node with receivers whose answers come by a clock that the simulation moves.
-pub(super) struct Town {
+pub(super) struct Simulation {
     pub(super) now: Timestamp,
-    pub(super) traffic: Traffic<Timestamp>,
+    pub(super) traffic: DeliveryScheduler<Timestamp>,
     /// What is due, by receiver and by whether it was tried before: since when.
     pub(super) due: BTreeMap<(ReceiverKey, bool), VecDeque<Timestamp>>,
-    pub(super) behaves: HashMap<ReceiverKey, Behaves>,
+    pub(super) behaves: HashMap<ReceiverKey, ReceiverModel>,
     /// What is on its way, by when it ends.
-    pub(super) under_way: BTreeMap<(Timestamp, u64), (Leave, Came)>,
+    pub(super) under_way: BTreeMap<(Timestamp, u64), (SendPermit, AttemptReport)>,
     pub(super) began: u64,
     /// How long what went out had been due, by receiver.
     pub(super) waited: HashMap<ReceiverKey, Vec<Duration>>,
@@ -45,11 +45,11 @@ pub(super) struct Town {
     pub(super) rng: StdRng,
 }
 
-impl Town {
-    pub(super) fn of(limits: Limits) -> Self {
+impl Simulation {
+    pub(super) fn of(limits: SlotLimits) -> Self {
         Self {
             now: Timestamp::EPOCH + Duration::from_hours(1),
-            traffic: Traffic::new(limits),
+            traffic: DeliveryScheduler::new(limits),
             due: BTreeMap::new(),
             behaves: HashMap::new(),
             under_way: BTreeMap::new(),
@@ -63,7 +63,7 @@ impl Town {
         }
     }
 
-    pub(super) fn with(mut self, receivers: std::ops::Range<i64>, behaves: Behaves) -> Self {
+    pub(super) fn with(mut self, receivers: std::ops::Range<i64>, behaves: ReceiverModel) -> Self {
         self.behaves.extend(receivers.map(|receiver| (ReceiverKey(receiver), behaves)));
         self
     }
@@ -81,7 +81,7 @@ impl Town {
         let (owners, everyone) = (&self.owners, &self.everyone);
         let whose = |receiver: ReceiverKey| {
             let principal = owners.get(&receiver).unwrap_or(everyone);
-            Whose { principal, rate: None }
+            ReceiverTerms { principal, rate: None }
         };
         let plan = self.traffic.plan(due, whose, self.now);
         for (lane, count) in plan.wants {
@@ -90,19 +90,19 @@ impl Town {
             let back = self.traffic.arrived(lane, count, taken);
             self.take_back(lane.0, back);
         }
-        while let Some(Turn { item, leave }) = self.traffic.begin(self.now) {
+        while let Some(Dispatch { item, leave }) = self.traffic.begin(self.now) {
             let receiver = leave.receiver;
             self.waited.entry(receiver).or_default().push(self.now.since(item));
             let (sign, took) = match self.behaves[&receiver] {
-                Behaves::AnswersIn(time) => (Sign::Answers, time),
-                Behaves::Never => (Sign::Unreached, TIMEOUT),
+                ReceiverModel::AnswersIn(time) => (HealthSignal::Answers, time),
+                ReceiverModel::Never => (HealthSignal::Unreached, TIMEOUT),
             };
             let at_once = self.at_once.entry(receiver).or_default();
             *at_once += 1;
             let most = self.most_at_once.entry(receiver).or_default();
             *most = (*most).max(*at_once);
             self.began += 1;
-            let came = Came { sign: Some(sign), took };
+            let came = AttemptReport { sign: Some(sign), took };
             self.under_way.insert((self.now + took, self.began), (leave, came));
         }
     }

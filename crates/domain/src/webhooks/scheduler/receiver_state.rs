@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Limits, QUICK, REMEMBERED};
+use super::{QUICK, REMEMBERED, SlotLimits};
 use crate::Timestamp;
-use crate::breaker::{Breaker, Sign, State};
+use crate::breaker::{Breaker, BreakerPhase, HealthSignal};
 use crate::limit::{Bucket, Rate};
 
 /// The most that is taken on for a receiver that answers quickly: with fewer, the time that
@@ -22,7 +22,7 @@ const SEVERAL: u32 = 5;
 
 /// How a receiver has answered lately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum Responsiveness {
     /// Nothing is known, or it has answered and then once not: one at a time finds out.
     #[default]
     Unknown,
@@ -32,7 +32,7 @@ pub(super) enum Manner {
     Quick,
 }
 
-impl Manner {
+impl Responsiveness {
     pub(super) const fn is_slow(self) -> bool {
         matches!(self, Self::Slow | Self::Silent)
     }
@@ -40,13 +40,13 @@ impl Manner {
 
 /// How many attempts have ended within the last 50 to 100 ms.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RecentThroughput {
     since: Timestamp,
     present: usize,
     before: usize,
 }
 
-impl Pace {
+impl RecentThroughput {
     fn turn_over(&mut self, now: Timestamp) {
         let age = now.since(self.since);
         if age >= HALF {
@@ -68,7 +68,7 @@ impl Pace {
 
 /// What is known of one receiver.
 #[derive(Debug)]
-pub(super) struct Place<T> {
+pub(super) struct ReceiverState<T> {
     pub(super) waiting: VecDeque<(bool, T)>,
     /// Asked for, and not here yet.
     pub(super) asked: usize,
@@ -79,7 +79,7 @@ pub(super) struct Place<T> {
     pub(super) sending: usize,
     /// Sent or given back, and not settled yet.
     pub(super) unsettled: usize,
-    pub(super) manner: Manner,
+    pub(super) manner: Responsiveness,
     /// Whether it has answered at all.
     has_answered: bool,
     /// Failures in a row; of those that were under way together one counts.
@@ -91,7 +91,7 @@ pub(super) struct Place<T> {
     /// How fast the receiver says that it may be sent to.
     own_rate: Option<Rate>,
     pub(super) bucket: Option<Bucket>,
-    pub(super) pace: Pace,
+    pub(super) pace: RecentThroughput,
     pub(super) not_before: Timestamp,
     pub(super) seen_at: Timestamp,
     /// The number of the round in which something was asked for last.
@@ -102,8 +102,8 @@ pub(super) struct Place<T> {
     pub(super) favours_again: bool,
 }
 
-impl<T> Place<T> {
-    pub(super) fn new(limits: &Limits, now: Timestamp) -> Self {
+impl<T> ReceiverState<T> {
+    pub(super) fn new(limits: &SlotLimits, now: Timestamp) -> Self {
         Self {
             waiting: VecDeque::new(),
             asked: 0,
@@ -111,7 +111,7 @@ impl<T> Place<T> {
             promised: 0,
             sending: 0,
             unsettled: 0,
-            manner: Manner::default(),
+            manner: Responsiveness::default(),
             has_answered: false,
             failures: 0,
             failed_in: 0,
@@ -119,7 +119,7 @@ impl<T> Place<T> {
             probe: false,
             own_rate: None,
             bucket: limits.rate.map(|rate| Bucket::full(rate, now)),
-            pace: Pace::default(),
+            pace: RecentThroughput::default(),
             not_before: now,
             seen_at: now,
             asked_in: 0,
@@ -129,7 +129,7 @@ impl<T> Place<T> {
     }
 
     /// From now on no faster than the receiver says, nor than is configured.
-    pub(super) fn keep_to(&mut self, own: Option<Rate>, limits: &Limits, now: Timestamp) {
+    pub(super) fn keep_to(&mut self, own: Option<Rate>, limits: &SlotLimits, now: Timestamp) {
         if own == self.own_rate {
             return;
         }
@@ -158,29 +158,29 @@ impl<T> Place<T> {
     }
 
     pub(super) fn is_parked(&self) -> bool {
-        !matches!(self.breaker.state(), State::Closed { .. })
+        !matches!(self.breaker.state(), BreakerPhase::Closed { .. })
     }
 
     /// Whether it did not take what it got last.
     pub(super) fn fails(&self) -> bool {
-        self.failures > 0 || self.manner == Manner::Silent || self.is_parked()
+        self.failures > 0 || self.manner == Responsiveness::Silent || self.is_parked()
     }
 
     /// Whose share it has a part in. One that was parked is not sure to be quick, and not
     /// yet among those that have been silent for long.
-    pub(super) fn counts_as(&self) -> Manner {
+    pub(super) fn counts_as(&self) -> Responsiveness {
         match self.manner {
-            Manner::Quick if self.is_parked() => Manner::Unknown,
+            Responsiveness::Quick if self.is_parked() => Responsiveness::Unknown,
             manner => manner,
         }
     }
 
     /// An attempt has ended that began with turn `began`; `latest` is the last turn so far.
-    pub(super) fn heard(&mut self, sign: Sign, took: Duration, began: u64, latest: u64) {
+    pub(super) fn heard(&mut self, sign: HealthSignal, took: Duration, began: u64, latest: u64) {
         let at_once = took < QUICK;
-        if sign == Sign::Answers {
+        if sign == HealthSignal::Answers {
             (self.has_answered, self.failures) = (true, 0);
-            self.manner = if at_once { Manner::Quick } else { Manner::Slow };
+            self.manner = if at_once { Responsiveness::Quick } else { Responsiveness::Slow };
             return;
         }
         // A receiver that is restarted breaks off all that is under way: that is one failure.
@@ -188,31 +188,31 @@ impl<T> Place<T> {
             (self.failures, self.failed_in) = (self.failures + 1, latest);
         }
         self.manner = match self.manner {
-            _ if self.failures >= SEVERAL => Manner::Silent,
+            _ if self.failures >= SEVERAL => Responsiveness::Silent,
             // It holds a slot no longer than one that answers.
             manner if at_once => manner,
-            _ if self.has_answered => Manner::Unknown,
-            _ => Manner::Silent,
+            _ if self.has_answered => Responsiveness::Unknown,
+            _ => Responsiveness::Silent,
         };
     }
 
     /// Its first contact was not answered quickly.
     pub(super) const fn keeps_waiting(&mut self) {
-        self.manner = Manner::Silent;
+        self.manner = Responsiveness::Silent;
     }
 
     /// Attempts at once: one that failed last may go on failing, and each may be dear.
-    pub(super) fn allowed(&self, limits: &Limits) -> usize {
-        let unsure = matches!(self.manner, Manner::Unknown | Manner::Silent);
+    pub(super) fn allowed(&self, limits: &SlotLimits) -> usize {
+        let unsure = matches!(self.manner, Responsiveness::Unknown | Responsiveness::Silent);
         let one_by_one = unsure || self.failures > 0 || self.is_parked();
         if one_by_one { 1 } else { limits.concurrency }
     }
 
     /// How much may be taken on.
-    pub(super) fn reach(&mut self, limits: &Limits, now: Timestamp) -> usize {
+    pub(super) fn reach(&mut self, limits: &SlotLimits, now: Timestamp) -> usize {
         let allowed = self.allowed(limits);
         match self.manner {
-            Manner::Quick if self.failures == 0 && !self.is_parked() => {
+            Responsiveness::Quick if self.failures == 0 && !self.is_parked() => {
                 self.pace.lately(now).clamp(allowed, REACH.max(allowed))
             }
             _ => allowed,
@@ -220,10 +220,10 @@ impl<T> Place<T> {
     }
 
     /// What is waiting and may not go out any time soon.
-    pub(super) fn turned_away(&mut self, limits: &Limits) -> Vec<T> {
+    pub(super) fn turned_away(&mut self, limits: &SlotLimits) -> Vec<T> {
         let keeps = match self.manner {
             _ if self.is_parked() => usize::from(self.probe).saturating_sub(self.sending),
-            Manner::Quick => self.waiting.len(),
+            Responsiveness::Quick => self.waiting.len(),
             _ => self.allowed(limits).saturating_sub(self.sending),
         };
         let keeps = keeps.min(self.waiting.len());

@@ -3,7 +3,7 @@
 //! Owns which values lie on a way. Its invariant: what lies beside all ways costs nothing but
 //! being counted, and of a name or value no more is kept than can matter.
 
-use super::grammar::{Kind, Listener};
+use super::grammar::{JsonKind, JsonListener};
 use super::{LONGEST, Pointers};
 
 /// What stands at the end of a way.
@@ -28,7 +28,7 @@ struct Level {
 
 /// The search through one text.
 #[derive(Debug)]
-pub(super) struct Search<'p> {
+pub(super) struct PointerSearch<'p> {
     pointers: &'p Pointers,
     levels: Vec<Level>,
     /// How many arrays and objects are open beside the ways.
@@ -41,7 +41,7 @@ pub(super) struct Search<'p> {
     found: Vec<(usize, ReferencedValue)>,
 }
 
-impl<'p> Search<'p> {
+impl<'p> PointerSearch<'p> {
     pub(super) const fn new(pointers: &'p Pointers) -> Self {
         Self {
             pointers,
@@ -83,14 +83,14 @@ impl<'p> Search<'p> {
     }
 }
 
-impl Listener for Search<'_> {
-    fn begin(&mut self, kind: Kind) {
+impl JsonListener for PointerSearch<'_> {
+    fn begin(&mut self, kind: JsonKind) {
         let node = if self.beside == 0 { self.next() } else { None };
         if let Some(node) = node {
             self.forget(node);
         }
         match (kind, node) {
-            (Kind::Scalar, node) => {
+            (JsonKind::Scalar, node) => {
                 self.reading = node.filter(|node| self.pointers.is_end(*node));
                 self.octets.clear();
             }
@@ -100,7 +100,7 @@ impl Listener for Search<'_> {
                     self.found.push((node, ReferencedValue::NotScalar));
                 }
                 if self.pointers.goes_on(node) {
-                    self.levels.push(Level { node, index: 0, is_array: kind == Kind::Array });
+                    self.levels.push(Level { node, index: 0, is_array: kind == JsonKind::Array });
                 } else {
                     self.beside += 1;
                 }

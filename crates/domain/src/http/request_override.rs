@@ -32,7 +32,7 @@ const METHOD_PARAMETERS: [&str; 6] = [
 
 /// The part of a head that says that a request is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum OverridePart {
     /// The request line, with a method that is not in capitals.
     Line,
     /// A field.
@@ -45,9 +45,9 @@ pub enum Part {
 
 /// Another request for which a request may be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disguise<T> {
+pub struct RequestOverride<T> {
     /// What says so.
-    pub by: Part,
+    pub by: OverridePart,
     /// The method or the path that is said.
     pub says: T,
 }
@@ -59,24 +59,25 @@ pub fn methods(
     query: Option<&str>,
     headers: &HeaderMap,
     is_routed: impl Fn(&Method) -> bool,
-) -> Vec<Disguise<Method>> {
-    let mut found: Vec<Disguise<Method>> = Vec::new();
+) -> Vec<RequestOverride<Method>> {
+    let mut found: Vec<RequestOverride<Method>> = Vec::new();
     let mut note_one = |by, name: &str| {
         let Ok(says) = Method::from_bytes(name.to_ascii_uppercase().as_bytes()) else { return };
-        let is_new = |found: &Vec<Disguise<Method>>| found.iter().all(|one| one.says != says);
+        let is_new =
+            |found: &Vec<RequestOverride<Method>>| found.iter().all(|one| one.says != says);
         if says != *own && is_routed(&says) && is_new(&found) {
-            found.push(Disguise { by, says });
+            found.push(RequestOverride { by, says });
         }
     };
     // Of a list some servers take the first member, others the last.
     let mut note = |by, names: &str| members(names).for_each(|name| note_one(by, name));
-    note(Part::Line, own.as_str());
+    note(OverridePart::Line, own.as_str());
     for (by, value) in lines(headers, &METHOD_FIELDS) {
         note(by, &text(value));
     }
     for (name, value) in pairs(query.unwrap_or_default().as_bytes()) {
         if let Some(known) = method_parameter(&name) {
-            note(Part::Parameter(known), &value);
+            note(OverridePart::Parameter(known), &value);
         }
     }
     found
@@ -139,11 +140,11 @@ fn path(target: &str) -> String {
 fn lines<'h>(
     headers: &'h HeaderMap,
     names: &'static [&'static str],
-) -> impl Iterator<Item = (Part, &'h HeaderValue)> {
+) -> impl Iterator<Item = (OverridePart, &'h HeaderValue)> {
     headers.iter().filter_map(|(name, value)| {
         let octets = name.as_str().as_bytes();
         let known = names.iter().find(|known| reads_as(octets, known))?;
-        Some((Part::Field(known), value))
+        Some((OverridePart::Field(known), value))
     })
 }
 

@@ -20,7 +20,7 @@ struct Node {
 #[derive(Debug, Default)]
 struct Fleet {
     nodes: BTreeMap<i64, Node>,
-    written: BTreeMap<i64, Stake>,
+    written: BTreeMap<i64, NodeDemand>,
     now: Timestamp,
     started: i64,
 }
@@ -42,10 +42,10 @@ impl Fleet {
         self.started
     }
 
-    fn ask(&mut self, node: i64) -> Option<Share> {
+    fn ask(&mut self, node: i64) -> Option<FairShare> {
         let it = *self.nodes.get(&node).filter(|node| !node.dead)?;
         let before = self.written.get(&node).copied();
-        let stake = Stake {
+        let stake = NodeDemand {
             node,
             limit: it.limit,
             holds: it.taken.max(it.may),
@@ -55,9 +55,9 @@ impl Fleet {
         let others: Vec<_> =
             self.written.values().filter(|stake| stake.node != node).copied().collect();
         let held = before.map_or(0, |stake| stake.holds);
-        let share = divide(Kind::UpstreamInFlight, stake, held, &others, self.now);
+        let share = divide(LimitKind::UpstreamInFlight, stake, held, &others, self.now);
         let sum = self.sum();
-        self.written.insert(node, Stake { holds: share.holds, since: share.since, ..stake });
+        self.written.insert(node, NodeDemand { holds: share.holds, since: share.since, ..stake });
         let bounded = share.limit < UNLIMITED;
         assert!(!bounded || self.sum() <= sum.max(share.limit), "{share:?} {self:?}");
         self.nodes.get_mut(&node).unwrap().may = share.may;
@@ -241,7 +241,7 @@ proptest! {
         limit in 1u64..3_600_000, cuts in proptest::collection::vec(0u64..1000, 1..5),
     ) {
         let whole = Rate::hourly(limit).unwrap();
-        let parts = Kind::QueueRate.parts(limit);
+        let parts = LimitKind::QueueRate.parts(limit);
         let (mut left, mut hourly, mut burst) = (parts, 0, 0);
         for cut in cuts {
             let taken = cut.min(left);
@@ -289,15 +289,15 @@ fn what_nobody_limits_is_nobody_s_to_give_back() {
 
 #[test]
 fn kinds_are_written_and_read_alike() {
-    for kind in Kind::ALL {
+    for kind in LimitKind::ALL {
         assert_eq!(kind.as_str().parse(), Ok(kind));
     }
 }
 
 #[test]
 fn a_slow_rate_stays_until_it_has_brought_a_token() {
-    assert_eq!(Kind::UpstreamRate.parts(30 * 60), 1);
-    assert_eq!(Kind::UpstreamRate.turn(30 * 60), Duration::from_secs(2));
-    assert_eq!(Kind::UpstreamRate.turn(1), HOUR);
-    assert_eq!(Kind::UpstreamRate.parts(500 * 3600), 500);
+    assert_eq!(LimitKind::UpstreamRate.parts(30 * 60), 1);
+    assert_eq!(LimitKind::UpstreamRate.turn(30 * 60), Duration::from_secs(2));
+    assert_eq!(LimitKind::UpstreamRate.turn(1), HOUR);
+    assert_eq!(LimitKind::UpstreamRate.parts(500 * 3600), 500);
 }

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use crate::Principal;
-use crate::breaker::Sign;
-use crate::delivery::ReceiverKey;
-use crate::delivery::traffic::town::{Behaves, MILLI, TIMEOUT, Town, limits};
-use crate::delivery::traffic::{Came, REMEMBERED};
+use crate::breaker::HealthSignal;
+use crate::webhooks::ReceiverKey;
+use crate::webhooks::scheduler::simulation::{MILLI, ReceiverModel, Simulation, TIMEOUT, limits};
+use crate::webhooks::scheduler::{AttemptReport, REMEMBERED};
 
 /// The one that answers in 20 ms.
 const FRESH: i64 = 1000;
@@ -12,16 +12,16 @@ const FRESH: i64 = 1000;
 const SOON: Duration = Duration::from_millis(1010);
 
 /// A town with that many receivers that never answer, of which each has something due.
-fn beside_dead(count: i64) -> Town {
-    let mut town = Town::of(limits(64))
-        .with(1..count + 1, Behaves::Never)
-        .with(FRESH..FRESH + 1, Behaves::AnswersIn(20 * MILLI));
+fn beside_dead(count: i64) -> Simulation {
+    let mut town = Simulation::of(limits(64))
+        .with(1..count + 1, ReceiverModel::Never)
+        .with(FRESH..FRESH + 1, ReceiverModel::AnswersIn(20 * MILLI));
     (1..=count).for_each(|receiver| town.put(receiver, false, 5));
     town
 }
 
 /// How long the next delivery to a receiver waits.
-fn wait(town: &mut Town, receiver: i64) -> Duration {
+fn wait(town: &mut Simulation, receiver: i64) -> Duration {
     let before = town.went_out(receiver);
     town.put(receiver, false, 1);
     let since = town.now;
@@ -46,7 +46,7 @@ fn a_receiver_never_heard_of_does_not_wait_for_three_hundred_that_do_not_answer(
 #[test]
 fn the_one_that_has_waited_longest_has_its_turn_however_many_newer_ones_come() {
     let mut town = beside_dead(20);
-    town = town.with(2000..4000, Behaves::Never);
+    town = town.with(2000..4000, ReceiverModel::Never);
     town.put(FRESH, false, 1);
     for milli in 0..9_000 {
         if milli % 10 == 0 {
@@ -62,7 +62,7 @@ fn the_one_that_has_waited_longest_has_its_turn_however_many_newer_ones_come() {
 fn one_principals_dead_receivers_do_not_shut_out_another_principals_first() {
     let mut town = beside_dead(300);
     town.owners.insert(ReceiverKey(FRESH), Principal::named("victim"));
-    town = town.with(2000..4000, Behaves::Never);
+    town = town.with(2000..4000, ReceiverModel::Never);
     for milli in 0..6_000 {
         // A hundred new ones a second.
         if milli % 10 == 0 {
@@ -90,10 +90,10 @@ fn one_that_was_quick_and_then_quiet_or_timed_out_once_waits_no_longer() {
     assert!(wait(&mut town, FRESH) <= MILLI, "it is known to be quick");
     (0..1000).for_each(|_| town.pass());
     // One attempt runs out of time.
-    town.behaves.insert(ReceiverKey(FRESH), Behaves::Never);
+    town.behaves.insert(ReceiverKey(FRESH), ReceiverModel::Never);
     assert!(wait(&mut town, FRESH) <= MILLI);
     (0..16_000).for_each(|_| town.pass());
-    town.behaves.insert(ReceiverKey(FRESH), Behaves::AnswersIn(20 * MILLI));
+    town.behaves.insert(ReceiverKey(FRESH), ReceiverModel::AnswersIn(20 * MILLI));
     assert!(wait(&mut town, FRESH) <= SOON, "it had one hiccup");
     (0..1000).for_each(|_| town.pass());
     town.now = town.now + REMEMBERED + Duration::from_secs(1);
@@ -103,7 +103,7 @@ fn one_that_was_quick_and_then_quiet_or_timed_out_once_waits_no_longer() {
 
 #[test]
 fn one_that_breaks_off_gets_one_at_a_time_until_it_answers() {
-    let mut town = Town::of(limits(64)).with(1..2, Behaves::AnswersIn(20 * MILLI));
+    let mut town = Simulation::of(limits(64)).with(1..2, ReceiverModel::AnswersIn(20 * MILLI));
     town.put(1, false, 1);
     (0..100).for_each(|_| town.pass());
     for round in 1..=5 {
@@ -113,7 +113,7 @@ fn one_that_breaks_off_gets_one_at_a_time_until_it_answers() {
         assert_eq!(together, if round == 1 { 4 } else { 1 }, "round {round}");
         let under_way: Vec<_> = std::mem::take(&mut town.under_way).into_values().collect();
         for (leave, _) in under_way {
-            let came = Came { sign: Some(Sign::Fails), took: MILLI };
+            let came = AttemptReport { sign: Some(HealthSignal::Fails), took: MILLI };
             town.traffic.ended(leave, came, town.now, &mut town.rng);
             town.traffic.settled(ReceiverKey(1));
         }
@@ -126,7 +126,7 @@ fn one_that_breaks_off_gets_one_at_a_time_until_it_answers() {
 
 #[test]
 fn one_that_answers_slowly_is_not_among_those_that_do_not_answer() {
-    let mut town = beside_dead(100).with(2000..2001, Behaves::AnswersIn(2000 * MILLI));
+    let mut town = beside_dead(100).with(2000..2001, ReceiverModel::AnswersIn(2000 * MILLI));
     (0..2000).for_each(|_| town.pass());
     assert!(wait(&mut town, 2000) <= SOON);
     (0..3000).for_each(|_| town.pass());
@@ -138,13 +138,13 @@ fn one_that_answers_slowly_is_not_among_those_that_do_not_answer() {
 
 #[test]
 fn the_first_of_a_dead_ones_attempts_takes_a_slot_for_a_second_and_goes_on_without() {
-    let mut town = Town::of(limits(8)).with(1..2, Behaves::Never);
+    let mut town = Simulation::of(limits(8)).with(1..2, ReceiverModel::Never);
     town.put(1, false, 1);
     town.step();
     assert_eq!((town.traffic.sending(), town.traffic.aside()), (1, 0));
     (0..1001).for_each(|_| town.pass());
     town.put(2, false, 1);
-    town = town.with(2..3, Behaves::Never);
+    town = town.with(2..3, ReceiverModel::Never);
     town.pass();
     assert_eq!((town.traffic.sending(), town.traffic.aside()), (1, 1));
     (0..2 * TIMEOUT.as_millis()).for_each(|_| town.pass());
@@ -153,7 +153,7 @@ fn the_first_of_a_dead_ones_attempts_takes_a_slot_for_a_second_and_goes_on_witho
 
 #[test]
 fn no_more_wait_aside_than_may_and_sixty_dead_ones_are_all_contacted() {
-    let mut town = Town::of(limits(16)).with(1..61, Behaves::Never);
+    let mut town = Simulation::of(limits(16)).with(1..61, ReceiverModel::Never);
     (1..=60).for_each(|receiver| town.put(receiver, false, 1));
     for _ in 0..40_000 {
         town.pass();

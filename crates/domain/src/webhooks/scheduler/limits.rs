@@ -10,7 +10,7 @@ const ASIDE: usize = 2;
 
 /// How much may go out at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SlotLimits {
     /// Attempts of this node at once, without those that have been waiting for more than a
     /// second for a receiver of which nothing is known: of them up to twice as many.
     pub slots: usize,
@@ -23,7 +23,7 @@ pub struct Limits {
     pub rate: Option<Rate>,
 }
 
-impl Limits {
+impl SlotLimits {
     /// Slots for receivers of which nothing is known.
     pub(super) fn for_contacts(&self) -> usize {
         (self.slots / 8).max(1)
@@ -34,7 +34,7 @@ impl Limits {
         (self.slots * 3 / 8).max(1)
     }
 
-    /// Those of [`Limits::for_slow`] that receivers may have which do not answer.
+    /// Those of [`SlotLimits::for_slow`] that receivers may have which do not answer.
     pub(super) fn for_silent(&self) -> usize {
         (self.slots / 4).max(1)
     }
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn half_of_the_slots_are_left_to_who_answers_quickly_and_nobody_is_left_without() {
         for slots in 1..=4096 {
-            let limits = Limits { slots, first_attempts: 20, concurrency: 4, rate: None };
+            let limits = SlotLimits { slots, first_attempts: 20, concurrency: 4, rate: None };
             let (contacts, slow) = (limits.for_contacts(), limits.for_slow());
             assert!(contacts > 0 && slow > 0 && limits.for_silent() > 0);
             assert!(slots < 4 || contacts + slow <= slots / 2, "{slots}");

@@ -2,12 +2,12 @@
 
 /// What is due for a receiver.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Due {
+pub(super) struct DueKinds {
     pub(super) first: bool,
     pub(super) again: bool,
 }
 
-impl Due {
+impl DueKinds {
     /// How many first attempts, and how many of what was tried before: half and half where
     /// both are due.
     pub(super) fn share(

@@ -1,6 +1,6 @@
 //! What a client may add to a request: `Operation-*` and `Client-Reference`.
 //!
-//! Owns their syntax and bounds. The invariant: what [`Additions`] holds is within
+//! Owns their syntax and bounds. The invariant: what [`OperationHeaders`] holds is within
 //! bounds, and never longer than what the route grants. Fields with the prefix that the
 //! contract does not know are ignored. It must not know what becomes of the values.
 
@@ -34,7 +34,7 @@ const REFERENCE: &str = "Client-Reference";
 
 /// What a request added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Additions {
+pub struct OperationHeaders {
     /// In their order, each once.
     pub tags: Vec<String>,
     /// When it may begin; `None` for at once, also when the asked-for instant has passed.
@@ -53,7 +53,7 @@ pub struct Additions {
 
 /// The longest times that a route grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct HeaderGrants {
     /// Of one attempt.
     pub timeout: Duration,
     /// Of the whole.
@@ -63,16 +63,16 @@ pub struct Granted {
 /// A field is refused (400).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {fault}")]
-pub struct AdditionProblem {
+pub struct OperationHeaderProblem {
     /// The field, as it is written.
     pub field: &'static str,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: OperationHeaderFault,
 }
 
 /// What is wrong with a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum OperationHeaderFault {
     /// A single-valued field on several lines.
     #[error("is there more than once: send it on one line")]
     Repeated,
@@ -110,14 +110,14 @@ pub enum Fault {
     BadReference,
 }
 
-impl Additions {
+impl OperationHeaders {
     /// Reads the fields of a request. `granted` is what the route allows: larger values
     /// are cut down to it.
     pub fn parse(
         headers: &HeaderMap,
         now: Timestamp,
-        granted: Granted,
-    ) -> Result<Self, AdditionProblem> {
+        granted: HeaderGrants,
+    ) -> Result<Self, OperationHeaderProblem> {
         Ok(Self {
             tags: tags(headers)?,
             not_before: not_before(headers, now)?,
@@ -130,39 +130,39 @@ impl Additions {
     }
 }
 
-fn problem(field: &'static str, fault: Fault) -> AdditionProblem {
-    AdditionProblem { field, fault }
+fn problem(field: &'static str, fault: OperationHeaderFault) -> OperationHeaderProblem {
+    OperationHeaderProblem { field, fault }
 }
 
 /// The one line of a field, trimmed; `unreadable` if it is not ASCII text.
 fn single<'a>(
     headers: &'a HeaderMap,
     field: &'static str,
-    unreadable: Fault,
-) -> Result<Option<&'a str>, AdditionProblem> {
+    unreadable: OperationHeaderFault,
+) -> Result<Option<&'a str>, OperationHeaderProblem> {
     let mut lines = headers.get_all(field).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
-        return Err(problem(field, Fault::Repeated));
+        return Err(problem(field, OperationHeaderFault::Repeated));
     }
     line.to_str().map(|text| Some(trim(text))).map_err(|_| problem(field, unreadable))
 }
 
-fn tags(headers: &HeaderMap) -> Result<Vec<String>, AdditionProblem> {
+fn tags(headers: &HeaderMap) -> Result<Vec<String>, OperationHeaderProblem> {
     let mut tags: Vec<String> = Vec::new();
     for line in headers.get_all(TAGS) {
-        let line = line.to_str().map_err(|_| problem(TAGS, Fault::BadTag))?;
+        let line = line.to_str().map_err(|_| problem(TAGS, OperationHeaderFault::BadTag))?;
         for tag in members(line) {
             let plain = is_visible(tag) && !tag.contains(['"', '\\']);
             if !plain || tag.len() > LONGEST_TAG {
-                return Err(problem(TAGS, Fault::BadTag));
+                return Err(problem(TAGS, OperationHeaderFault::BadTag));
             }
             if tags.iter().any(|known| known == tag) {
                 continue;
             }
             // Counted at once: comparing each with all others would take the square of a head.
             if tags.len() == MOST_TAGS {
-                return Err(problem(TAGS, Fault::TooManyTags));
+                return Err(problem(TAGS, OperationHeaderFault::TooManyTags));
             }
             tags.push(tag.to_owned());
         }
@@ -170,23 +170,28 @@ fn tags(headers: &HeaderMap) -> Result<Vec<String>, AdditionProblem> {
     Ok(tags)
 }
 
-fn not_before(headers: &HeaderMap, now: Timestamp) -> Result<Option<Timestamp>, AdditionProblem> {
-    let delay = single(headers, DELAY, Fault::NotSeconds)?;
-    let date = single(headers, NOT_BEFORE, Fault::NotADate)?;
+fn not_before(
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, OperationHeaderProblem> {
+    let delay = single(headers, DELAY, OperationHeaderFault::NotSeconds)?;
+    let date = single(headers, NOT_BEFORE, OperationHeaderFault::NotADate)?;
     let (field, due) = match (delay, date) {
         (None, None) => return Ok(None),
-        (Some(_), Some(_)) => return Err(problem(DELAY, Fault::DelayAndDate)),
+        (Some(_), Some(_)) => return Err(problem(DELAY, OperationHeaderFault::DelayAndDate)),
         (Some(seconds), None) => {
-            let seconds = whole_number(seconds).ok_or(problem(DELAY, Fault::NotSeconds))?;
+            let seconds =
+                whole_number(seconds).ok_or(problem(DELAY, OperationHeaderFault::NotSeconds))?;
             (DELAY, now + Duration::from_secs(seconds))
         }
         (None, Some(text)) => {
-            let due = date_of(text, now).ok_or(problem(NOT_BEFORE, Fault::NotADate))?;
+            let due =
+                date_of(text, now).ok_or(problem(NOT_BEFORE, OperationHeaderFault::NotADate))?;
             (NOT_BEFORE, due)
         }
     };
     if due.since(now) > FURTHEST_DELAY {
-        return Err(problem(field, Fault::TooFar));
+        return Err(problem(field, OperationHeaderFault::TooFar));
     }
     Ok((due > now).then_some(due))
 }
@@ -203,26 +208,30 @@ fn limit(
     headers: &HeaderMap,
     field: &'static str,
     granted: Duration,
-) -> Result<Option<Duration>, AdditionProblem> {
-    let Some(text) = single(headers, field, Fault::NotPositiveSeconds)? else { return Ok(None) };
+) -> Result<Option<Duration>, OperationHeaderProblem> {
+    let Some(text) = single(headers, field, OperationHeaderFault::NotPositiveSeconds)? else {
+        return Ok(None);
+    };
     match whole_number(text) {
         Some(seconds @ 1..) => Ok(Some(Duration::from_secs(seconds).min(granted))),
-        _ => Err(problem(field, Fault::NotPositiveSeconds)),
+        _ => Err(problem(field, OperationHeaderFault::NotPositiveSeconds)),
     }
 }
 
-fn serial_key(headers: &HeaderMap) -> Result<Option<String>, AdditionProblem> {
-    match single(headers, SERIAL_KEY, Fault::BadSerialKey)? {
+fn serial_key(headers: &HeaderMap) -> Result<Option<String>, OperationHeaderProblem> {
+    match single(headers, SERIAL_KEY, OperationHeaderFault::BadSerialKey)? {
         Some(key) if !is_visible(key) || !(1..=LONGEST_SERIAL_KEY).contains(&key.len()) => {
-            Err(problem(SERIAL_KEY, Fault::BadSerialKey))
+            Err(problem(SERIAL_KEY, OperationHeaderFault::BadSerialKey))
         }
         key => Ok(key.map(str::to_owned)),
     }
 }
 
-fn parent(headers: &HeaderMap) -> Result<Option<OperationId>, AdditionProblem> {
-    let Some(text) = single(headers, PARENT, Fault::BadParent)? else { return Ok(None) };
-    parent_named(text).map(Some).ok_or(problem(PARENT, Fault::BadParent))
+fn parent(headers: &HeaderMap) -> Result<Option<OperationId>, OperationHeaderProblem> {
+    let Some(text) = single(headers, PARENT, OperationHeaderFault::BadParent)? else {
+        return Ok(None);
+    };
+    parent_named(text).map(Some).ok_or(problem(PARENT, OperationHeaderFault::BadParent))
 }
 
 /// The id in the text of an id or a ticket. The ticket's tail is not checked: naming a
@@ -237,9 +246,11 @@ pub fn parent_named(text: &str) -> Option<OperationId> {
     if tail.is_empty() || is_ticket() { id.parse().ok() } else { None }
 }
 
-fn client_reference(headers: &HeaderMap) -> Result<Option<String>, AdditionProblem> {
-    match single(headers, REFERENCE, Fault::BadReference)? {
-        Some(text) if !is_reference(text) => Err(problem(REFERENCE, Fault::BadReference)),
+fn client_reference(headers: &HeaderMap) -> Result<Option<String>, OperationHeaderProblem> {
+    match single(headers, REFERENCE, OperationHeaderFault::BadReference)? {
+        Some(text) if !is_reference(text) => {
+            Err(problem(REFERENCE, OperationHeaderFault::BadReference))
+        }
         text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
     }
 }
@@ -259,24 +270,24 @@ mod tests {
 
     // Tue, 14 Nov 2023 22:13:20 GMT
     const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
-    const GRANTED: Granted =
-        Granted { timeout: Duration::from_mins(1), deadline: Duration::from_hours(1) };
+    const GRANTED: HeaderGrants =
+        HeaderGrants { timeout: Duration::from_mins(1), deadline: Duration::from_hours(1) };
     const ID: &str = "0192f7c0-5a3e-7c21-9b00-3f1c5d7e9a10";
 
-    fn parse(fields: &[(&str, &str)]) -> Result<Additions, AdditionProblem> {
+    fn parse(fields: &[(&str, &str)]) -> Result<OperationHeaders, OperationHeaderProblem> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Additions::parse(&headers, NOW, GRANTED)
+        OperationHeaders::parse(&headers, NOW, GRANTED)
     }
 
-    fn one(field: &str, value: &str) -> Additions {
+    fn one(field: &str, value: &str) -> OperationHeaders {
         parse(&[(field, value)]).unwrap()
     }
 
-    fn fault(field: &'static str, value: &str) -> Fault {
+    fn fault(field: &'static str, value: &str) -> OperationHeaderFault {
         let found = parse(&[(field, value)]).unwrap_err();
         assert_eq!(found.field, field, "the problem names the field");
         assert!(found.to_string().starts_with(field));
@@ -285,8 +296,8 @@ mod tests {
 
     #[test]
     fn nothing_added_and_unknown_fields_are_nothing() {
-        assert_eq!(parse(&[]), Ok(Additions::default()));
-        assert_eq!(parse(&[("Operation-Colour", "\"red")]), Ok(Additions::default()));
+        assert_eq!(parse(&[]), Ok(OperationHeaders::default()));
+        assert_eq!(parse(&[("Operation-Colour", "\"red")]), Ok(OperationHeaders::default()));
     }
 
     #[test]
@@ -300,10 +311,10 @@ mod tests {
         let many =
             |count: usize| (0..count).map(|n| format!("t:{n}")).collect::<Vec<_>>().join(",");
         assert_eq!(one(TAGS, &many(16)).tags.len(), 16);
-        assert_eq!(fault(TAGS, &many(17)), Fault::TooManyTags);
+        assert_eq!(fault(TAGS, &many(17)), OperationHeaderFault::TooManyTags);
         assert_eq!(one(TAGS, &"t".repeat(100)).tags.len(), 1);
         for bad in [&"t".repeat(101), "a b", "\"a\"", "é"] {
-            assert_eq!(fault(TAGS, bad), Fault::BadTag, "{bad}");
+            assert_eq!(fault(TAGS, bad), OperationHeaderFault::BadTag, "{bad}");
         }
     }
 
@@ -326,19 +337,19 @@ mod tests {
     fn what_is_no_time_or_a_year_ahead_is_refused() {
         assert_eq!(one(DELAY, "31536000").not_before, Some(NOW + FURTHEST_DELAY));
         for far in ["31536001", "99999999999999999999999"] {
-            assert_eq!(fault(DELAY, far), Fault::TooFar);
+            assert_eq!(fault(DELAY, far), OperationHeaderFault::TooFar);
         }
-        assert_eq!(fault(NOT_BEFORE, "2025-01-01T00:00:00Z"), Fault::TooFar);
+        assert_eq!(fault(NOT_BEFORE, "2025-01-01T00:00:00Z"), OperationHeaderFault::TooFar);
         for bad in ["-1", "1.5", "", "soon"] {
-            assert_eq!(fault(DELAY, bad), Fault::NotSeconds, "{bad}");
+            assert_eq!(fault(DELAY, bad), OperationHeaderFault::NotSeconds, "{bad}");
         }
         for bad in
             ["", "tomorrow", "2023-11-14T22:13:50", "2023-11-14", "2023-11-14T22:13:50Z[UTC]"]
         {
-            assert_eq!(fault(NOT_BEFORE, bad), Fault::NotADate, "{bad}");
+            assert_eq!(fault(NOT_BEFORE, bad), OperationHeaderFault::NotADate, "{bad}");
         }
         let both = parse(&[(DELAY, "1"), (NOT_BEFORE, "2023-11-14T22:13:50Z")]).unwrap_err();
-        assert_eq!((both.field, both.fault), (DELAY, Fault::DelayAndDate));
+        assert_eq!((both.field, both.fault), (DELAY, OperationHeaderFault::DelayAndDate));
     }
 
     #[test]
@@ -348,7 +359,11 @@ mod tests {
         assert_eq!(one(DEADLINE, "99999999999999999999999").deadline, Some(GRANTED.deadline));
         for field in [TIMEOUT, DEADLINE] {
             for bad in ["-1", "0", "", "1s", "1.5", "é", "5, 6"] {
-                assert_eq!(fault(field, bad), Fault::NotPositiveSeconds, "{field}: {bad}");
+                assert_eq!(
+                    fault(field, bad),
+                    OperationHeaderFault::NotPositiveSeconds,
+                    "{field}: {bad}"
+                );
             }
         }
     }
@@ -358,7 +373,7 @@ mod tests {
         assert_eq!(one(SERIAL_KEY, "customer:7").serial_key.as_deref(), Some("customer:7"));
         assert!(one(SERIAL_KEY, &"k".repeat(255)).serial_key.is_some());
         for bad in ["", "a b", "é", &"k".repeat(256)] {
-            assert_eq!(fault(SERIAL_KEY, bad), Fault::BadSerialKey, "{bad}");
+            assert_eq!(fault(SERIAL_KEY, bad), OperationHeaderFault::BadSerialKey, "{bad}");
         }
     }
 
@@ -370,7 +385,7 @@ mod tests {
         let ticket = format!("{ID}-{}", "0f".repeat(16));
         assert_eq!(one(PARENT, &ticket).parent, Some(id));
         for bad in ["", "7", &ticket[..68], &ticket.replace('f', "g")] {
-            assert_eq!(fault(PARENT, bad), Fault::BadParent, "{bad}");
+            assert_eq!(fault(PARENT, bad), OperationHeaderFault::BadParent, "{bad}");
         }
     }
 
@@ -380,7 +395,7 @@ mod tests {
         assert_eq!(one(REFERENCE, " ").client_reference, None);
         assert!(one(REFERENCE, &"r".repeat(256)).client_reference.is_some());
         for bad in ["é", "a\tb", &"r".repeat(257)] {
-            assert_eq!(fault(REFERENCE, bad), Fault::BadReference, "{bad}");
+            assert_eq!(fault(REFERENCE, bad), OperationHeaderFault::BadReference, "{bad}");
         }
     }
 
@@ -388,7 +403,7 @@ mod tests {
     fn a_field_with_one_value_stands_on_one_line() {
         for field in [DELAY, NOT_BEFORE, TIMEOUT, DEADLINE, SERIAL_KEY, PARENT, REFERENCE] {
             let found = parse(&[(field, "1"), (field, "1")]).unwrap_err();
-            assert_eq!((found.field, found.fault), (field, Fault::Repeated));
+            assert_eq!((found.field, found.fault), (field, OperationHeaderFault::Repeated));
         }
     }
 
@@ -403,7 +418,7 @@ mod tests {
                 if let Ok(value) = HeaderValue::from_bytes(&octets) {
                     let name = HeaderName::from_bytes(field.as_bytes()).unwrap();
                     let headers = HeaderMap::from_iter([(name, value)]);
-                    if let Ok(read) = Additions::parse(&headers, NOW, GRANTED) {
+                    if let Ok(read) = OperationHeaders::parse(&headers, NOW, GRANTED) {
                         prop_assert!(read.timeout.is_none_or(|timeout| timeout <= GRANTED.timeout));
                         prop_assert!(read.not_before.is_none_or(|due| due > NOW));
                     }

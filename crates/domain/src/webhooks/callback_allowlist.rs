@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 /// Which callbacks a route takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
+pub enum CallbackAllowlist {
     /// None.
     #[default]
     Off,
@@ -21,7 +21,7 @@ pub enum Reach {
     Only(Vec<UrlPattern>),
 }
 
-impl Reach {
+impl CallbackAllowlist {
     /// Whether a URL is taken; none is where callbacks are off.
     pub fn takes(&self, url: &Url) -> bool {
         match self {
@@ -52,13 +52,13 @@ pub struct UrlPattern {
     "`{0}` is no pattern of URLs; write it like https://hooks.example.com/orders or \
      https://*.example.com/hooks/*"
 )]
-pub struct BadPattern(String);
+pub struct BadUrlPattern(String);
 
 impl FromStr for UrlPattern {
-    type Err = BadPattern;
+    type Err = BadUrlPattern;
 
-    fn from_str(text: &str) -> Result<Self, BadPattern> {
-        Self::read(text).ok_or_else(|| BadPattern(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, BadUrlPattern> {
+        Self::read(text).ok_or_else(|| BadUrlPattern(text.to_owned()))
     }
 }
 

@@ -7,31 +7,31 @@
 //! sockets, names being looked up, or how a message is stored.
 
 pub mod address;
-mod answer;
 mod callback;
+mod callback_allowlist;
 pub mod cloud_event;
 pub mod destination;
 pub mod error;
 pub mod extra_fields;
-mod home;
-pub mod keeping;
 pub mod key;
-mod reach;
+mod ownership;
+mod receiver_answer;
 mod schedule;
+pub mod scheduler;
+pub mod secret_storage;
 pub mod signature;
 mod topic;
-pub mod traffic;
 
-pub use answer::Answer;
 pub use callback::{Callback, ReceiverKey};
-pub use destination::{BadDestination, Destination, NOT_PUBLIC, Rules};
+pub use callback_allowlist::{BadUrlPattern, CallbackAllowlist, UrlPattern};
+pub use destination::{BadDestination, Destination, DestinationRules, NOT_PUBLIC};
 pub use error::DeliveryError;
 pub use extra_fields::BadExtraField;
-pub use home::home;
 pub use key::{BadKey, KeyPair, PublicKey, Secret, SigningKey};
-pub use reach::{BadPattern, Reach, UrlPattern};
+pub use ownership::owner_of;
+pub use receiver_answer::ReceiverAnswer;
 pub use schedule::{
-    Attempted, DEADLINE, Ended, HELD, HOPELESS, LOOKED_AT_AGAIN, Next, RESULT_KEPT, Standing,
-    settle,
+    DEADLINE, DeliveryDecision, DeliveryProgress, HELD, HOPELESS, LOOKED_AT_AGAIN, RESULT_KEPT,
+    ScheduleEnd, SendResult, settle,
 };
 pub use topic::{Topic, Topics, UnknownTopic};

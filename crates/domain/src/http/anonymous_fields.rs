@@ -117,7 +117,7 @@ const FORWARDED: [&str; 12] = [
 ];
 
 /// Whether a field, in any spelling that some server takes for it, holds what a client says.
-pub fn is_clients(name: &str) -> bool {
+pub fn is_anonymous(name: &str) -> bool {
     let name = &*as_read(name);
     let forwarded = name.strip_prefix("x-forwarded-");
     FIELDS.contains(&name)
@@ -164,7 +164,7 @@ mod tests {
             "x.request.id",
             "traceparent",
         ] {
-            assert!(is_clients(name), "{name}");
+            assert!(is_anonymous(name), "{name}");
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
             "client-cert",
             "x-tenant",
         ] {
-            assert!(!is_clients(name), "{name}");
+            assert!(!is_anonymous(name), "{name}");
         }
     }
 }

@@ -8,26 +8,26 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::{Due, QUICK, REMEMBERED};
-use crate::delivery::ReceiverKey;
+use super::{DueKinds, QUICK, REMEMBERED};
+use crate::webhooks::ReceiverKey;
 use crate::{Principal, Timestamp};
 
 /// A receiver and what is due for it.
-pub(super) type Candidate = (ReceiverKey, Due);
+pub(super) type ContactCandidate = (ReceiverKey, DueKinds);
 
 /// The first contacts of a node.
 #[derive(Debug, Default)]
-pub(super) struct Contacts {
+pub(super) struct FirstContacts {
     /// Those that take up a slot, by the number of their turn.
-    in_slots: BTreeMap<u64, Contact>,
+    in_slots: BTreeMap<u64, FirstContact>,
     aside: usize,
     turn: u64,
-    served: HashMap<Principal, Served>,
+    served: HashMap<Principal, LastTurn>,
 }
 
 /// An attempt under way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contact {
+pub(super) struct FirstContact {
     pub(super) receiver: ReceiverKey,
     pub(super) again: bool,
     pub(super) since: Timestamp,
@@ -35,14 +35,14 @@ pub(super) struct Contact {
 
 /// When a principal had its last turn.
 #[derive(Clone, Copy, Debug)]
-struct Served {
+struct LastTurn {
     turn: u64,
     at: Timestamp,
     /// Whether the newest comes next.
     newest: bool,
 }
 
-impl Contacts {
+impl FirstContacts {
     /// How many take up a slot.
     pub(super) fn in_slots(&self) -> usize {
         self.in_slots.len()
@@ -54,7 +54,7 @@ impl Contacts {
     }
 
     /// An attempt begins.
-    pub(super) fn began(&mut self, turn: u64, contact: Contact) {
+    pub(super) fn began(&mut self, turn: u64, contact: FirstContact) {
         self.in_slots.insert(turn, contact);
     }
 
@@ -72,7 +72,7 @@ impl Contacts {
     }
 
     /// The next one that has not been answered quickly leaves its slot.
-    pub(super) fn leave(&mut self, most: usize, now: Timestamp) -> Option<Contact> {
+    pub(super) fn leave(&mut self, most: usize, now: Timestamp) -> Option<FirstContact> {
         self.leaves_at(most).filter(|at| *at <= now)?;
         let (_, contact) = self.in_slots.pop_first()?;
         self.aside += 1;
@@ -83,20 +83,20 @@ impl Contacts {
     /// in which principals take turns.
     pub(super) fn row<'p>(
         &self,
-        candidates: impl IntoIterator<Item = (&'p Principal, Candidate)>,
-    ) -> Row<'p> {
-        let mut by_principal: HashMap<&Principal, VecDeque<Candidate>> = HashMap::new();
+        candidates: impl IntoIterator<Item = (&'p Principal, ContactCandidate)>,
+    ) -> ContactQueue<'p> {
+        let mut by_principal: HashMap<&Principal, VecDeque<ContactCandidate>> = HashMap::new();
         for (principal, candidate) in candidates {
             by_principal.entry(principal).or_default().push_back(candidate);
         }
-        let mut row = Row { next: self.turn, queues: BTreeMap::new() };
+        let mut row = ContactQueue { next: self.turn, queues: BTreeMap::new() };
         for (principal, candidates) in by_principal {
             let served = self.served.get(principal);
             let newest = served.is_none_or(|served| served.newest);
             // Who never had a turn comes first, whoever of them has waited longest.
             let turn = served.map_or(0, |served| served.turn);
             let first = candidates.front().map_or(0, |(receiver, _)| receiver.0);
-            row.queues.insert((turn, first), Queue { principal, candidates, newest });
+            row.queues.insert((turn, first), PrincipalCandidates { principal, candidates, newest });
         }
         row
     }
@@ -104,7 +104,7 @@ impl Contacts {
     /// One of a principal's was contacted; whether the newest comes `next`.
     pub(super) fn served(&mut self, principal: &Principal, newest: bool, now: Timestamp) {
         self.turn += 1;
-        let served = Served { turn: self.turn, at: now, newest };
+        let served = LastTurn { turn: self.turn, at: now, newest };
         if let Some(known) = self.served.get_mut(principal) {
             *known = served;
         } else {
@@ -119,29 +119,29 @@ impl Contacts {
 }
 
 /// Who could be contacted, in turn.
-pub(super) struct Row<'p> {
+pub(super) struct ContactQueue<'p> {
     next: u64,
-    queues: BTreeMap<(u64, i64), Queue<'p>>,
+    queues: BTreeMap<(u64, i64), PrincipalCandidates<'p>>,
 }
 
-struct Queue<'p> {
+struct PrincipalCandidates<'p> {
     principal: &'p Principal,
-    candidates: VecDeque<Candidate>,
+    candidates: VecDeque<ContactCandidate>,
     newest: bool,
 }
 
 /// Who is to be contacted.
-pub(super) struct Chosen<'p> {
+pub(super) struct NextContact<'p> {
     pub(super) principal: &'p Principal,
-    pub(super) candidate: Candidate,
+    pub(super) candidate: ContactCandidate,
     /// Whether the principal's newest comes after this one.
     pub(super) newest_next: bool,
 }
 
-impl<'p> Iterator for Row<'p> {
-    type Item = Chosen<'p>;
+impl<'p> Iterator for ContactQueue<'p> {
+    type Item = NextContact<'p>;
 
-    fn next(&mut self) -> Option<Chosen<'p>> {
+    fn next(&mut self) -> Option<NextContact<'p>> {
         let ((_, first), mut queue) = self.queues.pop_first()?;
         let chosen = match queue.newest {
             true => queue.candidates.pop_back(),
@@ -153,10 +153,10 @@ impl<'p> Iterator for Row<'p> {
             self.next += 1;
             self.queues.insert((self.next, first), queue);
         }
-        chosen.map(|candidate| Chosen { principal, candidate, newest_next })
+        chosen.map(|candidate| NextContact { principal, candidate, newest_next })
     }
 }
 
 #[cfg(test)]
-#[path = "contacts_tests.rs"]
+#[path = "first_contacts_tests.rs"]
 mod tests;

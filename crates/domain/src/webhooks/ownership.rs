@@ -7,7 +7,7 @@ use super::ReceiverKey;
 
 /// The node that sends to a receiver, of those that are there; none where there is none.
 /// Nodes are known by the numbers of their starts, in whatever order.
-pub fn home(receiver: ReceiverKey, nodes: &[i64]) -> Option<i64> {
+pub fn owner_of(receiver: ReceiverKey, nodes: &[i64]) -> Option<i64> {
     // The highest bidder has it: whoever goes takes nobody else's bids with it.
     nodes.iter().copied().max_by_key(|node| (bid(receiver, *node), *node))
 }
@@ -32,12 +32,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn homes(nodes: &[i64]) -> Vec<Option<i64>> {
-        (1..=2000).map(|receiver| home(ReceiverKey(receiver), nodes)).collect()
+        (1..=2000).map(|receiver| owner_of(ReceiverKey(receiver), nodes)).collect()
     }
 
     #[test]
     fn where_nobody_sends_nobody_is_at_home() {
-        assert_eq!(home(ReceiverKey(1), &[]), None);
+        assert_eq!(owner_of(ReceiverKey(1), &[]), None);
     }
 
     #[test]
@@ -75,8 +75,8 @@ mod tests {
         ) {
             let (up, down): (Vec<i64>, Vec<i64>) =
                 (nodes.iter().copied().collect(), nodes.iter().rev().copied().collect());
-            let chosen = home(ReceiverKey(receiver), &up);
-            prop_assert_eq!(chosen, home(ReceiverKey(receiver), &down));
+            let chosen = owner_of(ReceiverKey(receiver), &up);
+            prop_assert_eq!(chosen, owner_of(ReceiverKey(receiver), &down));
             prop_assert!(BTreeSet::from_iter(up).contains(&chosen.unwrap()));
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::contacts::{Candidate, Chosen};
-use super::place::{Manner, Place};
-use super::{AHEAD, Due, Plan, Traffic, Whose};
+use super::first_contacts::{ContactCandidate, NextContact};
+use super::receiver_state::{ReceiverState, Responsiveness};
+use super::{AHEAD, ClaimPlan, DeliveryScheduler, DueKinds, ReceiverTerms};
 use crate::Timestamp;
-use crate::delivery::ReceiverKey;
+use crate::webhooks::ReceiverKey;
 
 /// More is taken on beside what is there only if it is at least this part of the reach: a
 /// few at a time would cost nearly as much as many.
@@ -16,7 +16,7 @@ const WORTH_IT: usize = 4;
 const BREATH: Duration = Duration::from_millis(10);
 
 /// What is left while it is being planned.
-struct Room {
+struct SlotBudget {
     all: usize,
     slow: usize,
     silent: usize,
@@ -24,42 +24,42 @@ struct Room {
     again: usize,
 }
 
-impl Room {
-    fn left(&self, manner: Manner) -> usize {
+impl SlotBudget {
+    fn left(&self, manner: Responsiveness) -> usize {
         let own = match manner {
-            Manner::Quick => self.all,
-            Manner::Slow => self.slow,
-            Manner::Silent => self.slow.min(self.silent),
-            Manner::Unknown => self.contacts,
+            Responsiveness::Quick => self.all,
+            Responsiveness::Slow => self.slow,
+            Responsiveness::Silent => self.slow.min(self.silent),
+            Responsiveness::Unknown => self.contacts,
         };
         own.min(self.all)
     }
 
-    fn take(&mut self, manner: Manner, first: usize, again: usize) {
+    fn take(&mut self, manner: Responsiveness, first: usize, again: usize) {
         let count = first + again;
         let from = |room: &mut usize, is: bool| {
             *room = room.saturating_sub(if is { count } else { 0 });
         };
         from(&mut self.all, true);
         from(&mut self.slow, manner.is_slow());
-        from(&mut self.silent, manner == Manner::Silent);
-        from(&mut self.contacts, manner == Manner::Unknown);
+        from(&mut self.silent, manner == Responsiveness::Silent);
+        from(&mut self.contacts, manner == Responsiveness::Unknown);
         self.again = self.again.saturating_sub(again);
     }
 }
 
-impl<T> Traffic<T> {
+impl<T> DeliveryScheduler<T> {
     /// What to take on of what is due, by receiver and by whether it was tried before.
     /// What is due longest comes first; `whose` says whose a receiver is, and how fast it may
     /// be sent to.
-    /// [`Traffic::arrived`] has to be told of each want what came of it.
+    /// [`DeliveryScheduler::arrived`] has to be told of each want what came of it.
     pub fn plan<'p>(
         &mut self,
         due: impl IntoIterator<Item = (ReceiverKey, bool)>,
-        whose: impl Fn(ReceiverKey) -> Whose<'p>,
+        whose: impl Fn(ReceiverKey) -> ReceiverTerms<'p>,
         now: Timestamp,
-    ) -> Plan {
-        let mut plan = Plan::default();
+    ) -> ClaimPlan {
+        let mut plan = ClaimPlan::default();
         self.put_aside(now);
         let mut room = self.room();
         let mut turns = Self::merged(due);
@@ -75,7 +75,7 @@ impl<T> Traffic<T> {
         for (receiver, due) in turns {
             let place = self.place(receiver, now);
             place.seen_at = now;
-            if place.counts_as() == Manner::Unknown {
+            if place.counts_as() == Responsiveness::Unknown {
                 continue;
             }
             let most = place.allowed(&limits);
@@ -97,30 +97,32 @@ impl<T> Traffic<T> {
     /// Asks for what is to be sent to receivers of which nothing is known.
     fn contact<'p>(
         &mut self,
-        due: &[Candidate],
-        whose: impl Fn(ReceiverKey) -> Whose<'p>,
-        room: &mut Room,
-        plan: &mut Plan,
+        due: &[ContactCandidate],
+        whose: impl Fn(ReceiverKey) -> ReceiverTerms<'p>,
+        room: &mut SlotBudget,
+        plan: &mut ClaimPlan,
         now: Timestamp,
     ) {
-        let is_one = |(receiver, _): &&Candidate| {
+        let is_one = |(receiver, _): &&ContactCandidate| {
             let place = self.places.get(receiver);
-            place.is_none_or(|place| place.counts_as() == Manner::Unknown && place.taken_on() == 0)
+            place.is_none_or(|place| {
+                place.counts_as() == Responsiveness::Unknown && place.taken_on() == 0
+            })
         };
         let mut waiting = due.iter().filter(is_one).peekable();
         if waiting.peek().is_none() {
             return;
         }
-        if room.left(Manner::Unknown) > 0 {
+        if room.left(Responsiveness::Unknown) > 0 {
             let row = waiting.map(|candidate| (whose(candidate.0).principal, *candidate));
             let row = self.contacts.row(row);
-            for Chosen { principal, candidate: (receiver, due), newest_next } in row {
+            for NextContact { principal, candidate: (receiver, due), newest_next } in row {
                 let before = room.contacts;
                 self.ask(receiver, due, 1, room, plan, now);
                 if room.contacts < before {
                     self.contacts.served(principal, newest_next, now);
                 }
-                if room.left(Manner::Unknown) == 0 {
+                if room.left(Responsiveness::Unknown) == 0 {
                     break;
                 }
             }
@@ -130,18 +132,18 @@ impl<T> Traffic<T> {
         }
     }
 
-    fn room(&self) -> Room {
+    fn room(&self) -> SlotBudget {
         let (mut slow, mut silent, mut contacts, mut again) = (0, 0, 0, 0);
         for place in self.places.values() {
             let manner = place.counts_as();
             let count = place.asked + place.promised + place.waiting.len();
             slow += if manner.is_slow() { count } else { 0 };
-            silent += if manner == Manner::Silent { count } else { 0 };
-            contacts += if manner == Manner::Unknown { count } else { 0 };
+            silent += if manner == Responsiveness::Silent { count } else { 0 };
+            contacts += if manner == Responsiveness::Unknown { count } else { 0 };
             again += place.waiting.iter().filter(|(again, _)| *again).count();
         }
         let limits = &self.limits;
-        Room {
+        SlotBudget {
             all: (limits.slots * AHEAD).saturating_sub(self.held),
             slow: limits.for_slow().saturating_sub(self.sending_slow + slow),
             silent: limits.for_silent().saturating_sub(self.sending_silent + silent),
@@ -150,9 +152,9 @@ impl<T> Traffic<T> {
         }
     }
 
-    fn place(&mut self, receiver: ReceiverKey, now: Timestamp) -> &mut Place<T> {
+    fn place(&mut self, receiver: ReceiverKey, now: Timestamp) -> &mut ReceiverState<T> {
         let limits = self.limits;
-        self.places.entry(receiver).or_insert_with(|| Place::new(&limits, now))
+        self.places.entry(receiver).or_insert_with(|| ReceiverState::new(&limits, now))
     }
 
     fn asked_in(&self, receiver: ReceiverKey) -> u64 {
@@ -160,12 +162,12 @@ impl<T> Traffic<T> {
     }
 
     /// Receivers with what is due for them, in the order of what is due.
-    fn merged(due: impl IntoIterator<Item = (ReceiverKey, bool)>) -> Vec<Candidate> {
-        let mut order: Vec<Candidate> = Vec::new();
+    fn merged(due: impl IntoIterator<Item = (ReceiverKey, bool)>) -> Vec<ContactCandidate> {
+        let mut order: Vec<ContactCandidate> = Vec::new();
         let mut at: HashMap<ReceiverKey, usize> = HashMap::new();
         for (receiver, again) in due {
             let index = *at.entry(receiver).or_insert_with(|| {
-                order.push((receiver, Due::default()));
+                order.push((receiver, DueKinds::default()));
                 order.len() - 1
             });
             match again {
@@ -180,16 +182,16 @@ impl<T> Traffic<T> {
     fn ask(
         &mut self,
         receiver: ReceiverKey,
-        due: Due,
+        due: DueKinds,
         most: usize,
-        room: &mut Room,
-        plan: &mut Plan,
+        room: &mut SlotBudget,
+        plan: &mut ClaimPlan,
         now: Timestamp,
     ) -> bool {
         let turn = self.turns;
         let Some(place) = self.places.get_mut(&receiver) else { return false };
         let manner = place.counts_as();
-        let is_quick = manner == Manner::Quick;
+        let is_quick = manner == Responsiveness::Quick;
         if place.not_before > now {
             plan.look_again(place.not_before);
             return false;

@@ -47,7 +47,7 @@ fn hmac_key(secret: &Secret) -> hmac::Key {
 
 /// A key that signatures are checked with.
 #[derive(Clone, Debug)]
-pub enum CheckingKey {
+pub enum VerificationKey {
     /// Checks `v1`.
     Secret(Secret),
     /// Checks `v1a`.
@@ -56,7 +56,7 @@ pub enum CheckingKey {
 
 /// The fields of a delivery that are about its signature, as they arrived.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed<'a> {
+pub struct SignatureHeaders<'a> {
     /// `webhook-id`.
     pub id: Option<&'a str>,
     /// `webhook-timestamp`.
@@ -67,7 +67,7 @@ pub struct Signed<'a> {
 
 /// Why a delivery is not to be believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unverified {
+pub enum VerificationError {
     /// A field is missing.
     #[error("unsigned: there is no {0}")]
     Unsigned(&'static str),
@@ -90,47 +90,49 @@ pub enum Unverified {
 
 /// Whether a delivery comes from who has the key, unchanged, and recently.
 pub fn verify(
-    signed: Signed<'_>,
+    signed: SignatureHeaders<'_>,
     body: &[u8],
-    key: &CheckingKey,
+    key: &VerificationKey,
     now: Timestamp,
-) -> Result<(), Unverified> {
-    let id = signed.id.ok_or(Unverified::Unsigned("webhook-id"))?;
-    let seconds = signed.timestamp.ok_or(Unverified::Unsigned("webhook-timestamp"))?;
-    let signatures = signed.signature.ok_or(Unverified::Unsigned("webhook-signature"))?;
+) -> Result<(), VerificationError> {
+    let id = signed.id.ok_or(VerificationError::Unsigned("webhook-id"))?;
+    let seconds = signed.timestamp.ok_or(VerificationError::Unsigned("webhook-timestamp"))?;
+    let signatures = signed.signature.ok_or(VerificationError::Unsigned("webhook-signature"))?;
     check_time(seconds, now)?;
     let kind = match key {
-        CheckingKey::Secret(_) => BY_SECRET,
-        CheckingKey::Public(_) => BY_PAIR,
+        VerificationKey::Secret(_) => BY_SECRET,
+        VerificationKey::Public(_) => BY_PAIR,
     };
     let mut of_kind = signatures
         .split(' ')
         .filter_map(|token| token.split_once(','))
         .filter_map(|(of, signature)| (of == kind && !signature.is_empty()).then_some(signature))
         .peekable();
-    of_kind.peek().ok_or(Unverified::OtherKind(kind))?;
+    of_kind.peek().ok_or(VerificationError::OtherKind(kind))?;
     let message = message(id, seconds, body);
     match of_kind.filter_map(|text| BASE64.decode(text).ok()).any(|s| fits(key, &message, &s)) {
         true => Ok(()),
-        false => Err(Unverified::Wrong),
+        false => Err(VerificationError::Wrong),
     }
 }
 
-fn fits(key: &CheckingKey, message: &[u8], signature: &[u8]) -> bool {
+fn fits(key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
     match key {
-        CheckingKey::Secret(secret) => hmac::verify(&hmac_key(secret), message, signature).is_ok(),
-        CheckingKey::Public(public) => public.verifies(message, signature),
+        VerificationKey::Secret(secret) => {
+            hmac::verify(&hmac_key(secret), message, signature).is_ok()
+        }
+        VerificationKey::Public(public) => public.verifies(message, signature),
     }
 }
 
-fn check_time(seconds: &str, now: Timestamp) -> Result<(), Unverified> {
-    let seconds: i64 = seconds.parse().map_err(|_| Unverified::NoTime)?;
+fn check_time(seconds: &str, now: Timestamp) -> Result<(), VerificationError> {
+    let seconds: i64 = seconds.parse().map_err(|_| VerificationError::NoTime)?;
     let signed = Timestamp::from_micros(seconds.saturating_mul(1_000_000));
     if now.since(signed) > TOLERANCE {
-        return Err(Unverified::Stale(now.since(signed)));
+        return Err(VerificationError::Stale(now.since(signed)));
     }
     if signed.since(now) > TOLERANCE {
-        return Err(Unverified::Early(signed.since(now)));
+        return Err(VerificationError::Early(signed.since(now)));
     }
     Ok(())
 }
@@ -138,7 +140,7 @@ fn check_time(seconds: &str, now: Timestamp) -> Result<(), Unverified> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::key::KeyPair;
+    use crate::webhooks::key::KeyPair;
     use proptest::prelude::*;
 
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
@@ -150,10 +152,17 @@ mod tests {
         Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()
     }
 
-    fn checked(signature: &str, key: &CheckingKey, now: Timestamp) -> Result<(), Unverified> {
+    fn checked(
+        signature: &str,
+        key: &VerificationKey,
+        now: Timestamp,
+    ) -> Result<(), VerificationError> {
         let timestamp = SECONDS.to_string();
-        let signed =
-            Signed { id: Some(ID), timestamp: Some(&timestamp), signature: Some(signature) };
+        let signed = SignatureHeaders {
+            id: Some(ID),
+            timestamp: Some(&timestamp),
+            signature: Some(signature),
+        };
         verify(signed, BODY, key, now)
     }
 
@@ -177,9 +186,9 @@ mod tests {
         assert!(signature.starts_with("v1,g0hM9SsE+OTPJTGt/"));
         let public = KeyPair::new([2; 32]).unwrap().public();
         for key in [
-            CheckingKey::Secret(secret()),
-            CheckingKey::Secret(Secret::new([1; 32])),
-            CheckingKey::Public(public),
+            VerificationKey::Secret(secret()),
+            VerificationKey::Secret(Secret::new([1; 32])),
+            VerificationKey::Public(public),
         ] {
             assert_eq!(checked(&signature, &key, NOW), Ok(()), "{key:?}");
         }
@@ -188,51 +197,58 @@ mod tests {
     #[test]
     fn why_a_delivery_is_not_believed_is_told() {
         let good = sign(&[SigningKey::Secret(secret())], ID, SECONDS, BODY);
-        let key = CheckingKey::Secret(secret());
-        let other = CheckingKey::Secret(Secret::new([1; 32]));
-        assert_eq!(checked(&good, &other, NOW), Err(Unverified::Wrong));
+        let key = VerificationKey::Secret(secret());
+        let other = VerificationKey::Secret(Secret::new([1; 32]));
+        assert_eq!(checked(&good, &other, NOW), Err(VerificationError::Wrong));
         let far = TOLERANCE + Duration::from_secs(1);
         assert_eq!(checked(&good, &key, NOW + TOLERANCE), Ok(()));
         assert_eq!(checked(&good, &key, NOW - TOLERANCE), Ok(()));
-        assert_eq!(checked(&good, &key, NOW + far), Err(Unverified::Stale(far)));
-        assert_eq!(checked(&good, &key, NOW - far), Err(Unverified::Early(far)));
+        assert_eq!(checked(&good, &key, NOW + far), Err(VerificationError::Stale(far)));
+        assert_eq!(checked(&good, &key, NOW - far), Err(VerificationError::Early(far)));
         // An empty signature must not count as one of the right kind.
         for empty in ["", "v1", "v1,", "v1, v2,x", "v1a,AAAA"] {
-            assert_eq!(checked(empty, &key, NOW), Err(Unverified::OtherKind("v1")), "{empty}");
+            assert_eq!(
+                checked(empty, &key, NOW),
+                Err(VerificationError::OtherKind("v1")),
+                "{empty}"
+            );
         }
         for wrong in ["v1,AAAA", "v1,!!", "v2,x v1,AAAA"] {
-            assert_eq!(checked(wrong, &key, NOW), Err(Unverified::Wrong), "{wrong}");
+            assert_eq!(checked(wrong, &key, NOW), Err(VerificationError::Wrong), "{wrong}");
         }
     }
 
     #[test]
     fn a_field_that_is_missing_is_named() {
-        let key = CheckingKey::Secret(secret());
-        let all = Signed { id: Some(ID), timestamp: Some("x"), signature: Some("v1,x") };
+        let key = VerificationKey::Secret(secret());
+        let all = SignatureHeaders { id: Some(ID), timestamp: Some("x"), signature: Some("v1,x") };
         let missing = |signed| verify(signed, BODY, &key, NOW).unwrap_err();
-        assert_eq!(missing(Signed { id: None, ..all }), Unverified::Unsigned("webhook-id"));
-        let no_time = Unverified::Unsigned("webhook-timestamp");
-        assert_eq!(missing(Signed { timestamp: None, ..all }), no_time);
-        let no_signature = Unverified::Unsigned("webhook-signature");
-        assert_eq!(missing(Signed { signature: None, ..all }), no_signature);
-        assert_eq!(missing(all), Unverified::NoTime);
+        assert_eq!(
+            missing(SignatureHeaders { id: None, ..all }),
+            VerificationError::Unsigned("webhook-id")
+        );
+        let no_time = VerificationError::Unsigned("webhook-timestamp");
+        assert_eq!(missing(SignatureHeaders { timestamp: None, ..all }), no_time);
+        let no_signature = VerificationError::Unsigned("webhook-signature");
+        assert_eq!(missing(SignatureHeaders { signature: None, ..all }), no_signature);
+        assert_eq!(missing(all), VerificationError::NoTime);
     }
 
     proptest! {
         #[test]
         fn no_other_message_has_the_same_signature(at in 0..BODY.len(), by in 1u8..) {
             let pair = KeyPair::new([2; 32]).unwrap();
-            let public = CheckingKey::Public(pair.public());
+            let public = VerificationKey::Public(pair.public());
             let keys = [SigningKey::Secret(secret()), SigningKey::Pair(pair)];
             let signature = sign(&keys, ID, SECONDS, BODY);
             let mut changed = BODY.to_vec();
             changed[at] ^= by;
             let seconds = SECONDS.to_string();
             let signed =
-                Signed { id: Some(ID), timestamp: Some(&seconds), signature: Some(&signature) };
-            for key in [&public, &CheckingKey::Secret(secret())] {
+                SignatureHeaders { id: Some(ID), timestamp: Some(&seconds), signature: Some(&signature) };
+            for key in [&public, &VerificationKey::Secret(secret())] {
                 prop_assert_eq!(verify(signed, BODY, key, NOW), Ok(()));
-                prop_assert_eq!(verify(signed, &changed, key, NOW), Err(Unverified::Wrong));
+                prop_assert_eq!(verify(signed, &changed, key, NOW), Err(VerificationError::Wrong));
             }
         }
     }

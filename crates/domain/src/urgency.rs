@@ -13,7 +13,7 @@ pub const MOST_PRIORITY: i32 = 100;
 
 /// What a queue's operations may expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub struct QueueTarget {
     /// Higher goes first.
     pub priority: i32,
     /// How long an operation may wait before it counts as late.
@@ -21,13 +21,13 @@ pub struct Expected {
 }
 
 /// A queue of which nothing was said.
-impl Default for Expected {
+impl Default for QueueTarget {
     fn default() -> Self {
         Self { priority: 0, target_wait: Duration::from_mins(1) }
     }
 }
 
-impl Expected {
+impl QueueTarget {
     /// How urgent it is, where the oldest that is due has waited for `age`: the priority,
     /// and 1 for each time that it has waited as long as may be expected. So whoever waits
     /// long enough is served before any priority.
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const fn queue(priority: i32, target_wait: u64) -> Expected {
-        Expected { priority, target_wait: Duration::from_secs(target_wait) }
+    const fn queue(priority: i32, target_wait: u64) -> QueueTarget {
+        QueueTarget { priority, target_wait: Duration::from_secs(target_wait) }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum LimitKind {
     /// Attempts of a queue that run.
     QueueInFlight,
     /// Attempts of a queue that begin.
@@ -37,7 +37,7 @@ pub enum Kind {
     UpstreamRate,
 }
 
-impl Kind {
+impl LimitKind {
     /// Every kind.
     pub const ALL: [Self; 4] =
         [Self::QueueInFlight, Self::QueueRate, Self::UpstreamInFlight, Self::UpstreamRate];
@@ -80,17 +80,17 @@ impl Kind {
 /// A text names no kind of limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown kind of limit")]
-pub struct UnknownKind;
+pub struct UnknownLimitKind;
 
-impl FromStr for Kind {
-    type Err = UnknownKind;
+impl FromStr for LimitKind {
+    type Err = UnknownLimitKind;
 
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
+    fn from_str(text: &str) -> Result<Self, UnknownLimitKind> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownLimitKind)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Kind {
 
 /// One node's part in a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stake {
+pub struct NodeDemand {
     /// The number of its start.
     pub node: i64,
     /// The limit in its configuration.
@@ -113,7 +113,7 @@ pub struct Stake {
 
 /// What a node that asked may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct FairShare {
     /// The lowest limit among the nodes.
     pub limit: u64,
     /// How many parts it may use from now on.
@@ -132,12 +132,18 @@ pub struct Share {
 
 /// What the asker may have, which holds what its stake says and cannot do with less at
 /// once. `held` is what was written down for it before.
-pub fn divide(kind: Kind, asker: Stake, held: u64, others: &[Stake], now: Timestamp) -> Share {
+pub fn divide(
+    kind: LimitKind,
+    asker: NodeDemand,
+    held: u64,
+    others: &[NodeDemand],
+    now: Timestamp,
+) -> FairShare {
     let limit = others.iter().fold(asker.limit, |lowest, other| lowest.min(other.limit));
     let alone = others.is_empty();
     if limit >= UNLIMITED {
         let (may, since) = (UNLIMITED, asker.since);
-        return Share { limit, may, holds: may, since, owed: false, stirs: false, alone };
+        return FairShare { limit, may, holds: may, since, owed: false, stirs: false, alone };
     }
     let parts = kind.parts(limit);
     let stakes: Vec<_> = std::iter::once(asker).chain(others.iter().copied()).collect();
@@ -153,12 +159,12 @@ pub fn divide(kind: Kind, asker: Stake, held: u64, others: &[Stake], now: Timest
     let rich = before.clone().any(|(other, fair)| *fair < other.holds);
     let owed = target > may && rich;
     let since = if asker.holds == 0 && holds > 0 { now } else { asker.since };
-    Share { limit, may, holds, since, owed, stirs: owed || (holds < held && wanting), alone }
+    FairShare { limit, may, holds, since, owed, stirs: owed || (holds < held && wanting), alone }
 }
 
 /// The fair part of each: what it needs, where that is no more than an equal part; what is
 /// over goes to those who need more, and what nobody needs is spread over all.
-fn fair(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<u64> {
+fn fair(parts: u64, turn: Duration, stakes: &[NodeDemand], now: Timestamp) -> Vec<u64> {
     let wanting = stakes.iter().filter(|stake| stake.needs > 0).count() as u64;
     if wanting > parts {
         return in_turn(parts, turn, stakes, now);
@@ -184,7 +190,7 @@ fn fair(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<u64
 }
 
 /// One part for each of those whose turn it is, where there is not one for everybody.
-fn in_turn(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<u64> {
+fn in_turn(parts: u64, turn: Duration, stakes: &[NodeDemand], now: Timestamp) -> Vec<u64> {
     let mut queue: Vec<usize> = (0..stakes.len()).collect();
     queue.retain(|at| stakes.get(*at).is_some_and(|stake| stake.needs > 0));
     queue.sort_by_key(|at| {
@@ -207,5 +213,5 @@ fn in_turn(parts: u64, turn: Duration, stakes: &[Stake], now: Timestamp) -> Vec<
 }
 
 #[cfg(test)]
-#[path = "division_tests.rs"]
+#[path = "fair_share_tests.rs"]
 mod tests;

@@ -18,19 +18,19 @@ pub type Nonce = [u8; 12];
 
 /// Whose a secret is.
 #[derive(Clone, Copy, Debug)]
-pub enum Whose<'a> {
+pub enum SecretOwner<'a> {
     /// That of the subscription with this id.
-    Subscription(&'a dyn Named),
+    Subscription(&'a dyn OwnerId),
     /// That of a principal's callbacks.
     Callbacks(&'a Principal),
 }
 
 /// Something that is called by a text.
-pub trait Named: fmt::Display + fmt::Debug + Send + Sync {}
+pub trait OwnerId: fmt::Display + fmt::Debug + Send + Sync {}
 
-impl<T: fmt::Display + fmt::Debug + Send + Sync> Named for T {}
+impl<T: fmt::Display + fmt::Debug + Send + Sync> OwnerId for T {}
 
-impl Whose<'_> {
+impl SecretOwner<'_> {
     fn purpose(self, what: &str) -> String {
         match self {
             Self::Subscription(id) => format!("{what} of subscription {id}"),
@@ -48,7 +48,7 @@ const FIELDS: &str = "headers";
 /// A key as it is stored.
 pub fn seal_key(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     key: &SigningKey,
     nonce: Nonce,
 ) -> Result<Vec<u8>, SealingError> {
@@ -62,7 +62,7 @@ pub fn seal_key(
 /// The key in what was stored.
 pub fn open_key(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     stored: &[u8],
 ) -> Result<SigningKey, SealingError> {
     let text = keyring.open(&whose.purpose(KEY), stored)?;
@@ -73,7 +73,7 @@ pub fn open_key(
 /// A stored key under the key that seals; none where it is.
 pub fn resealed_key(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     stored: &[u8],
     nonce: Nonce,
 ) -> Result<Option<Vec<u8>>, SealingError> {
@@ -91,7 +91,7 @@ pub fn public_half(key: &SigningKey) -> Option<PublicKey> {
 /// A subscriber's fields as they are stored: lines of name and value.
 pub fn seal_fields(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     fields: &HeaderMap,
     nonce: Nonce,
 ) -> Result<Vec<u8>, SealingError> {
@@ -107,7 +107,7 @@ pub fn seal_fields(
 /// The fields in what was stored.
 pub fn open_fields(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     stored: &[u8],
 ) -> Result<HeaderMap, SealingError> {
     let lines = keyring.open(&whose.purpose(FIELDS), stored)?;
@@ -119,7 +119,7 @@ pub fn open_fields(
 /// Stored fields under the key that seals; none where they are.
 pub fn resealed_fields(
     keyring: &Keyring,
-    whose: Whose<'_>,
+    whose: SecretOwner<'_>,
     stored: &[u8],
     nonce: Nonce,
 ) -> Result<Option<Vec<u8>>, SealingError> {
@@ -148,10 +148,10 @@ mod tests {
         let keyring = keyring();
         let principals = [Principal::everyone(), Principal::named("ann")];
         let all = [
-            Whose::Subscription(&"0a"),
-            Whose::Subscription(&"0b"),
-            Whose::Callbacks(&principals[0]),
-            Whose::Callbacks(&principals[1]),
+            SecretOwner::Subscription(&"0a"),
+            SecretOwner::Subscription(&"0b"),
+            SecretOwner::Callbacks(&principals[0]),
+            SecretOwner::Callbacks(&principals[1]),
         ];
         for (paired, text) in [(false, "whsec_"), (true, "whsk_")] {
             let key = new_key(paired, [3; 32]).unwrap();
@@ -171,11 +171,13 @@ mod tests {
     fn fields_come_back_as_they_were() {
         let fields = extra_fields::check([("x-a", "1: 2"), ("authorization", "Bearer :x ")]);
         let fields = fields.unwrap();
-        let kept = seal_fields(&keyring(), Whose::Subscription(&7), &fields, [1; 12]).unwrap();
-        let opened = open_fields(&keyring(), Whose::Subscription(&7), &kept).unwrap();
+        let kept =
+            seal_fields(&keyring(), SecretOwner::Subscription(&7), &fields, [1; 12]).unwrap();
+        let opened = open_fields(&keyring(), SecretOwner::Subscription(&7), &kept).unwrap();
         assert_eq!(opened, fields);
-        let none = seal_fields(&keyring(), Whose::Subscription(&7), &HeaderMap::new(), [1; 12]);
-        let none = open_fields(&keyring(), Whose::Subscription(&7), &none.unwrap());
+        let none =
+            seal_fields(&keyring(), SecretOwner::Subscription(&7), &HeaderMap::new(), [1; 12]);
+        let none = open_fields(&keyring(), SecretOwner::Subscription(&7), &none.unwrap());
         assert_eq!(none, Ok(HeaderMap::new()));
     }
 }

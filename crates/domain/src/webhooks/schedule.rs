@@ -41,7 +41,7 @@ const LONGEST_WISH: Duration = Duration::from_hours(24);
 
 /// What an attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempted {
+pub enum SendResult {
     /// A status in 200 to 299.
     Taken,
     /// 410: the receiver wants no more.
@@ -57,7 +57,7 @@ pub enum Attempted {
 
 /// Where a delivery stands when an attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DeliveryProgress {
     /// Attempts begun, this one included.
     pub attempts: u32,
     /// Those of them that did not count, this one not included.
@@ -68,7 +68,7 @@ pub struct Standing {
 
 /// Why a delivery is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum ScheduleEnd {
     /// The receiver has it.
     Delivered,
     /// No attempt or no time is left.
@@ -79,9 +79,9 @@ pub enum Ended {
 
 /// What comes after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum DeliveryDecision {
     /// Nothing: it is over.
-    Over(Ended),
+    Over(ScheduleEnd),
     /// Another attempt.
     Again {
         /// When.
@@ -93,15 +93,15 @@ pub enum Next {
 
 /// Decides what comes after an attempt.
 pub fn settle(
-    standing: Standing,
-    attempted: Attempted,
+    standing: DeliveryProgress,
+    attempted: SendResult,
     now: Timestamp,
     rng: &mut impl Rng,
-) -> Next {
+) -> DeliveryDecision {
     let (status, wish) = match attempted {
-        Attempted::Taken => return Next::Over(Ended::Delivered),
-        Attempted::Gone => return Next::Over(Ended::Gone),
-        Attempted::Failed { status, retry_after } => (status, retry_after),
+        SendResult::Taken => return DeliveryDecision::Over(ScheduleEnd::Delivered),
+        SendResult::Gone => return DeliveryDecision::Over(ScheduleEnd::Gone),
+        SendResult::Failed { status, retry_after } => (status, retry_after),
     };
     let is_refusal = matches!(status, Some(429 | 503)) && wish.is_some();
     let refusals = standing.refusals + u32::from(is_refusal);
@@ -112,15 +112,15 @@ pub fn settle(
         false => counted.saturating_sub(1),
     };
     let Some(pause) = PAUSES.get(place) else {
-        return Next::Over(Ended::Exhausted);
+        return DeliveryDecision::Over(ScheduleEnd::Exhausted);
     };
     let pause = pause.mul_f64(rng.random_range(0.8..=1.2));
     let pause = pause.max(wish.unwrap_or_default().min(LONGEST_WISH));
     let due_at = now + pause;
     if due_at >= standing.deadline_at {
-        return Next::Over(Ended::Exhausted);
+        return DeliveryDecision::Over(ScheduleEnd::Exhausted);
     }
-    Next::Again { due_at, refusals }
+    DeliveryDecision::Again { due_at, refusals }
 }
 
 #[cfg(test)]

@@ -4,34 +4,34 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::place::REACH;
-use super::town::{Behaves, MILLI, TIMEOUT, Town, limits};
+use super::receiver_state::REACH;
+use super::simulation::{MILLI, ReceiverModel, Simulation, TIMEOUT, limits};
 use super::*;
 
 /// What is taken on where all receivers are everybody's.
 fn planned<T>(
-    traffic: &mut Traffic<T>,
+    traffic: &mut DeliveryScheduler<T>,
     due: impl IntoIterator<Item = (ReceiverKey, bool)>,
     now: Timestamp,
-) -> Plan {
+) -> ClaimPlan {
     planned_at(traffic, due, None, now)
 }
 
 /// The same where each of them says how fast it may be sent to.
 fn planned_at<T>(
-    traffic: &mut Traffic<T>,
+    traffic: &mut DeliveryScheduler<T>,
     due: impl IntoIterator<Item = (ReceiverKey, bool)>,
     rate: Option<Rate>,
     now: Timestamp,
-) -> Plan {
+) -> ClaimPlan {
     let principal = &Principal::everyone();
-    traffic.plan(due, |_| Whose { principal, rate }, now)
+    traffic.plan(due, |_| ReceiverTerms { principal, rate }, now)
 }
 
 /// Fifty receivers that answer in 20 ms and get something every 50 ms; how long things
 /// waited for them.
-fn fifty_healthy(mut town: Town) -> Duration {
-    town = town.with(1..51, Behaves::AnswersIn(20 * MILLI));
+fn fifty_healthy(mut town: Simulation) -> Duration {
+    town = town.with(1..51, ReceiverModel::AnswersIn(20 * MILLI));
     for milli in 0..20_000 {
         for receiver in 1..51 {
             if (milli + receiver) % 50 == 0 {
@@ -48,8 +48,8 @@ fn fifty_healthy(mut town: Town) -> Duration {
 
 #[test]
 fn a_receiver_that_never_answers_with_ten_thousand_due_delays_nobody_else() {
-    let without = fifty_healthy(Town::of(limits(64)));
-    let mut town = Town::of(limits(64)).with(100..101, Behaves::Never);
+    let without = fifty_healthy(Simulation::of(limits(64)));
+    let mut town = Simulation::of(limits(64)).with(100..101, ReceiverModel::Never);
     town.put(100, false, 10_000);
     let beside = fifty_healthy(town);
     println!(
@@ -60,9 +60,9 @@ fn a_receiver_that_never_answers_with_ten_thousand_due_delays_nobody_else() {
 
 #[test]
 fn a_hundred_that_never_answer_leave_half_of_the_slots_to_those_that_do() {
-    let without = fifty_healthy(Town::of(limits(64)));
-    let mut town = Town::of(limits(64)).with(100..200, Behaves::Never);
-    town = town.with(1..51, Behaves::AnswersIn(20 * MILLI));
+    let without = fifty_healthy(Simulation::of(limits(64)));
+    let mut town = Simulation::of(limits(64)).with(100..200, ReceiverModel::Never);
+    town = town.with(1..51, ReceiverModel::AnswersIn(20 * MILLI));
     // Until each has answered once, they are not told from those that never will.
     (1..51).for_each(|receiver| town.put(receiver, false, 1));
     (0..100).for_each(|_| town.pass());
@@ -76,7 +76,8 @@ fn a_hundred_that_never_answer_leave_half_of_the_slots_to_those_that_do() {
 
 #[test]
 fn whoever_answers_slowly_gets_its_concurrency_and_no_more_is_taken_on() {
-    let mut town = Town::of(limits(64)).with(1..2, Behaves::AnswersIn(Duration::from_secs(2)));
+    let mut town =
+        Simulation::of(limits(64)).with(1..2, ReceiverModel::AnswersIn(Duration::from_secs(2)));
     town.put(1, false, 1000);
     for _ in 0..10_000 {
         town.pass();
@@ -87,21 +88,21 @@ fn whoever_answers_slowly_gets_its_concurrency_and_no_more_is_taken_on() {
 
 #[test]
 fn for_a_quick_receiver_more_is_taken_on_than_is_sent_at_once() {
-    let mut town = Town::of(limits(64)).with(1..2, Behaves::AnswersIn(MILLI));
+    let mut town = Simulation::of(limits(64)).with(1..2, ReceiverModel::AnswersIn(MILLI));
     town.put(1, false, 100_000);
     (0..200).for_each(|_| town.pass());
     assert_eq!(town.most_at_once[&ReceiverKey(1)], 4);
     let held = town.traffic.held();
     assert!((64..=REACH).contains(&held), "{held}");
     // It hangs: what it was taken on for goes back.
-    town.behaves.insert(ReceiverKey(1), Behaves::Never);
+    town.behaves.insert(ReceiverKey(1), ReceiverModel::Never);
     (0..16_000).for_each(|_| town.pass());
     assert!(town.traffic.held() <= 1, "{}", town.traffic.held());
 }
 
 #[test]
 fn first_attempts_keep_their_share_of_the_slots() {
-    let mut town = Town::of(limits(10)).with(1..21, Behaves::AnswersIn(900 * MILLI));
+    let mut town = Simulation::of(limits(10)).with(1..21, ReceiverModel::AnswersIn(900 * MILLI));
     // So that each is known to answer.
     (1..21).for_each(|receiver| town.put(receiver, false, 1));
     (0..20_000).for_each(|_| town.pass());
@@ -117,7 +118,7 @@ fn first_attempts_keep_their_share_of_the_slots() {
 
 #[test]
 fn turns_go_round_whoever_has_how_much() {
-    let mut town = Town::of(limits(2)).with(1..5, Behaves::AnswersIn(10 * MILLI));
+    let mut town = Simulation::of(limits(2)).with(1..5, ReceiverModel::AnswersIn(10 * MILLI));
     town.put(1, false, 10_000);
     (2..5).for_each(|receiver| town.put(receiver, false, 100));
     (0..1200).for_each(|_| town.pass());
@@ -129,9 +130,9 @@ fn turns_go_round_whoever_has_how_much() {
 #[test]
 fn a_receiver_that_cannot_be_reached_is_parked_and_probed_one_at_a_time() {
     let lane = (ReceiverKey(1), false);
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     let (mut now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
-    let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
+    let fails = AttemptReport { sign: Some(HealthSignal::Unreached), took: MILLI };
     for _ in 0..5 {
         assert_eq!(planned(&mut traffic, [lane], now).wants[&lane], 1);
         assert!(traffic.arrived(lane, 1, vec![1]).is_empty());
@@ -150,7 +151,7 @@ fn a_receiver_that_cannot_be_reached_is_parked_and_probed_one_at_a_time() {
     assert_eq!(planned(&mut traffic, [lane], now).wants[&lane], 1);
     traffic.arrived(lane, 1, vec![1]);
     let turn = traffic.begin(now).unwrap();
-    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    let answers = AttemptReport { sign: Some(HealthSignal::Answers), took: MILLI };
     traffic.ended(turn.leave, answers, now, &mut rng);
     assert_eq!((traffic.parked(), planned(&mut traffic, [lane], now).wants[&lane]), (0, 4));
 }
@@ -158,9 +159,9 @@ fn a_receiver_that_cannot_be_reached_is_parked_and_probed_one_at_a_time() {
 #[test]
 fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
     let lane = (ReceiverKey(1), false);
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
-    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    let answers = AttemptReport { sign: Some(HealthSignal::Answers), took: MILLI };
     planned(&mut traffic, [lane], now);
     traffic.arrived(lane, 1, vec![0]);
     let turn = traffic.begin(now).unwrap();
@@ -170,7 +171,7 @@ fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
     let turns: Vec<_> = std::iter::from_fn(|| traffic.begin(now)).collect();
     let more = planned(&mut traffic, [(lane.0, true)], now).wants;
     assert!(turns.len() == 4 && more.is_empty());
-    let fails = Came { sign: Some(Sign::Unreached), took: MILLI };
+    let fails = AttemptReport { sign: Some(HealthSignal::Unreached), took: MILLI };
     let mut back = Vec::new();
     for turn in turns {
         back.extend(traffic.ended(turn.leave, fails, now, &mut rng));
@@ -187,9 +188,10 @@ fn what_comes_for_a_receiver_that_was_parked_meanwhile_goes_back() {
 #[test]
 fn a_rate_is_kept_and_what_was_not_sent_does_not_count() {
     let lane = (ReceiverKey(1), false);
-    let mut traffic = Traffic::new(Limits { rate: Some("2/s".parse().unwrap()), ..limits(64) });
+    let mut traffic =
+        DeliveryScheduler::new(SlotLimits { rate: Some("2/s".parse().unwrap()), ..limits(64) });
     let (now, mut rng) = (Timestamp::EPOCH + TIMEOUT, StdRng::seed_from_u64(3));
-    let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+    let answers = AttemptReport { sign: Some(HealthSignal::Answers), took: MILLI };
     for _ in 0..2 {
         let count = planned(&mut traffic, [lane], now).wants[&lane];
         assert_eq!(count, 1);
@@ -215,12 +217,12 @@ fn a_receiver_is_sent_to_no_faster_than_it_says_itself_nor_than_is_configured() 
         (rate("2/s"), rate("600/m"), 500),
         (rate("2/s"), None, 500),
     ] {
-        let mut traffic = Traffic::new(Limits { rate: configured, ..limits(64) });
+        let mut traffic = DeliveryScheduler::new(SlotLimits { rate: configured, ..limits(64) });
         let now = Timestamp::EPOCH + TIMEOUT;
         while let Some(count) = planned_at(&mut traffic, [lane], own, now).wants.get(&lane) {
             traffic.arrived(lane, *count, vec![1; *count]);
             let turn = traffic.begin(now).unwrap();
-            let answers = Came { sign: Some(Sign::Answers), took: MILLI };
+            let answers = AttemptReport { sign: Some(HealthSignal::Answers), took: MILLI };
             traffic.ended(turn.leave, answers, now, &mut StdRng::seed_from_u64(3));
             traffic.settled(lane.0);
             assert!(!traffic.promise(lane.0, own, None, now) || configured.is_some());
@@ -233,7 +235,7 @@ fn a_receiver_is_sent_to_no_faster_than_it_says_itself_nor_than_is_configured() 
 #[test]
 fn a_receiver_that_says_another_rate_is_sent_to_at_that_one_from_then_on() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     quick(&mut traffic, one, now);
     let slow = Some("30/m".parse().unwrap());
     assert!(traffic.promise(one, slow, None, now) && !traffic.promise(one, slow, None, now));
@@ -243,7 +245,7 @@ fn a_receiver_that_says_another_rate_is_sent_to_at_that_one_from_then_on() {
 #[test]
 fn who_is_left_alone_is_not_asked_for() {
     let lane = (ReceiverKey(1), false);
-    let mut traffic: Traffic<()> = Traffic::new(limits(64));
+    let mut traffic: DeliveryScheduler<()> = DeliveryScheduler::new(limits(64));
     let now = Timestamp::EPOCH + TIMEOUT;
     traffic.leave_alone(lane.0, now + TIMEOUT, now);
     let plan = planned(&mut traffic, [lane], now);
@@ -259,12 +261,12 @@ proptest! {
         manners in prop::collection::vec((0u64..3000, any::<bool>(), 0usize..40, 0usize..40), 1..12),
         seed in any::<u64>(),
     ) {
-        let mut town = Town::of(limits(slots));
+        let mut town = Simulation::of(limits(slots));
         town.rng = StdRng::seed_from_u64(seed);
         let mut all = 0;
         for (receiver, (millis, answers, first, again)) in (1..).zip(&manners) {
             let time = Duration::from_millis(*millis);
-            let behaves = if *answers { Behaves::AnswersIn(time) } else { Behaves::Never };
+            let behaves = if *answers { ReceiverModel::AnswersIn(time) } else { ReceiverModel::Never };
             town = town.with(receiver..receiver + 1, behaves);
             town.put(receiver, false, *first);
             town.put(receiver, true, *again);
@@ -290,11 +292,11 @@ proptest! {
 }
 
 /// A receiver that has just answered quickly.
-fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
+fn quick(traffic: &mut DeliveryScheduler<u8>, receiver: ReceiverKey, now: Timestamp) {
     planned(traffic, [(receiver, false)], now);
     traffic.arrived((receiver, false), 1, vec![0]);
     let leave = traffic.begin(now).unwrap().leave;
-    let came = Came { sign: Some(Sign::Answers), took: MILLI };
+    let came = AttemptReport { sign: Some(HealthSignal::Answers), took: MILLI };
     traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
     traffic.settled(receiver);
 }
@@ -302,7 +304,7 @@ fn quick(traffic: &mut Traffic<u8>, receiver: ReceiverKey, now: Timestamp) {
 #[test]
 fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_asked_for() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     assert!(!traffic.promise(one, None, None, now), "nothing is known of it");
     quick(&mut traffic, one, now);
     assert!((0..4).all(|_| traffic.promise(one, None, None, now)));
@@ -324,7 +326,7 @@ fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_aske
 #[test]
 fn what_comes_unasked_may_wait_for_longer_than_what_is_asked_for_but_not_without_end() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     quick(&mut traffic, one, now);
     let promised = (0..100).filter(|_| traffic.promise(one, None, None, now)).count();
     assert_eq!(promised, 4 * UNASKED, "it takes four at once");
@@ -334,7 +336,7 @@ fn what_comes_unasked_may_wait_for_longer_than_what_is_asked_for_but_not_without
 #[test]
 fn what_has_been_due_for_long_is_not_overtaken() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     quick(&mut traffic, one, now);
     let due_for = |age| Some(now + OVERTAKES - age);
     let later = now + OVERTAKES;
@@ -358,7 +360,7 @@ fn what_has_been_due_for_long_is_not_overtaken() {
 fn promises_leave_half_of_the_room_to_what_is_asked_for_and_keep_to_the_rate() {
     let now = Timestamp::EPOCH + Duration::from_hours(1);
     let rate = Some("2/s".parse().unwrap());
-    let mut traffic = Traffic::new(Limits { rate, ..limits(1) });
+    let mut traffic = DeliveryScheduler::new(SlotLimits { rate, ..limits(1) });
     let promised = (1..100).filter(|receiver| {
         quick(&mut traffic, ReceiverKey(*receiver), now);
         let kept = traffic.promise(ReceiverKey(*receiver), None, None, now);
@@ -375,12 +377,12 @@ fn promises_leave_half_of_the_room_to_what_is_asked_for_and_keep_to_the_rate() {
 #[test]
 fn a_promise_to_a_receiver_that_has_turned_bad_gives_back_what_comes() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
-    let mut traffic = Traffic::new(limits(64));
+    let mut traffic = DeliveryScheduler::new(limits(64));
     quick(&mut traffic, one, now);
     assert!((0..4).all(|_| traffic.promise(one, None, None, now)));
     assert_eq!(traffic.kept(one, Some(1)), Vec::<u8>::new());
     let leave = traffic.begin(now).unwrap().leave;
-    let came = Came { sign: Some(Sign::Unreached), took: TIMEOUT };
+    let came = AttemptReport { sign: Some(HealthSignal::Unreached), took: TIMEOUT };
     traffic.ended(leave, came, now, &mut StdRng::seed_from_u64(7));
     let back: Vec<_> = [2, 3, 4].iter().flat_map(|item| traffic.kept(one, Some(*item))).collect();
     assert_eq!(back, [3, 4], "one finds out whether it is back");

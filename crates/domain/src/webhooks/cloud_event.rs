@@ -19,7 +19,7 @@ const ALLOWED_RATE: &str = "webhook-allowed-rate";
 
 /// What an event is, in either form.
 #[derive(Clone, Copy, Debug)]
-pub struct Event<'a> {
+pub struct CloudEvent<'a> {
     /// The same as `webhook-id`.
     pub id: &'a str,
     /// Like `operation.succeeded`.
@@ -33,7 +33,7 @@ pub struct Event<'a> {
 }
 
 /// The event as one JSON text. Data that is not JSON is carried as base64.
-pub fn structured(event: &Event<'_>) -> Vec<u8> {
+pub fn structured(event: &CloudEvent<'_>) -> Vec<u8> {
     let mut head = json!({
         "specversion": "1.0",
         "id": event.id,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    const EVENT: Event<'static> = Event {
+    const EVENT: CloudEvent<'static> = CloudEvent {
         id: "msg_1",
         kind: "operation.succeeded",
         time: Timestamp::from_micros(1_614_265_330_000_000),
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn data_that_is_no_json_is_carried_as_base64() {
         for data in [&b"not json"[..], b"", b"1 2", b"{}}"] {
-            let text = structured(&Event { data, ..EVENT });
+            let text = structured(&CloudEvent { data, ..EVENT });
             let event: Value = serde_json::from_slice(&text).unwrap();
             assert_eq!(event["data_base64"], super::super::key::encode(data));
             assert!(event.get("data").is_none() && event.get("datacontenttype").is_none());

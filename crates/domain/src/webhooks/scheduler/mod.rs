@@ -9,13 +9,13 @@
 //! for a receiver that turns bad is given back. It must not know what is sent, or from
 //! where it is taken.
 
-mod contacts;
-mod due;
+mod due_kinds;
+mod first_contacts;
 mod limits;
-mod place;
 mod planning;
+mod receiver_state;
 #[cfg(test)]
-mod town;
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -25,12 +25,12 @@ use rand::Rng;
 use super::ReceiverKey;
 use crate::Principal;
 use crate::Timestamp;
-use crate::breaker::{Pass, Sign};
+use crate::breaker::{BreakerPass, HealthSignal};
 use crate::limit::Rate;
-use contacts::{Contact, Contacts};
-use due::Due;
-pub use limits::Limits;
-use place::{Manner, Place};
+use due_kinds::DueKinds;
+use first_contacts::{FirstContact, FirstContacts};
+pub use limits::SlotLimits;
+use receiver_state::{ReceiverState, Responsiveness};
 
 /// Taken on over all, for each slot.
 const AHEAD: usize = 64;
@@ -49,7 +49,7 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// What is known elsewhere of a receiver.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose<'p> {
+pub struct ReceiverTerms<'p> {
     /// Whose it is.
     pub principal: &'p Principal,
     /// How many deliveries may begin in a time as it says itself, if it does.
@@ -58,54 +58,54 @@ pub struct Whose<'p> {
 
 /// What is to be taken on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct ClaimPlan {
     /// By receiver and by whether it was tried before: how many at most.
     pub wants: BTreeMap<(ReceiverKey, bool), usize>,
     /// When more can be taken on though nothing has ended, where that is known.
     pub again_at: Option<Timestamp>,
 }
 
-impl Plan {
+impl ClaimPlan {
     fn look_again(&mut self, at: Timestamp) {
         self.again_at = Some(self.again_at.map_or(at, |known| known.min(at)));
     }
 }
 
-/// Something that goes out now. [`Traffic::ended`] has to be told what came of it.
+/// Something that goes out now. [`DeliveryScheduler::ended`] has to be told what came of it.
 #[derive(Debug)]
-pub struct Turn<T> {
+pub struct Dispatch<T> {
     /// What.
     pub item: T,
     /// The right to send it.
-    pub leave: Leave,
+    pub leave: SendPermit,
 }
 
 /// The right to send one delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Leave {
+pub struct SendPermit {
     receiver: ReceiverKey,
     again: bool,
     /// How the receiver counted when it began.
-    manner: Manner,
-    pass: Pass,
+    manner: Responsiveness,
+    pass: BreakerPass,
     /// The number of its turn.
     turn: u64,
 }
 
 /// What came of an attempt, as far as it matters for what goes out next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Came {
+pub struct AttemptReport {
     /// What it says about the receiver, if anything.
-    pub sign: Option<Sign>,
+    pub sign: Option<HealthSignal>,
     /// How long it took.
     pub took: Duration,
 }
 
 /// The traffic of a node.
 #[derive(Debug)]
-pub struct Traffic<T> {
-    limits: Limits,
-    places: HashMap<ReceiverKey, Place<T>>,
+pub struct DeliveryScheduler<T> {
+    limits: SlotLimits,
+    places: HashMap<ReceiverKey, ReceiverState<T>>,
     /// Receivers of whom something waits, by the turn in which something went out last.
     line: BTreeSet<(u64, ReceiverKey)>,
     turns: u64,
@@ -115,14 +115,14 @@ pub struct Traffic<T> {
     sending_slow: usize,
     sending_silent: usize,
     sending_again: usize,
-    contacts: Contacts,
+    contacts: FirstContacts,
     /// Taken on and not settled.
     held: usize,
 }
 
-impl<T> Traffic<T> {
+impl<T> DeliveryScheduler<T> {
     /// Nothing is on its way.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SlotLimits) -> Self {
         let (places, line) = (HashMap::new(), BTreeSet::new());
         Self {
             limits,
@@ -133,7 +133,7 @@ impl<T> Traffic<T> {
             sending_slow: 0,
             sending_silent: 0,
             sending_again: 0,
-            contacts: Contacts::default(),
+            contacts: FirstContacts::default(),
             held: 0,
         }
     }
@@ -166,7 +166,7 @@ impl<T> Traffic<T> {
     /// waited long enough not to be overtaken; `due_since` says since when something has been
     /// due for it that nobody has asked for. Half of what is taken on over all is left to
     /// those who ask.
-    /// [`Traffic::kept`] has to be told what came of it.
+    /// [`DeliveryScheduler::kept`] has to be told what came of it.
     pub fn promise(
         &mut self,
         receiver: ReceiverKey,
@@ -178,7 +178,7 @@ impl<T> Traffic<T> {
         let Some(place) = self.places.get_mut(&receiver) else { return false };
         place.keep_to(rate, &limits, now);
         let waits_since = due_since.into_iter().chain(place.asked_since()).min();
-        let may = place.manner == Manner::Quick
+        let may = place.manner == Responsiveness::Quick
             && !place.is_parked()
             && waits_since.is_none_or(|since| now.since(since) <= OVERTAKES)
             && place.not_before <= now
@@ -227,7 +227,7 @@ impl<T> Traffic<T> {
     }
 
     /// The next that goes out now, if any may.
-    pub fn begin(&mut self, now: Timestamp) -> Option<Turn<T>> {
+    pub fn begin(&mut self, now: Timestamp) -> Option<Dispatch<T>> {
         if self.sending >= self.limits.slots {
             return None;
         }
@@ -244,48 +244,49 @@ impl<T> Traffic<T> {
         let place = self.places.get_mut(&receiver)?;
         let (again, item) = place.waiting.remove(index)?;
         let manner = place.counts_as();
-        let pass = if std::mem::take(&mut place.probe) { Pass::Probe } else { Pass::Free };
+        let pass =
+            if std::mem::take(&mut place.probe) { BreakerPass::Probe } else { BreakerPass::Free };
         self.line.remove(&(place.begun_in, receiver));
         self.turns += 1;
         let turn = self.turns;
         place.begun_in = turn;
         place.sending += 1;
-        if manner == Manner::Unknown {
-            self.contacts.began(turn, Contact { receiver, again, since: now });
+        if manner == Responsiveness::Unknown {
+            self.contacts.began(turn, FirstContact { receiver, again, since: now });
         }
         self.takes_up(manner, again);
         self.stand_in_line(receiver);
-        Some(Turn { item, leave: Leave { receiver, again, manner, pass, turn } })
+        Some(Dispatch { item, leave: SendPermit { receiver, again, manner, pass, turn } })
     }
 
-    fn has_slot_for(&self, manner: Manner) -> bool {
+    fn has_slot_for(&self, manner: Responsiveness) -> bool {
         let slow = self.sending_slow < self.limits.for_slow();
         match manner {
-            Manner::Quick => true,
-            Manner::Slow => slow,
-            Manner::Silent => slow && self.sending_silent < self.limits.for_silent(),
-            Manner::Unknown => self.contacts.in_slots() < self.limits.for_contacts(),
+            Responsiveness::Quick => true,
+            Responsiveness::Slow => slow,
+            Responsiveness::Silent => slow && self.sending_silent < self.limits.for_silent(),
+            Responsiveness::Unknown => self.contacts.in_slots() < self.limits.for_contacts(),
         }
     }
 
-    fn takes_up(&mut self, manner: Manner, again: bool) {
+    fn takes_up(&mut self, manner: Responsiveness, again: bool) {
         self.sending += 1;
         self.sending_slow += usize::from(manner.is_slow());
-        self.sending_silent += usize::from(manner == Manner::Silent);
+        self.sending_silent += usize::from(manner == Responsiveness::Silent);
         self.sending_again += usize::from(again);
     }
 
-    fn frees(&mut self, manner: Manner, again: bool) {
+    fn frees(&mut self, manner: Responsiveness, again: bool) {
         self.sending -= 1;
         self.sending_slow -= usize::from(manner.is_slow());
-        self.sending_silent -= usize::from(manner == Manner::Silent);
+        self.sending_silent -= usize::from(manner == Responsiveness::Silent);
         self.sending_again -= usize::from(again);
     }
 
     /// First contacts that were not answered quickly go on without a slot.
     fn put_aside(&mut self, now: Timestamp) {
         while let Some(contact) = self.contacts.leave(self.limits.aside(), now) {
-            self.frees(Manner::Unknown, contact.again);
+            self.frees(Responsiveness::Unknown, contact.again);
             if let Some(place) = self.places.get_mut(&contact.receiver) {
                 place.keeps_waiting();
             }
@@ -297,12 +298,12 @@ impl<T> Traffic<T> {
     #[expect(clippy::needless_pass_by_value, reason = "it is used up: an attempt ends once")]
     pub fn ended(
         &mut self,
-        leave: Leave,
-        came: Came,
+        leave: SendPermit,
+        came: AttemptReport,
         now: Timestamp,
         rng: &mut impl Rng,
     ) -> Vec<T> {
-        if leave.manner != Manner::Unknown || self.contacts.ended(leave.turn) {
+        if leave.manner != Responsiveness::Unknown || self.contacts.ended(leave.turn) {
             self.frees(leave.manner, leave.again);
         }
         let Some(place) = self.places.get_mut(&leave.receiver) else { return Vec::new() };
@@ -314,10 +315,10 @@ impl<T> Traffic<T> {
                 place.heard(sign, came.took, leave.turn, self.turns);
                 place.breaker.ended(leave.pass, sign, now, rng);
             }
-            None if leave.pass == Pass::Probe => place.breaker.abandoned(),
+            None if leave.pass == BreakerPass::Probe => place.breaker.abandoned(),
             None => {}
         }
-        if place.manner == Manner::Quick {
+        if place.manner == Responsiveness::Quick {
             place.pace.count(now);
         }
         let away = place.turned_away(&self.limits);
@@ -336,7 +337,7 @@ impl<T> Traffic<T> {
     /// Nothing is asked for of that receiver until then.
     pub fn leave_alone(&mut self, receiver: ReceiverKey, until: Timestamp, now: Timestamp) {
         let limits = self.limits;
-        let place = self.places.entry(receiver).or_insert_with(|| Place::new(&limits, now));
+        let place = self.places.entry(receiver).or_insert_with(|| ReceiverState::new(&limits, now));
         place.not_before = until;
     }
 
@@ -384,5 +385,5 @@ impl<T> Traffic<T> {
 }
 
 #[cfg(test)]
-#[path = "traffic_tests.rs"]
+#[path = "scheduler_tests.rs"]
 mod tests;
