@@ -1,14 +1,13 @@
-//! When an upstream is left alone, and when it is tried again.
+//! The circuit breaker of one upstream: closed, open for a pause, or half-open for a probe.
 //!
-//! Owns the breaker: closed while the upstream answers, open for a pause once it plainly
-//! does not, and half-open while a probe is on its way. Its invariant: while it is not
-//! closed, attempts begin one at a time. It must not know who asks or what is sent.
+//! Owns the three states and the signals that move between them. Its invariant: while the breaker is
+//! not closed, attempts begin one at a time. It must not know which operation is sent.
 //!
-//! Only what says that nobody is there counts against an upstream: no connection, an
-//! attempt that broke off or ran out of time, and 502, 503 or 504 and their like, which is how
-//! proxies tell that no server is behind them. A 503 with `Retry-After` is an upstream that is there
-//! and asks for patience, and any other status, 500 included, is an answer: whoever sent
-//! a request that breaks its handler must not shut the door for everybody.
+//! Only signs of an absent server count against an upstream: a failed connection, an attempt that
+//! broke off or timed out, and the statuses by which proxies report a missing server (502, 503, 504
+//! and their like). A 503 with `Retry-After` comes from a live upstream that asks for patience. Any
+//! other status, 500 included, is an answer: one request that breaks its handler must not close the
+//! upstream for all other requests.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use rand::{Rng, RngExt};
 use super::Timestamp;
 use super::operation::{ErrorCode, Outcome, SendState, UpstreamAnswer, is_of_a_proxy};
 
-/// So many in a row that reached nobody open it.
+/// This many failed connections in a row open it.
 const UNREACHED: u32 = 5;
 /// The stretch of time, as two halves, over which failures of all kinds are weighed.
 const HALF: Duration = Duration::from_secs(15);
@@ -30,7 +29,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_min
 /// A timeout says something of the upstream if it had this long: clients may ask for less.
 const PATIENT: Duration = Duration::from_secs(10);
 
-/// What an attempt's end says about its upstream.
+/// The health of an upstream as one attempt's end shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthSignal {
     /// It answers.
@@ -83,7 +82,7 @@ impl HealthSignal {
     }
 }
 
-/// Leave for one attempt.
+/// Permission for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerPass {
     /// The breaker is closed.
@@ -92,12 +91,12 @@ pub enum BreakerPass {
     Probe,
 }
 
-/// Where a breaker stands.
+/// The state of a breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BreakerPhase {
     /// Attempts begin freely.
     Closed {
-        /// How many in a row reached nobody.
+        /// Failed connections in a row.
         unreached: u32,
         /// What ended lately.
         window: FailureWindow,

@@ -1,4 +1,4 @@
-//! What opens a breaker, what does not, and how it closes.
+//! Tests of the breaker: the signals that open it, those that do not, and how it closes.
 
 use super::*;
 use crate::http::retry_after::RetryAfter;
@@ -29,19 +29,19 @@ fn open() -> Breaker {
     after([HealthSignal::Unreached; UNREACHED as usize])
 }
 
-/// When an open breaker lets somebody through.
+/// When an open breaker lets an attempt through.
 fn over(breaker: &Breaker) -> Timestamp {
     breaker.clone().pass(START).err().unwrap_or(START)
 }
 
 #[test]
-fn a_few_in_a_row_that_reach_nobody_open_it() {
+fn a_few_failed_connections_in_a_row_open_it() {
     assert!(is_closed(&after([HealthSignal::Unreached; 4])));
     assert!(!is_closed(&open()));
 }
 
 #[test]
-fn whatever_reaches_somebody_begins_the_row_anew() {
+fn whatever_reaches_the_upstream_begins_the_row_anew() {
     for between in [HealthSignal::Answers, HealthSignal::Fails] {
         let signs =
             [[HealthSignal::Unreached; 4].as_slice(), &[between], &[HealthSignal::Unreached; 4]]
@@ -78,7 +78,7 @@ fn failures_of_long_ago_do_not_count() {
 }
 
 #[test]
-fn open_it_lets_nobody_through_until_the_pause_is_over_and_then_one() {
+fn open_it_lets_no_attempt_through_until_the_pause_is_over_and_then_one() {
     let mut breaker = open();
     let over = over(&breaker);
     assert_eq!(breaker.pass(START), Err(over));
@@ -148,7 +148,7 @@ fn a_clock_that_is_set_back_does_not_keep_it_open() {
 }
 
 #[test]
-fn only_what_says_that_nobody_is_there_counts() {
+fn only_signs_of_an_absent_server_count() {
     let answered = |status, retry_after: Option<u64>| {
         let wait = |seconds| RetryAfter::In(Duration::from_secs(seconds));
         let retry_after = retry_after.map_or(RetryAfter::Absent, wait);

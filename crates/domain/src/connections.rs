@@ -1,8 +1,8 @@
-//! Which connections to an upstream may carry another request.
+//! The rules for reusing idle connections to an upstream.
 //!
-//! Owns what an upstream's habits tell about that. Its invariant: a request that must not be sent
-//! twice goes onto a used connection only where one of them was seen to stay open for as long as
-//! such a connection may have been idle. It must not know of sockets.
+//! Owns what an upstream's habits allow. Its invariant: a request that must not be sent twice uses an
+//! idle connection only if an earlier connection was seen to stay open for at least as long as this
+//! one may have been idle. It must not know of sockets.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The address of a database server, whose password is never shown.
+//! The URL of a database server. Its password is never shown.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,33 +1,32 @@
-//! How far what nodes have counted in a lane is from what lies in it.
+//! The drift between the operations that nodes have counted in a lane and the rows in it.
 //!
-//! Owns the estimate for a lane that never rests. Rows are seen as of a moment, and what a
-//! node has counted as of its last beat, so at any one moment the two differ by what nodes
-//! have not told yet. What a node had counted in between follows from the beats before and
-//! behind, as if it had counted evenly; how far that is off changes from moment to moment,
-//! and what a dead node has not told stays. So the drift is the part that all moments have
-//! in common. Its invariant: moments that disagree about its sign make none. Pure.
+//! Owns the estimate for a lane that is never idle. Rows are read at one moment, but each node's count
+//! is as old as its last heartbeat, so the two always differ by what nodes have not reported yet. The
+//! count between two heartbeats is interpolated. The interpolation error changes from sample to
+//! sample; the part that a dead node never reported stays. So the drift is the part that all samples
+//! share. Its invariant: samples that disagree about the sign give no drift. Pure.
 
 use super::Timestamp;
 
 /// The fewest moments that are believed.
 pub const FEWEST: usize = 6;
 
-/// A lane at one moment.
+/// One sample of a lane's depth.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DepthSample {
     /// When.
     pub at: Timestamp,
     /// How many operations lay in it.
     pub rows: i64,
-    /// What those have counted whose counts do not change any more.
+    /// The counts of nodes that no longer change.
     pub settled: i64,
-    /// What whoever looks had counted at that moment.
+    /// The sampling node's own count at that moment.
     pub own: i64,
-    /// What the others had told.
+    /// The counts that the other nodes had reported.
     pub told: Vec<ReportedDepth>,
 }
 
-/// What a node has told with its last beat.
+/// The depth that a node reported with its last beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedDepth {
     /// The number of its start.
@@ -40,9 +39,8 @@ pub struct ReportedDepth {
     pub depth: i64,
 }
 
-/// How many more operations lie in a lane than is counted, in all of these moments, which
-/// are in order; none where they are too few, or where somebody has settled its counts in
-/// between.
+/// How many more operations lie in a lane than are counted, by samples in order of time; none if
+/// the samples are too few, or if a node's counts were settled in between.
 pub fn drift(glimpses: &[DepthSample]) -> Option<i64> {
     let first = glimpses.first()?;
     if glimpses.iter().any(|glimpse| glimpse.settled != first.settled) {
@@ -59,7 +57,7 @@ pub fn drift(glimpses: &[DepthSample]) -> Option<i64> {
     }
 }
 
-/// By how much more there was than was counted; none where somebody has not beaten since.
+/// The rows minus the counts at one sample; none if a node has not beaten since.
 fn excess(glimpses: &[DepthSample], place: usize) -> Option<i64> {
     let (glimpse, later) = (glimpses.get(place)?, glimpses.get(place + 1..)?);
     let counted = glimpse.told.iter().map(|told| at(*told, glimpse.at, later));

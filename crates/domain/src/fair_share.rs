@@ -1,13 +1,12 @@
-//! How nodes that share a ledger divide a limit.
+//! The division of a shared limit among the nodes of a ledger.
 //!
-//! Owns the one decision about it ([`divide`]): what a node may have of a limit, given what
-//! all of them hold and need. Its invariant: what is written down never grows beyond the
-//! limit, and what a node really uses never beyond what is written down. It must not know
-//! where that is written down, or who asks.
+//! Owns one decision ([`divide`]): the part of a limit that a node may use, given what all nodes hold
+//! and need. Its invariants: the parts on record never add up to more than the limit, and a node never
+//! uses more than its part on record. It must not know where parts are recorded.
 //!
-//! A limit is divided in whole parts: of `max_in_flight`, one attempt each; of a rate, the
-//! tokens that may be used at once, each with its share of the rate. So what the parts
-//! allow together is never more than what the limit does.
+//! A limit is divided into whole parts: of `max_in_flight`, one attempt each; of a rate, the tokens
+//! that may be used at once, each with its share of the rate. So the parts together never allow more
+//! than the limit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use super::Timestamp;
 use super::limit::Rate;
 
-/// The measure of what nobody limits.
+/// The value that stands for no limit.
 pub const UNLIMITED: u64 = 1 << 40;
 
 /// How long a node keeps a part for which others wait that have none, where there are
@@ -24,7 +23,7 @@ pub const UNLIMITED: u64 = 1 << 40;
 const TURN: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// What is limited.
+/// The quantity that a limit bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LimitKind {
     /// Attempts of a queue that run.
@@ -96,7 +95,7 @@ impl fmt::Display for LimitKind {
     }
 }
 
-/// One node's part in a limit.
+/// One node's holdings and needs of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeDemand {
     /// The number of its start.
@@ -111,7 +110,7 @@ pub struct NodeDemand {
     pub since: Timestamp,
 }
 
-/// What a node that asked may have.
+/// The part of a limit that a node may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FairShare {
     /// The lowest limit among the nodes.
@@ -126,12 +125,11 @@ pub struct FairShare {
     pub owed: bool,
     /// Whether others should be told to ask: they have too much, or may have more.
     pub stirs: bool,
-    /// Whether nobody else has a stake in it.
+    /// Whether no other node has a demand.
     pub alone: bool,
 }
 
-/// What the asker may have, which holds what its stake says and cannot do with less at
-/// once. `held` is what was written down for it before.
+/// The part for `asker`, which holds the parts in its demand and cannot give them up at once. `held` is what was written down for it before.
 pub fn divide(
     kind: LimitKind,
     asker: NodeDemand,
@@ -163,7 +161,7 @@ pub fn divide(
 }
 
 /// The fair part of each: what it needs, where that is no more than an equal part; what is
-/// over goes to those who need more, and what nobody needs is spread over all.
+/// over goes to those that need more, and parts without need are spread over all.
 fn fair(parts: u64, turn: Duration, stakes: &[NodeDemand], now: Timestamp) -> Vec<u64> {
     let wanting = stakes.iter().filter(|stake| stake.needs > 0).count() as u64;
     if wanting > parts {
@@ -189,7 +187,7 @@ fn fair(parts: u64, turn: Duration, stakes: &[NodeDemand], now: Timestamp) -> Ve
     fair
 }
 
-/// One part for each of those whose turn it is, where there is not one for everybody.
+/// One part for each of the next nodes in turn, where there are fewer parts than nodes.
 fn in_turn(parts: u64, turn: Duration, stakes: &[NodeDemand], now: Timestamp) -> Vec<u64> {
     let mut queue: Vec<usize> = (0..stakes.len()).collect();
     queue.retain(|at| stakes.get(*at).is_some_and(|stake| stake.needs > 0));

@@ -1,5 +1,5 @@
-//! A fleet in miniature: whatever its nodes do, and in whatever order, nobody uses what is
-//! not there, and everybody gets their part.
+//! A simulated fleet: in any order of events no node uses more than exists, and each node gets its
+//! fair part.
 
 use std::collections::BTreeMap;
 
@@ -171,7 +171,7 @@ impl Fleet {
 
 proptest! {
     #[test]
-    fn nobody_ever_uses_more_than_the_limit_whatever_happens(
+    fn no_node_ever_uses_more_than_the_limit_whatever_happens(
         limit in 0u64..9, events in events(),
     ) {
         let mut fleet = Fleet::of(limit, &[3, 3]);
@@ -262,7 +262,7 @@ fn one_node_alone_has_the_whole_from_its_start() {
 }
 
 #[test]
-fn whoever_joins_gets_its_part_as_soon_as_the_other_gives_back() {
+fn a_node_that_joins_gets_its_part_as_soon_as_the_other_gives_back() {
     let mut fleet = Fleet::of(6, &[9]);
     fleet.settle();
     let two = fleet.join(6);
@@ -279,7 +279,7 @@ fn whoever_joins_gets_its_part_as_soon_as_the_other_gives_back() {
 }
 
 #[test]
-fn what_nobody_limits_is_nobody_s_to_give_back() {
+fn without_a_limit_no_node_has_anything_to_give_back() {
     let mut fleet = Fleet::of(UNLIMITED, &[1, 1]);
     assert_eq!(fleet.may(), [UNLIMITED, UNLIMITED]);
     fleet.join(2);

@@ -1,7 +1,7 @@
-//! Nodes that share a ledger, and which of them are dead.
+//! The nodes that share a ledger, and the decision which of them are dead.
 //!
-//! Owns the one decision about liveness ([`Liveness`]): it is about beats that stay away,
-//! never about clocks that differ. It must not know how beats are exchanged.
+//! Owns that one decision ([`Liveness`]). It depends on missing heartbeats and never on clocks that
+//! differ. It must not know how heartbeats are exchanged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,7 +72,7 @@ pub fn trust(lease: Duration) -> Duration {
     lease * 2 / 3
 }
 
-/// What a node shows of itself to the others.
+/// The heartbeat of a node, as other nodes see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The number of its start.
@@ -81,7 +81,7 @@ pub struct Heartbeat {
     pub beat: i64,
     /// How long its beat may stay away.
     pub lease: Duration,
-    /// Whether it has stopped of its own accord: then nobody waits for it.
+    /// Whether it has stopped of its own accord: then no node waits for it.
     pub ended: bool,
     /// Whether it owns what runs.
     pub holds: bool,
@@ -114,7 +114,7 @@ impl Liveness {
     ///
     /// Time counts only between two looks that are as close to each other as they should
     /// be. After a longer pause the database was away, or this node stood still: then
-    /// nobody could beat, or nobody was watched.
+    /// no node could beat, or this one did not watch.
     pub fn look(&mut self, now: Duration, signs: &[Heartbeat]) -> Vec<Heartbeat> {
         let passed = self.looked_at.map_or(Duration::ZERO, |before| now.saturating_sub(before));
         let regular = self.lease / 2;
@@ -136,7 +136,7 @@ impl Liveness {
     }
 }
 
-/// How a node looks to whoever reads the list of nodes.
+/// A node's health, as the list of nodes shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeHealth {
     /// It beats.
@@ -240,7 +240,7 @@ mod tests {
         /// Both nodes try to beat at their own pace; what falls into an outage does not
         /// come through, for either of them.
         #[test]
-        fn whatever_the_outages_nobody_is_dead_who_tries_to_beat(
+        fn whatever_the_outages_a_node_that_tries_to_beat_is_not_dead(
             outages in prop::collection::vec((1u64..60_000, 1u64..120_000), 1..12),
             phase in 0u64..3_000,
         ) {
@@ -264,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn who_stands_still_takes_nobody_for_dead_when_it_goes_on(still in 7_501u64..1_000_000) {
+        fn a_node_that_stood_still_takes_no_other_for_dead_when_it_goes_on(still in 7_501u64..1_000_000) {
             let mut liveness = Liveness::new(LEASE);
             liveness.look(Duration::ZERO, &[sign(1, 7)]);
             let dead = liveness.look(Duration::from_millis(still), &[sign(1, 7)]);

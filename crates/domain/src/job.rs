@@ -1,7 +1,7 @@
-//! The state of an upstream's own job, as the documents of its monitor tell it.
+//! The state of an upstream's own job, read from the documents of its monitor.
 //!
-//! Owns the words of the protocols that are known, where a document holds such a word, and
-//! what gives a login page away. It must not know how a monitor is asked.
+//! Owns the state words of known protocols, where a document holds such a word, and the signs of a
+//! login page. It must not know how a monitor is requested.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,9 +1,8 @@
-//! What cloakroom knows without touching the world: identities, states, and the
-//! decisions about them.
+//! The vocabulary and the decisions of cloakroom: identities, states, and pure functions on them.
 //!
-//! Owns the vocabulary that every other module speaks. Everything here is a pure
-//! function of its arguments: time and randomness come in as values. It must not know
-//! of databases, sockets, HTTP servers or the runtime.
+//! Every other module speaks in these terms. Each function depends on its arguments alone: time and
+//! randomness come in as values. The crate must not know of databases, sockets, HTTP servers or the
+//! runtime.
 
 pub mod breaker;
 pub mod connections;

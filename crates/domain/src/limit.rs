@@ -1,8 +1,8 @@
-//! How much may start in a time.
+//! Rates, and the token bucket that enforces one.
 //!
-//! Owns rates and the bucket that keeps one. Its invariant: in any stretch of time no more
-//! starts than the rate allows for it, plus one second's worth. It must not know what
-//! starts, or how many machines share a rate: each has its part, which may change.
+//! Its invariant: in any stretch of time no more starts than the rate allows for it, plus one second's
+//! worth. It must not know what starts, or how many nodes share a rate: each node has a part of it,
+//! which may change.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nobody_for_long() {
+    fn a_clock_that_is_set_back_stops_no_start_for_long() {
         let mut bucket = Bucket::full(rate("1/s"), at(3_600_000_000));
         assert!(bucket.take(at(3_600_000_000)));
         assert!(!bucket.take(at(0)) && bucket.take(at(1_000_000)));

@@ -1,4 +1,4 @@
-//! Who a request belongs to.
+//! The principal: the owner of a request.
 
 /// The owner of an operation, as the stored octets that tell owners apart.
 ///

@@ -1,8 +1,7 @@
-//! The portion that is pruned in one commit.
+//! The size of the portion that is pruned in one commit.
 //!
-//! Every write waits behind such a commit, and a full disk has little room for its log. So a
-//! portion has an end in rows and in octets, and follows how long the last one took. How soon the
-//! next round of portions comes follows how much the last one freed. Pure.
+//! Every write waits behind such a commit, and a full disk has little room for its log. So a portion
+//! is bounded in rows and in octets, and follows how long the last one took. Pure.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What does not add up in a ledger.
+//! The discrepancies that reconciling looks for in a ledger.
 //!
-//! Owns the kinds of things that are looked for, which of them are repaired without
-//! asking, and the report. Pure: it must not know how they are found.
+//! Owns the kinds of discrepancy, which of them are repaired without asking, and the report. Pure: it
+//! must not know how they are found.
 
 /// How many of a kind are named in a report.
 const NAMED: usize = 10;
@@ -25,8 +25,8 @@ pub enum Discrepancy {
     Mislaid,
     /// An operation whose lane does not exist.
     InNoLane,
-    /// A serial key that is held by nobody.
-    HeldByNobody,
+    /// A serial key without a holder.
+    WithoutHolder,
     /// An operation that waits for a serial key that is free.
     WaitsForNothing,
     /// An operation whose node is dead.
@@ -53,7 +53,7 @@ impl Discrepancy {
             Self::RunsNowhere => "runs-nowhere",
             Self::Mislaid => "mislaid",
             Self::InNoLane => "in-no-lane",
-            Self::HeldByNobody => "key-held-by-nobody",
+            Self::WithoutHolder => "key-held-by-nobody",
             Self::WaitsForNothing => "waits-for-free-key",
             Self::HeldByDead => "held-by-dead-node",
             Self::UnusedPieces => "unused-pieces",
@@ -67,7 +67,7 @@ impl Discrepancy {
     pub const fn says(self) -> &'static str {
         match self {
             Self::InNoState => {
-                "operations that are in no state: nobody carries them out; send their requests anew"
+                "operations that are in no state: no node runs them; send their requests anew"
             }
             Self::EndedAndLive => {
                 "operations that had ended and were queued, running or waiting too"
@@ -85,7 +85,7 @@ impl Discrepancy {
                 "operations whose queue and upstream are not known, because their lane does not exist: no \
                  node begins or shows them; send their requests anew"
             }
-            Self::HeldByNobody => "serial keys that were held by nobody",
+            Self::WithoutHolder => "serial keys that had no holder",
             Self::WaitsForNothing => "operations that waited for a serial key that was free",
             Self::HeldByDead => "operations whose node is dead: the others take them over",
             Self::UnusedPieces => {
@@ -115,7 +115,7 @@ impl Discrepancy {
                 | Self::WithoutOperation
                 | Self::NeverFreed
                 | Self::Mislaid
-                | Self::HeldByNobody
+                | Self::WithoutHolder
                 | Self::WaitsForNothing
                 | Self::HeldByDead
                 | Self::UnusedPieces
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_was_only_looked_at_needs_a_person_too() {
         let mut report = DiscrepancyReport::default();
-        report.add([stray(Discrepancy::HeldByNobody, 1)]);
+        report.add([stray(Discrepancy::WithoutHolder, 1)]);
         assert!(report.needs_a_person());
     }
 }

@@ -1,9 +1,9 @@
-//! Values of the ledger as they are stored: plain, or sealed for the one place that they lie in.
+//! The stored form of ledger values: plain, or sealed for one place in the ledger.
 //!
-//! Owns the form of stored octets and texts. A value is stored as it is, unless its first octet is
-//! the one that begins sealed values; then one more octet tells the two apart. Its invariants: what
-//! was sealed opens in its place alone, what was stored before there was a key comes back as it
-//! was, and no nonce is used twice. Randomness is an argument. It must not know of tables.
+//! Owns how stored octets and texts are written. A value is stored as it is, unless its first octet is
+//! the marker of sealed values; then one more octet tells the two apart. Its invariants: a sealed value
+//! opens in its own place alone, a value stored before there was a key comes back unchanged, and no
+//! nonce is used twice. Randomness is an argument. It must not know of tables.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,7 +35,7 @@ const TEXT_PLAIN: char = '=';
 /// Octets that stored octets begin with, so that statements can look for a key.
 pub const PREFIX: usize = 2 + ID;
 
-/// What a value is. A number is part of what a sealed value is bound to and never changes.
+/// The kind of a stored value. Its number is part of the seal's context and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SealedValue {
@@ -71,7 +71,7 @@ pub enum SealedValue {
     Verdict = 15,
 }
 
-/// The one place that a value lies in.
+/// The place of a value in the ledger, which its seal is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealContext {
     what: SealedValue,

@@ -1,9 +1,8 @@
-//! Secrets at rest: sealed under the operator's key, opened under it or an earlier one.
+//! The sealing of secrets at rest, under the operator's current key or an earlier one.
 //!
-//! Owns the form of what is stored: one octet that says how, then either the secret as it
-//! is, or the id of a key, a nonce, and the secret under AES-256-GCM. Its invariants: what
-//! was sealed opens only for the purpose it was sealed for, and a key that is missing is
-//! told apart from octets that are damaged. Randomness is an argument.
+//! Owns the stored form: one octet for the scheme, then either the plain secret, or the id of a key, a
+//! nonce, and the secret under AES-256-GCM. Its invariants: a sealed secret opens only for the purpose
+//! it was sealed for, and a missing key is told apart from damaged octets. Randomness is an argument.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Whose turn it is.
+//! The urgency of queues, and the precedence of operations that have waited too long.
 //!
-//! Owns how a queue's priority and the wait of its oldest weigh against each other.
+//! Owns how a queue's priority and the wait of its oldest operation weigh against each other.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::operation::Lane;
 /// The most that a priority may be, either way.
 pub const MOST_PRIORITY: i32 = 100;
 
-/// What a queue's operations may expect.
+/// The priority and target wait of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueTarget {
     /// Higher goes first.
@@ -20,7 +20,7 @@ pub struct QueueTarget {
     pub target_wait: Duration,
 }
 
-/// A queue of which nothing was said.
+/// The target of a queue without settings.
 impl Default for QueueTarget {
     fn default() -> Self {
         Self { priority: 0, target_wait: Duration::from_mins(1) }
@@ -29,15 +29,15 @@ impl Default for QueueTarget {
 
 impl QueueTarget {
     /// How urgent it is, where the oldest that is due has waited for `age`: the priority,
-    /// and 1 for each time that it has waited as long as may be expected. So whoever waits
-    /// long enough is served before any priority.
+    /// and 1 for each time that it has waited as long as may be expected. So an operation that
+    /// waits long enough is served before any priority.
     pub fn urgency(self, age: Duration) -> f64 {
         // A queue that expects no wait at all counts by the millisecond.
         let target = self.target_wait.max(Duration::from_millis(1));
         f64::from(self.priority) + age.as_secs_f64() / target.as_secs_f64()
     }
 
-    /// Whether somebody has waited for longer than may be expected.
+    /// Whether the oldest operation has waited longer than the target.
     pub fn is_late(self, age: Duration) -> bool {
         age > self.target_wait
     }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn priority_decides_until_somebody_has_waited_too_often_too_long() {
+    fn priority_decides_until_an_operation_has_waited_much_too_long() {
         let (urgent, plain) = (queue(10, 1), queue(0, 60));
         for (waited, urgent_waited, urgent_first) in
             [(0, 0, true), (599, 0, true), (601, 0, false), (601, 1, true), (6000, 1, false)]
@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_waits_long_enough_comes_before_any_priority(
+        fn an_operation_that_waits_long_enough_comes_before_any_priority(
             low in -MOST_PRIORITY..=MOST_PRIORITY, high in -MOST_PRIORITY..=MOST_PRIORITY, target in 1u64..3600,
         ) {
             let apart = u64::from(high.abs_diff(low)) + 1;

@@ -1,7 +1,7 @@
-//! The fields that say something else than whose a request is.
+//! The request fields that do not identify a user.
 //!
-//! Owns the list. Its invariant: no field that a proxy in front sets alone, to name a user, is in
-//! it. It must not know what a field is to be used for.
+//! Owns the list. Its invariant: a field that a proxy sets to name a user is never in it. It must not
+//! know how a field is used.
 
 use super::hygiene::as_read;
 

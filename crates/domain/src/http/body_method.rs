@@ -1,8 +1,8 @@
-//! The method that a request's body names in place of its own.
+//! The method override in a request's body.
 //!
-//! Owns the parameter `_method` and its like in bodies as frameworks read them: forms in both
-//! codings, and JSON, of whatever type it is said to be. Its invariant: a body in which such a
-//! parameter could stand unseen is never said to have none. It must not know what is routed.
+//! Owns the parameter `_method` and its like in bodies as frameworks read them: forms in both codings,
+//! and JSON of any declared type. Its invariant: a body that could hide such a parameter is never
+//! reported as free of one. It must not know which methods are routed.
 
 mod json;
 

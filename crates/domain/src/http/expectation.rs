@@ -31,7 +31,7 @@ use ::http::{HeaderMap, Method};
 use super::grammar::{excerpt, trim};
 use super::prefer::{Preferences, applied_wait};
 
-/// What a request that asks for nothing gets.
+/// The answer to a request without preferences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// 202 at once.
@@ -56,7 +56,7 @@ impl Allow {
     pub const ALL: Self = Self { asynchronous: true, synchronous: true };
 }
 
-/// What a route offers.
+/// The answer modes that a route offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// What a request gets that asks for nothing.
@@ -86,7 +86,7 @@ pub enum AnswerMode {
     },
 }
 
-/// What was decided about one request.
+/// The decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerDecision {
     /// How it is answered.
@@ -221,7 +221,7 @@ fn applied(preferences: &Preferences, answer: AnswerMode, may_be_202: bool) -> V
 }
 
 /// What is decided about the expectations of a request that no route takes; its
-/// `Prefer` is nobody's business here.
+/// `Prefer` does not matter here.
 ///
 /// Under the prefix and on GET, HEAD and OPTIONS all but `100-continue` are ignored. On
 /// others `202-accepted` and unknown ones are refused, and the synchronous family is met

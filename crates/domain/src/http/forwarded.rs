@@ -1,9 +1,8 @@
-//! Whom a request came from, and by which name and scheme it called the gateway.
+//! The client address, host and scheme of a request that came through proxies.
 //!
-//! Owns the reading and writing of `Forwarded` (RFC 7239) and `X-Forwarded-*`. The
-//! invariant: what a peer says about earlier hops counts only if the peer is trusted,
-//! what such a hop says only if that hop is trusted too, and nothing that did not count
-//! is passed on. It must not know what trust is used for.
+//! Owns the reading and writing of `Forwarded` (RFC 7239) and `X-Forwarded-*`. The invariant: a peer's
+//! claims about earlier hops count only if the peer is trusted, a hop's claims only if that hop is
+//! trusted too, and claims that did not count are not passed on. It must not know how trust is used.
 
 use std::fmt;
 use std::net::IpAddr;

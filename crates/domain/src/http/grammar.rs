@@ -1,7 +1,6 @@
-//! The small grammar that field values are made of (RFC 9110 section 5.6).
+//! The basic grammar of field values (RFC 9110 section 5.6).
 //!
-//! Owns tokens, quoted strings, lists and whole numbers. It must not know what any
-//! field means.
+//! Owns tokens, quoted strings, lists and whole numbers. It must not know the meaning of any field.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! Dates as HTTP writes them (RFC 9110 section 5.6.7).
+//! HTTP dates (RFC 9110 section 5.6.7).
 //!
-//! Owns reading the three formats and writing the one. Resolution is whole seconds. It
-//! must not know which field a date stands in.
+//! Owns reading the three formats and writing one of them. Resolution is whole seconds. It must not
+//! know which field holds a date.
 
 use jiff::civil::{DateTime, date};
 use jiff::tz::TimeZone;

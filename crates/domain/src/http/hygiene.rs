@@ -1,9 +1,8 @@
-//! Which fields never pass: refusals, and removals in both directions.
+//! Field hygiene: fields that are refused, and fields that are removed in either direction.
 //!
-//! Owns the lists of names. The invariant: after the removals for a direction no field
-//! is left that speaks of one connection only, that the gateway reads or sets itself, or
-//! that a server which takes `_` or `.` for `-` would take for one of those. It must not know
-//! where the fields go.
+//! Owns the lists of names. The invariant: after the removals for a direction no field is left that
+//! belongs to one connection only, that the gateway reads or sets itself, or that a server which reads
+//! `_` or `.` as `-` would take for one of those. It must not know where the fields go.
 
 use ::http::header::{HeaderMap, HeaderName};
 
@@ -132,7 +131,7 @@ const NOT_REPLAYED: [&str; 37] = [
 const NOT_REPLAYED_FAMILIES: [&str; 5] =
     ["proxy-", "access-control-", "x-accel-", "surrogate-", "x-litespeed-"];
 
-/// What every result carries, so that recorded bytes are nobody's page.
+/// What every result carries, so that no browser renders recorded bytes as a page.
 pub const RESULT_FIELDS: [(&str, &str); 3] = [
     ("cache-control", "private, no-store"),
     ("x-content-type-options", "nosniff"),
@@ -195,7 +194,7 @@ pub(super) fn is_forwarding(name: &str) -> bool {
 }
 
 /// Refuses what must not be repaired by removing it. `trusted` are further names that
-/// somebody relies on, as the field that names the principal.
+/// other code relies on, as the field that names the principal.
 pub fn screen(headers: &HeaderMap, trusted: &[HeaderName]) -> Result<(), FieldProblem> {
     if let Some((name, _)) = headers.iter().find(|(_, value)| has_control(value.as_bytes())) {
         return Err(FieldProblem::ControlCharacter(name.to_string()));

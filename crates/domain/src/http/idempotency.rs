@@ -1,7 +1,7 @@
-//! `Idempotency-Key`, and what makes two requests the same request.
+//! `Idempotency-Key`, and the comparison of two requests that use one key.
 //!
-//! Owns the reading of the key, and which parts of a request count. It must not know where
-//! keys are kept.
+//! Owns the reading of the key, and which parts of a request count. It must not know where keys are
+//! stored.
 
 use std::borrow::Cow;
 

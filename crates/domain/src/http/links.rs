@@ -1,7 +1,7 @@
 //! The URLs of one operation.
 //!
-//! Owns the shape of the gateway's own resources (contract section 1). All are absolute.
-//! It must not know which of them exist for whom.
+//! Owns the paths of the gateway's own resources (contract section 1). All URLs are absolute. It must
+//! not know which of them exist for which client.
 
 use std::fmt::Display;
 

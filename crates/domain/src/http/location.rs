@@ -1,8 +1,7 @@
-//! The meaning, seen from outside, of URLs in an upstream's answer.
+//! The public form of URLs in an upstream's answer.
 //!
-//! Owns which URLs are the gateway's own, and what a reference means. The invariant: a
-//! place is a path on the public origin, or is owned up to be foreign. It must not know
-//! what the location is used for.
+//! Owns which URLs belong to the gateway, and where a reference leads. The invariant: a target is
+//! either a path on the public origin or marked as foreign. It must not know how the location is used.
 
 use std::borrow::Cow;
 
@@ -11,7 +10,7 @@ use url::{Position, Url};
 
 use super::grammar::trim;
 
-/// Where a location leads.
+/// The target of a location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocationTarget {
     /// To the upstream, or to the public origin: path, query and fragment there, without

@@ -1,7 +1,7 @@
-//! Media types as they are compared (RFC 9110 section 8.3.1).
+//! The comparison of media types (RFC 9110 section 8.3.1).
 //!
-//! Owns the one form of those that mean the same. Case, blanks, quotes and the order of
-//! parameters mean nothing; the value of a parameter does, but for the case of `charset`.
+//! Owns the normal form. Case, blanks, quotes and the order of parameters do not count; the value of a
+//! parameter does, but for the case of `charset`.
 
 use super::grammar::{is_token, pair, split};
 

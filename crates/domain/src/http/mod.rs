@@ -1,10 +1,9 @@
-//! What HTTP means to the gateway: every decision that a request's head allows.
+//! HTTP semantics: every decision that the head of a request or an answer allows.
 //!
-//! Owns the reading and writing of fields, paths and URLs. Everything is a pure
-//! function of plain values (`http` types, durations, instants), so that the front only
-//! has to call it in order. It must not know of configuration, sockets, the ledger or
-//! how a problem is worded as JSON: its errors are enums whose texts tell a client what
-//! to do next.
+//! Owns the reading and writing of fields, paths and URLs. Each function is pure and takes plain
+//! values (`http` types, durations, instants), so the front only has to call them in order. It must
+//! not know of configuration, sockets, the ledger or the JSON of problems: its errors are enums whose
+//! texts tell a client what to do next.
 //!
 //! Within this module the crate `http` is written `::http`.
 

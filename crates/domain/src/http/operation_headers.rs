@@ -1,8 +1,8 @@
-//! What a client may add to a request: `Operation-*` and `Client-Reference`.
+//! The header fields that a client may add to a request: `Operation-*` and `Client-Reference`.
 //!
-//! Owns their syntax and bounds. The invariant: what [`OperationHeaders`] holds is within
-//! bounds, and never longer than what the route grants. Fields with the prefix that the
-//! contract does not know are ignored. It must not know what becomes of the values.
+//! Owns their syntax and bounds. The invariant: the values in [`OperationHeaders`] are within bounds
+//! and never exceed the route's grants. Fields with the prefix that the contract does not know are
+//! ignored. It must not know how the values are used.
 
 use std::time::Duration;
 

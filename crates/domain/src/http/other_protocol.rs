@@ -1,6 +1,6 @@
-//! Octets that prove that the upstream speaks something else and read no request.
+//! The first octets of peers that speak another protocol than HTTP.
 //!
-//! Owns the recognition, by the first octets that come back. It must not know of sockets.
+//! Owns their recognition: they prove that the upstream read no request. It must not know of sockets.
 
 /// What speaks in place of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

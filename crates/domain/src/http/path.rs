@@ -1,8 +1,8 @@
-//! Paths: which are refused, and which are the same.
+//! Path screening and normalization.
 //!
-//! Owns what two spellings of a path have in common. The invariant: what passes
-//! [`screen`] has one reading, and [`normalize`] gives all its spellings the same text
-//! (RFC 3986 section 6.2.2). It must not change the path that is sent on.
+//! Owns which paths are refused, and which spellings are equal. The invariant: a path that passes
+//! [`screen`] has one reading, and [`normalize`] gives all its spellings the same text (RFC 3986
+//! section 6.2.2). It must not change the path that is sent on.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ pub enum PathProblem {
 /// Refuses paths that the gateway and an upstream could read differently.
 ///
 /// `raw_path` is the path as received, without the query. A doubly encoded `%252F` is a
-/// `%2F` in nobody's single decoding and passes.
+/// `%2F` in no server's single decoding and passes.
 pub fn screen(raw_path: &str) -> Result<(), PathProblem> {
     screen_encodings(raw_path)?;
     if raw_path.contains('\\') {

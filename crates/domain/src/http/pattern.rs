@@ -1,8 +1,7 @@
-//! What a route's path must look like.
+//! The path patterns of routes.
 //!
-//! Owns the patterns and what they capture. The invariant: a pattern matches the
-//! normalized path, so that every spelling of a path finds the same route. It must not
-//! know what is done with a match.
+//! Owns the patterns and their captures. The invariant: a pattern matches the normalized path, so every
+//! spelling of a path finds the same route. It must not know how a match is used.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! What a client would like: the `Prefer` field (RFC 7240).
+//! The preferences of a client: the `Prefer` field (RFC 7240).
 //!
-//! Owns its grammar and the preferences that the gateway knows. Malformed members are
-//! skipped, never an error, and of several with one name the first counts (section 2).
-//! It must not know what a route allows.
+//! Owns its grammar and the preferences that the gateway knows. Malformed members are skipped and never
+//! an error; of several with one name the first counts (section 2). It must not know what a route
+//! allows.
 
 use std::collections::HashSet;
 use std::time::Duration;

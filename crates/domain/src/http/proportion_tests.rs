@@ -1,7 +1,7 @@
-//! Every reader of a field, given more than any head has room for.
+//! Tests that every field reader takes time in proportion to the length of its field.
 //!
-//! A reader that compares each member with all others would need hours here; one whose time is
-//! in proportion to the length needs a moment.
+//! Each reader gets more than any head has room for. A reader that compares each member with all others
+//! would need hours here; a proportional one needs a moment.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,9 +1,8 @@
-//! The origin that links are built on, and what a `Host` may look like.
+//! The public origin of links, and the syntax of `Host`.
 //!
-//! Owns the choice between `server.public_url`, the listen address and the request's
-//! own `Host`. The invariant: what came from a `Host` is used in the answer to that very
-//! request only, which is why [`PublicOrigin::lasting`] never gives it. It must not know
-//! what is linked to.
+//! Owns the choice between `server.public_url`, the listen address and the request's own `Host`. The
+//! invariant: an origin taken from a `Host` is used in the answer to that very request only, which is
+//! why [`PublicOrigin::lasting`] never returns it. It must not know which links are built.
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,7 @@
-//! Redirects that send a request to another path of the service that was asked.
+//! Redirects within the service that was called.
 //!
-//! Owns which redirects are such and where they lead. The invariant: what is followed stays on
-//! the service that was asked, whatever host and scheme the redirect names. It must not know
-//! how a request is sent again.
+//! Owns which redirects are followed and where they lead. The invariant: a followed redirect stays on
+//! that service, whatever host and scheme it names. It must not know how a request is sent again.
 
 use ::http::HeaderValue;
 use url::{Position, Url};

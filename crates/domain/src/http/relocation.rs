@@ -1,9 +1,8 @@
-//! The fields of an upstream's answer that name places, seen from outside.
+//! The rewriting of an upstream's location fields to their public form.
 //!
-//! Owns which fields these are and how they are rewritten: at once for an answer that
-//! passes, in two steps for one that is recorded, because the public origin is that of
-//! each reader. The invariant: what is recorded names the upstream nowhere. It must not
-//! know who reads the answer.
+//! Owns which fields are rewritten and how: at once for an answer that is proxied, in two steps for one
+//! that is recorded, because each reader has its own public origin. The invariant: a recorded field
+//! never names the upstream. It must not know who reads the answer.
 
 use ::http::header::{
     CONTENT_LOCATION, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, REFRESH,

@@ -1,8 +1,8 @@
-//! Requests that an upstream may read as another one than their first line says.
+//! Request overrides: fields and parameters by which an upstream may read another method or path.
 //!
-//! Owns the fields and the parameter by which frameworks let a client replace the method or
-//! the path, and methods that some servers put into capitals. The invariant: a reading that
-//! is not listed here is one that no known server has. It must not know what is routed.
+//! Owns the override fields and parameters of known frameworks, and the methods that some servers
+//! uppercase. The invariant: no known server has an override that is not listed here. It must not know
+//! which requests are routed.
 
 use std::borrow::Cow;
 
@@ -30,7 +30,7 @@ const METHOD_PARAMETERS: [&str; 6] = [
     "_HttpMethod",
 ];
 
-/// The part of a head that says that a request is another one.
+/// The part of a head that holds an override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverridePart {
     /// The request line, with a method that is not in capitals.
@@ -43,7 +43,7 @@ pub enum OverridePart {
     Body(&'static str),
 }
 
-/// Another request for which a request may be taken.
+/// An override: another request that a server may read in this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestOverride<T> {
     /// What says so.

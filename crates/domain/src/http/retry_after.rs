@@ -1,9 +1,7 @@
-//! `Retry-After`: what others ask for, and what the gateway says (RFC 9110 section
-//! 10.2.3).
+//! `Retry-After`, as others send it and as the gateway sends it (RFC 9110 section 10.2.3).
 //!
-//! Owns both spellings of the field on reading, and the one on writing: whole seconds
-//! from 1 to 30, because stock clients stumble over zero and over dates. It must not
-//! know what is waited for.
+//! Owns reading both forms, and writing one: whole seconds from 1 to 30, because stock clients stumble
+//! over zero and over dates. It must not know the reason for the wait.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

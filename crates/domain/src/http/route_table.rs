@@ -1,8 +1,8 @@
-//! Which route a request belongs to.
+//! The route table: finds the route of a request.
 //!
-//! Owns the order in which routes are tried: the most specific path first, segment by
-//! segment (a literal before `{name}` before `{*rest}`), then a named method before any
-//! method, then the order of definition. It must not know what a route is.
+//! Owns the order in which routes are tried: the most specific path first, segment by segment (a
+//! literal before `{name}` before `{*rest}`), then a named method before any method, then the order of
+//! definition. It must not know what a route is.
 
 use std::fmt;
 

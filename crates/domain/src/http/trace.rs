@@ -1,7 +1,7 @@
-//! The trace that an operation belongs to (W3C Trace Context).
+//! The trace of an operation (W3C Trace Context).
 //!
-//! Owns `traceparent`: a client's own is passed on, and an operation that came without
-//! one has a trace that its id names. It must not know who reads traces.
+//! Owns `traceparent`: a client's own is passed on, and an operation without one gets a trace that is
+//! derived from its id. It must not know who reads traces.
 
 use ::http::header::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,7 +1,7 @@
-//! The trail that the gateway leaves on requests it passes on: `Via` and `CDN-Loop`.
+//! Loop detection by `Via` and `CDN-Loop`.
 //!
-//! Owns recognising its own trail. The invariant: a request that carries this gateway's
-//! own mark has been here before (RFC 8586). It must not know where requests go.
+//! Owns the gateway's mark in both fields. The invariant: a request that carries this gateway's mark
+//! has passed it before (RFC 8586). It must not know where requests go.
 
 use ::http::header::VIA;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Version};

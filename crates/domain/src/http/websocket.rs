@@ -1,7 +1,7 @@
-//! The bounds of a `WebSocket`'s frames, and the frame that closes it (RFC 6455).
+//! The frame boundaries of a `WebSocket`, and its close frame (RFC 6455).
 //!
-//! Owns as much of the protocol as it takes to put a frame between two others. It must not
-//! know what is said.
+//! Owns the part of the protocol that is needed to insert a frame between two others. It must not know
+//! the content of frames.
 
 /// Goes along with the frames of one direction.
 #[derive(Clone, Debug, Default)]

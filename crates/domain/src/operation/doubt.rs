@@ -1,7 +1,7 @@
-//! Answers that leave open whether the upstream acted.
+//! Ambiguous answers: they leave open whether the upstream acted.
 //!
-//! Owns the statuses that proxies in between give of their own, and what another gateway behind
-//! this one says in place of a service's answer. It must not know how an answer was got.
+//! Owns the statuses that intermediate proxies send themselves, and what another gateway behind this
+//! one sends in place of a service's answer. It must not know how an answer was received.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What happened to an operation, for its timeline and for those who subscribe to it.
+//! The events of an operation, for its timeline and for subscribers.
 
 use std::fmt;
 

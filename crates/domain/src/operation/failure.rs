@@ -1,4 +1,4 @@
-//! Why an operation failed: a closed list of codes, and messages that say what to do.
+//! The failure codes of operations: a closed list, with messages that say what to do.
 
 use std::fmt;
 use std::str::FromStr;

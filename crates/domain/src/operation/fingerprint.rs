@@ -1,8 +1,8 @@
-//! The fingerprint of a request under its key: a digest that decides, and a short one of each
-//! part, which says what differs.
+//! The fingerprint of a request under its key: one digest that decides, and a short one of each part
+//! that tells which part differs.
 //!
-//! Its invariant: two requests have one fingerprint only if they agree in every part, because
-//! each part is framed by its length and its presence.
+//! Its invariant: two requests have one fingerprint only if they agree in every part, because each part
+//! is framed by its length and its presence.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The end of a recorded answer, where an operation says how it was told.
+//! The framing of a recorded answer: how its end was marked.
 
 use std::str::FromStr;
 

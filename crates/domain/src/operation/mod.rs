@@ -1,8 +1,8 @@
-//! One accepted request and its fate.
+//! The operation: one accepted request and its outcome.
 //!
-//! Owns the closed set of states, the facts an operation carries through them, and the
-//! decision about what comes next ([`settle`]). An operation is written once at its
-//! acceptance and never changed; only its [`OperationState`] moves, and a final state never does.
+//! Owns the closed set of states, the facts an operation carries through them, and the decision about
+//! the next state ([`settle`]). An operation is written once at its acceptance and never changed; only
+//! its [`OperationState`] changes, and a final state never does.
 
 mod doubt;
 mod event;

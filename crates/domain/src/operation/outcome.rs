@@ -1,4 +1,4 @@
-//! What came of an attempt.
+//! The outcome of an attempt.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use http::Method;
 use super::{Continuation, Doubt, ErrorCode, Request, UpstreamContact, Work};
 use crate::http::retry_after::RetryAfter;
 
-/// Whether the upstream can have seen anything of an attempt.
+/// Whether any octet of an attempt may have reached the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendState {
     /// Certainly not one octet.
     Nothing,
-    /// Perhaps; nobody can know.
+    /// Perhaps; it cannot be known.
     Perhaps,
 }
 
-/// What came of an attempt, in the terms that decide what comes next.
+/// The outcome of an attempt, in the terms that decide the next state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A complete answer of the upstream's.
@@ -122,7 +122,7 @@ impl Outcome {
     }
 }
 
-/// What counts of an upstream's answer when deciding.
+/// The parts of an upstream's answer that the decision needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAnswer {
     /// The status code.
@@ -173,7 +173,7 @@ pub(super) const fn is_success_of_a_monitor(status: u16) -> bool {
     matches!(status, 200..=299 | 302 | 303)
 }
 
-/// What a request is for, as far as that decides what an answer to it means.
+/// The purpose of a request, as far as it decides the meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPurpose {
     /// The method.

@@ -1,5 +1,5 @@
-//! What was promised about carrying an operation out, fixed at its acceptance so that a
-//! later configuration does not change it.
+//! The policy of an operation, fixed at its acceptance so that a later configuration does not change
+//! it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -122,7 +122,7 @@ pub enum OnFailure {
     /// The next one goes.
     #[default]
     Skip,
-    /// Nobody goes until a person lets them.
+    /// The next operation of the key waits until a person releases it.
     Block,
 }
 

@@ -1,9 +1,9 @@
-//! What an upstream is asked to find out whether an attempt took effect.
+//! The recheck: a request that asks the upstream whether an attempt took effect.
 //!
-//! Owns the template: its placeholders and how they are filled. Its invariant: a filled
-//! template is a path with perhaps a query, and what was put into it cannot add to
-//! either, nor take from it: a template whose values are empty or form a dot segment is not
-//! filled. It must not know how the question is asked.
+//! Owns the template: its placeholders and how they are filled. Its invariant: a filled template is a
+//! path with an optional query, and a filled value can neither add to them nor take from them: a
+//! template whose values are empty or form a dot segment is not filled. It must not know how the
+//! request is sent.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The one decision about what comes after an attempt.
+//! The decision about an operation after an attempt.
 //!
-//! [`settle`] is pure: where an operation stands, what came of the attempt, the time and
-//! some randomness go in, and the next state with its effects comes out. The ledger
-//! commits the transition and all its effects as one.
+//! [`settle`] is pure: it takes the operation's situation, the attempt's outcome, the time and some
+//! randomness, and returns the next state with its effects. The ledger commits the transition and all
+//! its effects as one.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub enum Effect {
     EraseCredentials,
     /// Let the next operation of the serial key go.
     PromoteSerialKey,
-    /// Let nobody of the serial key go until a person does.
+    /// Hold the serial key until a person releases it.
     BlockSerialKey,
     /// Let go of the idempotency key: a repeat with it is another operation.
     FreeKey,
@@ -164,7 +164,7 @@ pub fn settle(
         Outcome::Canceled { .. } => {
             decision.end(NextState::Canceled, EventKind::Canceled, None, None)
         }
-        // What was lost may have taken effect, and nobody has asked.
+        // A lost attempt may have taken effect, and was not rechecked.
         Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }

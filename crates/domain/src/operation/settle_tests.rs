@@ -717,13 +717,13 @@ fn what_was_lost_is_asked_about_before_anything_is_sent_again_and_ends_unknown_o
     }
     assert!(is_in_doubt(&policy, rescued()) && !is_in_doubt(&policy, counts(2)));
     assert!(!is_in_doubt(&rechecking(DeliveryGuarantee::AtLeastOnce), rescued()));
-    let nobody_knows = [
+    let unknown_outcomes = [
         Outcome::Unclear { status: Some(500) },
         Outcome::Unclear { status: None },
         Outcome::Expired,
         Outcome::Unroutable,
     ];
-    for outcome in nobody_knows {
+    for outcome in unknown_outcomes {
         let NextState::Failed(failure) = decide(&policy, rescued(), &outcome).next else {
             panic!()
         };

@@ -1,4 +1,4 @@
-//! The states of an operation. What is true only in one state lives in that variant.
+//! The states of an operation. A fact that holds in one state only lives in that variant.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! The part of a timeline that is kept.
 //!
-//! Owns which events give way to later ones, so that an operation which reports its progress
-//! for a day, or is asked to come again each second, has a timeline with an end. Pure.
+//! Owns which events give way to later ones, so that the timeline of an operation that reports progress
+//! all day, or is rescheduled each second, stays bounded. Pure.
 
 use std::ops::RangeInclusive;
 

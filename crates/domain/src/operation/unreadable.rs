@@ -1,6 +1,6 @@
 //! The end of an operation whose row cannot be read.
 //!
-//! Owns what becomes of it, from what can still be read. Pure.
+//! Owns how such an operation ends, judged by the columns that can still be read. Pure.
 
 use super::{
     Counts, DeliveryGuarantee, Effect, ErrorCode, EventKind, Failure, NextState, OnFailure,

@@ -1,4 +1,4 @@
-//! What a person found out about an outcome that is unknown.
+//! A person's verdict on an operation whose outcome is unknown.
 
 use crate::Timestamp;
 

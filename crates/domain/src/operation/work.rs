@@ -1,4 +1,4 @@
-//! The work of an operation, and what is kept between its attempts.
+//! The work of an operation, and its continuation between attempts.
 
 use std::fmt::Display;
 
@@ -62,8 +62,8 @@ pub struct Request {
     pub body: OperationBody,
 }
 
-/// Names the pieces of a large body in the ledger. Random, so that nobody has to hand
-/// the names out.
+/// Names the pieces of a large body in the ledger. Random, so that no
+/// node has to hand the names out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BodyKey(pub i64);
 

@@ -1,8 +1,7 @@
 //! The grammar of JSON (RFC 8259), followed octet by octet.
 //!
-//! Owns which octets may come next, wherever the text is cut into pieces. Its invariants: each
-//! octet is looked at once; what is open takes one bit for each level. It must not know which
-//! values are wanted.
+//! Owns which octets may come next, wherever the text is cut into pieces. Its invariants: each octet is
+//! looked at once; an open container takes one bit of memory. It must not know which values are wanted.
 
 /// The text is not JSON: this octet, counted from 0, is the first that cannot be where it is, or the
 /// text ends there too soon.

@@ -1,9 +1,9 @@
-//! The scalars that JSON pointers (RFC 6901) lead to in a text.
+//! The scalars that JSON pointers (RFC 6901) refer to.
 //!
-//! Owns what counts as found. Its invariants: a text is read once, however many pointers there
-//! are, in pieces of any size, and takes no memory for what is not at the end of a pointer,
-//! because the text is a client's; and a value is compared as it was written, so a number keeps
-//! its digits and a string is what it stands for. It must not know what the values are for.
+//! Owns which values count as found. Its invariants: a text is read once, however many pointers there
+//! are, in pieces of any size, and only values at the end of a pointer take memory, because the text is
+//! a client's; and a value is compared as it was written, so a number keeps its digits, while a string
+//! is compared decoded. It must not know how the values are used.
 
 mod grammar;
 mod search;

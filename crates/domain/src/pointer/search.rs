@@ -1,7 +1,7 @@
-//! The ways that pointers name, and what a text has at their ends.
+//! The search for the values of pointers in one text.
 //!
-//! Owns which values lie on a way. Its invariant: what lies beside all ways costs nothing but
-//! being counted, and of a name or value no more is kept than can matter.
+//! Owns which values lie on a pointer's path. Its invariants: values beside all paths cost only
+//! counting, and no more of a name or value is kept than can matter.
 
 use super::grammar::{JsonKind, JsonListener};
 use super::{LONGEST, Pointers};

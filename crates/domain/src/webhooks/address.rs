@@ -1,12 +1,11 @@
-//! Which addresses on the internet are public.
+//! The public addresses of the internet.
 //!
-//! Owns the tables: what IANA keeps for special purposes, and what clouds answer their own
-//! machines on. Its invariants: of IPv6 only what is listed as global unicast passes, so an
-//! unknown form never does; and an IPv4 address inside an IPv6 one is judged too, whatever
-//! else holds. It must not know who asks, or how an address was found.
+//! Owns the tables: IANA's special-purpose addresses, and the metadata addresses of clouds. Its
+//! invariants: of IPv6 only listed global unicast passes, so an unknown form never does; and an IPv4
+//! address inside an IPv6 one is checked too. It must not know how an address was found.
 //!
-//! Sources: the IANA registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890
-//! and what has updated it), and of the IPv6 address space.
+//! Sources: the IANA registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890 and its
+//! updates), and of the IPv6 address space.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -145,7 +145,7 @@ proptest! {
             prop_assert!(judge(v4.into(), opened).is_err());
             for v6 in embeddings(v4, prefix, rest) {
                 // Within a local NAT64, 0.0.0.0/8 may as well be part of a longer prefix.
-                // And `::` and `::1` are open where somebody opens them.
+                // And `::` and `::1` are open where an operator opens them.
                 if v6.to_bits() <= 1 && !opened.is_empty() {
                     continue;
                 }

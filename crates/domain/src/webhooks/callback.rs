@@ -1,4 +1,4 @@
-//! Where one operation's callbacks go.
+//! The callback target of one operation.
 
 use std::fmt;
 

@@ -1,21 +1,21 @@
-//! Which URLs a route takes for callbacks.
+//! The callback allowlist of a route.
 //!
-//! Owns the patterns that an operator writes, like `https://*.example.com/hooks/*`. Its
-//! invariant: a URL is compared as it is dialled, after every spelling of its host and
-//! path was turned into one; what a server behind it may read as another path is not taken.
+//! Owns the patterns that an operator writes, like `https://*.example.com/hooks/*`. Its invariant: a
+//! URL is compared as it is dialled, with every spelling of its host and path normalized; a path that a
+//! server could read as another one never matches.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// Which callbacks a route takes.
+/// The callback URLs that a route accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CallbackAllowlist {
     /// None.
     #[default]
     Off,
-    /// Whichever deliveries may go to at all.
+    /// All URLs that deliveries may go to.
     Any,
     /// Those of them that match one of these.
     Only(Vec<UrlPattern>),

@@ -1,5 +1,5 @@
-//! CloudEvents 1.0: the other form that a delivery's body can have (structured mode), and
-//! what a receiver says when it is asked whether it wants any (HTTP webhook 1.0).
+//! CloudEvents 1.0: the alternative body of a delivery (structured mode), and the handshake that asks a
+//! receiver for permission (HTTP webhook 1.0).
 //!
 //! Owns both forms. Its invariant: the same event gives the same octets.
 

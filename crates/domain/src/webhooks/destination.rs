@@ -1,9 +1,9 @@
-//! Where a delivery may go, as far as its URL tells.
+//! The destination URL of deliveries, and the rules that it must meet.
 //!
-//! Owns what such a URL may have. Its invariant: it is judged as it will be used, with every
-//! spelling of a host already turned into the one that is dialled. What a name stands for
-//! is found out later, and judged by [`DestinationRules::judge_address`] right before it is dialled.
-//! Errors do not repeat the URL: it may hold a secret.
+//! Owns what such a URL may contain. Its invariant: a URL is checked as it will be used, with every
+//! spelling of a host already normalized to the one that is dialled. The addresses of a name are looked
+//! up later, and checked by [`DestinationRules::judge_address`] right before dialling. Errors do not
+//! repeat the URL: it may hold a secret.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -39,7 +39,7 @@ impl DestinationRules {
     }
 
     /// On loopback many things share one host: there only the ports of the gateway's own
-    /// listeners are refused, and whoever dials knows those.
+    /// listeners are refused, and the dialer knows those.
     fn is_public_host(&self, host: Option<&Host<&str>>) -> bool {
         let own = self.public_url.as_ref().and_then(Url::host);
         match (own.as_ref().map(plain), host.map(plain)) {

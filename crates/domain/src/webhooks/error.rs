@@ -1,7 +1,7 @@
-//! What an attempt to deliver can fail with.
+//! The error codes of delivery attempts.
 //!
-//! Owns the closed list of codes: they stand in the ledger, in the API and in metrics, and
-//! never change their meaning.
+//! Owns the closed list: the codes stand in the ledger, in the API and in metrics, and never change
+//! their meaning.
 
 use std::fmt;
 

@@ -1,8 +1,7 @@
 //! The header fields that a subscriber may add to its deliveries.
 //!
-//! Owns the names that are not theirs. Its invariant: no field that passes speaks for the
-//! gateway, frames the message or steers the connection, in any spelling that some server
-//! takes for one of those.
+//! Owns the reserved names. Its invariant: no field that passes speaks for the gateway, frames the
+//! message or steers the connection, in any spelling that some server takes for one of those.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,8 +1,8 @@
-//! The keys that deliveries are signed with, and how they are written (Standard Webhooks
-//! 1.0): `whsec_…` for a shared secret, `whsk_…` and `whpk_…` for a pair.
+//! The signing keys of deliveries and their text forms (Standard Webhooks 1.0): `whsec_…` for a shared
+//! secret, `whsk_…` and `whpk_…` for a pair.
 //!
-//! Owns their bounds. Its invariant: a key that signs is never printed by accident, and its
-//! octets are wiped when it goes. Randomness is an argument.
+//! Owns their bounds. Its invariant: a signing key is never printed by accident, and its octets are
+//! wiped when it is dropped. Randomness is an argument.
 
 use std::fmt;
 

@@ -1,10 +1,8 @@
-//! Telling receivers what happened: what may be told and to where, how it is signed and
-//! kept secret, whose turn it is, and when it is tried again.
+//! Webhooks: topics, destinations, signatures, secrets, scheduling and retries of deliveries.
 //!
-//! Owns the events that somebody can subscribe to, keys and signatures, where a delivery
-//! may go, which fields somebody may add to it, whose goes out next and from where, what
-//! an attempt can come to, and the decision about what comes after it. It must not know of
-//! sockets, names being looked up, or how a message is stored.
+//! Owns the events that a subscriber can choose, keys and signatures, which URLs a delivery may go to,
+//! which fields a subscriber may add to it, which delivery is sent next and by which node, and the
+//! decision after an attempt. It must not know of sockets, DNS or how a message is stored.
 
 pub mod address;
 mod callback;

@@ -1,14 +1,14 @@
-//! Which of several nodes sends to a receiver.
+//! The owner of a receiver: the one node that sends its deliveries, chosen by rendezvous hashing.
 //!
-//! Owns the choice. Its invariant: every node that knows of the same nodes chooses alike,
-//! and when one comes or goes, only what was or becomes its own moves.
+//! Its invariant: nodes that know the same nodes choose alike, and when a node joins or leaves, only
+//! its own receivers move.
 
 use super::ReceiverKey;
 
-/// The node that sends to a receiver, of those that are there; none where there is none.
+/// The node that sends to a receiver; none if there are no nodes.
 /// Nodes are known by the numbers of their starts, in whatever order.
 pub fn owner_of(receiver: ReceiverKey, nodes: &[i64]) -> Option<i64> {
-    // The highest bidder has it: whoever goes takes nobody else's bids with it.
+    // The highest bidder has it: a node that leaves changes no other node's bids.
     nodes.iter().copied().max_by_key(|node| (bid(receiver, *node), *node))
 }
 
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_sends_nobody_is_at_home() {
+    fn without_nodes_a_receiver_has_no_owner() {
         assert_eq!(owner_of(ReceiverKey(1), &[]), None);
     }
 

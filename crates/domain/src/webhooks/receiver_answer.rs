@@ -1,4 +1,4 @@
-//! What a receiver's answer means: for the delivery, and for what goes out to it next.
+//! The meaning of a receiver's answer: for its delivery, and for the scheduling of that receiver.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{DeliveryError, SendResult};
 use crate::breaker::HealthSignal;
 use crate::operation::is_of_a_proxy;
 
-/// What counts of what came of an attempt to deliver.
+/// The parts of an attempt's result that the decision needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiverAnswer {
     /// The status, where there was one.
@@ -20,7 +20,7 @@ pub struct ReceiverAnswer {
 }
 
 impl ReceiverAnswer {
-    /// What it means for the delivery.
+    /// Its meaning for the delivery.
     pub const fn attempted(self) -> SendResult {
         match (self.status, self.error) {
             (Some(_), None) => SendResult::Taken,
@@ -38,7 +38,7 @@ impl ReceiverAnswer {
             (Some(503), _) if self.retry_after.is_none() => Some(HealthSignal::Fails),
             (Some(_), Some(_)) if self.is_cut => Some(HealthSignal::Fails),
             (Some(_), _) => Some(HealthSignal::Answers),
-            // Nobody was asked.
+            // No request was sent.
             (None, Some(DeliveryError::RefusedUrl | DeliveryError::RefusedAddress)) => None,
             (None, _) => Some(HealthSignal::Unreached),
         }

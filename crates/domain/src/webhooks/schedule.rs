@@ -1,9 +1,8 @@
-//! The one decision about what comes after an attempt to deliver.
+//! The retry schedule of a delivery: the decision after an attempt.
 //!
-//! The times are the contract's: ten attempts, the pauses between them from five seconds
-//! to a day, each a fifth more or less; `Retry-After` may lengthen a pause and never
-//! shortens one. The invariant: what is not over has a next time before its deadline, and
-//! a deadline is never put off.
+//! The times are the contract's: ten attempts, with pauses from five seconds to a day, each varied by a
+//! fifth; `Retry-After` may lengthen a pause and never shortens one. The invariant: a delivery that is
+//! not over has its next attempt before its deadline, and a deadline never moves.
 
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ const LAST_OF_REFUSALS: usize = 2;
 /// The most that a receiver may ask us to wait.
 const LONGEST_WISH: Duration = Duration::from_hours(24);
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendResult {
     /// A status in 200 to 299.
@@ -55,7 +54,7 @@ pub enum SendResult {
     },
 }
 
-/// Where a delivery stands when an attempt has ended.
+/// A delivery's progress at the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryProgress {
     /// Attempts begun, this one included.
@@ -66,7 +65,7 @@ pub struct DeliveryProgress {
     pub deadline_at: Timestamp,
 }
 
-/// Why a delivery is over.
+/// The reason why a delivery is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduleEnd {
     /// The receiver has it.
@@ -77,7 +76,7 @@ pub enum ScheduleEnd {
     Gone,
 }
 
-/// What comes after an attempt.
+/// The decision after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryDecision {
     /// Nothing: it is over.
@@ -91,7 +90,7 @@ pub enum DeliveryDecision {
     },
 }
 
-/// Decides what comes after an attempt.
+/// Decides whether another attempt follows, and when.
 pub fn settle(
     standing: DeliveryProgress,
     attempted: SendResult,

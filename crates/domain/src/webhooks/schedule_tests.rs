@@ -76,7 +76,7 @@ fn refusals_cost_no_attempt() {
 }
 
 #[test]
-fn whoever_never_asks_for_more_than_a_moment_gets_some_hundreds_of_attempts() {
+fn a_receiver_that_never_asks_for_more_than_a_moment_gets_some_hundreds_of_attempts() {
     let mut rng = SmallRng::seed_from_u64(7);
     for wish in [0, 1, 30] {
         let retry_after = Some(Duration::from_secs(wish));

@@ -1,7 +1,7 @@
-//! How secrets of webhooks are kept: keys that sign, and the fields that subscribers add.
+//! The storage of webhook secrets: signing keys, and the fields that subscribers add.
 //!
-//! Owns what is inside of what is sealed, and for whom. Its invariant: what was kept for one
-//! opens for nobody else. Randomness is an argument.
+//! Owns the plaintext form inside the seal, and the owner it is sealed for. Its invariant: a secret
+//! sealed for one owner opens for no other. Randomness is an argument.
 
 use std::fmt;
 
@@ -16,16 +16,16 @@ use crate::sealing::{Keyring, SealingError};
 /// Octets of randomness that sealing takes.
 pub type Nonce = [u8; 12];
 
-/// Whose a secret is.
+/// The owner of a secret.
 #[derive(Clone, Copy, Debug)]
 pub enum SecretOwner<'a> {
-    /// That of the subscription with this id.
+    /// The subscription with this id.
     Subscription(&'a dyn OwnerId),
-    /// That of a principal's callbacks.
+    /// A principal's callbacks.
     Callbacks(&'a Principal),
 }
 
-/// Something that is called by a text.
+/// An id that can be written as text.
 pub trait OwnerId: fmt::Display + fmt::Debug + Send + Sync {}
 
 impl<T: fmt::Display + fmt::Debug + Send + Sync> OwnerId for T {}
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_one_opens_for_nobody_else() {
+    fn a_secret_sealed_for_one_owner_opens_for_no_other() {
         let keyring = keyring();
         let principals = [Principal::everyone(), Principal::named("ann")];
         let all = [

@@ -1,7 +1,7 @@
-//! Signatures of Standard Webhooks 1.0: made, and checked as a receiver would.
+//! Signatures of Standard Webhooks 1.0: signing, and verification as a receiver does it.
 //!
-//! Owns what is signed: id, time and body, with dots between. Its invariant: a signature is
-//! compared in constant time, and one that is empty or of an unknown kind never counts.
+//! Owns the signed content: id, time and body, joined by dots. Its invariant: signatures are compared
+//! in constant time, and one that is empty or of an unknown kind never counts.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -74,7 +74,7 @@ pub enum VerificationError {
     /// The time is no number.
     #[error("webhook-timestamp is not a number of seconds")]
     NoTime,
-    /// It was signed too long ago: perhaps somebody repeats what they overheard.
+    /// It was signed too long ago: it may be a replay by an eavesdropper.
     #[error("stale: signed {} s ago, and 300 s are allowed; is a clock wrong?", .0.as_secs())]
     Stale(Duration),
     /// It was signed in the future.

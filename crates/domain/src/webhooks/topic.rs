@@ -1,4 +1,4 @@
-//! What somebody can subscribe to.
+//! The topics that a subscriber can choose.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub enum Topic {
     Exhausted,
     /// A subscription that had failed takes deliveries again.
     Recovered,
-    /// Somebody tries a subscription out. Sent to that one, whatever it subscribes to.
+    /// A test of one subscription. Sent to it alone, whatever it subscribes to.
     Ping,
 }
 
@@ -64,7 +64,7 @@ impl Topic {
         }
     }
 
-    /// The topic of what happened to an operation; none where nobody is told of that.
+    /// The topic of what happened to an operation; none if it has no topic.
     pub const fn of(kind: EventKind) -> Option<Self> {
         match kind {
             EventKind::Succeeded => Some(Self::Succeeded),

@@ -62,7 +62,7 @@ async fn keys_that_nobody_lets_go_of_are_let_go_and_only_once(place: Place) {
         "DELETE FROM serial_keys WHERE seq = 1; UPDATE serial_keys SET seq = 99 WHERE seq = 2;",
     )
     .await;
-    let expected = [(Discrepancy::HeldByNobody, 1), (Discrepancy::WaitsForNothing, 1)];
+    let expected = [(Discrepancy::WithoutHolder, 1), (Discrepancy::WaitsForNothing, 1)];
     let looked = ledger.reconcile(false, START).await.unwrap();
     assert_eq!(found(&looked), expected);
     assert!(looked.needs_a_person());

@@ -1,8 +1,8 @@
-//! Chunked content (RFC 9112 section 7.1) in its plainest form.
+//! Chunked content (RFC 9112 section 7.1), rewritten to its plainest form.
 //!
-//! Owns what is put right of its framing and its trailers: an answer whose last chunk has come is
-//! whole, however odd what stands behind it. Its invariant: content is changed in no octet, and
-//! what cannot be followed is handed on as it came, for hyper to refuse.
+//! Owns the repairs of its framing and its trailers: an answer is complete once its last chunk has
+//! come, however odd the octets behind it. Its invariants: content is never changed, and framing that
+//! cannot be followed is passed on unchanged, for hyper to refuse.
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use bytes::{Bytes, BytesMut};

@@ -1,7 +1,7 @@
 //! The field lines of an answer's head.
 //!
-//! Owns what is put right and what is left out. Its invariant: of a line that names a framing
-//! field, nothing is left out.
+//! Owns the repairs and the lines that are dropped. Its invariant: a line that names a framing field is
+//! never dropped.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;

@@ -1,8 +1,8 @@
 //! The head of an upstream's answer, read as widely as browsers and curl read it.
 //!
-//! Owns which oddities are put right, which lines are left out, and how the content is
-//! framed (RFC 9112 sections 2 to 6). Its invariant: a line that could say how the content is
-//! framed is never left out. It must not know of sockets, nor where the octets come from.
+//! Owns which oddities are repaired, which lines are dropped, and how the content is framed (RFC 9112
+//! sections 2 to 6). Its invariant: a line that could define the framing is never dropped. It must not
+//! know of sockets, nor where the octets come from.
 
 mod chunks;
 mod fields;

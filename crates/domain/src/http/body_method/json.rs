@@ -1,6 +1,6 @@
-//! The parameters that replace the method, as members of a JSON object.
+//! The method override among the members of a JSON object.
 //!
-//! Owns which members count. Its invariant: of members with one name each counts, because some
+//! Owns which members count. Its invariant: each of several members with one name counts, because some
 //! parsers take the first and others the last.
 
 use std::fmt;

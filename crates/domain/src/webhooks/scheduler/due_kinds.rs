@@ -1,4 +1,4 @@
-//! What is due for a receiver, and how first attempts and others share what it gets.
+//! The kinds of deliveries due for a receiver (first attempts, retries), and their shares.
 
 /// What is due for a receiver.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,10 +1,9 @@
-//! First contacts: attempts to receivers of which nothing is known.
+//! First contacts: attempts to receivers whose responsiveness is unknown.
 //!
-//! Owns those that take up a slot, how many wait aside, and whose turn it is to be
-//! contacted. Its invariants: none keeps its slot for more than a second, as long as not
-//! too many wait aside; principals take turns, so that the receivers of one do not shut out
-//! those of another; and of each principal's the newest and the one that has been waiting
-//! longest come by turns, so that neither waits behind all others.
+//! Owns which of them hold a slot, how many wait aside without one, and which receiver is contacted
+//! next. Its invariants: none holds its slot for more than a second, as long as there is room aside;
+//! principals take turns, so the receivers of one do not shut out those of another; and within one
+//! principal the newest and the longest waiting alternate, so neither waits behind all others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -79,8 +78,8 @@ impl FirstContacts {
         Some(contact)
     }
 
-    /// All who could be contacted, each with its principal, the longest due first; as a row
-    /// in which principals take turns.
+    /// The candidates with their principals, the longest due first, as a queue in which
+    /// principals take turns.
     pub(super) fn row<'p>(
         &self,
         candidates: impl IntoIterator<Item = (&'p Principal, ContactCandidate)>,
@@ -93,7 +92,7 @@ impl FirstContacts {
         for (principal, candidates) in by_principal {
             let served = self.served.get(principal);
             let newest = served.is_none_or(|served| served.newest);
-            // Who never had a turn comes first, whoever of them has waited longest.
+            // Principals that never had a turn come first, the longest waiting before the others.
             let turn = served.map_or(0, |served| served.turn);
             let first = candidates.front().map_or(0, |(receiver, _)| receiver.0);
             row.queues.insert((turn, first), PrincipalCandidates { principal, candidates, newest });
@@ -118,7 +117,7 @@ impl FirstContacts {
     }
 }
 
-/// Who could be contacted, in turn.
+/// The candidates in the order of their turns.
 pub(super) struct ContactQueue<'p> {
     next: u64,
     queues: BTreeMap<(u64, i64), PrincipalCandidates<'p>>,
@@ -130,7 +129,7 @@ struct PrincipalCandidates<'p> {
     newest: bool,
 }
 
-/// Who is to be contacted.
+/// The receiver that is contacted next.
 pub(super) struct NextContact<'p> {
     pub(super) principal: &'p Principal,
     pub(super) candidate: ContactCandidate,

@@ -1,7 +1,7 @@
-//! How many slots there are, and who may have how many of them.
+//! The slots of a node, and the shares of them that each class of receiver may use.
 //!
-//! Owns the shares. Its invariant: from four slots on, half of them are left to receivers
-//! that are known to answer quickly, and none of the shares is empty.
+//! Its invariant: from four slots on, half of them are left to receivers that answer quickly, and no
+//! share is empty.
 
 use crate::limit::Rate;
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_slots_are_left_to_who_answers_quickly_and_nobody_is_left_without() {
+    fn half_of_the_slots_are_left_to_quick_receivers_and_no_share_is_empty() {
         for slots in 1..=4096 {
             let limits = SlotLimits { slots, first_attempts: 20, concurrency: 4, rate: None };
             let (contacts, slow) = (limits.for_contacts(), limits.for_slow());

@@ -1,13 +1,12 @@
-//! Whose deliveries go out next from one node, and how many are taken on.
+//! The delivery scheduler of one node: decides which delivery is sent next, and how many are claimed.
 //!
-//! Owns the turns of receivers, their shares of the node's slots, each one's concurrency,
-//! rate and breaker, and how far ahead of sending something is taken on. Its invariants:
-//! no more goes out at once than there are slots, to one receiver no more than its
-//! concurrency; whoever has waited longest for a turn has the next one; receivers of which
-//! nothing is known, that answer slowly, or not at all, have shares of their own, which
-//! leave half of the slots to all others, so they delay nobody else; and what is taken on
-//! for a receiver that turns bad is given back. It must not know what is sent, or from
-//! where it is taken.
+//! Owns the order of receivers, their shares of the node's slots, each receiver's concurrency, rate and
+//! breaker, and how far ahead of sending deliveries are claimed. Its invariants: no more deliveries are
+//! sent at once than there are slots, nor to one receiver than its concurrency; the receiver that has
+//! waited longest is served first; unknown, slow and silent receivers have shares of their own, which
+//! leave half of the slots to all others, so they delay no other receiver; and deliveries claimed for a
+//! receiver that turns bad are given back. It must not know the content of a delivery, or where
+//! deliveries are claimed from.
 
 mod due_kinds;
 mod first_contacts;
@@ -32,36 +31,35 @@ use first_contacts::{FirstContact, FirstContacts};
 pub use limits::SlotLimits;
 use receiver_state::{ReceiverState, Responsiveness};
 
-/// Taken on over all, for each slot.
+/// The claim-ahead limit of the node, for each slot.
 const AHEAD: usize = 64;
-/// What comes without being asked for may wait for so many times as long as what is asked for:
-/// what is not taken in would have to be asked for, which is more work than to hand it over, so a
-/// receiver that falls behind for a moment would fall behind further.
-const UNASKED: usize = 4;
-/// Whoever answers within this time is quick.
+/// How many times the claim-ahead limit may be queued by direct hand-off. It is generous because a
+/// refused hand-off has to be claimed later, which costs more.
+const HANDOFF_FACTOR: usize = 4;
+/// A receiver that answers within this time is quick.
 const QUICK: Duration = Duration::from_secs(1);
-/// What is new may go ahead of what has been due for no longer than this. Whatever came to be
-/// while something else was being taken on would have to be taken on, too, and so on: once a
-/// receiver had fallen behind, nothing would ever go to it without being asked for.
+/// A new delivery may overtake deliveries that have been due for at most this long. Without this
+/// margin a receiver that once fell behind would never get direct hand-offs again: each claim takes
+/// long enough for the next delivery to become due.
 const OVERTAKES: Duration = Duration::from_millis(100);
-/// How long a receiver is remembered of which nothing is heard.
+/// How long the state of an inactive receiver is kept.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// What is known elsewhere of a receiver.
+/// A receiver's owner and its own rate, which the scheduler does not store.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiverTerms<'p> {
-    /// Whose it is.
+    /// The owner.
     pub principal: &'p Principal,
-    /// How many deliveries may begin in a time as it says itself, if it does.
+    /// The rate that the receiver asked for, if it named one.
     pub rate: Option<Rate>,
 }
 
-/// What is to be taken on.
+/// The deliveries to claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClaimPlan {
-    /// By receiver and by whether it was tried before: how many at most.
+    /// The most to claim, by receiver and by whether the delivery was tried before.
     pub wants: BTreeMap<(ReceiverKey, bool), usize>,
-    /// When more can be taken on though nothing has ended, where that is known.
+    /// When more can be claimed even if no attempt ends before, if known.
     pub again_at: Option<Timestamp>,
 }
 
@@ -71,10 +69,10 @@ impl ClaimPlan {
     }
 }
 
-/// Something that goes out now. [`DeliveryScheduler::ended`] has to be told what came of it.
+/// A delivery to send now. Report its end to [`DeliveryScheduler::ended`].
 #[derive(Debug)]
 pub struct Dispatch<T> {
-    /// What.
+    /// The delivery.
     pub item: T,
     /// The right to send it.
     pub leave: SendPermit,
@@ -92,36 +90,35 @@ pub struct SendPermit {
     turn: u64,
 }
 
-/// What came of an attempt, as far as it matters for what goes out next.
+/// The result of an attempt, as far as scheduling needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReport {
-    /// What it says about the receiver, if anything.
+    /// The receiver's health that it shows, if any.
     pub sign: Option<HealthSignal>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// The traffic of a node.
+/// The delivery scheduler of a node.
 #[derive(Debug)]
 pub struct DeliveryScheduler<T> {
     limits: SlotLimits,
     places: HashMap<ReceiverKey, ReceiverState<T>>,
-    /// Receivers of whom something waits, by the turn in which something went out last.
+    /// Receivers with waiting deliveries, by the turn of their last dispatch.
     line: BTreeSet<(u64, ReceiverKey)>,
     turns: u64,
-    /// What takes up slots: of all; of receivers that are slow or silent; of these, of
-    /// silent ones; of what was tried before.
+    /// Slots in use: by all; by slow and silent receivers; by silent ones; by retries.
     sending: usize,
     sending_slow: usize,
     sending_silent: usize,
     sending_again: usize,
     contacts: FirstContacts,
-    /// Taken on and not settled.
+    /// Claimed and not settled.
     held: usize,
 }
 
 impl<T> DeliveryScheduler<T> {
-    /// Nothing is on its way.
+    /// A scheduler without deliveries.
     pub fn new(limits: SlotLimits) -> Self {
         let (places, line) = (HashMap::new(), BTreeSet::new());
         Self {
@@ -138,8 +135,8 @@ impl<T> DeliveryScheduler<T> {
         }
     }
 
-    /// What was asked for has come, or as much as there was. What cannot go out after all
-    /// comes back.
+    /// Takes in the result of a claim of `asked` deliveries. Returns the deliveries that cannot
+    /// be sent after all.
     pub fn arrived(
         &mut self,
         (receiver, again): (ReceiverKey, bool),
@@ -161,12 +158,10 @@ impl<T> DeliveryScheduler<T> {
         away
     }
 
-    /// Promises room for something that has just come to be for a receiver that keeps to this
-    /// rate, so that it need not be asked for: one that answers quickly, of whom nothing has
-    /// waited long enough not to be overtaken; `due_since` says since when something has been
-    /// due for it that nobody has asked for. Half of what is taken on over all is left to
-    /// those who ask.
-    /// [`DeliveryScheduler::kept`] has to be told what came of it.
+    /// Reserves room for the hand-off of a new delivery, which then needs no claim. The receiver
+    /// must be quick, with no delivery that has waited too long to be overtaken; `due_since` is
+    /// the due time of its oldest unclaimed delivery. Half of the claim-ahead limit is left to
+    /// claims. Report the result to [`DeliveryScheduler::kept`].
     pub fn promise(
         &mut self,
         receiver: ReceiverKey,
@@ -183,7 +178,7 @@ impl<T> DeliveryScheduler<T> {
             && waits_since.is_none_or(|since| now.since(since) <= OVERTAKES)
             && place.not_before <= now
             && self.held < limits.slots * AHEAD / 2
-            && place.taken_on() < place.reach(&limits, now) * UNASKED;
+            && place.taken_on() < place.reach(&limits, now) * HANDOFF_FACTOR;
         if !may {
             return false;
         }
@@ -199,8 +194,8 @@ impl<T> DeliveryScheduler<T> {
         true
     }
 
-    /// What room was promised for has come, or will not. What cannot go out after all comes
-    /// back.
+    /// Takes in the handed-off delivery, or frees its room if there is none. Returns the deliveries
+    /// that cannot be sent after all.
     pub fn kept(&mut self, receiver: ReceiverKey, item: Option<T>) -> Vec<T> {
         let Some(place) = self.places.get_mut(&receiver) else {
             return item.into_iter().collect();
@@ -226,7 +221,7 @@ impl<T> DeliveryScheduler<T> {
         }
     }
 
-    /// The next that goes out now, if any may.
+    /// The next delivery to send now, if any may be sent.
     pub fn begin(&mut self, now: Timestamp) -> Option<Dispatch<T>> {
         if self.sending >= self.limits.slots {
             return None;
@@ -283,7 +278,7 @@ impl<T> DeliveryScheduler<T> {
         self.sending_again -= usize::from(again);
     }
 
-    /// First contacts that were not answered quickly go on without a slot.
+    /// Lets first contacts without a quick answer go on without a slot.
     fn put_aside(&mut self, now: Timestamp) {
         while let Some(contact) = self.contacts.leave(self.limits.aside(), now) {
             self.frees(Responsiveness::Unknown, contact.again);
@@ -293,8 +288,8 @@ impl<T> DeliveryScheduler<T> {
         }
     }
 
-    /// An attempt has ended. What was taken on for the receiver and is better left comes
-    /// back.
+    /// Takes in the end of an attempt. Returns the claimed deliveries that are better not sent
+    /// now.
     #[expect(clippy::needless_pass_by_value, reason = "it is used up: an attempt ends once")]
     pub fn ended(
         &mut self,
@@ -326,7 +321,7 @@ impl<T> DeliveryScheduler<T> {
         away
     }
 
-    /// What was sent or given back has been settled.
+    /// Notes that a sent or returned delivery was settled.
     pub fn settled(&mut self, receiver: ReceiverKey) {
         self.held = self.held.saturating_sub(1);
         if let Some(place) = self.places.get_mut(&receiver) {
@@ -334,14 +329,14 @@ impl<T> DeliveryScheduler<T> {
         }
     }
 
-    /// Nothing is asked for of that receiver until then.
+    /// Claims no deliveries of that receiver until then.
     pub fn leave_alone(&mut self, receiver: ReceiverKey, until: Timestamp, now: Timestamp) {
         let limits = self.limits;
         let place = self.places.entry(receiver).or_insert_with(|| ReceiverState::new(&limits, now));
         place.not_before = until;
     }
 
-    /// All that was taken on and has not gone out: it will not.
+    /// Removes and returns all deliveries that were claimed and not sent.
     pub fn clear(&mut self) -> Vec<T> {
         self.line.clear();
         let mut cleared = Vec::new();
@@ -352,33 +347,33 @@ impl<T> DeliveryScheduler<T> {
         cleared
     }
 
-    /// Forgets receivers of whom nothing has been heard for long.
+    /// Forgets receivers that have been inactive for long.
     pub fn sweep(&mut self, now: Timestamp) {
         self.places.retain(|_, place| !place.is_forgotten(now));
         self.contacts.sweep(now);
     }
 
-    /// How many go out now and take up a slot.
+    /// Attempts under way that hold a slot.
     pub const fn sending(&self) -> usize {
         self.sending
     }
 
-    /// How many go out without one: first contacts that were not answered quickly.
+    /// Attempts under way without a slot: first contacts without a quick answer.
     pub const fn aside(&self) -> usize {
         self.contacts.aside()
     }
 
-    /// How many were taken on and are not settled.
+    /// Deliveries claimed and not settled.
     pub const fn held(&self) -> usize {
         self.held
     }
 
-    /// Whether a receiver takes what it gets, as far as anything is known of it.
+    /// Whether a receiver accepts deliveries, as far as is known.
     pub fn takes_things(&self, receiver: ReceiverKey) -> bool {
         self.places.get(&receiver).is_none_or(|place| !place.fails())
     }
 
-    /// How many receivers are left alone because they do not answer.
+    /// Receivers that are parked because they do not answer.
     pub fn parked(&self) -> usize {
         self.places.values().filter(|place| place.is_parked()).count()
     }

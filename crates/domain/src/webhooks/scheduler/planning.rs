@@ -1,4 +1,4 @@
-//! What is taken on: whose deliveries are asked for, and how many.
+//! The claim plan: the receivers to claim deliveries for, and how many.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::{AHEAD, ClaimPlan, DeliveryScheduler, DueKinds, ReceiverTerms};
 use crate::Timestamp;
 use crate::webhooks::ReceiverKey;
 
-/// More is taken on beside what is there only if it is at least this part of the reach: a
-/// few at a time would cost nearly as much as many.
+/// More is claimed only if it is at least this part of the limit: small claims cost nearly as much
+/// as large ones.
 const WORTH_IT: usize = 4;
 /// The shortest wait for a token of a rate, so that several are used together.
 const BREATH: Duration = Duration::from_millis(10);
 
-/// What is left while it is being planned.
+/// The budget that is left while a plan is made.
 struct SlotBudget {
     all: usize,
     slow: usize,
@@ -49,10 +49,9 @@ impl SlotBudget {
 }
 
 impl<T> DeliveryScheduler<T> {
-    /// What to take on of what is due, by receiver and by whether it was tried before.
-    /// What is due longest comes first; `whose` says whose a receiver is, and how fast it may
-    /// be sent to.
-    /// [`DeliveryScheduler::arrived`] has to be told of each want what came of it.
+    /// Plans the next claim from the due deliveries, the longest due first. `whose` tells a
+    /// receiver's owner and rate. Report the result of each want to
+    /// [`DeliveryScheduler::arrived`].
     pub fn plan<'p>(
         &mut self,
         due: impl IntoIterator<Item = (ReceiverKey, bool)>,
@@ -83,7 +82,7 @@ impl<T> DeliveryScheduler<T> {
                 quick.push((receiver, due));
             }
         }
-        // What is left goes to those that would be idle while more is taken on.
+        // The rest goes to receivers that would be idle during the next claim.
         for (receiver, due) in quick {
             let Some(place) = self.places.get_mut(&receiver) else { continue };
             let reach = place.reach(&limits, now);
@@ -94,7 +93,7 @@ impl<T> DeliveryScheduler<T> {
         plan
     }
 
-    /// Asks for what is to be sent to receivers of which nothing is known.
+    /// Adds the first contacts to the plan.
     fn contact<'p>(
         &mut self,
         due: &[ContactCandidate],
@@ -161,7 +160,7 @@ impl<T> DeliveryScheduler<T> {
         self.places.get(&receiver).map_or(0, |place| place.asked_in)
     }
 
-    /// Receivers with what is due for them, in the order of what is due.
+    /// Receivers with their due kinds, in the order of due times.
     fn merged(due: impl IntoIterator<Item = (ReceiverKey, bool)>) -> Vec<ContactCandidate> {
         let mut order: Vec<ContactCandidate> = Vec::new();
         let mut at: HashMap<ReceiverKey, usize> = HashMap::new();
@@ -178,7 +177,7 @@ impl<T> DeliveryScheduler<T> {
         order
     }
 
-    /// Asks for as many of a receiver's as make up `most`. Whether it may get more.
+    /// Adds a receiver's deliveries to the plan, up to `most` in all. Whether it may get more.
     fn ask(
         &mut self,
         receiver: ReceiverKey,

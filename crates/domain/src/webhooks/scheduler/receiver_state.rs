@@ -1,7 +1,7 @@
-//! What is known of one receiver.
+//! The scheduler's state of one receiver.
 //!
-//! Owns how it has answered lately, how much may go out to it at once, and how much may be
-//! taken on for it. It must not know of other receivers.
+//! Owns how the receiver has answered lately, how many deliveries may be sent to it at once, and how
+//! many may be claimed for it. It must not know of other receivers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::Timestamp;
 use crate::breaker::{Breaker, BreakerPhase, HealthSignal};
 use crate::limit::{Bucket, Rate};
 
-/// The most that is taken on for a receiver that answers quickly: with fewer, the time that
-/// taking on takes would limit how much it gets.
+/// The most deliveries that are claimed for a quick receiver: with fewer, the duration of a claim
+/// would limit its throughput.
 pub(super) const REACH: usize = 512;
 /// Half of the stretch of time over which a receiver's pace is measured: as long as it takes
 /// at worst to write something down and to send it.
@@ -66,11 +66,11 @@ impl RecentThroughput {
     }
 }
 
-/// What is known of one receiver.
+/// The scheduler's state of one receiver.
 #[derive(Debug)]
 pub(super) struct ReceiverState<T> {
     pub(super) waiting: VecDeque<(bool, T)>,
-    /// Asked for, and not here yet.
+    /// Claimed, and not here yet.
     pub(super) asked: usize,
     /// Since when something has been asked for, where that is so.
     asking_since: Timestamp,
@@ -88,7 +88,7 @@ pub(super) struct ReceiverState<T> {
     failed_in: u64,
     pub(super) breaker: Breaker,
     pub(super) probe: bool,
-    /// How fast the receiver says that it may be sent to.
+    /// The rate that the receiver asked for.
     own_rate: Option<Rate>,
     pub(super) bucket: Option<Bucket>,
     pub(super) pace: RecentThroughput,
@@ -98,7 +98,7 @@ pub(super) struct ReceiverState<T> {
     pub(super) asked_in: u64,
     /// The number of the turn in which something went out last.
     pub(super) begun_in: u64,
-    /// Whether a lone place goes to what was tried before.
+    /// Whether a single free place goes to a retry.
     pub(super) favours_again: bool,
 }
 

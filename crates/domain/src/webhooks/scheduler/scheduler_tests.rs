@@ -47,7 +47,7 @@ fn fifty_healthy(mut town: Simulation) -> Duration {
 }
 
 #[test]
-fn a_receiver_that_never_answers_with_ten_thousand_due_delays_nobody_else() {
+fn a_receiver_that_never_answers_with_ten_thousand_due_delays_no_other() {
     let without = fifty_healthy(Simulation::of(limits(64)));
     let mut town = Simulation::of(limits(64)).with(100..101, ReceiverModel::Never);
     town.put(100, false, 10_000);
@@ -75,7 +75,7 @@ fn a_hundred_that_never_answer_leave_half_of_the_slots_to_those_that_do() {
 }
 
 #[test]
-fn whoever_answers_slowly_gets_its_concurrency_and_no_more_is_taken_on() {
+fn a_slow_receiver_gets_its_concurrency_and_no_more_is_claimed() {
     let mut town =
         Simulation::of(limits(64)).with(1..2, ReceiverModel::AnswersIn(Duration::from_secs(2)));
     town.put(1, false, 1000);
@@ -117,7 +117,7 @@ fn first_attempts_keep_their_share_of_the_slots() {
 }
 
 #[test]
-fn turns_go_round_whoever_has_how_much() {
+fn turns_go_round_however_much_is_due() {
     let mut town = Simulation::of(limits(2)).with(1..5, ReceiverModel::AnswersIn(10 * MILLI));
     town.put(1, false, 10_000);
     (2..5).for_each(|receiver| town.put(receiver, false, 100));
@@ -302,7 +302,7 @@ fn quick(traffic: &mut DeliveryScheduler<u8>, receiver: ReceiverKey, now: Timest
 }
 
 #[test]
-fn room_is_promised_for_whoever_answers_quickly_and_has_nothing_older_to_be_asked_for() {
+fn room_is_promised_for_a_quick_receiver_without_older_unclaimed_deliveries() {
     let (one, now) = (ReceiverKey(1), Timestamp::EPOCH + Duration::from_hours(1));
     let mut traffic = DeliveryScheduler::new(limits(64));
     assert!(!traffic.promise(one, None, None, now), "nothing is known of it");
@@ -329,7 +329,7 @@ fn what_comes_unasked_may_wait_for_longer_than_what_is_asked_for_but_not_without
     let mut traffic = DeliveryScheduler::new(limits(64));
     quick(&mut traffic, one, now);
     let promised = (0..100).filter(|_| traffic.promise(one, None, None, now)).count();
-    assert_eq!(promised, 4 * UNASKED, "it takes four at once");
+    assert_eq!(promised, 4 * HANDOFF_FACTOR, "it takes four at once");
     assert_eq!(planned(&mut traffic, [(one, false)], now).wants, BTreeMap::new());
 }
 

@@ -1,4 +1,4 @@
-//! A node with receivers, for tests: time goes on a millisecond at a time.
+//! A simulated node with receivers, for tests: time advances a millisecond at a time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;

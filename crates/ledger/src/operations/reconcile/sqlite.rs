@@ -205,7 +205,7 @@ fn keys(
             continue;
         }
         let name = SerialName(digest).to_string();
-        strays.push(OrphanRow { kind: Discrepancy::HeldByNobody, name });
+        strays.push(OrphanRow { kind: Discrepancy::WithoutHolder, name });
         if step.repair {
             let_go(writing, number(row, "seq")?, digest, step.now, effects)?;
         }
