@@ -19,6 +19,11 @@ impl<'a> AttemptTimeout<'a> {
         Self { clock, left: limit }
     }
 
+    /// Whether more than that is left.
+    pub(super) fn has(&self, time: Duration) -> bool {
+        self.left > time
+    }
+
     /// Waits for the upstream for as long as there is time left.
     pub(super) async fn wait_for<F: Future>(&mut self, upstream: F) -> Result<F::Output, Elapsed> {
         let began = self.clock.now();

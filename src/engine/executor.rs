@@ -18,7 +18,9 @@ use super::{EngineContext, jobs, recheck, request};
 use crate::upstream::SentMarker;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::breaker::HealthSignal;
-use cloakroom_domain::operation::{ErrorCode, Outcome, Policy, RequestPurpose, SendState, Work};
+use cloakroom_domain::operation::{
+    ErrorCode, Outcome, Policy, RequestPurpose, SendState, Work, is_in_doubt,
+};
 use cloakroom_ledger::Leased;
 
 /// Starts an attempt in a task of its own.
@@ -142,6 +144,11 @@ async fn exchange(
         && let Some(ended) = Box::pin(recheck::before_another(engine, leased, &mut time_left)).await
     {
         return ended;
+    }
+    if is_in_doubt(&leased.policy, leased.counts) {
+        // The question may have used the time up that the request was to have.
+        let limit = time_limit(&leased.policy, engine.clock.now());
+        time_left = AttemptTimeout::of(&engine.clock, limit);
     }
     let public = &engine.public(upstream, request);
     // Boxed, because it is large, and each hand it goes through would make room for it anew.

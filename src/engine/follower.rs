@@ -16,7 +16,7 @@ use crate::upstream::{Monitor, MonitorAnswer, MonitorQuery, SentMarker};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::http::retry_after;
 use cloakroom_domain::operation::{
-    Continuation, Lane, Outcome, Request, RequestPurpose, SendState, Work,
+    Continuation, ErrorCode, Lane, Outcome, Request, RequestPurpose, SendState, Work,
 };
 use cloakroom_ledger::{Leased, LedgerError, Want};
 
@@ -123,7 +123,7 @@ async fn follow(engine: Arc<EngineContext>, leased: Leased, slot: MonitorSlot) {
         biased;
         // Handed back: the next start asks again.
         () = engine.tasks.draining() => AttemptResult::of(Outcome::StillPending { retry_after: None }),
-        ended = ask(&engine, &leased) => paused(&engine, &leased, &slot, ended),
+        ended = ask_or_end(&engine, &leased) => paused(&engine, &leased, &slot, ended),
     };
     settle::commit(&engine, &leased, ended).await;
     drop(slot);
@@ -147,6 +147,23 @@ fn paused(
     }
 }
 
+/// Asks; where the deadline has passed and the work goes on, that is the end. The upstream is
+/// asked first whether the request took effect, where the route says how.
+async fn ask_or_end(engine: &EngineContext, leased: &Leased) -> AttemptResult {
+    let ended = ask(engine, leased).await;
+    let goes_on =
+        matches!(ended.outcome, Outcome::StillPending { .. } | Outcome::Unfinished { .. });
+    if !goes_on || engine.clock.now() < leased.policy.deadline_at {
+        return ended;
+    }
+    let outcome = match &leased.work {
+        Work::Call(_) => Outcome::NoEnd { cause: ErrorCode::DeadlineExceeded },
+        Work::Task { .. } => Outcome::Expired,
+    };
+    let ended = AttemptResult { outcome, ..ended };
+    recheck::before_a_monitor_ends_it(engine, leased, ended, RECHECKING).await
+}
+
 async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
     if leased.cancel_asked {
         return AttemptResult::of(Outcome::Canceled { sent: SendState::Nothing });
@@ -163,7 +180,7 @@ async fn ask(engine: &EngineContext, leased: &Leased) -> AttemptResult {
         let is_task = matches!(leased.work, Work::Task { .. });
         return AttemptResult::of(match is_task || engine.ledger.is_shared() {
             true => Outcome::StillPending { retry_after: None },
-            false => Outcome::Unroutable,
+            false => Outcome::NoEnd { cause: ErrorCode::RouteRemoved },
         });
     };
     let saved = leased.continuation.as_ref().and_then(Continuation::as_monitor);
@@ -249,7 +266,6 @@ fn still_pending(why: &str) -> AttemptResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cloakroom_domain::operation::ErrorCode;
 
     #[test]
     fn an_answer_that_breaks_off_is_asked_for_again() {

@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use cloakroom_domain::operation::Outcome;
 
 /// The names of outcomes, in the order of [`position`].
-const OUTCOMES: [&str; 16] = [
+const OUTCOMES: [&str; 17] = [
     "answered",
     "too-large",
     "broken",
@@ -28,6 +28,7 @@ const OUTCOMES: [&str; 16] = [
     "unfinished",
     "not-followed",
     "unreadable",
+    "no-end",
 ];
 
 const fn position(outcome: &Outcome) -> usize {
@@ -48,6 +49,7 @@ const fn position(outcome: &Outcome) -> usize {
         Outcome::Unfinished { .. } => 13,
         Outcome::NotFollowed => 14,
         Outcome::Unreadable { .. } => 15,
+        Outcome::NoEnd { .. } => 16,
     }
 }
 

@@ -16,6 +16,7 @@ use super::settle::AttemptResult;
 use super::{EngineContext, body_writer, request};
 use crate::upstream::{Call, SentMarker, UpstreamResponse};
 use cloakroom_domain::http::idempotency::{sent_octets, value_of};
+use cloakroom_domain::http::retry_after::RetryAfter;
 use cloakroom_domain::operation::{
     DeliveryGuarantee, ErrorCode, Outcome, RecheckFinding, RecheckSubjects, RequestPurpose,
     SendState, Work, is_asked_about, is_in_doubt,
@@ -28,7 +29,9 @@ enum RecheckReply {
     Did(Box<UpstreamResponse>),
     /// It did not; with the status that says so.
     DidNot(u16),
-    /// Neither; with its status, if it answered.
+    /// It cannot tell yet, and may be asked again.
+    NotYet { status: u16, retry_after: RetryAfter },
+    /// None of these; with its status, if it answered.
     Nothing(Option<u16>),
 }
 
@@ -49,16 +52,20 @@ pub(super) async fn before_another(
     leased: &Leased,
     time_left: &mut AttemptTimeout<'_>,
 ) -> Option<AttemptResult> {
+    let in_doubt = is_in_doubt(&leased.policy, leased.counts);
     let word = match target(leased) {
-        Some(target) => Box::pin(ask(engine, leased, target, time_left)).await,
+        Some(target) if in_doubt => {
+            Box::pin(ask_patiently(engine, leased, target, time_left)).await
+        }
+        Some(target) => Box::pin(ask(engine, leased, &target, time_left)).await,
         None => RecheckReply::Nothing(None),
     };
     match word {
         RecheckReply::Did(reply) => kept(engine, leased, time_left, *reply).await,
-        RecheckReply::Nothing(status) if is_in_doubt(&leased.policy, leased.counts) => {
+        RecheckReply::Nothing(status) if in_doubt => {
             Some(AttemptResult::of(Outcome::Unclear { status }))
         }
-        RecheckReply::DidNot(_) | RecheckReply::Nothing(_) => None,
+        RecheckReply::DidNot(_) | RecheckReply::NotYet { .. } | RecheckReply::Nothing(_) => None,
     }
 }
 
@@ -98,7 +105,7 @@ pub(super) async fn before_a_monitor_ends_it(
 
 /// Where the upstream is asked about an operation, if it can be and that end leaves it open.
 fn target_where_open(leased: &Leased, ended: &AttemptResult) -> Option<String> {
-    target(leased).filter(|_| is_asked_about(&leased.policy, &ended.outcome))
+    target(leased).filter(|_| is_asked_about(&leased.policy, leased.counts, &ended.outcome))
 }
 
 async fn found_out(
@@ -109,17 +116,19 @@ async fn found_out(
     limit: Duration,
 ) -> Option<AttemptResult> {
     let cause = match outcome {
-        Outcome::Broken { cause, .. } => *cause,
+        Outcome::Broken { cause, .. } | Outcome::NoEnd { cause } => *cause,
         Outcome::Unreadable { .. } => ErrorCode::UpstreamProtocol,
         _ => ErrorCode::UpstreamStatus,
     };
     let left = leased.policy.deadline_at.since(engine.clock.now());
     let limit = leased.policy.timeout.min(left).max(LEAST).min(limit);
     let mut time_left = AttemptTimeout::of(&engine.clock, limit);
-    match Box::pin(ask(engine, leased, target, &mut time_left)).await {
+    match Box::pin(ask_patiently(engine, leased, target, &mut time_left)).await {
         RecheckReply::Did(reply) => kept(engine, leased, &mut time_left, *reply).await,
-        RecheckReply::DidNot(status) => Some(AttemptResult::of(Outcome::Refuted { cause, status })),
-        RecheckReply::Nothing(_) => None,
+        RecheckReply::DidNot(status) => {
+            Some(AttemptResult::of(Outcome::Refuted { cause, status, answered: None }))
+        }
+        RecheckReply::NotYet { .. } | RecheckReply::Nothing(_) => None,
     }
 }
 
@@ -130,6 +139,11 @@ fn in_place_of(
     found: Option<AttemptResult>,
 ) -> AttemptResult {
     let Some(found) = found else { return ended };
+    // The answer that left it open is the last one, where no other attempt follows.
+    if let Outcome::Refuted { cause, status, .. } = found.outcome {
+        let answered = ended.answer.as_ref().map(|answer| answer.status);
+        return AttemptResult { outcome: Outcome::Refuted { cause, status, answered }, ..ended };
+    }
     if let Some(unwanted) = ended.answer {
         body_writer::discard_body(engine, &unwanted.body);
     }
@@ -139,10 +153,35 @@ fn in_place_of(
 /// The least time for a recheck, also where the deadline has just passed.
 const LEAST: Duration = Duration::from_secs(5);
 
-async fn ask(
+/// The least pause before the same question.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks, and asks again while the upstream cannot tell yet and there is time.
+async fn ask_patiently(
     engine: &EngineContext,
     leased: &Leased,
     target: String,
+    time_left: &mut AttemptTimeout<'_>,
+) -> RecheckReply {
+    let mut times = 0;
+    loop {
+        let word = Box::pin(ask(engine, leased, &target, time_left)).await;
+        let RecheckReply::NotYet { status, retry_after } = word else { return word };
+        times += 1;
+        let pause = leased.policy.retry.wait(times, retry_after.wait(), &mut rand::rng());
+        let pause = pause.max(PAUSE);
+        let waited =
+            time_left.has(pause) && time_left.wait_for(engine.clock.sleep(pause)).await.is_ok();
+        if !waited {
+            return RecheckReply::Nothing(Some(status));
+        }
+    }
+}
+
+async fn ask(
+    engine: &EngineContext,
+    leased: &Leased,
+    target: &str,
     time_left: &mut AttemptTimeout<'_>,
 ) -> RecheckReply {
     let (Work::Call(request), Some((upstream, _))) =
@@ -153,10 +192,11 @@ async fn ask(
     let marker = SentMarker::new();
     let again = || Call {
         method: Method::GET,
-        target: target.clone(),
+        target: target.to_owned(),
         fields: request::monitor_fields(leased.id, request),
         body: Bytes::new().into(),
         delivery: DeliveryGuarantee::AtLeastOnce,
+        is_rechecked: false,
         marker: marker.clone(),
     };
     let public = &engine.public(upstream, request);
@@ -166,6 +206,10 @@ async fn ask(
             match RecheckFinding::of(&request.method, status) {
                 RecheckFinding::TookEffect => RecheckReply::Did(Box::new(reply)),
                 RecheckFinding::NoEffect => RecheckReply::DidNot(status),
+                RecheckFinding::Nothing if matches!(status, 425 | 429 | 503) => {
+                    let retry_after = RetryAfter::of(&reply.fields, engine.clock.now());
+                    RecheckReply::NotYet { status, retry_after }
+                }
                 RecheckFinding::Nothing => RecheckReply::Nothing(Some(status)),
             }
         }

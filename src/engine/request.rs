@@ -53,6 +53,7 @@ pub(super) fn call(
         fields: fields(request, marks),
         body: body(&request.body, &engine.ledger, loss),
         delivery: leased.policy.delivery,
+        is_rechecked: leased.policy.recheck.is_some(),
         marker: marker.clone(),
     }
 }

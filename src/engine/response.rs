@@ -132,9 +132,9 @@ pub(super) async fn of_recheck(
     let target = reply.target.as_str().to_owned();
     let named = [header::CONTENT_LOCATION, header::LOCATION];
     let named = named.iter().find_map(|name| reply.fields.get(name));
-    let named = named.and_then(|value| context.located(value.as_bytes(), &target));
+    // What was asked is no name of what was made: it may be a search, and its answer is the result.
+    let created_location = named.and_then(|value| context.located(value.as_bytes(), &target));
     let fields = context.recorded(reply.fields, &target);
-    let created_location = named.or(Some(target));
     let status = reply.status.as_u16();
     let read = body(engine, &mut reply.body, context.max_response, time_left).await;
     let (body, framing) = match read {

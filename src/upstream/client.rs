@@ -39,6 +39,9 @@ pub struct Call {
     pub body: CallBody,
     /// Decides how long the connection may have been idle.
     pub delivery: DeliveryGuarantee,
+    /// Whether the upstream can be asked if this took effect. It is then asked before anything is
+    /// sent anew, so once an octet was written this call does not repeat it, whatever its delivery.
+    pub is_rechecked: bool,
     /// Says afterwards whether anything was sent.
     pub marker: SentMarker,
 }
@@ -99,8 +102,8 @@ impl Upstream {
     ///
     /// An idle connection that turns out to be closed before anything was written is
     /// replaced by another; that is not a second sending. One that has ended without an octet of
-    /// an answer is replaced by a new one where the call may be sent twice and its body is at
-    /// hand. Dropping the future cuts the connection. There is no time limit beyond that of
+    /// an answer is replaced by a new one where the call may be sent twice, has no recheck, and its body
+    /// is at hand. Dropping the future cuts the connection. There is no time limit beyond that of
     /// connecting.
     pub async fn call(&self, call: Call) -> Result<UpstreamResponse, UpstreamError> {
         self.try_call(call, ConnectionChoice::Any).await.map_err(UpstreamError::from)
@@ -111,7 +114,8 @@ impl Upstream {
         call: Call,
         which: ConnectionChoice,
     ) -> Result<UpstreamResponse, ExchangeError> {
-        let Call { method, target, fields, body, delivery, marker } = call;
+        let Call { method, target, fields, body, delivery, is_rechecked, marker } = call;
+        let delivery = if is_rechecked { DeliveryGuarantee::AtMostOnce } else { delivery };
         let target = parse_target(target)?;
         refuse_connect(&method)?;
         let request = self.0.template.request((method, target.clone()), fields, body, None);

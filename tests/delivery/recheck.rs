@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::gateway::{Front, Gateway, order};
-use crate::support::{Answer, Request, Setup, Ticket, Upstream};
+use crate::support::{Answer, Request, Setup, Ticket, Upstream, post};
 
 /// Before an upstream whose orders can be looked up, delivered like that.
 fn setup(upstream: &Upstream, delivery: &str) -> Setup {
@@ -95,14 +95,133 @@ async fn before_another_attempt_the_upstream_is_asked_and_one_that_took_effect_i
 }
 
 #[tokio::test]
-async fn the_url_that_was_asked_is_the_location_where_the_answer_names_none() {
+async fn an_answer_that_names_nothing_created_leads_to_the_result() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        upstream.on("/made", Answer::status(200).body("text/plain", "found"));
+        let gateway = setup(&upstream, delivery).start().await;
+        let ticket = accept(&gateway).await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{document}");
+        assert_eq!(document["createdLocation"], Value::Null, "{document}");
+        let monitor = gateway.get(&ticket.monitor).await.expect(303);
+        let location = monitor.field("location").unwrap();
+        assert!(location.ends_with("/result"), "{location}");
+        assert_eq!(gateway.get(&ticket.at("result")).await.expect(200).text(), "found");
+    }
+}
+
+/// A gateway that has a connection of a former request at hand, and always uses it.
+async fn with_a_used_connection(upstream: &Upstream, lines: &str) -> Gateway {
+    let gateway = Setup::before(upstream)
+        .set("upstreams.default", "reuse = \"always\"")
+        .route("POST /orders", lines)
+        .route("POST /warm", "")
+        .start()
+        .await;
+    let warm = gateway.accept(post("/warm")).await;
+    gateway.settled(&warm).await;
+    gateway
+}
+
+#[tokio::test]
+async fn what_can_be_asked_about_is_not_sent_anew_where_a_used_connection_had_ended() {
+    for (attempts, answer, sent, asked) in [
+        (3, Answer::status(200), 1, 1),
+        (3, Answer::status(404), 2, 1),
+        (1, Answer::status(200), 1, 1),
+    ] {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [Answer::Close]);
+        upstream.on("/made", answer.clone());
+        let lines = format!(
+            "delivery = \"at-least-once\"\nretry = {{ attempts = {attempts}, min = \"1s\", max = \"1s\" }}\n\
+             recheck = \"GET /made?ref={{operation_id}}\""
+        );
+        let gateway = with_a_used_connection(&upstream, &lines).await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], "succeeded", "{document}");
+        let orders = upstream.received_at("/orders");
+        assert_eq!(orders[0].connection, upstream.received_at("/warm")[0].connection);
+        assert_eq!(
+            (orders.len(), upstream.received_at("/made").len()),
+            (sent, asked),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_can_be_asked_about_is_sent_anew_at_once() {
     let upstream = Upstream::start().await;
-    upstream.on("/orders", Answer::Reset);
-    upstream.on("/made", Answer::status(200));
-    let gateway = setup(&upstream, "at-most-once").start().await;
-    let document = gateway.settled(&accept(&gateway).await).await;
-    let created = document["createdLocation"].as_str().unwrap();
-    assert!(created.ends_with("/made?ref=a%20b%2F7&key=%22k-1%22"), "{created}");
+    upstream.script("/orders", [Answer::Close]);
+    let gateway = with_a_used_connection(&upstream, "delivery = \"at-least-once\"").await;
+    let ticket = gateway.post_order().await;
+    let document = gateway.settled(&ticket).await;
+    assert_eq!((&document["status"], &document["attempts"]), (&"succeeded".into(), &1.into()));
+    assert_eq!(upstream.received_at("/orders").len(), 2);
+}
+
+#[tokio::test]
+async fn while_the_upstream_cannot_tell_yet_it_is_asked_again() {
+    let later = Answer::status(503).field("Retry-After", "4");
+    for (answer, status, sent) in
+        [(Answer::status(200), "succeeded", 1), (Answer::status(404), "succeeded", 2)]
+    {
+        let upstream = Upstream::start().await;
+        upstream.script("/orders", [Answer::Reset]);
+        upstream.script("/made", [later.clone(), Answer::status(429), Answer::status(503)]);
+        upstream.on("/made", answer.clone());
+        let gateway = setup(&upstream, "at-most-once").start().await;
+        let ticket = accept(&gateway).await;
+        let document = gateway.timed_out_by_steps_of(1, &ticket).await;
+        assert_eq!(document["status"], status, "{answer:?}: {document}");
+        assert_eq!(upstream.received_at("/orders").len(), sent, "{answer:?}");
+        let asked = upstream.received_at("/made").len();
+        assert_eq!(asked, 3 + sent, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_can_tell_is_not_asked_for_ever() {
+    for (retry_after, least, most) in [("2", 3, 10), ("60", 1, 1)] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::Reset);
+        upstream.on("/made", Answer::status(503).field("Retry-After", retry_after));
+        let lines = "timeout = \"20s\"\nrecheck = \"GET /made?ref={operation_id}\"";
+        let gateway = Setup::before(&upstream).route("POST /orders", lines).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.timed_out_by_steps_of(1, &ticket).await;
+        assert_eq!(document["error"]["code"], "outcome-unknown", "{document}");
+        assert_eq!(document["error"]["cause"], "upstream-protocol", "{document}");
+        let asked = upstream.received_at("/made").len();
+        assert!((least..=most).contains(&asked), "{retry_after}: {asked}");
+        assert_eq!(upstream.received_at("/orders").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_last_answer_is_kept_where_the_upstream_says_that_nothing_happened() {
+    for delivery in ["at-most-once", "at-least-once"] {
+        let upstream = Upstream::start().await;
+        upstream.on("/orders", Answer::status(504).body("text/plain", "proxy"));
+        upstream.on("/made", Answer::status(404));
+        let lines = format!(
+            "delivery = {delivery:?}\nretry = {{ attempts = 3, min = \"1s\", max = \"1s\" }}\n\
+             recheck = \"GET /made?ref={{operation_id}}\""
+        );
+        let gateway = Setup::before(&upstream).route("POST /orders", &lines).start().await;
+        let ticket = gateway.post_order().await;
+        let document = gateway.settled_by_steps_of(1, &ticket).await;
+        assert_eq!(document["error"]["code"], "attempts-exhausted", "{delivery}: {document}");
+        assert_eq!(document["responseStatus"], 504, "{delivery}: {document}");
+        assert_eq!(upstream.received_at("/orders").len(), 3);
+        let result = gateway.get(&ticket.at("result")).await.expect(424);
+        assert_eq!(result.text(), "proxy");
+        assert_eq!(result.field("upstream-status"), Some("504"));
+    }
 }
 
 #[tokio::test]
@@ -240,6 +359,23 @@ async fn a_delete_took_effect_where_nothing_is_found_and_is_sent_again_where_it_
             assert_eq!(document["error"]["code"], "outcome-unknown");
         }
     }
+}
+
+#[tokio::test]
+async fn after_a_crash_it_waits_for_a_word_too() {
+    let upstream = Upstream::start().await;
+    upstream.script("/orders", [Answer::Never]);
+    upstream.script("/made", [Answer::status(503), Answer::status(503)]);
+    upstream.on("/made", Answer::status(200));
+    let mut process = setup(&upstream, "at-most-once").spawn().await;
+    let ticket = accept(&process).await;
+    upstream.until_received("/orders", 1).await;
+    process.kill().await;
+    let process = process.again().await;
+    let document = process.settled(&ticket).await;
+    assert_eq!(document["status"], "succeeded", "{document}");
+    assert_eq!(upstream.received_at("/made").len(), 3);
+    assert_eq!(upstream.received_at("/orders").len(), 1);
 }
 
 #[tokio::test]

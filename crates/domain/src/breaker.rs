@@ -59,6 +59,7 @@ impl HealthSignal {
             | Outcome::Unroutable
             | Outcome::StillPending { .. }
             | Outcome::Unfinished { .. }
+            | Outcome::NoEnd { .. }
             | Outcome::Followed(_) => None,
         }
     }

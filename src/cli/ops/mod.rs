@@ -9,6 +9,7 @@ mod show;
 mod verdict;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::admin::GatewayArgs;
 use super::failure::CommandError;
@@ -48,6 +49,15 @@ enum Command {
     Deliveries(deliveries::ListCallbackDeliveries),
     /// Record the true outcome of an operation whose outcome is unknown.
     Verdict(verdict::VerdictArgs),
+}
+
+/// Whether a failed operation may have been carried out, and no person has said what came of it.
+fn may_have_happened(document: &Value) -> bool {
+    let error = &document["error"];
+    let open = [&error["code"], &error["cause"]]
+        .into_iter()
+        .any(|word| matches!(word.as_str(), Some("outcome-unknown" | "may-have-succeeded")));
+    document["status"] == "failed" && open && document["verdict"].is_null()
 }
 
 /// The operation that is meant.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::admin::{AdminClient, json as read, strange};
 use super::super::failure::CommandError;
 use super::super::print;
-use super::OperationArg;
+use super::{OperationArg, may_have_happened};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,8 +31,16 @@ pub(super) struct RetryArgs {
 impl RetryArgs {
     /// Has it sent again, and prints the successor's id.
     pub(super) async fn run(self, admin: &AdminClient, as_json: bool) -> Result<(), CommandError> {
+        let former = admin.read(&self.which.id, "status").await?;
         let wish = json!({ "again": self.again });
         let answer = admin.wish(&self.which.id, "retry", &wish).await?;
+        if may_have_happened(&former) {
+            print::complain(&format!(
+                "the upstream may have carried {} out already, and gets the same Idempotency-Key \
+                 again: if it ignores keys, look there, and cancel the retry if it did",
+                print::plain(&self.which.id)
+            ))?;
+        }
         if as_json {
             return print::say_json(&read(answer.body())?);
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::admin::AdminClient;
 use super::super::failure::CommandError;
 use super::super::print;
-use super::OperationArg;
+use super::{OperationArg, may_have_happened};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +47,11 @@ fn next_step(document: &Value) -> Result<(), CommandError> {
             "\nfind out at the upstream whether it happened, then: cloakroom ops verdict {0} \
              --happened or --did-not-happen\nto send it again with the same key: cloakroom ops \
              retry {0}",
+            print::plain(id)
+        )),
+        (Some("failed"), Some(id)) if may_have_happened(document) => print::complain(&format!(
+            "\nfind out at the upstream whether it happened; only if it did not, send it again with \
+             the same key: cloakroom ops retry {}",
             print::plain(id)
         )),
         (Some("failed"), Some(id)) => print::complain(&format!(

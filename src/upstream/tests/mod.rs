@@ -147,6 +147,7 @@ pub(super) fn post(target: &str) -> Call {
         fields: HeaderMap::new(),
         body: CallBody::from(Bytes::from_static(b"order")),
         delivery: DeliveryGuarantee::AtMostOnce,
+        is_rechecked: false,
         marker: SentMarker::new(),
     }
 }

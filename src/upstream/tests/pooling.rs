@@ -135,6 +135,16 @@ async fn a_request_that_may_be_sent_twice_goes_out_anew_where_a_used_connection_
 }
 
 #[tokio::test]
+async fn a_call_that_can_be_asked_about_is_never_repeated_once_it_was_written() {
+    let (url, _arrived) = closes_at_use();
+    let upstream = upstream(UpstreamSettings { reuse: Reuse::Always, ..settings(url) });
+    complete(&upstream, post("/first")).await.unwrap();
+    let call = || Call { is_rechecked: true, ..repeatable("/second") };
+    let broken = upstream.call_following(&[], call).await.unwrap_err();
+    assert_eq!(broken.sent, SendState::Perhaps, "{broken:?}");
+}
+
+#[tokio::test]
 async fn a_proxied_request_goes_out_anew_where_it_is_idempotent_and_has_no_body() {
     for (method, again) in [("GET", true), ("DELETE", true), ("HEAD", true), ("POST", false)] {
         let (url, _arrived) = closes_at_use();

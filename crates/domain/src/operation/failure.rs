@@ -193,10 +193,7 @@ impl Failure {
                 "every attempt failed, the last because {happened}. See that the upstream is well, then \
                  retry the operation."
             ),
-            ErrorCode::DeadlineExceeded => format!(
-                "the deadline passed before the operation could be carried out ({happened}). Retry it, or \
-                 raise the route's deadline."
-            ),
+            ErrorCode::DeadlineExceeded => self.after_the_deadline(&happened),
             ErrorCode::ResponseTooLarge if self.status.is_some_and(|status| status >= 400) => {
                 let status = self.status.unwrap_or_default();
                 format!(
@@ -216,6 +213,11 @@ impl Failure {
                 "node after node died while it carried this out, the last ones while it ran alone, so \
                  it was given up before it takes more of them with it. See in the logs of those nodes, \
                  and of the upstream, what this request does; then retry the operation."
+                    .to_owned()
+            }
+            ErrorCode::RouteRemoved if self.cause == Some(ErrorCode::OutcomeUnknown) => {
+                "the upstream is no longer configured, and it is unknown whether it acted before. Check \
+                 with the upstream before the request is sent again."
                     .to_owned()
             }
             ErrorCode::RouteRemoved => {
@@ -258,6 +260,25 @@ impl Failure {
         }
     }
 
+    /// After the deadline: whether anything may have been done, and what to do about it.
+    fn after_the_deadline(&self, happened: &str) -> String {
+        match self.cause {
+            None => {
+                "the deadline passed before an attempt succeeded. Retry it, or raise the route's \
+                 deadline."
+                    .to_owned()
+            }
+            Some(ErrorCode::OutcomeUnknown) => format!(
+                "the deadline passed after the request was sent, and {happened}. Check with the upstream \
+                 before it is sent again, or raise the route's deadline."
+            ),
+            Some(_) => format!(
+                "the deadline passed before an attempt succeeded, the last because {happened}. See that \
+                 the upstream is well, then retry the operation, or raise the route's deadline."
+            ),
+        }
+    }
+
     /// Where the upstream may have acted: how to find out, and what spares the question.
     fn of_an_unknown_outcome(&self, happened: &str) -> String {
         match (self.cause, self.status) {
@@ -266,6 +287,19 @@ impl Failure {
                  upstream; then add the monitor's origin to follow in [upstreams.NAME], or set \
                  follow = false on the route if a 202 is the end there."
             ),
+            (Some(ErrorCode::DeadlineExceeded), _) => {
+                "the upstream answered 202, and its monitor had not said how the work ended when the \
+                 deadline passed, so the upstream may or may not have acted. It was not sent again. Check \
+                 with the upstream, and see in the log what its monitor answered; then correct \
+                 upstreams.*.monitor or upstreams.*.headers, or raise the route's deadline; a recheck on \
+                 the route asks by itself."
+                    .to_owned()
+            }
+            (Some(ErrorCode::RouteRemoved), _) => {
+                "the upstream answered 202 and is no longer configured, so how its work ends is unknown. \
+                 It was not sent again. Check with the upstream; configure it before it is needed again."
+                    .to_owned()
+            }
             (Some(ErrorCode::UpstreamProtocol), Some(_)) => format!(
                 "{happened}, so the upstream may or may not have acted, and it was not sent again. Check \
                  with the upstream, and see in the log what is wrong with its answer; a recheck on the \
@@ -318,7 +352,12 @@ mod tests {
         for failure in others.into_iter().chain([unknown.clone(), unknown.with_status(502)]) {
             let message = failure.message();
             assert!(!message.to_lowercase().contains("retry"), "{message}");
-            let repeats = failure.cause != Some(ErrorCode::MonitorNotFollowed);
+            let accepted = [
+                ErrorCode::MonitorNotFollowed,
+                ErrorCode::DeadlineExceeded,
+                ErrorCode::RouteRemoved,
+            ];
+            let repeats = failure.cause.is_none_or(|cause| !accepted.contains(&cause));
             assert_eq!(message.contains("delivery = \"at-least-once\""), repeats, "{message}");
         }
     }

@@ -54,6 +54,8 @@ pub enum Outcome {
         cause: ErrorCode,
         /// The status with which it said so.
         status: u16,
+        /// The status of the ambiguous answer, where that can be kept.
+        answered: Option<u16>,
     },
     /// The upstream was asked before another attempt, and did not say whether the one
     /// that was lost took effect.
@@ -86,6 +88,11 @@ pub enum Outcome {
     /// A 202 that names a monitor which may not be followed, so that the end of the work
     /// cannot be known.
     NotFollowed,
+    /// The upstream accepted the request, and how its own work ends cannot be learned any more.
+    NoEnd {
+        /// Why not: the deadline has passed, or the upstream is no longer configured.
+        cause: ErrorCode,
+    },
     /// The upstream's own monitor has the final answer, or a job of the gateway's is done.
     Followed(UpstreamAnswer),
 }
@@ -113,7 +120,7 @@ impl Outcome {
                     SendState::Perhaps => UpstreamContact::Lost,
                 }
             }
-            Self::Lost | Self::Unreadable { .. } => UpstreamContact::Lost,
+            Self::Lost | Self::Unreadable { .. } | Self::NoEnd { .. } => UpstreamContact::Lost,
             Self::TookEffect { .. } | Self::Unclear { .. } | Self::Expired | Self::Unroutable => {
                 UpstreamContact::Nothing
             }

@@ -144,7 +144,10 @@ pub fn settle(
             let failure = Failure::caused(ErrorCode::OutcomeUnknown, cause);
             decision.fail(Failure { status: *status, ..failure }, None)
         }
-        Outcome::Refuted { cause, status } => decision.refuted(*cause, *status, rng),
+        Outcome::Refuted { cause, status, answered } => {
+            let failure = Failure { status: *answered, ..Failure::of(*cause) };
+            decision.refuted(failure, *status, rng)
+        }
         Outcome::TookEffect { status } => decision.took_effect(*status),
         Outcome::Unclear { status } => decision.unclear(*status),
         Outcome::Interrupted { sent: SendState::Perhaps } if at_most_once && may_ask => {
@@ -168,8 +171,8 @@ pub fn settle(
         Outcome::Expired | Outcome::Unroutable if is_in_doubt(policy, counts) => {
             decision.fail(Failure::caused(ErrorCode::OutcomeUnknown, ErrorCode::OwnerLost), None)
         }
-        Outcome::Expired => decision.fail(Failure::of(ErrorCode::DeadlineExceeded), None),
-        Outcome::Unroutable => decision.fail(Failure::of(ErrorCode::RouteRemoved), None),
+        Outcome::Expired => decision.not_begun_again(ErrorCode::DeadlineExceeded),
+        Outcome::Unroutable => decision.not_begun_again(ErrorCode::RouteRemoved),
         Outcome::StillPending { retry_after } => decision.follow(None, *retry_after),
         Outcome::Unfinished { continuation, retry_after } => {
             decision.go_on_later(continuation.clone(), *retry_after)
@@ -178,6 +181,11 @@ pub fn settle(
             let (unknown, cause) = (ErrorCode::OutcomeUnknown, ErrorCode::MonitorNotFollowed);
             decision.fail(Failure::caused(unknown, cause), None)
         }
+        Outcome::NoEnd { cause } => {
+            let unknown = ErrorCode::OutcomeUnknown;
+            let (code, cause) = if at_most_once { (unknown, *cause) } else { (*cause, unknown) };
+            decision.fail(Failure::caused(code, cause), None)
+        }
         Outcome::Followed(answer) => {
             decision.conclude(answer, is_success_of_a_monitor(answer.status))
         }
@@ -185,16 +193,20 @@ pub fn settle(
 }
 
 /// Whether the upstream is to be asked what came of the attempt before its outcome is
-/// settled: it would end as unknown otherwise.
-pub fn is_asked_about(policy: &Policy, outcome: &Outcome) -> bool {
+/// settled: it would end without a word of whether the upstream acted otherwise.
+pub fn is_asked_about(policy: &Policy, counts: Counts, outcome: &Outcome) -> bool {
     let at_most_once = policy.delivery == DeliveryGuarantee::AtMostOnce;
     let open = match outcome {
-        Outcome::Broken { sent: SendState::Perhaps, .. } => at_most_once,
+        // At least once, the question comes before the next attempt, unless this was the last.
+        Outcome::Broken { sent: SendState::Perhaps, .. } => {
+            let is_last = policy.is_synchronous() || counts.spent() >= policy.retry.attempts;
+            at_most_once || is_last
+        }
         // Where the first answer is final, it is passed on, whatever it says.
         Outcome::Answered(answer) | Outcome::TooLarge(answer) | Outcome::Followed(answer) => {
             answer.doubt.is_unknown(policy.delivery) && !policy.is_synchronous()
         }
-        Outcome::Unreadable { .. } => true,
+        Outcome::Unreadable { .. } | Outcome::NoEnd { .. } => true,
         _ => false,
     };
     open && policy.recheck.is_some()
@@ -304,8 +316,17 @@ impl SettleDecision<'_> {
         rechecked(end, Some(status))
     }
 
-    fn refuted(self, cause: ErrorCode, status: u16, rng: &mut impl Rng) -> Transition {
-        rechecked(self.retry(Failure::of(cause), RetryAfter::Absent, rng), Some(status))
+    fn refuted(self, failure: Failure, status: u16, rng: &mut impl Rng) -> Transition {
+        rechecked(self.retry(failure, RetryAfter::Absent, rng), Some(status))
+    }
+
+    /// Ends what no further attempt was begun of.
+    fn not_begun_again(self, code: ErrorCode) -> Transition {
+        let failure = match self.before {
+            UpstreamContact::Lost => Failure::caused(code, ErrorCode::OutcomeUnknown),
+            UpstreamContact::Nothing | UpstreamContact::Answered => Failure::of(code),
+        };
+        self.fail(failure, None)
     }
 
     fn unclear(self, status: Option<u16>) -> Transition {
@@ -341,14 +362,20 @@ impl SettleDecision<'_> {
 
     /// Ends what would be tried again, with that code; with its own where there is none.
     fn give_up(self, failure: Failure, code: Option<ErrorCode>) -> Transition {
-        let (cause, status) = (Some(failure.code), failure.status);
+        let status = failure.status;
         let code = match status {
             Some(status) if self.may_tell_of_a_former_success(status) => {
                 Some(ErrorCode::MayHaveSucceeded)
             }
             _ => code,
         };
-        self.fail(code.map_or(failure, |code| Failure { code, cause, status }), status)
+        let failure = match code {
+            Some(code) if code != failure.code => {
+                Failure { code, cause: Some(failure.code), status }
+            }
+            _ => failure,
+        };
+        self.fail(failure, status)
     }
 
     /// When a last attempt begins that still has time before the deadline.
@@ -399,17 +426,15 @@ impl SettleDecision<'_> {
         }
     }
 
-    /// Waits for the upstream's own monitor; `continuation` is given at the first time.
+    /// Waits for the upstream's own monitor; `continuation` is given at the first time. At the
+    /// deadline it is due at once: the monitor is asked a last time before the end.
     fn follow(
         self,
         continuation: Option<Continuation>,
         retry_after: Option<Duration>,
     ) -> Transition {
-        if self.now >= self.policy.deadline_at {
-            return self.fail(Failure::of(ErrorCode::DeadlineExceeded), None);
-        }
         let pause = retry_after.unwrap_or(FOLLOW_INTERVAL).clamp(FOLLOW_BOUNDS.0, FOLLOW_BOUNDS.1);
-        let due_at = (self.now + pause).min(self.policy.deadline_at);
+        let due_at = (self.now + pause).min(self.policy.deadline_at).max(self.now);
         let effects = match continuation {
             Some(continuation) => vec![
                 Effect::Announce { kind: EventKind::Waiting, code: None, status: Some(202) },
@@ -424,12 +449,7 @@ impl SettleDecision<'_> {
     /// Goes on from there soon. That is nothing that anybody has to be told.
     fn go_on_later(self, continuation: Continuation, retry_after: Option<Duration>) -> Transition {
         let later = self.follow(None, retry_after.or(Some(FOLLOW_BOUNDS.0)));
-        match later.next {
-            NextState::Waiting { .. } => {
-                Transition { effects: vec![Effect::SaveContinuation(continuation)], ..later }
-            }
-            _ => later,
-        }
+        Transition { effects: vec![Effect::SaveContinuation(continuation)], ..later }
     }
 
     /// `answered` is the status of the answer that is kept, where there was one.

@@ -81,9 +81,9 @@ fn an_answer_that_cannot_be_read_ends_it_however_it_is_delivered_and_is_asked_ab
             let decided = decide(&policy, counts(1), &outcome);
             assert_eq!(decided.next, NextState::Failed(failure.clone().with_status(201)));
             assert!(!decided.effects.contains(&Effect::KeepAnswer));
-            assert!(!is_asked_about(&policy, &outcome), "there is no way to ask");
+            assert!(!is_asked_about(&policy, counts(1), &outcome), "there is no way to ask");
             let recheck = Recheck::parse("GET /made/{operation_id}").ok();
-            assert!(is_asked_about(&Policy { recheck, ..policy }, &outcome));
+            assert!(is_asked_about(&Policy { recheck, ..policy }, counts(1), &outcome));
         }
     }
 }
@@ -425,12 +425,13 @@ fn what_the_upstream_has_had_is_remembered() {
         (Outcome::Lost, Lost),
         (Outcome::Expired, Nothing),
         (Outcome::Unroutable, Nothing),
+        (Outcome::NoEnd { cause }, Lost),
     ] {
         for before in [Nothing, Answered, Lost] {
             assert_eq!(outcome.contact_after(before), before.max(this), "{outcome:?}");
         }
     }
-    let refuted = Outcome::Refuted { cause, status: 404 };
+    let refuted = Outcome::Refuted { cause, status: 404, answered: None };
     assert_eq!(refuted.contact_after(Lost), Answered);
 }
 
@@ -558,7 +559,7 @@ fn another_monitor_of_the_same_work_is_kept_and_asked_at_its_own_pace() {
 }
 
 #[test]
-fn following_ends_with_the_monitors_answer_or_with_the_deadline() {
+fn following_ends_with_the_monitors_answer_or_after_a_last_question_at_the_deadline() {
     let policy = policy(DeliveryGuarantee::AtMostOnce);
     assert_eq!(
         decide(&policy, counts(1), &Outcome::Followed(answer(200))).next,
@@ -570,7 +571,51 @@ fn following_ends_with_the_monitors_answer_or_with_the_deadline() {
     ));
     let late = Policy { deadline_at: NOW, ..policy };
     let transition = decide(&late, counts(1), &Outcome::StillPending { retry_after: None });
-    assert_eq!(transition.next, NextState::Failed(Failure::of(ErrorCode::DeadlineExceeded)));
+    let again = NextState::Waiting { on: WaitingFor::Upstream, due_at: NOW };
+    assert_eq!(transition.next, again);
+}
+
+#[test]
+fn work_of_the_upstreams_without_a_known_end_is_unknown_at_most_once() {
+    use ErrorCode::{DeadlineExceeded, OutcomeUnknown, RouteRemoved};
+    for cause in [DeadlineExceeded, RouteRemoved] {
+        for (delivery, code, cause) in [
+            (DeliveryGuarantee::AtMostOnce, OutcomeUnknown, cause),
+            (DeliveryGuarantee::AtLeastOnce, cause, OutcomeUnknown),
+        ] {
+            let outcome =
+                Outcome::NoEnd { cause: if code == OutcomeUnknown { cause } else { code } };
+            let transition = decide(&policy(delivery), counts(1), &outcome);
+            let failure = Failure::caused(code, cause);
+            let message = failure.message().to_lowercase();
+            assert!(message.contains("check with the upstream"), "{message}");
+            assert!(!message.contains("retry") && !message.contains("carried out"), "{message}");
+            assert_eq!(transition.next, NextState::Failed(failure));
+            assert_eq!(transition.counts.contact, UpstreamContact::Lost);
+            assert!(is_asked_about(&rechecking(delivery), counts(1), &outcome));
+        }
+    }
+}
+
+#[test]
+fn a_deadline_behind_a_lost_attempt_says_that_the_request_was_sent() {
+    for (contact, cause) in [
+        (UpstreamContact::Nothing, None),
+        (UpstreamContact::Answered, None),
+        (UpstreamContact::Lost, Some(ErrorCode::OutcomeUnknown)),
+    ] {
+        let counts = Counts { contact, ..counts(2) };
+        for (outcome, code) in [
+            (Outcome::Expired, ErrorCode::DeadlineExceeded),
+            (Outcome::Unroutable, ErrorCode::RouteRemoved),
+        ] {
+            let next = decide(&policy(DeliveryGuarantee::AtLeastOnce), counts, &outcome).next;
+            let failure = Failure { code, cause, status: None };
+            let says_retry = failure.message().to_lowercase().contains("retry");
+            assert_eq!(says_retry, cause.is_none(), "{}", failure.message());
+            assert_eq!(next, NextState::Failed(failure));
+        }
+    }
 }
 
 #[test]
@@ -612,6 +657,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Just(Outcome::Canceled { sent: SendState::Perhaps }),
         Just(Outcome::Expired),
         Just(Outcome::Unroutable),
+        Just(Outcome::NoEnd { cause: ErrorCode::DeadlineExceeded }),
     ]
 }
 
@@ -678,12 +724,18 @@ fn only_what_would_end_as_unknown_is_asked_about_at_once() {
         (AtMostOnce, Outcome::Answered(answer(500)), false),
         (AtMostOnce, Outcome::Lost, false),
     ] {
-        assert_eq!(is_asked_about(&rechecking(delivery), &outcome), asked, "{outcome:?}");
-        assert!(!is_asked_about(&policy(delivery), &outcome));
+        let is_asked = is_asked_about(&rechecking(delivery), counts(1), &outcome);
+        assert_eq!(is_asked, asked, "{outcome:?}");
+        assert!(!is_asked_about(&policy(delivery), counts(1), &outcome));
         let passed_on =
             matches!(outcome, Outcome::Answered(_) | Outcome::TooLarge(_) | Outcome::Followed(_));
         let synchronous = Policy { wait: Some(HOUR), ..rechecking(delivery) };
-        assert_eq!(is_asked_about(&synchronous, &outcome), asked && !passed_on, "{outcome:?}");
+        let is_asked = is_asked_about(&synchronous, counts(1), &outcome);
+        let broke_off = matches!(outcome, Outcome::Broken { sent: SendState::Perhaps, .. });
+        assert_eq!(is_asked, (asked || broke_off) && !passed_on, "{outcome:?}");
+        // The last attempt is asked about whatever the delivery is.
+        let is_asked = is_asked_about(&rechecking(delivery), counts(3), &outcome);
+        assert_eq!(is_asked, asked || broke_off, "{outcome:?}");
     }
 }
 
@@ -696,7 +748,8 @@ fn what_took_effect_succeeds_and_what_did_not_is_sent_again() {
         assert!(did.effects.contains(&Effect::KeepAnswer));
         let told = |status| Effect::Announce { kind: EventKind::Rechecked, code: None, status };
         assert_eq!(did.effects[0], told(Some(200)));
-        let did_not = Outcome::Refuted { cause: ErrorCode::UpstreamTimeout, status: 404 };
+        let cause = ErrorCode::UpstreamTimeout;
+        let did_not = Outcome::Refuted { cause, status: 404, answered: None };
         let again = decide(&policy, counts(1), &did_not);
         assert!(matches!(again.next, NextState::Queued { .. }), "{:?}", again.next);
         assert_eq!(again.effects[0], told(Some(404)));
@@ -704,6 +757,12 @@ fn what_took_effect_succeeds_and_what_did_not_is_sent_again() {
             panic!()
         };
         assert_eq!(failure.code, ErrorCode::AttemptsExhausted);
+        let cause = ErrorCode::UpstreamStatus;
+        let answered = Outcome::Refuted { cause, status: 404, answered: Some(504) };
+        let end = decide(&policy, counts(3), &answered);
+        let failure = Failure::caused(ErrorCode::AttemptsExhausted, cause).with_status(504);
+        assert_eq!(end.next, NextState::Failed(failure));
+        assert!(end.effects.contains(&Effect::KeepAnswer));
     }
 }
 
@@ -762,6 +821,8 @@ fn an_answer_to_a_request_that_went_out_twice_in_one_attempt_may_tell_of_the_fir
         (purpose(Method::DELETE, false), 410, 1),
         (purpose(Method::PUT, true), 412, 1),
         (purpose(Method::POST, false), 409, 3),
+        (purpose(Method::PUT, false), 409, 3),
+        (purpose(Method::PATCH, false), 409, 3),
     ] {
         for (repeated, code) in [(true, "may-have-succeeded"), (false, "upstream-status")] {
             let outcome = Outcome::Answered(UpstreamAnswer { repeated, ..answer(status) });
@@ -810,4 +871,14 @@ fn a_redirect_that_only_asks_for_tls_carried_nothing_out() {
             assert_eq!(next, expected, "{status} {by_scheme}");
         }
     }
+}
+
+#[test]
+fn a_lasting_409_to_what_creates_nothing_tells_nothing_of_a_former_success() {
+    let deletion = RequestPurpose { method: Method::DELETE, conditional: false };
+    let counts = Counts { contact: UpstreamContact::Lost, ..counts(3) };
+    let policy = policy(DeliveryGuarantee::AtLeastOnce);
+    let next = decide_for(&deletion, &policy, counts, &Outcome::Answered(answer(409))).next;
+    let exhausted = Failure::caused(ErrorCode::AttemptsExhausted, ErrorCode::UpstreamStatus);
+    assert_eq!(next, NextState::Failed(exhausted.with_status(409)));
 }

@@ -167,7 +167,7 @@ impl JsonGrammar {
         let Some(octet) = octets.get(blanks) else { return Ok(blanks) };
         match (self.at, octet) {
             (GrammarPosition::FirstElement, b']') | (GrammarPosition::FirstName, b'}') => {
-                self.close(listener)
+                self.close(listener);
             }
             (GrammarPosition::Value | GrammarPosition::FirstElement, _) => {
                 self.value(*octet, listener).ok_or(NotJson(blanks))?;
