@@ -18,10 +18,11 @@ const OTHERS: &str = "WITH here AS (SELECT oid FROM pg_namespace WHERE nspname =
      WHEN 'v' THEN 'view' WHEN 'm' THEN 'view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'type' \
      ELSE 'table' END AS kind FROM pg_class c JOIN here ON c.relnamespace = here.oid \
      WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S', 'c')), \
-     types AS (SELECT 'pg_type'::regclass, t.oid, t.typname, 'type' FROM pg_type t \
+     types AS (SELECT 'pg_type'::regclass AS catalog, t.oid, t.typname AS name, 'type' AS kind FROM pg_type t \
      JOIN here ON t.typnamespace = here.oid \
      WHERE t.typtype IN ('b', 'd', 'e', 'r') AND t.typcategory <> 'A'), \
-     found AS (SELECT * FROM relations UNION ALL SELECT * FROM types) \
+     found AS (SELECT catalog, oid, name, kind FROM relations \
+     UNION ALL SELECT catalog, oid, name, kind FROM types) \
      SELECT kind, name::text AS name FROM found f \
      WHERE NOT EXISTS (SELECT FROM pg_depend d \
      WHERE d.classid = f.catalog AND d.objid = f.oid AND d.deptype = 'e') \
