@@ -8,7 +8,7 @@ use super::Ledger;
 use super::error::LedgerError;
 use super::rows::{ReadRow, damaged, exactly};
 use super::webhooks::quiet;
-use super::webhooks::sql::{Given, SqlTransaction, run};
+use super::webhooks::sql::{Params, SqlTransaction, run};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealing::{KeyId, Keyring};
 
@@ -42,10 +42,10 @@ pub(super) async fn forget<W: SqlTransaction + ?Sized>(
     began: Timestamp,
 ) -> Result<Vec<KeyId>, LedgerError> {
     let Some(current) = writing.sealer().keyring().current() else { return Ok(Vec::new()) };
-    let given = Given::none().octets(current.as_octets().to_vec()).at(began);
+    let given = Params::none().octets(current.as_octets().to_vec()).at(began);
     let given = given.and(writing.node()).at(began).at(began);
     run(writing, FORGOTTEN, given).await?;
-    let mut left = ids(&writing.rows(KEYS.into(), Given::none()).await?)?;
+    let mut left = ids(&writing.rows(KEYS.into(), Params::none()).await?)?;
     left.retain(|id| *id != current);
     Ok(left)
 }

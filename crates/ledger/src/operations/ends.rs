@@ -18,7 +18,7 @@ use cloakroom_domain::operation::{
 use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 
 /// An operation as its holder left it, found under the right token.
-pub(crate) struct Found {
+pub(crate) struct LeasedRow {
     lane: i64,
     carried: RunState,
     /// As it is stored.
@@ -26,7 +26,7 @@ pub(crate) struct Found {
     cancel: i64,
 }
 
-impl Found {
+impl LeasedRow {
     /// The number of its lane.
     pub(crate) fn lane(&self) -> i64 {
         self.lane
@@ -160,7 +160,7 @@ impl Ends {
     pub(crate) fn add(
         &mut self,
         settlement: &Settlement,
-        found: Found,
+        found: LeasedRow,
         lane: impl Fn(i64) -> Result<Lane, LedgerError>,
         effects: &mut Effects,
         sealer: &Sealer,
@@ -173,7 +173,7 @@ impl Ends {
                 effects.unkeyed.push(lane(found.lane)?);
             }
         }
-        let Found { lane: number, mut carried, continuation, cancel } = found;
+        let LeasedRow { lane: number, mut carried, continuation, cancel } = found;
         carried.counts = transition.counts;
         let number = home(number, carried.counts);
         self.tell(seq, at, &transition, &mut carried);

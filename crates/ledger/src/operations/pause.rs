@@ -7,7 +7,7 @@ use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::shared::Shared;
 use crate::verbs::Pausing;
-use crate::webhooks::sql::{Given, SqlTransaction, one};
+use crate::webhooks::sql::{Params, SqlTransaction, one};
 
 const PAUSED: &str = "INSERT INTO paused_queues (queue, paused_at) VALUES ($1, $2) \
      ON CONFLICT (queue) DO NOTHING RETURNING queue";
@@ -38,7 +38,7 @@ impl Verb for Pause {
 }
 
 async fn pause(writing: &mut impl SqlTransaction, wish: &Pausing) -> Result<bool, LedgerError> {
-    let queue = Given::none().text(wish.queue.clone());
+    let queue = Params::none().text(wish.queue.clone());
     let changed = if wish.paused {
         one(writing, PAUSED, queue.at(wish.at)).await?
     } else {

@@ -30,11 +30,11 @@ pub(crate) struct Book {
     pub(crate) tasks: Tasks,
     /// Numbers that were taken and not used, with the first that is not ours.
     pub(crate) blocks: Mutex<HashMap<IdSequence, (i64, i64)>>,
-    lanes: RwLock<Arc<Known>>,
+    lanes: RwLock<Arc<KnownLanes>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownLanes {
     numbers: HashMap<Lane, i64>,
     lanes: HashMap<i64, Lane>,
 }
@@ -63,7 +63,7 @@ impl Book {
 
     /// Takes in all the lanes that there are.
     pub(crate) fn learn(&self, rows: &[PgRow]) -> Result<(), LedgerError> {
-        let mut known = Known::default();
+        let mut known = KnownLanes::default();
         for row in rows {
             let lane = Lane {
                 queue: text(row, "queue")?.into(),
@@ -79,7 +79,7 @@ impl Book {
         Ok(())
     }
 
-    fn known(&self) -> Arc<Known> {
+    fn known(&self) -> Arc<KnownLanes> {
         // It is replaced as a whole.
         Arc::clone(&self.lanes.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -19,7 +19,7 @@ use crate::rows::{
     BindRow, RunState, StoredWork, TAG_SEPARATOR, as_micros, delivery_name, number, on_failure_name,
 };
 use crate::verbs::Placed;
-use crate::webhooks::sql::Told;
+use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::operation::{EventKind, NewOperation, WaitingFor, Work};
 use cloakroom_domain::webhooks::{Callback, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
@@ -97,7 +97,7 @@ fn columns() -> impl Iterator<Item = (&'static str, char, Kind)> {
 }
 
 /// A new operation with its place, where that had to be taken before, and its ties to others.
-pub(crate) struct Given<'a> {
+pub(crate) struct OperationInsert<'a> {
     pub(crate) taken: Option<i64>,
     pub(crate) operation: &'a NewOperation,
     pub(crate) lane: i64,
@@ -131,7 +131,7 @@ const PLACES: [Placed; 3] = [Placed::Ready, Placed::Running, Placed::Waiting];
 /// Writes these down; their places in the order accepted, in their order here.
 pub(crate) async fn write(
     writing: &mut PgTransaction,
-    batch: &[Given<'_>],
+    batch: &[OperationInsert<'_>],
 ) -> Result<Vec<i64>, LedgerError> {
     if batch.is_empty() {
         return Ok(Vec::new());
@@ -153,7 +153,10 @@ pub(crate) async fn write(
 }
 
 /// Puts them into their tables; none of them where receivers are no longer as was relied on.
-async fn insert(writing: &mut PgTransaction, batch: &[Given<'_>]) -> Result<Vec<i64>, LedgerError> {
+async fn insert(
+    writing: &mut PgTransaction,
+    batch: &[OperationInsert<'_>],
+) -> Result<Vec<i64>, LedgerError> {
     let mut filled = Columns::of(letters());
     batch.iter().for_each(|given| put(given, &mut filled));
     let shape = Shape::of(&filled, batch);
@@ -165,15 +168,15 @@ async fn insert(writing: &mut PgTransaction, batch: &[Given<'_>]) -> Result<Vec<
 }
 
 /// What those are told of it who want to know of beginnings.
-fn begins(given: &Given<'_>, seq: i64) -> impl Iterator<Item = Told> + use<> {
+fn begins(given: &OperationInsert<'_>, seq: i64) -> impl Iterator<Item = PendingEvent> + use<> {
     let at = given.operation.accepted_at;
-    let told = move |sequence, topic| Told { seq, sequence, topic, at };
+    let told = move |sequence, topic| PendingEvent { seq, sequence, topic, at };
     let started = given.placed == Placed::Running;
     let begun = RunState::fresh().begun(at).sequence;
     std::iter::once(told(1, Topic::Accepted)).chain(started.then(|| told(begun, Topic::Started)))
 }
 
-fn put(given: &Given<'_>, cells: &mut Columns) {
+fn put(given: &OperationInsert<'_>, cells: &mut Columns) {
     put_operation(given, cells);
     cells.number(given.taken).number(given.placed as i64);
     let StoredWork { fields, body, credentials, .. } = &given.stored;
@@ -181,8 +184,8 @@ fn put(given: &Given<'_>, cells: &mut Columns) {
     cells.octets(credentials.clone());
 }
 
-fn put_operation(given: &Given<'_>, cells: &mut Columns) {
-    let Given { operation, lane, parent, stored, .. } = given;
+fn put_operation(given: &OperationInsert<'_>, cells: &mut Columns) {
+    let OperationInsert { operation, lane, parent, stored, .. } = given;
     let octets = |id: OperationId| id.as_bytes().to_vec();
     cells.octets(octets(operation.id)).number(operation.accepted_at.as_micros());
     cells.octets(operation.principal.as_bytes().to_vec());
@@ -227,7 +230,7 @@ fn letters() -> &'static str {
 }
 
 impl Shape {
-    fn of(filled: &Columns, batch: &[Given<'_>]) -> Self {
+    fn of(filled: &Columns, batch: &[OperationInsert<'_>]) -> Self {
         let all = |of: Kind, holds: fn(&Column) -> bool| {
             let kinds = columns().map(|(_, _, kind)| kind);
             kinds.zip(filled.each()).filter(|(kind, _)| *kind == of).all(|(_, it)| holds(it))

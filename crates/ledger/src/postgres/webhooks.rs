@@ -21,7 +21,8 @@ use crate::webhooks::index::Index;
 use crate::webhooks::rows::{callback, leased_columns};
 use crate::webhooks::sending::{ATTEMPTS, ENDED};
 use crate::webhooks::sql::{
-    Given, IdSequence, OperationSnapshot, Sql, SqlReader, SqlTransaction, Table, Taken, Told, Value,
+    IdSequence, OperationSnapshot, Params, PendingEvent, ReclaimedDelivery, Sql, SqlReader,
+    SqlTransaction, Table, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
 use crate::webhooks::unread::HandedDelivery;
@@ -135,15 +136,15 @@ impl SqlTransaction for PgTransaction {
         Arc::clone(&self.book.subscribers)
     }
 
-    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<PgRow>, LedgerError> {
+    async fn rows(&mut self, sql: Sql, given: Params) -> Result<Vec<PgRow>, LedgerError> {
         Self::rows(self, sql.postgres, bound(given)).await
     }
 
-    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError> {
+    async fn put(&mut self, table: &'static Table, rows: Vec<Params>) -> Result<(), LedgerError> {
         let of = |(known, _): &&(&Table, Statement)| std::ptr::eq(*known, table);
         let (_, statement) =
             TABLES.iter().find(of).ok_or_else(|| damaged("a table that is not known"))?;
-        self.script.add(statement, &rows, Given::put);
+        self.script.add(statement, &rows, Params::put);
         Ok(())
     }
 
@@ -230,7 +231,7 @@ impl SqlTransaction for PgTransaction {
         Ok(wants.iter().map(claimed).collect())
     }
 
-    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken> {
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<ReclaimedDelivery> {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
@@ -240,7 +241,7 @@ impl SqlTransaction for PgTransaction {
         let (deliveries, tokens): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
         let values = Values::default().with(deliveries).with(tokens);
         let rows = Self::rows(self, TAKEN, values).await?;
-        rows.iter().map(Taken::of).collect()
+        rows.iter().map(ReclaimedDelivery::of).collect()
     }
 
     async fn take_delivered(
@@ -271,7 +272,7 @@ impl SqlTransaction for PgTransaction {
         Ok((!keys.is_empty()).then_some(keys))
     }
 
-    fn told(&mut self) -> Vec<Told> {
+    fn told(&mut self) -> Vec<PendingEvent> {
         std::mem::take(&mut self.told)
     }
 
@@ -288,7 +289,7 @@ impl SqlTransaction for PgTransaction {
     }
 }
 
-fn bound(given: Given) -> Values {
+fn bound(given: Params) -> Values {
     given.0.into_iter().fold(Values::default(), |values, value| match value {
         Value::Number(number) => values.with(number),
         Value::Text(text) => values.with(text.map(storable)),
@@ -308,7 +309,7 @@ impl SqlReader for Postgres {
         &self.book.subscribers
     }
 
-    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<PgRow>, LedgerError> {
+    async fn ask(&self, sql: Sql, given: Params) -> Result<Vec<PgRow>, LedgerError> {
         self.pool.read(sql.postgres, bound(given).finish()?).await
     }
 }

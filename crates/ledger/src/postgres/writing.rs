@@ -18,7 +18,7 @@ use crate::error::LedgerError;
 use crate::operations::settle::postgres::{EVENTS, OUTLIVED};
 use crate::rows::{BindRow, EventRow, damaged, exactly, maybe_number, number};
 use crate::webhooks::announce::refresh;
-use crate::webhooks::sql::{OperationSnapshot, Told};
+use crate::webhooks::sql::{OperationSnapshot, PendingEvent};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, outlived_by};
 
@@ -37,7 +37,7 @@ pub(crate) struct PgTransaction {
     relies_on: Option<i64>,
     keys: BTreeMap<[u8; 16], Holder>,
     /// Events of this transaction that a receiver may have to be told of.
-    pub(crate) told: Vec<Told>,
+    pub(crate) told: Vec<PendingEvent>,
     /// Operations that have ended in it, as they stood then, where a receiver may be told.
     pub(crate) ended: HashMap<i64, OperationSnapshot>,
     /// Whether it makes receivers of callbacks.
@@ -120,7 +120,7 @@ impl PgTransaction {
 
     /// Puts events into timelines.
     pub(crate) fn events(&mut self, events: &[EventRow]) {
-        self.told.extend(events.iter().filter_map(Told::of));
+        self.told.extend(events.iter().filter_map(PendingEvent::of));
         self.script.add(&EVENTS, events, EventRow::put);
         let numbers = |event: &EventRow| {
             let seq = event.seq;

@@ -6,7 +6,7 @@ use super::{ResealCursor, Resealed};
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, exactly, id, number, octets, text};
 use crate::webhooks::SubscriptionId;
-use crate::webhooks::sql::{Given, SqlTransaction, one};
+use crate::webhooks::sql::{Params, SqlTransaction, one};
 use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::sealing::SealingError;
 use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
@@ -159,7 +159,7 @@ async fn operations<W: SqlTransaction + ?Sized>(
     prefix: &[u8],
     resealed: &mut Resealed,
 ) -> Result<Option<i64>, LedgerError> {
-    let rows = writing.rows(WINDOW.into(), Given::number(behind).and(ROWS)).await?;
+    let rows = writing.rows(WINDOW.into(), Params::number(behind).and(ROWS)).await?;
     let (mut last, mut sum) = (None, 0);
     for row in &rows {
         last = Some(number(row, "seq")?);
@@ -170,7 +170,7 @@ async fn operations<W: SqlTransaction + ?Sized>(
         }
     }
     let Some(last) = last else { return Ok(None) };
-    let window = || Given::number(behind).and(last);
+    let window = || Params::number(behind).and(last);
     for slot in &OCTETS_OF {
         let given = window().octets(prefix.to_vec());
         let rows = writing.rows(slot.read.into(), given).await?;
@@ -179,7 +179,7 @@ async fn operations<W: SqlTransaction + ?Sized>(
             let anew = writing.sealer().resealed(slot.place(seq, id), stored);
             let anew = resealed.note(id, anew);
             if let Some(anew) = anew {
-                let given = Given::none().octets(anew).and(seq).octets(stored.to_vec());
+                let given = Params::none().octets(anew).and(seq).octets(stored.to_vec());
                 resealed.replaced(one(writing, slot.write, given).await?.is_some());
             }
         }
@@ -191,7 +191,7 @@ async fn operations<W: SqlTransaction + ?Sized>(
             let anew = slot.text(writing.sealer(), seq, id, stored);
             let anew = resealed.note(id, anew);
             if let Some(anew) = anew {
-                let given = Given::none().text(anew).and(seq).text(stored.to_owned());
+                let given = Params::none().text(anew).and(seq).text(stored.to_owned());
                 resealed.replaced(one(writing, slot.write, given).await?.is_some());
             }
         }
@@ -225,7 +225,7 @@ impl Slot {
 /// What is said of the progress of operations, and in their timelines.
 async fn progress<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    window: Given,
+    window: Params,
     resealed: &mut Resealed,
 ) -> Result<(), LedgerError> {
     for row in &writing.rows(PROGRESS.into(), window.clone()).await? {
@@ -236,7 +236,7 @@ async fn progress<W: SqlTransaction + ?Sized>(
         if let (Some(anew), Some(write)) =
             (resealed.note(seq, anew), PROGRESS_WRITTEN.get(place).copied())
         {
-            let given = Given::none().text(anew).and(seq).text(stored.to_owned());
+            let given = Params::none().text(anew).and(seq).text(stored.to_owned());
             resealed.replaced(one(writing, write, given).await?.is_some());
         }
     }
@@ -247,7 +247,7 @@ async fn progress<W: SqlTransaction + ?Sized>(
             writing.sealer().resealed_text(SealContext::in_row(SealedValue::Progress, seq), stored);
         let anew = resealed.note(seq, anew);
         if let Some(anew) = anew {
-            let given = Given::none().text(anew).and(seq).and(sequence).text(stored.to_owned());
+            let given = Params::none().text(anew).and(seq).and(sequence).text(stored.to_owned());
             resealed.replaced(one(writing, EVENT_WRITTEN, given).await?.is_some());
         }
     }
@@ -261,7 +261,7 @@ async fn pieces<W: SqlTransaction + ?Sized>(
     resealed: &mut Resealed,
 ) -> Result<Option<ResealCursor>, LedgerError> {
     let (body, part) = behind;
-    let given = Given::none().octets(prefix).and(body).and(body).and(i64::from(part)).and(PIECES);
+    let given = Params::none().octets(prefix).and(body).and(body).and(i64::from(part)).and(PIECES);
     let mut last = None;
     for row in &writing.rows(PIECES_READ.into(), given).await? {
         let (body, part) = (number(row, "body")?, number::<u32>(row, "number")?);
@@ -272,7 +272,7 @@ async fn pieces<W: SqlTransaction + ?Sized>(
             writing.sealer().resealed(SealContext::in_part(SealedValue::Piece, body, part), stored);
         let anew = resealed.note(format_args!("piece {part} of body {body}"), anew);
         if let Some(anew) = anew {
-            let given = Given::none().octets(anew).and(body).and(i64::from(part));
+            let given = Params::none().octets(anew).and(body).and(i64::from(part));
             resealed.replaced(one(writing, PIECE_WRITTEN, given).await?.is_some());
         }
     }
@@ -285,7 +285,7 @@ async fn messages<W: SqlTransaction + ?Sized>(
     prefix: Vec<u8>,
     resealed: &mut Resealed,
 ) -> Result<Option<i64>, LedgerError> {
-    let given = Given::none().octets(prefix).and(behind).and(ROWS);
+    let given = Params::none().octets(prefix).and(behind).and(ROWS);
     let mut last = None;
     for row in &writing.rows(MESSAGES_READ.into(), given).await? {
         let message = number(row, "number")?;
@@ -296,7 +296,7 @@ async fn messages<W: SqlTransaction + ?Sized>(
             writing.sealer().resealed(SealContext::in_row(SealedValue::Message, message), stored);
         let anew = resealed.note(format_args!("message {message}"), anew);
         if let Some(anew) = anew {
-            let given = Given::none().octets(anew).and(message);
+            let given = Params::none().octets(anew).and(message);
             resealed.replaced(one(writing, MESSAGE_WRITTEN, given).await?.is_some());
         }
     }
@@ -309,7 +309,7 @@ async fn deliveries<W: SqlTransaction + ?Sized>(
     resealed: &mut Resealed,
 ) -> Result<Option<i64>, LedgerError> {
     let mut last = None;
-    for row in &writing.rows(DELIVERIES_READ.into(), Given::number(behind).and(ROWS)).await? {
+    for row in &writing.rows(DELIVERIES_READ.into(), Params::number(behind).and(ROWS)).await? {
         let delivery = number(row, "number")?;
         last = Some(delivery);
         resealed.looked_at += 1;
@@ -319,7 +319,7 @@ async fn deliveries<W: SqlTransaction + ?Sized>(
             .resealed_text(SealContext::in_row(SealedValue::Delivery, delivery), stored);
         let anew = resealed.note(format_args!("delivery {delivery}"), anew);
         if let Some(anew) = anew {
-            let given = Given::none().text(anew).and(delivery);
+            let given = Params::none().text(anew).and(delivery);
             resealed.replaced(one(writing, DELIVERY_WRITTEN, given).await?.is_some());
         }
     }
@@ -332,7 +332,7 @@ async fn receivers<W: SqlTransaction + ?Sized>(
     resealed: &mut Resealed,
 ) -> Result<Option<i64>, LedgerError> {
     let mut last = None;
-    for row in &writing.rows(RECEIVERS_READ.into(), Given::number(behind).and(ROWS)).await? {
+    for row in &writing.rows(RECEIVERS_READ.into(), Params::number(behind).and(ROWS)).await? {
         let receiver = number(row, "number")?;
         last = Some(receiver);
         resealed.looked_at += 1;
@@ -342,7 +342,7 @@ async fn receivers<W: SqlTransaction + ?Sized>(
         let anew = secret_storage::resealed_fields(keyring, whose, stored, rand::random());
         let anew = resealed.note(format_args!("subscription {id}"), anew);
         if let Some(anew) = anew {
-            let given = Given::none().octets(anew).and(receiver).octets(stored.to_vec());
+            let given = Params::none().octets(anew).and(receiver).octets(stored.to_vec());
             resealed.replaced(one(writing, HEADERS_WRITTEN, given).await?.is_some());
         }
     }
@@ -359,7 +359,7 @@ async fn keys<W: SqlTransaction + ?Sized>(
     resealed: &mut Resealed,
 ) -> Result<Option<i64>, LedgerError> {
     let mut last = None;
-    for row in &writing.rows(KEYS_READ.into(), Given::number(behind).and(ROWS)).await? {
+    for row in &writing.rows(KEYS_READ.into(), Params::number(behind).and(ROWS)).await? {
         let key = number(row, "number")?;
         last = Some(key);
         resealed.looked_at += 1;
@@ -374,7 +374,7 @@ async fn keys<W: SqlTransaction + ?Sized>(
         let anew = secret_storage::resealed_key(keyring, whose, stored, rand::random());
         let anew = resealed.note(format_args!("signing key {key}"), anew);
         if let Some(anew) = anew {
-            let given = Given::none().octets(anew).and(key).octets(stored.to_vec());
+            let given = Params::none().octets(anew).and(key).octets(stored.to_vec());
             resealed.replaced(one(writing, KEY_WRITTEN, given).await?.is_some());
         }
     }

@@ -15,7 +15,8 @@ use crate::store::Batch;
 use crate::webhooks::rows::{callback, leased_columns};
 use crate::webhooks::sending::{ENDED, end_with};
 use crate::webhooks::sql::{
-    Given, IdSequence, OperationSnapshot, Sql, SqlReader, SqlTransaction, Table, Taken, Told, Value,
+    IdSequence, OperationSnapshot, Params, PendingEvent, ReclaimedDelivery, Sql, SqlReader,
+    SqlTransaction, Table, Value,
 };
 use crate::webhooks::subscribers::Subscribers;
 use crate::webhooks::unread::HandedDelivery;
@@ -69,11 +70,11 @@ impl SqlTransaction for SqliteTransaction {
         Arc::clone(&self.book.subscribers)
     }
 
-    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<Row>, LedgerError> {
+    async fn rows(&mut self, sql: Sql, given: Params) -> Result<Vec<Row>, LedgerError> {
         self.writer.all(sql.sqlite, |values| bind(&given, values))
     }
 
-    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError> {
+    async fn put(&mut self, table: &'static Table, rows: Vec<Params>) -> Result<(), LedgerError> {
         self.writer.each(table.insert, &rows, bind).map(drop)
     }
 
@@ -129,11 +130,11 @@ impl SqlTransaction for SqliteTransaction {
         Ok(claimed)
     }
 
-    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken> {
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<ReclaimedDelivery> {
         let rows = self.writer.all_of_each(TAKEN, leases, |lease, values| {
             values.put(lease.delivery.0).put(lease.token);
         })?;
-        rows.iter().map(Taken::of).collect()
+        rows.iter().map(ReclaimedDelivery::of).collect()
     }
 
     async fn take_delivered(
@@ -155,7 +156,7 @@ impl SqlTransaction for SqliteTransaction {
         Ok(Some(keys))
     }
 
-    fn told(&mut self) -> Vec<Told> {
+    fn told(&mut self) -> Vec<PendingEvent> {
         std::mem::take(&mut self.writer.told)
     }
 
@@ -173,7 +174,7 @@ impl SqlTransaction for SqliteTransaction {
 }
 
 /// Binds them without copying what they are.
-fn bind(given: &Given, values: &mut Values<'_, '_>) {
+fn bind(given: &Params, values: &mut Values<'_, '_>) {
     for value in &given.0 {
         match value {
             Value::Number(number) => values.put(number),
@@ -222,7 +223,7 @@ impl SqlReader for Sqlite {
         &self.book.subscribers
     }
 
-    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<SqliteRow>, LedgerError> {
+    async fn ask(&self, sql: Sql, given: Params) -> Result<Vec<SqliteRow>, LedgerError> {
         let mut arguments = SqliteArguments::default();
         for value in given.0 {
             let added = match value {

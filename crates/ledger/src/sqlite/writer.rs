@@ -16,7 +16,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 use super::open::native_trouble as trouble;
 use super::rows::{BindRow, EventRow, ReadRow, damaged};
 use crate::error::LedgerError;
-use crate::webhooks::sql::{IdSequence, Told};
+use crate::webhooks::sql::{IdSequence, PendingEvent};
 use cloakroom_domain::operation::outlived_by;
 
 /// Statements that are kept prepared: all of them.
@@ -37,7 +37,7 @@ pub(crate) struct Writer {
     /// The next message's and the next delivery's number, once they are known.
     pub(crate) next: HashMap<IdSequence, i64>,
     /// Events of this transaction that a receiver may have to be told of.
-    pub(crate) told: Vec<Told>,
+    pub(crate) told: Vec<PendingEvent>,
 }
 
 impl Writer {
@@ -150,7 +150,7 @@ impl Writer {
 
     /// Puts events into timelines.
     pub(crate) fn events(&mut self, events: &[EventRow]) -> Result<(), LedgerError> {
-        self.told.extend(events.iter().filter_map(Told::of));
+        self.told.extend(events.iter().filter_map(PendingEvent::of));
         self.each(crate::operations::settle::sqlite::EVENTS, events, |row, values| {
             row.put(values);
         })?;

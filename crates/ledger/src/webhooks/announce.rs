@@ -15,7 +15,8 @@ use super::index::Index;
 use super::packing::Packed;
 use super::rows::{joined, known, message_place, receiver_columns, url_place};
 use super::sql::{
-    Given, IdSequence, OperationSnapshot, SqlReader, SqlTransaction, Table, Told, one, table,
+    IdSequence, OperationSnapshot, Params, PendingEvent, SqlReader, SqlTransaction, Table, one,
+    table,
 };
 use super::subscribers::{Matching, Subscribers};
 use super::verbs::{Cause, DeliveryKey, DeliveryLease, Format, LeasedDelivery, Message, Scribe};
@@ -96,18 +97,18 @@ pub(crate) async fn refresh<W: SqlTransaction + ?Sized>(
     if writing.version() == Some(known_version) {
         return Ok(());
     }
-    let Some(row) = one(writing, VERSION, Given::none()).await? else { return Ok(()) };
+    let Some(row) = one(writing, VERSION, Params::none()).await? else { return Ok(()) };
     if number::<i64>(&row, "version")? == known_version {
         return Ok(());
     }
-    let rows = writing.rows(CHANGED.into(), Given::number(known_version)).await?;
+    let rows = writing.rows(CHANGED.into(), Params::number(known_version)).await?;
     take_in(&subscribers, &rows)
 }
 
 /// The same by reading, for those who write nothing.
 pub(super) async fn look<A: SqlReader + ?Sized>(asking: &A) -> Result<(), LedgerError> {
     let subscribers = asking.subscribers();
-    let rows = asking.ask(CHANGED.into(), Given::number(subscribers.index().version)).await?;
+    let rows = asking.ask(CHANGED.into(), Params::number(subscribers.index().version)).await?;
     take_in(subscribers, &rows)
 }
 
@@ -165,10 +166,10 @@ pub(crate) async fn announce<W: SqlTransaction + ?Sized>(
 /// stood then, unless more has come to be of it since.
 async fn about<W: SqlTransaction + ?Sized>(
     writing: &mut W,
-    told: &[Told],
+    told: &[PendingEvent],
 ) -> Result<Vec<OperationSnapshot>, LedgerError> {
     let mut latest = BTreeMap::new();
-    for Told { seq, sequence, .. } in told {
+    for PendingEvent { seq, sequence, .. } in told {
         let known = latest.entry(*seq).or_insert(*sequence);
         *known = (*known).max(*sequence);
     }
@@ -212,9 +213,9 @@ fn letter(
     index: &Index,
     scribe: &dyn Scribe,
     about: &OperationSnapshot,
-    told: Told,
+    told: PendingEvent,
 ) -> Option<Letter> {
-    let Told { seq, sequence, topic, at } = told;
+    let PendingEvent { seq, sequence, topic, at } = told;
     let operation = &about.operation;
     // No receiver is told of the gateway's own jobs.
     if matches!(operation.subject, Subject::Task(_)) {
@@ -295,7 +296,7 @@ async fn write<W: SqlTransaction + ?Sized>(
             let behind = letter.matching.first.last().map_or(0, |one| one.receiver.0);
             let topics: cloakroom_domain::webhooks::Topics = [letter.topic].into_iter().collect();
             fan_outs.push(
-                Given::number(message)
+                Params::number(message)
                     .octets(fan.principal.as_bytes().to_vec())
                     .and(topics.bits())
                     .text(fan.route)
@@ -310,7 +311,7 @@ async fn write<W: SqlTransaction + ?Sized>(
         let body = Packed::of(&letter.message.body);
         let octets = writing.sealer().octets(message_place(message), body.octets)?;
         messages.push(
-            Given::number(message)
+            Params::number(message)
                 .and(seq)
                 .and(sequence.map(i64::from))
                 .text(letter.message.name)
@@ -372,10 +373,10 @@ pub(super) struct Made {
 /// The rows of deliveries that are made.
 #[derive(Default)]
 struct Rows {
-    all: Vec<Given>,
-    due: Vec<Given>,
-    sending: Vec<Given>,
-    held: Vec<Given>,
+    all: Vec<Params>,
+    due: Vec<Params>,
+    sending: Vec<Params>,
+    held: Vec<Params>,
 }
 
 /// Makes deliveries of messages that are written. What the outbox has space for is handed
@@ -397,7 +398,7 @@ pub(super) async fn make<W: SqlTransaction + ?Sized>(
         let url = draft.url.as_deref().map(|url| sealer.text(url_place(delivery), url));
         let url = url.transpose()?;
         rows.all.push(
-            Given::number(delivery)
+            Params::number(delivery)
                 .and(message)
                 .and(receiver.0)
                 .text(url)
@@ -406,7 +407,7 @@ pub(super) async fn make<W: SqlTransaction + ?Sized>(
                 .at(at + DEADLINE)
                 .text(format.as_str().to_owned()),
         );
-        let row = Given::number(delivery).and(receiver.0);
+        let row = Params::number(delivery).and(receiver.0);
         if holds {
             rows.held.push(row.at(at).and(0));
         } else if let Some(handed) = outbox.and_then(|to| hand(to, &index, draft, delivery)) {

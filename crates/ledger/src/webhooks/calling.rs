@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::announce::refresh;
-use super::sql::{Given, SqlReader, SqlTransaction};
+use super::sql::{Params, SqlReader, SqlTransaction};
 use super::subscriptions::{CALLBACKS, USED, callback_receiver};
 use crate::error::LedgerError;
 use crate::rows::number;
@@ -23,7 +23,7 @@ pub(super) async fn find<A: SqlReader + ?Sized>(
     origin: &str,
     now: Timestamp,
 ) -> Result<Option<ReceiverKey>, LedgerError> {
-    let given = Given::none().octets(principal.as_bytes().to_vec()).text(origin.to_owned());
+    let given = Params::none().octets(principal.as_bytes().to_vec()).text(origin.to_owned());
     let rows = asks.ask(CALLBACKS.into(), given.at(now - USED)).await?;
     rows.first().map(|row| number(row, "receiver").map(ReceiverKey)).transpose()
 }

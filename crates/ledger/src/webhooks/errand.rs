@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::announce::NewlyDue;
-use super::transaction::{Deliveries, Told};
+use super::transaction::{Deliveries, OptionalScribe};
 use crate::Ledger;
 use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::error::LedgerError;
 
 type Running<'t, T> = BoxFuture<'t, Result<(T, NewlyDue), LedgerError>>;
-type Run<T> = dyn for<'t> Fn(&'t mut dyn Deliveries, Told<'t>) -> Running<'t, T> + Send + Sync;
+type Run<T> =
+    dyn for<'t> Fn(&'t mut dyn Deliveries, OptionalScribe<'t>) -> Running<'t, T> + Send + Sync;
 
 /// A verb of webhooks.
 struct Errand<T> {

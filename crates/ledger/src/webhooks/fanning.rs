@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::announce::{Draft, NewlyDue, make};
 use super::rows::{filter, format, receiver_key, split, standing};
-use super::sql::{Given, SqlTransaction, locking, one, run};
+use super::sql::{Params, SqlTransaction, locking, one, run};
 use super::subscribers::Standing;
 use super::verbs::Cause;
 use crate::error::LedgerError;
@@ -47,13 +47,13 @@ const FORGET: &str = "DELETE FROM former_receivers WHERE until IN (SELECT until 
 pub(super) async fn fan_out<W: SqlTransaction + ?Sized>(
     writing: &mut W,
 ) -> Result<Option<NewlyDue>, LedgerError> {
-    let Some(row) = one(writing, NEXT, Given::none()).await? else { return Ok(None) };
+    let Some(row) = one(writing, NEXT, Params::none()).await? else { return Ok(None) };
     let message: i64 = number(&row, "message")?;
     let topics = Topics::of_bits(number(&row, "event")?);
     let route = maybe_text(&row, "route")?.unwrap_or_default();
     let tags = split(row.text("tags")?);
     let at = time(&row, "due_at")?;
-    let given = Given::none()
+    let given = Params::none()
         .and(maybe_number::<i64>(&row, "version")?)
         .octets(octets(&row, "principal")?.to_vec())
         .and(number::<i64>(&row, "behind")?)
@@ -75,9 +75,9 @@ pub(super) async fn fan_out<W: SqlTransaction + ?Sized>(
     let newly = make(writing, drafts, None).await?.newly;
     match behind.filter(|_| rows.len() as i64 == AT_A_TIME) {
         Some(ReceiverKey(behind)) => {
-            run(writing, FURTHER, Given::number(behind).and(message)).await?;
+            run(writing, FURTHER, Params::number(behind).and(message)).await?;
         }
-        None => run(writing, DONE, Given::number(message)).await?,
+        None => run(writing, DONE, Params::number(message)).await?,
     }
     Ok(Some(newly))
 }
@@ -99,7 +99,7 @@ pub(super) async fn remember<W: SqlTransaction + ?Sized>(
     version: i64,
     at: Timestamp,
 ) -> Result<(), LedgerError> {
-    run(writing, REMEMBER, Given::number(version).at(at).and(receiver.0)).await
+    run(writing, REMEMBER, Params::number(version).at(at).and(receiver.0)).await
 }
 
 /// Forgets, of at most so many, how subscriptions stood before changes that no fan-out can be
@@ -109,6 +109,6 @@ pub(super) async fn forget<W: SqlTransaction + ?Sized>(
     limit: usize,
     now: Timestamp,
 ) -> Result<usize, LedgerError> {
-    let given = Given::number(limit as i64).at(now - REMEMBERED);
+    let given = Params::number(limit as i64).at(now - REMEMBERED);
     Ok(writing.rows(FORGET.into(), given).await?.len())
 }

@@ -21,16 +21,16 @@ pub struct DeliveryLane {
 
 /// When the next of each lane is due.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<Known>);
+pub(crate) struct Heads(Mutex<DueTimes>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct DueTimes {
     due: HashMap<DeliveryLane, Timestamp>,
     order: BTreeSet<(Timestamp, DeliveryLane)>,
 }
 
 impl Heads {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, DueTimes> {
         // Each change leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +69,7 @@ impl Heads {
     }
 }
 
-impl Known {
+impl DueTimes {
     fn forget(&mut self, lane: DeliveryLane) {
         if let Some(due) = self.due.remove(&lane) {
             self.order.remove(&(due, lane));

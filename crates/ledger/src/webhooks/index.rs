@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::sync::Arc;
 
-use super::subscribers::{Filter, Known, Match, Matching, Standing};
+use super::subscribers::{Filter, KnownReceiver, Match, Matching, Standing};
 use cloakroom_domain::Principal;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
@@ -25,16 +25,16 @@ pub(crate) struct Index {
     callbacks: usize,
     /// How many receivers there are whose deliveries are held.
     pub(super) holding: usize,
-    known: Shards<ReceiverKey, Arc<Known>>,
+    known: Shards<ReceiverKey, Arc<KnownReceiver>>,
     by_principal: Shards<Principal, Arc<Wishes>>,
 }
 
 impl Index {
     /// Takes in how a receiver stands now.
-    pub(super) fn put(&mut self, known: Known) {
+    pub(super) fn put(&mut self, known: KnownReceiver) {
         let receiver = known.receiver;
         let former = self.known.get(&receiver).cloned();
-        let was = former.as_deref().and_then(Known::subscribes);
+        let was = former.as_deref().and_then(KnownReceiver::subscribes);
         let is = known.subscribes();
         if was != is {
             if let Some(was) = was {
@@ -46,8 +46,8 @@ impl Index {
                 self.change(&known.principal, |wishes| wishes.add(receiver, is));
             }
         }
-        let calls_back = |known: &Known| usize::from(known.filter.is_none());
-        let holds = |known: &Known| usize::from(known.standing == Standing::Holds);
+        let calls_back = |known: &KnownReceiver| usize::from(known.filter.is_none());
+        let holds = |known: &KnownReceiver| usize::from(known.standing == Standing::Holds);
         self.callbacks -= former.as_deref().map_or(0, calls_back);
         self.holding -= former.as_deref().map_or(0, holds);
         if known.standing == Standing::Deleted {
@@ -101,7 +101,7 @@ impl Index {
     }
 
     /// One receiver.
-    pub(crate) fn known(&self, receiver: ReceiverKey) -> Option<&Known> {
+    pub(crate) fn known(&self, receiver: ReceiverKey) -> Option<&KnownReceiver> {
         self.known.get(&receiver).map(|known| &**known)
     }
 
@@ -127,7 +127,7 @@ impl Index {
         let Some(wishes) = self.by_principal.get(principal) else { return matching };
         let told = wishes.told(topic, route);
         let known = told.merged().filter_map(|receiver| self.known(receiver));
-        let takes = |known: &&Known| {
+        let takes = |known: &&KnownReceiver| {
             known.filter.as_ref().is_some_and(|filter| filter.takes(topic, route, tags))
         };
         for known in known.filter(takes) {

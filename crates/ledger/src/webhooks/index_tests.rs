@@ -22,8 +22,8 @@ fn filter(topics: &[Topic], routes: &[&str], tags: &[&str]) -> Filter {
     Filter { topics: topics.iter().copied().collect(), routes: texts(routes), tags: texts(tags) }
 }
 
-fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> Known {
-    Known {
+fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> KnownReceiver {
+    KnownReceiver {
         receiver: ReceiverKey(receiver),
         changed: 1,
         principal: Principal::named(PRINCIPALS[receiver as usize % 2]),
@@ -36,7 +36,7 @@ fn known(receiver: i64, standing: Standing, filter: Option<Filter>) -> Known {
     }
 }
 
-fn index(all: impl IntoIterator<Item = Known>) -> Index {
+fn index(all: impl IntoIterator<Item = KnownReceiver>) -> Index {
     let mut index = Index::default();
     all.into_iter().for_each(|known| index.put(known));
     index
@@ -107,7 +107,7 @@ fn what_has_not_changed_is_shared_with_what_somebody_looks_at() {
     let shared = index.known.0.iter().zip(&seen.known.0);
     assert_eq!(shared.filter(|(one, other)| !Arc::ptr_eq(one, other)).count(), 1);
     // What is no change of a wish touches no order.
-    let failing = Known { failing_since: Some(Timestamp::EPOCH), ..one(78, Topic::Failed) };
+    let failing = KnownReceiver { failing_since: Some(Timestamp::EPOCH), ..one(78, Topic::Failed) };
     let seen = index.clone();
     index.put(failing);
     let ann = Principal::named("ann");
@@ -121,7 +121,7 @@ const fn apart(receiver: i64) -> i64 {
 }
 
 /// Everything of a receiver that decides whom an event goes to.
-fn changes() -> impl Strategy<Value = Vec<Known>> {
+fn changes() -> impl Strategy<Value = Vec<KnownReceiver>> {
     let filter = (
         subsequence(&TOPICS[..], 0..=3),
         subsequence(&ROUTES[..], 0..=3),
@@ -138,10 +138,10 @@ fn changes() -> impl Strategy<Value = Vec<Known>> {
 }
 
 /// The same by walking all of them.
-struct Walked(BTreeMap<ReceiverKey, Known>);
+struct Walked(BTreeMap<ReceiverKey, KnownReceiver>);
 
 impl Walked {
-    fn of(changes: &[Known]) -> Self {
+    fn of(changes: &[KnownReceiver]) -> Self {
         let mut all = BTreeMap::new();
         for known in changes {
             all.insert(known.receiver, known.clone());

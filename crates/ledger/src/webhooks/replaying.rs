@@ -11,7 +11,7 @@ use super::fanning::forget;
 use super::heads::DeliveryLane;
 use super::rows::{delivery_url, format, joined_state};
 use super::sending::{ENDED, end};
-use super::sql::{Given, SqlTransaction, one, run};
+use super::sql::{Params, SqlTransaction, one, run};
 use super::subscriptions::next_version;
 use super::verbs::{
     Cause, DeliveryEnd, DeliveryKey, Format, Redelivered, ReplayStep, Replayed, Selected,
@@ -96,7 +96,7 @@ pub(super) async fn replay<W: SqlTransaction + ?Sized>(
     step: &ReplayStep,
 ) -> Result<(Replayed, NewlyDue), LedgerError> {
     let behind = step.after.map_or(0, |after| after.0);
-    let given = Given::number(step.receiver.0).and(behind).at(step.since).at(step.until);
+    let given = Params::number(step.receiver.0).and(behind).at(step.since).at(step.until);
     let rows = writing.rows(CANDIDATES.into(), given.and(step.limit as i64)).await?;
     let candidate = |row| Candidate::of(row, writing.sealer());
     let candidates = rows.iter().map(candidate).collect::<Result<Vec<_>, _>>()?;
@@ -115,7 +115,7 @@ pub(super) async fn redeliver<W: SqlTransaction + ?Sized>(
     delivery: DeliveryKey,
     at: Timestamp,
 ) -> Result<(Redelivered, NewlyDue), LedgerError> {
-    let row = one(writing, ONE, Given::number(receiver.0).and(delivery.0)).await?;
+    let row = one(writing, ONE, Params::number(receiver.0).and(delivery.0)).await?;
     let Some(row) = row else { return Ok((Redelivered::Unknown, Vec::new())) };
     let candidate = Candidate::of(&row, writing.sealer())?;
     if candidate.due_at.is_some() && !candidate.waits(at) {
@@ -141,7 +141,7 @@ async fn again<W: SqlTransaction + ?Sized>(
     for candidate in candidates {
         if candidate.due_at.is_some() {
             // It may have been handed out meanwhile.
-            let given = Given::none().at(at).and(candidate.delivery).at(at);
+            let given = Params::none().at(at).and(candidate.delivery).at(at);
             if let Some(row) = one(writing, HASTENED, given).await? {
                 let lane = DeliveryLane { receiver, again: number::<i64>(&row, "again")? == 1 };
                 newly.push((lane, at));
@@ -151,7 +151,7 @@ async fn again<W: SqlTransaction + ?Sized>(
         }
         if let Some(attempts) = candidate.held {
             // Another one may be at it.
-            let held = one(writing, HELD_GONE, Given::number(candidate.delivery)).await?;
+            let held = one(writing, HELD_GONE, Params::number(candidate.delivery)).await?;
             if held.is_none() {
                 continue;
             }
@@ -200,14 +200,14 @@ async fn retire<W: SqlTransaction + ?Sized>(
     unused: Timestamp,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    run(writing, RETIRED_GONE, Given::none().at(unused).at(unused)).await?;
-    let rows = writing.rows(UNUSED.into(), Given::none().at(unused).and(limit as i64)).await?;
+    run(writing, RETIRED_GONE, Params::none().at(unused).at(unused)).await?;
+    let rows = writing.rows(UNUSED.into(), Params::none().at(unused).and(limit as i64)).await?;
     if rows.is_empty() {
         return Ok(());
     }
     let version = next_version(writing).await?;
     for row in &rows {
-        let given = Given::none().at(now).and(version).and(number::<i64>(row, "receiver")?);
+        let given = Params::none().at(now).and(version).and(number::<i64>(row, "receiver")?);
         run(writing, RETIRED, given.at(unused)).await?;
     }
     Ok(())
@@ -222,30 +222,30 @@ pub(super) async fn prune<W: SqlTransaction + ?Sized>(
     over: Timestamp,
     now: Timestamp,
 ) -> Result<super::verbs::PrunedDeliveries, LedgerError> {
-    let given = Given::none().at(held).and(limit as i64);
+    let given = Params::none().at(held).and(limit as i64);
     let mut rows = writing.rows(TOO_OLD.into(), given).await?;
     let left = limit.saturating_sub(rows.len());
-    rows.extend(writing.rows(NOBODYS.into(), Given::number(left as i64)).await?);
+    rows.extend(writing.rows(NOBODYS.into(), Params::number(left as i64)).await?);
     let mut ended = Vec::new();
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Dropped, now, number(row, "attempts")?));
     }
     writing.put(&ENDED, ended).await?;
-    let gone = writing.rows(OVER.into(), Given::none().at(over).and(limit as i64)).await?;
+    let gone = writing.rows(OVER.into(), Params::none().at(over).and(limit as i64)).await?;
     if !gone.is_empty() {
         writing.keep_numbers().await?;
     }
     for row in &gone {
         let delivery: i64 = number(row, "delivery")?;
-        run(writing, LOG_GONE, Given::number(delivery)).await?;
-        if let Some(row) = one(writing, GONE, Given::number(delivery)).await? {
-            run(writing, MESSAGE_GONE, Given::number(number(&row, "message")?)).await?;
+        run(writing, LOG_GONE, Params::number(delivery)).await?;
+        if let Some(row) = one(writing, GONE, Params::number(delivery)).await? {
+            run(writing, MESSAGE_GONE, Params::number(number(&row, "message")?)).await?;
         }
     }
     let former = forget(writing, limit, now).await?;
     if gone.len() < limit {
-        run(writing, TOMBS, Given::none().at(held)).await?;
+        run(writing, TOMBS, Params::none().at(held)).await?;
         retire(writing, limit, held, now).await?;
     }
     Ok(super::verbs::PrunedDeliveries {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::packing::unpacked;
-use super::subscribers::{Filter, Known, Standing};
+use super::subscribers::{Filter, KnownReceiver, Standing};
 use super::verbs::{
     AttemptRecord, Cause, Delivery, DeliveryEnd, DeliveryKey, DeliveryLease, DeliveryState,
     DisabledFor, Format, KeyKind, LeasedDelivery, PublishedKey, Receiver, SigningKey, Subscription,
@@ -122,9 +122,9 @@ pub(super) fn standing(row: &impl ReadRow) -> Result<Standing, LedgerError> {
 }
 
 /// What is remembered of a receiver.
-pub(crate) fn known(row: &impl ReadRow) -> Result<Known, LedgerError> {
+pub(crate) fn known(row: &impl ReadRow) -> Result<KnownReceiver, LedgerError> {
     let subscribes = text(row, "kind")? == "subscription";
-    Ok(Known {
+    Ok(KnownReceiver {
         receiver: receiver_key(row)?,
         changed: number(row, "changed")?,
         principal: principal(row)?,

@@ -9,7 +9,7 @@ use super::announce::{DUE, HELD, NewlyDue, refresh};
 use super::heads::DeliveryLane;
 use super::index::Index;
 use super::rows::{receiver_columns, subscription, topic};
-use super::sql::{Given, Sql, SqlTransaction, Table, Taken, locking, one, run, table};
+use super::sql::{Params, ReclaimedDelivery, Sql, SqlTransaction, Table, locking, one, run, table};
 use super::subscribers::Standing;
 use super::subscriptions::{disable, next_version, tell};
 use super::unread::{Fate, UnreadDelivery};
@@ -95,9 +95,9 @@ pub(super) async fn settle_delivered<W: SqlTransaction + ?Sized>(
 /// What the settlements of a batch come to, by table.
 #[derive(Default)]
 struct Ends {
-    due: Vec<Given>,
-    ended: Vec<Given>,
-    attempts: Vec<Given>,
+    due: Vec<Params>,
+    ended: Vec<Params>,
+    attempts: Vec<Params>,
     newly: NewlyDue,
     receivers: BTreeMap<ReceiverKey, Seen>,
 }
@@ -162,7 +162,7 @@ pub(super) async fn settle<W: SqlTransaction + ?Sized>(
 }
 
 impl Ends {
-    fn add(&mut self, settlement: &DeliverySettlement, taken: &Taken) {
+    fn add(&mut self, settlement: &DeliverySettlement, taken: &ReclaimedDelivery) {
         let (delivery, receiver) = (settlement.lease.delivery, settlement.receiver);
         match &settlement.next {
             DeliveryNext::Back(due_at) => {
@@ -187,14 +187,20 @@ impl Ends {
     }
 
     /// Makes due again what was not sent: its attempt does not count.
-    fn back(&mut self, taken: &Taken, due_at: Timestamp) {
+    fn back(&mut self, taken: &ReclaimedDelivery, due_at: Timestamp) {
         self.again(taken, due_at, taken.attempts.saturating_sub(1).max(0), taken.refusals);
     }
 
-    fn again(&mut self, taken: &Taken, due_at: Timestamp, attempts: i64, refusals: i64) {
+    fn again(
+        &mut self,
+        taken: &ReclaimedDelivery,
+        due_at: Timestamp,
+        attempts: i64,
+        refusals: i64,
+    ) {
         let (delivery, again) = (taken.lease.delivery, attempts > 0);
         let refusals = refusals.min(attempts);
-        let row = Given::number(delivery.0).and(taken.receiver.0).and(i64::from(again)).at(due_at);
+        let row = Params::number(delivery.0).and(taken.receiver.0).and(i64::from(again)).at(due_at);
         self.due.push(row.and(attempts).and(refusals).and(taken.lease.token));
         self.newly.push((DeliveryLane { receiver: taken.receiver, again }, due_at));
     }
@@ -258,7 +264,7 @@ impl Mark {
         let scribe = scribe.filter(|_| seen.speaks);
         let known = index.known(self.receiver);
         for message in &seen.given_up {
-            let given = Given::number(self.version).and(self.receiver.0);
+            let given = Params::number(self.version).and(self.receiver.0);
             if let Some(row) = one(writing, COMPLAINED, given).await? {
                 let about = subscription(&row)?;
                 let delivery = Some(message.as_str());
@@ -273,7 +279,7 @@ impl Mark {
             return Ok(newly);
         }
         if seen.took {
-            let given = Given::number(self.version).and(self.receiver.0);
+            let given = Params::number(self.version).and(self.receiver.0);
             if !seen.speaks {
                 run(writing, TAKES, given).await?;
                 return Ok(newly);
@@ -286,7 +292,7 @@ impl Mark {
             }
             return Ok(newly);
         }
-        let given = Given::none().at(self.at).and(self.version).and(self.receiver.0);
+        let given = Params::none().at(self.at).and(self.version).and(self.receiver.0);
         run(writing, FAILS, given).await?;
         let since = known.and_then(|known| known.failing_since);
         if seen.is_hopeless(since, Some(self.at)) && is_subscription {
@@ -301,7 +307,7 @@ impl Mark {
         why: DisabledFor,
         scribe: Option<&dyn Scribe>,
     ) -> Result<NewlyDue, LedgerError> {
-        let row = one(writing, FOUND, Given::number(self.receiver.0)).await?;
+        let row = one(writing, FOUND, Params::number(self.receiver.0)).await?;
         let Some(was) = row.as_ref().map(subscription).transpose()? else { return Ok(Vec::new()) };
         let was: Subscription = was;
         disable(writing, was, why, self.version, self.at, scribe).await.map(|(_, newly)| newly)
@@ -319,8 +325,8 @@ impl From<ScheduleEnd> for DeliveryEnd {
 }
 
 /// The end of a delivery without another attempt.
-pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Given {
-    let row = Given::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts);
+pub(super) fn end(delivery: DeliveryKey, how: DeliveryEnd, at: Timestamp, attempts: i64) -> Params {
+    let row = Params::number(delivery.0).text(how.as_str().to_owned()).at(at).and(attempts);
     row.and(None).and(None).and(None).text(None)
 }
 
@@ -330,8 +336,8 @@ pub(crate) fn end_with(
     how: DeliveryEnd,
     at: Timestamp,
     last: &AttemptRecord,
-) -> Given {
-    Given::number(delivery.0)
+) -> Params {
+    Params::number(delivery.0)
         .text(how.as_str().to_owned())
         .at(at)
         .and(i64::from(last.number))
@@ -342,8 +348,8 @@ pub(crate) fn end_with(
 }
 
 /// An attempt that another one follows.
-fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Given {
-    Given::number(delivery.0)
+fn attempt(delivery: DeliveryKey, record: &AttemptRecord) -> Params {
+    Params::number(delivery.0)
         .and(i64::from(record.number))
         .at(record.at)
         .and(as_micros(record.took))
@@ -360,7 +366,7 @@ pub(super) async fn take_back<W: SqlTransaction + ?Sized>(
     limit: usize,
     now: Timestamp,
 ) -> Result<(usize, NewlyDue), LedgerError> {
-    let rows = writing.rows(STRAYS, Given::number(node).and(limit as i64)).await?;
+    let rows = writing.rows(STRAYS, Params::number(node).and(limit as i64)).await?;
     let lease = |row| {
         let delivery = DeliveryKey(number(row, "delivery")?);
         Ok::<_, LedgerError>(DeliveryLease { delivery, token: number(row, "token")? })
@@ -409,13 +415,13 @@ pub(super) async fn put_aside<W: SqlTransaction + ?Sized>(
     now: Timestamp,
 ) -> Result<usize, LedgerError> {
     const STATE: &str = "SELECT state FROM receivers WHERE receiver = $1";
-    let state = one(writing, STATE, Given::number(receiver.0)).await?;
+    let state = one(writing, STATE, Params::number(receiver.0)).await?;
     let state = state.map(|row| crate::rows::maybe_text(&row, "state")).transpose()?;
     let state = state.flatten().unwrap_or_else(|| "deleted".to_owned());
     if state == "active" {
         return Ok(0);
     }
-    let rows = writing.rows(PUT_ASIDE.into(), Given::number(receiver.0).and(limit as i64)).await?;
+    let rows = writing.rows(PUT_ASIDE.into(), Params::number(receiver.0).and(limit as i64)).await?;
     let (mut held, mut ended) = (Vec::new(), Vec::new());
     for row in &rows {
         let (delivery, attempts) =
@@ -423,7 +429,7 @@ pub(super) async fn put_aside<W: SqlTransaction + ?Sized>(
         if state == "deleted" {
             ended.push(end(delivery, DeliveryEnd::Dropped, now, attempts));
         } else {
-            held.push(Given::number(delivery.0).and(receiver.0).at(now).and(attempts));
+            held.push(Params::number(delivery.0).and(receiver.0).at(now).and(attempts));
         }
     }
     writing.put(&HELD, held).await?;
@@ -442,14 +448,14 @@ pub(super) async fn give_up_late<W: SqlTransaction + ?Sized>(
 ) -> Result<(Vec<String>, NewlyDue), LedgerError> {
     refresh(writing).await?;
     let index = writing.subscribers().index();
-    let given = Given::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
+    let given = Params::number(lane.receiver.0).and(i64::from(lane.again)).at(now).at(now);
     let rows = writing.rows(LATE.into(), given.and(limit as i64)).await?;
     let (mut ended, mut messages) = (Vec::new(), Vec::new());
     let mut seen = Seen { failed: Some(Failure::Fails), ..Seen::default() };
     for row in &rows {
         let delivery = DeliveryKey(number(row, "delivery")?);
         ended.push(end(delivery, DeliveryEnd::Exhausted, now, number(row, "attempts")?));
-        let about = one(writing, MESSAGE, Given::number(delivery.0)).await?;
+        let about = one(writing, MESSAGE, Params::number(delivery.0)).await?;
         // A delivery whose message cannot be read ends all the same.
         let message = about.as_ref().and_then(|row| text(row, "name").ok()).unwrap_or_default();
         if about.as_ref().is_some_and(|row| topic(row).is_ok_and(Topic::is_of_operation)) {

@@ -5,7 +5,7 @@ use super::rows::{
     attempt, deliveries, delivery, published_key, receiver, receiver_columns, signing_key,
     subscription,
 };
-use super::sql::{Given, Sql, SqlReader};
+use super::sql::{Params, Sql, SqlReader};
 use super::subscriptions::keys_statement;
 use super::verbs::{
     AttemptRecord, DeliveriesOf, Delivery, DeliveryCounts, DeliveryEnd, DeliveryKey, DeliveryLease,
@@ -82,7 +82,7 @@ pub(super) async fn find<A: SqlReader + ?Sized>(
     principal: Option<&Principal>,
     id: SubscriptionId,
 ) -> Result<Option<Subscription>, LedgerError> {
-    let rows = asking.ask(FOUND.into(), Given::none().octets(id.as_bytes().to_vec())).await?;
+    let rows = asking.ask(FOUND.into(), Params::none().octets(id.as_bytes().to_vec())).await?;
     let found = rows.first().map(subscription).transpose()?;
     Ok(found.filter(|found| principal.is_none_or(|principal| *principal == found.principal)))
 }
@@ -94,10 +94,10 @@ pub(super) async fn list<A: SqlReader + ?Sized>(
     let (after, limit) = (listing.after.map_or(0, |after| after.0), listing.limit as i64);
     let rows = match &listing.principal {
         Some(principal) => {
-            let given = Given::none().octets(principal.as_bytes().to_vec()).and(after).and(limit);
+            let given = Params::none().octets(principal.as_bytes().to_vec()).and(after).and(limit);
             asking.ask(OF_PRINCIPAL.into(), given).await?
         }
-        None => asking.ask(EVERYBODYS.into(), Given::number(after).and(limit)).await?,
+        None => asking.ask(EVERYBODYS.into(), Params::number(after).and(limit)).await?,
     };
     let place = |row: &_| Ok(ReceiverKey(number(row, "receiver")?));
     Listed::of(&rows, listing.limit, place, subscription)
@@ -113,7 +113,7 @@ pub(super) async fn published_keys<A: SqlReader + ?Sized>(
     after: i64,
     limit: usize,
 ) -> Result<Listed<PublishedKey, i64>, LedgerError> {
-    let rows = asking.ask(PUBLISHED_KEYS.into(), Given::number(after).and(limit as i64)).await?;
+    let rows = asking.ask(PUBLISHED_KEYS.into(), Params::number(after).and(limit as i64)).await?;
     Listed::of(&rows, limit, |row| number(row, "key"), published_key)
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn whom<A: SqlReader + ?Sized>(
     asking: &A,
     key: ReceiverKey,
 ) -> Result<Option<Receiver>, LedgerError> {
-    let rows = asking.ask(RECEIVER.into(), Given::number(key.0)).await?;
+    let rows = asking.ask(RECEIVER.into(), Params::number(key.0)).await?;
     let Some(mut found) = rows.first().map(receiver).transpose()? else { return Ok(None) };
     let owner = match found.subscription {
         Some(_) => KeyOwner::Receiver(key),
@@ -138,8 +138,8 @@ pub(super) async fn deliveries<A: SqlReader + ?Sized>(
     let before = listing.before.map_or(i64::MAX, |before| before.0);
     let looked_at = if listing.only.is_some() { LOOKED_AT } else { listing.limit };
     let (sql, given) = match listing.of {
-        DeliveriesOf::Receiver(receiver) => (DELIVERIES, Given::number(receiver.0)),
-        DeliveriesOf::Callback(id) => (OF_CALLBACK, Given::none().octets(id.as_bytes().to_vec())),
+        DeliveriesOf::Receiver(receiver) => (DELIVERIES, Params::number(receiver.0)),
+        DeliveriesOf::Callback(id) => (OF_CALLBACK, Params::none().octets(id.as_bytes().to_vec())),
     };
     let rows = asking.ask(sql.into(), given.and(before).and(looked_at as i64)).await?;
     let (mut found, mut last, mut unread) = (Vec::new(), None, Vec::new());
@@ -186,7 +186,7 @@ pub(super) async fn one_delivery<A: SqlReader + ?Sized>(
     receiver: ReceiverKey,
     key: DeliveryKey,
 ) -> Result<Option<Delivery>, LedgerError> {
-    let rows = asking.ask(DELIVERY.into(), Given::number(receiver.0).and(key.0)).await?;
+    let rows = asking.ask(DELIVERY.into(), Params::number(receiver.0).and(key.0)).await?;
     let Some(mut found) = rows.first().map(|row| delivery(row, asking.sealer())).transpose()?
     else {
         return Ok(None);
@@ -200,7 +200,7 @@ async fn log<A: SqlReader + ?Sized>(
     asking: &A,
     key: DeliveryKey,
 ) -> Result<(Vec<AttemptRecord>, Vec<String>), LedgerError> {
-    let rows = asking.ask(LOG.into(), Given::number(key.0).and(key.0)).await?;
+    let rows = asking.ask(LOG.into(), Params::number(key.0).and(key.0)).await?;
     readable(&rows, attempt)
 }
 
@@ -211,7 +211,7 @@ pub(super) async fn due<A: SqlReader + ?Sized>(asking: &A) -> Batch<(DeliveryLan
         let again = number::<i64>(row, "again")? == 1;
         Ok((DeliveryLane { receiver, again }, time(row, "due_at")?))
     };
-    asking.ask(DUE, Given::none()).await?.iter().map(head).collect()
+    asking.ask(DUE, Params::none()).await?.iter().map(head).collect()
 }
 
 /// How many wait, counted up to `most`.
@@ -220,7 +220,7 @@ pub(super) async fn count<A: SqlReader + ?Sized>(
     most: usize,
     now: Timestamp,
 ) -> Result<DeliveryCounts, LedgerError> {
-    let given = Given::none().at(now).and(most as i64).and(most as i64);
+    let given = Params::none().at(now).and(most as i64).and(most as i64);
     let rows = asking.ask(COUNTED.into(), given).await?;
     let row = rows.first().ok_or_else(|| damaged("nothing was counted"))?;
     let (there, due): (u64, u64) = (number(row, "there")?, number(row, "due")?);
@@ -229,7 +229,7 @@ pub(super) async fn count<A: SqlReader + ?Sized>(
 
 /// Whether a fan-out is under way.
 pub(super) async fn fans<A: SqlReader + ?Sized>(asking: &A) -> Result<bool, LedgerError> {
-    Ok(!asking.ask(FANS.into(), Given::none()).await?.is_empty())
+    Ok(!asking.ask(FANS.into(), Params::none()).await?.is_empty())
 }
 
 /// What this node was handed to send, as far as the ledger knows.
@@ -241,11 +241,11 @@ pub(super) async fn sent_here<A: SqlReader + ?Sized>(
         let delivery = DeliveryKey(number(row, "delivery")?);
         Ok(DeliveryLease { delivery, token: number(row, "token")? })
     };
-    asking.ask(SENT_HERE.into(), Given::number(node)).await?.iter().map(lease).collect()
+    asking.ask(SENT_HERE.into(), Params::number(node)).await?.iter().map(lease).collect()
 }
 
 /// Nodes that are plainly gone and were sending something.
 pub(super) async fn strays<A: SqlReader + ?Sized>(asking: &A, node: i64) -> Batch<i64> {
-    let rows = asking.ask(STRAYS, Given::number(node)).await?;
+    let rows = asking.ask(STRAYS, Params::number(node)).await?;
     rows.iter().map(|row| number(row, "node")).collect()
 }

@@ -52,9 +52,9 @@ pub(crate) enum Value {
 
 /// The values of a statement or of a row, in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Given(pub(crate) Vec<Value>);
+pub(crate) struct Params(pub(crate) Vec<Value>);
 
-impl Given {
+impl Params {
     /// Few rows have more.
     const USUAL: usize = 8;
 
@@ -153,14 +153,14 @@ pub(crate) struct OperationSnapshot {
 
 /// A delivery that was taken from whom it had been handed out to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ReclaimedDelivery {
     pub(crate) lease: DeliveryLease,
     pub(crate) receiver: ReceiverKey,
     pub(crate) attempts: i64,
     pub(crate) refusals: i64,
 }
 
-impl Taken {
+impl ReclaimedDelivery {
     /// From the row that was taken.
     pub(crate) fn of(row: &impl ReadRow) -> Result<Self, LedgerError> {
         let delivery = DeliveryKey(number(row, "delivery")?);
@@ -192,10 +192,10 @@ pub(crate) trait SqlTransaction: Send {
     fn subscribers(&self) -> std::sync::Arc<Subscribers>;
 
     /// The rows that a statement brings.
-    async fn rows(&mut self, sql: Sql, given: Given) -> Result<Vec<Self::Row>, LedgerError>;
+    async fn rows(&mut self, sql: Sql, given: Params) -> Result<Vec<Self::Row>, LedgerError>;
 
     /// Puts rows into a table.
-    async fn put(&mut self, table: &'static Table, rows: Vec<Given>) -> Result<(), LedgerError>;
+    async fn put(&mut self, table: &'static Table, rows: Vec<Params>) -> Result<(), LedgerError>;
 
     /// So many new numbers, rising; none that was ever handed out.
     async fn numbers(&mut self, of: IdSequence, count: usize) -> Batch<i64>;
@@ -218,7 +218,7 @@ pub(crate) trait SqlTransaction: Send {
     ) -> Batch<ClaimedDeliveries>;
 
     /// Takes back what was handed out under these leases, as far as they are the latest.
-    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<Taken>;
+    async fn take_sending(&mut self, leases: &[DeliveryLease]) -> Batch<ReclaimedDelivery>;
 
     /// Ends these, which their receivers took, as far as their leases are the latest; says
     /// which. None where nothing was done, because receivers may have changed since that
@@ -230,7 +230,7 @@ pub(crate) trait SqlTransaction: Send {
     ) -> Result<Option<Vec<DeliveryKey>>, LedgerError>;
 
     /// What had been inserted as an event in this transaction and is still to be told.
-    fn told(&mut self) -> Vec<Told>;
+    fn told(&mut self) -> Vec<PendingEvent>;
 
     /// Whether it makes receivers of callbacks: then nothing that it reads of receivers is
     /// remembered, because it may yet be undone.
@@ -245,14 +245,14 @@ pub(crate) trait SqlTransaction: Send {
 
 /// An event that a receiver may have to be told of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct PendingEvent {
     pub(crate) seq: i64,
     pub(crate) sequence: u32,
     pub(crate) topic: cloakroom_domain::webhooks::Topic,
     pub(crate) at: Timestamp,
 }
 
-impl Told {
+impl PendingEvent {
     /// None where no receiver is told of such.
     pub(crate) fn of(event: &crate::rows::EventRow) -> Option<Self> {
         let topic = cloakroom_domain::webhooks::Topic::of(event.kind)?;
@@ -273,14 +273,14 @@ pub(crate) trait SqlReader: Send + Sync {
     fn subscribers(&self) -> &Subscribers;
 
     /// The rows that a statement brings.
-    async fn ask(&self, sql: Sql, given: Given) -> Result<Vec<Self::Row>, LedgerError>;
+    async fn ask(&self, sql: Sql, given: Params) -> Result<Vec<Self::Row>, LedgerError>;
 }
 
 /// The only row, if any.
 pub(crate) async fn one<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     sql: impl Into<Sql> + Send,
-    given: Given,
+    given: Params,
 ) -> Result<Option<W::Row>, LedgerError> {
     Ok(writing.rows(sql.into(), given).await?.into_iter().next())
 }
@@ -289,7 +289,7 @@ pub(crate) async fn one<W: SqlTransaction + ?Sized>(
 pub(crate) async fn run<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     sql: impl Into<Sql> + Send,
-    given: Given,
+    given: Params,
 ) -> Result<(), LedgerError> {
     writing.rows(sql.into(), given).await.map(drop)
 }

@@ -15,7 +15,7 @@ use cloakroom_domain::{Principal, Timestamp};
 
 /// What is remembered of one receiver.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownReceiver {
     pub(crate) receiver: ReceiverKey,
     /// The version of its last change.
     pub(crate) changed: i64,
@@ -31,7 +31,7 @@ pub(crate) struct Known {
     pub(crate) allowed_rate: Option<u32>,
 }
 
-impl Known {
+impl KnownReceiver {
     /// What it is told of, of a subscription that stands.
     pub(super) fn subscribes(&self) -> Option<&Filter> {
         self.filter.as_ref().filter(|_| self.standing != Standing::Deleted)
@@ -77,7 +77,7 @@ pub(crate) struct Match {
 }
 
 impl Match {
-    pub(crate) fn of(known: &Known) -> Self {
+    pub(crate) fn of(known: &KnownReceiver) -> Self {
         let holds = known.standing == Standing::Holds;
         Self { receiver: known.receiver, holds, format: known.format }
     }
@@ -132,7 +132,12 @@ impl Subscribers {
     }
 
     /// Takes in what has changed since; what is remembered never grows older.
-    pub(crate) fn learn(&self, version: i64, public_base: Option<String>, changed: Vec<Known>) {
+    pub(crate) fn learn(
+        &self,
+        version: i64,
+        public_base: Option<String>,
+        changed: Vec<KnownReceiver>,
+    ) {
         let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let nothing = version == place.version && changed.is_empty();
         if version < place.version || nothing {

@@ -9,7 +9,7 @@ use super::NewCallbacks;
 use super::announce::{AT_ONCE, Fan, Letter, NewlyDue, post};
 use super::fanning::remember;
 use super::rows::{joined, known, receiver_columns, signing_key, subscription};
-use super::sql::{Given, SqlTransaction, one, run};
+use super::sql::{Params, SqlTransaction, one, run};
 use super::subscribers::{Match, Matching};
 use super::verbs::{
     Cause, Change, Changed, Changing, DisabledFor, KeyOwner, NewKey, NewSubscription, Redelivered,
@@ -89,7 +89,7 @@ pub const USED: Duration = Duration::from_hours(24);
 pub(super) async fn next_version<W: SqlTransaction + ?Sized>(
     writing: &mut W,
 ) -> Result<i64, LedgerError> {
-    let row = one(writing, NEXT_VERSION, Given::none()).await?;
+    let row = one(writing, NEXT_VERSION, Params::none()).await?;
     number(&row.ok_or_else(|| damaged("receivers have no version"))?, "version")
 }
 
@@ -99,17 +99,17 @@ pub(super) async fn subscribe<W: SqlTransaction + ?Sized>(
 ) -> Result<Subscribed, LedgerError> {
     let version = next_version(writing).await?;
     let principal = new.principal.as_bytes().to_vec();
-    let there = one(writing, COUNTED, Given::none().octets(principal.clone())).await?;
+    let there = one(writing, COUNTED, Params::none().octets(principal.clone())).await?;
     let there: u32 = there.map_or(Ok(0), |row| number(&row, "there"))?;
     if there >= new.most {
         return Ok(Subscribed::TooMany);
     }
-    let base = Given::none().text(new.public_base.clone()).text(new.public_base.clone());
+    let base = Params::none().text(new.public_base.clone()).text(new.public_base.clone());
     run(writing, BASE, base).await?;
     let state = if new.asks { "unverified" } else { "active" };
     let SubscriptionSettings { url, topics, routes, tags, headers, description, format } =
         &new.settings;
-    let given = Given::none()
+    let given = Params::none()
         .octets(principal)
         .text(url.clone())
         .at(new.at)
@@ -151,19 +151,19 @@ pub(super) async fn change<W: SqlTransaction + ?Sized>(
     }
     if let Change::Moved(_, allows) | Change::Agreed(allows) = &changing.change {
         let rate = allows.per_minute.map(i64::from);
-        run(writing, ALLOWED, Given::none().and(rate).and(receiver)).await?;
+        run(writing, ALLOWED, Params::none().and(rate).and(receiver)).await?;
     }
     let (sql, given) = match &changing.change {
         Change::Settings(settings) | Change::Moved(settings, _) => {
             (SET, settings_given(settings).and(version).at(at).and(version).and(receiver))
         }
         Change::Enable | Change::Agreed(_) => {
-            (ENABLED, Given::number(version).at(at).and(version).and(receiver))
+            (ENABLED, Params::number(version).at(at).and(version).and(receiver))
         }
         Change::Disable(why) => return disable(writing, was, *why, version, at, scribe).await,
         Change::Delete => {
-            run(writing, KEYS_GONE, Given::number(receiver)).await?;
-            run(writing, DELETED, Given::number(version).at(at).and(receiver)).await?;
+            run(writing, KEYS_GONE, Params::number(receiver)).await?;
+            run(writing, DELETED, Params::number(version).at(at).and(receiver)).await?;
             return nothing(Changed::Done(Box::new(was)));
         }
     };
@@ -189,12 +189,12 @@ async fn find<W: SqlTransaction + ?Sized>(
     writing: &mut W,
     id: SubscriptionId,
 ) -> Result<Option<Subscription>, LedgerError> {
-    let row = one(writing, FOUND, Given::none().octets(id.as_bytes().to_vec())).await?;
+    let row = one(writing, FOUND, Params::none().octets(id.as_bytes().to_vec())).await?;
     row.as_ref().map(subscription).transpose()
 }
 
-fn settings_given(settings: &SubscriptionSettings) -> Given {
-    Given::none()
+fn settings_given(settings: &SubscriptionSettings) -> Params {
+    Params::none()
         .text(settings.url.clone())
         .and(settings.topics.bits())
         .text(joined(&settings.routes))
@@ -216,7 +216,7 @@ pub(super) async fn disable<W: SqlTransaction + ?Sized>(
     if was.state == SubscriptionState::Active {
         remember(writing, was.receiver, version, at).await?;
     }
-    let given = Given::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
+    let given = Params::none().at(at).text(why.as_str().to_owned()).and(version).at(at);
     let row = one(writing, DISABLED, given.and(version).and(was.receiver.0)).await?;
     // It was so before.
     let Some(row) = row else { return Ok((Changed::Done(Box::new(was)), Vec::new())) };
@@ -238,7 +238,7 @@ pub(super) async fn tell<W: SqlTransaction + ?Sized>(
     let Some(scribe) = scribe else { return Ok(Vec::new()) };
     let bits = Topics::from_iter([topic]).bits();
     let principal = about.principal.as_bytes().to_vec();
-    let given = Given::none().octets(principal.clone()).and(bits).and(AT_ONCE as i64 + 1);
+    let given = Params::none().octets(principal.clone()).and(bits).and(AT_ONCE as i64 + 1);
     let rows = writing.rows(OF_PRINCIPAL.into(), given).await?;
     let mut matching = Matching::default();
     for row in rows.iter().take(AT_ONCE) {
@@ -248,7 +248,7 @@ pub(super) async fn tell<W: SqlTransaction + ?Sized>(
         return Ok(Vec::new());
     }
     if rows.len() > AT_ONCE {
-        let row = one(writing, LAST_RECEIVER, Given::none().octets(principal)).await?;
+        let row = one(writing, LAST_RECEIVER, Params::none().octets(principal)).await?;
         let last = row.map(|row| number(&row, "last")).transpose()?;
         matching.more_up_to = last.map(ReceiverKey);
     }
@@ -306,17 +306,17 @@ pub(super) async fn callback_receiver<W: SqlTransaction + ?Sized>(
     let NewCallbacks { principal, origin, public_base, keys, at } = new;
     let at = *at;
     let owner = principal.as_bytes().to_vec();
-    let given = Given::none().octets(owner.clone()).text(origin.clone());
+    let given = Params::none().octets(owner.clone()).text(origin.clone());
     if let Some(row) = one(writing, CALLBACKS, given.clone().at(at - USED)).await? {
         return number(&row, "receiver").map(ReceiverKey);
     }
     let version = next_version(writing).await?;
     // It was not asked for lately, or another node made it before the version was ours.
-    let used = Given::number(version).at(at).octets(owner.clone()).text(origin.clone());
+    let used = Params::number(version).at(at).octets(owner.clone()).text(origin.clone());
     if let Some(row) = one(writing, CALLBACKS_USED, used).await? {
         return number(&row, "receiver").map(ReceiverKey);
     }
-    let base = Given::none().text(public_base.clone()).text(public_base.clone());
+    let base = Params::none().text(public_base.clone()).text(public_base.clone());
     run(writing, BASE, base).await?;
     let row = one(writing, CALLBACKS_MADE, given.at(at).at(at).and(version)).await?;
     let receiver = number(&row.ok_or_else(|| damaged("no receiver was made"))?, "receiver")?;
@@ -339,7 +339,7 @@ async fn keep_key<W: SqlTransaction + ?Sized>(
         KeyOwner::Receiver(receiver) => (Some(receiver.0), None),
         KeyOwner::Callbacks(principal) => (None, Some(principal.as_bytes().to_vec())),
     };
-    let given = Given::none().and(receiver).octets(principal).text(key.kind.as_str().to_owned());
+    let given = Params::none().and(receiver).octets(principal).text(key.kind.as_str().to_owned());
     run(writing, KEY, given.octets(key.sealed.to_vec()).at(at)).await
 }
 
@@ -352,11 +352,11 @@ async fn keys_of<W: SqlTransaction + ?Sized>(
 }
 
 /// The statement that brings the keys of an owner, the newest first.
-pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Given) {
+pub(super) fn keys_statement(owner: &KeyOwner) -> (&'static str, Params) {
     match owner {
-        KeyOwner::Receiver(receiver) => (KEYS_OF_RECEIVER, Given::number(receiver.0)),
+        KeyOwner::Receiver(receiver) => (KEYS_OF_RECEIVER, Params::number(receiver.0)),
         KeyOwner::Callbacks(principal) => {
-            (KEYS_OF_PRINCIPAL, Given::none().octets(principal.as_bytes().to_vec()))
+            (KEYS_OF_PRINCIPAL, Params::none().octets(principal.as_bytes().to_vec()))
         }
     }
 }
@@ -380,11 +380,11 @@ pub(super) async fn rotate<W: SqlTransaction + ?Sized>(
         return Ok(Rotated::TooMany);
     }
     for old in over {
-        run(writing, KEY_GONE, Given::number(old.number)).await?;
+        run(writing, KEY_GONE, Params::number(old.number)).await?;
     }
     for old in live {
         if let Some(end) = ends(old).filter(|end| old.retires_at != Some(*end)) {
-            run(writing, RETIRES, Given::none().at(end).and(old.number)).await?;
+            run(writing, RETIRES, Params::none().at(end).and(old.number)).await?;
         }
     }
     for key in keys {
@@ -392,11 +392,11 @@ pub(super) async fn rotate<W: SqlTransaction + ?Sized>(
     }
     match owner {
         KeyOwner::Receiver(receiver) => {
-            let given = Given::number(version).and(version).and(receiver.0);
+            let given = Params::number(version).and(version).and(receiver.0);
             run(writing, TOUCHED, given).await?;
         }
         KeyOwner::Callbacks(principal) => {
-            let given = Given::number(version).octets(principal.as_bytes().to_vec());
+            let given = Params::number(version).octets(principal.as_bytes().to_vec());
             run(writing, CALLBACKS_TOUCHED, given).await?;
         }
     }

@@ -33,14 +33,14 @@ pub(crate) trait Deliveries: Send {
     async fn change(
         &mut self,
         changing: &Changing,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Changed, NewlyDue), LedgerError>;
     async fn rotate(&mut self, rotation: &Rotation) -> Result<Rotated, LedgerError>;
     async fn ping(
         &mut self,
         id: SubscriptionId,
         at: Timestamp,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Redelivered, NewlyDue), LedgerError>;
     async fn redeliver(
         &mut self,
@@ -54,7 +54,7 @@ pub(crate) trait Deliveries: Send {
     async fn settle(
         &mut self,
         batch: &[DeliverySettlement],
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError>;
     async fn settle_delivered(
         &mut self,
@@ -82,7 +82,7 @@ pub(crate) trait Deliveries: Send {
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Vec<String>, NewlyDue), LedgerError>;
     async fn prune_deliveries(
         &mut self,
@@ -98,7 +98,7 @@ pub(crate) trait Deliveries: Send {
 }
 
 /// Who writes what receivers are told, where there is one.
-pub(crate) type Told<'a> = Option<&'a dyn Scribe>;
+pub(crate) type OptionalScribe<'a> = Option<&'a dyn Scribe>;
 
 #[async_trait]
 impl<W: SqlTransaction> Deliveries for W {
@@ -117,7 +117,7 @@ impl<W: SqlTransaction> Deliveries for W {
     async fn change(
         &mut self,
         changing: &Changing,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Changed, NewlyDue), LedgerError> {
         subscriptions::change(self, changing, scribe).await
     }
@@ -130,7 +130,7 @@ impl<W: SqlTransaction> Deliveries for W {
         &mut self,
         id: SubscriptionId,
         at: Timestamp,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Redelivered, NewlyDue), LedgerError> {
         subscriptions::ping(self, id, at, scribe).await
     }
@@ -159,7 +159,7 @@ impl<W: SqlTransaction> Deliveries for W {
     async fn settle(
         &mut self,
         batch: &[DeliverySettlement],
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Vec<DeliverySettled>, NewlyDue), LedgerError> {
         sending::settle(self, batch, scribe).await
     }
@@ -202,7 +202,7 @@ impl<W: SqlTransaction> Deliveries for W {
         lane: DeliveryLane,
         limit: usize,
         now: Timestamp,
-        scribe: Told<'_>,
+        scribe: OptionalScribe<'_>,
     ) -> Result<(Vec<String>, NewlyDue), LedgerError> {
         sending::give_up_late(self, lane, limit, now, scribe).await
     }

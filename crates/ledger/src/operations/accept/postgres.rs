@@ -9,7 +9,7 @@ use crate::operations::prune::postgres as prune;
 use crate::operations::retried::postgres as retried;
 use crate::operations::serial_keys::postgres as serial;
 use crate::postgres::batch::{Columns, Statement, Values};
-use crate::postgres::given::{self, Given};
+use crate::postgres::given::{self, OperationInsert};
 use crate::postgres::writing::{PgTransaction, octets};
 use crate::rows::{
     BindRow, StoredWork, damaged, exactly, fingerprint, id, maybe_id, number,
@@ -102,14 +102,15 @@ pub(crate) async fn accept(
         let callback = callback_of(writing, acceptance).await?;
         let url = callback.as_ref().map(|callback| callback.url.as_str());
         let stored = StoredWork::of(operation, url, &writing.book.sealer)?;
-        new.push(Given { taken, operation, lane, placed, parent, callback, stored });
+        new.push(OperationInsert { taken, operation, lane, placed, parent, callback, stored });
         repeats.push(None);
     }
     prune::erase_pieces(writing, needless).await?;
     let seqs = given::write(writing, &new).await?;
     let mut written = seqs.into_iter().zip(new);
     let told = |repeat: Option<AcceptVerdict>| {
-        let fresh = |(seq, new): (i64, Given<'_>)| AcceptVerdict::New { seq, placed: new.placed };
+        let fresh =
+            |(seq, new): (i64, OperationInsert<'_>)| AcceptVerdict::New { seq, placed: new.placed };
         repeat.or_else(|| written.next().map(fresh)).ok_or_else(|| damaged("no place was taken"))
     };
     repeats.into_iter().map(told).collect()

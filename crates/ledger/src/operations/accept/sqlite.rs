@@ -20,7 +20,7 @@ use crate::sqlite::writer::{Values, Writer};
 use crate::store::Batch;
 use crate::verbs::{AcceptVerdict, Acceptance, Piece, Placed};
 use crate::webhooks::calling::callback_of;
-use crate::webhooks::sql::Told;
+use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::operation::{
     EventKind, Fingerprint, IdempotencyClaim, KeyScope, NewOperation, Recheck, WaitingFor, Work,
 };
@@ -308,9 +308,9 @@ fn put_request(entry: &Entry<'_>, values: &mut Values<'_, '_>) {
 }
 
 /// The first of its events, which has no row of its own.
-fn accepted(entry: &Entry<'_>) -> Told {
+fn accepted(entry: &Entry<'_>) -> PendingEvent {
     let at = entry.operation.accepted_at;
-    Told { seq: entry.seq, sequence: 1, topic: Topic::Accepted, at }
+    PendingEvent { seq: entry.seq, sequence: 1, topic: Topic::Accepted, at }
 }
 
 /// Puts each operation into the state that it begins in.

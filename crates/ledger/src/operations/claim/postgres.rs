@@ -20,7 +20,7 @@ use crate::rows::{
 use crate::store::Batch;
 use crate::unread::{Handed, ROUNDS, Read, Unread, Use, again_at};
 use crate::verbs::{Claimed, Held, Leased, Want};
-use crate::webhooks::sql::Told;
+use crate::webhooks::sql::PendingEvent;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Counts, EventKind, Lane};
 use cloakroom_domain::webhooks::Topic;
@@ -263,7 +263,12 @@ fn hand(
         match (read, unknown) {
             (Read::Whole(leased), None) => {
                 if begins {
-                    writing.told.push(Told { seq, sequence, topic: Topic::Started, at: now });
+                    writing.told.push(PendingEvent {
+                        seq,
+                        sequence,
+                        topic: Topic::Started,
+                        at: now,
+                    });
                 }
                 hand.leased.push(*leased);
                 continue;

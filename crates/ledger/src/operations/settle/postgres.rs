@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
 use crate::error::{LedgerError, StaleLease};
-use crate::operations::ends::{Ends, Finish, Found};
+use crate::operations::ends::{Ends, Finish, LeasedRow};
 use crate::postgres::batch::{Statement, Values};
 use crate::postgres::book::Book;
 use crate::postgres::marks::Shelf;
@@ -137,7 +137,7 @@ fn ended(
 
 /// By place and token, what was found, and the row of what it was accepted as, where that is
 /// to be told.
-type Taken = HashMap<(i64, i64), (Found, Option<PgRow>)>;
+type TakenRows = HashMap<(i64, i64), (LeasedRow, Option<PgRow>)>;
 
 /// Takes the rows of those settlements whose lease is the latest.
 async fn take(
@@ -145,7 +145,7 @@ async fn take(
     batch: &[Settlement],
     held: Held,
     tells: bool,
-    taken: &mut Taken,
+    taken: &mut TakenRows,
 ) -> Result<(), LedgerError> {
     let mut leases: Vec<_> = batch
         .iter()
@@ -164,7 +164,7 @@ async fn take(
     };
     for row in writing.rows(sql, Values::default().with(seqs).with(tokens)).await? {
         let key = (number(&row, "seq")?, number(&row, "token")?);
-        let found = Found::of(&row, held)?;
+        let found = LeasedRow::of(&row, held)?;
         taken.insert(key, (found, (tells && held == Held::Running).then_some(row)));
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::commit::effects::Effects;
 use crate::error::{LedgerError, StaleLease};
-use crate::operations::ends::{Ends, Finish, Found};
+use crate::operations::ends::{Ends, Finish, LeasedRow};
 pub(crate) use crate::sqlite::rows::{EventRow, ReadyRow, RunningRow};
 use crate::sqlite::rows::{carried, number, origins, running_row, standing_at, waiting_row};
 use crate::sqlite::writer::Row;
@@ -123,7 +123,7 @@ fn take(
     writing: &mut SqliteTransaction,
     batch: &[Settlement],
     held: Held,
-    found: &mut HashMap<(i64, i64), Found>,
+    found: &mut HashMap<(i64, i64), LeasedRow>,
 ) -> Result<(), LedgerError> {
     let mut leases: Vec<_> = batch
         .iter()
@@ -141,7 +141,7 @@ fn take(
     let mut taken: Vec<i64> = Vec::with_capacity(rows.len());
     for row in &rows {
         let key = (number(row, "seq")?, number(row, "token")?);
-        found.insert(key, Found::of(row, held)?);
+        found.insert(key, LeasedRow::of(row, held)?);
         taken.push(key.0);
     }
     writing.writer.each(gone, &taken, |seq, values| {
