@@ -27,6 +27,22 @@ macro_rules! on_either {
 }
 pub(crate) use on_either;
 
+/// Calls the function of that name in the caller's `sqlite` or `postgres` module, whichever backend
+/// the transaction is of. Only PostgreSQL's is awaited: SQLite's keeps the committer's thread.
+macro_rules! by_backend {
+    ($transaction:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $transaction {
+            $crate::commit::transaction::Transaction::Sqlite(writing) => {
+                sqlite::$function(writing, $($argument),*)
+            }
+            $crate::commit::transaction::Transaction::Postgres(writing) => {
+                postgres::$function(writing, $($argument),*).await
+            }
+        }
+    };
+}
+pub(crate) use by_backend;
+
 impl Transaction {
     /// Takes the locks that a group needs, in one order, before its verbs run. `alone` says that
     /// there will be one verb and no other: these settlements, these acceptances, or one claim.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use cloakroom_domain::Timestamp;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
@@ -45,11 +45,6 @@ impl Verb for Divide {
         transaction: &mut Transaction,
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => sqlite::divide(writing, &self.asking, self.now),
-            Transaction::Postgres(writing) => {
-                postgres::divide(writing, &self.asking, self.now).await
-            }
-        }
+        by_backend!(transaction, divide(&self.asking, self.now))
     }
 }

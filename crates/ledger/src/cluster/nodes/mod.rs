@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use cloakroom_domain::Timestamp;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
@@ -83,11 +83,6 @@ impl Verb for Leave {
         transaction: &mut Transaction,
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => sqlite::leave(writing, &self.leaving, self.now),
-            Transaction::Postgres(writing) => {
-                postgres::leave(writing, &self.leaving, self.now).await
-            }
-        }
+        by_backend!(transaction, leave(&self.leaving, self.now))
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use cloakroom_domain::{OperationId, Timestamp};
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::shared::Shared;
@@ -36,13 +36,6 @@ impl Verb for Cancel {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::cancel(writing, self.id, self.freeing, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::cancel(writing, self.id, self.freeing, self.now, around.effects).await
-            }
-        }
+        by_backend!(transaction, cancel(self.id, self.freeing, self.now, around.effects))
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::Lane;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
@@ -54,14 +54,7 @@ impl Verb for Claim {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::claim(writing, &self.wants, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::claim(writing, &self.wants, self.now, around.effects).await
-            }
-        }
+        by_backend!(transaction, claim(&self.wants, self.now, around.effects))
     }
 }
 
@@ -186,15 +179,7 @@ impl Verb for ClaimExpired {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::claim_expired(writing, &self.lane, &self.seqs, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::claim_expired(writing, &self.lane, &self.seqs, self.now, around.effects)
-                    .await
-            }
-        }
+        by_backend!(transaction, claim_expired(&self.lane, &self.seqs, self.now, around.effects))
     }
 }
 
@@ -221,15 +206,7 @@ impl Verb for ClaimOrphans {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::claim_orphans(writing, &self.dead, self.limit, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::claim_orphans(writing, &self.dead, self.limit, self.now, around.effects)
-                    .await
-            }
-        }
+        by_backend!(transaction, claim_orphans(&self.dead, self.limit, self.now, around.effects))
     }
 }
 
@@ -256,13 +233,6 @@ impl Verb for Reclaim {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::reclaim(writing, &self.lost, self.begun, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::reclaim(writing, &self.lost, self.begun, self.now, around.effects).await
-            }
-        }
+        by_backend!(transaction, reclaim(&self.lost, self.begun, self.now, around.effects))
     }
 }

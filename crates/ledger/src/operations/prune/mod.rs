@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use cloakroom_domain::pruning::Portion;
 use cloakroom_domain::{OperationId, Timestamp};
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
@@ -78,9 +78,6 @@ impl Verb for Free {
         transaction: &mut Transaction,
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => sqlite::free(writing, self.id, self.now),
-            Transaction::Postgres(writing) => postgres::free(writing, self.id, self.now).await,
-        }
+        by_backend!(transaction, free(self.id, self.now))
     }
 }

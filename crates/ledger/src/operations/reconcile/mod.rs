@@ -5,7 +5,7 @@ pub(crate) mod sqlite;
 
 use async_trait::async_trait;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
@@ -39,11 +39,6 @@ impl Verb for Reconcile {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => sqlite::reconcile(writing, self.step, around.effects),
-            Transaction::Postgres(writing) => {
-                postgres::reconcile(writing, self.step, around.effects).await
-            }
-        }
+        by_backend!(transaction, reconcile(self.step, around.effects))
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use cloakroom_domain::Timestamp;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::verbs::{SerialName, Unblocked};
@@ -34,14 +34,7 @@ impl Verb for ReleaseDelayed {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::release_delayed(writing, self.limit, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::release_delayed(writing, self.limit, self.now, around.effects).await
-            }
-        }
+        by_backend!(transaction, release_delayed(self.limit, self.now, around.effects))
     }
 }
 
@@ -62,13 +55,6 @@ impl Verb for Release {
         transaction: &mut Transaction,
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => {
-                sqlite::unblock(writing, self.name, self.now, around.effects)
-            }
-            Transaction::Postgres(writing) => {
-                postgres::unblock(writing, self.name, self.now, around.effects).await
-            }
-        }
+        by_backend!(transaction, unblock(self.name, self.now, around.effects))
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use crate::commit::effects::Effects;
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::error::{LedgerError, StaleLease};
 use crate::verbs::{SettledAs, Settlement};
 
@@ -14,8 +14,5 @@ pub(crate) async fn settle(
     batch: &[Settlement],
     effects: &mut Effects,
 ) -> Result<Vec<Result<SettledAs, StaleLease>>, LedgerError> {
-    match transaction {
-        Transaction::Sqlite(writing) => sqlite::settle(writing, batch, effects),
-        Transaction::Postgres(writing) => postgres::settle(writing, batch, effects).await,
-    }
+    by_backend!(transaction, settle(batch, effects))
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 
-use crate::commit::transaction::Transaction;
+use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::shared::Shared;
@@ -35,11 +35,6 @@ impl Verb for RecordVerdict {
         transaction: &mut Transaction,
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
-        match transaction {
-            Transaction::Sqlite(writing) => sqlite::judge(writing, self.id, &self.verdict),
-            Transaction::Postgres(writing) => {
-                postgres::judge(writing, self.id, &self.verdict).await
-            }
-        }
+        by_backend!(transaction, judge(self.id, &self.verdict))
     }
 }
