@@ -92,7 +92,7 @@ impl Hints {
     }
 
     /// Tells until dropped.
-    pub(super) async fn run(&self, store: &dyn Store, clock: &Clock) {
+    pub(super) async fn run(&self, store: &Store, clock: &Clock) {
         loop {
             self.came.notified().await;
             let hint = std::mem::take(&mut *self.untold());

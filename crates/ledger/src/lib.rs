@@ -10,6 +10,7 @@ mod cluster;
 mod commit;
 mod complaints;
 mod copying;
+mod db;
 mod error;
 mod fleet;
 mod hints;
@@ -82,20 +83,21 @@ use cloakroom_domain::ticket::LedgerNumber;
 use cloakroom_domain::{OperationId, TicketKey, Timestamp};
 use cloakroom_runtime::clock::Clock;
 use cloakroom_runtime::lifecycle::Tasks;
-use cluster::{Beat, Leave};
+use cluster::{Beat, Leave, nodes};
 use commit::committer::Write;
 use commit::verb::{Reply, Verb, pending};
 use commit::write_queue::{self, WriteQueue};
 use fleet::Counted;
-use operations::capacity;
 use operations::{
     Cancel, Claim, ClaimExpired, ClaimOrphans, ClaimOverdue, ClaimWaiting, DiscardBody, Free,
     Pause, Prune, Reclaim, RecordVerdict, Release, ReleaseDelayed, Report, WriteChunks,
 };
+use operations::{bodies, capacity, pause, read, serial_keys};
 use permits::Leaving;
 use reads::ReadBatcher;
 use shared::Shared;
 use snapshots::{Present, Snapshots};
+use store::on_store;
 use verbs::Acceptance;
 
 /// The ledger. Clones share one.
@@ -124,11 +126,12 @@ impl Ledger {
     pub async fn open(opening: Opening, clock: &Clock, tasks: &Tasks) -> Result<Self, OpenError> {
         let sealing_key = opening.keyring.current();
         let (store, identity) = Box::pin(opening::store(opening, clock.now())).await?;
-        if let Some(now) = store.time().await.map_err(|error| store.unreadable(&error))? {
+        if let Some(now) = nodes::time(&store).await.map_err(|error| store.unreadable(&error))? {
             clock.steer(now);
         }
-        let depths = store.depths().await.map_err(|error| store.unreadable(&error))?;
-        let waiting = store.waiting().await.map_err(|error| store.unreadable(&error))?;
+        let depths = read::depths(&store).await.map_err(|error| store.unreadable(&error))?;
+        let waiting = on_store!(&store, reader => read::count_waiting(reader).await)
+            .map_err(|error| store.unreadable(&error))?;
         let (queue, turns) = write_queue::queue(store.committers());
         let shared_by_others = store.is_shared();
         let shared = Arc::new(Shared {
@@ -161,7 +164,7 @@ impl Ledger {
             clock: clock.clone(),
         });
         shared.lanes.load(depths);
-        let paused = shared.store.paused().await;
+        let paused = on_store!(&shared.store, reader => pause::paused(reader).await);
         shared.paused.replace(paused.map_err(|error| shared.store.unreadable(&error))?);
         let looked = shared.store.deliveries().look().await;
         looked.map_err(|error| shared.store.unreadable(&error))?;
@@ -261,7 +264,7 @@ impl Ledger {
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, LedgerError> {
-        if !self.shared.store.is_delay_over(now).await? {
+        if !serial_keys::is_delay_over(&self.shared.store, now).await? {
             return Ok(0);
         }
         self.submit(ReleaseDelayed { limit, now }).await
@@ -335,7 +338,7 @@ impl Ledger {
 
     /// Every node that the ledger remembers, the latest start first.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, LedgerError> {
-        self.shared.store.nodes().await
+        on_store!(&self.shared.store, reader => nodes::nodes(reader).await)
     }
 
     /// Whether other processes may use the ledger too.
@@ -375,7 +378,7 @@ impl Ledger {
         look_at: usize,
         now: Timestamp,
     ) -> Result<Overdue, LedgerError> {
-        self.shared.store.overdue(lane, from, look_at, now).await
+        read::overdue(&self.shared.store, lane, from, look_at, now).await
     }
 
     /// Hands out those of a look that still lie in the lane, so that they can be ended.
@@ -460,7 +463,8 @@ impl Ledger {
         &self,
         listing: KeyListing,
     ) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-        let keys = self.shared.store.keys(listing).await?;
+        let keys =
+            on_store!(&self.shared.store, reader => serial_keys::keys(reader, listing).await)?;
         listed::tell(&self.shared, "serial", &keys.unread);
         Ok(keys)
     }
@@ -481,12 +485,12 @@ impl Ledger {
 
     /// The recorded answer of an operation.
     pub async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        self.shared.store.answer(id).await
+        on_store!(&self.shared.store, reader => read::answer(reader, id).await)
     }
 
     /// What an operation was accepted as; none once that was freed.
     pub async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        self.shared.store.promised(id).await
+        on_store!(&self.shared.store, reader => read::promised(reader, id).await)
     }
 
     /// The timeline behind event number `after`, at most `limit` events.
@@ -496,14 +500,15 @@ impl Ledger {
         after: u32,
         limit: u32,
     ) -> Result<Listed<Event, u32>, LedgerError> {
-        let events = self.shared.store.events(id, after, limit).await?;
+        let events =
+            on_store!(&self.shared.store, reader => read::events(reader, id, after, limit).await)?;
         listed::tell(&self.shared, "events", &events.unread);
         Ok(events)
     }
 
     /// A page of operations, newest first.
     pub async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        let page = self.shared.store.list(listing).await?;
+        let page = on_store!(&self.shared.store, reader => read::list(reader, listing).await)?;
         listed::tell(&self.shared, "operations", &page.unread);
         Ok(page)
     }
@@ -520,14 +525,15 @@ impl Ledger {
         id: OperationId,
         limit: u32,
     ) -> Result<Listed<Operation, OperationId>, LedgerError> {
-        let below = self.shared.store.descendants(id, limit).await?;
+        let below =
+            on_store!(&self.shared.store, reader => read::descendants(reader, id, limit).await)?;
         listed::tell(&self.shared, "tree", &below.unread);
         Ok(below)
     }
 
     /// One piece of a large body.
     pub async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        self.shared.store.piece(body, number).await
+        on_store!(&self.shared.store, reader => bodies::chunk(reader, body, number).await)
     }
 
     /// Every lane, its depth, and a time before which nothing of it is due.
@@ -548,7 +554,7 @@ impl Ledger {
 
     /// When the oldest operation of each of these lanes is due.
     pub async fn oldest_due(&self, lanes: &[Lane]) -> Result<Vec<Option<Timestamp>>, LedgerError> {
-        self.shared.store.oldest_due(lanes).await
+        read::oldest_due(&self.shared.store, lanes).await
     }
 
     /// Pauses a queue or resumes it; false if it was so before. Nothing in it is lost: it

@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 
 use super::error::LedgerError;
 use super::shared::Shared;
+use super::store::on_store;
 use super::verbs::Hint;
+use crate::operations::{cancel, pause, read};
 use cloakroom_runtime::clock::Clock;
 
 /// How soon there is another look after something was new.
@@ -37,7 +39,7 @@ pub(super) async fn run(shared: &Shared) {
         made(shared, &clock, &hurry),
         receivers(shared, &clock, &subscribed),
         hear(shared, &hurry, &subscribed),
-        shared.hints.run(&*shared.store, &clock),
+        shared.hints.run(&shared.store, &clock),
     );
 }
 
@@ -82,7 +84,7 @@ async fn look_at_lanes(shared: &Shared) -> Result<bool, LedgerError> {
     if lanes.is_empty() {
         return Ok(false);
     }
-    let heads = shared.store.oldest_due(&lanes).await?;
+    let heads = read::oldest_due(&shared.store, &lanes).await?;
     let mut news = false;
     for (lane, head) in lanes.iter().zip(heads) {
         news |= shared.lanes.looked(lane, head, since);
@@ -102,7 +104,7 @@ async fn watched(shared: &Shared, clock: &Clock) {
         }
         let (begun, mut news) = (clock.now(), false);
         for group in ids.chunks(GROUP) {
-            let seen = told(shared.store.sequences(group).await).unwrap_or_default();
+            let seen = told(read::sequences(&shared.store, group).await).unwrap_or_default();
             for (id, sequence) in seen {
                 news |= shared.waiters.looked(id, sequence);
             }
@@ -116,7 +118,7 @@ async fn watched(shared: &Shared, clock: &Clock) {
 async fn called_off(shared: &Shared, clock: &Clock) {
     loop {
         let begun = clock.now();
-        for id in told(shared.store.called_off().await).unwrap_or_default() {
+        for id in told(cancel::called_off(&shared.store).await).unwrap_or_default() {
             shared.call_off(id);
         }
         clock.sleep(LANES_IDLE.max(clock.now().since(begun) * SHARE * 10)).await;
@@ -127,7 +129,7 @@ async fn called_off(shared: &Shared, clock: &Clock) {
 async fn paused(shared: &Shared, clock: &Clock) {
     loop {
         clock.sleep(LANES_IDLE).await;
-        if let Some(queues) = told(shared.store.paused().await)
+        if let Some(queues) = told(on_store!(&shared.store, reader => pause::paused(reader).await))
             && shared.paused.replace(queues)
         {
             shared.work.notify_one();

@@ -91,7 +91,7 @@ pub enum Pooler {
 pub(super) async fn store(
     opening: Opening,
     now: Timestamp,
-) -> Result<(Box<dyn Store>, Identity), OpenError> {
+) -> Result<(Store, Identity), OpenError> {
     match &opening.location {
         Location::Sqlite { path, readers } => {
             let (store, identity) = sqlite::open(
@@ -106,11 +106,11 @@ pub(super) async fn store(
                 now,
             )
             .await?;
-            Ok((Box::new(store), identity))
+            Ok((Store::Sqlite(Box::new(store)), identity))
         }
         Location::Postgres(server) => {
             let (store, identity) = postgres::open(&opening, server).await?;
-            Ok((Box::new(store), identity))
+            Ok((Store::Postgres(Box::new(store)), identity))
         }
     }
 }

@@ -10,9 +10,16 @@ use super::Ledger;
 use super::error::LedgerError;
 use super::fleet::{Counted, Dead};
 use super::rows::{BindRow, ReadRow, damaged, number, text, time};
-use crate::cluster::Divide;
+use crate::cluster::{Divide, limits};
+use crate::db::statements::statements;
+use crate::store::on_store;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::fair_share::{FairShare, LimitKind, NodeDemand, divide};
+
+statements! {
+    /// When the buckets were last empty, by their limits.
+    pub(super) const EMPTIED: &str = r"SELECT kind, name, since FROM permits WHERE incarnation = 0 AND since > 0";
+}
 
 /// A limit that nodes share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,10 +81,6 @@ pub(super) struct Leaving {
     /// Sorted, so that no two who leave wait for each other.
     pub(super) emptied: Vec<(LimitName, Timestamp)>,
 }
-
-/// When the buckets were last empty, by their limits.
-pub(super) const EMPTIED: &str =
-    "SELECT kind, name, since FROM permits WHERE incarnation = 0 AND since > 0";
 
 /// A row of those.
 pub(super) fn emptied(row: &impl ReadRow) -> Result<(LimitName, Timestamp), LedgerError> {
@@ -184,7 +187,10 @@ impl Ledger {
     /// When the buckets of all rates were last empty. The first start of a ledger finds them
     /// full; and a node that was killed has not told when its own were.
     pub async fn emptied(&self, now: Timestamp) -> Result<Emptied, LedgerError> {
-        let known: BTreeMap<_, _> = self.shared.store.emptied().await?.into_iter().collect();
+        let known: BTreeMap<_, _> =
+            on_store!(&self.shared.store, reader => limits::emptied(reader).await)?
+                .into_iter()
+                .collect();
         let first = self.nodes().await?.len() <= 1;
         Ok(Emptied { known, otherwise: if first { Timestamp::EPOCH } else { now } })
     }
@@ -196,7 +202,7 @@ impl Ledger {
 
     /// Attempts that run on other nodes, by limit, as those nodes told last.
     pub async fn used_elsewhere(&self) -> Result<Vec<(LimitName, u64)>, LedgerError> {
-        self.shared.store.used_elsewhere().await
+        limits::used_elsewhere(&self.shared.store).await
     }
 
     /// These nodes are dead, as far as this one can see.

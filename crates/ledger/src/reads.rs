@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::LedgerError;
 use super::shared::Shared;
+use super::store::on_store;
 use super::verbs::Operation;
+use crate::operations::read;
 use cloakroom_domain::OperationId;
 
 /// The most operations in one statement.
@@ -60,7 +62,7 @@ async fn found(
     shared: &Shared,
     ids: &[OperationId],
 ) -> Vec<Result<Option<Operation>, LedgerError>> {
-    let error = match shared.store.find(ids).await {
+    let error = match on_store!(&shared.store, reader => read::find(reader, ids).await) {
         Ok(operations) => return operations.into_iter().map(Ok).collect(),
         Err(error) => error,
     };
@@ -69,7 +71,7 @@ async fn found(
     }
     let mut each = Vec::with_capacity(ids.len());
     for id in ids {
-        let found = shared.store.find(std::slice::from_ref(id)).await;
+        let found = on_store!(&shared.store, reader => read::find(reader, &[*id]).await);
         each.push(found.map(|found| found.into_iter().next().flatten()));
     }
     each

@@ -12,8 +12,183 @@ use super::error::LedgerError;
 use super::operations::Reconcile;
 use super::rows::{ReadRow, id, maybe_id, maybe_number, number};
 use super::verbs::{KeyListing, SerialName};
+use crate::db::statements::statements;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, DiscrepancyReport, OrphanRow};
+
+macro_rules! without_operation {
+    ($($table:literal $returning:literal),*) => {
+        [$((
+            $table,
+            concat!(r"SELECT count(*) AS strays FROM ", $table, r"
+            AS t
+            LEFT JOIN operations o ON o.seq = t.seq
+            WHERE t.seq > $1 AND t.seq <= $2 AND o.seq IS NULL"),
+            concat!(r"DELETE FROM ", $table, r"
+            WHERE seq > $1
+                AND seq <= $2
+                AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.seq = ", $table, ".seq) RETURNING ", $returning),
+        )),*]
+    };
+}
+
+statements! {
+    /// The end of a batch: how many operations it has, and the place of the last.
+    pub(super) const WINDOW: &str = r"
+        SELECT max(w.seq) AS last, count(*) AS looked_at
+        FROM (SELECT seq FROM operations WHERE seq > $1 ORDER BY seq LIMIT $2) AS w";
+
+    /// Operations that are not in exactly one state.
+    pub(super) const STATES: &str = r"
+        SELECT s.seq, s.id, s.live, s.ended
+        FROM (
+            SELECT o.seq, o.id, CAST((CASE WHEN r.seq IS NULL THEN 0 ELSE 1 END) + (CASE
+                WHEN u.seq IS NULL THEN 0 ELSE 1 END) + (CASE WHEN w.seq IS NULL THEN 0
+                ELSE 1 END) AS BIGINT) AS live, CAST(CASE WHEN x.seq IS NULL THEN 0
+                ELSE 1 END AS BIGINT) AS ended
+            FROM operations o
+            LEFT JOIN ready r ON r.seq = o.seq
+            LEFT JOIN running u ON u.seq = o.seq
+            LEFT JOIN waiting w ON w.seq = o.seq
+            LEFT JOIN outcomes x ON x.seq = o.seq
+            WHERE o.seq > $1 AND o.seq <= $2
+        ) AS s
+        WHERE s.live + s.ended <> 1";
+
+    /// Outcomes that are not going to be freed.
+    pub(super) const UNFREED: &str = r"
+        SELECT x.seq, x.expires_at, o.id
+        FROM outcomes x
+        JOIN operations o ON o.seq = x.seq
+        LEFT JOIN expiries e ON e.due_at = x.expires_at AND e.seq = x.seq
+        WHERE x.seq > $1 AND x.seq <= $2 AND x.freed_at IS NULL AND e.seq IS NULL";
+
+    pub(super) const FREE_LATER: &str = r"
+        INSERT INTO expiries (due_at, seq, kind)
+        VALUES ($1, $2, 'result')
+        ON CONFLICT DO NOTHING";
+
+    /// What runs on nodes that never were.
+    pub(super) const NOWHERE: &str = r"
+        SELECT o.id
+        FROM running u
+        JOIN operations o ON o.seq = u.seq
+        LEFT JOIN nodes n ON n.incarnation = u.node
+        WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
+
+    /// Operations whose lane does not exist, as their own row or that of their state says, and the lane
+    /// that the other one names. What runs alone in a lane has its number below zero.
+    pub(super) const LANELESS: &str = r"
+        SELECT s.seq, s.id, s.due_at, coalesce(s.home, (SELECT lane FROM lanes
+            WHERE lane = abs(s.held))) AS mended
+        FROM (
+            SELECT o.seq, o.id, (SELECT due_at FROM ready WHERE seq = o.seq) AS due_at,
+                (SELECT lane FROM lanes WHERE lane = o.lane) AS home, coalesce((SELECT lane
+                FROM ready WHERE seq = o.seq), (SELECT lane FROM running WHERE seq = o.seq),
+                (SELECT lane FROM waiting WHERE seq = o.seq)) AS held
+            FROM operations o
+            WHERE o.seq > $1 AND o.seq <= $2
+        ) AS s
+        WHERE s.home IS NULL
+            OR s.held IS NOT NULL
+            AND (SELECT lane FROM lanes WHERE lane = abs(s.held)) IS NULL";
+
+    /// Puts an operation into the lane that it is known to be of.
+    pub(super) const INTO_LANE: [&str; 4] = [
+        r"UPDATE operations SET lane = $1 WHERE seq = $2",
+        r"UPDATE ready SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+        r"UPDATE running SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+        r"UPDATE waiting SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
+    ];
+
+    /// Unknown outcomes without a verdict.
+    pub(super) const UNKNOWN: &str = r"
+        SELECT o.id
+        FROM outcomes x
+        JOIN operations o ON o.seq = x.seq
+        LEFT JOIN verdicts v ON v.seq = x.seq
+        WHERE x.seq > $1
+            AND x.seq <= $2
+            AND x.error_code = 'outcome-unknown'
+            AND v.seq IS NULL";
+
+    /// Operations that wait for a key that no operation holds, and that no look is about to give it to.
+    pub(super) const WAITING: &str = r"
+        SELECT o.id, w.serial_digest AS digest
+        FROM waiting w
+        JOIN operations o ON o.seq = w.seq
+        LEFT JOIN serial_keys k ON k.digest = w.serial_digest
+        WHERE w.seq > $1
+            AND w.seq <= $2
+            AND w.serial_digest IS NOT NULL
+            AND k.digest IS NULL
+            AND w.delayed_until IS NULL
+            AND NOT EXISTS (
+            SELECT 1
+            FROM waiting d
+            WHERE d.serial_digest = w.serial_digest
+                AND d.turn_at <= $3
+                AND d.delayed_until IS NOT NULL
+        )
+        ORDER BY w.seq";
+
+    /// The next keys, and whether their holders can let go of them.
+    pub(super) const KEYS: &str = r"
+        SELECT k.digest, k.seq, CAST(CASE WHEN b.digest IS NULL AND k.seq <> 0
+            AND (x.seq IS NOT NULL OR o.seq IS NULL) THEN 1 ELSE 0 END AS BIGINT) AS stuck
+        FROM serial_keys k
+        LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq
+        LEFT JOIN operations o ON o.seq = k.seq
+        LEFT JOIN outcomes x ON x.seq = k.seq
+        WHERE k.digest > $1
+        ORDER BY k.digest
+        LIMIT $2";
+
+    /// The next bodies that are in pieces, and the last of them.
+    pub(super) const BODIES: &str = r"
+        SELECT max(b.body) AS last, count(*) AS looked_at
+        FROM (
+            SELECT body FROM pieces WHERE number = 0 AND body > $1 ORDER BY body LIMIT $2
+        ) AS b";
+
+    /// Of those, bodies that this node wrote some time ago and that nothing refers to.
+    pub(super) const OWN_UNUSED: &str = r"
+        SELECT p.body, p.written_at
+        FROM pieces p
+        LEFT JOIN requests q ON q.body_key = p.body
+        LEFT JOIN results r ON r.body_key = p.body
+        WHERE p.body > $1
+            AND p.body <= $2
+            AND p.number = 0
+            AND p.node = $3
+            AND p.written_at < $4
+            AND q.seq IS NULL
+            AND r.seq IS NULL";
+
+    /// Since when the longest of a node's attempts runs: it may still be reading its answer.
+    pub(super) const OLDEST_ATTEMPT: &str = r"SELECT min(since) AS since FROM running WHERE node = $1";
+
+    /// Tables of what belongs to an operation: their names, and how rows without one are
+    /// counted and deleted.
+    pub(super) const TABLES: [(&str, &str, &str); 9] = without_operation!(
+        "requests" "seq",
+        "results" "seq",
+        "credentials" "seq",
+        "verdicts" "seq",
+        "events" "seq",
+        "ready" "lane",
+        "running" "lane",
+        "waiting" "lane",
+        "outcomes" "seq"
+    );
+
+    /// Tables that an operation which has ended has no row in.
+    pub(super) const LIVE: [(&str, &str); 3] = [
+        ("ready", r"DELETE FROM ready WHERE seq = $1 RETURNING lane"),
+        ("running", r"DELETE FROM running WHERE seq = $1 RETURNING lane"),
+        ("waiting", r"DELETE FROM waiting WHERE seq = $1 RETURNING lane"),
+    ];
+}
 
 /// How long a node that has ended or is dead is waited for before what it left is seen to:
 /// it may be finishing what its clients wait for.
@@ -68,70 +243,6 @@ pub(super) struct Stepped {
     pub(super) next: Option<Cursor>,
 }
 
-/// The end of a batch: how many operations it has, and the place of the last.
-pub(super) const WINDOW: &str = "SELECT max(w.seq) AS last, count(*) AS looked_at FROM \
-     (SELECT seq FROM operations WHERE seq > $1 ORDER BY seq LIMIT $2) AS w";
-/// Operations that are not in exactly one state.
-pub(super) const STATES: &str = "SELECT s.seq, s.id, s.live, s.ended FROM (SELECT o.seq, o.id, \
-     CAST((CASE WHEN r.seq IS NULL THEN 0 ELSE 1 END) + (CASE WHEN u.seq IS NULL THEN 0 ELSE 1 END) \
-     + (CASE WHEN w.seq IS NULL THEN 0 ELSE 1 END) AS BIGINT) AS live, \
-     CAST(CASE WHEN x.seq IS NULL THEN 0 ELSE 1 END AS BIGINT) AS ended FROM operations o \
-     LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN running u ON u.seq = o.seq \
-     LEFT JOIN waiting w ON w.seq = o.seq LEFT JOIN outcomes x ON x.seq = o.seq \
-     WHERE o.seq > $1 AND o.seq <= $2) AS s WHERE s.live + s.ended <> 1";
-/// Outcomes that are not going to be freed.
-pub(super) const UNFREED: &str = "SELECT x.seq, x.expires_at, o.id FROM outcomes x \
-     JOIN operations o ON o.seq = x.seq LEFT JOIN expiries e ON e.due_at = x.expires_at AND e.seq = x.seq \
-     WHERE x.seq > $1 AND x.seq <= $2 AND x.freed_at IS NULL AND e.seq IS NULL";
-pub(super) const FREE_LATER: &str = "INSERT INTO expiries (due_at, seq, kind) VALUES ($1, $2, 'result') \
-     ON CONFLICT DO NOTHING";
-/// What runs on nodes that never were.
-pub(super) const NOWHERE: &str = "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq \
-     LEFT JOIN nodes n ON n.incarnation = u.node WHERE u.seq > $1 AND u.seq <= $2 AND n.incarnation IS NULL";
-/// Operations whose lane does not exist, as their own row or that of their state says, and the lane
-/// that the other one names. What runs alone in a lane has its number below zero.
-pub(super) const LANELESS: &str = "SELECT s.seq, s.id, s.due_at, \
-     coalesce(s.home, (SELECT lane FROM lanes WHERE lane = abs(s.held))) AS mended FROM \
-     (SELECT o.seq, o.id, (SELECT due_at FROM ready WHERE seq = o.seq) AS due_at, \
-     (SELECT lane FROM lanes WHERE lane = o.lane) AS home, \
-     coalesce((SELECT lane FROM ready WHERE seq = o.seq), (SELECT lane FROM running WHERE seq = o.seq), \
-     (SELECT lane FROM waiting WHERE seq = o.seq)) AS held FROM operations o WHERE o.seq > $1 AND o.seq <= $2) AS s \
-     WHERE s.home IS NULL OR s.held IS NOT NULL AND (SELECT lane FROM lanes WHERE lane = abs(s.held)) IS NULL";
-/// Puts an operation into the lane that it is known to be of.
-pub(super) const INTO_LANE: [&str; 4] = [
-    "UPDATE operations SET lane = $1 WHERE seq = $2",
-    "UPDATE ready SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
-    "UPDATE running SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
-    "UPDATE waiting SET lane = $1 WHERE seq = $2 AND abs(lane) <> $1",
-];
-/// Unknown outcomes without a verdict.
-pub(super) const UNKNOWN: &str = "SELECT o.id FROM outcomes x JOIN operations o ON o.seq = x.seq \
-     LEFT JOIN verdicts v ON v.seq = x.seq \
-     WHERE x.seq > $1 AND x.seq <= $2 AND x.error_code = 'outcome-unknown' AND v.seq IS NULL";
-/// Operations that wait for a key that no operation holds, and that no look is about to give it to.
-pub(super) const WAITING: &str = "SELECT o.id, w.serial_digest AS digest FROM waiting w \
-     JOIN operations o ON o.seq = w.seq LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
-     WHERE w.seq > $1 AND w.seq <= $2 AND w.serial_digest IS NOT NULL AND k.digest IS NULL \
-     AND w.delayed_until IS NULL AND NOT EXISTS (SELECT 1 FROM waiting d WHERE d.serial_digest = w.serial_digest \
-     AND d.turn_at <= $3 AND d.delayed_until IS NOT NULL) ORDER BY w.seq";
-/// The next keys, and whether their holders can let go of them.
-pub(super) const KEYS: &str = "SELECT k.digest, k.seq, CAST(CASE WHEN b.digest IS NULL AND k.seq <> 0 \
-     AND (x.seq IS NOT NULL OR o.seq IS NULL) THEN 1 ELSE 0 END AS BIGINT) AS stuck FROM serial_keys k \
-     LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq \
-     LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq \
-     WHERE k.digest > $1 ORDER BY k.digest LIMIT $2";
-
-/// The next bodies that are in pieces, and the last of them.
-pub(super) const BODIES: &str = "SELECT max(b.body) AS last, count(*) AS looked_at FROM \
-     (SELECT body FROM pieces WHERE number = 0 AND body > $1 ORDER BY body LIMIT $2) AS b";
-/// Of those, bodies that this node wrote some time ago and that nothing refers to.
-pub(super) const OWN_UNUSED: &str = "SELECT p.body, p.written_at FROM pieces p \
-     LEFT JOIN requests q ON q.body_key = p.body LEFT JOIN results r ON r.body_key = p.body \
-     WHERE p.body > $1 AND p.body <= $2 AND p.number = 0 AND p.node = $3 AND p.written_at < $4 \
-     AND q.seq IS NULL AND r.seq IS NULL";
-/// Since when the longest of a node's attempts runs: it may still be reading its answer.
-pub(super) const OLDEST_ATTEMPT: &str = "SELECT min(since) AS since FROM running WHERE node = $1";
-
 /// Those of [`OWN_UNUSED`] that no attempt can still be writing, which runs since `oldest`.
 pub(super) fn abandoned<R: ReadRow>(
     rows: &[R],
@@ -151,37 +262,6 @@ pub(super) fn abandoned<R: ReadRow>(
 pub(super) fn unused(body: i64) -> OrphanRow {
     OrphanRow { kind: Discrepancy::UnusedPieces, name: body.to_string() }
 }
-
-macro_rules! without_operation {
-    ($($table:literal $returning:literal),*) => {
-        [$((
-            $table,
-            concat!("SELECT count(*) AS strays FROM ", $table, " AS t LEFT JOIN operations o ON o.seq = t.seq \
-                     WHERE t.seq > $1 AND t.seq <= $2 AND o.seq IS NULL"),
-            concat!("DELETE FROM ", $table, " WHERE seq > $1 AND seq <= $2 AND NOT EXISTS \
-                     (SELECT 1 FROM operations o WHERE o.seq = ", $table, ".seq) RETURNING ", $returning),
-        )),*]
-    };
-}
-/// Tables of what belongs to an operation: their names, and how rows without one are
-/// counted and deleted.
-pub(super) const TABLES: [(&str, &str, &str); 9] = without_operation!(
-    "requests" "seq",
-    "results" "seq",
-    "credentials" "seq",
-    "verdicts" "seq",
-    "events" "seq",
-    "ready" "lane",
-    "running" "lane",
-    "waiting" "lane",
-    "outcomes" "seq"
-);
-/// Tables that an operation which has ended has no row in.
-pub(super) const LIVE: [(&str, &str); 3] = [
-    ("ready", "DELETE FROM ready WHERE seq = $1 RETURNING lane"),
-    ("running", "DELETE FROM running WHERE seq = $1 RETURNING lane"),
-    ("waiting", "DELETE FROM waiting WHERE seq = $1 RETURNING lane"),
-];
 
 /// An operation that is not in exactly one state.
 pub(super) fn misplaced(row: &impl ReadRow) -> Result<OrphanRow, LedgerError> {

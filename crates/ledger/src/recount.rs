@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::error::LedgerError;
 use super::{Ledger, NodeRow};
-use crate::cluster::RepairDepth;
+use crate::cluster::{RepairDepth, sweep};
 use cloakroom_domain::drift::{self, drift};
 use cloakroom_domain::fleet::BEATS_A_LEASE;
 use cloakroom_domain::operation::Lane;
@@ -148,12 +148,12 @@ impl Ledger {
     async fn compared(&self, counters: Vec<Counter>) -> Result<DriftedCounters, LedgerError> {
         let mut found = DriftedCounters::default();
         for counter in counters {
-            let Some(seen) = self.shared.store.counted_elsewhere(&counter).await? else {
+            let Some(seen) = sweep::counted_elsewhere(&self.shared.store, &counter).await? else {
                 return Ok(found);
             };
             let before = self.shared.lanes.own_depth(&counter);
             let depth = self.count(&counter).await?;
-            let after = self.shared.store.counted_elsewhere(&counter).await?;
+            let after = sweep::counted_elsewhere(&self.shared.store, &counter).await?;
             let own = self.shared.lanes.own_depth(&counter);
             let by = depth - own - seen.depth;
             if before != own || after != Some(seen) {
@@ -168,7 +168,7 @@ impl Ledger {
     async fn count(&self, counter: &Counter) -> Result<i64, LedgerError> {
         let (mut depth, mut behind) = (0, (i64::MIN, i64::MIN));
         loop {
-            let (count, next) = self.shared.store.count_some(counter, behind).await?;
+            let (count, next) = sweep::count_some(&self.shared.store, counter, behind).await?;
             depth += count;
             match next {
                 Some(next) => behind = next,
@@ -226,7 +226,7 @@ impl Ledger {
             return Ok(None);
         }
         let (at, own) = (self.shared.clock.now(), self.shared.lanes.own_depth(counter));
-        let Some(seen) = self.shared.store.glimpse(counter, DEEPEST).await? else {
+        let Some(seen) = sweep::glimpse(&self.shared.store, counter, DEEPEST).await? else {
             return Ok(None);
         };
         let dead = self.shared.dead().clone();

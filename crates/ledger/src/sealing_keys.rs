@@ -9,18 +9,32 @@ use super::error::LedgerError;
 use super::rows::{ReadRow, damaged, exactly};
 use super::webhooks::quiet;
 use super::webhooks::sql::{Params, SqlTransaction, run};
+use crate::db::statements::statements;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealing::{KeyId, Keyring};
 
-/// Every key.
-pub(super) const KEYS: &str = "SELECT id FROM sealing_keys ORDER BY id";
-/// A node begins to seal with a key.
-pub(super) const USED: &str = "INSERT INTO sealing_keys (id, used_at) VALUES ($1, $2) \
-     ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at";
-/// A node without a sign of life for four leases seals nothing more.
-const FORGOTTEN: &str = "DELETE FROM sealing_keys WHERE id <> $1 AND used_at < $2 AND NOT EXISTS \
-     (SELECT 1 FROM nodes n WHERE n.sealing_key = sealing_keys.id AND n.incarnation <> $3 AND n.beat_at + 4 * n.lease_us >= $4 \
-     AND (n.ended_at IS NULL OR n.ended_at >= $5))";
+statements! {
+    /// Every key.
+    pub(super) const KEYS: &str = r"SELECT id FROM sealing_keys ORDER BY id";
+
+    /// A node begins to seal with a key.
+    pub(super) const USED: &str = r"
+        INSERT INTO sealing_keys (id, used_at)
+        VALUES ($1, $2)
+        ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at";
+
+    /// A node without a sign of life for four leases seals nothing more.
+    const FORGOTTEN: &str = r"
+        DELETE FROM sealing_keys
+        WHERE id <> $1 AND used_at < $2 AND NOT EXISTS (
+            SELECT 1
+            FROM nodes n
+            WHERE n.sealing_key = sealing_keys.id
+                AND n.incarnation <> $3
+                AND n.beat_at + 4 * n.lease_us >= $4
+                AND (n.ended_at IS NULL OR n.ended_at >= $5)
+        )";
+}
 
 /// The keys in these rows.
 pub(super) fn ids(rows: &[impl ReadRow]) -> Result<Vec<KeyId>, LedgerError> {

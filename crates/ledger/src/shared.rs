@@ -32,7 +32,7 @@ use cloakroom_runtime::clock::Clock;
 
 /// What callers and the committer share.
 pub(super) struct Shared {
-    pub(super) store: Box<dyn Store>,
+    pub(super) store: Store,
     pub(super) lanes: Arc<lanes::Lanes>,
     pub(super) hints: hints::Hints,
     pub(super) waiters: watch::Waiters,

@@ -1,6 +1,7 @@
 //! Large bodies, written in chunks before the write that refers to them.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::BodyKey;
@@ -8,8 +9,15 @@ use cloakroom_domain::pruning::MOST_OCTETS;
 
 use crate::commit::transaction::Transaction;
 use crate::commit::verb::{Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::rows;
 use crate::verbs::Piece;
+use crate::webhooks::sql::{Params, SqlReader, ask_one};
+
+statements! {
+    const PIECE: &str = r"SELECT octets FROM pieces WHERE body = $1 AND number = $2";
+}
 
 /// Writes chunks of large bodies.
 pub(crate) struct WriteChunks {
@@ -72,4 +80,15 @@ impl Verb for DiscardBody {
             }
         }
     }
+}
+
+/// One chunk of a large body.
+pub(crate) async fn chunk(
+    reader: &impl SqlReader,
+    body: BodyKey,
+    number: u32,
+) -> Result<Option<Bytes>, LedgerError> {
+    let params = Params::number(body.0).and(i64::from(number));
+    let row = ask_one(reader, PIECE, params).await?;
+    row.as_ref().map(|row| rows::piece(row, body, number, reader.sealer())).transpose()
 }

@@ -11,24 +11,34 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cluster::sweep;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::lanes::Lanes;
 use crate::rows::{ReadRow, fingerprint, id};
 use crate::shared::Shared;
+use crate::store::on_store;
 use crate::verbs::Accepted;
+use crate::webhooks::sql::{Params, SqlReader, ask_one};
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::{Fingerprint, IdempotencyClaim, NewOperation};
+
+statements! {
+    /// Whom a key stands for, if for anybody any more.
+    pub(crate) const STANDING: &str = r"
+        SELECT o.id, k.fingerprint
+        FROM idempotency_keys k
+        JOIN operations o ON o.seq = k.seq
+        WHERE k.digest = $1
+            AND NOT (k.scope = 'pending' AND (EXISTS (SELECT 1 FROM outcomes x
+                WHERE x.seq = k.seq) OR EXISTS (SELECT 1 FROM running u WHERE u.seq = k.seq
+                AND u.cancel <> 0)))";
+}
 
 /// How long a look at rows holds.
 const HOLDS: Duration = Duration::from_secs(1);
 /// Looking may take one part in so many of the time.
 const SHARE: u32 = 10;
-
-/// Whom a key stands for, if for anybody any more.
-pub(crate) const STANDING: &str = "SELECT o.id, k.fingerprint FROM idempotency_keys k \
-     JOIN operations o ON o.seq = k.seq WHERE k.digest = $1 \
-     AND NOT (k.scope = 'pending' AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = k.seq) \
-     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = k.seq AND u.cancel <> 0)))";
 
 /// The operation that a key stands for.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +134,7 @@ async fn second_look(
         let stored = || shared.lanes.queue_stored(queue);
         off = looked(shared, (queue, Limit::Stored), async {
             let counted = stored();
-            shared.store.stored_in(&lanes).await.map(|rows| difference(rows, counted))
+            sweep::stored_in(&shared.store, &lanes).await.map(|rows| difference(rows, counted))
         })
         .await;
     }
@@ -162,8 +172,17 @@ async fn repeat_of(
     operation: &NewOperation,
 ) -> Result<Option<Accepted>, LedgerError> {
     let Some(claim) = &operation.idempotency else { return Ok(None) };
-    let standing = shared.store.standing(claim).await?;
+    let standing = on_store!(&shared.store, reader => standing_of(reader, claim).await)?;
     Ok(standing.map(|standing| standing.answers(claim)))
+}
+
+/// Whom a key stands for.
+async fn standing_of(
+    reader: &impl SqlReader,
+    claim: &IdempotencyClaim,
+) -> Result<Option<Standing>, LedgerError> {
+    let row = ask_one(reader, STANDING, Params::none().octets(claim.digest.to_vec())).await?;
+    row.as_ref().map(Standing::read).transpose()
 }
 
 /// How many lie in a queue that seems to have `most` at least.
@@ -174,7 +193,7 @@ async fn depth(shared: &Shared, queue: &str, most: u64) -> u64 {
     let lanes = shared.lanes.of_queue(queue);
     let off = looked(shared, (queue, Limit::Depth), async {
         let counted = shared.lanes.queue_depth(queue);
-        let rows = shared.store.count_up_to(&lanes, most.saturating_add(1)).await?;
+        let rows = sweep::count_up_to(&shared.store, &lanes, most.saturating_add(1)).await?;
         // There may be more than were looked at.
         Ok(if rows > most { 0 } else { difference(rows, counted) })
     })

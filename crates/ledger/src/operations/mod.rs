@@ -4,13 +4,13 @@
 //! grouped, nor who asks.
 
 pub(crate) mod accept;
-mod bodies;
+pub(crate) mod bodies;
 pub(crate) mod cancel;
 pub(crate) mod capacity;
 pub(crate) mod claim;
 pub(crate) mod ends;
 pub(crate) mod finish;
-mod pause;
+pub(crate) mod pause;
 mod progress;
 pub(crate) mod prune;
 pub(crate) mod read;

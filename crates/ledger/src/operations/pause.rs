@@ -4,14 +4,24 @@ use async_trait::async_trait;
 
 use crate::commit::transaction::{Transaction, on_either};
 use crate::commit::verb::{Surroundings, Verb};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
+use crate::rows::text;
 use crate::shared::Shared;
+use crate::store::Batch;
 use crate::verbs::Pausing;
-use crate::webhooks::sql::{Params, SqlTransaction, one};
+use crate::webhooks::sql::{Params, SqlReader, SqlTransaction, one};
 
-const PAUSED: &str = "INSERT INTO paused_queues (queue, paused_at) VALUES ($1, $2) \
-     ON CONFLICT (queue) DO NOTHING RETURNING queue";
-const RESUMED: &str = "DELETE FROM paused_queues WHERE queue = $1 RETURNING queue";
+statements! {
+    const PAUSED: &str = r"
+        INSERT INTO paused_queues (queue, paused_at)
+        VALUES ($1, $2)
+        ON CONFLICT (queue) DO NOTHING
+        RETURNING queue";
+
+    const ALL: &str = r"SELECT queue FROM paused_queues";
+    const RESUMED: &str = r"DELETE FROM paused_queues WHERE queue = $1 RETURNING queue";
+}
 
 /// Pauses a queue or resumes it; its output is false if it was so before.
 pub(crate) struct Pause {
@@ -45,4 +55,10 @@ async fn pause(writing: &mut impl SqlTransaction, wish: &Pausing) -> Result<bool
         one(writing, RESUMED, queue).await?
     };
     Ok(changed.is_some())
+}
+
+/// The queues that are paused.
+pub(crate) async fn paused(reader: &impl SqlReader) -> Batch<String> {
+    let rows = reader.ask(ALL.into(), Params::none()).await?;
+    rows.iter().map(|row| Ok(text(row, "queue")?.to_owned())).collect()
 }

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, Encode, Postgres, Type};
 
+#[cfg(test)]
+use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use crate::rows::BindRow;
 use crate::webhooks::sql::Table;
@@ -231,6 +233,20 @@ pub(crate) fn storable(text: String) -> String {
     }
 }
 
+#[cfg(test)]
+impl Texts for Statement {
+    fn texts(&self, backend: Backend) -> Vec<String> {
+        if backend == Backend::Postgres { self.alone() } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+impl Texts for (&'static Table, Statement) {
+    fn texts(&self, backend: Backend) -> Vec<String> {
+        self.1.texts(backend)
+    }
+}
+
 /// A statement about a batch: something before and after the arrays of its columns.
 pub(crate) struct Statement {
     head: &'static str,
@@ -311,7 +327,7 @@ impl Statement {
         let arrays: Vec<_> =
             parameters.iter().filter(|(each, _)| *each).map(|(_, text)| text.as_str()).collect();
         let arrays = arrays.join(", ");
-        let named = self.names.split(", ").zip(self.letters().chars());
+        let named = self.names.split(',').map(str::trim).zip(self.letters().chars());
         let names: Vec<_> =
             named.filter(|(_, letter)| travels(letter)).map(|(name, _)| name).collect();
         // A String takes everything.
@@ -347,8 +363,8 @@ pub(crate) struct Script {
 }
 
 /// The texts of scripts by the addresses and forms of their statements.
-type Texts = Mutex<HashMap<Vec<(usize, Form)>, Arc<str>>>;
-static TEXTS: OnceLock<Texts> = OnceLock::new();
+type TextCache = Mutex<HashMap<Vec<(usize, Form)>, Arc<str>>>;
+static TEXTS: OnceLock<TextCache> = OnceLock::new();
 
 impl Script {
     /// Adds a statement about these rows; nothing if there are none.

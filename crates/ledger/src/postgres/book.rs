@@ -7,6 +7,7 @@ use sqlx::postgres::PgRow;
 
 use super::marks::Marks;
 use super::property::Property;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, damaged, named, number, numbered, text, with_quarantines};
 use crate::unread::Tasks;
@@ -16,8 +17,10 @@ use crate::webhooks::subscribers::Subscribers;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::sealer::Sealer;
 
-/// Every lane there is; another node may have made some since they were read.
-pub(crate) const LANES: &str = "SELECT lane, queue, upstream, express FROM lanes";
+statements! {
+    /// Every lane there is; another node may have made some since they were read.
+    pub(crate) const LANES: &str = r"SELECT lane, queue, upstream, express FROM lanes";
+}
 
 /// What a node knows while the ledger is open.
 pub(crate) struct Book {

@@ -13,6 +13,8 @@ use sqlx::AssertSqlSafe;
 use super::batch::{Column, Columns, Travel, Values, type_of};
 use super::marks::Shelf;
 use super::writing::PgTransaction;
+#[cfg(test)]
+use crate::db::statements::{Backend, Declared, Texts};
 use crate::error::LedgerError;
 use crate::permits::stored as whole;
 use crate::rows::{
@@ -415,9 +417,22 @@ fn event(kind: EventKind, sequence: u32, attempt: u32, from: &str) -> String {
     )
 }
 
-/// Every text that there can be, for the tests that check them.
+/// The one statement of a batch, in every form that it can have.
 #[cfg(test)]
-pub(crate) fn every_text() -> Vec<String> {
+pub(crate) static STATEMENTS: Declared = Declared { file: file!(), all: &[&Batch] };
+
+#[cfg(test)]
+struct Batch;
+
+#[cfg(test)]
+impl Texts for Batch {
+    fn texts(&self, _backend: Backend) -> Vec<String> {
+        every_text()
+    }
+}
+
+#[cfg(test)]
+fn every_text() -> Vec<String> {
     let flag = |bits: usize, place: usize| bits >> place & 1 == 1;
     let shape = |bits| Shape {
         full: flag(bits, PLACES.len()),

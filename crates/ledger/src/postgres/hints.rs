@@ -11,10 +11,15 @@ use sqlx::{ConnectOptions, Executor};
 
 use super::book::Book;
 use super::pool::PATIENCE;
+use crate::db::statements::statements;
 use crate::verbs::Hint;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::webhooks::ReceiverKey;
 use cloakroom_runtime::clock::Clock;
+
+statements! {
+    const PROBE: &str = r"SELECT 1";
+}
 
 /// Where nodes tell each other.
 pub(crate) const CHANNEL: &str = "cloakroom";
@@ -125,7 +130,7 @@ impl Ears {
             Ok(Ok(None)) => Err(sqlx::Error::PoolClosed),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let asked = ears.execute("SELECT 1");
+                let asked = ears.execute(PROBE);
                 self.bounded(asked).await?;
                 Ok(None)
             }

@@ -21,38 +21,27 @@ pub(crate) mod trouble;
 pub(crate) mod webhooks;
 pub(crate) mod writing;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
 use super::Identity;
-use super::commit::transaction::Transaction;
 use super::error::{LedgerError, OpenError};
-use super::fleet::NodeRow;
-use super::listed::Listed;
 use super::opening::{Opening, Pooler, Server};
-use super::recount::{Counter, Elsewhere, Glimpse, Place};
-use super::store::{Batch, Store};
-use super::verbs::{
-    Acceptance, Hint, KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation,
-    Overdue, Page, Promised, SerialName, Settlement,
-};
-use super::webhooks::ReadsDeliveries;
-use crate::operations::capacity::Standing;
-pub(crate) use crate::operations::read::postgres::FIRST_COUNT;
-use crate::permits::LimitName;
+use super::verbs::{Acceptance, Hint, Settlement};
+use crate::db::statements::statements;
+pub(crate) use crate::operations::read::lanes::postgres::FIRST_COUNT;
 use batch::Values;
 pub(crate) use batch::storable;
 use book::Book;
-use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
-use cloakroom_domain::{OperationId, Timestamp};
+use cloakroom_domain::operation::Lane;
 use hints::Ears;
 pub use open::postgres_version;
 pub(crate) use open::{MOVED, target};
 use pool::Pool;
 pub(crate) use writing::PgTransaction;
+
+statements! {
+    const NOTIFY: &str = r"SELECT pg_notify($1, $2)";
+}
 
 /// The most transactions that write at once: one for each class of writes, and a second one for
 /// acceptances and settlements, so that one that is kept waiting keeps no other one waiting.
@@ -95,193 +84,46 @@ pub(crate) async fn open(
     Ok((Postgres { server, pool, writers, book, dead, ears }, identity))
 }
 
-#[async_trait]
-impl Store for Postgres {
-    fn committers(&self) -> usize {
+impl Postgres {
+    /// How many transactions may write at once.
+    pub(crate) fn committers(&self) -> usize {
         committers(self.server.pool) as usize
     }
 
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    fn incarnation(&self) -> i64 {
-        self.book.incarnation
-    }
-
-    fn knows_tasks(&self, names: HashSet<Arc<str>>) {
-        self.book.tasks.are(names);
-    }
-
-    fn dead_at_open(&self) -> &[i64] {
-        &self.dead
-    }
-
-    async fn time(&self) -> Result<Option<Timestamp>, LedgerError> {
-        crate::cluster::nodes::postgres::time(&self.pool).await.map(Some)
-    }
-
-    async fn nodes(&self) -> Batch<NodeRow> {
-        crate::cluster::nodes::postgres::list(&self.pool).await
-    }
-
-    fn unreadable(&self, error: &LedgerError) -> OpenError {
+    /// Says that it could not be read.
+    pub(crate) fn unreadable(&self, error: &LedgerError) -> OpenError {
         OpenError::Unreadable { path: self.server.url.to_string(), reason: error.to_string() }
     }
 
-    async fn begin(&self) -> Result<Transaction, LedgerError> {
-        let writing = PgTransaction::new(Arc::clone(&self.writers), Arc::clone(&self.book));
-        Ok(Transaction::Postgres(Box::new(writing)))
+    /// A writing transaction, which begins with its first statement.
+    pub(crate) fn begin(&self) -> PgTransaction {
+        PgTransaction::new(Arc::clone(&self.writers), Arc::clone(&self.book))
     }
 
-    async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        crate::operations::read::postgres::find(&self.pool, &self.book.sealer, ids).await
-    }
-
-    async fn sequences(&self, ids: &[OperationId]) -> Batch<(OperationId, u32)> {
-        crate::operations::read::postgres::sequences(&self.pool, ids).await
-    }
-
-    async fn called_off(&self) -> Batch<OperationId> {
-        crate::operations::read::postgres::called_off(&self.pool, &self.book).await
-    }
-
-    async fn used_elsewhere(&self) -> Batch<(LimitName, u64)> {
-        crate::cluster::limits::postgres::used(&self.pool, self.book.incarnation).await
-    }
-
-    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
-        crate::cluster::limits::postgres::emptied(&self.pool).await
-    }
-
-    async fn learn_lanes(&self) -> Batch<Lane> {
+    /// Every lane, also those that others have made since it was opened.
+    pub(crate) async fn learn_lanes(&self) -> Result<Vec<Lane>, LedgerError> {
         let rows = self.pool.read(book::LANES, Values::default().finish()?).await?;
         self.book.learn(&rows)?;
         Ok(self.book.all().into_iter().map(|(_, lane)| lane).collect())
     }
 
-    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
-        crate::operations::read::postgres::standing(&self.pool, claim).await
-    }
-
-    async fn count_up_to(&self, lanes: &[Lane], most: u64) -> Result<u64, LedgerError> {
-        crate::cluster::sweep::postgres::count_up_to(&self.pool, &self.book, lanes, most).await
-    }
-
-    async fn stored_in(&self, lanes: &[Lane]) -> Result<u64, LedgerError> {
-        crate::cluster::sweep::postgres::stored_in(&self.pool, &self.book, lanes).await
-    }
-
-    async fn counted_elsewhere(&self, counter: &Counter) -> Result<Option<Elsewhere>, LedgerError> {
-        crate::cluster::sweep::postgres::counted_elsewhere(&self.pool, &self.book, counter).await
-    }
-
-    async fn glimpse(&self, counter: &Counter, most: u64) -> Result<Option<Glimpse>, LedgerError> {
-        crate::cluster::sweep::postgres::glimpse(&self.pool, &self.book, counter, most).await
-    }
-
-    async fn count_some(
-        &self,
-        counter: &Counter,
-        behind: Place,
-    ) -> Result<(i64, Option<Place>), LedgerError> {
-        crate::cluster::sweep::postgres::count_some(&self.pool, &self.book, counter, behind).await
-    }
-
-    async fn tell(&self, hint: Hint) -> Result<(), LedgerError> {
-        let told = hints::written(&hint, &self.book);
+    /// Hurries the other nodes.
+    pub(crate) async fn tell(&self, hint: &Hint) -> Result<(), LedgerError> {
+        let told = hints::written(hint, &self.book);
         let values = Values::default().with(hints::CHANNEL).with(told).finish()?;
-        self.pool.read("SELECT pg_notify($1, $2)", values).await.map(drop)
+        self.pool.read(NOTIFY, values).await.map(drop)
     }
 
-    async fn hear(&self) -> Hint {
+    /// The next hint of another node; none ever where only a pooler can be reached.
+    pub(crate) async fn hear(&self) -> Hint {
         match &self.ears {
             Some(ears) => ears.hear(&self.book).await,
             None => std::future::pending().await,
         }
     }
 
-    async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        crate::operations::read::postgres::answer(&self.pool, &self.book.sealer, id).await
-    }
-
-    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        crate::operations::read::postgres::promised(&self.pool, &self.book.sealer, id).await
-    }
-
-    async fn events(
-        &self,
-        id: OperationId,
-        after: u32,
-        limit: u32,
-    ) -> Result<Listed<Event, u32>, LedgerError> {
-        crate::operations::read::postgres::events(&self.pool, &self.book.sealer, id, after, limit)
-            .await
-    }
-
-    async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        crate::operations::read::postgres::list(&self.pool, &self.book.sealer, listing).await
-    }
-
-    async fn descendants(
-        &self,
-        id: OperationId,
-        limit: u32,
-    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
-        crate::operations::read::postgres::descendants(&self.pool, &self.book.sealer, id, limit)
-            .await
-    }
-
-    async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        crate::operations::read::postgres::piece(&self.pool, &self.book.sealer, body, number).await
-    }
-
-    async fn paused(&self) -> Batch<String> {
-        crate::operations::read::postgres::paused(&self.pool).await
-    }
-
-    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-        crate::operations::serial_keys::postgres::keys(&self.pool, listing).await
-    }
-
-    async fn depths(&self) -> Batch<LaneDepth> {
-        crate::operations::read::postgres::depths(&self.pool, &self.book).await
-    }
-
-    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
-        crate::operations::serial_keys::postgres::is_delay_over(&self.pool, &self.book, now).await
-    }
-
-    async fn waiting(&self) -> Result<u64, LedgerError> {
-        crate::operations::read::postgres::waiting(&self.pool).await
-    }
-
-    async fn overdue(
-        &self,
-        lane: &Lane,
-        from: LanePlace,
-        look_at: usize,
-        now: Timestamp,
-    ) -> Result<Overdue, LedgerError> {
-        crate::operations::read::postgres::overdue(
-            &self.pool,
-            &self.book,
-            lane,
-            (from, look_at),
-            now,
-        )
-        .await
-    }
-
-    async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
-        crate::operations::read::postgres::oldest_due(&self.pool, &self.book, lanes).await
-    }
-
-    fn deliveries(&self) -> &dyn ReadsDeliveries {
-        self
-    }
-
-    async fn close(&self) {
+    /// Lets go of the database.
+    pub(crate) async fn close(&self) {
         self.writers.close().await;
         self.pool.close().await;
     }

@@ -17,6 +17,7 @@ use super::pool::{Away, PATIENCE, Pool};
 use super::trouble::{is_lost, trouble};
 use crate::Identity;
 use crate::cluster::nodes::postgres::TIME;
+use crate::db::statements::statements;
 use crate::error::{LedgerError, OpenError};
 use crate::opening::{Opening, Pooler, Server};
 use crate::permits::stored;
@@ -28,6 +29,54 @@ use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{DatabaseUrl, TicketKey, Timestamp};
 use cloakroom_runtime::clock::Clock;
+
+statements! {
+    const LEFT_RUNNING: &str = r"
+        SELECT DISTINCT u.node
+        FROM running u
+        JOIN nodes n ON n.incarnation = u.node
+        WHERE n.name = $1";
+
+    const IN_RECOVERY: &str = r"SELECT pg_is_in_recovery()";
+
+    const DURABILITY: &str = r"
+        SELECT current_setting('fsync') AS fsync,
+            current_setting('synchronous_commit') AS commits";
+
+    const CONNECTIONS: &str = r"
+        SELECT current_setting('max_connections')::bigint -
+            current_setting('superuser_reserved_connections')::bigint AS room,
+            count(*) AS others, coalesce(sum(coalesce(n.pool + 1, $1)), 0)::bigint AS wanted
+        FROM (
+            SELECT DISTINCT application_name, substring(application_name
+                FROM ' pool ([0-9]{1,9})$')::bigint AS pool
+            FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE 'cloakroom node %'
+        ) AS n";
+
+    const IDENTITY_MADE: &str = r"
+        INSERT INTO ledger (one, number, ticket_key, created_at)
+        VALUES (1, $1, $2, $3)
+        ON CONFLICT DO NOTHING";
+
+    const IDENTITY: &str = r"SELECT number, ticket_key FROM ledger";
+
+    const FORGOTTEN: &str = r"
+        DELETE FROM nodes
+        WHERE greatest(beat_at, started_at) < $1
+            AND coalesce(ended_at, 0) < $1
+            AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)";
+
+    const REGISTERED: &str = r"
+        INSERT INTO nodes (name, version, started_at, beat_at, sealing_key)
+        VALUES ('local', $1, $2, $2, $3)
+        RETURNING incarnation";
+
+    const LANE_MADE: &str = r"
+        INSERT INTO lanes (queue, upstream, express)
+        VALUES ($1, $2, $3)
+        ON CONFLICT DO NOTHING";
+}
 
 /// Every migration.
 const MIGRATIONS: [Text; 1] =
@@ -61,8 +110,6 @@ pub(crate) struct Opened {
 
 /// What starts are called that were on a file: they live no more.
 pub(crate) const MOVED: &str = "moved";
-const LEFT_RUNNING: &str = "SELECT DISTINCT u.node FROM running u \
-     JOIN nodes n ON n.incarnation = u.node WHERE n.name = $1";
 
 /// Says what went wrong with the database at that address.
 pub(super) fn unreadable(url: &DatabaseUrl, reason: impl std::fmt::Display) -> OpenError {
@@ -155,7 +202,7 @@ fn unusable(url: &DatabaseUrl, error: &sqlx::Error) -> OpenError {
 /// Whether the server may only be read, because it follows another one.
 async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // As text: behind a pooler nothing is prepared.
-    let row = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(connection).await?;
+    let row = sqlx::raw_sql(IN_RECOVERY).fetch_one(connection).await?;
     sqlx::Row::try_get(&row, 0)
 }
 
@@ -242,12 +289,7 @@ fn check_version(version: Option<u32>) -> Result<(), OpenError> {
 
 /// Whether a commit of this server is on its disk.
 async fn is_durable(connection: &mut PgConnection) -> Result<bool, LedgerError> {
-    let row = sqlx::query(
-        "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commits",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(trouble)?;
+    let row = sqlx::query(DURABILITY).fetch_one(connection).await.map_err(trouble)?;
     if text(&row, "fsync")? == "off" {
         tracing::warn!(
             "the database has fsync = off: what was accepted may be lost with its machine"
@@ -261,17 +303,8 @@ async fn make_room(connection: &mut PgConnection, server: &Server) -> Result<(),
     let failed = |error| unreadable(&server.url, trouble(error));
     // One more listens for hints.
     let each = u64::from(server.pool) + 1;
-    let row = sqlx::query(
-        "SELECT current_setting('max_connections')::bigint \
-         - current_setting('superuser_reserved_connections')::bigint AS room, \
-         count(*) AS others, coalesce(sum(coalesce(n.pool + 1, $1)), 0)::bigint AS wanted FROM \
-         (SELECT DISTINCT application_name, substring(application_name FROM ' pool ([0-9]{1,9})$')::bigint AS pool \
-         FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'cloakroom node %') AS n",
-    )
-    .bind(stored(each))
-    .fetch_one(connection)
-    .await
-    .map_err(failed)?;
+    let row =
+        sqlx::query(CONNECTIONS).bind(stored(each)).fetch_one(connection).await.map_err(failed)?;
     let damaged = |error: LedgerError| unreadable(&server.url, error);
     let room: u64 = number(&row, "room").map_err(damaged)?;
     let others: u64 = number(&row, "others").map_err(damaged)?;
@@ -299,19 +332,14 @@ async fn identity(connection: &mut PgConnection, now: Timestamp) -> Result<Ident
         let mut rng = rand::rng();
         (rng.random(), rng.random())
     };
-    sqlx::query(
-        "INSERT INTO ledger (one, number, ticket_key, created_at) VALUES (1, $1, $2, $3) ON CONFLICT DO NOTHING",
-    )
-    .bind(i64::from(number_of))
-    .bind(key.to_vec())
-    .bind(now.as_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
-    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
-        .fetch_one(connection)
+    sqlx::query(IDENTITY_MADE)
+        .bind(i64::from(number_of))
+        .bind(key.to_vec())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
         .await
         .map_err(trouble)?;
+    let row = sqlx::query(IDENTITY).fetch_one(connection).await.map_err(trouble)?;
     let key = exactly(&row, "ticket_key")?.ok_or_else(|| damaged("a ledger without a key"))?;
     Ok(Identity { number: number(&row, "number")?, ticket_key: TicketKey::new(key) })
 }
@@ -333,14 +361,11 @@ async fn missing_keys(
 
 /// Forgets nodes that have been silent for long and own nothing.
 async fn forget(connection: &mut PgConnection, now: Timestamp) -> Result<(), LedgerError> {
-    sqlx::query(
-        "DELETE FROM nodes WHERE greatest(beat_at, started_at) < $1 AND coalesce(ended_at, 0) < $1 \
-         AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)",
-    )
-    .bind((now - NODES_KEPT).as_micros())
-    .execute(connection)
-    .await
-    .map_err(trouble)?;
+    sqlx::query(FORGOTTEN)
+        .bind((now - NODES_KEPT).as_micros())
+        .execute(connection)
+        .await
+        .map_err(trouble)?;
     Ok(())
 }
 
@@ -355,29 +380,24 @@ async fn register(
         let used = sqlx::query(sealing_keys::USED).bind(key).bind(now.as_micros());
         used.execute(&mut *connection).await.map_err(trouble)?;
     }
-    let row = sqlx::query(
-        "INSERT INTO nodes (name, version, started_at, beat_at, sealing_key) VALUES ('local', $1, $2, $2, $3) \
-         RETURNING incarnation",
-    )
-    .bind(env!("CARGO_PKG_VERSION"))
-    .bind(now.as_micros())
-    .bind(key)
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(trouble)?;
+    let row = sqlx::query(REGISTERED)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(now.as_micros())
+        .bind(key)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(trouble)?;
     let mut lanes: Vec<_> = opening.lanes.iter().collect();
     // Two nodes that start at once must not wait for each other.
     lanes.sort_unstable();
     for lane in lanes {
-        sqlx::query(
-            "INSERT INTO lanes (queue, upstream, express) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        )
-        .bind(lane.queue.to_string())
-        .bind(lane.upstream.to_string())
-        .bind(lane.express)
-        .execute(&mut *connection)
-        .await
-        .map_err(trouble)?;
+        sqlx::query(LANE_MADE)
+            .bind(lane.queue.to_string())
+            .bind(lane.upstream.to_string())
+            .bind(lane.express)
+            .execute(&mut *connection)
+            .await
+            .map_err(trouble)?;
     }
     number(&row, "incarnation")
 }

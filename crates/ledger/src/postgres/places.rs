@@ -12,9 +12,16 @@ macro_rules! places {
         concat!(
             " LEFT JOIN LATERAL (SELECT seq, since, ",
             carried!(""),
-            " FROM running WHERE seq = o.seq LIMIT 1) AS u ON true LEFT JOIN LATERAL (SELECT seq, due_at, ",
+            r"
+            FROM running
+            WHERE seq = o.seq
+            LIMIT 1) AS u ON true LEFT JOIN LATERAL (SELECT seq, due_at, ",
             carried!(""),
-            " FROM ready WHERE seq = o.seq LIMIT 1) AS r ON true LEFT JOIN LATERAL (SELECT seq, due_at, waiting_for, delayed_until, ",
+            r"
+            FROM ready
+            WHERE seq = o.seq
+            LIMIT 1) AS r ON true LEFT JOIN LATERAL (SELECT seq, due_at, waiting_for,
+                delayed_until, ",
             carried!(""),
             " FROM waiting WHERE seq = o.seq LIMIT 1) AS w ON true"
         )
@@ -25,8 +32,10 @@ macro_rules! places {
 macro_rules! latest {
     ($table:literal) => {
         concat!(
-            "SELECT held.seq FROM UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token) CROSS JOIN LATERAL \
-             (SELECT seq FROM ",
+            r"
+            SELECT held.seq
+            FROM UNNEST($1::bigint[], $2::bigint[]) AS lease (seq, token)
+            CROSS JOIN LATERAL (SELECT seq FROM ",
             $table,
             " WHERE seq = lease.seq AND token = lease.token LIMIT 1 FOR UPDATE) AS held"
         )

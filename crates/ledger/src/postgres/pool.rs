@@ -13,10 +13,19 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::trouble::Fault;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::opening::Pooler;
 use cloakroom_domain::Timestamp;
 use cloakroom_runtime::clock::Clock;
+
+statements! {
+    /// A commit that is answered is on the disk, whatever the server is told later; where it is
+    /// to be on other machines too, that stays as it is.
+    const DURABLE: &str = r"
+        SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+            WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
+}
 
 /// The longest that a statement may take, or the wait for a free connection.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +38,7 @@ const AWAY: Duration = Duration::from_millis(200);
 /// lies between forgets it after some minutes: then a statement on it waits for nothing.
 const IDLE: Duration = Duration::from_mins(1);
 /// Statements that each connection keeps prepared.
-const STATEMENTS: usize = 256;
+const PREPARED: usize = 256;
 
 /// What holds in every session or, behind a pooler, in every transaction. Every table is
 /// reached by an index: what is planned for a small table is wrong for a large one, and
@@ -45,11 +54,6 @@ const SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", "9000"),
     ("idle_in_transaction_session_timeout", "10000"),
 ];
-
-/// A commit that is answered is on the disk, whatever the server is told later; where it is
-/// to be on other machines too, that stays as it is.
-const DURABLE: &str = "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
-     WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
 
 /// Connections to the server.
 pub(crate) struct Pool {
@@ -124,7 +128,7 @@ impl Pool {
         away: Arc<Away>,
     ) -> Arc<Self> {
         let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
-        let mut options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
+        let mut options = options.statement_cache_capacity(PREPARED).disable_statement_logging();
         match pooler {
             Pooler::None => options = options.options(SETTINGS),
             // Differs from a session's: the server behind a pooler may be another one for

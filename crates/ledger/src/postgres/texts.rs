@@ -1,8 +1,6 @@
 //! Texts that are put together at run time, for the tests that check all of them.
 
 use super::batch::Statement;
-use super::given;
-pub(crate) use crate::operations::read::postgres::DESCENDANTS;
 
 /// Every form of a statement about a batch: `call` makes it of these texts.
 pub(crate) fn of_statement(call: &str, texts: &[String]) -> Vec<String> {
@@ -18,9 +16,4 @@ pub(crate) fn of_statement(call: &str, texts: &[String]) -> Vec<String> {
         other => panic!("what does this make? {other:?}"),
     };
     statement.alone()
-}
-
-/// Every statement that writes new operations down.
-pub(crate) fn of_given() -> Vec<String> {
-    given::every_text()
 }

@@ -10,6 +10,7 @@ use super::Postgres;
 use super::batch::{Statement, Values, storable};
 use super::places::places;
 use super::writing::PgTransaction;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::rows::{
     as_micros, carried, damaged, maybe_time, number, operation, operations, origins,
@@ -33,63 +34,122 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::{ReceiverKey, Topic};
 
-/// The tables of webhooks that rows are put into.
-static TABLES: [(&Table, Statement); 8] = [
-    (&MESSAGES, Statement::of(&MESSAGES)),
-    (&FAN_OUTS, Statement::of(&FAN_OUTS)),
-    (&DELIVERIES, Statement::of(&DELIVERIES)),
-    (&DUE, Statement::of(&DUE)),
-    (&SENDING, Statement::of(&SENDING)),
-    (&HELD, Statement::of(&HELD)),
-    (&ENDED, Statement::of(&ENDED)),
-    (&ATTEMPTS, Statement::of(&ATTEMPTS)),
-];
-const OPERATIONS: &str = concat!(operations!(), places!(), " WHERE o.seq = ANY ($1)");
+statements! {
+    /// The tables of webhooks that rows are put into.
+    static TABLES: [(&Table, Statement); 8] = [
+        (&MESSAGES, Statement::of(&MESSAGES)),
+        (&FAN_OUTS, Statement::of(&FAN_OUTS)),
+        (&DELIVERIES, Statement::of(&DELIVERIES)),
+        (&DUE, Statement::of(&DUE)),
+        (&SENDING, Statement::of(&SENDING)),
+        (&HELD, Statement::of(&HELD)),
+        (&ENDED, Statement::of(&ENDED)),
+        (&ATTEMPTS, Statement::of(&ATTEMPTS)),
+    ];
+
+    const OPERATIONS: &str = concat!(operations!(), places!(), " WHERE o.seq = ANY ($1)");
+
+    /// Differs from SQLite because others claim too, and because each statement is a round trip:
+    /// all wants are asked for at once, what another one is taking is passed over, and what is
+    /// taken is left out of what comes next.
+    const CLAIMED: &str = concat!(
+        r"
+        WITH taken AS (
+            DELETE FROM deliveries_due
+            WHERE delivery = ANY (ARRAY (
+                SELECT d.delivery
+                FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (receiver,
+                    again, most)
+                JOIN receivers r ON r.receiver = want.receiver AND r.state = 'active'
+                CROSS JOIN LATERAL (
+                    SELECT delivery
+                    FROM deliveries_due
+                    WHERE receiver = want.receiver AND again = want.again AND due_at <= $4
+                    ORDER BY due_at, delivery
+                    LIMIT want.most
+                    FOR UPDATE SKIP LOCKED
+                ) AS d
+            ))
+            RETURNING delivery, receiver, again, due_at, attempts, refusals, token
+        ), begun AS (
+            INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts,
+                refusals, token)
+            SELECT delivery, receiver, $5, $4, least(attempts, 9223372036854775806) + 1,
+                refusals, least(token, 4611686018427387903) + 1
+            FROM taken
+        )
+        SELECT want.receiver AS wanted, want.again AS wanted_again, head.due_at AS next_due,
+            t.delivery, t.due_at, t.attempts, t.refusals, t.token, ",
+        leased_columns!(),
+        r"
+        FROM UNNEST($1::bigint[], $2::bigint[]) AS want (receiver, again)
+        LEFT JOIN LATERAL (
+            SELECT due_at
+            FROM deliveries_due
+            WHERE receiver = want.receiver
+                AND again = want.again
+                AND delivery NOT IN (SELECT delivery FROM taken)
+            ORDER BY due_at, delivery
+            LIMIT 1
+        ) AS head ON true
+        LEFT JOIN taken t ON t.receiver = want.receiver AND t.again = want.again
+        LEFT JOIN deliveries v ON v.delivery = t.delivery
+        LEFT JOIN messages m ON m.message = v.message
+        LEFT JOIN receivers r ON r.receiver = t.receiver
+        ORDER BY t.due_at, t.delivery"
+    );
+
+    /// Looked up one by one, as the places of operations are.
+    const TAKEN: &str = r"
+        DELETE FROM deliveries_sending
+        WHERE delivery = ANY (ARRAY (
+            SELECT held.delivery
+            FROM UNNEST($1::bigint[], $2::bigint[]) AS lease (delivery, token)
+            CROSS JOIN LATERAL (
+                SELECT delivery
+                FROM deliveries_sending
+                WHERE delivery = lease.delivery AND token = lease.token
+                LIMIT 1
+                FOR UPDATE
+            ) AS held
+        ))
+        RETURNING delivery, receiver, attempts, refusals, token";
+
+    /// One statement instead of one for each table, because it can go down by itself: each
+    /// transaction around statements costs two more round trips. What is written down of each
+    /// travels with its lease.
+    const DELIVERED: &str = r"
+        WITH held AS MATERIALIZED (
+            SELECT s.delivery, s.attempts, l.ended_at, l.at, l.took_us, l.status
+            FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[], $5::bigint[],
+                $6::bigint[], $7::bigint[]) AS l (delivery, token, ended_at, at, took_us,
+                status)
+            CROSS JOIN LATERAL (
+                SELECT delivery, attempts
+                FROM deliveries_sending
+                WHERE delivery = l.delivery AND token = l.token
+                LIMIT 1
+                FOR UPDATE
+            ) AS s
+            WHERE (SELECT version FROM webhooks) = $3
+        ), gone AS (
+            DELETE FROM deliveries_sending
+            WHERE delivery = ANY (ARRAY (SELECT delivery FROM held))
+        ), ended AS (
+            INSERT INTO deliveries_ended (delivery, state, ended_at, attempts, at, took_us,
+                status)
+            SELECT delivery, 'delivered', ended_at, attempts, at, took_us, status
+            FROM held
+        )
+        SELECT delivery
+        FROM held";
+
+    const NEXT_MESSAGES: &str = r"SELECT nextval('messages_order') AS first FROM generate_series(1, $1)";
+    const NEXT_DELIVERIES: &str = r"SELECT nextval('deliveries_order') AS first FROM generate_series(1, $1)";
+}
+
 /// How many numbers a node takes at a time; as the sequences say.
 const BLOCK: i64 = 256;
-/// Differs from SQLite because others claim too, and because each statement is a round trip:
-/// all wants are asked for at once, what another one is taking is passed over, and what is
-/// taken is left out of what comes next.
-const CLAIMED: &str = concat!(
-    "WITH taken AS (DELETE FROM deliveries_due WHERE delivery = ANY (ARRAY (\
-     SELECT d.delivery FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (receiver, again, most) \
-     JOIN receivers r ON r.receiver = want.receiver AND r.state = 'active' CROSS JOIN LATERAL \
-     (SELECT delivery FROM deliveries_due WHERE receiver = want.receiver AND again = want.again AND due_at <= $4 \
-     ORDER BY due_at, delivery LIMIT want.most FOR UPDATE SKIP LOCKED) AS d)) \
-     RETURNING delivery, receiver, again, due_at, attempts, refusals, token), \
-     begun AS (INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
-     SELECT delivery, receiver, $5, $4, least(attempts, 9223372036854775806) + 1, refusals, \
-     least(token, 4611686018427387903) + 1 FROM taken) \
-     SELECT want.receiver AS wanted, want.again AS wanted_again, head.due_at AS next_due, t.delivery, t.due_at, \
-     t.attempts, t.refusals, t.token, ",
-    leased_columns!(),
-    " FROM UNNEST($1::bigint[], $2::bigint[]) AS want (receiver, again) LEFT JOIN LATERAL \
-     (SELECT due_at FROM deliveries_due WHERE receiver = want.receiver AND again = want.again \
-     AND delivery NOT IN (SELECT delivery FROM taken) ORDER BY due_at, delivery LIMIT 1) AS head ON true \
-     LEFT JOIN taken t ON t.receiver = want.receiver AND t.again = want.again \
-     LEFT JOIN deliveries v ON v.delivery = t.delivery LEFT JOIN messages m ON m.message = v.message \
-     LEFT JOIN receivers r ON r.receiver = t.receiver \
-     ORDER BY t.due_at, t.delivery"
-);
-/// Looked up one by one, as the places of operations are.
-const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ANY (ARRAY (\
-     SELECT held.delivery FROM UNNEST($1::bigint[], $2::bigint[]) AS lease (delivery, token) CROSS JOIN LATERAL \
-     (SELECT delivery FROM deliveries_sending WHERE delivery = lease.delivery AND token = lease.token LIMIT 1 FOR UPDATE) AS held)) \
-     RETURNING delivery, receiver, attempts, refusals, token";
-
-/// One statement instead of one for each table, because it can go down by itself: each
-/// transaction around statements costs two more round trips. What is written down of each
-/// travels with its lease.
-const DELIVERED: &str = "WITH held AS MATERIALIZED (SELECT s.delivery, s.attempts, l.ended_at, l.at, l.took_us, l.status \
-     FROM UNNEST($1::bigint[], $2::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) \
-     AS l (delivery, token, ended_at, at, took_us, status) \
-     CROSS JOIN LATERAL (SELECT delivery, attempts FROM deliveries_sending \
-     WHERE delivery = l.delivery AND token = l.token LIMIT 1 FOR UPDATE) AS s \
-     WHERE (SELECT version FROM webhooks) = $3), \
-     gone AS (DELETE FROM deliveries_sending WHERE delivery = ANY (ARRAY (SELECT delivery FROM held))), \
-     ended AS (INSERT INTO deliveries_ended (delivery, state, ended_at, attempts, at, took_us, status) \
-     SELECT delivery, 'delivered', ended_at, attempts, at, took_us, status FROM held) \
-     SELECT delivery FROM held";
 
 /// Whether a receiver may want to know that operations of this batch, or of a claim, begin:
 /// then it is no single statement.
@@ -153,12 +213,8 @@ impl SqlTransaction for PgTransaction {
         let missing = (count - numbers.len()) as i64;
         if missing > 0 {
             let sequence = match of {
-                IdSequence::Messages => {
-                    "SELECT nextval('messages_order') AS first FROM generate_series(1, $1)"
-                }
-                IdSequence::Deliveries => {
-                    "SELECT nextval('deliveries_order') AS first FROM generate_series(1, $1)"
-                }
+                IdSequence::Messages => NEXT_MESSAGES,
+                IdSequence::Deliveries => NEXT_DELIVERIES,
             };
             let blocks = (missing + BLOCK - 1) / BLOCK;
             // Nothing that is still to be written matters to it, and goes down together as it is.

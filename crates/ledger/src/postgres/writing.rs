@@ -14,6 +14,9 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use super::batch::{Script, Values};
 use super::book::{Book, LANES};
 use super::pool::{Lent, Pool};
+use crate::db::statements::statements;
+#[cfg(test)]
+use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use crate::operations::settle::postgres::{EVENTS, OUTLIVED};
 use crate::rows::{BindRow, EventRow, damaged, exactly, maybe_number, number};
@@ -21,6 +24,51 @@ use crate::webhooks::announce::refresh;
 use crate::webhooks::sql::{OperationSnapshot, PendingEvent};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Lane, outlived_by};
+
+statements! {
+    /// Takes places in the order accepted, and brings the version of receivers.
+    static PLACES: Counted = Counted(r"
+        SELECT nextval('operations_order') AS seq, (SELECT version FROM webhooks) AS version
+        FROM generate_series(1, ");
+
+    /// Locks the row of each key, making it where there is none. Sorted, so that no two
+    /// batches wait for each other.
+    const LOCK: &str = r"
+        INSERT INTO serial_keys (digest, seq)
+        SELECT digest, 0
+        FROM UNNEST($1::bytea[]) AS wanted (digest)
+        ORDER BY digest
+        ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq
+        RETURNING digest, seq, (
+            SELECT w.turn_at
+            FROM waiting w
+            WHERE w.serial_digest = serial_keys.digest AND w.turn_at IS NOT NULL
+            ORDER BY w.turn_at
+            LIMIT 1
+        ) AS next_turn";
+
+    /// An operation whose delay is over and that waits for a look to let it go.
+    const NEXT_DUE: &str = r"
+        SELECT d.seq
+        FROM (
+            SELECT seq, turn_at, delayed_until
+            FROM waiting
+            WHERE serial_digest = $1 AND turn_at IS NOT NULL
+            ORDER BY turn_at, seq
+            LIMIT 1
+        ) AS d
+        WHERE d.turn_at <= $2 AND d.delayed_until IS NOT NULL";
+
+    /// The rows are there, and locked; so each is found by its key, and joined with nothing.
+    const HELD: &str = r"
+        INSERT INTO serial_keys (digest, seq)
+        SELECT digest, seq
+        FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq)
+        ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq";
+
+    const FREED: &str = r"DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
+    const VERSION: &str = r"SELECT NULL::bigint AS seq, version FROM webhooks";
+}
 
 /// One writing transaction. Dropping it undoes it.
 pub(crate) struct PgTransaction {
@@ -58,22 +106,21 @@ struct Holder {
     next_turn: Option<i64>,
 }
 
-/// Locks the row of each key, making it where there is none. Sorted, so that no two
-/// batches wait for each other.
-const LOCK: &str = "INSERT INTO serial_keys (digest, seq) \
-     SELECT digest, 0 FROM UNNEST($1::bytea[]) AS wanted (digest) ORDER BY digest \
-     ON CONFLICT (digest) DO UPDATE SET seq = serial_keys.seq RETURNING digest, seq, \
-     (SELECT w.turn_at FROM waiting w WHERE w.serial_digest = serial_keys.digest AND w.turn_at IS NOT NULL \
-     ORDER BY w.turn_at LIMIT 1) AS next_turn";
-/// An operation whose delay is over and that waits for a look to let it go.
-const NEXT_DUE: &str = "SELECT d.seq FROM (SELECT seq, turn_at, delayed_until FROM waiting \
-     WHERE serial_digest = $1 AND turn_at IS NOT NULL ORDER BY turn_at, seq LIMIT 1) AS d \
-     WHERE d.turn_at <= $2 AND d.delayed_until IS NOT NULL";
-/// The rows are there, and locked; so each is found by its key, and joined with nothing.
-const HELD: &str = "INSERT INTO serial_keys (digest, seq) \
-     SELECT digest, seq FROM UNNEST($1::bytea[], $2::bigint[]) AS h (digest, seq) \
-     ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq";
-const FREED: &str = "DELETE FROM serial_keys WHERE digest = ANY ($1::bytea[])";
+/// A statement that ends with a count, because what is sent together with `BEGIN` has no parameters.
+struct Counted(&'static str);
+
+impl Counted {
+    fn text(&self, count: usize) -> String {
+        format!("{}{count})", self.0)
+    }
+}
+
+#[cfg(test)]
+impl Texts for Counted {
+    fn texts(&self, _backend: Backend) -> Vec<String> {
+        vec![self.text(3)]
+    }
+}
 
 impl PgTransaction {
     pub(crate) fn new(pool: Arc<Pool>, book: Arc<Book>) -> Self {
@@ -140,15 +187,9 @@ impl PgTransaction {
     ) -> Result<(), LedgerError> {
         digests.sort_unstable();
         digests.dedup();
-        let take = || {
-            format!(
-                "SELECT nextval('operations_order') AS seq, \
-                     (SELECT version FROM webhooks) AS version FROM generate_series(1, {places})"
-            )
-        };
-        let take = (places > 0).then(take);
+        let take = (places > 0).then(|| PLACES.text(places));
         let taken = if digests.is_empty() {
-            let version = || "SELECT NULL::bigint AS seq, version FROM webhooks".to_owned();
+            let version = || VERSION.to_owned();
             self.begin(take.or_else(|| Some(version()))).await?
         } else {
             self.lock(digests).await?;

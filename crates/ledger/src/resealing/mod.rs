@@ -5,7 +5,7 @@
 //! meanwhile is lost; a value that moved on meanwhile is counted, and another walk finds it. One
 //! text is for both engines.
 
-mod walk;
+pub(crate) mod walk;
 
 use std::fmt;
 use std::str::FromStr;

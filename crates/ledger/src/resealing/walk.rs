@@ -3,6 +3,9 @@
 //! Its invariant: a value is replaced only while it is what was read.
 
 use super::{ResealCursor, Resealed};
+use crate::db::statements::statements;
+#[cfg(test)]
+use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use crate::rows::{ReadRow, exactly, id, number, octets, text};
 use crate::webhooks::SubscriptionId;
@@ -11,6 +14,155 @@ use cloakroom_domain::sealer::{SealContext, SealedValue, Sealer};
 use cloakroom_domain::sealing::SealingError;
 use cloakroom_domain::webhooks::secret_storage::{self, SecretOwner};
 use cloakroom_domain::{OperationId, Principal};
+
+macro_rules! slot {
+    ($table:literal, $column:literal, $what:ident, $by:ident, $more:literal) => {
+        Slot {
+            what: SealedValue::$what,
+            by: By::$by,
+            read: concat!(
+                r"SELECT t.seq, o.id, t.",
+                $column,
+                " AS value FROM ",
+                $table,
+                " t JOIN operations o ON o.seq = t.seq WHERE t.seq > $1 AND t.seq <= $2 AND t.",
+                $column,
+                " IS NOT NULL",
+                $more
+            ),
+            write: concat!(
+                r"UPDATE ",
+                $table,
+                " SET ",
+                $column,
+                " = $1 WHERE seq = $2 AND ",
+                $column,
+                " = $3 RETURNING seq"
+            ),
+        }
+    };
+}
+
+statements! {
+    /// Columns of octets. Those that are sealed with the key that seals are not read.
+    static OCTETS_OF: [Slot; 6] = [
+        slot!("requests", "fields", Fields, Id, " AND substr(t.fields, 1, 6) <> $3"),
+        slot!("requests", "body", Body, Id, " AND substr(t.body, 1, 6) <> $3"),
+        slot!("credentials", "fields", Credentials, Id, " AND substr(t.fields, 1, 6) <> $3"),
+        slot!("results", "fields", AnswerFields, Row, " AND substr(t.fields, 1, 6) <> $3"),
+        slot!("results", "body", AnswerBody, Row, " AND substr(t.body, 1, 6) <> $3"),
+        slot!("waiting", "continuation", Continuation, Row, " AND substr(t.continuation, 1, 6) <> $3"),
+    ];
+
+    /// Columns of texts.
+    static TEXTS_OF: [Slot; 6] = [
+        slot!("operations", "target", Query, Id, ""),
+        slot!("operations", "upstream_key", UpstreamKey, Id, ""),
+        slot!("operations", "callback_url", Callback, Id, ""),
+        slot!("outcomes", "created_location", Created, Row, ""),
+        slot!("verdicts", "location", Verdict, Row, ""),
+        slot!("verdicts", "note", Verdict, Row, ""),
+    ];
+
+    /// What is said of progress moves from table to table with its operation: one statement sees it in
+    /// exactly one of them.
+    const PROGRESS: &str = r"
+        SELECT CAST(0 AS BIGINT) AS place, seq, message AS value
+        FROM ready
+        WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL
+        UNION ALL
+        SELECT CAST(1 AS BIGINT), seq, message
+        FROM running
+        WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL
+        UNION ALL
+        SELECT CAST(2 AS BIGINT), seq, message
+        FROM waiting
+        WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL
+        UNION ALL
+        SELECT CAST(3 AS BIGINT), seq, message
+        FROM outcomes
+        WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL";
+
+    const PROGRESS_WRITTEN: [&str; 4] = [
+        r"UPDATE ready SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
+        r"UPDATE running SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
+        r"UPDATE waiting SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
+        r"UPDATE outcomes SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
+    ];
+
+    const EVENTS: &str = r"
+        SELECT seq, sequence, message AS value
+        FROM events
+        WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL";
+
+    const EVENT_WRITTEN: &str = r"
+        UPDATE events
+        SET message = $1
+        WHERE seq = $2 AND sequence = $3 AND message = $4
+        RETURNING seq";
+
+    /// The next operations, with the octets of what is in their rows.
+    const WINDOW: &str = r"
+        SELECT o.seq, CAST(coalesce(q.body_length, 0) + coalesce(x.body_length,
+            0) AS BIGINT) AS octets
+        FROM operations o
+        LEFT JOIN requests q ON q.seq = o.seq AND q.body_key IS NULL
+        LEFT JOIN results x ON x.seq = o.seq AND x.body_key IS NULL
+        WHERE o.seq > $1
+        ORDER BY o.seq
+        LIMIT $2";
+
+    const PIECES_READ: &str = r"
+        SELECT body, number, CASE WHEN substr(octets, 1, 6) <> $1 THEN octets END AS value
+        FROM pieces
+        WHERE body > $2 OR (body = $3 AND number > $4)
+        ORDER BY body, number
+        LIMIT $5";
+
+    const PIECE_WRITTEN: &str = r"UPDATE pieces SET octets = $1 WHERE body = $2 AND number = $3 RETURNING number";
+
+    const MESSAGES_READ: &str = r"
+        SELECT message AS number, CASE WHEN substr(body, 1, 6) <> $1 THEN body END AS value
+        FROM messages
+        WHERE message > $2
+        ORDER BY message
+        LIMIT $3";
+
+    const MESSAGE_WRITTEN: &str = r"UPDATE messages SET body = $1 WHERE message = $2 RETURNING message";
+
+    const DELIVERIES_READ: &str = r"
+        SELECT delivery AS number, url AS value
+        FROM deliveries
+        WHERE delivery > $1
+        ORDER BY delivery
+        LIMIT $2";
+
+    const DELIVERY_WRITTEN: &str = r"UPDATE deliveries SET url = $1 WHERE delivery = $2 RETURNING delivery";
+
+    const RECEIVERS_READ: &str = r"
+        SELECT receiver AS number, id, headers AS value
+        FROM receivers
+        WHERE receiver > $1
+        ORDER BY receiver
+        LIMIT $2";
+
+    /// A change of headers takes place meanwhile or is waited for: the old ones are replaced only.
+    const HEADERS_WRITTEN: &str = r"
+        UPDATE receivers
+        SET headers = $1
+        WHERE receiver = $2 AND headers = $3
+        RETURNING receiver";
+
+    const KEYS_READ: &str = r"
+        SELECT k.key AS number, r.id, k.principal, k.secret AS value
+        FROM signing_keys k
+        LEFT JOIN receivers r ON r.receiver = k.receiver
+        WHERE k.key > $1
+        ORDER BY k.key
+        LIMIT $2";
+
+    const KEY_WRITTEN: &str = r"UPDATE signing_keys SET secret = $1 WHERE key = $2 AND secret = $3 RETURNING key";
+}
 
 /// The most rows that are looked at together, and about how many octets of bodies: the settlement
 /// of one of them waits for all of them.
@@ -26,6 +178,13 @@ enum By {
     Row,
 }
 
+#[cfg(test)]
+impl Texts for Slot {
+    fn texts(&self, _backend: Backend) -> Vec<String> {
+        vec![self.read.to_owned(), self.write.to_owned()]
+    }
+}
+
 /// A column of values that belong to operations.
 struct Slot {
     what: SealedValue,
@@ -33,92 +192,6 @@ struct Slot {
     read: &'static str,
     write: &'static str,
 }
-
-macro_rules! slot {
-    ($table:literal, $column:literal, $what:ident, $by:ident, $more:literal) => {
-        Slot {
-            what: SealedValue::$what,
-            by: By::$by,
-            read: concat!(
-                "SELECT t.seq, o.id, t.",
-                $column,
-                " AS value FROM ",
-                $table,
-                " t JOIN operations o ON o.seq = t.seq WHERE t.seq > $1 AND t.seq <= $2 AND t.",
-                $column,
-                " IS NOT NULL",
-                $more
-            ),
-            write: concat!(
-                "UPDATE ",
-                $table,
-                " SET ",
-                $column,
-                " = $1 WHERE seq = $2 AND ",
-                $column,
-                " = $3 RETURNING seq"
-            ),
-        }
-    };
-}
-
-/// Columns of octets. Those that are sealed with the key that seals are not read.
-static OCTETS_OF: [Slot; 6] = [
-    slot!("requests", "fields", Fields, Id, " AND substr(t.fields, 1, 6) <> $3"),
-    slot!("requests", "body", Body, Id, " AND substr(t.body, 1, 6) <> $3"),
-    slot!("credentials", "fields", Credentials, Id, " AND substr(t.fields, 1, 6) <> $3"),
-    slot!("results", "fields", AnswerFields, Row, " AND substr(t.fields, 1, 6) <> $3"),
-    slot!("results", "body", AnswerBody, Row, " AND substr(t.body, 1, 6) <> $3"),
-    slot!("waiting", "continuation", Continuation, Row, " AND substr(t.continuation, 1, 6) <> $3"),
-];
-/// Columns of texts.
-static TEXTS_OF: [Slot; 6] = [
-    slot!("operations", "target", Query, Id, ""),
-    slot!("operations", "upstream_key", UpstreamKey, Id, ""),
-    slot!("operations", "callback_url", Callback, Id, ""),
-    slot!("outcomes", "created_location", Created, Row, ""),
-    slot!("verdicts", "location", Verdict, Row, ""),
-    slot!("verdicts", "note", Verdict, Row, ""),
-];
-/// What is said of progress moves from table to table with its operation: one statement sees it in
-/// exactly one of them.
-const PROGRESS: &str = "SELECT CAST(0 AS BIGINT) AS place, seq, message AS value FROM ready WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL \
-     UNION ALL SELECT CAST(1 AS BIGINT), seq, message FROM running WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL \
-     UNION ALL SELECT CAST(2 AS BIGINT), seq, message FROM waiting WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL \
-     UNION ALL SELECT CAST(3 AS BIGINT), seq, message FROM outcomes WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL";
-const PROGRESS_WRITTEN: [&str; 4] = [
-    "UPDATE ready SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
-    "UPDATE running SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
-    "UPDATE waiting SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
-    "UPDATE outcomes SET message = $1 WHERE seq = $2 AND message = $3 RETURNING seq",
-];
-const EVENTS: &str = "SELECT seq, sequence, message AS value FROM events \
-     WHERE seq > $1 AND seq <= $2 AND message IS NOT NULL";
-const EVENT_WRITTEN: &str = "UPDATE events SET message = $1 WHERE seq = $2 AND sequence = $3 AND message = $4 RETURNING seq";
-/// The next operations, with the octets of what is in their rows.
-const WINDOW: &str = "SELECT o.seq, CAST(coalesce(q.body_length, 0) + coalesce(x.body_length, 0) AS BIGINT) AS octets \
-     FROM operations o LEFT JOIN requests q ON q.seq = o.seq AND q.body_key IS NULL \
-     LEFT JOIN results x ON x.seq = o.seq AND x.body_key IS NULL WHERE o.seq > $1 ORDER BY o.seq LIMIT $2";
-const PIECES_READ: &str = "SELECT body, number, CASE WHEN substr(octets, 1, 6) <> $1 THEN octets END AS value FROM pieces \
-     WHERE body > $2 OR (body = $3 AND number > $4) ORDER BY body, number LIMIT $5";
-const PIECE_WRITTEN: &str =
-    "UPDATE pieces SET octets = $1 WHERE body = $2 AND number = $3 RETURNING number";
-const MESSAGES_READ: &str = "SELECT message AS number, CASE WHEN substr(body, 1, 6) <> $1 THEN body END AS value \
-     FROM messages WHERE message > $2 ORDER BY message LIMIT $3";
-const MESSAGE_WRITTEN: &str = "UPDATE messages SET body = $1 WHERE message = $2 RETURNING message";
-const DELIVERIES_READ: &str = "SELECT delivery AS number, url AS value FROM deliveries \
-     WHERE delivery > $1 ORDER BY delivery LIMIT $2";
-const DELIVERY_WRITTEN: &str =
-    "UPDATE deliveries SET url = $1 WHERE delivery = $2 RETURNING delivery";
-const RECEIVERS_READ: &str = "SELECT receiver AS number, id, headers AS value FROM receivers \
-     WHERE receiver > $1 ORDER BY receiver LIMIT $2";
-/// A change of headers takes place meanwhile or is waited for: the old ones are replaced only.
-const HEADERS_WRITTEN: &str =
-    "UPDATE receivers SET headers = $1 WHERE receiver = $2 AND headers = $3 RETURNING receiver";
-const KEYS_READ: &str = "SELECT k.key AS number, r.id, k.principal, k.secret AS value FROM signing_keys k \
-     LEFT JOIN receivers r ON r.receiver = k.receiver WHERE k.key > $1 ORDER BY k.key LIMIT $2";
-const KEY_WRITTEN: &str =
-    "UPDATE signing_keys SET secret = $1 WHERE key = $2 AND secret = $3 RETURNING key";
 
 /// One part of a walk.
 pub(crate) async fn step<W: SqlTransaction + ?Sized>(

@@ -86,10 +86,16 @@ macro_rules! next_of_key {
         concat!(
             "(SELECT seq FROM waiting WHERE serial_digest = ",
             $digest,
-            " AND turn_at IS NULL ORDER BY seq LIMIT 1), \
-             (SELECT d.seq FROM (SELECT seq, turn_at, delayed_until FROM waiting WHERE serial_digest = ",
+            r"
+            AND turn_at IS NULL
+            ORDER BY seq
+            LIMIT 1), (SELECT d.seq
+            FROM (SELECT seq, turn_at, delayed_until FROM waiting WHERE serial_digest = ",
             $digest,
-            " AND turn_at IS NOT NULL ORDER BY turn_at, seq LIMIT 1) AS d WHERE d.delayed_until IS NULL OR d.turn_at <= ",
+            r"
+            AND turn_at IS NOT NULL
+            ORDER BY turn_at, seq
+            LIMIT 1) AS d WHERE d.delayed_until IS NULL OR d.turn_at <= ",
             $now,
             ")"
         )

@@ -6,7 +6,7 @@
 
 mod carried;
 mod lane;
-mod node;
+pub(crate) mod node;
 mod operation;
 mod sealed;
 

@@ -1,13 +1,20 @@
 //! Nodes and what they own, from the rows that tell of them.
 
 use super::{BindRow, ReadRow, as_micros, damaged, maybe_time, micros, number, text, time};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::fleet::{LeaseKey, NodeRow, Owned, Vitals};
 use cloakroom_domain::fleet::Heartbeat;
 
-/// Every node, the latest start first.
-pub(crate) const NODES: &str = "SELECT incarnation, name, role, queues, slots, running, fingerprint, \
-     lease_us, version, started_at, beat_at, ended_at FROM nodes ORDER BY incarnation DESC LIMIT 1000";
+statements! {
+    /// Every node, the latest start first.
+    pub(crate) const NODES: &str = r"
+        SELECT incarnation, name, role, queues, slots, running, fingerprint, lease_us,
+            version, started_at, beat_at, ended_at
+        FROM nodes
+        ORDER BY incarnation DESC
+        LIMIT 1000";
+}
 
 /// Puts what a beat tells, in the order of the statements.
 pub(crate) fn put_vitals(vitals: &Vitals, cells: &mut impl BindRow) {

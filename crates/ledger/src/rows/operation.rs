@@ -24,8 +24,9 @@ use cloakroom_domain::{OperationId, Principal, Timestamp};
 /// The columns of `operations` that say what an operation was accepted as.
 macro_rules! origins {
     () => {
-        "o.id, o.principal, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.deadline_at, o.tags, \
-         o.client_reference, o.parent, o.retry_of, o.callback_receiver, o.callback_url, o.callback_events"
+        r"o.id, o.principal, o.accepted_at, o.route, o.method, o.target, o.task,
+                o.delivery, o.deadline_at, o.tags, o.client_reference, o.parent, o.retry_of,
+                o.callback_receiver, o.callback_url, o.callback_events"
     };
 }
 
@@ -34,27 +35,36 @@ macro_rules! origins {
 macro_rules! operations {
     () => {
         concat!(
-            "SELECT o.seq, ",
+            r"SELECT o.seq, ",
             origins!(),
-            ", l.queue, l.upstream, CASE \
-             WHEN x.seq IS NOT NULL THEN x.state WHEN u.seq IS NOT NULL THEN 'running' \
-             WHEN r.seq IS NOT NULL OR w.delayed_until IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status, \
-             coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts, \
-             coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes, \
-             coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues, \
-             coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals, \
-             coalesce(x.contact, u.contact, r.contact, w.contact) AS contact, \
-             coalesce(x.last_try, u.last_try, r.last_try, w.last_try) AS last_try, \
-             coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence, \
-             coalesce(x.started_at, u.started_at, r.started_at, w.started_at) AS started_at, \
-             coalesce(x.percent, u.percent, r.percent, w.percent) AS percent, \
-             coalesce(x.message, u.message, r.message, w.message) AS message, \
-             coalesce(r.due_at, w.due_at, w.delayed_until) AS due, u.since, w.waiting_for, x.finished_at, x.expires_at, x.freed_at, \
-             x.response_status, x.response_framing, x.created_location, x.error_code, x.error_cause, x.error_status, \
-             (SELECT s.id FROM operations s WHERE s.retry_of = o.id ORDER BY s.seq DESC LIMIT 1) AS retried_by, \
-             v.at AS verdict_at, v.happened AS verdict_happened, v.location AS verdict_location, v.note AS verdict_note \
-             FROM operations o JOIN lanes l ON l.lane = o.lane LEFT JOIN outcomes x ON x.seq = o.seq \
-             LEFT JOIN verdicts v ON v.seq = x.seq"
+            r", l.queue, l.upstream, CASE WHEN x.seq IS NOT NULL THEN x.state
+                WHEN u.seq IS NOT NULL THEN 'running' WHEN r.seq IS NOT NULL
+                OR w.delayed_until IS NOT NULL THEN 'queued' ELSE 'waiting' END AS status,
+                    coalesce(x.attempts, u.attempts, r.attempts, w.attempts) AS attempts,
+                    coalesce(x.resumes, u.resumes, r.resumes, w.resumes) AS resumes,
+                    coalesce(x.rescues, u.rescues, r.rescues, w.rescues) AS rescues,
+                    coalesce(x.refusals, u.refusals, r.refusals, w.refusals) AS refusals,
+                    coalesce(x.contact, u.contact, r.contact, w.contact) AS contact,
+                    coalesce(x.last_try, u.last_try, r.last_try, w.last_try) AS last_try,
+                    coalesce(x.sequence, u.sequence, r.sequence, w.sequence) AS sequence,
+                    coalesce(x.started_at, u.started_at, r.started_at,
+                    w.started_at) AS started_at, coalesce(x.percent, u.percent, r.percent,
+                    w.percent) AS percent, coalesce(x.message, u.message, r.message,
+                    w.message) AS message, coalesce(r.due_at, w.due_at,
+                    w.delayed_until) AS due, u.since, w.waiting_for, x.finished_at,
+                    x.expires_at, x.freed_at, x.response_status, x.response_framing,
+                    x.created_location, x.error_code, x.error_cause, x.error_status, (
+                SELECT s.id
+                FROM operations s
+                WHERE s.retry_of = o.id
+                ORDER BY s.seq DESC
+                LIMIT 1
+            ) AS retried_by, v.at AS verdict_at, v.happened AS verdict_happened,
+                v.location AS verdict_location, v.note AS verdict_note
+            FROM operations o
+            JOIN lanes l ON l.lane = o.lane
+            LEFT JOIN outcomes x ON x.seq = o.seq
+            LEFT JOIN verdicts v ON v.seq = x.seq"
         )
     };
 }
@@ -62,16 +72,19 @@ macro_rules! operations {
 /// The columns of `operations` that say what was promised.
 macro_rules! promises {
     () => {
-        "o.id, o.due_at, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.retry_attempts, o.retry_min_us, \
-         o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.serial_key, \
-         o.callback_receiver, o.callback_url, o.callback_events"
+        r"o.id, o.due_at, o.method, o.target, o.task, o.delivery, o.timeout_us,
+                o.deadline_at, o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us,
+                o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key,
+                o.serial_digest, o.serial_key, o.callback_receiver, o.callback_url,
+                o.callback_events"
     };
 }
 
 /// The columns of an event.
 macro_rules! events {
     () => {
-        "e.seq, e.sequence, e.at, e.kind, e.attempt, e.status, e.code, e.next_at, e.percent, e.message"
+        r"e.seq, e.sequence, e.at, e.kind, e.attempt, e.status, e.code, e.next_at,
+                e.percent, e.message"
     };
 }
 

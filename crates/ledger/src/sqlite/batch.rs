@@ -11,6 +11,8 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, Type};
 
 use super::open::trouble;
 use super::rows::damaged;
+#[cfg(test)]
+use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use cloakroom_domain::OperationId;
 
@@ -47,6 +49,13 @@ impl Values {
 pub(crate) struct Among {
     head: &'static str,
     prepared: [OnceLock<Arc<str>>; SIZES.len()],
+}
+
+#[cfg(test)]
+impl Texts for Among {
+    fn texts(&self, backend: Backend) -> Vec<String> {
+        if backend == Backend::Sqlite { vec![self.sql(1).to_string()] } else { Vec::new() }
+    }
 }
 
 impl Among {

@@ -9,18 +9,22 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::open::{beside_as, unreadable};
 use super::place::check_place;
+use crate::db::statements::statements;
 use crate::error::OpenError;
 
-/// What tells a ledger: the table that it is told apart by, and what only a ledger keeps in it.
-const IS_LEDGER: &str =
-    "SELECT count(*) FROM pragma_table_info('ledger') WHERE name = 'ticket_key'";
-/// A table or view of another program. The table of migrations is there before the first one.
-const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
+statements! {
+    /// What tells a ledger: the table that it is told apart by, and what only a ledger keeps in it.
+    const IS_LEDGER: &str = r"SELECT count(*) FROM pragma_table_info('ledger') WHERE name = 'ticket_key'";
+
+    /// A table or view of another program. The table of migrations is there before the first one.
+    const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations' ORDER BY name LIMIT 1";
 
-/// The table of migrations, where it notes any: a ledger's own come together with its tables.
-const NOTES: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-const NOTED: &str = "SELECT EXISTS (SELECT 1 FROM _sqlx_migrations)";
+    /// The table of migrations, where it notes any: a ledger's own come together with its tables.
+    const NOTES: &str = r"SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+
+    const NOTED: &str = r"SELECT EXISTS (SELECT 1 FROM _sqlx_migrations)";
+}
 
 /// What other programs mark a file with before they put tables into it; a ledger has neither.
 const MARKS: [&str; 2] = ["application_id", "user_version"];

@@ -15,39 +15,25 @@ pub(crate) mod start;
 pub(crate) mod webhooks;
 pub(crate) mod writer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use sqlx::Connection;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Identity;
-use super::commit::transaction::Transaction;
 use super::error::{LedgerError, OpenError};
-use super::fleet::NodeRow;
-use super::listed::Listed;
-use super::store::{Batch, Store};
 use super::unread::Tasks;
-use super::verbs::{
-    KeptAnswer, KeyInUse, KeyListing, LaneDepth, LanePlace, Listing, Operation, Overdue, Page,
-    Promised, Pruned, Retention, SerialName,
-};
-use super::webhooks::ReadsDeliveries;
+use super::verbs::{Pruned, Retention};
 use super::webhooks::sql::OperationSnapshot;
 use super::webhooks::subscribers::Subscribers;
-use crate::operations::capacity::Standing;
-#[cfg(test)]
-pub(crate) use crate::operations::read::sqlite::DESCENDANTS;
-use crate::permits::LimitName;
 pub use belonging::check_file;
-use cloakroom_domain::operation::{BodyKey, Event, IdempotencyClaim, Lane};
+use cloakroom_domain::Timestamp;
+use cloakroom_domain::operation::Lane;
 use cloakroom_domain::pruning::Portion;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::sealing::Keyring;
-use cloakroom_domain::{OperationId, Timestamp};
 pub use open::sqlite_version;
 pub use place::{check_folder, folder_of};
 
@@ -195,37 +181,18 @@ impl SqliteTransaction {
     }
 }
 
-#[async_trait]
-impl Store for Sqlite {
-    fn incarnation(&self) -> i64 {
-        self.book.incarnation
-    }
-
-    fn knows_tasks(&self, names: HashSet<Arc<str>>) {
-        self.book.tasks.are(names);
-    }
-
-    fn dead_at_open(&self) -> &[i64] {
-        &self.dead
-    }
-
-    async fn nodes(&self) -> Batch<NodeRow> {
-        crate::cluster::nodes::sqlite::list(&self.readers).await
-    }
-
-    async fn emptied(&self) -> Batch<(LimitName, Timestamp)> {
-        crate::cluster::limits::sqlite::emptied(&self.readers).await
-    }
-
-    fn unreadable(&self, error: &LedgerError) -> OpenError {
+impl Sqlite {
+    /// Says that it could not be read.
+    pub(crate) fn unreadable(&self, error: &LedgerError) -> OpenError {
         open::unreadable(&self.path, error)
     }
 
-    async fn begin(&self) -> Result<Transaction, LedgerError> {
+    /// Begins a writing transaction; what a former one left is undone.
+    pub(crate) async fn begin(&self) -> Result<SqliteTransaction, LedgerError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         writer.undo()?;
         let next_seq = writer.next_seq;
-        Ok(Transaction::Sqlite(Box::new(SqliteTransaction {
+        Ok(SqliteTransaction {
             writer,
             book: Arc::clone(&self.book),
             path: self.path.clone(),
@@ -233,102 +200,11 @@ impl Store for Sqlite {
             next_seq,
             makes_callbacks: false,
             ended: HashMap::new(),
-        })))
+        })
     }
 
-    async fn find(&self, ids: &[OperationId]) -> Batch<Option<Operation>> {
-        crate::operations::read::sqlite::find(&self.readers, &self.book.sealer, ids).await
-    }
-
-    async fn standing(&self, claim: &IdempotencyClaim) -> Result<Option<Standing>, LedgerError> {
-        crate::operations::read::sqlite::standing(&self.readers, claim).await
-    }
-
-    async fn answer(&self, id: OperationId) -> Result<Option<KeptAnswer>, LedgerError> {
-        crate::operations::read::sqlite::answer(&self.readers, &self.book.sealer, id).await
-    }
-
-    async fn promised(&self, id: OperationId) -> Result<Option<Promised>, LedgerError> {
-        crate::operations::read::sqlite::promised(&self.readers, &self.book.sealer, id).await
-    }
-
-    async fn events(
-        &self,
-        id: OperationId,
-        after: u32,
-        limit: u32,
-    ) -> Result<Listed<Event, u32>, LedgerError> {
-        crate::operations::read::sqlite::events(&self.readers, &self.book.sealer, id, after, limit)
-            .await
-    }
-
-    async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
-        crate::operations::read::sqlite::list(&self.readers, &self.book.sealer, listing).await
-    }
-
-    async fn descendants(
-        &self,
-        id: OperationId,
-        limit: u32,
-    ) -> Result<Listed<Operation, OperationId>, LedgerError> {
-        crate::operations::read::sqlite::descendants(&self.readers, &self.book.sealer, id, limit)
-            .await
-    }
-
-    async fn piece(&self, body: BodyKey, number: u32) -> Result<Option<Bytes>, LedgerError> {
-        crate::operations::read::sqlite::piece(&self.readers, &self.book.sealer, body, number).await
-    }
-
-    async fn paused(&self) -> Batch<String> {
-        crate::operations::read::sqlite::paused(&self.readers).await
-    }
-
-    async fn keys(&self, listing: KeyListing) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-        crate::operations::serial_keys::sqlite::keys(&self.readers, listing).await
-    }
-
-    async fn depths(&self) -> Batch<LaneDepth> {
-        crate::operations::read::sqlite::depths(&self.readers, &self.book).await
-    }
-
-    async fn is_delay_over(&self, now: Timestamp) -> Result<bool, LedgerError> {
-        crate::operations::serial_keys::sqlite::is_delay_over(&self.readers, now).await
-    }
-
-    async fn waiting(&self) -> Result<u64, LedgerError> {
-        crate::operations::read::sqlite::waiting(&self.readers).await
-    }
-
-    async fn overdue(
-        &self,
-        lane: &Lane,
-        from: LanePlace,
-        look_at: usize,
-        now: Timestamp,
-    ) -> Result<Overdue, LedgerError> {
-        crate::operations::read::sqlite::overdue(
-            &self.readers,
-            &self.book,
-            lane,
-            (from, look_at),
-            now,
-        )
-        .await
-    }
-
-    async fn oldest_due(&self, lanes: &[Lane]) -> Batch<Option<Timestamp>> {
-        crate::operations::read::sqlite::oldest_due(&self.readers, &self.book, lanes).await
-    }
-
-    fn deliveries(&self) -> &dyn ReadsDeliveries {
-        self
-    }
-
-    fn has_room(&self) -> bool {
-        self.reserve.has_room()
-    }
-
-    async fn cut_log(&self) -> Result<(), LedgerError> {
+    /// Leaves nothing of what was erased in the log.
+    pub(crate) async fn cut_log(&self) -> Result<(), LedgerError> {
         self.reserve.retry();
         self.reserve.look(&mut *self.writer.lock().await);
         if !open::has_log(&self.path) {
@@ -345,7 +221,8 @@ impl Store for Sqlite {
         cut.map(drop)
     }
 
-    async fn close(&self) {
+    /// Lets go of the file.
+    pub(crate) async fn close(&self) {
         self.readers.close().await;
         if let Err(error) = self.writer.lock().await.close() {
             tracing::warn!(%error, "could not write the ledger's log back and close it");

@@ -17,7 +17,10 @@ pub(crate) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
 /// Where operations are that have not ended: what `operations` leaves to each engine.
 macro_rules! places {
     () => {
-        " LEFT JOIN running u ON u.seq = o.seq LEFT JOIN ready r ON r.seq = o.seq LEFT JOIN waiting w ON w.seq = o.seq"
+        r"
+            LEFT JOIN running u ON u.seq = o.seq
+            LEFT JOIN ready r ON r.seq = o.seq
+            LEFT JOIN waiting w ON w.seq = o.seq"
     };
 }
 pub(crate) use places;

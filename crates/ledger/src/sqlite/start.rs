@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::open::trouble;
 use crate::Identity;
 use crate::cluster::limits::sqlite as permits;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::sealing_keys;
 use crate::sqlite::{Book, Opening, rows};
@@ -21,17 +22,76 @@ use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::sealing::Keyring;
 use cloakroom_domain::{TicketKey, Timestamp};
 
-/// The last place that was handed out, wherever it is still named: what a former release removed
-/// is written down nowhere else.
-const LAST_PLACE: &str = "SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0), \
-     coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq) FROM serial_keys), 0)) FROM ledger";
+statements! {
+    /// The last place that was handed out, wherever it is still named: what a former release removed
+    /// is written down nowhere else.
+    const LAST_PLACE: &str = r"
+        SELECT max(last_operation, coalesce((SELECT max(seq) FROM operations), 0),
+            coalesce((SELECT max(seq) FROM messages), 0), coalesce((SELECT max(seq)
+            FROM serial_keys), 0))
+        FROM ledger";
 
-/// Has the pieces deleted little by little that no row refers to, however many there are: no start
-/// waits for that.
-const ABANDONED: &str = "INSERT INTO erasures (body) SELECT DISTINCT p.body FROM pieces p \
-     WHERE NOT EXISTS (SELECT 1 FROM requests WHERE body_key = p.body) \
-     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = p.body) \
-     AND p.body NOT IN (SELECT body FROM erasures)";
+    /// Has the pieces deleted little by little that no row refers to, however many there are: no start
+    /// waits for that.
+    const ABANDONED: &str = r"
+        INSERT INTO erasures (body)
+        SELECT DISTINCT p.body
+        FROM pieces p
+        WHERE NOT EXISTS (SELECT 1 FROM requests WHERE body_key = p.body)
+            AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = p.body)
+            AND p.body NOT IN (SELECT body FROM erasures)";
+
+    const IDENTITY_MADE: &str = r"
+        INSERT OR IGNORE INTO ledger (one, number, ticket_key, created_at)
+        VALUES (1, ?, ?, ?)";
+
+    const IDENTITY: &str = r"SELECT number, ticket_key FROM ledger";
+
+    const REGISTERED: &str = r"
+        INSERT INTO nodes (name, version, started_at, beat_at, sealing_key)
+        VALUES ('local', ?, ?, ?, ?)";
+
+    const LANE_MADE: &str = r"INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)";
+    const LANES: &str = r"SELECT lane, queue, upstream, express FROM lanes";
+
+    const ENDED: &str = r"
+        UPDATE nodes
+        SET ended_at = ?, running = 0
+        WHERE incarnation <> ? AND ended_at IS NULL";
+
+    const FORGOTTEN: &str = r"
+        DELETE FROM nodes
+        WHERE incarnation <> ?
+            AND ended_at < ?
+            AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)";
+
+    const DUE_BY_NOW: &str = r"UPDATE waiting SET due_at = ? WHERE due_at > ?";
+
+    /// Rows that would hold up others: of an operation that has a row of another state, which is told
+    /// from the running one, or that says no time; and a second row of one that has ended.
+    const HINDRANCES: [&str; 4] = [
+        r"
+        DELETE FROM running
+        WHERE seq IN (SELECT u.seq FROM running u JOIN outcomes x ON x.seq = u.seq)",
+        r"DELETE FROM ready WHERE seq IN (SELECT seq FROM running)",
+        r"DELETE FROM waiting WHERE seq IN (SELECT seq FROM running)",
+        // Each lane by itself, so that its index leads there. A text is greater than every number.
+        r"
+        UPDATE ready
+        SET due_at = coalesce((
+            SELECT o.due_at
+            FROM operations o
+            WHERE o.seq = ready.seq AND typeof(o.due_at) = 'integer'
+        ), 0)
+        WHERE seq IN (
+            SELECT r.seq
+            FROM lanes l
+            JOIN ready r ON r.lane IN (l.lane, -l.lane) AND r.due_at > 9223372036854775807
+        )",
+    ];
+
+    const OWNERS: &str = r"SELECT DISTINCT node FROM running";
+}
 
 /// Reads what the ledger is told apart by; makes it when the ledger is new.
 pub(crate) async fn identity(
@@ -39,19 +99,14 @@ pub(crate) async fn identity(
     now: Timestamp,
 ) -> Result<Identity, LedgerError> {
     let mut rng = rand::rng();
-    sqlx::query(
-        "INSERT OR IGNORE INTO ledger (one, number, ticket_key, created_at) VALUES (1, ?, ?, ?)",
-    )
-    .bind(i64::from(rng.random::<u8>()))
-    .bind(rng.random::<[u8; 32]>().to_vec())
-    .bind(now.as_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
-    let row = sqlx::query("SELECT number, ticket_key FROM ledger")
-        .fetch_one(connection)
+    sqlx::query(IDENTITY_MADE)
+        .bind(i64::from(rng.random::<u8>()))
+        .bind(rng.random::<[u8; 32]>().to_vec())
+        .bind(now.as_micros())
+        .execute(&mut *connection)
         .await
         .map_err(trouble)?;
+    let row = sqlx::query(IDENTITY).fetch_one(connection).await.map_err(trouble)?;
     let key = rows::get::<&[u8]>(&row, "ticket_key")?.try_into().map_err(rows::damaged)?;
     Ok(Identity { number: rows::get(&row, "number")?, ticket_key: TicketKey::new(key) })
 }
@@ -76,19 +131,17 @@ pub(crate) async fn register(
         let used = sqlx::query(sealing_keys::USED).bind(key).bind(now.as_micros());
         used.execute(&mut *connection).await.map_err(trouble)?;
     }
-    let started = sqlx::query(
-        "INSERT INTO nodes (name, version, started_at, beat_at, sealing_key) VALUES ('local', ?, ?, ?, ?)",
-    )
-    .bind(env!("CARGO_PKG_VERSION"))
-    .bind(now.as_micros())
-    .bind(now.as_micros())
-    .bind(key)
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
+    let started = sqlx::query(REGISTERED)
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(now.as_micros())
+        .bind(now.as_micros())
+        .bind(key)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
     forget(connection, started.last_insert_rowid(), now).await?;
     for lane in &opening.lanes {
-        sqlx::query("INSERT OR IGNORE INTO lanes (queue, upstream, express) VALUES (?, ?, ?)")
+        sqlx::query(LANE_MADE)
             .bind(lane.queue.to_string())
             .bind(lane.upstream.to_string())
             .bind(lane.express)
@@ -96,10 +149,7 @@ pub(crate) async fn register(
             .await
             .map_err(trouble)?;
     }
-    let known = sqlx::query("SELECT lane, queue, upstream, express FROM lanes")
-        .fetch_all(connection)
-        .await
-        .map_err(trouble)?;
+    let known = sqlx::query(LANES).fetch_all(connection).await.map_err(trouble)?;
     let mut lanes = HashMap::new();
     for row in &known {
         let lane = Lane {
@@ -134,23 +184,18 @@ async fn forget(
         .execute(&mut *connection)
         .await
         .map_err(trouble)?;
-    sqlx::query(
-        "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation <> ? AND ended_at IS NULL",
-    )
-    .bind(now.as_micros())
-    .bind(incarnation)
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
-    sqlx::query(
-        "DELETE FROM nodes WHERE incarnation <> ? AND ended_at < ? \
-         AND NOT EXISTS (SELECT 1 FROM running WHERE node = incarnation)",
-    )
-    .bind(incarnation)
-    .bind((now - NODES_KEPT).as_micros())
-    .execute(&mut *connection)
-    .await
-    .map_err(trouble)?;
+    sqlx::query(ENDED)
+        .bind(now.as_micros())
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
+    sqlx::query(FORGOTTEN)
+        .bind(incarnation)
+        .bind((now - NODES_KEPT).as_micros())
+        .execute(&mut *connection)
+        .await
+        .map_err(trouble)?;
     Ok(())
 }
 
@@ -162,7 +207,7 @@ pub(crate) async fn tidy(
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
     mend(connection).await?;
-    sqlx::query("UPDATE waiting SET due_at = ? WHERE due_at > ?")
+    sqlx::query(DUE_BY_NOW)
         .bind(now.as_micros())
         .bind(now.as_micros())
         .execute(&mut *connection)
@@ -172,18 +217,6 @@ pub(crate) async fn tidy(
     let row = sqlx::query(LAST_PLACE).fetch_one(connection).await.map_err(trouble)?;
     row.try_get::<i64, _>(0).map(|last| last + 1).map_err(rows::damaged)
 }
-
-/// Rows that would hold up others: of an operation that has a row of another state, which is told
-/// from the running one, or that says no time; and a second row of one that has ended.
-const HINDRANCES: [&str; 4] = [
-    "DELETE FROM running WHERE seq IN (SELECT u.seq FROM running u JOIN outcomes x ON x.seq = u.seq)",
-    "DELETE FROM ready WHERE seq IN (SELECT seq FROM running)",
-    "DELETE FROM waiting WHERE seq IN (SELECT seq FROM running)",
-    // Each lane by itself, so that its index leads there. A text is greater than every number.
-    "UPDATE ready SET due_at = coalesce((SELECT o.due_at FROM operations o WHERE o.seq = ready.seq \
-     AND typeof(o.due_at) = 'integer'), 0) \
-     WHERE seq IN (SELECT r.seq FROM lanes l JOIN ready r ON r.lane IN (l.lane, -l.lane) AND r.due_at > 9223372036854775807)",
-];
 
 /// Puts right what would keep other operations from being claimed, followed or ended.
 async fn mend(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
@@ -199,9 +232,6 @@ async fn mend(connection: &mut SqliteConnection) -> Result<(), LedgerError> {
 
 /// The incarnations that own what runs.
 pub(crate) async fn owners(connection: &mut SqliteConnection) -> Batch<i64> {
-    let rows = sqlx::query("SELECT DISTINCT node FROM running")
-        .fetch_all(connection)
-        .await
-        .map_err(trouble)?;
+    let rows = sqlx::query(OWNERS).fetch_all(connection).await.map_err(trouble)?;
     rows.iter().map(|row| rows::get(row, "node")).collect()
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments, Sqlite as Database};
 
 use super::open::trouble;
 use super::rows::{damaged, maybe_time, number, operation, operations, origins, places};
 use super::writer::{Row, Values};
 use super::{Sqlite, SqliteTransaction};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::store::Batch;
 use crate::webhooks::rows::{callback, leased_columns};
@@ -27,28 +28,58 @@ use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::ReceiverKey;
 
-const OPERATION: &str = concat!(operations!(), places!(), " WHERE o.seq = ?");
-const DUE: &str = concat!(
-    "SELECT d.delivery, d.attempts, d.refusals, d.token, ",
-    leased_columns!(),
-    " FROM deliveries_due d JOIN receivers r ON r.receiver = d.receiver \
-     LEFT JOIN deliveries v ON v.delivery = d.delivery LEFT JOIN messages m ON m.message = v.message \
-     WHERE d.receiver = ? AND d.again = ? AND d.due_at <= ? AND r.state = 'active' \
-     ORDER BY d.due_at, d.delivery LIMIT ?"
-);
-const NEXT: &str =
-    "SELECT due_at FROM deliveries_due WHERE receiver = ? AND again = ? ORDER BY due_at LIMIT 1";
-const DUE_GONE: &str = "DELETE FROM deliveries_due WHERE delivery = ?";
-const SENDING: &str = "INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals, token) \
-     VALUES (?, ?, ?, ?, ?, ?, ?)";
-const SENT: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ?";
-const TAKEN: &str = "DELETE FROM deliveries_sending WHERE delivery = ? AND token = ? \
-     RETURNING delivery, receiver, attempts, refusals, token";
-const LAST_MESSAGE: &str = "SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last FROM ledger";
-const LAST_DELIVERY: &str = "SELECT max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0)) AS last FROM ledger";
-const LAST_KEPT: &str = "UPDATE ledger SET \
-     last_message = max(last_message, coalesce((SELECT max(message) FROM messages), 0)), \
-     last_delivery = max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries), 0))";
+statements! {
+    const OPERATION: &str = concat!(operations!(), places!(), " WHERE o.seq = ?");
+
+    const DUE: &str = concat!(
+        r"SELECT d.delivery, d.attempts, d.refusals, d.token, ",
+        leased_columns!(),
+        r"
+        FROM deliveries_due d
+        JOIN receivers r ON r.receiver = d.receiver
+        LEFT JOIN deliveries v ON v.delivery = d.delivery
+        LEFT JOIN messages m ON m.message = v.message
+        WHERE d.receiver = ? AND d.again = ? AND d.due_at <= ? AND r.state = 'active'
+        ORDER BY d.due_at, d.delivery
+        LIMIT ?"
+    );
+
+    const NEXT: &str = r"
+        SELECT due_at
+        FROM deliveries_due
+        WHERE receiver = ? AND again = ?
+        ORDER BY due_at
+        LIMIT 1";
+
+    const DUE_GONE: &str = r"DELETE FROM deliveries_due WHERE delivery = ?";
+
+    const SENDING: &str = r"
+        INSERT INTO deliveries_sending (delivery, receiver, node, since, attempts, refusals,
+            token)
+        VALUES (?, ?, ?, ?, ?, ?, ?)";
+
+    const SENT: &str = r"DELETE FROM deliveries_sending WHERE delivery = ? AND token = ?";
+
+    const TAKEN: &str = r"
+        DELETE FROM deliveries_sending
+        WHERE delivery = ? AND token = ?
+        RETURNING delivery, receiver, attempts, refusals, token";
+
+    const LAST_MESSAGE: &str = r"
+        SELECT max(last_message, coalesce((SELECT max(message) FROM messages), 0)) AS last
+        FROM ledger";
+
+    const LAST_DELIVERY: &str = r"
+        SELECT max(last_delivery, coalesce((SELECT max(delivery) FROM deliveries),
+            0)) AS last
+        FROM ledger";
+
+    const LAST_KEPT: &str = r"
+        UPDATE ledger
+        SET last_message = max(last_message, coalesce((SELECT max(message) FROM messages),
+            0)), last_delivery = max(last_delivery, coalesce((SELECT max(delivery)
+            FROM deliveries), 0))";
+}
 
 #[async_trait]
 impl SqlTransaction for SqliteTransaction {
@@ -224,17 +255,28 @@ impl SqlReader for Sqlite {
     }
 
     async fn ask(&self, sql: Sql, given: Params) -> Result<Vec<SqliteRow>, LedgerError> {
-        let mut arguments = SqliteArguments::default();
-        for value in given.0 {
-            let added = match value {
-                Value::Number(number) => arguments.add(number),
-                Value::Text(text) => arguments.add(text),
-                Value::Octets(octets) => arguments.add(octets),
-            };
-            added.map_err(|error| damaged(format!("a value cannot be asked for: {error}")))?;
-        }
-        let query = sqlx::query_with::<Database, _>(sql.sqlite, arguments);
-        let mut connection = self.readers.acquire().await?;
-        query.fetch_all(&mut *connection).await.map_err(trouble)
+        fetch(&mut *self.readers.acquire().await?, sql, given).await
     }
+
+    async fn ask_for_long(&self, sql: Sql, given: Params) -> Result<Vec<SqliteRow>, LedgerError> {
+        fetch(&mut *self.readers.acquire_for_long().await?, sql, given).await
+    }
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    sql: Sql,
+    given: Params,
+) -> Result<Vec<SqliteRow>, LedgerError> {
+    let mut arguments = SqliteArguments::default();
+    for value in given.0 {
+        let added = match value {
+            Value::Number(number) => arguments.add(number),
+            Value::Text(text) => arguments.add(text),
+            Value::Octets(octets) => arguments.add(octets),
+        };
+        added.map_err(|error| damaged(format!("a value cannot be asked for: {error}")))?;
+    }
+    let query = sqlx::query_with::<Database, _>(sql.sqlite, arguments);
+    query.fetch_all(connection).await.map_err(trouble)
 }

@@ -20,7 +20,7 @@ use crate::webhooks::sql::{IdSequence, PendingEvent};
 use cloakroom_domain::operation::outlived_by;
 
 /// Statements that are kept prepared: all of them.
-const STATEMENTS: usize = 128;
+const PREPARED: usize = 128;
 /// How long it is waited for a lock; only a backup or a person's shell can hold one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the log is not cut because of readers: writes wait meanwhile.
@@ -49,7 +49,7 @@ impl Writer {
     ) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(trouble)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.set_prepared_statement_cache_capacity(PREPARED);
         connection.busy_timeout(PATIENCE).map_err(trouble)?;
         for (name, value) in pragmas {
             connection.pragma_update(None, name, value).map_err(trouble)?;

@@ -36,6 +36,7 @@ mod retrying;
 mod sealing;
 mod serial;
 mod sources;
+mod statements;
 mod stored;
 mod unreadable;
 mod verdicts;

@@ -39,7 +39,8 @@ async fn cost_of_a_tree(place: &Place, parent: OperationId, children: i64) -> i6
             );
             file.execute("DELETE FROM operations WHERE seq > 1000", []).unwrap();
             file.execute(&format!("{INTO} {from} {child} FROM s"), []).unwrap();
-            let mut asked = file.prepare(crate::sqlite::DESCENDANTS).unwrap();
+            let mut asked =
+                file.prepare(crate::operations::read::descendants::DESCENDANTS.sqlite).unwrap();
             let found = asked.query_map((parent.as_bytes(), LIMIT), |_| Ok(())).unwrap().count();
             assert_eq!(found as i64, LIMIT);
             i64::from(asked.get_status(rusqlite::StatementStatus::VmStep))
@@ -57,7 +58,7 @@ async fn cost_of_a_tree(place: &Place, parent: OperationId, children: i64) -> i6
                 let off = sqlx::AssertSqlSafe(format!("SET enable_{setting} = off"));
                 connection.execute(sqlx::raw_sql(off)).await.unwrap();
             }
-            let sql = crate::postgres::texts::DESCENDANTS;
+            let sql = crate::operations::read::descendants::DESCENDANTS.postgres;
             let explain = sqlx::AssertSqlSafe(format!("EXPLAIN (ANALYZE, FORMAT JSON) {sql}"));
             let plan = sqlx::query(explain)
                 .bind(parent.as_bytes().to_vec())

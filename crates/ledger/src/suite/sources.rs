@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 /// A statement, and where it stands.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) file: String,
     /// What makes a statement of these texts, as in `Statement::insert` or `table`; empty
     /// where it is one text.
     pub(crate) call: String,
@@ -235,7 +234,7 @@ fn is_statement(text: &str) -> bool {
 fn found(file: &str, tokens: &[Token], macros: &Macros) -> Vec<Found> {
     let (mut found, mut place) = (Vec::new(), 0);
     let mut add = |call: &str, texts| {
-        found.push(Found { file: file.to_owned(), call: call.to_owned(), texts });
+        found.push(Found { call: call.to_owned(), texts });
     };
     while place < tokens.len() {
         match &tokens[place] {

@@ -9,13 +9,15 @@ use super::subscribers::Subscribers;
 use super::verbs::{
     ClaimedDeliveries, DeliveryKey, DeliveryLease, DeliverySettlement, DeliveryWant,
 };
+#[cfg(test)]
+use crate::db::statements::{Backend, Texts};
 use crate::error::LedgerError;
 use crate::rows::{BindRow, ReadRow, number};
 use crate::store::Batch;
 use crate::verbs::Operation;
-use cloakroom_domain::Timestamp;
 use cloakroom_domain::sealer::Sealer;
 use cloakroom_domain::webhooks::{Callback, ReceiverKey};
+use cloakroom_domain::{OperationId, Timestamp};
 
 /// A statement in the words of each engine.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,14 @@ pub(crate) struct Sql {
 impl From<&'static str> for Sql {
     fn from(both: &'static str) -> Self {
         Self { sqlite: both, postgres: both }
+    }
+}
+
+#[cfg(test)]
+impl Texts for Sql {
+    fn texts(&self, backend: Backend) -> Vec<String> {
+        let text = if backend == Backend::Sqlite { self.sqlite } else { self.postgres };
+        vec![text.to_owned()]
     }
 }
 
@@ -68,6 +78,11 @@ impl Params {
         let mut values = Vec::with_capacity(Self::USUAL);
         values.push(Value::Number(Some(number)));
         Self(values)
+    }
+
+    /// The id of an operation.
+    pub(crate) fn id(id: OperationId) -> Self {
+        Self::none().octets(id.as_bytes().to_vec())
     }
 
     /// With that number behind.
@@ -121,6 +136,17 @@ pub(crate) struct Table {
     pub(crate) letters: &'static str,
     /// The whole INSERT of one row.
     pub(crate) insert: &'static str,
+}
+
+#[cfg(test)]
+impl Texts for Table {
+    fn texts(&self, backend: Backend) -> Vec<String> {
+        match backend {
+            Backend::Sqlite => vec![self.insert.to_owned()],
+            // Its columns travel as arrays: see `Statement::of`.
+            Backend::Postgres => Vec::new(),
+        }
+    }
 }
 
 /// A table: its name, its columns, a letter for each, and as many marks.
@@ -274,6 +300,20 @@ pub(crate) trait SqlReader: Send + Sync {
 
     /// The rows that a statement brings.
     async fn ask(&self, sql: Sql, given: Params) -> Result<Vec<Self::Row>, LedgerError>;
+
+    /// The same, however long it takes: at the start only.
+    async fn ask_for_long(&self, sql: Sql, given: Params) -> Result<Vec<Self::Row>, LedgerError> {
+        self.ask(sql, given).await
+    }
+}
+
+/// The only row of a question, if any.
+pub(crate) async fn ask_one<R: SqlReader + ?Sized>(
+    reader: &R,
+    sql: impl Into<Sql> + Send,
+    given: Params,
+) -> Result<Option<R::Row>, LedgerError> {
+    Ok(reader.ask(sql.into(), given).await?.into_iter().next())
 }
 
 /// The only row, if any.

@@ -11,8 +11,10 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::permits::{Asking, Divided};
+use crate::permits::{self, Asking, Divided, LimitName};
 use crate::shared::Shared;
+use crate::store::{Batch, Store};
+use crate::webhooks::sql::{Params, SqlReader};
 
 /// Divides limits between this node and those that are there beside it.
 pub(crate) struct Divide {
@@ -46,5 +48,19 @@ impl Verb for Divide {
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         by_backend!(transaction, divide(&self.asking, self.now))
+    }
+}
+
+/// When the buckets of rates were last empty.
+pub(crate) async fn emptied(reader: &impl SqlReader) -> Batch<(LimitName, Timestamp)> {
+    let rows = reader.ask(permits::EMPTIED.into(), Params::none()).await?;
+    rows.iter().map(permits::emptied).collect()
+}
+
+/// Attempts that run on other nodes, by limit, where other processes write too.
+pub(crate) async fn used_elsewhere(store: &Store) -> Batch<(LimitName, u64)> {
+    match store {
+        Store::Sqlite(_) => Ok(Vec::new()),
+        Store::Postgres(reader) => postgres::used(reader).await,
     }
 }

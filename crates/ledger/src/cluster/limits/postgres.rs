@@ -1,45 +1,72 @@
 //! Dividing limits among the nodes.
 
-use std::sync::Arc;
-
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::permits::{self as ask, Asking, Divided, LimitName, Part, decide, stored};
+use crate::permits::{Asking, Divided, LimitName, Part, decide, stored};
+use crate::postgres::Postgres;
 use crate::postgres::batch::Values;
-use crate::postgres::pool::Pool;
 use crate::postgres::writing::PgTransaction;
 use crate::rows::{damaged, number, text};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 
-/// Differs from SQLite because others divide too: each limit has a row to lock, which is
-/// made where there is none. Sorted, so that no two wait for each other.
-const LOCK: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
-     SELECT k.kind, k.name, 0, 0, 0, 0, 0, 0 FROM UNNEST($1::text[], $2::text[]) AS k (kind, name) \
-     ORDER BY k.kind, k.name ON CONFLICT (kind, name, incarnation) DO UPDATE SET since = permits.since";
-/// A node that is dead keeps its part if it has beaten since.
-const PARTS: &str = "SELECT p.kind, p.name, p.incarnation, p.most, p.holds, p.needs, p.used, p.since, \
-     CASE WHEN n.incarnation IS NULL OR n.ended_at IS NOT NULL OR d.incarnation IS NOT NULL THEN 1 ELSE 0 END::bigint AS gone \
-     FROM UNNEST($1::text[], $2::text[]) AS k (kind, name) \
-     JOIN permits p ON p.kind = k.kind AND p.name = k.name LEFT JOIN nodes n ON n.incarnation = p.incarnation \
-     LEFT JOIN UNNEST($3::bigint[], $4::bigint[]) AS d (incarnation, beat) \
-     ON d.incarnation = p.incarnation AND (d.beat IS NULL OR d.beat = n.beat) WHERE p.incarnation <> 0";
-const GONE: &str = "DELETE FROM permits p USING UNNEST($1::text[], $2::text[], $3::bigint[]) AS g (kind, name, incarnation) \
-     WHERE p.kind = g.kind AND p.name = g.name AND p.incarnation = g.incarnation";
-const KEPT: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
-     SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) \
-     ON CONFLICT (kind, name, incarnation) DO UPDATE SET most = EXCLUDED.most, holds = EXCLUDED.holds, \
-     needs = EXCLUDED.needs, used = EXCLUDED.used, since = EXCLUDED.since";
-const USED: &str = "SELECT p.kind, p.name, sum(p.used)::bigint AS used FROM permits p \
-     JOIN nodes n ON n.incarnation = p.incarnation \
-     WHERE p.incarnation <> $1 AND n.ended_at IS NULL GROUP BY p.kind, p.name";
-/// What is free when a node ends.
-pub(crate) const LEFT: &str = "DELETE FROM permits WHERE incarnation = $1";
+statements! {
+    /// Differs from SQLite because others divide too: each limit has a row to lock, which is
+    /// made where there is none. Sorted, so that no two wait for each other.
+    const LOCK: &str = r"
+        INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since)
+        SELECT k.kind, k.name, 0, 0, 0, 0, 0, 0
+        FROM UNNEST($1::text[], $2::text[]) AS k (kind, name)
+        ORDER BY k.kind, k.name
+        ON CONFLICT (kind, name, incarnation) DO UPDATE SET since = permits.since";
 
-/// The row of no node says when the bucket was empty, as the last of all has told.
-const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
-     SELECT k.kind, k.name, 0, 0, 0, 0, 0, k.since FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS k (kind, name, since) \
-     ORDER BY k.kind, k.name ON CONFLICT (kind, name, incarnation) DO UPDATE \
-     SET since = greatest(permits.since, EXCLUDED.since)";
+    /// A node that is dead keeps its part if it has beaten since.
+    const PARTS: &str = r"
+        SELECT p.kind, p.name, p.incarnation, p.most, p.holds, p.needs, p.used, p.since,
+            CASE WHEN n.incarnation IS NULL
+            OR n.ended_at IS NOT NULL
+            OR d.incarnation IS NOT NULL THEN 1 ELSE 0 END::bigint AS gone
+        FROM UNNEST($1::text[], $2::text[]) AS k (kind, name)
+        JOIN permits p ON p.kind = k.kind AND p.name = k.name
+        LEFT JOIN nodes n ON n.incarnation = p.incarnation
+        LEFT JOIN UNNEST($3::bigint[], $4::bigint[]) AS d (incarnation, beat)
+            ON d.incarnation = p.incarnation
+            AND (d.beat IS NULL OR d.beat = n.beat)
+        WHERE p.incarnation <> 0";
+
+    const GONE: &str = r"
+        DELETE FROM permits p USING UNNEST($1::text[], $2::text[], $3::bigint[]) AS g (kind,
+            name, incarnation)
+        WHERE p.kind = g.kind AND p.name = g.name AND p.incarnation = g.incarnation";
+
+    const KEPT: &str = r"
+        INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since)
+        SELECT *
+        FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+            $6::bigint[], $7::bigint[], $8::bigint[])
+        ON CONFLICT (kind, name, incarnation) DO UPDATE SET most = EXCLUDED.most,
+            holds = EXCLUDED.holds, needs = EXCLUDED.needs, used = EXCLUDED.used,
+            since = EXCLUDED.since";
+
+    const USED: &str = r"
+        SELECT p.kind, p.name, sum(p.used)::bigint AS used
+        FROM permits p
+        JOIN nodes n ON n.incarnation = p.incarnation
+        WHERE p.incarnation <> $1 AND n.ended_at IS NULL
+        GROUP BY p.kind, p.name";
+
+    /// What is free when a node ends.
+    pub(crate) const LEFT: &str = r"DELETE FROM permits WHERE incarnation = $1";
+
+    /// The row of no node says when the bucket was empty, as the last of all has told.
+    const KEPT_EMPTIED: &str = r"
+        INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since)
+        SELECT k.kind, k.name, 0, 0, 0, 0, 0, k.since
+        FROM UNNEST($1::text[], $2::text[], $3::bigint[]) AS k (kind, name, since)
+        ORDER BY k.kind, k.name
+        ON CONFLICT (kind, name, incarnation) DO UPDATE SET since = greatest(permits.since,
+            EXCLUDED.since)";
+}
 
 pub(crate) async fn divide(
     writing: &mut PgTransaction,
@@ -106,15 +133,10 @@ pub(crate) async fn keep_emptied(
     writing.run(KEPT_EMPTIED, Values::default().with(kinds).with(names).with(since)).await
 }
 
-/// When buckets were last empty.
-pub(crate) async fn emptied(pool: &Arc<Pool>) -> Batch<(LimitName, Timestamp)> {
-    let rows = pool.read(ask::EMPTIED, Values::default().finish()?).await?;
-    rows.iter().map(ask::emptied).collect()
-}
-
 /// Attempts that run on other nodes.
-pub(crate) async fn used(pool: &Arc<Pool>, node: i64) -> Batch<(LimitName, u64)> {
-    let rows = pool.read(USED, Values::default().with(node).finish()?).await?;
+pub(crate) async fn used(reader: &Postgres) -> Batch<(LimitName, u64)> {
+    let node = reader.book.incarnation;
+    let rows = reader.pool.read(USED, Values::default().with(node).finish()?).await?;
     let used = |row| {
         let kind = text(row, "kind")?.parse().map_err(damaged)?;
         Ok((LimitName { kind, name: text(row, "name")?.into() }, number(row, "used")?))

@@ -1,31 +1,46 @@
 //! Dividing limits among the nodes: the only one that has the file gets all.
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::permits::{self as ask, Asking, Divided, LimitName, Part, decide};
+use crate::permits::{Asking, Divided, LimitName, Part, decide};
 use crate::sqlite::SqliteTransaction;
-use crate::sqlite::open::trouble;
-use crate::sqlite::readers::Readers;
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 
-const PARTS: &str = "SELECT p.kind, p.name, p.incarnation, p.most, p.holds, p.needs, p.used, p.since, \
-     CASE WHEN n.incarnation IS NULL OR n.ended_at IS NOT NULL THEN 1 ELSE 0 END AS gone \
-     FROM permits p LEFT JOIN nodes n ON n.incarnation = p.incarnation \
-     WHERE p.kind = ? AND p.name = ? AND p.incarnation <> 0";
-const GONE: &str = "DELETE FROM permits WHERE kind = ? AND name = ? AND incarnation = ?";
-const KEPT: &str = "INSERT OR REPLACE INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-/// What is free when a node ends.
-pub(crate) const LEFT: &str = "DELETE FROM permits WHERE incarnation = ?";
+statements! {
+    const PARTS: &str = r"
+        SELECT p.kind, p.name, p.incarnation, p.most, p.holds, p.needs, p.used, p.since,
+            CASE WHEN n.incarnation IS NULL
+            OR n.ended_at IS NOT NULL THEN 1 ELSE 0 END AS gone
+        FROM permits p
+        LEFT JOIN nodes n ON n.incarnation = p.incarnation
+        WHERE p.kind = ? AND p.name = ? AND p.incarnation <> 0";
 
-/// The row of no node says when the bucket was empty, as the last of all has told.
-const KEPT_EMPTIED: &str = "INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since) \
-     VALUES (?, ?, 0, 0, 0, 0, 0, ?) ON CONFLICT (kind, name, incarnation) DO UPDATE \
-     SET since = max(since, excluded.since)";
-/// Differs from PostgreSQL because no node waits for a lease to be over: what a start used
-/// that was killed just now counts as all of it.
-pub(crate) const USED_UP: &str = "UPDATE permits SET since = ? WHERE incarnation = 0 \
-     AND EXISTS (SELECT 1 FROM nodes WHERE ended_at IS NULL AND incarnation <> ?)";
+    const GONE: &str = r"DELETE FROM permits WHERE kind = ? AND name = ? AND incarnation = ?";
+
+    const KEPT: &str = r"
+        INSERT OR REPLACE INTO permits (kind, name, incarnation, most, holds, needs, used,
+                since)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+
+    /// What is free when a node ends.
+    pub(crate) const LEFT: &str = r"DELETE FROM permits WHERE incarnation = ?";
+
+    /// The row of no node says when the bucket was empty, as the last of all has told.
+    const KEPT_EMPTIED: &str = r"
+        INSERT INTO permits (kind, name, incarnation, most, holds, needs, used, since)
+        VALUES (?, ?, 0, 0, 0, 0, 0, ?)
+        ON CONFLICT (kind, name, incarnation) DO UPDATE SET since = max(since,
+            excluded.since)";
+
+    /// Differs from PostgreSQL because no node waits for a lease to be over: what a start used
+    /// that was killed just now counts as all of it.
+    pub(crate) const USED_UP: &str = r"
+        UPDATE permits
+        SET since = ?
+        WHERE incarnation = 0
+            AND EXISTS (SELECT 1 FROM nodes WHERE ended_at IS NULL AND incarnation <> ?)";
+}
 
 /// Writes down when buckets would have been empty.
 pub(crate) fn keep_emptied(
@@ -36,15 +51,6 @@ pub(crate) fn keep_emptied(
         values.put(of.kind.as_str()).put(&*of.name).put(since.as_micros());
     })?;
     Ok(())
-}
-
-/// When buckets were last empty.
-pub(crate) async fn emptied(readers: &Readers) -> Batch<(LimitName, Timestamp)> {
-    let rows = sqlx::query(ask::EMPTIED)
-        .fetch_all(&mut *readers.acquire().await?)
-        .await
-        .map_err(trouble)?;
-    rows.iter().map(ask::emptied).collect()
 }
 
 pub(crate) fn divide(

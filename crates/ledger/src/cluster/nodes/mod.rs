@@ -11,9 +11,12 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Grouping, Surroundings, Verb};
 use crate::commit::write_queue::Class;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, Counted, Vitals};
+use crate::fleet::{Beaten, Counted, NodeRow, Vitals};
 use crate::permits::Leaving;
+use crate::rows::{NODES, node};
 use crate::shared::Shared;
+use crate::store::{Batch, Store};
+use crate::webhooks::sql::{Params, SqlReader};
 
 /// Writes a beat of this node down, and what it has counted.
 pub(crate) struct Beat {
@@ -84,5 +87,19 @@ impl Verb for Leave {
         _around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         by_backend!(transaction, leave(&self.leaving, self.now))
+    }
+}
+
+/// Every node that is remembered, the latest start first.
+pub(crate) async fn nodes(reader: &impl SqlReader) -> Batch<NodeRow> {
+    let rows = reader.ask(NODES.into(), Params::none()).await?;
+    rows.iter().map(node).collect()
+}
+
+/// The database's time, where it has one of its own.
+pub(crate) async fn time(store: &Store) -> Result<Option<Timestamp>, LedgerError> {
+    match store {
+        Store::Sqlite(_) => Ok(None),
+        Store::Postgres(reader) => postgres::time(reader).await.map(Some),
     }
 }

@@ -1,61 +1,101 @@
 //! The beats of this node, and what they bring of the others.
 
 use crate::cluster::limits::postgres as permits;
-use std::sync::Arc;
-
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, Counted, NodeRow, Owned, Vitals};
+use crate::fleet::{Beaten, Counted, Owned, Vitals};
 use crate::permits::{Leaving, stored as number_of};
+use crate::postgres::Postgres;
 use crate::postgres::batch::Values;
-use crate::postgres::pool::Pool;
 use crate::postgres::property::ON_ITS_WAY;
 use crate::postgres::writing::PgTransaction;
-use crate::rows::{NODES, as_micros, damaged, node, number, owned, sign, time as instant};
+use crate::rows::{as_micros, damaged, number, owned, sign, time as instant};
 use crate::store::Batch;
 use cloakroom_domain::Timestamp;
 
-/// Differs from SQLite because nodes are to agree on the time: each samples the server's.
-const BEAT: &str = "UPDATE nodes SET name = $1, role = $2, queues = $3, slots = $4, running = $5, fingerprint = $6, \
-     lease_us = $7, beat_at = $8, beat = beat + 1, ended_at = NULL, owned_since = $10 WHERE incarnation = $9 \
-     RETURNING beat, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
-/// The server's time, for a node that has not beaten yet.
-pub(crate) const TIME: &str =
-    "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
-/// Differs from SQLite because an old snapshot keeps what has ended in the index, and a beat must
-/// not walk past it. A node counts as an owner until a takeover has found that it owns nothing.
-/// Only a row that was then on its way may have come since, and that one is as young as the
-/// node's last beat.
-const OTHERS: &str = "SELECT s.incarnation, s.beat, s.lease_us, s.ended_at, s.holds FROM (\
-     SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, CASE WHEN n.cleared IS DISTINCT FROM n.beat THEN 1 \
-     ELSE (SELECT count(*) FROM (SELECT seq FROM running WHERE node = n.incarnation AND since >= n.beat_at - $2 \
-     ORDER BY since LIMIT 1) AS late) END::bigint AS holds FROM nodes n WHERE n.incarnation <> $1) AS s \
-     WHERE s.ended_at IS NULL OR s.holds > 0";
-/// Differs from SQLite for the same reason: what is as young as the last beat is looked for, and
-/// what was known then is looked up.
-const OWNED: &str = "SELECT seq, token, taken_over, cancel, since FROM running WHERE node = $1 AND since >= $2 \
-     UNION ALL SELECT u.seq, u.token, u.taken_over, u.cancel, u.since FROM UNNEST($3::bigint[]) AS known (seq) \
-     CROSS JOIN LATERAL (SELECT seq, token, taken_over, cancel, since FROM running \
-     WHERE seq = known.seq AND node = $1 AND since < $2 LIMIT 1) AS u";
-const LEFT: &str = "UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
+statements! {
+    /// Differs from SQLite because nodes are to agree on the time: each samples the server's.
+    const BEAT: &str = r"
+        UPDATE nodes
+        SET name = $1, role = $2, queues = $3, slots = $4, running = $5, fingerprint = $6,
+            lease_us = $7, beat_at = $8, beat = beat + 1, ended_at = NULL, owned_since = $10
+        WHERE incarnation = $9
+        RETURNING beat, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
 
-/// Absolute figures, so that telling them twice does no harm.
-const COUNTED: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
-     SELECT c.lane, $1, c.depth, c.behind, c.started, c.stored \
-     FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-     AS c (lane, depth, behind, started, stored) \
-     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth, behind = EXCLUDED.behind, \
-     started = EXCLUDED.started, stored = EXCLUDED.stored";
-const ELSEWHERE: &str = "SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind, \
-     sum(started)::bigint AS started, sum(stored)::bigint AS stored FROM counters \
-     WHERE incarnation <> $1 GROUP BY lane";
-const UNCOUNTED: &str = "DELETE FROM counters WHERE incarnation = $1";
-const NOBODYS: &str = "INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
-     SELECT c.lane, 0, c.depth, c.behind, c.started, c.stored \
-     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) \
-     AS c (lane, depth, behind, started, stored) \
-     ORDER BY c.lane ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
-     behind = counters.behind + EXCLUDED.behind, \
-     started = counters.started + EXCLUDED.started, stored = counters.stored + EXCLUDED.stored";
+    /// The server's time, for a node that has not beaten yet.
+    pub(crate) const TIME: &str = r"SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS sampled";
+
+    /// Differs from SQLite because an old snapshot keeps what has ended in the index, and a beat must
+    /// not walk past it. A node counts as an owner until a takeover has found that it owns nothing.
+    /// Only a row that was then on its way may have come since, and that one is as young as the
+    /// node's last beat.
+    const OTHERS: &str = r"
+        SELECT s.incarnation, s.beat, s.lease_us, s.ended_at, s.holds
+        FROM (
+            SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, CASE
+                WHEN n.cleared IS DISTINCT FROM n.beat THEN 1 ELSE (
+                SELECT count(*)
+                FROM (
+                    SELECT seq
+                    FROM running
+                    WHERE node = n.incarnation AND since >= n.beat_at - $2
+                    ORDER BY since
+                    LIMIT 1
+                ) AS late
+            ) END::bigint AS holds
+            FROM nodes n
+            WHERE n.incarnation <> $1
+        ) AS s
+        WHERE s.ended_at IS NULL OR s.holds > 0";
+
+    /// Differs from SQLite for the same reason: what is as young as the last beat is looked for, and
+    /// what was known then is looked up.
+    const OWNED: &str = r"
+        SELECT seq, token, taken_over, cancel, since
+        FROM running
+        WHERE node = $1 AND since >= $2
+        UNION ALL
+        SELECT u.seq, u.token, u.taken_over, u.cancel, u.since
+        FROM UNNEST($3::bigint[]) AS known (seq)
+        CROSS JOIN LATERAL (
+            SELECT seq, token, taken_over, cancel, since
+            FROM running
+            WHERE seq = known.seq AND node = $1 AND since < $2
+            LIMIT 1
+        ) AS u";
+
+    const LEFT: &str = r"UPDATE nodes SET ended_at = $1, running = 0 WHERE incarnation = $2";
+
+    /// Absolute figures, so that telling them twice does no harm.
+    const COUNTED: &str = r"
+        INSERT INTO counters (lane, incarnation, depth, behind, started, stored)
+        SELECT c.lane, $1, c.depth, c.behind, c.started, c.stored
+        FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+            $6::bigint[]) AS c (lane, depth, behind, started, stored)
+        ON CONFLICT (lane, incarnation) DO UPDATE SET depth = EXCLUDED.depth,
+            behind = EXCLUDED.behind, started = EXCLUDED.started, stored = EXCLUDED.stored";
+
+    const ELSEWHERE: &str = r"
+        SELECT lane, sum(depth)::bigint AS depth, sum(behind)::bigint AS behind,
+            sum(started)::bigint AS started, sum(stored)::bigint AS stored
+        FROM counters
+        WHERE incarnation <> $1
+        GROUP BY lane";
+
+    const UNCOUNTED: &str = r"DELETE FROM counters WHERE incarnation = $1";
+
+    const NOBODYS: &str = r"
+        INSERT INTO counters (lane, incarnation, depth, behind, started, stored)
+        SELECT c.lane, 0, c.depth, c.behind, c.started, c.stored
+        FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[],
+            $5::bigint[]) AS c (lane, depth, behind, started, stored)
+        ORDER BY c.lane
+        ON CONFLICT (lane, incarnation) DO UPDATE
+            SET depth = counters.depth + EXCLUDED.depth,
+            behind = counters.behind + EXCLUDED.behind,
+            started = counters.started + EXCLUDED.started,
+            stored = counters.stored + EXCLUDED.stored";
+}
 
 pub(crate) async fn beat(
     writing: &mut PgTransaction,
@@ -151,13 +191,9 @@ pub(crate) async fn leave(
     writing.run(NOBODYS, values.with(behind).with(started).with(stored)).await
 }
 
-pub(crate) async fn time(pool: &Arc<Pool>) -> Result<Timestamp, LedgerError> {
-    let rows = pool.read(TIME, Values::default().finish()?).await?;
+/// The time of the server.
+pub(crate) async fn time(reader: &Postgres) -> Result<Timestamp, LedgerError> {
+    let rows = reader.pool.read(TIME, Values::default().finish()?).await?;
     let row = rows.first().ok_or_else(|| damaged("the server has no time"))?;
     instant(row, "sampled")
-}
-
-pub(crate) async fn list(pool: &Arc<Pool>) -> Batch<NodeRow> {
-    let rows = pool.read(NODES, Values::default().finish()?).await?;
-    rows.iter().map(node).collect()
 }

@@ -1,15 +1,33 @@
 //! The beats of the one node that has the file, which is the only one to see them.
 
 use crate::cluster::limits::sqlite as permits;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::fleet::{Beaten, NodeRow, Vitals};
+use crate::fleet::{Beaten, Vitals};
 use crate::permits::Leaving;
 use crate::sqlite::SqliteTransaction;
-use crate::sqlite::open::trouble;
-use crate::sqlite::readers::Readers;
-use crate::sqlite::rows::{NODES, damaged, node, number, owned, put_vitals, sign};
-use crate::store::Batch;
+use crate::sqlite::rows::{damaged, number, owned, put_vitals, sign};
 use cloakroom_domain::Timestamp;
+
+statements! {
+    const BEAT: &str = r"
+        UPDATE nodes
+        SET name = ?, role = ?, queues = ?, slots = ?, running = ?, fingerprint = ?,
+            lease_us = ?, beat_at = ?, beat = beat + 1, ended_at = NULL
+        WHERE incarnation = ?
+        RETURNING beat";
+
+    const OTHERS: &str = r"
+        SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, EXISTS (SELECT 1
+            FROM running r WHERE r.node = n.incarnation) AS holds
+        FROM nodes n
+        WHERE n.incarnation <> ?
+            AND (n.ended_at IS NULL OR EXISTS (SELECT 1 FROM running r
+                WHERE r.node = n.incarnation))";
+
+    const HELD: &str = r"SELECT seq, token, taken_over, cancel FROM running WHERE node = ?";
+    const LEFT: &str = r"UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation = ?";
+}
 
 pub(crate) fn beat(
     writing: &mut SqliteTransaction,
@@ -18,30 +36,17 @@ pub(crate) fn beat(
 ) -> Result<Beaten, LedgerError> {
     let incarnation = writing.book.incarnation;
     let writer = &mut writing.writer;
-    let row = writer.one(
-        "UPDATE nodes SET name = ?, role = ?, queues = ?, slots = ?, running = ?, fingerprint = ?, lease_us = ?, \
-         beat_at = ?, beat = beat + 1, ended_at = NULL WHERE incarnation = ? RETURNING beat",
-        |values| {
-            put_vitals(vitals, values);
-            values.put(now.as_micros()).put(incarnation);
-        },
-    )?;
+    let row = writer.one(BEAT, |values| {
+        put_vitals(vitals, values);
+        values.put(now.as_micros()).put(incarnation);
+    })?;
     let row = row.ok_or_else(|| damaged("this node is not in the ledger"))?;
-    let others = writer.all(
-        "SELECT n.incarnation, n.beat, n.lease_us, n.ended_at, \
-         EXISTS (SELECT 1 FROM running r WHERE r.node = n.incarnation) AS holds FROM nodes n \
-         WHERE n.incarnation <> ? AND \
-         (n.ended_at IS NULL OR EXISTS (SELECT 1 FROM running r WHERE r.node = n.incarnation))",
-        |values| {
-            values.put(incarnation);
-        },
-    )?;
-    let held = writer.all(
-        "SELECT seq, token, taken_over, cancel FROM running WHERE node = ?",
-        |values| {
-            values.put(incarnation);
-        },
-    )?;
+    let others = writer.all(OTHERS, |values| {
+        values.put(incarnation);
+    })?;
+    let held = writer.all(HELD, |values| {
+        values.put(incarnation);
+    })?;
     Ok(Beaten {
         beat: number(&row, "beat")?,
         time: None,
@@ -59,7 +64,7 @@ pub(crate) fn leave(
 ) -> Result<(), LedgerError> {
     let incarnation = writing.book.incarnation;
     permits::keep_emptied(writing, &leaving.emptied)?;
-    let left = "UPDATE nodes SET ended_at = ?, running = 0 WHERE incarnation = ?";
+    let left = LEFT;
     writing.writer.run(left, |values| {
         values.put(now.as_micros()).put(incarnation);
     })?;
@@ -69,10 +74,4 @@ pub(crate) fn leave(
             values.put(incarnation);
         })
         .map(drop)
-}
-
-pub(crate) async fn list(readers: &Readers) -> Batch<NodeRow> {
-    let rows =
-        sqlx::query(NODES).fetch_all(&mut *readers.acquire().await?).await.map_err(trouble)?;
-    rows.iter().map(node).collect()
 }

@@ -1,13 +1,11 @@
 //! The sweep on PostgreSQL, and the counts of lanes.
 
-use std::sync::Arc;
-
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::prune::postgres::erase_pieces;
 use crate::permits::stored;
+use crate::postgres::Postgres;
 use crate::postgres::batch::Values;
-use crate::postgres::book::Book;
-use crate::postgres::pool::Pool;
 use crate::postgres::writing::PgTransaction;
 use crate::reconcile::{
     BATCH, BODIES, OLDEST_ATTEMPT, OWN_UNUSED, Sweep, Swept, abandoned, stray, unused,
@@ -18,9 +16,6 @@ use cloakroom_domain::drift::ReportedDepth;
 use cloakroom_domain::operation::Lane;
 use cloakroom_domain::reconcile::Discrepancy;
 
-/// How many rows of a lane are counted together.
-const COUNTED_TOGETHER: i64 = 20_000;
-
 /// Nodes of which nothing is expected any more: `$1` since when they are silent, `$2` those
 /// that are dead.
 macro_rules! gone {
@@ -28,56 +23,33 @@ macro_rules! gone {
         concat!(
             "NOT EXISTS (SELECT 1 FROM nodes n WHERE n.incarnation = ",
             $of,
-            " AND NOT (greatest(n.beat_at, n.started_at, coalesce(n.ended_at, 0)) < $1 \
-             AND (n.ended_at IS NOT NULL OR n.incarnation = ANY ($2))))"
+            r"
+            AND NOT (greatest(n.beat_at, n.started_at, coalesce(n.ended_at, 0)) < $1
+                AND (n.ended_at IS NOT NULL OR n.incarnation = ANY ($2))))"
         )
     };
 }
 
-const FOLD: &str = concat!(
-    "WITH gone AS (DELETE FROM counters c WHERE c.incarnation <> 0 AND ",
-    gone!("c.incarnation"),
-    " RETURNING c.lane, c.depth, c.behind, c.started, c.stored) \
-     INSERT INTO counters (lane, incarnation, depth, behind, started, stored) \
-     SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, sum(started)::bigint, sum(stored)::bigint FROM gone GROUP BY lane ORDER BY lane \
-     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth, \
-     behind = counters.behind + EXCLUDED.behind, started = counters.started + EXCLUDED.started, \
-     stored = counters.stored + EXCLUDED.stored"
-);
-const PERMITS: &str =
-    concat!("DELETE FROM permits p WHERE p.incarnation <> 0 AND ", gone!("p.incarnation"));
-const UNUSED: &str = concat!(
-    "SELECT p.body FROM pieces p LEFT JOIN requests q ON q.body_key = p.body \
-     LEFT JOIN results r ON r.body_key = p.body WHERE p.body > $3 AND p.body <= $4 AND p.number = 0 \
-     AND q.seq IS NULL AND r.seq IS NULL AND ",
-    gone!("p.node")
-);
-const HELD: &str =
-    "SELECT o.id FROM running u JOIN operations o ON o.seq = u.seq WHERE u.node = ANY ($1)";
 macro_rules! elsewhere {
     ($column:literal) => {
         concat!(
-            "SELECT coalesce(sum(",
+            r"SELECT coalesce(sum(",
             $column,
             "), 0)::bigint AS depth, coalesce(sum(",
             $column,
-            ") FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters \
-             WHERE lane = $1 AND incarnation <> $2"
+            r") FILTER (WHERE incarnation = 0), 0)::bigint AS nobodys FROM counters
+                WHERE lane = $1 AND incarnation <> $2"
         )
     };
 }
-const ELSEWHERE: &str = concat!(elsewhere!("depth"));
-const ELSEWHERE_BEHIND: &str = concat!(elsewhere!("behind"));
-const ELSEWHERE_STORED: &str = concat!(elsewhere!("stored"));
-const COUNT_UP_TO: &str = "SELECT count(*) AS depth FROM (SELECT 1 FROM (\
-     SELECT lane FROM ready WHERE lane = ANY ($1) UNION ALL \
-     SELECT lane FROM waiting WHERE lane = ANY ($1) AND serial_digest IS NOT NULL) AS queued LIMIT $2) AS r";
+
 /// Octets that are stored for operations of these lanes which have not ended, and of no more than
 /// so many. Their rows are looked up one by one, for the reason that `places` tells.
 macro_rules! stored_octets {
     ($lanes:literal, $most:literal) => {
         concat!(
-            "(SELECT coalesce(sum(o.octets), 0)::bigint FROM (SELECT seq FROM ready WHERE lane = ANY (",
+            r"(SELECT coalesce(sum(o.octets), 0)::bigint FROM (SELECT seq FROM ready
+                WHERE lane = ANY (",
             $lanes,
             ") UNION ALL SELECT seq FROM running WHERE lane = ANY (",
             $lanes,
@@ -87,58 +59,163 @@ macro_rules! stored_octets {
             $lanes,
             ") AND serial_digest IS NOT NULL LIMIT ",
             $most,
-            ") AS u CROSS JOIN LATERAL (SELECT octets FROM operations WHERE seq = u.seq LIMIT 1) AS o)"
+            r") AS u CROSS JOIN LATERAL (SELECT octets
+            FROM operations
+            WHERE seq = u.seq
+            LIMIT 1) AS o)"
         )
     };
 }
-const STORED: &str = concat!("SELECT ", stored_octets!("$1", "ALL"), " AS stored");
+
 /// Rows and counts of one moment: a row for each node that beats, and one for all others.
 macro_rules! glimpse {
     ($column:literal, $counted:expr) => {
         concat!(
-            "SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.",
+            r"SELECT n.incarnation, n.beat, n.beat_at, coalesce(c.",
             $column,
-            ", 0) AS depth, 0::bigint AS nobodys, 0::bigint AS counted \
-             FROM nodes n LEFT JOIN counters c ON c.lane = $1 AND c.incarnation = n.incarnation \
-             WHERE n.ended_at IS NULL AND n.incarnation <> $2 \
-             UNION ALL SELECT NULL, NULL, NULL, coalesce(sum(c.",
+            r", 0) AS depth, 0::bigint AS nobodys, 0::bigint AS counted FROM nodes n
+                LEFT JOIN counters c ON c.lane = $1 AND c.incarnation = n.incarnation
+                WHERE n.ended_at IS NULL AND n.incarnation <> $2 UNION ALL SELECT NULL,
+                NULL, NULL, coalesce(sum(c.",
             $column,
             "), 0)::bigint, coalesce(sum(c.",
             $column,
             ") FILTER (WHERE c.incarnation = 0), 0)::bigint, ",
             $counted,
-            " FROM counters c LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL \
-             WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL"
+            r"
+            FROM counters c
+            LEFT JOIN nodes n ON n.incarnation = c.incarnation AND n.ended_at IS NULL
+            WHERE c.lane = $1 AND c.incarnation <> $2 AND n.incarnation IS NULL"
         )
     };
 }
-const GLIMPSE: &str = concat!(glimpse!(
-    "depth",
-    "(SELECT count(*) FROM (SELECT 1 FROM ready WHERE lane = $1 LIMIT $3) AS r)"
-));
-const GLIMPSE_BEHIND: &str = concat!(glimpse!(
-    "behind",
-    "(SELECT count(*) FROM (SELECT 1 FROM waiting WHERE lane = $1 AND serial_digest IS NOT NULL LIMIT $3) AS r)"
-));
-const GLIMPSE_STORED: &str =
-    concat!(glimpse!("stored", stored_octets!("ARRAY[$1::bigint, -$1::bigint]", "$3")));
-const COUNT: &str = "SELECT due_at, seq, counted FROM (SELECT due_at, seq, \
-     row_number() OVER (ORDER BY due_at, seq) AS counted FROM ready \
-     WHERE lane = $1 AND (due_at, seq) > ($2, $3) ORDER BY due_at, seq LIMIT $4) AS w \
-     ORDER BY counted DESC LIMIT 1";
-const COUNT_BEHIND: &str = "SELECT due_at, seq, counted FROM (SELECT 0::bigint AS due_at, seq, \
-     row_number() OVER (ORDER BY seq) AS counted FROM waiting \
-     WHERE lane = $1 AND serial_digest IS NOT NULL AND seq > $3 ORDER BY seq LIMIT $4) AS w \
-     WHERE $2::bigint <= w.due_at ORDER BY counted DESC LIMIT 1";
-/// Locks what is corrected, so that two who correct it do so one after the other.
-const LOCK: &str = "INSERT INTO counters (lane, incarnation, depth, started) VALUES ($1, 0, 0, 0) \
-     ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth";
-const CORRECT: &str = "UPDATE counters SET depth = depth + $2 WHERE lane = $1 AND incarnation = 0 \
-     AND depth = $3";
-const CORRECT_BEHIND: &str = "UPDATE counters SET behind = behind + $2 \
-     WHERE lane = $1 AND incarnation = 0 AND behind = $3";
-const CORRECT_STORED: &str = "UPDATE counters SET stored = stored + $2 \
-     WHERE lane = $1 AND incarnation = 0 AND stored = $3";
+
+statements! {
+    const FOLD: &str = concat!(
+        r"WITH gone AS (DELETE FROM counters c WHERE c.incarnation <> 0 AND ",
+        gone!("c.incarnation"),
+        r"
+        RETURNING c.lane, c.depth, c.behind, c.started, c.stored)
+            INSERT INTO counters (lane, incarnation, depth, behind, started, stored)
+            SELECT lane, 0, sum(depth)::bigint, sum(behind)::bigint, sum(started)::bigint,
+            sum(stored)::bigint FROM gone GROUP BY lane ORDER BY lane ON CONFLICT (lane,
+            incarnation) DO UPDATE SET depth = counters.depth + EXCLUDED.depth,
+            behind = counters.behind + EXCLUDED.behind,
+            started = counters.started + EXCLUDED.started,
+            stored = counters.stored + EXCLUDED.stored"
+    );
+
+    const PERMITS: &str = concat!(r"DELETE FROM permits p WHERE p.incarnation <> 0 AND ", gone!("p.incarnation"));
+
+    const UNUSED: &str = concat!(
+        r"
+        SELECT p.body
+        FROM pieces p
+        LEFT JOIN requests q ON q.body_key = p.body
+        LEFT JOIN results r ON r.body_key = p.body
+        WHERE p.body > $3
+            AND p.body <= $4
+            AND p.number = 0
+            AND q.seq IS NULL
+            AND r.seq IS NULL
+            AND ",
+        gone!("p.node")
+    );
+
+    const HELD: &str = r"
+        SELECT o.id
+        FROM running u
+        JOIN operations o ON o.seq = u.seq
+        WHERE u.node = ANY ($1)";
+
+    const ELSEWHERE: &str = concat!(elsewhere!("depth"));
+    const ELSEWHERE_BEHIND: &str = concat!(elsewhere!("behind"));
+    const ELSEWHERE_STORED: &str = concat!(elsewhere!("stored"));
+
+    const COUNT_UP_TO: &str = r"
+        SELECT count(*) AS depth
+        FROM (
+            SELECT 1
+            FROM (
+                SELECT lane
+                FROM ready
+                WHERE lane = ANY ($1)
+                UNION ALL
+                SELECT lane
+                FROM waiting
+                WHERE lane = ANY ($1) AND serial_digest IS NOT NULL
+            ) AS queued
+            LIMIT $2
+        ) AS r";
+
+    const STORED: &str = concat!(r"SELECT ", stored_octets!("$1", "ALL"), " AS stored");
+
+    const GLIMPSE: &str = concat!(glimpse!(
+        "depth",
+        "(SELECT count(*) FROM (SELECT 1 FROM ready WHERE lane = $1 LIMIT $3) AS r)"
+    ));
+
+    const GLIMPSE_BEHIND: &str = concat!(glimpse!(
+        "behind",
+        r"(
+            SELECT count(*)
+            FROM (
+                SELECT 1 FROM waiting WHERE lane = $1 AND serial_digest IS NOT NULL LIMIT $3
+            ) AS r
+        )"
+    ));
+
+    const GLIMPSE_STORED: &str = concat!(glimpse!("stored", stored_octets!("ARRAY[$1::bigint, -$1::bigint]", "$3")));
+
+    const COUNT: &str = r"
+        SELECT due_at, seq, counted
+        FROM (
+            SELECT due_at, seq, row_number() OVER (ORDER BY due_at, seq) AS counted
+            FROM ready
+            WHERE lane = $1 AND (due_at, seq) > ($2, $3)
+            ORDER BY due_at, seq
+            LIMIT $4
+        ) AS w
+        ORDER BY counted DESC
+        LIMIT 1";
+
+    const COUNT_BEHIND: &str = r"
+        SELECT due_at, seq, counted
+        FROM (
+            SELECT 0::bigint AS due_at, seq, row_number() OVER (ORDER BY seq) AS counted
+            FROM waiting
+            WHERE lane = $1 AND serial_digest IS NOT NULL AND seq > $3
+            ORDER BY seq
+            LIMIT $4
+        ) AS w
+        WHERE $2::bigint <= w.due_at
+        ORDER BY counted DESC
+        LIMIT 1";
+
+    /// Locks what is corrected, so that two who correct it do so one after the other.
+    const LOCK: &str = r"
+        INSERT INTO counters (lane, incarnation, depth, started)
+        VALUES ($1, 0, 0, 0)
+        ON CONFLICT (lane, incarnation) DO UPDATE SET depth = counters.depth";
+
+    const CORRECT: &str = r"
+        UPDATE counters
+        SET depth = depth + $2
+        WHERE lane = $1 AND incarnation = 0 AND depth = $3";
+
+    const CORRECT_BEHIND: &str = r"
+        UPDATE counters
+        SET behind = behind + $2
+        WHERE lane = $1 AND incarnation = 0 AND behind = $3";
+
+    const CORRECT_STORED: &str = r"
+        UPDATE counters
+        SET stored = stored + $2
+        WHERE lane = $1 AND incarnation = 0 AND stored = $3";
+}
+
+/// How many rows of a lane are counted together.
+const COUNTED_TOGETHER: i64 = 20_000;
 
 /// Sees to one batch of it.
 pub(crate) async fn sweep(
@@ -192,10 +269,10 @@ async fn own_unused(
 
 /// What the others have counted in a part of a lane.
 pub(crate) async fn counted_elsewhere(
-    pool: &Arc<Pool>,
-    book: &Book,
+    reader: &Postgres,
     (lane, part): &Counter,
 ) -> Result<Option<Elsewhere>, LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
     let sql = of(*part, [ELSEWHERE, ELSEWHERE_BEHIND, ELSEWHERE_STORED]);
     let rows = pool.read(sql, values.finish()?).await?;
@@ -215,11 +292,11 @@ const fn of(part: Part, [ready, behind_keys, stored]: [&'static str; 3]) -> &'st
 
 /// Counts the rows of some lanes, up to so many.
 pub(crate) async fn count_up_to(
-    pool: &Arc<Pool>,
-    book: &Book,
+    reader: &Postgres,
     lanes: &[Lane],
     most: u64,
 ) -> Result<u64, LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
     let values = Values::default().with(numbers).with(stored(most));
     let rows = pool.read(COUNT_UP_TO, values.finish()?).await?;
@@ -227,11 +304,8 @@ pub(crate) async fn count_up_to(
 }
 
 /// Octets that are stored for what has not ended in some lanes.
-pub(crate) async fn stored_in(
-    pool: &Arc<Pool>,
-    book: &Book,
-    lanes: &[Lane],
-) -> Result<u64, LedgerError> {
+pub(crate) async fn stored_in(reader: &Postgres, lanes: &[Lane]) -> Result<u64, LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let numbers: Vec<_> = lanes.iter().map(|lane| book.number(lane)).collect::<Result<_, _>>()?;
     let numbers: Vec<_> = numbers.into_iter().flat_map(|number: i64| [number, -number]).collect();
     let rows = pool.read(STORED, Values::default().with(numbers).finish()?).await?;
@@ -240,11 +314,11 @@ pub(crate) async fn stored_in(
 
 /// A part of a lane at this moment; none if it is deeper than that.
 pub(crate) async fn glimpse(
-    pool: &Arc<Pool>,
-    book: &Book,
+    reader: &Postgres,
     (lane, part): &Counter,
     most: u64,
 ) -> Result<Option<Glimpse>, LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let values = Values::default().with(book.number(lane)?).with(book.incarnation);
     let sql = of(*part, [GLIMPSE, GLIMPSE_BEHIND, GLIMPSE_STORED]);
     let rows = pool.read(sql, values.with(stored(most)).finish()?).await?;
@@ -266,16 +340,16 @@ pub(crate) async fn glimpse(
 
 /// Counts the next rows of a part of a lane.
 pub(crate) async fn count_some(
-    pool: &Arc<Pool>,
-    book: &Book,
+    reader: &Postgres,
     (lane, part): &Counter,
     (due_at, seq): Place,
 ) -> Result<(i64, Option<Place>), LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let sql = match part {
         Part::Ready => COUNT,
         Part::BehindKeys => COUNT_BEHIND,
         Part::Stored => {
-            let octets = stored_in(pool, book, std::slice::from_ref(lane)).await?;
+            let octets = stored_in(reader, std::slice::from_ref(lane)).await?;
             return Ok((stored(octets), None));
         }
     };

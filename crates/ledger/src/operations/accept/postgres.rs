@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::prune::postgres as prune;
 use crate::operations::retried::postgres as retried;
@@ -21,31 +22,54 @@ use crate::webhooks::calling::callback_of;
 use cloakroom_domain::operation::{Fingerprint, IdempotencyClaim, KeyScope, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
 
-static PIECES: Statement = Statement::insert_or(
-    "INSERT INTO pieces",
-    "body, number, octets, node, written_at",
-    "nnonc",
-    "ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets, node = EXCLUDED.node, written_at = EXCLUDED.written_at",
-);
-/// Differs from SQLite because another node may claim the same key at this moment: who
-/// comes second waits here for the first, and takes nothing. Sorted, so that no two
-/// batches wait for each other.
-const CLAIMED: &str = "INSERT INTO idempotency_keys (digest, fingerprint, scope, seq) \
-     SELECT * FROM UNNEST($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS k (digest, fingerprint, scope, seq) \
-     ORDER BY k.digest ON CONFLICT (digest) DO UPDATE \
-     SET fingerprint = EXCLUDED.fingerprint, scope = EXCLUDED.scope, seq = EXCLUDED.seq \
-     WHERE idempotency_keys.scope = 'pending' \
-     AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = idempotency_keys.seq) \
-     OR EXISTS (SELECT 1 FROM running u WHERE u.seq = idempotency_keys.seq AND u.cancel <> 0)) RETURNING digest";
-const STANDING: &str = "SELECT k.digest, k.fingerprint, o.id FROM idempotency_keys k \
-     JOIN operations o ON o.seq = k.seq WHERE k.digest = ANY ($1)";
-/// Keys that name an operation that is not there.
-const STRAYS: &str = "SELECT k.digest, k.seq FROM idempotency_keys k WHERE k.digest = ANY ($1) \
-     AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.seq = k.seq)";
-/// Names the operation that was missing: the key may be another one's by now.
-const STRAYS_GONE: &str = "DELETE FROM idempotency_keys k USING UNNEST($1::bytea[], $2::bigint[]) AS stray (digest, seq) \
-     WHERE k.digest = stray.digest AND k.seq = stray.seq";
-const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ANY ($1)";
+statements! {
+    static PIECES: Statement = Statement::insert_or(
+        r"INSERT INTO pieces",
+        "body, number, octets, node, written_at",
+        "nnonc",
+        r"ON CONFLICT (body, number) DO UPDATE SET octets = EXCLUDED.octets,
+            node = EXCLUDED.node, written_at = EXCLUDED.written_at",
+    );
+
+    /// Differs from SQLite because another node may claim the same key at this moment: who
+    /// comes second waits here for the first, and takes nothing. Sorted, so that no two
+    /// batches wait for each other.
+    const CLAIMED: &str = r"
+        INSERT INTO idempotency_keys (digest, fingerprint, scope, seq)
+        SELECT *
+        FROM UNNEST($1::bytea[], $2::bytea[], $3::text[], $4::bigint[]) AS k (digest,
+            fingerprint, scope, seq)
+        ORDER BY k.digest
+        ON CONFLICT (digest) DO UPDATE SET fingerprint = EXCLUDED.fingerprint,
+            scope = EXCLUDED.scope, seq = EXCLUDED.seq
+        WHERE idempotency_keys.scope = 'pending'
+            AND (EXISTS (SELECT 1 FROM outcomes x WHERE x.seq = idempotency_keys.seq)
+                OR EXISTS (
+            SELECT 1 FROM running u WHERE u.seq = idempotency_keys.seq AND u.cancel <> 0
+        ))
+        RETURNING digest";
+
+    const STANDING: &str = r"
+        SELECT k.digest, k.fingerprint, o.id
+        FROM idempotency_keys k
+        JOIN operations o ON o.seq = k.seq
+        WHERE k.digest = ANY ($1)";
+
+    /// Keys that name an operation that is not there.
+    const STRAYS: &str = r"
+        SELECT k.digest, k.seq
+        FROM idempotency_keys k
+        WHERE k.digest = ANY ($1)
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.seq = k.seq)";
+
+    /// Names the operation that was missing: the key may be another one's by now.
+    const STRAYS_GONE: &str = r"
+        DELETE FROM idempotency_keys k USING UNNEST($1::bytea[],
+            $2::bigint[]) AS stray (digest, seq)
+        WHERE k.digest = stray.digest AND k.seq = stray.seq";
+
+    const PARENTS: &str = r"SELECT id, principal, root FROM operations WHERE id = ANY ($1)";
+}
 
 pub(crate) async fn accept(
     writing: &mut PgTransaction,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::prune::sqlite as prune;
 use crate::operations::retried::sqlite as retried;
@@ -27,33 +28,59 @@ use cloakroom_domain::operation::{
 use cloakroom_domain::webhooks::{Callback, Topic};
 use cloakroom_domain::{OperationId, Timestamp};
 
-const OPERATIONS: &str = "INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method, target, octets, delivery, timeout_us, \
-     deadline_at, retry_attempts, retry_min_us, retry_max_us, wait_us, due_at, task, upstream_key, \
-     key_digest, serial_digest, serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck, \
-     success, retry_statuses, callback_receiver, callback_url, callback_events) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const REQUESTS: &str = "INSERT INTO requests (seq, fields, body, body_key, body_length) \
-     VALUES (?, ?, ?, ?, ?)";
-const CREDENTIALS: &str = "INSERT INTO credentials (seq, fields) \
-     VALUES (?, ?)";
-const TAGS: &str = "INSERT OR IGNORE INTO tags (tag, seq) \
-     VALUES (?, ?)";
-const KEYS: &str = "INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint, scope, seq) \
-     VALUES (?, ?, ?, ?)";
-const SERIAL: &str = "INSERT INTO serial_keys (digest, seq) \
-     VALUES (?, ?)";
-const SERIAL_WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, turn_at, delayed_until, version, continuation, \
-     attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const PIECES: &str = "INSERT OR REPLACE INTO pieces (body, number, octets, node, written_at) \
-     VALUES (?, ?, ?, ?, ?)";
-const STANDING_KEYS: &str = "SELECT k.digest, k.fingerprint, k.scope, o.id, (x.seq IS NOT NULL OR coalesce(u.cancel, 0) > 0) AS over FROM idempotency_keys k \
-     JOIN operations o ON o.seq = k.seq LEFT JOIN outcomes x ON x.seq = k.seq \
-     LEFT JOIN running u ON u.seq = k.seq WHERE k.digest = ?";
-const PARENTS: &str = "SELECT id, principal, root FROM operations WHERE id = ?";
-/// A key that an operation holds, or whose next holder was delayed until now.
-const HELD: &str = "SELECT ?1 AS digest WHERE EXISTS (SELECT 1 FROM serial_keys WHERE digest = ?1) \
-     OR EXISTS (SELECT 1 FROM waiting WHERE serial_digest = ?1 AND turn_at <= ?2 AND delayed_until IS NOT NULL)";
+statements! {
+    const OPERATIONS: &str = r"
+        INSERT INTO operations (seq, id, accepted_at, principal, route, lane, method,
+            target, octets, delivery, timeout_us, deadline_at, retry_attempts, retry_min_us,
+            retry_max_us, wait_us, due_at, task, upstream_key, key_digest, serial_digest,
+            serial_key, parent, root, retry_of, client_reference, tags, on_failure, recheck,
+            success, retry_statuses, callback_receiver, callback_url, callback_events)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+            ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    const REQUESTS: &str = r"
+        INSERT INTO requests (seq, fields, body, body_key, body_length)
+        VALUES (?, ?, ?, ?, ?)";
+
+    const CREDENTIALS: &str = r"INSERT INTO credentials (seq, fields) VALUES (?, ?)";
+    const TAGS: &str = r"INSERT OR IGNORE INTO tags (tag, seq) VALUES (?, ?)";
+
+    const KEYS: &str = r"
+        INSERT OR REPLACE INTO idempotency_keys (digest, fingerprint, scope, seq)
+        VALUES (?, ?, ?, ?)";
+
+    const SERIAL: &str = r"INSERT INTO serial_keys (digest, seq) VALUES (?, ?)";
+
+    const SERIAL_WAITING: &str = r"
+        INSERT INTO waiting (seq, lane, waiting_for, deadline_at, serial_digest, turn_at,
+            delayed_until, version, continuation, attempts, resumes, rescues, refusals,
+            contact, last_try, token, sequence, started_at, percent, message)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    const PIECES: &str = r"
+        INSERT OR REPLACE INTO pieces (body, number, octets, node, written_at)
+        VALUES (?, ?, ?, ?, ?)";
+
+    const STANDING_KEYS: &str = r"
+        SELECT k.digest, k.fingerprint, k.scope, o.id, (x.seq IS NOT NULL
+            OR coalesce(u.cancel, 0) > 0) AS over
+        FROM idempotency_keys k
+        JOIN operations o ON o.seq = k.seq
+        LEFT JOIN outcomes x ON x.seq = k.seq
+        LEFT JOIN running u ON u.seq = k.seq
+        WHERE k.digest = ?";
+
+    const PARENTS: &str = r"SELECT id, principal, root FROM operations WHERE id = ?";
+
+    /// A key that an operation holds, or whose next holder was delayed until now.
+    const HELD: &str = r"
+        SELECT ?1 AS digest
+        WHERE EXISTS (SELECT 1 FROM serial_keys WHERE digest = ?1) OR EXISTS (
+            SELECT 1
+            FROM waiting
+            WHERE serial_digest = ?1 AND turn_at <= ?2 AND delayed_until IS NOT NULL
+        )";
+}
 
 /// A new operation with its place and its ties to others.
 struct Entry<'a> {

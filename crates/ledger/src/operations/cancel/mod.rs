@@ -11,6 +11,7 @@ use crate::commit::transaction::{Transaction, by_backend};
 use crate::commit::verb::{Surroundings, Verb};
 use crate::error::LedgerError;
 use crate::shared::Shared;
+use crate::store::{Batch, Store};
 use crate::verbs::{Canceled, Freeing};
 
 /// Calls an operation off.
@@ -37,5 +38,13 @@ impl Verb for Cancel {
         around: &mut Surroundings<'_>,
     ) -> Result<Self::Output, LedgerError> {
         by_backend!(transaction, cancel(self.id, self.freeing, self.now, around.effects))
+    }
+}
+
+/// What this node runs and others have called off, where other processes write too.
+pub(crate) async fn called_off(store: &Store) -> Batch<OperationId> {
+    match store {
+        Store::Sqlite(_) => Ok(Vec::new()),
+        Store::Postgres(reader) => postgres::called_off(reader).await,
     }
 }

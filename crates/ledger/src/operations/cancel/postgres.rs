@@ -5,18 +5,62 @@ use std::time::Duration;
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::ends::Finish;
 use crate::operations::finish::postgres::finish;
+use crate::postgres::Postgres;
 use crate::postgres::batch::{Values, storable};
 use crate::postgres::writing::PgTransaction;
 use crate::rows::{
-    EventRow, ReadRow, RunState, carried, damaged, exactly, maybe_time, number, ready_row,
+    EventRow, ReadRow, RunState, carried, damaged, exactly, id, maybe_time, number, ready_row,
     stored_message, waiting_row,
 };
+use crate::store::Batch;
 use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
 use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
+
+statements! {
+    const CALLED_OFF: &str = r"
+        SELECT o.id
+        FROM running u
+        CROSS JOIN LATERAL (SELECT id FROM operations WHERE seq = u.seq LIMIT 1) AS o
+        WHERE u.node = $1 AND u.cancel > 0";
+
+    const OPERATION: &str = r"SELECT seq, octets, serial_digest FROM operations WHERE id = $1";
+    const STATE: &str = r"SELECT state FROM outcomes WHERE seq = $1";
+    const READY_GONE: &str = concat!(r"DELETE FROM ready WHERE seq = $1 RETURNING ", ready_row!(""));
+    const WAITING_GONE: &str = concat!(r"DELETE FROM waiting WHERE seq = $1 RETURNING ", waiting_row!(""));
+    const CANCEL_ASKED: &str = r"UPDATE running SET cancel = greatest(cancel, $2) WHERE seq = $1 RETURNING seq";
+
+    const RUNNING: &str = r"
+        SELECT u.seq, u.sequence, u.attempts, u.progress_at
+        FROM running u
+        WHERE u.seq = (SELECT seq FROM operations WHERE id = $1) AND u.attempts = $2
+        FOR UPDATE OF u";
+
+    const WAITING: &str = r"
+        SELECT w.seq, w.sequence, w.attempts, (
+            SELECT max(at) FROM events e WHERE e.seq = w.seq AND e.kind = 'progressed'
+        ) AS progress_at
+        FROM waiting w
+        WHERE w.seq = (SELECT seq FROM operations WHERE id = $1)
+            AND w.attempts = $2
+            AND w.waiting_for = 'upstream'
+        FOR UPDATE OF w";
+
+    const RUNNING_TOLD: &str = r"
+        UPDATE running
+        SET sequence = $2, percent = coalesce($3, percent), message = coalesce($4, message),
+            progress_at = $5
+        WHERE seq = $1";
+
+    const WAITING_TOLD: &str = r"
+        UPDATE waiting
+        SET sequence = $2, percent = coalesce($3, percent), message = coalesce($4, message)
+        WHERE seq = $1 AND $5::bigint IS NOT NULL";
+}
 
 /// The least time between two progress reports that are kept.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,12 +74,7 @@ pub(crate) async fn cancel(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Canceled, LedgerError> {
-    let found = writing
-        .row(
-            "SELECT seq, octets, serial_digest FROM operations WHERE id = $1",
-            Values::default().with(id.as_bytes().to_vec()),
-        )
-        .await?;
+    let found = writing.row(OPERATION, Values::default().with(id.as_bytes().to_vec())).await?;
     let Some(found) = found else { return Ok(Canceled::Unknown) };
     let (seq, serial) = (number(&found, "seq")?, exactly(&found, "serial_digest")?);
     let octets = number(&found, "octets")?;
@@ -61,7 +100,7 @@ async fn look(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Option<Canceled>, LedgerError> {
-    let ended = taken(writing, "SELECT state FROM outcomes WHERE seq = $1", seq).await?;
+    let ended = taken(writing, STATE, seq).await?;
     if let Some(row) = ended {
         let state = row.text("state")?.unwrap_or_default();
         return Ok(Some(match state.parse::<Status>().map_err(damaged)? {
@@ -95,22 +134,13 @@ async fn look(
     Ok(Some(Canceled::Done))
 }
 
-const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = $1 RETURNING ", ready_row!(""));
-const WAITING_GONE: &str =
-    concat!("DELETE FROM waiting WHERE seq = $1 RETURNING ", waiting_row!(""));
-
 /// Leaves word for the node that carries the operation out; false if none does.
 async fn ask(writing: &mut PgTransaction, seq: i64, freeing: Freeing) -> Result<bool, LedgerError> {
     let wish: i64 = match freeing {
         Freeing::Keep => 1,
         Freeing::Free => 2,
     };
-    let asked = writing
-        .row(
-            "UPDATE running SET cancel = greatest(cancel, $2) WHERE seq = $1 RETURNING seq",
-            Values::default().with(seq).with(wish),
-        )
-        .await?;
+    let asked = writing.row(CANCEL_ASKED, Values::default().with(seq).with(wish)).await?;
     Ok(asked.is_some())
 }
 
@@ -144,17 +174,6 @@ async fn taken(
 ) -> Result<Option<PgRow>, LedgerError> {
     writing.row(sql, Values::default().with(seq)).await
 }
-
-const RUNNING: &str = "SELECT u.seq, u.sequence, u.attempts, u.progress_at FROM running u \
-     WHERE u.seq = (SELECT seq FROM operations WHERE id = $1) AND u.attempts = $2 FOR UPDATE OF u";
-const WAITING: &str = "SELECT w.seq, w.sequence, w.attempts, \
-     (SELECT max(at) FROM events e WHERE e.seq = w.seq AND e.kind = 'progressed') AS progress_at FROM waiting w \
-     WHERE w.seq = (SELECT seq FROM operations WHERE id = $1) AND w.attempts = $2 AND w.waiting_for = 'upstream' \
-     FOR UPDATE OF w";
-const RUNNING_TOLD: &str = "UPDATE running SET sequence = $2, percent = coalesce($3, percent), \
-     message = coalesce($4, message), progress_at = $5 WHERE seq = $1";
-const WAITING_TOLD: &str = "UPDATE waiting SET sequence = $2, percent = coalesce($3, percent), \
-     message = coalesce($4, message) WHERE seq = $1 AND $5::bigint IS NOT NULL";
 
 pub(crate) async fn progress(
     writing: &mut PgTransaction,
@@ -198,4 +217,11 @@ async fn keep(
         .with(report.at.as_micros());
     writing.run(tell, values).await?;
     Ok(Progressed::Kept)
+}
+
+/// The operations that run on this node and are called off.
+pub(crate) async fn called_off(reader: &Postgres) -> Batch<OperationId> {
+    let values = Values::default().with(reader.book.incarnation).finish()?;
+    let rows = reader.pool.read(CALLED_OFF, values).await?;
+    rows.iter().map(|row| id(row, "id")).collect()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::finish::sqlite::{Finish, finish};
 use crate::operations::settle::sqlite::EventRow;
@@ -16,6 +17,44 @@ use crate::verbs::{Canceled, Freeing, ProgressReport, Progressed};
 use cloakroom_domain::operation::{EventKind, NextState, Status, UpstreamContact};
 use cloakroom_domain::{OperationId, Timestamp};
 
+statements! {
+    const OPERATION: &str = r"
+        SELECT o.seq, o.octets, o.serial_digest, x.state, u.seq IS NOT NULL AS running
+        FROM operations o
+        LEFT JOIN outcomes x ON x.seq = o.seq
+        LEFT JOIN running u ON u.seq = o.seq
+        WHERE o.id = ?";
+
+    const CANCEL_ASKED: &str = r"UPDATE running SET cancel = max(cancel, ?) WHERE seq = ?";
+    const READY_GONE: &str = concat!(r"DELETE FROM ready WHERE seq = ? RETURNING ", ready_row!(""));
+    const WAITING_GONE: &str = concat!(r"DELETE FROM waiting WHERE seq = ? RETURNING ", waiting_row!(""));
+
+    const RUNNING: &str = r"
+        SELECT u.seq, u.sequence, u.attempts, u.progress_at
+        FROM running u
+        JOIN operations o ON o.seq = u.seq
+        WHERE o.id = ? AND u.attempts = ?";
+
+    const WAITING: &str = r"
+        SELECT w.seq, w.sequence, w.attempts, (
+            SELECT max(at) FROM events e WHERE e.seq = w.seq AND e.kind = 'progressed'
+        ) AS progress_at
+        FROM waiting w
+        JOIN operations o ON o.seq = w.seq
+        WHERE o.id = ? AND w.attempts = ? AND w.waiting_for = 'upstream'";
+
+    const RUNNING_TOLD: &str = r"
+        UPDATE running
+        SET sequence = ?1, percent = coalesce(?2, percent), message = coalesce(?3, message),
+            progress_at = ?4
+        WHERE seq = ?5";
+
+    const WAITING_TOLD: &str = r"
+        UPDATE waiting
+        SET sequence = ?1, percent = coalesce(?2, percent), message = coalesce(?3, message)
+        WHERE seq = ?5 AND ?4 IS NOT NULL";
+}
+
 /// The least time between two progress reports that are kept.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,13 +65,9 @@ pub(crate) fn cancel(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Canceled, LedgerError> {
-    let found = writing.writer.one(
-        "SELECT o.seq, o.octets, o.serial_digest, x.state, u.seq IS NOT NULL AS running FROM operations o \
-         LEFT JOIN outcomes x ON x.seq = o.seq LEFT JOIN running u ON u.seq = o.seq WHERE o.id = ?",
-        |values| {
-            values.put(id.as_bytes());
-        },
-    )?;
+    let found = writing.writer.one(OPERATION, |values| {
+        values.put(id.as_bytes());
+    })?;
     let Some(found) = found else { return Ok(Canceled::Unknown) };
     let seq = number(&found, "seq")?;
     if let Some(state) = maybe_text(&found, "state")? {
@@ -59,15 +94,11 @@ fn ask(
         Freeing::Keep => 1,
         Freeing::Free => 2,
     };
-    writing.writer.run("UPDATE running SET cancel = max(cancel, ?) WHERE seq = ?", |values| {
+    writing.writer.run(CANCEL_ASKED, |values| {
         values.put(wish).put(seq);
     })?;
     Ok(Canceled::Asked)
 }
-
-const READY_GONE: &str = concat!("DELETE FROM ready WHERE seq = ? RETURNING ", ready_row!(""));
-const WAITING_GONE: &str =
-    concat!("DELETE FROM waiting WHERE seq = ? RETURNING ", waiting_row!(""));
 
 /// Ends an operation that no node is carrying out.
 fn call_off(
@@ -133,12 +164,6 @@ pub(crate) fn progress(
     Ok(Progressed::Over)
 }
 
-const RUNNING: &str = "SELECT u.seq, u.sequence, u.attempts, u.progress_at FROM running u \
-     JOIN operations o ON o.seq = u.seq WHERE o.id = ? AND u.attempts = ?";
-const WAITING: &str = "SELECT w.seq, w.sequence, w.attempts, \
-     (SELECT max(at) FROM events e WHERE e.seq = w.seq AND e.kind = 'progressed') AS progress_at FROM waiting w \
-     JOIN operations o ON o.seq = w.seq WHERE o.id = ? AND w.attempts = ? AND w.waiting_for = 'upstream'";
-
 fn keep(
     writing: &mut SqliteTransaction,
     table: &'static str,
@@ -159,14 +184,8 @@ fn keep(
     };
     tell(writing, &event)?;
     let update = match table {
-        "running" => {
-            "UPDATE running SET sequence = ?1, percent = coalesce(?2, percent), message = coalesce(?3, message), \
-             progress_at = ?4 WHERE seq = ?5"
-        }
-        _ => {
-            "UPDATE waiting SET sequence = ?1, percent = coalesce(?2, percent), message = coalesce(?3, message) \
-             WHERE seq = ?5 AND ?4 IS NOT NULL"
-        }
+        "running" => RUNNING_TOLD,
+        _ => WAITING_TOLD,
     };
     writing.writer.run(update, |values| {
         values.put(sequence).put(report.percent).put(message.as_deref());

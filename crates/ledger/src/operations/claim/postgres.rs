@@ -1,5 +1,6 @@
 //! Handing operations out: moving their rows, and making the leases.
 
+use crate::db::statements::statements;
 use crate::operations::settle::postgres as settle;
 use std::collections::HashMap;
 
@@ -27,10 +28,12 @@ use cloakroom_domain::webhooks::Topic;
 
 macro_rules! work {
     () => {
-        "o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
-         o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, \
-         o.serial_digest, o.client_reference, q.fields, q.body, q.body_key, q.body_length, \
-         (SELECT count(*) FROM pieces WHERE body = q.body_key) AS pieces, c.fields AS credentials"
+        r"o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery,
+                o.timeout_us, o.deadline_at, o.form, o.retry_attempts, o.retry_min_us,
+                o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success,
+                o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference,
+                q.fields, q.body, q.body_key, q.body_length, (SELECT count(*) FROM pieces
+                WHERE body = q.body_key) AS pieces, c.fields AS credentials"
     };
 }
 
@@ -45,96 +48,217 @@ macro_rules! credentials {
     };
 }
 
-/// Differs from SQLite because others claim too, and because each statement is a round
-/// trip: what another one is taking is passed over, all lanes are asked at once, none is
-/// walked from its very beginning, and one statement takes, begins and reads. None of its
-/// parts sees what another one changes, so what is taken is left out of what comes next.
-/// What is past its deadline is taken to be ended, and does not begin, nor does what has counted
-/// further than anything can be counted. Nothing is taken where
-/// receivers are no longer as was relied on.
-const CLAIMED: &str = concat!(
-    "WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
-     (SELECT seq FROM ready WHERE lane = want.lane AND due_at >= want.low AND due_at <= $4 \
-     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r \
-     WHERE $7::bigint IS NULL OR (SELECT version FROM webhooks) = $7)) RETURNING ",
-    ready_row!(""),
-    "), \
-     timed AS (SELECT ",
-    ready_row!("taken."),
-    ", CASE WHEN o.deadline_at <= $4 OR greatest(taken.attempts, taken.sequence) > 2147483647 THEN 0::bigint ELSE 1::bigint END AS begins FROM taken \
-     LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq LIMIT 1) AS o ON true), \
-     begun AS (INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
-     started_at, percent, message) SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact, last_try, least(token, 4611686018427387903) + 1, \
-     sequence + begins, CASE begins WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message FROM timed), \
-     told AS (INSERT INTO events (seq, sequence, at, kind, attempt) \
-     SELECT seq, sequence + 1, $4, $6, attempts + 1 FROM timed WHERE begins = 1) \
-     SELECT want.lane AS wanted, (SELECT version FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts, t.resumes, t.rescues, t.refusals, t.contact, t.last_try, \
-     t.token, t.sequence, t.started_at, t.percent, t.message, t.begins, ",
-    work!(),
-    " FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low) LEFT JOIN LATERAL \
-     (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low AND seq NOT IN (SELECT seq FROM taken) \
-     ORDER BY due_at, seq LIMIT 1) AS head ON true \
-     LEFT JOIN timed t ON t.lane = want.lane LEFT JOIN operations o ON o.seq = t.seq \
-     LEFT JOIN requests q ON q.seq = t.seq",
-    credentials!("t.seq")
-);
-pub(crate) const HEADS: &str = "SELECT want.lane, head.due_at FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low) \
-     LEFT JOIN LATERAL (SELECT due_at FROM ready WHERE lane = want.lane AND due_at >= want.low ORDER BY due_at, seq LIMIT 1) AS head ON true";
-const WORK: &str = concat!(
-    "SELECT o.seq, ",
-    work!(),
-    " FROM operations o LEFT JOIN requests q ON q.seq = o.seq",
-    credentials!("o.seq"),
-    " WHERE o.seq = ANY ($1)"
-);
-const WAITING: &str = concat!(
-    "UPDATE waiting SET token = least(token, 4611686018427387903) + 1, due_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT r.seq FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[]) AS want (lane, most, low) CROSS JOIN LATERAL \
-     (SELECT seq FROM waiting WHERE lane = want.lane AND due_at >= want.low AND due_at <= $2 \
-     ORDER BY due_at, seq LIMIT want.most FOR UPDATE SKIP LOCKED) AS r)) RETURNING ",
-    waiting_row!("")
-);
-const OVERDUE: &str = concat!(
-    "UPDATE waiting SET token = least(token, 4611686018427387903) + 1, deadline_at = $1 WHERE seq = ANY (ARRAY (\
-     SELECT seq FROM waiting WHERE deadline_at >= $4 AND deadline_at <= $2 ORDER BY deadline_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING ",
-    waiting_row!("")
-);
-/// Differs from SQLite because who counts as dead may come back: its row is locked, so that
-/// it either has beaten before, and keeps all, or beats after, and finds nothing left. What a node
-/// owns is found in the index of owners, from the time on that the node itself told last.
-const ORPHANS: &str = concat!(
-    "WITH gone AS MATERIALIZED (SELECT n.incarnation, n.owned_since FROM nodes n \
-     JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat) ON n.incarnation = dead.incarnation \
-     WHERE dead.beat IS NULL OR n.beat = dead.beat ORDER BY n.incarnation FOR UPDATE OF n) \
-     UPDATE running SET token = least(token, 4611686018427387903) + 1, node = $1, since = $2, taken_over = 1 WHERE seq = ANY (ARRAY (\
-     SELECT theirs.seq FROM gone CROSS JOIN LATERAL (SELECT seq FROM running WHERE node = gone.incarnation AND since >= gone.owned_since \
-     ORDER BY since LIMIT $4 FOR UPDATE SKIP LOCKED) AS theirs LIMIT $4)) RETURNING ",
-    running_row!("")
-);
-/// Writes down that nodes own nothing, as they last beat; those stay as they are of which something
-/// is left that another transaction holds.
-const CLEARED: &str = "UPDATE nodes AS n SET cleared = n.beat \
-     FROM UNNEST($1::bigint[], $2::bigint[]) AS dead (incarnation, beat) \
-     WHERE n.incarnation = dead.incarnation AND (dead.beat IS NULL OR n.beat = dead.beat) \
-     AND NOT EXISTS (SELECT 1 FROM running u WHERE u.node = n.incarnation AND u.since >= n.owned_since)";
-const RECLAIMED: &str = concat!(
-    "UPDATE running SET token = least(token, 4611686018427387903) + 1, since = $2, taken_over = greatest(taken_over, $5) WHERE seq = ANY (ARRAY (\
-     SELECT mine.seq FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token) CROSS JOIN LATERAL \
-     (SELECT seq FROM running WHERE seq = lost.seq AND token = lost.token AND node = $1 LIMIT 1 FOR UPDATE) AS mine)) \
-     RETURNING ",
-    running_row!("")
-);
-const EXPIRED: &str = concat!(
-    "DELETE FROM ready WHERE seq = ANY (ARRAY (SELECT held.seq FROM UNNEST($1::bigint[]) AS late (seq) CROSS JOIN LATERAL \
-     (SELECT seq FROM ready WHERE seq = late.seq AND lane = $2 LIMIT 1 FOR UPDATE SKIP LOCKED) AS held)) RETURNING ",
-    ready_row!("")
-);
+statements! {
+    /// Differs from SQLite because others claim too, and because each statement is a round
+    /// trip: what another one is taking is passed over, all lanes are asked at once, none is
+    /// walked from its very beginning, and one statement takes, begins and reads. None of its
+    /// parts sees what another one changes, so what is taken is left out of what comes next.
+    /// What is past its deadline is taken to be ended, and does not begin, nor does what has counted
+    /// further than anything can be counted. Nothing is taken where
+    /// receivers are no longer as was relied on.
+    const CLAIMED: &str = concat!(
+        r"
+        WITH taken AS (DELETE FROM ready WHERE seq = ANY (ARRAY (
+            SELECT r.seq
+            FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS want (lane, most, low)
+            CROSS JOIN LATERAL (
+                SELECT seq
+                FROM ready
+                WHERE lane = want.lane AND due_at >= want.low AND due_at <= $4
+                ORDER BY due_at, seq
+                LIMIT want.most
+                FOR UPDATE SKIP LOCKED
+            ) AS r
+            WHERE $7::bigint IS NULL OR (SELECT version FROM webhooks) = $7
+        )) RETURNING ",
+        ready_row!(""),
+        "), timed AS (SELECT ",
+        ready_row!("taken."),
+        r", CASE WHEN o.deadline_at <= $4
+            OR greatest(taken.attempts, taken.sequence) > 2147483647 THEN 0::bigint
+                ELSE 1::bigint END AS begins
+        FROM taken
+        LEFT JOIN LATERAL (SELECT deadline_at FROM operations WHERE seq = taken.seq
+            LIMIT 1) AS o ON true), begun AS (INSERT INTO running (seq, lane, node, since,
+            attempts, resumes, rescues, refusals, contact, last_try, token, sequence,
+            started_at, percent, message)
+        SELECT seq, lane, $5, $8, attempts + begins, resumes, rescues, refusals, contact,
+            last_try, least(token, 4611686018427387903) + 1, sequence + begins, CASE begins
+            WHEN 1 THEN coalesce(started_at, $4) ELSE started_at END, percent, message
+        FROM timed), told AS (INSERT INTO events (seq, sequence, at, kind, attempt)
+        SELECT seq, sequence + 1, $4, $6, attempts + 1
+        FROM timed
+        WHERE begins = 1) SELECT want.lane AS wanted, (SELECT version
+        FROM webhooks) AS version, head.due_at AS next_due, t.seq, t.due_at, t.attempts,
+            t.resumes, t.rescues, t.refusals, t.contact, t.last_try, t.token, t.sequence,
+            t.started_at, t.percent, t.message, t.begins, ",
+        work!(),
+        r"
+        FROM UNNEST($1::bigint[], $3::bigint[]) AS want (lane, low)
+        LEFT JOIN LATERAL (
+            SELECT due_at
+            FROM ready
+            WHERE lane = want.lane
+                AND due_at >= want.low
+                AND seq NOT IN (SELECT seq FROM taken)
+            ORDER BY due_at, seq
+            LIMIT 1
+        ) AS head ON true
+        LEFT JOIN timed t ON t.lane = want.lane
+        LEFT JOIN operations o ON o.seq = t.seq
+        LEFT JOIN requests q ON q.seq = t.seq",
+        credentials!("t.seq")
+    );
 
-static RUNNING_GONE: Statement = Statement::among("DELETE FROM running WHERE seq = ANY");
-/// What began by the statement that took it, and is to be ended without an attempt.
-const UNBEGUN: &str = "UPDATE running SET attempts = attempts - 1, sequence = sequence - 1, \
-     started_at = CASE WHEN attempts = 1 THEN NULL ELSE started_at END WHERE seq = ANY ($1::bigint[])";
+    pub(crate) const HEADS: &str = r"
+        SELECT want.lane, head.due_at
+        FROM UNNEST($1::bigint[], $2::bigint[]) AS want (lane, low)
+        LEFT JOIN LATERAL (
+            SELECT due_at
+            FROM ready
+            WHERE lane = want.lane AND due_at >= want.low
+            ORDER BY due_at, seq
+            LIMIT 1
+        ) AS head ON true";
+
+    const WORK: &str = concat!(
+        r"SELECT o.seq, ",
+        work!(),
+        " FROM operations o LEFT JOIN requests q ON q.seq = o.seq",
+        credentials!("o.seq"),
+        " WHERE o.seq = ANY ($1)"
+    );
+
+    const WAITING: &str = concat!(
+        r"
+        UPDATE waiting
+        SET token = least(token, 4611686018427387903) + 1, due_at = $1
+        WHERE seq = ANY (ARRAY (
+            SELECT r.seq
+            FROM UNNEST($3::bigint[], $4::bigint[], $5::bigint[]) AS want (lane, most, low)
+            CROSS JOIN LATERAL (
+                SELECT seq
+                FROM waiting
+                WHERE lane = want.lane AND due_at >= want.low AND due_at <= $2
+                ORDER BY due_at, seq
+                LIMIT want.most
+                FOR UPDATE SKIP LOCKED
+            ) AS r
+        ))
+        RETURNING ",
+        waiting_row!("")
+    );
+
+    const OVERDUE: &str = concat!(
+        r"
+        UPDATE waiting
+        SET token = least(token, 4611686018427387903) + 1, deadline_at = $1
+        WHERE seq = ANY (ARRAY (
+            SELECT seq
+            FROM waiting
+            WHERE deadline_at >= $4 AND deadline_at <= $2
+            ORDER BY deadline_at, seq
+            LIMIT $3
+            FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING ",
+        waiting_row!("")
+    );
+
+    /// Differs from SQLite because who counts as dead may come back: its row is locked, so that
+    /// it either has beaten before, and keeps all, or beats after, and finds nothing left. What a node
+    /// owns is found in the index of owners, from the time on that the node itself told last.
+    const ORPHANS: &str = concat!(
+        r"
+        WITH gone AS MATERIALIZED (
+            SELECT n.incarnation, n.owned_since
+            FROM nodes n
+            JOIN UNNEST($3::bigint[], $5::bigint[]) AS dead (incarnation, beat)
+                ON n.incarnation = dead.incarnation
+            WHERE dead.beat IS NULL OR n.beat = dead.beat
+            ORDER BY n.incarnation
+            FOR UPDATE OF n
+        ) UPDATE running
+        SET token = least(token, 4611686018427387903) + 1, node = $1, since = $2,
+            taken_over = 1
+        WHERE seq = ANY (ARRAY (
+            SELECT theirs.seq
+            FROM gone
+            CROSS JOIN LATERAL (
+                SELECT seq
+                FROM running
+                WHERE node = gone.incarnation AND since >= gone.owned_since
+                ORDER BY since
+                LIMIT $4
+                FOR UPDATE SKIP LOCKED
+            ) AS theirs
+            LIMIT $4
+        ))
+        RETURNING ",
+        running_row!("")
+    );
+
+    /// Writes down that nodes own nothing, as they last beat; those stay as they are of which something
+    /// is left that another transaction holds.
+    const CLEARED: &str = r"
+        UPDATE nodes AS n
+        SET cleared = n.beat
+        FROM UNNEST($1::bigint[], $2::bigint[]) AS dead (incarnation, beat)
+        WHERE n.incarnation = dead.incarnation
+            AND (dead.beat IS NULL OR n.beat = dead.beat)
+            AND NOT EXISTS (
+            SELECT 1
+            FROM running u
+            WHERE u.node = n.incarnation AND u.since >= n.owned_since
+        )";
+
+    const RECLAIMED: &str = concat!(
+        r"
+        UPDATE running
+        SET token = least(token, 4611686018427387903) + 1, since = $2,
+            taken_over = greatest(taken_over, $5)
+        WHERE seq = ANY (ARRAY (
+            SELECT mine.seq
+            FROM UNNEST($3::bigint[], $4::bigint[]) AS lost (seq, token)
+            CROSS JOIN LATERAL (
+                SELECT seq
+                FROM running
+                WHERE seq = lost.seq AND token = lost.token AND node = $1
+                LIMIT 1
+                FOR UPDATE
+            ) AS mine
+        ))
+        RETURNING ",
+        running_row!("")
+    );
+
+    const EXPIRED: &str = concat!(
+        r"
+        DELETE FROM ready
+        WHERE seq = ANY (ARRAY (
+            SELECT held.seq
+            FROM UNNEST($1::bigint[]) AS late (seq)
+            CROSS JOIN LATERAL (
+                SELECT seq
+                FROM ready
+                WHERE seq = late.seq AND lane = $2
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS held
+        ))
+        RETURNING ",
+        ready_row!("")
+    );
+
+    static RUNNING_GONE: Statement = Statement::among(r"DELETE FROM running WHERE seq = ANY");
+
+    /// What began by the statement that took it, and is to be ended without an attempt.
+    const UNBEGUN: &str = r"
+        UPDATE running
+        SET attempts = attempts - 1, sequence = sequence - 1, started_at = CASE
+            WHEN attempts = 1 THEN NULL ELSE started_at END
+        WHERE seq = ANY ($1::bigint[])";
+}
 
 pub(crate) async fn claim(
     writing: &mut PgTransaction,

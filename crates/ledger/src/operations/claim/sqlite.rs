@@ -1,5 +1,6 @@
 //! Handing operations out: moving their rows, and making the leases.
 
+use crate::db::statements::statements;
 use crate::operations::settle::sqlite as settle;
 use crate::rows::ReadRow;
 use std::collections::HashMap;
@@ -20,10 +21,91 @@ use crate::verbs::{Claimed, Held, Leased, Want};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{Continuation, Counts, Lane};
 
-const WORK: &str = "SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task, o.delivery, o.timeout_us, o.deadline_at, o.form, \
-     o.retry_attempts, o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success, o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference, \
-     q.fields, q.body, q.body_key, q.body_length, (SELECT count(*) FROM pieces WHERE body = q.body_key) AS pieces, c.fields AS credentials FROM operations o \
-     LEFT JOIN requests q ON q.seq = o.seq LEFT JOIN credentials c ON c.seq = o.seq WHERE o.seq = ?";
+statements! {
+    const WORK: &str = r"
+        SELECT o.seq, o.id, o.octets, o.accepted_at, o.route, o.method, o.target, o.task,
+            o.delivery, o.timeout_us, o.deadline_at, o.form, o.retry_attempts,
+            o.retry_min_us, o.retry_max_us, o.wait_us, o.on_failure, o.recheck, o.success,
+            o.retry_statuses, o.upstream_key, o.serial_digest, o.client_reference, q.fields,
+            q.body, q.body_key, q.body_length, (SELECT count(*) FROM pieces
+            WHERE body = q.body_key) AS pieces, c.fields AS credentials
+        FROM operations o
+        LEFT JOIN requests q ON q.seq = o.seq
+        LEFT JOIN credentials c ON c.seq = o.seq
+        WHERE o.seq = ?";
+
+    const DUE: &str = r"
+        SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token,
+            sequence, started_at, percent, message, EXISTS (SELECT 1 FROM running u
+            WHERE u.seq = ready.seq) AS runs
+        FROM ready
+        WHERE lane = ? AND due_at <= ?
+        ORDER BY due_at, seq
+        LIMIT ?";
+
+    const TWIN_GONE: &str = r"DELETE FROM ready WHERE seq = ?";
+    const PUT_OFF: &str = r"UPDATE ready SET due_at = ? WHERE seq = ?";
+
+    const NEXT_DUE: &str = r"
+        SELECT due_at
+        FROM ready
+        WHERE lane = ? AND due_at <= 9223372036854775807
+        ORDER BY due_at, seq
+        LIMIT 1";
+
+    const FOLLOWED: &str = concat!(
+        r"
+        UPDATE waiting
+        SET token = min(token, 4611686018427387903) + 1, due_at = ?
+        WHERE seq IN (
+            SELECT seq
+            FROM waiting
+            WHERE lane = ? AND due_at <= ?
+            ORDER BY due_at, seq
+            LIMIT ?
+        )
+        RETURNING ",
+        waiting_row!("")
+    );
+
+    const OVERDUE: &str = concat!(
+        r"
+        UPDATE waiting
+        SET token = min(token, 4611686018427387903) + 1, deadline_at = ?
+        WHERE seq IN (
+            SELECT seq FROM waiting WHERE deadline_at <= ? ORDER BY deadline_at, seq LIMIT ?
+        )
+        RETURNING ",
+        waiting_row!("")
+    );
+
+    const ORPHANS: &str = concat!(
+        r"
+        UPDATE running
+        SET token = min(token, 4611686018427387903) + 1, node = ?, since = ?, taken_over = 1
+        WHERE seq IN (
+            SELECT seq
+            FROM running
+            WHERE node IN (SELECT value FROM json_each(?))
+            ORDER BY seq
+            LIMIT ?
+        )
+        RETURNING ",
+        running_row!("")
+    );
+
+    const RECLAIMED: &str = concat!(
+        r"
+        UPDATE running
+        SET token = min(token, 4611686018427387903) + 1, since = ?,
+            taken_over = max(taken_over, ?)
+        WHERE seq = ? AND token = ? AND node = ?
+        RETURNING ",
+        running_row!("")
+    );
+
+    const READY: &str = concat!(r"SELECT ", ready_row!(""), " FROM ready WHERE seq = ? AND lane = ?");
+}
 
 /// What is at hand of an operation on its way out.
 struct Out {
@@ -48,14 +130,9 @@ pub(crate) fn claim(
         for _ in 0..ROUNDS {
             let before = effects.passed_over();
             let most = want.limit.saturating_sub(leased.len());
-            let rows = writing.writer.all(
-                "SELECT seq, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message, \
-                 EXISTS (SELECT 1 FROM running u WHERE u.seq = ready.seq) AS runs \
-                 FROM ready WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?",
-                |values| {
-                    values.put(lane).put(now.as_micros()).put(most as i64);
-                },
-            )?;
+            let rows = writing.writer.all(DUE, |values| {
+                values.put(lane).put(now.as_micros()).put(most as i64);
+            })?;
             let rows = without_twins(writing, rows, &want.lane, effects)?;
             leased.extend(begin(writing, &rows, &want.lane, Use::Carry, now, effects)?);
             // More may be due where some were passed over, or come to be so by their end.
@@ -97,8 +174,6 @@ fn without_twins(
     ready.retain(|_| twins.next().is_none_or(|(runs, _)| !runs));
     Ok(ready)
 }
-
-const TWIN_GONE: &str = "DELETE FROM ready WHERE seq = ?";
 
 /// Moves ready rows to running: as the next attempt of each, or to be ended where its deadline has
 /// passed. What is left to another node stays, and is due later.
@@ -184,7 +259,7 @@ impl Claim {
 
 /// Leaves these for later.
 fn put_off(writing: &mut SqliteTransaction, left: &[(i64, Timestamp)]) -> Result<(), LedgerError> {
-    let sql = "UPDATE ready SET due_at = ? WHERE seq = ?";
+    let sql = PUT_OFF;
     writing.writer.each(sql, left, |(seq, due_at), values| {
         values.put(due_at.as_micros()).put(seq);
     })?;
@@ -236,12 +311,9 @@ impl Out {
 }
 
 fn next_due(writing: &mut SqliteTransaction, lane: i64) -> Result<Option<Timestamp>, LedgerError> {
-    let row = writing.writer.one(
-        "SELECT due_at FROM ready WHERE lane = ? AND due_at <= 9223372036854775807 ORDER BY due_at, seq LIMIT 1",
-        |values| {
-            values.put(lane);
-        },
-    )?;
+    let row = writing.writer.one(NEXT_DUE, |values| {
+        values.put(lane);
+    })?;
     row.as_ref().map_or(Ok(None), |row| maybe_time(row, "due_at"))
 }
 
@@ -277,12 +349,6 @@ fn hand_out(
     Ok(leased)
 }
 
-const FOLLOWED: &str = concat!(
-    "UPDATE waiting SET token = min(token, 4611686018427387903) + 1, due_at = ? WHERE seq IN \
-     (SELECT seq FROM waiting WHERE lane = ? AND due_at <= ? ORDER BY due_at, seq LIMIT ?) RETURNING ",
-    waiting_row!("")
-);
-
 pub(crate) fn claim_waiting(
     writing: &mut SqliteTransaction,
     wants: &[Want],
@@ -300,12 +366,6 @@ pub(crate) fn claim_waiting(
     }
     waiting(writing, &rows, Use::Carry, now, effects)
 }
-
-const OVERDUE: &str = concat!(
-    "UPDATE waiting SET token = min(token, 4611686018427387903) + 1, deadline_at = ? WHERE seq IN \
-     (SELECT seq FROM waiting WHERE deadline_at <= ? ORDER BY deadline_at, seq LIMIT ?) RETURNING ",
-    waiting_row!("")
-);
 
 pub(crate) fn claim_overdue(
     writing: &mut SqliteTransaction,
@@ -363,16 +423,9 @@ pub(crate) fn claim_orphans(
     let node = writing.book.incarnation;
     let dead: Vec<_> = dead.iter().map(|dead| dead.incarnation).collect();
     let dead = format!("{dead:?}");
-    let rows = writing.writer.all(
-        concat!(
-            "UPDATE running SET token = min(token, 4611686018427387903) + 1, node = ?, since = ?, taken_over = 1 WHERE seq IN \
-             (SELECT seq FROM running WHERE node IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?) RETURNING ",
-            running_row!("")
-        ),
-        |values| {
-            values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
-        },
-    )?;
+    let rows = writing.writer.all(ORPHANS, |values| {
+        values.put(node).put(now.as_micros()).put(&dead).put(limit as i64);
+    })?;
     still_running(writing, &rows, now, effects)
 }
 
@@ -384,18 +437,10 @@ pub(crate) fn reclaim(
     effects: &mut Effects,
 ) -> Batch<Leased> {
     let node = writing.book.incarnation;
-    let rows = writing.writer.all_of_each(
-        concat!(
-            "UPDATE running SET token = min(token, 4611686018427387903) + 1, since = ?, taken_over = max(taken_over, ?) \
-             WHERE seq = ? AND token = ? AND node = ? RETURNING ",
-            running_row!("")
-        ),
-        lost,
-        |key, values| {
-            values.put(now.as_micros()).put(i64::from(begun));
-            values.put(key.seq).put(key.token).put(node);
-        },
-    )?;
+    let rows = writing.writer.all_of_each(RECLAIMED, lost, |key, values| {
+        values.put(now.as_micros()).put(i64::from(begun));
+        values.put(key.seq).put(key.token).put(node);
+    })?;
     still_running(writing, &rows, now, effects)
 }
 
@@ -424,12 +469,8 @@ pub(crate) fn claim_expired(
     effects: &mut Effects,
 ) -> Batch<Leased> {
     let place = writing.book.number(lane)?;
-    let rows = writing.writer.all_of_each(
-        concat!("SELECT ", ready_row!(""), " FROM ready WHERE seq = ? AND lane = ?"),
-        seqs,
-        |seq, values| {
-            values.put(seq).put(place);
-        },
-    )?;
+    let rows = writing.writer.all_of_each(READY, seqs, |seq, values| {
+        values.put(seq).put(place);
+    })?;
     begin(writing, &rows, lane, Use::Expire, now, effects)
 }

@@ -1,6 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::ends::Finish;
 use crate::operations::prune::postgres as prune;
@@ -16,30 +17,37 @@ use crate::rows::{
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{EventKind, OperationBody};
 
-static OUTCOMES: Statement = Statement::insert(
-    "INSERT INTO outcomes",
-    "seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, sequence, started_at, \
-     percent, message, response_status, response_framing, created_location, error_code, error_cause, error_status",
-    "nwnnNcccccccnNTcTtTTN",
-);
-static RESULTS: Statement =
-    Statement::insert("INSERT INTO results", "seq, fields, body, body_key, body_length", "nooNn");
-static EXPIRIES: Statement = Statement::insert("INSERT INTO expiries", "due_at, seq, kind", "nnw");
-static CREDENTIALS_GONE: Statement = Statement::among("DELETE FROM credentials WHERE seq = ANY");
-static WAITING_GONE: Statement = Statement::among("DELETE FROM waiting WHERE seq = ANY");
-/// Differs from SQLite because a batch is asked about at once: the first that waits for
-/// each of these keys.
-const NEXT: &str = concat!(
-    "SELECT ",
-    waiting_row!("w."),
-    ", w.delayed_until, w.id, w.not_before FROM UNNEST($1::bytea[], $2::bigint[]) AS freed (digest, now) \
-     CROSS JOIN LATERAL (SELECT ",
-    waiting_row!("n."),
-    ", n.delayed_until, o.id, o.due_at AS not_before FROM waiting n JOIN operations o ON o.seq = n.seq \
-     WHERE n.seq = ANY (ARRAY[",
-    next_of_key!("freed.digest", "freed.now"),
-    "]) ORDER BY coalesce(n.turn_at, o.accepted_at), n.seq LIMIT 1) AS w"
-);
+statements! {
+    static OUTCOMES: Statement = Statement::insert(
+        r"INSERT INTO outcomes",
+        r"seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals,
+            contact, last_try, sequence, started_at, percent, message, response_status,
+            response_framing, created_location, error_code, error_cause, error_status",
+        "nwnnNcccccccnNTcTtTTN",
+    );
+
+    static RESULTS: Statement = Statement::insert(r"INSERT INTO results", "seq, fields, body, body_key, body_length", "nooNn");
+    static EXPIRIES: Statement = Statement::insert(r"INSERT INTO expiries", "due_at, seq, kind", "nnw");
+    static CREDENTIALS_GONE: Statement = Statement::among(r"DELETE FROM credentials WHERE seq = ANY");
+    static WAITING_GONE: Statement = Statement::among(r"DELETE FROM waiting WHERE seq = ANY");
+
+    /// Differs from SQLite because a batch is asked about at once: the first that waits for
+    /// each of these keys.
+    const NEXT: &str = concat!(
+        r"SELECT ",
+        waiting_row!("w."),
+        r", w.delayed_until, w.id, w.not_before
+        FROM UNNEST($1::bytea[], $2::bigint[]) AS freed (digest, now)
+        CROSS JOIN LATERAL (SELECT ",
+        waiting_row!("n."),
+        r", n.delayed_until, o.id, o.due_at AS not_before
+        FROM waiting n
+        JOIN operations o ON o.seq = n.seq
+        WHERE n.seq = ANY (ARRAY[",
+        next_of_key!("freed.digest", "freed.now"),
+        "]) ORDER BY coalesce(n.turn_at, o.accepted_at), n.seq LIMIT 1) AS w"
+    );
+}
 
 /// Writes the ends of these operations down.
 pub(crate) async fn finish(

@@ -1,6 +1,7 @@
 //! The end of an operation: its outcome, its result, what is erased, and who goes next.
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 pub(crate) use crate::operations::ends::Finish;
 use crate::operations::prune::sqlite as prune;
@@ -11,14 +12,36 @@ use crate::sqlite::rows::{RunState, carried, id, next_of_key, number, time, wait
 use cloakroom_domain::operation::{EventKind, OperationBody};
 use cloakroom_domain::{OperationId, Timestamp};
 
-const OUTCOMES: &str = "INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts, resumes, rescues, refusals, contact, last_try, \
-     sequence, started_at, percent, message, response_status, response_framing, created_location, error_code, error_cause, error_status) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const RESULTS: &str = "INSERT INTO results (seq, fields, body, body_key, body_length) \
-     VALUES (?, ?, ?, ?, ?)";
-const EXPIRIES: &str = "INSERT INTO expiries (due_at, seq, kind) \
-     VALUES (?, ?, ?)";
-const CREDENTIALS_GONE: &str = "DELETE FROM credentials WHERE seq = ?";
+statements! {
+    const OUTCOMES: &str = r"
+        INSERT INTO outcomes (seq, state, finished_at, expires_at, freed_at, attempts,
+            resumes, rescues, refusals, contact, last_try, sequence, started_at, percent,
+            message, response_status, response_framing, created_location, error_code,
+            error_cause, error_status)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    const RESULTS: &str = r"
+        INSERT INTO results (seq, fields, body, body_key, body_length)
+        VALUES (?, ?, ?, ?, ?)";
+
+    const EXPIRIES: &str = r"INSERT INTO expiries (due_at, seq, kind) VALUES (?, ?, ?)";
+    const CREDENTIALS_GONE: &str = r"DELETE FROM credentials WHERE seq = ?";
+    const KEY_RELEASED: &str = r"DELETE FROM serial_keys WHERE digest = ? AND seq = ?";
+
+    const NEXT_OF_KEY: &str = concat!(
+        r"SELECT ",
+        waiting_row!("w."),
+        r", w.delayed_until, o.id, o.due_at AS not_before
+        FROM waiting w
+        JOIN operations o ON o.seq = w.seq
+        WHERE w.seq IN (",
+        next_of_key!("?1", "?2"),
+        ") ORDER BY coalesce(w.turn_at, o.accepted_at), w.seq LIMIT 1"
+    );
+
+    const WAITING_GONE: &str = r"DELETE FROM waiting WHERE seq = ?";
+    const KEY_TAKEN: &str = r"INSERT INTO serial_keys (digest, seq) VALUES (?, ?)";
+}
 
 /// Writes the ends of these operations down, and lets those go that wait for them.
 pub(crate) fn finish(
@@ -87,10 +110,9 @@ pub(crate) fn promote(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Option<OperationId>, LedgerError> {
-    let released =
-        writing.writer.run("DELETE FROM serial_keys WHERE digest = ? AND seq = ?", |values| {
-            values.put(digest).put(ended);
-        })?;
+    let released = writing.writer.run(KEY_RELEASED, |values| {
+        values.put(digest).put(ended);
+    })?;
     if released == 0 {
         return Ok(None);
     }
@@ -104,19 +126,9 @@ pub(crate) fn go_next(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<Option<OperationId>, LedgerError> {
-    let next = writing.writer.one(
-        concat!(
-            "SELECT ",
-            waiting_row!("w."),
-            ", w.delayed_until, o.id, o.due_at AS not_before FROM waiting w JOIN operations o ON o.seq = w.seq \
-             WHERE w.seq IN (",
-            next_of_key!("?1", "?2"),
-            ") ORDER BY coalesce(w.turn_at, o.accepted_at), w.seq LIMIT 1"
-        ),
-        |values| {
-            values.put(digest).put(now.as_micros());
-        },
-    )?;
+    let next = writing.writer.one(NEXT_OF_KEY, |values| {
+        values.put(digest).put(now.as_micros());
+    })?;
     let Some(next) = next else { return Ok(None) };
     let (seq, lane) = (number(&next, "seq")?, number(&next, "lane")?);
     let due_at = time(&next, "not_before")?.max(now);
@@ -130,10 +142,10 @@ pub(crate) fn go_next(
     let released = id(&next, "id")?;
     effects.released.push(released);
     let writer = &mut writing.writer;
-    writer.run("DELETE FROM waiting WHERE seq = ?", |values| {
+    writer.run(WAITING_GONE, |values| {
         values.put(seq);
     })?;
-    writer.run("INSERT INTO serial_keys (digest, seq) VALUES (?, ?)", |values| {
+    writer.run(KEY_TAKEN, |values| {
         values.put(digest).put(seq);
     })?;
     let ready = ReadyRow { seq, lane, due_at, carried };

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::postgres::batch::{Statement, Values};
 use crate::postgres::marks::Shelf;
@@ -15,59 +16,145 @@ use cloakroom_domain::pruning::{MOST_OCTETS, Portion};
 use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};
 
-/// Differs from SQLite because several nodes prune: each takes rows that no other is taking.
-const DUE: &str = "WITH due AS MATERIALIZED (SELECT due_at, seq, kind FROM expiries \
-     WHERE due_at >= $5 AND due_at <= $1 ORDER BY due_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED), \
-     weighed AS (SELECT d.due_at, d.seq, d.kind, x.finished_at, least(coalesce(q.body_length, 0), $4) + least(coalesce(r.body_length, 0), $4) \
-     + CASE d.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets FROM due d \
-     LEFT JOIN requests q ON q.seq = d.seq LEFT JOIN results r ON r.seq = d.seq LEFT JOIN outcomes x ON x.seq = d.seq), \
-     summed AS (SELECT w.due_at, w.seq, w.octets, w.finished_at, sum(w.octets) OVER (ORDER BY w.due_at, w.seq) AS octets_so_far, \
-     row_number() OVER (ORDER BY w.due_at, w.seq) AS place FROM weighed w) \
-     DELETE FROM expiries AS e USING summed AS s \
-     WHERE e.due_at = s.due_at AND e.seq = s.seq AND (s.place = 1 OR s.octets_so_far <= $3) RETURNING e.due_at, e.seq, e.kind, s.finished_at";
-/// Pieces of bodies that go at once, where a body has no more of them or the others follow later.
-const PIECES_GONE: &str = "DELETE FROM pieces AS p WHERE p.body = ANY ($1) AND p.number < $2 \
-     AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
-     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body)";
-const OTHERS_LATER: &str = "INSERT INTO erasures (body) \
-     SELECT p.body FROM pieces p WHERE p.body = ANY ($1) AND p.number = $2 \
-     AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body) \
-     AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body) RETURNING number";
-/// Differs from SQLite because several nodes prune: each takes a body that no other one is at. An
-/// old snapshot keeps those that are gone, so a look begins behind them. The last number that was
-/// given out tells how far it came where it found none.
-const ERASURE: &str = "SELECT n.last_value AS last, e.number, e.body FROM erasures_number_seq AS n \
-     LEFT JOIN LATERAL (SELECT number, body FROM erasures WHERE number >= $1 ORDER BY number LIMIT 1 \
-     FOR UPDATE SKIP LOCKED) AS e ON true";
-const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = $1 AND number = ANY (ARRAY (\
-     SELECT number FROM pieces WHERE body = $1 ORDER BY number DESC LIMIT $2)) RETURNING number";
-const ERASED: &str = "DELETE FROM erasures WHERE number = $1";
-const FREED: &str =
-    "UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
-const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + $2, seq, 'operation' \
-     FROM outcomes WHERE seq = ANY ($1) RETURNING due_at";
+statements! {
+    /// Differs from SQLite because several nodes prune: each takes rows that no other is taking.
+    const DUE: &str = r"
+        WITH due AS MATERIALIZED (
+            SELECT due_at, seq, kind
+            FROM expiries
+            WHERE due_at >= $5 AND due_at <= $1
+            ORDER BY due_at, seq
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ), weighed AS (
+            SELECT d.due_at, d.seq, d.kind, x.finished_at, least(coalesce(q.body_length, 0),
+                $4) + least(coalesce(r.body_length, 0), $4) + CASE d.kind WHEN 'operation'
+                THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets
+            FROM due d
+            LEFT JOIN requests q ON q.seq = d.seq
+            LEFT JOIN results r ON r.seq = d.seq
+            LEFT JOIN outcomes x ON x.seq = d.seq
+        ), summed AS (
+            SELECT w.due_at, w.seq, w.octets, w.finished_at,
+                sum(w.octets) OVER (ORDER BY w.due_at, w.seq) AS octets_so_far,
+                row_number() OVER (ORDER BY w.due_at, w.seq) AS place
+            FROM weighed w
+        ) DELETE FROM expiries AS e USING summed AS s
+        WHERE e.due_at = s.due_at
+            AND e.seq = s.seq
+            AND (s.place = 1 OR s.octets_so_far <= $3)
+        RETURNING e.due_at, e.seq, e.kind, s.finished_at";
 
-/// The ends of operations that a receiver is still to be told of, unless that is too long ago.
-const UNSETTLED: &str = "UPDATE outcomes AS x SET expires_at = least($3, x.finished_at + $4) \
-     WHERE x.seq = ANY ($1) AND x.finished_at > $2 AND EXISTS ( \
-     SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \
-     OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
-     WHERE v.message = m.message AND e.delivery IS NULL))) RETURNING x.seq";
-const AGAIN: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT expires_at, seq, 'result' \
-     FROM outcomes WHERE seq = ANY ($1)";
+    /// Pieces of bodies that go at once, where a body has no more of them or the others follow later.
+    const PIECES_GONE: &str = r"
+        DELETE FROM pieces AS p
+        WHERE p.body = ANY ($1)
+            AND p.number < $2
+            AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body)
+            AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body)";
 
-static TAGS_GONE: Statement = Statement::reading(
-    "DELETE FROM tags AS t USING (",
-    "tn",
-    ") AS gone (tag, seq) WHERE t.tag = gone.tag AND t.seq = gone.seq",
-);
-pub(crate) static KEYS_GONE: Statement = Statement::among(
-    "DELETE FROM idempotency_keys AS k USING operations o WHERE k.digest = o.key_digest AND k.seq = o.seq AND o.seq = ANY",
-);
-static EVENTS_GONE: Statement = Statement::among("DELETE FROM events WHERE seq = ANY");
-static VERDICTS_GONE: Statement = Statement::among("DELETE FROM verdicts WHERE seq = ANY");
-static OUTCOMES_GONE: Statement = Statement::among("DELETE FROM outcomes WHERE seq = ANY");
-static OPERATIONS_GONE: Statement = Statement::among("DELETE FROM operations WHERE seq = ANY");
+    const OTHERS_LATER: &str = r"
+        INSERT INTO erasures (body)
+        SELECT p.body
+        FROM pieces p
+        WHERE p.body = ANY ($1)
+            AND p.number = $2
+            AND NOT EXISTS (SELECT 1 FROM requests q WHERE q.body_key = p.body)
+            AND NOT EXISTS (SELECT 1 FROM results r WHERE r.body_key = p.body)
+        RETURNING number";
+
+    /// Differs from SQLite because several nodes prune: each takes a body that no other one is at. An
+    /// old snapshot keeps those that are gone, so a look begins behind them. The last number that was
+    /// given out tells how far it came where it found none.
+    const ERASURE: &str = r"
+        SELECT n.last_value AS last, e.number, e.body
+        FROM erasures_number_seq AS n
+        LEFT JOIN LATERAL (
+            SELECT number, body
+            FROM erasures
+            WHERE number >= $1
+            ORDER BY number
+            LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS e ON true";
+
+    const SOME_PIECES_GONE: &str = r"
+        DELETE FROM pieces
+        WHERE body = $1 AND number = ANY (ARRAY (
+            SELECT number FROM pieces WHERE body = $1 ORDER BY number DESC LIMIT $2
+        ))
+        RETURNING number";
+
+    const ERASED: &str = r"DELETE FROM erasures WHERE number = $1";
+    const FREED: &str = r"UPDATE outcomes SET freed_at = $2 WHERE seq = ANY ($1) RETURNING seq, finished_at";
+
+    const LATER: &str = r"
+        INSERT INTO expiries (due_at, seq, kind)
+        SELECT finished_at + $2, seq, 'operation'
+        FROM outcomes
+        WHERE seq = ANY ($1)
+        RETURNING due_at";
+
+    /// The ends of operations that a receiver is still to be told of, unless that is too long ago.
+    const UNSETTLED: &str = r"
+        UPDATE outcomes AS x
+        SET expires_at = least($3, x.finished_at + $4)
+        WHERE x.seq = ANY ($1)
+            AND x.finished_at > $2
+            AND EXISTS ( SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1
+                FROM fan_outs f WHERE f.message = m.message) OR EXISTS (
+            SELECT 1
+            FROM deliveries v
+            LEFT JOIN deliveries_ended e ON e.delivery = v.delivery
+            WHERE v.message = m.message AND e.delivery IS NULL
+        )))
+        RETURNING x.seq";
+
+    const AGAIN: &str = r"
+        INSERT INTO expiries (due_at, seq, kind)
+        SELECT expires_at, seq, 'result'
+        FROM outcomes
+        WHERE seq = ANY ($1)";
+
+    static TAGS_GONE: Statement = Statement::reading(
+        r"DELETE FROM tags AS t USING (",
+        "tn",
+        ") AS gone (tag, seq) WHERE t.tag = gone.tag AND t.seq = gone.seq",
+    );
+
+    pub(crate) static KEYS_GONE: Statement = Statement::among(
+        r"
+        DELETE FROM idempotency_keys AS k USING operations o
+        WHERE k.digest = o.key_digest AND k.seq = o.seq AND o.seq = ANY",
+    );
+
+    static EVENTS_GONE: Statement = Statement::among(r"DELETE FROM events WHERE seq = ANY");
+    static VERDICTS_GONE: Statement = Statement::among(r"DELETE FROM verdicts WHERE seq = ANY");
+    static OUTCOMES_GONE: Statement = Statement::among(r"DELETE FROM outcomes WHERE seq = ANY");
+    static OPERATIONS_GONE: Statement = Statement::among(r"DELETE FROM operations WHERE seq = ANY");
+
+    const KEPT: &str = r"
+        SELECT x.seq, x.expires_at, x.freed_at
+        FROM outcomes x
+        JOIN operations o ON o.seq = x.seq
+        WHERE o.id = $1
+        FOR UPDATE OF x";
+
+    const EXPIRY_GONE: &str = r"DELETE FROM expiries WHERE due_at = $2 AND seq = $1";
+
+    const BODIES_GONE: &str = r"
+        WITH request AS (DELETE FROM requests WHERE seq = ANY ($1) RETURNING body_key),
+            result AS (DELETE FROM results WHERE seq = ANY ($1) RETURNING body_key)
+        SELECT body_key
+        FROM request
+        WHERE body_key IS NOT NULL
+        UNION ALL
+        SELECT body_key
+        FROM result
+        WHERE body_key IS NOT NULL";
+
+    const TAGS: &str = r"SELECT seq, tags FROM operations WHERE seq = ANY ($1) AND tags IS NOT NULL";
+}
 
 pub(crate) async fn prune(
     writing: &mut PgTransaction,
@@ -158,24 +245,13 @@ pub(crate) async fn free(
     id: OperationId,
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
-    let row = writing
-        .row(
-            "SELECT x.seq, x.expires_at, x.freed_at FROM outcomes x JOIN operations o ON o.seq = x.seq \
-             WHERE o.id = $1 FOR UPDATE OF x",
-            Values::default().with(id.as_bytes().to_vec()),
-        )
-        .await?;
+    let row = writing.row(KEPT, Values::default().with(id.as_bytes().to_vec())).await?;
     let Some(row) = row else { return Ok(false) };
     if row.number("freed_at")?.is_some() {
         return Ok(true);
     }
     let (seq, expires_at): (i64, i64) = (number(&row, "seq")?, number(&row, "expires_at")?);
-    writing
-        .run(
-            "DELETE FROM expiries WHERE due_at = $2 AND seq = $1",
-            Values::default().with(seq).with(expires_at),
-        )
-        .await?;
+    writing.run(EXPIRY_GONE, Values::default().with(seq).with(expires_at)).await?;
     free_at(writing, vec![seq], now).await?;
     Ok(true)
 }
@@ -204,15 +280,7 @@ pub(crate) async fn erase_bodies(
     writing: &mut PgTransaction,
     seqs: Vec<i64>,
 ) -> Result<(), LedgerError> {
-    let gone = writing
-        .rows(
-            "WITH request AS (DELETE FROM requests WHERE seq = ANY ($1) RETURNING body_key), \
-             result AS (DELETE FROM results WHERE seq = ANY ($1) RETURNING body_key) \
-             SELECT body_key FROM request WHERE body_key IS NOT NULL \
-             UNION ALL SELECT body_key FROM result WHERE body_key IS NOT NULL",
-            Values::default().with(seqs),
-        )
-        .await?;
+    let gone = writing.rows(BODIES_GONE, Values::default().with(seqs)).await?;
     let bodies: Result<Vec<_>, _> = gone.iter().map(|row| number(row, "body_key")).collect();
     erase_pieces(writing, bodies?).await
 }
@@ -242,12 +310,7 @@ async fn remove(writing: &mut PgTransaction, seqs: Vec<i64>) -> Result<(), Ledge
         return Ok(());
     }
     erase_bodies(writing, seqs.clone()).await?;
-    let tagged = writing
-        .rows(
-            "SELECT seq, tags FROM operations WHERE seq = ANY ($1) AND tags IS NOT NULL",
-            Values::default().with(seqs.clone()),
-        )
-        .await?;
+    let tagged = writing.rows(TAGS, Values::default().with(seqs.clone())).await?;
     let mut tags = Vec::new();
     for row in &tagged {
         let (seq, text): (i64, _) = (number(row, "seq")?, maybe_text(row, "tags")?);

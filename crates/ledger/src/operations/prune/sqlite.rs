@@ -3,6 +3,7 @@
 //! A portion goes in runs of numbers that follow one another: what ended together was accepted
 //! together, and a run costs a statement for each table instead of one for each operation.
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::sqlite::SqliteTransaction;
 use crate::sqlite::rows::{
@@ -14,34 +15,119 @@ use cloakroom_domain::pruning::{MOST_OCTETS, Portion, runs};
 use cloakroom_domain::webhooks::{LOOKED_AT_AGAIN, RESULT_KEPT};
 use cloakroom_domain::{OperationId, Timestamp};
 
-/// The end of an operation that a receiver is still to be told of, unless that is too long ago.
-const UNSETTLED: &str = "SELECT x.finished_at FROM outcomes x WHERE x.seq = ? AND x.finished_at > ? AND EXISTS ( \
-     SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1 FROM fan_outs f WHERE f.message = m.message) \
-     OR EXISTS (SELECT 1 FROM deliveries v LEFT JOIN deliveries_ended e ON e.delivery = v.delivery \
-     WHERE v.message = m.message AND e.delivery IS NULL)))";
+statements! {
+    /// The end of an operation that a receiver is still to be told of, unless that is too long ago.
+    const UNSETTLED: &str = r"
+        SELECT x.finished_at
+        FROM outcomes x
+        WHERE x.seq = ?
+            AND x.finished_at > ?
+            AND EXISTS ( SELECT 1 FROM messages m WHERE m.seq = x.seq AND (EXISTS (SELECT 1
+                FROM fan_outs f WHERE f.message = m.message) OR EXISTS (
+            SELECT 1
+            FROM deliveries v
+            LEFT JOIN deliveries_ended e ON e.delivery = v.delivery
+            WHERE v.message = m.message AND e.delivery IS NULL
+        )))";
 
-/// What has expired, about how many octets of bodies and timelines go with it, and what lies
-/// elsewhere of it.
-const DUE: &str = "SELECT e.due_at, e.seq, e.kind, x.finished_at, q.body_key AS request_body, r.body_key AS result_body, \
-     o.tags, o.key_digest IS NOT NULL AS keyed, EXISTS (SELECT 1 FROM messages m WHERE m.seq = e.seq) AS told, \
-     min(coalesce(q.body_length, 0), ?3) + min(coalesce(r.body_length, 0), ?3) \
-     + CASE e.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256 ELSE 0 END AS octets \
-     FROM (SELECT due_at, seq, kind FROM expiries WHERE due_at <= ?1 ORDER BY due_at, seq LIMIT ?2) AS e \
-     LEFT JOIN requests q ON q.seq = e.seq LEFT JOIN results r ON r.seq = e.seq \
-     LEFT JOIN outcomes x ON x.seq = e.seq LEFT JOIN operations o ON o.seq = e.seq ORDER BY e.due_at, e.seq";
-const EXPIRIES_GONE: &str = "DELETE FROM expiries WHERE (due_at, seq) <= (?1, ?2)";
-/// Pieces of a body that go at once, where it has no more of them or the others follow later.
-const PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number < ?2 \
-     AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
-     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
-const OTHERS_LATER: &str = "INSERT INTO erasures (body) \
-     SELECT p.body FROM pieces p WHERE p.body = ?1 AND p.number = ?2 \
-     AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1) \
-     AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
-const ERASURE: &str = "SELECT number, body FROM erasures ORDER BY number LIMIT 1";
-const SOME_PIECES_GONE: &str = "DELETE FROM pieces WHERE body = ?1 AND number IN \
-     (SELECT number FROM pieces WHERE body = ?1 ORDER BY number DESC LIMIT ?2)";
-const ERASED: &str = "DELETE FROM erasures WHERE number = ?";
+    /// What has expired, about how many octets of bodies and timelines go with it, and what lies
+    /// elsewhere of it.
+    const DUE: &str = r"
+        SELECT e.due_at, e.seq, e.kind, x.finished_at, q.body_key AS request_body,
+            r.body_key AS result_body, o.tags, o.key_digest IS NOT NULL AS keyed,
+            EXISTS (SELECT 1 FROM messages m WHERE m.seq = e.seq) AS told,
+            min(coalesce(q.body_length, 0), ?3) + min(coalesce(r.body_length, 0),
+            ?3) + CASE e.kind WHEN 'operation' THEN coalesce(x.sequence, 0) * 256
+            ELSE 0 END AS octets
+        FROM (
+            SELECT due_at, seq, kind
+            FROM expiries
+            WHERE due_at <= ?1
+            ORDER BY due_at, seq
+            LIMIT ?2
+        ) AS e
+        LEFT JOIN requests q ON q.seq = e.seq
+        LEFT JOIN results r ON r.seq = e.seq
+        LEFT JOIN outcomes x ON x.seq = e.seq
+        LEFT JOIN operations o ON o.seq = e.seq
+        ORDER BY e.due_at, e.seq";
+
+    const EXPIRIES_GONE: &str = r"DELETE FROM expiries WHERE (due_at, seq) <= (?1, ?2)";
+
+    /// Pieces of a body that go at once, where it has no more of them or the others follow later.
+    const PIECES_GONE: &str = r"
+        DELETE FROM pieces
+        WHERE body = ?1
+            AND number < ?2
+            AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1)
+            AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
+
+    const OTHERS_LATER: &str = r"
+        INSERT INTO erasures (body)
+        SELECT p.body
+        FROM pieces p
+        WHERE p.body = ?1
+            AND p.number = ?2
+            AND NOT EXISTS (SELECT 1 FROM requests WHERE body_key = ?1)
+            AND NOT EXISTS (SELECT 1 FROM results WHERE body_key = ?1)";
+
+    const ERASURE: &str = r"SELECT number, body FROM erasures ORDER BY number LIMIT 1";
+
+    const SOME_PIECES_GONE: &str = r"
+        DELETE FROM pieces
+        WHERE body = ?1 AND number IN (
+            SELECT number FROM pieces WHERE body = ?1 ORDER BY number DESC LIMIT ?2
+        )";
+
+    const ERASED: &str = r"DELETE FROM erasures WHERE number = ?";
+    const LAST_PLACE: &str = r"UPDATE ledger SET last_operation = ?";
+    const EXPIRES_LATER: &str = r"UPDATE outcomes SET expires_at = ?2 WHERE seq = ?1";
+    const RESULT_EXPIRY: &str = r"INSERT INTO expiries (due_at, seq, kind) VALUES (?2, ?1, 'result')";
+
+    const KEPT: &str = r"
+        SELECT x.seq, x.expires_at, x.freed_at
+        FROM outcomes x
+        JOIN operations o ON o.seq = x.seq
+        WHERE o.id = ?";
+
+    const EXPIRY_GONE: &str = r"DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1";
+
+    const BODIES: &str = r"
+        SELECT body_key
+        FROM requests
+        WHERE seq = ?1 AND body_key IS NOT NULL
+        UNION ALL
+        SELECT body_key
+        FROM results
+        WHERE seq = ?1 AND body_key IS NOT NULL";
+
+    /// Lets go of an operation's idempotency key, if that is still its own.
+    pub(crate) const KEY_GONE: &str = r"
+        DELETE FROM idempotency_keys
+        WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)";
+
+    const REQUESTS_GONE: &str = r"DELETE FROM requests WHERE seq BETWEEN ? AND ?";
+    const RESULTS_GONE: &str = r"DELETE FROM results WHERE seq BETWEEN ? AND ?";
+    const FREED: &str = r"UPDATE outcomes SET freed_at = ?3 WHERE seq BETWEEN ?1 AND ?2";
+
+    const LATER: &str = r"
+        INSERT INTO expiries (due_at, seq, kind)
+        SELECT finished_at + ?3, seq, 'operation'
+        FROM outcomes
+        WHERE seq BETWEEN ?1 AND ?2";
+
+    /// What there is of an operation by its number.
+    const ALL_GONE: [&str; 6] = [
+        REQUESTS_GONE,
+        RESULTS_GONE,
+        r"DELETE FROM events WHERE seq BETWEEN ? AND ?",
+        r"DELETE FROM verdicts WHERE seq BETWEEN ? AND ?",
+        r"DELETE FROM outcomes WHERE seq BETWEEN ? AND ?",
+        r"DELETE FROM operations WHERE seq BETWEEN ? AND ?",
+    ];
+
+    const TAG_GONE: &str = r"DELETE FROM tags WHERE tag = ? AND seq = ?";
+}
 
 /// The part of a portion that goes in one way.
 #[derive(Default)]
@@ -155,7 +241,7 @@ fn erase_some(writing: &mut SqliteTransaction, portion: Portion) -> Result<u64, 
 /// told of it may outlive it.
 fn keep_last_place(writing: &mut SqliteTransaction) -> Result<(), LedgerError> {
     let last = writing.next_seq - 1;
-    let kept = "UPDATE ledger SET last_operation = ?";
+    let kept = LAST_PLACE;
     writing.writer.run(kept, |values| {
         values.put(last);
     })?;
@@ -170,13 +256,8 @@ fn put_off(writing: &mut SqliteTransaction, seq: i64, now: Timestamp) -> Result<
     let Some(row) = told else { return Ok(false) };
     let end = time(&row, "finished_at")? + RESULT_KEPT;
     let until = (now + LOOKED_AT_AGAIN).min(end);
-    numbered(writing, "UPDATE outcomes SET expires_at = ?2 WHERE seq = ?1", seq, until)?;
-    numbered(
-        writing,
-        "INSERT INTO expiries (due_at, seq, kind) VALUES (?2, ?1, 'result')",
-        seq,
-        until,
-    )?;
+    numbered(writing, EXPIRES_LATER, seq, until)?;
+    numbered(writing, RESULT_EXPIRY, seq, until)?;
     Ok(true)
 }
 
@@ -185,19 +266,16 @@ pub(crate) fn free(
     id: OperationId,
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
-    let row = writing.writer.one(
-        "SELECT x.seq, x.expires_at, x.freed_at FROM outcomes x JOIN operations o ON o.seq = x.seq WHERE o.id = ?",
-        |values| {
-            values.put(id.as_bytes());
-        },
-    )?;
+    let row = writing.writer.one(KEPT, |values| {
+        values.put(id.as_bytes());
+    })?;
     let Some(row) = row else { return Ok(false) };
     if maybe_time(&row, "freed_at")?.is_some() {
         return Ok(true);
     }
     let seq: i64 = number(&row, "seq")?;
     let expires_at = time(&row, "expires_at")?;
-    numbered(writing, "DELETE FROM expiries WHERE due_at = ?2 AND seq = ?1", seq, expires_at)?;
+    numbered(writing, EXPIRY_GONE, seq, expires_at)?;
     let bodies = bodies_of(writing, seq)?;
     free_at(writing, Part { seqs: vec![seq], bodies }, now)?;
     Ok(true)
@@ -235,13 +313,9 @@ fn numbered(
 
 /// The bodies of an operation that lie in pieces.
 fn bodies_of(writing: &mut SqliteTransaction, seq: i64) -> Result<Vec<i64>, LedgerError> {
-    let rows = writing.writer.all(
-        "SELECT body_key FROM requests WHERE seq = ?1 AND body_key IS NOT NULL \
-         UNION ALL SELECT body_key FROM results WHERE seq = ?1 AND body_key IS NOT NULL",
-        |values| {
-            values.put(seq);
-        },
-    )?;
+    let rows = writing.writer.all(BODIES, |values| {
+        values.put(seq);
+    })?;
     rows.iter().map(|row| number(row, "body_key")).collect()
 }
 
@@ -278,24 +352,6 @@ pub(crate) fn erase_pieces(writing: &mut SqliteTransaction, body: i64) -> Result
     Ok(())
 }
 
-/// Lets go of an operation's idempotency key, if that is still its own.
-pub(crate) const KEY_GONE: &str = "DELETE FROM idempotency_keys WHERE seq = ?1 AND digest = (SELECT key_digest FROM operations WHERE seq = ?1)";
-
-const REQUESTS_GONE: &str = "DELETE FROM requests WHERE seq BETWEEN ? AND ?";
-const RESULTS_GONE: &str = "DELETE FROM results WHERE seq BETWEEN ? AND ?";
-const FREED: &str = "UPDATE outcomes SET freed_at = ?3 WHERE seq BETWEEN ?1 AND ?2";
-const LATER: &str = "INSERT INTO expiries (due_at, seq, kind) SELECT finished_at + ?3, seq, 'operation' \
-     FROM outcomes WHERE seq BETWEEN ?1 AND ?2";
-/// What there is of an operation by its number.
-const ALL_GONE: [&str; 6] = [
-    REQUESTS_GONE,
-    RESULTS_GONE,
-    "DELETE FROM events WHERE seq BETWEEN ? AND ?",
-    "DELETE FROM verdicts WHERE seq BETWEEN ? AND ?",
-    "DELETE FROM outcomes WHERE seq BETWEEN ? AND ?",
-    "DELETE FROM operations WHERE seq BETWEEN ? AND ?",
-];
-
 /// Leaves nothing of operations.
 fn remove(writing: &mut SqliteTransaction, mut part: Part) -> Result<(), LedgerError> {
     if part.seqs.is_empty() {
@@ -321,7 +377,7 @@ fn erase_elsewhere(
     }
     let tags = maybe_text(row, "tags")?.unwrap_or_default();
     for tag in tags.split(TAG_SEPARATOR).filter(|tag| !tag.is_empty()) {
-        writing.writer.run("DELETE FROM tags WHERE tag = ? AND seq = ?", |values| {
+        writing.writer.run(TAG_GONE, |values| {
             values.put(tag).put(seq);
         })?;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::commit::effects::{Effects, Recounted};
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::finish::sqlite::{go_next, promote};
 use crate::operations::prune::sqlite::erase_pieces;
@@ -13,6 +14,30 @@ use crate::sqlite::writer::Row;
 use crate::verbs::SerialName;
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::reconcile::{Discrepancy, OrphanRow};
+
+statements! {
+    /// What runs alone in a lane has its number below zero.
+    const COUNTS: &str = r"
+        SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS depth, (
+            SELECT count(*) FROM waiting WHERE lane = ?1 AND serial_digest IS NOT NULL
+        ) AS behind, (
+            SELECT coalesce(sum(o.octets), 0)
+            FROM (
+                SELECT seq
+                FROM ready
+                WHERE lane IN (?1, -?1)
+                UNION ALL
+                SELECT seq
+                FROM running
+                WHERE lane IN (?1, -?1)
+                UNION ALL
+                SELECT seq
+                FROM waiting
+                WHERE lane IN (?1, -?1)
+            ) AS u
+            JOIN operations o ON o.seq = u.seq
+        ) AS stored";
+}
 
 pub(crate) fn reconcile(
     writing: &mut SqliteTransaction,
@@ -133,13 +158,6 @@ fn touch(
     }
     Ok(())
 }
-
-/// What runs alone in a lane has its number below zero.
-const COUNTS: &str = "SELECT (SELECT count(*) FROM ready WHERE lane = ?1) AS depth, \
-     (SELECT count(*) FROM waiting WHERE lane = ?1 AND serial_digest IS NOT NULL) AS behind, \
-     (SELECT coalesce(sum(o.octets), 0) FROM (SELECT seq FROM ready WHERE lane IN (?1, -?1) \
-     UNION ALL SELECT seq FROM running WHERE lane IN (?1, -?1) \
-     UNION ALL SELECT seq FROM waiting WHERE lane IN (?1, -?1)) AS u JOIN operations o ON o.seq = u.seq) AS stored";
 
 /// Counts lanes from which a repair has deleted rows: it is not known whether they were counted.
 fn recount(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::operations::retried::{FORMER, STANDING, origin};
 use crate::postgres::batch::Values;
@@ -11,10 +12,12 @@ use crate::verbs::Acceptance;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::ManualRetry;
 
-/// Differs from SQLite because another node may repeat the same operation at this moment: who
-/// comes second waits here for the first, and sees its repeat. Sorted, so that no two batches
-/// wait for each other.
-const LOCK: &str = "SELECT id FROM operations WHERE id = ANY ($1::bytea[]) ORDER BY seq FOR UPDATE";
+statements! {
+    /// Differs from SQLite because another node may repeat the same operation at this moment: who
+    /// comes second waits here for the first, and sees its repeat. Sorted, so that no two batches
+    /// wait for each other.
+    const LOCK: &str = r"SELECT id FROM operations WHERE id = ANY ($1::bytea[]) ORDER BY seq FOR UPDATE";
+}
 
 /// What stands in the way of the repeats of a batch, by the first operation of their chain.
 #[derive(Default)]

@@ -2,56 +2,75 @@
 //! changes only while the key is locked.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::Listed;
 use crate::operations::finish::postgres::go_next;
+use crate::postgres::Postgres;
 use crate::postgres::batch::{Statement, Values};
-use crate::postgres::book::Book;
 use crate::postgres::marks::Shelf;
-use crate::postgres::pool::Pool;
 use crate::postgres::writing::{PgTransaction, octets};
-use crate::rows::{self, BindRow, EventRow, exactly, id, number};
-use crate::verbs::{Acceptance, KeyInUse, KeyListing, SerialName, Unblocked};
+use crate::rows::{BindRow, EventRow, exactly, id, number};
+use crate::verbs::{Acceptance, SerialName, Unblocked};
 use cloakroom_domain::operation::{EventKind, NewOperation};
 use cloakroom_domain::{OperationId, Timestamp};
 
-static BLOCKED: Statement = Statement::reading(
-    "INSERT INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at) \
-     SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, b.at FROM (",
-    "nn",
-    ") AS b (seq, at) JOIN operations o ON o.seq = b.seq JOIN lanes l ON l.lane = o.lane \
-     ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq, operation = EXCLUDED.operation, \
-     serial_key = EXCLUDED.serial_key, upstream = EXCLUDED.upstream, blocked_at = EXCLUDED.blocked_at",
-);
-static BLOCKED_GONE: Statement = Statement::reading(
-    "DELETE FROM blocked_keys AS b USING (",
-    "o",
-    ") AS gone (digest) WHERE b.digest = gone.digest",
-);
-const BLOCKED_BY: &str = "SELECT digest, seq, operation FROM blocked_keys WHERE digest = ANY ($1)";
-macro_rules! keys {
-    ($from:literal) => {
-        concat!(
-            "SELECT k.digest, o.id AS holder, coalesce(b.serial_key, o.serial_key) AS key_text, \
-             coalesce(b.upstream, l.upstream) AS upstream, b.operation AS blocked_by, b.blocked_at, \
-             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NULL UNION ALL \
-             SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NOT NULL LIMIT 1000) AS counted) \
-             AS waiting ",
-            $from,
-            " LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN lanes l ON l.lane = o.lane \
-             WHERE k.digest > $1 ORDER BY k.digest LIMIT $2"
-        )
-    };
+statements! {
+    static BLOCKED: Statement = Statement::reading(
+        r"
+        INSERT INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at)
+        SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, b.at
+        FROM (",
+        "nn",
+        r") AS b (seq, at) JOIN operations o ON o.seq = b.seq JOIN lanes l ON l.lane = o.lane
+            ON CONFLICT (digest) DO UPDATE SET seq = EXCLUDED.seq,
+            operation = EXCLUDED.operation, serial_key = EXCLUDED.serial_key,
+            upstream = EXCLUDED.upstream, blocked_at = EXCLUDED.blocked_at",
+    );
+
+    static BLOCKED_GONE: Statement = Statement::reading(
+        r"DELETE FROM blocked_keys AS b USING (",
+        "o",
+        ") AS gone (digest) WHERE b.digest = gone.digest",
+    );
+
+    const BLOCKED_BY: &str = r"SELECT digest, seq, operation FROM blocked_keys WHERE digest = ANY ($1)";
+    /// Differs from SQLite because others write too: what is seen before its keys are locked is looked
+    /// at again afterwards.
+    const DELAY_OVER: &str = r"
+        SELECT seq, serial_digest
+        FROM waiting
+        WHERE delayed_until >= $3 AND delayed_until <= $1
+        ORDER BY delayed_until, seq
+        LIMIT $2";
+
+    const STILL_DELAYED: &str = r"
+        SELECT DISTINCT w.serial_digest
+        FROM UNNEST($1::bigint[]) AS seen (seq)
+        CROSS JOIN LATERAL (
+            SELECT serial_digest
+            FROM waiting
+            WHERE seq = seen.seq AND delayed_until IS NOT NULL
+            LIMIT 1
+        ) AS w";
+
+    const BEHIND_HOLDER: &str = r"
+        UPDATE waiting
+        SET delayed_until = NULL, sequence = sequence + 1
+        WHERE seq = ANY ($1) AND delayed_until IS NOT NULL
+        RETURNING seq, sequence, (SELECT id FROM operations o
+            WHERE o.seq = waiting.seq) AS id";
+
+    const IS_DELAY_OVER: &str = r"
+        SELECT seq
+        FROM waiting
+        WHERE delayed_until >= $2 AND delayed_until <= $1
+        ORDER BY delayed_until, seq
+        LIMIT 1";
 }
-const ALL: &str =
-    keys!("FROM serial_keys k LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq");
-const ONLY_BLOCKED: &str =
-    keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed and holds it.
 pub(crate) fn block(writing: &mut PgTransaction, seq: i64, at: Timestamp) {
@@ -140,16 +159,6 @@ pub(crate) async fn unblock(
     Ok(Unblocked::Done(effects.released.get(before).copied()))
 }
 
-/// Differs from SQLite because others write too: what is seen before its keys are locked is looked
-/// at again afterwards.
-const DELAY_OVER: &str = "SELECT seq, serial_digest FROM waiting \
-     WHERE delayed_until >= $3 AND delayed_until <= $1 ORDER BY delayed_until, seq LIMIT $2";
-const STILL_DELAYED: &str = "SELECT DISTINCT w.serial_digest FROM UNNEST($1::bigint[]) AS seen (seq) CROSS JOIN LATERAL \
-     (SELECT serial_digest FROM waiting WHERE seq = seen.seq AND delayed_until IS NOT NULL LIMIT 1) AS w";
-const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence = sequence + 1 \
-     WHERE seq = ANY ($1) AND delayed_until IS NOT NULL \
-     RETURNING seq, sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
-
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
 pub(crate) async fn release_delayed(
     writing: &mut PgTransaction,
@@ -188,26 +197,9 @@ fn digests(rows: &[PgRow]) -> Result<Vec<[u8; 16]>, LedgerError> {
     rows.iter().map(|row| Ok(exactly(row, "serial_digest")?.unwrap_or_default())).collect()
 }
 
-const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until >= $2 AND delayed_until <= $1 \
-     ORDER BY delayed_until, seq LIMIT 1";
-
-pub(crate) async fn is_delay_over(
-    pool: &Arc<Pool>,
-    book: &Book,
-    now: Timestamp,
-) -> Result<bool, LedgerError> {
+pub(crate) async fn is_delay_over(reader: &Postgres, now: Timestamp) -> Result<bool, LedgerError> {
+    let Postgres { pool, book, .. } = reader;
     let low = book.marks.begin(Shelf::Delays, now);
     let values = Values::default().with(now.as_micros()).with(low).finish()?;
     Ok(!pool.read(IS_DELAY_OVER, values).await?.is_empty())
-}
-
-pub(crate) async fn keys(
-    pool: &Arc<Pool>,
-    listing: KeyListing,
-) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-    let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
-    let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
-    let values = Values::default().with(after).with(listing.limit as i64).finish()?;
-    let rows = pool.read(sql, values).await?;
-    Listed::of(&rows, listing.limit, rows::key_name, rows::key_in_use)
 }

@@ -3,42 +3,51 @@
 use std::collections::HashSet;
 
 use crate::commit::effects::Effects;
+use crate::db::statements::statements;
 use crate::error::LedgerError;
-use crate::listed::Listed;
 use crate::operations::finish::sqlite::{go_next, promote};
-use crate::sqlite::SqliteTransaction;
 use crate::sqlite::open::trouble;
-use crate::sqlite::readers::Readers;
-use crate::sqlite::rows::{self, EventRow, exactly, id, maybe_number, number, octets};
-use crate::verbs::{KeyInUse, KeyListing, SerialName, Unblocked};
+use crate::sqlite::rows::{EventRow, exactly, id, maybe_number, number, octets};
+use crate::sqlite::{Sqlite, SqliteTransaction};
+use crate::verbs::{SerialName, Unblocked};
 use cloakroom_domain::Timestamp;
 use cloakroom_domain::operation::{EventKind, NewOperation};
 
-const BLOCKED: &str = "INSERT OR REPLACE INTO blocked_keys (digest, seq, operation, serial_key, upstream, blocked_at) \
-     SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, ?2 FROM operations o \
-     JOIN lanes l ON l.lane = o.lane JOIN serial_keys k ON k.digest = o.serial_digest AND k.seq = o.seq \
-     WHERE o.seq = ?1";
-const BLOCKED_BY: &str = "SELECT b.seq, b.operation FROM blocked_keys b \
-     JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq WHERE b.digest = ?";
-const BLOCKED_GONE: &str = "DELETE FROM blocked_keys WHERE digest = ?";
-const HOLDER_GONE: &str = "DELETE FROM serial_keys WHERE digest = ?";
-macro_rules! keys {
-    ($from:literal) => {
-        concat!(
-            "SELECT k.digest, o.id AS holder, coalesce(b.serial_key, o.serial_key) AS key_text, \
-             coalesce(b.upstream, l.upstream) AS upstream, b.operation AS blocked_by, b.blocked_at, \
-             (SELECT count(*) FROM (SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NULL UNION ALL \
-             SELECT 1 FROM waiting w WHERE w.serial_digest = k.digest AND w.turn_at IS NOT NULL LIMIT 1000)) AS waiting ",
-            $from,
-            " LEFT JOIN operations o ON o.seq = k.seq LEFT JOIN lanes l ON l.lane = o.lane \
-             WHERE k.digest > ? ORDER BY k.digest LIMIT ?"
-        )
-    };
+statements! {
+    const BLOCKED: &str = r"
+        INSERT OR REPLACE INTO blocked_keys (digest, seq, operation, serial_key, upstream,
+                blocked_at)
+        SELECT o.serial_digest, o.seq, o.id, o.serial_key, l.upstream, ?2
+        FROM operations o
+        JOIN lanes l ON l.lane = o.lane
+        JOIN serial_keys k ON k.digest = o.serial_digest AND k.seq = o.seq
+        WHERE o.seq = ?1";
+
+    const BLOCKED_BY: &str = r"
+        SELECT b.seq, b.operation
+        FROM blocked_keys b
+        JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq
+        WHERE b.digest = ?";
+
+    const BLOCKED_GONE: &str = r"DELETE FROM blocked_keys WHERE digest = ?";
+    const HOLDER_GONE: &str = r"DELETE FROM serial_keys WHERE digest = ?";
+    /// Operations whose delay is over, and whether another one holds their key.
+    const DELAY_OVER: &str = r"
+        SELECT w.seq, w.serial_digest AS digest, k.seq AS holder
+        FROM waiting w
+        LEFT JOIN serial_keys k ON k.digest = w.serial_digest
+        WHERE w.delayed_until <= ?1
+        ORDER BY w.delayed_until, w.seq
+        LIMIT ?2";
+
+    const BEHIND_HOLDER: &str = r"
+        UPDATE waiting
+        SET delayed_until = NULL, sequence = sequence + 1
+        WHERE seq = ?1 AND delayed_until IS NOT NULL
+        RETURNING sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
+
+    const IS_DELAY_OVER: &str = r"SELECT seq FROM waiting WHERE delayed_until <= ? LIMIT 1";
 }
-const ALL: &str =
-    keys!("FROM serial_keys k LEFT JOIN blocked_keys b ON b.digest = k.digest AND b.seq = k.seq");
-const ONLY_BLOCKED: &str =
-    keys!("FROM blocked_keys b JOIN serial_keys k ON k.digest = b.digest AND k.seq = b.seq");
 
 /// Keeps the key of an operation that failed, if it holds it.
 pub(crate) fn block(
@@ -96,14 +105,6 @@ fn blocker(
     })
 }
 
-/// Operations whose delay is over, and whether another one holds their key.
-const DELAY_OVER: &str = "SELECT w.seq, w.serial_digest AS digest, k.seq AS holder FROM waiting w \
-     LEFT JOIN serial_keys k ON k.digest = w.serial_digest \
-     WHERE w.delayed_until <= ?1 ORDER BY w.delayed_until, w.seq LIMIT ?2";
-const BEHIND_HOLDER: &str = "UPDATE waiting SET delayed_until = NULL, sequence = sequence + 1 \
-     WHERE seq = ?1 AND delayed_until IS NOT NULL \
-     RETURNING sequence, (SELECT id FROM operations o WHERE o.seq = waiting.seq) AS id";
-
 /// Lets operations go whose delay is over: the first of a free key, and all others behind it.
 pub(crate) fn release_delayed(
     writing: &mut SqliteTransaction,
@@ -135,24 +136,11 @@ pub(crate) fn release_delayed(
     Ok(over.len())
 }
 
-const IS_DELAY_OVER: &str = "SELECT seq FROM waiting WHERE delayed_until <= ? LIMIT 1";
-
-pub(crate) async fn is_delay_over(readers: &Readers, now: Timestamp) -> Result<bool, LedgerError> {
+pub(crate) async fn is_delay_over(reader: &Sqlite, now: Timestamp) -> Result<bool, LedgerError> {
     let query = sqlx::query(IS_DELAY_OVER).bind(now.as_micros());
-    Ok(query.fetch_optional(&mut *readers.acquire().await?).await.map_err(trouble)?.is_some())
-}
-
-pub(crate) async fn keys(
-    readers: &Readers,
-    listing: KeyListing,
-) -> Result<Listed<KeyInUse, SerialName>, LedgerError> {
-    let sql = if listing.blocked { ONLY_BLOCKED } else { ALL };
-    let after = listing.after.map_or_else(Vec::new, |SerialName(digest)| digest.to_vec());
-    let rows = sqlx::query(sql)
-        .bind(after)
-        .bind(listing.limit as i64)
-        .fetch_all(&mut *readers.acquire().await?)
+    Ok(query
+        .fetch_optional(&mut *reader.readers.acquire().await?)
         .await
-        .map_err(trouble)?;
-    Listed::of(&rows, listing.limit, rows::key_name, rows::key_in_use)
+        .map_err(trouble)?
+        .is_some())
 }

@@ -1,5 +1,6 @@
 //! Committing the ends of attempts.
 
+use crate::db::statements::statements;
 use crate::operations::finish::postgres as finish;
 use std::collections::HashMap;
 
@@ -21,61 +22,74 @@ use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
 use crate::webhooks::sql::OperationSnapshot;
 
-pub(crate) static READY: Statement = Statement::insert(
-    "INSERT INTO ready",
-    "seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message",
-    "ncnccccccccnNT",
-);
-pub(crate) static RUNNING: Statement = Statement::insert(
-    "INSERT INTO running",
-    "seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, percent, message",
-    "nnnnnnnnnnnnnNT",
-);
-pub(crate) static EVENTS: Statement = Statement::insert(
-    "INSERT INTO events",
-    "seq, sequence, at, kind, attempt, status, code, next_at, percent, message",
-    "ncnwccTNNT",
-);
-/// Events that give way to later ones; each is looked up by its place.
-pub(crate) static OUTLIVED: Statement = Statement::reading(
-    "DELETE FROM events WHERE ctid = ANY (ARRAY (SELECT old.ctid FROM (",
-    "nn",
-    "AS gone (seq, sequence)) AS gone CROSS JOIN LATERAL \
-     (SELECT ctid FROM events WHERE seq = gone.seq AND sequence = gone.sequence LIMIT 1) AS old))",
-);
-static WAITING: Statement = Statement::insert(
-    "INSERT INTO waiting",
-    "seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, \
-     started_at, percent, message",
-    "nntnnonnnnnnnnnNT",
-);
-/// Differs from SQLite because others write too: rows are locked in the order of the leases
-/// before they are touched, and a row that another one has just taken is none.
-const RUNNING_TAKEN: &str = concat!(
-    "DELETE FROM running WHERE seq = ANY (ARRAY (",
-    latest!("running"),
-    ")) RETURNING ",
-    running_row!("")
-);
-/// The same with what each was accepted as: a receiver that is told of its end is told that, too,
-/// and another statement would be another round trip.
-const RUNNING_TAKEN_TO_TELL: &str = concat!(
-    "WITH taken AS (DELETE FROM running WHERE seq = ANY (ARRAY (",
-    latest!("running"),
-    ")) RETURNING ",
-    running_row!(""),
-    ") SELECT ",
-    running_row!("t."),
-    ", ",
-    origins!(),
-    " FROM taken t JOIN operations o ON o.seq = t.seq"
-);
-const WAITING_TAKEN: &str = concat!(
-    "DELETE FROM waiting WHERE seq = ANY (ARRAY (",
-    latest!("waiting"),
-    ")) RETURNING 0::bigint AS cancel, ",
-    waiting_row!("")
-);
+statements! {
+    pub(crate) static READY: Statement = Statement::insert(
+        r"INSERT INTO ready",
+        r"seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token,
+            sequence, started_at, percent, message",
+        "ncnccccccccnNT",
+    );
+
+    pub(crate) static RUNNING: Statement = Statement::insert(
+        r"INSERT INTO running",
+        r"seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try,
+            token, sequence, started_at, percent, message",
+        "nnnnnnnnnnnnnNT",
+    );
+
+    pub(crate) static EVENTS: Statement = Statement::insert(
+        r"INSERT INTO events",
+        "seq, sequence, at, kind, attempt, status, code, next_at, percent, message",
+        "ncnwccTNNT",
+    );
+
+    /// Events that give way to later ones; each is looked up by its place.
+    pub(crate) static OUTLIVED: Statement = Statement::reading(
+        r"DELETE FROM events WHERE ctid = ANY (ARRAY (SELECT old.ctid FROM (",
+        "nn",
+        r"AS gone (seq, sequence)) AS gone CROSS JOIN LATERAL (SELECT ctid
+        FROM events
+        WHERE seq = gone.seq AND sequence = gone.sequence
+        LIMIT 1) AS old))",
+    );
+
+    static WAITING: Statement = Statement::insert(
+        r"INSERT INTO waiting",
+        r"seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues,
+            refusals, contact, last_try, token, sequence, started_at, percent, message",
+        "nntnnonnnnnnnnnNT",
+    );
+
+    /// Differs from SQLite because others write too: rows are locked in the order of the leases
+    /// before they are touched, and a row that another one has just taken is none.
+    const RUNNING_TAKEN: &str = concat!(
+        r"DELETE FROM running WHERE seq = ANY (ARRAY (",
+        latest!("running"),
+        ")) RETURNING ",
+        running_row!("")
+    );
+
+    /// The same with what each was accepted as: a receiver that is told of its end is told that, too,
+    /// and another statement would be another round trip.
+    const RUNNING_TAKEN_TO_TELL: &str = concat!(
+        r"WITH taken AS (DELETE FROM running WHERE seq = ANY (ARRAY (",
+        latest!("running"),
+        ")) RETURNING ",
+        running_row!(""),
+        ") SELECT ",
+        running_row!("t."),
+        ", ",
+        origins!(),
+        " FROM taken t JOIN operations o ON o.seq = t.seq"
+    );
+
+    const WAITING_TAKEN: &str = concat!(
+        r"DELETE FROM waiting WHERE seq = ANY (ARRAY (",
+        latest!("waiting"),
+        ")) RETURNING 0::bigint AS cancel, ",
+        waiting_row!("")
+    );
+}
 
 pub(crate) async fn settle(
     writing: &mut PgTransaction,

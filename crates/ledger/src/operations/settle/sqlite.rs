@@ -1,5 +1,6 @@
 //! Committing the ends of attempts.
 
+use crate::db::statements::statements;
 use crate::operations::finish::sqlite as finish;
 use std::collections::HashMap;
 
@@ -15,28 +16,42 @@ use crate::verbs::{Held, SettledAs, Settlement};
 use crate::webhooks::rows::callback;
 use crate::webhooks::sql::OperationSnapshot;
 
-pub(crate) const READY: &str = "INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
-     percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-pub(crate) const RUNNING: &str = "INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals, contact, last_try, token, sequence, started_at, \
-     percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-pub(crate) const EVENTS: &str = "INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-/// Events that give way to later ones.
-pub(crate) const OUTLIVED: &str = "DELETE FROM events WHERE seq = ? AND sequence BETWEEN ? AND ?";
-pub(crate) const READY_GONE: &str = "DELETE FROM ready WHERE seq = ?";
-const WAITING: &str = "INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation, attempts, resumes, rescues, refusals, contact, last_try, \
-     token, sequence, started_at, percent, message) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const ORIGINS: &str = concat!("SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
-// DELETE … RETURNING would do both at once, but makes and drops a table of its own for each row.
-const RUNNING_FOUND: &str =
-    concat!("SELECT ", running_row!(""), " FROM running WHERE seq = ? AND token = ?");
-const RUNNING_GONE: &str = "DELETE FROM running WHERE seq = ?";
-const WAITING_FOUND: &str =
-    concat!("SELECT 0 AS cancel, ", waiting_row!(""), " FROM waiting WHERE seq = ? AND token = ?");
-const WAITING_GONE: &str = "DELETE FROM waiting WHERE seq = ?";
+statements! {
+    pub(crate) const READY: &str = r"
+        INSERT INTO ready (seq, lane, due_at, attempts, resumes, rescues, refusals, contact,
+            last_try, token, sequence, started_at, percent, message)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    pub(crate) const RUNNING: &str = r"
+        INSERT INTO running (seq, lane, node, since, attempts, resumes, rescues, refusals,
+            contact, last_try, token, sequence, started_at, percent, message)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    pub(crate) const EVENTS: &str = r"
+        INSERT INTO events (seq, sequence, at, kind, attempt, status, code, next_at,
+            percent, message)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    /// Events that give way to later ones.
+    pub(crate) const OUTLIVED: &str = r"DELETE FROM events WHERE seq = ? AND sequence BETWEEN ? AND ?";
+
+    pub(crate) const READY_GONE: &str = r"DELETE FROM ready WHERE seq = ?";
+
+    const WAITING: &str = r"
+        INSERT INTO waiting (seq, lane, waiting_for, due_at, version, continuation,
+            attempts, resumes, rescues, refusals, contact, last_try, token, sequence,
+            started_at, percent, message)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+    const ORIGINS: &str = concat!(r"SELECT o.seq, ", origins!(), " FROM operations o WHERE o.seq = ?");
+
+    // DELETE … RETURNING would do both at once, but makes and drops a table of its own for each row.
+    const RUNNING_FOUND: &str = concat!(r"SELECT ", running_row!(""), " FROM running WHERE seq = ? AND token = ?");
+
+    const RUNNING_GONE: &str = r"DELETE FROM running WHERE seq = ?";
+    const WAITING_FOUND: &str = concat!(r"SELECT 0 AS cancel, ", waiting_row!(""), " FROM waiting WHERE seq = ? AND token = ?");
+    const WAITING_GONE: &str = r"DELETE FROM waiting WHERE seq = ?";
+}
 
 pub(crate) fn settle(
     writing: &mut SqliteTransaction,

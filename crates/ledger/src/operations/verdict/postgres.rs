@@ -1,5 +1,6 @@
 //! The verdict of a person on an unknown outcome, on PostgreSQL.
 
+use crate::db::statements::statements;
 use crate::error::LedgerError;
 use crate::postgres::batch::{Values, storable};
 use crate::postgres::writing::PgTransaction;
@@ -8,12 +9,23 @@ use crate::verbs::Judged;
 use cloakroom_domain::OperationId;
 use cloakroom_domain::operation::Verdict;
 
-/// Differs from SQLite because two people may find out at the same time.
-const OUTCOME: &str = "SELECT x.seq, x.sequence, x.attempts, x.error_code FROM outcomes x \
-     JOIN operations o ON o.seq = x.seq WHERE o.id = $1 FOR UPDATE OF x";
-const GIVEN: &str = "INSERT INTO verdicts (seq, at, happened, location, note) VALUES ($1, $2, $3, $4, $5) \
-     ON CONFLICT (seq) DO UPDATE SET at = EXCLUDED.at, happened = EXCLUDED.happened, \
-     location = EXCLUDED.location, note = EXCLUDED.note";
+statements! {
+    /// Differs from SQLite because two people may find out at the same time.
+    const OUTCOME: &str = r"
+        SELECT x.seq, x.sequence, x.attempts, x.error_code
+        FROM outcomes x
+        JOIN operations o ON o.seq = x.seq
+        WHERE o.id = $1
+        FOR UPDATE OF x";
+
+    const GIVEN: &str = r"
+        INSERT INTO verdicts (seq, at, happened, location, note)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (seq) DO UPDATE SET at = EXCLUDED.at, happened = EXCLUDED.happened,
+            location = EXCLUDED.location, note = EXCLUDED.note";
+
+    const COUNTED: &str = r"UPDATE outcomes SET sequence = $2 WHERE seq = $1";
+}
 
 pub(crate) async fn judge(
     writing: &mut PgTransaction,
@@ -35,7 +47,7 @@ pub(crate) async fn judge(
         .with(note.map(storable));
     writing.run(GIVEN, values).await?;
     let values = Values::default().with(seq).with(i64::from(sequence + 1));
-    writing.run("UPDATE outcomes SET sequence = $2 WHERE seq = $1", values).await?;
+    writing.run(COUNTED, values).await?;
     let (attempts, sealer) = (number(&row, "attempts")?, &writing.book.sealer);
     let event = EventRow::reconciled(seq, sequence + 1, attempts, verdict, sealer)?;
     writing.events(&[event]);

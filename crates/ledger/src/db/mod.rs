@@ -1,0 +1,3 @@
+//! What both backends have in common, and knows no verb.
+
+pub(crate) mod statements;
